@@ -1,0 +1,182 @@
+"""A booted systemd: systemd-nspawn on an overlay over this machine's own root, so that nothing has to be installed
+in it and nothing of this machine is changed. Needs root.
+
+wgsyncd is at /opt/wgsyncd as in the shipped unit's comment: its libraries and its source are this test run's, mounted
+read-only, started by the system's own Python (another one may live in a home directory, which the unit hides).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tests.wait import until
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PYTHON = Path(f"/usr/bin/python3.{sys.version_info.minor}")
+OPT = Path("/opt/wgsyncd")
+_LIBRARIES = OPT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+_NEEDED = ("systemd-nspawn", "nsenter", "mount", "umount")
+_SCRIPT = f"""#!{OPT}/bin/python
+import sys
+sys.path.insert(0, "{OPT}/source")
+from wgsyncd.cli import main
+sys.exit(main())
+"""
+
+
+def missing() -> str:
+    """What keeps this machine from booting one, or ""."""
+    if os.geteuid() != 0:
+        return "root"
+    if not PYTHON.exists():
+        return str(PYTHON)
+    return ", ".join(one for one in _NEEDED if not shutil.which(one))
+
+
+class Booted:
+    """A booted system, from here to the end of the ``with``. ``binds`` are further "FROM:TO" mounts."""
+
+    def __init__(self, binds: Iterable[str] = ()) -> None:
+        self.binds = tuple(binds)
+        self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-nspawn-"))
+        self.root = self.directory / "root"
+        self.leader = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Booted:
+        try:
+            self._mount()
+            self._boot()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _mount(self) -> None:
+        # The layers on a file system of their own: an upper directory inside the lower one is undefined (overlayfs).
+        _run("mount", "-t", "tmpfs", "-o", "size=1g,mode=755", "wgsyncd-nspawn", str(self.directory))
+        for name in ("upper", "work", "root"):
+            (self.directory / name).mkdir()
+        layers = f"lowerdir=/,upperdir={self.directory}/upper,workdir={self.directory}/work"
+        _run("mount", "-t", "overlay", "-o", layers, "wgsyncd-nspawn", str(self.root))
+        for old in ("etc/systemd/system", "etc/wgsyncd", "var/log/journal"):  # nothing of this machine's own
+            shutil.rmtree(self.root / old, ignore_errors=True)
+        shutil.rmtree(self.root / str(OPT)[1:], ignore_errors=True)
+        for folder in (OPT / "bin", OPT / "source", _LIBRARIES):
+            (self.root / str(folder)[1:]).mkdir(parents=True)
+        self.write(f"{OPT}/pyvenv.cfg", f"home = {PYTHON.parent}\ninclude-system-site-packages = false\n")
+        (self.root / str(OPT)[1:] / "bin" / "python").symlink_to(PYTHON)
+        self.write(f"{OPT}/bin/wgsyncd", _SCRIPT, mode=0o755)
+
+    def _boot(self) -> None:
+        binds = [f"{REPOSITORY}:{OPT}/source", f"{sysconfig.get_paths()['platlib']}:{_LIBRARIES}"]
+        with (self.directory / "console").open("wb") as console:
+            self._process = subprocess.Popen(
+                ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}", f"--machine=wgsyncd-{secrets.token_hex(4)}",
+                 "--private-network", "--register=no", "--keep-unit", "--link-journal=no", "--console=pipe",
+                 "--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun",
+                 *(f"--bind-ro={one}" for one in binds), *(f"--bind={one}" for one in self.binds),
+                 "--", "--unit=basic.target"],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "0"},
+            )  # fmt: skip
+        until(self._find_leader, 60, f"systemd is started: {self.console()}")
+        state = ("running", "degraded")
+        until(lambda: self.run("systemctl", "is-system-running", check=False).strip() in state, 90, "systemd is up")
+        self.run("ip", "link", "set", "lo", "up")
+
+    def _find_leader(self) -> bool:
+        """The container's first process: the one below systemd-nspawn that is number 1 in there."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"systemd-nspawn ended: {self.console()}")
+        for pid in _descendants(self._process.pid):
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                inside = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1]
+                if inside == "1" and Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                    self.leader = pid
+        return self.leader != 0
+
+    def console(self) -> str:
+        """What was printed so far."""
+        return (self.directory / "console").read_text(errors="replace")[-2000:]
+
+    def run(self, *argv: str, check: bool = True, stdin: str = "", timeout: float = 60) -> str:
+        """Run a command inside as root; its output. AssertionError with it where the command fails."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv],
+            input=stdin, capture_output=True, text=True, timeout=timeout, check=False, errors="replace",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"{shlex.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def write(self, path: str, text: str, *, mode: int = 0o644, group: str = "") -> None:
+        """A file inside, of root and of ``group`` if one is named (by a name that is known inside)."""
+        where = self.root / path[1:]
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.unlink(missing_ok=True)
+        where.touch(mode=0o600)
+        where.write_text(text)
+        where.chmod(mode)
+        if group:
+            self.run("chgrp", group, path)
+
+    def show(self, unit: str, *names: str) -> dict[str, str]:
+        """Properties of a unit."""
+        lines = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names)).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def journal(self, unit: str, *options: str) -> str:
+        """What a unit has logged."""
+        return self.run("journalctl", "--no-pager", f"--unit={unit}", *options)
+
+    def close(self) -> None:
+        """Power off and take everything away."""
+        if self._process is not None and self._process.poll() is None:
+            if self.leader:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.leader, signal.SIGRTMIN + 4)  # systemd(1): power off
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(30)
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+        for path in (self.root, self.directory):
+            subprocess.run(["umount", "--lazy", str(path)], capture_output=True, check=False)
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
+
+
+def _descendants(pid: int) -> Sequence[int]:
+    found = []
+    with contextlib.suppress(OSError):
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, children.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{shlex.join(argv)}: {done.stderr}")

@@ -1,0 +1,110 @@
+"""`wgsyncd demo` as somebody runs it: every verdict holds, and nothing is left behind, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wgsyncd
+from tests.wait import until
+
+
+class Demo:
+    """One run. Its processes are found by a variable of the environment that all of them inherit."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.directory, self.tag = directory, uuid.uuid4().hex
+        environment = {
+            **os.environ, "TMPDIR": str(directory), "DEMO_TEST": self.tag, "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(Path(wgsyncd.__file__).parent.parent),
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wgsyncd", "demo", "--json", *options], env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def processes(self) -> list[str]:
+        """Every process of the run that is there now."""
+        found = []
+        for one in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"DEMO_TEST={self.tag}".encode() in (one / "environ").read_bytes():
+                    found.append((one / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:  # it has just ended
+                continue
+        return found
+
+    def finish(self, seconds: float) -> tuple[int, dict[str, Any], str]:
+        """Exit code, the JSON object, and what was said on stderr."""
+        out, said = self.process.communicate(timeout=seconds)
+        return self.process.returncode, json.loads(out) if out else {}, said
+
+    def assert_nothing_left(self) -> None:
+        """No process, and with it no namespace and no interface; no file."""
+        until(lambda: not self.processes(), 10, "the demo's processes are gone")
+        assert list(self.directory.iterdir()) == []
+        assert not list(Path("/run").glob("wgsyncd-demo-*"))
+
+
+def assert_all_holds(demo: Demo, seconds: float) -> dict[str, Any]:
+    """Every story was played, and ended as expected."""
+    code, result, said = demo.finish(seconds)
+    assert [one for one in result["verdicts"] if not one["ok"]] == [], said
+    assert result["ok"] is True
+    assert code == 0
+    assert len(result["verdicts"]) >= 20
+    for one in result["verdicts"]:
+        assert all(one[name] for name in ("story", "expected", "kernel", "table")), one
+    demo.assert_nothing_left()
+    return result
+
+
+def test_every_verdict_holds(tmp_path: Path) -> None:
+    result = assert_all_holds(Demo(tmp_path, "--seconds", "180"), 200)
+    assert result["kind"] in ("kernel", "userspace")
+
+
+@pytest.mark.vm
+def test_every_verdict_holds_with_the_kernels_wireguard(tmp_path: Path) -> None:
+    result = assert_all_holds(Demo(tmp_path, "--seconds", "600"), 620)
+    assert result["kind"] == "kernel"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    demo = Demo(tmp_path)
+    until(lambda: any(" run --config" in one for one in demo.processes()), 60, "the demo's daemon runs")
+    demo.process.send_signal(number)
+    code, result, _ = demo.finish(30)
+    assert code == 128 + number
+    assert result["ok"] is False
+    assert result["verdicts"][-1]["story"] == "nothing is left"
+    assert result["verdicts"][-1]["ok"] is True
+    demo.assert_nothing_left()
+
+
+def test_a_kill_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    until(lambda: any(" run --config" in one for one in demo.processes()), 60, "the demo's daemon runs")
+    demo.process.kill()
+    demo.process.communicate()
+    demo.assert_nothing_left()
+
+
+def test_too_little_time_is_said_and_kept(tmp_path: Path) -> None:
+    began = time.monotonic()
+    demo = Demo(tmp_path, "--seconds", "6")
+    code, result, _ = demo.finish(60)
+    assert code == 1
+    assert time.monotonic() - began < 12
+    assert "out of time" in [one["kernel"] for one in result["verdicts"]]
+    demo.assert_nothing_left()

@@ -1,0 +1,280 @@
+"""The shipped unit under a booted systemd: a private MariaDB, a userspace WireGuard, the daemon as its own user."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests import nspawn
+from tests.nspawn import OPT, REPOSITORY, Booted
+from tests.wait import until
+from wgsyncd.demo.mariadb import PrivateServer
+
+UNIT = "wgsyncd"
+MISSING = nspawn.missing() or ", ".join(x for x in ("mariadbd", "wireguard-go", "wg") if not shutil.which(x))
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING}")
+
+CONFIG = """
+[node]
+name = "test"
+[database]
+socket = "/run/database/socket"
+password_file = "/etc/wgsyncd/db-password"
+[interfaces.wg0]
+networks = ["10.200.0.0/24"]
+addresses = ["10.200.0.1/24"]
+{interface}
+[schedule]
+account = "1s"
+reconcile = "2s"
+watch = "200ms"
+"""
+FAST = """
+[Service]
+WatchdogSec=10
+RestartSec=100ms
+"""
+
+
+def new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+class Node:
+    """The system, its database, and one device that wants a peer on wg0."""
+
+    def __init__(self, system: Booted, database: PrivateServer) -> None:
+        self.system, self.database = system, database
+        self.key, self.preshared_key = new_key(), new_key()
+
+    def install(self) -> None:
+        """As the comment at the top of the unit says."""
+        system = self.system
+        for name, where in (
+            ("wgsyncd.sysusers.conf", "sysusers.d/wgsyncd.conf"),
+            ("wgsyncd.service", "systemd/system/"),
+        ):
+            system.write(
+                f"/etc/{where}{name if where.endswith('/') else ''}", (REPOSITORY / "systemd" / name).read_text()
+            )
+        system.run("systemd-sysusers")
+        system.write("/etc/systemd/system/wgsyncd.service.d/fast.conf", FAST)
+        password = self.database.password_file.read_text()
+        system.write("/etc/wgsyncd/db-password", password, mode=0o640, group="wgsyncd")
+        self.configure()
+        system.run("systemctl", "daemon-reload")
+        # as the unit's comment tells how to run a userspace interface
+        system.run("systemd-run", "--unit=wg0", "--property=Type=exec", "--property=User=wgsyncd",
+                   "--property=AmbientCapabilities=CAP_NET_ADMIN", "--property=RuntimeDirectory=wireguard",
+                   "wireguard-go", "-f", "wg0")  # fmt: skip
+        until(lambda: "wg0" in system.run("wg", "show", "interfaces"), 10, "wg0")
+        system.run("wg", "set", "wg0", "private-key", "/dev/stdin", stdin=system.run("wg", "genkey"))
+        system.run("ip", "link", "set", "wg0", "up")
+        self.database.sql(
+            "INSERT INTO contracts (contract_id) VALUES ('C-1');"
+            "INSERT INTO customer_devices (contract_id, device_id, wg_iface, wg_ip, public_key, preshared_key, status)"
+            f" VALUES ('C-1', 'D-1', 'wg0', '10.200.0.5', '{self.key}', '{self.preshared_key}', 'active')"
+        )
+
+    def configure(self, interface: str = "", text: str = "") -> None:
+        self.system.write(
+            "/etc/wgsyncd/wgsyncd.toml", text or CONFIG.format(interface=interface), mode=0o640, group="wgsyncd"
+        )
+
+    def systemctl(self, verb: str) -> None:
+        """Do that with the unit; where it fails, the end of its log tells why."""
+        try:
+            self.system.run("systemctl", verb, UNIT)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.system.journal(UNIT, '--lines=20', '--output=cat')}") from None
+
+    def show(self, name: str) -> str:
+        return self.system.show(UNIT, name)[name]
+
+    def peers(self) -> str:
+        """`wg show wg0 dump` without the interface's own line."""
+        return self.system.run("wg", "show", "wg0", "dump").partition("\n")[2]
+
+    def get(self, path: str) -> str:
+        """What the daemon answers over HTTP; "" while it does not."""
+        code = (
+            "import sys, urllib.request as u; print(u.urlopen('http://127.0.0.1:9586' + sys.argv[1]).read().decode())"
+        )
+        return self.system.run(f"{OPT}/bin/python", "-c", code, path, check=False)
+
+    def said(self, text: str, since: str = "") -> bool:
+        return text in self.system.journal(UNIT, *([f"--after-cursor={since}"] if since else []))
+
+    def cursor(self) -> str:
+        return self.system.journal(UNIT, "--lines=0", "--show-cursor").strip().removeprefix("-- cursor: ")
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Node]:
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(PrivateServer())
+        database.load()
+        database.create_account()
+        database.directory.chmod(0o711)  # the daemon's user has to reach the socket
+        system = stack.enter_context(Booted([f"{database.directory}:/run/database"]))
+        node = Node(system, database)
+        node.install()
+        yield node
+
+
+@pytest.fixture
+def node(installed: Node) -> Iterator[Node]:
+    """The daemon running with the good configuration and one complete reconcile behind it."""
+    installed.configure()
+    installed.systemctl("restart")
+    until(lambda: installed.get("/readyz").strip() == "ok", 20, "readyz says ok")
+    yield installed
+    installed.system.run("systemctl", "stop", UNIT, check=False)
+    installed.system.run("systemctl", "reset-failed", UNIT, check=False)
+
+
+def test_start(node: Node) -> None:
+    assert node.show("ActiveState") == "active"
+    status = node.show("StatusText")
+    assert status
+    assert status.isascii()
+    assert node.key in node.peers()
+    assert node.preshared_key in node.peers()
+
+
+def test_runs_with_one_capability_and_no_more(node: Node) -> None:
+    pid = node.show("MainPID")
+    status = dict(line.split(":", 1) for line in node.system.run("cat", f"/proc/{pid}/status").splitlines())
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 12  # CAP_NET_ADMIN, capabilities(7)
+    assert status["NoNewPrivs"].strip() == "1"
+    assert status["Seccomp"].strip() == "2"
+    assert node.system.run("ps", "-o", "user=", "-p", pid).strip() == "wgsyncd"
+
+
+def test_journal_has_priorities_and_no_key(node: Node) -> None:
+    node.database.sql("UPDATE customer_devices SET wg_ip = 'nonsense'")
+    until(lambda: node.said("bad_address"), 20, "the rejected row is in the journal")
+    node.database.sql("UPDATE customer_devices SET wg_ip = '10.200.0.5'")
+    lines = [json.loads(line) for line in node.system.journal(UNIT, "--output=json").splitlines()]
+    ours = [line for line in lines if line.get("SYSLOG_IDENTIFIER") == "wgsyncd"]
+    names = {"error": "3", "warning": "4", "info": "6", "debug": "7"}
+    for line in ours:
+        level = re.match(r"level=(\w+) event=", line["MESSAGE"])
+        assert level, line["MESSAGE"]
+        assert line["PRIORITY"] == names[level[1]]
+        assert "timestamp=" not in line["MESSAGE"]
+    assert {"4", "6"} <= {line["PRIORITY"] for line in ours}
+    text = json.dumps(lines)
+    assert node.key not in text
+    assert node.preshared_key not in text
+    assert not re.search(r"[A-Za-z0-9+/]{43}=", text)
+
+
+def test_reload_applies(node: Node) -> None:
+    pid = node.show("MainPID")
+    node.configure('persistent_keepalive = "25s"')
+    node.systemctl("reload")
+    until(lambda: node.peers().strip().endswith("\t25"), 10, "the keepalive of the new configuration is in force")
+    assert node.show("MainPID") == pid
+
+
+def test_reload_of_a_bad_configuration_changes_nothing(node: Node) -> None:
+    pid, before, since = node.show("MainPID"), node.peers(), node.cursor()
+    node.configure('networks = "everything"\nshare = 7')
+    node.systemctl("reload")
+    until(lambda: "wgsyncd_config_ok 0.0" in node.get("/metrics"), 10, "the gauge says so")
+    assert node.said("level=error", since)
+    assert node.show("MainPID") == pid
+    assert node.peers() == before
+    node.configure()
+    node.systemctl("reload")
+    until(lambda: "wgsyncd_config_ok 1.0" in node.get("/metrics"), 10, "the gauge says so")
+
+
+def test_stop(node: Node) -> None:
+    began = time.monotonic()
+    node.systemctl("stop")
+    assert time.monotonic() - began < 10
+    assert node.show("Result") == "success"
+    assert node.show("ExecMainStatus") == "0"
+    assert node.key in node.peers()
+
+
+def test_hanging_daemon_is_restarted(node: Node) -> None:
+    pid, since = node.show("MainPID"), node.cursor()
+    node.system.run("kill", "-STOP", pid)
+    until(lambda: node.show("MainPID") not in (pid, "0") and node.show("ActiveState") == "active", 40, "a new process")
+    assert node.said("Watchdog timeout", since)
+    until(lambda: node.get("/readyz").strip() == "ok", 20, "readyz says ok")
+    assert node.key in node.peers()
+
+
+def test_killed_daemon_is_restarted(node: Node) -> None:
+    pid = node.show("MainPID")
+    node.system.run("kill", "-KILL", pid)
+    until(lambda: node.show("MainPID") not in (pid, "0"), 20, "a new process")
+    until(lambda: node.get("/readyz").strip() == "ok", 20, "readyz says ok")
+
+
+def test_bad_configuration_at_start_is_final(installed: Node) -> None:
+    since = installed.cursor()
+    installed.configure(text='[interfaces.wg0]\nnetworks = ["10.0.0.1/8"]\n[guard]\nshare = 7\n')
+    installed.system.run("systemctl", "start", UNIT, check=False)
+    assert installed.show("ActiveState") == "failed"
+    assert installed.show("ExecMainStatus") == "2"
+    assert installed.show("NRestarts") == "0"
+    assert installed.said("interfaces.wg0.networks", since)  # all faults, with key and reason
+    assert installed.said("guard.share", since)
+    installed.system.run("systemctl", "reset-failed", UNIT)
+
+
+def test_database_away_at_start(installed: Node) -> None:
+    installed.configure()
+    before = installed.peers()
+    installed.database.stop()
+    try:
+        installed.systemctl("start")  # returns at READY=1
+        until(lambda: "database" in installed.show("StatusText"), 10, "STATUS names the database")
+        assert installed.get("/readyz") == ""
+        assert installed.get("/healthz").strip() == "ok"
+        assert installed.peers() == before
+    finally:
+        installed.database.start()
+    until(lambda: installed.get("/readyz").strip() == "ok", 30, "readyz says ok")
+    installed.systemctl("stop")
+
+
+def test_socket_unit_holds_the_port_through_a_restart(node: Node) -> None:
+    system = node.system
+    node.systemctl("stop")
+    system.write("/etc/systemd/system/wgsyncd.socket", (REPOSITORY / "systemd" / "wgsyncd.socket").read_text())
+    system.run("systemctl", "daemon-reload")
+    system.run("systemctl", "start", "wgsyncd.socket")
+    try:
+        assert node.get("/healthz").strip() == "ok"  # waited for the start that it caused
+        assert node.show("ActiveState") == "active"
+        system.run("systemctl", "restart", "--no-block", UNIT)
+        assert node.get("/healthz").strip() == "ok"
+    finally:
+        system.run("systemctl", "stop", "wgsyncd.socket", UNIT)
+        (system.root / "etc/systemd/system/wgsyncd.socket").unlink()
+        system.run("systemctl", "daemon-reload")
+
+
+def test_second_daemon_is_refused(node: Node) -> None:
+    said = node.system.run(
+        "systemd-run", "--quiet", "--wait", "--pipe", "--property=User=wgsyncd",
+        "--property=AmbientCapabilities=CAP_NET_ADMIN", f"{OPT}/bin/wgsyncd", "run", "--config",
+        "/etc/wgsyncd/wgsyncd.toml", check=False,
+    )  # fmt: skip
+    del said  # its words are the command's; what counts here is that the first one goes on
+    assert node.show("NRestarts") == "0"
+    assert node.show("ActiveState") == "active"

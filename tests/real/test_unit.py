@@ -1,0 +1,105 @@
+"""The unit files as systemd reads them, without starting anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+UNITS = REPOSITORY / "systemd"
+UNIT = UNITS / "wgsyncd.service"
+
+needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+
+
+def settings(path: Path, section: str) -> dict[str, list[str]]:
+    """Every value of every key: a unit's keys may repeat."""
+    found: dict[str, list[str]] = {}
+    here = ""
+    for line in path.read_text().splitlines():
+        if line.startswith("["):
+            here = line.strip("[]")
+        elif here == section and line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def version() -> int:
+    found = re.search(
+        r"\d+", subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
+    )
+    return int(found[0]) if found else 0
+
+
+@needs_analyze
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: bool) -> None:
+    """systemd-analyze also looks for the program, so a copy of the unit names one that is there."""
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/wgsyncd/bin/wgsyncd", shutil.which("true") or ""))
+    if drop_in:
+        (tmp_path / f"{UNIT.name}.d").mkdir()
+        shutil.copy(UNITS / "notify-reload.conf", tmp_path / f"{UNIT.name}.d")
+    for one in (unit, Path(shutil.copy(UNITS / "wgsyncd.socket", tmp_path))):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(one)], capture_output=True, text=True, check=False
+        )
+        said = [line for line in done.stderr.splitlines() if "wgsyncd" in line or str(tmp_path) in line]
+        if drop_in and version() < 253:  # does not know the type, which is why it is a drop-in
+            assert len(said) == 1
+            assert said[0].endswith("notify-reload")
+        else:
+            assert (done.returncode, said) == (0, [])
+
+
+@needs_analyze
+def test_exposure() -> None:
+    """The threshold is the exposure times ten. 1.4 on systemd 252; newer ones ask for more."""
+    argv = ["systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=15", str(UNIT)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_what_was_promised() -> None:
+    service = settings(UNIT, "Service")
+    assert service["Type"] == ["notify"]
+    assert int(service["TimeoutStopSec"][0]) > 10
+    assert service["RestartPreventExitStatus"] == ["2 78"]
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
+    assert settings(UNIT, "Unit")["StartLimitIntervalSec"] == ["0"]
+
+
+def test_traps_are_avoided() -> None:
+    """Each of these breaks something that only shows later; the unit's comments say what."""
+    service = settings(UNIT, "Service")
+    for trap in ("ProcSubset", "PrivateUsers", "SocketBindDeny", "ConfigurationDirectory", "DynamicUser"):
+        assert trap not in service
+    unit = UNIT.read_text().splitlines()
+    assert not [line for line in unit if re.match(r"[^#].*\s#", line)], "systemd has no comments after values"
+
+
+def test_drop_in_clears_the_signal_of_the_unit() -> None:
+    assert settings(UNITS / "notify-reload.conf", "Service") == {"Type": ["notify-reload"], "ExecReload": [""]}
+
+
+def test_unit_and_configuration_name_the_same_things() -> None:
+    shipped = tomllib.loads((REPOSITORY / "etc" / "wgsyncd.toml").read_text())
+    unit = UNIT.read_text()
+    assert shipped["database"]["password_file"] in unit
+    assert settings(UNITS / "wgsyncd.socket", "Socket")["ListenStream"] == [shipped["metrics"]["listen"]]
+    timeout = float(shipped["database"]["timeout"].removesuffix("s"))
+    assert timeout * 5 < int(settings(UNIT, "Service")["WatchdogSec"][0])
+    for interface in shipped["interfaces"]:
+        assert f"wg-quick@{interface}.service" in settings(UNIT, "Unit")["After"][0]
+
+
+def test_user_of_the_unit_is_made() -> None:
+    user = settings(UNIT, "Service")["User"][0]
+    lines = [line.split() for line in (UNITS / "wgsyncd.sysusers.conf").read_text().splitlines() if line[0] != "#"]
+    assert [line[:2] for line in lines] == [["u", user]]

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.wait import until
+from wgsyncd import __version__, metrics
+from wgsyncd.core.model import Counters, Reason
+from wgsyncd.errors import Refused
+from wgsyncd.health import Health, InterfaceHealth, PeerHealth
+from wgsyncd.metrics import Server
+
+KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+PEER = PeerHealth(KEY, "10.200.0.5/32", 'MK "1"\n🎉', Counters(rx=10, tx=20), 1.7e9)
+
+
+def healthy() -> Health:
+    health = Health(
+        interfaces={"wg0": InterfaceHealth(True, desired=3, actual=2, received=5), "wg1": InterfaceHealth(False)}
+    )
+    health.intervals = {"account": 15, "reconcile": 60, "watch": 0.5}
+    health.add("runs", "reconcile")
+    health.add("duration_sums", "reconcile", 0.25)
+    health.add("rejected", Reason.BAD_KEY, 2)
+    health.add("changes", ("wg0", "add"), 3)
+    health.add("change_failures", ("wg0", "EPERM"))
+    health.booked_rx = 2**60
+    return health
+
+
+class Http:
+    """A server and what it answers."""
+
+    def __init__(self, health: Health, host: str = "127.0.0.1") -> None:
+        self.alive = self.ready = True
+        self.health = health
+        self.server = Server(health, (host, 0), lambda: self.alive, lambda: self.ready)
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.server.address[1]}"
+
+    def get(self, path: str, method: str = "GET", accept: str = "") -> tuple[int, str, str]:
+        request = urllib.request.Request(self.url + path, method=method, headers={"Accept": accept})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return answer.status, answer.read().decode(), answer.headers["Content-Type"]
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(), error.headers["Content-Type"]
+
+    def families(self) -> dict[str, Metric]:
+        return {one.name: one for one in text_string_to_metric_families(self.get("/metrics")[1])}
+
+    def value(self, name: str, **labels: str) -> float | None:
+        for family in self.families().values():
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return sample.value
+        return None
+
+
+@pytest.fixture
+def http() -> Iterator[Http]:
+    one = Http(healthy())
+    yield one
+    one.server.close()
+
+
+def test_every_family_has_help_a_type_and_a_good_name(http: Http) -> None:
+    families = http.families()
+    assert len(families) > 30
+    for name, family in families.items():
+        assert family.documentation, name
+        assert family.type in ("counter", "gauge", "summary"), name
+        assert re.fullmatch("[a-z][a-z0-9_]*", name)
+        for sample in family.samples:
+            assert (family.type == "counter") == sample.name.endswith("_total"), sample.name
+            assert not set(sample.labels) & {"endpoint", "le", "job", "instance"}
+
+
+def test_values(http: Http) -> None:
+    assert http.value("wgsyncd_desired_peers", interface="wg0") == 3
+    assert http.value("wgsyncd_interface_present", interface="wg1") == 0
+    assert http.value("wgsyncd_changes_total", interface="wg0", action="add") == 3
+    assert http.value("wgsyncd_changes_total", interface="wg1", action="remove") == 0
+    assert http.value("wgsyncd_change_failures_total", interface="wg0", error="EPERM") == 1
+    assert http.value("wgsyncd_task_duration_seconds_sum", task="reconcile") == 0.25
+    assert http.value("wgsyncd_task_duration_seconds_count", task="reconcile") == 1
+    assert http.value("wgsyncd_task_failures_total", task="account") == 0
+    assert http.value("wgsyncd_task_last_success_timestamp_seconds", task="account") == 0
+    assert http.value("wgsyncd_booked_bytes_total", direction="received") == 2**60
+    assert http.value("wgsyncd_build_info", version=__version__) == 1
+    start = http.value("process_start_time_seconds")
+    assert start is not None
+    assert start > 1.5e9
+
+
+def test_all_reasons_are_there_from_the_start(http: Http) -> None:
+    rows = {sample.labels["reason"]: sample.value for sample in http.families()["wgsyncd_rejected_rows"].samples}
+    assert rows == {str(reason): 2 if reason is Reason.BAD_KEY else 0 for reason in Reason}
+
+
+def test_no_field_of_health_is_forgotten() -> None:
+    """Each number that the daemon keeps changes the metrics; the others are named here."""
+    silent = {"plan_id", "database_error", "reconciled"}
+    before = metrics.registry(Health())
+    for field in dataclasses.fields(Health):
+        if field.name in silent:
+            continue
+        health = Health()
+        if field.name == "interfaces":
+            health.interfaces = {"wg0": InterfaceHealth(True)}
+        elif isinstance(getattr(health, field.name), dict):
+            key = ("wg0", "add") if field.name.startswith("change") else "reconcile"
+            setattr(health, field.name, {key: 7})
+        else:
+            setattr(health, field.name, not getattr(health, field.name))
+        assert exposed(metrics.registry(health)) != exposed(before), field.name
+
+
+def exposed(registry: CollectorRegistry) -> list[str]:
+    return [line for line in generate_latest(registry).decode().splitlines() if line.startswith("wgsyncd")]
+
+
+def test_no_series_per_peer_and_no_key_unless_asked_for(http: Http) -> None:
+    text = http.get("/metrics")[1]
+    assert "wireguard_" not in text
+    assert "public_key" not in text
+
+
+def test_series_per_peer_come_and_go(http: Http) -> None:
+    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=(PEER,))}
+    labels = {"interface": "wg0", "public_key": KEY, "allowed_ips": "10.200.0.5/32", "friendly_name": PEER.device}
+    assert http.value("wireguard_sent_bytes_total", **labels) == 20
+    assert http.value("wireguard_received_bytes_total", **labels) == 10
+    assert http.value("wireguard_latest_handshake_seconds", **labels) == 1.7e9
+    http.health.interfaces = {"wg0": InterfaceHealth(True)}
+    assert "wireguard_" not in http.get("/metrics")[1]
+
+
+def test_openmetrics_too(http: Http) -> None:
+    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=(PEER,))}
+    _, text, kind = http.get("/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert kind.startswith("application/openmetrics-text")
+    names = {one.name for one in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
+    assert {"wgsyncd_build", "wgsyncd_task_runs", "wireguard_sent_bytes"} <= names
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian: prometheus) is not installed")
+def test_promtool_has_nothing_to_say(http: Http) -> None:
+    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=(PEER,))}
+    text = http.get("/metrics")[1]
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_paths_and_methods(http: Http) -> None:
+    assert http.get("/metrics?x=1")[0] == 200
+    assert http.get("/metrics", "HEAD")[:2] == (200, "")
+    for path in ("/", "/metrics/", "/metricsx", "/favicon.ico", "/..", "/%6Detrics"):
+        assert http.get(path)[0] == 404
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+        assert http.get("/metrics", method)[0] == 501
+
+
+def test_health_and_readiness(http: Http) -> None:
+    assert http.get("/healthz")[:2] == (200, "ok\n")
+    assert http.get("/readyz")[:2] == (200, "ok\n")
+    http.alive = http.ready = False
+    assert http.get("/healthz")[0] == 503
+    assert http.get("/readyz")[:2] == (503, "no complete reconcile since start\n")
+    http.health.reconciled = True
+    http.health.database_error = f"2003 refused\n{KEY}"
+    assert http.get("/readyz")[:2] == (503, "the database does not answer: 2003 refused\\nxTIBA5rb…\n")
+    http.health.database_up = True
+    assert http.get("/readyz")[:2] == (503, "the last answer of the database is too old\n")
+
+
+def test_the_port_is_free_at_once() -> None:
+    port = 0
+    for _ in range(3):
+        server = Server(Health(), ("127.0.0.1", port), lambda: True, lambda: True)
+        port = server.address[1]
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()  # leaves a TIME_WAIT behind
+        server.close()
+
+
+def test_listens_only_where_told(http: Http) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", http.server.address[1]), timeout=5)
+
+
+def test_ipv6() -> None:
+    http = Http(healthy(), "::1")
+    assert http.get("/healthz")[0] == 200
+    http.server.close()
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        (("192.0.2.1", 9586), "192.0.2.1:9586: cannot listen there: cannot assign requested address"),
+        (("2001:db8::1", 9586), "[2001:db8::1]:9586: cannot listen there: cannot assign"),
+        (("no such host", 9586), "no such host:9586: cannot listen there: "),
+    ],
+)
+def test_cannot_listen(listen: tuple[str, int], said: str) -> None:
+    with pytest.raises(Refused, match=re.escape(said)):
+        Server(Health(), listen, lambda: True, lambda: True)
+
+
+def test_port_is_taken(http: Http) -> None:
+    with pytest.raises(Refused, match="address already in use"):
+        Server(Health(), http.server.address, lambda: True, lambda: True)
+
+
+def test_slow_clients_block_nobody_and_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_CLIENT_SECONDS", 1.0)
+    monkeypatch.setattr(metrics, "_CLIENTS", 3)
+    http = Http(healthy())
+    address = http.server.address
+    slow = [socket.create_connection(address, timeout=10) for _ in range(2)]
+    for one in slow:
+        one.sendall(b"GET /metr")
+    assert http.get("/healthz")[0] == 200
+    crowd = [socket.create_connection(address, timeout=10) for _ in range(5)]  # more than may be served at once
+
+    def trickle() -> bool:  # never idle for long, never done
+        try:
+            slow[0].sendall(b"i")
+        except OSError:
+            return True
+        return False
+
+    until(trickle, 10, "a client that sends a byte now and then is cut off", every=0.1)
+    until(lambda: served(http), 10, "others are served again")
+    for one in (*slow, *crowd):
+        one.close()
+    http.server.close()
+
+
+def served(http: Http) -> bool:
+    try:
+        return http.get("/metrics")[0] == 200
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def test_a_client_that_goes_away_says_nothing(http: Http, capfd: pytest.CaptureFixture[str]) -> None:
+    for data in (b"", b"GET /metrics HTTP/1.0\r\n\r\n", b"\x16\x03\x01nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+        with socket.create_connection(http.server.address) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
+            one.sendall(data)
+    assert http.get("/metrics")[0] == 200
+    until(lambda: not http.server._listener._since, 5, "all clients are gone")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_thousand_peers_are_quick(http: Http) -> None:
+    peers = tuple(dataclasses.replace(PEER, public_key=f"{n:043}=") for n in range(1000))
+    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=peers)}
+    began = time.monotonic()
+    assert http.get("/metrics")[1].count("wireguard_sent_bytes_total{") == 1000
+    assert time.monotonic() - began < 2
+
+
+INHERIT = """
+import os, sys
+os.environ["LISTEN_PID"] = str(os.getpid())
+from wgsyncd.health import Health
+from wgsyncd.metrics import Server
+for _ in range(2):
+    server = Server(Health(), ("127.0.0.1", 1), lambda: True, lambda: True)
+    print(server.address[1], flush=True)
+    sys.stdin.readline()
+    server.close()
+"""
+
+
+def test_socket_of_systemd() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        port = given.getsockname()[1]
+        child = subprocess.Popen(
+            [sys.executable, "-c", INHERIT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LISTEN_FDS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+            preexec_fn=lambda: os.dup2(given.fileno(), 3, inheritable=True),  # noqa: PLW1509
+            close_fds=False,
+        )
+        assert child.stdin
+        assert child.stdout
+        for _ in range(2):  # again after close(), as after a reload
+            assert int(child.stdout.readline()) == port
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10).close()
+            child.stdin.write("\n")
+            child.stdin.flush()
+        child.communicate()
+        assert child.returncode == 0

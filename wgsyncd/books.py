@@ -1,0 +1,68 @@
+"""The books between the agent and the store: the ledger in memory as long as it is sure, commits that are each
+complete, and a lost answer settled by looking."""
+
+from __future__ import annotations
+
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.core.usage import Windows
+from wgsyncd.errors import StoreError
+from wgsyncd.health import Health
+from wgsyncd.ports import Store
+
+BATCH = 500  # devices per transaction: short locks for the web application's own writes
+
+
+class Books:
+    """One node's books. After any StoreError the ledger is dropped and read again before the next commit, so what is
+    booked next starts from what the store really has."""
+
+    def __init__(self, store: Store, health: Health) -> None:
+        self._store, self._health = store, health
+        self._ledger: Ledger | None = None
+        self._notes: list[Entry] = []  # audit rows about the daemon itself: they go with the next transaction
+        self._in_doubt: tuple[int, int] | None = None  # seq before, and notes in, a commit whose answer was lost
+
+    def inherit(self, old: Books) -> None:
+        """Take over the notes of the books before."""
+        self._notes, self._in_doubt = old._notes, old._in_doubt
+
+    def note(self, entry: Entry) -> None:
+        """An audit row for the next transaction."""
+        self._notes.append(entry)
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether a transaction is wanted for notes alone."""
+        return bool(self._notes)
+
+    def ledger(self, windows: Windows) -> Ledger:
+        """The ledger, from the store where memory is not sure of it."""
+        if self._ledger is None:
+            self._ledger = self._store.ledger(windows)
+            if self._in_doubt is not None:
+                seq, notes = self._in_doubt
+                if self._ledger.seq > seq:  # it has happened, only its answer was lost
+                    del self._notes[:notes]
+                self._in_doubt = None
+        return self._ledger
+
+    def commit(self, writes: Writes, windows: Windows) -> frozenset[int]:
+        """Commit; returns the ids of the rows whose step was taken."""
+        taken: frozenset[int] = frozenset()
+        parts = list(writes.batches(BATCH))
+        for part in parts:
+            ledger = self.ledger(windows)
+            notes = len(self._notes) if part is parts[-1] else 0
+            try:
+                self._ledger, steps = self._store.commit(
+                    ledger, part + Writes(audit=tuple(self._notes[:notes])), windows.now
+                )
+            except StoreError:
+                self._ledger, self._in_doubt = None, (ledger.seq, notes)
+                raise
+            del self._notes[:notes]
+            taken |= steps
+            self._health.booked_rx += sum(b.rx for b in part.booked)
+            self._health.booked_tx += sum(b.tx for b in part.booked)
+        return taken

@@ -1,0 +1,217 @@
+"""The command line; the composition root, which alone names concrete adapters.
+
+Imports stand in the commands, so that `run` can install its signal handlers before anything slow is loaded and
+`check-config` needs no netlink.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wgsyncd import __version__
+from wgsyncd.inbox import Inbox
+
+if TYPE_CHECKING:
+    from wgsyncd.agent import Agent
+    from wgsyncd.config import Settings
+
+DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
+STOP_WITHIN = 8.0  # seconds for the last account; 10 are promised
+PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and books their traffic."
+EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status. What an admin can cause is one clear line on standard error, never a trace."""
+    args = _parser().parse_args(argv)
+    if args.command == "run":
+        inbox = Inbox()
+        inbox.listen(stop_within=STOP_WITHIN)
+        return _guarded(lambda: _run(args, inbox))
+    if args.command == "demo":
+        from wgsyncd.demo import run as demo
+
+        return demo.main(args)
+    commands = {
+        "plan": _plan,
+        "approve": _approve,
+        "status": _status,
+        "sync": _sync,
+        "check-config": _check_config,
+        "init-db": _init_db,
+    }
+    return _guarded(lambda: commands[args.command](args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, epilog: str = EXIT_CODES) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text, epilog=epilog)
+        if name != "demo":
+            one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+        return one
+
+    command("run", "Run the daemon.")
+    plan = command("plan", "Show what a cycle would do; do nothing.", "exit status: 0 nothing, 2 changes, 1 error")
+    plan.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    approve = command("approve", "Let exactly the removals of a withheld plan through, once.")
+    approve.add_argument("plan_id", help="the id that `wgsyncd plan` prints")
+    status = command("status", "Show interfaces, peers, rejected rows and the guard.")
+    status.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    command("sync", "Have the running daemon compare everything now.")
+    command("check-config", "Check the configuration; print every fault with its key and reason.")
+    init = command("init-db", "Create wgsyncd's own tables (safe to run twice), with an admin's account.")
+    init.add_argument("--user", default="root", help="the admin's account; default: %(default)s")
+    init.add_argument("--socket", help="the server's unix socket; default: the configuration's host and port")
+    init.add_argument("--password-file", type=Path, help="file with the admin's password; default: none is sent")
+    init.add_argument("--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\"")
+    demo = command("demo", "Show wgsyncd at work on a database, interfaces and customers of its own.")
+    from wgsyncd.demo.run import add_arguments
+
+    add_arguments(demo)
+    return parser
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    from wgsyncd import log
+    from wgsyncd.errors import ConfigError, WgsyncdError
+
+    try:
+        return command()
+    except ConfigError as error:
+        print(f"wgsyncd: {error.path}: {len(error.faults)} faults", file=sys.stderr)
+        for fault in error.faults:
+            print(f"  {log.one_line(log.redact(str(fault)))}", file=sys.stderr)
+        return 2
+    except WgsyncdError as error:
+        print(f"wgsyncd: {log.one_line(log.redact(str(error)))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def _agent(settings: Settings) -> Agent:
+    from wgsyncd.agent import Agent, Clock
+    from wgsyncd.health import Health
+    from wgsyncd.store.mariadb import MariaDBStore
+    from wgsyncd.wireguard.local import LocalWireGuard
+
+    clock = Clock(time.time, time.monotonic)
+    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), Health(), clock)
+
+
+def _run(args: argparse.Namespace, inbox: Inbox) -> int:
+    from wgsyncd import config, lock, log
+
+    settings = config.load(args.config)
+    log.configure(settings.log.level, settings.log.format)
+    lock.acquire(lock.path())
+    from wgsyncd.agent import Agent, Clock
+    from wgsyncd.daemon import Daemon
+    from wgsyncd.health import Health
+    from wgsyncd.store.mariadb import MariaDBStore
+    from wgsyncd.systemd import Notifier
+    from wgsyncd.wireguard.local import LocalWireGuard
+
+    health, wireguard = Health(), LocalWireGuard()
+    clock = Clock(time.time, time.monotonic)
+
+    def build(settings: Settings) -> Agent:
+        return Agent(settings, wireguard, MariaDBStore(settings), health, clock)
+
+    return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+
+    agent = _agent(config.load(args.config))
+    outlook = agent.preview()
+    plan = outlook.plan
+    if args.json:
+        from wgsyncd.report import plan_as_data
+
+        print(json.dumps(plan_as_data(outlook), ensure_ascii=False))
+    else:
+        from wgsyncd.report import plan_as_text
+
+        print(plan_as_text(outlook))
+    return 2 if plan.changes or plan.withheld else 0
+
+
+def _approve(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+    from wgsyncd.errors import Refused
+
+    agent = _agent(config.load(args.config))
+    outlook = agent.preview()
+    if not outlook.tripped:
+        raise Refused("nothing is withheld: there is nothing to approve")
+    if outlook.plan_id != args.plan_id:
+        raise Refused(
+            f"{args.plan_id} is not the plan of now, which is {outlook.plan_id}: look at `wgsyncd plan` again"
+        )
+    agent.store.approve(args.plan_id)
+    print(f"plan {args.plan_id} approved; the daemon carries it out with its next cycle")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from wgsyncd import config, lock
+    from wgsyncd.report import status_as_data, status_as_text
+
+    settings = config.load(args.config)
+    agent = _agent(settings)
+    data = status_as_data(settings, agent.preview(), lock.holder(lock.path()), time.time())
+    print(json.dumps(data, ensure_ascii=False) if args.json else status_as_text(data))
+    return 0
+
+
+def _sync(_: argparse.Namespace) -> int:
+    from wgsyncd import lock
+    from wgsyncd.errors import Refused
+
+    pid = lock.holder(lock.path())
+    if pid is None:
+        raise Refused(f"no wgsyncd runs here (nobody holds {lock.path()})")
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except PermissionError:
+        raise Refused(f"pid {pid} is another user's: run this as root") from None
+    print(f"asked wgsyncd (pid {pid}) to compare everything now")
+    return 0
+
+
+def _check_config(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+
+    settings = config.load(args.config)
+    print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+    return 0
+
+
+def _init_db(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from wgsyncd import config
+    from wgsyncd.store import schema
+
+    settings = config.load(args.config)
+    changes = {"user": args.user, "password_file": args.password_file}
+    if args.socket:
+        changes["socket"] = args.socket
+    database = msgspec.structs.replace(settings.database, **changes)
+    for line in schema.init(database, settings.node.zone, args.grants):
+        print(line)
+    return 0

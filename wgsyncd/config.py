@@ -1,0 +1,338 @@
+"""The configuration: TOML into typed, frozen settings; every fault is told at once.
+
+Decoding and types are msgspec's. msgspec stops at the first fault, so :func:`_section` hands it one key at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from wgsyncd.core.model import Network, PublicKey, decode_key, parse_host, parse_network
+from wgsyncd.errors import ConfigError, Fault
+
+CREDENTIAL = "db-password"
+_SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|private_key$|preshared_key$|psk$", re.IGNORECASE)
+
+
+class Seconds(float):
+    """A duration in seconds, written like ``15s``, ``500ms``, ``5min``, ``24h``, ``400d``."""
+
+
+class BitRate(float):
+    """Bits per second, written like ``25Gbit``."""
+
+
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which server this is."""
+
+    name: str = ""
+    zone: ZoneInfo = ZoneInfo("Asia/Tokyo")
+    elsewhere: tuple[str, ...] = ()
+
+
+class Database(msgspec.Struct, frozen=True):
+    """Where the rows are. The password is read when it is needed and kept nowhere."""
+
+    host: str = "127.0.0.1"
+    port: int = 3306
+    socket: str | None = None
+    name: str = "mikyun_cloud"
+    user: str = "mikyun"
+    password_file: Path | None = None
+    tls_ca: Path | None = None  # of a server on another machine; default: the system's authorities
+    timeout: Seconds = Seconds(4)
+
+    def password(self) -> str:
+        """The password: of ``password_file``, else of systemd's credential, else none. ConfigError if unreadable."""
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        path = self.password_file
+        if path is None and directory and (Path(directory) / CREDENTIAL).exists():
+            path = Path(directory) / CREDENTIAL
+        if path is None:
+            return ""
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            fault = Fault("database.password_file", str(path), f"cannot be read: {why}")
+            raise ConfigError("database", [fault]) from None
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """One WireGuard interface of this node."""
+
+    networks: tuple[Network, ...]
+    rows: str = ""
+    addresses: tuple[str, ...] = ()  # "10.200.0.1/24"
+    persistent_keepalive: Seconds = Seconds(0)
+    max_rate: BitRate = BitRate(25e9)
+    create: bool = False
+    private_key_file: Path | None = None
+    listen_port: int = 0
+    mtu: int = 0  # 0: the kernel's choice
+
+    @property
+    def own_hosts(self) -> frozenset[Network]:
+        """The interface's own addresses as hosts."""
+        return frozenset(parse_host(address.partition("/")[0]) for address in self.addresses)
+
+
+class Peers(msgspec.Struct, frozen=True):
+    """Peers that no row names."""
+
+    foreign: Literal["remove", "keep", "report"] = "remove"
+    always_keep: tuple[PublicKey, ...] = ()
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """When removals wait for an admin."""
+
+    min_removals: int = 10
+    share: float = 0.2
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """How often."""
+
+    account: Seconds = Seconds(15)
+    reconcile: Seconds = Seconds(60)
+    watch: Seconds = Seconds(0.5)
+
+
+class Qr(msgspec.Struct, frozen=True):
+    """QR codes."""
+
+    lifetime: Seconds = Seconds(86400)
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How traffic is booked."""
+
+    perspective: Literal["server", "device"] = "server"
+    bucket: Seconds = Seconds(900)
+    keep_days: Seconds = Seconds(400 * 86400)
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """admin_logs."""
+
+    language: Literal["ja", "en"] = "ja"
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """The HTTP side."""
+
+    listen: str = "127.0.0.1:9586"
+    per_peer: bool = False
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None when it is off."""
+        host, _, port = self.listen.rpartition(":")
+        return (host.strip("[]"), int(port)) if self.listen else None
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json", "logfmt"] = "auto"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The whole configuration. ``interfaces`` is by the kernel's name."""
+
+    interfaces: dict[str, Interface]
+    node: Node = Node()
+    database: Database = Database()
+    peers: Peers = Peers()
+    guard: Guard = Guard()
+    schedule: Schedule = Schedule()
+    qr: Qr = Qr()
+    usage: Usage = Usage()
+    audit: Audit = Audit()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+
+_UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_RATES = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
+
+
+def _with_unit(text: object, units: Mapping[str, float], example: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text) if isinstance(text, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError(f"is not a number with a unit ({', '.join(units)}), such as {example}")
+    return float(match[1]) * units[match[2]]
+
+
+def _special(kind: type, value: object) -> object:
+    """msgspec's hook for the types it does not know; a ValueError becomes the fault's reason."""
+    if kind is Seconds:
+        return Seconds(_with_unit(value, _UNITS, '"15s"'))
+    if kind is BitRate:
+        return BitRate(_with_unit(value, _RATES, '"25Gbit"'))
+    if not isinstance(value, str):
+        raise ValueError(f"is not a text, which a {kind.__name__} is written as")
+    if kind is ZoneInfo:
+        try:
+            return ZoneInfo(value)
+        except (KeyError, OSError, ValueError):
+            raise ValueError("is not a time zone of this system's tz database") from None
+    if kind is Network:
+        return parse_network(value)
+    if kind is Path:
+        if not value.startswith("/"):
+            raise ValueError("is not an absolute path")
+        return Path(value)
+    raise TypeError(kind)
+
+
+def _show(key: str, value: object) -> str:
+    return "" if _SECRET.search(key) else repr(value)
+
+
+def _section(kind: Any, raw: object, path: str, faults: list[Fault]) -> Any:
+    """One table of the file as ``kind``, fault by fault; None where too little of it can be read."""
+    if not isinstance(raw, dict):
+        faults.append(Fault(path, _show(path, raw), "is not a table"))
+        return None
+    fields = {f.name: f for f in msgspec.structs.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = f"{path}.{key}".lstrip(".")
+        if key not in fields:
+            hint = " (a password stands in a file or a credential, never here)" if _SECRET.search(key) else ""
+            faults.append(Fault(name, _show(key, value), f"is not a key that wgsyncd knows{hint}"))
+            continue
+        try:
+            values[key] = _convert(value, fields[key].type)
+        except (msgspec.ValidationError, ValueError) as error:
+            faults.append(Fault(name, _show(key, value), str(error)))
+    for name, field in fields.items():
+        if field.required and name not in raw:
+            faults.append(Fault(f"{path}.{name}".lstrip("."), "", "is missing"))
+    whole = all(name in values or not field.required for name, field in fields.items())
+    return kind(**values) if whole else None  # with the defaults, so that what hangs together is checked all the same
+
+
+def _convert(value: object, kind: Any) -> Any:
+    if kind == tuple[PublicKey, ...]:  # a NewType over bytes: msgspec would take any base64
+        if not isinstance(value, list):
+            raise ValueError("is not a list of public keys")
+        return tuple(PublicKey(decode_key(str(one))) for one in value)
+    if kind == tuple[Network, ...]:  # msgspec would take a NamedTuple for an array
+        if not isinstance(value, list):
+            raise ValueError("is not a list of networks")
+        return tuple(parse_network(str(one)) for one in value)
+    return msgspec.convert(value, kind, dec_hook=_special)
+
+
+def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
+    """Settings of a configuration's text. ConfigError with every fault in it."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, [Fault("(file)", "", f"is not TOML: {error}")]) from None
+    faults: list[Fault] = []
+    interfaces: dict[str, Interface] = {}
+    tables = raw.pop("interfaces", None)
+    if not isinstance(tables, dict) or not tables:
+        faults.append(Fault("interfaces", "", "is missing: name at least one, as [interfaces.wg0]"))
+        tables = {}
+    for name, table in tables.items():
+        one = _section(Interface, table, f"interfaces.{name}", faults)
+        if one is not None:
+            interfaces[name] = msgspec.structs.replace(one, rows=one.rows or name)
+    sections: dict[str, Any] = {}
+    kinds = {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "interfaces"}
+    for name, table in raw.items():
+        if name not in kinds:
+            faults.append(Fault(name, "", f"is not a section that wgsyncd knows ({', '.join(kinds)}, interfaces)"))
+        else:
+            sections[name] = _section(kinds[name], table, name, faults)
+    good = {name: section for name, section in sections.items() if section is not None}
+    settings = Settings(interfaces=interfaces, **good)
+    faults += _faults_between(settings)
+    if faults:
+        raise ConfigError(path, faults)
+    node = settings.node
+    return msgspec.structs.replace(
+        settings, node=msgspec.structs.replace(node, name=node.name or socket.gethostname().partition(".")[0])
+    )
+
+
+def load(path: Path) -> Settings:
+    """Settings of a file. ConfigError where it cannot be read or has faults."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
+        raise ConfigError(str(path), [Fault("(file)", "", f"cannot be read: {why}")]) from None
+    return parse(text, str(path))
+
+
+def _faults_between(settings: Settings) -> list[Fault]:
+    """What no single value shows: ranges, and values that do not fit each other."""
+    faults: list[Fault] = []
+
+    def check(good: bool, key: str, value: object, why: str) -> None:
+        if not good:
+            faults.append(Fault(key, repr(value), why))
+
+    by_rows: dict[str, str] = {}
+    for name, one in settings.interfaces.items():
+        key = f"interfaces.{name}"
+        check(bool(re.fullmatch(r"[^\s/:]{1,15}", name)), key, name, "is not an interface name (1 to 15 characters)")
+        other = by_rows.setdefault(one.rows, name)
+        check(other == name, f"{key}.rows", one.rows, f"is also interfaces.{other}'s")
+        check(one.rows not in settings.node.elsewhere, f"{key}.rows", one.rows, "stands in node.elsewhere too")
+        check(bool(one.networks), f"{key}.networks", [], "is empty: no row could be served")
+        check(0 <= one.listen_port < 65536, f"{key}.listen_port", one.listen_port, "is not a port")
+        check(one.mtu == 0 or 576 <= one.mtu <= 65535, f"{key}.mtu", one.mtu, "is not between 576 and 65535")
+        check(
+            0 <= one.persistent_keepalive <= 65535 and float(one.persistent_keepalive).is_integer(),
+            f"{key}.persistent_keepalive", float(one.persistent_keepalive), "is not whole seconds from 0 to 65535",
+        )  # fmt: skip
+        check(one.max_rate > 0, f"{key}.max_rate", float(one.max_rate), "is not above 0")
+        for address in one.addresses:
+            host, _, prefix = address.partition("/")
+            try:
+                parse_host(host)
+                check(prefix.isdigit() and int(prefix) <= (128 if ":" in host else 32), f"{key}.addresses", address,
+                      "needs a prefix length, as in 10.200.0.1/24")  # fmt: skip
+            except ValueError:
+                check(False, f"{key}.addresses", address, "is not an address, as 10.200.0.1/24 is")
+        if one.create:
+            check(one.private_key_file is not None, f"{key}.private_key_file", None, "is needed with create = true")
+            check(one.listen_port > 0, f"{key}.listen_port", one.listen_port, "is needed with create = true")
+            check(bool(one.addresses), f"{key}.addresses", [], "is needed with create = true")
+    database, schedule, usage = settings.database, settings.schedule, settings.usage
+    check(0 < database.port < 65536, "database.port", database.port, "is not a port")
+    check(0.1 <= database.timeout <= 30, "database.timeout", float(database.timeout), "is not between 100ms and 30s")
+    check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", database.name, "is not a database's name")
+    check(schedule.account >= 1, "schedule.account", float(schedule.account), "is below 1s")
+    check(schedule.reconcile >= 1, "schedule.reconcile", float(schedule.reconcile), "is below 1s")
+    watch = float(schedule.watch)
+    check(watch == 0 or watch >= 0.1, "schedule.watch", watch, "is below 100ms, and not 0s (off)")
+    check(settings.qr.lifetime > 0, "qr.lifetime", float(settings.qr.lifetime), "is not above 0")
+    check(settings.guard.min_removals >= 0, "guard.min_removals", settings.guard.min_removals, "is below 0")
+    check(0 <= settings.guard.share <= 1, "guard.share", settings.guard.share, "is not between 0 and 1")
+    whole = float(usage.bucket).is_integer() and usage.bucket >= 60 and 3600 % int(usage.bucket) == 0
+    check(whole, "usage.bucket", float(usage.bucket), "is not whole minutes that divide an hour")
+    check(usage.keep_days >= 62 * 86400, "usage.keep_days", float(usage.keep_days), "is below 62d (two months)")
+    if settings.metrics.listen:
+        host, _, port = settings.metrics.listen.rpartition(":")
+        check(bool(host) and port.isdigit() and int(port) < 65536, "metrics.listen", settings.metrics.listen,
+              "is not host:port, as 127.0.0.1:9586 is")  # fmt: skip
+    check(len(settings.node.name) <= 64, "node.name", settings.node.name, "is longer than 64 characters")
+    return faults

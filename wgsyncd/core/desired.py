@@ -1,0 +1,229 @@
+"""Rows -> desired peers and rejections, each with its reason. Conflicts are settled here, never by the kernel's
+last-writer-wins on allowed IPs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from wgsyncd.core.model import (
+    KEY_BYTES,
+    NO_PRESHARED_KEY,
+    InterfaceState,
+    Network,
+    Peer,
+    PublicKey,
+    Reason,
+    Rejection,
+    Row,
+    Status,
+    decode_key,
+    parse_host,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the rows of one interface are held against."""
+
+    interface: str  # the kernel's name
+    rows: str  # the store's name
+    networks: tuple[Network, ...]
+    own_hosts: frozenset[Network]
+    persistent_keepalive: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules that hold for all interfaces."""
+
+    elsewhere: frozenset[str] = frozenset()  # interfaces of other nodes
+    foreign: str = "remove"  # "remove", "keep" or "report"
+    always_keep: frozenset[PublicKey] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A peer that a row wants."""
+
+    peer: Peer
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the rows ask for, as far as it can be followed."""
+
+    peers: Mapping[str, Mapping[PublicKey, Want]]  # by interface
+    rejections: tuple[Rejection, ...]
+    frozen: Mapping[str, frozenset[PublicKey]]  # live peers of rejected rows: left as they are
+    revoked: Mapping[PublicKey, tuple[Row, str]]  # keys of rows that want no peer, and why not
+    claimed: frozenset[PublicKey]  # every readable key of every row of this node: what is in none is foreign
+    key_of: Mapping[int, PublicKey]  # the readable key of each row that wants a peer
+    unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many rows for each reason that occurs."""
+        return dict(Counter(str(r.reason) for r in self.rejections))
+
+
+class _RejectError(Exception):
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(slots=True)
+class _Claim:
+    """A row that wants a peer and is sound by itself."""
+
+    row: Row
+    site: Site
+    peer: Peer
+    address: Network
+
+
+@dataclass(slots=True)
+class _Court:
+    """The claims while their conflicts are settled."""
+
+    live: Mapping[str, InterfaceState]
+    claims: dict[int, _Claim] = field(default_factory=dict)  # by row id
+    rejections: list[Rejection] = field(default_factory=list)
+    frozen: set[PublicKey] = field(default_factory=set)
+
+    def reject(self, row: Row, reason: Reason, detail: str, key: PublicKey | None) -> None:
+        self.claims.pop(row.id, None)
+        self.rejections.append(Rejection(row.id, row.device, reason, detail))
+        if key is not None:
+            self.frozen.add(key)
+
+    def holds(self, claim: _Claim) -> bool:
+        """Whether the claim is live in the kernel as it stands."""
+        state = self.live.get(claim.site.interface)
+        peer = state.peers.get(claim.peer.public_key) if state else None
+        return peer is not None and claim.address in peer.peer.allowed_ips
+
+    def settle(self, groups: Mapping[object, list[_Claim]], reason: Reason, what: str) -> None:
+        """Of several claims to one thing the live one keeps it, else the lowest id."""
+        for rivals in groups.values():
+            if len(rivals) < 2:
+                continue
+            winner = min(rivals, key=lambda c: (not self.holds(c), c.row.id))
+            for claim in rivals:
+                if claim is not winner:
+                    # A rival for the same key has no live peer of its own: that key's peer is the winner's.
+                    own = None if claim.peer.public_key == winner.peer.public_key else claim.peer.public_key
+                    self.reject(claim.row, reason, f"{what} is {winner.row.device}'s", own)
+
+    def keep_clear_of(self, untouchable: frozenset[PublicKey]) -> None:
+        """Reject claims to what a peer holds that is left as it is, until no more follow from that."""
+        while True:
+            holders: dict[tuple[str, Network], PublicKey] = {}
+            fixed = self.frozen | untouchable
+            for name, state in self.live.items():
+                for key in fixed & state.peers.keys():
+                    for net in state.peers[key].peer.allowed_ips:
+                        holders[name, net] = key
+            stuck = [
+                claim
+                for claim in self.claims.values()
+                if holders.get((claim.site.interface, claim.address), claim.peer.public_key) != claim.peer.public_key
+                or claim.peer.public_key in fixed
+            ]
+            if not stuck:
+                return
+            for claim in stuck:
+                if claim.peer.public_key in fixed:
+                    self.reject(claim.row, Reason.DUPLICATE_KEY, "its peer belongs to a kept or frozen one", None)
+                else:
+                    detail = f"{claim.row.address} is held by a peer that is left as it is"
+                    self.reject(claim.row, Reason.DUPLICATE_ADDRESS, detail, claim.peer.public_key)
+
+
+def build_desired(
+    rows: Iterable[Row], sites: Iterable[Site], policy: Policy, live: Mapping[str, InterfaceState], now: float
+) -> Desired:
+    """What the rows want, held against the configuration, each other and the live peers. ``now``: UNIX seconds."""
+    sites = tuple(sites)
+    by_rows = {site.rows: site for site in sites}
+    own_keys = {state.public_key for state in live.values() if state.public_key is not None}
+    court = _Court(live)
+    revoked: dict[PublicKey, tuple[Row, str]] = {}
+    claimed: set[PublicKey] = set()
+    key_of: dict[int, PublicKey] = {}
+    unreadable = 0
+    for row in rows:
+        if row.interface in policy.elsewhere:
+            continue
+        key: PublicKey | None = None
+        try:
+            claimed.add(key := PublicKey(decode_key(row.public_key)))
+        except ValueError as error:
+            bad_key = str(error)
+        why_not = row.why_not(now)
+        if why_not is not None:
+            if key is not None:
+                revoked[key] = row, why_not
+            continue
+        if key is None:
+            unreadable += 1
+            court.reject(row, Reason.BAD_KEY, f"public_key {bad_key}", None)
+            continue
+        key_of[row.id] = key
+        try:
+            court.claims[row.id] = _parse(row, key, by_rows, own_keys)
+        except _RejectError as fault:
+            court.reject(row, fault.reason, fault.detail, key)
+
+    keys: dict[object, list[_Claim]] = {}
+    for claim in court.claims.values():
+        keys.setdefault(claim.peer.public_key, []).append(claim)
+    court.settle(keys, Reason.DUPLICATE_KEY, "the public key")
+    addresses: dict[object, list[_Claim]] = {}
+    for claim in court.claims.values():
+        addresses.setdefault((claim.site.interface, claim.address), []).append(claim)
+    court.settle(addresses, Reason.DUPLICATE_ADDRESS, "the address")
+    untouchable: set[PublicKey] = set(policy.always_keep)
+    if policy.foreign != "remove":
+        untouchable |= {key for state in live.values() for key in state.peers} - claimed
+    court.keep_clear_of(frozenset(untouchable))
+
+    peers: dict[str, dict[PublicKey, Want]] = {site.interface: {} for site in sites}
+    for claim in court.claims.values():
+        peers[claim.site.interface][claim.peer.public_key] = Want(claim.peer, claim.row)
+        revoked.pop(claim.peer.public_key, None)
+    frozen = {name: frozenset(court.frozen & state.peers.keys()) for name, state in live.items()}
+    return Desired(
+        peers, tuple(court.rejections), frozen, revoked, frozenset(claimed), key_of, unreadable
+    )  # fmt: skip
+
+
+def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site], own_keys: set[PublicKey]) -> _Claim:
+    """A row by itself. Its texts may hold anything, so a detail quotes none but the address and the interface."""
+    if row.status is Status.ISSUED and row.qr_end is None:
+        raise _RejectError(Reason.NO_QR_END, "issued, but it has neither qr_expires_at, issued_at nor created_at")
+    site = sites.get(row.interface)
+    if site is None:
+        raise _RejectError(Reason.UNKNOWN_INTERFACE, f"wg_iface {row.interface[:32]!r} is not configured")
+    if key == bytes(KEY_BYTES):
+        raise _RejectError(Reason.BAD_KEY, "public_key is all zeros")
+    if key in own_keys:
+        raise _RejectError(Reason.INTERFACE_KEY, "public_key is an interface's own")
+    psk = NO_PRESHARED_KEY
+    if row.preshared_key:
+        try:
+            psk = decode_key(row.preshared_key)
+        except ValueError as error:
+            raise _RejectError(Reason.BAD_PRESHARED_KEY, f"preshared_key {error}") from None
+        if psk == NO_PRESHARED_KEY:
+            raise _RejectError(Reason.BAD_PRESHARED_KEY, "preshared_key is all zeros, which would mean none")
+    try:
+        address = parse_host(row.address)
+    except ValueError:
+        raise _RejectError(Reason.BAD_ADDRESS, f"wg_ip {row.address[:45]!r} is not a host address") from None
+    if address in site.own_hosts:
+        raise _RejectError(Reason.INTERFACE_ADDRESS, f"wg_ip {row.address} is {site.interface}'s own")
+    if not any(net.covers(address) for net in site.networks):
+        raise _RejectError(Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}")
+    return _Claim(row, site, Peer(key, psk, frozenset((address,)), site.persistent_keepalive), address)

@@ -1,0 +1,198 @@
+"""The books: what was last recorded of each live peer, and what one database transaction writes.
+
+A :class:`Record` is both the baseline of a peer's counters and the memory of what was installed for whom. Audit rows
+about peers are the difference between the records and the next dump, so a crash between kernel and database neither
+loses such a row nor writes it twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.model import Counters, Peer, PublicKey, Transition
+
+Slot = tuple[str, PublicKey]
+"""Where a peer lives: interface and key."""
+
+
+class State(StrEnum):
+    """What the last transaction knew of a peer."""
+
+    PRESENT = "present"
+    ADDING = "adding"  # baseline zero is stored, the peer is about to be added
+    RESTORING = "restoring"  # the same, for a peer that its interface lost (re-creation, reboot)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is recorded of one live peer. ``row_id`` None: a foreign peer about to be removed."""
+
+    interface: str
+    public_key: PublicKey
+    row_id: int | None
+    device: str
+    contract: str
+    address: str
+    config: bytes  # see config_digest
+    state: State
+    epoch: str
+    counters: Counters
+    handshake: int  # UNIX nanoseconds, 0 = never
+    sampled_at: float  # UNIX seconds; of the last change of this record
+
+    @property
+    def slot(self) -> Slot:
+        """Where it lives."""
+        return self.interface, self.public_key
+
+
+def config_digest(peer: Peer) -> bytes:
+    """Eight bytes that change when the peer's configuration does. The PSK has 256 random bits, so a 64-bit digest
+    gives nothing of it away."""
+    text = b"|".join(sorted(net.packed + bytes([net.prefixlen]) for net in peer.allowed_ips))
+    return hashlib.blake2b(
+        text + peer.preshared_key + peer.persistent_keepalive.to_bytes(2), digest_size=8, person=b"wgsyncd.peer"
+    ).digest()
+
+
+class Condition(NamedTuple):
+    """Something that stands until it ends: a rejected row, a parent conflict, a tripped guard, a missing interface."""
+
+    kind: str  # "row_rejected" | "parent_conflict" | "guard_tripped" | "interface_missing"
+    subject: str  # row id, contract id, node, interface
+    label: str  # what people call it: device id, contract id …
+    detail: str  # reason code, count, plan id: language-free
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """An interface's life and when it was last read completely (UNIX seconds)."""
+
+    epoch: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The books as the database has them at ``seq``. Valid only as long as nobody else writes: each transaction
+    compares and counts ``seq`` up, and a mismatch throws the ledger away."""
+
+    seq: int
+    records: Mapping[Slot, Record]
+    interfaces: Mapping[str, Sampled]
+    conditions: frozenset[Condition]
+
+    def after(self, writes: Writes) -> Ledger:
+        """The books once ``writes`` is committed."""
+        records = dict(self.records)
+        for record in writes.records:
+            records[record.slot] = record
+        for slot in writes.gone:
+            records.pop(slot, None)
+        over = {(c.kind, c.subject) for c in writes.ended | writes.started}
+        standing = frozenset(c for c in self.conditions if (c.kind, c.subject) not in over)
+        return Ledger(
+            self.seq + 1,
+            records,
+            {**self.interfaces, **writes.sampled},
+            standing | writes.started,
+        )
+
+
+class Piece(NamedTuple):
+    """Bytes of one device in one bucket (None: older than the rolling window) and one day of the zone."""
+
+    bucket: int | None  # UNIX seconds of the bucket's start
+    day: str  # YYYY-MM-DD
+    rx: int
+    tx: int
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Bytes and handshake to add to one device's columns."""
+
+    row_id: int
+    rx: int
+    tx: int
+    in_24h: Counters
+    in_month: Counters
+    pieces: tuple[Piece, ...]
+    handshake: float | None  # UNIX seconds of a newer handshake
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A delta that the link cannot have carried."""
+
+    interface: str
+    row_id: int | None
+    device: str
+    rx: int
+    tx: int
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What one transaction writes, besides ``seq``."""
+
+    booked: tuple[Booked, ...] = ()
+    records: tuple[Record, ...] = ()
+    gone: tuple[Slot, ...] = ()
+    sampled: Mapping[str, Sampled] = field(default_factory=dict)
+    steps: tuple[
+        tuple[Transition, Entry | None], ...
+    ] = ()  # each with its audit row, written only if the step is taken
+    quarantined: tuple[Quarantined, ...] = ()
+    started: frozenset[Condition] = frozenset()
+    ended: frozenset[Condition] = frozenset()
+    approval_used: bool = False
+    audit: tuple[Entry, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Writes()
+
+    def __add__(self, other: Writes) -> Writes:
+        """Both in one transaction; of two records of one peer the later one stands."""
+        records = {r.slot: r for r in self.records + other.records}
+        return Writes(
+            self.booked + other.booked,
+            tuple(records.values()),
+            self.gone + other.gone,
+            {**self.sampled, **other.sampled},
+            self.steps + other.steps,
+            self.quarantined + other.quarantined,
+            self.started | other.started,
+            self.ended | other.ended,
+            self.approval_used or other.approval_used,
+            self.audit + other.audit,
+        )
+
+    def batches(self, size: int) -> Iterator[Writes]:
+        """The same writes as transactions of at most ``size`` devices each, every one complete in itself: a device's
+        bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions, audit)
+        comes last, so that a crash in between leaves a state that the next cycle finishes."""
+        by_row: dict[int, list[Record]] = {}
+        loose: list[Record] = []
+        booked_rows = {b.row_id for b in self.booked}
+        for record in self.records:
+            if record.row_id in booked_rows and record.row_id is not None:
+                by_row.setdefault(record.row_id, []).append(record)
+            else:
+                loose.append(record)
+        booked = sorted(self.booked, key=lambda b: b.row_id)  # id order: two writers cannot deadlock on rows
+        while len(booked) > size:
+            part, booked = booked[:size], booked[size:]
+            yield Writes(booked=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
+        while len(loose) > size:
+            yield Writes(records=tuple(loose[:size]))
+            loose = loose[size:]
+        rest = tuple(r for rs in by_row.values() for r in rs)
+        yield replace(self, booked=tuple(booked), records=rest + tuple(loose))

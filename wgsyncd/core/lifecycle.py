@@ -1,0 +1,91 @@
+"""Row x peer x now -> the next step in a device's life.
+
+The race at the deadline: the dump was *asked for* after ``now``, so a handshake at or before a deadline that lies
+before ``now`` is in it. A step is written only where the row is still as it was when the step was decided (the store's
+conditional UPDATE), so an admin's click in between wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from wgsyncd.core.model import InterfaceState, PublicKey, Row, Status, Transition, decode_key
+
+
+def awaits(row: Row) -> bool:
+    """Whether a handshake or a deadline can still change this row."""
+    if row.deleted:
+        return False
+    return row.status is Status.ISSUED or (row.status is Status.ACTIVE and not row.first_handshake_known)
+
+
+def _key(row: Row) -> PublicKey | None:
+    try:
+        return PublicKey(decode_key(row.public_key))
+    except ValueError:
+        return None  # cannot have shaken hands
+
+
+def observe(
+    rows: Iterable[Row], live: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
+) -> dict[PublicKey, int]:
+    """The earliest handshake seen of each row's key, UNIX nanoseconds: what was known, and what these dumps add."""
+    seen: dict[PublicKey, int] = {}
+    for row in rows:
+        key = _key(row)
+        if key is None:
+            continue
+        latest = [s.peers[key].latest_handshake for s in live.values() if key in s.peers]
+        first = first_seen.get(key) or max(latest, default=0)
+        if first:
+            seen[key] = first
+    return seen
+
+
+def next_steps(
+    rows: Iterable[Row],
+    interface_of: Mapping[str, str],
+    live: Mapping[str, InterfaceState],
+    first_seen: Mapping[PublicKey, int],
+    now: float,
+) -> list[Transition]:
+    """The steps that are due at ``now`` (UNIX seconds, from before the dumps in ``live``).
+
+    ``interface_of``: the kernel's interface name for the store's. ``first_seen``: see :func:`observe`; a dump has the
+    latest handshake only. A row whose interface has no dump gets no step:
+    whether it shook hands cannot be known.
+    """
+    steps: list[Transition] = []
+    for row in rows:
+        state = live.get(interface_of.get(row.interface, ""))
+        if state is None or not awaits(row):
+            continue
+        key = _key(row)
+        nanoseconds = first_seen.get(key, 0) if key is not None else 0
+        handshake = nanoseconds / 1e9
+        if row.status is Status.ACTIVE:
+            if nanoseconds:
+                steps.append(Transition(row, "first_handshake", handshake))
+        elif nanoseconds and (row.qr_end is None or handshake <= row.qr_end):
+            steps.append(Transition(row, "activate", handshake))
+        elif row.qr_end is not None and now > row.qr_end:
+            steps.append(Transition(row, "expire", row.qr_end))
+    return steps
+
+
+def assume(rows: Iterable[Row], steps: Iterable[Transition]) -> tuple[Row, ...]:
+    """The rows as they are once the steps are taken: for what is decided before the store has said so."""
+    status = {s.row.id: Status.OFF if s.kind == "expire" else Status.ACTIVE for s in steps}
+    return tuple(
+        replace(row, status=status[row.id], status_text="expired" if status[row.id] is Status.OFF else "active")
+        if row.id in status
+        else row
+        for row in rows
+    )
+
+
+def next_deadline(rows: Iterable[Row], now: float) -> float | None:
+    """The nearest QR end after ``now``, or None."""
+    ends = [row.qr_end for row in rows if row.status is Status.ISSUED and row.qr_end is not None and awaits(row)]
+    return min((end for end in ends if end >= now), default=None)

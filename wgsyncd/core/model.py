@@ -1,0 +1,251 @@
+"""The nouns: keys, networks, peers as they are wanted and as they are, rows, changes, transitions.
+
+Units throughout: bytes are bytes, times are UNIX nanoseconds (handshakes, as the kernel gives them) or UNIX seconds
+as float (everything else), addresses are packed in network byte order. Names are those of wg(8).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
+NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
+
+PublicKey = NewType("PublicKey", bytes)
+"""A Curve25519 public key, 32 raw bytes. Printed by :func:`fingerprint` only, except by `wgsyncd explain`."""
+
+
+def decode_key(text: str | None) -> bytes:
+    """The 32 bytes of a key as wg(8) writes it: 44 characters of canonical base64.
+
+    Raises ValueError (whose text never holds the key) for anything else. ``base64.b64decode`` alone lets junk,
+    white space and non-canonical last characters through, so two different texts could name one key.
+    """
+    if not text:
+        raise ValueError("is empty")
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raise ValueError("is not base64") from None
+    if len(raw) != KEY_BYTES:
+        raise ValueError(f"has {len(raw)} bytes, not {KEY_BYTES}")
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("is not canonical base64")
+    return raw
+
+
+def encode_key(key: bytes) -> str:
+    """A key as wg(8) writes it. For the wire and for `wg`; logs, metrics and audit rows get :func:`fingerprint`."""
+    return base64.b64encode(key).decode()
+
+
+def fingerprint(key: bytes) -> str:
+    """The first eight characters of a key's base64: enough for an admin to find it in `wg show`, too few to use it."""
+    return base64.b64encode(key[:6]).decode() + "…"
+
+
+class Network(NamedTuple):
+    """An allowed IP: packed address (4 or 16 bytes) and prefix length in bits."""
+
+    packed: bytes
+    prefixlen: int
+
+    def __str__(self) -> str:
+        return f"{ipaddress.ip_address(self.packed)}/{self.prefixlen}"
+
+    def covers(self, other: Network) -> bool:
+        """Whether every address of ``other`` is one of this network's."""
+        if len(self.packed) != len(other.packed) or self.prefixlen > other.prefixlen:
+            return False
+        shift = len(self.packed) * 8 - self.prefixlen
+        return int.from_bytes(self.packed) >> shift == int.from_bytes(other.packed) >> shift
+
+
+def parse_network(text: str) -> Network:
+    """``10.200.0.0/24`` or ``10.200.0.5`` (a host) as a Network. ValueError if it is neither or has host bits set."""
+    net = ipaddress.ip_network(text)
+    return Network(net.network_address.packed, net.prefixlen)
+
+
+def parse_host(text: str) -> Network:
+    """A tunnel address: ``10.200.0.5`` and ``10.200.0.5/32`` are the same one. ValueError for anything else.
+
+    Strict about form (no white space, no leading zeros, no zone), since what is kept here becomes an allowed IP.
+    """
+    address, slash, prefix = text.partition("/")
+    ip = ipaddress.ip_address(address)
+    if "%" in address:
+        raise ValueError("has a zone")
+    if slash and prefix != str(ip.max_prefixlen):
+        raise ValueError(f"is not one host (only /{ip.max_prefixlen} may be written)")
+    return Network(ip.packed, ip.max_prefixlen)
+
+
+class Counters(NamedTuple):
+    """Bytes that the server received from (rx) and sent to (tx) a peer since the peer was added."""
+
+    rx: int
+    tx: int
+
+
+class Peer(NamedTuple):
+    """A peer's configuration, as wanted or as found. Equal means: the kernel needs nothing."""
+
+    public_key: PublicKey
+    preshared_key: bytes  # NO_PRESHARED_KEY for none
+    allowed_ips: frozenset[Network]
+    persistent_keepalive: int = 0  # seconds, 0 = off
+
+    def __repr__(self) -> str:  # a NamedTuple would print the preshared key
+        ips = ",".join(sorted(map(str, self.allowed_ips)))
+        return f"Peer({fingerprint(self.public_key)} {ips} keepalive={self.persistent_keepalive})"
+
+
+class PeerState(NamedTuple):
+    """A peer in the kernel."""
+
+    peer: Peer
+    counters: Counters
+    latest_handshake: int  # UNIX nanoseconds, 0 = never
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceState:
+    """One dump of one interface, complete and untorn.
+
+    ``epoch`` names the life of the kernel's counters: boot id and interface index. Two dumps with the same epoch count
+    on; with another epoch every counter began at zero.
+    """
+
+    name: str
+    epoch: str
+    public_key: PublicKey | None  # None while the interface has no private key
+    listen_port: int
+    peers: Mapping[PublicKey, PeerState]
+    kind: str = "kernel"  # or "userspace"
+
+
+class Status(StrEnum):
+    """What a row says about its device. Everything but ISSUED and ACTIVE wants no peer."""
+
+    ISSUED = "issued"
+    ACTIVE = "active"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One device as the store has it. Texts are as they stand there: nothing is trusted yet."""
+
+    id: int
+    device: str
+    contract: str
+    interface: str  # the store's name of it
+    address: str
+    public_key: str | None
+    preshared_key: str | None = field(repr=False)
+    status: Status
+    status_text: str  # as it stands in the store, for messages
+    contract_status: str | None  # None: the contract does not exist
+    contract_active: bool
+    deleted: bool = False
+    qr_end: float | None = None  # UNIX seconds; None: the store has no date for it
+    first_handshake_known: bool = False
+    never_counted: bool = False  # all totals are zero and no handshake was ever recorded
+
+    def why_not(self, now: float) -> str | None:
+        """Why this row wants no peer at ``now``, or None if it wants one (behaviour: "which rows want a peer")."""
+        if self.deleted:
+            return "device deleted"
+        if self.contract_status is None:
+            return f"contract {self.contract} does not exist"
+        if not self.contract_active:
+            return f"contract {self.contract} {self.contract_status}"
+        if self.status is Status.OFF:
+            return f"device {self.status_text}"
+        if self.status is Status.ISSUED and self.qr_end is not None and now > self.qr_end:
+            return "QR ended, not scanned"
+        return None
+
+
+class Kind(StrEnum):
+    """What a change does; in the order in which they are applied."""
+
+    REMOVE = "remove"
+    UPDATE = "update"
+    ADD = "add"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing to do to one interface. ``before`` is what the dump had (None for ADD), ``after`` what is wanted (None
+    for REMOVE). ``device`` is empty for a peer that no row and no record knows (a foreign one)."""
+
+    kind: Kind
+    interface: str
+    public_key: PublicKey
+    before: Peer | None
+    after: Peer | None
+    row_id: int | None = None
+    device: str = ""
+    contract: str = ""
+    reason: str = ""
+    explicit: bool = True  # a removal: a row revokes this very peer, it is not merely unclaimed
+
+    @property
+    def sets_preshared_key(self) -> bool:
+        """A left-out PSK means "unchanged" to the kernel; so it is sent only where it differs, zeros to clear it."""
+        old = self.before.preshared_key if self.before else NO_PRESHARED_KEY
+        return self.after is not None and self.after.preshared_key != old
+
+    @property
+    def sets_allowed_ips(self) -> bool:
+        """Whether the allowed IPs have to be sent (the whole list, replacing what is there)."""
+        return self.after is not None and (self.before is None or self.before.allowed_ips != self.after.allowed_ips)
+
+    @property
+    def sets_keepalive(self) -> bool:
+        """Whether the persistent keepalive has to be sent."""
+        old = self.before.persistent_keepalive if self.before else 0
+        return self.after is not None and self.after.persistent_keepalive != old
+
+
+class Reason(StrEnum):
+    """Why a row cannot be followed."""
+
+    BAD_KEY = "bad_key"
+    BAD_PRESHARED_KEY = "bad_preshared_key"
+    BAD_ADDRESS = "bad_address"
+    ADDRESS_OUTSIDE = "address_outside"
+    INTERFACE_ADDRESS = "interface_address"
+    INTERFACE_KEY = "interface_key"
+    UNKNOWN_INTERFACE = "unknown_interface"
+    DUPLICATE_KEY = "duplicate_key"
+    DUPLICATE_ADDRESS = "duplicate_address"
+    NO_QR_END = "no_qr_end"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that wants a peer but cannot be followed. ``detail`` is for people and holds no key."""
+
+    row_id: int
+    device: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A step in a device's life, to be written only if the row is still ``row`` (an admin's click in between wins)."""
+
+    row: Row
+    kind: str  # "activate", "expire" or "first_handshake" (an active row that never had one)
+    at: float  # UNIX seconds: the handshake's time, or the deadline that passed

@@ -1,0 +1,168 @@
+"""Desired x actual -> plan: an ordered, printable value that can refuse itself.
+
+From any state, after any interrupted prefix of a plan, one more cycle reaches desired and the next one plans nothing:
+a plan is made from a fresh dump only, every change says the whole of what it wants, and no two changes of a plan want
+the same address of the same interface.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from wgsyncd.core.desired import Desired, Policy
+from wgsyncd.core.ledger import Record, Slot
+from wgsyncd.core.model import Change, InterfaceState, Kind, Network, Peer, PublicKey, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in the order in which to do it: all removals, then updates, then additions."""
+
+    changes: tuple[Change, ...]
+    live: int  # peers in the kernel, on all interfaces that could be read
+    foreign: Mapping[str, tuple[PublicKey, ...]]  # by interface: live peers that no row names, kept or not
+    withheld: tuple[Change, ...] = ()  # not done in this cycle, though wanted
+
+    def of(self, kind: Kind) -> tuple[Change, ...]:
+        """The changes of one kind."""
+        return tuple(c for c in self.changes if c.kind is kind)
+
+    @property
+    def removals_id(self) -> str:
+        """Names exactly this set of removals, for an admin to approve: 12 hexadecimal digits."""
+        slots = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(Kind.REMOVE))
+        return hashlib.sha256(b"".join(slots)).hexdigest()[:12]
+
+    def withhold(self, which: Callable[[Change], bool]) -> Plan:
+        """Without those changes and without every change that needs one of them: it would take an address from a peer
+        that stays, or put a key on a second interface."""
+        held = [c for c in self.changes if which(c)]
+        going = [c for c in self.changes if not which(c)]
+        if not held:
+            return self
+        while True:
+            taken: set[tuple[str, Network]] = set()
+            keys: set[PublicKey] = set()
+            for change in held:
+                if change.before is not None:
+                    taken |= {(change.interface, net) for net in change.before.allowed_ips}
+                if change.kind is Kind.REMOVE:
+                    keys.add(change.public_key)
+            needing = [c for c in going if _needs(c, taken, keys)]
+            if not needing:
+                return replace(self, changes=tuple(going), withheld=self.withheld + tuple(held))
+            held += needing
+            going = [c for c in going if not _needs(c, taken, keys)]
+
+    def lines(self) -> list[str]:
+        """The plan as a diff for people; no key in full."""
+        signs = {Kind.REMOVE: "-", Kind.UPDATE: "~", Kind.ADD: "+"}
+        return [_line(signs[c.kind], c) for c in self.changes] + [_line("!", c) for c in self.withheld]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From how many removals on an admin is asked."""
+
+    min_removals: int
+    share: float
+
+    def allow(self, removals: int, live: int) -> bool:
+        """Whether so many removals of so many live peers may go unasked."""
+        return removals <= max(self.min_removals, self.share * live)
+
+
+def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey]) -> bool:
+    if change.after is None:
+        return False
+    if change.kind is Kind.ADD and change.public_key in keys:
+        return True
+    return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.after.allowed_ips)
+
+
+def _line(sign: str, change: Change) -> str:
+    ips = ",".join(sorted(map(str, (change.after or change.before or _NOBODY).allowed_ips))) or "-"
+    who = change.device or "(foreign)"
+    return f"{sign} {change.interface}  {who}  {ips}  {fingerprint(change.public_key)}  {change.reason}"
+
+
+_NOBODY = Peer(PublicKey(bytes(32)), bytes(32), frozenset())
+
+
+def make_plan(
+    desired: Desired, live: Mapping[str, InterfaceState], records: Mapping[Slot, Record], policy: Policy
+) -> Plan:
+    """The changes that lead from the dumps to what is desired. Interfaces without a dump are left out.
+
+    While a row's key is unreadable, its live peer cannot be told from an unclaimed one: those are withheld.
+    """
+    changes: list[Change] = []
+    foreign: dict[str, tuple[PublicKey, ...]] = {}
+    wanted_on = {key: name for name, peers in desired.peers.items() for key in peers}
+    for name, state in live.items():
+        wants = desired.peers.get(name, {})
+        strangers: list[PublicKey] = []
+        for key, found in state.peers.items():
+            record = records.get((name, key))
+            want = wants.get(key)
+            if want is not None:
+                if found.peer != want.peer:
+                    row = want.row
+                    reason = _difference(found.peer, want.peer)
+                    changes.append(
+                        Change(Kind.UPDATE, name, key, found.peer, want.peer, row.id, row.device, row.contract, reason)
+                    )
+                continue
+            known = key in desired.claimed or (record is not None and record.row_id is not None)
+            if not known:
+                strangers.append(key)
+            if key in desired.frozen.get(name, ()) or key in policy.always_keep:
+                continue
+            if not known and policy.foreign != "remove":
+                continue
+            changes.append(_removal(name, found.peer, record, desired, wanted_on))
+        for key, want in wants.items():
+            if key not in state.peers:
+                row = want.row
+                changes.append(Change(Kind.ADD, name, key, None, want.peer, row.id, row.device, row.contract, "wanted"))
+        foreign[name] = tuple(strangers)
+    order = list(Kind)
+    changes.sort(key=lambda c: (order.index(c.kind), c.interface, c.row_id or 0, c.public_key))
+    plan = Plan(tuple(changes), sum(len(state.peers) for state in live.values()), foreign)
+    if desired.unreadable_keys:
+        plan = plan.withhold(lambda c: c.kind is Kind.REMOVE and not c.explicit)
+    return plan
+
+
+def _removal(
+    name: str, peer: Peer, record: Record | None, desired: Desired, wanted_on: Mapping[PublicKey, str]
+) -> Change:
+    key = peer.public_key
+    row_id, device, contract = (record.row_id, record.device, record.contract) if record else (None, "", "")
+    explicit = True
+    revoked = desired.revoked.get(key)
+    if key in wanted_on:
+        reason = f"moved to {wanted_on[key]}"
+    elif revoked is not None:
+        row, reason = revoked
+        row_id, device, contract = row.id, row.device, row.contract
+    elif row_id is not None and desired.key_of.get(row_id, key) != key:
+        reason = "has a new key"
+    else:
+        explicit = False
+        reason = "row is gone" if device else "in no row"
+    return Change(Kind.REMOVE, name, key, peer, None, row_id, device, contract, reason, explicit)
+
+
+def _difference(found: Peer, wanted: Peer) -> str:
+    parts = []
+    if found.allowed_ips != wanted.allowed_ips:
+        old, new = (",".join(sorted(map(str, ips))) or "-" for ips in (found.allowed_ips, wanted.allowed_ips))
+        parts.append(f"address {old} -> {new}")
+    if found.preshared_key != wanted.preshared_key:
+        parts.append("preshared key" if any(wanted.preshared_key) else "preshared key cleared")
+    if found.persistent_keepalive != wanted.persistent_keepalive:
+        parts.append(f"keepalive {found.persistent_keepalive} -> {wanted.persistent_keepalive} s")
+    return ", ".join(parts)

@@ -1,0 +1,177 @@
+"""What to write down before and after a plan is applied.
+
+Both are differences between the ledger and a dump, so they may be interrupted anywhere and asked again: nothing is
+audited that did not happen, and nothing that happened is audited twice or forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from wgsyncd.core.audit import Entry, Scribe
+from wgsyncd.core.desired import Desired, Want
+from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, config_digest
+from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, Peer, PeerState, fingerprint
+
+
+def _addresses(peer: Peer) -> str:
+    return ",".join(sorted(map(str, peer.allowed_ips)))[:64]
+
+
+def before_apply(
+    ledger: Ledger, changes: Iterable[Change], live: Mapping[str, InterfaceState], desired: Desired, now: float
+) -> Writes:
+    """Baseline zero of each peer about to be added, and a record of each foreign peer about to be removed (so that its
+    removal is audited even if we die right after it)."""
+    records: list[Record] = []
+    for change in changes:
+        name, key = change.interface, change.public_key
+        state = live[name]
+        known = ledger.records.get((name, key))
+        if change.kind is Kind.ADD and change.after is not None:
+            row = desired.peers[name][key].row
+            mark = ledger.interfaces.get(name)
+            restoring = known is not None and mark is not None and mark.epoch != state.epoch
+            record = Record(
+                name, key, row.id, row.device, row.contract, _addresses(change.after), config_digest(change.after),
+                State.RESTORING if restoring else State.ADDING, state.epoch, Counters(0, 0), 0, now,
+            )  # fmt: skip
+            if known is None or replace(known, sampled_at=now) != record:
+                records.append(record)
+        elif change.kind is Kind.REMOVE and known is None and change.before is not None:
+            found = state.peers[key]
+            record = Record(
+                name, key, change.row_id, change.device, change.contract, _addresses(change.before),
+                config_digest(change.before), State.PRESENT, state.epoch, found.counters, found.latest_handshake, now,
+            )  # fmt: skip
+            records.append(record)
+    return Writes(records=tuple(records))
+
+
+@dataclass(slots=True)
+class _Diary:
+    """Collects what the dump says against the ledger."""
+
+    scribe: Scribe
+    records: list[Record]
+    gone: list[Record]
+    added: list[Record]
+    entries: list[Entry]
+
+    def peer(self, record: Record, found: PeerState | None, want: Want | None) -> None:
+        """Hold one record against the dump."""
+        if found is None:
+            if want is None:
+                self.gone.append(record)
+            return  # still wanted: the next plan adds it
+        row = want.row if want is not None else None
+        digest, addresses = config_digest(found.peer), _addresses(found.peer)
+        fresh = replace(
+            record,
+            row_id=row.id if row else record.row_id,
+            device=row.device if row else record.device,
+            contract=row.contract if row else record.contract,
+            address=addresses,
+            config=digest,
+            state=State.PRESENT,
+        )
+        if fresh == record:
+            return
+        self.records.append(fresh)
+        if record.state is State.ADDING:
+            self.added.append(fresh)
+        elif record.state is State.PRESENT and record.config != digest and record.row_id is not None:
+            reason = "address" if record.address != addresses else "preshared key or keepalive"
+            self.entries.append(
+                self.scribe.entry("peer_updated", fresh.device, interface=fresh.interface, reason=reason)
+            )
+
+    def pair(self, desired: Desired) -> None:
+        """Word what came and went: a device that did both has moved, or has a new key."""
+        came = {record.row_id: record for record in self.added}
+        for record in self.gone:
+            new = came.pop(record.row_id, None) if record.row_id is not None else None
+            if new is not None and new.interface != record.interface:
+                facts = {"old": record.interface, "interface": new.interface, "address": new.address}
+                self.entries.append(self.scribe.entry("peer_moved", new.device, **facts))
+            elif new is not None:
+                self.entries.append(
+                    self.scribe.entry("peer_updated", new.device, interface=new.interface, reason="key")
+                )
+            elif record.state is State.PRESENT:
+                self.entries.append(self._removed(record, desired))
+        for record in came.values():
+            self.entries.append(
+                self.scribe.entry("peer_added", record.device, interface=record.interface, address=record.address)
+            )
+
+    def _removed(self, record: Record, desired: Desired) -> Entry:
+        where = {"interface": record.interface, "address": record.address or "-"}
+        if record.row_id is None:
+            return self.scribe.entry(
+                "foreign_peer_removed", record.interface, peer=fingerprint(record.public_key), **where
+            )
+        revoked = desired.revoked.get(record.public_key)
+        if revoked is not None:
+            reason = revoked[1]
+        elif record.row_id in desired.key_of:
+            same = desired.key_of[record.row_id] == record.public_key
+            reason = "gone from the kernel" if same else "has a new key"
+        else:
+            reason = "row is gone"
+        return self.scribe.entry("peer_removed", record.device, reason=reason, **where)
+
+
+def after_apply(
+    ledger: Ledger, live: Mapping[str, InterfaceState], desired: Desired, scribe: Scribe, now: float
+) -> Writes:
+    """What the dump after apply says against the ledger: records brought up to date, and the audit rows of it."""
+    diary = _Diary(scribe, [], [], [], [])
+    sampled: dict[str, Sampled] = {}
+    for (name, key), record in ledger.records.items():
+        state = live.get(name)
+        if state is not None:
+            diary.peer(record, state.peers.get(key), desired.peers.get(name, {}).get(key))
+    diary.pair(desired)
+    for name, state in live.items():
+        mark = ledger.interfaces.get(name)
+        if mark is None or mark.epoch != state.epoch:
+            sampled[name] = Sampled(state.epoch, now)
+        if mark is not None and mark.epoch != state.epoch:
+            count = sum(1 for key in state.peers if (name, key) in ledger.records)
+            diary.entries.append(scribe.entry("interface_restored", name, count=count))
+    return Writes(
+        records=tuple(diary.records),
+        gone=tuple(record.slot for record in diary.gone),
+        sampled=sampled,
+        audit=tuple(diary.entries),
+    )
+
+
+_STARTS = {
+    "row_rejected": "row_rejected",
+    "parent_conflict": "parent_conflict",
+    "guard_tripped": "guard_tripped",
+    "interface_missing": "interface_missing",
+}
+_ENDS = {"row_rejected": "row_accepted", "parent_conflict": "parent_conflict_cleared"}
+
+
+def conditions(ledger: Ledger, standing: frozenset[Condition], scribe: Scribe) -> Writes:
+    """The conditions that start and end, each with its audit row; one that only changed its detail starts anew.
+
+    The end of a missing interface is told by `interface_restored`, that of a tripped guard by `guard_approved` or by
+    the plan's being small again.
+    """
+    started = standing - ledger.conditions
+    now_standing = {(c.kind, c.subject) for c in standing}
+    ended = frozenset(c for c in ledger.conditions if (c.kind, c.subject) not in now_standing)
+    entries = [_word(scribe, _STARTS[c.kind], c) for c in sorted(started)]
+    entries += [_word(scribe, _ENDS[c.kind], c) for c in sorted(ended) if c.kind in _ENDS]
+    return Writes(started=started, ended=ended, audit=tuple(entries))
+
+
+def _word(scribe: Scribe, action: str, condition: Condition) -> Entry:
+    plan, _, count = condition.detail.partition(":")
+    return scribe.entry(action, condition.label, reason=condition.detail, count=count or condition.detail, plan=plan)

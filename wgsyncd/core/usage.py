@@ -1,0 +1,256 @@
+"""Counters -> deltas, windows and new baselines. Every byte the kernel counts is booked once.
+
+The invariants, and what each rests on:
+
+1. ``booked + (counter - baseline) = counted`` for every live peer, because a device's bytes, windows and baseline
+   change in one transaction (:class:`wgsyncd.core.ledger.Writes`), and that transaction also compares and counts up
+   ``seq``: it happens once or not at all, and a ledger that did not see it is thrown away.
+2. A baseline of zero is committed *before* a peer is added. A crash between the two leaves a baseline without a peer,
+   which costs nothing; the other order would leave a peer whose first bytes have no baseline.
+3. A peer is removed only after the dump that planned its removal was booked.
+4. A counter belongs to an epoch (boot id, interface index). In another epoch it began at zero.
+
+What cannot be had: bytes between the last dump and a removal, a power cut or the interface's deletion; and a peer that
+a foreign hand removed and added again, once its counters have passed the old baseline.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.ledger import Booked, Ledger, Piece, Quarantined, Record, Sampled, State, Writes, config_digest
+from wgsyncd.core.model import Counters, InterfaceState, PeerState, PublicKey, Row
+
+ROLLING = 86400  # seconds of the rolling window
+SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows at one instant: buckets of ``width`` seconds, days and months of ``zone``."""
+
+    now: float
+    width: int
+    zone: ZoneInfo
+
+    @property
+    def rolling_start(self) -> int:
+        """The first second of the 24 h figure: the bucket in which ``now - 24 h`` lies counts in whole, so the figure
+        covers at least 24 h and at most 24 h and one bucket."""
+        return int(self.now // self.width) * self.width - ROLLING
+
+    def day(self, at: float) -> str:
+        """The zone's date at an instant."""
+        return datetime.fromtimestamp(at, self.zone).date().isoformat()
+
+    def local(self, at: float) -> str:
+        """An instant as the zone writes it, to the second."""
+        return datetime.fromtimestamp(int(at), self.zone).strftime("%Y-%m-%d %H:%M:%S")
+
+    @property
+    def month(self) -> tuple[str, str]:
+        """First day of this month and of the next."""
+        first = datetime.fromtimestamp(self.now, self.zone).date().replace(day=1)
+        return first.isoformat(), (first + timedelta(days=32)).replace(day=1).isoformat()
+
+    @property
+    def mark(self) -> tuple[int, str]:
+        """Changes when a window has to be rolled on."""
+        return self.rolling_start, self.month[0]
+
+    def next_midnight(self, at: float) -> float:
+        """The zone's next midnight after an instant."""
+        day = datetime.fromtimestamp(at, self.zone).date() + timedelta(days=1)
+        return datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp()
+
+    def _edges(self, since: float) -> Iterator[float]:
+        at = since
+        while at < self.now:
+            bucket = (int(at // self.width) + 1) * self.width if at >= self.rolling_start else self.rolling_start
+            at = min(float(bucket), self.next_midnight(at))
+            if at < self.now:
+                yield at
+
+    def split(self, delta: Counters, since: float) -> tuple[Piece, ...]:
+        """A delta that came in between ``since`` and now, shared out over the buckets and days it spans by time; the
+        shares add up to the delta. What is older than the rolling window gets no bucket."""
+        start = min(since, self.now)
+        edges = [start, *self._edges(start), self.now]
+        span = self.now - start
+        pieces: list[Piece] = []
+        done_rx = done_tx = 0
+        for left, right in itertools.pairwise(edges):
+            last = right is edges[-1]
+            part = 1.0 if last or not span else (right - start) / span
+            rx = delta.rx if last else int(delta.rx * part)
+            tx = delta.tx if last else int(delta.tx * part)
+            if rx > done_rx or tx > done_tx:
+                bucket = int(left // self.width) * self.width
+                known = bucket if bucket >= self.rolling_start else None
+                pieces.append(Piece(known, self.day(left), rx - done_rx, tx - done_tx))
+            done_rx, done_tx = rx, tx
+        return tuple(pieces)
+
+
+class Advance(NamedTuple):
+    """What a counter did since its baseline."""
+
+    delta: Counters
+    reset: bool  # it went back without a reason that we know
+
+
+def advance(baseline: Record, found: PeerState, epoch: str) -> Advance:
+    """The bytes since the baseline. A counter below it, or a handshake that is gone, means that somebody else made the
+    peer anew: both counters then count from zero, and it is reported."""
+    counters = found.counters
+    if baseline.epoch != epoch:
+        return Advance(counters, False)
+    rx, tx = counters.rx - baseline.counters.rx, counters.tx - baseline.counters.tx
+    if rx < 0 or tx < 0 or (baseline.handshake and not found.latest_handshake):
+        return Advance(counters, True)
+    return Advance(Counters(rx, tx), False)
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """Something about a peer's counters that an admin should know."""
+
+    kind: str  # "reset" or "quarantined"
+    interface: str
+    device: str
+    contract: str
+    was: Counters
+    found: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What a set of dumps says since the ledger."""
+
+    writes: Writes
+    anomalies: tuple[Anomaly, ...]
+
+
+@dataclass(slots=True)
+class _Account:
+    """One device's sum while dumps are gone through."""
+
+    delta: Counters
+    pieces: list[Piece]
+    handshake: int
+
+
+def book(
+    live: Mapping[str, InterfaceState],
+    ledger: Ledger,
+    windows: Windows,
+    *,
+    since: Mapping[str, float],
+    max_rates: Mapping[str, float],
+    rows: Mapping[PublicKey, Row] | None = None,
+) -> Booking:
+    """Account for dumps taken at ``windows.now``.
+
+    ``since``: when each interface was last accounted by this process (UNIX seconds; what is not there is taken from the
+    ledger). ``max_rates``: bits per second. ``rows``: the rows by key where they were just read: only then can a peer
+    that has no record yet be adopted. Nothing moved: empty writes.
+    """
+    now = windows.now
+    accounts: dict[int, _Account] = {}
+    records: list[Record] = []
+    quarantined: list[Quarantined] = []
+    anomalies: list[Anomaly] = []
+
+    def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
+        account = accounts.setdefault(row_id, _Account(Counters(0, 0), [], 0))
+        account.delta = Counters(account.delta.rx + delta.rx, account.delta.tx + delta.tx)
+        if delta != (0, 0):
+            account.pieces += windows.split(delta, started)
+        account.handshake = max(account.handshake, handshake)
+
+    for name, state in live.items():
+        sampled = ledger.interfaces.get(name)
+        for key, found in state.peers.items():
+            record = ledger.records.get((name, key))
+            if record is None:
+                row = rows.get(key) if rows is not None else None
+                if row is None:
+                    continue
+                # First start beside running peers: what a device that was never counted has used so far is its due;
+                # of any other the present counters were counted by whoever filled the columns before us.
+                records.append(adopt(name, state.epoch, found, row, now))
+                add(row.id, found.counters if row.never_counted else Counters(0, 0), now, found.latest_handshake)
+                continue
+            delta, reset = advance(record, found, state.epoch)
+            if record.epoch == state.epoch and delta == (0, 0) and found.latest_handshake == record.handshake:
+                continue
+            started = since.get(name)
+            known_span = started is not None or record.sampled_at <= now
+            if started is None:
+                started = min(max(record.sampled_at, sampled.at if sampled else 0.0), now)
+            if reset:
+                anomalies.append(
+                    Anomaly("reset", name, record.device, record.contract, record.counters, found.counters)
+                )
+            capacity = max_rates.get(name, float("inf")) / 8 * (now - started + SLACK)
+            if known_span and max(delta) > capacity:
+                anomalies.append(
+                    Anomaly("quarantined", name, record.device, record.contract, record.counters, found.counters)
+                )
+                quarantined.append(Quarantined(name, record.row_id, record.device, delta.rx, delta.tx, started, now))
+                delta = Counters(0, 0)
+            newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
+            if record.row_id is not None and (delta != (0, 0) or newer):
+                add(record.row_id, delta, started, newer)
+            records.append(
+                replace(
+                    record,
+                    epoch=state.epoch,
+                    counters=found.counters,
+                    handshake=found.latest_handshake,
+                    sampled_at=now,
+                )
+            )
+    first, beyond = windows.month
+    booked = tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
+    if not (records or quarantined):
+        return Booking(Writes(), ())
+    writes = Writes(
+        booked=booked,
+        records=tuple(records),
+        quarantined=tuple(quarantined),
+        # A new epoch is left for the record step, which audits it; until then the interface keeps its old mark.
+        sampled={name: Sampled(mark.epoch, now) for name in live if (mark := ledger.interfaces.get(name)) is not None},
+    )
+    return Booking(writes, tuple(anomalies))
+
+
+def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
+    recent = [p for p in account.pieces if p.bucket is not None]
+    month = [p for p in account.pieces if first <= p.day < beyond]
+    merged: dict[tuple[int | None, str], Counters] = {}
+    for p in account.pieces:
+        old = merged.get((p.bucket, p.day), Counters(0, 0))
+        merged[p.bucket, p.day] = Counters(old.rx + p.rx, old.tx + p.tx)
+    return Booked(
+        row_id,
+        account.delta.rx,
+        account.delta.tx,
+        Counters(sum(p.rx for p in recent), sum(p.tx for p in recent)),
+        Counters(sum(p.rx for p in month), sum(p.tx for p in month)),
+        tuple(Piece(bucket, day, rx, tx) for (bucket, day), (rx, tx) in merged.items()),
+        account.handshake / 1e9 if account.handshake else None,
+    )
+
+
+def adopt(interface: str, epoch: str, found: PeerState, row: Row, now: float) -> Record:
+    """The first record of a peer that was there before us."""
+    return Record(
+        interface, found.peer.public_key, row.id, row.device, row.contract, ",".join(map(str, found.peer.allowed_ips)),
+        config_digest(found.peer), State.PRESENT, epoch, found.counters, found.latest_handshake, now,
+    )  # fmt: skip

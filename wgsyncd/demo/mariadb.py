@@ -1,0 +1,196 @@
+"""A MariaDB server of one's own: data, socket and log in one directory. An installed server is not touched.
+
+The SQL here goes through the `mariadb` command: a second client, independent of the one the daemon uses.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from wgsyncd import shipped
+from wgsyncd.demo import children
+from wgsyncd.demo.children import CommandFailed
+
+DATABASE = "mikyun_cloud"
+ACCOUNT = "mikyun"
+PATIENCE = 180.0  # seconds; an emulated machine takes half a minute for what others do in three seconds
+
+_SETTINGS = (
+    "--innodb-buffer-pool-size=32M",
+    "--loose-innodb-buffer-pool-size-max=128M",  # where it exists its default reserves 8 GiB of address space
+    "--innodb-log-file-size=8M",
+    "--innodb-flush-log-at-trx-commit=2",  # a commit outlives mariadbd's death, though not the machine's
+    "--loose-innodb-use-native-aio=0",  # io_uring and libaio are refused in some containers
+    "--aria-pagecache-buffer-size=1M",
+    "--key-buffer-size=1M",
+    "--skip-log-bin",
+    "--skip-name-resolve",
+)
+_UNESCAPE = re.compile(r"\\([\\nt0])")
+
+
+class PrivateServer:
+    """A server from `mariadb-install-db` on, as a context manager.
+
+    ``port``: None for the socket only, 0 for a free port on 127.0.0.1. ``options`` go to the installation and to the
+    server. The directory is made anew below ``parent`` (default: the temporary directory) and removed at the end.
+    Start it from the main thread (see :data:`wgsyncd.demo.children.DIE_WITH_PARENT`).
+    """
+
+    def __init__(self, *, port: int | None = None, options: Sequence[str] = (), parent: Path | None = None) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-mariadb-", dir=parent))
+        self.socket = self.directory / "socket"
+        self.password_file = self.directory / "password"
+        self.log = self.directory / "mariadbd.log"
+        self.port = _free_port() if port == 0 else port
+        self._options = (*_SETTINGS, *options)
+        self._data = self.directory / "data"
+        self._user = getpass.getuser()  # mariadbd stays who we are: no other account has to be able to see the data
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PrivateServer:
+        try:
+            self.install()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The running server's. CommandFailed where it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            raise CommandFailed("the private MariaDB does not run")
+        return self._process.pid
+
+    @property
+    def connect_args(self) -> dict[str, Any]:
+        """For pymysql.connect: the administrator, over the socket."""
+        return {"unix_socket": str(self.socket), "user": self._user, "charset": "utf8mb4"}
+
+    def install(self) -> None:
+        """Make the data directory: system tables, an administrator known by the socket, no anonymous account."""
+        children.run(
+            ["mariadb-install-db", "--no-defaults", f"--user={self._user}", f"--datadir={self._data}", "--skip-test-db",
+             f"--auth-root-socket-user={self._user}", f"--tmpdir={self.directory}", *self._options],
+            timeout=PATIENCE,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start the server and wait until it greets."""
+        network = ["--skip-networking"] if self.port is None else ["--bind-address=127.0.0.1", f"--port={self.port}"]
+        self._process = children.start(
+            ["mariadbd", "--no-defaults", f"--user={self._user}", f"--datadir={self._data}", f"--socket={self.socket}",
+             f"--pid-file={self.directory / 'pid'}", f"--tmpdir={self.directory}", *network, *self._options],
+            log=self.log,
+        )  # fmt: skip
+        try:
+            children.until(self._greets, "mariadbd", seconds=PATIENCE, child=self._process)
+        except CommandFailed as error:
+            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
+            raise CommandFailed(f"{error}\n{last}") from None
+
+    def stop(self) -> None:
+        """An orderly shutdown."""
+        if self._process is not None:
+            children.end(self._process, patience=PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        if self._process is not None:
+            children.end(self._process, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """An orderly shutdown and a new start, on the same data."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End the server and remove everything of it."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def sql(self, text: str, *, database: str = DATABASE) -> list[dict[str, str | None]]:
+        """Run statements as the administrator; the rows of the last SELECT, each by its columns' names.
+
+        NULL becomes None (as does the text NULL: the command prints both alike). CommandFailed with MariaDB's message.
+        """
+        argv = ["mariadb", "--no-defaults", f"--socket={self.socket}", f"--user={self._user}", "--batch",
+                "--default-character-set=utf8mb4", database]  # fmt: skip
+        try:
+            lines = children.run(argv, stdin=text, timeout=PATIENCE).split("\n")[:-1]
+        except CommandFailed as error:  # without the statement, which it repeats: that may hold a key
+            _, said, why = str(error).rpartition("ERROR ")
+            raise CommandFailed(f"{said}{why}") from None
+        if not lines:
+            return []
+        names = lines[0].split("\t")
+        return [dict(zip(names, map(_value, line.split("\t")), strict=True)) for line in lines[1:]]
+
+    def load(self) -> None:
+        """The web application's tables and wgsyncd's, in :data:`DATABASE`."""
+        self.sql(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4", database="")
+        self.sql(shipped.text("sql/mikyun_cloud.sql"))
+        self.sql(shipped.text("sql/wgsyncd.sql"))
+
+    def create_account(self) -> None:
+        """The daemon's account with exactly the shipped grants; its new password in :attr:`password_file` (0600)."""
+        password = secrets.token_urlsafe(24)
+        self.password_file.touch(0o600)
+        self.password_file.write_text(password + "\n", encoding="ascii")
+        for host in ("localhost", "127.0.0.1"):
+            account = f"'{ACCOUNT}'@'{host}'"
+            self.sql(f"CREATE USER {account} IDENTIFIED BY '{password}'")  # on stdin: no list of processes shows it
+            self.sql(grants(account))
+
+    def _greets(self) -> bool:
+        """Whether the server answers: its first packet is a handshake (protocol version 10), not an error."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(10)
+            try:
+                probe.connect(str(self.socket))
+                packet = probe.recv(5)
+            except OSError:
+                return False
+        return len(packet) == 5 and packet[4] == 10
+
+
+def grants(account: str) -> str:
+    """The shipped grants for one account, as statements."""
+    lines = shipped.text("sql/grants.sql").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("--")).replace("{account}", account)
+
+
+def quote(value: str | None) -> str:
+    """A text as an SQL literal."""
+    return "NULL" if value is None else "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _value(text: str) -> str | None:
+    if text == "NULL":
+        return None
+    return _UNESCAPE.sub(lambda match: {"n": "\n", "t": "\t", "0": "\0"}.get(match[1], match[1]), text)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

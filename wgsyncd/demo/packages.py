@@ -1,0 +1,71 @@
+"""What the demo needs of the system: which Debian packages, which of them are missing, and how to get them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from wgsyncd.demo import world
+from wgsyncd.errors import Refused
+
+# By the commands that are used. The -core packages of MariaDB bring the programs without a service, so that no second
+# server begins to run on the machine.
+_NEEDED = {
+    "iproute2": ("ip",),
+    "util-linux": ("unshare", "nsenter", "setpriv"),
+    "wireguard-tools": ("wg",),
+    "mariadb-server-core": ("mariadbd", "mariadb-install-db"),
+    "mariadb-client-core": ("mariadb",),
+}
+_USERSPACE = {"wireguard-go": ("wireguard-go",)}
+
+
+def missing() -> list[str]:
+    """The Debian packages that are needed here and not there."""
+    absent = [package for package, commands in _NEEDED.items() if not all(map(shutil.which, commands))]
+    if "iproute2" in absent or "util-linux" in absent:  # it cannot be tried yet
+        kernel = Path("/sys/module/wireguard").exists()
+    else:
+        kernel = world.kernel_has_wireguard()
+    if not kernel:
+        absent += [package for package, commands in _USERSPACE.items() if not all(map(shutil.which, commands))]
+    return absent
+
+
+def ensure(*, install: bool) -> None:
+    """Have all that is needed, by apt where ``install`` or somebody at the terminal says so; else Refused."""
+    if os.geteuid() != 0:
+        raise Refused("the demo makes network namespaces and interfaces of its own: run it as root (sudo wgsyncd demo)")
+    absent = missing()
+    if absent:
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", *absent]
+        if not install and not _asked(absent):
+            raise Refused(f"packages are missing: {' '.join(command)}   (or: wgsyncd demo --install)")
+        _apt(command)
+        absent = missing()
+        if absent:
+            raise Refused(f"still not here after the installation: {', '.join(absent)}")
+    if not Path("/dev/net/tun").exists() and not world.kernel_has_wireguard():
+        raise Refused("neither WireGuard in the kernel nor /dev/net/tun for wireguard-go: modprobe wireguard (or tun)")
+
+
+def _asked(absent: list[str]) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"The demo needs: {', '.join(absent)}. Install with apt-get now? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _apt(command: list[str]) -> None:
+    """Run apt-get; its output goes to stderr, since stdout may be JSON. Refused where it cannot do it."""
+    if not shutil.which("apt-get"):
+        raise Refused(f"there is no apt-get here; install by other means: {' '.join(command[4:])}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for attempt in (command, ["apt-get", "update"], command):  # the lists may be old, or not there at all
+        done = subprocess.run(attempt, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        if attempt is command and done.returncode == 0:
+            return
+    raise Refused(f"apt-get could not do it: {' '.join(command)}")

@@ -1,0 +1,82 @@
+"""What the daemon knows of itself. The main thread writes it; metrics, /readyz and STATUS= read it.
+
+Every field is replaced whole (an int, a float, a tuple, a new dict), never changed in place, so a reader in another
+thread sees an old value or a new one, never half of one. Times are UNIX seconds, durations seconds, 0.0 = never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wgsyncd.core.model import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHealth:
+    """One live peer, for the per-peer series."""
+
+    public_key: str  # base64
+    allowed_ips: str  # "10.200.0.5/32", comma-separated, sorted
+    device: str  # "" for a foreign peer
+    counters: Counters
+    latest_handshake: float  # UNIX seconds, 0 = never
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceHealth:
+    """One interface as the last cycle left it."""
+
+    present: bool
+    kind: str = ""  # "kernel" or "userspace"
+    desired: int = 0
+    actual: int = 0
+    online: int = 0  # latest handshake less than 180 s ago (REJECT_AFTER_TIME, WireGuard paper)
+    frozen: int = 0
+    foreign: int = 0
+    withheld: int = 0  # removals that the guard holds back
+    drift: int = 0  # peers that differed after apply
+    received: int = 0  # bytes, sum of the live peers' counters
+    sent: int = 0
+    peers: tuple[PeerHealth, ...] = ()  # only where per-peer series are asked for
+
+
+@dataclass(slots=True)
+class Health:
+    """The whole picture."""
+
+    interfaces: Mapping[str, InterfaceHealth] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
+    parent_conflicts: int = 0
+    quarantined: int = 0  # deltas waiting for an admin
+    guard_tripped: bool = False
+    plan_id: str = ""  # of the withheld plan
+
+    runs: Mapping[str, int] = field(default_factory=dict)  # by task: account, reconcile, watch
+    failures: Mapping[str, int] = field(default_factory=dict)
+    durations: Mapping[str, float] = field(default_factory=dict)  # of the last run, by task
+    duration_sums: Mapping[str, float] = field(default_factory=dict)
+    succeeded_at: Mapping[str, float] = field(default_factory=dict)
+
+    changes: Mapping[tuple[str, str], int] = field(default_factory=dict)  # applied, by (interface, add|update|remove)
+    change_failures: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by (interface, errno name)
+    dump_retries: int = 0
+    transitions: Mapping[str, int] = field(default_factory=dict)  # by kind: activate, expire
+    anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
+    booked_rx: int = 0  # bytes committed since start
+    booked_tx: int = 0
+
+    database_up: bool = False
+    database_error: str = ""  # what it said last, without values
+    database_errors: int = 0
+    database_read_at: float = 0.0
+    config_ok: bool = True
+    config_loaded_at: float = 0.0
+    reconciled: bool = False  # one complete reconcile since start
+    intervals: Mapping[str, float] = field(default_factory=dict)  # configured, by task
+
+    def add(self, name: str, key: str | tuple[str, str], amount: float = 1) -> None:
+        """Count in one of the mappings, replacing it."""
+        counts: dict[str | tuple[str, str], float] = dict(getattr(self, name))
+        counts[key] = counts.get(key, 0) + amount
+        setattr(self, name, counts)

@@ -1,0 +1,90 @@
+"""All interfaces of this node: read each, make those that are missing, apply a plan to them in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from wgsyncd import log
+from wgsyncd.config import Settings
+from wgsyncd.core.model import InterfaceState, Kind
+from wgsyncd.core.plan import Plan
+from wgsyncd.errors import InterfaceMissing, WireGuardError
+from wgsyncd.health import Health
+from wgsyncd.ports import Creation, WireGuard
+
+Live = Mapping[str, InterfaceState]
+
+
+class Interfaces:
+    """The configured interfaces. One that fails is said once, by the errno's name, and does not stop the others."""
+
+    def __init__(self, settings: Settings, wireguard: WireGuard, health: Health, edge: log.Edge) -> None:
+        self._settings, self._wireguard, self._health, self._edge = settings, wireguard, health, edge
+        self._log = log.get("interfaces")
+        self.missing: frozenset[str] = frozenset()  # at the last read
+
+    def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
+        """A dump of every interface that has one; with ``create``, missing ones are made where configured."""
+        live: dict[str, InterfaceState] = {}
+        missing: set[str] = set()
+        for name in self._settings.interfaces:
+            try:
+                live[name] = self._read(name, create)
+            except WireGuardError as error:
+                if isinstance(error, InterfaceMissing):
+                    missing.add(name)
+                if self._edge(("interface", name), error.name):
+                    self._log.error("interface cannot be read", interface=name, error=str(error))
+                continue
+            if self._edge(("interface", name), ""):
+                self._log.info("interface found", interface=name, kind=live[name].kind, peers=len(live[name].peers))
+        self.missing = frozenset(missing)
+        self._health.dump_retries = self._wireguard.retries
+        return live
+
+    def _read(self, name: str, create: bool) -> InterfaceState:
+        one = self._settings.interfaces[name]
+        try:
+            return self._wireguard.read(name)
+        except InterfaceMissing:
+            if not create or not one.create or one.private_key_file is None:
+                raise
+        self._wireguard.create(Creation(name, one.private_key_file, one.listen_port, one.addresses, one.mtu))
+        self._log.warning("interface was missing and has been made", interface=name)
+        return self._wireguard.read(name)
+
+    def apply(self, plan: Plan, live: Live) -> dict[str, InterfaceState]:
+        """Apply the plan: all interfaces' removals, then updates, then additions. Returns the dumps afterwards, without
+        those of interfaces that could not be read back."""
+        broken: set[str] = set()
+        for kind in Kind:
+            for name in live:
+                changes = [c for c in plan.of(kind) if c.interface == name]
+                if not changes or name in broken:
+                    continue
+                try:
+                    failed = self._wireguard.apply(name, changes)
+                except WireGuardError as error:
+                    broken.add(name)
+                    self._health.add("change_failures", (name, error.name))
+                    if self._edge(("apply", name), error.name):
+                        self._log.error("changes failed", interface=name, action=kind.value, error=str(error))
+                    continue
+                self._edge(("apply", name), "")
+                for one in failed:
+                    self._health.add("change_failures", (name, one.name))
+                    if self._edge(("change", name, one.change.public_key), one.name):
+                        device = one.change.device
+                        self._log.error("change refused", interface=name, device=device, error=one.name, why=one.text)
+                done = len(changes) - len(failed)
+                if done:
+                    self._health.add("changes", (name, kind.value), done)
+                    self._log.info("peers changed", interface=name, action=kind.value, peers=done)
+        after = dict(live)
+        for name in {c.interface for c in plan.changes}:
+            try:
+                after[name] = self._wireguard.read(name)
+            except WireGuardError as error:
+                del after[name]
+                self._log.error("interface cannot be read back", interface=name, error=str(error))
+        return after

@@ -1,0 +1,211 @@
+"""The log: one event is one line, and no line holds a key. The only importer of structlog.
+
+Under the journal each line begins with its priority (``<6>``, sd-daemon(3)) and leaves the time to the journal. The log
+goes to standard error, unbuffered by us; what cannot be written is lost rather than allowed to stop the daemon.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Hashable, Mapping
+from typing import Literal, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from wgsyncd.core.model import KEY_BYTES, fingerprint
+from wgsyncd.errors import WgsyncdError
+
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_FIRST = ("timestamp", "level", "event")
+
+# A key as wg(8) writes it (base64, also its URL-safe alphabet), as UAPI writes it (hex), and bytes as repr() does.
+# No boundary is asked for on the left: too much hidden is better than a key behind a letter. Standing before the first
+# "=", the last 43 characters are the key.
+_KEY = re.compile(r"([A-Za-z0-9+/_-]{8})[A-Za-z0-9+/_-]{35}(?:=|%3[Dd])|([0-9A-Fa-f]{8})[0-9A-Fa-f]{56,}")
+_BYTES = re.compile(r"""(?<![A-Za-z0-9_])b(['"])(?:\\.|(?!\1)[^\\])*\1""")
+# C0, DEL and C1; line and paragraph separator; marks that turn the reading direction; lone surrogates.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def redact(text: str) -> str:
+    """``text`` with everything that looks like a WireGuard key cut to its first eight characters and an ellipsis."""
+    return _KEY.sub(lambda match: f"{match[1] or match[2]}…", _BYTES.sub("b'…'", text))
+
+
+def one_line(text: str) -> str:
+    """``text`` with what would break or disguise a line written as an escape."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def _clean(value: object, escape: bool) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return fingerprint(bytes(value)) if len(value) == KEY_BYTES else f"({len(value)} bytes)"
+    if type(value) in (list, tuple, set, frozenset):
+        return [_clean(one, escape) for one in cast("list[object]", value)]
+    if isinstance(value, Mapping):
+        return {str(_clean(key, escape)): _clean(one, escape) for key, one in value.items()}
+    text = redact(str(value))
+    return one_line(text) if escape else text
+
+
+def _name(logger: WrappedLogger, _: str, event: EventDict) -> EventDict:
+    event["logger"] = logger.name
+    return event
+
+
+class _Clean:
+    """Keys out, and with ``escape`` control characters too (JSON has its own escapes for those)."""
+
+    def __init__(self, *, escape: bool) -> None:
+        self.escape = escape
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        first = [key for key in _FIRST if key in event]
+        return {key: _clean(event[key], self.escape) for key in [*first, *(key for key in event if key not in first)]}
+
+
+def _exception(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """``exc_info`` as ``error`` (with its causes) and, for a bug logged as an error, ``trace``: innermost last."""
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    if given and error is None:
+        error = sys.exc_info()[1]
+    if error is None:
+        return event
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    event["error"] = " <- ".join(f"{type(one).__name__}: {one}" for one in chain)
+    if method in ("error", "critical") and not isinstance(error, WgsyncdError):
+        frames = [frame for one in chain for frame in traceback.extract_tb(one.__traceback__)]  # no locals: keys
+        event["trace"] = [f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames]
+    return event
+
+
+class _Priority:
+    """The journal's priority before a rendered line."""
+
+    def __init__(self, render: Processor) -> None:
+        self.render = render
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return f"<{_PRIORITIES.get(method, 3)}>{self.render(logger, method, event)!s}"
+
+
+def _logfmt_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """logfmt has no lists: ``a, b``."""
+    return {key: ", ".join(map(str, one)) if isinstance(one, list) else one for key, one in event.items()}
+
+
+class _Output:
+    """Writes rendered lines, each with one write."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream, self.name = stream, name
+
+    def msg(self, line: str) -> None:
+        """Write a line; a full disk or a closed pipe loses it."""
+        try:
+            self.stream.write(line + "\n")
+            self.stream.flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            return
+
+    debug = info = warning = error = critical = msg
+
+
+class _Standard(logging.Handler):
+    """What libraries say through the standard library's logging."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on."""
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # the library's arguments do not fit its own format
+            text = str(record.msg)
+        level = max(record.levelno // 10 * 10, logging.DEBUG)
+        get(record.name).log(min(level, logging.CRITICAL), text, exc_info=record.exc_info)
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether the stream is the journal's: JOURNAL_STREAM is its device and inode (systemd.exec(5))."""
+    try:
+        stat = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
+
+
+def configure(
+    level: str = "info",
+    format: Literal["auto", "console", "json", "logfmt"] = "auto",  # noqa: A002 - the configuration's word
+    stream: TextIO | None = None,
+) -> None:
+    """Set the log up, at start and again on reload. ``stream`` is standard error unless a test has another."""
+    out = sys.stderr if stream is None else stream
+    journal = _is_journal(out)
+    style = format if format != "auto" else "console" if out.isatty() else "logfmt"
+    clock: list[Processor] = []
+    if style == "console":
+        clock = [structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)]
+    elif not journal:
+        clock = [structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    render: list[Processor]
+    if style == "json":
+        render = [structlog.processors.JSONRenderer()]
+    elif style == "console":
+        colours = out.isatty() and not os.environ.get("NO_COLOR")
+        render = [structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)]
+    else:
+        render = [_logfmt_values, structlog.processors.LogfmtRenderer(bool_as_flag=False)]
+    if journal:
+        render[-1] = _Priority(render[-1])
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            _name,
+            *clock,
+            _exception,
+            _Clean(escape=style != "json"),
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
+        logger_factory=lambda name="wgsyncd": _Output(out, name),
+        cache_logger_on_first_use=False,  # so that a reload's level reaches the loggers that exist
+    )
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, _Standard)]:
+        root.removeHandler(handler)
+    root.addHandler(_Standard())
+    root.setLevel(max(_number(level), logging.WARNING))
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
+
+
+def get(name: str) -> FilteringBoundLogger:
+    """A logger; ``name`` stands in its lines as ``logger``. May be called before :func:`configure`."""
+    return cast(FilteringBoundLogger, structlog.get_logger(name))
+
+
+class Edge:
+    """Says when something changed, so that trouble is logged once when it starts and once when it ends."""
+
+    def __init__(self) -> None:
+        self._states: dict[Hashable, object] = {}
+
+    def __call__(self, key: Hashable, state: object) -> bool:
+        """Whether ``state`` differs from the last one of ``key``. An unknown key's last state is None."""
+        before = self._states.get(key)
+        self._states[key] = state
+        return before != state

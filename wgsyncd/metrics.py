@@ -1,0 +1,328 @@
+"""The metrics (Prometheus) and the HTTP side: /metrics, /healthz, /readyz. The only importer of prometheus_client.
+
+Every scrape reads :class:`Health` afresh, so that no series outlives what it describes. A counter starts at 0 wherever
+its labels are known beforehand: without that, Prometheus' increase() would miss the first event. What has not happened
+yet has the timestamp 0, so that ``time() - timestamp`` alerts on it too.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from wgsyncd import __version__
+from wgsyncd.core.model import Kind, Reason
+from wgsyncd.errors import Refused
+from wgsyncd.health import Health, InterfaceHealth
+from wgsyncd.log import one_line, redact
+
+TASKS = ("account", "reconcile", "watch")
+TRANSITIONS = ("activate", "expire", "first_handshake")
+ANOMALIES = ("reset", "quarantined")
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
+_CLIENT_SECONDS = 10.0  # how long a client may take for its request and for taking the answer
+_CLIENTS = 32  # at once
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+# name without "wgsyncd_", HELP, its value, of each interface
+_INTERFACE: tuple[tuple[str, str, Callable[[InterfaceHealth], float]], ...] = (
+    ("interface_present", "Whether the interface exists.", lambda one: one.present),
+    ("desired_peers", "Peers that the database wants.", lambda one: one.desired),
+    ("actual_peers", "Peers that the interface has.", lambda one: one.actual),
+    ("online_peers", "Peers whose latest handshake is less than 180 s old.", lambda one: one.online),
+    ("frozen_peers", "Live peers left as they are because their row is rejected.", lambda one: one.frozen),
+    ("foreign_peers", "Live peers that no row names.", lambda one: one.foreign),
+    ("drift_peers", "Peers that differed from what is wanted after the last apply.", lambda one: one.drift),
+    ("guard_withheld_removals", "Removals that wait for an admin's approval.", lambda one: one.withheld),
+    # Gauges, because they fall when a peer goes: rate() would take that for a reset. Rates: booked_bytes_total.
+    ("interface_received_bytes", "Bytes received, over the live peers; falls when one goes.", lambda one: one.received),
+    ("interface_sent_bytes", "Bytes sent, over the live peers; falls when one goes.", lambda one: one.sent),
+)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"wgsyncd_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"wgsyncd_{name}", text, value=value)
+
+
+def _counters(name: str, text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
+    family = CounterMetricFamily(f"wgsyncd_{name}", text, labels=labels)
+    for key, value in sorted(values.items()):
+        family.add_metric(key, value)
+    return family
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"wgsyncd_{name}", text, labels=(label,))
+    for key, value in sorted(values.items()):
+        family.add_metric((key,), value)
+    return family
+
+
+def _from_zero(known: Iterable[str], counts: Mapping[str, float]) -> dict[tuple[str], float]:
+    return {(key,): counts.get(key, 0) for key in {*known, *counts}}
+
+
+class Collector:
+    """:class:`Health` as metric families."""
+
+    def __init__(self, health: Health) -> None:
+        self.health = health
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything, as it is now."""
+        health = self.health
+        build = InfoMetricFamily("wgsyncd_build", "The version that runs.")
+        build.add_metric((), {"version": __version__})
+        yield build
+        yield from _work(health)
+        yield from _interfaces(health)
+        yield from _rows(health)
+        yield from _state(health)
+        yield from _per_peer(health)
+
+
+def _work(health: Health) -> Iterator[Metric]:
+    tasks = {*TASKS, *health.runs, *health.intervals}
+    runs = _from_zero(tasks, health.runs)
+    yield _counters("task_runs_total", "Runs of a task, failed ones too.", ["task"], runs)
+    failures = _from_zero(tasks, health.failures)
+    yield _counters("task_failures_total", "Runs of a task that failed.", ["task"], failures)
+    durations = SummaryMetricFamily("wgsyncd_task_duration_seconds", "Time that runs of a task took.", labels=["task"])
+    for (task,), count in sorted(runs.items()):
+        durations.add_metric((task,), count_value=int(count), sum_value=health.duration_sums.get(task, 0))
+    yield durations
+    last = {task: health.durations.get(task, 0) for task in tasks}
+    yield _gauges("task_last_duration_seconds", "Time that the last run of a task took.", "task", last)
+    yield _gauges("task_interval_seconds", "Configured time between runs of a task.", "task", health.intervals)
+    ended = {task: health.succeeded_at.get(task, 0) for task in tasks}
+    yield _gauges("task_last_success_timestamp_seconds", "When it last succeeded (UNIX time), 0: never.", "task", ended)
+
+
+def _interfaces(health: Health) -> Iterator[Metric]:
+    interfaces = health.interfaces
+    for name, text, value in _INTERFACE:
+        yield _gauges(name, text, "interface", {key: float(value(one)) for key, one in interfaces.items()})
+    changes: dict[tuple[str, str], float] = {(one, str(kind)): 0 for one in interfaces for kind in Kind}
+    changes.update(health.changes)
+    yield _counters("changes_total", "Changes applied to peers.", ["interface", "action"], changes)
+    refused = health.change_failures
+    yield _counters("change_failures_total", "Changes that were refused, by errno.", ["interface", "error"], refused)
+    yield _counter("dump_retries_total", "Dumps read again because they were torn.", health.dump_retries)
+
+
+def _rows(health: Health) -> Iterator[Metric]:
+    rejected = {str(reason): health.rejected.get(reason, 0) for reason in Reason}
+    yield _gauges("rejected_rows", "Rows that cannot be followed.", "reason", {**rejected, **health.rejected})
+    transitions = _from_zero(TRANSITIONS, health.transitions)
+    yield _counters("transitions_total", "Steps in devices' lives written to the database.", ["kind"], transitions)
+    yield _gauge("parent_conflicts", "Devices whose parents contradict each other.", health.parent_conflicts)
+    anomalies = _from_zero(ANOMALIES, health.anomalies)
+    yield _counters("anomalies_total", "Counter values that no known event explains.", ["kind"], anomalies)
+    yield _gauge("quarantined_deltas", "Traffic held back for an admin because no link carries it.", health.quarantined)
+    booked = {("received",): health.booked_rx, ("sent",): health.booked_tx}
+    yield _counters("booked_bytes_total", "Bytes committed, as the server saw them.", ["direction"], booked)
+
+
+def _state(health: Health) -> Iterator[Metric]:
+    yield _gauge("database_up", "Whether the database answered the last time it was asked.", health.database_up)
+    yield _counter("database_errors_total", "Times that the database failed.", health.database_errors)
+    read, loaded = health.database_read_at, health.config_loaded_at
+    yield _gauge("database_last_read_timestamp_seconds", "When all rows were last read (UNIX time), 0 for never.", read)
+    yield _gauge("guard_tripped", "Whether removals wait for an admin's approval.", health.guard_tripped)
+    yield _gauge("config_ok", "Whether the configuration file was good when it was last loaded.", health.config_ok)
+    yield _gauge("config_loaded_timestamp_seconds", "When the configuration in force was loaded (UNIX time).", loaded)
+
+
+def _per_peer(health: Health) -> Iterator[Metric]:
+    """The names of the common WireGuard exporters. No endpoint: it would make a series of every roaming."""
+    peers = [(name, peer) for name, one in sorted(health.interfaces.items()) for peer in one.peers]
+    if not peers:
+        return
+    labels = ("interface", "public_key", "allowed_ips", "friendly_name")
+    sent = CounterMetricFamily("wireguard_sent_bytes_total", "Bytes sent to the peer.", labels=labels)
+    received = CounterMetricFamily("wireguard_received_bytes_total", "Bytes received from the peer.", labels=labels)
+    handshake = GaugeMetricFamily(
+        "wireguard_latest_handshake_seconds", "When the latest handshake was (UNIX time), 0 for never.", labels=labels
+    )
+    for name, peer in peers:
+        values = (name, peer.public_key, peer.allowed_ips, peer.device)
+        sent.add_metric(values, peer.counters.tx)
+        received.add_metric(values, peer.counters.rx)
+        handshake.add_metric(values, peer.latest_handshake)
+    yield sent
+    yield received
+    yield handshake
+
+
+def registry(health: Health) -> CollectorRegistry:
+    """The metrics of ``health``, of this process and of its Python."""
+    whole = CollectorRegistry()
+    whole.register(Collector(health))
+    ProcessCollector(registry=whole)
+    PlatformCollector(registry=whole)
+    return whole
+
+
+def why_not_ready(health: Health) -> str:
+    """One line for a person who asks /readyz."""
+    if not health.reconciled:
+        reason = "no complete reconcile since start"
+    elif not health.database_up:
+        reason = f"the database does not answer: {health.database_error}"
+    else:
+        reason = "the last answer of the database is too old"
+    return one_line(redact(reason))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """GET and HEAD of three paths."""
+
+    server: _Listener
+    server_version = f"wgsyncd/{__version__}"
+    sys_version = ""
+    timeout = _CLIENT_SECONDS  # of one read or write; _Listener.service_actions bounds them all together
+
+    def do_GET(self) -> None:
+        """Answer."""
+        path = self.path.partition("?")[0]
+        status, kind, body = self.server.answer(path, self.headers.get("Accept") or "")
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def log_message(self, *_: object) -> None:
+        """No access log."""
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    """A thread per client, so many clients, each for so long.
+
+    Not http.server's own server: that one looks its name up in the DNS, which at boot may take a minute.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        super().__init__(sock.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = sock
+        self.answer = server.answer
+        self._since: dict[socket.socket, float] = {}
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a client, or turn it away where there are too many."""
+        if len(self._since) >= _CLIENTS:
+            self.shutdown_request(request)
+            return
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """A client is done with."""
+        super().shutdown_request(request)
+        self._since.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Cut off who is too slow. Called by serve_forever between clients; the thread concerned then closes."""
+        late = time.monotonic() - _CLIENT_SECONDS
+        for request, since in list(self._since.items()):
+            if since < late:
+                try:
+                    request.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    self._since.pop(request, None)  # gone in the meantime
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+class Server:
+    """HTTP on ``listen`` (host, port; port 0 for a free one) and nowhere else, in a daemon thread.
+
+    ``alive`` and ``ready`` are asked in that thread's children, so they may only read. A listening socket that systemd
+    hands over (LISTEN_FDS, sd_listen_fds(3)) is used instead of ``listen``. Refused where it cannot listen.
+    """
+
+    def __init__(
+        self, health: Health, listen: tuple[str, int], alive: Callable[[], bool], ready: Callable[[], bool]
+    ) -> None:
+        self.health, self.alive, self.ready = health, alive, ready
+        self._registry = registry(health)
+        sock = _inherited() or _listen(*listen)
+        self.address: tuple[str, int] = sock.getsockname()[:2]
+        self._listener = _Listener(self, sock)
+        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.2,), name="metrics", daemon=True)
+        self._thread.start()
+
+    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
+        """Status, content type and body."""
+        plain = "text/plain; charset=utf-8"
+        if path == "/metrics":
+            encode, kind = choose_encoder(accept)
+            return 200, kind, encode(self._registry)
+        if path == "/healthz":
+            return (200, plain, b"ok\n") if self.alive() else (503, plain, b"the main loop has not reported lately\n")
+        if path == "/readyz":
+            return (200, plain, b"ok\n") if self.ready() else (503, plain, f"{why_not_ready(self.health)}\n".encode())
+        return 404, plain, b"there are /metrics, /healthz and /readyz\n"
+
+    def close(self) -> None:
+        """Stop listening; on return the port is free. Takes at most 0.2 s."""
+        self._listener.shutdown()
+        self._listener.server_close()
+        self._thread.join()
+
+
+def _inherited() -> socket.socket | None:
+    """systemd's socket, as a copy: it stays open for the next :class:`Server` when this one closes."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    os.set_inheritable(_LISTEN_FDS_START, False)
+    return socket.socket(fileno=os.dup(_LISTEN_FDS_START))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(_Listener.request_queue_size)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        why = (error.strerror or str(error)).lower()
+        raise Refused(
+            f"metrics.listen = {shown}: cannot listen there: {why}. Free the port, name an address of this machine, "
+            'or turn the HTTP side off with listen = ""'
+        ) from error
+    return sock

@@ -1,0 +1,96 @@
+"""The two ports: what the agent needs of WireGuard and of a store. Declared by their consumer's side, implemented at
+the edges (wireguard/, store.py) and by the tests' fakes; the same contract tests run on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.core.model import Change, InterfaceState, Row
+from wgsyncd.core.usage import Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A change that the interface refused: the errno's name and its text."""
+
+    change: Change
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """How to make an interface that is missing."""
+
+    interface: str
+    private_key_file: Path
+    listen_port: int
+    addresses: tuple[str, ...]  # "10.200.0.1/24"
+    mtu: int  # 0: the kernel's choice
+
+
+class WireGuard(Protocol):
+    """The WireGuard interfaces of this machine (of this network namespace)."""
+
+    @property
+    def retries(self) -> int:
+        """Dumps read again since start because they were torn."""
+
+    def read(self, interface: str) -> InterfaceState:
+        """One complete, untorn dump. InterfaceMissing, DumpTorn or WireGuardError where there is none."""
+
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+        """Make the changes, in order, in as few messages as fit; what one of them meets is returned, not raised, and
+        does not stop the others. Only what differs is sent: never REPLACE_PEERS; an UPDATE carries UPDATE_ONLY and the
+        attributes that differ; a PSK is cleared by 32 zero bytes. WireGuardError where the interface itself fails."""
+
+    def create(self, creation: Creation) -> None:
+        """Make the interface with key, port, addresses and MTU, and set it up; half-made ones are taken away again.
+        Never prints or raises with a key. WireGuardError where it cannot be made."""
+
+    def close(self) -> None:
+        """Give back sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the store wants and knows at one moment."""
+
+    rows: tuple[Row, ...]
+    conflicts: Mapping[str, int]  # contracts with several parent devices, and how many
+    approved: str | None  # id of the set of removals that an admin let through the guard
+    quarantined: int  # deltas waiting for an admin
+
+
+class Store(Protocol):
+    """The control plane's side. Every method raises StoreError where there is no answer; an empty one is an answer."""
+
+    def snapshot(self) -> Snapshot:
+        """The rows and what goes with them."""
+
+    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+        """The node's books as committed: this is what settles a commit whose answer was lost. Where there are none
+        they are begun, or (``begin`` false: a dry run) empty ones returned."""
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[Ledger, frozenset[int]]:
+        """One transaction: the books after it, and the ids of the rows whose step was taken. StaleLedger if ``ledger``
+        is not what the store has; any StoreError: drop the ledger, it may or may not have happened."""
+
+    def roll(self, windows: Windows) -> int:
+        """Set the rolling and monthly figures that are not what the books say; how many were not."""
+
+    def purge(self, windows: Windows, keep_days: int) -> None:
+        """Forget buckets and days that are older than they are kept."""
+
+    def digest(self) -> object:
+        """Changes when something that a plan depends on does; cheap."""
+
+    def approve(self, plan_id: str) -> None:
+        """Let exactly that set of removals through the guard, once."""
+
+    def close(self) -> None:
+        """Give the connection back."""

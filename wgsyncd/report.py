@@ -1,0 +1,100 @@
+"""What the admin's commands print: a plan, the status. Plain text and plain data; no key in full."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from wgsyncd.agent import Outlook
+from wgsyncd.config import Settings
+from wgsyncd.core.model import Change, fingerprint
+from wgsyncd.picture import ONLINE
+
+
+def plan_as_text(outlook: Outlook) -> str:
+    """A plan as a diff, the rejected rows, and the guard's verdict."""
+    plan = outlook.plan
+    lines = plan.lines() or ["nothing to do"]
+    for one in outlook.desired.rejections:
+        lines.append(f"? row {one.row_id} ({one.device}) rejected: {one.detail}")
+    if outlook.tripped:
+        verdict = "approved" if outlook.approved else f"withheld; let through with: wgsyncd approve {outlook.plan_id}"
+        lines.append(
+            f"guard: more than {outlook.limit:g} removals of {plan.live} live peers (plan {outlook.plan_id}): {verdict}"
+        )
+    return "\n".join(lines)
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "action": change.kind.value,
+        "interface": change.interface,
+        "device": change.device,
+        "contract": change.contract,
+        "peer": fingerprint(change.public_key),
+        "reason": change.reason,
+    }
+
+
+def plan_as_data(outlook: Outlook) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "changes": [_change(c) for c in outlook.plan.changes],
+        "withheld": [_change(c) for c in outlook.plan.withheld],
+        "rejected": [
+            {"row": r.row_id, "device": r.device, "reason": r.reason.value, "detail": r.detail}
+            for r in outlook.desired.rejections
+        ],
+        "guard": {"tripped": outlook.tripped, "approved": outlook.approved, "plan": outlook.plan_id},
+        "live": outlook.plan.live,
+    }
+
+
+def status_as_data(settings: Settings, outlook: Outlook, pid: int | None, now: float) -> dict[str, Any]:
+    """Interfaces, rejected rows, guard, daemon."""
+    interfaces = []
+    for name in settings.interfaces:
+        state = outlook.live.get(name)
+        peers = list(state.peers.values()) if state else []
+        interfaces.append(
+            {
+                "interface": name,
+                "present": state is not None,
+                "kind": state.kind if state else None,
+                "desired": len(outlook.desired.peers[name]),
+                "actual": len(peers),
+                "online": sum(1 for p in peers if now - p.latest_handshake / 1e9 < ONLINE),
+                "frozen": len(outlook.desired.frozen.get(name, ())),
+                "foreign": len(outlook.plan.foreign.get(name, ())),
+                "rx_bytes": sum(p.counters.rx for p in peers),
+                "tx_bytes": sum(p.counters.tx for p in peers),
+            }
+        )
+    data = plan_as_data(outlook)
+    pending = Counter(c["action"] for c in data["changes"])
+    return {
+        "node": settings.node.name,
+        "daemon_pid": pid,
+        "interfaces": interfaces,
+        "pending": dict(pending),
+        "withheld": len(data["withheld"]),
+        "rejected": data["rejected"],
+        "guard": data["guard"],
+    }
+
+
+def status_as_text(data: dict[str, Any]) -> str:
+    """One screen."""
+    daemon = f"runs (pid {data['daemon_pid']})" if data["daemon_pid"] else "does not run"
+    lines = [f"node {data['node']}: wgsyncd {daemon}", ""]
+    head = ("interface", "kind", "desired", "actual", "online", "frozen", "foreign")
+    rows = [tuple(str(one[key] if one[key] is not None else "missing") for key in head) for one in data["interfaces"]]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    lines.append("")
+    pending = ", ".join(f"{count} to {action}" for action, count in data["pending"].items())
+    lines.append(f"pending: {pending or 'nothing'}; withheld: {data['withheld']}")
+    if data["guard"]["tripped"] and not data["guard"]["approved"]:
+        lines.append(f"guard: removals withheld, plan {data['guard']['plan']} (wgsyncd plan, wgsyncd approve)")
+    lines += [f"rejected: row {r['row']} ({r['device']}): {r['detail']}" for r in data["rejected"]]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""MariaDB: all SQL of wgsyncd, and everything that knows a column of mikyun_cloud."""

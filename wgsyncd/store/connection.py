@@ -1,0 +1,142 @@
+"""One connection to MariaDB, made anew after every failure. The only importer of PyMySQL."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pymysql
+from pymysql.constants import CLIENT
+from pymysql.cursors import Cursor
+
+from wgsyncd.config import Database
+from wgsyncd.errors import SchemaError, StoreError
+
+Values = Sequence[object]
+Result = tuple[tuple[Any, ...], ...]
+
+# Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") that say what to do.
+NO_SUCH_TABLE, SYNTAX = 1146, 1064
+DENIED = {1044: "database", 1045: "login", 1142: "table", 1143: "column", 1227: "privilege", 1698: "login"}
+SETTINGS = "SET SESSION tx_isolation = 'READ-COMMITTED', SESSION time_zone = %s, SESSION sql_mode = %s, "
+SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
+
+
+class Connection:
+    """Autocommitting reads and explicit transactions. Every failure is a StoreError and drops the connection, so the
+    next call begins with a fresh one; a bug in our own SQL (a syntax error) is raised as it is."""
+
+    def __init__(self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None]) -> None:
+        self._settings, self._zone, self._on_connect = settings, zone, on_connect
+        self._live: pymysql.Connection[Cursor] | None = None
+        self._in_transaction = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._live is not None
+
+    def query(self, sql: str, values: Values = ()) -> Result:
+        """The rows of a SELECT."""
+        with self._cursor() as cursor:
+            cursor.execute(sql, tuple(values) or None)
+            return tuple(cursor.fetchall())
+
+    def execute(self, sql: str, values: Values = ()) -> int:
+        """Run a statement; returns the rows matched (not changed: FOUND_ROWS is set)."""
+        with self._cursor() as cursor:
+            return int(cursor.execute(sql, tuple(values) or None))
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction. If its body raises it is rolled back; if COMMIT's answer is lost StoreError is raised and
+        nobody knows: look at ``seq``."""
+        self.execute("START TRANSACTION")
+        self._in_transaction = True
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self.close()  # the server rolls back what the connection leaves open
+            raise
+        finally:
+            self._in_transaction = False
+
+    def close(self) -> None:
+        """Drop the connection without a word: it may be dead or in the middle of something."""
+        if self._live is not None:
+            with contextlib.suppress(Exception):  # whatever a half-dead socket says, it is gone
+                self._live._force_close()  # type: ignore[attr-defined]
+            self._live = None
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Cursor]:
+        try:
+            if self._live is None:
+                if self._in_transaction:
+                    raise StoreError("the connection was lost in a transaction")
+                self._live = self._connect()
+                self._on_connect(self)
+            with self._live.cursor() as cursor:
+                yield cursor
+        except (pymysql.MySQLError, OSError, EOFError) as error:
+            self.close()
+            raise _translate(error) from error
+        except BaseException:
+            self.close()  # an answer may still be on its way: no later query may take it for its own
+            raise
+
+    def _connect(self) -> pymysql.Connection[Cursor]:
+        s = self._settings
+        local = s.socket is not None or s.host in ("127.0.0.1", "::1", "localhost")
+        where: dict[str, Any] = {"unix_socket": s.socket} if s.socket else {"host": s.host, "port": s.port}
+        # On this machine TLS would only cost; elsewhere a server that cannot prove its name is not ours.
+        tls: dict[str, Any] = (
+            {"ssl_disabled": True} if local else {"ssl": ssl.create_default_context(cafile=_path(s.tls_ca))}
+        )
+        live = pymysql.connect(
+            **where, **tls, user=s.user, password=s.password(), database=s.name, charset="utf8mb4", autocommit=True,
+            connect_timeout=s.timeout, read_timeout=s.timeout, write_timeout=s.timeout,  # the default is for ever
+            client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
+        )  # fmt: skip
+        offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")
+        seconds = max(1, int(s.timeout))
+        with live.cursor() as cursor:
+            # A numeric offset: names need the server's zone tables, which are seldom loaded (error 1298).
+            cursor.execute(
+                SETTINGS + "SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s",
+                (f"{offset[:3]}:{offset[3:]}", SQL_MODE, seconds, seconds),
+            )
+        return live
+
+
+def _path(path: object) -> str | None:
+    return str(path) if path is not None else None
+
+
+_VALUES = re.compile(r"'(?:[^'\\]|\\.)*'")
+
+
+def _translate(error: Exception) -> StoreError:
+    """A driver's error as ours: number and text, without quoted values (they may be keys), and what to do about it."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
+    if number == SYNTAX:
+        raise error
+    if number == NO_SUCH_TABLE and "wgsyncd_" in text:
+        return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account", number)
+    if number in DENIED:
+        named = f"{text}; see etc/sql/grants.sql (wgsyncd init-db --grants)" if number in (1142, 1143) else text
+        return StoreError(f"{number}: {_shorten(named, keep_names=True)}", number)
+    return StoreError(f"{number}: {_shorten(text)}" if number else _shorten(text), number)
+
+
+def _shorten(text: str, *, keep_names: bool = False) -> str:
+    plain = text if keep_names else _VALUES.sub("'…'", text)
+    return plain[:300]

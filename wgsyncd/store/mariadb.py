@@ -1,0 +1,106 @@
+"""The store port on MariaDB."""
+
+from __future__ import annotations
+
+from wgsyncd.config import Settings
+from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.core.usage import Windows
+from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.ports import Snapshot
+from wgsyncd.store.connection import Connection
+from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_rows
+from wgsyncd.store.writing import Writer
+
+SCHEMA_VERSION = 1
+
+
+class MariaDBStore:
+    """One node's view of mikyun_cloud. Connects when first asked, and again after every failure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._node, self._zone = settings.node.name, settings.node.zone
+        self._qr_lifetime = int(settings.qr.lifetime)
+        self._swapped = settings.usage.perspective == "device"
+        self._connection = Connection(settings.database, self._zone, on_connect=self._inspect)
+        self._has_deleted_at = self._has_updated_at = self._has_conflicts = False
+
+    def _inspect(self, connection: Connection) -> None:
+        """After each connect: is the schema ours, and which optional columns does this installation have?"""
+        versions = connection.query("SELECT MAX(version) FROM wgsyncd_schema")
+        version = versions[0][0]
+        if version is None or version < SCHEMA_VERSION:
+            raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
+        if version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
+            )
+        visible = connection.query(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+            " AND table_name IN ('customer_devices', 'v_parent_conflicts')"
+        )
+        names = {(str(table), str(column)) for table, column in visible}
+        self._has_deleted_at = ("customer_devices", "deleted_at") in names
+        self._has_updated_at = ("customer_devices", "updated_at") in names
+        self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
+        if self._has_conflicts and not self._has_deleted_at:
+            # The view filters on the column, so it exists; unseen, deleted devices would be let in.
+            raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/grants.sql)")
+
+    def _writer(self) -> Writer:
+        self._ensure_inspected()
+        return Writer(self._connection, self._node, self._zone, self._qr_lifetime, self._swapped, self._has_updated_at)
+
+    def _ensure_inspected(self) -> None:
+        if not self._connection.alive:
+            self._connection.query("SELECT 1")
+
+    def snapshot(self) -> Snapshot:
+        """See :class:`wgsyncd.ports.Store`."""
+        state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
+        rows = load_rows(self._connection, self._zone, self._qr_lifetime, has_deleted_at=self._has_deleted_at)
+        conflicts = load_conflicts(self._connection) if self._has_conflicts else {}
+        held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
+        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
+
+    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+        """See :class:`wgsyncd.ports.Store`."""
+        found = load_ledger(self._connection, self._node)
+        if found is None and not begin:
+            return Ledger(0, {}, {}, frozenset())
+        if found is None:
+            self._writer().begin_node(windows)
+            found = load_ledger(self._connection, self._node)
+        if found is None:
+            raise StoreError(f"the books of node {self._node} could not be begun")
+        return found
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[Ledger, frozenset[int]]:
+        """See :class:`wgsyncd.ports.Store`."""
+        taken = self._writer().commit(ledger.seq, writes, now)
+        return ledger.after(writes), taken
+
+    def roll(self, windows: Windows) -> int:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._writer().roll(windows)
+
+    def purge(self, windows: Windows, keep_days: int) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._writer().purge(windows, keep_days)
+
+    def digest(self) -> object:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_inspected()
+        deleted = "COALESCE(d.deleted_at, '~')" if self._has_deleted_at else "''"
+        return self._connection.query(DIGEST.format(deleted=deleted), (self._node,))
+
+    def approve(self, plan_id: str) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        changed = self._connection.execute(
+            "UPDATE wgsyncd_nodes SET approved = %s WHERE node = %s", (plan_id, self._node)
+        )
+        if changed != 1:
+            raise StoreError(f"node {self._node} has no books yet: has its daemon ever run?")
+
+    def close(self) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._connection.close()

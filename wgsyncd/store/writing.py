@@ -1,0 +1,213 @@
+"""What is written: one transaction per :class:`Writes`, set-based, and the windows rolled on.
+
+Locks are taken in one order (the node's row, then customer_devices by id, then wgsyncd's own tables), so that two
+nodes that share a database cannot deadlock on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.ledger import Booked, Record, Writes
+from wgsyncd.core.model import Transition
+from wgsyncd.core.usage import Windows
+from wgsyncd.errors import StaleLedger
+from wgsyncd.store.connection import Connection, Values
+from wgsyncd.store.reading import QR_END, to_datetime
+
+MOST = 9223372036854775807  # of a BIGINT: a column that an admin filled to the brim must not stop everybody's booking
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes one node's books."""
+
+    connection: Connection
+    node: str
+    zone: ZoneInfo
+    qr_lifetime: int
+    swapped: bool  # perspective = "device": rx_* columns get what the server sent
+    has_updated_at: bool
+
+    def commit(self, seq: int, writes: Writes, now: float) -> frozenset[int]:
+        """Write it all in one transaction that also turns ``seq`` into ``seq + 1``; returns the ids of the rows whose
+        step was taken. StaleLedger if ``seq`` is not the database's: nothing is written then."""
+        run = self.connection.execute
+        with self.connection.transaction():
+            used = ", approved = NULL" if writes.approval_used else ""
+            sql = f"UPDATE wgsyncd_nodes SET seq = seq + 1{used} WHERE node = %s AND seq = %s"  # noqa: S608
+            if run(sql, (self.node, seq)) != 1:
+                raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
+            taken = frozenset(step.row.id for step, _ in writes.steps if self._take(step))
+            if writes.booked:
+                self._book(writes.booked)
+            self._keep_records(writes)
+            for q in writes.quarantined:
+                run(
+                    "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
+                    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                    (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
+                )
+            self._keep_conditions(writes, now)
+            audit = list(writes.audit) + [entry for step, entry in writes.steps if step.row.id in taken and entry]
+            at = to_datetime(now, self.zone)
+            self._insert(
+                "admin_logs (action_type, target_type, target_id, message, created_at)", [(*e, at) for e in audit]
+            )
+        return taken
+
+    def _take(self, step: Transition) -> bool:
+        """A step in a device's life, if the row still is what the step was decided on."""
+        row, at = step.row, to_datetime(step.at, self.zone)
+        first, values = "", [] if step.kind == "expire" else [at]
+        if step.kind == "expire":
+            first = "status = 'expired'"
+        else:
+            first = "first_handshake_at = COALESCE(first_handshake_at, %s)"
+            if step.kind == "activate":
+                first = f"status = 'active', activated_at = COALESCE(activated_at, %s), {first}"
+                values.append(at)
+        condition = "id = %s AND status = %s AND public_key <=> %s"
+        where: list[object] = [row.id, row.status.value, row.public_key]
+        if step.kind != "first_handshake":  # a QR that was renewed meanwhile is another QR
+            condition += f" AND {QR_END.format(d='', seconds=self.qr_lifetime)} <=> %s"
+            where.append(to_datetime(row.qr_end, self.zone) if row.qr_end is not None else None)
+        sql = f"UPDATE customer_devices SET {first}{self._untouched('')} WHERE {condition}"  # noqa: S608
+        return self.connection.execute(sql, (*values, *where)) == 1
+
+    def _untouched(self, prefix: str) -> str:
+        # ON UPDATE CURRENT_TIMESTAMP moves the column unless the statement sets it; it belongs to the application.
+        return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
+
+    def _book(self, booked: Sequence[Booked]) -> None:
+        """Increments to the columns, and the same bytes into buckets and days. The UPDATE joins a list of values: it
+        needs column grants only, and cannot bring back a row that was deleted meanwhile."""
+        rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
+        sums = ", ".join(
+            f"d.{column}_bytes_{window} ="
+            f" LEAST(CAST(COALESCE(d.{column}_bytes_{window}, 0) AS DECIMAL(20)) + v.{side}_{window}, {MOST})"
+            for window in ("total", "24h", "month")
+            for column, side in (("rx", rx), ("tx", tx))
+        )
+        rows: list[Values] = [
+            (b.row_id, b.rx, b.tx, *b.in_24h, *b.in_month,
+             None if b.handshake is None else to_datetime(b.handshake, self.zone))
+            for b in booked
+        ]  # fmt: skip
+        self.connection.execute(
+            f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
+                               0 AS tx_month, CAST(NULL AS DATETIME) AS handshake
+                        UNION ALL VALUES {_places(rows)}) v
+                STRAIGHT_JOIN customer_devices d ON v.id = d.id
+                SET {sums}, d.last_handshake_at = IF(v.handshake IS NULL OR d.last_handshake_at >= v.handshake,
+                                                     d.last_handshake_at, v.handshake){self._untouched("d.")}""",  # noqa: S608
+            _flat(rows),
+        )
+        buckets = [(b.row_id, p.bucket, p.rx, p.tx) for b in booked for p in b.pieces if p.bucket is not None]
+        days: dict[tuple[int, str], tuple[int, int]] = {}
+        for b in booked:
+            for p in b.pieces:
+                old = days.get((b.row_id, p.day), (0, 0))
+                days[b.row_id, p.day] = old[0] + p.rx, old[1] + p.tx
+        add = " ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
+        self._insert("wgsyncd_buckets (row_id, start, rx, tx)", buckets, add)
+        self._insert("wgsyncd_days (row_id, day, rx, tx)", [(*key, *sums) for key, sums in days.items()], add)
+
+    def _keep_records(self, writes: Writes) -> None:
+        columns = ("row_id", "device", "contract", "address", "config", "state", "epoch", "rx", "tx", "handshake",
+                   "sampled_at")  # fmt: skip
+        self._insert(
+            f"wgsyncd_peers (node, interface, public_key, {', '.join(columns)})",
+            [(self.node, *_record(r)) for r in writes.records],
+            " ON DUPLICATE KEY UPDATE " + ", ".join(f"{c} = VALUES({c})" for c in columns),
+        )
+        if writes.gone:
+            places = ", ".join(["(%s, %s)"] * len(writes.gone))
+            self.connection.execute(
+                f"DELETE FROM wgsyncd_peers WHERE node = %s AND (interface, public_key) IN ({places})",  # noqa: S608
+                (self.node, *_flat(writes.gone)),
+            )
+        self._insert(
+            "wgsyncd_interfaces (node, interface, epoch, sampled_at)",
+            [(self.node, name, mark.epoch, mark.at) for name, mark in writes.sampled.items()],
+            " ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), sampled_at = VALUES(sampled_at)",
+        )
+
+    def _keep_conditions(self, writes: Writes, now: float) -> None:
+        for condition in writes.ended:
+            self.connection.execute(
+                "DELETE FROM wgsyncd_conditions WHERE node = %s AND kind = %s AND subject = %s",
+                (self.node, condition.kind, condition.subject),
+            )
+        self._insert(
+            "wgsyncd_conditions (node, kind, subject, label, detail, since)",
+            [(self.node, *(text[:255] for text in c), now) for c in writes.started],
+            " ON DUPLICATE KEY UPDATE label = VALUES(label), detail = VALUES(detail), since = VALUES(since)",
+        )
+
+    def _insert(self, into: str, rows: Sequence[Values], rest: str = "") -> None:
+        if rows:
+            self.connection.execute(f"INSERT INTO {into} VALUES {_places(rows)}{rest}", _flat(rows))  # noqa: S608
+
+    def begin_node(self, windows: Windows) -> None:
+        """The node's first books. Figures that stand in the window columns already are taken over as opening balances,
+        else the first roll would set them to zero."""
+        rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
+        opening = """INSERT IGNORE INTO {table} SELECT d.id, %s, GREATEST(COALESCE(d.{rx}_bytes_{window}, 0), 0),
+                     GREATEST(COALESCE(d.{tx}_bytes_{window}, 0), 0) FROM customer_devices d
+                     WHERE (d.rx_bytes_{window} > 0 OR d.tx_bytes_{window} > 0)
+                       AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.row_id = d.id)"""
+        with self.connection.transaction():
+            if not self.connection.execute("INSERT IGNORE INTO wgsyncd_nodes (node, seq) VALUES (%s, 0)", (self.node,)):
+                return
+            bucket = int(windows.now // windows.width) * windows.width
+            for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", windows.month[0])):
+                self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
+
+    def roll(self, windows: Windows, size: int = 500) -> int:
+        """Set the 24 h and month columns to what buckets and days say, where they differ; returns how many rows did.
+        Derived, so it may run at any time and any number of times; nothing is written where all is right."""
+        rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
+        wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
+                  ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
+        sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets WHERE start >= %s
+                             GROUP BY row_id) b ON b.row_id = d.id
+                  LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days WHERE day >= %s AND day < %s
+                             GROUP BY row_id) m ON m.row_id = d.id"""
+        differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted)
+        values = (windows.rolling_start, *windows.month)
+        sql = f"SELECT d.id FROM customer_devices d {sums} WHERE {differs} ORDER BY d.id"  # noqa: S608
+        ids = [row[0] for row in self.connection.query(sql, values)]
+        sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted) + self._untouched("d.")
+        for at in range(0, len(ids), size):
+            part = ids[at : at + size]
+            places = ", ".join(["%s"] * len(part))
+            sql = f"UPDATE customer_devices d {sums} SET {sets} WHERE d.id IN ({places})"  # noqa: S608
+            self.connection.execute(sql, (*values, *part))
+        return len(ids)
+
+    def purge(self, windows: Windows, keep_days: int, size: int = 10000) -> None:
+        """Drop buckets that left the rolling window two days ago and days older than ``keep_days``."""
+        oldest = windows.day(windows.now - keep_days * 86400)
+        for table, column, before in (
+            ("wgsyncd_buckets", "start", windows.rolling_start - 2 * 86400),
+            ("wgsyncd_days", "day", oldest),
+        ):
+            some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
+            while self.connection.query(some, (before,)):
+                self.connection.execute(f"DELETE FROM {table} WHERE {column} < %s LIMIT {size}", (before,))  # noqa: S608
+
+
+def _record(r: Record) -> Values:
+    return (r.interface, r.public_key, r.row_id, r.device[:64], r.contract[:32], r.address[:64], r.config,
+            r.state.value, r.epoch, r.counters.rx, r.counters.tx, r.handshake, r.sampled_at)  # fmt: skip
+
+
+def _places(rows: Sequence[Values]) -> str:
+    return ", ".join(["(" + ", ".join(["%s"] * len(rows[0])) + ")"] * len(rows))
+
+
+def _flat(rows: Iterable[Values]) -> tuple[object, ...]:
+    return tuple(value for row in rows for value in row)
