@@ -89,9 +89,9 @@ class Booted:
         binds = [f"{REPOSITORY}:{OPT}/source", f"{sysconfig.get_paths()['platlib']}:{_LIBRARIES}"]
         with (self.directory / "console").open("wb") as console:
             self._process = subprocess.Popen(
-                ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}", f"--machine=wgsyncd-{secrets.token_hex(4)}",
-                 "--private-network", "--register=no", "--keep-unit", "--link-journal=no", "--console=pipe",
-                 "--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun",
+                ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}",
+                 f"--machine=wgsyncd-{secrets.token_hex(4)}", "--private-network", "--register=no", "--keep-unit",
+                 "--link-journal=no", "--console=pipe", "--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun",
                  *(f"--bind-ro={one}" for one in binds), *(f"--bind={one}" for one in self.binds),
                  "--", "--unit=basic.target"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,

@@ -72,6 +72,8 @@ class Agent:
         self._books = Books(store, health)
         self._waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
         self._loaded = False  # rows were read completely once
+        self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
+        self.found_new = False  # an account found an interface that is new: it waits to be filled
         self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
         self._accounted: dict[str, float] = {}  # monotonic time at which each interface was last booked completely
         self._rolled: tuple[int, str] | None = None
@@ -105,6 +107,7 @@ class Agent:
             self._honour_deadlines(live, steps)
             raise
         recount(self.health, live, now)
+        self.found_new = any(self._epochs.get(name) != state.epoch for name, state in live.items())
 
     def reconcile(self) -> Outlook:
         """Make the kernel what the rows say, and write down what was done."""
@@ -119,6 +122,7 @@ class Agent:
         self._book(live, now, steps, snapshot.rows)
         if steps:
             snapshot = self._snapshot()
+        self._epochs, self.found_new = {name: state.epoch for name, state in live.items()}, False
         windows = self._windows(now)
         outlook = self._decide(snapshot, live, self._books.ledger(windows), now)
         self._before(outlook, windows)

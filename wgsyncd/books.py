@@ -6,7 +6,7 @@ from __future__ import annotations
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.usage import Windows
-from wgsyncd.errors import StoreError
+from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.health import Health
 from wgsyncd.ports import Store
 
@@ -58,7 +58,10 @@ class Books:
                 self._ledger, steps = self._store.commit(
                     ledger, part + Writes(audit=tuple(self._notes[:notes])), windows.now
                 )
-            except StoreError:
+            except StaleLedger:  # refused whole
+                self._ledger = None
+                raise
+            except StoreError:  # it may have happened
                 self._ledger, self._in_doubt = None, (ledger.seq, notes)
                 raise
             del self._notes[:notes]

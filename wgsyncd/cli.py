@@ -119,6 +119,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     lock.acquire(lock.path())
     from wgsyncd.agent import Agent, Clock
     from wgsyncd.daemon import Daemon
+    from wgsyncd.errors import WgsyncdError
     from wgsyncd.health import Health
     from wgsyncd.store.mariadb import MariaDBStore
     from wgsyncd.systemd import Notifier
@@ -130,7 +131,13 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     def build(settings: Settings) -> Agent:
         return Agent(settings, wireguard, MariaDBStore(settings), health, clock)
 
-    return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
+    try:
+        return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
+    except WgsyncdError:
+        raise
+    except Exception:  # a bug: die loudly (but without a key: the log redacts), and be restarted
+        log.get("daemon").critical("bug: wgsyncd dies and wants to be restarted", exc_info=True)
+        return 70  # EX_SOFTWARE, sysexits.h
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ The main thread takes from the inbox and is the only user of netlink and databas
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,9 +64,9 @@ class Daemon:
         self.health.config_loaded_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
         self._agent.note("daemon_started", version=__version__)
-        self._handle(Message.RECONCILE)
-        self.notifier.ready(self._status())
         try:
+            self._handle(Message.RECONCILE)
+            self.notifier.ready(self._status())
             while True:
                 messages = self.inbox.take(self._patience())
                 if Message.STOP in messages:
@@ -108,6 +109,8 @@ class Daemon:
             self._reload()
         elif message is Message.ACCOUNT:
             self._work("account", self._agent.account)
+            if self._agent.found_new:
+                self._handle(Message.RECONCILE)
         elif message is Message.RECONCILE:
             self._work("reconcile", self._reconcile)
         elif message is Message.PURGE and time.monotonic() - self._clock_stepped_at > 3600:
@@ -254,6 +257,7 @@ class Daemon:
         self._work("account", self._agent.account)
         self._agent.note("daemon_stopped")
         self._work("settle", self._agent.settle)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # in time
 
     def _end(self) -> None:
         if self._scheduler is not None:

@@ -1,4 +1,4 @@
-"""What the kernel's socket can do to a dump or a change, from a scripted kernel: each is rare, and none may be guessed."""
+"""What the kernel's socket can do to a dump or a change, from a scripted kernel: all of it rare, none to be guessed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ScriptedSocket:
         assert length == len(data)
         assert flags & 1  # NLM_F_REQUEST
         self.queue += self.kernel.answer(kind, seq, data[16:])
-        return length
+        return len(data)
 
     def recv(self, size: int) -> bytes:
         if not self.queue:
@@ -262,10 +262,10 @@ def test_module_loaded_anew_has_another_number(scripted: ScriptedKernel, wg: Ker
 
 def test_kernel_without_wireguard(scripted: ScriptedKernel, wg: KernelWireGuard) -> None:
     scripted.family = 0
-    with pytest.raises(WireGuardError, match="lo: ENOENT: .*modprobe wireguard") as caught:
+    with pytest.raises(WireGuardError, match=r"lo: ENOENT: .*modprobe wireguard") as caught:
         wg.read("lo")
     assert not isinstance(caught.value, InterfaceMissing)
-    with pytest.raises(InterfaceMissing, match="nonesuch0: ENODEV: no such interface.*modprobe wireguard"):
+    with pytest.raises(InterfaceMissing, match=r"nonesuch0: ENODEV: no such interface.*modprobe wireguard"):
         wg.read("nonesuch0")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,3 +109,60 @@ def test_too_little_time_is_said_and_kept(tmp_path: Path) -> None:
     assert time.monotonic() - began < 12
     assert "out of time" in [one["kernel"] for one in result["verdicts"]]
     demo.assert_nothing_left()
+
+
+def run_without(commands: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The demo where only these commands are to be found."""
+    environment = {"PATH": str(commands), "PYTHONPATH": str(Path(wgsyncd.__file__).parent.parent)}
+    return subprocess.run(
+        [sys.executable, "-m", "wgsyncd", "demo", *options], env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Path:
+    """Everything that the demo needs but wg(8), and an apt-get that only notes what it is asked for."""
+    for name in (
+        "ip",
+        "unshare",
+        "nsenter",
+        "setpriv",
+        "mariadbd",
+        "mariadb-install-db",
+        "mariadb",
+        "wireguard-go",
+        "sh",
+    ):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    return tmp_path
+
+
+def test_missing_packages_are_named_and_not_installed_unasked(commands: Path) -> None:
+    done = run_without(commands)
+    assert done.returncode == 2
+    assert "apt-get install --yes --no-install-recommends wireguard-tools" in done.stderr
+    assert not (commands / "asked").exists()
+
+
+def test_missing_packages_are_installed_when_asked(commands: Path) -> None:
+    done = run_without(commands, "--install")
+    assert (commands / "asked").read_text() == "install --yes --no-install-recommends wireguard-tools\n"
+    assert done.returncode == 2  # the apt-get of this test brought nothing
+    assert "still not here after the installation: wireguard-tools" in done.stderr
+
+
+def test_another_user_than_root_is_told() -> None:
+    program = """
+import os, sys
+from wgsyncd.cli import main
+from wgsyncd.demo import packages, run  # first, since another user may not be able to read this interpreter's files
+os.setuid(65534)
+sys.argv = ["wgsyncd", "demo"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "run it as root" in done.stderr

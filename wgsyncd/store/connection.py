@@ -23,7 +23,9 @@ Result = tuple[tuple[Any, ...], ...]
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") that say what to do.
 NO_SUCH_TABLE, SYNTAX = 1146, 1064
-DENIED = {1044: "database", 1045: "login", 1142: "table", 1143: "column", 1227: "privilege", 1698: "login"}
+NAMES_ONLY = frozenset((1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))  # quote accounts, tables and columns
+DENIED = frozenset((1142, 1143))
+IDLE = 30.0  # seconds after which a connection is not trusted: the server may have closed it (wait_timeout)
 SETTINGS = "SET SESSION tx_isolation = 'READ-COMMITTED', SESSION time_zone = %s, SESSION sql_mode = %s, "
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
 
@@ -36,6 +38,7 @@ class Connection:
         self._settings, self._zone, self._on_connect = settings, zone, on_connect
         self._live: pymysql.Connection[Cursor] | None = None
         self._in_transaction = False
+        self._used = 0.0  # monotonic
 
     @property
     def alive(self) -> bool:
@@ -78,11 +81,15 @@ class Connection:
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[Cursor]:
         try:
+            if self._live is not None and not self._in_transaction and time.monotonic() - self._used > IDLE:
+                self.close()
             if self._live is None:
                 if self._in_transaction:
                     raise StoreError("the connection was lost in a transaction")
                 self._live = self._connect()
+                self._used = time.monotonic()
                 self._on_connect(self)
+            self._used = time.monotonic()
             with self._live.cursor() as cursor:
                 yield cursor
         except (pymysql.MySQLError, OSError, EOFError) as error:
@@ -131,12 +138,6 @@ def _translate(error: Exception) -> StoreError:
         raise error
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account", number)
-    if number in DENIED:
-        named = f"{text}; see etc/sql/grants.sql (wgsyncd init-db --grants)" if number in (1142, 1143) else text
-        return StoreError(f"{number}: {_shorten(named, keep_names=True)}", number)
-    return StoreError(f"{number}: {_shorten(text)}" if number else _shorten(text), number)
-
-
-def _shorten(text: str, *, keep_names: bool = False) -> str:
-    plain = text if keep_names else _VALUES.sub("'…'", text)
-    return plain[:300]
+    plain = text if number in NAMES_ONLY else _VALUES.sub("'…'", text)
+    hint = "; see etc/sql/grants.sql (wgsyncd init-db --grants)" if number in DENIED else ""
+    return StoreError(f"{f'{number}: ' if number else ''}{plain[:300]}{hint}", number)

@@ -40,7 +40,9 @@ class Writer:
             sql = f"UPDATE wgsyncd_nodes SET seq = seq + 1{used} WHERE node = %s AND seq = %s"  # noqa: S608
             if run(sql, (self.node, seq)) != 1:
                 raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
-            taken = frozenset(step.row.id for step, _ in writes.steps if self._take(step))
+            taken = frozenset(
+                step.row.id for step, _ in sorted(writes.steps, key=lambda s: s[0].row.id) if self._take(step)
+            )
             if writes.booked:
                 self._book(writes.booked)
             self._keep_records(writes)
