@@ -131,7 +131,7 @@ def _rows(health: Health) -> Iterator[Metric]:
     yield _gauges("rejected_rows", "Rows that cannot be followed.", "reason", {**rejected, **health.rejected})
     transitions = _from_zero(TRANSITIONS, health.transitions)
     yield _counters("transitions_total", "Steps in devices' lives written to the database.", ["kind"], transitions)
-    yield _gauge("parent_conflicts", "Devices whose parents contradict each other.", health.parent_conflicts)
+    yield _gauge("parent_conflicts", "Contracts with more than one parent device.", health.parent_conflicts)
     anomalies = _from_zero(ANOMALIES, health.anomalies)
     yield _counters("anomalies_total", "Counter values that no known event explains.", ["kind"], anomalies)
     yield _gauge("quarantined_deltas", "Traffic held back for an admin because no link carries it.", health.quarantined)

@@ -1,0 +1,68 @@
+"""Fixtures of the tests on real parts: one private MariaDB per run, emptied for each test; a world per test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real.bench import Bench, Ear
+from wgsyncd.demo.children import CommandFailed
+from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
+from wgsyncd.demo.world import WgKind
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks for secrets in everything that was said comes when all has been said."""
+    items.sort(key=lambda item: "test_secrets.py" in item.nodeid)
+
+
+@pytest.fixture(scope="session")
+def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
+    """Hears everything."""
+    return Ear(tmp_path_factory.mktemp("heard") / "all")
+
+
+@pytest.fixture(scope="session")
+def mariadbd() -> Iterator[PrivateServer]:
+    """The server of this run."""
+    with PrivateServer() as server:
+        yield server
+
+
+@pytest.fixture
+def database(mariadbd: PrivateServer, ear: Ear) -> Iterator[PrivateServer]:
+    """The server with the reference schema, wgsyncd's tables and the account with the shipped grants."""
+    mariadbd.sql(f"DROP DATABASE IF EXISTS {DATABASE}", database="")
+    mariadbd.sql("".join(f"DROP USER IF EXISTS '{ACCOUNT}'@'{host}';" for host in ("localhost", "127.0.0.1")),
+                 database="")  # fmt: skip
+    mariadbd.load()
+    mariadbd.create_account()
+    ear.keep(mariadbd.password_file.read_text().strip())
+    yield mariadbd
+    try:
+        os.kill(mariadbd.pid, signal.SIGCONT)
+    except CommandFailed:  # a test ended it
+        mariadbd.start()
+    mariadbd.sql("SET GLOBAL read_only = 0; SET GLOBAL general_log = 0", database="")
+
+
+@pytest.fixture
+def kind() -> WgKind:
+    """Whose WireGuard; tests marked with `both_kinds` have both."""
+    return "userspace"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> Iterator[Bench]:
+    """All of it, the daemon not yet started."""
+    Path("/run/wireguard").mkdir(mode=0o755, exist_ok=True)  # else a namespace would get an empty /run
+    with contextlib.ExitStack() as stack:
+        bench = Bench(tmp_path, database, kind, ear)
+        stack.callback(bench.close)
+        bench.open()
+        yield bench

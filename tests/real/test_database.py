@@ -1,0 +1,224 @@
+"""The database's side: the grants that are shipped are enough and no more, and `init-db` on every installation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pymysql
+import pytest
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from tests.real.bench import Bench, Device, real_device, wait
+from wgsyncd.demo import children
+from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
+
+DENIED = {1044, 1142, 1143, 1227, 1370}  # database, table, column, privilege, routine
+ACCOUNTS = f"'{ACCOUNT}'@'localhost'"
+
+
+@pytest.fixture
+def login(database: PrivateServer) -> Iterator[Connection[Cursor]]:
+    """As the daemon logs in."""
+    password = database.password_file.read_text().strip()
+    live = pymysql.connect(
+        unix_socket=str(database.socket), user=ACCOUNT, password=password, database=DATABASE, autocommit=True
+    )
+    yield live
+    live.close()
+
+
+def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
+    """Adding, a first handshake, bytes, an ended QR, a rejected row, a foreign peer, the guard, an approval."""
+    held = real_device("0001-held", "10.200.0.11", status="issued", preshared_key=None)
+    late = Device("0001-late", "10.200.0.12", status="issued", qr_expires_at="NOW() + INTERVAL 3 SECOND")
+    bad = Device("0001-bad", "192.168.0.1")
+    bench.insert(held, late, bad)
+    crowd = bench.make(4, first=20)
+    bench.configure(**{"guard.min_removals": 1, "guard.share": 0.0})
+    bench.world.server.run("wg", "set", "wg1", "peer", Device("", "").keys.public, "allowed-ips", "10.251.0.9/32")
+    daemon = bench.daemon.start()
+    bench.await_peers(interface="wg1")
+    assert bench.customer(held).transfer(up=100_000, down=50_000).wait() == 0
+    wait(lambda: len(bench.logs("device_activated")) == 1, "activated")
+    wait(lambda: len(bench.logs("qr_expired")) == 1, "expired")
+    bench.await_peers(held, *crowd)
+    row = bench.sql("SELECT status, activated_at = first_handshake_at AS same, last_handshake_at >= first_handshake_at"
+                    " AS later FROM customer_devices WHERE device_id = '0001-held'")  # fmt: skip
+    assert row == [{"status": "active", "same": "1", "later": "1"}]
+    booked = "SELECT rx_bytes_total + 0 AS rx, tx_bytes_24h + 0 AS tx, rx_bytes_month - rx_bytes_total AS differ"
+    wait(lambda: int(bench.sql(f"{booked} FROM customer_devices WHERE device_id = '0001-held'")[0]["rx"] or 0) > 100_000,
+         "booked")  # fmt: skip
+    totals = bench.sql(f"{booked} FROM customer_devices WHERE device_id = '0001-held'")[0]
+    assert int(totals["tx"] or 0) > 50_000
+    assert totals["differ"] == "0"
+    bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id <> '0001-held'")
+    wait(lambda: bench.logs("guard_tripped"), "guard")
+    daemon.cli("approve", daemon.status()["guard"]["plan"])
+    bench.await_peers(held)
+    daemon.stop()
+    actions = {action for action, _, _ in bench.logs()}
+    assert actions >= {"daemon_started", "daemon_stopped", "peer_added", "peer_removed", "device_activated",
+                       "qr_expired", "row_rejected", "row_accepted", "foreign_peer_removed", "guard_tripped",
+                       "guard_approved"}  # fmt: skip
+    assert daemon.lines(level="error") == []
+    assert not {number for number in DENIED if f'"{number}:' in daemon.log.read_text()}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT private_key FROM customer_devices",
+        "SELECT * FROM customer_devices",
+        "SELECT nc_password FROM customer_devices",
+        "SELECT nc_user FROM customer_devices",
+        "SELECT 1 FROM customer_devices WHERE private_key LIKE 'a%'",
+        "SELECT COUNT(*) FROM customer_devices ORDER BY MAX(private_key)",
+        "SELECT identity_passphrase FROM contracts",
+        "SELECT nc_password FROM contracts",
+        "SELECT customer_name FROM contracts",
+        "SELECT customer_email FROM contracts",
+        "SELECT message FROM admin_logs",
+        "SELECT note FROM contract_notes",
+        "SELECT user FROM mysql.user",
+        "UPDATE customer_devices SET public_key = 'x'",
+        "UPDATE customer_devices SET preshared_key = NULL",
+        "UPDATE customer_devices SET private_key = 'x'",
+        "UPDATE customer_devices SET status = private_key",
+        "UPDATE customer_devices SET wg_ip = '10.200.0.1'",
+        "UPDATE customer_devices SET deleted_at = NOW()",
+        "UPDATE contracts SET contract_status = 'active'",
+        "UPDATE admin_logs SET message = ''",
+        "DELETE FROM customer_devices",
+        "DELETE FROM contracts",
+        "DELETE FROM admin_logs",
+        "INSERT INTO customer_devices (device_id, contract_id) VALUES ('x', '0001')",
+        "INSERT INTO contracts (contract_id) VALUES ('x')",
+        "TRUNCATE wgsyncd_days",
+        "DELETE FROM wgsyncd_nodes",
+        "UPDATE wgsyncd_schema SET version = 2",
+        "DROP TABLE wgsyncd_peers",
+        "ALTER TABLE customer_devices ADD COLUMN x INT",
+        "ALTER TABLE wgsyncd_peers ADD COLUMN x INT",
+        "CREATE TABLE wgsyncd_more (a INT)",
+        "CREATE VIEW v AS SELECT id FROM customer_devices",
+        "GRANT SELECT ON mikyun_cloud.* TO 'mikyun'@'localhost'",
+        "LOCK TABLES customer_devices WRITE",
+        "SET GLOBAL read_only = 0",
+    ],
+)
+def test_nothing_else_is_allowed(login: Connection[Cursor], statement: str) -> None:
+    with login.cursor() as cursor, pytest.raises(pymysql.MySQLError) as refused:
+        cursor.execute(statement)
+    assert refused.value.args[0] in DENIED
+
+
+def _strip(bench: Bench, *columns: str) -> None:
+    """An installation without some columns, without wgsyncd's tables, and with an account that may nothing yet."""
+    bench.sql("DROP VIEW v_parent_conflicts")
+    for column in columns:
+        bench.sql(f"ALTER TABLE customer_devices DROP COLUMN {column}")
+    tables = ("schema", "nodes", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
+    bench.sql("DROP TABLE " + ", ".join(f"wgsyncd_{one}" for one in tables))
+    bench.sql(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {ACCOUNTS}")
+
+
+@pytest.mark.parametrize("missing", [(), ("deleted_at",), ("updated_at",), ("deleted_at", "updated_at")])
+def test_init_db_makes_an_installation_usable(bench: Bench, missing: tuple[str, ...]) -> None:
+    _strip(bench, *missing)
+    init = ("init-db", "--socket", str(bench.database.socket), "--grants", ACCOUNTS)
+    done = bench.daemon.cli(*init, "--user", str(bench.database.connect_args["user"]))
+    assert done.stdout.count(": created") == 8
+    assert f"{ACCOUNTS}: granted" in done.stdout
+    again = bench.daemon.cli(*init, "--user", str(bench.database.connect_args["user"]))
+    assert again.stdout.count(": was there") == 8
+    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "1"}]
+    crowd = bench.make(2)
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+    bench.sql(f"UPDATE customer_devices SET status = 'revoked' WHERE device_id = '{crowd[0].device}'")
+    bench.await_peers(crowd[1])
+    if "deleted_at" not in missing:
+        bench.sql(f"UPDATE customer_devices SET deleted_at = NOW() WHERE device_id = '{crowd[1].device}'")
+        bench.await_peers()
+    bench.daemon.stop()
+    assert bench.daemon.lines(level="error") == []
+
+
+def test_counting_does_not_move_updated_at(bench: Bench) -> None:
+    held = real_device("0001-held", "10.200.0.11", status="issued")
+    bench.insert(held)
+    bench.sql("UPDATE customer_devices SET updated_at = '2001-02-03 04:05:06'")
+    bench.daemon.start()
+    assert bench.customer(held).transfer(up=30_000, down=0).wait() == 0
+    wait(lambda: bench.sql("SELECT 1 FROM customer_devices WHERE status = 'active' AND rx_bytes_total > 30000"), "booked")
+    assert bench.sql("SELECT updated_at FROM customer_devices") == [{"updated_at": "2001-02-03 04:05:06"}]
+
+
+def test_init_db_without_the_right_says_so_in_one_line(bench: Bench) -> None:
+    _strip(bench)
+    done = bench.daemon.cli("init-db", "--user", ACCOUNT, "--password-file", str(bench.database.password_file), code=1)
+    assert len(done.stderr.splitlines()) == 1
+    assert "denied" in done.stderr
+
+
+def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
+    bench.sql("UPDATE wgsyncd_schema SET version = 2")
+    done = bench.daemon.cli("init-db", "--user", str(bench.database.connect_args["user"]), code=1)
+    assert done.stderr.splitlines() == ["wgsyncd: the tables are of version 2, this wgsyncd knows 1 only"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("DROP TABLE wgsyncd_schema", "wgsyncd init-db"),
+        ("DELETE FROM wgsyncd_schema", "wgsyncd init-db"),
+        ("UPDATE wgsyncd_schema SET version = 0", "version 0: run `wgsyncd init-db`"),
+        ("UPDATE wgsyncd_schema SET version = 2", "version 2, this wgsyncd knows 1"),
+        ("DROP TABLE wgsyncd_peers", "wgsyncd init-db"),
+    ],
+)
+def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str, told: str) -> None:
+    """By the command, and by the daemon, which waits for it and touches nothing meanwhile."""
+    stranger = Device("", "10.200.0.77")
+    bench.ear.keep(*stranger.keys)
+    bench.world.server.run("wg", "set", "wg0", "peer", stranger.keys.public, "allowed-ips", "10.200.0.77/32")
+    device = bench.make(1)[0]
+    before = bench.sql("SHOW CREATE TABLE wgsyncd_peers")[0]["Create Table"] if "peers" in change else ""
+    bench.sql(change)
+    done = bench.daemon.cli("status", code=1)
+    assert len(done.stderr.splitlines()) == 1
+    assert told in done.stderr
+    bench.daemon.start()
+    assert bench.daemon.notices.has("STATUS=database away…")
+    wait(lambda: bench.daemon.cycles("watch") >= 1, "a second look")
+    assert len(bench.daemon.lines(level="error")) == 1  # once, though it happened at each look
+    assert told in bench.daemon.lines(level="error")[0]["error"]
+    assert set(bench.peers()) == {stranger.keys.public}
+    if before:
+        bench.sql(before)
+    elif "DROP" in change:
+        bench.sql("CREATE TABLE wgsyncd_schema (version INT NOT NULL PRIMARY KEY)")
+    bench.sql("DELETE FROM wgsyncd_schema; INSERT INTO wgsyncd_schema VALUES (1)")
+    bench.await_peers(device)
+    bench.daemon.stop()
+
+
+def test_a_view_without_its_column_is_no_reason_to_let_deleted_devices_in(bench: Bench) -> None:
+    """deleted_at that cannot be read is not deleted_at that does not exist."""
+    device = bench.make(1)[0]
+    bench.sql(f"UPDATE customer_devices SET deleted_at = NOW() WHERE device_id = '{device.device}'")
+    bench.sql(f"REVOKE SELECT (deleted_at) ON customer_devices FROM {ACCOUNTS}")
+    done = bench.daemon.cli("plan", code=1)
+    assert "grant SELECT on it" in done.stderr
+    bench.daemon.start()
+    assert not bench.peers()
+    bench.sql(f"GRANT SELECT (deleted_at) ON customer_devices TO {ACCOUNTS}")
+    wait(lambda: bench.daemon.lines(event="all well again"), "well again")
+    assert not bench.peers()
+
+
+def test_the_second_client_is_another_one(bench: Bench) -> None:
+    """The tests' oracle does not share the daemon's driver."""
+    with pytest.raises(children.CommandFailed, match="1146"):
+        bench.sql("SELECT 1 FROM no_such_table")
