@@ -68,7 +68,7 @@ class Agent:
         self._limits = Limits(settings.guard.min_removals, settings.guard.share)
         self._max_rates = {name: float(one.max_rate) for name, one in settings.interfaces.items()}
         self._edge = log.Edge()
-        self._interfaces = Interfaces(settings, wireguard, health, self._edge)
+        self._interfaces = Interfaces(settings, wireguard, health)
         self._books = Books(store, health)
         self._waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
         self._loaded = False  # rows were read completely once
@@ -84,6 +84,7 @@ class Agent:
         self._first_seen, self._accounted, self._unbooked = old._first_seen, old._accounted, old._unbooked
         self._waiting, self._loaded = old._waiting, old._loaded
         self._books.inherit(old._books)
+        self._interfaces.inherit(old._interfaces)
 
     def note(self, action: str, **facts: object) -> None:
         """Audit something about the daemon itself, with the next transaction."""

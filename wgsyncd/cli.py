@@ -102,24 +102,35 @@ def _guarded(command: Callable[[], int]) -> int:
 
 
 def _agent(settings: Settings) -> Agent:
+    from wgsyncd import log
     from wgsyncd.agent import Agent, Clock
     from wgsyncd.health import Health
     from wgsyncd.store.mariadb import MariaDBStore
     from wgsyncd.wireguard.local import LocalWireGuard
 
+    log.configure("warning")  # to standard error: standard output is the command's answer
     clock = Clock(time.time, time.monotonic)
     return Agent(settings, LocalWireGuard(), MariaDBStore(settings), Health(), clock)
 
 
 def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     from wgsyncd import config, lock, log
+    from wgsyncd.errors import ConfigError, Refused
 
-    settings = config.load(args.config)
-    log.configure(settings.log.level, settings.log.format)
-    lock.acquire(lock.path())
+    log.configure()
+    try:
+        settings = config.load(args.config)
+        log.configure(settings.log.level, settings.log.format)
+        lock.acquire(lock.path())
+    except ConfigError as error:
+        for fault in error.faults:
+            log.get("cli").error("bad configuration", file=error.path, key=fault.key, why=str(fault))
+        return 2
+    except Refused as error:
+        log.get("cli").error("wgsyncd does not start", why=str(error))
+        return 1
     from wgsyncd.agent import Agent, Clock
     from wgsyncd.daemon import Daemon
-    from wgsyncd.errors import WgsyncdError
     from wgsyncd.health import Health
     from wgsyncd.store.mariadb import MariaDBStore
     from wgsyncd.systemd import Notifier
@@ -133,8 +144,9 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
 
     try:
         return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
-    except WgsyncdError:
-        raise
+    except Refused as error:
+        log.get("cli").error("wgsyncd does not start", why=str(error))
+        return 1
     except Exception:  # a bug: die loudly (but without a key: the log redacts), and be restarted
         log.get("daemon").critical("bug: wgsyncd dies and wants to be restarted", exc_info=True)
         return 70  # EX_SOFTWARE, sysexits.h

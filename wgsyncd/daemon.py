@@ -203,11 +203,18 @@ class Daemon:
         self.notifier.ready(self._status())
 
     def _listen(self, settings: Settings) -> None:
-        address = settings.metrics.address
-        new = Server(self.health, address, self._is_alive, self._is_ready) if address else None
-        if self._server is not None:
-            self._server.close()
-        self._server = new
+        """Serve metrics where ``settings`` say; Refused, and as before, where that cannot be had."""
+        before = self._server
+        if before is not None:
+            before.close()  # first: the new address may be the old port on another host
+            self._server = None
+        try:
+            address = settings.metrics.address
+            self._server = Server(self.health, address, self._is_alive, self._is_ready) if address else None
+        except Refused:
+            if before is not None:
+                self._server = Server(self.health, before.address, self._is_alive, self._is_ready)
+            raise
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY

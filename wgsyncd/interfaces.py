@@ -18,10 +18,15 @@ Live = Mapping[str, InterfaceState]
 class Interfaces:
     """The configured interfaces. One that fails is said once, by the errno's name, and does not stop the others."""
 
-    def __init__(self, settings: Settings, wireguard: WireGuard, health: Health, edge: log.Edge) -> None:
-        self._settings, self._wireguard, self._health, self._edge = settings, wireguard, health, edge
+    def __init__(self, settings: Settings, wireguard: WireGuard, health: Health) -> None:
+        self._settings, self._wireguard, self._health = settings, wireguard, health
+        self._edge = log.Edge()
         self._log = log.get("interfaces")
         self.missing: frozenset[str] = frozenset()  # at the last read
+
+    def inherit(self, old: Interfaces) -> None:
+        """Take over what was said already."""
+        self._edge = old._edge
 
     def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
         """A dump of every interface that has one; with ``create``, missing ones are made where configured."""
