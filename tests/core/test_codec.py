@@ -121,8 +121,9 @@ def one(kind: int, value: bytes) -> bytes:
     )
 
 
-def bad_ip(family: int, address: bytes, mask: int) -> bytes:
-    return wire.attr(0, wire.attr(1, struct.pack("=H", family)) + wire.attr(2, address) + wire.attr(3, bytes([mask])))
+def bad_ip(family: int, address: bytes, mask: int, nested: int = 0) -> bytes:
+    values = wire.attr(1, struct.pack("=H", family)) + wire.attr(2, address) + wire.attr(3, bytes([mask]))
+    return wire.attr(nested, values)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,8 @@ def bad_ip(family: int, address: bytes, mask: int) -> bytes:
         (one(6, struct.pack("=qq", -1, 0)), "before 1970"),
         (one(7, bytes(4)), "has 4 bytes, not 8"),
         (one(9, bad_ip(2, bytes(4), 33)), "mask 33"),
+        (one(9, bad_ip(2, bytes(4), 33, wire.NESTED)), "mask 33"),
+        (one(9, bad_ip(10, bytes(16), 129, wire.NESTED)), "mask 129"),
         (one(9, bad_ip(2, bytes(16), 8)), "family 2 with 16 bytes"),
         (one(9, bad_ip(10, bytes(4), 8)), "family 10 with 4 bytes"),
         (one(9, wire.attr(0, b"")), "allowed IP of family -1"),
@@ -191,9 +194,13 @@ def test_one_damaged_byte_is_never_anything_but_a_value_or_a_value_error(
 
 def test_every_truncation_of_a_datagram_is_noticed() -> None:
     found = [state(1, "10.0.0.1", "fd00::1"), state(2, "10.0.0.2")]
-    datagram = wire.message(33, 2, 1, wire.dump(found)[0])
+    ends = [0]
+    datagram = b""
+    for payload in wire.dump(found, peers_each=1):
+        datagram += wire.message(33, 2, 1, payload)
+        ends.append(len(datagram))
     assert codec.decode_dump([m.payload for m in netlink.messages(datagram)]).peers == by_key(found)
-    for cut in range(1, len(datagram)):
+    for cut in set(range(len(datagram))).difference(ends):
         with pytest.raises(ValueError, match="netlink message"):
             list(netlink.messages(datagram[:cut]))
 

@@ -127,16 +127,18 @@ class Daemon:
         self.notices = Notices(self.directory / "notify")
         self.process: subprocess.Popen[bytes] | None = None
         self.may_crash = False
+        self.prefix: tuple[str, ...] = ()  # a command that runs the daemon
 
     @property
     def environment(self) -> dict[str, str]:
         """Of the daemon and of its command."""
-        return {"RUNTIME_DIRECTORY": str(self.directory), "NOTIFY_SOCKET": str(self.notices.path)}
+        return {"RUNTIME_DIRECTORY": str(self.directory), "NOTIFY_SOCKET": str(self.notices.path),
+                "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
 
-    def start(self, *, ready: bool = True, argv: Iterable[str] = ("python", "-m", "wgsyncd"), **env: str) -> Daemon:
-        """Start it, and wait for READY=1."""
+    def start(self, *, ready: bool = True, argv: Iterable[str] = ("-m", "wgsyncd"), **env: str) -> Daemon:
+        """Start it, and wait for READY=1. ``argv``: what this interpreter is given before the command."""
         since = len(self.notices.all)
-        command = [*argv, "run", "--config", str(self.config)]
+        command = [*self.prefix, sys.executable, *argv, "run", "--config", str(self.config)]
         self.process = self.bench.world.server.start(*command, log=self.log, **{**self.environment, **env})
         if ready:
             process = self.process
@@ -207,7 +209,7 @@ class Daemon:
         argv = [sys.executable, "-m", "wgsyncd", args[0], "--config", str(self.config), *args[1:]]
         done = subprocess.run(
             self.bench.world.server.inside(argv), capture_output=True, text=True, check=False, timeout=PATIENCE,
-            env={**os.environ, **self.environment, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, **self.environment},
         )  # fmt: skip
         self.bench.ear.hear("cli", done.stdout + done.stderr)
         assert code is None or done.returncode == code, done.stdout + done.stderr
@@ -321,6 +323,8 @@ class Bench:
         for daemon in self.daemons:
             daemon.close()
         self.world.close()
+        with contextlib.suppress(children.CommandFailed):  # a test ended it
+            os.kill(self.database.pid, signal.SIGCONT)
         with contextlib.suppress(children.CommandFailed):  # a test dropped the table
             self.ear.hear("admin_logs", "\n".join(map("\t".join, self.logs())))
         for daemon in self.daemons:

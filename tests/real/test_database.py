@@ -65,52 +65,53 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
     assert not {number for number in DENIED if f'"{number}:' in daemon.log.read_text()}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT private_key FROM customer_devices",
-        "SELECT * FROM customer_devices",
-        "SELECT nc_password FROM customer_devices",
-        "SELECT nc_user FROM customer_devices",
-        "SELECT 1 FROM customer_devices WHERE private_key LIKE 'a%'",
-        "SELECT COUNT(*) FROM customer_devices ORDER BY MAX(private_key)",
-        "SELECT identity_passphrase FROM contracts",
-        "SELECT nc_password FROM contracts",
-        "SELECT customer_name FROM contracts",
-        "SELECT customer_email FROM contracts",
-        "SELECT message FROM admin_logs",
-        "SELECT note FROM contract_notes",
-        "SELECT user FROM mysql.user",
-        "UPDATE customer_devices SET public_key = 'x'",
-        "UPDATE customer_devices SET preshared_key = NULL",
-        "UPDATE customer_devices SET private_key = 'x'",
-        "UPDATE customer_devices SET status = private_key",
-        "UPDATE customer_devices SET wg_ip = '10.200.0.1'",
-        "UPDATE customer_devices SET deleted_at = NOW()",
-        "UPDATE contracts SET contract_status = 'active'",
-        "UPDATE admin_logs SET message = ''",
-        "DELETE FROM customer_devices",
-        "DELETE FROM contracts",
-        "DELETE FROM admin_logs",
-        "INSERT INTO customer_devices (device_id, contract_id) VALUES ('x', '0001')",
-        "INSERT INTO contracts (contract_id) VALUES ('x')",
-        "TRUNCATE wgsyncd_days",
-        "DELETE FROM wgsyncd_nodes",
-        "UPDATE wgsyncd_schema SET version = 2",
-        "DROP TABLE wgsyncd_peers",
-        "ALTER TABLE customer_devices ADD COLUMN x INT",
-        "ALTER TABLE wgsyncd_peers ADD COLUMN x INT",
-        "CREATE TABLE wgsyncd_more (a INT)",
-        "CREATE VIEW v AS SELECT id FROM customer_devices",
-        "GRANT SELECT ON mikyun_cloud.* TO 'mikyun'@'localhost'",
-        "LOCK TABLES customer_devices WRITE",
-        "SET GLOBAL read_only = 0",
-    ],
+REFUSED = (
+    "SELECT private_key FROM customer_devices",
+    "SELECT * FROM customer_devices",
+    "SELECT nc_password FROM customer_devices",
+    "SELECT nc_user FROM customer_devices",
+    "SELECT 1 FROM customer_devices WHERE private_key LIKE 'a%'",
+    "SELECT COUNT(*) FROM customer_devices ORDER BY MAX(private_key)",
+    "SELECT identity_passphrase FROM contracts",
+    "SELECT nc_password FROM contracts",
+    "SELECT customer_name FROM contracts",
+    "SELECT customer_email FROM contracts",
+    "SELECT message FROM admin_logs",
+    "SELECT note FROM contract_notes",
+    "SELECT user FROM mysql.user",
+    "UPDATE customer_devices SET public_key = 'x'",
+    "UPDATE customer_devices SET preshared_key = NULL",
+    "UPDATE customer_devices SET private_key = 'x'",
+    "UPDATE customer_devices SET status = private_key",
+    "UPDATE customer_devices SET wg_ip = '10.200.0.1'",
+    "UPDATE customer_devices SET deleted_at = NOW()",
+    "UPDATE contracts SET contract_status = 'active'",
+    "UPDATE admin_logs SET message = ''",
+    "DELETE FROM customer_devices",
+    "DELETE FROM contracts",
+    "DELETE FROM admin_logs",
+    "INSERT INTO customer_devices (device_id, contract_id) VALUES ('x', '0001')",
+    "INSERT INTO contracts (contract_id) VALUES ('x')",
+    "TRUNCATE wgsyncd_days",
+    "DELETE FROM wgsyncd_nodes",
+    "UPDATE wgsyncd_schema SET version = 2",
+    "DROP TABLE wgsyncd_peers",
+    "ALTER TABLE customer_devices ADD COLUMN x INT",
+    "ALTER TABLE wgsyncd_peers ADD COLUMN x INT",
+    "CREATE TABLE wgsyncd_more (a INT)",
+    "CREATE VIEW v AS SELECT id FROM customer_devices",
+    "GRANT SELECT ON mikyun_cloud.* TO 'mikyun'@'localhost'",
+    "LOCK TABLES customer_devices WRITE",
+    "SET GLOBAL read_only = 0",
 )
-def test_nothing_else_is_allowed(login: Connection[Cursor], statement: str) -> None:
-    with login.cursor() as cursor, pytest.raises(pymysql.MySQLError) as refused:
-        cursor.execute(statement)
-    assert refused.value.args[0] in DENIED
+
+
+def test_nothing_else_is_allowed(login: Connection[Cursor]) -> None:
+    for statement in REFUSED:
+        with login.cursor() as cursor, pytest.raises(pymysql.MySQLError) as refused:
+            cursor.execute(statement)
+            pytest.fail(f"allowed: {statement}")
+        assert refused.value.args[0] in DENIED, statement
 
 
 def _strip(bench: Bench, *columns: str) -> None:
@@ -175,7 +176,7 @@ def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
         ("DELETE FROM wgsyncd_schema", "wgsyncd init-db"),
         ("UPDATE wgsyncd_schema SET version = 0", "version 0: run `wgsyncd init-db`"),
         ("UPDATE wgsyncd_schema SET version = 2", "version 2, this wgsyncd knows 1"),
-        ("DROP TABLE wgsyncd_peers", "wgsyncd init-db"),
+        ("DROP TABLE wgsyncd_nodes", "wgsyncd init-db"),
     ],
 )
 def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str, told: str) -> None:
@@ -184,7 +185,7 @@ def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str
     bench.ear.keep(*stranger.keys)
     bench.world.server.run("wg", "set", "wg0", "peer", stranger.keys.public, "allowed-ips", "10.200.0.77/32")
     device = bench.make(1)[0]
-    before = bench.sql("SHOW CREATE TABLE wgsyncd_peers")[0]["Create Table"] if "peers" in change else ""
+    before = bench.sql("SHOW CREATE TABLE wgsyncd_nodes")[0]["Create Table"] if "nodes" in change else None
     bench.sql(change)
     done = bench.daemon.cli("status", code=1)
     assert len(done.stderr.splitlines()) == 1
@@ -195,7 +196,7 @@ def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str
     assert len(bench.daemon.lines(level="error")) == 1  # once, though it happened at each look
     assert told in bench.daemon.lines(level="error")[0]["error"]
     assert set(bench.peers()) == {stranger.keys.public}
-    if before:
+    if before is not None:
         bench.sql(before)
     elif "DROP" in change:
         bench.sql("CREATE TABLE wgsyncd_schema (version INT NOT NULL PRIMARY KEY)")

@@ -26,6 +26,8 @@ def wg() -> Iterator[LocalWireGuard]:
     with namespace.own_network(), namespace.kernel_link(IFACE):
         local = LocalWireGuard(timeout=120)
         yield local
+        rest = [Change(Kind.REMOVE, IFACE, key, each, None) for key, each in configured(local).items()]
+        local.apply(IFACE, rest)
         local.close()
 
 

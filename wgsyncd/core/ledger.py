@@ -176,9 +176,10 @@ class Writes:
         )
 
     def batches(self, size: int) -> Iterator[Writes]:
-        """The same writes as transactions of at most ``size`` devices each, every one complete in itself: a device's
-        bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions, audit)
-        comes last, so that a crash in between leaves a state that the next cycle finishes."""
+        """The same writes as transactions that book at most ``size`` devices each, every one complete in itself: a
+        device's bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions,
+        audit) comes last, so that a crash in between leaves a state that the next cycle finishes; with it all records
+        that book nothing, since audit rows are the difference to them (and they lock no row of anybody else)."""
         by_row: dict[int, list[Record]] = {}
         loose: list[Record] = []
         booked_rows = {b.row_id for b in self.booked}
@@ -191,8 +192,5 @@ class Writes:
         while len(booked) > size:
             part, booked = booked[:size], booked[size:]
             yield Writes(booked=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
-        while len(loose) > size:
-            yield Writes(records=tuple(loose[:size]))
-            loose = loose[size:]
         rest = tuple(r for rs in by_row.values() for r in rs)
         yield replace(self, booked=tuple(booked), records=rest + tuple(loose))

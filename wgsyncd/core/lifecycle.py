@@ -78,7 +78,9 @@ def assume(rows: Iterable[Row], steps: Iterable[Transition]) -> tuple[Row, ...]:
     """The rows as they are once the steps are taken: for what is decided before the store has said so."""
     status = {s.row.id: Status.OFF if s.kind == "expire" else Status.ACTIVE for s in steps}
     return tuple(
-        replace(row, status=status[row.id], status_text="expired" if status[row.id] is Status.OFF else "active")
+        replace(row, status=Status.OFF, status_text="expired")
+        if status.get(row.id) is Status.OFF
+        else replace(row, status=Status.ACTIVE, status_text="active", first_handshake_known=True)
         if row.id in status
         else row
         for row in rows

@@ -45,16 +45,17 @@ class Plan:
         while True:
             taken: set[tuple[str, Network]] = set()
             keys: set[PublicKey] = set()
+            absent = {c.public_key for c in held if c.kind is Kind.ADD}
             for change in held:
                 if change.before is not None:
                     taken |= {(change.interface, net) for net in change.before.allowed_ips}
                 if change.kind is Kind.REMOVE:
                     keys.add(change.public_key)
-            needing = [c for c in going if _needs(c, taken, keys)]
+            needing = [c for c in going if _needs(c, taken, keys, absent)]
             if not needing:
                 return replace(self, changes=tuple(going), withheld=self.withheld + tuple(held))
             held += needing
-            going = [c for c in going if not _needs(c, taken, keys)]
+            going = [c for c in going if not _needs(c, taken, keys, absent)]
 
     def lines(self) -> list[str]:
         """The plan as a diff for people; no key in full."""
@@ -74,9 +75,9 @@ class Limits:
         return removals <= max(self.min_removals, self.share * live)
 
 
-def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey]) -> bool:
+def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
     if change.after is None:
-        return False
+        return change.public_key in absent  # a device that cannot arrive there does not leave here
     if change.kind is Kind.ADD and change.public_key in keys:
         return True
     return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.after.allowed_ips)

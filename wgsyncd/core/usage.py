@@ -66,7 +66,10 @@ class Windows:
     def next_midnight(self, at: float) -> float:
         """The zone's next midnight after an instant."""
         day = datetime.fromtimestamp(at, self.zone).date() + timedelta(days=1)
-        return datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp()
+        midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
+        first = midnight.timestamp()
+        # A clock set back over midnight (St John's until 2011) has two of them: after the first the second is next.
+        return first if first > at else midnight.replace(fold=1).timestamp()
 
     def _edges(self, since: float) -> Iterator[float]:
         at = since

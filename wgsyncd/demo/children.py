@@ -26,10 +26,9 @@ class CommandFailed(WgsyncdError):
 
 
 def run(argv: Sequence[str], *, stdin: str = "", timeout: float = 120, check: bool = True) -> str:
-    """Run a command to its end; what it printed. CommandFailed (with its stderr) where it fails or takes too long."""
+    """Run a short command to its end; what it printed. CommandFailed, with its stderr, where it fails or hangs."""
     try:
-        done = subprocess.run([*DIE_WITH_PARENT, *argv], input=stdin, capture_output=True, text=True, check=False,
-                              timeout=timeout)  # fmt: skip
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
     except FileNotFoundError as error:
         raise CommandFailed(f"{error.filename}: not installed") from None
     except subprocess.TimeoutExpired:
@@ -42,7 +41,7 @@ def run(argv: Sequence[str], *, stdin: str = "", timeout: float = 120, check: bo
 def start(
     argv: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, stdout: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command; its output goes to the end of ``log`` (or ``stdout``, or nowhere)."""
+    """Start a lasting command; its output goes to the end of ``log`` (or ``stdout``, or nowhere)."""
     with open(log or os.devnull, "ab") as sink:  # the child keeps its own copy
         out: int | IO[Any] = sink if stdout is None else stdout
         return subprocess.Popen([*DIE_WITH_PARENT, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=sink,

@@ -49,9 +49,9 @@ always_keep = ["{site}"]
 min_removals = 3
 
 [schedule]
-account = "1s"
-reconcile = "5s"
-watch = "200ms"
+account = "{every:.0f}s"
+reconcile = "{reconcile:.0f}s"
+watch = "{watch:.0f}ms"
 
 [metrics]
 listen = "127.0.0.1:9586"
@@ -91,7 +91,9 @@ class Stage:
         self.world.add_customers([part.device for part in PARTS if part.played])
         self.site = new_keys()
         self.world.server.run("wg", "set", "wg0", "peer", self.site.public, "allowed-ips", "10.200.0.250/32")
+        slow = min(self.pace, 4)  # emulated, a cycle takes seconds
         text = _CONFIGURATION.format(
+            every=slow, reconcile=5 * slow, watch=200 * slow,
             zone=ZONE.key, socket=self.database.socket, database=DATABASE, account=ACCOUNT, site=self.site.public,
             password_file=self.database.password_file,
         )  # fmt: skip
@@ -112,10 +114,10 @@ class Stage:
 
     def start_daemon(self) -> None:
         """`wgsyncd run` on the real configuration file, in the server's namespace."""
-        self._daemon = self.world.server.start(
-            "python", "-m", "wgsyncd", "run", "--config", str(self._directory / "wgsyncd.toml"),
-            log=self.log, RUNTIME_DIRECTORY=str(self._directory),
-        )  # fmt: skip
+        configuration = str(self._directory / "wgsyncd.toml")
+        self._daemon = self.world.server.start_wgsyncd(
+            "run", "--config", configuration, log=self.log, RUNTIME_DIRECTORY=str(self._directory)
+        )
 
     def local_time(self, seconds: float) -> str:
         """The DATETIME so many seconds from now, as the web application writes it."""

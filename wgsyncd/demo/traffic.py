@@ -1,7 +1,7 @@
-"""A known number of bytes through a tunnel: `python -m wgsyncd.demo.traffic serve PORT`, and
-`… transfer HOST PORT UP DOWN SECONDS` on the customer's side, which sends UP bytes, gets DOWN bytes, and ends.
+"""A known number of bytes through a tunnel: `serve PORT` at the server, and `transfer HOST PORT UP DOWN SECONDS` on the
+customer's side, which sends UP bytes, gets DOWN bytes, and ends.
 
-Small on purpose: it is started often, on slow machines too.
+A program of its own (:data:`COMMAND`) that starts quickly on slow machines too: nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import struct
 import sys
 import threading
 import time
+
+COMMAND = (sys.executable, "-I", "-S", "-B", __file__)
 
 _HEADER = struct.Struct("!QQd")  # up, down: bytes; seconds that each direction is spread over
 _PIECE = 8192

@@ -53,7 +53,7 @@ def _flows(stage: Stage) -> None:
 def _amid_traffic(stage: Stage, crash: Callable[[], None]) -> Seen:
     """Something dies while a customer is busy: nobody's peer is touched and every byte is booked once."""
     part, key, before = cast.SCANS, stage.key(cast.SCANS), stage.sample()
-    transfer = stage.customer(part).transfer(up=UP, down=DOWN, seconds=3)
+    transfer = stage.customer(part).transfer(up=UP, down=DOWN, seconds=3 * stage.pace)
     _flows(stage)
     crash()
     touched = stage.sample().identities() != before.identities()

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Literal, NamedTuple
 
 import wgsyncd
-from wgsyncd.demo import children
+from wgsyncd.demo import children, traffic
 
 WgKind = Literal["kernel", "userspace"]
 PATIENCE = 120.0  # seconds
@@ -24,8 +24,7 @@ SINK_PORT = 7000
 TUNNEL = "wg0"  # a customer's own interface
 
 _HOLD = """
-if [ -d /run/wireguard ]; then mount -t tmpfs -o mode=700 demo /run/wireguard
-else mount -t tmpfs -o mode=755 demo /run && mkdir -m 700 /run/wireguard; fi &&
+mkdir -p -m 700 /run/wireguard && mount -t tmpfs -o mode=700 wgsyncd-demo /run/wireguard &&
 ip link set lo up && echo ready && exec sleep infinity
 """
 
@@ -85,12 +84,14 @@ class Namespace:
         return children.run(self.inside(argv), stdin=stdin)
 
     def start(self, *argv: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
-        """Start a command in here. ``python`` stands for this interpreter with this wgsyncd."""
-        if argv[0] == "python":
-            argv = (sys.executable, *argv[1:])
-            paths = [str(Path(wgsyncd.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-            env = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1", **env}
+        """Start a command in here."""
         return children.start(self.inside(argv), log=log, env=env)
+
+    def start_wgsyncd(self, *arguments: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
+        """Start the wgsyncd that we are part of, with this interpreter."""
+        paths = [str(Path(wgsyncd.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+        env = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1", **env}
+        return self.start(sys.executable, "-m", "wgsyncd", *arguments, log=log, **env)
 
     def make_wireguard(self, kind: WgKind, name: str, log: Path | None = None) -> subprocess.Popen[bytes] | None:
         """An interface, still without a configuration; the process that serves it if it is a userspace one."""
@@ -138,8 +139,8 @@ class Customer:
     def transfer(self, *, up: int, down: int, seconds: float = 0) -> subprocess.Popen[bytes]:
         """Start sending ``up`` and getting ``down`` bytes, each spread over so many seconds. Exit 0: all of it."""
         assert self.server is not None
-        process = self.namespace.start("python", "-m", "wgsyncd.demo.traffic", "transfer", self.server.address,
-                                       str(SINK_PORT), str(up), str(down), str(seconds))  # fmt: skip
+        numbers = map(str, (SINK_PORT, up, down, seconds))
+        process = self.namespace.start(*traffic.COMMAND, "transfer", self.server.address, *numbers)
         self.transfers.append(process)
         return process
 
@@ -186,8 +187,7 @@ class World:
         self._server = Namespace()
         self._server.ready()
         self._make_interfaces()
-        self._processes.append(self.server.start("python", "-m", "wgsyncd.demo.traffic", "serve", str(SINK_PORT),
-                                                 log=self._log))  # fmt: skip
+        self._processes.append(self.server.start(*traffic.COMMAND, "serve", str(SINK_PORT), log=self._log))
 
     def _make_interfaces(self) -> None:
         made = {name: self.server.make_wireguard(self.kind, name, self._log) for name in ("wg0", "wg1")}

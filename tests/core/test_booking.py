@@ -1,0 +1,164 @@
+"""First starts, devices with several peers, and transactions that are complete in themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.samples import EPOCH, NOW, dump, key, live, peer, psk, record, records, row, state, windows
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Sampled, State, Writes, config_digest
+from wgsyncd.core.model import Counters, InterfaceState, Row
+from wgsyncd.core.usage import Booking, book
+
+
+def booking(kernel: dict[str, InterfaceState], books: Ledger, rows: list[Row] | None = None) -> Booking:
+    known = {key(one.id): one for one in rows} if rows is not None else None
+    return book(kernel, books, windows(), since={}, max_rates={}, rows=known)
+
+
+EMPTY = Ledger(0, {}, {}, frozenset())
+
+
+def test_an_unknown_peer_of_a_row_never_accounted_counts_in_full() -> None:
+    kernel = live(dump(state(peer(5), 700, 300, 10**10)))
+    writes = booking(kernel, EMPTY, [row(5, never_counted=True)]).writes
+    assert [(b.rx, b.tx, b.handshake) for b in writes.booked] == [(700, 300, 10.0)]
+    assert [(r.counters, r.state, r.epoch, r.row_id) for r in writes.records] == [
+        ((700, 300), State.PRESENT, EPOCH, 5)
+    ]
+
+
+def test_of_a_row_that_was_accounted_the_present_counters_become_the_baseline() -> None:
+    kernel = live(dump(state(peer(5), 700, 300, 10**10)))
+    writes = booking(kernel, EMPTY, [row(5)]).writes
+    assert [(b.rx, b.tx, b.pieces) for b in writes.booked] == [(0, 0, ())]
+    assert writes.records[0].counters == (700, 300)
+    later = book(
+        live(dump(state(peer(5), 701, 300, 10**10))), EMPTY.after(writes), windows(NOW + 15), since={}, max_rates={}
+    )
+    assert later.writes.booked[0].rx == 1
+
+
+@pytest.mark.parametrize("rows", [None, [], [row(6)]])
+def test_a_peer_of_no_row_is_not_adopted(rows: list[Row] | None) -> None:
+    assert not booking(live(dump(state(peer(5), 700))), EMPTY, rows).writes
+
+
+def test_a_device_with_peers_on_both_interfaces_is_booked_once_with_the_sum() -> None:
+    kernel = live(dump(state(peer(5), 10, 1, 7)), dump(state(peer(5, "10.251.0.5/32"), 20, 2, 9), name="wg1"))
+    known = record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1")
+    books = Ledger(1, records(*known), {}, frozenset())
+    (one,) = booking(kernel, books).writes.booked
+    assert (one.row_id, one.rx, one.tx, one.in_24h, one.handshake) == (5, 30, 3, (30, 3), 9e-9)
+    assert [(p.rx, p.tx) for p in one.pieces] == [(30, 3)], "one statement's value per bucket"
+
+
+def test_a_foreign_peers_record_moves_on_without_booking() -> None:
+    books = Ledger(1, records(record(5, row_id=None)), {}, frozenset())
+    writes = booking(live(dump(state(peer(5), 10))), books).writes
+    assert writes.booked == ()
+    assert writes.records[0].counters == (10, 0)
+
+
+def test_only_a_change_of_the_configuration_changes_its_digest() -> None:
+    one = peer(5, preshared_key=psk(5), keepalive=25)
+    digests = {
+        config_digest(other)
+        for other in (
+            one, one._replace(preshared_key=psk(6)), one._replace(persistent_keepalive=0), one._replace(
+                allowed_ips=frozenset()), peer(5, "10.200.0.6/32", preshared_key=psk(5), keepalive=25)
+        )
+    }  # fmt: skip
+    assert len(digests) == 5
+    two = peer(5, "10.200.0.5/32", "10.200.0.6/32")
+    assert config_digest(two) == config_digest(peer(5, "10.200.0.6/32", "10.200.0.5/32"))
+    assert len(config_digest(two)) == 8
+
+
+# -- the ledger after a transaction
+
+
+def test_the_ledger_after_a_transaction() -> None:
+    old = Condition("row_rejected", "5", "d5", "bad_key")
+    stands = Condition("row_rejected", "6", "d6", "bad_key")
+    books = Ledger(7, records(record(5), record(6)), {"wg0": Sampled("a", 1.0)}, frozenset((old, stands)))
+    new = stands._replace(detail="bad_address")
+    after = books.after(
+        Writes(
+            records=(record(6, counters=Counters(9, 9)), record(7)),
+            gone=(record(5).slot,),
+            sampled={"wg1": Sampled("b", 2.0)},
+            started=frozenset((new,)),
+            ended=frozenset((old,)),
+        )
+    )
+    assert after.seq == 8
+    assert after.records == records(record(6, counters=Counters(9, 9)), record(7))
+    assert after.interfaces == {"wg0": Sampled("a", 1.0), "wg1": Sampled("b", 2.0)}
+    assert after.conditions == {new}, "a new detail takes the old one's place"
+
+
+def test_no_writes_are_false_and_any_write_is_true() -> None:
+    assert not Writes()
+    assert not Writes() + Writes()
+    for some in (
+        Writes(records=(record(5),)), Writes(gone=(record(5).slot,)), Writes(approval_used=True),
+        Writes(audit=(Entry("a", "b", "c", "d"),)), Writes(sampled={"wg0": Sampled("a", 1.0)}),
+    ):  # fmt: skip
+        assert some
+
+
+def test_of_two_records_of_one_peer_the_later_stands() -> None:
+    later = record(5, counters=Counters(2, 2))
+    assert (Writes(records=(record(5), record(6))) + Writes(records=(later,))).records == (later, record(6))
+
+
+# -- batches
+
+
+def booked(number: int) -> Booked:
+    return Booked(number, number, 1, Counters(number, 1), Counters(number, 1), (), None)
+
+
+def many(devices: int, quiet: int, quarantined: int) -> Writes:
+    """``devices`` booked (each third with a peer on both interfaces), ``quiet`` records without bytes."""
+    both = tuple(record(n, interface="wg1") for n in range(0, devices, 3))
+    return Writes(
+        booked=tuple(booked(n) for n in reversed(range(devices))),
+        records=tuple(record(n) for n in range(devices + quiet)) + both,
+        quarantined=tuple(Quarantined("wg0", devices + n, "d", 9, 9, 0.0, 1.0) for n in range(quarantined)),
+        sampled={"wg0": Sampled("a", 1.0)},
+        audit=(Entry("usage_anomaly", "device", "d", "m"),),
+    )
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 8))
+def test_batches_are_complete_in_themselves_and_add_up(devices: int, quiet: int, size: int) -> None:
+    whole = many(devices, quiet, min(quiet, 2))
+    parts = list(whole.batches(size))
+    assert all(len(part.booked) <= size for part in parts)
+    total = Writes()
+    for part in parts:
+        rows = {b.row_id for b in part.booked}
+        assert rows <= {r.row_id for r in part.records}
+        others = [b.row_id for other in parts if other is not part for b in other.booked]
+        assert not {r.row_id for r in part.records} & set(others), "a device's bytes stand with its baselines"
+        assert [b.row_id for b in part.booked] == sorted(rows), "in id order: two writers cannot deadlock"
+        total += part
+    assert {b.row_id: b for b in total.booked} == {b.row_id: b for b in whole.booked}
+    assert len(total.booked) == len(whole.booked)
+    assert {r.slot: r for r in total.records} == {r.slot: r for r in whole.records}
+    assert [part.audit for part in parts if part.audit] == [whole.audit]
+    assert parts[-1].audit == whole.audit, "what is said of the whole comes last"
+
+
+@given(st.integers(0, 30), st.integers(1, 8))
+def test_a_record_whose_audit_row_comes_last_is_not_written_before_it(quiet: int, size: int) -> None:
+    """What a record says is audited once: by the difference to it. Written earlier, a crash would lose the row."""
+    writes = replace(many(0, quiet, min(quiet, 3)), gone=(record(99).slot,))
+    parts = list(writes.batches(size))
+    assert len([part for part in parts if part]) == 1

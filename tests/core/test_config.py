@@ -1,0 +1,255 @@
+"""The configuration: what is shipped is what the R640 runs, and every fault is told at once, never the password."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.samples import key, loose_base64, text
+from wgsyncd import shipped
+from wgsyncd.config import CREDENTIAL, Database, Settings, load, parse
+from wgsyncd.core.model import parse_host, parse_network
+from wgsyncd.errors import ConfigError, Fault
+
+LEAST = '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
+
+
+def faults(written: str) -> dict[str, Fault]:
+    with pytest.raises(ConfigError) as caught:
+        parse(written)
+    return {fault.key: fault for fault in caught.value.faults}
+
+
+def test_the_shipped_example_is_the_r640s() -> None:
+    settings = parse(shipped.text("wgsyncd.toml"))
+    assert list(settings.interfaces) == ["wg0", "wg1"]
+    wg0, wg1 = settings.interfaces.values()
+    assert (wg0.rows, wg0.networks, wg0.own_hosts) == (
+        "wg0", (parse_network("10.200.0.0/24"),), {parse_host("10.200.0.1")}
+    )  # fmt: skip
+    assert (wg1.rows, wg1.networks, wg1.own_hosts) == (
+        "wg1", (parse_network("10.251.0.0/24"),), {parse_host("10.251.0.1")}
+    )  # fmt: skip
+    assert not wg0.create
+    assert (float(wg0.max_rate), float(wg0.persistent_keepalive)) == (25e9, 0)
+    database = settings.database
+    assert (database.host, database.port, database.name, database.user, float(database.timeout)) == (
+        "127.0.0.1", 3306, "mikyun_cloud", "mikyun", 4
+    )  # fmt: skip
+    assert settings.node.zone == ZoneInfo("Asia/Tokyo")
+    assert (settings.guard.min_removals, settings.guard.share) == (10, 0.2)
+    assert (settings.schedule.account, settings.schedule.reconcile, settings.schedule.watch) == (15, 60, 0.5)
+    assert (settings.peers.foreign, settings.peers.always_keep) == ("remove", ())
+    assert (settings.qr.lifetime, settings.usage.bucket, settings.usage.keep_days) == (86400, 900, 400 * 86400)
+    assert (settings.audit.language, settings.usage.perspective) == ("ja", "server")
+    assert settings.metrics.address == ("127.0.0.1", 9586)
+
+
+def test_the_example_shows_the_defaults() -> None:
+    shown, least = parse(shipped.text("wgsyncd.toml")), parse(LEAST)
+    for section in Settings.__struct_fields__:
+        if section not in ("interfaces", "database"):
+            assert getattr(shown, section) == getattr(least, section)
+
+
+def test_the_least_that_is_needed() -> None:
+    settings = parse(LEAST)
+    assert settings.interfaces["wg0"].rows == "wg0"
+    assert settings.node.name == socket.gethostname().partition(".")[0]
+
+
+# One line each: (section, line, key, what is said). All of them together stand in one file below.
+ONE_BY_ONE = [
+    ("node", 'zone = "Mars/Olympus"', "node.zone", "is not a time zone"),
+    ("node", "elsewhere = 5", "node.elsewhere", "Expected"),
+    ("node", f'name = "{"n" * 65}"', "node.name", "longer than 64"),
+    ("database", "port = 0", "database.port", "is not a port"),
+    ("database", 'host = ["a"]', "database.host", "Expected `str`"),
+    ("database", 'timeout = "4"', "database.timeout", "number with a unit"),
+    ("database", 'name = ""', "database.name", "is not a database's name"),
+    ("database", 'tls_ca = "ca.pem"', "database.tls_ca", "not an absolute path"),
+    ("interfaces.wg0", 'addresses = ["10.200.0.1"]', "interfaces.wg0.addresses", "needs a prefix length"),
+    ("interfaces.wg0", 'max_rate = "25GB"', "interfaces.wg0.max_rate", "number with a unit"),
+    ("interfaces.wg0", 'persistent_keepalive = "1500ms"', "interfaces.wg0.persistent_keepalive", "whole seconds"),
+    ("interfaces.wg0", "listen_port = 65536", "interfaces.wg0.listen_port", "is not a port"),
+    ("interfaces.wg0", "mtu = 100", "interfaces.wg0.mtu", "is not between"),
+    ("interfaces.wg0", "create = true", "interfaces.wg0.private_key_file", "is needed"),
+    ("interfaces.wg0", "colour = 5", "interfaces.wg0.colour", "is not a key"),
+    ("peers", 'foreign = "delete"', "peers.foreign", "Invalid enum value 'delete'"),
+    ("peers", f'always_keep = ["{loose_base64(key(1))}"]', "peers.always_keep", "not canonical"),
+    ("guard", "min_removals = -1", "guard.min_removals", "below 0"),
+    ("guard", "share = 1.5", "guard.share", "is not between 0 and 1"),
+    ("schedule", 'account = "100ms"', "schedule.account", "below 1s"),
+    ("schedule", 'reconcile = "0s"', "schedule.reconcile", "below 1s"),
+    ("schedule", 'watch = "50ms"', "schedule.watch", "below 100ms"),
+    ("qr", 'lifetime = "0s"', "qr.lifetime", "not above 0"),
+    ("qr", 'life = "1h"', "qr.life", "is not a key"),
+    ("usage", 'bucket = "7min"', "usage.bucket", "divide an hour"),
+    ("usage", 'keep_days = "61d"', "usage.keep_days", "below 62d"),
+    ("usage", 'perspective = "mine"', "usage.perspective", "Invalid enum value"),
+    ("audit", 'language = "de"', "audit.language", "Invalid enum value"),
+    ("metrics", 'listen = "9586"', "metrics.listen", "is not host:port"),
+    ("metrics", 'per_peer = "yes"', "metrics.per_peer", "Expected `bool`"),
+    ("log", 'level = "loud"', "log.level", "Invalid enum value"),
+    ("lgo", "level = 5", "lgo", "is not a section"),
+]
+
+
+def written(lines: list[tuple[str, str, str, str]]) -> str:
+    sections: dict[str, list[str]] = {"interfaces.wg0": ['networks = ["10.200.0.0/24"]']}
+    for section, line, *_ in lines:
+        sections.setdefault(section, []).append(line)
+    return "\n".join(f"[{name}]\n" + "\n".join(some) for name, some in sections.items())
+
+
+@pytest.mark.parametrize("one", ONE_BY_ONE, ids=[f"{section}: {line[:30]}" for section, line, *_ in ONE_BY_ONE])
+def test_a_fault_names_key_value_and_reason(one: tuple[str, str, str, str]) -> None:
+    _, line, where, why = one
+    fault = faults(written([one]))[where]
+    assert why in fault.why
+    value = line.partition(" = ")[2].strip('"[]')
+    assert where in ("lgo", "interfaces.wg0.private_key_file") or value.rstrip("msh") in fault.value or fault.value
+
+
+def test_all_faults_are_told_at_once() -> None:
+    found = faults(written(ONE_BY_ONE))
+    assert set(found) >= {where for _, _, where, _ in ONE_BY_ONE}
+
+
+@pytest.mark.parametrize(
+    ("text_", "where", "why"),
+    [
+        ("", "interfaces", "is missing"),
+        ("interfaces = 5", "interfaces", "is missing"),
+        ("[interfaces]\nwg0 = 5", "interfaces.wg0", "is not a table"),
+        ("[interfaces.wg0]\n", "interfaces.wg0.networks", "is missing"),
+        ("[interfaces.wg0]\nnetworks = []", "interfaces.wg0.networks", "is empty"),
+        ('[interfaces.wg0]\nnetworks = "10.200.0.0/24"', "interfaces.wg0.networks", "not a list"),
+        ('[interfaces.wg0]\nnetworks = ["10.200.0.1/24"]', "interfaces.wg0.networks", "host bits"),
+        ('[interfaces."a/b"]\nnetworks = ["10.0.0.0/8"]', "interfaces.a/b", "not an interface name"),
+        ('[interfaces.a234567890123456]\nnetworks = ["10.0.0.0/8"]', "interfaces.a234567890123456", "15 characters"),
+        (LEAST + LEAST.replace("wg0", "wg1") + 'rows = "wg0"', "interfaces.wg1.rows", "also interfaces.wg0's"),
+        (LEAST + '[node]\nelsewhere = ["wg0"]', "interfaces.wg0.rows", "stands in node.elsewhere"),
+        ("[node", "(file)", "is not TOML"),
+        (LEAST + LEAST, "(file)", "is not TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_followed(text_: str, where: str, why: str) -> None:
+    assert why in faults(text_)[where].why
+
+
+SECRET = "hunter2-correct-horse"  # what must not be shown
+LEAKS = [
+    f'[database]\npassword = "{SECRET}"',
+    f'[database]\nPassword = "{SECRET}"',
+    f'[database]\npassword1 = "{SECRET}"',
+    f'[database]\ndb_password = ["{SECRET}"]',
+    f'[database]\nsecret = "{SECRET}"',
+    f'[database]\npassword_file = "{SECRET}"',
+    f'[database.auth]\npassword = "{SECRET}"',
+    f'[database]\nauth = {{ pass = "{SECRET}" }}',
+    f'[database]\nlist = [{{ pass = "{SECRET}" }}]',
+    f'database = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
+    f'[database]\nurl = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
+    f'password = "{SECRET}"',
+    f'[password]\nvalue = "{SECRET}"',
+    f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\nprivate_key = "{SECRET}"',
+    f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\nprivate_key_file = "{SECRET}"',
+    f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\npreshared_key = "{SECRET}"',
+    f'[database]\npassword = "{SECRET}',
+]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_password_is_never_shown(leak: str) -> None:
+    top = leak.startswith(("database =", "password ="))
+    with pytest.raises(ConfigError) as caught:
+        parse(leak + "\n" + LEAST if top else LEAST + leak)
+    assert caught.value.faults
+    assert "hunter2" not in str(caught.value) + repr(caught.value.faults) + repr(caught.value.__cause__)
+
+
+def test_a_password_in_the_file_is_pointed_elsewhere() -> None:
+    fault = faults(LEAST + f'[database]\npassword = "{SECRET}"')["database.password"]
+    assert "a credential, never here" in fault.why
+    assert fault.value == ""
+
+
+def test_the_password_is_the_files_first_then_the_credentials_then_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert Database().password() == ""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert Database().password() == ""
+    (tmp_path / CREDENTIAL).write_text("from the credential\n")
+    assert Database().password() == "from the credential"
+    (tmp_path / "file").write_bytes("pass wörd \r\n".encode())
+    assert Database(password_file=tmp_path / "file").password() == "pass wörd "
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_password_file_that_cannot_be_read_is_named_and_not_quoted(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "db-password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        Database(password_file=file).password()
+    (fault,) = caught.value.faults
+    assert (fault.key, fault.value) == ("database.password_file", str(file))
+
+
+def test_load_reads_a_file_and_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "wgsyncd.toml"
+    with pytest.raises(ConfigError, match=r"wgsyncd\.toml: .*cannot be read"):
+        load(file)
+    file.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(file)
+    file.write_text(LEAST)
+    assert load(file) == parse(LEAST)
+
+
+DURATIONS = {"15s": 15, "500ms": 0.5, "5min": 300, "24h": 86400, "1.5h": 5400, "1 s": 1}
+
+
+@pytest.mark.parametrize(("written_", "seconds"), DURATIONS.items())
+def test_durations(written_: str, seconds: float) -> None:
+    assert parse(LEAST + f'[database]\ntimeout = "4s"\n[qr]\nlifetime = "{written_}"').qr.lifetime == seconds
+
+
+@pytest.mark.parametrize("bad", ['""', '"s"', '"-5s"', '"5 m"', '"5S"', '"1e3s"', "5", '"٥s"', '"5s\\u0000"', "true"])
+def test_what_is_no_duration(bad: str) -> None:
+    fault = faults(LEAST + f"[qr]\nlifetime = {bad}")["qr.lifetime"]
+    assert "number with a unit" in fault.why
+
+
+def test_create_with_all_it_needs() -> None:
+    extra = 'create = true\nprivate_key_file = "/k"\nlisten_port = 51820\naddresses = ["10.200.0.1/24"]\n'
+    assert parse(LEAST + extra).interfaces["wg0"].create
+    assert set(faults(LEAST + "create = true")) == {
+        f"interfaces.wg0.{name}" for name in ("private_key_file", "listen_port", "addresses")
+    }
+
+
+def test_keys_that_are_always_kept() -> None:
+    assert parse(LEAST + f'[peers]\nalways_keep = ["{text(1)}"]').peers.always_keep == (key(1),)
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [("127.0.0.1:9586", ("127.0.0.1", 9586)), ("[::1]:9586", ("::1", 9586)), ("", None)],
+)
+def test_where_metrics_listen(listen: str, address: tuple[str, int] | None) -> None:
+    assert parse(LEAST + f'[metrics]\nlisten = "{listen}"').metrics.address == address
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_settings_or_a_configuration_error(anything: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(anything)

@@ -1,0 +1,293 @@
+"""Which rows want a peer, which cannot be followed, and what stays frozen: each bad row beside 200 good ones."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.samples import (
+    NOW,
+    SITES,
+    address,
+    dump,
+    issued,
+    key,
+    live,
+    loose_base64,
+    nets,
+    peer,
+    psk,
+    row,
+    text,
+    wants,
+)
+from wgsyncd.core.desired import Desired, Policy, Site
+from wgsyncd.core.model import NO_PRESHARED_KEY, Reason, Row, Status, encode_key, parse_host, parse_network
+
+HUNDREDS = [row(n) for n in range(2, 202)]
+OWN = 900  # the interface's own key
+KERNEL = live(dump(own=OWN), dump(name="wg1", own=OWN + 1))
+
+
+def reasons(desired: Desired) -> dict[int, Reason]:
+    return {one.row_id: one.reason for one in desired.rejections}
+
+
+def followed(desired: Desired) -> set[int]:
+    return {want.row.id for peers in desired.peers.values() for want in peers.values()}
+
+
+WANTS = {
+    "active": ({}, True),
+    "paused": ({"status": Status.OFF, "status_text": "paused"}, False),
+    "contract paused": ({"contract_status": "paused", "contract_active": False}, False),
+    "no contract": ({"contract_status": None, "contract_active": False}, False),
+    "deleted": ({"deleted": True}, False),
+    "issued, alive": ({"status": Status.ISSUED, "qr_end": NOW + 1}, True),
+    "issued, at its end": ({"status": Status.ISSUED, "qr_end": NOW}, True),
+    "issued, ended": ({"status": Status.ISSUED, "qr_end": NOW - 0.001}, False),
+    "active, its QR long ended": ({"qr_end": NOW - 1e6}, True),
+    "issued, alive, contract terminated": (
+        {"status": Status.ISSUED, "qr_end": NOW + 9, "contract_status": "terminated", "contract_active": False},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "wanted"), WANTS.values(), ids=WANTS.keys())
+def test_which_rows_want_a_peer(changes: dict[str, Any], wanted: bool) -> None:
+    desired = wants([row(5, **changes)])
+    assert followed(desired) == ({5} if wanted else set())
+    assert set(desired.revoked) == (set() if wanted else {key(5)})
+    assert desired.rejections == ()
+
+
+def test_why_a_row_wants_none_is_said() -> None:
+    said = {
+        row(5, deleted=True).why_not(NOW),
+        row(5, contract_status=None, contract_active=False).why_not(NOW),
+        row(5, contract_status="paused", contract_active=False).why_not(NOW),
+        row(5, status=Status.OFF, status_text="revoked").why_not(NOW),
+        issued(5, NOW - 1).why_not(NOW),
+    }
+    assert said == {"device deleted", "contract 0001 does not exist", "contract 0001 paused", "device revoked",
+                    "QR ended, not scanned"}  # fmt: skip
+
+
+def test_the_peer_is_key_psk_host_route_and_the_configured_keepalive() -> None:
+    site = Site("kernel0", "wg0", SITES[0].networks, frozenset(), 25)
+    rows = [row(5, preshared_key=encode_key(psk(5))), row(6, preshared_key="", address="10.200.0.6/32")]
+    peers = wants(rows, {}, sites=[site]).peers["kernel0"]
+    assert peers[key(5)].peer == peer(5, preshared_key=psk(5), keepalive=25)
+    assert peers[key(6)].peer == peer(6, preshared_key=NO_PRESHARED_KEY, keepalive=25)
+
+
+BAD: dict[str, tuple[Reason, dict[str, Any]]] = {
+    "no key": (Reason.BAD_KEY, {"public_key": None}),
+    "empty key": (Reason.BAD_KEY, {"public_key": ""}),
+    "short key": (Reason.BAD_KEY, {"public_key": text(250)[:43]}),
+    "junk in base64": (Reason.BAD_KEY, {"public_key": "!" + text(250)[1:]}),
+    "newline in base64": (Reason.BAD_KEY, {"public_key": text(250) + "\n"}),
+    "non-canonical base64": (Reason.BAD_KEY, {"public_key": loose_base64(key(250))}),
+    "zero key": (Reason.BAD_KEY, {"public_key": encode_key(bytes(32))}),
+    "key with NUL": (Reason.BAD_KEY, {"public_key": text(250)[:-2] + "\0="}),
+    "key of emoji": (Reason.BAD_KEY, {"public_key": "🔑" * 44}),
+    "PSK of 31 bytes": (Reason.BAD_PRESHARED_KEY, {"preshared_key": base64.b64encode(bytes(31)).decode()}),
+    "PSK with junk": (Reason.BAD_PRESHARED_KEY, {"preshared_key": "!" + text(1)[1:]}),
+    "PSK of zeros": (Reason.BAD_PRESHARED_KEY, {"preshared_key": encode_key(bytes(32))}),
+    "PSK of a space": (Reason.BAD_PRESHARED_KEY, {"preshared_key": " "}),
+    "no address": (Reason.BAD_ADDRESS, {"address": ""}),
+    "a whole network": (Reason.BAD_ADDRESS, {"address": "10.200.0.0/24"}),
+    "address with a NUL": (Reason.BAD_ADDRESS, {"address": "10.200.0.250\0"}),
+    "address of emoji": (Reason.BAD_ADDRESS, {"address": "📱"}),
+    "two addresses": (Reason.BAD_ADDRESS, {"address": "10.200.0.250,10.200.0.251"}),
+    "outside": (Reason.ADDRESS_OUTSIDE, {"address": "10.200.1.5"}),
+    "on the other interface's network": (Reason.ADDRESS_OUTSIDE, {"address": "10.251.0.250"}),
+    "another family": (Reason.ADDRESS_OUTSIDE, {"address": "fd00::5"}),
+    "the interface's own address": (Reason.INTERFACE_ADDRESS, {"address": "10.200.0.1"}),
+    "its own key": (Reason.INTERFACE_KEY, {"public_key": text(OWN)}),
+    "the other interface's key": (Reason.INTERFACE_KEY, {"public_key": text(OWN + 1)}),
+    "unknown interface": (Reason.UNKNOWN_INTERFACE, {"interface": "wg7"}),
+    "no interface": (Reason.UNKNOWN_INTERFACE, {"interface": ""}),
+    "interface in capitals": (Reason.UNKNOWN_INTERFACE, {"interface": "WG0"}),
+    "duplicate key": (Reason.DUPLICATE_KEY, {"public_key": text(100)}),
+    "duplicate key on the other interface": (
+        Reason.DUPLICATE_KEY,
+        {"public_key": text(100), "interface": "wg1", "address": "10.251.0.9"},
+    ),
+    "duplicate address": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100"}),
+    "the same address, written otherwise": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100/32"}),
+    "no QR end": (Reason.NO_QR_END, {"status": Status.ISSUED}),
+}
+
+
+@pytest.mark.parametrize(("reason", "changes"), BAD.values(), ids=BAD.keys())
+def test_a_bad_row_is_rejected_and_stops_no_other(reason: Reason, changes: dict[str, Any]) -> None:
+    desired = wants([*HUNDREDS, row(250, **changes)], KERNEL)
+    assert reasons(desired) == {250: reason}
+    assert followed(desired) == {one.id for one in HUNDREDS}
+    assert desired.rejected_by_reason() == {reason.value: 1}
+
+
+@pytest.mark.parametrize(("reason", "changes"), BAD.values(), ids=BAD.keys())
+def test_a_rejection_quotes_no_key(reason: Reason, changes: dict[str, Any]) -> None:
+    secret = row(250, preshared_key=encode_key(psk(9)))
+    rejection = wants([*HUNDREDS, Row(**{**_fields(secret), **changes})], KERNEL).rejections[0]
+    for one in (changes.get("public_key"), changes.get("preshared_key"), secret.preshared_key, secret.public_key):
+        assert not one or len(one) < 20 or one not in rejection.detail
+
+
+def _fields(one: Row) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in Row.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("changes", [c for r, c in BAD.values() if "public_key" not in c], ids=str)
+def test_a_rejected_row_freezes_its_live_peer(changes: dict[str, Any]) -> None:
+    kernel = live(dump(*(peer(n) for n in range(2, 202)), peer(250, "10.200.0.240/32"), own=OWN))
+    desired = wants([*HUNDREDS, row(250, **changes)], kernel)
+    assert desired.frozen["wg0"] == {key(250)}
+    assert followed(desired) == {one.id for one in HUNDREDS}
+
+
+def test_an_active_row_needs_no_qr_end() -> None:
+    assert followed(wants([row(5, qr_end=None)])) == {5}
+
+
+def test_names_may_hold_anything() -> None:
+    rows = [row(5, device="NUL\0 and 📱", contract="\0"), row(6, device="", contract="")]
+    assert followed(wants(rows)) == {5, 6}
+
+
+def test_rows_of_other_nodes_are_neither_ours_nor_wrong() -> None:
+    desired = wants([row(5, interface="wg9"), row(6)], policy=Policy(elsewhere=frozenset(("wg9",))))
+    assert followed(desired) == {6}
+    assert desired.rejections == ()
+    assert key(5) not in desired.claimed
+
+
+def both_orders(build: Callable[[list[Row]], Desired], rows: list[Row]) -> Desired:
+    first, second = build(rows), build(rows[::-1])
+    assert reasons(first) == reasons(second)
+    assert followed(first) == followed(second)
+    return first
+
+
+def test_of_two_rows_that_want_one_address_the_lowest_id_has_it() -> None:
+    rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9/32")]
+    assert followed(both_orders(wants, rows)) == {5}
+
+
+def test_of_two_rows_that_want_one_address_the_live_one_keeps_it() -> None:
+    rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9/32")]
+    kernel = live(dump(peer(6, "10.200.0.9/32")))
+    desired = both_orders(lambda some: wants(some, kernel), rows)
+    assert followed(desired) == {6}
+    assert reasons(desired) == {5: Reason.DUPLICATE_ADDRESS}
+
+
+def test_live_with_another_address_is_not_live_with_this_one() -> None:
+    kernel = live(dump(peer(6, "10.200.0.10/32")))
+    rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9")]
+    desired = wants(rows, kernel)
+    assert followed(desired) == {5}
+    assert desired.frozen["wg0"] == {key(6)}
+
+
+def test_of_two_rows_that_want_one_key_the_live_one_keeps_it_and_its_peer_is_not_frozen() -> None:
+    rows = [row(5, public_key=text(9)), row(6, public_key=text(9))]
+    kernel = live(dump(peer(9, address(6))))
+    desired = both_orders(lambda some: wants(some, kernel), rows)
+    assert followed(desired) == {6}
+    assert desired.frozen["wg0"] == frozenset()
+    assert followed(wants(rows)) == {5}
+
+
+def test_the_same_address_on_two_interfaces_is_no_conflict() -> None:
+    wide = tuple(Site(name, name, (parse_network("10.0.0.0/8"),), frozenset()) for name in ("wg0", "wg1"))
+    rows = [row(5, address="10.1.1.1"), row(6, interface="wg1", address="10.1.1.1")]
+    assert followed(wants(rows, sites=wide)) == {5, 6}
+
+
+def test_an_ended_row_gives_its_address_free() -> None:
+    rows = [row(5, status=Status.OFF, address="10.200.0.9"), row(6, address="10.200.0.9")]
+    assert followed(wants(rows, live(dump(peer(5, "10.200.0.9/32"))))) == {6}
+
+
+def test_a_claim_to_a_frozen_peers_address_is_rejected_and_so_on_down_the_chain() -> None:
+    """5 is frozen on .6; so 6, who moves to .6, is frozen on .7; so 7, who moves to .7, is frozen on .8; 8 …"""
+    length = 30
+    kernel = live(dump(*(peer(n, address(n + 1)) for n in range(5, 5 + length))))
+    rows = [row(5, address="nonsense"), *(row(n, address=address(n)) for n in range(6, 5 + length))]
+    desired = both_orders(lambda some: wants(some, kernel), rows)
+    assert reasons(desired) == {5: Reason.BAD_ADDRESS} | dict.fromkeys(range(6, 5 + length), Reason.DUPLICATE_ADDRESS)
+    assert desired.frozen["wg0"] == {key(n) for n in range(5, 5 + length)}
+    assert followed(wants([row(5, address=address(200)), *rows[1:]], kernel)) == set(range(5, 5 + length))
+
+
+def test_two_that_swap_beside_a_frozen_one_are_not_touched_by_it() -> None:
+    kernel = live(dump(peer(5), peer(6), peer(7)))
+    rows = [row(5, address=address(6)), row(6, address=address(5)), row(7, address="?")]
+    assert followed(wants(rows, kernel)) == {5, 6}
+
+
+@pytest.mark.parametrize(("foreign", "wanted"), [("remove", {5}), ("keep", set()), ("report", set())])
+def test_an_address_that_a_kept_foreign_peer_holds(foreign: str, wanted: set[int]) -> None:
+    desired = wants([row(5)], live(dump(peer(99, address(5)))), policy=Policy(foreign=foreign))
+    assert followed(desired) == wanted
+    assert reasons(desired) == dict.fromkeys({5} - wanted, Reason.DUPLICATE_ADDRESS)
+
+
+def test_what_is_always_kept_keeps_its_address_and_key() -> None:
+    policy = Policy(always_keep=frozenset((key(99),)))
+    kernel = live(dump(peer(99, address(5))))
+    desired = wants([row(5), row(6, public_key=text(99)), row(7)], kernel, policy=policy)
+    assert followed(desired) == {7}
+    assert reasons(desired) == {5: Reason.DUPLICATE_ADDRESS, 6: Reason.DUPLICATE_KEY}
+
+
+def test_unreadable_keys_are_counted_where_the_row_wants_a_peer() -> None:
+    rows = [row(5, public_key="?"), row(6, public_key=None), row(7, public_key="?", deleted=True), row(8)]
+    assert wants(rows).unreadable_keys == 2
+
+
+def test_a_key_that_a_good_row_wants_is_not_revoked_by_an_old_one() -> None:
+    for rows in ([row(5, deleted=True), row(6, public_key=text(5))], [row(6, public_key=text(5)), row(5, deleted=True)]):
+        desired = wants(rows)
+        assert followed(desired) == {6}
+        assert key(5) not in desired.revoked
+
+
+bad_rows = st.sampled_from([changes for _, changes in BAD.values()])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(bad_rows, max_size=6),
+    st.lists(st.tuples(st.integers(2, 12), st.integers(2, 12)), max_size=9),
+    st.lists(st.tuples(st.integers(2, 14), st.integers(2, 12)), max_size=6, unique_by=(lambda t: t[0], lambda t: t[1])),
+    st.randoms(),
+)
+def test_what_is_followed_never_conflicts(
+    bad: list[dict[str, Any]], good: list[tuple[int, int]], kernel: list[tuple[int, int]], random: Any
+) -> None:
+    """One address and one key each, none that a frozen peer holds; every row followed, rejected or not wanting."""
+    rows = [row(2 + n, **changes) for n, changes in enumerate(bad)]
+    rows += [row(20 + n, public_key=text(k), address=address(a)) for n, (k, a) in enumerate(good)]
+    random.shuffle(rows)
+    state = live(dump(*(peer(k, address(a)) for k, a in kernel), own=OWN))
+    desired = wants(rows, state)
+    mine = desired.peers["wg0"]
+    taken = [net for want in mine.values() for net in want.peer.allowed_ips]
+    assert len(taken) == len(set(taken))
+    held = {net for k in desired.frozen["wg0"] for net in state["wg0"].peers[k].peer.allowed_ips}
+    assert held.isdisjoint(taken)
+    assert mine.keys().isdisjoint(desired.frozen["wg0"])
+    assert sorted(followed(desired) | set(reasons(desired))) == sorted(one.id for one in rows)
+    assert wants(rows[::-1], state).peers == desired.peers
+    assert parse_host("10.200.0.1") not in taken
+    assert nets("10.200.0.0/24").isdisjoint(taken)

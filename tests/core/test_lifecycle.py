@@ -1,0 +1,156 @@
+"""The steps of a device's life, and the race at the deadline: at it activates, after it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.samples import NOW, dump, issued, key, live, peer, row, state
+from wgsyncd.core.lifecycle import assume, awaits, next_deadline, next_steps, observe
+from wgsyncd.core.model import InterfaceState, Row, Status, Transition
+
+END = int(NOW)
+SECOND = 10**9
+NAMES = {"wg0": "wg0", "wg1": "wg1"}
+
+
+def steps(rows: list[Row], kernel: dict[str, InterfaceState], now: float = NOW) -> list[tuple[int, str, float]]:
+    return [(s.row.id, s.kind, s.at) for s in next_steps(rows, NAMES, kernel, observe(rows, kernel, {}), now)]
+
+
+def shaken(at_ns: int, number: int = 5) -> dict[str, InterfaceState]:
+    return live(dump(state(peer(number), handshake=at_ns)))
+
+
+RACE = {
+    "before the deadline": (END * SECOND - 1, END + 0.5, "activate"),
+    "at the deadline": (END * SECOND, END + 0.5, "activate"),
+    "at the deadline, seen long after": (END * SECOND, END + 1e6, "activate"),
+    "a second after": ((END + 1) * SECOND, END + 2.0, "expire"),
+    "a millisecond after": (END * SECOND + 1_000_000, END + 2.0, "expire"),
+    "never, at the deadline": (0, float(END), None),
+    "never, after": (0, END + 0.001, "expire"),
+    "never, before": (0, END - 1.0, None),
+}
+
+
+@pytest.mark.parametrize(("handshake", "now", "kind"), RACE.values(), ids=RACE.keys())
+def test_the_race_at_the_deadline(handshake: int, now: float, kind: str | None) -> None:
+    taken = steps([issued(5, END)], shaken(handshake), now)
+    assert [k for _, k, _ in taken] == ([kind] if kind else [])
+    if kind == "expire":
+        assert taken[0][2] == END
+    if kind == "activate":
+        assert taken[0][2] == handshake / 1e9
+
+
+def test_a_handshake_after_the_end_that_is_not_yet_over_by_our_clock_changes_nothing() -> None:
+    assert steps([issued(5, END)], shaken((END + 1) * SECOND), END - 1.0) == []
+
+
+def test_a_later_handshake_does_not_hide_the_first_one() -> None:
+    """The kernel shows the latest only: seen in time, then again after the deadline, before the row was written."""
+    rows = [issued(5, END)]
+    first = observe(rows, shaken((END - 10) * SECOND), {})
+    second = observe(rows, shaken((END + 110) * SECOND), first)
+    assert second == {key(5): (END - 10) * SECOND}
+    taken = next_steps(rows, NAMES, shaken((END + 110) * SECOND), second, END + 111.0)
+    assert [(s.kind, s.at) for s in taken] == [("activate", END - 10)]
+
+
+def test_what_was_seen_outlives_the_peer_and_is_forgotten_with_the_row() -> None:
+    rows = [issued(5, END)]
+    seen = observe(rows, shaken(SECOND), {})
+    assert observe(rows, live(dump()), seen) == {key(5): SECOND}
+    assert observe([], shaken(SECOND), seen) == {}
+    assert observe([issued(5, END, public_key="junk")], shaken(SECOND), {}) == {}
+
+
+def test_the_latest_of_several_interfaces_is_the_first_seen() -> None:
+    both = live(dump(state(peer(5), handshake=0)), dump(state(peer(5, "10.251.0.5/32"), handshake=7), name="wg1"))
+    assert observe([issued(5, END)], both, {}) == {key(5): 7}
+
+
+OTHERS: dict[str, tuple[Row, list[str]]] = {
+    "active, known": (row(5), []),
+    "active, never shaken hands": (row(5, first_handshake_known=False), ["first_handshake"]),
+    "paused": (row(5, status=Status.OFF, first_handshake_known=False), []),
+    "deleted": (issued(5, END - 1e6, deleted=True), []),
+    "issued without any end": (issued(5, None), ["activate"]),
+    "issued, contract paused": (issued(5, NOW + 9, contract_active=False, contract_status="paused"), ["activate"]),
+    "bad address": (issued(5, NOW + 9, address="junk"), ["activate"]),
+}
+
+
+@pytest.mark.parametrize(("one", "kinds"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_handshake_of(one: Row, kinds: list[str]) -> None:
+    assert [k for _, k, _ in steps([one], shaken((END - 5) * SECOND))] == kinds
+    assert awaits(one) is bool(kinds)
+
+
+def test_without_a_handshake_an_active_row_takes_no_step() -> None:
+    assert steps([row(5, first_handshake_known=False)], live(dump(peer(5)))) == []
+
+
+def test_a_row_with_an_unreadable_key_expires_all_the_same() -> None:
+    assert steps([issued(5, END - 1, public_key="junk")], live(dump())) == [(5, "expire", END - 1)]
+
+
+def test_without_a_dump_of_its_interface_nothing_is_known_and_nothing_done() -> None:
+    rows = [issued(5, END - 100), issued(6, END - 100, interface="wg1"), issued(7, END - 100, interface="wg7")]
+    assert steps(rows, live(dump(name="wg1"))) == [(6, "expire", END - 100)]
+    assert steps(rows, {}) == []
+
+
+def test_the_interface_is_found_by_the_stores_name_of_it() -> None:
+    rows = [issued(5, END - 100, interface="tunnel")]
+    assert [s.kind for s in next_steps(rows, {"tunnel": "wg0"}, live(dump()), {}, NOW)] == ["expire"]
+
+
+@given(st.integers(1, 2 * END), st.integers(1, 2 * END), st.integers(0, 2 * END))
+def test_no_row_both_activates_and_expires_and_none_expires_early(end: int, now: int, handshake: int) -> None:
+    kinds = [k for _, k, _ in steps([issued(5, end)], shaken(handshake * SECOND), now)]
+    in_time = bool(handshake) and handshake <= end
+    assert kinds == (["activate"] if in_time else ["expire"] if now > end else [])
+
+
+ASSUMED: list[tuple[Row, str, Status, str]] = [
+    (issued(5, END), "activate", Status.ACTIVE, "active"),
+    (issued(5, END), "expire", Status.OFF, "expired"),
+    (row(5, first_handshake_known=False), "first_handshake", Status.ACTIVE, "active"),
+]
+
+
+@pytest.mark.parametrize(("one", "kind", "status", "word"), ASSUMED, ids=[kind for _, kind, *_ in ASSUMED])
+def test_rows_are_assumed_as_the_steps_leave_them(one: Row, kind: str, status: Status, word: str) -> None:
+    other = issued(6, END)
+    after, untouched = assume([one, other], [Transition(one, kind, 1.0)])
+    assert (after.status, after.status_text) == (status, word)
+    assert untouched is other
+    assert not awaits(after), "the step is not due again"
+    assert next_steps([after], NAMES, shaken((END - 5) * SECOND), {key(5): (END - 5) * SECOND}, END + 9.0) == []
+
+
+def test_an_expired_row_wants_no_peer_and_an_activated_one_does() -> None:
+    one = issued(5, END)
+    assert assume([one], [Transition(one, "expire", END)])[0].why_not(END + 9.0) == "device expired"
+    assert assume([one], [Transition(one, "activate", END)])[0].why_not(END + 9.0) is None
+
+
+DEADLINES: list[tuple[list[Any], float | None]] = [
+    ([], None),
+    ([row(5, qr_end=END + 5.0)], None),
+    ([issued(5, None)], None),
+    ([issued(5, END + 5.0, deleted=True)], None),
+    ([issued(5, END - 5.0)], None),
+    ([issued(5, float(END))], END),
+    ([issued(5, END - 5.0), issued(6, END + 7.0), issued(7, END + 5.0)], END + 5.0),
+]
+
+
+@pytest.mark.parametrize(("rows", "nearest"), DEADLINES)
+def test_the_nearest_deadline(rows: list[Row], nearest: float | None) -> None:
+    assert next_deadline(rows, float(END)) == nearest

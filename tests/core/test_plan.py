@@ -1,0 +1,255 @@
+"""Desired x actual -> plan: what changes, in which order, what is withheld; and that it leads there from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.samples import (
+    address,
+    dump,
+    issued,
+    key,
+    live,
+    peer,
+    planned,
+    psk,
+    record,
+    records,
+    row,
+    text,
+    wants,
+)
+from wgsyncd.core.desired import Policy
+from wgsyncd.core.ledger import Record
+from wgsyncd.core.model import Change, InterfaceState, Kind, Row, Status, encode_key
+from wgsyncd.core.plan import Limits, Plan
+
+
+def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:
+    """What a plan does, by kind, interface, row and reason."""
+    return [(c.kind.value, c.interface, c.row_id, c.reason) for c in plan.changes]
+
+
+def two(wg0: InterfaceState, wg1: InterfaceState) -> dict[str, InterfaceState]:
+    return live(wg0, wg1)
+
+
+def off(number: int, status: str = "paused") -> Row:
+    return row(number, status=Status.OFF, status_text=status)
+
+
+def test_no_difference_no_change() -> None:
+    rows = [row(n, preshared_key=encode_key(psk(n))) for n in range(2, 202)]
+    plan = planned(rows, live(dump(*(peer(n, preshared_key=psk(n)) for n in range(2, 202)))))
+    assert plan.changes == plan.withheld == ()
+    assert (plan.live, plan.lines()) == (200, [])
+
+
+CASES = {
+    "added": ([row(5)], [], [("add", "wg0", 5, "wanted")]),
+    "paused": ([off(5)], [peer(5)], [("remove", "wg0", 5, "device paused")]),
+    "QR ended": ([issued(5, 1.0)], [peer(5)], [("remove", "wg0", 5, "QR ended, not scanned")]),
+    "contract paused": (
+        [row(5, contract_status="paused", contract_active=False)],
+        [peer(5)],
+        [("remove", "wg0", 5, "contract 0001 paused")],
+    ),
+    "address": ([row(5)], [peer(5, address(6))], [("update", "wg0", 5, "address 10.200.0.6/32 -> 10.200.0.5/32")]),
+    "address lost": ([row(5)], [peer(5)._replace(allowed_ips=frozenset())],
+                     [("update", "wg0", 5, "address - -> 10.200.0.5/32")]),
+    "PSK set": ([row(5, preshared_key=encode_key(psk(5)))], [peer(5)], [("update", "wg0", 5, "preshared key")]),
+    "PSK cleared": ([row(5)], [peer(5, preshared_key=psk(5))], [("update", "wg0", 5, "preshared key cleared")]),
+    "keepalive": ([row(5)], [peer(5, keepalive=25)], [("update", "wg0", 5, "keepalive 25 -> 0 s")]),
+    "foreign": ([], [peer(99)], [("remove", "wg0", None, "in no row")]),
+    "not there and not wanted": ([off(5)], [], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "kernel", "expected"), CASES.values(), ids=CASES.keys())
+def test_changes(rows: list[Row], kernel: list, expected: list) -> None:  # type: ignore[type-arg]
+    assert short(planned(rows, live(dump(*kernel)))) == expected
+
+
+def test_an_interface_without_a_dump_is_left_out() -> None:
+    rows = [row(5), row(6, interface="wg1", address="10.251.0.6")]
+    assert short(planned(rows, live(dump(name="wg1")))) == [("add", "wg1", 6, "wanted")]
+
+
+def test_removals_then_updates_then_additions_over_all_interfaces() -> None:
+    rows = [off(5), row(6), row(7), row(8, interface="wg1", address="10.251.0.8"), row(9, interface="wg1",
+            address="10.251.0.9"), off(10)]  # fmt: skip
+    kernel = two(
+        dump(peer(5), peer(6, address(60))), dump(peer(8, "10.251.0.80/32"), peer(10, "10.251.0.10/32"), name="wg1")
+    )
+    assert [(c.kind.value, c.row_id) for c in planned(rows, kernel).changes] == [
+        ("remove", 5), ("remove", 10), ("update", 6), ("update", 8), ("add", 7), ("add", 9)
+    ]  # fmt: skip
+
+
+def test_a_device_that_moves_is_removed_here_and_added_there() -> None:
+    kernel = two(dump(peer(5)), dump(name="wg1"))
+    plan = planned([row(5, interface="wg1")], kernel, records(record(5)))
+    assert short(plan) == [("remove", "wg0", 5, "moved to wg1"), ("add", "wg1", 5, "wanted")]
+    assert all(c.explicit for c in plan.changes)
+
+
+def test_a_new_key_removes_the_old_peer_and_gives_its_address_to_the_new() -> None:
+    plan = planned([row(5, public_key=text(50))], live(dump(peer(5))), records(record(5)))
+    assert short(plan) == [("remove", "wg0", 5, "has a new key"), ("add", "wg0", 5, "wanted")]
+
+
+def test_a_row_that_is_gone_is_told_from_a_foreign_peer_by_its_record() -> None:
+    kernel = live(dump(peer(5), peer(6)))
+    plan = planned([], kernel, records(record(5)))
+    assert short(plan) == [("remove", "wg0", None, "in no row"), ("remove", "wg0", 5, "row is gone")]
+    assert plan.foreign["wg0"] == (key(6),)
+    assert short(planned([], kernel, records(record(5)), policy=Policy(foreign="keep"))) == [
+        ("remove", "wg0", 5, "row is gone")
+    ]
+
+
+@pytest.mark.parametrize("foreign", ["keep", "report"])
+def test_foreign_peers_that_stay_are_still_told(foreign: str) -> None:
+    plan = planned([row(5)], live(dump(peer(5), peer(99))), policy=Policy(foreign=foreign))
+    assert plan.changes == ()
+    assert plan.foreign == {"wg0": (key(99),)}
+
+
+def test_what_is_always_kept_is_never_removed_nor_changed_not_even_when_a_row_revokes_it() -> None:
+    policy = Policy(always_keep=frozenset((key(99), key(5))))
+    rows = [off(5), row(99)]
+    plan = planned(rows, live(dump(peer(5), peer(99, "10.200.0.7/32"), peer(98))), policy=policy)
+    assert short(plan) == [("remove", "wg0", None, "in no row")]
+    assert plan.changes[0].public_key == key(98)
+
+
+def test_a_frozen_peer_is_neither_removed_nor_changed() -> None:
+    frozen = row(5, preshared_key="junk")
+    assert planned([frozen], live(dump(peer(5, address(6), keepalive=25)))).changes == ()
+    assert planned([row(5, interface="wg7")], live(dump(peer(5)))).changes == ()
+
+
+def test_while_a_key_is_unreadable_only_what_a_row_revokes_goes() -> None:
+    kernel = two(dump(*(peer(n) for n in range(5, 12))), dump(name="wg1"))
+    rows = [row(5, public_key="junk"), off(6), row(7, interface="wg1", address="10.251.0.7"),
+            row(8, public_key=text(80)), row(11)]  # fmt: skip
+    plan = planned(rows, kernel, records(*(record(n) for n in (5, 6, 7, 8, 9))))
+    assert [(c.public_key, c.reason) for c in plan.of(Kind.REMOVE)] == [
+        (key(6), "device paused"), (key(7), "moved to wg1"), (key(8), "has a new key")
+    ]  # fmt: skip
+    assert {c.public_key for c in plan.withheld} == {key(5), key(9), key(10)}
+    assert not any(c.explicit for c in plan.withheld)
+
+
+def test_an_empty_table_removes_everything_so_the_guard_withholds_it() -> None:
+    kernel = live(dump(*(peer(n) for n in range(2, 202))))
+    plan = planned([], kernel, records(*(record(n) for n in range(2, 202))))
+    assert len(plan.of(Kind.REMOVE)) == 200
+    assert not Limits(10, 0.2).allow(200, plan.live)
+    held = plan.withhold(lambda c: c.kind is Kind.REMOVE)
+    assert (len(held.changes), len(held.withheld)) == (0, 200)
+
+
+@pytest.mark.parametrize(
+    ("least", "share", "removals", "peers", "allowed"),
+    [
+        (10, 0.2, 0, 0, True), (10, 0.2, 10, 10, True), (10, 0.2, 11, 11, False), (10, 0.2, 11, 55, True),
+        (10, 0.2, 12, 55, False), (10, 0.2, 50, 250, True), (10, 0.2, 51, 250, False), (0, 0.0, 0, 9, True),
+        (0, 0.0, 1, 9, False), (0, 1.0, 9, 9, True), (5, 0.5, 5, 1, True),
+    ],
+)  # fmt: skip
+def test_guard_limits(least: int, share: float, removals: int, peers: int, allowed: bool) -> None:
+    assert Limits(least, share).allow(removals, peers) is allowed
+
+
+def removals(change: Change) -> bool:
+    return change.kind is Kind.REMOVE
+
+
+def test_updates_and_additions_that_need_no_removal_go_on() -> None:
+    kernel = live(dump(peer(5), peer(6), peer(7, keepalive=25)))
+    plan = planned([off(5), off(6), row(7), row(8)], kernel).withhold(removals)
+    assert [(c.kind.value, c.row_id) for c in plan.changes] == [("update", 7), ("add", 8)]
+    assert [(c.kind.value, c.row_id) for c in plan.withheld] == [("remove", 5), ("remove", 6)]
+
+
+def test_what_needs_the_address_of_a_withheld_peer_is_withheld_and_so_on() -> None:
+    """5 goes; 6 moves to 5's address, 7 to 6's, 8 to 7's, and 9 is new at 8's: all hang on 5."""
+    kernel = live(dump(*(peer(n) for n in range(5, 9)), peer(20, keepalive=25)))
+    rows = [off(5), *(row(n, address=address(n - 1)) for n in range(6, 10)), row(20), row(21)]
+    plan = planned(rows, kernel)
+    assert len(plan.changes) == 7
+    held = plan.withhold(removals)
+    assert sorted(c.row_id or 0 for c in held.withheld) == [5, 6, 7, 8, 9]
+    assert sorted(c.row_id or 0 for c in held.changes) == [20, 21]
+
+
+def test_a_key_is_not_put_on_a_second_interface_while_its_removal_is_withheld() -> None:
+    kernel = two(dump(peer(5)), dump(name="wg1"))
+    held = planned([row(5, interface="wg1")], kernel).withhold(removals)
+    assert held.changes == ()
+    assert len(held.withheld) == 2
+
+
+def test_the_same_address_on_the_other_interface_is_not_held_up() -> None:
+    change_here = Change(Kind.REMOVE, "wg0", key(5), peer(5), None)
+    change_there = Change(Kind.ADD, "wg1", key(6), None, peer(6, address(5)))
+    plan = Plan((change_here, change_there), 1, {}).withhold(removals)
+    assert plan.changes == (change_there,)
+
+
+def test_a_device_that_cannot_arrive_does_not_leave() -> None:
+    """7 moves to an address of wg1 that a withheld peer has: it stays where it is until that one may go."""
+    kernel = two(dump(peer(7)), dump(peer(99, "10.251.0.7/32"), name="wg1"))
+    rows = [row(5, public_key="junk"), row(7, interface="wg1")]
+    plan = planned(rows, kernel, records(record(7)))
+    assert plan.changes == ()
+    assert {c.public_key for c in plan.withheld} == {key(7), key(99)}
+
+
+def test_nothing_withheld_is_the_same_plan() -> None:
+    plan = planned([row(5)], live(dump()))
+    assert plan.withhold(removals) is plan
+
+
+def removing(*numbers: int, known: Callable[[int], Record] = record) -> Plan:
+    rows = [row(n) for n in range(2, 30) if n not in numbers]
+    kernel = live(dump(*(peer(n) for n in range(2, 30))))
+    return planned(rows, kernel, records(*(known(n) for n in range(2, 30))))
+
+
+def test_the_plan_id_names_exactly_a_set_of_removals() -> None:
+    ids = {removing(*numbers).removals_id for numbers in ((5,), (6,), (5, 6), (5, 6, 7), ())}
+    assert len(ids) == 5
+    assert removing(5, 6).removals_id == removing(6, 5).removals_id
+    assert len(removing(5).removals_id) == 12
+
+
+def test_the_plan_id_does_not_change_with_what_is_not_removed() -> None:
+    base = [off(n) for n in range(5, 9)]
+    kernel = live(dump(*(peer(n) for n in range(5, 12))))
+    plain = planned([*base, row(9), row(10), row(11)], kernel)
+    more = planned([*base, row(9, address=address(90)), row(10), row(11), row(12)], kernel)
+    later = planned([row(11), row(10), row(9), *base[::-1]], live(dump(*(peer(n, keepalive=25) for n in range(5, 12)))))
+    assert plain.removals_id == more.removals_id == later.removals_id
+    here = Plan((Change(Kind.REMOVE, "wg0", key(5), peer(5), None),), 1, {})
+    there = Plan((Change(Kind.REMOVE, "wg1", key(5), peer(5), None),), 1, {})
+    assert here.removals_id != there.removals_id
+
+
+def test_the_printed_plan_shows_each_change_and_no_key() -> None:
+    secret = psk(6)
+    kernel = live(dump(peer(5), peer(6), peer(99)))
+    rows = [off(5), row(6, preshared_key=encode_key(secret)), row(7)]
+    plan = planned(rows, kernel).withhold(lambda c: c.public_key == key(99))
+    lines = plan.lines()
+    assert [line[0] for line in lines] == ["-", "~", "+", "!"]
+    for number in (5, 6, 7, 99):
+        assert text(number) not in "\n".join(lines)
+    assert encode_key(secret) not in "\n".join(lines)
+
+
+def test_desired_of_an_unknown_interface_is_nothing() -> None:
+    assert wants([row(5)], {}).peers == {"wg0": {key(5): wants([row(5)], {}).peers["wg0"][key(5)]}, "wg1": {}}

@@ -1,0 +1,236 @@
+"""What is written down before and after a plan: audited once, whatever was interrupted where."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.samples import (
+    EPOCH,
+    NOW,
+    address,
+    dump,
+    key,
+    live,
+    peer,
+    planned,
+    psk,
+    record,
+    records,
+    row,
+    state,
+    text,
+    wants,
+)
+from wgsyncd.core.audit import Entry, Scribe
+from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, config_digest
+from wgsyncd.core.model import Counters, InterfaceState, Row, Status, encode_key
+from wgsyncd.core.recording import after_apply, before_apply, conditions
+
+SCRIBE = Scribe("en")
+Kernel = dict[str, InterfaceState]
+
+
+def ledger(*some: Record, epoch: str = EPOCH) -> Ledger:
+    marks = {"wg0": Sampled(epoch, NOW), "wg1": Sampled(epoch, NOW)}
+    return Ledger(1, records(*some), marks, frozenset())
+
+
+def before(rows: list[Row], kernel: Kernel, books: Ledger) -> list[Record]:
+    desired = wants(rows, kernel)
+    return list(before_apply(books, planned(rows, kernel, books.records).changes, kernel, desired, NOW).records)
+
+
+def after(rows: list[Row], kernel: Kernel, books: Ledger) -> tuple[list[tuple[str, str, str]], Ledger]:
+    writes = after_apply(books, kernel, wants(rows, kernel), SCRIBE, NOW)
+    return [(e.action, e.target_id, e.message) for e in writes.audit], books.after(writes)
+
+
+def off(number: int) -> Row:
+    return row(number, status=Status.OFF, status_text="paused")
+
+
+ADDING = record(5, state=State.ADDING, sampled_at=NOW)
+
+
+def test_baseline_zero_is_recorded_of_each_peer_about_to_be_added() -> None:
+    assert before([row(5)], live(dump()), ledger()) == [ADDING]
+
+
+def test_a_baseline_that_is_there_already_is_not_written_again() -> None:
+    earlier = record(5, state=State.ADDING, sampled_at=NOW - 60)
+    assert before([row(5)], live(dump()), ledger(earlier)) == []
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        record(5, counters=Counters(9, 9)),
+        record(5, state=State.ADDING, handshake=4),
+        record(5, state=State.ADDING, row_id=6),
+        record(5, state=State.ADDING, epoch="boot-a:2"),
+        record(5, state=State.ADDING, config=b"8 others"),
+    ],
+)
+def test_a_baseline_of_another_life_or_configuration_is_set_to_zero_anew(old: Record) -> None:
+    assert before([row(5)], live(dump()), ledger(old)) == [ADDING]
+
+
+def test_a_peer_that_its_interface_lost_is_being_restored_and_not_added() -> None:
+    kernel = live(dump(epoch="boot-b:3"))
+    (one,) = before([row(5)], kernel, ledger(record(5, counters=Counters(9, 9))))
+    assert (one.state, one.counters, one.epoch) == (State.RESTORING, (0, 0), "boot-b:3")
+    (new,) = before([row(5)], kernel, ledger())
+    assert new.state is State.ADDING
+
+
+def test_a_foreign_peer_is_recorded_before_it_goes_so_that_its_removal_is_audited() -> None:
+    kernel = live(dump(state(peer(99), 7, 8, 9)))
+    (one,) = before([], kernel, ledger())
+    assert (one.row_id, one.device, one.counters, one.handshake) == (None, "", (7, 8), 9)
+    assert after([], live(dump()), ledger(one))[0] == [
+        ("foreign_peer_removed", "wg0", f"Peer {text(99)[:8]}… (10.200.0.99/32), which no row names, removed from wg0")
+    ]
+    assert after([], kernel, ledger(one))[0] == [], "it is still there"
+
+
+def test_an_unchanged_kernel_writes_nothing() -> None:
+    kernel = live(dump(peer(5), peer(6)), dump(name="wg1"))
+    assert not after_apply(ledger(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), SCRIBE, NOW)
+
+
+def test_an_interface_without_a_dump_says_nothing_about_its_peers() -> None:
+    assert after([off(5)], live(dump(name="wg1")), ledger(record(5))) == ([], Ledger(2, *_rest(ledger(record(5)))))
+
+
+def _rest(books: Ledger) -> tuple[object, object, object]:  # everything but seq
+    return books.records, books.interfaces, books.conditions
+
+
+STORIES: dict[str, tuple[list[Row], Kernel, list[Record], list[tuple[str, str, str]]]] = {
+    "added": (
+        [row(5)], live(dump(peer(5))), [ADDING],
+        [("peer_added", "0001-DEV-005", "Peer added on wg0 with 10.200.0.5/32")],
+    ),
+    "paused": (
+        [off(5)], live(dump()), [record(5)],
+        [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): device paused")],
+    ),
+    "row gone": (
+        [], live(dump()), [record(5)],
+        [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone")],
+    ),
+    "moved": (
+        [row(5, interface="wg1")], live(dump(), dump(peer(5, "10.251.0.5/32"), name="wg1")),
+        [record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1", state=State.ADDING)],
+        [("peer_moved", "0001-DEV-005", "Peer moved from wg0 to wg1 (10.251.0.5/32)")],
+    ),
+    "new key": (
+        [row(5, public_key=text(50))], live(dump(peer(50, address(5)))),
+        [record(5), record(50, peer(50, address(5)), row_id=5, device="0001-DEV-005", state=State.ADDING)],
+        [("peer_updated", "0001-DEV-005", "Peer updated on wg0: key")],
+    ),
+    "new address": (
+        [row(5, address=address(6))], live(dump(peer(5, address(6)))), [record(5)],
+        [("peer_updated", "0001-DEV-005", "Peer updated on wg0: address")],
+    ),
+    "new PSK": (
+        [row(5, preshared_key=encode_key(psk(5)))], live(dump(peer(5, preshared_key=psk(5)))), [record(5)],
+        [("peer_updated", "0001-DEV-005", "Peer updated on wg0: preshared key or keepalive")],
+    ),
+    "being added, and its row revoked before it was": ([off(5)], live(dump()), [ADDING], []),
+    "being added, not there yet": ([row(5)], live(dump()), [ADDING], []),
+    "gone by a foreign hand, still wanted": ([row(5)], live(dump()), [record(5)], []),
+    "removal refused": ([off(5)], live(dump(peer(5))), [record(5)], []),
+    "restored": ([row(5)], live(dump(peer(5))), [record(5, state=State.RESTORING)], []),
+    "renamed": ([row(5, device="other")], live(dump(peer(5))), [record(5)], []),
+    "taken over by another row": ([row(6, public_key=text(5), address=address(5))], live(dump(peer(5))),
+                                  [record(5)], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "kernel", "known", "audit"), STORIES.values(), ids=STORIES.keys())
+def test_what_is_audited_after_apply_and_only_once(
+    rows: list[Row], kernel: Kernel, known: list[Record], audit: list[tuple[str, str, str]]
+) -> None:
+    said, books = after(rows, kernel, ledger(*known))
+    assert said == audit
+    again, same = after(rows, kernel, books)
+    assert again == []
+    assert same.records == books.records
+
+
+def test_after_apply_the_records_are_what_the_kernel_holds() -> None:
+    rows = [row(5, address=address(6)), row(7, device="renamed"), off(8)]
+    kernel = live(dump(peer(5, address(6)), peer(7)))
+    _, books = after(rows, kernel, ledger(record(5), record(7), record(8)))
+    assert set(books.records) == {("wg0", key(5)), ("wg0", key(7))}
+    moved = books.records["wg0", key(5)]
+    assert (moved.address, moved.config) == ("10.200.0.6/32", config_digest(peer(5, address(6))))
+    assert books.records["wg0", key(7)].device == "renamed"
+
+
+def test_a_reboot_that_restores_250_peers_is_one_audit_row() -> None:
+    rows = [row(n) for n in range(2, 252)]
+    books = ledger(*(record(n, counters=Counters(9, 9)) for n in range(2, 252)))
+    empty = live(dump(epoch="boot-b:3"))
+    started = before_apply(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), NOW)
+    assert len(started.records) == 250
+    full = live(dump(*(peer(n) for n in range(2, 252)), epoch="boot-b:3"))
+    said, done = after(rows, full, books.after(started))
+    assert said == [("interface_restored", "wg0", "Interface is new: 250 peers restored")]
+    assert after(rows, full, done)[0] == []
+    assert done.interfaces["wg0"].epoch == "boot-b:3"
+    assert {r.state for r in done.records.values()} == {State.PRESENT}
+
+
+def test_the_first_look_at_an_interface_is_marked_and_is_no_restoration() -> None:
+    books = Ledger(0, {}, {}, frozenset())
+    said, done = after([], live(dump()), books)
+    assert said == []
+    assert done.interfaces == {"wg0": Sampled(EPOCH, NOW)}
+
+
+# -- conditions
+
+REJECTED = Condition("row_rejected", "5", "0001-DEV-005", "bad_key")
+CONFLICT = Condition("parent_conflict", "0001", "0001", "2")
+GUARD = Condition("guard_tripped", "r640", "r640", "0123456789ab:40")
+MISSING = Condition("interface_missing", "wg0", "wg0", "")
+
+
+def turn(old: set[Condition], new: set[Condition]) -> tuple[list[str], Ledger, tuple[Entry, ...]]:
+    books = Ledger(1, {}, {}, frozenset(old))
+    writes = conditions(books, frozenset(new), SCRIBE)
+    return [e.action for e in writes.audit], books.after(writes), writes.audit
+
+
+@pytest.mark.parametrize(
+    ("one", "start", "end"),
+    [
+        (REJECTED, ["row_rejected"], ["row_accepted"]),
+        (CONFLICT, ["parent_conflict"], ["parent_conflict_cleared"]),
+        (GUARD, ["guard_tripped"], []),
+        (MISSING, ["interface_missing"], []),
+    ],
+)
+def test_a_condition_is_audited_once_when_it_starts_and_once_when_it_ends(
+    one: Condition, start: list[str], end: list[str]
+) -> None:
+    said, books, _ = turn(set(), {one})
+    assert (said, books.conditions) == (start, {one})
+    assert not conditions(books, frozenset((one,)), SCRIBE)
+    said, books, _ = turn({one}, set())
+    assert (said, books.conditions) == (end, frozenset())
+
+
+def test_a_condition_whose_detail_changed_starts_anew_and_does_not_end() -> None:
+    said, books, _ = turn({REJECTED}, {REJECTED._replace(detail="bad_address")})
+    assert said == ["row_rejected"]
+    assert books.conditions == {REJECTED._replace(detail="bad_address")}
+
+
+def test_the_words_hold_count_and_plan() -> None:
+    messages = {e.action: e.message for e in turn(set(), {GUARD, CONFLICT, REJECTED})[2]}
+    assert messages["guard_tripped"].startswith("40 removals withheld (plan 0123456789ab)")
+    assert messages["parent_conflict"] == "2 parent devices in one contract"
+    assert "(bad_key)" in messages["row_rejected"]

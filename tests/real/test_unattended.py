@@ -1,0 +1,257 @@
+"""Living unattended (behaviour.md §7): signals, the clock, a second daemon, a bug. Outages are in test_outages.py."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian: libfaketime
+STOP = 10.0  # seconds that are promised
+
+
+def _add_stranger(bench: Bench, interface: str = "wg0") -> str:
+    """A peer that somebody set by hand; its key."""
+    key = Device("", "").keys.public
+    bench.ear.keep(key)
+    bench.world.server.run("wg", "set", interface, "peer", key, "allowed-ips", "10.200.0.250/32")
+    return key
+
+
+def test_sighup_swaps_the_configuration_and_reconciles_at_once(bench: Bench) -> None:
+    crowd = bench.make(2)
+    daemon = bench.daemon.start()
+    _add_stranger(bench)
+    bench.configure(**{"interfaces.wg0.persistent_keepalive": "25s", "log.level": "debug"})
+    since = len(daemon.notices.all)
+    daemon.signal(signal.SIGHUP)
+    wait(lambda: daemon.notices.has("READY=1", since), "READY=1 after the reload")
+    reloading = next(one for one in daemon.notices.all[since:] if "RELOADING=1" in one)
+    assert re.search(r"^MONOTONIC_USEC=\d+$", reloading, re.MULTILINE)  # in the same datagram
+    bench.await_peers(*crowd)  # though the next full reconcile is a minute away, and no row changed
+    dump = bench.world.server.run("wg", "show", "wg0", "persistent-keepalive")
+    assert sorted(line.split("\t")[1] for line in dump.splitlines()) == ["25", "25"]
+    assert len(bench.logs("config_reloaded")) == 1
+    assert daemon.metrics()["wgsyncd_config_ok"] == 1
+
+
+def test_sighup_with_faults_changes_nothing(bench: Bench) -> None:
+    crowd = bench.make(2)
+    daemon = bench.daemon.start()
+    before = bench.world.dump()
+    bench.configure(**{"interfaces.wg0.networks": ["10.9.0.0/16"], "guard.share": 7, "schedule.account": "never"})
+    since = len(daemon.notices.all)
+    daemon.signal(signal.SIGHUP)
+    wait(lambda: daemon.notices.has("READY=1", since), "READY=1 after the reload")
+    assert {line["key"] for line in daemon.lines(level="error")} == {"guard.share", "schedule.account"}
+    assert daemon.metrics()["wgsyncd_config_ok"] == 0
+    assert daemon.notices.has("STATUS=wg0: 2 peers, 0 online; wg1: 0 peers, 0 online; new configuration refused", since)
+    [(_, target, message)] = bench.logs("config_rejected")
+    assert target == "bench"
+    assert "2 faults" in message
+    assert bench.world.dump() == before  # the new networks are not in force either
+    more = Device("0001-more", "10.200.0.99")
+    bench.insert(more)
+    bench.await_peers(*crowd, more)
+    daemon.config.write_text("this is not TOML")
+    daemon.signal(signal.SIGHUP)
+    wait(lambda: len(bench.logs("config_rejected")) == 2, "refused again")
+    daemon.config.unlink()
+    daemon.signal(signal.SIGHUP)
+    wait(lambda: len(bench.logs("config_rejected")) == 3, "refused a third time")
+    bench.await_peers(*crowd, more)
+    bench.configure()
+    daemon.signal(signal.SIGHUP)
+    wait(lambda: bench.logs("config_reloaded"), "reloaded")
+    assert daemon.metrics()["wgsyncd_config_ok"] == 1
+
+
+@both_kinds
+def test_sigterm_books_once_more_and_leaves_the_peers(bench: Bench) -> None:
+    held = real_device("0001-held", "10.200.0.11")
+    bench.insert(held)
+    bench.configure(**{"schedule.account": "1h", "schedule.reconcile": "1h"})
+    daemon = bench.daemon.start()
+    assert bench.customer(held).transfer(up=200_000, down=100_000).wait(PATIENCE) == 0
+    assert bench.sql("SELECT rx_bytes_total rx FROM customer_devices") == [{"rx": "0"}]  # nobody looked yet
+    began, since = time.monotonic(), len(daemon.notices.all)
+    counted = bench.peers()[held.keys.public]
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert time.monotonic() - began < STOP
+    assert daemon.notices.has("STOPPING=1", since)
+    after = bench.peers()[held.keys.public]
+    row = bench.sql("SELECT rx_bytes_total rx, tx_bytes_total tx, last_handshake_at at FROM customer_devices")[0]
+    assert counted.rx <= int(row["rx"] or 0) <= after.rx  # the client's last acknowledgements may come in between
+    assert counted.tx <= int(row["tx"] or 0) <= after.tx
+    assert row["at"] is not None
+    assert bench.logs()[-1][0] == "daemon_stopped"
+    assert daemon.lines(event="stopped; peers stay in place")
+
+
+def test_sigterm_while_the_database_hangs(bench: Bench) -> None:
+    crowd = bench.make(2)
+    daemon = bench.daemon.start()
+    bench.await_peers(*crowd)
+    _freeze(bench)
+    wait(lambda: daemon.lines(level="error"), "trouble is noticed")
+    began = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert time.monotonic() - began < STOP
+    assert daemon.notices.has("STOPPING=1")
+    bench.await_peers(*crowd)
+
+
+def test_sigterm_while_the_database_hangs_at_boot(bench: Bench) -> None:
+    _freeze(bench)
+    daemon = bench.daemon.start(ready=False)
+    wait(lambda: daemon.lines(event="started"), "started")
+    began = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert time.monotonic() - began < STOP
+
+
+def test_sigterm_before_anything_is_loaded(bench: Bench) -> None:
+    """However early it comes: never a trace, never a hang."""
+    daemon = bench.daemon
+    daemon.may_crash = True
+    daemon.start(ready=False)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() in (0, -signal.SIGTERM)
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_sigusr1_reconciles_now(bench: Bench) -> None:
+    crowd = bench.make(1)
+    bench.configure(**{"schedule.reconcile": "1h", "schedule.watch": "0s"})
+    daemon = bench.daemon.start()
+    bench.await_peers(*crowd)
+    _add_stranger(bench)
+    daemon.signal(signal.SIGUSR1)
+    bench.await_peers(*crowd)
+    assert len(bench.logs("foreign_peer_removed")) == 1
+    _add_stranger(bench)
+    assert f"pid {daemon.process.pid}" in daemon.cli("sync").stdout
+    bench.await_peers(*crowd)
+    daemon.stop()
+    assert "no wgsyncd runs here" in daemon.cli("sync", code=1).stderr
+
+
+def test_a_second_one_is_refused_and_told_who_is_first(bench: Bench) -> None:
+    crowd = bench.make(1)
+    daemon = bench.daemon.start()
+    pid = daemon.process.pid
+    done = daemon.cli("run", code=1)
+    assert done.stderr.splitlines() == [
+        f"wgsyncd: another wgsyncd runs for this node: pid {pid} holds {daemon.directory / 'lock'}"
+    ]
+    bench.insert(Device("0001-more", "10.200.0.99"))
+    wait(lambda: len(bench.peers()) == 2, "the first one goes on")
+    daemon.kill()  # the kernel gives the lock back
+    daemon.start()
+    assert crowd[0].keys.public in bench.peers()
+
+
+BUG = """
+import pathlib, sys
+from wgsyncd import agent, cli
+right = agent.make_plan
+def wrong(*args):
+    if pathlib.Path({trigger!r}).exists():
+        raise KeyError({key!r})
+    return right(*args)
+agent.make_plan = wrong
+sys.exit(cli.main())
+"""
+
+
+def test_a_bug_ends_it_loudly_and_without_a_key(bench: Bench, tmp_path: Path) -> None:
+    crowd = bench.make(2)
+    trigger = tmp_path / "trigger"
+    daemon = bench.daemon
+    code = BUG.format(trigger=str(trigger), key=crowd[0].keys.public)
+    daemon.may_crash = True
+    daemon.start(argv=("-c", code))
+    bench.await_peers(*crowd)
+    trigger.touch()
+    daemon.signal(signal.SIGUSR1)
+    assert daemon.wait() not in (0, 2)
+    said = daemon.log.read_text()
+    assert "Traceback" in said
+    assert "KeyError" in said
+    assert crowd[0].keys.public not in said
+    bench.await_peers(*crowd)
+    daemon.start()  # what systemd does
+    bench.insert(Device("0001-more", "10.200.0.99"))
+    wait(lambda: len(bench.peers()) == 3, "at work again")
+
+
+def _stepped(bench: Bench, offset: str) -> dict[str, str]:
+    """The environment of a daemon whose wall clock is ours and so much; ``_step`` sets it while it runs."""
+    assert FAKETIME.exists(), "Debian's package libfaketime is needed"
+    _step(bench, offset)
+    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(bench.directory / "clock"),
+            "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+
+
+def _step(bench: Bench, offset: str) -> None:
+    new = bench.directory / "clock.new"
+    new.write_text(offset + "\n")
+    new.rename(bench.directory / "clock")
+
+
+def test_the_clock_steps_both_ways(bench: Bench) -> None:
+    """Schedules go on; a QR ends once; the month's figures come back with the month; nothing is booked twice."""
+    held = real_device("0001-held", "10.200.0.11")
+    scan = Device("0001-scan", "10.200.0.12", status="issued")
+    bench.insert(held, scan)
+    daemon = bench.daemon.start(**_stepped(bench, "+0"))
+    assert bench.customer(held).transfer(up=100_000, down=0).wait(PATIENCE) == 0
+    figures = "SELECT rx_bytes_total total, rx_bytes_month month, rx_bytes_24h day FROM customer_devices LIMIT 1"
+    wait(lambda: bench.sql(figures)[0]["month"] not in ("0", None), "booked")
+
+    def step(offset: str) -> None:
+        steps, reconciles, accounts = len(daemon.lines(event="the clock was set")), *map(daemon.cycles, TASKS)
+        _step(bench, offset)
+        wait(lambda: len(daemon.lines(event="the clock was set")) == steps + 1, f"step to {offset} seen")
+        wait(lambda: daemon.cycles("reconcile") > reconciles and daemon.cycles("account") > accounts + 3, "it goes on")
+
+    step("-3600")
+    assert not bench.logs("qr_expired")
+    step("+40d")  # two month's ends may lie in between; the QR's end does
+    row = bench.sql(figures)[0]
+    assert (row["month"], row["day"]) == ("0", "0")
+    assert len(bench.logs("qr_expired")) == 1
+    bench.await_peers(held)
+    step("+0")
+    again = bench.sql(figures)[0]
+    assert again["total"] == again["month"] == again["day"] == row["total"]
+    assert len(bench.logs("qr_expired")) == 1
+    assert not bench.logs("usage_anomaly")
+    bench.await_peers(held)
+    daemon.stop()
+    assert daemon.lines(level="error") == []
+
+
+TASKS = ("reconcile", "account")
+
+
+def _freeze(bench: Bench) -> None:
+    """mariadbd hangs: it takes connections (the kernel does) and answers none."""
+    subprocess.run(["kill", "-STOP", str(bench.database.pid)], check=True)
+
+
+@pytest.mark.parametrize("text", ["", "[interfaces.wg0]\nnetworks = 7\n[guard]\nshare = 9\n"])
+def test_a_bad_configuration_at_start_is_told_at_once(bench: Bench, text: str) -> None:
+    bench.daemon.config.write_text(text)
+    done = bench.daemon.cli("run", code=2)
+    assert len(done.stderr.splitlines()) >= 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,154 @@
+"""Rows, keys, peers and dumps to test with, each from a small number."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.desired import Desired, Policy, Site, build_desired
+from wgsyncd.core.ledger import Record, Slot, State, config_digest
+from wgsyncd.core.model import (
+    NO_PRESHARED_KEY,
+    Counters,
+    InterfaceState,
+    Network,
+    Peer,
+    PeerState,
+    PublicKey,
+    Row,
+    Status,
+    encode_key,
+    parse_host,
+    parse_network,
+)
+from wgsyncd.core.plan import Plan, make_plan
+from wgsyncd.core.usage import Windows
+
+TOKYO = ZoneInfo("Asia/Tokyo")
+NOW = 1_790_000_000.0  # 2026-09-21 22:13:20 in Tokyo
+EPOCH = "boot-a:3"
+NETWORKS = {"wg0": "10.200.0.0/24", "wg1": "10.251.0.0/24"}
+SITES = tuple(
+    Site(name, name, (parse_network(net),), frozenset((parse_host(net.replace("0/24", "1")),)))
+    for name, net in NETWORKS.items()
+)
+POLICY = Policy()
+
+
+def key(number: int) -> PublicKey:
+    """A key of its own for each number."""
+    return PublicKey(hashlib.sha256(f"key {number}".encode()).digest())
+
+
+def text(number: int) -> str:
+    """The same, as a row has it."""
+    return encode_key(key(number))
+
+
+def psk(number: int) -> bytes:
+    return hashlib.sha256(f"psk {number}".encode()).digest()
+
+
+def address(number: int, interface: str = "wg0") -> str:
+    return NETWORKS[interface].replace("0/24", str(number))
+
+
+def row(number: int, **changes: Any) -> Row:
+    """An active row with key ``number`` and address ``number`` (2 to 254) on wg0."""
+    interface = changes.get("interface", "wg0")
+    plain = Row(
+        id=number,
+        device=f"0001-DEV-{number:03}",
+        contract="0001",
+        interface=interface,
+        address=address(number, interface if interface in NETWORKS else "wg0"),
+        public_key=text(number),
+        preshared_key=None,
+        status=Status.ACTIVE,
+        status_text="active",
+        contract_status="active",
+        contract_active=True,
+        first_handshake_known=True,
+    )
+    return replace(plain, **changes)
+
+
+def issued(number: int, qr_end: float | None, **changes: Any) -> Row:
+    """A row whose QR nobody has scanned yet."""
+    return row(
+        number, status=Status.ISSUED, status_text="issued", qr_end=qr_end, first_handshake_known=False, **changes
+    )
+
+
+def nets(*texts: str) -> frozenset[Network]:
+    return frozenset(parse_network(one) for one in texts)
+
+
+def peer(number: int, *addresses: str, preshared_key: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> Peer:
+    """A peer with key ``number``, by default with address ``number`` on wg0."""
+    return Peer(key(number), preshared_key, nets(*(addresses or (address(number),))), keepalive)
+
+
+def state(one: Peer, rx: int = 0, tx: int = 0, handshake: int = 0) -> PeerState:
+    return PeerState(one, Counters(rx, tx), handshake)
+
+
+def dump(*peers: Peer | PeerState, name: str = "wg0", epoch: str = EPOCH, own: int | None = None) -> InterfaceState:
+    states = [one if isinstance(one, PeerState) else state(one) for one in peers]
+    own_key = key(own) if own is not None else None
+    return InterfaceState(name, epoch, own_key, 51820, {one.peer.public_key: one for one in states})
+
+
+def live(*dumps: InterfaceState) -> dict[str, InterfaceState]:
+    return {one.name: one for one in dumps}
+
+
+def record(number: int, one: Peer | None = None, **changes: Any) -> Record:
+    """What is recorded of key ``number`` for row ``number``."""
+    one = one or peer(number)
+    plain = Record(
+        "wg0", key(number), number, f"0001-DEV-{number:03}", "0001", ",".join(sorted(map(str, one.allowed_ips))),
+        config_digest(one), State.PRESENT, EPOCH, Counters(0, 0), 0, NOW - 15,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def records(*some: Record) -> dict[Slot, Record]:
+    return {one.slot: one for one in some}
+
+
+def wants(
+    rows: Iterable[Row],
+    kernel: Mapping[str, InterfaceState] | None = None,
+    *,
+    policy: Policy = POLICY,
+    sites: Iterable[Site] = SITES,
+    now: float = NOW,
+) -> Desired:
+    return build_desired(rows, sites, policy, kernel if kernel is not None else live(dump(), dump(name="wg1")), now)
+
+
+def planned(
+    rows: Iterable[Row],
+    kernel: Mapping[str, InterfaceState],
+    known: Mapping[Slot, Record] | None = None,
+    *,
+    policy: Policy = POLICY,
+    now: float = NOW,
+) -> Plan:
+    return make_plan(wants(rows, kernel, policy=policy, now=now), kernel, known or {}, policy)
+
+
+def windows(now: float = NOW, zone: ZoneInfo = TOKYO, width: int = 900) -> Windows:
+    return Windows(now, width, zone)
+
+
+def loose_base64(raw: bytes) -> str:
+    """The same bytes in a text that lenient decoders take: a last character with bits that mean nothing."""
+    good = base64.b64encode(raw).decode()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return good[:-2] + alphabet[alphabet.index(good[-2]) + 1] + "="
