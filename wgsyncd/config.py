@@ -20,7 +20,7 @@ from wgsyncd.core.model import Network, PublicKey, decode_key, parse_host, parse
 from wgsyncd.errors import ConfigError, Fault
 
 CREDENTIAL = "db-password"
-_SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|private_key$|preshared_key$|psk$", re.IGNORECASE)
+_SECRET = re.compile(r"pass|secret|private_?key|preshared|psk|://[^/]*:[^/]*@", re.IGNORECASE)
 
 
 class Seconds(float):
@@ -198,7 +198,9 @@ def _special(kind: type, value: object) -> object:
 
 
 def _show(key: str, value: object) -> str:
-    return "" if _SECRET.search(key) else repr(value)
+    """The value, unless it may hold a password: by its key, by a key inside it, or as part of a URL."""
+    shown = repr(value)
+    return "" if _SECRET.search(key) or _SECRET.search(shown) else shown
 
 
 def _section(kind: Any, raw: object, path: str, faults: list[Fault]) -> Any:
@@ -332,7 +334,7 @@ def _faults_between(settings: Settings) -> list[Fault]:
     check(usage.keep_days >= 62 * 86400, "usage.keep_days", float(usage.keep_days), "is below 62d (two months)")
     if settings.metrics.listen:
         host, _, port = settings.metrics.listen.rpartition(":")
-        check(bool(host) and port.isdigit() and int(port) < 65536, "metrics.listen", settings.metrics.listen,
+        check(bool(host) and port.isdecimal() and int(port) < 65536, "metrics.listen", settings.metrics.listen,
               "is not host:port, as 127.0.0.1:9586 is")  # fmt: skip
     check(len(settings.node.name) <= 64, "node.name", settings.node.name, "is longer than 64 characters")
     return faults

@@ -158,8 +158,10 @@ class Daemon:
                 self._log.error("work failed, tried again at the next tick", task=task, error=str(error))
             return False
         else:
-            health.database_up = health.database_up or task != "account"  # a poll in which nothing moved asks nobody
-            if task != "account" and self._edge("trouble", None):
+            # A poll in which nothing moved asks nobody, and a look only reads: neither proves that writing works. After
+            # every failure the next good look leads to a reconcile.
+            health.database_up = health.database_up or task not in ("account", "watch")
+            if task not in ("account", "watch") and self._edge("trouble", None):
                 self._log.info("all well again", task=task)
             now = time.time()
             health.succeeded_at = {**health.succeeded_at, task: now}

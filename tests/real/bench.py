@@ -241,6 +241,7 @@ class Bench:
         self.directory, self.database, self.ear = directory, database, ear
         self.world = World(kind, log=directory / "world.log")
         self.daemons: list[Daemon] = []
+        self.extra: list[subprocess.Popen[bytes]] = []  # to be ended with the bench
         self.daemon: Daemon
 
     def open(self) -> None:
@@ -322,13 +323,16 @@ class Bench:
         """End everything, and hear what was written down."""
         for daemon in self.daemons:
             daemon.close()
+        for process in self.extra:
+            children.end(process, signal.SIGKILL)
         self.world.close()
         with contextlib.suppress(children.CommandFailed):  # a test ended it
             os.kill(self.database.pid, signal.SIGCONT)
         with contextlib.suppress(children.CommandFailed):  # a test dropped the table
             self.ear.hear("admin_logs", "\n".join(map("\t".join, self.logs())))
         for daemon in self.daemons:
-            assert daemon.may_crash or "Traceback" not in daemon.log.read_text(), daemon.log.read_text()
+            text = daemon.log.read_text()
+            assert daemon.may_crash or not ("Traceback" in text or '"trace"' in text), text
 
 
 def real_device(device: str, address: str, **rest: Any) -> Device:

@@ -113,7 +113,7 @@ class Connection:
             client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
         )  # fmt: skip
         offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")
-        seconds = max(1, int(s.timeout))
+        seconds = max(1, int(s.timeout) - 1)  # below our own patience: the server names the trouble (1205) before we go
         with live.cursor() as cursor:
             # A numeric offset: names need the server's zone tables, which are seldom loaded (error 1298).
             cursor.execute(

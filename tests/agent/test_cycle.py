@@ -1,0 +1,278 @@
+"""The agent's cycle on a kernel and a database in memory: what it does, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.node import Node
+from tests.samples import address, key, peer, psk, text
+from wgsyncd.core.model import Kind, encode_key
+
+
+@pytest.fixture
+def node() -> Node:
+    """Three devices, in service."""
+    made = Node()
+    for number in (5, 6, 7):
+        made.device(number)
+    made.cycle()
+    return made
+
+
+def test_without_a_change_ten_cycles_write_nothing_to_either_side(node: Node) -> None:
+    node.right()
+    node.quiet(10)
+    assert node.wg.touched == {key(n): 1 for n in (5, 6, 7)}, "an unchanged peer is never touched again"
+
+
+def test_a_restart_writes_nothing(node: Node) -> None:
+    node.start()
+    node.quiet()
+
+
+def test_a_restart_with_another_version_of_the_table_in_between(node: Node) -> None:
+    node.traffic(5, 10)
+    node.db.update(5, status="paused")
+    node.start()
+    node.cycle()
+    node.right()
+    assert node.actions[-1] == ("peer_removed", "0001-DEV-005")
+
+
+CHANGES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "paused": ({"status": "paused"}, [("peer_removed", "0001-DEV-005")]),
+    "address": ({"wg_ip": address(50)}, [("peer_updated", "0001-DEV-005")]),
+    "PSK": ({"preshared_key": encode_key(psk(5))}, [("peer_updated", "0001-DEV-005")]),
+    "key": ({"public_key": text(50)}, [("peer_updated", "0001-DEV-005")]),
+    "interface": ({"wg_iface": "wg1", "wg_ip": "10.251.0.5"}, [("peer_moved", "0001-DEV-005")]),
+    "deleted": ({"deleted_at": "2026-09-21 00:00:00"}, [("peer_removed", "0001-DEV-005")]),
+    "unheard-of status": ({"status": "frobnicated"}, [("peer_removed", "0001-DEV-005")]),
+    "all of them": (
+        {"wg_iface": "wg1", "wg_ip": "10.251.0.50", "public_key": text(50), "preshared_key": encode_key(psk(5))},
+        [("peer_moved", "0001-DEV-005")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("columns", "audit"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_is_in_the_kernel_after_one_cycle_with_all_bytes(
+    node: Node, columns: dict[str, Any], audit: list[tuple[str, str]]
+) -> None:
+    node.traffic(5, 100, 10)
+    node.traffic(6, 7)
+    del node.db.logs[:]
+    node.db.update(5, **columns)
+    node.cycle()
+    node.right()
+    assert node.actions == audit
+    assert [node.wg.touched[key(n)] for n in (6, 7)] == [1, 1]
+    node.quiet()
+
+
+def test_a_cleared_psk_is_cleared_in_the_kernel(node: Node) -> None:
+    for written in (encode_key(psk(5)), "", encode_key(psk(6)), None):
+        node.db.update(5, preshared_key=written)
+        node.cycle()
+        node.right()
+
+
+def test_two_devices_swap_addresses_in_one_cycle(node: Node) -> None:
+    node.db.update(5, wg_ip=address(6))
+    node.db.update(6, wg_ip=address(5))
+    node.cycle()
+    node.right()
+    assert node.wg.touched[key(7)] == 1
+
+
+def test_an_address_handed_from_a_paused_device_to_another(node: Node) -> None:
+    node.traffic(5, 10)
+    node.db.update(5, status="paused", wg_ip=None)
+    node.device(8, wg_ip=address(5))
+    node.cycle()
+    node.right()
+
+
+def test_paused_and_resumed_counts_on(node: Node) -> None:
+    for status in ("paused", "active", "revoked", "active"):
+        if status != "active":
+            node.traffic(5, 100, 3)
+        node.db.update(5, status=status)
+        node.cycle()
+        node.right()
+    assert node.booked[5] == (200, 6)
+
+
+def test_a_row_that_is_deleted_takes_its_peer_with_it(node: Node) -> None:
+    node.traffic(5, 10)
+    del node.db.devices[5], node.true[5]
+    node.cycle()
+    node.right()
+    assert node.actions[-1] == ("peer_removed", "0001-DEV-005")
+
+
+def test_an_admin_who_sets_a_total_to_zero_is_not_overruled(node: Node) -> None:
+    node.traffic(5, 100, 10)
+    node.cycle()
+    node.db.update(5, rx_bytes_total=0)
+    node.traffic(5, 7)
+    node.cycle()
+    assert node.booked[5] == (7, 10)
+
+
+def test_a_foreign_peer_is_removed_and_audited_without_its_key(node: Node) -> None:
+    node.wg.add_behind("wg0", peer(99))
+    node.cycle()
+    node.right()
+    assert node.actions[-1] == ("foreign_peer_removed", "wg0")
+    assert text(99) not in node.db.logs[-1].message
+
+
+def test_a_foreign_peer_that_took_an_address_gives_it_back(node: Node) -> None:
+    node.wg.add_behind("wg0", peer(99, address(5)))
+    node.cycle()
+    node.right()
+
+
+@pytest.mark.parametrize("policy", ["keep", "report"])
+def test_a_foreign_peer_that_may_stay(policy: str) -> None:
+    node = Node(f'[peers]\nforeign = "{policy}"\n')
+    node.device(5)
+    node.wg.add_behind("wg0", peer(99))
+    node.cycle()
+    assert node.wg.touched[key(99)] == 0
+    assert node.health.interfaces["wg0"].foreign == 1
+    node.quiet()
+
+
+def test_a_peer_that_a_foreign_hand_removed_is_back_and_counts_on(node: Node) -> None:
+    node.traffic(5, 10)
+    node.cycle()
+    node.wg.remove_behind("wg0", key(5))
+    node.cycle()
+    node.traffic(5, 5)
+    node.cycle()
+    node.right()
+
+
+def test_a_peer_that_a_foreign_hand_made_anew_counts_from_zero_and_is_told(node: Node) -> None:
+    node.traffic(5, 1000)
+    node.cycle()
+    node.wg.recreate_behind("wg0", key(5))
+    node.traffic(5, 30)
+    node.cycle()
+    node.right()
+    assert node.actions[-1] == ("usage_anomaly", "0001-DEV-005")
+    assert node.health.anomalies == {"reset": 1}
+
+
+def test_more_than_the_link_carries_is_kept_aside(node: Node) -> None:
+    node.wg.traffic("wg0", key(5), rx=2**50)
+    node.cycle()
+    assert node.booked[5] == (0, 0)
+    assert [one.rx for _, one in node.db.quarantine] == [2**50]
+    node.traffic(5, 9)
+    node.cycle()
+    node.right()
+    assert node.health.quarantined == 1
+
+
+@pytest.mark.parametrize("how", ["reboot", "link"])
+def test_interfaces_that_come_back_empty_are_filled_in_one_cycle_and_one_audit_row_each(node: Node, how: str) -> None:
+    node.traffic(5, 100)
+    node.cycle()
+    del node.db.logs[:]
+    if how == "reboot":
+        node.wg.reboot()
+    else:
+        node.wg.delete("wg0")
+        node.wg.add_interface("wg0")
+    node.cycle()
+    node.traffic(5, 7)
+    node.cycle()
+    node.right()
+    assert sorted(set(node.actions)) == [("interface_restored", "wg0")] + [("interface_restored", "wg1")] * (
+        how == "reboot"
+    )
+    node.quiet()
+
+
+def test_a_missing_interface_does_not_stop_the_other(node: Node) -> None:
+    node.wg.delete("wg0")
+    node.device(8, wg_iface="wg1")
+    node.cycle()
+    assert node.kernel_of("wg1") == node.wanted()["wg1"]
+    assert ("interface_missing", "wg0") in node.actions
+    node.quiet()
+    node.wg.add_interface("wg0")
+    node.cycle()
+    node.right()
+    assert node.actions[-1] == ("interface_restored", "wg0")
+    node.quiet()
+
+
+def test_rejected_rows_freeze_their_peers_and_are_audited_once_each_way(node: Node) -> None:
+    node.db.update(5, preshared_key="junk")
+    node.cycle()
+    node.quiet()
+    assert node.wg.peers("wg0")[key(5)] == peer(5)
+    node.traffic(5, 10)
+    node.cycle()
+    assert node.booked == node.true, "a frozen peer's bytes are counted"
+    node.db.update(5, preshared_key=None)
+    node.cycle()
+    node.right()
+    said = [one for one in node.actions if one[0].startswith("row_")]
+    assert said == [("row_rejected", "0001-DEV-005"), ("row_accepted", "0001-DEV-005")]
+
+
+def test_parent_conflicts_are_audited_once_each_way(node: Node) -> None:
+    for number in (5, 6):
+        node.db.update(number, is_parent=1)
+    node.cycle()
+    node.quiet()
+    node.db.update(6, is_parent=0)
+    node.cycle()
+    said = [one for one in node.actions if one[0].startswith("parent_")]
+    assert said == [("parent_conflict", "0001"), ("parent_conflict_cleared", "0001")]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(node: Node) -> None:
+    node.db.update(5, status="paused")
+    node.device(8)
+    before = node.written
+    outlook = node.agent.preview()
+    assert [c.kind for c in outlook.plan.changes] == [Kind.REMOVE, Kind.ADD]
+    assert node.written == before
+    fresh = Node()
+    assert fresh.agent.preview().plan.changes == ()
+    assert fresh.db.seq == {}, "not even books are begun"
+
+
+def test_notes_go_with_the_next_transaction_and_only_once(node: Node) -> None:
+    node.agent.note("daemon_started", version="9")
+    node.cycle()
+    node.agent.note("daemon_stopped")
+    node.agent.settle()
+    node.agent.settle()
+    assert node.actions[-2:] == [("daemon_started", "r640"), ("daemon_stopped", "r640")]
+    node.quiet()
+
+
+def test_first_start_beside_running_peers() -> None:
+    """The device that was never counted gets all its bytes; the one that was only those from now on."""
+    other = Node()
+    other.device(5, last_handshake_at=None)
+    other.device(6, rx_bytes_total=1000, rx_bytes_month=400, rx_bytes_24h=40)
+    other.true[6] = other.true[6]._replace(rx=1000)
+    for number in (5, 6):
+        other.wg.add_behind("wg0", peer(number))
+    other.traffic(5, 70, 7)
+    other.wg.traffic("wg0", key(6), 9999)
+    other.cycle()
+    other.traffic(6, 1)
+    other.cycle()
+    other.right()
+    assert [other.db.devices[6][f"rx_bytes_{window}"] for window in ("24h", "month")] == [41, 401]
+    assert not other.wg.touched, "running peers are adopted, not touched"

@@ -1,0 +1,311 @@
+"""A store in memory that does what the MariaDB one does, and fails when told to. Its tables are dicts with the columns
+of mikyun_cloud, so that the same tests run on both (tests/contract/test_store.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tests.fakes import Crash
+from wgsyncd.config import Settings
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Record, Sampled, Slot, Writes
+from wgsyncd.core.model import Counters, Row, Status, Transition
+from wgsyncd.core.usage import Windows
+from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.ports import Snapshot
+
+MOST = 2**63 - 1
+CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
+Device = dict[str, Any]
+Sums = dict[tuple[int, Any], Counters]
+COUNTS = [f"{side}_bytes_{window}" for window in ("total", "24h", "month") for side in ("rx", "tx")]
+PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
+           "qr_expires_at", "issued_at", "created_at", "deleted_at")  # fmt: skip
+
+
+def new_device(number: int, **columns: Any) -> Device:
+    """A row as the web application inserts it: NULL or the column's default where nothing is said."""
+    plain: Device = dict.fromkeys(("wg_iface", "wg_ip", "public_key", "preshared_key", "issued_at", "qr_expires_at",
+                                   "first_handshake_at", "last_handshake_at", "activated_at", "deleted_at"))  # fmt: skip
+    plain |= dict.fromkeys(COUNTS, 0)
+    plain |= {"id": number, "device_id": f"0001-DEV-{number:03}", "contract_id": "0001", "status": "issued",
+              "is_parent": 0, "created_at": "2026-01-01 00:00:00", "updated_at": "2026-01-01 00:00:00"}  # fmt: skip
+    return plain | columns
+
+
+def word(text: str) -> str:
+    """As the columns' collation compares texts."""
+    return text.rstrip(" ").casefold()
+
+
+@dataclass
+class FakeDatabase:
+    """What is on the disk. Shared by the stores of all nodes."""
+
+    contracts: dict[str, str] = field(default_factory=lambda: {"0001": "active"})  # status by contract id
+    devices: dict[int, Device] = field(default_factory=dict)
+    logs: list[Entry] = field(default_factory=list)
+    seq: dict[str, int] = field(default_factory=dict)  # by node
+    approved: dict[str, str | None] = field(default_factory=dict)
+    records: dict[tuple[str, Slot], Record] = field(default_factory=dict)
+    interfaces: dict[tuple[str, str], Sampled] = field(default_factory=dict)
+    conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
+    buckets: Sums = field(default_factory=dict)
+    days: Sums = field(default_factory=dict)
+    quarantine: list[tuple[str, Quarantined]] = field(default_factory=list)
+
+    def insert(self, number: int, **columns: Any) -> None:
+        self.devices[number] = new_device(number, **columns)
+
+    def update(self, number: int, **columns: Any) -> None:
+        self.devices[number] |= columns
+
+
+class FakeStore:
+    """The store port over a database in memory.
+
+    What it counts: ``calls`` by method, ``reads``, ``commits`` (transactions that were committed), ``statements``
+    (anything that reached the tables).
+
+    Faults, each of which stays until it is taken back: ``down`` (no answer at all), ``fail_reads`` (of snapshot,
+    ledger and digest), ``read_only`` (error 1290 for every write). And for the next writes, in their order:
+    ``next_writes``, a list of "ok", "before", "during", "after" (StoreError with nothing, half (rolled back) or
+    everything done: the last is a lost answer), "deadlock" (1213), "crash before", "crash after" (the process dies).
+    """
+
+    def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
+        self.db = database or FakeDatabase()
+        self.down = self.fail_reads = self.read_only = self.closed = False
+        self.next_writes: list[str] = []
+        self.calls: Counter[str] = Counter()
+        self.reads = self.commits = self.statements = 0
+        self._node, self._zone = settings.node.name, settings.node.zone
+        self._lifetime = int(settings.qr.lifetime)
+        self._sides = ("tx", "rx") if settings.usage.perspective == "device" else ("rx", "tx")
+
+    # ---- reading
+
+    def snapshot(self) -> Snapshot:
+        self._read("snapshot")
+        parents = Counter(d["contract_id"] for d in self.db.devices.values() if d["is_parent"] and not d["deleted_at"])
+        held = sum(1 for node, _ in self.db.quarantine if node == self._node)
+        return Snapshot(
+            tuple(self._row(self.db.devices[number]) for number in sorted(self.db.devices)),
+            {contract: count for contract, count in parents.items() if count > 1},
+            self.db.approved.get(self._node),
+            held,
+        )
+
+    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+        self._read("ledger")
+        if self._node not in self.db.seq:
+            if not begin:
+                return Ledger(0, {}, {}, frozenset())
+            with self._transaction("begin") as work:
+                self._begin(work, windows)
+        db = self.db
+        return Ledger(
+            db.seq[self._node],
+            {slot: record for (node, slot), record in db.records.items() if node == self._node},
+            {name: mark for (node, name), mark in db.interfaces.items() if node == self._node},
+            frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
+        )
+
+    def digest(self) -> object:
+        self._read("digest")
+        rows = [
+            (*(device[column] for column in PLANNED), self.db.contracts.get(device["contract_id"]))
+            for _, device in sorted(self.db.devices.items())
+        ]
+        return rows, self.db.approved.get(self._node)
+
+    # ---- writing
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[Ledger, frozenset[int]]:
+        taken: frozenset[int] = frozenset()
+        with self._transaction("commit") as db:
+            if db.seq.get(self._node) != ledger.seq:
+                raise StaleLedger(f"the books of node {self._node} are not at {ledger.seq}")
+            db.seq[self._node] += 1
+            if writes.approval_used:
+                db.approved[self._node] = None
+            taken = frozenset(step.row.id for step, _ in writes.steps if self._take(db, step))
+            for booked in writes.booked:
+                self._book(db, booked)
+            db.records |= {(self._node, record.slot): record for record in writes.records}
+            for slot in writes.gone:
+                db.records.pop((self._node, slot), None)
+            db.interfaces |= {(self._node, name): mark for name, mark in writes.sampled.items()}
+            db.quarantine += [(self._node, one) for one in writes.quarantined]
+            for one in writes.ended:
+                db.conditions.pop((self._node, one.kind, one.subject), None)
+            db.conditions |= {(self._node, one.kind, one.subject): one for one in writes.started}
+            db.logs += [*writes.audit, *(entry for step, entry in writes.steps if step.row.id in taken and entry)]
+        return ledger.after(writes), taken
+
+    def roll(self, windows: Windows) -> int:
+        self._read("roll")
+        wrong = {number: want for number in self.db.devices if (want := self._windows_differ(number, windows))}
+        if wrong:
+            with self._transaction("roll") as db:
+                for number, want in wrong.items():
+                    db.devices[number] |= want
+        return len(wrong)
+
+    def purge(self, windows: Windows, keep_days: int) -> None:
+        oldest, before = windows.day(windows.now - keep_days * 86400), windows.rolling_start - 2 * 86400
+        with self._transaction("purge") as db:
+            db.days = {at: sums for at, sums in db.days.items() if at[1] >= oldest}
+            db.buckets = {at: sums for at, sums in db.buckets.items() if at[1] >= before}
+
+    def approve(self, plan_id: str) -> None:
+        with self._transaction("approve") as db:
+            if self._node not in db.seq:
+                raise StoreError(f"node {self._node} has no books yet")
+            db.approved[self._node] = plan_id
+
+    def close(self) -> None:
+        self.closed = True
+
+    # ---- behind the port
+
+    def _read(self, name: str) -> None:
+        self.calls[name] += 1
+        if self.down or self.fail_reads:
+            raise StoreError("2013: Lost connection", 2013)
+        self.reads += 1
+        self.statements += 1
+
+    @contextlib.contextmanager
+    def _transaction(self, name: str) -> Iterator[FakeDatabase]:
+        """A copy to work on, which becomes the database at the end."""
+        self.calls[name] += 1
+        if self.down:
+            raise StoreError("2003: Can't connect", 2003)
+        if self.read_only:
+            raise StoreError("1290: The server is running with the --read-only option", 1290)
+        fate = self.next_writes.pop(0) if self.next_writes else "ok"
+        if fate == "before":
+            raise StoreError("2006: Server has gone away", 2006)
+        if fate == "crash before":
+            raise Crash
+        work = copy.deepcopy(self.db)
+        self.statements += 1
+        yield work
+        if fate == "deadlock":
+            raise StoreError("1213: Deadlock found", 1213)
+        if fate == "during":
+            raise StoreError("2013: Lost connection during query", 2013)
+        self.db.__dict__.update(work.__dict__)
+        self.commits += 1
+        if fate == "after":
+            raise StoreError("2013: Lost connection during COMMIT", 2013)
+        if fate == "crash after":
+            raise Crash
+
+    def _begin(self, db: FakeDatabase, windows: Windows) -> None:
+        db.seq[self._node] = 0
+        bucket = int(windows.now // windows.width) * windows.width
+        for table, window, at in ((db.buckets, "24h", bucket), (db.days, "month", windows.month[0])):
+            begun = {number for number, _ in table}
+            for number, device in db.devices.items():
+                rx, tx = (max(device[f"{side}_bytes_{window}"] or 0, 0) for side in self._sides)
+                if (rx or tx) and number not in begun:
+                    table[number, at] = Counters(rx, tx)
+
+    def _row(self, d: Device) -> Row:
+        status, contract = word(d["status"]), self.db.contracts.get(d["contract_id"])
+        known = status in ("issued", "active", "paused", "revoked", "expired", "deleted")
+        standing = None if contract is None else word(contract)
+        return Row(
+            id=d["id"],
+            device=d["device_id"],
+            contract=d["contract_id"],
+            interface=d["wg_iface"] or "",
+            address=d["wg_ip"] or "",
+            public_key=d["public_key"],
+            preshared_key=d["preshared_key"],
+            status=Status(status) if status in ("issued", "active") else Status.OFF,
+            status_text=status if known else "of unknown status",
+            contract_status=standing if standing in CONTRACT_WORDS else "of unknown status",
+            contract_active=standing == "active",
+            deleted=d["deleted_at"] is not None,
+            qr_end=_seconds(self._qr_end(d), self._zone),
+            first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
+            never_counted=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
+        )
+
+    def _qr_end(self, d: Device) -> str | None:
+        for column, after in (("qr_expires_at", 0), ("issued_at", self._lifetime), ("created_at", self._lifetime)):
+            at = _datetime(d[column])
+            if at is not None:
+                return (at + timedelta(seconds=after)).isoformat(" ")
+        return None
+
+    def _text(self, seconds: float) -> str:
+        return datetime.fromtimestamp(int(seconds), self._zone).strftime("%Y-%m-%d %H:%M:%S")
+
+    def _take(self, db: FakeDatabase, step: Transition) -> bool:
+        row, device = step.row, db.devices.get(step.row.id)
+        if device is None or word(device["status"]) != row.status.value or device["public_key"] != row.public_key:
+            return False
+        end = None if row.qr_end is None else self._text(row.qr_end)
+        if step.kind != "first_handshake" and self._qr_end(device) != end:
+            return False
+        if step.kind == "expire":
+            device["status"] = "expired"
+            return True
+        device["first_handshake_at"] = device["first_handshake_at"] or self._text(step.at)
+        if step.kind == "activate":
+            device["status"] = "active"
+            device["activated_at"] = device["activated_at"] or self._text(step.at)
+        return True
+
+    def _book(self, db: FakeDatabase, booked: Booked) -> None:
+        for piece in booked.pieces:
+            _add(db.days, (booked.row_id, piece.day), piece.rx, piece.tx)
+            if piece.bucket is not None:
+                _add(db.buckets, (booked.row_id, piece.bucket), piece.rx, piece.tx)
+        device = db.devices.get(booked.row_id)
+        if device is None:
+            return
+        for window, sums in (("total", (booked.rx, booked.tx)), ("24h", booked.in_24h), ("month", booked.in_month)):
+            for side, more in zip(self._sides, sums, strict=True):
+                column = f"{side}_bytes_{window}"
+                device[column] = min((device[column] or 0) + more, MOST)
+        if booked.handshake is not None:
+            at = self._text(booked.handshake)
+            device["last_handshake_at"] = max(device["last_handshake_at"] or at, at)
+
+    def _windows_differ(self, number: int, windows: Windows) -> dict[str, int]:
+        first, beyond = windows.month
+        recent = [s for (row, at), s in self.db.buckets.items() if row == number and at >= windows.rolling_start]
+        month = [s for (row, day), s in self.db.days.items() if row == number and first <= day < beyond]
+        want = {
+            f"{side}_bytes_{window}": min(sum(s[index] for s in some), MOST)
+            for window, some in (("24h", recent), ("month", month))
+            for index, side in enumerate(self._sides)
+        }
+        have = {column: self.db.devices[number][column] for column in want}
+        return want if want != have else {}
+
+
+def _add(sums: Sums, at: tuple[int, Any], rx: int, tx: int) -> None:
+    old = sums.get(at, Counters(0, 0))
+    sums[at] = Counters(old.rx + rx, old.tx + tx)
+
+
+def _datetime(text: str | None) -> datetime | None:
+    return None if text is None or text.startswith("0000") else datetime.fromisoformat(text)
+
+
+def _seconds(text: str | None, zone: ZoneInfo) -> float | None:
+    at = _datetime(text)
+    return None if at is None else at.replace(tzinfo=zone).timestamp()

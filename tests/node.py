@@ -1,0 +1,171 @@
+"""One node in memory: agent, kernel and database, a clock that only tests move, and the truth about every byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes import Crash, FakeWireGuard
+from tests.fakestore import FakeDatabase, FakeStore
+from tests.samples import NETWORKS, NOW, TOKYO, address, key, psk, text, windows
+from wgsyncd.agent import Agent, Clock, Outlook
+from wgsyncd.config import Settings, parse
+from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host
+from wgsyncd.core.usage import Windows
+from wgsyncd.errors import StoreError
+from wgsyncd.health import Health
+
+CONFIG = '[node]\nname = "r640"\n[audit]\nlanguage = "en"\n' + "".join(
+    f'[interfaces.{name}]\nnetworks = ["{net}"]\naddresses = ["{net.replace(".0/24", ".1/24")}"]\n'
+    for name, net in NETWORKS.items()
+)
+
+
+def local(seconds: float) -> str:
+    """As a DATETIME column has it."""
+    return windows(seconds).local(seconds)
+
+
+class Node:
+    """A server with wg0 and wg1. ``true`` holds the bytes of each row that are the device's due."""
+
+    def __init__(self, extra: str = "", *, database: FakeDatabase | None = None, node: str = "r640") -> None:
+        self.settings: Settings = parse(CONFIG.replace("r640", node) + extra)
+        self.now, self.mono = NOW, 1000.0
+        self.wg = FakeWireGuard(*NETWORKS)
+        self.store = FakeStore(self.settings, database)
+        self.db = self.store.db
+        self.true: dict[int, Counters] = {}
+        self.start()
+
+    def start(self) -> None:
+        """A new process on what the last one left."""
+        self.wg.crash_after = None
+        self.health = Health()
+        clock = Clock(lambda: self.now, lambda: self.mono)
+        self.agent = Agent(self.settings, self.wg, self.store, self.health, clock)
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.now, int(self.settings.usage.bucket), TOKYO)
+
+    def tick(self, seconds: float = 15) -> None:
+        self.now += seconds
+        self.mono += seconds
+
+    # -- the admin
+
+    def device(self, number: int, **columns: Any) -> None:
+        """An active device with key and address ``number``; columns as in the table."""
+        interface = columns.get("wg_iface", "wg0")
+        plain = {"wg_iface": interface, "wg_ip": address(number, interface), "public_key": text(number),
+                 "status": "active", "first_handshake_at": "2026-01-02 00:00:00",
+                 "last_handshake_at": "2026-01-02 00:00:00"}  # fmt: skip
+        self.db.insert(number, **(plain | columns))
+        self.true[number] = Counters(0, 0)
+
+    def issued(self, number: int, end: float, **columns: Any) -> None:
+        """A device whose QR ends at ``end``."""
+        self.device(number, status="issued", qr_expires_at=local(end), first_handshake_at=None,
+                    last_handshake_at=None, **columns)  # fmt: skip
+
+    # -- the device
+
+    def traffic(self, number: int, rx: int, tx: int = 0, *, interface: str = "wg0", peer: int | None = None) -> None:
+        """Bytes of row ``number`` over the peer with key ``peer``."""
+        self.wg.traffic(interface, key(number if peer is None else peer), rx, tx)
+        old = self.true[number]
+        self.true[number] = Counters(old.rx + rx, old.tx + tx)
+
+    def shake(self, number: int, *, interface: str = "wg0", at: float | None = None) -> None:
+        self.wg.handshake(interface, key(number), int((self.now if at is None else at) * 1e9))
+
+    # -- the daemon
+
+    def cycle(self, *, fails: bool = False) -> Outlook | None:
+        """A quarter of a minute, then a reconcile; a StoreError only where it is said to come."""
+        self.tick()
+        try:
+            outlook = self.agent.reconcile()
+        except StoreError:
+            assert fails
+            return None
+        assert not fails
+        return outlook
+
+    def account(self, *, fails: bool = False) -> None:
+        self.tick()
+        try:
+            self.agent.account()
+        except StoreError:
+            assert fails
+            return
+        assert not fails
+
+    def survive(self) -> bool:
+        """A cycle that may fail in any way; a dead process is started again. Whether it went through."""
+        self.tick()
+        try:
+            self.agent.reconcile()
+        except StoreError:
+            return False
+        except Crash:
+            self.start()
+            return False
+        return True
+
+    def quiet(self, cycles: int = 2) -> None:
+        """Nothing differs any more: neither side is written to."""
+        before = self.written
+        for _ in range(cycles):
+            self.cycle()
+            self.account()
+        assert self.written == before
+
+    @property
+    def written(self) -> tuple[int, int]:
+        """Changes that the kernel was sent, transactions that the database was."""
+        return sum(self.wg.writes.values()), self.store.commits
+
+    # -- what came of it
+
+    @property
+    def booked(self) -> dict[int, Counters]:
+        return {n: Counters(d["rx_bytes_total"], d["tx_bytes_total"]) for n, d in self.db.devices.items()}
+
+    @property
+    def actions(self) -> list[tuple[str, str]]:
+        return [(one.action, one.target_id) for one in self.db.logs]
+
+    def wanted(self) -> dict[str, dict[PublicKey, Peer]]:
+        """What the table says, read in the plainest way: no conflicts, no nonsense."""
+        peers: dict[str, dict[PublicKey, Peer]] = {name: {} for name in NETWORKS}
+        for row in self.store.snapshot().rows:
+            if row.why_not(self.now) is None and row.public_key is not None:
+                number = key_number(row.public_key)
+                secret = psk_of(row.preshared_key)
+                peers[row.interface][key(number)] = Peer(key(number), secret, frozenset((parse_host(row.address),)))
+        return peers
+
+    def kernel(self) -> dict[str, dict[PublicKey, Peer]]:
+        return {name: self.wg.peers(name) for name in NETWORKS}
+
+    def kernel_of(self, interface: str) -> dict[PublicKey, Peer]:
+        return self.wg.peers(interface)
+
+    def right(self) -> None:
+        """Kernel as the table says, and every byte booked."""
+        assert self.kernel() == self.wanted()
+        assert self.booked == self.true
+        assert self.store.roll(self.windows) == 0, "24 h and month are what buckets and days say"
+
+
+_NUMBERS = {text(n): n for n in range(2000)}
+_SECRETS = {encode_key(psk(n)): psk(n) for n in range(20)}
+
+
+def key_number(public_key: str) -> int:
+    return _NUMBERS[public_key]
+
+
+def psk_of(written: str | None) -> bytes:
+    return _SECRETS[written] if written else NO_PRESHARED_KEY

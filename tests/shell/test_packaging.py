@@ -1,0 +1,28 @@
+"""What `pip install` takes along."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+
+
+def test_every_package_and_every_shipped_file_is_installed() -> None:
+    tool = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["setuptools"]
+    ours = {".".join(p.parent.relative_to(TOP).parts) for p in TOP.glob("wgsyncd/**/*.py")}
+    shipped = {"wgsyncd." + ".".join(p.parent.relative_to(TOP).parts) for p in TOP.glob("etc/**/*") if p.is_file()}
+    assert ours | shipped == set(tool["packages"])
+    for package in shipped:
+        folder = TOP / package.removeprefix("wgsyncd.").replace(".", "/")
+        endings = {f"*{p.suffix}" for p in folder.iterdir() if p.is_file()}
+        assert endings == set(tool["package-data"][package])
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    names = {w.split(">")[0].strip().lower().replace("_", "-") for w in wanted}
+    lines = (TOP / "requirements.lock").read_text().splitlines()
+    locked = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    assert names <= locked
