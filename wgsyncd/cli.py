@@ -221,16 +221,11 @@ def _check_config(args: argparse.Namespace) -> int:
 
 
 def _init_db(args: argparse.Namespace) -> int:
-    import msgspec
-
     from wgsyncd import config
     from wgsyncd.store import schema
 
     settings = config.load(args.config)
-    changes = {"user": args.user, "password_file": args.password_file}
-    if args.socket:
-        changes["socket"] = args.socket
-    database = msgspec.structs.replace(settings.database, **changes)
+    database = settings.database.for_admin(args.user, args.socket, args.password_file)
     for line in schema.init(database, settings.node.zone, args.grants):
         print(line)
     return 0

@@ -51,6 +51,11 @@ class Database(msgspec.Struct, frozen=True):
     tls_ca: Path | None = None  # of a server on another machine; default: the system's authorities
     timeout: Seconds = Seconds(4)
 
+    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
+        """The same database, entered with another account."""
+        where = socket or self.socket
+        return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
+
     def password(self) -> str:
         """The password: of ``password_file``, else of systemd's credential, else none. ConfigError if unreadable."""
         directory = os.environ.get("CREDENTIALS_DIRECTORY")

@@ -8,6 +8,7 @@ from typing import Any
 from wgsyncd.agent import Outlook
 from wgsyncd.config import Settings
 from wgsyncd.core.model import Change, fingerprint
+from wgsyncd.log import one_line, redact
 from wgsyncd.picture import ONLINE
 
 
@@ -22,17 +23,17 @@ def plan_as_text(outlook: Outlook) -> str:
         lines.append(
             f"guard: more than {outlook.limit:g} removals of {plan.live} live peers (plan {outlook.plan_id}): {verdict}"
         )
-    return "\n".join(lines)
+    return "\n".join(one_line(redact(line)) for line in lines)
 
 
 def _change(change: Change) -> dict[str, Any]:
     return {
         "action": change.kind.value,
         "interface": change.interface,
-        "device": change.device,
-        "contract": change.contract,
+        "device": redact(change.device),
+        "contract": redact(change.contract),
         "peer": fingerprint(change.public_key),
-        "reason": change.reason,
+        "reason": redact(change.reason),
     }
 
 
@@ -42,7 +43,7 @@ def plan_as_data(outlook: Outlook) -> dict[str, Any]:
         "changes": [_change(c) for c in outlook.plan.changes],
         "withheld": [_change(c) for c in outlook.plan.withheld],
         "rejected": [
-            {"row": r.row_id, "device": r.device, "reason": r.reason.value, "detail": r.detail}
+            {"row": r.row_id, "device": redact(r.device), "reason": r.reason.value, "detail": redact(r.detail)}
             for r in outlook.desired.rejections
         ],
         "guard": {"tripped": outlook.tripped, "approved": outlook.approved, "plan": outlook.plan_id},
@@ -97,4 +98,4 @@ def status_as_text(data: dict[str, Any]) -> str:
     if data["guard"]["tripped"] and not data["guard"]["approved"]:
         lines.append(f"guard: removals withheld, plan {data['guard']['plan']} (wgsyncd plan, wgsyncd approve)")
     lines += [f"rejected: row {r['row']} ({r['device']}): {r['detail']}" for r in data["rejected"]]
-    return "\n".join(lines)
+    return "\n".join(one_line(redact(line)) for line in lines)

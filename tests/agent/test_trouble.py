@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import address, key, psk, text
-from wgsyncd.core.model import Counters, Kind, encode_key
+from wgsyncd.core.model import Counters, encode_key
 from wgsyncd.errors import StaleLedger, StoreError
 
 
@@ -84,7 +84,7 @@ def test_a_removal_that_is_refused_is_not_audited_until_it_is_done(node: Node) -
 # -- the database is away
 
 
-@pytest.mark.parametrize("fault", ["down", "fail_reads", "read_only"])
+@pytest.mark.parametrize("fault", ["down", "read_only"])
 def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_later(node: Node, fault: str) -> None:
     setattr(node.store, fault, True)
     node.db.update(5, status="paused")
@@ -98,6 +98,16 @@ def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_la
     node.cycle()
     node.right()
     assert node.booked[6] == (5000, 50)
+
+
+def test_a_table_that_cannot_be_read_is_no_empty_table(node: Node) -> None:
+    node.store.fail_reads = True
+    node.traffic(6, 1000)
+    before = node.kernel()
+    node.cycle(fails=True)
+    node.account()
+    assert node.kernel() == before
+    assert node.booked == node.true, "what needs no reading goes on"
 
 
 def test_before_the_first_complete_read_nothing_is_removed(node: Node) -> None:
@@ -325,14 +335,23 @@ def test_a_note_is_not_lost_to_another_writer(node: Node) -> None:
 
 
 def test_two_nodes_share_a_database() -> None:
-    one = Node('[node]\nname = "a"\nelsewhere = ["there"]\n'.replace("[node]", "[qr]\nlifetime='24h'\n[log]\n") * 0)
+    one = Node('[log]\nlevel = "error"\n')
     two = Node(database=one.db, node="r650")
+    for node, name, interface in ((one, "wg0", "wg1"), (two, "wg1", "wg0")):
+        mine = {name: node.settings.interfaces[name]}
+        elsewhere = msgspec.structs.replace(node.settings.node, elsewhere=(interface,))
+        node.settings = msgspec.structs.replace(node.settings, interfaces=mine, node=elsewhere)
+        node.start()
     one.device(5)
-    one.cycle()
-    two.cycle()
-    one.traffic(5, 5)
-    two.wg.traffic("wg0", key(5), 7)
-    one.cycle()
-    two.cycle()
-    assert one.booked[5] == (12, 0)
+    one.device(6, wg_iface="wg1")
+    for node in (one, two):
+        node.cycle()
+    assert one.kernel()["wg0"] == one.wanted()["wg0"]
+    assert two.kernel()["wg1"] == one.wanted()["wg1"]
+    assert one.kernel()["wg1"] == two.kernel()["wg0"] == {}
+    one.wg.traffic("wg0", key(5), 12)
+    two.wg.traffic("wg1", key(6), 7)
+    for node in (one, two, one, two):
+        node.cycle()
+    assert one.booked == {5: (12, 0), 6: (7, 0)}
     assert set(one.db.seq) == {"r640", "r650"}

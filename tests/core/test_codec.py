@@ -223,23 +223,6 @@ def test_error_numbers() -> None:
         netlink.error_number(b"\0\0")
 
 
-def test_ten_thousand_peers_decode_in_a_tenth_of_a_second() -> None:
-    found = [
-        PeerState(
-            peer(n, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"), Counters(n, n), 1_700_000_000_000_000_000, "10.9.8.7:65"
-        )
-        for n in range(10_000)
-    ]
-    payloads = wire.dump(found, peers_each=150)
-    took = []
-    for _ in range(5):
-        start = time.process_time()
-        device = codec.decode_dump(payloads)
-        took.append(time.process_time() - start)
-    assert len(device.peers) == 10_000
-    scale = _loop_seconds() / 0.07  # a machine that counts to a million in 0.07 s; a virtual one is slower
-    assert min(took) < 0.1 * max(scale, 1)
-
 
 def _loop_seconds() -> float:
     start = time.process_time()

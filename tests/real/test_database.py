@@ -46,10 +46,10 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
     row = bench.sql("SELECT status, activated_at = first_handshake_at AS same, last_handshake_at >= first_handshake_at"
                     " AS later FROM customer_devices WHERE device_id = '0001-held'")  # fmt: skip
     assert row == [{"status": "active", "same": "1", "later": "1"}]
-    booked = "SELECT rx_bytes_total + 0 AS rx, tx_bytes_24h + 0 AS tx, rx_bytes_month - rx_bytes_total AS differ"
-    wait(lambda: int(bench.sql(f"{booked} FROM customer_devices WHERE device_id = '0001-held'")[0]["rx"] or 0) > 100_000,
-         "booked")  # fmt: skip
-    totals = bench.sql(f"{booked} FROM customer_devices WHERE device_id = '0001-held'")[0]
+    booked = ("SELECT rx_bytes_total rx, tx_bytes_24h tx, rx_bytes_month - rx_bytes_total differ"
+              " FROM customer_devices WHERE device_id = '0001-held'")  # fmt: skip
+    wait(lambda: int(bench.sql(booked)[0]["rx"] or 0) > 100_000, "booked")
+    totals = bench.sql(booked)[0]
     assert int(totals["tx"] or 0) > 50_000
     assert totals["differ"] == "0"
     bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id <> '0001-held'")
@@ -106,12 +106,19 @@ REFUSED = (
 )
 
 
+def _refusal(login: Connection[Cursor], statement: str) -> int | None:
+    """The number of the server's error, or None."""
+    with login.cursor() as cursor:
+        try:
+            cursor.execute(statement)
+        except pymysql.MySQLError as error:
+            return int(error.args[0])
+    return None
+
+
 def test_nothing_else_is_allowed(login: Connection[Cursor]) -> None:
     for statement in REFUSED:
-        with login.cursor() as cursor, pytest.raises(pymysql.MySQLError) as refused:
-            cursor.execute(statement)
-            pytest.fail(f"allowed: {statement}")
-        assert refused.value.args[0] in DENIED, statement
+        assert _refusal(login, statement) in DENIED, statement
 
 
 def _strip(bench: Bench, *columns: str) -> None:
@@ -152,7 +159,9 @@ def test_counting_does_not_move_updated_at(bench: Bench) -> None:
     bench.sql("UPDATE customer_devices SET updated_at = '2001-02-03 04:05:06'")
     bench.daemon.start()
     assert bench.customer(held).transfer(up=30_000, down=0).wait() == 0
-    wait(lambda: bench.sql("SELECT 1 FROM customer_devices WHERE status = 'active' AND rx_bytes_total > 30000"), "booked")
+    wait(
+        lambda: bench.sql("SELECT 1 FROM customer_devices WHERE status = 'active' AND rx_bytes_total > 30000"), "booked"
+    )
     assert bench.sql("SELECT updated_at FROM customer_devices") == [{"updated_at": "2001-02-03 04:05:06"}]
 
 

@@ -147,7 +147,8 @@ def test_rows_are_locked_by_somebody(bench: Bench, admin: Connection[Cursor]) ->
 def test_a_deadlock_costs_nothing(bench: Bench, admin: Connection[Cursor]) -> None:
     """The server picks the lighter transaction as its victim: ours."""
     held, customer = _served(bench, others=100, timeout="20s")
-    waiting = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    waiting = ("SELECT 1 FROM information_schema.processlist WHERE user = 'mikyun' AND time_ms > 500"
+               " AND info LIKE '%STRAIGHT_JOIN customer_devices%'")  # fmt: skip
     with admin.cursor() as cursor:
         cursor.execute("UPDATE customer_devices SET device_name = 'in an open transaction'")
         assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
@@ -166,7 +167,8 @@ def test_the_database_is_read_only(bench: Bench) -> None:
     assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
     wait(lambda: _troubles(bench), "noticed")
     looks = bench.daemon.cycles("watch")
-    wait(lambda: bench.daemon.cycles("watch") >= looks + 2, "looks that can read")
+    wait(lambda: bench.daemon.cycles("watch") > looks, "a look that can read")
+    _several_failures(bench, 1)
     assert [one.startswith(f"{READ_ONLY}:") for one in _troubles(bench)] == [True]  # once, though reading works
     wait(lambda: bench.daemon.notices.has("STATUS=database away (1290…"), "STATUS")
     bench.sql("SET GLOBAL read_only = 0")
@@ -190,17 +192,6 @@ def test_a_grant_is_taken_away(bench: Bench) -> None:
     _well_again(bench)
 
 
-def _remake(bench: Bench, name: str) -> None:
-    """Somebody makes an interface again."""
-    one, server = bench.world.interfaces[name], bench.world.server
-    process = server.make_wireguard(bench.world.kind, name)
-    server.await_wireguard(name, process)
-    bench.extra += [process] if process else []
-    server.run("wg", "set", name, "listen-port", str(one.listen_port), "private-key", "/dev/stdin",
-               stdin=one.keys.private)  # fmt: skip
-    server.run("ip", "link", "set", name, "up")
-
-
 @both_kinds
 def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
     """ENODEV, said once; the other one goes on; filled when it is back, with one audit row."""
@@ -221,7 +212,7 @@ def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
     assert "ENODEV" in errors[0]["error"]
     assert daemon.metrics()['wgsyncd_interface_present{interface="wg1"}'] == 0
     assert daemon.notices.has("STATUS=wg0: 3 peers, 0 online; wg1: missing")
-    _remake(bench, "wg1")
+    bench.remake("wg1")
     daemon.signal(signal.SIGUSR1)
     bench.await_peers(*on_wg1, interface="wg1")
     wait(lambda: bench.logs("interface_restored"), "audited")

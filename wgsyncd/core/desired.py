@@ -205,7 +205,7 @@ def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site], own_keys: set[Pu
         raise _RejectError(Reason.NO_QR_END, "issued, but it has neither qr_expires_at, issued_at nor created_at")
     site = sites.get(row.interface)
     if site is None:
-        raise _RejectError(Reason.UNKNOWN_INTERFACE, f"wg_iface {row.interface[:32]!r} is not configured")
+        raise _RejectError(Reason.UNKNOWN_INTERFACE, f"wg_iface {row.interface[:15]!r} is not configured")
     if key == bytes(KEY_BYTES):
         raise _RejectError(Reason.BAD_KEY, "public_key is all zeros")
     if key in own_keys:

@@ -190,7 +190,8 @@ def book(
                 add(row.id, found.counters if row.never_counted else Counters(0, 0), now, found.latest_handshake)
                 continue
             delta, reset = advance(record, found, state.epoch)
-            if record.epoch == state.epoch and delta == (0, 0) and found.latest_handshake == record.handshake:
+            still = delta == (0, 0) and found.latest_handshake == record.handshake
+            if still and record.epoch == state.epoch and not reset:
                 continue
             started = since.get(name)
             known_span = started is not None or record.sampled_at <= now

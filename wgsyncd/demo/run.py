@@ -77,20 +77,21 @@ def _perform(*, seconds: float, as_json: bool) -> int:
     directory = Path(tempfile.mkdtemp(prefix="wgsyncd-demo-", dir="/run"))
     stage = Stage(directory, pace=max(1.0, seconds / 60), show=screen.show)
     verdicts: list[Verdict] = []
-    log = ""
+    logs: dict[str, list[str]] = {}
     try:
         ended_by = _play(stage, screen, verdicts)
     finally:
         _deaf()
         stage.close()
         leftovers.sweep(mark)  # a child of whose start we had not heard when a signal came
-        log = stage.log.read_text(errors="replace") if stage.log.exists() else ""
+        logs = {path.name: path.read_text(errors="replace").splitlines()[-15:] for path in directory.glob("*.log")}
         shutil.rmtree(directory, ignore_errors=True)
         screen.close()
     verdicts.append(leftovers.verdict(before, mark, directory))
     ok = all(one.ok for one in verdicts)
     if not ok and ended_by in (0, signal.SIGALRM):
-        print("the daemon's last lines:", *log.splitlines()[-15:], sep="\n  ", file=sys.stderr)
+        for name, lines in logs.items():
+            print(f"the last lines of {name}:", *lines, sep="\n  ", file=sys.stderr)
     if as_json:
         print(json.dumps({"ok": ok, "kind": stage.world.kind, "seconds": round(time.monotonic() - began, 1),
                           "verdicts": [one.as_json() for one in verdicts]}, ensure_ascii=False))  # fmt: skip

@@ -149,7 +149,8 @@ class Stage:
 
     def silence(self, key: str) -> None:
         """Wait until a peer is silent: a byte between a peer's last dump and its removal would be nobody's."""
-        self.wait(lambda sample: sample.at - self._still.get(key, (Bytes(0, 0), sample.at))[1] > SILENT_AFTER)
+        since = self._still.get
+        self.wait(lambda sample: sample.at - since(key, (None, sample.at))[1] > SILENT_AFTER, seconds=SILENT_AFTER)
 
     def sample(self) -> Sample:
         """Look at everything. While the database is away, its part is what was seen last."""
@@ -167,9 +168,10 @@ class Stage:
         self._show(sample)
         return sample
 
-    def until(self, look: Callable[[Sample], Seen]) -> Seen:
-        """Look until it is as expected; what is seen then, or when the daemon has ended, or the patience."""
-        deadline = time.monotonic() + 20 * self.pace
+    def until(self, look: Callable[[Sample], Seen], *, seconds: float = 0) -> Seen:
+        """Look until it is as expected; what is seen then, or when the daemon has ended, or the patience: a story that
+        has failed must leave time for the others. ``seconds``: what has to be waited for in any case."""
+        deadline = time.monotonic() + seconds + 10 * self.pace
         while True:
             now = look(self.sample())
             if now.ok or time.monotonic() > deadline:
@@ -178,6 +180,6 @@ class Stage:
                 return replace(now, kernel=f"the daemon ended with {self._daemon.returncode}; {now.kernel}")
             time.sleep(0.05)
 
-    def wait(self, condition: Callable[[Sample], bool]) -> bool:
+    def wait(self, condition: Callable[[Sample], bool], *, seconds: float = 0) -> bool:
         """Wait for a condition in the middle of a story; whether it came true."""
-        return self.until(lambda sample: Seen("", "", condition(sample))).ok
+        return self.until(lambda sample: Seen("", "", condition(sample)), seconds=seconds).ok

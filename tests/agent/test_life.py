@@ -1,0 +1,320 @@
+"""Handshakes, QR ends, the guard and the windows, through the whole agent on a clock that only the test moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.node import Node, local
+from tests.samples import address, key, peer, text, windows
+from wgsyncd.core.model import Counters
+from wgsyncd.errors import StoreError
+
+
+@pytest.fixture
+def node() -> Node:
+    made = Node()
+    made.device(5)
+    made.cycle()
+    return made
+
+
+def status(node: Node, number: int) -> str:
+    return str(node.db.devices[number]["status"])
+
+
+# -- handshakes and QR ends
+
+
+@pytest.mark.parametrize("by", ["account", "cycle"])
+def test_the_first_handshake_activates_once_with_the_kernels_time(node: Node, by: str) -> None:
+    node.issued(8, node.now + 900)
+    node.cycle()
+    at = node.now + 3
+    node.tick(3)
+    node.shake(8)
+    getattr(node, by)()
+    device = node.db.devices[8]
+    assert status(node, 8) == "active"
+    assert [device[f"{name}_at"] for name in ("first_handshake", "activated", "last_handshake")] == [local(at)] * 3
+    assert node.actions.count(("device_activated", "0001-DEV-008")) == 1
+    assert node.health.transitions == {"activate": 1}
+    commits = node.store.commits
+    node.account()
+    node.account()
+    assert node.store.commits == commits, "a step that was taken is not due again"
+    node.quiet()
+    node.tick(60)
+    node.shake(8)
+    node.account()
+    assert device is not node.db.devices[8]
+    assert node.db.devices[8]["first_handshake_at"] == local(at)
+    assert node.db.devices[8]["last_handshake_at"] == local(node.now - 15)
+
+
+def test_an_active_row_that_never_shook_hands_gets_its_first_handshake_and_no_audit_row(node: Node) -> None:
+    node.device(8, first_handshake_at=None, last_handshake_at=None)
+    node.cycle()
+    node.shake(8)
+    node.account()
+    assert node.db.devices[8]["first_handshake_at"] is not None
+    assert node.db.devices[8]["activated_at"] is None
+    assert [one for one in node.actions if one[1] == "0001-DEV-008"] == [("peer_added", "0001-DEV-008")]
+    commits = node.store.commits
+    node.account()
+    assert node.store.commits == commits
+
+
+def test_without_a_handshake_there_is_no_date_and_never_1970(node: Node) -> None:
+    node.issued(8, node.now + 900)
+    for _ in range(3):
+        node.cycle()
+    device = node.db.devices[8]
+    assert [device[f"{name}_at"] for name in ("first_handshake", "activated", "last_handshake")] == [None] * 3
+
+
+def test_a_handshake_time_only_moves_forward(node: Node) -> None:
+    node.shake(5)
+    node.cycle()
+    latest = node.db.devices[5]["last_handshake_at"]
+    node.shake(5, at=node.now - 5000)
+    node.cycle()
+    node.wg.reboot()
+    node.cycle()
+    assert node.db.devices[5]["last_handshake_at"] == latest
+
+
+def test_an_ended_qr_is_expired_and_its_peer_gone_in_the_same_cycle(node: Node) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    assert key(8) in node.wg.peers("wg0")
+    node.tick(20)
+    node.cycle()
+    assert status(node, 8) == "expired"
+    assert key(8) not in node.wg.peers("wg0")
+    assert [one for one, device in node.actions if device == "0001-DEV-008"] == [
+        "peer_added", "qr_expired", "peer_removed"
+    ]  # fmt: skip
+    node.quiet()
+
+
+@pytest.mark.parametrize(("after", "becomes"), [(0.0, "active"), (-1.0, "active"), (1.0, "expired")])
+def test_the_race_at_the_deadline(node: Node, after: float, becomes: str) -> None:
+    end = node.now + 60
+    node.issued(8, end)
+    node.cycle()
+    node.shake(8, at=end + after)
+    node.tick(60)
+    node.cycle()
+    assert status(node, 8) == becomes
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"status": "revoked"}, {"status": "active"}, {"qr_expires_at": "2030-01-01 00:00:00"}, {"public_key": text(80)}],
+)
+def test_an_admins_click_between_reading_and_writing_wins(node: Node, columns: dict[str, Any]) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    rows = node.store.snapshot
+    node.tick(100)
+
+    def clicked() -> Any:
+        seen = rows()
+        node.db.update(8, **columns)
+        return seen
+
+    node.store.snapshot = clicked  # type: ignore[method-assign]
+    node.cycle()
+    node.store.snapshot = rows  # type: ignore[method-assign]
+    assert ("qr_expired", "0001-DEV-008") not in node.actions
+    assert node.db.devices[8] == {**node.db.devices[8], **columns}
+
+
+def test_an_expired_row_that_an_admin_issues_anew_is_not_expired_again(node: Node) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.tick(100)
+    node.cycle()
+    node.db.update(8, status="issued", qr_expires_at=local(node.now + 900))
+    node.cycle()
+    node.right()
+    assert status(node, 8) == "issued"
+
+
+def test_a_clock_that_steps_back_expires_nothing_twice_and_one_that_steps_on_rolls_once(node: Node) -> None:
+    node.issued(8, node.now + 20)
+    node.traffic(5, 100)
+    node.cycle()
+    node.tick(100)
+    node.cycle()
+    node.now -= 7200
+    node.traffic(5, 10)
+    node.cycle()
+    node.right()
+    node.now += 7200
+    node.traffic(5, 1)
+    node.cycle()
+    node.right()
+    assert node.actions.count(("qr_expired", "0001-DEV-008")) == 1
+
+
+# -- windows
+
+
+def test_the_24_h_figure_falls_to_nothing_for_idle_paused_and_removed_devices(node: Node) -> None:
+    for number in (6, 7):
+        node.device(number)
+    node.cycle()
+    for number in (5, 6, 7):
+        node.traffic(number, 100, 10)
+    node.cycle()
+    node.db.update(6, status="paused")
+    node.db.update(7, deleted_at=local(node.now))
+    node.cycle()
+    assert {node.db.devices[n]["rx_bytes_24h"] for n in (5, 6, 7)} == {100}
+    node.tick(86400 - 900)
+    node.account()
+    assert {node.db.devices[n]["rx_bytes_24h"] for n in (5, 6, 7)} == {100}
+    node.tick(2 * 900)
+    node.account()
+    assert {node.db.devices[n]["rx_bytes_24h"] for n in (5, 6, 7)} == {0}
+    assert {node.db.devices[n]["rx_bytes_month"] for n in (5, 6, 7)} == {100}
+    node.right()
+
+
+def test_bytes_on_the_first_second_of_a_month_belong_to_the_month_before(node: Node) -> None:
+    edge = windows(node.now).next_midnight(node.now)
+    while windows(edge).local(edge)[8:10] != "01":
+        edge = windows(edge).next_midnight(edge)
+    node.tick(edge - node.now - 30)
+    node.account()
+    node.traffic(5, 100)
+    node.account()  # exactly at the edge
+    assert node.now == edge
+    assert node.db.devices[5]["rx_bytes_month"] == 0
+    assert node.db.days[5, windows(edge - 1).day(edge - 1)] == (100, 0)
+    node.traffic(5, 7)
+    node.account()
+    assert node.db.devices[5]["rx_bytes_month"] == 7
+    node.right()
+
+
+def test_a_month_without_a_process_still_ends(node: Node) -> None:
+    node.traffic(5, 100)
+    node.cycle()
+    node.now += 40 * 86400
+    node.start()
+    node.account()
+    assert node.db.devices[5]["rx_bytes_month"] == 0
+    node.right()
+
+
+def test_figures_are_forgotten_when_they_are_old(node: Node) -> None:
+    node.traffic(5, 100)
+    node.cycle()
+    node.agent.purge()
+    assert (len(node.db.days), len(node.db.buckets)) == (1, 1)
+    node.tick(401 * 86400)
+    node.agent.purge()
+    assert (node.db.days, node.db.buckets) == ({}, {})
+    assert node.booked[5] == (100, 0)
+
+
+# -- the guard
+
+
+@pytest.fixture
+def full() -> Node:
+    """Sixty devices: more than 12 removals are asked about."""
+    made = Node()
+    for number in range(2, 62):
+        made.device(number)
+    made.cycle()
+    return made
+
+
+@pytest.mark.parametrize("how", ["truncated", "update without where"])
+def test_the_guard_withholds_what_would_empty_an_interface(full: Node, how: str) -> None:
+    before = full.kernel()
+    if how == "truncated":
+        full.db.devices.clear()
+    else:
+        for number in full.db.devices:
+            full.db.update(number, status="revoked")
+    full.cycle()
+    assert full.kernel() == before
+    assert full.health.guard_tripped
+    assert [one for one in full.actions if one[0].startswith("guard")] == [("guard_tripped", "r640")]
+    full.quiet()
+
+
+def test_while_the_guard_holds_updates_and_additions_go_on_and_bytes_are_booked(full: Node) -> None:
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+    full.db.update(30, wg_ip=address(130))
+    full.device(140)
+    full.db.update(31, wg_ip=address(2))  # of a peer that is withheld
+    full.traffic(3, 77)
+    full.cycle()
+    held = full.wg.peers("wg0")
+    assert held[key(30)] == peer(30, address(130))
+    assert held[key(140)] == peer(140)
+    assert held[key(31)] == peer(31)
+    assert full.booked == full.true
+
+
+def test_an_approval_lets_exactly_its_set_through_once(full: Node) -> None:
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.store.approve("0" * 12)
+    full.cycle()
+    assert len(full.wg.peers("wg0")) == 60, "not any plan: this one"
+    plan = full.health.plan_id
+    full.db.update(22, status="revoked")
+    full.store.approve(plan)
+    full.cycle()
+    assert len(full.wg.peers("wg0")) == 60, "another set of removals since"
+    full.store.approve(full.health.plan_id)
+    full.cycle()
+    full.right()
+    assert full.actions.count(("guard_approved", "r640")) == 1
+    assert full.db.approved["r640"] is None
+    assert not full.health.guard_tripped
+    full.quiet()
+    for number in range(30, 61):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    assert full.health.guard_tripped, "an approval is used up"
+
+
+def test_a_guard_that_has_nothing_to_hold_any_more_is_quiet_and_an_old_approval_gone(full: Node) -> None:
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.store.approve("0" * 12)
+    for number in range(2, 22):
+        full.db.update(number, status="active")
+    full.cycle()
+    assert not full.health.guard_tripped
+    assert full.db.approved["r640"] is None
+    full.quiet()
+
+
+def test_twelve_of_sixty_go_unasked(full: Node) -> None:
+    for number in range(2, 14):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.right()
+
+
+def test_a_failed_read_is_not_an_empty_table(full: Node) -> None:
+    full.store.fail_reads = True
+    full.tick()
+    with pytest.raises(StoreError):
+        full.agent.reconcile()
+    assert len(full.wg.peers("wg0")) == 60
+    assert not full.health.guard_tripped
+    assert full.booked[2] == Counters(0, 0)

@@ -1,0 +1,204 @@
+"""The daemon and its command as they run, and all that they say."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import wgsyncd
+from tests.wait import until
+from wgsyncd.demo import children
+from wgsyncd.demo.world import World
+
+PATIENCE = 300.0 if os.environ.get("WGSYNCD_VM") else 60.0  # seconds; an emulated machine is that slow
+CHECKOUT = Path(wgsyncd.__file__).resolve().parent.parent
+T = TypeVar("T")
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_PORT = 9586
+
+
+def wait(condition: Any, what: str) -> Any:
+    """:func:`tests.wait.until` with the patience that this machine needs."""
+    return until(condition, PATIENCE, what)
+
+
+class Ear:
+    """Hears all that is written down anywhere in this run, and knows every secret that was made in it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.secrets: set[str] = set()
+        self.heard: dict[str, int] = {}  # by source: how much, in characters
+
+    def keep(self, *texts: str | None) -> None:
+        """These are secrets: keys, preshared keys, passwords."""
+        self.secrets |= {text for text in texts if text}
+
+    def hear(self, source: str, text: str) -> None:
+        """This was said where others may read it."""
+        self.heard[source] = self.heard.get(source, 0) + len(text)
+        with self.file.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(text + "\n")
+
+
+class Notices:
+    """systemd's side of NOTIFY_SOCKET: reads at once, as systemd does (a full queue would block the sender)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.all = path, list[str]()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while text := self._socket.recv(8192).decode():
+            self.all.append(text)
+
+    def has(self, line: str, since: int = 0) -> bool:
+        """Whether a line was sent, or (with ``…`` at its end) one that contains its beginning."""
+        said = [one for text in self.all[since:] for one in text.splitlines()]
+        return any(line[:-1] in one for one in said) if line.endswith("…") else line in said
+
+    def close(self) -> None:
+        """End the reader by an empty datagram."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", str(self.path))
+        self._thread.join()
+        self._socket.close()
+
+
+class Daemon:
+    """One `wgsyncd run` after the other, on one configuration file."""
+
+    def __init__(self, world: World, ear: Ear, directory: Path) -> None:
+        self.directory = directory
+        self._world, self._ear = world, ear
+        self.directory.mkdir()
+        self.config, self.log = self.directory / "wgsyncd.toml", self.directory / "log"
+        self.log.touch()
+        self.notices = Notices(self.directory / "notify")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.may_crash = False
+        self.prefix: tuple[str, ...] = ()  # a command that runs the daemon
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the daemon and of its command."""
+        return {"RUNTIME_DIRECTORY": str(self.directory), "NOTIFY_SOCKET": str(self.notices.path),
+                "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+
+    def start(self, *, ready: bool = True, argv: Iterable[str] = ("-m", "wgsyncd"), **env: str) -> Daemon:
+        """Start it, and wait for READY=1. ``argv``: what this interpreter is given before the command."""
+        since = len(self.notices.all)
+        command = [*self.prefix, sys.executable, *argv, "run", "--config", str(self.config)]
+        self.process = self._world.server.start(*command, log=self.log, **{**self.environment, **env})
+        if ready:
+            process = self.process
+            wait(lambda: self.notices.has("READY=1", since) or process.poll() is not None, "READY=1")
+            assert process.poll() is None, self.log.read_text()
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it one."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Wait for its end; the return code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def stop(self) -> None:
+        """SIGTERM, and a good end."""
+        self.signal(signal.SIGTERM)
+        assert self.wait() == 0, self.log.read_text()
+
+    def kill(self) -> None:
+        """As a crash."""
+        if self.process is not None:
+            children.end(self.process, signal.SIGKILL)
+
+    def lines(self, **having: object) -> list[dict[str, Any]]:
+        """What it logged, as far as it has these fields with these values."""
+        said = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [one for one in said if all(one.get(key) == value for key, value in having.items())]
+
+    def metrics(self) -> dict[str, float]:
+        """/metrics, by name and labels as they stand there."""
+        text = self.get("/metrics")
+        self._ear.hear("metrics", text)
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in text.splitlines())
+                if not name.startswith("#")}  # fmt: skip
+
+    def get(self, path: str) -> str:
+        """GET in the server's network namespace; the body, of an error too."""
+
+        def ask() -> str:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{_PORT}{path}", timeout=PATIENCE) as answer:
+                    return str(answer.read().decode())
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.read().decode()
+
+        return in_network(self._world.server.holder.pid, ask)
+
+    def cycles(self, task: str = "reconcile") -> int:
+        """How often it ran since start."""
+        return int(self.metrics()[f'wgsyncd_task_runs_total{{task="{task}"}}'])
+
+    def reconcile(self, times: int = 1) -> None:
+        """Have it compare everything, and wait until it has."""
+        for _ in range(times):
+            before = self.cycles()
+            self.signal(signal.SIGUSR1)
+            wait(lambda before=before: self.cycles() > before, "a reconcile")
+
+    def cli(self, *args: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run one of its commands. ``code``: the exit status it must have (None: any)."""
+        argv = [sys.executable, "-m", "wgsyncd", args[0], "--config", str(self.config), *args[1:]]
+        done = subprocess.run(
+            self._world.server.inside(argv), capture_output=True, text=True, check=False, timeout=PATIENCE,
+            env={**os.environ, **self.environment},
+        )  # fmt: skip
+        self._ear.hear("cli", done.stdout + done.stderr)
+        assert code is None or done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def status(self) -> dict[str, Any]:
+        """`wgsyncd status --json`."""
+        data: dict[str, Any] = json.loads(self.cli("status", "--json").stdout)
+        return data
+
+    def close(self) -> None:
+        """End it; what it said is kept."""
+        self.kill()
+        self.notices.close()
+        self._ear.hear("log", self.log.read_text(errors="replace"))
+        self._ear.hear("notices", "\n".join(self.notices.all))
+
+
+def in_network(pid: int, work: Callable[[], T]) -> T:
+    """Do something in the network namespace of a process; a socket made there stays in it."""
+
+    def inside() -> T:
+        with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # of this thread only
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(inside).result()
