@@ -13,13 +13,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.fakes import Crash
-from wgsyncd.config import Settings
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Record, Sampled, Slot, Writes
 from wgsyncd.core.model import Counters, Row, Status, Transition
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Snapshot
+from wgsyncd.settings import Settings
 
 MOST = 2**63 - 1
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")

@@ -8,11 +8,12 @@ from tests.fakes import Crash, FakeWireGuard
 from tests.fakestore import FakeDatabase, FakeStore
 from tests.samples import NETWORKS, NOW, TOKYO, address, key, psk, text, windows
 from wgsyncd.agent import Agent, Clock, Outlook
-from wgsyncd.config import Settings, parse
+from wgsyncd.config import parse
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health
+from wgsyncd.settings import Settings
 
 CONFIG = '[node]\nname = "r640"\n[audit]\nlanguage = "en"\n' + "".join(
     f'[interfaces.{name}]\nnetworks = ["{net}"]\naddresses = ["{net.replace(".0/24", ".1/24")}"]\n'

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from wgsyncd import log
 from wgsyncd.books import Books
-from wgsyncd.config import Settings
 from wgsyncd.core import lifecycle, recording, usage
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Desired, Policy, Site, build_desired
@@ -27,6 +26,7 @@ from wgsyncd.health import Health
 from wgsyncd.interfaces import Interfaces, Live
 from wgsyncd.picture import draw, recount
 from wgsyncd.ports import Snapshot, Store, WireGuard
+from wgsyncd.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

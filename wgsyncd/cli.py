@@ -21,7 +21,7 @@ from wgsyncd.inbox import Inbox
 
 if TYPE_CHECKING:
     from wgsyncd.agent import Agent
-    from wgsyncd.config import Settings
+    from wgsyncd.settings import Settings
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
 STOP_WITHIN = 8.0  # seconds for the last account; 10 are promised

@@ -16,11 +16,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from wgsyncd import __version__, config, log
 from wgsyncd.agent import Agent
-from wgsyncd.config import Settings
+from wgsyncd.endpoint import Server
 from wgsyncd.errors import ConfigError, Fault, Refused, StoreError, WireGuardError
 from wgsyncd.health import Health
 from wgsyncd.inbox import Inbox, Message, OutOfTime
-from wgsyncd.metrics import Server
+from wgsyncd.settings import Settings
 from wgsyncd.systemd import Notifier
 
 STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step

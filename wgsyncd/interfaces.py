@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wgsyncd import log
-from wgsyncd.config import Settings
 from wgsyncd.core.model import InterfaceState, Kind
 from wgsyncd.core.plan import Plan
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.health import Health
 from wgsyncd.ports import Creation, WireGuard
+from wgsyncd.settings import Settings
 
 Live = Mapping[str, InterfaceState]
 

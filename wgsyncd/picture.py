@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wgsyncd.config import Settings
 from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, encode_key
 from wgsyncd.health import Health, InterfaceHealth, PeerHealth
 from wgsyncd.interfaces import Live
 from wgsyncd.ports import Snapshot
+from wgsyncd.settings import Settings
 
 if TYPE_CHECKING:
     from wgsyncd.agent import Outlook

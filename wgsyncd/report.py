@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from wgsyncd.agent import Outlook
-from wgsyncd.config import Settings
 from wgsyncd.core.model import Change, fingerprint
 from wgsyncd.log import one_line, redact
 from wgsyncd.picture import ONLINE
+from wgsyncd.settings import Settings
 
 
 def plan_as_text(outlook: Outlook) -> str:

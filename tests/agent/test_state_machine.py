@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fakes import Crash
 from tests.node import Node, key_number, local
-from tests.samples import address, key, peer, psk, text
+from tests.samples import address, peer, psk, text
 from wgsyncd.core.model import Counters, InterfaceState, PublicKey, encode_key
 from wgsyncd.errors import StoreError
 
@@ -280,7 +280,9 @@ class Life(RuleBasedStateMachine):
         node.cycle()
         node.account()
         assert node.written == before, "the next cycle writes nothing"
-        stuck = [d for d in self.db.devices.values() if d["status"] == "issued" and d["qr_expires_at"] < local(node.now)]
+        stuck = [
+            d for d in self.db.devices.values() if d["status"] == "issued" and d["qr_expires_at"] < local(node.now)
+        ]
         assert not stuck
         assert all(one.message.isprintable() for one in self.db.logs)
 

@@ -13,9 +13,28 @@ from tests.samples import key, text
 from wgsyncd.core.audit import ACTIONS, Entry, Scribe
 from wgsyncd.core.model import encode_key, fingerprint
 
-BEHAVIOUR = """device_activated qr_expired peer_added peer_removed peer_updated peer_moved foreign_peer_removed
-row_rejected row_accepted parent_conflict parent_conflict_cleared guard_tripped guard_approved interface_restored
-interface_missing usage_anomaly config_reloaded config_rejected daemon_started daemon_stopped""".split()
+BEHAVIOUR = [
+    "device_activated",
+    "qr_expired",
+    "peer_added",
+    "peer_removed",
+    "peer_updated",
+    "peer_moved",
+    "foreign_peer_removed",
+    "row_rejected",
+    "row_accepted",
+    "parent_conflict",
+    "parent_conflict_cleared",
+    "guard_tripped",
+    "guard_approved",
+    "interface_restored",
+    "interface_missing",
+    "usage_anomaly",
+    "config_reloaded",
+    "config_rejected",
+    "daemon_started",
+    "daemon_stopped",
+]
 
 FACTS: dict[str, dict[str, Any]] = {
     "device_activated": {"at": "2026-09-21 10:00:00"},
@@ -133,7 +152,8 @@ def test_nul_and_emoji() -> None:
 
 
 def test_a_fingerprint_gets_through() -> None:
-    assert fingerprint(key(1)) in Scribe("ja").entry(
-        "foreign_peer_removed", "wg0", **FACTS["foreign_peer_removed"]
-    ).message
+    assert (
+        fingerprint(key(1))
+        in Scribe("ja").entry("foreign_peer_removed", "wg0", **FACTS["foreign_peer_removed"]).message
+    )
     assert text(1)[:8] in fingerprint(key(1))

@@ -27,9 +27,7 @@ def test_an_unknown_peer_of_a_row_never_accounted_counts_in_full() -> None:
     kernel = live(dump(state(peer(5), 700, 300, 10**10)))
     writes = booking(kernel, EMPTY, [row(5, never_counted=True)]).writes
     assert [(b.rx, b.tx, b.handshake) for b in writes.booked] == [(700, 300, 10.0)]
-    assert [(r.counters, r.state, r.epoch, r.row_id) for r in writes.records] == [
-        ((700, 300), State.PRESENT, EPOCH, 5)
-    ]
+    assert [(r.counters, r.state, r.epoch, r.row_id) for r in writes.records] == [((700, 300), State.PRESENT, EPOCH, 5)]
 
 
 def test_of_a_row_that_was_accounted_the_present_counters_become_the_baseline() -> None:

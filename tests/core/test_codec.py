@@ -223,7 +223,6 @@ def test_error_numbers() -> None:
         netlink.error_number(b"\0\0")
 
 
-
 def _loop_seconds() -> float:
     start = time.process_time()
     x = 0

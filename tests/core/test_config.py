@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.samples import key, loose_base64, text
 from wgsyncd import shipped
-from wgsyncd.config import CREDENTIAL, Database, Interface, Settings, load, parse
+from wgsyncd.config import load, parse
 from wgsyncd.core.model import parse_host, parse_network
 from wgsyncd.errors import ConfigError, Fault
+from wgsyncd.settings import CREDENTIAL, Database, Interface, Settings
 
 LEAST = '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
 

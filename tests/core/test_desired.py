@@ -256,7 +256,10 @@ def test_unreadable_keys_are_counted_where_the_row_wants_a_peer() -> None:
 
 
 def test_a_key_that_a_good_row_wants_is_not_revoked_by_an_old_one() -> None:
-    for rows in ([row(5, deleted=True), row(6, public_key=text(5))], [row(6, public_key=text(5)), row(5, deleted=True)]):
+    for rows in (
+        [row(5, deleted=True), row(6, public_key=text(5))],
+        [row(6, public_key=text(5)), row(5, deleted=True)],
+    ):
         desired = wants(rows)
         assert followed(desired) == {6}
         assert key(5) not in desired.revoked

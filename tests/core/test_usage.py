@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.samples import EPOCH, NOW, TOKYO, dump, key, live, peer, record, records, row, state, windows
+from tests.samples import EPOCH, NOW, TOKYO, dump, key, live, peer, record, records, state, windows
 from wgsyncd.core.ledger import Ledger, Record, Sampled
 from wgsyncd.core.model import Counters, InterfaceState, Row
 from wgsyncd.core.usage import ROLLING, SLACK, Advance, Booking, Windows, advance, book
@@ -41,9 +41,7 @@ def stamp(zone: str, *parts: int, fold: int = 0) -> float:
 @example(BIG, BIG, NOW, 90_000, TOKYO, 900)
 @example(2**53 + 1, 1, NOW, 1e-6, TOKYO, 900)
 @example(1, 0, NOW, 0, TOKYO, 900)
-def test_the_shares_add_up_to_the_delta(
-    rx: int, tx: int, now: float, span: float, zone: ZoneInfo, width: int
-) -> None:
+def test_the_shares_add_up_to_the_delta(rx: int, tx: int, now: float, span: float, zone: ZoneInfo, width: int) -> None:
     frame = Windows(now, width, zone)
     pieces = frame.split(Counters(rx, tx), now - span)
     assert (sum(p.rx for p in pieces), sum(p.tx for p in pieces)) == (rx, tx)

@@ -73,7 +73,7 @@ def _assert_no_secret(ear: Ear, *sources: str) -> None:
 
 
 def _forms(secret: str) -> set[str]:
-    """As it is; a key in hexadecimal and without its padding too, as bytes are printed, and in the URL-safe alphabet."""
+    """As it is; a key without its padding, in hexadecimal, as bytes are printed, and in the URL-safe alphabet."""
     try:
         raw = base64.b64decode(secret, validate=True)
     except ValueError:

@@ -19,11 +19,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.wait import until
-from wgsyncd import __version__, metrics
+from wgsyncd import __version__, endpoint, metrics
 from wgsyncd.core.model import Counters, Reason
+from wgsyncd.endpoint import Server
 from wgsyncd.errors import Refused
 from wgsyncd.health import Health, InterfaceHealth, PeerHealth
-from wgsyncd.metrics import Server
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 PEER = PeerHealth(KEY, "10.200.0.5/32", 'MK "1"\n🎉', Counters(rx=10, tx=20), 1.7e9)
@@ -229,8 +229,8 @@ def test_port_is_taken(http: Http) -> None:
 
 
 def test_slow_clients_block_nobody_and_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_CLIENT_SECONDS", 1.0)
-    monkeypatch.setattr(metrics, "_CLIENTS", 3)
+    monkeypatch.setattr(endpoint, "_CLIENT_SECONDS", 1.0)
+    monkeypatch.setattr(endpoint, "_CLIENTS", 3)
     http = Http(healthy())
     address = http.server.address
     slow = [socket.create_connection(address, timeout=10) for _ in range(2)]
@@ -282,7 +282,7 @@ INHERIT = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
 from wgsyncd.health import Health
-from wgsyncd.metrics import Server
+from wgsyncd.endpoint import Server
 for _ in range(2):
     server = Server(Health(), ("127.0.0.1", 1), lambda: True, lambda: True)
     print(server.address[1], flush=True)

@@ -15,8 +15,8 @@ import pymysql
 from pymysql.constants import CLIENT
 from pymysql.cursors import Cursor
 
-from wgsyncd.config import Database
 from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.settings import Database
 
 Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]

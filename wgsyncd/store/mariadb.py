@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wgsyncd.config import Settings
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import Snapshot
+from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_rows
 from wgsyncd.store.writing import Writer

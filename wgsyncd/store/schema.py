@@ -6,8 +6,8 @@ import re
 from zoneinfo import ZoneInfo
 
 from wgsyncd import shipped
-from wgsyncd.config import Database
 from wgsyncd.errors import Refused
+from wgsyncd.settings import Database
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.mariadb import SCHEMA_VERSION
 

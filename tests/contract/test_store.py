@@ -1,0 +1,285 @@
+"""What every store writes: the one in memory, and MariaDB with exactly the shipped grants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.node import local
+from tests.samples import EPOCH, NOW, record, text, windows
+from tests.shop import Shop
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, State, Writes
+from wgsyncd.core.model import Counters, Row, Transition
+from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.ports import Store
+
+BUCKET, DAY = int(NOW // 900) * 900, windows().day(NOW)
+END = NOW + 900.0
+
+
+@pytest.fixture
+def store(shop: Shop) -> Store:
+    return shop.store()
+
+
+def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Booked:
+    sums = Counters(rx, tx)
+    return Booked(number, rx, tx, sums, sums, (Piece(BUCKET, day, rx, tx),), handshake)
+
+
+def commit(store: Store, writes: Writes) -> frozenset[int]:
+    """Commit on the books as they are, and see that they are then what was promised."""
+    promised, taken = store.commit(store.ledger(windows()), writes, NOW)
+    assert store.ledger(windows()) == promised
+    return taken
+
+
+# -- the books
+
+
+def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Shop, store: Store) -> None:
+    empty = Ledger(0, {}, {}, frozenset())
+    assert store.ledger(windows(), begin=False) == empty
+    with pytest.raises(StoreError):
+        store.approve("0123456789ab")
+    assert store.ledger(windows()) == empty
+    store.approve("0123456789ab")
+    assert store.snapshot().approved == "0123456789ab"
+
+
+def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
+    shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=None)
+    shop.insert(6, rx_bytes_month=-7, tx_bytes_month=9)
+    shop.insert(7)
+    for node in ("r640", "r650"):
+        shop.store(node=node).ledger(windows())
+    assert shop.buckets() == {(5, BUCKET): (40, 4)}
+    first = windows().month[0]
+    assert shop.days() == {(5, first): (400, 0), (6, first): (0, 9)}
+    before = shop.device(5)
+    shop.store().roll(windows())
+    assert shop.device(5) == {**before, "tx_bytes_month": 0}
+
+
+FULL = record(5, device="📱", state=State.ADDING, counters=Counters(2**64 - 1, 2**63), handshake=2**62, sampled_at=0.1)
+
+
+def test_the_books_come_back_as_they_were_written(store: Store) -> None:
+    conditions = frozenset(
+        (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x:9"))
+    )
+    foreign = record(6, row_id=None, device="", contract="")
+    commit(store, Writes(records=(FULL, foreign), sampled={"wg0": Sampled(EPOCH, 1.25)}, started=conditions))
+    books = store.ledger(windows())
+    assert set(books.records.values()) == {FULL, foreign}
+    assert books.conditions == conditions
+    assert (books.seq, dict(books.interfaces)) == (1, {"wg0": Sampled(EPOCH, 1.25)})
+    commit(store, Writes(gone=(FULL.slot,), ended=conditions, sampled={"wg0": Sampled("b", 2.0)}))
+    assert set(store.ledger(windows()).records.values()) == {foreign}
+    assert store.ledger(windows()).conditions == frozenset()
+
+
+def test_a_new_detail_takes_the_old_ones_place(store: Store) -> None:
+    old = Condition("row_rejected", "5", "d", "bad_key")
+    for one in (old, old._replace(detail="bad_address")):
+        commit(store, Writes(started=frozenset((one,))))
+        assert store.ledger(windows()).conditions == {one}
+
+
+def test_only_the_books_as_they_are_can_be_written_to(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    books = store.ledger(windows())
+    store.commit(books, Writes(booked=(booked(5, 1, 1),)), NOW)
+    with pytest.raises(StaleLedger):
+        store.commit(books, Writes(booked=(booked(5, 1, 1),), audit=(Entry("a", "b", "c", "d"),)), NOW)
+    assert shop.device(5)["rx_bytes_total"] == 1
+    assert shop.logs() == []
+    commit(store, Writes(booked=(booked(5, 1, 1),)))
+
+
+def test_nodes_have_books_of_their_own(shop: Shop, store: Store) -> None:
+    other = shop.store(node="r650")
+    commit(store, Writes(records=(FULL,), quarantined=(Quarantined("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
+    commit(other, Writes(records=(record(5),)))
+    assert store.ledger(windows()).records == {FULL.slot: FULL}
+    assert [one.snapshot().quarantined for one in (store, other)] == [1, 0]
+
+
+def test_an_approval_is_used_up(store: Store) -> None:
+    store.ledger(windows())
+    store.approve("0123456789ab")
+    commit(store, Writes(audit=(Entry("a", "b", "c", "d"),)))
+    assert store.snapshot().approved == "0123456789ab"
+    commit(store, Writes(approval_used=True))
+    assert store.snapshot().approved is None
+
+
+def test_the_audit_trail(shop: Shop, store: Store) -> None:
+    entries = (
+        Entry("peer_added", "device", "📱", "%s {0} '\"\\ ピア"),
+        Entry("peer_removed", "device", "d", "m" * 2000),
+    )
+    commit(store, Writes(audit=entries))
+    assert shop.logs() == list(entries)
+
+
+# -- bytes
+
+
+def test_bytes_are_added_to_what_stands_there(shop: Shop, store: Store) -> None:
+    shop.insert(5, rx_bytes_total=1000, tx_bytes_total=None, rx_bytes_24h=None, last_handshake_at="2026-09-01 00:00:00")
+    shop.insert(6)
+    store.ledger(windows())
+    before = shop.device(6)
+    commit(store, Writes(booked=(booked(5, 70, 7, NOW), booked(9, 5, 5, NOW))))
+    commit(store, Writes(booked=(booked(5, 1, 0, NOW - 5000),)))
+    after = shop.device(5)
+    assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
+        1071, 7, 71, 7, 71, 7
+    ]  # fmt: skip
+    assert after["last_handshake_at"] == local(NOW)
+    assert after["updated_at"] == "2026-01-01 00:00:00", "it belongs to the application"
+    assert shop.device(6) == before
+    assert shop.devices() == [5, 6], "a deleted row is not brought back"
+    assert shop.days() == {(5, DAY): (71, 7), (9, DAY): (5, 5)}
+    assert shop.buckets() == {(5, BUCKET): (71, 7), (9, BUCKET): (5, 5)}
+
+
+def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop) -> None:
+    store = shop.store('[usage]\nperspective = "device"\n')
+    shop.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
+    commit(store, Writes(booked=(booked(5, 70, 7),)))
+    assert store.roll(windows()) == 0
+    after = shop.device(5)
+    assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
+        7, 70, 8, 72, 17, 90
+    ]  # fmt: skip
+    assert shop.buckets() == {(5, BUCKET): (72, 8)}
+
+
+def test_a_column_that_is_full_stops_nobody(shop: Shop, store: Store) -> None:
+    shop.insert(5, rx_bytes_total=2**63 - 1)
+    shop.insert(6)
+    commit(store, Writes(booked=(booked(5, 2**63, 1), booked(6, 9, 9))))
+    store.roll(windows())
+    assert shop.device(5)["rx_bytes_total"] == shop.device(5)["rx_bytes_24h"] == 2**63 - 1
+    assert shop.device(6)["rx_bytes_total"] == 9
+
+
+def test_batches(shop: Shop, store: Store) -> None:
+    for number in range(1, 21):
+        shop.insert(number)
+    for part in Writes(
+        booked=tuple(booked(n, n, 1) for n in range(1, 21)), records=tuple(map(record, range(1, 21)))
+    ).batches(7):
+        commit(store, part)
+    assert [shop.device(n)["rx_bytes_total"] for n in shop.devices()] == list(range(1, 21))
+    assert store.ledger(windows()).seq == 3
+    assert len(store.ledger(windows()).records) == 20
+
+
+def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, store: Store) -> None:
+    store.ledger(windows())
+    shop.insert(5, status="deleted", deleted_at="2026-01-01 00:00:00")
+    shop.insert(6, rx_bytes_24h=None)
+    shop.insert(7)
+    month = windows().month[0]
+    old = Booked(5, 9, 9, Counters(9, 9), Counters(9, 9), (Piece(BUCKET - 86400, DAY, 1, 2), Piece(BUCKET - 87300, month, 3, 4),
+                 Piece(None, "2026-08-31", 5, 6)), None)  # fmt: skip
+    commit(store, Writes(booked=(old,)))
+    before = shop.device(7)
+    assert store.roll(windows()) == 2
+    assert [shop.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
+        1,
+        2,
+        4,
+        6,
+        9,
+        9,
+    ]
+    assert shop.device(6)["rx_bytes_24h"] == 0
+    assert shop.device(5)["updated_at"] == shop.device(6)["updated_at"] == before["updated_at"]
+    assert shop.device(7) == before
+    assert store.roll(windows()) == 0
+    assert store.roll(windows(NOW + 900)) == 1
+    assert shop.device(5)["rx_bytes_24h"] == 0
+
+
+def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    days = ("2025-08-17", windows().day(NOW - 400 * 86400), DAY)
+    starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
+    pieces = tuple(Piece(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
+    commit(store, Writes(booked=(Booked(5, 3, 3, Counters(0, 0), Counters(0, 0), pieces, None),)))
+    store.purge(windows(), 400)
+    assert sorted(day for _, day in shop.days()) == sorted(days[1:])
+    assert sorted(start for _, start in shop.buckets()) == sorted(starts[1:])
+
+
+# -- steps
+
+
+def issued(shop: Shop, store: Store, **columns: Any) -> Row:
+    plain = {"wg_iface": "wg0", "wg_ip": "10.200.0.5", "public_key": text(5), "qr_expires_at": local(END)}
+    shop.insert(5, **(plain | columns))
+    return store.snapshot().rows[0]
+
+
+def take(store: Store, one: Row, kind: str, at: float = NOW) -> frozenset[int]:
+    return commit(store, Writes(steps=((Transition(one, kind, at), Entry(kind, "device", one.device, "m")),)))
+
+
+STEPS = {
+    "activate": {"status": "active", "first_handshake_at": local(NOW), "activated_at": local(NOW)},
+    "expire": {"status": "expired"},
+    "first_handshake": {"first_handshake_at": local(NOW)},
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_step_is_taken(shop: Shop, store: Store, kind: str) -> None:
+    one = issued(shop, store, status="active" if kind == "first_handshake" else "issued")
+    before = shop.device(5)
+    assert take(store, one, kind) == {5}
+    assert shop.device(5) == before | STEPS[kind]
+    assert [entry.action for entry in shop.logs()] == [kind]
+
+
+def test_dates_that_stand_there_stay(shop: Shop, store: Store) -> None:
+    stand = {"first_handshake_at": "2026-01-02 00:00:00", "activated_at": "2026-01-03 00:00:00"}
+    one = issued(shop, store, **stand)
+    assert take(store, one, "activate") == {5}
+    assert shop.device(5) == shop.device(5) | stand | {"status": "active"}
+
+
+CLICKS: dict[str, dict[str, Any]] = {
+    "paused": {"status": "paused"},
+    "activated": {"status": "active"},
+    "new QR": {"qr_expires_at": local(END + 60)},
+    "no QR end": {"qr_expires_at": None},
+    "new key": {"public_key": text(6)},
+    "no key": {"public_key": None},
+}
+
+
+@pytest.mark.parametrize("kind", ["activate", "expire"])
+@pytest.mark.parametrize("click", CLICKS.values(), ids=CLICKS.keys())
+def test_a_step_is_not_taken_where_an_admin_was_faster(
+    shop: Shop, store: Store, click: dict[str, Any], kind: str
+) -> None:
+    one = issued(shop, store)
+    shop.update(5, **click)
+    before = shop.device(5)
+    assert take(store, one, kind) == frozenset()
+    assert shop.device(5) == before
+    assert shop.logs() == [], "what was not done is not audited"
+    shop.delete(5)
+    assert take(store, one, kind) == frozenset()
+
+
+@pytest.mark.parametrize("columns", [{"qr_expires_at": None, "issued_at": local(NOW)}, {"qr_expires_at": None},
+                                     {"status": "ISSUED "}, {"public_key": None}])  # fmt: skip
+def test_a_step_of_an_odd_row_is_taken(shop: Shop, store: Store, columns: dict[str, Any]) -> None:
+    assert take(store, issued(shop, store, **columns), "expire") == {5}

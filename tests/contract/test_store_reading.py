@@ -1,0 +1,172 @@
+"""What every store reads: the one in memory, and MariaDB with exactly the shipped grants."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.node import local
+from tests.samples import EPOCH, NOW, TOKYO, record, row, text, windows
+from tests.shop import Shop
+from wgsyncd.core.ledger import Booked, Piece, Sampled, Writes
+from wgsyncd.core.model import Counters, Status, Transition
+from wgsyncd.ports import Store
+
+
+@pytest.fixture
+def store(shop: Shop) -> Store:
+    return shop.store()
+
+
+def tokyo(written: str) -> float:
+    return datetime.fromisoformat(written).replace(tzinfo=TOKYO).timestamp()
+
+
+# -- reading
+
+
+def test_an_empty_table_is_an_answer(store: Store) -> None:
+    seen = store.snapshot()
+    assert (seen.rows, dict(seen.conflicts), seen.approved, seen.quarantined) == ((), {}, None, 0)
+
+
+def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
+    shop.insert(
+        5, wg_iface="wg0", wg_ip="10.200.0.5", public_key=text(5), preshared_key="psk", status="active",
+        first_handshake_at="2026-01-02 03:04:05", last_handshake_at="2026-01-02 03:04:05", rx_bytes_total=7,
+    )  # fmt: skip
+    seen = store.snapshot().rows
+    assert seen == (row(5, preshared_key="psk", qr_end=seen[0].qr_end),)
+    assert seen[0].preshared_key == "psk"
+    assert seen[0].qr_end == tokyo("2026-01-02 00:00:00")
+
+
+def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    (one,) = store.snapshot().rows
+    assert (one.interface, one.address, one.public_key, one.preshared_key) == ("", "", None, None)
+    assert (one.status, one.deleted, one.first_handshake_known, one.never_counted) == (
+        Status.ISSUED,
+        False,
+        False,
+        True,
+    )
+
+
+def test_counters_that_are_null_were_never_counted(shop: Shop, store: Store) -> None:
+    shop.insert(5, rx_bytes_total=None, tx_bytes_total=None)
+    shop.insert(6, tx_bytes_total=1)
+    shop.insert(7, last_handshake_at="2026-01-02 00:00:00")
+    assert [one.never_counted for one in store.snapshot().rows] == [True, False, False]
+
+
+QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "qr_expires_at": ({"qr_expires_at": "2026-03-01 10:00:00", "issued_at": "2026-01-01 00:00:00"}, "2026-03-01 10:00:00"),
+    "issued_at": ({"issued_at": "2026-03-01 10:00:00"}, "2026-03-02 10:00:00"),
+    "created_at": ({"created_at": "2026-03-01 10:00:00"}, "2026-03-02 10:00:00"),
+    "zero qr_expires_at": (
+        {"qr_expires_at": "0000-00-00 00:00:00", "issued_at": "2026-03-01 10:00:00"}, "2026-03-02 10:00:00"),
+    "zero issued_at": ({"issued_at": "0000-00-00 00:00:00", "created_at": "2026-03-01 10:00:00"}, "2026-03-02 10:00:00"),
+    "all zero": (
+        {"qr_expires_at": "0000-00-00 00:00:00", "issued_at": None, "created_at": "0000-00-00 00:00:00"}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "end"), QR_ENDS.values(), ids=QR_ENDS.keys())
+def test_when_a_qr_ends(shop: Shop, store: Store, columns: dict[str, Any], end: str | None) -> None:
+    shop.insert(5, **columns)
+    assert store.snapshot().rows[0].qr_end == (None if end is None else tokyo(end))
+
+
+def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
+    shop.insert(5, issued_at="2026-03-01 10:00:00")
+    assert shop.store('[qr]\nlifetime = "2h"\n').snapshot().rows[0].qr_end == tokyo("2026-03-01 12:00:00")
+
+
+@pytest.mark.parametrize(
+    ("written", "status", "word"),
+    [
+        ("active", Status.ACTIVE, "active"), ("ACTIVE ", Status.ACTIVE, "active"), ("Issued", Status.ISSUED, "issued"),
+        ("paused", Status.OFF, "paused"), ("", Status.OFF, "of unknown status"), ("activ", Status.OFF, "of unknown status"),
+        ("📱\0", Status.OFF, "of unknown status"), ("deleted", Status.OFF, "deleted"),
+    ],
+)  # fmt: skip
+def test_status_texts(shop: Shop, store: Store, written: str, status: Status, word: str) -> None:
+    shop.insert(5, status=written)
+    (one,) = store.snapshot().rows
+    assert (one.status, one.status_text) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("contract", "status", "active"),
+    [("0001", "active", True), ("0002", "Active", True), ("0003", "paused", False), ("0004", "?", False),
+     ("0009", None, False)],
+)  # fmt: skip
+def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, active: bool) -> None:
+    if status is not None:
+        shop.contract(contract, status)
+    shop.insert(5, contract_id=contract)
+    (one,) = store.snapshot().rows
+    assert (one.contract, one.contract_active) == (contract, active)
+    assert (one.contract_status is None) is (status is None)
+    assert one.contract_status in (None, "active", "paused", "of unknown status")
+
+
+def test_names_of_emoji_and_nul(shop: Shop, store: Store) -> None:
+    shop.insert(5, device_id="📱\0 ", wg_ip="\0", public_key="🔑\0", preshared_key="\0")
+    (one,) = store.snapshot().rows
+    assert (one.device, one.address, one.public_key, one.preshared_key) == ("📱\0 ", "\0", "🔑\0", "\0")
+
+
+def test_parents(shop: Shop, store: Store) -> None:
+    for number, deleted in ((5, None), (6, None), (7, "2026-01-01 00:00:00")):
+        shop.insert(number, is_parent=1, deleted_at=deleted)
+    shop.insert(8, contract_id="0002", is_parent=1)
+    assert dict(store.snapshot().conflicts) == {"0001": 2}
+    assert [one.deleted for one in store.snapshot().rows] == [False, False, True, False]
+
+
+# -- has anything changed?
+
+MATTERS: dict[str, Any] = {"wg_iface": "wg1", "wg_ip": "10.200.0.9", "public_key": text(9), "preshared_key": "p",
+                           "status": "paused", "is_parent": 1, "qr_expires_at": local(NOW + 900), "issued_at": local(NOW),
+                           "deleted_at": local(NOW), "contract_id": "0002", "device_id": "other"}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", MATTERS)
+def test_the_digest_changes_with_what_a_plan_depends_on_and_back(shop: Shop, store: Store, column: str) -> None:
+    for number in (5, 6):
+        shop.insert(number, wg_ip=f"10.200.0.{number}")
+    first, before = store.digest(), shop.device(5)[column]
+    shop.update(5, **{column: MATTERS[column]})
+    assert store.digest() != first
+    shop.update(5, **{column: before})
+    assert store.digest() == first
+
+
+def test_the_digest_changes_with_rows_contracts_and_approvals(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    store.ledger(windows())
+    seen = [store.digest()]
+    for change in (lambda: shop.insert(6), lambda: shop.contract("0001", "paused"), lambda: store.approve("0123456789ab"),
+                   lambda: shop.delete(6)):  # fmt: skip
+        change()
+        seen.append(store.digest())
+    assert len({str(one) for one in seen}) == len(seen)
+
+
+def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Store) -> None:
+    shop.insert(5, status="active", public_key=text(5))
+    (one,) = store.snapshot().rows
+    store.ledger(windows())
+    before = store.digest()
+    some = Counters(70, 7)
+    booked = Booked(5, 70, 7, some, some, (Piece(int(NOW), windows().day(NOW), 70, 7),), NOW)
+    step = Transition(one, "first_handshake", NOW)
+    writes = Writes((booked,), (record(5),), sampled={"wg0": Sampled(EPOCH, 1.0)}, steps=((step, None),))
+    assert store.commit(store.ledger(windows()), writes, NOW)[1] == {5}
+    store.roll(windows(NOW + 40 * 86400))
+    shop.update(5, rx_bytes_total=0, last_handshake_at=None)
+    assert store.digest() == before
