@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tests.fakes import Crash, FakeWireGuard
-from tests.fakestore import FakeDatabase, FakeStore
+from tests.fakestore import FakeStore
 from tests.samples import NETWORKS, NOW, TOKYO, address, key, psk, text, windows
+from tests.tables import FakeDatabase
 from wgsyncd.agent import Agent, Clock, Outlook
 from wgsyncd.config import parse
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import pymysql
 from pymysql.cursors import DictCursor
 
-from tests.fakestore import Device, FakeDatabase, FakeStore, new_device
+from tests.fakestore import FakeStore
 from tests.node import CONFIG
+from tests.tables import Device, FakeDatabase, new_device
 from wgsyncd.config import parse
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.model import Counters

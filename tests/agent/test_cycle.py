@@ -276,3 +276,16 @@ def test_first_start_beside_running_peers() -> None:
     other.right()
     assert [other.db.devices[6][f"rx_bytes_{window}"] for window in ("24h", "month")] == [41, 401]
     assert not other.wg.touched, "running peers are adopted, not touched"
+
+
+def test_a_peer_made_anew_is_noticed_while_it_is_idle(node: Node) -> None:
+    """Seen at zero once, so that its new bytes count although they only reach the old figure."""
+    node.traffic(5, 1000)
+    node.cycle()
+    node.wg.recreate_behind("wg0", key(5))
+    node.cycle()
+    assert node.health.anomalies == {"reset": 1}
+    node.quiet()
+    node.traffic(5, 1000)
+    node.cycle()
+    node.right()

@@ -72,14 +72,14 @@ class Bench:
                  " VALUES (1, '0001', 'active', 'a passphrase'), (2, '0002', 'paused', 'another one')")  # fmt: skip
         self.daemon = self.add_daemon("bench")
 
-    def add_daemon(self, name: str, **changes: object) -> Daemon:
+    def add_daemon(self, name: str, changes: Mapping[str, object] | None = None) -> Daemon:
         """A further one, with a configuration of its own; the name is its node's."""
         daemon = Daemon(self.world, self.ear, self.directory / name)
         self.daemons.append(daemon)
-        self.configure(daemon, **{"node.name": name, **changes})
+        self.configure(changes, daemon)
         return daemon
 
-    def configure(self, daemon: Daemon | None = None, **changes: object) -> None:
+    def configure(self, changes: Mapping[str, object] | None = None, daemon: Daemon | None = None) -> None:
         """Write the configuration. ``changes`` by dotted key, as JSON values (they are TOML too); None leaves out."""
         daemon = daemon or self.daemon
         values: dict[str, object] = {
@@ -88,7 +88,7 @@ class Bench:
             "interfaces.wg0.networks": ["10.200.0.0/24"], "interfaces.wg0.addresses": ["10.200.0.1/24"],
             "interfaces.wg1.networks": ["10.251.0.0/24"], "interfaces.wg1.addresses": ["10.251.0.1/24"],
             "schedule.account": "1s", "schedule.reconcile": "60s", "schedule.watch": "200ms",
-            "audit.language": "en", "log.format": "json", **changes,
+            "audit.language": "en", "log.format": "json", **(changes or {}),
         }  # fmt: skip
         sections: dict[str, list[str]] = {}
         for key, value in values.items():

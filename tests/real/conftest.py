@@ -58,7 +58,6 @@ def kind() -> WgKind:
 @pytest.fixture
 def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> Iterator[Bench]:
     """All of it, the daemon not yet started."""
-    Path("/run/wireguard").mkdir(mode=0o755, exist_ok=True)  # else a namespace would get an empty /run
     with contextlib.ExitStack() as stack:
         bench = Bench(tmp_path, database, kind, ear)
         stack.callback(bench.close)

@@ -12,7 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,16 +100,24 @@ class Daemon:
         return {"RUNTIME_DIRECTORY": str(self.directory), "NOTIFY_SOCKET": str(self.notices.path),
                 "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
 
-    def start(self, *, ready: bool = True, argv: Iterable[str] = ("-m", "wgsyncd"), **env: str) -> Daemon:
+    def start(
+        self, env: Mapping[str, str] | None = None, *, ready: bool = True, argv: Iterable[str] = ("-m", "wgsyncd")
+    ) -> Daemon:
         """Start it, and wait for READY=1. ``argv``: what this interpreter is given before the command."""
         since = len(self.notices.all)
         command = [*self.prefix, sys.executable, *argv, "run", "--config", str(self.config)]
-        self.process = self._world.server.start(*command, log=self.log, **{**self.environment, **env})
+        self.process = self._world.server.start(*command, log=self.log, **{**self.environment, **(env or {})})
         if ready:
             process = self.process
             wait(lambda: self.notices.has("READY=1", since) or process.poll() is not None, "READY=1")
             assert process.poll() is None, self.log.read_text()
         return self
+
+    @property
+    def pid(self) -> int:
+        """Its process's."""
+        assert self.process is not None
+        return self.process.pid
 
     def signal(self, number: signal.Signals) -> None:
         """Send it one."""
@@ -162,10 +170,13 @@ class Daemon:
 
     def reconcile(self, times: int = 1) -> None:
         """Have it compare everything, and wait until it has."""
+        spent = (
+            'wgsyncd_task_duration_seconds_sum{task="reconcile"}'  # grows at the end, the number of runs at the start
+        )
         for _ in range(times):
-            before = self.cycles()
+            before, cycles = self.metrics()[spent], self.cycles()
             self.signal(signal.SIGUSR1)
-            wait(lambda before=before: self.cycles() > before, "a reconcile")
+            wait(lambda c=cycles, b=before: self.cycles() > c and self.metrics()[spent] > b, "a reconcile")
 
     def cli(self, *args: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run one of its commands. ``code``: the exit status it must have (None: any)."""

@@ -17,6 +17,7 @@ import pytest
 
 import wgsyncd
 from tests.wait import until
+from wgsyncd.demo.mariadb import PrivateServer
 
 
 class Demo:
@@ -109,6 +110,19 @@ def test_too_little_time_is_said_and_kept(tmp_path: Path) -> None:
     assert time.monotonic() - began < 12
     assert "out of time" in [one["kernel"] for one in result["verdicts"]]
     demo.assert_nothing_left()
+
+
+def test_an_installed_mariadb_is_not_touched() -> None:
+    def stamps() -> dict[Path, int]:
+        return {
+            path: path.stat().st_ctime_ns for top in ("/usr/lib/mysql", "/etc/mysql") for path in Path(top).rglob("*")
+        }
+
+    before = stamps()
+    with PrivateServer(port=0) as server:
+        assert server.sql("SELECT 1 AS one", database="") == [{"one": "1"}]
+    assert stamps() == before
+    assert not server.directory.exists()
 
 
 def run_without(commands: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -51,7 +51,7 @@ def _served(bench: Bench, others: int = 0, timeout: str = "1s") -> tuple[Device,
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held)
     bench.make(others, first=20) if others else None
-    bench.configure(**{"database.timeout": timeout})
+    bench.configure({"database.timeout": timeout})
     bench.daemon.start()
     customer = bench.customer(held)
     assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
@@ -116,7 +116,7 @@ def test_the_database_hangs(bench: Bench) -> None:
     """It takes connections and answers none; the daemon lives, as its watchdog and /healthz say."""
     held, customer = _served(bench)
     bench.daemon.stop()
-    bench.daemon.start(WATCHDOG_USEC="5000000")
+    bench.daemon.start({"WATCHDOG_USEC": "5000000"})
     subprocess.run(["kill", "-STOP", str(bench.database.pid)], check=True)
     assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
     wait(lambda: _troubles(bench), "noticed")
@@ -196,7 +196,7 @@ def test_a_grant_is_taken_away(bench: Bench) -> None:
 def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
     """ENODEV, said once; the other one goes on; filled when it is back, with one audit row."""
     on_wg0, on_wg1 = bench.make(2), bench.make(20, interface="wg1")
-    bench.configure(**{"interfaces.wg1.networks": ["10.251.0.0/24"]})
+    bench.configure({"interfaces.wg1.networks": ["10.251.0.0/24"]})
     daemon = bench.daemon.start()
     bench.await_peers(*on_wg1, interface="wg1")
     bench.world.server.run("ip", "link", "del", "wg1")

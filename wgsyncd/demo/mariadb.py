@@ -86,10 +86,13 @@ class PrivateServer:
         return {"unix_socket": str(self.socket), "user": self._user, "charset": "utf8mb4"}
 
     def install(self) -> None:
-        """Make the data directory: system tables, an administrator known by the socket, no anonymous account."""
+        """Make the data directory: system tables, an administrator known by the socket, no anonymous account.
+
+        ``--rpm``: without it the script gives a directory of the installed server (its PAM tool's) to our user.
+        """
         children.run(
-            ["mariadb-install-db", "--no-defaults", f"--user={self._user}", f"--datadir={self._data}", "--skip-test-db",
-             f"--auth-root-socket-user={self._user}", f"--tmpdir={self.directory}", *self._options],
+            ["mariadb-install-db", "--no-defaults", "--rpm", f"--user={self._user}", f"--datadir={self._data}",
+             "--skip-test-db", f"--auth-root-socket-user={self._user}", f"--tmpdir={self.directory}", *self._options],
             timeout=PATIENCE,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ is private too, with a /run/wireguard of its own: that is where userspace WireGu
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -103,13 +104,19 @@ class Namespace:
     def await_wireguard(self, name: str, process: subprocess.Popen[bytes] | None) -> None:
         """Wait until a userspace interface can be configured."""
         if process is not None:
-            path = Path(f"/proc/{self.holder.pid}/root/run/wireguard/{name}.sock")
-            children.until(path.exists, f"wireguard-go {name}", seconds=PATIENCE, child=process)
+            path = f"/proc/{self.holder.pid}/root/run/wireguard/{name}.sock"
+            children.until(lambda: _listens(path), f"wireguard-go {name}", seconds=PATIENCE, child=process)
 
     def close(self) -> None:
         """End the holder. What else runs in here is its starter's to end; with the last one the namespace is gone."""
         self.holder.kill()
         children.end(self.holder)
+
+
+def _listens(path: str) -> bool:
+    """Whether somebody takes connections there; a socket that is only bound is a file already."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 @dataclass(slots=True)
