@@ -68,6 +68,7 @@ def test_each_commit_may_fail_in_every_way(reference: dict[str, Any], commit: in
     node.store.next_writes = ["ok"] * commit + [fate]
     went_through = [node.survive() for _ in range(2)]
     assert all(went_through) is bool(node.store.next_writes), "the fault came, or there was no such commit"
+    assert went_through[1], "one failure costs one cycle"
     node.store.next_writes = []
     node.cycle()
     assert outcome(node) == reference

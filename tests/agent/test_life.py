@@ -97,6 +97,16 @@ def test_an_ended_qr_is_expired_and_its_peer_gone_in_the_same_cycle(node: Node) 
     node.quiet()
 
 
+def test_a_row_does_not_expire_before_its_peer_is_taken_out(node: Node) -> None:
+    """Accounting changes no peer, so it leaves the end of a QR to the reconcile."""
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.tick(20)
+    node.account()
+    assert status(node, 8) == "issued"
+    assert key(8) in node.wg.peers("wg0")
+
+
 @pytest.mark.parametrize(("after", "becomes"), [(0.0, "active"), (-1.0, "active"), (1.0, "expired")])
 def test_the_race_at_the_deadline(node: Node, after: float, becomes: str) -> None:
     end = node.now + 60
@@ -128,6 +138,8 @@ def test_an_admins_click_between_reading_and_writing_wins(node: Node, columns: d
     node.store.snapshot = rows  # type: ignore[method-assign]
     assert ("qr_expired", "0001-DEV-008") not in node.actions
     assert node.db.devices[8] == {**node.db.devices[8], **columns}
+    stays = columns.get("status") == "active" or "qr_expires_at" in columns
+    assert (key(8) in node.wg.peers("wg0")) is stays, "the same cycle goes by what the admin wrote"
 
 
 def test_an_expired_row_that_an_admin_issues_anew_is_not_expired_again(node: Node) -> None:

@@ -53,8 +53,8 @@ def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
     shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=None)
     shop.insert(6, rx_bytes_month=-7, tx_bytes_month=9)
     shop.insert(7)
-    for node in ("r640", "r650"):
-        shop.store(node=node).ledger(windows())
+    shop.store().ledger(windows())
+    shop.store(node="r650").ledger(windows(NOW + 40 * 86400))
     assert shop.buckets() == {(5, BUCKET): (40, 4)}
     first = windows().month[0]
     assert shop.days() == {(5, first): (400, 0), (6, first): (0, 9)}
