@@ -174,7 +174,7 @@ class Agent:
 
     def _decide(self, snapshot: Snapshot, live: Live, ledger: Ledger, now: float) -> Outlook:
         rows = lifecycle.assume(snapshot.rows, self._due(snapshot.rows, live, now))
-        desired = build_desired(rows, self._sites, self._policy, live, now)
+        desired = build_desired(rows, self._sites, self._policy, live, now, ledger.installed())
         plan = make_plan(desired, live, ledger.records, self._policy)
         removals, plan_id = len(plan.of(Kind.REMOVE)), plan.removals_id
         tripped = not self._limits.allow(removals, plan.live)
@@ -290,13 +290,15 @@ class Agent:
             if not changes or not self._limits.allow(len(changes), sum(len(s.peers) for s in live.values())):
                 continue
             try:
-                self.wireguard.apply(name, changes)
+                failed = {one.change.public_key for one in self.wireguard.apply(name, changes)}
             except WireGuardError as error:
-                self._log.error("ended QR could not be removed", interface=name, error=str(error))
+                if self._edge(("ended", name), error.name):
+                    self._log.error("ended QR could not be removed", interface=name, error=str(error))
                 continue
-            peers = {c.public_key: state.peers[c.public_key] for c in changes}
-            self._unbooked.append(replace(state, peers=peers))
-            self._log.warning("QR ended while the database is away: removed", interface=name, peers=len(changes))
+            peers = {c.public_key: state.peers[c.public_key] for c in changes if c.public_key not in failed}
+            if peers:
+                self._unbooked.append(replace(state, peers=peers))
+                self._log.warning("QR ended while the database is away: removed", interface=name, peers=len(peers))
 
 
 def _expiry(name: str, state: InterfaceState, key: PublicKey, row: Row) -> Change:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wgsyncd.settings import Settings
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
-STOP_WITHIN = 8.0  # seconds for the last account; 10 are promised
+STOP_WITHIN = 7.0  # seconds for the last account; 10 are promised
 PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and books their traffic."
 EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
 

@@ -160,3 +160,13 @@ def test_a_record_whose_audit_row_comes_last_is_not_written_before_it(quiet: int
     writes = replace(many(0, quiet, min(quiet, 3)), gone=(record(99).slot,))
     parts = list(writes.batches(size))
     assert len([part for part in parts if part]) == 1
+
+
+def test_odd_devices_stand_in_the_transaction_that_speaks_of_them() -> None:
+    def one(number: int) -> Booked:
+        return Booked(number, 1, 1, Counters(1, 1), Counters(1, 1), (), None)
+
+    whole = Writes(booked=tuple(one(n) for n in range(1, 8)), odd=frozenset((1, 4)), approval_used=True)
+    parts = list(whole.batches(2))
+    assert [[b.row_id for b in part.booked] for part in parts] == [[2, 3], [5, 6], [7, 1, 4]]
+    assert [part.approval_used for part in parts] == [False, False, True]

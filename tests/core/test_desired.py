@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.samples import (
     NOW,
+    POLICY,
     SITES,
     address,
     dump,
@@ -26,8 +27,9 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.desired import Desired, Policy, Site
+from wgsyncd.core.desired import Desired, Policy, Site, build_desired
 from wgsyncd.core.model import NO_PRESHARED_KEY, Reason, Row, Status, encode_key, parse_host, parse_network
+from wgsyncd.core.plan import make_plan
 
 HUNDREDS = [row(n) for n in range(2, 202)]
 OWN = 900  # the interface's own key
@@ -294,3 +296,15 @@ def test_what_is_followed_never_conflicts(
     assert wants(rows[::-1], state).peers == desired.peers
     assert parse_host("10.200.0.1") not in taken
     assert nets("10.200.0.0/24").isdisjoint(taken)
+
+
+def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() -> None:
+    """It is still a paying customer's peer; unless another row names that key by now."""
+    kernel, installed = live(dump(peer(5))), {5: frozenset((key(5),))}
+    for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
+        desired = build_desired([bad], SITES, POLICY, kernel, NOW, installed)
+        assert desired.frozen["wg0"] == {key(5)}
+        assert not make_plan(desired, kernel, {}, POLICY).changes
+        taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, installed)
+        assert taken_over.frozen["wg0"] == frozenset()
+        assert followed(taken_over) == {6}

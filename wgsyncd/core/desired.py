@@ -88,6 +88,8 @@ class _Court:
     """The claims while their conflicts are settled."""
 
     live: Mapping[str, InterfaceState]
+    recorded: Mapping[int, frozenset[PublicKey]]  # live peers by the row they were installed for
+    claimed: set[PublicKey] = field(default_factory=set)  # readable keys of all rows
     claims: dict[int, _Claim] = field(default_factory=dict)  # by row id
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
@@ -97,6 +99,12 @@ class _Court:
         self.rejections.append(Rejection(row.id, row.device, reason, detail))
         if key is not None:
             self.frozen.add(key)
+
+    def frozen_keys(self) -> set[PublicKey]:
+        """The keys whose peers stay as they are: those that rejected rows name, and those that were installed for
+        rejected rows and that no row names now (such a row has a new key that cannot be followed)."""
+        installed = {key for one in self.rejections for key in self.recorded.get(one.row_id, ())}
+        return self.frozen | (installed - self.claimed)
 
     def holds(self, claim: _Claim) -> bool:
         """Whether the claim is live in the kernel as it stands."""
@@ -120,7 +128,7 @@ class _Court:
         """Reject claims to what a peer holds that is left as it is, until no more follow from that."""
         while True:
             holders: dict[tuple[str, Network], PublicKey] = {}
-            fixed = self.frozen | untouchable
+            fixed = self.frozen_keys() | untouchable
             for name, state in self.live.items():
                 for key in fixed & state.peers.keys():
                     for net in state.peers[key].peer.allowed_ips:
@@ -142,15 +150,21 @@ class _Court:
 
 
 def build_desired(
-    rows: Iterable[Row], sites: Iterable[Site], policy: Policy, live: Mapping[str, InterfaceState], now: float
+    rows: Iterable[Row],
+    sites: Iterable[Site],
+    policy: Policy,
+    live: Mapping[str, InterfaceState],
+    now: float,
+    recorded: Mapping[int, frozenset[PublicKey]] | None = None,
 ) -> Desired:
-    """What the rows want, held against the configuration, each other and the live peers. ``now``: UNIX seconds."""
+    """What the rows want, held against the configuration, each other and the live peers. ``now``: UNIX seconds.
+    ``recorded``: the keys of the peers that were installed for each row id."""
     sites = tuple(sites)
     by_rows = {site.rows: site for site in sites}
     own_keys = {state.public_key for state in live.values() if state.public_key is not None}
-    court = _Court(live)
+    court = _Court(live, recorded or {})
     revoked: dict[PublicKey, tuple[Row, str]] = {}
-    claimed: set[PublicKey] = set()
+    claimed = court.claimed
     key_of: dict[int, PublicKey] = {}
     unreadable = 0
     for row in rows:
@@ -193,7 +207,8 @@ def build_desired(
     for claim in court.claims.values():
         peers[claim.site.interface][claim.peer.public_key] = Want(claim.peer, claim.row)
         revoked.pop(claim.peer.public_key, None)
-    frozen = {name: frozenset(court.frozen & state.peers.keys()) for name, state in live.items()}
+    frozen_keys = court.frozen_keys()
+    frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
     return Desired(
         peers, tuple(court.rejections), frozen, revoked, frozenset(claimed), key_of, unreadable
     )  # fmt: skip

@@ -87,6 +87,14 @@ class Ledger:
     interfaces: Mapping[str, Sampled]
     conditions: frozenset[Condition]
 
+    def installed(self) -> dict[int, frozenset[PublicKey]]:
+        """The keys of the recorded peers of each row."""
+        keys: dict[int, frozenset[PublicKey]] = {}
+        for (_, key), record in self.records.items():
+            if record.row_id is not None:
+                keys[record.row_id] = keys.get(record.row_id, frozenset()) | {key}
+        return keys
+
     def after(self, writes: Writes) -> Ledger:
         """The books once ``writes`` is committed."""
         records = dict(self.records)
@@ -151,6 +159,7 @@ class Writes:
         tuple[Transition, Entry | None], ...
     ] = ()  # each with its audit row, written only if the step is taken
     quarantined: tuple[Quarantined, ...] = ()
+    odd: frozenset[int] = frozenset()  # row ids of which audit or quarantine rows in here speak
     started: frozenset[Condition] = frozenset()
     ended: frozenset[Condition] = frozenset()
     approval_used: bool = False
@@ -169,6 +178,7 @@ class Writes:
             {**self.sampled, **other.sampled},
             self.steps + other.steps,
             self.quarantined + other.quarantined,
+            self.odd | other.odd,
             self.started | other.started,
             self.ended | other.ended,
             self.approval_used or other.approval_used,
@@ -179,7 +189,8 @@ class Writes:
         """The same writes as transactions that book at most ``size`` devices each, every one complete in itself: a
         device's bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions,
         audit) comes last, so that a crash in between leaves a state that the next cycle finishes; with it all records
-        that book nothing, since audit rows are the difference to them (and they lock no row of anybody else)."""
+        that book nothing, since audit rows are the difference to them (and they lock no row of anybody else), and the
+        devices of ``odd``, whose audit and quarantine rows must stand or fall with their baselines."""
         by_row: dict[int, list[Record]] = {}
         loose: list[Record] = []
         booked_rows = {b.row_id for b in self.booked}
@@ -188,8 +199,9 @@ class Writes:
                 by_row.setdefault(record.row_id, []).append(record)
             else:
                 loose.append(record)
-        booked = sorted(self.booked, key=lambda b: b.row_id)  # id order: two writers cannot deadlock on rows
-        while len(booked) > size:
+        # In id order, so that two writers cannot deadlock on rows; the odd ones in the last transaction.
+        booked = sorted(self.booked, key=lambda b: (b.row_id in self.odd, b.row_id))
+        while len(booked) > size and booked[size - 1].row_id not in self.odd:
             part, booked = booked[:size], booked[size:]
             yield Writes(booked=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
         rest = tuple(r for rs in by_row.values() for r in rs)

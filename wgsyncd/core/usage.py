@@ -168,6 +168,7 @@ def book(
     records: list[Record] = []
     quarantined: list[Quarantined] = []
     anomalies: list[Anomaly] = []
+    odd: set[int] = set()
 
     def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
         account = accounts.setdefault(row_id, _Account(Counters(0, 0), [], 0))
@@ -202,7 +203,10 @@ def book(
                     Anomaly("reset", name, record.device, record.contract, record.counters, found.counters)
                 )
             capacity = max_rates.get(name, float("inf")) / 8 * (now - started + SLACK)
-            if known_span and max(delta) > capacity:
+            too_much = known_span and max(delta) > capacity
+            if record.row_id is not None and (reset or too_much):
+                odd.add(record.row_id)
+            if too_much:
                 anomalies.append(
                     Anomaly("quarantined", name, record.device, record.contract, record.counters, found.counters)
                 )
@@ -228,6 +232,7 @@ def book(
         booked=booked,
         records=tuple(records),
         quarantined=tuple(quarantined),
+        odd=frozenset(odd),
         # A new epoch is left for the record step, which audits it; until then the interface keeps its old mark.
         sampled={name: Sampled(mark.epoch, now) for name in live if (mark := ledger.interfaces.get(name)) is not None},
     )
