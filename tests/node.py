@@ -8,9 +8,10 @@ from tests.fakes import Crash, FakeWireGuard
 from tests.fakestore import FakeStore
 from tests.samples import NETWORKS, NOW, TOKYO, address, key, psk, text, windows
 from tests.tables import FakeDatabase
-from wgsyncd.agent import Agent, Clock, Outlook
+from wgsyncd.agent import Agent, Clock
 from wgsyncd.config import parse
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host
+from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health

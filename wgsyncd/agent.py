@@ -17,10 +17,11 @@ from wgsyncd import log
 from wgsyncd.books import Books
 from wgsyncd.core import lifecycle, recording, usage
 from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.desired import Desired, Policy, Site, build_desired
+from wgsyncd.core.desired import Policy, Site, build_desired
 from wgsyncd.core.ledger import Condition, Ledger, Writes
 from wgsyncd.core.model import Change, InterfaceState, Kind, PublicKey, Row, Transition, encode_key
-from wgsyncd.core.plan import Limits, Plan, make_plan
+from wgsyncd.core.outlook import Limits, Outlook, look_ahead
+from wgsyncd.core.plan import make_plan
 from wgsyncd.errors import StoreError, WireGuardError
 from wgsyncd.health import Health
 from wgsyncd.interfaces import Interfaces, Live
@@ -35,19 +36,6 @@ class Clock:
 
     now: Callable[[], float]
     monotonic: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a cycle would do, and why."""
-
-    desired: Desired
-    plan: Plan  # after the guard
-    live: Live
-    plan_id: str  # of all removals that were wanted
-    tripped: bool
-    approved: bool
-    limit: float  # removals that may go unasked
 
 
 class Agent:
@@ -176,13 +164,7 @@ class Agent:
         rows = lifecycle.assume(snapshot.rows, self._due(snapshot.rows, live, now))
         desired = build_desired(rows, self._sites, self._policy, live, now, ledger.installed())
         plan = make_plan(desired, live, ledger.records, self._policy)
-        removals, plan_id = len(plan.of(Kind.REMOVE)), plan.removals_id
-        tripped = not self._limits.allow(removals, plan.live)
-        approved = tripped and snapshot.approved == plan_id
-        if tripped and not approved:
-            plan = plan.withhold(lambda change: change.kind is Kind.REMOVE)
-        limit = max(self._limits.min_removals, self._limits.share * plan.live)
-        return Outlook(desired, plan, live, plan_id, tripped, approved, limit)
+        return look_ahead(desired, plan, live, self._limits, snapshot.approved)
 
     # -- act
 
@@ -261,7 +243,7 @@ class Agent:
         }
         standing |= {Condition("parent_conflict", c, c, str(n)) for c, n in snapshot.conflicts.items()}
         standing |= {Condition("interface_missing", name, name, "") for name in self._interfaces.missing}
-        if outlook.tripped and not outlook.approved:
+        if outlook.withholds:
             count = sum(1 for c in outlook.plan.withheld if c.kind is Kind.REMOVE)
             standing.add(Condition("guard_tripped", node, node, f"{outlook.plan_id}:{count}"))
         writes += recording.conditions(ledger, frozenset(standing), self._scribe)

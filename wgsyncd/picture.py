@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, encode_key
+from wgsyncd.core.outlook import Outlook
 from wgsyncd.health import Health, InterfaceHealth, PeerHealth
 from wgsyncd.interfaces import Live
 from wgsyncd.ports import Snapshot
 from wgsyncd.settings import Settings
-
-if TYPE_CHECKING:
-    from wgsyncd.agent import Outlook
 
 ONLINE = 180  # seconds since the latest handshake: REJECT_AFTER_TIME of the WireGuard paper; a session older is dead
 
@@ -34,7 +31,7 @@ def draw(
     health.rejected = outlook.desired.rejected_by_reason()
     health.parent_conflicts = len(snapshot.conflicts)
     health.quarantined = snapshot.quarantined
-    health.guard_tripped = outlook.tripped and not outlook.approved
+    health.guard_tripped = outlook.withholds
     health.plan_id = outlook.plan_id if health.guard_tripped else ""
     health.reconciled = True
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from wgsyncd.agent import Outlook
 from wgsyncd.core.model import Change, fingerprint
+from wgsyncd.core.outlook import Outlook
 from wgsyncd.log import one_line, redact
 from wgsyncd.picture import ONLINE
 from wgsyncd.settings import Settings

@@ -24,7 +24,8 @@ from tests.samples import (
 from wgsyncd.core.desired import Policy
 from wgsyncd.core.ledger import Record
 from wgsyncd.core.model import Change, InterfaceState, Kind, Row, Status, encode_key
-from wgsyncd.core.plan import Limits, Plan
+from wgsyncd.core.outlook import Limits
+from wgsyncd.core.plan import Plan
 
 
 def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:

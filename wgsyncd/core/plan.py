@@ -63,18 +63,6 @@ class Plan:
         return [_line(signs[c.kind], c) for c in self.changes] + [_line("!", c) for c in self.withheld]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """From how many removals on an admin is asked."""
-
-    min_removals: int
-    share: float
-
-    def allow(self, removals: int, live: int) -> bool:
-        """Whether so many removals of so many live peers may go unasked."""
-        return removals <= max(self.min_removals, self.share * live)
-
-
 def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
     if change.after is None:
         return change.public_key in absent  # a device that cannot arrive there does not leave here

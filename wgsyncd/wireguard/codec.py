@@ -61,20 +61,14 @@ _USUAL_PEER_HEADERS = (
     _header(12, _PEER_TX_BYTES),
     _header(12, _PEER_RX_BYTES),
 )
-_USUAL_IP4_HEADERS = (
-    _header(28, NLA_F_NESTED),
-    _header(6, _IP_FAMILY),
-    AF_INET,
-    _header(8, _IP_ADDRESS),
-    _header(5, _IP_MASK),
-)
-_USUAL_IP6_HEADERS = (
-    _header(40, NLA_F_NESTED),
-    _header(6, _IP_FAMILY),
-    AF_INET6,
-    _header(20, _IP_ADDRESS),
-    _header(5, _IP_MASK),
-)
+
+
+def _usual_ip_headers(family: int, size: int) -> tuple[int, ...]:
+    nest, address = _header(24 + size, NLA_F_NESTED), _header(4 + size, _IP_ADDRESS)
+    return nest, _header(6, _IP_FAMILY), family, address, _header(5, _IP_MASK)
+
+
+_USUAL_IP4_HEADERS, _USUAL_IP6_HEADERS = _usual_ip_headers(AF_INET, 4), _usual_ip_headers(AF_INET6, 16)
 
 MESSAGE_BYTES = 32 * 1024
 """Bound of a SET_DEVICE message. An attribute's length is 16 bits, so the peers of one message must stay below 64 KiB;
