@@ -104,7 +104,7 @@ class Namespace:
     def await_wireguard(self, name: str, process: subprocess.Popen[bytes] | None) -> None:
         """Wait until a userspace interface can be configured."""
         if process is not None:
-            path = f"/proc/{self.holder.pid}/root/run/wireguard/{name}.sock"
+            path = str(Path("/proc", str(self.holder.pid), "root", "run", "wireguard", f"{name}.sock"))
             children.until(lambda: _listens(path), f"wireguard-go {name}", seconds=PATIENCE, child=process)
 
     def close(self) -> None:
