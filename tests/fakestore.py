@@ -33,7 +33,8 @@ class FakeStore:
     (anything that reached the tables).
 
     Faults, each of which stays until it is taken back: ``down`` (no answer at all), ``fail_reads`` (of snapshot,
-    ledger and digest), ``read_only`` (error 1290 for every write). And for the next writes, in their order:
+    ledger and digest), ``read_only`` (error 1290 for every write), ``no_conflicts`` (the view of
+    parent conflicts cannot be seen). And for the next writes, in their order:
     ``next_writes``, a list of "ok", "before", "during", "after" (StoreError with nothing, half (rolled back) or
     everything done: the last is a lost answer), "deadlock" (1213), "crash before", "crash after" (the process dies).
     """
@@ -41,6 +42,7 @@ class FakeStore:
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
         self.db = database or FakeDatabase()
         self.down = self.fail_reads = self.read_only = self.closed = False
+        self.no_conflicts = False
         self.next_writes: list[str] = []
         self.calls: Counter[str] = Counter()
         self.reads = self.commits = self.statements = 0
@@ -56,7 +58,7 @@ class FakeStore:
         held = sum(1 for node, _ in self.db.quarantine if node == self._node)
         return Snapshot(
             tuple(self._row(self.db.devices[number]) for number in sorted(self.db.devices)),
-            {contract: count for contract, count in parents.items() if count > 1},
+            None if self.no_conflicts else {contract: count for contract, count in parents.items() if count > 1},
             self.db.approved.get(self._node),
             held,
         )
@@ -195,7 +197,8 @@ class FakeStore:
             contract_status=standing if standing in CONTRACT_WORDS else "of unknown status",
             contract_active=standing == "active",
             deleted=d["deleted_at"] is not None,
-            qr_end=_seconds(self._qr_end(d), self._zone),
+            qr_end=_seconds(end := self._qr_end(d), self._zone),
+            qr_end_text=end,
             first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
             never_counted=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
         )
@@ -203,8 +206,9 @@ class FakeStore:
     def _qr_end(self, d: Device) -> str | None:
         for column, after in (("qr_expires_at", 0), ("issued_at", self._lifetime), ("created_at", self._lifetime)):
             at = _datetime(d[column])
-            if at is not None:
-                return (at + timedelta(seconds=after)).isoformat(" ")
+            with contextlib.suppress(OverflowError):  # NULL, in MariaDB
+                if at is not None:
+                    return (at + timedelta(seconds=after)).isoformat(" ")
         return None
 
     def _text(self, seconds: float) -> str:
@@ -214,8 +218,7 @@ class FakeStore:
         row, device = step.row, db.devices.get(step.row.id)
         if device is None or word(device["status"]) != row.status.value or device["public_key"] != row.public_key:
             return False
-        end = None if row.qr_end is None else self._text(row.qr_end)
-        if step.kind != "first_handshake" and self._qr_end(device) != end:
+        if step.kind != "first_handshake" and self._qr_end(device) != row.qr_end_text:
             return False
         if step.kind == "expire":
             device["status"] = "expired"
@@ -244,7 +247,11 @@ class FakeStore:
 
     def _windows_differ(self, number: int, windows: Windows) -> dict[str, int]:
         first, beyond = windows.month
-        recent = [s for (row, at), s in self.db.buckets.items() if row == number and at >= windows.rolling_start]
+        recent = [
+            s
+            for (row, at), s in self.db.buckets.items()
+            if row == number and windows.rolling_start <= at <= windows.now
+        ]
         month = [s for (row, day), s in self.db.days.items() if row == number and first <= day < beyond]
         want = {
             f"{side}_bytes_{window}": min(sum(s[index] for s in some), MOST)
@@ -266,4 +273,6 @@ def _datetime(text: str | None) -> datetime | None:
 
 def _seconds(text: str | None, zone: ZoneInfo) -> float | None:
     at = _datetime(text)
-    return None if at is None else at.replace(tzinfo=zone).timestamp()
+    if at is None or not 1970 <= at.year < 9999:
+        return None
+    return max(0.0, at.replace(tzinfo=zone).timestamp())

@@ -23,7 +23,7 @@ from wgsyncd.store.mariadb import MariaDBStore
 class Shop(Protocol):
     """A mikyun_cloud, as its owner sees it."""
 
-    def store(self, extra: str = "", node: str = "r640") -> Store: ...
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
     def insert(self, number: int, **columns: Any) -> None: ...
     def update(self, number: int, **columns: Any) -> None: ...
     def delete(self, number: int) -> None: ...
@@ -35,14 +35,18 @@ class Shop(Protocol):
     def buckets(self) -> dict[tuple[int, int], Counters]: ...
 
 
+def _config(node: str, zone: str) -> str:
+    return CONFIG.replace('name = "r640"', f'name = "{node}"\nzone = "{zone}"')
+
+
 class FakeShop:
     """Over dicts."""
 
     def __init__(self) -> None:
         self.db = FakeDatabase()
 
-    def store(self, extra: str = "", node: str = "r640") -> Store:
-        return FakeStore(parse(CONFIG.replace("r640", node) + extra), self.db)
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
+        return FakeStore(parse(_config(node, zone) + extra), self.db)
 
     def insert(self, number: int, **columns: Any) -> None:
         self.db.insert(number, **columns)
@@ -97,9 +101,9 @@ class RealShop:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
-    def store(self, extra: str = "", node: str = "r640") -> Store:
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
         where = f'[database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
-        store = MariaDBStore(parse(CONFIG.replace("r640", node) + where + f'user = "{ACCOUNT}"\n' + extra))
+        store = MariaDBStore(parse(_config(node, zone) + where + f'user = "{ACCOUNT}"\n' + extra))
         self._stack.callback(store.close)
         return store
 

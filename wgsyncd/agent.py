@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wgsyncd import log
+from wgsyncd.announce import announce
 from wgsyncd.books import Books
 from wgsyncd.core import lifecycle, recording, usage
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Policy, Site, build_desired
-from wgsyncd.core.ledger import Condition, Ledger, Writes
+from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import Change, InterfaceState, Kind, PublicKey, Row, Transition, encode_key
 from wgsyncd.core.outlook import Limits, Outlook, look_ahead
 from wgsyncd.core.plan import make_plan
@@ -97,6 +98,7 @@ class Agent:
             raise
         recount(self.health, live, now)
         self.found_new = any(self._epochs.get(name) != state.epoch for name, state in live.items())
+        self._roll(self._windows(now))
 
     def reconcile(self) -> Outlook:
         """Make the kernel what the rows say, and write down what was done."""
@@ -108,7 +110,11 @@ class Agent:
             self._honour_deadlines(live, self._due(self._waiting, live, now))
             raise
         steps = self._due(snapshot.rows, live, now)
-        self._book(live, now, steps, snapshot.rows)
+        try:
+            self._book(live, now, steps, snapshot.rows)
+        except StoreError:  # it answers, but takes nothing in
+            self._honour_deadlines(live, steps)
+            raise
         if steps:
             snapshot = self._snapshot()
         self._epochs, self.found_new = {name: state.epoch for name, state in live.items()}, False
@@ -116,6 +122,8 @@ class Agent:
         outlook = self._decide(snapshot, live, self._books.ledger(windows), now)
         self._before(outlook, windows)
         after = self._interfaces.apply(outlook.plan, live)
+        # One made anew in between is for the next cycle: what it says was not asked of it.
+        after = {name: state for name, state in after.items() if state.epoch == live[name].epoch}
         drift = make_plan(outlook.desired, after, self._books.ledger(windows).records, self._policy)
         undone = {(c.kind, c.interface, c.public_key) for c in outlook.plan.withheld}
         remaining = [c for c in drift.changes if (c.kind, c.interface, c.public_key) not in undone]
@@ -123,6 +131,7 @@ class Agent:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
         self._after(outlook, after, snapshot, windows)
         draw(self.health, self.settings, outlook, after, remaining, snapshot, now)
+        self._roll(windows)
         return outlook
 
     def preview(self) -> Outlook:
@@ -158,18 +167,20 @@ class Agent:
     def _due(self, rows: Iterable[Row], live: Live, now: float) -> list[Transition]:
         waiting = [row for row in rows if lifecycle.awaits(row)]
         self._first_seen = lifecycle.observe(waiting, live, self._first_seen)
-        return lifecycle.next_steps(waiting, self._interface_of, live, self._first_seen, now)
+        return lifecycle.next_steps(waiting, self._interface_of, live, self._first_seen, now, self._policy.elsewhere)
 
     def _decide(self, snapshot: Snapshot, live: Live, ledger: Ledger, now: float) -> Outlook:
-        rows = lifecycle.assume(snapshot.rows, self._due(snapshot.rows, live, now))
+        steps = tuple(self._due(snapshot.rows, live, now))
+        rows = lifecycle.assume(snapshot.rows, steps)
         desired = build_desired(rows, self._sites, self._policy, live, now, ledger.installed())
         plan = make_plan(desired, live, ledger.records, self._policy)
-        return look_ahead(desired, plan, live, self._limits, snapshot.approved)
+        outlook = look_ahead(desired, plan, live, self._limits, snapshot.approved)
+        return replace(outlook, steps=steps, troubles=self._interfaces.troubles)
 
     # -- act
 
     def _book(self, live: Live, now: float, steps: list[Transition], rows: tuple[Row, ...] | None) -> None:
-        """Book dumps and take steps, in one go; then roll the windows on where an edge has passed."""
+        """Book dumps and take steps, in one go."""
         windows, mono = self._windows(now), self.clock.monotonic()
         since = {name: now - (mono - at) for name, at in self._accounted.items()}
         while self._unbooked:
@@ -178,6 +189,10 @@ class Agent:
             del self._unbooked[0]
         self._commit_booking(live, windows, since, steps, rows)
         self._accounted |= dict.fromkeys(live, mono)
+
+    def _roll(self, windows: usage.Windows) -> None:
+        """Roll the rolling and monthly figures on where an edge has passed. Last of all work: a row that somebody has
+        locked must not keep a revoked peer in."""
         if self._rolled != windows.mark:
             self.store.roll(windows)
             self._rolled = windows.mark
@@ -224,13 +239,15 @@ class Agent:
 
     def _before(self, outlook: Outlook, windows: usage.Windows) -> None:
         writes = recording.before_apply(
-            self._books.ledger(windows), outlook.plan.changes, outlook.live, outlook.desired, windows.now
+            self._books.ledger(windows), outlook.plan.changes, outlook.live, outlook.desired, self._scribe, windows.now
         )
         if outlook.approved:
             count = len(outlook.plan.of(Kind.REMOVE))
             node = self.settings.node.name
             entry = self._scribe.entry("guard_approved", node, count=count, plan=outlook.plan_id)
-            writes += Writes(approval_used=True, audit=(entry,))
+            # The condition ends here, so that removals which fail and are withheld again are told again.
+            over = frozenset(c for c in self._books.ledger(windows).conditions if c.kind == "guard_tripped")
+            writes += Writes(approval_used=True, audit=(entry,), ended=over)
         if writes:
             self._books.commit(writes, windows)
 
@@ -238,23 +255,16 @@ class Agent:
         ledger = self._books.ledger(windows)
         writes = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
         node = self.settings.node.name
-        standing = {
-            Condition("row_rejected", str(r.row_id), r.device[:64], str(r.reason)) for r in outlook.desired.rejections
-        }
-        standing |= {Condition("parent_conflict", c, c, str(n)) for c, n in snapshot.conflicts.items()}
-        standing |= {Condition("interface_missing", name, name, "") for name in self._interfaces.missing}
-        if outlook.withholds:
-            count = sum(1 for c in outlook.plan.withheld if c.kind is Kind.REMOVE)
-            standing.add(Condition("guard_tripped", node, node, f"{outlook.plan_id}:{count}"))
-        writes += recording.conditions(ledger, frozenset(standing), self._scribe)
+        missing, conflicts = self._interfaces.missing, snapshot.conflicts
+        if conflicts is None and self._edge("conflicts", "unseen"):
+            self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
+        standing = recording.standing(outlook, conflicts, missing, node, ledger)
+        writes += recording.conditions(ledger, standing, self._scribe)
         if snapshot.approved and not outlook.tripped:
             writes += Writes(approval_used=True)  # for a set of removals that nobody wants any more
-        for condition in sorted(writes.started):
-            self._log.warning("condition began", kind=condition.kind, subject=condition.label, detail=condition.detail)
-        for condition in sorted(writes.ended):
-            self._log.info("condition ended", kind=condition.kind, subject=condition.label)
         if writes or self._books.has_notes:
             self._books.commit(writes, windows)
+        announce(writes, outlook)  # once it is written: what fails is tried again, and would be said again
 
     def _honour_deadlines(self, live: Live, steps: list[Transition]) -> None:
         """While the store is away: a QR whose known end has passed without a handshake lets nobody in any more. The
@@ -262,15 +272,20 @@ class Agent:
         if not self._loaded:
             return
         ended = {step.row.public_key: step.row for step in steps if step.kind == "expire"}
-        for name, state in live.items():
-            going = [key for key in state.peers if encode_key(key) in ended]
-            changes = [
+        going = {
+            name: [
                 _expiry(name, state, key, ended[encode_key(key)])
-                for key in going
-                if key not in self._policy.always_keep
+                for key in state.peers
+                if key not in self._policy.always_keep and encode_key(key) in ended
             ]
-            if not changes or not self._limits.allow(len(changes), sum(len(s.peers) for s in live.values())):
+            for name, state in live.items()
+        }
+        if not self._limits.allow(sum(map(len, going.values())), sum(len(s.peers) for s in live.values())):
+            return
+        for name, changes in going.items():
+            if not changes:
                 continue
+            state = live[name]
             try:
                 failed = {one.change.public_key for one in self.wireguard.apply(name, changes)}
             except WireGuardError as error:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command == "demo":
         from wgsyncd.demo import run as demo
 
-        return demo.main(args)
+        return _guarded(lambda: demo.main(args))
     commands = {
         "plan": _plan,
         "approve": _approve,
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "check-config": _check_config,
         "init-db": _init_db,
     }
-    return _guarded(lambda: commands[args.command](args))
+    # `plan` says 2 for "there are changes", as its kind of commands do.
+    return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command == "plan" else 2)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,11 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, text: str, epilog: str = EXIT_CODES) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text, description=text, epilog=epilog)
-        if name != "demo":
+        if name not in ("demo", "sync"):
             one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
         return one
 
-    command("run", "Run the daemon.")
+    command("run", "Run the daemon.", "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug")
     plan = command("plan", "Show what a cycle would do; do nothing.", "exit status: 0 nothing, 2 changes, 1 error")
     plan.add_argument("--json", action="store_true", help="one JSON object instead of text")
     approve = command("approve", "Let exactly the removals of a withheld plan through, once.")
@@ -83,21 +84,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _guarded(command: Callable[[], int]) -> int:
+def _guarded(command: Callable[[], int], bad_config: int = 2) -> int:
     from wgsyncd import log
     from wgsyncd.errors import ConfigError, WgsyncdError
 
     try:
-        return command()
+        status = command()
+        print(end="", flush=True)  # here, where its failure is told
+        return status
     except ConfigError as error:
-        print(f"wgsyncd: {error.path}: {len(error.faults)} faults", file=sys.stderr)
+        count = len(error.faults)
+        print(f"wgsyncd: {error.path}: {count} fault{'s' if count > 1 else ''}", file=sys.stderr)
         for fault in error.faults:
             print(f"  {log.one_line(log.redact(str(fault)))}", file=sys.stderr)
-        return 2
+        return bad_config
     except WgsyncdError as error:
         print(f"wgsyncd: {log.one_line(log.redact(str(error)))}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
+    except OSError as error:  # of standard output: a closed pipe, a full disk
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter tries again as it ends
+        print(f"wgsyncd: {error.strerror}", file=sys.stderr)
         return 1
 
 
@@ -166,7 +172,9 @@ def _plan(args: argparse.Namespace) -> int:
         from wgsyncd.report import plan_as_text
 
         print(plan_as_text(outlook))
-    return 2 if plan.changes or plan.withheld else 0
+    if outlook.troubles:
+        return 1  # what could not be compared may need anything
+    return 2 if plan.changes or plan.withheld or plan.unclear or outlook.steps else 0
 
 
 def _approve(args: argparse.Namespace) -> int:
@@ -188,11 +196,17 @@ def _approve(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from wgsyncd import config, lock
+    from wgsyncd.errors import Refused
     from wgsyncd.report import status_as_data, status_as_text
 
     settings = config.load(args.config)
     agent = _agent(settings)
-    data = status_as_data(settings, agent.preview(), lock.holder(lock.path()), time.time())
+    try:
+        pid = lock.holder(lock.path())
+        daemon = f"runs (pid {pid})" if pid else "does not run"
+    except Refused as error:
+        daemon = str(error)
+    data = status_as_data(settings, agent.preview(), daemon, time.time())
     print(json.dumps(data, ensure_ascii=False) if args.json else status_as_text(data))
     return 0
 
@@ -216,6 +230,7 @@ def _check_config(args: argparse.Namespace) -> int:
     from wgsyncd import config
 
     settings = config.load(args.config)
+    config.check_files(settings, str(args.config))
     print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
     return 0
 

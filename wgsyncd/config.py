@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,7 +19,9 @@ from wgsyncd.core.model import Network, PublicKey, decode_key, parse_host, parse
 from wgsyncd.errors import ConfigError, Fault
 from wgsyncd.settings import BitRate, Interface, Seconds, Settings
 
+T = TypeVar("T")
 _SECRET = re.compile(r"pass|secret|private_?key|preshared|psk|://[^/]*:[^/]*@", re.IGNORECASE)
+_LONGEST = 36500 * 86400.0  # seconds
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _RATES = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
 
@@ -34,7 +36,10 @@ def _with_unit(text: object, units: Mapping[str, float], example: str) -> float:
 def _special(kind: type, value: object) -> object:
     """msgspec's hook for the types it does not know; a ValueError becomes the fault's reason."""
     if kind is Seconds:
-        return Seconds(_with_unit(value, _UNITS, '"15s"'))
+        seconds = Seconds(_with_unit(value, _UNITS, '"15s"'))
+        if seconds > _LONGEST:
+            raise ValueError("is longer than a hundred years")
+        return seconds
     if kind is BitRate:
         return BitRate(_with_unit(value, _RATES, '"25Gbit"'))
     if not isinstance(value, str):
@@ -69,7 +74,7 @@ def _section(kind: Any, raw: object, path: str, faults: list[Fault]) -> Any:
     for key, value in raw.items():
         name = f"{path}.{key}".lstrip(".")
         if key not in fields:
-            hint = " (a password stands in a file or a credential, never here)" if _SECRET.search(key) else ""
+            hint = " (secrets stand in files: password_file, private_key_file)" if _SECRET.search(key) else ""
             faults.append(Fault(name, _show(key, value), f"is not a key that wgsyncd knows{hint}"))
             continue
         try:
@@ -85,14 +90,31 @@ def _section(kind: Any, raw: object, path: str, faults: list[Fault]) -> Any:
 
 def _convert(value: object, kind: Any) -> Any:
     if kind == tuple[PublicKey, ...]:  # a NewType over bytes: msgspec would take any base64
-        if not isinstance(value, list):
-            raise ValueError("is not a list of public keys")
-        return tuple(PublicKey(decode_key(str(one))) for one in value)
+        return tuple(PublicKey(key) for key in _each(value, decode_key, "public keys"))
     if kind == tuple[Network, ...]:  # msgspec would take a NamedTuple for an array
-        if not isinstance(value, list):
-            raise ValueError("is not a list of networks")
-        return tuple(parse_network(str(one)) for one in value)
-    return msgspec.convert(value, kind, dec_hook=_special)
+        return tuple(_each(value, parse_network, "networks"))
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ValueError(f"is none of {', '.join(map(str, get_args(kind)))}")
+    converted = msgspec.convert(value, kind, dec_hook=_special)
+    if isinstance(value, str) and "\0" in value:  # no file, host or account can be called that
+        raise ValueError("has a NUL character in it")
+    return converted
+
+
+def _each(value: object, parse_one: Callable[[str], T], what: str) -> list[T]:
+    """Every entry of a list; all the bad ones are told, by their place."""
+    if not isinstance(value, list):
+        raise ValueError(f"is not a list of {what}")
+    good: list[T] = []
+    bad: list[str] = []
+    for place, one in enumerate(value, 1):
+        try:
+            good.append(parse_one(str(one)))
+        except ValueError as error:
+            bad.append(f"entry {place}: {error}")
+    if bad:
+        raise ValueError("; ".join(bad))
+    return good
 
 
 def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
@@ -102,6 +124,7 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [Fault("(file)", "", f"is not TOML: {error}")]) from None
     faults: list[Fault] = []
+    as_written = _leaves(raw)
     interfaces: dict[str, Interface] = {}
     tables = raw.pop("interfaces", None)
     if not isinstance(tables, dict) or not tables:
@@ -120,7 +143,8 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
             sections[name] = _section(kinds[name], table, name, faults)
     good = {name: section for name, section in sections.items() if section is not None}
     settings = Settings(interfaces=interfaces, **good)
-    faults += _faults_between(settings)
+    known = {fault.key for fault in faults}
+    faults += [fault for fault in _faults_between(settings, as_written) if fault.key not in known]
     if faults:
         raise ConfigError(path, faults)
     node = settings.node
@@ -139,13 +163,37 @@ def load(path: Path) -> Settings:
     return parse(text, str(path))
 
 
-def _faults_between(settings: Settings) -> list[Fault]:
+def check_files(settings: Settings, path: str) -> None:
+    """Whether the files that the settings name can be read and hold something. ConfigError if not. Not asked by
+    :func:`load`: a file that is away just now is no reason to stop."""
+    named: dict[str, Path | None] = {"database.password_file": settings.database.password_file}
+    named |= {f"interfaces.{name}.private_key_file": one.private_key_file for name, one in settings.interfaces.items()}
+    faults: list[Fault] = []
+    for key, file in named.items():
+        try:
+            if file is not None and not file.read_bytes().strip():
+                faults.append(Fault(key, str(file), "is empty"))
+        except OSError as error:
+            faults.append(Fault(key, str(file), f"cannot be read: {error.strerror}"))
+    if faults:
+        raise ConfigError(path, faults)
+
+
+def _leaves(table: Mapping[str, object], path: str = "") -> dict[str, object]:
+    """The file's values by dotted key."""
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found |= _leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return found
+
+
+def _faults_between(settings: Settings, as_written: Mapping[str, object]) -> list[Fault]:
     """What no single value shows: ranges, and values that do not fit each other."""
     faults: list[Fault] = []
 
     def check(good: bool, key: str, value: object, why: str) -> None:
         if not good:
-            faults.append(Fault(key, repr(value), why))
+            faults.append(Fault(key, _show(key, as_written.get(key, value)), why))
 
     by_rows: dict[str, str] = {}
     for name, one in settings.interfaces.items():
@@ -154,7 +202,7 @@ def _faults_between(settings: Settings) -> list[Fault]:
         other = by_rows.setdefault(one.rows, name)
         check(other == name, f"{key}.rows", one.rows, f"is also interfaces.{other}'s")
         check(one.rows not in settings.node.elsewhere, f"{key}.rows", one.rows, "stands in node.elsewhere too")
-        check(bool(one.networks), f"{key}.networks", [], "is empty: no row could be served")
+        check(bool(one.networks), f"{key}.networks", [], "is missing or empty: no row could be served")
         check(0 <= one.listen_port < 65536, f"{key}.listen_port", one.listen_port, "is not a port")
         check(one.mtu == 0 or 576 <= one.mtu <= 65535, f"{key}.mtu", one.mtu, "is not between 576 and 65535")
         check(
@@ -178,10 +226,10 @@ def _faults_between(settings: Settings) -> list[Fault]:
     check(0 < database.port < 65536, "database.port", database.port, "is not a port")
     check(0.1 <= database.timeout <= 30, "database.timeout", float(database.timeout), "is not between 100ms and 30s")
     check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", database.name, "is not a database's name")
-    check(schedule.account >= 1, "schedule.account", float(schedule.account), "is below 1s")
-    check(schedule.reconcile >= 1, "schedule.reconcile", float(schedule.reconcile), "is below 1s")
+    for task in ("account", "reconcile"):
+        check(1 <= getattr(schedule, task) <= 86400, f"schedule.{task}", None, "is not between 1s and 24h")
     watch = float(schedule.watch)
-    check(watch == 0 or watch >= 0.1, "schedule.watch", watch, "is below 100ms, and not 0s (off)")
+    check(watch == 0 or 0.1 <= watch <= 86400, "schedule.watch", watch, "is neither 0s (off) nor from 100ms to 24h")
     check(settings.qr.lifetime > 0, "qr.lifetime", float(settings.qr.lifetime), "is not above 0")
     check(settings.guard.min_removals >= 0, "guard.min_removals", settings.guard.min_removals, "is below 0")
     check(0 <= settings.guard.share <= 1, "guard.share", settings.guard.share, "is not between 0 and 1")
@@ -192,5 +240,6 @@ def _faults_between(settings: Settings) -> list[Fault]:
         host, _, port = settings.metrics.listen.rpartition(":")
         check(bool(host) and port.isdecimal() and int(port) < 65536, "metrics.listen", settings.metrics.listen,
               "is not host:port, as 127.0.0.1:9586 is")  # fmt: skip
-    check(len(settings.node.name) <= 64, "node.name", settings.node.name, "is longer than 64 characters")
+    name = settings.node.name
+    check(len(name) <= 64 and name.isprintable(), "node.name", name, "is longer than 64 characters or unprintable")
     return faults

@@ -154,15 +154,17 @@ class Daemon:
             if isinstance(error, StoreError | ConfigError):
                 health.database_up, health.database_error = False, str(error)
                 health.database_errors += 1
-            if self._edge("trouble", (type(error), getattr(error, "number", None))):
-                self._log.error("work failed, tried again at the next tick", task=task, error=str(error))
+            database = isinstance(error, StoreError | ConfigError)
+            if self._edge("trouble", "database" if database else type(error).__name__):
+                what = "database does not serve us; peers stay as they are" if database else "work failed"
+                self._log.error(f"{what}; tried again", task=task, error=str(error))
             return False
         else:
             # A poll in which nothing moved asks nobody, and a look only reads: neither proves that writing works. After
             # every failure the next good look leads to a reconcile.
             health.database_up = health.database_up or task not in ("account", "watch")
             if task not in ("account", "watch") and self._edge("trouble", None):
-                self._log.info("all well again", task=task)
+                self._log.info("works again", task=task)
             now = time.time()
             health.succeeded_at = {**health.succeeded_at, task: now}
             return True

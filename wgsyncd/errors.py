@@ -57,7 +57,7 @@ class WireGuardError(WgsyncdError):
     """Passing trouble with one interface. ``name`` is the errno's name (``EPERM``, ``ENOBUFS`` …)."""
 
     def __init__(self, interface: str, name: str, text: str) -> None:
-        self.interface, self.name = interface, name
+        self.interface, self.name, self.text = interface, name, text
         super().__init__(f"{interface}: {name}: {text}")
 
 

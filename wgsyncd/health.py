@@ -35,6 +35,7 @@ class InterfaceHealth:
     frozen: int = 0
     foreign: int = 0
     withheld: int = 0  # removals that the guard holds back
+    unclear: int = 0  # removals that wait until a row's unreadable key is mended
     drift: int = 0  # peers that differed after apply
     received: int = 0  # bytes, sum of the live peers' counters
     sent: int = 0

@@ -23,6 +23,7 @@ class Interfaces:
         self._edge = log.Edge()
         self._log = log.get("interfaces")
         self.missing: frozenset[str] = frozenset()  # at the last read
+        self.troubles: dict[str, str] = {}  # why interfaces could not be read, likewise
 
     def inherit(self, old: Interfaces) -> None:
         """Take over what was said already."""
@@ -32,10 +33,12 @@ class Interfaces:
         """A dump of every interface that has one; with ``create``, missing ones are made where configured."""
         live: dict[str, InterfaceState] = {}
         missing: set[str] = set()
+        self.troubles = {}
         for name in self._settings.interfaces:
             try:
                 live[name] = self._read(name, create)
             except WireGuardError as error:
+                self.troubles[name] = str(error)
                 if isinstance(error, InterfaceMissing):
                     missing.add(name)
                 if self._edge(("interface", name), error.name):
@@ -54,7 +57,10 @@ class Interfaces:
         except InterfaceMissing:
             if not create or not one.create or one.private_key_file is None:
                 raise
-        self._wireguard.create(Creation(name, one.private_key_file, one.listen_port, one.addresses, one.mtu))
+        try:
+            self._wireguard.create(Creation(name, one.private_key_file, one.listen_port, one.addresses, one.mtu))
+        except WireGuardError as error:
+            raise InterfaceMissing(name, error.name, f"is missing and cannot be made: {error.text}") from error
         self._log.warning("interface was missing and has been made", interface=name)
         return self._wireguard.read(name)
 

@@ -34,11 +34,13 @@ def acquire(file: Path) -> int:
 
 
 def holder(file: Path) -> int | None:
-    """The pid of the daemon that holds the lock, or None if none does."""
+    """The pid of the daemon that holds the lock, or None if none does. Refused where that cannot be seen."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise Refused(f"{file}: cannot tell whether wgsyncd runs: {error.strerror}; run this as root") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -33,6 +33,7 @@ _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceHealth], float]], ...] = (
     ("frozen_peers", "Live peers left as they are because their row is rejected.", lambda one: one.frozen),
     ("foreign_peers", "Live peers that no row names.", lambda one: one.foreign),
     ("drift_peers", "Peers that differed from what is wanted after the last apply.", lambda one: one.drift),
+    ("unclear_removals", "Removals that wait until a row's unreadable key is mended.", lambda one: one.unclear),
     ("guard_withheld_removals", "Removals that wait for an admin's approval.", lambda one: one.withheld),
     # Gauges, because they fall when a peer goes: rate() would take that for a reset. Rates: booked_bytes_total.
     ("interface_received_bytes", "Bytes received, over the live peers; falls when one goes.", lambda one: one.received),

@@ -29,7 +29,7 @@ def draw(
         name: _interface(name, after.get(name), settings, outlook, drift, now) for name in settings.interfaces
     }
     health.rejected = outlook.desired.rejected_by_reason()
-    health.parent_conflicts = len(snapshot.conflicts)
+    health.parent_conflicts = len(snapshot.conflicts or ())
     health.quarantined = snapshot.quarantined
     health.guard_tripped = outlook.withholds
     health.plan_id = outlook.plan_id if health.guard_tripped else ""
@@ -91,6 +91,7 @@ def _interface(
         frozen=len(outlook.desired.frozen.get(name, ())),
         foreign=len([key for key in outlook.plan.foreign.get(name, ()) if key in state.peers]),
         withheld=len(held),
+        unclear=sum(1 for c in outlook.plan.unclear if c.interface == name and c.kind is Kind.REMOVE),
         drift=sum(1 for c in drift if c.interface == name),
         received=sum(peer.counters.rx for peer in peers),
         sent=sum(peer.counters.tx for peer in peers),

@@ -61,7 +61,7 @@ class Snapshot:
     """What the store wants and knows at one moment."""
 
     rows: tuple[Row, ...]
-    conflicts: Mapping[str, int]  # contracts with several parent devices, and how many
+    conflicts: Mapping[str, int] | None  # contracts with several parent devices, and how many; None: cannot be seen
     approved: str | None  # id of the set of removals that an admin let through the guard
     quarantined: int  # deltas waiting for an admin
 

@@ -15,15 +15,26 @@ from wgsyncd.settings import Settings
 def plan_as_text(outlook: Outlook) -> str:
     """A plan as a diff, the rejected rows, and the guard's verdict."""
     plan = outlook.plan
-    lines = plan.lines() or ["nothing to do"]
+    lines = [f"{name} cannot be compared: {why}" for name, why in outlook.troubles.items()]
+    lines += [f"> row {step.row.id} ({step.row.device}): {_STEPS[step.kind]}" for step in outlook.steps]
+    lines += plan.lines()
+    lines = lines or ["nothing to do"]
     for one in outlook.desired.rejections:
-        lines.append(f"? row {one.row_id} ({one.device}) rejected: {one.detail}")
+        lines.append(f"? row {one.row_id} ({one.device}) rejected, {one.reason}: {one.detail}")
     if outlook.tripped:
         verdict = "approved" if outlook.approved else f"withheld; let through with: wgsyncd approve {outlook.plan_id}"
         lines.append(
-            f"guard: more than {outlook.limit:g} removals of {plan.live} live peers (plan {outlook.plan_id}): {verdict}"
+            f"guard: more than {outlook.limit:g} removals of {plan.live} live peers, or no row at all"
+            f" (plan {outlook.plan_id}): {verdict}"
         )
     return "\n".join(one_line(redact(line)) for line in lines)
+
+
+_STEPS = {
+    "activate": "issued -> active (first handshake)",
+    "expire": "issued -> expired (QR ended, not scanned)",
+    "first_handshake": "first handshake is noted",
+}
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -42,6 +53,9 @@ def plan_as_data(outlook: Outlook) -> dict[str, Any]:
     return {
         "changes": [_change(c) for c in outlook.plan.changes],
         "withheld": [_change(c) for c in outlook.plan.withheld],
+        "unclear": [_change(c) for c in outlook.plan.unclear],
+        "steps": [{"row": s.row.id, "device": redact(s.row.device), "step": s.kind} for s in outlook.steps],
+        "not_compared": {name: redact(why) for name, why in outlook.troubles.items()},
         "rejected": [
             {"row": r.row_id, "device": redact(r.device), "reason": r.reason.value, "detail": redact(r.detail)}
             for r in outlook.desired.rejections
@@ -51,7 +65,7 @@ def plan_as_data(outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def status_as_data(settings: Settings, outlook: Outlook, pid: int | None, now: float) -> dict[str, Any]:
+def status_as_data(settings: Settings, outlook: Outlook, daemon: str, now: float) -> dict[str, Any]:
     """Interfaces, rejected rows, guard, daemon."""
     interfaces = []
     for name in settings.interfaces:
@@ -61,7 +75,7 @@ def status_as_data(settings: Settings, outlook: Outlook, pid: int | None, now: f
             {
                 "interface": name,
                 "present": state is not None,
-                "kind": state.kind if state else None,
+                "kind": state.kind if state else "unreadable",
                 "desired": len(outlook.desired.peers[name]),
                 "actual": len(peers),
                 "online": sum(1 for p in peers if now - p.latest_handshake / 1e9 < ONLINE),
@@ -75,10 +89,12 @@ def status_as_data(settings: Settings, outlook: Outlook, pid: int | None, now: f
     pending = Counter(c["action"] for c in data["changes"])
     return {
         "node": settings.node.name,
-        "daemon_pid": pid,
+        "daemon": daemon,
         "interfaces": interfaces,
         "pending": dict(pending),
         "withheld": len(data["withheld"]),
+        "unclear": len(data["unclear"]),
+        "not_compared": data["not_compared"],
         "rejected": data["rejected"],
         "guard": data["guard"],
     }
@@ -86,16 +102,17 @@ def status_as_data(settings: Settings, outlook: Outlook, pid: int | None, now: f
 
 def status_as_text(data: dict[str, Any]) -> str:
     """One screen."""
-    daemon = f"runs (pid {data['daemon_pid']})" if data["daemon_pid"] else "does not run"
-    lines = [f"node {data['node']}: wgsyncd {daemon}", ""]
+    lines = [f"node {data['node']}: wgsyncd {data['daemon']}", ""]
     head = ("interface", "kind", "desired", "actual", "online", "frozen", "foreign")
-    rows = [tuple(str(one[key] if one[key] is not None else "missing") for key in head) for one in data["interfaces"]]
+    rows = [tuple(str(one[key]) for key in head) for one in data["interfaces"]]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     lines.append("")
     pending = ", ".join(f"{count} to {action}" for action, count in data["pending"].items())
-    lines.append(f"pending: {pending or 'nothing'}; withheld: {data['withheld']}")
+    unclear = f"; waiting for an unreadable key to be mended: {data['unclear']}" if data["unclear"] else ""
+    lines.append(f"pending: {pending or 'nothing'}; withheld: {data['withheld']}{unclear}")
+    lines += [f"{name} cannot be compared: {why}" for name, why in data["not_compared"].items()]
     if data["guard"]["tripped"] and not data["guard"]["approved"]:
         lines.append(f"guard: removals withheld, plan {data['guard']['plan']} (wgsyncd plan, wgsyncd approve)")
-    lines += [f"rejected: row {r['row']} ({r['device']}): {r['detail']}" for r in data["rejected"]]
+    lines += [f"rejected: row {r['row']} ({r['device']}), {r['reason']}: {r['detail']}" for r in data["rejected"]]
     return "\n".join(one_line(redact(line)) for line in lines)

@@ -61,13 +61,13 @@ class Database(msgspec.Struct, frozen=True):
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8"
             fault = Fault("database.password_file", str(path), f"cannot be read: {why}")
-            raise ConfigError("database", [fault]) from None
+            raise ConfigError("configuration", [fault]) from None
 
 
 class Interface(msgspec.Struct, frozen=True):
     """One WireGuard interface of this node."""
 
-    networks: tuple[Network, ...]
+    networks: tuple[Network, ...] = ()  # config.py asks for at least one
     rows: str = ""
     addresses: tuple[str, ...] = ()  # "10.200.0.1/24"
     persistent_keepalive: Seconds = Seconds(0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from tests.node import Node
-from tests.samples import address, key, peer
+from tests.samples import address, key, peer, text
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
 
@@ -103,3 +105,78 @@ def test_a_failed_read_is_not_an_empty_table(full: Node) -> None:
     assert len(full.wg.peers("wg0")) == 60
     assert not full.health.guard_tripped
     assert full.booked[2] == Counters(0, 0)
+
+
+@pytest.mark.parametrize("rows", ["none", "without keys"])
+def test_a_table_that_names_no_key_empties_no_interface_however_small(rows: str) -> None:
+    node = Node()
+    for number in (5, 6):
+        node.device(number)
+    node.cycle()
+    before = node.kernel()
+    if rows == "none":
+        node.db.devices.clear()
+        node.true.clear()
+    else:
+        for number in (5, 6):
+            node.db.update(number, public_key=None, status="paused")
+    node.cycle()
+    assert node.kernel() == before
+    assert node.health.guard_tripped
+    assert node.health.interfaces["wg0"].withheld == 2
+    node.quiet()
+    node.store.approve(node.health.plan_id)
+    node.cycle()
+    node.right()
+    assert [one for one in node.actions if one[0].startswith("guard")] == [
+        ("guard_tripped", "r640"), ("guard_approved", "r640")
+    ]  # fmt: skip
+
+
+def test_approved_removals_that_fail_are_withheld_anew_and_told_anew(full: Node) -> None:
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+        full.wg.refused[key(number)] = errno.EPERM
+    full.cycle()
+    full.store.approve(full.health.plan_id)
+    full.cycle()
+    assert len(full.wg.peers("wg0")) == 60
+    full.cycle()
+    assert full.health.guard_tripped
+    said = [action for action, _ in full.actions if action.startswith("guard")]
+    assert said == ["guard_tripped", "guard_approved", "guard_tripped"]
+
+
+def test_the_guards_condition_ends_with_the_approval_in_one_transaction(full: Node) -> None:
+    """Else a crash right after it would leave a condition that was answered, and its next start untold."""
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.store.approve(full.health.plan_id)
+    full.wg.crash_after = 1
+    assert not full.survive()
+    assert full.actions[-1] == ("guard_approved", "r640")
+    assert {one.kind for one in full.db.conditions.values()} == set()
+    full.cycle()
+    assert full.health.guard_tripped, "nineteen of fifty-nine, which nobody approved"
+    assert full.actions[-2:] == [("peer_removed", "0001-DEV-002"), ("guard_tripped", "r640")]
+
+
+def test_what_waits_for_an_unreadable_key_is_counted_apart_and_needs_no_admin() -> None:
+    node = Node()
+    for number in (5, 6, 7):
+        node.device(number)
+    node.cycle()
+    node.db.update(5, public_key="junk")
+    for number in (6, 7):
+        del node.db.devices[number], node.true[number]
+    node.cycle()
+    assert not node.health.guard_tripped
+    one = node.health.interfaces["wg0"]
+    assert (one.actual, one.unclear, one.withheld, one.drift) == (3, 2, 0, 0)
+    assert ("guard_tripped", "r640") not in node.actions
+    node.quiet()
+    node.db.update(5, public_key=text(5))
+    node.cycle()
+    node.right()
+    assert node.health.interfaces["wg0"].unclear == 0

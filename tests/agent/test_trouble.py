@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
 
 from tests.fakes import Crash
-from tests.node import Node
+from tests.node import Node, local
 from tests.samples import key
-from wgsyncd.core.model import Counters
+from wgsyncd import log
+from wgsyncd.core.model import Change, Counters
 from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.ports import Failed
 
 
 @pytest.fixture
@@ -168,6 +172,220 @@ def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away() -
     node.tick(100)
     node.cycle(fails=True)
     assert len(node.wg.peers("wg0")) == 4
+
+
+@pytest.mark.parametrize("fault", ["read_only", "deadlock", "lost answer"])
+def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(node: Node, fault: str) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.traffic(8, 9, 148)
+    node.tick(100)
+    if fault == "read_only":
+        node.store.read_only = True
+    else:
+        node.store.next_writes = ["deadlock" if fault == "deadlock" else "after"]
+    node.cycle(fails=True)
+    assert key(8) not in node.wg.peers("wg0")
+    assert set(node.wg.peers("wg0")) == {key(n) for n in (5, 6, 7)}
+    node.store.read_only = False
+    node.cycle()
+    node.right()
+    assert node.db.devices[8]["status"] == "expired"
+    assert [one for one, device in node.actions if device == "0001-DEV-008"] == [
+        "peer_added", "qr_expired", "peer_removed"
+    ]  # fmt: skip
+    node.quiet()
+
+
+def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away() -> None:
+    """Two here and two there are four."""
+    node = Node("[guard]\nmin_removals = 3\nshare = 0.0\n")
+    for number in (5, 6, 7, 8):
+        node.issued(number, node.now + (40 if number < 8 else 4000), wg_iface="wg0" if number < 7 else "wg1")
+    node.cycle()
+    node.store.down = True
+    node.tick(100)
+    node.cycle(fails=True)
+    assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [0, 1], "three may"
+    node.store.down = False
+    for number in (5, 6, 7, 8):
+        node.db.update(number, status="issued", qr_expires_at=local(node.now + 40))
+    node.cycle()
+    node.store.down = True
+    node.tick(100)
+    node.cycle(fails=True)
+    assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [2, 2], "four may not"
+
+
+# -- windows are rolled last
+
+
+def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has a row locked."""
+
+    def locked(_: object) -> int:
+        raise StoreError("1205: Lock wait timeout exceeded", 1205)
+
+    monkeypatch.setattr(node.store, "roll", locked)
+
+
+def test_a_row_that_somebody_has_locked_keeps_no_revoked_peer_in(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.db.update(5, status="paused")
+    node.tick(900)
+    rolling_fails(node, monkeypatch)
+    node.cycle(fails=True)
+    assert key(5) not in node.wg.peers("wg0")
+    assert node.actions[-1] == ("peer_removed", "0001-DEV-005")
+    assert node.health.interfaces["wg0"].actual == 2
+    monkeypatch.undo()
+    node.cycle()
+    node.right()
+
+
+def test_a_row_that_somebody_has_locked_hides_no_new_interface(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.tick(900)
+    rolling_fails(node, monkeypatch)
+    node.wg.delete("wg0")
+    node.wg.add_interface("wg0")
+    node.account(fails=True)
+    assert node.agent.found_new
+
+
+# -- an interface of which the ground moves
+
+
+def test_an_interface_made_anew_while_changes_are_applied_is_left_to_the_next_cycle(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read back is another life: that it lacks 6 and 7 says nothing about what was asked of it."""
+    node.traffic(6, 100)
+    node.db.update(5, status="paused")
+    apply = node.wg.apply
+
+    def applied(interface: str, changes: Sequence[Change]) -> list[Failed]:
+        failed = apply(interface, changes)
+        node.wg.delete("wg0")
+        node.wg.add_interface("wg0")
+        return failed
+
+    monkeypatch.setattr(node.wg, "apply", applied)
+    node.cycle()
+    monkeypatch.undo()
+    assert ("interface_restored", "wg0") not in node.actions, "nothing was restored yet"
+    assert not node.health.interfaces["wg0"].present
+    node.account()
+    assert node.agent.found_new
+    node.cycle()
+    node.right()
+    assert node.booked[6] == (100, 0)
+    assert [one for one in node.actions if one[0] in ("interface_restored", "peer_removed")] == [
+        ("peer_removed", "0001-DEV-005"), ("interface_restored", "wg0")
+    ]  # fmt: skip
+    node.quiet()
+
+
+MAKE = """[interfaces.wg7]
+networks = ["10.7.0.0/24"]
+addresses = ["10.7.0.1/24"]
+create = true
+listen_port = 7
+private_key_file = "/k"
+"""
+
+
+def test_an_interface_that_cannot_be_made_is_missing() -> None:
+    node = Node(MAKE)
+    node.device(5)
+    node.wg.create_fails = errno.EOPNOTSUPP
+    node.cycle()
+    assert ("interface_missing", "wg7") in node.actions
+    assert not node.health.interfaces["wg7"].present
+    assert key(5) in node.wg.peers("wg0"), "the others go on"
+    outlook = node.agent.preview()
+    assert list(outlook.troubles) == ["wg7"]
+    node.quiet()
+    node.wg.create_fails = 0
+    node.cycle()
+    assert node.health.interfaces["wg7"].present
+    assert "interface_missing" not in {one.kind for one in node.db.conditions.values()}
+    assert node.actions.count(("interface_missing", "wg7")) == 1
+
+
+# -- what is said in the log
+
+
+@pytest.fixture
+def said() -> Iterator[Callable[[], list[str]]]:
+    """The log's lines so far."""
+    stream = io.StringIO()
+    log.configure("info", "logfmt", stream)
+    yield lambda: [line.partition("event=")[2] for line in stream.getvalue().splitlines()]
+    log.configure()
+
+
+def test_a_condition_is_said_once_it_is_written_and_only_once(node: Node, said: Callable[[], list[str]]) -> None:
+    node.db.update(5, preshared_key="junk")
+    node.store.next_writes = ["before"]
+    node.cycle(fails=True)
+    assert not [line for line in said() if "cannot be followed" in line], "it will be said again"
+    for _ in range(3):
+        node.cycle()
+    (line,) = [line for line in said() if "cannot be followed" in line]
+    assert "row=5 device=0001-DEV-005 reason=bad_preshared_key" in line
+    assert "junk" not in line
+    node.db.update(5, preshared_key=None)
+    node.store.next_writes = ["before"]
+    node.cycle(fails=True)
+    node.cycle()
+    assert len([line for line in said() if "row no longer rejected" in line]) == 1
+
+
+def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[], list[str]]) -> None:
+    node = Node()
+    for number in (5, 6, 7):
+        node.device(number, is_parent=int(number < 7))
+    node.cycle()
+    node.wg.delete("wg1")
+    devices = dict(node.db.devices)
+    node.db.devices.clear()
+    node.cycle()
+    node.quiet()
+    plan = node.health.plan_id
+    node.wg.add_interface("wg1")
+    node.db.devices |= devices
+    node.db.update(6, is_parent=0)
+    node.cycle()
+    events = [line for line in said() if "logger=conditions" in line]
+    for text, count in {
+        "several parent devices in one contract": 1,
+        "interface missing: its peers are without service": 1,
+        f'removals=3 todo="look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`': 1,
+        "no longer several parent devices": 1,
+        "interface is back": 1,
+        "no removals withheld any more": 1,
+    }.items():
+        assert len([line for line in events if text in line]) == count, text
+    assert len(events) == 6
+    node.db.devices.clear()
+    node.cycle()
+    node.store.approve(node.health.plan_id)
+    node.cycle()
+    assert any("withheld removals approved by an admin" in line for line in said())
+
+
+def test_parent_conflicts_that_cannot_be_seen_stay_as_they_were(node: Node, said: Callable[[], list[str]]) -> None:
+    for number in (5, 6):
+        node.db.update(number, is_parent=1)
+    node.cycle()
+    node.store.no_conflicts = True
+    node.db.update(6, is_parent=0)
+    node.cycle()
+    node.quiet()
+    assert ("parent_conflict_cleared", "0001") not in node.actions
+    assert len([line for line in said() if "v_parent_conflicts cannot be read" in line]) == 1
+    node.store.no_conflicts = False
+    node.cycle()
+    assert node.actions[-1] == ("parent_conflict_cleared", "0001")
 
 
 # -- what is committed when

@@ -207,6 +207,17 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
     assert shop.device(5)["rx_bytes_24h"] == 0
 
 
+def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    later = Piece(BUCKET + 2 * 900, DAY, 30, 3)
+    sums = Counters(30, 3)
+    commit(store, Writes(booked=(Booked(5, 30, 3, sums, sums, (Piece(BUCKET, DAY, 1, 1), later), None),)))
+    for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
+        store.roll(windows(BUCKET + ahead))
+        assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["tx_bytes_24h"]) == seen
+        assert store.roll(windows(BUCKET + ahead)) == 0
+
+
 def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store) -> None:
     shop.insert(5)
     days = ("2025-08-17", windows().day(NOW - 400 * 86400), DAY)
@@ -280,6 +291,25 @@ def test_a_step_is_not_taken_where_an_admin_was_faster(
 
 
 @pytest.mark.parametrize("columns", [{"qr_expires_at": None, "issued_at": local(NOW)}, {"qr_expires_at": None},
-                                     {"status": "ISSUED "}, {"public_key": None}])  # fmt: skip
+                                     {"status": "ISSUED "}, {"public_key": None},
+                                     {"qr_expires_at": "0001-01-01 00:00:00"}, {"qr_expires_at": "9999-12-31 23:59:59"},
+                                     {"qr_expires_at": None, "issued_at": "9999-12-31 23:59:59"}])  # fmt: skip
 def test_a_step_of_an_odd_row_is_taken(shop: Shop, store: Store, columns: dict[str, Any]) -> None:
     assert take(store, issued(shop, store, **columns), "expire") == {5}
+
+
+@pytest.mark.parametrize("kind", ["activate", "expire"])
+@pytest.mark.parametrize(
+    "end", ["2026-03-29 02:30:00", "2026-10-25 02:30:00"], ids=["an hour left out", "an hour that comes twice"]
+)
+def test_a_step_is_taken_whatever_the_zones_clocks_do_at_the_qr_end(shop: Shop, end: str, kind: str) -> None:
+    store = shop.store(zone="Europe/Berlin")
+    one = issued(shop, store, qr_expires_at=end)
+    assert take(store, one, kind) == {5}
+    assert shop.device(5)["status"] == STEPS[kind]["status"]
+
+
+def test_a_step_is_not_taken_where_only_the_writing_of_an_unreadable_end_changed(shop: Shop, store: Store) -> None:
+    one = issued(shop, store, qr_expires_at="0001-01-01 00:00:00")
+    shop.update(5, qr_expires_at="0001-01-02 00:00:00")
+    assert take(store, one, "activate") == frozenset()

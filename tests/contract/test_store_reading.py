@@ -29,7 +29,7 @@ def tokyo(written: str) -> float:
 
 def test_an_empty_table_is_an_answer(store: Store) -> None:
     seen = store.snapshot()
-    assert (seen.rows, dict(seen.conflicts), seen.approved, seen.quarantined) == ((), {}, None, 0)
+    assert (seen.rows, seen.conflicts, seen.approved, seen.quarantined) == ((), {}, None, 0)
 
 
 def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
@@ -38,7 +38,7 @@ def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
         first_handshake_at="2026-01-02 03:04:05", last_handshake_at="2026-01-02 03:04:05", rx_bytes_total=7,
     )  # fmt: skip
     seen = store.snapshot().rows
-    assert seen == (row(5, preshared_key="psk", qr_end=seen[0].qr_end),)
+    assert seen == (row(5, preshared_key="psk", qr_end=seen[0].qr_end, qr_end_text="2026-01-02 00:00:00"),)
     assert seen[0].preshared_key == "psk"
     assert seen[0].qr_end == tokyo("2026-01-02 00:00:00")
 
@@ -71,6 +71,11 @@ QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
     "zero issued_at": ({"issued_at": "0000-00-00 00:00:00", "created_at": "2026-03-01 10:00:00"}, "2026-03-02 10:00:00"),
     "all zero": (
         {"qr_expires_at": "0000-00-00 00:00:00", "issued_at": None, "created_at": "0000-00-00 00:00:00"}, None),
+    "the year 1, Go's zero time": ({"qr_expires_at": "0001-01-01 00:00:00", "issued_at": "2026-03-01 10:00:00"}, None),
+    "1969": ({"qr_expires_at": "1969-12-31 23:59:59"}, None),
+    "1970": ({"qr_expires_at": "1970-01-02 00:00:00"}, "1970-01-02 00:00:00"),
+    "9998": ({"qr_expires_at": "9998-12-31 23:59:59"}, "9998-12-31 23:59:59"),
+    "9999, as if without end": ({"qr_expires_at": "9999-12-31 23:59:59"}, None),
 }  # fmt: skip
 
 
@@ -78,6 +83,23 @@ QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
 def test_when_a_qr_ends(shop: Shop, store: Store, columns: dict[str, Any], end: str | None) -> None:
     shop.insert(5, **columns)
     assert store.snapshot().rows[0].qr_end == (None if end is None else tokyo(end))
+
+
+def test_times_before_1970_in_utc_are_its_beginning(shop: Shop, store: Store) -> None:
+    shop.insert(5, qr_expires_at="1970-01-01 00:00:00")
+    assert store.snapshot().rows[0].qr_end == 0.0
+
+
+def test_the_qr_end_is_kept_as_it_is_written(shop: Shop) -> None:
+    """Also one that no clock of the zone ever showed: an hour is left out on that night."""
+    shop.insert(5, qr_expires_at="2026-03-29 02:30:00")
+    shop.insert(6, issued_at="2026-03-28 02:30:00")
+    shop.insert(7, qr_expires_at="0001-01-01 00:00:00")
+    shop.insert(8, created_at="0000-00-00 00:00:00")
+    seen = shop.store(zone="Europe/Berlin").snapshot().rows
+    assert [one.qr_end_text for one in seen] == [
+        "2026-03-29 02:30:00", "2026-03-29 02:30:00", "0001-01-01 00:00:00", None
+    ]  # fmt: skip
 
 
 def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
@@ -91,6 +113,7 @@ def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
         ("active", Status.ACTIVE, "active"), ("ACTIVE ", Status.ACTIVE, "active"), ("Issued", Status.ISSUED, "issued"),
         ("paused", Status.OFF, "paused"), ("", Status.OFF, "of unknown status"), ("activ", Status.OFF, "of unknown status"),
         ("📱\0", Status.OFF, "of unknown status"), ("deleted", Status.OFF, "deleted"),
+        (" issued", Status.OFF, "of unknown status"), ("active\t", Status.OFF, "of unknown status"),
     ],
 )  # fmt: skip
 def test_status_texts(shop: Shop, store: Store, written: str, status: Status, word: str) -> None:
@@ -102,6 +125,7 @@ def test_status_texts(shop: Shop, store: Store, written: str, status: Status, wo
 @pytest.mark.parametrize(
     ("contract", "status", "active"),
     [("0001", "active", True), ("0002", "Active", True), ("0003", "paused", False), ("0004", "?", False),
+     ("0005", " active", False), ("0006", "active  ", True),
      ("0009", None, False)],
 )  # fmt: skip
 def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, active: bool) -> None:
@@ -124,7 +148,7 @@ def test_parents(shop: Shop, store: Store) -> None:
     for number, deleted in ((5, None), (6, None), (7, "2026-01-01 00:00:00")):
         shop.insert(number, is_parent=1, deleted_at=deleted)
     shop.insert(8, contract_id="0002", is_parent=1)
-    assert dict(store.snapshot().conflicts) == {"0001": 2}
+    assert store.snapshot().conflicts == {"0001": 2}
     assert [one.deleted for one in store.snapshot().rows] == [False, False, True, False]
 
 

@@ -71,19 +71,20 @@ def apply(kernel: FakeWireGuard, changes: Iterable[Change]) -> None:
 
 
 def is_desired(kernel: FakeWireGuard, rows: list[Row], policy: Policy, before: dict[str, InterfaceState]) -> None:
-    """What is wanted is there exactly; what was frozen or kept is there as it was; nothing else but the withheld."""
+    """What is wanted is there exactly; what was frozen or kept is there as it was; nothing else but the unclear."""
     desired = wants(rows, before, policy=policy)
     plan = planned(rows, before, policy=policy)
-    withheld = {(c.interface, c.public_key) for c in plan.withheld}
+    assert plan.withheld == (), "that is the guard's word, and none was asked"
+    unclear = {(c.interface, c.public_key) for c in plan.unclear}
     for name in NAMES:
         actual, old = kernel.peers(name), before[name].peers
         wanted = {k: want.peer for k, want in desired.peers[name].items()}
         for k, peer in wanted.items():
-            assert (name, k) in withheld or actual[k] == peer
+            assert (name, k) in unclear or actual[k] == peer
         for k in actual.keys() - wanted.keys():
             assert actual[k] == old[k].peer, "what is not wanted is never changed"
             kept = policy.foreign != "remove" and k not in desired.claimed
-            assert kept or k in policy.always_keep or k in desired.frozen[name] or (name, k) in withheld
+            assert kept or k in policy.always_keep or k in desired.frozen[name] or (name, k) in unclear
         for k in desired.frozen[name] | (policy.always_keep & old.keys()):
             assert actual[k] == old[k].peer, "what is frozen or kept is never changed"
 

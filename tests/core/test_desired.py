@@ -23,12 +23,14 @@ from tests.samples import (
     nets,
     peer,
     psk,
+    record,
+    records,
     row,
     text,
     wants,
 )
 from wgsyncd.core.desired import Desired, Policy, Site, build_desired
-from wgsyncd.core.model import NO_PRESHARED_KEY, Reason, Row, Status, encode_key, parse_host, parse_network
+from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, Reason, Row, Status, encode_key, parse_host, parse_network
 from wgsyncd.core.plan import make_plan
 
 HUNDREDS = [row(n) for n in range(2, 202)]
@@ -296,6 +298,29 @@ def test_what_is_followed_never_conflicts(
     assert wants(rows[::-1], state).peers == desired.peers
     assert parse_host("10.200.0.1") not in taken
     assert nets("10.200.0.0/24").isdisjoint(taken)
+
+
+@pytest.mark.parametrize("foreign", ["keep", "report"])
+def test_a_peer_that_was_installed_for_a_row_is_not_foreign_once_the_row_has_another_key(foreign: str) -> None:
+    kernel, policy = live(dump(peer(5))), Policy(foreign=foreign)
+    rekeyed = [row(5, public_key=text(50))]
+    desired = build_desired(rekeyed, SITES, policy, kernel, NOW, {5: frozenset((key(5),))})
+    assert (followed(desired), desired.rejections) == ({5}, ())
+    plan = make_plan(desired, kernel, records(record(5)), policy)
+    assert [(c.kind, c.public_key) for c in plan.changes] == [(Kind.REMOVE, key(5)), (Kind.ADD, key(50))]
+    stranger = build_desired(rekeyed, SITES, policy, kernel, NOW, {6: frozenset((key(6),))})
+    assert reasons(stranger) == {5: Reason.DUPLICATE_ADDRESS}, "one that nobody recorded keeps its address"
+
+
+@pytest.mark.parametrize("foreign", ["keep", "report"])
+def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: str) -> None:
+    kernel, policy = live(dump(peer(5))), Policy(foreign=foreign)
+    desired = build_desired([row(6, address=address(5))], SITES, policy, kernel, NOW, {5: frozenset((key(5),))})
+    assert followed(desired) == {6}
+    plan = make_plan(desired, kernel, records(record(5)), policy)
+    assert [(c.kind, c.public_key, c.reason) for c in plan.changes] == [
+        (Kind.REMOVE, key(5), "row is gone"), (Kind.ADD, key(6), "wanted")
+    ]  # fmt: skip
 
 
 def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() -> None:

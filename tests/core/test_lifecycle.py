@@ -100,9 +100,23 @@ def test_a_row_with_an_unreadable_key_expires_all_the_same() -> None:
 
 
 def test_without_a_dump_of_its_interface_nothing_is_known_and_nothing_done() -> None:
-    rows = [issued(5, END - 100), issued(6, END - 100, interface="wg1"), issued(7, END - 100, interface="wg7")]
+    rows = [issued(5, END - 100), issued(6, END - 100, interface="wg1")]
     assert steps(rows, live(dump(name="wg1"))) == [(6, "expire", END - 100)]
     assert steps(rows, {}) == []
+
+
+@pytest.mark.parametrize("name", ["wg7", "", "WG0"])
+def test_a_row_that_names_no_interface_of_ours_expires_for_it_cannot_have_shaken_hands(name: str) -> None:
+    assert steps([issued(5, END - 100, interface=name)], live(dump())) == [(5, "expire", END - 100)]
+    assert steps([issued(5, END - 100, interface=name)], {}) == [(5, "expire", END - 100)]
+    assert steps([issued(5, END + 100, interface=name)], live(dump())) == []
+
+
+def test_a_row_of_another_node_is_that_nodes() -> None:
+    rows = [issued(5, END - 100, interface="wg7"), issued(6, END - 100, interface="wg8")]
+    kernel = live(dump(state(peer(5), handshake=SECOND)))
+    taken = next_steps(rows, NAMES, kernel, observe(rows, kernel, {}), NOW, frozenset(("wg7",)))
+    assert [(s.row.id, s.kind) for s in taken] == [(6, "expire")]
 
 
 def test_the_interface_is_found_by_the_stores_name_of_it() -> None:

@@ -140,8 +140,9 @@ def test_while_a_key_is_unreadable_only_what_a_row_revokes_goes() -> None:
     assert [(c.public_key, c.reason) for c in plan.of(Kind.REMOVE)] == [
         (key(6), "device paused"), (key(7), "moved to wg1"), (key(8), "has a new key")
     ]  # fmt: skip
-    assert {c.public_key for c in plan.withheld} == {key(5), key(9), key(10)}
-    assert not any(c.explicit for c in plan.withheld)
+    assert {c.public_key for c in plan.unclear} == {key(5), key(9), key(10)}
+    assert not any(c.explicit for c in plan.unclear)
+    assert plan.withheld == (), "no admin is asked: mending the row ends it"
 
 
 def test_an_empty_table_removes_everything_so_the_guard_withholds_it() -> None:
@@ -207,7 +208,8 @@ def test_a_device_that_cannot_arrive_does_not_leave() -> None:
     rows = [row(5, public_key="junk"), row(7, interface="wg1")]
     plan = planned(rows, kernel, records(record(7)))
     assert plan.changes == ()
-    assert {c.public_key for c in plan.withheld} == {key(7), key(99)}
+    assert {c.public_key for c in plan.unclear} == {key(7), key(99)}
+    assert plan.withheld == ()
 
 
 def test_nothing_withheld_is_the_same_plan() -> None:
@@ -250,6 +252,18 @@ def test_the_printed_plan_shows_each_change_and_no_key() -> None:
     for number in (5, 6, 7, 99):
         assert text(number) not in "\n".join(lines)
     assert encode_key(secret) not in "\n".join(lines)
+
+
+def test_the_printed_plan_says_what_an_unclear_removal_waits_for() -> None:
+    plan = planned([off(5), row(6, public_key="junk")], live(dump(peer(5), peer(99))))
+    assert [line[0] for line in plan.lines()] == ["-", "!"]
+    assert [line.endswith("(waits until the unreadable key of a row is mended)") for line in plan.lines()] == [
+        False,
+        True,
+    ]
+    held = planned([off(5)], live(dump(peer(5)))).withhold(removals)
+    assert [line[0] for line in held.lines()] == ["!"]
+    assert "unreadable" not in held.lines()[0]
 
 
 def test_desired_of_an_unknown_interface_is_nothing() -> None:

@@ -23,8 +23,9 @@ from tests.samples import (
 )
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, config_digest
-from wgsyncd.core.model import Counters, InterfaceState, Row, Status, encode_key
-from wgsyncd.core.recording import after_apply, before_apply, conditions
+from wgsyncd.core.model import Counters, InterfaceState, Peer, Row, Status, encode_key
+from wgsyncd.core.outlook import Limits, Outlook, look_ahead
+from wgsyncd.core.recording import after_apply, before_apply, conditions, standing
 
 SCRIBE = Scribe("en")
 Kernel = dict[str, InterfaceState]
@@ -37,7 +38,7 @@ def ledger(*some: Record, epoch: str = EPOCH) -> Ledger:
 
 def before(rows: list[Row], kernel: Kernel, books: Ledger) -> list[Record]:
     desired = wants(rows, kernel)
-    return list(before_apply(books, planned(rows, kernel, books.records).changes, kernel, desired, NOW).records)
+    return list(before_apply(books, planned(rows, kernel, books.records).changes, kernel, desired, SCRIBE, NOW).records)
 
 
 def after(rows: list[Row], kernel: Kernel, books: Ledger) -> tuple[list[tuple[str, str, str]], Ledger]:
@@ -170,7 +171,7 @@ def test_a_reboot_that_restores_250_peers_is_one_audit_row() -> None:
     rows = [row(n) for n in range(2, 252)]
     books = ledger(*(record(n, counters=Counters(9, 9)) for n in range(2, 252)))
     empty = live(dump(epoch="boot-b:3"))
-    started = before_apply(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), NOW)
+    started = before_apply(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), SCRIBE, NOW)
     assert len(started.records) == 250
     full = live(dump(*(peer(n) for n in range(2, 252)), epoch="boot-b:3"))
     said, done = after(rows, full, books.after(started))
@@ -185,6 +186,36 @@ def test_the_first_look_at_an_interface_is_marked_and_is_no_restoration() -> Non
     said, done = after([], live(dump()), books)
     assert said == []
     assert done.interfaces == {"wg0": Sampled(EPOCH, NOW)}
+
+
+def test_a_peer_that_goes_before_its_coming_was_written_down_has_come_and_gone() -> None:
+    """We died between adding it and writing that down; meanwhile its row was revoked."""
+    kernel, books = live(dump(peer(5))), ledger(ADDING)
+    rows = [off(5)]
+    changes = planned(rows, kernel, books.records).changes
+    writes = before_apply(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW)
+    assert [(e.action, e.target_id, e.message) for e in writes.audit] == [
+        ("peer_added", "0001-DEV-005", "Peer added on wg0 with 10.200.0.5/32")
+    ]
+    assert [r.state for r in writes.records] == [State.PRESENT]
+    books = books.after(writes)
+    assert not before_apply(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW), "told once"
+    assert [action for action, *_ in after(rows, live(dump()), books)[0]] == ["peer_removed"]
+
+
+def test_of_a_peer_whose_coming_was_written_down_only_its_going_is_told() -> None:
+    kernel, books = live(dump(peer(5))), ledger(record(5))
+    changes = planned([off(5)], kernel, books.records).changes
+    assert not before_apply(books, changes, kernel, wants([off(5)], kernel), SCRIBE, NOW)
+
+
+def test_a_peer_that_left_for_an_interface_where_it_is_not_yet_moves_there() -> None:
+    """The other interface refused it, or was away."""
+    kernel = live(dump(), dump(name="wg1"))
+    said, _ = after([row(5, interface="wg1")], kernel, ledger(record(5)))
+    assert said == [
+        ("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): moved to another interface")
+    ]
 
 
 # -- conditions
@@ -218,6 +249,39 @@ def test_a_condition_is_audited_once_when_it_starts_and_once_when_it_ends(
     assert not conditions(books, frozenset((one,)), SCRIBE)
     said, books, _ = turn({one}, set())
     assert (said, books.conditions) == (end, frozenset())
+
+
+def outlook(rows: list[Row], *peers: Peer, approved: str | None = None) -> Outlook:
+    kernel = live(dump(*peers))
+    desired, plan = wants(rows, kernel), planned(rows, kernel)
+    return look_ahead(desired, plan, kernel, Limits(1, 0.0), approved)
+
+
+def stands(outlook: Outlook, conflicts: dict[str, int] | None, *known: Condition) -> set[Condition]:
+    return set(standing(outlook, conflicts, ["wg1"], "r640", Ledger(1, {}, {}, frozenset(known))))
+
+
+LOST = Condition("interface_missing", "wg1", "wg1", "")
+
+
+def test_what_stands_after_a_cycle() -> None:
+    quiet = outlook([row(5, preshared_key="junk")], peer(5))
+    assert stands(quiet, {"0001": 2}) == {REJECTED._replace(detail="bad_preshared_key"), CONFLICT, LOST}
+    assert stands(outlook([row(5)]), {}, REJECTED, CONFLICT, GUARD) == {LOST}
+
+
+def test_a_guard_that_withholds_stands_and_one_that_an_admin_opened_does_not() -> None:
+    rows, peers = [off(5), off(6), row(7, address=address(5))], (peer(5), peer(6))
+    asked = outlook(rows, *peers)
+    assert len(asked.plan.withheld) == 3, "the addition that needs an address too"
+    assert stands(asked, {}) == {LOST, Condition("guard_tripped", "r640", "r640", f"{asked.plan_id}:2")}
+    assert stands(outlook(rows, *peers, approved=asked.plan_id), {}, GUARD) == {LOST}
+
+
+def test_conflicts_that_cannot_be_seen_stand_as_they_were_known() -> None:
+    assert stands(outlook([]), None, CONFLICT) == {CONFLICT, LOST}
+    assert stands(outlook([]), None) == {LOST}
+    assert stands(outlook([]), {"0002": 3}, CONFLICT) == {Condition("parent_conflict", "0002", "0002", "3"), LOST}
 
 
 def test_a_condition_whose_detail_changed_starts_anew_and_does_not_end() -> None:

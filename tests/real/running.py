@@ -180,7 +180,8 @@ class Daemon:
 
     def cli(self, *args: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run one of its commands. ``code``: the exit status it must have (None: any)."""
-        argv = [sys.executable, "-m", "wgsyncd", args[0], "--config", str(self.config), *args[1:]]
+        config = () if args[0] == "sync" else ("--config", str(self.config))
+        argv = [sys.executable, "-m", "wgsyncd", args[0], *config, *args[1:]]
         done = subprocess.run(
             self._world.server.inside(argv), capture_output=True, text=True, check=False, timeout=PATIENCE,
             env={**os.environ, **self.environment},

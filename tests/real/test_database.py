@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pymysql
@@ -53,14 +54,18 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
     assert totals["differ"] == "0"
     bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id <> '0001-held'")
     wait(lambda: bench.logs("guard_tripped"), "guard")
-    daemon.cli("approve", daemon.status()["guard"]["plan"])
+    plan = daemon.status()["guard"]["plan"]
+    daemon.cli("approve", plan)
     bench.await_peers(held)
     daemon.stop()
+    assert any(line["plan"] == plan for line in daemon.lines(event="withheld removals approved by an admin"))
     actions = {action for action, _, _ in bench.logs()}
     assert actions >= {"daemon_started", "daemon_stopped", "peer_added", "peer_removed", "device_activated",
                        "qr_expired", "row_rejected", "row_accepted", "foreign_peer_removed", "guard_tripped",
                        "guard_approved"}  # fmt: skip
-    assert daemon.lines(level="error") == []
+    (error,) = daemon.lines(level="error")
+    assert (error["event"], error["removals"]) == ("too many removals: withheld until an admin approves", 4)
+    assert f"wgsyncd approve {plan}" in error["todo"]
     assert not {number for number in DENIED if f'"{number}:' in daemon.log.read_text()}
 
 
@@ -181,6 +186,40 @@ def test_init_db_without_the_right_says_so_in_one_line(bench: Bench) -> None:
     assert "denied" in done.stderr
 
 
+def _init(bench: Bench, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    return bench.daemon.cli("init-db", "--user", str(bench.database.connect_args["user"]), *args, code=code)
+
+
+def test_init_db_grants_nothing_to_an_account_that_is_not_there(bench: Bench) -> None:
+    """Without NO_AUTO_CREATE_USER the GRANT would make it, with no password: anybody's way in."""
+    accounts = "SELECT user, host FROM mysql.user ORDER BY user, host"
+    before = bench.sql(accounts)
+    done = _init(bench, "--grants", "'nobody'@'localhost'", code=1)
+    assert len(done.stderr.splitlines()) == 1
+    assert "1133" in done.stderr
+    assert "create the account first: CREATE USER" in done.stderr
+    assert bench.sql(accounts) == before
+
+
+@pytest.mark.parametrize("account", ["mikyun", "mikyun@localhost", "'mikyun'@localhost", "'a'@'h'; DROP TABLE x"])
+def test_init_db_makes_nothing_for_an_account_that_is_badly_written(bench: Bench, account: str) -> None:
+    _strip(bench)
+    before = bench.sql("SHOW TABLES")
+    done = _init(bench, "--grants", account, code=1)
+    assert len(done.stderr.splitlines()) == 1
+    assert "is not an account: write it as 'mikyun'@'127.0.0.1'" in done.stderr
+    assert bench.sql("SHOW TABLES") == before
+
+
+def test_init_db_brings_an_older_schema_to_this_version(bench: Bench) -> None:
+    bench.sql("UPDATE wgsyncd_schema SET version = 0")
+    _init(bench)
+    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "1"}]
+    crowd = bench.make(1)
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+
+
 def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
     bench.sql("UPDATE wgsyncd_schema SET version = 2")
     done = bench.daemon.cli("init-db", "--user", str(bench.database.connect_args["user"]), code=1)
@@ -233,5 +272,31 @@ def test_a_view_without_its_column_is_no_reason_to_let_deleted_devices_in(bench:
     bench.daemon.start()
     assert not bench.peers()
     bench.sql(f"GRANT SELECT (deleted_at) ON customer_devices TO {ACCOUNTS}")
-    wait(lambda: bench.daemon.lines(event="all well again"), "well again")
+    wait(lambda: bench.daemon.lines(event="works again"), "well again")
     assert not bench.peers()
+
+
+def test_conflicts_that_can_no_longer_be_seen_still_stand(bench: Bench) -> None:
+    """A view whose grant was lost is not a view without rows."""
+    crowd = bench.make(2)
+    bench.sql("UPDATE customer_devices SET is_parent = 1")
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+    wait(lambda: bench.logs("parent_conflict"), "a conflict")
+    bench.daemon.stop()
+    bench.sql(f"REVOKE SELECT ON v_parent_conflicts FROM {ACCOUNTS}; UPDATE customer_devices SET is_parent = 0")
+    bench.daemon.start()
+    bench.daemon.reconcile(2)
+    assert len(bench.daemon.lines(event="v_parent_conflicts cannot be read: parent conflicts are not watched")) == 1
+    assert not bench.logs("parent_conflict_cleared")
+    bench.daemon.stop()
+    bench.sql(f"GRANT SELECT ON v_parent_conflicts TO {ACCOUNTS}")
+    bench.daemon.start()
+    wait(lambda: bench.logs("parent_conflict_cleared"), "cleared")
+
+
+def test_a_database_that_is_not_there_is_told_in_whole_words(bench: Bench) -> None:
+    bench.configure({"database.socket": str(bench.directory / "none.sock")})
+    said = bench.daemon.cli("status", code=1).stderr
+    assert "Can't connect to" in said
+    assert "…" not in said

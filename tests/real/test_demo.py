@@ -172,7 +172,8 @@ def test_another_user_than_root_is_told() -> None:
     program = """
 import os, sys
 from wgsyncd.cli import main
-from wgsyncd.demo import packages, run  # first, since another user may not be able to read this interpreter's files
+from wgsyncd import errors, log  # first, since another user may not be able to read this interpreter's files
+from wgsyncd.demo import packages, run
 os.setuid(65534)
 sys.argv = ["wgsyncd", "demo"]
 sys.exit(main())

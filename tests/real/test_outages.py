@@ -16,7 +16,7 @@ from tests.real.bench import PATIENCE, Bench, Device, both_kinds, random_key, re
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.demo.world import Customer
 
-TROUBLE = "work failed, tried again at the next tick"
+TROUBLE = "database does not serve us; peers stay as they are; tried again"
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 DEADLOCK, LOCK_WAIT, READ_ONLY = 1213, 1205, 1290
 
@@ -34,7 +34,7 @@ def _troubles(bench: Bench) -> list[str]:
 
 
 def _well_again(bench: Bench, times: int = 1) -> None:
-    wait(lambda: len(bench.daemon.lines(event="all well again")) == times, "well again")
+    wait(lambda: len(bench.daemon.lines(event="works again")) == times, "well again")
     assert bench.daemon.metrics()["wgsyncd_database_up"] == 1
     assert bench.daemon.get("/readyz") == "ok\n"
 

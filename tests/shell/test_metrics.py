@@ -31,7 +31,10 @@ PEER = PeerHealth(KEY, "10.200.0.5/32", 'MK "1"\n🎉', Counters(rx=10, tx=20), 
 
 def healthy() -> Health:
     health = Health(
-        interfaces={"wg0": InterfaceHealth(True, desired=3, actual=2, received=5), "wg1": InterfaceHealth(False)}
+        interfaces={
+            "wg0": InterfaceHealth(True, desired=3, actual=2, received=5, withheld=4, unclear=7),
+            "wg1": InterfaceHealth(False),
+        }
     )
     health.intervals = {"account": 15, "reconcile": 60, "watch": 0.5}
     health.add("runs", "reconcile")
@@ -94,6 +97,9 @@ def test_every_family_has_help_a_type_and_a_good_name(http: Http) -> None:
 
 def test_values(http: Http) -> None:
     assert http.value("wgsyncd_desired_peers", interface="wg0") == 3
+    assert http.value("wgsyncd_unclear_removals", interface="wg0") == 7
+    assert http.value("wgsyncd_guard_withheld_removals", interface="wg0") == 4
+    assert http.value("wgsyncd_unclear_removals", interface="wg1") == 0
     assert http.value("wgsyncd_interface_present", interface="wg1") == 0
     assert http.value("wgsyncd_changes_total", interface="wg0", action="add") == 3
     assert http.value("wgsyncd_changes_total", interface="wg1", action="remove") == 0

@@ -63,8 +63,8 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     ),
     "row_accepted": (
         "device",
-        "Row is no longer rejected (was {reason})",
-        "この行の適用不可状態は解消しました(以前: {reason})",
+        "Row is no longer rejected: mended, or it wants no peer any more (was {reason})",
+        "この行の適用不可状態は解消しました(修正済み、またはピア不要。以前: {reason})",
     ),
     "parent_conflict": (
         "contract",
@@ -127,6 +127,7 @@ _REASONS_JA = {
     "preshared key or keepalive": "事前共有鍵またはキープアライブ",
     "device deleted": "端末が削除されました",
     "gone from the kernel": "カーネル側で削除されていました",
+    "moved to another interface": "別のインターフェースへ移動",
 }
 _KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 

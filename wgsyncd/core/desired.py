@@ -200,7 +200,8 @@ def build_desired(
     court.settle(addresses, Reason.DUPLICATE_ADDRESS, "the address")
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
-        untouchable |= {key for state in live.values() for key in state.peers} - claimed
+        installed = {key for keys in court.recorded.values() for key in keys}  # some row's until now, so not foreign
+        untouchable |= {key for state in live.values() for key in state.peers} - claimed - installed
     court.keep_clear_of(frozenset(untouchable))
 
     peers: dict[str, dict[PublicKey, Want]] = {site.interface: {} for site in sites}

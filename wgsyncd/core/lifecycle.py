@@ -49,17 +49,21 @@ def next_steps(
     live: Mapping[str, InterfaceState],
     first_seen: Mapping[PublicKey, int],
     now: float,
+    elsewhere: frozenset[str] = frozenset(),
 ) -> list[Transition]:
     """The steps that are due at ``now`` (UNIX seconds, from before the dumps in ``live``).
 
     ``interface_of``: the kernel's interface name for the store's. ``first_seen``: see :func:`observe`; a dump has the
     latest handshake only. A row whose interface has no dump gets no step:
-    whether it shook hands cannot be known.
+    whether it shook hands cannot be known; nor one of another node (``elsewhere``). One that names no interface at all
+    cannot have shaken hands.
     """
     steps: list[Transition] = []
     for row in rows:
-        state = live.get(interface_of.get(row.interface, ""))
-        if state is None or not awaits(row):
+        if not awaits(row) or row.interface in elsewhere:
+            continue
+        interface = interface_of.get(row.interface)
+        if interface is not None and interface not in live:
             continue
         key = _key(row)
         nanoseconds = first_seen.get(key, 0) if key is not None else 0

@@ -157,6 +157,7 @@ class Row:
     contract_active: bool
     deleted: bool = False
     qr_end: float | None = None  # UNIX seconds; None: the store has no date for it
+    qr_end_text: str | None = None  # as the store writes it: a step is taken only while it still says so
     first_handshake_known: bool = False
     never_counted: bool = False  # all totals are zero and no handshake was ever recorded
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wgsyncd.core.desired import Desired
-from wgsyncd.core.model import InterfaceState, Kind
+from wgsyncd.core.model import InterfaceState, Kind, Transition
 from wgsyncd.core.plan import Plan
 
 
@@ -37,6 +37,8 @@ class Outlook:
     tripped: bool  # more removals were wanted than may go unasked
     approved: bool  # but an admin let exactly these through
     limit: float  # removals that may go unasked
+    steps: tuple[Transition, ...] = ()  # in devices' lives, that are due
+    troubles: Mapping[str, str] = field(default_factory=dict)  # interfaces that could not be compared, and why
 
     @property
     def withholds(self) -> bool:
@@ -49,7 +51,10 @@ def look_ahead(
 ) -> Outlook:
     """Put a plan before the guard. ``approved``: the id of the set of removals that an admin let through."""
     plan_id = plan.removals_id
-    tripped = not limits.allow(len(plan.of(Kind.REMOVE)), plan.live)
+    removals = len(plan.of(Kind.REMOVE))
+    # However few they are: a table without a row of this node was emptied, or is not the one it was.
+    bare = removals > 1 and not desired.claimed
+    tripped = bare or not limits.allow(removals, plan.live)
     let_through = tripped and approved == plan_id
     if tripped and not let_through:
         plan = plan.withhold(lambda change: change.kind is Kind.REMOVE)

@@ -23,7 +23,8 @@ class Plan:
     changes: tuple[Change, ...]
     live: int  # peers in the kernel, on all interfaces that could be read
     foreign: Mapping[str, tuple[PublicKey, ...]]  # by interface: live peers that no row names, kept or not
-    withheld: tuple[Change, ...] = ()  # not done in this cycle, though wanted
+    withheld: tuple[Change, ...] = ()  # by the guard: not done until an admin says so
+    unclear: tuple[Change, ...] = ()  # not done while some row's key is unreadable: the peer may be that row's
 
     def of(self, kind: Kind) -> tuple[Change, ...]:
         """The changes of one kind."""
@@ -60,7 +61,8 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan as a diff for people; no key in full."""
         signs = {Kind.REMOVE: "-", Kind.UPDATE: "~", Kind.ADD: "+"}
-        return [_line(signs[c.kind], c) for c in self.changes] + [_line("!", c) for c in self.withheld]
+        lines = [_line(signs[c.kind], c) for c in self.changes] + [_line("!", c) for c in self.withheld]
+        return lines + [f"{_line('!', c)} (waits until the unreadable key of a row is mended)" for c in self.unclear]
 
 
 def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
@@ -121,7 +123,8 @@ def make_plan(
     changes.sort(key=lambda c: (order.index(c.kind), c.interface, c.row_id or 0, c.public_key))
     plan = Plan(tuple(changes), sum(len(state.peers) for state in live.values()), foreign)
     if desired.unreadable_keys:
-        plan = plan.withhold(lambda c: c.kind is Kind.REMOVE and not c.explicit)
+        held = plan.withhold(lambda c: c.kind is Kind.REMOVE and not c.explicit)
+        plan = replace(held, withheld=(), unclear=held.withheld)
     return plan
 
 

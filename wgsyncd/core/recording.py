@@ -13,6 +13,7 @@ from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Desired, Want
 from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, config_digest
 from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, Peer, PeerState, fingerprint
+from wgsyncd.core.outlook import Outlook
 
 
 def _addresses(peer: Peer) -> str:
@@ -20,11 +21,13 @@ def _addresses(peer: Peer) -> str:
 
 
 def before_apply(
-    ledger: Ledger, changes: Iterable[Change], live: Mapping[str, InterfaceState], desired: Desired, now: float
-) -> Writes:
+    ledger: Ledger, changes: Iterable[Change], live: Mapping[str, InterfaceState], desired: Desired, scribe: Scribe,
+    now: float,
+) -> Writes:  # fmt: skip
     """Baseline zero of each peer about to be added, and a record of each foreign peer about to be removed (so that its
-    removal is audited even if we die right after it)."""
+    removal is audited even if we die right after it). Of a peer that goes before its coming was written down, that."""
     records: list[Record] = []
+    entries: list[Entry] = []
     for change in changes:
         name, key = change.interface, change.public_key
         state = live[name]
@@ -46,7 +49,10 @@ def before_apply(
                 config_digest(change.before), State.PRESENT, state.epoch, found.counters, found.latest_handshake, now,
             )  # fmt: skip
             records.append(record)
-    return Writes(records=tuple(records))
+        elif change.kind is Kind.REMOVE and known is not None and known.state is State.ADDING:
+            records.append(replace(known, state=State.PRESENT))
+            entries.append(scribe.entry("peer_added", known.device, interface=name, address=known.address))
+    return Writes(records=tuple(records), audit=tuple(entries))
 
 
 @dataclass(slots=True)
@@ -115,6 +121,8 @@ class _Diary:
         revoked = desired.revoked.get(record.public_key)
         if revoked is not None:
             reason = revoked[1]
+        elif any(record.public_key in wants for wants in desired.peers.values()):
+            reason = "moved to another interface"
         elif record.row_id in desired.key_of:
             same = desired.key_of[record.row_id] == record.public_key
             reason = "gone from the kernel" if same else "has a new key"
@@ -158,15 +166,34 @@ _STARTS = {
 _ENDS = {"row_rejected": "row_accepted", "parent_conflict": "parent_conflict_cleared"}
 
 
-def conditions(ledger: Ledger, standing: frozenset[Condition], scribe: Scribe) -> Writes:
+def standing(
+    outlook: Outlook, conflicts: Mapping[str, int] | None, missing: Iterable[str], node: str, ledger: Ledger
+) -> frozenset[Condition]:
+    """What stands after a cycle. ``conflicts`` None: they could not be seen, so those that were known still stand."""
+    rejected = {
+        Condition("row_rejected", str(r.row_id), r.device[:64], str(r.reason)) for r in outlook.desired.rejections
+    }
+    if conflicts is None:
+        parents = {c for c in ledger.conditions if c.kind == "parent_conflict"}
+    else:
+        parents = {Condition("parent_conflict", contract, contract, str(n)) for contract, n in conflicts.items()}
+    lost = {Condition("interface_missing", name, name, "") for name in missing}
+    guard: set[Condition] = set()
+    if outlook.withholds:
+        count = sum(1 for change in outlook.plan.withheld if change.kind is Kind.REMOVE)
+        guard = {Condition("guard_tripped", node, node, f"{outlook.plan_id}:{count}")}
+    return frozenset(rejected | parents | lost | guard)
+
+
+def conditions(ledger: Ledger, now_stands: frozenset[Condition], scribe: Scribe) -> Writes:
     """The conditions that start and end, each with its audit row; one that only changed its detail starts anew.
 
     The end of a missing interface is told by `interface_restored`, that of a tripped guard by `guard_approved` or by
     the plan's being small again.
     """
-    started = standing - ledger.conditions
-    now_standing = {(c.kind, c.subject) for c in standing}
-    ended = frozenset(c for c in ledger.conditions if (c.kind, c.subject) not in now_standing)
+    started = now_stands - ledger.conditions
+    subjects = {(c.kind, c.subject) for c in now_stands}
+    ended = frozenset(c for c in ledger.conditions if (c.kind, c.subject) not in subjects)
     entries = [_word(scribe, _STARTS[c.kind], c) for c in sorted(started)]
     entries += [_word(scribe, _ENDS[c.kind], c) for c in sorted(ended) if c.kind in _ENDS]
     return Writes(started=started, ended=ended, audit=tuple(entries))

@@ -42,9 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
     parser.add_argument("--json", action="store_true", help="print the verdicts as one JSON object")
     parser.add_argument(
-        "--seconds", type=float, default=60, metavar="N",
+        "--seconds", type=_bound, default=60, metavar="N",
         help="bound all of it; a slower machine needs more, and gets more patience from it (default: 60)",
     )  # fmt: skip
+
+
+def _bound(text: str) -> float:
+    seconds = float(text)
+    if not 5 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError("is not between 5 and 86400")
+    return seconds
 
 
 def main(args: argparse.Namespace) -> int:

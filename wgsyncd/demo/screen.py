@@ -121,7 +121,7 @@ class Board:
     def _draw(self) -> None:
         good, bad = self._verdicts
         head = Text.assemble((" wgsyncd demo ", "reverse"), f"  {good} ok ", (f" {bad} failed ", "red") if bad else "",
-                             "  now: ", (self._story, "bold"))  # fmt: skip
+                             "  now: ", (self._story, "bold"), ("   ● peer in the kernel  ○ none", "dim"))  # fmt: skip
         parts: list[Text | Table] = [head]
         if self._sample is not None:
             parts.append(self._rows(self._sample))
@@ -166,3 +166,5 @@ def print_verdicts(verdicts: list[Verdict], *, kind: str, seconds: float) -> Non
         mark = Text("ok", "green") if one.ok else Text("FAILED", "bold red")
         table.add_row(mark, *(Text(text) for text in (one.story, one.expected, one.kernel, one.table)))
     console.print(table)
+    good = sum(one.ok for one in verdicts)
+    console.print(Text(f"{good} of {len(verdicts)} hold", "green" if good == len(verdicts) else "bold red"))

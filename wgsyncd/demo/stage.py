@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -53,6 +54,9 @@ account = "{every:.0f}s"
 reconcile = "{reconcile:.0f}s"
 watch = "{watch:.0f}ms"
 
+[audit]
+language = "{language}"
+
 [metrics]
 listen = "127.0.0.1:9586"
 
@@ -94,6 +98,7 @@ class Stage:
         slow = min(self.pace, 4)  # emulated, a cycle takes seconds
         text = _CONFIGURATION.format(
             every=slow, reconcile=5 * slow, watch=200 * slow,
+            language="ja" if os.environ.get("LANG", "").startswith("ja") else "en",
             zone=ZONE.key, socket=self.database.socket, database=DATABASE, account=ACCOUNT, site=self.site.public,
             password_file=self.database.password_file,
         )  # fmt: skip

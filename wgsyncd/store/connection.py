@@ -23,11 +23,20 @@ Result = tuple[tuple[Any, ...], ...]
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") that say what to do.
 NO_SUCH_TABLE, SYNTAX = 1146, 1064
-NAMES_ONLY = frozenset((1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))  # quote accounts, tables and columns
-DENIED = frozenset((1142, 1143))
+# What these quote are hosts, accounts, tables and columns, never values.
+NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
+_HINTS = {
+    1044: "; grant the account its rights: wgsyncd init-db --grants",
+    1045: "; check database.user and the password's file",
+    1133: "; create the account first: CREATE USER",
+    1142: "; see etc/sql/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1143: "; see etc/sql/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1698: "; check database.user and how that account is authenticated",
+}
 IDLE = 30.0  # seconds after which a connection is not trusted: the server may have closed it (wait_timeout)
 SETTINGS = "SET SESSION tx_isolation = 'READ-COMMITTED', SESSION time_zone = %s, SESSION sql_mode = %s, "
-SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO"
+# Without NO_AUTO_CREATE_USER a GRANT to an account that is not there makes one without a password.
+SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER"
 
 
 class Connection:
@@ -127,7 +136,7 @@ def _path(path: object) -> str | None:
     return str(path) if path is not None else None
 
 
-_VALUES = re.compile(r"'(?:[^'\\]|\\.)*'")
+_VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
 
 
 def _translate(error: Exception) -> StoreError:
@@ -139,5 +148,4 @@ def _translate(error: Exception) -> StoreError:
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account", number)
     plain = text if number in NAMES_ONLY else _VALUES.sub("'…'", text)
-    hint = "; see etc/sql/grants.sql (wgsyncd init-db --grants)" if number in DENIED else ""
-    return StoreError(f"{f'{number}: ' if number else ''}{plain[:300]}{hint}", number)
+    return StoreError(f"{f'{number}: ' if number else ''}{plain[:300]}{_HINTS.get(number or 0, '')}", number)

@@ -39,11 +39,12 @@ class MariaDBStore:
             " AND table_name IN ('customer_devices', 'v_parent_conflicts')"
         )
         names = {(str(table), str(column)) for table, column in visible}
-        self._has_deleted_at = ("customer_devices", "deleted_at") in names
+        had_deleted_at, self._has_deleted_at = self._has_deleted_at, ("customer_devices", "deleted_at") in names
         self._has_updated_at = ("customer_devices", "updated_at") in names
         self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
-        if self._has_conflicts and not self._has_deleted_at:
+        if (self._has_conflicts or had_deleted_at) and not self._has_deleted_at:
             # The view filters on the column, so it exists; unseen, deleted devices would be let in.
+            self._has_deleted_at = had_deleted_at
             raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/grants.sql)")
 
     def _writer(self) -> Writer:
@@ -58,7 +59,7 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
         rows = load_rows(self._connection, self._zone, self._qr_lifetime, has_deleted_at=self._has_deleted_at)
-        conflicts = load_conflicts(self._connection) if self._has_conflicts else {}
+        conflicts = load_conflicts(self._connection) if self._has_conflicts else None
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
 

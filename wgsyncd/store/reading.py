@@ -14,7 +14,7 @@ _OFF = frozenset(("paused", "revoked", "expired", "deleted"))
 
 ROWS = """
 SELECT d.id, d.device_id, d.contract_id, d.wg_iface, d.wg_ip, d.public_key, d.preshared_key, d.status,
-       {qr_end}, d.first_handshake_at, d.last_handshake_at, {deleted},
+       {qr_end}, CAST({qr_end} AS CHAR), d.first_handshake_at, d.last_handshake_at, {deleted},
        COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0, c.contract_status
 FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
 ORDER BY d.id
@@ -46,11 +46,11 @@ def load_rows(connection: Connection, zone: ZoneInfo, qr_lifetime: int, *, has_d
 
 
 def _row(values: tuple[object, ...], zone: ZoneInfo) -> Row:
-    (row_id, device, contract, interface, address, public_key, preshared_key, status_text, qr_end, first, last, deleted,
-     zero, contract_status) = values  # fmt: skip
+    (row_id, device, contract, interface, address, public_key, preshared_key, status_text, qr_end, qr_end_text, first,
+     last, deleted, zero, contract_status) = values  # fmt: skip
     # As the columns' collation compares them: without regard to case or trailing spaces.
-    status = _text(status_text).strip().casefold()
-    contract_word = _text(contract_status).strip().casefold()
+    status = _text(status_text).rstrip(" ").casefold()
+    contract_word = _text(contract_status).rstrip(" ").casefold()
     return Row(
         id=int(str(row_id)),
         device=_text(device),
@@ -65,6 +65,7 @@ def _row(values: tuple[object, ...], zone: ZoneInfo) -> Row:
         contract_active=contract_word == "active",
         deleted=bool(deleted),
         qr_end=to_seconds(qr_end, zone),
+        qr_end_text=None if qr_end_text is None else _text(qr_end_text),
         first_handshake_known=first is not None or last is not None,
         never_counted=bool(zero) and last is None,
     )
@@ -79,8 +80,11 @@ def _word(status: str) -> str:
 
 
 def to_seconds(value: object, zone: ZoneInfo) -> float | None:
-    """A DATETIME of the zone as UNIX seconds; None for NULL and for the zero date, which PyMySQL gives as text."""
-    return value.replace(tzinfo=zone).timestamp() if isinstance(value, datetime) else None
+    """A DATETIME of the zone as UNIX seconds. None for NULL, for the zero date (which PyMySQL gives as text), and for
+    years that only a program's mistake puts there (0001 is Go's zero time) and datetime cannot convert everywhere."""
+    if not isinstance(value, datetime) or not 1970 <= value.year < 9999:
+        return None
+    return max(0.0, value.replace(tzinfo=zone).timestamp())
 
 
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:

@@ -37,6 +37,8 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
 
     Refused where the schema that is there is newer than this wgsyncd.
     """
+    if account is not None:
+        grants(account)  # a badly written one is refused before anything is made
     connection = Connection(database, zone, on_connect=lambda _: None)
     done: list[str] = []
     try:
@@ -50,6 +52,7 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
             created = re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", one)
             if created:
                 done.append(f"{created[1]}: {'was there' if created[1] in have else 'created'}")
+        connection.execute("UPDATE wgsyncd_schema SET version = %s", (SCHEMA_VERSION,))
         if account is not None:
             have |= {str(row[0]) for row in connection.query("SHOW TABLES")}
             columns = {str(row[0]) for row in connection.query("SHOW COLUMNS FROM customer_devices")}

@@ -74,8 +74,8 @@ class Writer:
         condition = "id = %s AND status = %s AND public_key <=> %s"
         where: list[object] = [row.id, row.status.value, row.public_key]
         if step.kind != "first_handshake":  # a QR that was renewed meanwhile is another QR
-            condition += f" AND {QR_END.format(d='', seconds=self.qr_lifetime)} <=> %s"
-            where.append(to_datetime(row.qr_end, self.zone) if row.qr_end is not None else None)
+            condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
+            where.append(row.qr_end_text)
         sql = f"UPDATE customer_devices SET {first}{self._untouched('')} WHERE {condition}"  # noqa: S608
         return self.connection.execute(sql, (*values, *where)) == 1
 
@@ -174,12 +174,13 @@ class Writer:
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
                   ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
-        sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets WHERE start >= %s
-                             GROUP BY row_id) b ON b.row_id = d.id
+        # Up to now, for a clock that was ahead for a while.
+        sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets
+                             WHERE start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
                   LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days WHERE day >= %s AND day < %s
                              GROUP BY row_id) m ON m.row_id = d.id"""
         differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted)
-        values = (windows.rolling_start, *windows.month)
+        values = (windows.rolling_start, int(windows.now), *windows.month)
         sql = f"SELECT d.id FROM customer_devices d {sums} WHERE {differs} ORDER BY d.id"  # noqa: S608
         ids = [row[0] for row in self.connection.query(sql, values)]
         sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted) + self._untouched("d.")

@@ -1,0 +1,55 @@
+"""How trouble with the database is worded: its number, its text, what to do; and nothing that may be a secret."""
+
+from __future__ import annotations
+
+import pymysql
+import pytest
+
+from tests.node import CONFIG
+from wgsyncd.config import parse
+from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.store.connection import _translate
+from wgsyncd.store.mariadb import MariaDBStore
+
+KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+
+
+def test_a_port_where_nobody_listens_is_told_with_its_host() -> None:
+    store = MariaDBStore(parse(CONFIG + '[database]\nhost = "127.0.0.1"\nport = 1\n'))
+    with pytest.raises(StoreError, match=r"2003: Can't connect to MySQL server on '127\.0\.0\.1' .*Connection refused"):
+        store.snapshot()
+
+
+TOLD = {
+    "a value": ((1062, f"Duplicate entry '{KEY}' for key 'public_key'"), "1062: Duplicate entry '…' for key '…'"),
+    "a value with a quote": ((1366, "Incorrect value: 'a\\'secret' for column"), "1366: Incorrect value: '…' for column"),
+    "an apostrophe before a value": (
+        (1305, f"Can't use '{KEY}' and don't '{KEY}'"), "1305: Can't use '…' and don't '…'"),
+    "names": ((1054, "Unknown column 'd.wg_ip' in 'SELECT'"), "1054: Unknown column 'd.wg_ip' in 'SELECT'"),
+    "no server at a socket": (
+        (2002, "Can't connect to local server through socket '/run/mysqld/mysqld.sock' (2)"),
+        "2002: Can't connect to local server through socket '/run/mysqld/mysqld.sock' (2)",
+    ),
+    "no text": ((2013,), "2013"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "text"), TOLD.values(), ids=TOLD.keys())
+def test_values_are_not_quoted_and_words_stay_whole(args: tuple[object, ...], text: str) -> None:
+    error = _translate(pymysql.OperationalError(*args))
+    assert str(error).startswith(text)
+    assert error.number == args[0]
+    assert KEY not in str(error)
+
+
+def test_what_to_do_is_said() -> None:
+    missing = _translate(pymysql.ProgrammingError(1146, "Table 'mikyun_cloud.wgsyncd_nodes' doesn't exist"))
+    assert isinstance(missing, SchemaError)
+    assert "wgsyncd init-db" in str(missing)
+    nobody = _translate(pymysql.OperationalError(1133, "Can't find any matching row in the user table"))
+    assert "1133: Can't find any matching row in the user table; create the account first: CREATE USER" in str(nobody)
+
+
+def test_a_bug_in_our_own_sql_is_no_passing_trouble() -> None:
+    with pytest.raises(pymysql.ProgrammingError):
+        _translate(pymysql.ProgrammingError(1064, "You have an error in your SQL syntax"))

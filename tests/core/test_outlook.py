@@ -1,0 +1,76 @@
+"""The guard's verdict on a plan: how many removals may go unasked, and what an empty table means."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.samples import dump, key, live, peer, record, records, row, wants
+from wgsyncd.core.desired import Policy
+from wgsyncd.core.ledger import Record
+from wgsyncd.core.model import Kind, Row, Status
+from wgsyncd.core.outlook import Limits, Outlook, look_ahead
+from wgsyncd.core.plan import make_plan
+
+LIMITS = Limits(10, 0.2)
+ELSEWHERE = Policy(elsewhere=frozenset(("wg9",)))
+
+
+def look(rows: list[Row], peers: range, known: list[Record] | None = None, approved: str | None = None) -> Outlook:
+    kernel = live(dump(*(peer(n) for n in peers)))
+    desired = wants(rows, kernel, policy=ELSEWHERE)
+    plan = make_plan(desired, kernel, records(*(known or [])), ELSEWHERE)
+    return look_ahead(desired, plan, kernel, LIMITS, approved)
+
+
+def off(number: int) -> Row:
+    return row(number, status=Status.OFF, status_text="paused")
+
+
+BARE: dict[str, tuple[list[Row], range, bool]] = {
+    "no row, two peers": ([], range(2, 4), True),
+    "no row, one peer": ([], range(2, 3), False),
+    "no row, no peer": ([], range(2, 2), False),
+    "rows without a key that want none": ([row(2, public_key=None, status=Status.OFF)], range(2, 4), True),
+    "rows of another node only": ([row(2, interface="wg9")], range(2, 4), True),
+    "one row left, paused": ([off(9)], range(2, 4), False),
+    "the two are revoked by their rows": ([off(2), off(3)], range(2, 4), False),
+}
+
+
+@pytest.mark.parametrize(("rows", "peers", "tripped"), BARE.values(), ids=BARE.keys())
+def test_where_no_row_names_any_key_two_removals_are_too_many(rows: list[Row], peers: range, tripped: bool) -> None:
+    outlook = look(rows, peers)
+    assert (outlook.tripped, outlook.withholds) == (tripped, tripped)
+    assert {c.public_key for c in outlook.plan.withheld} == ({key(n) for n in peers} if tripped else set())
+    assert len(outlook.plan.of(Kind.REMOVE)) == (0 if tripped else len(peers))
+
+
+def test_an_admin_can_let_go_the_peers_of_an_empty_table() -> None:
+    asked = look([], range(2, 4))
+    outlook = look([], range(2, 4), approved=asked.plan_id)
+    assert (outlook.tripped, outlook.approved, outlook.withholds) == (True, True, False)
+    assert len(outlook.plan.of(Kind.REMOVE)) == 2
+    assert look([], range(2, 5), approved=asked.plan_id).withholds, "another set"
+
+
+def test_what_is_unclear_neither_counts_for_the_guard_nor_waits_for_an_admin() -> None:
+    """20 unclaimed peers beside a row with an unreadable key; the row's mending decides, no approval."""
+    outlook = look([row(2, public_key="junk"), off(3)], range(3, 24))
+    assert not outlook.tripped
+    assert [c.public_key for c in outlook.plan.changes] == [key(3)]
+    assert len(outlook.plan.unclear) == 20
+    assert outlook.plan.withheld == ()
+
+
+def test_what_is_unclear_stays_so_beside_a_tripped_guard() -> None:
+    outlook = look([row(2, public_key="junk"), *(off(n) for n in range(3, 23))], range(3, 25))
+    assert outlook.withholds
+    assert {c.public_key for c in outlook.plan.withheld} == {key(n) for n in range(3, 23)}
+    assert {c.public_key for c in outlook.plan.unclear} == {key(23), key(24)}
+    without = look([row(2, public_key="junk"), *(off(n) for n in range(3, 23))], range(3, 23), [record(3)])
+    assert outlook.plan_id == without.plan_id, "an approval lets through what was shown, and that only"
+
+
+def test_the_limit_is_said() -> None:
+    assert look([off(2)], range(2, 102)).limit == 20
+    assert look([off(2)], range(2, 12)).limit == 10

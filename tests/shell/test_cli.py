@@ -1,0 +1,235 @@
+"""The command line, on a node in memory: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.node import CONFIG, Node
+from wgsyncd import cli, lock, log
+from wgsyncd.agent import Agent
+from wgsyncd.errors import Refused
+from wgsyncd.settings import Settings
+
+
+class Run(Protocol):
+    """Runs a command: its exit status and its lines."""
+
+    def __call__(self, name: str, *args: str) -> tuple[int, list[str]]: ...
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    file = tmp_path / "wgsyncd.toml"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture
+def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    """Three devices, in service."""
+    made = Node()
+    for number in (5, 6, 7):
+        made.device(number)
+    made.cycle()
+
+    def agent(_: Settings) -> Agent:
+        log.configure("warning")
+        return made.agent
+
+    monkeypatch.setattr(cli, "_agent", agent)
+    yield made
+    log.configure()
+
+
+@pytest.fixture
+def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def command(name: str, *args: str) -> tuple[int, list[str]]:
+        capsys.readouterr()
+        status = cli.main([name, *(() if name == "sync" else ("--config", str(config))), *args])
+        return status, capsys.readouterr().out.splitlines()
+
+    return command
+
+
+def test_plan_says_nothing_to_do(node: Node, run: Run) -> None:
+    assert run("plan") == (0, ["nothing to do"])
+
+
+def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
+    node.db.update(5, status="paused")
+    status, lines = run("plan")
+    assert (status, [line.split()[:3] for line in lines]) == (2, [["-", "wg0", "0001-DEV-005"]])
+
+
+def test_plan_shows_the_steps_that_are_due(node: Node, run: Run) -> None:
+    """Also where no peer changes with them."""
+    node.issued(8, node.now + 20, public_key=None)
+    node.issued(9, node.now + 900)
+    node.cycle()
+    node.shake(9)
+    node.tick(100)
+    status, lines = run("plan")
+    assert status == 2
+    assert "> row 8 (0001-DEV-008): issued -> expired (QR ended, not scanned)" in lines
+    assert "> row 9 (0001-DEV-009): issued -> active (first handshake)" in lines
+    assert len(lines) == 2
+    data = json.loads(run("plan", "--json")[1][0])
+    assert data["steps"] == [
+        {"row": 8, "device": "0001-DEV-008", "step": "expire"},
+        {"row": 9, "device": "0001-DEV-009", "step": "activate"},
+    ]
+    assert data["changes"] == []
+
+
+def test_plan_shows_rejected_rows_with_their_reason(node: Node, run: Run) -> None:
+    node.db.update(5, preshared_key="junk")
+    status, lines = run("plan")
+    assert status == 0
+    assert lines[0] == "nothing to do"
+    assert lines[1].startswith("? row 5 (0001-DEV-005) rejected, bad_preshared_key: preshared_key ")
+    assert json.loads(run("plan", "--json")[1][0])["rejected"][0]["reason"] == "bad_preshared_key"
+
+
+def test_what_waits_for_an_unreadable_key_is_shown(node: Node, run: Run) -> None:
+    node.db.update(5, public_key="junk")
+    del node.db.devices[6]
+    status, lines = run("plan")
+    assert status == 2
+    assert [line[0] for line in lines] == ["!", "?"]
+    assert lines[0].endswith("(waits until the unreadable key of a row is mended)")
+    data = json.loads(run("plan", "--json")[1][0])
+    assert (len(data["unclear"]), data["withheld"], data["guard"]["tripped"]) == (1, [], False)
+    status, lines = run("status")
+    assert status == 0
+    assert "pending: nothing; withheld: 0; waiting for an unreadable key to be mended: 1" in lines
+    assert json.loads(run("status", "--json")[1][0])["unclear"] == 1
+
+
+def test_an_interface_that_cannot_be_compared_is_an_error(node: Node, run: Run) -> None:
+    node.wg.broken["wg1"] = errno.EPERM
+    node.db.update(5, status="paused")
+    status, lines = run("plan")
+    assert status == 1
+    assert lines[0].startswith("wg1 cannot be compared: wg1: EPERM: ")
+    assert lines[1].startswith("- wg0")
+    assert list(json.loads(run("plan", "--json")[1][0])["not_compared"]) == ["wg1"]
+    status, lines = run("status")
+    assert status == 0
+    assert any(line.startswith("wg1 cannot be compared: ") for line in lines)
+    assert list(json.loads(run("status", "--json")[1][0])["not_compared"]) == ["wg1"]
+
+
+def test_the_guard_is_told_with_what_lets_it_go(node: Node, run: Run) -> None:
+    node.db.devices.clear()
+    status, lines = run("plan")
+    assert status == 2
+    plan = json.loads(run("plan", "--json")[1][0])["guard"]["plan"]
+    assert lines[-1].endswith(f"or no row at all (plan {plan}): withheld; let through with: wgsyncd approve {plan}")
+    assert run("approve", "0" * 12)[0] == 1
+    assert run("approve", plan)[0] == 0
+    node.cycle()
+    assert node.wg.peers("wg0") == {}
+    assert run("approve", plan)[0] == 1, "nothing is withheld"
+
+
+@pytest.mark.parametrize(("command", "status"), [("plan", 1), ("status", 2), ("check-config", 2)])
+def test_a_bad_configuration(config: Path, capsys: pytest.CaptureFixture[str], command: str, status: int) -> None:
+    """For `plan`, 2 means that there are changes."""
+    config.write_text("[interfaces.wg0]\nmtu = 5\n")
+    assert cli.main([command, "--config", str(config)]) == status
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith(": 2 faults")
+    assert len(said) == 3
+
+
+def test_check_config_looks_at_the_files_and_status_does_not(node: Node, config: Path, run: Run) -> None:
+    assert run("check-config")[0] == 0
+    config.write_text(CONFIG + '[database]\npassword_file = "/nowhere"\n')
+    assert run("check-config")[0] == 2
+    assert run("status")[0] == 0
+
+
+# -- who runs
+
+
+def test_status_and_sync_without_a_daemon(node: Node, run: Run) -> None:
+    assert run("status")[1][0] == "node r640: wgsyncd does not run"
+    data = json.loads(run("status", "--json")[1][0])
+    assert data["daemon"] == "does not run"
+    assert "daemon_pid" not in data
+    assert run("sync")[0] == 1
+
+
+def test_status_and_sync_with_a_daemon(node: Node, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: asked.append((pid, number)))
+    held = lock.acquire(lock.path())
+    try:
+        assert run("status")[1][0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
+        assert run("sync")[0] == 0
+    finally:
+        os.close(held)
+    assert [pid for pid, _ in asked] == [os.getpid()]
+    with pytest.raises(SystemExit):
+        cli.main(["sync", "--config", "/x"])
+
+
+def test_who_may_not_look_is_told_so(node: Node, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that none runs."""
+    real = os.open
+
+    def denied(path: object, *args: int, **rest: int) -> int:
+        if str(path) == str(lock.path()):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *args, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(Refused, match="cannot tell whether wgsyncd runs: Permission denied"):
+        lock.holder(lock.path())
+    status, lines = run("status")
+    assert status == 0
+    assert "cannot tell whether wgsyncd runs" in lines[0]
+    assert run("sync")[0] == 1
+
+
+# -- where the answer goes
+
+
+def said(config: Path, redirection: str) -> tuple[int, str]:
+    """Exit status and standard error of `check-config`, as a shell starts it: with its output buffered."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = f'"{sys.executable}" -m wgsyncd check-config --config "{config}" {redirection}'
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stderr
+
+
+def test_output_to_a_full_disk_is_told_in_one_line(config: Path) -> None:
+    assert said(config, "> /dev/full") == (1, "wgsyncd: No space left on device\n")
+
+
+def test_output_to_a_closed_pipe_is_told_in_one_line(config: Path) -> None:
+    program = (
+        "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); from wgsyncd.cli import main; sys.exit(main())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check-config", "--config", str(config)],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "wgsyncd: Broken pipe\n")
+
+
+def test_without_any_output_the_status_is_the_answer(config: Path) -> None:
+    assert said(config, ">&-") == (0, "")
