@@ -110,17 +110,18 @@ class Agent:
             self._honour_deadlines(live, self._due(self._waiting, live, now))
             raise
         steps = self._due(snapshot.rows, live, now)
-        try:
-            self._book(live, now, steps, snapshot.rows)
-        except StoreError:  # it answers, but takes nothing in
-            self._honour_deadlines(live, steps)
-            raise
-        if steps:
-            snapshot = self._snapshot()
-        self._epochs, self.found_new = {name: state.epoch for name, state in live.items()}, False
+        taken = frozenset(step.row.id for step in steps)
         windows = self._windows(now)
-        outlook = self._decide(snapshot, live, self._books.ledger(windows), now)
-        self._before(outlook, windows)
+        try:
+            taken = self._book(live, now, steps, snapshot.rows)
+            if steps:
+                snapshot = self._snapshot()
+            outlook = self._decide(snapshot, live, self._books.ledger(windows), now)
+            self._before(outlook, windows)
+        except StoreError:  # it answered, but takes nothing in, or went away right after it did
+            self._honour_deadlines(live, [step for step in steps if step.row.id in taken])
+            raise
+        self._epochs, self.found_new = {name: state.epoch for name, state in live.items()}, False
         after = self._interfaces.apply(outlook.plan, live)
         # One made anew in between is for the next cycle: what it says was not asked of it.
         after = {name: state for name, state in after.items() if state.epoch == live[name].epoch}
@@ -179,16 +180,17 @@ class Agent:
 
     # -- act
 
-    def _book(self, live: Live, now: float, steps: list[Transition], rows: tuple[Row, ...] | None) -> None:
-        """Book dumps and take steps, in one go."""
+    def _book(self, live: Live, now: float, steps: list[Transition], rows: tuple[Row, ...] | None) -> frozenset[int]:
+        """Book dumps and take steps, in one go; the ids of the rows whose step was taken."""
         windows, mono = self._windows(now), self.clock.monotonic()
         since = {name: now - (mono - at) for name, at in self._accounted.items()}
         while self._unbooked:
             last = self._unbooked[0]
             self._commit_booking({last.name: last}, windows, since, [], None)
             del self._unbooked[0]
-        self._commit_booking(live, windows, since, steps, rows)
+        taken = self._commit_booking(live, windows, since, steps, rows)
         self._accounted |= dict.fromkeys(live, mono)
+        return taken
 
     def _roll(self, windows: usage.Windows) -> None:
         """Roll the rolling and monthly figures on where an edge has passed. Last of all work: a row that somebody has
@@ -204,7 +206,7 @@ class Agent:
         since: Mapping[str, float],
         steps: list[Transition],
         rows: tuple[Row, ...] | None,
-    ) -> None:
+    ) -> frozenset[int]:
         ledger = self._books.ledger(windows)
         unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
         booking = usage.book(live, ledger, windows, since=since, max_rates=self._max_rates, rows=unknown)
@@ -219,7 +221,7 @@ class Agent:
             ),
         )  # fmt: skip
         if not writes:
-            return
+            return frozenset()
         taken = self._books.commit(writes, windows)
         for anomaly in booking.anomalies:
             self.health.add("anomalies", anomaly.kind)
@@ -229,6 +231,7 @@ class Agent:
                 self.health.add("transitions", step.kind)
                 self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
         self._waiting = lifecycle.assume(self._waiting, [step for step in steps if step.row.id in taken])
+        return taken
 
     def _word(self, step: Transition) -> Entry | None:
         action = {"activate": "device_activated", "expire": "qr_expired"}.get(step.kind)

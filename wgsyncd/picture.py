@@ -29,7 +29,8 @@ def draw(
         name: _interface(name, after.get(name), settings, outlook, drift, now) for name in settings.interfaces
     }
     health.rejected = outlook.desired.rejected_by_reason()
-    health.parent_conflicts = len(snapshot.conflicts or ())
+    if snapshot.conflicts is not None:  # else they stand as they were
+        health.parent_conflicts = len(snapshot.conflicts)
     health.quarantined = snapshot.quarantined
     health.guard_tripped = outlook.withholds
     health.plan_id = outlook.plan_id if health.guard_tripped else ""

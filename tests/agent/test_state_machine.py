@@ -66,6 +66,12 @@ class Life(RuleBasedStateMachine):
         if self.db.devices.pop(number, None) is not None:
             del self.node.true[number]
 
+    @rule(really=st.sampled_from([False] * 9 + [True]))  # seldom: ids are never given again
+    def truncate(self, really: bool) -> None:
+        if really:
+            self.db.devices.clear()
+            self.node.true.clear()
+
     @rule(number=ROWS, status=st.sampled_from(["paused", "revoked", "active", "active", "deleted"]))
     def set_status(self, number: int, status: str) -> None:
         if number in self.db.devices:

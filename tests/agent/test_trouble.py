@@ -1,19 +1,17 @@
-"""The agent in trouble: interfaces that fail, a database that is away, a second writer."""
+"""The agent in trouble: interfaces that fail, rows that are locked, a second writer."""
 
 from __future__ import annotations
 
 import errno
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
 from tests.fakes import Crash
-from tests.node import Node, local
+from tests.node import Node
 from tests.samples import key
-from wgsyncd import log
-from wgsyncd.core.model import Change, Counters
+from wgsyncd.core.model import Change
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Failed
 
@@ -82,139 +80,6 @@ def test_a_removal_that_is_refused_is_not_audited_until_it_is_done(node: Node) -
     node.cycle()
     node.right()
     assert node.actions.count(("peer_removed", "0001-DEV-005")) == 1
-
-
-# -- the database is away
-
-
-@pytest.mark.parametrize("fault", ["down", "read_only"])
-def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_later(node: Node, fault: str) -> None:
-    setattr(node.store, fault, True)
-    node.db.update(5, status="paused")
-    before = node.written
-    for _ in range(5):
-        node.traffic(6, 1000, 10)
-        node.account(fails=True)
-        node.cycle(fails=True)
-    assert node.written == before
-    setattr(node.store, fault, False)
-    node.cycle()
-    node.right()
-    assert node.booked[6] == (5000, 50)
-
-
-def test_a_table_that_cannot_be_read_is_no_empty_table(node: Node) -> None:
-    node.store.fail_reads = True
-    node.traffic(6, 1000)
-    before = node.kernel()
-    node.cycle(fails=True)
-    node.account()
-    assert node.kernel() == before
-    assert node.booked == node.true, "what needs no reading goes on"
-
-
-def test_before_the_first_complete_read_nothing_is_removed(node: Node) -> None:
-    node.issued(8, node.now + 40)
-    node.cycle()
-    node.store.down = True
-    node.start()
-    node.tick(100)
-    node.cycle(fails=True)
-    node.account(fails=True)
-    assert key(8) in node.wg.peers("wg0")
-
-
-def test_a_known_qr_end_is_honoured_in_the_kernel_while_the_database_is_away(node: Node) -> None:
-    node.issued(8, node.now + 40)
-    node.issued(9, node.now + 40)
-    node.cycle()
-    node.shake(9)
-    node.account()
-    node.store.down = True
-    node.wg.traffic("wg0", key(8), 0, 148)  # handshake initiations that nobody answered
-    node.true[8] = Counters(0, 148)
-    node.tick(100)
-    node.account(fails=True)
-    assert key(8) not in node.wg.peers("wg0")
-    assert key(9) in node.wg.peers("wg0")
-    assert node.db.devices[8]["status"] == "issued"
-    node.cycle(fails=True)
-    node.store.down = False
-    node.cycle()
-    node.right()
-    assert [node.db.devices[n]["status"] for n in (8, 9)] == ["expired", "active"]
-    assert [one for one in node.actions if one[1] == "0001-DEV-008"] == [
-        ("peer_added", "0001-DEV-008"), ("qr_expired", "0001-DEV-008"), ("peer_removed", "0001-DEV-008")
-    ]  # fmt: skip
-    node.quiet()
-
-
-def test_a_qr_that_was_renewed_while_the_database_was_away_is_let_in_again(node: Node) -> None:
-    node.issued(8, node.now + 20)
-    node.cycle()
-    node.store.down = True
-    node.tick(100)
-    node.cycle(fails=True)
-    assert key(8) not in node.wg.peers("wg0")
-    node.store.down = False
-    node.db.update(8, qr_expires_at="2030-01-01 00:00:00")
-    node.cycle()
-    node.right()
-    assert node.db.devices[8]["status"] == "issued"
-
-
-def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away() -> None:
-    node = Node("[guard]\nmin_removals = 2\nshare = 0.0\n")
-    for number in range(5, 9):
-        node.issued(number, node.now + 40)
-    node.cycle()
-    node.store.down = True
-    node.tick(100)
-    node.cycle(fails=True)
-    assert len(node.wg.peers("wg0")) == 4
-
-
-@pytest.mark.parametrize("fault", ["read_only", "deadlock", "lost answer"])
-def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(node: Node, fault: str) -> None:
-    node.issued(8, node.now + 20)
-    node.cycle()
-    node.traffic(8, 9, 148)
-    node.tick(100)
-    if fault == "read_only":
-        node.store.read_only = True
-    else:
-        node.store.next_writes = ["deadlock" if fault == "deadlock" else "after"]
-    node.cycle(fails=True)
-    assert key(8) not in node.wg.peers("wg0")
-    assert set(node.wg.peers("wg0")) == {key(n) for n in (5, 6, 7)}
-    node.store.read_only = False
-    node.cycle()
-    node.right()
-    assert node.db.devices[8]["status"] == "expired"
-    assert [one for one, device in node.actions if device == "0001-DEV-008"] == [
-        "peer_added", "qr_expired", "peer_removed"
-    ]  # fmt: skip
-    node.quiet()
-
-
-def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away() -> None:
-    """Two here and two there are four."""
-    node = Node("[guard]\nmin_removals = 3\nshare = 0.0\n")
-    for number in (5, 6, 7, 8):
-        node.issued(number, node.now + (40 if number < 8 else 4000), wg_iface="wg0" if number < 7 else "wg1")
-    node.cycle()
-    node.store.down = True
-    node.tick(100)
-    node.cycle(fails=True)
-    assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [0, 1], "three may"
-    node.store.down = False
-    for number in (5, 6, 7, 8):
-        node.db.update(number, status="issued", qr_expires_at=local(node.now + 40))
-    node.cycle()
-    node.store.down = True
-    node.tick(100)
-    node.cycle(fails=True)
-    assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [2, 2], "four may not"
 
 
 # -- windows are rolled last
@@ -309,83 +174,6 @@ def test_an_interface_that_cannot_be_made_is_missing() -> None:
     assert node.health.interfaces["wg7"].present
     assert "interface_missing" not in {one.kind for one in node.db.conditions.values()}
     assert node.actions.count(("interface_missing", "wg7")) == 1
-
-
-# -- what is said in the log
-
-
-@pytest.fixture
-def said() -> Iterator[Callable[[], list[str]]]:
-    """The log's lines so far."""
-    stream = io.StringIO()
-    log.configure("info", "logfmt", stream)
-    yield lambda: [line.partition("event=")[2] for line in stream.getvalue().splitlines()]
-    log.configure()
-
-
-def test_a_condition_is_said_once_it_is_written_and_only_once(node: Node, said: Callable[[], list[str]]) -> None:
-    node.db.update(5, preshared_key="junk")
-    node.store.next_writes = ["before"]
-    node.cycle(fails=True)
-    assert not [line for line in said() if "cannot be followed" in line], "it will be said again"
-    for _ in range(3):
-        node.cycle()
-    (line,) = [line for line in said() if "cannot be followed" in line]
-    assert "row=5 device=0001-DEV-005 reason=bad_preshared_key" in line
-    assert "junk" not in line
-    node.db.update(5, preshared_key=None)
-    node.store.next_writes = ["before"]
-    node.cycle(fails=True)
-    node.cycle()
-    assert len([line for line in said() if "row no longer rejected" in line]) == 1
-
-
-def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[], list[str]]) -> None:
-    node = Node()
-    for number in (5, 6, 7):
-        node.device(number, is_parent=int(number < 7))
-    node.cycle()
-    node.wg.delete("wg1")
-    devices = dict(node.db.devices)
-    node.db.devices.clear()
-    node.cycle()
-    node.quiet()
-    plan = node.health.plan_id
-    node.wg.add_interface("wg1")
-    node.db.devices |= devices
-    node.db.update(6, is_parent=0)
-    node.cycle()
-    events = [line for line in said() if "logger=conditions" in line]
-    for text, count in {
-        "several parent devices in one contract": 1,
-        "interface missing: its peers are without service": 1,
-        f'removals=3 todo="look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`': 1,
-        "no longer several parent devices": 1,
-        "interface is back": 1,
-        "no removals withheld any more": 1,
-    }.items():
-        assert len([line for line in events if text in line]) == count, text
-    assert len(events) == 6
-    node.db.devices.clear()
-    node.cycle()
-    node.store.approve(node.health.plan_id)
-    node.cycle()
-    assert any("withheld removals approved by an admin" in line for line in said())
-
-
-def test_parent_conflicts_that_cannot_be_seen_stay_as_they_were(node: Node, said: Callable[[], list[str]]) -> None:
-    for number in (5, 6):
-        node.db.update(number, is_parent=1)
-    node.cycle()
-    node.store.no_conflicts = True
-    node.db.update(6, is_parent=0)
-    node.cycle()
-    node.quiet()
-    assert ("parent_conflict_cleared", "0001") not in node.actions
-    assert len([line for line in said() if "v_parent_conflicts cannot be read" in line]) == 1
-    node.store.no_conflicts = False
-    node.cycle()
-    assert node.actions[-1] == ("parent_conflict_cleared", "0001")
 
 
 # -- what is committed when

@@ -1,0 +1,205 @@
+"""A database that is away: nothing is lost, nobody is thrown out, and a QR that ends lets nobody in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.node import Node, local
+from tests.samples import key
+from wgsyncd.core.model import Counters
+from wgsyncd.errors import StoreError
+
+
+@pytest.fixture
+def node() -> Node:
+    """Three devices, in service."""
+    made = Node()
+    for number in (5, 6, 7):
+        made.device(number)
+    made.cycle()
+    return made
+
+
+# -- the database is away
+
+
+@pytest.mark.parametrize("fault", ["down", "read_only"])
+def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_later(node: Node, fault: str) -> None:
+    setattr(node.store, fault, True)
+    node.db.update(5, status="paused")
+    before = node.written
+    for _ in range(5):
+        node.traffic(6, 1000, 10)
+        node.account(fails=True)
+        node.cycle(fails=True)
+    assert node.written == before
+    setattr(node.store, fault, False)
+    node.cycle()
+    node.right()
+    assert node.booked[6] == (5000, 50)
+
+
+def test_a_table_that_cannot_be_read_is_no_empty_table(node: Node) -> None:
+    node.store.fail_reads = True
+    node.traffic(6, 1000)
+    before = node.kernel()
+    node.cycle(fails=True)
+    node.account()
+    assert node.kernel() == before
+    assert node.booked == node.true, "what needs no reading goes on"
+
+
+def test_before_the_first_complete_read_nothing_is_removed(node: Node) -> None:
+    node.issued(8, node.now + 40)
+    node.cycle()
+    node.store.down = True
+    node.start()
+    node.tick(100)
+    node.cycle(fails=True)
+    node.account(fails=True)
+    assert key(8) in node.wg.peers("wg0")
+
+
+def test_a_known_qr_end_is_honoured_in_the_kernel_while_the_database_is_away(node: Node) -> None:
+    node.issued(8, node.now + 40)
+    node.issued(9, node.now + 40)
+    node.cycle()
+    node.shake(9)
+    node.account()
+    node.store.down = True
+    node.wg.traffic("wg0", key(8), 0, 148)  # handshake initiations that nobody answered
+    node.true[8] = Counters(0, 148)
+    node.tick(100)
+    node.account(fails=True)
+    assert key(8) not in node.wg.peers("wg0")
+    assert key(9) in node.wg.peers("wg0")
+    assert node.db.devices[8]["status"] == "issued"
+    node.cycle(fails=True)
+    node.store.down = False
+    node.cycle()
+    node.right()
+    assert [node.db.devices[n]["status"] for n in (8, 9)] == ["expired", "active"]
+    assert [one for one in node.actions if one[1] == "0001-DEV-008"] == [
+        ("peer_added", "0001-DEV-008"), ("qr_expired", "0001-DEV-008"), ("peer_removed", "0001-DEV-008")
+    ]  # fmt: skip
+    node.quiet()
+
+
+def test_a_qr_that_was_renewed_while_the_database_was_away_is_let_in_again(node: Node) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.store.down = True
+    node.tick(100)
+    node.cycle(fails=True)
+    assert key(8) not in node.wg.peers("wg0")
+    node.store.down = False
+    node.db.update(8, qr_expires_at="2030-01-01 00:00:00")
+    node.cycle()
+    node.right()
+    assert node.db.devices[8]["status"] == "issued"
+
+
+def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away() -> None:
+    node = Node("[guard]\nmin_removals = 2\nshare = 0.0\n")
+    for number in range(5, 9):
+        node.issued(number, node.now + 40)
+    node.cycle()
+    node.store.down = True
+    node.tick(100)
+    node.cycle(fails=True)
+    assert len(node.wg.peers("wg0")) == 4
+
+
+@pytest.mark.parametrize("fault", ["read_only", "deadlock", "lost answer"])
+def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(node: Node, fault: str) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.traffic(8, 9, 148)
+    node.tick(100)
+    if fault == "read_only":
+        node.store.read_only = True
+    else:
+        node.store.next_writes = ["deadlock" if fault == "deadlock" else "after"]
+    node.cycle(fails=True)
+    assert key(8) not in node.wg.peers("wg0")
+    assert set(node.wg.peers("wg0")) == {key(n) for n in (5, 6, 7)}
+    node.store.read_only = False
+    node.cycle()
+    node.right()
+    assert node.db.devices[8]["status"] == "expired"
+    assert [one for one, device in node.actions if device == "0001-DEV-008"] == [
+        "peer_added", "qr_expired", "peer_removed"
+    ]  # fmt: skip
+    node.quiet()
+
+
+def test_a_qr_end_is_honoured_when_the_database_goes_away_right_after_it_was_written(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row says `expired` by then, so no later cycle without a database would find it due."""
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.tick(100)
+    commit = node.store.commit
+
+    def last(*args: Any) -> Any:
+        done = commit(*args)
+        node.store.down = True
+        return done
+
+    monkeypatch.setattr(node.store, "commit", last)
+    node.cycle(fails=True)
+    node.cycle(fails=True)
+    assert node.db.devices[8]["status"] == "expired"
+    assert key(8) not in node.wg.peers("wg0")
+    monkeypatch.undo()
+    node.store.down = False
+    node.cycle()
+    node.right()
+    assert node.actions.count(("peer_removed", "0001-DEV-008")) == 1
+
+
+def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_written(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.issued(8, node.now + 20)
+    node.cycle()
+    node.tick(100)
+    node.device(9)
+    commit, done = node.store.commit, []
+
+    def only_the_first(*args: Any) -> Any:
+        if done:
+            raise StoreError("read-only")
+        done.append(commit(*args))
+        return done[0]
+
+    monkeypatch.setattr(node.store, "commit", only_the_first)
+    node.cycle(fails=True)
+    assert node.db.devices[8]["status"] == "expired"
+    assert key(8) not in node.wg.peers("wg0")
+    monkeypatch.undo()
+    node.cycle()
+    node.right()
+
+
+def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away() -> None:
+    """Two here and two there are four."""
+    node = Node("[guard]\nmin_removals = 3\nshare = 0.0\n")
+    for number in (5, 6, 7, 8):
+        node.issued(number, node.now + (40 if number < 8 else 4000), wg_iface="wg0" if number < 7 else "wg1")
+    node.cycle()
+    node.store.down = True
+    node.tick(100)
+    node.cycle(fails=True)
+    assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [0, 1], "three may"
+    node.store.down = False
+    for number in (5, 6, 7, 8):
+        node.db.update(number, status="issued", qr_expires_at=local(node.now + 40))
+    node.cycle()
+    node.store.down = True
+    node.tick(100)
+    node.cycle(fails=True)
+    assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [2, 2], "four may not"
