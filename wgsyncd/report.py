@@ -24,7 +24,7 @@ def plan_as_text(outlook: Outlook) -> str:
     if outlook.tripped:
         verdict = "approved" if outlook.approved else f"withheld; let through with: wgsyncd approve {outlook.plan_id}"
         lines.append(
-            f"guard: more than {outlook.limit:g} removals of {plan.live} live peers, or no row at all"
+            f"guard: more than {outlook.limit:g} removals of {plan.live} live peers, or all of them, or no row at all"
             f" (plan {outlook.plan_id}): {verdict}"
         )
     return "\n".join(one_line(redact(line)) for line in lines)

@@ -10,17 +10,6 @@ import pytest
 from tests.node import Node
 from wgsyncd import log
 
-
-@pytest.fixture
-def node() -> Node:
-    """Three devices, in service."""
-    made = Node()
-    for number in (5, 6, 7):
-        made.device(number)
-    made.cycle()
-    return made
-
-
 # -- what is said in the log
 
 

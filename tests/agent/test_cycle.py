@@ -11,16 +11,6 @@ from tests.samples import address, key, peer, psk, text
 from wgsyncd.core.model import Kind, encode_key
 
 
-@pytest.fixture
-def node() -> Node:
-    """Three devices, in service."""
-    made = Node()
-    for number in (5, 6, 7):
-        made.device(number)
-    made.cycle()
-    return made
-
-
 def test_without_a_change_ten_cycles_write_nothing_to_either_side(node: Node) -> None:
     node.right()
     node.quiet(10)

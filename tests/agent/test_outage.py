@@ -11,17 +11,6 @@ from tests.samples import key
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
 
-
-@pytest.fixture
-def node() -> Node:
-    """Three devices, in service."""
-    made = Node()
-    for number in (5, 6, 7):
-        made.device(number)
-    made.cycle()
-    return made
-
-
 # -- the database is away
 
 

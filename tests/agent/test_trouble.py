@@ -16,16 +16,6 @@ from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Failed
 
 
-@pytest.fixture
-def node() -> Node:
-    """Three devices, in service."""
-    made = Node()
-    for number in (5, 6, 7):
-        made.device(number)
-    made.cycle()
-    return made
-
-
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOBUFS, errno.EBUSY])
 def test_an_interface_that_fails_is_left_alone_and_retried(node: Node, number: int) -> None:
     node.traffic(5, 9)

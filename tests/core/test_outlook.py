@@ -74,3 +74,19 @@ def test_what_is_unclear_stays_so_beside_a_tripped_guard() -> None:
 def test_the_limit_is_said() -> None:
     assert look([off(2)], range(2, 102)).limit == 20
     assert look([off(2)], range(2, 12)).limit == 10
+
+
+EVERYBODY: dict[str, tuple[list[Row], range, bool]] = {
+    "all four": ([off(n) for n in range(2, 6)], range(2, 6), True),
+    "all ten": ([off(n) for n in range(2, 12)], range(2, 12), True),
+    "all three: one contract": ([off(n) for n in range(2, 5)], range(2, 5), False),
+    "all but one": ([row(2), *(off(n) for n in range(3, 7))], range(2, 7), False),
+    "four, and one comes": ([row(9), *(off(n) for n in range(2, 6))], range(2, 6), False),
+}
+
+
+@pytest.mark.parametrize(("rows", "peers", "tripped"), EVERYBODY.values(), ids=EVERYBODY.keys())
+def test_an_update_without_its_where_empties_no_small_server_either(
+    rows: list[Row], peers: range, tripped: bool
+) -> None:
+    assert look(rows, peers).withholds == tripped

@@ -9,6 +9,8 @@ from wgsyncd.core.desired import Desired
 from wgsyncd.core.model import InterfaceState, Kind, Transition
 from wgsyncd.core.plan import Plan
 
+ONE_CONTRACT = 3  # peers: the devices that a contract has at most unless it says otherwise (max_devices' default)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -52,9 +54,11 @@ def look_ahead(
     """Put a plan before the guard. ``approved``: the id of the set of removals that an admin let through."""
     plan_id = plan.removals_id
     removals = len(plan.of(Kind.REMOVE))
-    # However few they are: a table without a row of this node was emptied, or is not the one it was.
+    # However few they are: a table without a row of this node was emptied, or is not the one it was; and all peers at
+    # once, none of them for another, are an UPDATE without its WHERE rather than a contract that was paused.
     bare = removals > 1 and not desired.claimed
-    tripped = bare or not limits.allow(removals, plan.live)
+    everybody = removals > ONE_CONTRACT and removals == plan.live and not plan.of(Kind.ADD)
+    tripped = bare or everybody or not limits.allow(removals, plan.live)
     let_through = tripped and approved == plan_id
     if tripped and not let_through:
         plan = plan.withhold(lambda change: change.kind is Kind.REMOVE)
