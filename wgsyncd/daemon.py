@@ -27,7 +27,6 @@ STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one 
 AWAY = 5.0  # seconds between two looks at a database that is away
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
-PASSING = (StoreError, WireGuardError, ConfigError)  # ConfigError: the password's file cannot be read just now
 
 
 class Daemon:
@@ -95,9 +94,7 @@ class Daemon:
         if self._deadline is None or self._deadline > time.time():  # else it is due and not yet done
             self._deadline = self._agent.next_deadline()
         if self._deadline is not None:
-            wait = min(
-                wait, self._deadline - time.time() + 0.05
-            )  # an instant later: the end itself still counts as alive
+            wait = min(wait, self._deadline - time.time() + 0.05)  # an instant later: at the end itself it is alive
         return wait
 
     def _watch_interval(self) -> float:
@@ -148,13 +145,13 @@ class Daemon:
         health.add("runs", task)
         try:
             piece()
-        except PASSING as error:
+        except (StoreError, WireGuardError) as error:
             health.add("failures", task)
             self._digest = None
-            if isinstance(error, StoreError | ConfigError):
+            database = isinstance(error, StoreError)
+            if database:
                 health.database_up, health.database_error = False, str(error)
                 health.database_errors += 1
-            database = isinstance(error, StoreError | ConfigError)
             if self._edge("trouble", "database" if database else type(error).__name__):
                 what = "database does not serve us; peers stay as they are" if database else "work failed"
                 self._log.error(f"{what}; tried again", task=task, error=str(error))

@@ -53,3 +53,11 @@ def test_what_to_do_is_said() -> None:
 def test_a_bug_in_our_own_sql_is_no_passing_trouble() -> None:
     with pytest.raises(pymysql.ProgrammingError):
         _translate(pymysql.ProgrammingError(1064, "You have an error in your SQL syntax"))
+
+
+def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
+    """Not a bad configuration: the agent has its duties without a database, and asks again."""
+    store = MariaDBStore(parse(CONFIG + '[database]\npassword_file = "/nowhere/password"\n'))
+    told = "database.password_file = /nowhere/password: cannot be read: No such file or directory"
+    with pytest.raises(StoreError, match=told):
+        store.snapshot()

@@ -15,7 +15,7 @@ import pymysql
 from pymysql.constants import CLIENT
 from pymysql.cursors import Cursor
 
-from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.errors import ConfigError, SchemaError, StoreError
 from wgsyncd.settings import Database
 
 Values = Sequence[object]
@@ -117,7 +117,7 @@ class Connection:
             {"ssl_disabled": True} if local else {"ssl": ssl.create_default_context(cafile=_path(s.tls_ca))}
         )
         live = pymysql.connect(
-            **where, **tls, user=s.user, password=s.password(), database=s.name, charset="utf8mb4", autocommit=True,
+            **where, **tls, user=s.user, password=_password(s), database=s.name, charset="utf8mb4", autocommit=True,
             connect_timeout=s.timeout, read_timeout=s.timeout, write_timeout=s.timeout,  # the default is for ever
             client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
         )  # fmt: skip
@@ -130,6 +130,13 @@ class Connection:
                 (f"{offset[:3]}:{offset[3:]}", SQL_MODE, seconds, seconds),
             )
         return live
+
+
+def _password(settings: Database) -> str:
+    try:
+        return settings.password()
+    except ConfigError as error:  # a file that cannot be read just now is trouble that passes, like all of connecting
+        raise StoreError("; ".join(map(str, error.faults))) from None
 
 
 def _path(path: object) -> str | None:
