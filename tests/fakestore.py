@@ -76,6 +76,7 @@ class FakeStore:
             {slot: record for (node, slot), record in db.records.items() if node == self._node},
             {name: mark for (node, name), mark in db.interfaces.items() if node == self._node},
             frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
+            db.spool.get(self._node, ""),
         )
 
     def digest(self) -> object:
@@ -94,6 +95,7 @@ class FakeStore:
             if db.seq.get(self._node) != ledger.seq:
                 raise StaleLedger(f"the books of node {self._node} are not at {ledger.seq}")
             db.seq[self._node] += 1
+            db.spool[self._node] = writes.spool or db.spool.get(self._node, "")
             if writes.approval_used:
                 db.approved[self._node] = None
             taken = frozenset(step.row.id for step, _ in writes.steps if self._take(db, step))

@@ -38,6 +38,7 @@ class FakeDatabase:
     logs: list[Entry] = field(default_factory=list)
     seq: dict[str, int] = field(default_factory=dict)  # by node
     approved: dict[str, str | None] = field(default_factory=dict)
+    spool: dict[str, str] = field(default_factory=dict)
     records: dict[tuple[str, Slot], Record] = field(default_factory=dict)
     interfaces: dict[tuple[str, str], Sampled] = field(default_factory=dict)
     conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)

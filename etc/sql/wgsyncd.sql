@@ -11,7 +11,9 @@ CREATE TABLE IF NOT EXISTS wgsyncd_schema (
 CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     node     VARCHAR(64)     NOT NULL PRIMARY KEY,
     seq      BIGINT UNSIGNED NOT NULL,
-    approved CHAR(12)        NULL      -- id of the set of removals that an admin let through the guard
+    approved CHAR(12)        NULL,     -- id of the set of removals that an admin let through the guard
+    begun    DOUBLE          NOT NULL, -- when the books were begun: before that bytes are an opening balance
+    spool    VARCHAR(32)     NOT NULL DEFAULT '' -- name of the spooled samples that were booked last: once, not again
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- The life of each interface's counters (boot id, interface index) and when they were last read.
@@ -88,5 +90,10 @@ CREATE TABLE IF NOT EXISTS wgsyncd_quarantine (
     KEY (row_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
+-- Tables of version 1, which had neither.
+ALTER TABLE wgsyncd_nodes ADD COLUMN IF NOT EXISTS begun DOUBLE NOT NULL DEFAULT 0;
+ALTER TABLE wgsyncd_nodes ADD COLUMN IF NOT EXISTS spool VARCHAR(32) NOT NULL DEFAULT '';
+UPDATE wgsyncd_nodes SET begun = UNIX_TIMESTAMP() WHERE begun = 0;
+
 INSERT INTO wgsyncd_schema (version)
-    SELECT 1 FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM wgsyncd_schema);
+    SELECT 2 FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM wgsyncd_schema);

@@ -49,6 +49,14 @@ def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Sho
     assert store.snapshot().approved == "0123456789ab"
 
 
+def test_the_name_of_booked_samples_stays_until_the_next(store: Store) -> None:
+    commit(store, Writes(spool="a1"))
+    commit(store, Writes(sampled={"wg0": Sampled(EPOCH, NOW)}))
+    assert store.ledger(windows()).spool == "a1"
+    commit(store, Writes(spool="b2"))
+    assert store.ledger(windows()).spool == "b2"
+
+
 def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
     shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=None)
     shop.insert(6, rx_bytes_month=-7, tx_bytes_month=9)

@@ -98,7 +98,7 @@ REFUSED = (
     "INSERT INTO contracts (contract_id) VALUES ('x')",
     "TRUNCATE wgsyncd_days",
     "DELETE FROM wgsyncd_nodes",
-    "UPDATE wgsyncd_schema SET version = 2",
+    "UPDATE wgsyncd_schema SET version = 3",
     "DROP TABLE wgsyncd_peers",
     "ALTER TABLE customer_devices ADD COLUMN x INT",
     "ALTER TABLE wgsyncd_peers ADD COLUMN x INT",
@@ -153,7 +153,7 @@ def test_init_db_makes_an_installation_usable(bench: Bench, missing: tuple[str, 
     assert f"{ACCOUNTS}: granted" in done.stdout
     again = bench.daemon.cli(*init, "--user", str(bench.database.connect_args["user"]))
     assert again.stdout.count(": was there") == 8
-    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "1"}]
+    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "2"}]
     assert missing or _granted(bench) == granted
     crowd = bench.make(2)
     bench.daemon.start()
@@ -212,18 +212,20 @@ def test_init_db_makes_nothing_for_an_account_that_is_badly_written(bench: Bench
 
 
 def test_init_db_brings_an_older_schema_to_this_version(bench: Bench) -> None:
-    bench.sql("UPDATE wgsyncd_schema SET version = 0")
+    bench.daemon.start().stop()
+    bench.sql("ALTER TABLE wgsyncd_nodes DROP COLUMN begun, DROP COLUMN spool; UPDATE wgsyncd_schema SET version = 1")
     _init(bench)
-    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "1"}]
+    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "2"}]
+    assert bench.sql("SELECT begun > 1000000000 AS known, spool FROM wgsyncd_nodes") == [{"known": "1", "spool": ""}]
     crowd = bench.make(1)
     bench.daemon.start()
     bench.await_peers(*crowd)
 
 
 def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
-    bench.sql("UPDATE wgsyncd_schema SET version = 2")
+    bench.sql("UPDATE wgsyncd_schema SET version = 3")
     done = bench.daemon.cli("init-db", "--user", str(bench.database.connect_args["user"]), code=1)
-    assert done.stderr.splitlines() == ["wgsyncd: the tables are of version 2, this wgsyncd knows 1 only"]
+    assert done.stderr.splitlines() == ["wgsyncd: the tables are of version 3, this wgsyncd knows 2 only"]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
         ("DROP TABLE wgsyncd_schema", "wgsyncd init-db"),
         ("DELETE FROM wgsyncd_schema", "wgsyncd init-db"),
         ("UPDATE wgsyncd_schema SET version = 0", "version 0: run `wgsyncd init-db`"),
-        ("UPDATE wgsyncd_schema SET version = 2", "version 2, this wgsyncd knows 1"),
+        ("UPDATE wgsyncd_schema SET version = 3", "version 3, this wgsyncd knows 2"),
         ("DROP TABLE wgsyncd_nodes", "wgsyncd init-db"),
     ],
 )
@@ -257,7 +259,7 @@ def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str
         bench.sql(before)
     elif "DROP" in change:
         bench.sql("CREATE TABLE wgsyncd_schema (version INT NOT NULL PRIMARY KEY)")
-    bench.sql("DELETE FROM wgsyncd_schema; INSERT INTO wgsyncd_schema VALUES (1)")
+    bench.sql("DELETE FROM wgsyncd_schema; INSERT INTO wgsyncd_schema VALUES (2)")
     bench.await_peers(device)
     bench.daemon.stop()
 

@@ -86,6 +86,7 @@ class Ledger:
     records: Mapping[Slot, Record]
     interfaces: Mapping[str, Sampled]
     conditions: frozenset[Condition]
+    spool: str = ""  # name of the spooled samples that were booked last
 
     def installed(self) -> dict[int, frozenset[PublicKey]]:
         """The keys of the recorded peers of each row."""
@@ -109,6 +110,7 @@ class Ledger:
             records,
             {**self.interfaces, **writes.sampled},
             standing | writes.started,
+            writes.spool or self.spool,
         )
 
 
@@ -164,6 +166,7 @@ class Writes:
     ended: frozenset[Condition] = frozenset()
     approval_used: bool = False
     audit: tuple[Entry, ...] = ()
+    spool: str = ""  # name of the spooled samples that are booked herewith
 
     def __bool__(self) -> bool:
         return self != Writes()
@@ -183,6 +186,7 @@ class Writes:
             self.ended | other.ended,
             self.approval_used or other.approval_used,
             self.audit + other.audit,
+            other.spool or self.spool,
         )
 
     def batches(self, size: int) -> Iterator[Writes]:

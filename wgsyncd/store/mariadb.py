@@ -11,7 +11,7 @@ from wgsyncd.store.connection import Connection
 from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_rows
 from wgsyncd.store.writing import Writer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class MariaDBStore:

@@ -102,8 +102,8 @@ def load_ledger(connection: Connection, node: str) -> Ledger | None:
     """The node's books, or None if it has none yet. Read in one snapshot, so that ``seq`` belongs to them."""
     with connection.transaction():
         # READ COMMITTED gives each statement its own view; this row's lock keeps other writers of the node out.
-        seq = connection.query("SELECT seq FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,))
-        if not seq:
+        found = connection.query("SELECT seq, spool FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,))
+        if not found:
             return None
         peers = connection.query(
             "SELECT interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake,"
@@ -124,4 +124,5 @@ def load_ledger(connection: Connection, node: str) -> Ledger | None:
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers
     }  # fmt: skip
     marks = {name: Sampled(epoch, at) for name, epoch, at in interfaces}
-    return Ledger(int(seq[0][0]), records, marks, frozenset(Condition(*values) for values in standing))
+    seq, spool = found[0]
+    return Ledger(int(seq), records, marks, frozenset(Condition(*values) for values in standing), spool)

@@ -37,8 +37,9 @@ class Writer:
         run = self.connection.execute
         with self.connection.transaction():
             used = ", approved = NULL" if writes.approval_used else ""
-            sql = f"UPDATE wgsyncd_nodes SET seq = seq + 1{used} WHERE node = %s AND seq = %s"  # noqa: S608
-            if run(sql, (self.node, seq)) != 1:
+            sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){used}
+                      WHERE node = %s AND seq = %s"""  # noqa: S608
+            if run(sql, (writes.spool, writes.spool, self.node, seq)) != 1:
                 raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
             taken = frozenset(
                 step.row.id for step, _ in sorted(writes.steps, key=lambda s: s[0].row.id) if self._take(step)
@@ -162,7 +163,8 @@ class Writer:
                      WHERE (d.rx_bytes_{window} > 0 OR d.tx_bytes_{window} > 0)
                        AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.row_id = d.id)"""
         with self.connection.transaction():
-            if not self.connection.execute("INSERT IGNORE INTO wgsyncd_nodes (node, seq) VALUES (%s, 0)", (self.node,)):
+            begin = "INSERT IGNORE INTO wgsyncd_nodes (node, seq, begun) VALUES (%s, 0, %s)"
+            if not self.connection.execute(begin, (self.node, windows.now)):
                 return
             bucket = int(windows.now // windows.width) * windows.width
             for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", windows.month[0])):
