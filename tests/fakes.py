@@ -19,7 +19,8 @@ from wgsyncd.core.model import (
     PeerState,
     PublicKey,
 )
-from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
+from wgsyncd.core.samples import Backlog
+from wgsyncd.errors import DumpTorn, InterfaceMissing, SpoolDamaged, SpoolError, WireGuardError
 from wgsyncd.ports import Creation, Failed
 
 
@@ -192,6 +193,44 @@ class FakeWireGuard:
         if name not in self._interfaces:
             raise _error(name, errno.ENODEV)
         return self._interfaces[name]
+
+
+class FakeSpool:
+    """The spool port in memory: what was saved outlives the process.
+
+    Faults: ``full`` (nothing can be saved), ``damaged`` (what was saved is set aside when it is next loaded); for the
+    next saves, in their order, ``next_saves``: "ok", "fails", "crash before", "crash after".
+    """
+
+    def __init__(self) -> None:
+        self.kept: Backlog | None = None
+        self.full = self.damaged = False
+        self.next_saves: list[str] = []
+        self.saves = self.streams = 0
+
+    def begin(self) -> Backlog:
+        """Numbered streams."""
+        self.streams += 1
+        return Backlog(f"stream{self.streams}")
+
+    def load(self) -> Backlog | None:
+        """What was saved last."""
+        if self.damaged:
+            self.damaged, self.kept = False, None
+            raise SpoolDamaged("spool is torn; set aside as spool.bad1", "spool.bad1")
+        return self.kept
+
+    def save(self, backlog: Backlog) -> None:
+        """Instead of what was saved before."""
+        fate = self.next_saves.pop(0) if self.next_saves else "ok"
+        if self.full or fate == "fails":
+            raise SpoolError("spool cannot be written: No space left on device")
+        if fate == "crash before":
+            raise Crash
+        self.kept = backlog
+        self.saves += 1
+        if fate == "crash after":
+            raise Crash
 
 
 def _error(interface: str, number: int) -> WireGuardError:

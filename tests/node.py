@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes import Crash, FakeWireGuard
+from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
 from tests.samples import NETWORKS, NOW, TOKYO, address, key, psk, text, windows
 from tests.tables import FakeDatabase
-from wgsyncd.agent import Agent, Clock
+from wgsyncd.agent import Agent
 from wgsyncd.config import parse
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health
+from wgsyncd.ports import Clock
 from wgsyncd.settings import Settings
 
 CONFIG = '[node]\nname = "r640"\n[audit]\nlanguage = "en"\n' + "".join(
@@ -37,6 +38,7 @@ class Node:
         self.wg = FakeWireGuard(*NETWORKS)
         self.store = FakeStore(self.settings, database)
         self.db = self.store.db
+        self.spool = FakeSpool()
         self.true: dict[int, Counters] = {}
         self.start()
 
@@ -45,7 +47,7 @@ class Node:
         self.wg.crash_after = None
         self.health = Health()
         clock = Clock(lambda: self.now, lambda: self.mono)
-        self.agent = Agent(self.settings, self.wg, self.store, self.health, clock)
+        self.agent = Agent(self.settings, self.wg, self.store, self.spool, self.health, clock)
 
     @property
     def windows(self) -> Windows:

@@ -20,12 +20,13 @@ class Books:
     def __init__(self, store: Store, health: Health) -> None:
         self._store, self._health = store, health
         self._ledger: Ledger | None = None
+        self.known: Ledger | None = None  # as last seen; the store may be ahead of it
         self._notes: list[Entry] = []  # audit rows about the daemon itself: they go with the next transaction
         self._in_doubt: tuple[int, int] | None = None  # seq before, and notes in, a commit whose answer was lost
 
     def inherit(self, old: Books) -> None:
         """Take over the notes of the books before."""
-        self._notes, self._in_doubt = old._notes, old._in_doubt
+        self._notes, self._in_doubt, self.known = old._notes, old._in_doubt, old.known
 
     def note(self, entry: Entry) -> None:
         """An audit row for the next transaction."""
@@ -45,6 +46,7 @@ class Books:
                 if self._ledger.seq > seq:  # it has happened, only its answer was lost
                     del self._notes[:notes]
                 self._in_doubt = None
+        self.known = self._ledger
         return self._ledger
 
     def commit(self, writes: Writes, windows: Windows) -> frozenset[int]:
@@ -64,6 +66,7 @@ class Books:
             except StoreError:  # it may have happened
                 self._ledger, self._in_doubt = None, (ledger.seq, notes)
                 raise
+            self.known = self._ledger
             del self._notes[:notes]
             taken |= steps
             self._health.booked_rx += sum(b.rx for b in part.booked)

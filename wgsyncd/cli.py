@@ -108,15 +108,17 @@ def _guarded(command: Callable[[], int], bad_config: int = 2) -> int:
 
 
 def _agent(settings: Settings) -> Agent:
-    from wgsyncd import log
-    from wgsyncd.agent import Agent, Clock
+    from wgsyncd import log, spool
+    from wgsyncd.agent import Agent
     from wgsyncd.health import Health
+    from wgsyncd.ports import Clock
     from wgsyncd.store.mariadb import MariaDBStore
     from wgsyncd.wireguard.local import LocalWireGuard
 
     log.configure("warning")  # to standard error: standard output is the command's answer
     clock = Clock(time.time, time.monotonic)
-    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), Health(), clock)
+    samples = spool.FileSpool(spool.directory(), settings.node.name)
+    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, Health(), clock)
 
 
 def _run(args: argparse.Namespace, inbox: Inbox) -> int:
@@ -135,9 +137,11 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     except Refused as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
-    from wgsyncd.agent import Agent, Clock
+    from wgsyncd import spool
+    from wgsyncd.agent import Agent
     from wgsyncd.daemon import Daemon
     from wgsyncd.health import Health
+    from wgsyncd.ports import Clock
     from wgsyncd.store.mariadb import MariaDBStore
     from wgsyncd.systemd import Notifier
     from wgsyncd.wireguard.local import LocalWireGuard
@@ -146,7 +150,8 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     clock = Clock(time.time, time.monotonic)
 
     def build(settings: Settings) -> Agent:
-        return Agent(settings, wireguard, MariaDBStore(settings), health, clock)
+        samples = spool.FileSpool(spool.directory(), settings.node.name)
+        return Agent(settings, wireguard, MariaDBStore(settings), samples, health, clock)
 
     try:
         return Daemon(args.config, settings, build, inbox, health, Notifier()).run()

@@ -53,6 +53,18 @@ class StaleLedger(StoreError):
     """The books in memory are not those of the database (another writer, or a commit whose answer was lost)."""
 
 
+class SpoolError(WgsyncdError):
+    """The spool cannot be read or written now."""
+
+
+class SpoolDamaged(SpoolError):
+    """The spool was torn or foreign and has been set aside under ``name``."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.name = name
+        super().__init__(text)
+
+
 class WireGuardError(WgsyncdError):
     """Passing trouble with one interface. ``name`` is the errno's name (``EPERM``, ``ENOBUFS`` …)."""
 

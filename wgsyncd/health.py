@@ -64,6 +64,15 @@ class Health:
     dump_retries: int = 0
     transitions: Mapping[str, int] = field(default_factory=dict)  # by kind: activate, expire
     anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
+    sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: what was counted until then is kept,
+    # in the database or in the spool
+    spooled: int = 0  # counters in the spool
+    spooled_since: float = 0.0  # of its oldest sample, 0.0 = it is empty
+    spool_ok: bool = True  # the last write to it worked
+    spools_set_aside: int = 0  # damaged ones
+    removal_windows: int = 0  # times that peers were taken out after a last look at their counters
+    removal_window_sum: float = 0.0  # seconds between look and removal, of all
+    removal_window_longest: float = 0.0
     booked_rx: int = 0  # bytes committed since start
     booked_tx: int = 0
 

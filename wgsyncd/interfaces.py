@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from wgsyncd import log
-from wgsyncd.core.model import InterfaceState, Kind
+from wgsyncd.core.model import Change, InterfaceState, Kind
 from wgsyncd.core.plan import Plan
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.health import Health
-from wgsyncd.ports import Creation, WireGuard
+from wgsyncd.ports import Creation, Failed, WireGuard
 from wgsyncd.settings import Settings
 
 Live = Mapping[str, InterfaceState]
@@ -64,9 +66,10 @@ class Interfaces:
         self._log.warning("interface was missing and has been made", interface=name)
         return self._wireguard.read(name)
 
-    def apply(self, plan: Plan, live: Live) -> dict[str, InterfaceState]:
-        """Apply the plan: all interfaces' removals, then updates, then additions. Returns the dumps afterwards, without
-        those of interfaces that could not be read back."""
+    def apply(self, plan: Plan, live: Live, keep: Callable[[InterfaceState], None]) -> dict[str, InterfaceState]:
+        """Apply the plan: all interfaces' removals, then updates, then additions. ``keep`` is given the last sample of
+        peers just before they go. Returns the dumps afterwards, without those of interfaces that could not be read
+        back."""
         broken: set[str] = set()
         for kind in Kind:
             for name in live:
@@ -74,7 +77,10 @@ class Interfaces:
                 if not changes or name in broken:
                     continue
                 try:
-                    failed = self._wireguard.apply(name, changes)
+                    if kind is Kind.REMOVE:
+                        failed = self._remove(live[name], changes, keep)
+                    else:
+                        failed = self._wireguard.apply(name, changes)
                 except WireGuardError as error:
                     broken.add(name)
                     self._health.add("change_failures", (name, error.name))
@@ -99,3 +105,33 @@ class Interfaces:
                 del after[name]
                 self._log.error("interface cannot be read back", interface=name, error=str(error))
         return after
+
+    def _remove(
+        self, planned: InterfaceState, changes: list[Change], keep: Callable[[InterfaceState], None]
+    ) -> list[Failed]:
+        """Take peers out without losing what they moved since the dump that the plan was made from.
+
+        Without allowed IPs nothing passes a peer any more, and the kernel counts nothing for it but keepalives and
+        handshakes (wg_packet_consume_data_done in Linux' drivers/net/wireguard/receive.c). So they lose these first;
+        then their counters are read for the last time, kept, and the peers removed.
+        """
+        name = planned.name
+        silenced = [
+            replace(c, kind=Kind.UPDATE, after=c.before._replace(allowed_ips=frozenset()))
+            for c in changes
+            if c.before is not None and c.before.allowed_ips
+        ]
+        if silenced:
+            self._wireguard.apply(name, silenced)  # one that refuses is read and removed like the others
+        looked = time.monotonic()
+        state = self._wireguard.read(name)
+        if state.epoch != planned.epoch:
+            raise WireGuardError(name, "ESTALE", "was made anew while peers were about to be removed")
+        going = {c.public_key: state.peers[c.public_key] for c in changes if c.public_key in state.peers}
+        keep(replace(state, peers=going))
+        failed = self._wireguard.apply(name, changes)
+        window, health = time.monotonic() - looked, self._health
+        health.removal_windows += 1
+        health.removal_window_sum += window
+        health.removal_window_longest = max(health.removal_window_longest, window)
+        return failed

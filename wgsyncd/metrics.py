@@ -82,6 +82,7 @@ class Collector:
         yield from _work(health)
         yield from _interfaces(health)
         yield from _rows(health)
+        yield from _windows(health)
         yield from _state(health)
         yield from _per_peer(health)
 
@@ -126,6 +127,28 @@ def _rows(health: Health) -> Iterator[Metric]:
     yield _gauge("quarantined_deltas", "Traffic held back for an admin because no link carries it.", health.quarantined)
     booked = {("received",): health.booked_rx, ("sent",): health.booked_tx}
     yield _counters("booked_bytes_total", "Bytes committed, as the server saw them.", ["direction"], booked)
+
+
+def _windows(health: Health) -> Iterator[Metric]:
+    """How much could be lost, at most, if something happened now."""
+    yield _gauges(
+        "interface_sampled_timestamp_seconds",
+        "What was counted until then is kept, in the database or in the spool (UNIX time).", "interface",
+        health.sampled_at,
+    )  # fmt: skip
+    yield _gauge("spooled_counters", "Counters in the spool: sampled, but not booked yet.", health.spooled)
+    oldest = health.spooled_since
+    yield _gauge("spool_oldest_timestamp_seconds", "Its oldest sample (UNIX time), 0: it is empty.", oldest)
+    yield _gauge("spool_ok", "Whether the last write to the spool worked.", health.spool_ok)
+    yield _counter("spools_set_aside_total", "Spools set aside because they were damaged.", health.spools_set_aside)
+    window = SummaryMetricFamily(
+        "wgsyncd_removal_window_seconds",
+        "Time between the last look at the counters of peers and their removal; they pass no data meanwhile.",
+    )
+    window.add_metric((), count_value=health.removal_windows, sum_value=health.removal_window_sum)
+    yield window
+    longest = health.removal_window_longest
+    yield _gauge("removal_window_longest_seconds", "The longest of these since start.", longest)
 
 
 def _state(health: Health) -> Iterator[Metric]:

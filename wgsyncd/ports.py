@@ -1,16 +1,25 @@
-"""The two ports: what the agent needs of WireGuard and of a store. Declared by their consumer's side, implemented at
-the edges (wireguard/, store.py) and by the tests' fakes; the same contract tests run on all of them."""
+"""The ports: what the agent needs of WireGuard, of a store, of a spool. Declared by their consumer's side, implemented
+at the edges (wireguard/, store/, spool.py) and by the tests' fakes; the same contract tests run on all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import Change, InterfaceState, Row
+from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """UNIX seconds, which may step; and seconds that only go forward."""
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +103,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give the connection back."""
+
+
+class Spool(Protocol):
+    """Where samples outlive the process that could not book them."""
+
+    def begin(self) -> Backlog:
+        """An empty backlog with a numbering that nobody had before."""
+
+    def load(self) -> Backlog | None:
+        """What was saved last; None if nothing was. SpoolDamaged where it is not exactly that: it is set aside then,
+        and the next call returns None. SpoolError where it cannot be read."""
+
+    def save(self, backlog: Backlog) -> None:
+        """Keep this instead of what was kept before: after the call, or not at all. SpoolError where it cannot be."""

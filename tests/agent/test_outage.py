@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.node import Node, local
-from tests.samples import key
+from tests.samples import key, text
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
 
@@ -17,7 +17,9 @@ from wgsyncd.errors import StoreError
 @pytest.mark.parametrize("fault", ["down", "read_only"])
 def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_later(node: Node, fault: str) -> None:
     setattr(node.store, fault, True)
-    node.db.update(5, status="paused")
+    node.device(9)
+    if fault == "down":
+        node.db.update(5, status="paused")
     before = node.written
     for _ in range(5):
         node.traffic(6, 1000, 10)
@@ -28,6 +30,45 @@ def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_la
     node.cycle()
     node.right()
     assert node.booked[6] == (5000, 50)
+
+
+@pytest.mark.parametrize("fault", ["read_only", "before", "deadlock"])
+def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, fault: str) -> None:
+    """A customer who was paused does not stay in because a disk is full."""
+    node.traffic(5, 55, 5)
+    node.db.update(5, status="paused")
+    node.db.update(6, public_key=text(60))  # cannot be added: so the old one stays
+    if fault == "read_only":
+        node.store.read_only = True
+    else:
+        node.store.next_writes = [fault] * 2
+    node.cycle(fails=True)
+    assert set(node.kernel_of("wg0")) == {key(6), key(7)}
+    node.start()
+    node.store.read_only = False
+    node.survive()
+    node.cycle()
+    node.right()
+    assert node.booked[5] == (55, 5)
+    assert node.actions.count(("peer_removed", "0001-DEV-005")) == 1
+
+
+def test_the_guard_holds_also_where_nothing_can_be_written(node: Node) -> None:
+    for number in range(20, 40):
+        node.device(number)
+    node.cycle()
+    for number in range(20, 40):
+        node.db.update(number, status="paused")
+    node.store.read_only = True
+    before = node.kernel()
+    node.cycle(fails=True)
+    assert node.kernel() == before
+    node.store.read_only = False
+    node.cycle()
+    node.store.approve(node.health.plan_id)
+    node.store.read_only = True
+    node.cycle(fails=True)
+    assert node.kernel() == before, "an approval has to be used up first"
 
 
 def test_a_table_that_cannot_be_read_is_no_empty_table(node: Node) -> None:

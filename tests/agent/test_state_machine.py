@@ -1,8 +1,7 @@
 """Anything that may happen to a node, in any order; then one undisturbed cycle, and all is right to the byte.
 
-What is accepted as lost is taken off the truth where it is lost: the bytes since the last dump of a peer that somebody
-else removes, or whose interface goes; and the last sample of a peer that was removed while the database was away, if
-the process dies before the database is back.
+What is accepted as lost is taken off the truth where it is lost: the bytes since the last sample of a peer that
+somebody else removes, or whose interface goes.
 """
 
 from __future__ import annotations
@@ -220,7 +219,6 @@ class Life(RuleBasedStateMachine):
     # -- the daemon and its troubles
 
     def die(self) -> None:
-        self.lost(self.node.agent._unbooked)
         self.node.start()
 
     @rule(task=st.sampled_from(["account", "reconcile", "reconcile"]))

@@ -186,9 +186,6 @@ def test_baseline_zero_is_committed_before_a_peer_is_added(node: Node) -> None:
 def test_a_dump_is_booked_before_a_peer_is_removed(node: Node) -> None:
     node.traffic(5, 55)
     node.db.update(5, status="paused")
-    node.store.next_writes = ["before"]
-    node.cycle(fails=True)
-    assert key(5) in node.wg.peers("wg0")
     node.wg.crash_after = 1
     with pytest.raises(Crash):
         node.cycle()

@@ -34,6 +34,7 @@ BEHAVIOUR = [
     "config_rejected",
     "daemon_started",
     "daemon_stopped",
+    "spool_set_aside",
 ]
 
 FACTS: dict[str, dict[str, Any]] = {
@@ -57,8 +58,9 @@ FACTS: dict[str, dict[str, Any]] = {
     "config_rejected": {"count": 3, "reason": "node.zone"},
     "daemon_started": {"version": "0.1.0"},
     "daemon_stopped": {},
+    "spool_set_aside": {"file": "spool.bad1"},
 }
-TARGETS = {"parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
+TARGETS = {"spool_set_aside": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
            "daemon_stopped": "node"}  # fmt: skip

@@ -97,7 +97,8 @@ class Daemon:
     @property
     def environment(self) -> dict[str, str]:
         """Of the daemon and of its command."""
-        return {"RUNTIME_DIRECTORY": str(self.directory), "NOTIFY_SOCKET": str(self.notices.path),
+        return {"RUNTIME_DIRECTORY": str(self.directory), "STATE_DIRECTORY": str(self.directory / "state"),
+                "NOTIFY_SOCKET": str(self.notices.path),
                 "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
 
     def start(

@@ -102,6 +102,11 @@ _WORDS: dict[str, tuple[str, str, str]] = {
         "Counters on {interface} {what}: rx {old_rx} -> {rx}, tx {old_tx} -> {tx} bytes",
         "{interface} のカウンタ異常({what}): rx {old_rx} -> {rx}、tx {old_tx} -> {tx} バイト",
     ),
+    "spool_set_aside": (
+        "node",
+        "Spooled samples could not be read and were set aside as {file}: what was counted in them is not booked",
+        "未計上サンプルの保存ファイルが読めないため {file} として退避しました。その分の通信量は計上されていません",
+    ),
     "config_reloaded": ("node", "Configuration reloaded", "設定を再読み込みしました"),
     "config_rejected": (
         "node",

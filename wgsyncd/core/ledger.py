@@ -135,6 +135,22 @@ class Booked:
     pieces: tuple[Piece, ...]
     handshake: float | None  # UNIX seconds of a newer handshake
 
+    def __add__(self, other: Booked) -> Booked:
+        """Both of one device: an UPDATE that joins a list takes each row of the table once only."""
+        pieces: dict[tuple[int | None, str], Piece] = {}
+        for p in self.pieces + other.pieces:
+            old = pieces.get((p.bucket, p.day))
+            pieces[p.bucket, p.day] = p._replace(rx=p.rx + old.rx, tx=p.tx + old.tx) if old else p
+        return Booked(
+            self.row_id,
+            self.rx + other.rx,
+            self.tx + other.tx,
+            Counters(self.in_24h.rx + other.in_24h.rx, self.in_24h.tx + other.in_24h.tx),
+            Counters(self.in_month.rx + other.in_month.rx, self.in_month.tx + other.in_month.tx),
+            tuple(pieces.values()),
+            max((h for h in (self.handshake, other.handshake) if h is not None), default=None),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -174,8 +190,11 @@ class Writes:
     def __add__(self, other: Writes) -> Writes:
         """Both in one transaction; of two records of one peer the later one stands."""
         records = {r.slot: r for r in self.records + other.records}
+        booked: dict[int, Booked] = {}
+        for one in self.booked + other.booked:
+            booked[one.row_id] = booked[one.row_id] + one if one.row_id in booked else one
         return Writes(
-            self.booked + other.booked,
+            tuple(booked.values()),
             tuple(records.values()),
             self.gone + other.gone,
             {**self.sampled, **other.sampled},

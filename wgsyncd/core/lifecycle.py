@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from wgsyncd.core.model import InterfaceState, PublicKey, Row, Status, Transition, decode_key
+from wgsyncd.core.model import Change, InterfaceState, Kind, PublicKey, Row, Status, Transition, decode_key
 
 
 def awaits(row: Row) -> bool:
@@ -89,6 +89,20 @@ def assume(rows: Iterable[Row], steps: Iterable[Transition]) -> tuple[Row, ...]:
         else row
         for row in rows
     )
+
+
+def ended(steps: Iterable[Transition], live: Mapping[str, InterfaceState], keep: frozenset[PublicKey]) -> list[Change]:
+    """The removals of the live peers whose QR has ended by these steps; never of those in ``keep``."""
+    rows = {key: step.row for step in steps if step.kind == "expire" and (key := _key(step.row)) is not None}
+    return [
+        Change(
+            Kind.REMOVE, name, key, found.peer, None, rows[key].id, rows[key].device, rows[key].contract,
+            "QR ended, not scanned",
+        )
+        for name, state in live.items()
+        for key, found in state.peers.items()
+        if key in rows and key not in keep
+    ]  # fmt: skip
 
 
 def next_deadline(rows: Iterable[Row], now: float) -> float | None:

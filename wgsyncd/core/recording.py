@@ -73,6 +73,8 @@ class _Diary:
             return  # still wanted: the next plan adds it
         row = want.row if want is not None else None
         digest, addresses = config_digest(found.peer), _addresses(found.peer)
+        if want is None and not found.peer.allowed_ips:  # silenced by us, but its removal was refused: no update of it
+            digest, addresses = record.config, record.address
         fresh = replace(
             record,
             row_id=row.id if row else record.row_id,

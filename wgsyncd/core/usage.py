@@ -71,20 +71,21 @@ class Windows:
         # A clock set back over midnight (St John's until 2011) has two of them: after the first the second is next.
         return first if first > at else midnight.replace(fold=1).timestamp()
 
-    def _edges(self, since: float) -> Iterator[float]:
+    def _edges(self, since: float, until: float) -> Iterator[float]:
         at = since
-        while at < self.now:
+        while at < until:
             bucket = (int(at // self.width) + 1) * self.width if at >= self.rolling_start else self.rolling_start
             at = min(float(bucket), self.next_midnight(at))
-            if at < self.now:
+            if at < until:
                 yield at
 
-    def split(self, delta: Counters, since: float) -> tuple[Piece, ...]:
-        """A delta that came in between ``since`` and now, shared out over the buckets and days it spans by time; the
-        shares add up to the delta. What is older than the rolling window gets no bucket."""
-        start = min(since, self.now)
-        edges = [start, *self._edges(start), self.now]
-        span = self.now - start
+    def split(self, delta: Counters, since: float, until: float | None = None) -> tuple[Piece, ...]:
+        """A delta that came in between ``since`` and ``until`` (None: now), shared out over the buckets and days it
+        spans by time; the shares add up to the delta. What is older than the rolling window gets no bucket."""
+        end = self.now if until is None else min(until, self.now)
+        start = min(since, end)
+        edges = [start, *self._edges(start, end), end]
+        span = end - start
         pieces: list[Piece] = []
         done_rx = done_tx = 0
         for left, right in itertools.pairwise(edges):
@@ -156,14 +157,16 @@ def book(
     since: Mapping[str, float],
     max_rates: Mapping[str, float],
     rows: Mapping[PublicKey, Row] | None = None,
+    at: float | None = None,
 ) -> Booking:
-    """Account for dumps taken at ``windows.now``.
+    """Account for dumps taken at ``at`` (UNIX seconds; None: at ``windows.now``), which may be parts of dumps: a peer
+    that is not in one is left as it is.
 
     ``since``: when each interface was last accounted by this process (UNIX seconds; what is not there is taken from the
     ledger). ``max_rates``: bits per second. ``rows``: the rows by key where they were just read: only then can a peer
     that has no record yet be adopted. Nothing moved: empty writes.
     """
-    now = windows.now
+    now = windows.now if at is None else min(at, windows.now)
     accounts: dict[int, _Account] = {}
     records: list[Record] = []
     quarantined: list[Quarantined] = []
@@ -174,7 +177,7 @@ def book(
         account = accounts.setdefault(row_id, _Account(Counters(0, 0), [], 0))
         account.delta = Counters(account.delta.rx + delta.rx, account.delta.tx + delta.tx)
         if delta != (0, 0):
-            account.pieces += windows.split(delta, started)
+            account.pieces += windows.split(delta, started, now)
         account.handshake = max(account.handshake, handshake)
 
     for name, state in live.items():

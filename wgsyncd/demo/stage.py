@@ -121,7 +121,12 @@ class Stage:
         """`wgsyncd run` on the real configuration file, in the server's namespace."""
         configuration = str(self._directory / "wgsyncd.toml")
         self._daemon = self.world.server.start_wgsyncd(
-            "run", "--config", configuration, log=self.log, RUNTIME_DIRECTORY=str(self._directory)
+            "run",
+            "--config",
+            configuration,
+            log=self.log,
+            RUNTIME_DIRECTORY=str(self._directory),
+            STATE_DIRECTORY=str(self._directory),
         )
 
     def local_time(self, seconds: float) -> str:

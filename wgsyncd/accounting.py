@@ -1,0 +1,188 @@
+"""From dumps to booked bytes: at once where the store takes them in, through the spool where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from wgsyncd import log
+from wgsyncd.books import Books
+from wgsyncd.core import samples, usage
+from wgsyncd.core.audit import Scribe
+from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.core.model import InterfaceState, PublicKey, Row, encode_key
+from wgsyncd.core.samples import Backlog
+from wgsyncd.core.usage import Windows
+from wgsyncd.errors import SpoolDamaged, SpoolError
+from wgsyncd.health import Health
+from wgsyncd.ports import Clock, Spool, Store
+from wgsyncd.settings import Settings
+
+
+class Accounting:
+    """One node's account of its interfaces' counters."""
+
+    def __init__(
+        self, settings: Settings, store: Store, spool: Spool, health: Health, clock: Clock, scribe: Scribe
+    ) -> None:
+        self._settings, self._store, self._spool = settings, store, spool
+        self._health, self._clock, self._scribe = health, clock, scribe
+        self._log = log.get("accounting")
+        self._edge = log.Edge()
+        self._max_rates = {name: float(one.max_rate) for name, one in settings.interfaces.items()}
+        self.books = Books(store, health)
+        self._booked_at: dict[str, float] = {}  # monotonic time at which each interface was last booked completely
+        self._rolled: tuple[int, str] | None = None
+        self._backlog: Backlog | None = None  # None: the spool was not looked into yet
+        self._may_save = True
+
+    def inherit(self, old: Accounting) -> None:
+        """Take over what the previous configuration's had seen."""
+        self._booked_at, self._backlog, self._may_save = old._booked_at, old._backlog, old._may_save
+        self.books.inherit(old.books)
+
+    def windows(self, now: float) -> Windows:
+        """The windows at an instant."""
+        return Windows(now, int(self._settings.usage.bucket), self._settings.node.zone)
+
+    # -- into the store
+
+    def book(
+        self, live: Mapping[str, InterfaceState], now: float, more: Writes, rows: Sequence[Row] | None
+    ) -> frozenset[int]:
+        """Book what waits, then these dumps, in one go with ``more``; the ids of the rows whose step was taken. Nothing
+        is sent where nothing moved. ``rows``: where they were just read, peers without a record may be adopted."""
+        self.book_backlog(now)
+        windows, mono = self.windows(now), self._clock.monotonic()
+        ledger = self.books.ledger(windows)
+        unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
+        booking = usage.book(live, ledger, windows, since=self._since(now), max_rates=self._max_rates, rows=unknown)
+        taken = self._commit(booking, more, windows)
+        self._booked_at |= dict.fromkeys(live, mono)
+        self._note_sampled(live, now)
+        return taken
+
+    def book_backlog(self, now: float) -> None:
+        """Book the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.samples`."""
+        backlog = self._load()
+        if not backlog.samples:
+            return
+        windows = self.windows(now)
+        backlog = self._backlog = backlog.unbooked(self.books.ledger(windows).spool)
+        since = self._since(now)
+        for sample in backlog.samples:
+            name = sample.state.name
+            booking = usage.book(
+                {name: sample.state}, self.books.ledger(windows), windows, since=since, max_rates=self._max_rates,
+                at=sample.at,
+            )  # fmt: skip
+            self._commit(booking, Writes(spool=backlog.mark(sample)), windows)
+            since[name] = max(min(sample.at, now), since.get(name, 0.0))
+            self._booked_at[name] = self._clock.monotonic() - (now - since[name])
+            self._backlog = replace(self._backlog, samples=self._backlog.samples[1:])
+        self._save(self._backlog)
+        self._edge("full", False)
+        self._log.info("spooled samples booked", samples=len(backlog.samples), peers=backlog.peers)
+
+    def roll(self, now: float) -> None:
+        """Roll the rolling and monthly figures on where an edge has passed. Last of all work: a row that somebody has
+        locked must not keep a revoked peer in."""
+        windows = self.windows(now)
+        if self._rolled != windows.mark:
+            self._store.roll(windows)
+            self._rolled = windows.mark
+
+    def _since(self, now: float) -> dict[str, float]:
+        mono = self._clock.monotonic()
+        return {name: now - (mono - at) for name, at in self._booked_at.items()}
+
+    def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> frozenset[int]:
+        words = tuple(
+            self._scribe.entry(
+                "usage_anomaly", a.device, interface=a.interface, what=a.kind, old_rx=a.was.rx, rx=a.found.rx,
+                old_tx=a.was.tx, tx=a.found.tx,
+            )
+            for a in booking.anomalies
+        )  # fmt: skip
+        writes = booking.writes + Writes(audit=words) + more
+        if not writes:
+            return frozenset()
+        taken = self.books.commit(writes, windows)
+        for anomaly in booking.anomalies:
+            self._health.add("anomalies", anomaly.kind)
+            self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
+        return taken
+
+    def _note_sampled(self, live: Iterable[str], now: float) -> None:
+        self._health.sampled_at = {**self._health.sampled_at, **dict.fromkeys(live, now)}
+
+    # -- into the spool
+
+    def keep(self, states: Iterable[InterfaceState]) -> None:
+        """Keep what these dumps say and the books do not have, until it can be booked. Never raises: where it cannot be
+        written it waits in memory, which is said once."""
+        now = self._clock.now()
+        day = self.windows(now).day(now)
+        before = backlog = self._load()
+        kept: list[str] = []
+        for state in states:
+            try:
+                backlog = backlog.keep(samples.moved(state, self.books.known), now, day)
+            except OverflowError as error:
+                if self._edge("full", True):
+                    self._log.error("spool is full: later samples wait in the kernel only", why=str(error))
+                continue
+            kept.append(state.name)
+        if backlog is not before or not self._health.spool_ok:
+            self._backlog = backlog
+            self._save(backlog)
+        if self._health.spool_ok:
+            self._note_sampled(kept, now)
+
+    def _load(self) -> Backlog:
+        if self._backlog is not None:
+            return self._backlog
+        found: Backlog | None = None
+        try:
+            found = self._spool.load()
+        except SpoolDamaged as error:
+            self._health.spools_set_aside += 1
+            self._log.error("spooled samples are lost to the books", why=str(error))
+            self.books.note(self._scribe.entry("spool_set_aside", self._settings.node.name, file=error.name))
+        except SpoolError as error:
+            self._may_save = False  # else what cannot be read would be overwritten
+            self._health.spool_ok = False
+            self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
+        self._backlog = found or self._spool.begin()
+        self._show(self._backlog)
+        if found is not None and found.samples:
+            self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
+        return self._backlog
+
+    def _save(self, backlog: Backlog) -> None:
+        self._show(backlog)
+        if not self._may_save:
+            return
+        try:
+            self._spool.save(backlog)
+        except SpoolError as error:
+            self._health.spool_ok = False
+            if self._edge("spool", str(error)):
+                self._log.error("spool cannot be written: samples wait in memory", why=str(error))
+        else:
+            self._health.spool_ok = True
+            self._edge("spool", "")
+
+    def _show(self, backlog: Backlog) -> None:
+        self._health.spooled = backlog.peers
+        self._health.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
+
+
+def _rows_of_unrecorded(
+    live: Mapping[str, InterfaceState], ledger: Ledger, rows: Iterable[Row]
+) -> dict[PublicKey, Row]:
+    """The rows whose key is live but not in the books. Usually none, so no row's key is decoded for it."""
+    unrecorded = {
+        encode_key(key): key for name, state in live.items() for key in state.peers if (name, key) not in ledger.records
+    }
+    return {unrecorded[row.public_key]: row for row in rows if row.public_key in unrecorded} if unrecorded else {}
