@@ -17,7 +17,7 @@ from wgsyncd.core.ledger import Booked, Ledger, Writes
 from wgsyncd.core.model import Counters, Row, Status, Transition
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import StaleLedger, StoreError
-from wgsyncd.ports import Snapshot
+from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 
 MOST = 2**63 - 1
@@ -34,7 +34,7 @@ class FakeStore:
 
     Faults, each of which stays until it is taken back: ``down`` (no answer at all), ``fail_reads`` (of snapshot,
     ledger and digest), ``read_only`` (error 1290 for every write), ``no_conflicts`` (the view of
-    parent conflicts cannot be seen). And for the next writes, in their order:
+    parent conflicts cannot be seen), ``locked`` (ids of rows that somebody else has locked). And for the next writes, in their order:
     ``next_writes``, a list of "ok", "before", "during", "after" (StoreError with nothing, half (rolled back) or
     everything done: the last is a lost answer), "deadlock" (1213), "crash before", "crash after" (the process dies).
     """
@@ -43,6 +43,7 @@ class FakeStore:
         self.db = database or FakeDatabase()
         self.down = self.fail_reads = self.read_only = self.closed = False
         self.no_conflicts = False
+        self.locked: set[int] = set()
         self.next_writes: list[str] = []
         self.calls: Counter[str] = Counter()
         self.reads = self.commits = self.statements = 0
@@ -89,11 +90,16 @@ class FakeStore:
 
     # ---- writing
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[Ledger, frozenset[int]]:
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
         taken: frozenset[int] = frozenset()
         with self._transaction("commit") as db:
             if db.seq.get(self._node) != ledger.seq:
                 raise StaleLedger(f"the books of node {self._node} are not at {ledger.seq}")
+            ids = {b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps}
+            left_out = frozenset(ids & self.locked & db.devices.keys())
+            if left_out & writes.odd or (left_out and writes.spool):
+                raise StoreError("1205: rows are locked by somebody else", 1205)
+            writes = writes.without(left_out)
             db.seq[self._node] += 1
             db.spool[self._node] = writes.spool or db.spool.get(self._node, "")
             if writes.approval_used:
@@ -110,16 +116,16 @@ class FakeStore:
                 db.conditions.pop((self._node, one.kind, one.subject), None)
             db.conditions |= {(self._node, one.kind, one.subject): one for one in writes.started}
             db.logs += [*writes.audit, *(entry for step, entry in writes.steps if step.row.id in taken and entry)]
-        return ledger.after(writes), taken
+        return Committed(ledger.after(writes), taken, left_out)
 
-    def roll(self, windows: Windows) -> int:
+    def roll(self, windows: Windows) -> tuple[int, int]:
         self._read("roll")
         wrong = {number: want for number in self.db.devices if (want := self._windows_differ(number, windows))}
         if wrong:
             with self._transaction("roll") as db:
-                for number, want in wrong.items():
-                    db.devices[number] |= want
-        return len(wrong)
+                for number in wrong.keys() - self.locked:
+                    db.devices[number] |= wrong[number]
+        return len(wrong), len(wrong.keys() & self.locked)
 
     def purge(self, windows: Windows, keep_days: int) -> None:
         oldest, before = windows.day(windows.now - keep_days * 86400), windows.rolling_start - 2 * 86400

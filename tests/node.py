@@ -161,7 +161,7 @@ class Node:
         """Kernel as the table says, and every byte booked."""
         assert self.kernel() == self.wanted()
         assert self.booked == self.true
-        assert self.store.roll(self.windows) == 0, "24 h and month are what buckets and days say"
+        assert self.store.roll(self.windows) == (0, 0), "24 h and month are what buckets and days say"
 
 
 _NUMBERS = {text(n): n for n in range(2000)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Shop(Protocol):
     def insert(self, number: int, **columns: Any) -> None: ...
     def update(self, number: int, **columns: Any) -> None: ...
     def delete(self, number: int) -> None: ...
+    def locked(self, number: int) -> AbstractContextManager[None]: ...
     def contract(self, name: str, status: str) -> None: ...
     def device(self, number: int) -> Device: ...
     def devices(self) -> list[int]: ...
@@ -44,9 +46,19 @@ class FakeShop:
 
     def __init__(self) -> None:
         self.db = FakeDatabase()
+        self.stores: list[FakeStore] = []
 
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
-        return FakeStore(parse(_config(node, zone) + extra), self.db)
+        self.stores.append(FakeStore(parse(_config(node, zone) + extra), self.db))
+        return self.stores[-1]
+
+    @contextmanager
+    def locked(self, number: int) -> Iterator[None]:
+        for store in self.stores:
+            store.locked.add(number)
+        yield
+        for store in self.stores:
+            store.locked.discard(number)
 
     def insert(self, number: int, **columns: Any) -> None:
         self.db.insert(number, **columns)
@@ -116,6 +128,13 @@ class RealShop:
         sets = ", ".join(f"{column} = %s" for column in columns)
         keep = "" if "updated_at" in columns else ", updated_at = updated_at"
         self.sql(f"UPDATE customer_devices SET {sets}{keep} WHERE id = %s", *columns.values(), number)
+
+    @contextmanager
+    def locked(self, number: int) -> Iterator[None]:
+        self.sql("START TRANSACTION")
+        self.sql("SELECT id FROM customer_devices WHERE id = %s FOR UPDATE", number)
+        yield
+        self.sql("ROLLBACK")
 
     def delete(self, number: int) -> None:
         self.sql("DELETE FROM customer_devices WHERE id = %s", number)

@@ -57,9 +57,13 @@ class Accounting:
         ledger = self.books.ledger(windows)
         unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
         booking = usage.book(live, ledger, windows, since=self._since(now), max_rates=self._max_rates, rows=unknown)
-        taken = self._commit(booking, more, windows)
-        self._booked_at |= dict.fromkeys(live, mono)
-        self._note_sampled(live, now)
+        taken, left_out = self._commit(booking, more, windows)
+        self._health.locked_rows = len(left_out)
+        if self._edge("locked", bool(left_out)) and left_out:
+            self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
+        if not left_out:  # else what these moved is older than this
+            self._booked_at |= dict.fromkeys(live, mono)
+            self._note_sampled(live, now)
         return taken
 
     def book_backlog(self, now: float) -> None:
@@ -89,14 +93,15 @@ class Accounting:
         locked must not keep a revoked peer in."""
         windows = self.windows(now)
         if self._rolled != windows.mark:
-            self._store.roll(windows)
-            self._rolled = windows.mark
+            _, locked = self._store.roll(windows)
+            if not locked:
+                self._rolled = windows.mark
 
     def _since(self, now: float) -> dict[str, float]:
         mono = self._clock.monotonic()
         return {name: now - (mono - at) for name, at in self._booked_at.items()}
 
-    def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> frozenset[int]:
+    def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
         words = tuple(
             self._scribe.entry(
                 "usage_anomaly", a.device, interface=a.interface, what=a.kind, old_rx=a.was.rx, rx=a.found.rx,
@@ -106,12 +111,12 @@ class Accounting:
         )  # fmt: skip
         writes = booking.writes + Writes(audit=words) + more
         if not writes:
-            return frozenset()
-        taken = self.books.commit(writes, windows)
+            return frozenset(), frozenset()
+        done = self.books.commit(writes, windows)
         for anomaly in booking.anomalies:
             self._health.add("anomalies", anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
-        return taken
+        return done
 
     def _note_sampled(self, live: Iterable[str], now: float) -> None:
         self._health.sampled_at = {**self._health.sampled_at, **dict.fromkeys(live, now)}

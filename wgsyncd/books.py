@@ -3,6 +3,8 @@ complete, and a lost answer settled by looking."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.usage import Windows
@@ -49,15 +51,17 @@ class Books:
         self.known = self._ledger
         return self._ledger
 
-    def commit(self, writes: Writes, windows: Windows) -> frozenset[int]:
-        """Commit; returns the ids of the rows whose step was taken."""
+    def commit(self, writes: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
+        """Commit; returns the ids of the rows whose step was taken, and of those left out because they are locked."""
         taken: frozenset[int] = frozenset()
+        left_out: frozenset[int] = frozenset()
         parts = list(writes.batches(BATCH))
-        for part in parts:
+        for index, batch in enumerate(parts, 1):
             ledger = self.ledger(windows)
-            notes = len(self._notes) if part is parts[-1] else 0
+            notes = len(self._notes) if index == len(parts) else 0
+            part = replace(batch, sampled={}) if left_out else batch  # of those left out it was not
             try:
-                self._ledger, steps = self._store.commit(
+                self._ledger, steps, locked = self._store.commit(
                     ledger, part + Writes(audit=tuple(self._notes[:notes])), windows.now
                 )
             except StaleLedger:  # refused whole
@@ -69,6 +73,7 @@ class Books:
             self.known = self._ledger
             del self._notes[:notes]
             taken |= steps
-            self._health.booked_rx += sum(b.rx for b in part.booked)
-            self._health.booked_tx += sum(b.tx for b in part.booked)
-        return taken
+            left_out |= locked
+            self._health.booked_rx += sum(b.rx for b in part.booked if b.row_id not in locked)
+            self._health.booked_tx += sum(b.tx for b in part.booked if b.row_id not in locked)
+        return taken, left_out

@@ -66,6 +66,7 @@ class Health:
     anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
     sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: what was counted until then is kept,
     # in the database or in the spool
+    locked_rows: int = 0  # devices not booked the last time because somebody else has their row locked
     spooled: int = 0  # counters in the spool
     spooled_since: float = 0.0  # of its oldest sample, 0.0 = it is empty
     spool_ok: bool = True  # the last write to it worked

@@ -136,6 +136,8 @@ def _windows(health: Health) -> Iterator[Metric]:
         "What was counted until then is kept, in the database or in the spool (UNIX time).", "interface",
         health.sampled_at,
     )  # fmt: skip
+    locked = health.locked_rows
+    yield _gauge("locked_rows", "Devices not booked last time because somebody else has their row locked.", locked)
     yield _gauge("spooled_counters", "Counters in the spool: sampled, but not booked yet.", health.spooled)
     oldest = health.spooled_since
     yield _gauge("spool_oldest_timestamp_seconds", "Its oldest sample (UNIX time), 0: it is empty.", oldest)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import Change, InterfaceState, Row
@@ -75,6 +75,14 @@ class Snapshot:
     quarantined: int  # deltas waiting for an admin
 
 
+class Committed(NamedTuple):
+    """What a transaction did."""
+
+    ledger: Ledger  # the books after it
+    taken: frozenset[int]  # ids of the rows whose step was taken
+    left_out: frozenset[int]  # ids of the rows that somebody else has locked: not booked, as if not in the dump
+
+
 class Store(Protocol):
     """The control plane's side. Every method raises StoreError where there is no answer; an empty one is an answer."""
 
@@ -85,12 +93,14 @@ class Store(Protocol):
         """The node's books as committed: this is what settles a commit whose answer was lost. Where there are none
         they are begun, or (``begin`` false: a dry run) empty ones returned."""
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[Ledger, frozenset[int]]:
-        """One transaction: the books after it, and the ids of the rows whose step was taken. StaleLedger if ``ledger``
-        is not what the store has; any StoreError: drop the ledger, it may or may not have happened."""
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+        """One transaction. A device whose row somebody else has locked is left out; where that cannot be (it is among
+        ``odd``, or the samples are spooled ones) nothing is written: StoreError. StaleLedger if ``ledger`` is not what
+        the store has; any StoreError: drop the ledger, it may or may not have happened."""
 
-    def roll(self, windows: Windows) -> int:
-        """Set the rolling and monthly figures that are not what the books say; how many were not."""
+    def roll(self, windows: Windows) -> tuple[int, int]:
+        """Set the rolling and monthly figures that are not what the books say: how many devices' were not, and how many
+        of them still are not, because somebody else has their rows locked."""
 
     def purge(self, windows: Windows, keep_days: int) -> None:
         """Forget buckets and days that are older than they are kept."""

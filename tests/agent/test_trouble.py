@@ -78,10 +78,52 @@ def test_a_removal_that_is_refused_is_not_audited_until_it_is_done(node: Node) -
 def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody has a row locked."""
 
-    def locked(_: object) -> int:
+    def locked(_: object) -> tuple[int, int]:
         raise StoreError("1205: Lock wait timeout exceeded", 1205)
 
     monkeypatch.setattr(node.store, "roll", locked)
+
+
+def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) -> None:
+    node.store.locked = {6}
+    for _ in range(3):
+        node.traffic(6, 100, 10)
+        node.traffic(7, 100, 10)
+        node.account()
+        assert node.health.locked_rows == 1
+    assert node.booked[7] == (300, 30)
+    assert node.booked[6] == (0, 0)
+    node.tick(3600)
+    node.traffic(6, 10**13)  # in an hour that can be; in the quarter of a minute since the last sample it could not
+    node.store.locked.clear()
+    node.cycle()
+    node.right()
+    assert node.health.locked_rows == 0
+    assert not node.db.quarantine
+
+
+def test_a_locked_row_that_is_shut_out_goes_and_its_bytes_wait(node: Node) -> None:
+    node.traffic(6, 100)
+    node.db.update(6, status="paused")
+    node.store.locked = {6}
+    node.cycle(fails=True)
+    assert key(6) not in node.wg.peers("wg0")
+    node.start()
+    node.store.locked.clear()
+    node.cycle()
+    node.right()
+
+
+def test_windows_of_locked_rows_are_rolled_once_they_are_free(node: Node) -> None:
+    node.traffic(6, 100)
+    node.cycle()
+    node.store.locked = {6}
+    node.tick(86400 + 900)
+    node.cycle()
+    assert node.db.devices[6]["rx_bytes_24h"] == 100
+    node.store.locked.clear()
+    node.cycle()
+    assert node.db.devices[6]["rx_bytes_24h"] == 0
 
 
 def test_a_row_that_somebody_has_locked_keeps_no_revoked_peer_in(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

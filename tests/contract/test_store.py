@@ -31,7 +31,7 @@ def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: s
 
 def commit(store: Store, writes: Writes) -> frozenset[int]:
     """Commit on the books as they are, and see that they are then what was promised."""
-    promised, taken = store.commit(store.ledger(windows()), writes, NOW)
+    promised, taken, _ = store.commit(store.ledger(windows()), writes, NOW)
     assert store.ledger(windows()) == promised
     return taken
 
@@ -47,6 +47,50 @@ def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Sho
     assert store.ledger(windows()) == empty
     store.approve("0123456789ab")
     assert store.snapshot().approved == "0123456789ab"
+
+
+def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    shop.insert(6)
+    shop.insert(7)
+    writes = Writes(
+        booked=(booked(5, 50, 5), booked(6, 60, 6), booked(99, 9, 9)),
+        records=(record(5), record(6), record(99)),
+        sampled={"wg0": Sampled(EPOCH, NOW)},
+    )
+    before = store.ledger(windows())
+    with shop.locked(6):
+        ledger, _, left_out = store.commit(before, writes, NOW)
+        assert left_out == {6}
+        assert {slot: ledger.records[slot].row_id for slot in ledger.records} == {
+            record(5).slot: 5, record(99).slot: 99,
+        }  # fmt: skip
+        assert not ledger.interfaces, "of all that it has it was not sampled"
+        assert shop.device(5)["rx_bytes_total"] == 50
+        assert shop.device(6)["rx_bytes_total"] == 0
+        for one in (
+            Writes(booked=(booked(6, 1, 1),), spool="a:1"),
+            Writes(booked=(booked(6, 1, 1),), odd=frozenset({6})),
+        ):
+            with pytest.raises(StoreError) as failed:
+                store.commit(ledger, one, NOW)
+            assert failed.value.number == 1205
+        assert store.ledger(windows()) == ledger
+    assert store.ledger(windows()) == ledger
+    assert store.commit(ledger, writes, NOW).left_out == frozenset()
+    assert shop.device(6)["rx_bytes_total"] == 60
+
+
+def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: Store) -> None:
+    for number in (5, 6, 7):
+        shop.insert(number, rx_bytes_24h=9)
+    commit(store, Writes())  # the books are begun: what the columns say is taken over
+    after = windows(NOW + 2 * 86400)
+    with shop.locked(6):
+        assert store.roll(after) == (3, 1)
+        assert [shop.device(number)["rx_bytes_24h"] for number in (5, 6, 7)] == [0, 9, 0]
+    assert store.roll(after) == (1, 0)
+    assert shop.device(6)["rx_bytes_24h"] == 0
 
 
 def test_the_name_of_booked_samples_stays_until_the_next(store: Store) -> None:
@@ -159,7 +203,7 @@ def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop)
     store = shop.store('[usage]\nperspective = "device"\n')
     shop.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
     commit(store, Writes(booked=(booked(5, 70, 7),)))
-    assert store.roll(windows()) == 0
+    assert store.roll(windows()) == (0, 0)
     after = shop.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         7, 70, 8, 72, 17, 90
@@ -198,7 +242,7 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
                  Piece(None, "2026-08-31", 5, 6)), None)  # fmt: skip
     commit(store, Writes(booked=(old,)))
     before = shop.device(7)
-    assert store.roll(windows()) == 2
+    assert store.roll(windows()) == (2, 0)
     assert [shop.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
         1,
         2,
@@ -210,8 +254,8 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
     assert shop.device(6)["rx_bytes_24h"] == 0
     assert shop.device(5)["updated_at"] == shop.device(6)["updated_at"] == before["updated_at"]
     assert shop.device(7) == before
-    assert store.roll(windows()) == 0
-    assert store.roll(windows(NOW + 900)) == 1
+    assert store.roll(windows()) == (0, 0)
+    assert store.roll(windows(NOW + 900)) == (1, 0)
     assert shop.device(5)["rx_bytes_24h"] == 0
 
 
@@ -223,7 +267,7 @@ def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: 
     for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
         store.roll(windows(BUCKET + ahead))
         assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["tx_bytes_24h"]) == seen
-        assert store.roll(windows(BUCKET + ahead)) == 0
+        assert store.roll(windows(BUCKET + ahead)) == (0, 0)
 
 
 def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store) -> None:

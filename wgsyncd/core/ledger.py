@@ -8,7 +8,7 @@ loses such a row nor writes it twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -206,6 +206,20 @@ class Writes:
             self.approval_used or other.approval_used,
             self.audit + other.audit,
             other.spool or self.spool,
+        )
+
+    def without(self, row_ids: Set[int]) -> Writes:
+        """Without the booking of some devices and without their steps, as if they had not been in the dump. That the
+        interface was sampled is not said then: of these devices it was not."""
+        if not row_ids:
+            return self
+        left = {b.row_id for b in self.booked} & row_ids
+        return replace(
+            self,
+            booked=tuple(b for b in self.booked if b.row_id not in left),
+            records=tuple(r for r in self.records if r.row_id not in left),
+            steps=tuple(step for step in self.steps if step[0].row.id not in row_ids),
+            sampled={},
         )
 
     def batches(self, size: int) -> Iterator[Writes]:

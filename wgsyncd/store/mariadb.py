@@ -5,7 +5,7 @@ from __future__ import annotations
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import SchemaError, StoreError
-from wgsyncd.ports import Snapshot
+from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_rows
@@ -75,12 +75,12 @@ class MariaDBStore:
             raise StoreError(f"the books of node {self._node} could not be begun")
         return found
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[Ledger, frozenset[int]]:
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
         """See :class:`wgsyncd.ports.Store`."""
-        taken = self._writer().commit(ledger.seq, writes, now)
-        return ledger.after(writes), taken
+        taken, left_out = self._writer().commit(ledger.seq, writes, now)
+        return Committed(ledger.after(writes.without(left_out)), taken, left_out)
 
-    def roll(self, windows: Windows) -> int:
+    def roll(self, windows: Windows) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
         return self._writer().roll(windows)
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from wgsyncd.core.ledger import Booked, Record, Writes
 from wgsyncd.core.model import Transition
 from wgsyncd.core.usage import Windows
-from wgsyncd.errors import StaleLedger
+from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.store.connection import Connection, Values
 from wgsyncd.store.reading import QR_END, to_datetime
 
@@ -31,9 +31,10 @@ class Writer:
     swapped: bool  # perspective = "device": rx_* columns get what the server sent
     has_updated_at: bool
 
-    def commit(self, seq: int, writes: Writes, now: float) -> frozenset[int]:
+    def commit(self, seq: int, writes: Writes, now: float) -> tuple[frozenset[int], frozenset[int]]:
         """Write it all in one transaction that also turns ``seq`` into ``seq + 1``; returns the ids of the rows whose
-        step was taken. StaleLedger if ``seq`` is not the database's: nothing is written then."""
+        step was taken, and of those that were left out because somebody else has them locked. StaleLedger if ``seq`` is
+        not the database's, StoreError if a locked row cannot be left out: nothing is written then."""
         run = self.connection.execute
         with self.connection.transaction():
             used = ", approved = NULL" if writes.approval_used else ""
@@ -41,6 +42,10 @@ class Writer:
                       WHERE node = %s AND seq = %s"""  # noqa: S608
             if run(sql, (writes.spool, writes.spool, self.node, seq)) != 1:
                 raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
+            left_out = self._locked({b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps})
+            if left_out & writes.odd or (left_out and writes.spool):
+                raise StoreError(f"1205: {len(left_out)} rows of customer_devices are locked by somebody else", 1205)
+            writes = writes.without(left_out)
             taken = frozenset(
                 step.row.id for step, _ in sorted(writes.steps, key=lambda s: s[0].row.id) if self._take(step)
             )
@@ -59,7 +64,21 @@ class Writer:
             self._insert(
                 "admin_logs (action_type, target_type, target_id, message, created_at)", [(*e, at) for e in audit]
             )
-        return taken
+        return taken, left_out
+
+    def _locked(self, ids: Iterable[int]) -> frozenset[int]:
+        """Lock rows for this transaction; the ids of those that another one has locked. They would make everybody
+        else's booking wait, for as long as that one stays open."""
+        wanted = sorted(ids)
+        if not wanted:
+            return frozenset()
+        places = ", ".join(["%s"] * len(wanted))
+        among = f"SELECT id FROM customer_devices FORCE INDEX (PRIMARY) WHERE id IN ({places})"  # noqa: S608
+        got = {row[0] for row in self.connection.query(f"{among} ORDER BY id FOR UPDATE SKIP LOCKED", wanted)}
+        if len(got) == len(wanted):
+            return frozenset()
+        there = {row[0] for row in self.connection.query(among, wanted)}  # the others are gone
+        return frozenset(there - got)
 
     def _take(self, step: Transition) -> bool:
         """A step in a device's life, if the row still is what the step was decided on."""
@@ -103,7 +122,7 @@ class Writer:
             f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
                                0 AS tx_month, CAST(NULL AS DATETIME) AS handshake
                         UNION ALL VALUES {_places(rows)}) v
-                STRAIGHT_JOIN customer_devices d ON v.id = d.id
+                STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
                 SET {sums}, d.last_handshake_at = IF(v.handshake IS NULL OR d.last_handshake_at >= v.handshake,
                                                      d.last_handshake_at, v.handshake){self._untouched("d.")}""",  # noqa: S608
             _flat(rows),
@@ -170,9 +189,10 @@ class Writer:
             for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", windows.month[0])):
                 self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
 
-    def roll(self, windows: Windows, size: int = 500) -> int:
-        """Set the 24 h and month columns to what buckets and days say, where they differ; returns how many rows did.
-        Derived, so it may run at any time and any number of times; nothing is written where all is right."""
+    def roll(self, windows: Windows, size: int = 500) -> tuple[int, int]:
+        """Set the 24 h and month columns to what buckets and days say, where they differ; returns how many rows did,
+        and in how many of them they still do, because somebody else has these locked. Derived, so it may run at any
+        time and any number of times; nothing is written where all is right."""
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
                   ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
@@ -186,12 +206,17 @@ class Writer:
         sql = f"SELECT d.id FROM customer_devices d {sums} WHERE {differs} ORDER BY d.id"  # noqa: S608
         ids = [row[0] for row in self.connection.query(sql, values)]
         sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted) + self._untouched("d.")
+        locked = 0
         for at in range(0, len(ids), size):
-            part = ids[at : at + size]
-            places = ", ".join(["%s"] * len(part))
-            sql = f"UPDATE customer_devices d {sums} SET {sets} WHERE d.id IN ({places})"  # noqa: S608
-            self.connection.execute(sql, (*values, *part))
-        return len(ids)
+            with self.connection.transaction():
+                left_out = self._locked(ids[at : at + size])
+                part = [number for number in ids[at : at + size] if number not in left_out]
+                locked += len(left_out)
+                if part:
+                    places = ", ".join(["%s"] * len(part))
+                    sql = f"UPDATE customer_devices d FORCE INDEX (PRIMARY) {sums} SET {sets} WHERE d.id IN ({places})"  # noqa: S608
+                    self.connection.execute(sql, (*values, *part))
+        return len(ids), locked
 
     def purge(self, windows: Windows, keep_days: int, size: int = 10000) -> None:
         """Drop buckets that left the rolling window two days ago and days older than ``keep_days``."""
