@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.nspawn import Booted
 from tests.real.bench import Bench, Ear
+from tests.real.installed import Node
 from wgsyncd.demo.children import CommandFailed
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.demo.world import WgKind
@@ -63,3 +65,17 @@ def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> It
         stack.callback(bench.close)
         bench.open()
         yield bench
+
+
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Node]:
+    """wgsyncd under a booted systemd."""
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(PrivateServer())
+        database.load()
+        database.create_account()
+        database.directory.chmod(0o711)  # the daemon's user has to reach the socket
+        system = stack.enter_context(Booted([f"{database.directory}:/run/database"]))
+        node = Node(system, database)
+        node.install()
+        yield node

@@ -1,0 +1,164 @@
+"""What was sampled while the database was away outlives the process and the interface; what goes is looked at last."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
+from wgsyncd.core.model import Counters
+from wgsyncd.demo.world import Customer
+
+BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
+
+
+def booked(bench: Bench) -> Counters:
+    row = bench.sql(BOOKED)[0]
+    return Counters(int(row["rx"] or 0), int(row["tx"] or 0))
+
+
+def shown(bench: Bench, device: Device) -> Counters:
+    """What wg(8) says."""
+    peer = bench.peers().get(device.keys.public)
+    return Counters(peer.rx, peer.tx) if peer else Counters(0, 0)
+
+
+def served(bench: Bench) -> tuple[Device, Customer]:
+    """A customer with traffic already booked."""
+    device = real_device("0001-held", "10.200.0.11")
+    bench.insert(device)
+    bench.configure({"database.timeout": "2s"})
+    bench.daemon.start()
+    customer = bench.customer(device)
+    assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
+    wait(lambda: booked(bench).rx > 50_000, "booked")
+    return device, customer
+
+
+def still(bench: Bench, device: Device, customer: Customer) -> Counters:
+    """The counters that the daemon has kept a sample of, once the customer is off the net."""
+    server = bench.world.interfaces["wg0"]
+    customer.namespace.run("wg", "set", "wg0", "peer", server.keys.public, "remove")
+    name = 'wgsyncd_interface_sampled_timestamp_seconds{interface="wg0"}'
+
+    def stands() -> Counters | None:  # the server may still knock at its door now and then
+        counters, before = shown(bench, device), bench.daemon.metrics()[name]
+        wait(lambda: bench.daemon.metrics()[name] > before, "a sample is kept")
+        return counters if shown(bench, device) == counters else None
+
+    last: Counters = wait(stands, "the counters stand")
+    return last
+
+
+def spool(bench: Bench) -> Path:
+    return bench.daemon.directory / "state" / "spool"
+
+
+@both_kinds
+def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(bench: Bench) -> None:
+    """As far as wgsyncd can tell one from the other: the process is dead, and the interface another one."""
+    device, customer = served(bench)
+    bench.database.kill()
+    assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
+    first = still(bench, device, customer)
+    assert bench.daemon.metrics()["wgsyncd_spooled_counters"] == 1
+    bench.daemon.kill()
+    bench.world.server.run("ip", "link", "delete", "wg0")
+    bench.remake("wg0")
+    bench.daemon.start()  # the database is still away
+    assert bench.daemon.lines(event="spooled samples found")
+    bench.daemon.kill()
+    bench.daemon.start()
+    bench.database.start()
+    bench.await_peers(device)
+    wait(lambda: booked(bench) == first, "what was in the spool is booked")
+    customer.configure(bench.world.interfaces["wg0"], device.keys, device.address)
+    assert customer.transfer(up=20_000, down=10_000).wait(PATIENCE) == 0
+
+    def even() -> bool:
+        second = shown(bench, device)
+        return booked(bench) == (first.rx + second.rx, first.tx + second.tx)
+
+    wait(even, "and what came after it")
+    assert bench.daemon.metrics()["wgsyncd_spooled_counters"] == 0
+    assert bench.logs("usage_anomaly") == []
+    bench.ear.hear("spool", spool(bench).read_text().replace(device.keys.public, ""))
+    assert spool(bench).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_spool_that_is_booked_is_not_booked_again(bench: Bench) -> None:
+    """Somebody brings an old copy of it back."""
+    device, customer = served(bench)
+    bench.database.kill()
+    assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
+    still(bench, device, customer)
+    copy = spool(bench).read_bytes()
+    bench.database.start()
+    wait(lambda: booked(bench) == shown(bench, device), "booked")
+    bench.daemon.kill()
+    total = booked(bench)
+    bench.world.server.run("ip", "link", "delete", "wg0")
+    bench.remake("wg0")
+    spool(bench).write_bytes(copy)
+    bench.daemon.start()
+    bench.await_peers(device)
+    bench.daemon.reconcile()
+    assert booked(bench) == total
+
+
+def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
+    device, customer = served(bench)
+    bench.database.kill()
+    assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
+    total = still(bench, device, customer)
+    bench.daemon.kill()
+    torn = spool(bench).read_bytes()[:-7]
+    spool(bench).write_bytes(torn)
+    bench.daemon.start()
+    line = bench.daemon.lines(event="spooled samples are lost to the books")[0]
+    assert "torn" in line["why"]
+    assert spool(bench).with_suffix(".bad1").read_bytes() == torn
+    assert bench.daemon.metrics()["wgsyncd_spools_set_aside_total"] == 1
+    bench.database.start()
+    wait(lambda: booked(bench) == shown(bench, device), "the kernel still knew")
+    assert booked(bench).rx >= total.rx
+    wait(lambda: bench.logs("spool_set_aside"), "an audit row")
+    assert "spool.bad1" in bench.logs("spool_set_aside")[0][2]
+
+
+def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:
+    device, customer = served(bench)
+    bench.daemon.stop()
+    (bench.daemon.directory / "state").write_text("no directory")
+    bench.database.kill()
+    bench.daemon.start()
+    assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
+    wait(lambda: bench.daemon.lines(event="spool cannot be used: samples that cannot be booked wait in memory"), "said")
+    failures = 'wgsyncd_task_failures_total{task="account"}'
+    before = bench.daemon.metrics()[failures]
+    wait(lambda: bench.daemon.metrics()[failures] > before + 2, "more failures")
+    assert len(bench.daemon.lines(event="spool cannot be used: samples that cannot be booked wait in memory")) == 1
+    assert bench.daemon.metrics()["wgsyncd_spool_ok"] == 0
+    bench.database.start()
+    wait(lambda: booked(bench) == shown(bench, device), "booked all the same")
+
+
+@both_kinds
+def test_who_is_paused_in_the_middle_of_a_transfer_pays_for_it(bench: Bench) -> None:
+    """What came in between the plan's dump and the removal is booked too."""
+    device, customer = served(bench)
+    transfer = customer.transfer(up=50_000_000, down=50_000_000, seconds=PATIENCE * 10)
+    before = booked(bench)
+    wait(lambda: booked(bench).rx > before.rx + 100_000, "it is under way")
+    last = shown(bench, device)
+    bench.sql("UPDATE customer_devices SET status = 'paused'")
+    wait(lambda: device.keys.public not in bench.peers(), "out")
+    wait(lambda: bench.logs("peer_removed"), "and written down")
+    assert booked(bench).rx >= last.rx
+    assert booked(bench).tx >= last.tx
+    metrics = bench.daemon.metrics()
+    assert metrics["wgsyncd_removal_window_seconds_count"] == 1
+    assert metrics["wgsyncd_removal_window_longest_seconds"] > 0
+    assert metrics["wgsyncd_spooled_counters"] == 0
+    transfer.send_signal(signal.SIGKILL)
+    transfer.wait(PATIENCE)
