@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 from wgsyncd.core.model import Counters
@@ -162,3 +166,35 @@ def test_who_is_paused_in_the_middle_of_a_transfer_pays_for_it(bench: Bench) -> 
     assert metrics["wgsyncd_spooled_counters"] == 0
     transfer.send_signal(signal.SIGKILL)
     transfer.wait(PATIENCE)
+
+
+FLOOD = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    for _ in range(500):
+        s.sendto(bytes(1000), ("10.200.0.1", 9))
+"""
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("kind", ["kernel"])
+def test_the_kernel_counts_no_data_of_a_peer_without_allowed_ips(bench: Bench) -> None:
+    """Why peers lose these before they are looked at last (drivers/net/wireguard/receive.c)."""
+    device, customer = served(bench)
+    bench.daemon.stop()
+    before = shown(bench, device)
+    customer.namespace.run(sys.executable, "-I", "-S", "-c", FLOOD)
+    wait(lambda: shown(bench, device).rx > before.rx + 400_000, "a flood is counted")
+    bench.world.server.run("wg", "set", "wg0", "peer", device.keys.public, "allowed-ips", "")
+    before = shown(bench, device)
+
+    def dropped() -> int:
+        (link,) = json.loads(bench.world.server.run("ip", "-json", "-s", "-s", "link", "show", "wg0"))
+        return int(link["stats64"]["rx"]["frame_errors"])
+
+    errors = dropped()
+    customer.namespace.run(sys.executable, "-I", "-S", "-c", FLOOD)
+    wait(lambda: dropped() > errors + 400, "another one has come in")
+    after = shown(bench, device)
+    assert after.rx - before.rx < 1000
+    assert after.tx - before.tx < 1000

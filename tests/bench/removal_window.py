@@ -1,0 +1,73 @@
+"""How long nobody counts for a peer that is removed: from the last look at its counters to its removal, with the sample
+in the spool in between. For the kernel's WireGuard; run as root where there is one:
+
+    python -m tests.bench.removal_window [PEERS ...]
+
+One JSON object a line: peers on the interface, peers removed at once, the longest window of 20 in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests import namespace
+from tests.samples import windows
+from wgsyncd import log
+from wgsyncd.config import parse
+from wgsyncd.core.ledger import Ledger
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, PublicKey, parse_network
+from wgsyncd.core.plan import Plan
+from wgsyncd.core.samples import moved
+from wgsyncd.health import Health
+from wgsyncd.interfaces import Interfaces
+from wgsyncd.spool import FileSpool
+from wgsyncd.wireguard.kernel import KernelWireGuard
+
+SETTINGS = parse('[interfaces.wg0]\nnetworks = ["10.0.0.0/8"]\naddresses = ["10.0.0.1/8"]\n')
+
+
+def peer(n: int) -> Peer:
+    net = parse_network(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+    return Peer(PublicKey(os.urandom(32)), NO_PRESHARED_KEY, frozenset((net,)), 0)
+
+
+def measure(count: int, at_once: int, folder: Path) -> float:
+    """Milliseconds."""
+    wireguard, health = KernelWireGuard("boot", timeout=120), Health()
+    interfaces = Interfaces(SETTINGS, wireguard, health)
+    peers = [peer(n + 2) for n in range(count)]
+    wireguard.apply("wg0", [Change(Kind.ADD, "wg0", p.public_key, None, p) for p in peers])
+    spool = FileSpool(folder, "bench")
+    empty = Ledger(0, {}, {}, frozenset())
+
+    def keep(state: InterfaceState) -> None:
+        moved(state, empty)
+        now = windows()
+        spool.save(spool.begin().keep(state, now.now, now.day(now.now)))  # the worst case: all of them have moved
+
+    for turn in range(20):
+        live = interfaces.read()
+        going = peers[turn * at_once : (turn + 1) * at_once]
+        changes = tuple(Change(Kind.REMOVE, "wg0", p.public_key, p, None) for p in going)
+        interfaces.apply(Plan(changes, count, {}), live, keep)
+    assert len(interfaces.read()["wg0"].peers) == count - 20 * at_once
+    wireguard.apply("wg0", [Change(Kind.REMOVE, "wg0", p.public_key, p, None) for p in peers])
+    wireguard.close()
+    return health.removal_window_longest * 1000
+
+
+def main() -> None:
+    log.configure("error")
+    with tempfile.TemporaryDirectory() as folder, namespace.own_network(), namespace.kernel_link("wg0"):
+        for count in map(int, sys.argv[1:] or ("250", "10000")):
+            for at_once in (1, count // 50):
+                longest = measure(count, at_once, Path(folder))
+                print(json.dumps({"peers": count, "removed": at_once, "longest_ms": round(longest, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
