@@ -127,7 +127,7 @@ class Accounting:
         """Keep what these dumps say and the books do not have, until it can be booked. Never raises: where it cannot be
         written it waits in memory, which is said once."""
         now = self._clock.now()
-        day = self.windows(now).day(now)
+        day = self.windows(now).day(now - 1)  # the poll on a day's first second closes the day before
         before = backlog = self._load()
         kept: list[str] = []
         for state in states:

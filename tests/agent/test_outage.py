@@ -53,6 +53,28 @@ def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, faul
     assert node.actions.count(("peer_removed", "0001-DEV-005")) == 1
 
 
+def test_an_outage_over_midnight_books_each_day_what_came_on_it(node: Node) -> None:
+    """A sample a day is kept, and the poll on the first second of the next one is the last of the day before."""
+    midnight = node.windows.next_midnight(node.now)
+    node.tick(midnight - node.now - 3600)
+    node.cycle()
+    node.store.down = True
+    node.traffic(6, 1000, 10)
+    node.tick(3600 - 2 * 15 + 0.05)
+    node.account(fails=True)
+    node.traffic(6, 200, 2)
+    node.account(fails=True)
+    node.start()
+    node.wg.reboot()
+    node.tick(86400)
+    node.store.down = False
+    node.cycle()
+    node.right()
+    first, second = (node.windows.day(midnight + offset) for offset in (-1, 1))
+    assert node.db.days[6, first] == (1000, 10)
+    assert node.db.days[6, second] == (200, 2)
+
+
 def test_the_guard_holds_also_where_nothing_can_be_written(node: Node) -> None:
     for number in range(20, 40):
         node.device(number)

@@ -27,6 +27,7 @@ from wgsyncd.core.ledger import Booked, Ledger, Piece, Quarantined, Record, Samp
 from wgsyncd.core.model import Counters, InterfaceState, PeerState, PublicKey, Row
 
 ROLLING = 86400  # seconds of the rolling window
+EDGE = 1.0  # seconds: a poll within them after an edge was made for that edge, and closes what came before it
 SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
 
 
@@ -76,12 +77,13 @@ class Windows:
         while at < until:
             bucket = (int(at // self.width) + 1) * self.width if at >= self.rolling_start else self.rolling_start
             at = min(float(bucket), self.next_midnight(at))
-            if at < until:
+            if at < until - EDGE:
                 yield at
 
     def split(self, delta: Counters, since: float, until: float | None = None) -> tuple[Piece, ...]:
         """A delta that came in between ``since`` and ``until`` (None: now), shared out over the buckets and days it
-        spans by time; the shares add up to the delta. What is older than the rolling window gets no bucket."""
+        spans by time; the shares add up to the delta. What is older than the rolling window gets no bucket. An edge
+        in the span's last second does not split it."""
         end = self.now if until is None else min(until, self.now)
         start = min(since, end)
         edges = [start, *self._edges(start, end), end]
