@@ -6,21 +6,22 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.fakes import Crash
-from tests.tables import Device, FakeDatabase, Sums, word
-from wgsyncd.core.ledger import Booked, Ledger, Writes
+from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Counters, Row, Status, Transition
-from wgsyncd.core.usage import Windows
-from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.core.usage import KEPT, Windows
+from wgsyncd.core.verify import Figures, Scope
+from wgsyncd.errors import InDoubt, Refused, StaleLedger, StoreError
 from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 
-MOST = 2**63 - 1
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
            "qr_expires_at", "issued_at", "created_at", "deleted_at")  # fmt: skip
@@ -56,7 +57,7 @@ class FakeStore:
     def snapshot(self) -> Snapshot:
         self._read("snapshot")
         parents = Counter(d["contract_id"] for d in self.db.devices.values() if d["is_parent"] and not d["deleted_at"])
-        held = sum(1 for node, _ in self.db.quarantine if node == self._node)
+        held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
         return Snapshot(
             tuple(self._row(self.db.devices[number]) for number in sorted(self.db.devices)),
             None if self.no_conflicts else {contract: count for contract, count in parents.items() if count > 1},
@@ -88,7 +89,36 @@ class FakeStore:
         ]
         return rows, self.db.approved.get(self._node)
 
+    def figures(self, scope: Scope) -> Iterator[Figures]:
+        self._read("figures")
+        db = self.db
+        if self._node not in db.seq:
+            raise StoreError(f"node {self._node} has no books yet")
+        scope = scope.after(max(db.begun.values()))
+        return iter([figures(db, number, scope, self._sides) for number in sorted(db.devices)])
+
+    def quarantine(self) -> tuple[Held, ...]:
+        self._read("quarantine")
+        return tuple(Held(number, one) for number, (node, one) in self.db.quarantine.items() if node == self._node)
+
+    def waits(self, ids: Collection[int]) -> frozenset[int]:
+        return frozenset(one.id for one in self.quarantine() if one.id in ids)
+
     # ---- writing
+
+    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+        with self._transaction("discharge") as db:
+            if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
+                raise Refused("one of them is no delta in the quarantine")
+            if any(one.row_id not in db.devices for one in booked):
+                raise Refused("a row is gone")
+            if any(one.row_id in self.locked for one in booked):
+                raise StoreError("1205: a row is locked by somebody else", 1205)
+            for one in booked:
+                self._book(db, one)
+            for number in set(ids):
+                del db.quarantine[number]
+            db.logs += audit
 
     def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
         taken: frozenset[int] = frozenset()
@@ -111,7 +141,9 @@ class FakeStore:
             for slot in writes.gone:
                 db.records.pop((self._node, slot), None)
             db.interfaces |= {(self._node, name): mark for name, mark in writes.sampled.items()}
-            db.quarantine += [(self._node, one) for one in writes.quarantined]
+            for delta in writes.quarantined:
+                db.quarantined += 1
+                db.quarantine[db.quarantined] = (self._node, delta)
             for one in writes.ended:
                 db.conditions.pop((self._node, one.kind, one.subject), None)
             db.conditions |= {(self._node, one.kind, one.subject): one for one in writes.started}
@@ -128,7 +160,7 @@ class FakeStore:
         return len(wrong), len(wrong.keys() & self.locked)
 
     def purge(self, windows: Windows, keep_days: int) -> None:
-        oldest, before = windows.day(windows.now - keep_days * 86400), windows.rolling_start - 2 * 86400
+        oldest, before = windows.day(windows.now - keep_days * 86400), windows.rolling_start - KEPT
         with self._transaction("purge") as db:
             db.days = {at: sums for at, sums in db.days.items() if at[1] >= oldest}
             db.buckets = {at: sums for at, sums in db.buckets.items() if at[1] >= before}
@@ -174,12 +206,13 @@ class FakeStore:
         self.db.__dict__.update(work.__dict__)
         self.commits += 1
         if fate == "after":
-            raise StoreError("2013: Lost connection during COMMIT", 2013)
+            raise InDoubt("2013: Lost connection during COMMIT", 2013)
         if fate == "crash after":
             raise Crash
 
     def _begin(self, db: FakeDatabase, windows: Windows) -> None:
         db.seq[self._node] = 0
+        db.begun[self._node] = windows.now
         bucket = int(windows.now // windows.width) * windows.width
         for table, window, at in ((db.buckets, "24h", bucket), (db.days, "month", windows.month[0])):
             begun = {number for number, _ in table}

@@ -8,7 +8,9 @@ from typing import Any
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Condition, Quarantined, Record, Sampled, Slot
 from wgsyncd.core.model import Counters
+from wgsyncd.core.verify import DaySums, Figures, Scope
 
+MOST = 2**63 - 1
 Device = dict[str, Any]
 Sums = dict[tuple[int, Any], Counters]
 COUNTS = [f"{side}_bytes_{window}" for window in ("total", "24h", "month") for side in ("rx", "tx")]
@@ -44,10 +46,38 @@ class FakeDatabase:
     conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
     buckets: Sums = field(default_factory=dict)
     days: Sums = field(default_factory=dict)
-    quarantine: list[tuple[str, Quarantined]] = field(default_factory=list)
+    quarantine: dict[int, tuple[str, Quarantined]] = field(default_factory=dict)  # by id
+    quarantined: int = 0  # the id that was given last
+    begun: dict[str, float] = field(default_factory=dict)
 
     def insert(self, number: int, **columns: Any) -> None:
         self.devices[number] = new_device(number, **columns)
 
     def update(self, number: int, **columns: Any) -> None:
         self.devices[number] |= columns
+
+
+def figures(db: FakeDatabase, number: int, scope: Scope, sides: tuple[str, str]) -> Figures:
+    """What a verification asks of one device, in the plainest way."""
+    device = db.devices[number]
+
+    def column(window: str) -> Counters:
+        return Counters(*(device[f"{side}_bytes_{window}"] or 0 for side in sides))
+
+    def between(sums: Sums, first: Any, beyond: Any) -> Counters:
+        some = [s for (row, at), s in sums.items() if row == number and first <= at < beyond]
+        return Counters(sum(s.rx for s in some), sum(s.tx for s in some))
+
+    def cut(sums: Counters) -> Counters:
+        return Counters(min(sums.rx, MOST), min(sums.tx, MOST))
+
+    return Figures(
+        number, device["device_id"], column("total"), column("24h"), column("month"),
+        tuple(cut(between(db.buckets, *some)) for some in scope.rolling),
+        tuple(cut(between(db.days, *some)) for some in scope.months),
+        tuple(
+            DaySums(day, between(db.buckets, *day.inner), between(db.buckets, *day.outer),
+                    db.days.get((number, day.name), Counters(0, 0)))
+            for day in scope.days
+        ),
+    )  # fmt: skip

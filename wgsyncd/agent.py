@@ -10,10 +10,10 @@ it did not is done then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from wgsyncd import log
+from wgsyncd import inspection, log
 from wgsyncd.accounting import Accounting
 from wgsyncd.announce import announce
 from wgsyncd.core import lifecycle, recording
@@ -24,8 +24,10 @@ from wgsyncd.core.model import InterfaceState, Kind, PublicKey, Row, Transition
 from wgsyncd.core.outlook import Limits, Outlook, look_ahead
 from wgsyncd.core.plan import Plan, make_plan
 from wgsyncd.core.usage import Windows
+from wgsyncd.core.verify import Finding
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health
+from wgsyncd.inspection import Inspector
 from wgsyncd.interfaces import Interfaces, Live
 from wgsyncd.picture import draw, recount
 from wgsyncd.ports import Clock, Snapshot, Spool, Store, WireGuard
@@ -133,7 +135,22 @@ class Agent:
         now = self.clock.now()
         live = self._interfaces.read(create=False)
         snapshot = self.store.snapshot()
-        return self._decide(snapshot, live, self.store.ledger(self._accounting.windows(now), begin=False), now)
+        outlook = self._decide(snapshot, live, self.store.ledger(self._accounting.windows(now), begin=False), now)
+        return replace(outlook, quarantined=snapshot.quarantined)
+
+    def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
+        """What does not add up; writes nothing. See :meth:`wgsyncd.inspection.Inspector.look`."""
+        inspector = Inspector(self.settings, self.store, self._interfaces, self.clock.now, self._decide)
+        return inspector.look(rounds)
+
+    def prove(self) -> None:
+        """The daemon's own verification, to metrics and log; between two looks it reconciles."""
+
+        def rounds() -> Iterator[None]:
+            self.reconcile()
+            yield
+
+        inspection.tell(self.verify(rounds()), self.health)
 
     def settle(self) -> None:
         """Commit notes that wait for a transaction."""

@@ -7,12 +7,13 @@ Imports stand in the commands, so that `run` can install its signal handlers bef
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from wgsyncd.settings import Settings
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
+LOOK_AGAIN = 1.0  # seconds between two looks of `verify` at what the daemon may be about to book
 STOP_WITHIN = 7.0  # seconds for the last account; 10 are promised
 PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and books their traffic."
 EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "approve": _approve,
         "status": _status,
         "sync": _sync,
+        "verify": _verify,
+        "quarantine": _quarantine,
         "check-config": _check_config,
         "init-db": _init_db,
     }
@@ -70,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     approve.add_argument("plan_id", help="the id that `wgsyncd plan` prints")
     status = command("status", "Show interfaces, peers, rejected rows and the guard.")
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    verify = command("verify", "Hold kernel, baselines, buckets, days and figures against each other; change nothing.",
+                     "exit status: 0 all adds up, 1 something does not, or an error")  # fmt: skip
+    verify.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    quarantine = command("quarantine", "Show traffic that was held back since no link carries it; release or drop it.")
+    quarantine.add_argument("action", nargs="?", choices=("list", "release", "drop"), default="list",
+                            help="release: book it after all; drop: forget it; default: list")  # fmt: skip
+    quarantine.add_argument("ids", nargs="*", type=int, metavar="ID", help="as the list has them")
+    quarantine.add_argument("--json", action="store_true", help="one JSON object instead of text")
     command("sync", "Have the running daemon compare everything now.")
     command("check-config", "Check the configuration; print every fault with its key and reason.")
     init = command("init-db", "Create wgsyncd's own tables (safe to run twice), with an admin's account.")
@@ -228,6 +240,56 @@ def _sync(_: argparse.Namespace) -> int:
     except PermissionError:
         raise Refused(f"pid {pid} is another user's: run this as root") from None
     print(f"asked wgsyncd (pid {pid}) to compare everything now")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+    from wgsyncd.core.verify import faults
+    from wgsyncd.report import findings_as_data, findings_as_text
+
+    settings = config.load(args.config)
+    findings = _agent(settings).verify(_rounds(settings))
+    print(json.dumps(findings_as_data(findings), ensure_ascii=False) if args.json else findings_as_text(findings))
+    return 1 if faults(findings) else 0
+
+
+def _rounds(settings: Settings) -> Iterator[None]:
+    """Until the daemon has surely been at everything; none where nobody is at work."""
+    from wgsyncd import lock
+    from wgsyncd.errors import Refused
+
+    with contextlib.suppress(Refused):  # who may not know whether one runs waits for it
+        if lock.holder(lock.path()) is None:
+            return
+    plan = settings.schedule
+    patience = int(max(3 * plan.account, plan.reconcile + plan.account)) + 10
+    for _ in range(patience):
+        time.sleep(LOOK_AGAIN)
+        yield
+
+
+def _quarantine(args: argparse.Namespace) -> int:
+    from wgsyncd import config, quarantine
+    from wgsyncd.core.audit import Scribe
+    from wgsyncd.core.usage import Windows
+    from wgsyncd.errors import Refused
+    from wgsyncd.report import held_as_data, held_as_text
+
+    if (args.action == "list") == bool(args.ids):
+        raise Refused("wgsyncd quarantine [list], or wgsyncd quarantine release|drop ID …")
+    settings = config.load(args.config)
+    agent = _agent(settings)
+
+    def windows() -> Windows:
+        return Windows(agent.clock.now(), int(settings.usage.bucket), settings.node.zone)
+
+    if args.action == "list":
+        held = agent.store.quarantine()
+    else:
+        work = {"release": quarantine.release, "drop": quarantine.drop}[args.action]
+        held = work(agent.store, frozenset(args.ids), Scribe(settings.audit.language), windows)
+    print(json.dumps(held_as_data(held)) if args.json else held_as_text(held, windows(), args.action))
     return 0
 
 

@@ -9,6 +9,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from wgsyncd.systemd import Notifier
 
 STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step
 AWAY = 5.0  # seconds between two looks at a database that is away
+DAY = 25 * 3600.0  # seconds: the longest that a zone has
+SETTLED = 3600.0  # seconds after which a clock that was set is trusted with work that is done once a day
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
 
@@ -110,8 +113,18 @@ class Daemon:
                 self._handle(Message.RECONCILE)
         elif message is Message.RECONCILE:
             self._work("reconcile", self._reconcile)
-        elif message is Message.PURGE and time.monotonic() - self._clock_stepped_at > 3600:
-            self._work("purge", self._agent.purge)  # nothing is forgotten on a clock that is not settled
+        elif time.monotonic() - self._clock_stepped_at < SETTLED:
+            return  # on such a clock nothing is forgotten, and no window judged
+        elif message is Message.PURGE:
+            self._work("purge", self._agent.purge)
+        elif message is Message.VERIFY and self._is_verify_due():
+            self._work("verify", self._agent.prove)
+
+    def _is_verify_due(self) -> bool:
+        """Once a day, before people get up; and within the hour where it never was, failed, or found something."""
+        now = time.time()
+        early = datetime.fromtimestamp(now, self.settings.node.zone).hour == 4
+        return early or any(self.health.findings.values()) or now - self.health.succeeded_at.get("verify", 0) > DAY
 
     def _reconcile(self) -> None:
         digest: object = None
@@ -159,8 +172,9 @@ class Daemon:
         else:
             # A poll in which nothing moved asks nobody, and a look only reads: neither proves that writing works. After
             # every failure the next good look leads to a reconcile.
-            health.database_up = health.database_up or task not in ("account", "watch")
-            if task not in ("account", "watch") and self._edge("trouble", None):
+            proves = task not in ("account", "watch", "verify")
+            health.database_up = health.database_up or proves
+            if proves and self._edge("trouble", None):
                 self._log.info("works again", task=task)
             now = time.time()
             health.succeeded_at = {**health.succeeded_at, task: now}
@@ -243,6 +257,7 @@ class Daemon:
         # On the month's first second, so that what came before it is booked to the old month; days likewise.
         scheduler.add_job(put(Message.ACCOUNT), "cron", hour=0, minute=0, second=0)
         scheduler.add_job(put(Message.PURGE), "cron", hour=4, minute=17)
+        scheduler.add_job(put(Message.VERIFY), "cron", minute=37)  # and then if it is due
         scheduler.start()
         self._scheduler = scheduler
         self.health.intervals = {"account": float(plan.account), "reconcile": float(plan.reconcile)}
@@ -292,6 +307,11 @@ class Daemon:
         rejected = sum(health.rejected.values())
         if rejected:
             parts.append(f"{rejected} rows rejected")
+        if health.quarantined:
+            parts.append(f"{health.quarantined} in quarantine (wgsyncd quarantine)")
+        findings = sum(health.findings.values())
+        if findings:
+            parts.append(f"{findings} figures do not add up (wgsyncd verify)")
         if not health.config_ok:
             parts.append("new configuration refused")
         return "; ".join(parts) or "starting"

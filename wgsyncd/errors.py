@@ -49,6 +49,10 @@ class SchemaError(StoreError):
     """wgsyncd's own tables are missing or of another version."""
 
 
+class InDoubt(StoreError):
+    """The answer to a COMMIT is lost: it has happened or it has not, and only looking tells."""
+
+
 class StaleLedger(StoreError):
     """The books in memory are not those of the database (another writer, or a commit whose answer was lost)."""
 

@@ -50,10 +50,11 @@ class Health:
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
     parent_conflicts: int = 0
     quarantined: int = 0  # deltas waiting for an admin
+    findings: Mapping[str, int] = field(default_factory=dict)  # of the last verification, by check; without notes
     guard_tripped: bool = False
     plan_id: str = ""  # of the withheld plan
 
-    runs: Mapping[str, int] = field(default_factory=dict)  # by task: account, reconcile, watch
+    runs: Mapping[str, int] = field(default_factory=dict)  # by task: account, reconcile, watch, verify …
     failures: Mapping[str, int] = field(default_factory=dict)
     durations: Mapping[str, float] = field(default_factory=dict)  # of the last run, by task
     duration_sums: Mapping[str, float] = field(default_factory=dict)

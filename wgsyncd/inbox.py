@@ -20,6 +20,7 @@ class Message(IntEnum):
     ACCOUNT = 2
     RECONCILE = 3
     PURGE = 4
+    VERIFY = 5
 
 
 class OutOfTime(BaseException):

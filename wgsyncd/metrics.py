@@ -16,9 +16,10 @@ from prometheus_client.exposition import choose_encoder
 
 from wgsyncd import __version__
 from wgsyncd.core.model import Kind, Reason
+from wgsyncd.core.verify import FAULTS
 from wgsyncd.health import Health, InterfaceHealth
 
-TASKS = ("account", "reconcile", "watch")
+TASKS = ("account", "reconcile", "watch", "verify")
 TRANSITIONS = ("activate", "expire", "first_handshake")
 ANOMALIES = ("reset", "quarantined")
 
@@ -125,6 +126,13 @@ def _rows(health: Health) -> Iterator[Metric]:
     anomalies = _from_zero(ANOMALIES, health.anomalies)
     yield _counters("anomalies_total", "Counter values that no known event explains.", ["kind"], anomalies)
     yield _gauge("quarantined_deltas", "Traffic held back for an admin because no link carries it.", health.quarantined)
+    findings = {check.value: health.findings.get(check.value, 0) for check in FAULTS}
+    yield _gauges(
+        "verify_findings",
+        "What did not add up in the last daily verification.",
+        "check",
+        {**findings, **health.findings},
+    )
     booked = {("received",): health.booked_rx, ("sent",): health.booked_tx}
     yield _counters("booked_bytes_total", "Bytes committed, as the server saw them.", ["direction"], booked)
 

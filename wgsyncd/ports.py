@@ -3,15 +3,17 @@ at the edges (wireguard/, store/, spool.py) and by the tests' fakes; the same co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Change, InterfaceState, Row
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
+from wgsyncd.core.verify import Figures, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,21 @@ class Store(Protocol):
 
     def digest(self) -> object:
         """Changes when something that a plan depends on does; cheap."""
+
+    def figures(self, scope: Scope) -> Iterator[Figures]:
+        """Every device's figures and the sums under them, in one view of the store, to be gone through before anything
+        else is asked of it. The days from before any node's books were begun are left out of ``scope``."""
+
+    def quarantine(self) -> tuple[Held, ...]:
+        """The node's deltas that wait for an admin."""
+
+    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+        """One transaction: those deltas leave the quarantine, and what is booked of them is added to the devices.
+        Refused, with nothing done, where one of them does not wait (any more), or a device of ``booked`` is gone;
+        InDoubt where it may have happened."""
+
+    def waits(self, ids: Collection[int]) -> frozenset[int]:
+        """Which of these deltas wait still: this is what settles a discharge that is in doubt."""
 
     def approve(self, plan_id: str) -> None:
         """Let exactly that set of removals through the guard, once."""

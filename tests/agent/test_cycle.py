@@ -161,7 +161,7 @@ def test_more_than_the_link_carries_is_kept_aside(node: Node) -> None:
     node.wg.traffic("wg0", key(5), rx=2**50)
     node.cycle()
     assert node.booked[5] == (0, 0)
-    assert [one.rx for _, one in node.db.quarantine] == [2**50]
+    assert [one.rx for _, one in node.db.quarantine.values()] == [2**50]
     node.traffic(5, 9)
     node.cycle()
     node.right()

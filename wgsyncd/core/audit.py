@@ -107,6 +107,16 @@ _WORDS: dict[str, tuple[str, str, str]] = {
         "Spooled samples could not be read and were set aside as {file}: what was counted in them is not booked",
         "未計上サンプルの保存ファイルが読めないため {file} として退避しました。その分の通信量は計上されていません",
     ),
+    "quarantine_released": (
+        "device",
+        "Traffic held back on {interface} booked by an admin: rx {rx}, tx {tx} bytes, {since} to {until}",
+        "{interface} で保留していた通信量を管理者が計上しました: rx {rx}、tx {tx} バイト({since}から{until})",
+    ),
+    "quarantine_dropped": (
+        "device",
+        "Traffic held back on {interface} dropped by an admin, not booked: rx {rx}, tx {tx} bytes, {since} to {until}",
+        "{interface} で保留していた通信量を管理者が破棄しました(計上なし): rx {rx}、tx {tx} バイト({since}から{until})",
+    ),
     "config_reloaded": ("node", "Configuration reloaded", "設定を再読み込みしました"),
     "config_rejected": (
         "node",

@@ -164,6 +164,18 @@ class Quarantined:
     since: float
     until: float
 
+    @property
+    def rate(self) -> float | None:
+        """Bits per second that the link would have carried, in the busier direction; None if it had no time."""
+        return max(self.rx, self.tx) * 8 / (self.until - self.since) if self.until > self.since else None
+
+
+class Held(NamedTuple):
+    """A delta in quarantine, by the number that an admin names it with."""
+
+    id: int
+    delta: Quarantined
+
 
 @dataclass(frozen=True, slots=True)
 class Writes:

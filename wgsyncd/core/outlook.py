@@ -40,6 +40,7 @@ class Outlook:
     approved: bool  # but an admin let exactly these through
     limit: float  # removals that may go unasked
     steps: tuple[Transition, ...] = ()  # in devices' lives, that are due
+    quarantined: int = 0  # deltas that wait for an admin
     troubles: Mapping[str, str] = field(default_factory=dict)  # interfaces that could not be compared, and why
 
     @property

@@ -17,7 +17,7 @@ a foreign hand removed and added again, once its counters have passed the old ba
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -28,6 +28,7 @@ from wgsyncd.core.model import Counters, InterfaceState, PeerState, PublicKey, R
 
 ROLLING = 86400  # seconds of the rolling window
 EDGE = 1.0  # seconds: a poll within them after an edge was made for that edge, and closes what came before it
+KEPT = 2 * 86400  # seconds that buckets are kept after they left it
 SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
 
 
@@ -260,6 +261,19 @@ def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
         tuple(Piece(bucket, day, rx, tx) for (bucket, day), (rx, tx) in merged.items()),
         account.handshake / 1e9 if account.handshake else None,
     )
+
+
+def release(held: Iterable[Quarantined], windows: Windows) -> tuple[Booked, ...]:
+    """Deltas that were held back, as what they add to each device: shared out over their own time, as all are."""
+    accounts: dict[int, _Account] = {}
+    for one in held:
+        if one.row_id is None:
+            continue
+        account = accounts.setdefault(one.row_id, _Account(Counters(0, 0), [], 0))
+        account.delta = Counters(account.delta.rx + one.rx, account.delta.tx + one.tx)
+        account.pieces += windows.split(Counters(one.rx, one.tx), one.since, one.until)
+    first, beyond = windows.month
+    return tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
 
 
 def adopt(interface: str, epoch: str, found: PeerState, row: Row, now: float) -> Record:

@@ -15,7 +15,7 @@ import pymysql
 from pymysql.constants import CLIENT
 from pymysql.cursors import Cursor
 
-from wgsyncd.errors import ConfigError, SchemaError, StoreError
+from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError
 from wgsyncd.settings import Database
 
 Values = Sequence[object]
@@ -66,14 +66,20 @@ class Connection:
             return int(cursor.execute(sql, tuple(values) or None))
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """One transaction. If its body raises it is rolled back; if COMMIT's answer is lost StoreError is raised and
-        nobody knows: look at ``seq``."""
-        self.execute("START TRANSACTION")
+    def transaction(self, *, snapshot: bool = False) -> Iterator[None]:
+        """One transaction. If its body raises it is rolled back; if COMMIT's answer is lost InDoubt is raised and
+        nobody knows: look. With ``snapshot`` all that it reads is of one moment, and it writes nothing."""
+        if snapshot:
+            self.query("SELECT 1")  # what is set for the next transaction would be lost with a connection made anew
+            self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self.execute("START TRANSACTION" + (" WITH CONSISTENT SNAPSHOT, READ ONLY" if snapshot else ""))
         self._in_transaction = True
         try:
             yield
-            self.execute("COMMIT")
+            try:
+                self.execute("COMMIT")
+            except StoreError as error:
+                raise InDoubt(str(error), error.number) from error
         except BaseException:
             self.close()  # the server rolls back what the connection leaves open
             raise

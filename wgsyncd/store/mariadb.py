@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.ledger import Ledger, Writes
+from collections.abc import Collection, Iterator, Sequence
+
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.usage import Windows
+from wgsyncd.core.verify import Figures, Scope
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
-from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_rows
+from wgsyncd.store.figures import load_figures
+from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_quarantine, load_rows
 from wgsyncd.store.writing import Writer
 
 SCHEMA_VERSION = 2
@@ -93,6 +98,22 @@ class MariaDBStore:
         self._ensure_inspected()
         deleted = "COALESCE(d.deleted_at, '~')" if self._has_deleted_at else "''"
         return self._connection.query(DIGEST.format(deleted=deleted), (self._node,))
+
+    def figures(self, scope: Scope) -> Iterator[Figures]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return load_figures(self._connection, self._node, scope, swapped=self._swapped)
+
+    def quarantine(self) -> tuple[Held, ...]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return load_quarantine(self._connection, self._node)
+
+    def waits(self, ids: Collection[int]) -> frozenset[int]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._writer().waits(ids)
+
+    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._writer().discharge(ids, booked, audit, now)
 
     def approve(self, plan_id: str) -> None:
         """See :class:`wgsyncd.ports.Store`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State
+from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Record, Sampled, State
 from wgsyncd.core.model import Counters, PublicKey, Row, Status
 from wgsyncd.store.connection import Connection
 
@@ -126,3 +126,13 @@ def load_ledger(connection: Connection, node: str) -> Ledger | None:
     marks = {name: Sampled(epoch, at) for name, epoch, at in interfaces}
     seq, spool = found[0]
     return Ledger(int(seq), records, marks, frozenset(Condition(*values) for values in standing), spool)
+
+
+def load_quarantine(connection: Connection, node: str) -> tuple[Held, ...]:
+    """The node's deltas that wait for an admin, in the order in which they came."""
+    found = connection.query(
+        "SELECT id, interface, row_id, device, rx, tx, since, until FROM wgsyncd_quarantine WHERE node = %s"
+        " ORDER BY id",
+        (node,),
+    )
+    return tuple(Held(number, Quarantined(*values)) for number, *values in found)

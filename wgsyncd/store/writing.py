@@ -6,14 +6,15 @@ nodes that share a database cannot deadlock on each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Record, Writes
 from wgsyncd.core.model import Transition
-from wgsyncd.core.usage import Windows
-from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.core.usage import KEPT, Windows
+from wgsyncd.errors import Refused, StaleLedger, StoreError
 from wgsyncd.store.connection import Connection, Values
 from wgsyncd.store.reading import QR_END, to_datetime
 
@@ -60,10 +61,7 @@ class Writer:
                 )
             self._keep_conditions(writes, now)
             audit = list(writes.audit) + [entry for step, entry in writes.steps if step.row.id in taken and entry]
-            at = to_datetime(now, self.zone)
-            self._insert(
-                "admin_logs (action_type, target_type, target_id, message, created_at)", [(*e, at) for e in audit]
-            )
+            self._write_down(audit, now)
         return taken, left_out
 
     def _locked(self, ids: Iterable[int]) -> frozenset[int]:
@@ -79,6 +77,39 @@ class Writer:
             return frozenset()
         there = {row[0] for row in self.connection.query(among, wanted)}  # the others are gone
         return frozenset(there - got)
+
+    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+        """Take these deltas out of quarantine and book what came of them, in one transaction. Refused, with nothing
+        done, where one of them does not wait any more or a device of ``booked`` is gone."""
+        places = ", ".join(["%s"] * len(ids))
+        which = f"FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places})"
+        with self.connection.transaction():
+            found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
+            if unknown := sorted(set(ids) - found):
+                raise Refused(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
+            if locked := self._locked(b.row_id for b in booked):
+                raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
+            if booked and self._book(booked) != len(booked):
+                raise Refused(f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped")
+            # Last, and counted: of two who release the same delta the slower one finds it gone, and all is undone.
+            if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
+                raise Refused("somebody else released or dropped one of them meanwhile: nothing is done")
+            self._write_down(audit, now)
+
+    def _missing(self, booked: Sequence[Booked]) -> int | None:
+        rows = [b.row_id for b in booked]
+        sql = f"SELECT id FROM customer_devices WHERE id IN ({', '.join(['%s'] * len(rows))})"  # noqa: S608
+        return min(set(rows) - {row[0] for row in self.connection.query(sql, rows)}, default=None)
+
+    def waits(self, ids: Collection[int]) -> frozenset[int]:
+        """Which of these deltas wait; a transaction that has them in hand is waited for."""
+        places = ", ".join(["%s"] * len(ids))
+        sql = f"SELECT id FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places}) LOCK IN SHARE MODE"  # noqa: S608
+        return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
+
+    def _write_down(self, audit: Iterable[Entry], now: float) -> None:
+        at = to_datetime(now, self.zone)
+        self._insert("admin_logs (action_type, target_type, target_id, message, created_at)", [(*e, at) for e in audit])
 
     def _take(self, step: Transition) -> bool:
         """A step in a device's life, if the row still is what the step was decided on."""
@@ -103,9 +134,10 @@ class Writer:
         # ON UPDATE CURRENT_TIMESTAMP moves the column unless the statement sets it; it belongs to the application.
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
-    def _book(self, booked: Sequence[Booked]) -> None:
-        """Increments to the columns, and the same bytes into buckets and days. The UPDATE joins a list of values: it
-        needs column grants only, and cannot bring back a row that was deleted meanwhile."""
+    def _book(self, booked: Sequence[Booked]) -> int:
+        """Increments to the columns, and the same bytes into buckets and days; returns how many of the devices there
+        are. The UPDATE joins a list of values: it needs column grants only, and cannot bring back a row that was
+        deleted meanwhile."""
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         sums = ", ".join(
             f"d.{column}_bytes_{window} ="
@@ -118,7 +150,7 @@ class Writer:
              None if b.handshake is None else to_datetime(b.handshake, self.zone))
             for b in booked
         ]  # fmt: skip
-        self.connection.execute(
+        there = self.connection.execute(
             f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
                                0 AS tx_month, CAST(NULL AS DATETIME) AS handshake
                         UNION ALL VALUES {_places(rows)}) v
@@ -136,6 +168,7 @@ class Writer:
         add = " ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
         self._insert("wgsyncd_buckets (row_id, start, rx, tx)", buckets, add)
         self._insert("wgsyncd_days (row_id, day, rx, tx)", [(*key, *sums) for key, sums in days.items()], add)
+        return there
 
     def _keep_records(self, writes: Writes) -> None:
         columns = ("row_id", "device", "contract", "address", "config", "state", "epoch", "rx", "tx", "handshake",
@@ -222,7 +255,7 @@ class Writer:
         """Drop buckets that left the rolling window two days ago and days older than ``keep_days``."""
         oldest = windows.day(windows.now - keep_days * 86400)
         for table, column, before in (
-            ("wgsyncd_buckets", "start", windows.rolling_start - 2 * 86400),
+            ("wgsyncd_buckets", "start", windows.rolling_start - KEPT),
             ("wgsyncd_days", "day", oldest),
         ):
             some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608

@@ -1,0 +1,217 @@
+"""Figures held against their sums, and the quarantine: the same on the store in memory and on MariaDB."""
+
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.samples import EPOCH, NOW, windows
+from tests.shop import Shop
+from wgsyncd.core import verify
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Booked, Piece, Quarantined, Sampled, Writes
+from wgsyncd.core.model import Counters
+from wgsyncd.core.verify import Figures
+from wgsyncd.errors import Refused, StoreError
+from wgsyncd.ports import Store
+
+LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
+LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, windows().day(LATER)
+
+
+def look(store: Store, now: float = LATER) -> list[Figures]:
+    return list(store.figures(verify.scope(windows(now))))
+
+
+def checks(store: Store, now: float = LATER, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
+    figures = store.figures(verify.scope(windows(now)))
+    return [(one.check.value, one.text) for one in verify.of_figures(figures, sides)]
+
+
+def book(store: Store, number: int, *pieces: Piece) -> None:
+    """As the daemon does at LATER."""
+    recent = [p for p in pieces if p.bucket is not None and p.bucket >= windows(LATER).rolling_start]
+    first, beyond = windows(LATER).month
+    month = [p for p in pieces if first <= p.day < beyond]
+    every, in_24h, in_month = (
+        Counters(sum(p.rx for p in some), sum(p.tx for p in some)) for some in (pieces, recent, month)
+    )
+    one = Booked(number, *every, in_24h, in_month, pieces, None)
+    store.commit(store.ledger(windows()), Writes(booked=(one,)), LATER)
+
+
+@pytest.fixture
+def store(shop: Shop) -> Store:
+    """With books that were begun at NOW."""
+    made = shop.store()
+    made.ledger(windows())
+    return made
+
+
+def test_without_books_there_is_nothing_to_verify(shop: Shop) -> None:
+    with pytest.raises(StoreError, match="no books yet"):
+        look(shop.store())
+
+
+def test_figures_are_told_with_the_sums_under_them(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    shop.insert(6, rx_bytes_total=None, tx_bytes_24h=None, rx_bytes_month=-1)
+    yesterday, before = windows().day(LATER - 86400), windows().day(LATER - 2 * 86400)
+    book(store, 5, Piece(LATE_BUCKET, LATE_DAY, 1, 2), Piece(LATE_BUCKET - 86400, yesterday, 4, 8),
+         Piece(LATE_BUCKET - 87300, yesterday, 16, 32), Piece(None, before, 64, 128))  # fmt: skip
+    book(store, 9, Piece(LATE_BUCKET, LATE_DAY, 5, 5))  # of a row that is gone
+    five, six = look(store)
+    assert (five.row_id, five.device, five.total, five.rolling, five.month) == (
+        5, "0001-DEV-005", (85, 170), (5, 10), (85, 170)
+    )  # fmt: skip
+    assert (five.in_buckets[0], five.in_days[0]) == ((5, 10), (85, 170))
+    assert [(one.day.name, one.inner, one.outer, one.kept) for one in five.days] == [
+        (before, (0, 0), (0, 0), (64, 128)),
+        (yesterday, (20, 40), (20, 40), (20, 40)),
+        (LATE_DAY, (1, 2), (1, 2), (1, 2)),
+    ]
+    assert (six.total, six.rolling, six.month) == ((0, 0), (0, 0), (-1, 0))
+    assert (six.in_buckets[0], {one.kept for one in six.days}) == ((0, 0), {(0, 0)})
+    assert checks(store) == [
+        ("month", "rx of the month: -1, its days: 0 (-1)"),
+    ]
+
+
+def test_days_from_before_anybodys_books_are_left_out(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    assert len(look(store)[0].days) == 3
+    shop.store(node="r650").ledger(windows(LATER - 86400))
+    assert [one.day.name for one in look(store)[0].days] == [LATE_DAY]
+
+
+def test_opening_balances_are_no_finding(shop: Shop) -> None:
+    """They stand in one bucket, whole, and in the first day of the month."""
+    shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=40, rx_bytes_total=400,
+               tx_bytes_total=40)  # fmt: skip
+    store = shop.store()
+    store.ledger(windows())
+    for now in (NOW, NOW + 86400, NOW + 2 * 86400):
+        store.roll(windows(now))
+        assert checks(store, now) == []
+
+
+def test_the_devices_perspective_swaps_the_columns_here_too(shop: Shop) -> None:
+    store = shop.store('[usage]\nperspective = "device"\n')
+    store.ledger(windows())
+    shop.insert(5)
+    book(store, 5, Piece(LATE_BUCKET, LATE_DAY, 70, 7))
+    (five,) = look(store)
+    assert five.total == five.rolling == five.month == five.in_buckets[0] == five.in_days[0] == (70, 7)
+    shop.update(5, rx_bytes_24h=0)
+    assert checks(store, sides=("tx", "rx")) == [("rolling", "rx of 24 h: 0, its buckets: 7 (-7)")]
+
+
+def test_a_column_that_is_full_is_no_finding(shop: Shop, store: Store) -> None:
+    shop.insert(5, rx_bytes_total=2**63 - 1)
+    book(store, 5, Piece(LATE_BUCKET, LATE_DAY, 2**63, 1))
+    assert checks(store) == []
+
+
+def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
+    """A zone whose midnight is at 18:30 UTC, with buckets of an hour."""
+    zone = ZoneInfo("Asia/Kolkata")
+    store = shop.store('[usage]\nbucket = "1h"\n', zone="Asia/Kolkata")
+    frame = windows(LATER, zone, 3600)
+    store.ledger(windows(NOW, zone, 3600))
+    shop.insert(5)
+    midnight = int(frame.next_midnight(LATER - 86400))
+    assert midnight % 3600 == 1800
+    edge, today, yesterday = midnight - 1800, frame.day(LATER), frame.day(midnight - 1)
+    book(store, 5, Piece(edge, yesterday, 1, 0), Piece(edge, today, 2, 0), Piece(edge + 3600, today, 4, 0))
+    days = {one.day.name: one for one in next(store.figures(verify.scope(frame))).days}
+    assert (days[today].inner.rx, days[today].kept.rx, days[today].outer.rx) == (4, 6, 7)
+    assert (days[yesterday].inner.rx, days[yesterday].kept.rx, days[yesterday].outer.rx) == (0, 1, 3)
+    assert [one.check for one in verify.of_figures(store.figures(verify.scope(frame)), ("rx", "tx"))] == []
+
+
+# -- the quarantine
+
+
+SINCE = LATER - 15
+
+
+def hold(store: Store, *deltas: Quarantined) -> list[int]:
+    """Their ids."""
+    store.commit(store.ledger(windows()), Writes(quarantined=deltas), LATER)
+    return [one.id for one in store.quarantine()]
+
+
+def delta(number: int | None, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER) -> Quarantined:
+    return Quarantined("wg0", number, f"0001-DEV-{number:03}" if number else "", rx, tx, since, until)
+
+
+WORDS = (Entry("quarantine_released", "device", "0001-DEV-005", "m"),)
+
+
+def pieces(number: int, *some: Piece) -> Booked:
+    return Booked(number, 1000, 10, Counters(1000, 10), Counters(1000, 10), some, None)
+
+
+BOOKED = pieces(5, Piece(LATE_BUCKET, LATE_DAY, 1000, 10))
+
+
+def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    other = shop.store(node="r650")
+    (theirs,) = hold(other, delta(5, 1))
+    mine = hold(store, delta(5), delta(None, 2**64 - 1, 0, 0.25))
+    assert [one.delta for one in store.quarantine()] == [delta(5), delta(None, 2**64 - 1, 0, 0.25)]
+    assert [one.id for one in other.quarantine()] == [theirs]
+    assert store.waits([theirs, *mine]) == set(mine)
+    with pytest.raises(Refused):
+        store.discharge([mine[0], theirs], [BOOKED], WORDS, LATER)
+    assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
+    assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
+
+
+def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
+    shop.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
+    first, second = hold(store, delta(5), delta(5, 7, 7))
+    seq = store.ledger(windows()).seq
+    store.discharge([first], [BOOKED], WORDS, LATER)
+    five = shop.device(5)
+    assert [five[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
+        1001, 10, 1000, 10, 1000, 10
+    ]  # fmt: skip
+    assert five["updated_at"] == "2026-01-01 00:00:00"
+    assert (shop.buckets(), shop.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
+    assert shop.logs() == list(WORDS)
+    assert store.ledger(windows()).seq == seq, "the daemon's books are not disturbed"
+    with pytest.raises(Refused):
+        store.discharge([first], [BOOKED], WORDS, LATER)
+    assert shop.device(5) == five
+    assert store.waits([first, second]) == {second}
+    store.discharge([second], [], (), LATER)
+    assert shop.device(5) == five
+    assert store.quarantine() == ()
+
+
+def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    ids = hold(store, delta(5), delta(6))
+    with pytest.raises(Refused, match="gone"):
+        store.discharge(ids, [BOOKED, pieces(6)], WORDS, LATER)
+    assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)
+
+
+# -- an admin's figure
+
+
+@pytest.mark.parametrize("figure", [0, 777, None])
+def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
+    shop: Shop, store: Store, figure: int | None
+) -> None:
+    """The write lands after the daemon has read everything it books from, and before its commit."""
+    shop.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
+    books, _ = store.ledger(windows()), store.snapshot()
+    shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
+    store.commit(books, Writes(booked=(BOOKED,), sampled={"wg0": Sampled(EPOCH, LATER)}), LATER)
+    five = shop.device(5)
+    assert (five["rx_bytes_total"], five["tx_bytes_total"]) == ((figure or 0) + 1000, (figure or 0) + 10)
+    assert checks(store) == []

@@ -1,0 +1,82 @@
+"""Do kernel, books and figures add up? Reads, asks core, looks again; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from wgsyncd import log
+from wgsyncd.core import verify
+from wgsyncd.core.ledger import Ledger
+from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.usage import Windows
+from wgsyncd.core.verify import Finding
+from wgsyncd.health import Health
+from wgsyncd.interfaces import Interfaces, Live
+from wgsyncd.ports import Snapshot, Store
+from wgsyncd.settings import Settings
+
+LINES = 20  # of the log; the rest is counted
+
+_log = log.get("verify")
+
+
+class Inspector:
+    """Looks at one node. ``decide`` is the agent's: which peers are wanted is decided in one place."""
+
+    def __init__(
+        self, settings: Settings, store: Store, interfaces: Interfaces, now: Callable[[], float],
+        decide: Callable[[Snapshot, Live, Ledger, float], Outlook],
+    ) -> None:  # fmt: skip
+        self._settings, self._store, self._interfaces, self._now, self._decide = (
+            settings,
+            store,
+            interfaces,
+            now,
+            decide,
+        )
+
+    def look(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
+        """What does not add up, and notes. Kernel and books are never read at one moment, so while bytes flow there is
+        always something: it stands if it is found again after each of ``rounds``, in which the daemon works."""
+        return _until_sure(self._at_the_kernel, rounds) + _until_sure(self._at_the_figures, rounds)
+
+    def _windows(self, now: float) -> Windows:
+        return Windows(now, int(self._settings.usage.bucket), self._settings.node.zone)
+
+    def _at_the_kernel(self) -> list[Finding]:
+        now = self._now()
+        snapshot, ledger = self._store.snapshot(), self._store.ledger(self._windows(now), begin=False)
+        live = self._interfaces.read(create=False)
+        desired = self._decide(snapshot, live, ledger, now).desired
+        return [
+            *verify.unread(self._interfaces.troubles),
+            *verify.of_kernel(live, ledger, desired),
+            *verify.waiting(snapshot.quarantined),
+        ]
+
+    def _at_the_figures(self) -> list[Finding]:
+        sides = ("tx", "rx") if self._settings.usage.perspective == "device" else ("rx", "tx")
+        figures = self._store.figures(verify.scope(self._windows(self._now())))
+        return list(verify.of_figures(figures, sides))
+
+
+def _until_sure(look: Callable[[], Sequence[Finding]], rounds: Iterator[None]) -> tuple[Finding, ...]:
+    """What is found and found again: done as soon as nothing stands, or when there are no rounds left."""
+    found = tuple(look())
+    while verify.faults(found):
+        try:
+            next(rounds)
+        except StopIteration:
+            break
+        found = verify.standing(found, look())
+    return found
+
+
+def tell(findings: Sequence[Finding], health: Health) -> None:
+    """In the metrics and, where something is wrong, in the log."""
+    faults = verify.faults(findings)
+    health.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
+    for one in faults[:LINES]:
+        _log.warning("does not add up", check=one.check.value, device=one.device, what=one.text)
+    if len(faults) > LINES:
+        _log.warning("more does not add up: see `wgsyncd verify`", findings=len(faults) - LINES)
