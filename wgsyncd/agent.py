@@ -10,7 +10,7 @@ it did not is done then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from wgsyncd import inspection, log
@@ -143,11 +143,12 @@ class Agent:
         inspector = Inspector(self.settings, self.store, self._interfaces, self.clock.now, self._decide)
         return inspector.look(rounds)
 
-    def prove(self) -> None:
-        """The daemon's own verification, to metrics and log; between two looks it reconciles."""
+    def prove(self, worked: Callable[[], object]) -> None:
+        """The daemon's own verification, to metrics and log. Between two looks it reconciles, and calls ``worked``."""
 
         def rounds() -> Iterator[None]:
             self.reconcile()
+            worked()
             yield
 
         inspection.tell(self.verify(rounds()), self.health)

@@ -77,9 +77,8 @@ class Daemon:
                 for message in messages:
                     self._handle(message)
                 self._look_round()
-                self._beat = time.monotonic()
                 self.notifier.status(self._status())
-                self.notifier.watchdog()
+                self._worked()
             self._stop()
         except OutOfTime:
             self._log.error("stopped without a last account: the database did not answer in time")
@@ -88,6 +87,10 @@ class Daemon:
         return 0
 
     # -- the loop
+
+    def _worked(self) -> None:
+        self._beat = time.monotonic()
+        self.notifier.watchdog()
 
     def _patience(self) -> float:
         """Seconds to wait for a message: until the next look at the rows or the next QR end."""
@@ -118,7 +121,7 @@ class Daemon:
         elif message is Message.PURGE:
             self._work("purge", self._agent.purge)
         elif message is Message.VERIFY and self._is_verify_due():
-            self._work("verify", self._agent.prove)
+            self._work("verify", lambda: self._agent.prove(self._worked))
 
     def _is_verify_due(self) -> bool:
         """Once a day, before people get up; and within the hour where it never was, failed, or found something."""

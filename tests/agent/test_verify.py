@@ -35,6 +35,10 @@ def checks(node: Node, *works: Callable[[], object]) -> list[tuple[str, str]]:
     return [(one.check.value, one.device) for one in found(node, *works)]
 
 
+def prove(node: Node) -> None:
+    node.agent.prove(lambda: node.tick(1))
+
+
 @pytest.fixture
 def node() -> Node:
     """Two devices at work since days."""
@@ -96,7 +100,7 @@ def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None
         looks += 1
         assert list(node.agent.verify(iter_work(work, 4))) == []
         if dice.random() < 0.3:
-            node.agent.prove()
+            prove(node)
             assert not any(node.health.findings.values())
     assert looks == 80
 
@@ -251,13 +255,13 @@ def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) 
 
 
 def test_the_daemon_counts_and_says_what_does_not_add_up(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
-    node.agent.prove()
+    prove(node)
     assert not any(node.health.findings.values())
     assert "add up" not in "".join(capsys.readouterr())
     for number in range(5, 7):
         node.db.update(number, rx_bytes_24h=7, tx_bytes_24h=7)
     node.wg.traffic("wg0", key(5), rx=12)
-    node.agent.prove()
+    prove(node)
     assert {check: count for check, count in node.health.findings.items() if count} == {"rolling": 4}
     assert "".join(capsys.readouterr()).count("does not add up") == 4
 
@@ -265,7 +269,7 @@ def test_the_daemon_counts_and_says_what_does_not_add_up(node: Node, capsys: pyt
 def test_the_log_gets_a_score_of_lines(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(10, 40):
         node.device(number, rx_bytes_24h=7)
-    node.agent.prove()
+    prove(node)
     said = "".join(capsys.readouterr())
     assert said.count("does not add up") == 21
     assert "findings=10" in said
@@ -275,5 +279,5 @@ def test_the_log_gets_a_score_of_lines(node: Node, capsys: pytest.CaptureFixture
 def test_a_store_that_is_away_is_no_finding(node: Node) -> None:
     node.store.down = True
     with pytest.raises(StoreError):
-        node.agent.prove()
+        prove(node)
     node.store.down = False

@@ -154,14 +154,16 @@ def scope(windows: Windows) -> Scope:
 
 def _days(windows: Windows) -> tuple[Day, ...]:
     spans: list[tuple[str, float, float]] = []
+    torn: set[str] = set()  # by a clock set back over midnight: days that are not in one piece
     start = windows.next_midnight(windows.rolling_start - KEPT)
     while start <= windows.now:
         end, name = windows.next_midnight(start), windows.day(start)
+        seen = {windows.day(at) for at in range(int(start), int(end), HOUR // 4)}
+        torn |= seen if seen != {name} else set()
         if spans and spans[-1][0] == name:  # a clock set back to midnight: one day that has two of them
             start = spans.pop()[1]
         spans.append((name, start, end))
         start = end
-    names = [name for name, _, _ in spans]
     return tuple(
         Day(
             name,
@@ -171,7 +173,7 @@ def _days(windows: Windows) -> tuple[Day, ...]:
             whole=start >= windows.rolling_start + windows.width,  # an edge may pass while the store is asked
         )
         for name, start, end in spans
-        if names.count(name) == 1  # a clock set back over midnight leaves a day that is not in one piece
+        if name not in torn
     )
 
 

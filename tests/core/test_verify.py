@@ -1,0 +1,227 @@
+"""What a verification asks for, and what it says of the answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.core.test_usage import ZONES, stamp
+from tests.samples import NOW, dump, key, live, peer, record, records, row, state, wants, windows
+from wgsyncd.core.ledger import Ledger, Record, State
+from wgsyncd.core.model import Counters, InterfaceState, encode_key
+from wgsyncd.core.usage import KEPT, Windows
+from wgsyncd.core.verify import (
+    GRACE,
+    Amount,
+    Check,
+    Day,
+    DaySums,
+    Figures,
+    Finding,
+    faults,
+    of_figures,
+    of_kernel,
+    scope,
+    standing,
+    unread,
+    waiting,
+)
+
+# -- what is asked for
+
+
+def test_in_the_middle_of_everything_one_window_and_one_month_are_right() -> None:
+    now = stamp("Asia/Tokyo", 2026, 9, 21, 10, 7)
+    asked = scope(windows(now))
+    edge = int(stamp("Asia/Tokyo", 2026, 9, 20, 10, 0))
+    assert asked.rolling == ((edge, edge + 86400 + 1),)
+    assert asked.months == (("2026-09-01", "2026-10-01"),)
+    assert [(day.name, day.whole) for day in asked.days] == [
+        ("2026-09-19", False), ("2026-09-20", False), ("2026-09-21", True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("past", [-GRACE + 1, GRACE - 1])
+def test_near_an_edge_those_of_both_sides_are_right(past: float) -> None:
+    """And what a figure is that was not rolled on yet and got what is new."""
+    first = stamp("Asia/Tokyo", 2026, 10, 1)
+    asked = scope(windows(first + past))
+    old, new = int(first) - 86400 - 900, int(first) - 86400
+    now = (new, new + 86401) if past > 0 else (old, old + 86401)
+    assert asked.rolling[0] == now
+    assert set(asked.rolling) == {(old, old + 86401), (new, new + 86401), (old, new + 86401)}
+    september, october = ("2026-09-01", "2026-10-01"), ("2026-10-01", "2026-11-01")
+    assert asked.months[0] == (october if past > 0 else september)
+    assert set(asked.months) == {september, october, ("2026-09-01", "2026-11-01")}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(1.2e9, 2.2e9), st.sampled_from(ZONES), st.sampled_from((60, 300, 900, 3600)), st.floats(0, 300_000))
+@example(stamp("America/St_Johns", 2010, 11, 7, 12), "America/St_Johns", 900, 200_000)
+@example(stamp("America/Havana", 2026, 11, 1, 12), "America/Havana", 900, 80_000)
+@example(stamp("Australia/Lord_Howe", 2026, 4, 5, 12), "Australia/Lord_Howe", 3600, 80_000)
+def test_the_days_that_are_asked_for_are_whole_kept_and_exact(now: float, zone: str, width: int, back: float) -> None:
+    frame = Windows(now, width, ZoneInfo(zone))
+    days = scope(frame).days
+    assert [day.name for day in days] == sorted({day.name for day in days})
+    for day in days:
+        assert frame.day(day.start) == day.name
+        assert frame.rolling_start - KEPT <= day.start <= now
+        assert day.outer[0] <= day.start and day.inner[0] - day.start < 3600
+        assert day.inner[1] <= day.outer[1] <= day.inner[1] + 3600
+        assert all(edge % 3600 == 0 for edge in day.inner + day.outer)
+    # However bytes come in, the day and its buckets then agree with what is said of them.
+    pieces = frame.split(Counters(10**9, 1), now - back)
+    for day in days:
+        buckets = [(p.bucket, p.rx) for p in pieces if p.bucket is not None]
+        inner, outer = (sum(rx for b, rx in buckets if first <= b < beyond) for first, beyond in (day.inner, day.outer))
+        kept = sum(p.rx for p in pieces if p.day == day.name)
+        assert inner <= kept
+        assert not day.whole or kept <= outer
+
+
+def test_days_from_before_the_books_are_left_out() -> None:
+    asked = scope(windows(NOW))
+    assert [day.name for day in asked.after(asked.days[1].start).days] == [day.name for day in asked.days[1:]]
+    assert [day.name for day in asked.after(asked.days[1].start + 1).days] == [day.name for day in asked.days[2:]]
+
+
+# -- figures
+
+TODAY = Day("2026-09-21", 0.0, (0, 0), (0, 0), True)
+YESTERDAY = replace(TODAY, name="2026-09-20", whole=False)
+
+
+def figures(**changes: Any) -> Figures:
+    plain = Figures(
+        5, "0001-DEV-005", Counters(900, 90), Counters(10, 1), Counters(100, 11), (Counters(10, 1),),
+        (Counters(100, 11),), (DaySums(TODAY, Counters(5, 1), Counters(5, 1), Counters(5, 1)),),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def said(one: Figures, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
+    return [(found.check.value, found.text) for found in of_figures([one], sides)]
+
+
+def sums(day: Day, inner: int, outer: int, kept: int) -> dict[str, Any]:
+    return {"days": (DaySums(day, Counters(inner, 0), Counters(outer, 0), Counters(kept, 0)),)}
+
+
+FIGURES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "all is well": ({}, []),
+    "24 h": ({"rolling": Counters(10, 2)}, [("rolling", "tx of 24 h: 2, its buckets: 1 (+1)")]),
+    "24 h as before the edge": ({"in_buckets": (Counters(3, 3), Counters(10, 3), Counters(0, 1))}, []),
+    "24 h, neither": (
+        {"in_buckets": (Counters(3, 1), Counters(4, 1))}, [("rolling", "rx of 24 h: 10, its buckets: 3 (+7)")],
+    ),
+    "month": ({"month": Counters(99, 11)}, [("month", "rx of the month: 99, its days: 100 (-1)")]),
+    "month as before the edge": ({"in_days": (Counters(0, 0), Counters(100, 11))}, []),
+    "total below its month": ({"total": Counters(0, 90)}, [("total", "rx in total: 0, rx of the month: 100 (-100)")]),
+    "total below zero": ({"total": Counters(-1, 90)}, [("negative", "rx in total: -1, least: 0 (-1)")]),
+    "more in today's buckets": (sums(TODAY, 6, 6, 5), [("day", "received on 2026-09-21: 5, its buckets: 6 (-1)")]),
+    "less in today's buckets": (sums(TODAY, 4, 4, 5), [("day", "received on 2026-09-21: 5, its buckets: 4 (+1)")]),
+    "bucket over midnight": (sums(TODAY, 4, 6, 5), []),
+    "more in yesterday's": (sums(YESTERDAY, 6, 6, 5), [("day", "received on 2026-09-20: 5, its buckets: 6 (-1)")]),
+    "late bytes without bucket": (sums(YESTERDAY, 4, 4, 5), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "findings"), FIGURES.values(), ids=FIGURES.keys())
+def test_figures(changes: dict[str, Any], findings: list[tuple[str, str]]) -> None:
+    assert said(figures(**changes)) == findings
+
+
+def test_figures_are_called_what_the_store_calls_them() -> None:
+    one = figures(rolling=Counters(11, 1))
+    assert said(one, ("tx", "rx")) == [("rolling", "tx of 24 h: 11, its buckets: 10 (+1)")]
+    (found,) = of_figures([one], ("rx", "tx"))
+    assert (found.device, found.left, found.right) == (
+        "0001-DEV-005", Amount("rx of 24 h", 11), Amount("its buckets", 10)
+    )  # fmt: skip
+
+
+def test_notes_are_no_faults() -> None:
+    found = [*of_figures([figures(total=Counters(0, 0))], ("rx", "tx")), *waiting(2)]
+    assert [(one.check, one.note) for one in found] == [(Check.TOTAL, True)] * 2 + [(Check.QUARANTINE, True)]
+    assert faults(found) == ()
+    assert found[-1].text == "2 deltas in quarantine, not booked"
+    assert list(waiting(0)) == []
+
+
+# -- kernel
+
+
+def ledger(*some: Record) -> Ledger:
+    return Ledger(1, records(*some), {}, frozenset())
+
+
+def at_kernel(books: Ledger, kernel: dict[str, InterfaceState]) -> list[Finding]:
+    return list(of_kernel(kernel, books, wants([row(5)], kernel)))
+
+
+BOOKED = record(5, counters=Counters(70, 7))
+KERNEL: dict[str, tuple[Ledger, dict[str, InterfaceState], list[Check]]] = {
+    "all is well": (ledger(BOOKED), live(dump(state(peer(5), 70, 7))), []),
+    "bytes on their way": (ledger(BOOKED), live(dump(state(peer(5), 71, 8))), [Check.UNBOOKED] * 2),
+    "below": (ledger(BOOKED), live(dump(state(peer(5), 69, 7))), [Check.BASELINE]),
+    "another epoch": (ledger(BOOKED), live(dump(state(peer(5), 1, 1), epoch="b")), []),
+    "no dump": (ledger(BOOKED), live(dump(name="wg1")), []),
+    "absent": (ledger(BOOKED), live(dump()), [Check.ABSENT]),
+    "not yet added": (ledger(replace(BOOKED, state=State.ADDING)), live(dump()), []),
+    "added, not yet written down": (ledger(record(5, state=State.ADDING)), live(dump(state(peer(5), 1))), [Check.UNBOOKED]),
+    "a foreign one that goes": (ledger(replace(BOOKED, row_id=None)), live(dump()), []),
+    "wanted, without a baseline": (ledger(), live(dump(peer(5))), [Check.UNRECORDED]),
+    "of nobody, without a baseline": (ledger(), live(dump(peer(6))), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("books", "kernel", "checks"), KERNEL.values(), ids=KERNEL.keys())
+def test_kernel(books: Ledger, kernel: dict[str, InterfaceState], checks: list[Check]) -> None:
+    found = at_kernel(books, kernel)
+    assert [one.check for one in found] == checks
+    assert all(encode_key(key(5)) not in one.text and encode_key(key(5))[:8] in one.text for one in found)
+    assert {one.device for one in found} <= {"0001-DEV-005"}
+
+
+def test_an_interface_that_cannot_be_read_is_a_fault() -> None:
+    (found,) = unread({"wg1": "wg1: EPERM"})
+    assert (found.note, found.text) == (False, "wg1 cannot be read, so nothing is known of it: wg1: EPERM")
+
+
+# -- what stands
+
+
+def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
+    first = at_kernel(ledger(BOOKED), live(dump(state(peer(5), 80, 7))))
+    more = live(dump(state(peer(5), 95, 7)))
+    assert standing(first, at_kernel(ledger(BOOKED), more))[0].text.endswith("25 bytes are not booked")
+    moved_on = replace(BOOKED, counters=Counters(80, 7), sampled_at=NOW)
+    assert standing(first, at_kernel(ledger(moved_on), more)) == ()
+    made_anew = replace(BOOKED, counters=Counters(70, 7), sampled_at=NOW)
+    assert standing(first, at_kernel(ledger(made_anew), more)) == ()
+
+
+def test_figures_that_were_put_right_stand_no_more() -> None:
+    wrong = list(of_figures([figures(rolling=Counters(11, 1))], ("rx", "tx")))
+    worse = list(of_figures([figures(rolling=Counters(12, 1), month=Counters(0, 11))], ("rx", "tx")))
+    assert [one.text for one in standing(wrong, worse)] == ["rx of 24 h: 12, its buckets: 10 (+2)"]
+    assert standing(wrong, of_figures([figures()], ("rx", "tx"))) == ()
+    assert len(standing([], waiting(1))) == 1, "notes are as they are"
+
+
+def test_the_day_of_a_zone_whose_clock_is_set_back_to_midnight() -> None:
+    """It has two midnights and is one day; where it is set back over midnight, the day before is in two pieces."""
+    havana = ZoneInfo("America/Havana")
+    noon = datetime(2026, 11, 1, 12, tzinfo=havana).timestamp()
+    (today,) = [day for day in scope(Windows(noon, 900, havana)).days if day.name == "2026-11-01"]
+    assert today.outer[1] - today.outer[0] == 25 * 3600
+    johns = ZoneInfo("America/St_Johns")
+    noon = datetime(2010, 11, 7, 12, tzinfo=johns).timestamp()
+    assert {day.name for day in scope(Windows(noon, 900, johns)).days} == {"2010-11-05"}
