@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.fakestore import FakeStore
 from tests.samples import EPOCH, NOW, windows
 from tests.shop import Shop
 from wgsyncd.core import verify
@@ -13,8 +14,9 @@ from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Piece, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Counters
 from wgsyncd.core.verify import Figures
-from wgsyncd.errors import Refused, StoreError
+from wgsyncd.errors import InDoubt, Refused, StoreError
 from wgsyncd.ports import Store
+from wgsyncd.store.mariadb import MariaDBStore
 
 LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
 LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, windows().day(LATER)
@@ -190,6 +192,50 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     store.discharge([second], [], (), LATER)
     assert shop.device(5) == five
     assert store.quarantine() == ()
+
+
+def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> None:
+    shop.insert(5)
+    ids = hold(store, delta(5))
+    with shop.locked(5), pytest.raises(StoreError, match="1205"):
+        store.discharge(ids, [BOOKED], WORDS, LATER)
+    store.discharge(ids, [BOOKED], WORDS, LATER)
+    assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
+    shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    shop.insert(5)
+    ids = hold(store, delta(5))
+    if isinstance(store, MariaDBStore):
+        lose_the_answer(store, monkeypatch, happened)
+    else:
+        assert isinstance(store, FakeStore)
+        store.next_writes = ["after" if happened else "during"]
+    with pytest.raises(StoreError) as lost:
+        store.discharge(ids, [BOOKED], WORDS, LATER)
+    if happened or isinstance(store, MariaDBStore):
+        assert isinstance(lost.value, InDoubt)
+    monkeypatch.undo()
+    assert store.waits(ids) == (set() if happened else set(ids))
+    assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == ((1000, 1) if happened else (0, 0))
+
+
+def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happened: bool) -> None:
+    """The connection breaks right after COMMIT was sent, or right before."""
+    execute = store._connection.execute
+
+    def broken(sql: str, values: tuple[object, ...] = ()) -> int:
+        if sql == "COMMIT":
+            if happened:
+                execute(sql, values)
+            store._connection.close()
+            raise StoreError("2013: Lost connection during query", 2013)
+        return execute(sql, values)
+
+    monkeypatch.setattr(store._connection, "execute", broken)
 
 
 def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -> None:

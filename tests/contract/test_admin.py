@@ -1,0 +1,112 @@
+"""An admin's figure and the daemon's bytes, whichever is written first: the whole agent on both stores."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeSpool, FakeWireGuard
+from tests.node import CONFIG
+from tests.samples import NETWORKS, NOW, address, key, text
+from tests.shop import RealShop, Shop
+from tests.wait import until
+from wgsyncd.agent import Agent
+from wgsyncd.config import parse
+from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.health import Health
+from wgsyncd.ports import Clock, Committed, Store
+
+
+class Between:
+    """A store to which something happens between what the daemon reads and its commit."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.then: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+        if self.then is not None:
+            self.then()
+        return self._store.commit(ledger, writes, now)
+
+
+class Desk:
+    """A daemon with one device at work, and an admin's table."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.now = shop, NOW
+        shop.insert(5, status="active", wg_iface="wg0", wg_ip=address(5), public_key=text(5),
+                    first_handshake_at="2026-01-02 00:00:00", last_handshake_at="2026-01-02 00:00:00",
+                    rx_bytes_total=5000, tx_bytes_total=500)  # fmt: skip
+        self.store = Between(shop.store())
+        self.wg = FakeWireGuard(*NETWORKS)
+        clock = Clock(lambda: self.now, lambda: self.now)
+        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), Health(), clock)  # type: ignore[arg-type]
+        self.agent.reconcile()
+
+    def work(self, rx: int, tx: int) -> None:
+        """Traffic, and the daemon's next poll."""
+        self.wg.traffic("wg0", key(5), rx, tx)
+        self.now += 15
+        self.agent.account()
+
+    def totals(self) -> tuple[Any, Any]:
+        five = self.shop.device(5)
+        return five["rx_bytes_total"], five["tx_bytes_total"]
+
+
+@pytest.mark.parametrize("figure", [0, 123, None])
+def test_a_figure_that_is_set_between_read_and_commit_stands(shop: Shop, figure: int | None) -> None:
+    """And is not set again by what the daemon remembers."""
+    desk = Desk(shop)
+    desk.work(70, 7)
+    assert desk.totals() == (5070, 507)
+    desk.store.then = lambda: shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
+    desk.work(1000, 100)
+    desk.store.then = None
+    assert desk.totals() == ((figure or 0) + 1000, (figure or 0) + 100)
+    desk.work(4, 3)
+    desk.agent.reconcile()
+    assert desk.totals() == ((figure or 0) + 1004, (figure or 0) + 103)
+    assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["rx_bytes_month"]) == (1074, 1074)
+
+
+def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(shop: Shop) -> None:
+    """What was counted already is not counted again, also by a daemon that is started after it."""
+    desk = Desk(shop)
+    desk.work(70, 7)
+    shop.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
+    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), Health(),  # type: ignore[arg-type]
+                       Clock(lambda: desk.now, lambda: desk.now))  # fmt: skip
+    desk.agent.reconcile()
+    assert desk.totals() == (0, 0)
+    desk.work(5, 5)
+    assert desk.totals() == (5, 5)
+
+
+def test_an_admins_open_transaction_and_the_daemons_booking(shop: Shop) -> None:
+    """He sets the figure and takes his time to commit: the bytes of meanwhile come to his figure, once."""
+    if not isinstance(shop, RealShop):
+        pytest.skip("the store in memory has no transactions of others; `locked` stands for them")
+    desk = Desk(shop)
+    shop.sql("START TRANSACTION")
+    shop.update(5, rx_bytes_total=0, tx_bytes_total=0)
+    desk.work(70, 7)
+    desk.work(30, 3)
+    shop.sql("COMMIT")
+    assert desk.totals() == (0, 0)
+    desk.work(0, 0)
+    assert desk.totals() == (100, 10)
+    daemon = threading.Thread(target=desk.work, args=(1, 1))
+    shop.sql("START TRANSACTION")
+    shop.update(5, rx_bytes_total=40)
+    daemon.start()
+    until(lambda: not daemon.is_alive(), 20, "the daemon goes on")
+    shop.sql("ROLLBACK")
+    desk.work(0, 0)
+    assert desk.totals() == (101, 11)

@@ -1,0 +1,155 @@
+"""`wgsyncd verify` and `wgsyncd quarantine`: what they print, and their exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.node import CONFIG, Node
+from tests.samples import key
+from tests.shell.conftest import Run
+from wgsyncd import cli, lock
+from wgsyncd.core.model import encode_key
+
+
+@pytest.fixture
+def at_work(node: Node) -> Node:
+    """Bytes booked days after the books were begun."""
+    node.tick(3 * 86400)
+    node.account()
+    for number in (5, 6):
+        node.traffic(number, 3000, 30)
+    node.account()
+    node.account()
+    return node
+
+
+@pytest.fixture
+def daemon(config: Path) -> Iterator[None]:
+    """Somebody holds the lock."""
+    held = lock.acquire(lock.path())
+    yield
+    os.close(held)
+
+
+def test_verify_says_that_everything_adds_up(at_work: Node, run: Run) -> None:
+    assert run("verify") == (0, ["everything adds up"])
+    assert run("verify", "--json") == (0, ['{"findings": [], "notes": []}'])
+
+
+def test_verify_says_what_does_not_with_both_numbers(at_work: Node, run: Run) -> None:
+    at_work.db.update(5, rx_bytes_24h=7)
+    at_work.db.update(6, rx_bytes_total=0)
+    at_work.wg.traffic("wg0", key(7), tx=12)
+    status, lines = run("verify")
+    assert status == 1
+    assert [line.split()[:2] for line in lines[:2]] == [["unbooked", "0001-DEV-007"], ["rolling", "0001-DEV-005"]]
+    assert lines[0].endswith(": 12, baseline: 0: 12 bytes are not booked")
+    assert lines[1].endswith("rx of 24 h: 7, its buckets: 3000 (-2993)")
+    assert lines[2:] == ["2 findings", "note: total below the month, as an admin's new figure is: 1 (0001-DEV-006)"]
+    status, (text,) = run("verify", "--json")
+    assert status == 1
+    data = json.loads(text)
+    assert data["findings"][1] == {"check": "rolling", "device": "0001-DEV-005",
+                                   "what": "rx of 24 h: 7, its buckets: 3000 (-2993)",
+                                   "numbers": {"rx of 24 h": 7, "its buckets": 3000}}  # fmt: skip
+    assert [one["check"] for one in data["notes"]] == ["total"]
+    assert encode_key(key(7)) not in text + "".join(lines)
+
+
+def test_verify_waits_for_the_daemon_where_one_runs(
+    at_work: Node, daemon: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is about to book is no finding; what it does not put right within its time is."""
+    at_work.traffic(5, 12)
+    waits: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            at_work.account()
+
+    monkeypatch.setattr(cli.time, "sleep", pause)
+    assert run("verify") == (0, ["everything adds up"])
+    assert len(waits) == 3
+    at_work.db.update(5, rx_bytes_24h=7)
+    assert run("verify")[0] == 1
+    assert len(waits) == 3 + 85, "a reconcile and an account, and ten seconds"
+
+
+def test_verify_of_books_that_were_never_begun(config: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_agent", lambda _: Node().agent)
+    assert run("verify")[0] == 1
+
+
+# -- quarantine
+
+
+@pytest.fixture
+def held(at_work: Node) -> Node:
+    for rx in (2**50, 2**51):
+        at_work.traffic(5, rx, 15)
+        at_work.account()
+    at_work.cycle()
+    return at_work
+
+
+def test_an_empty_quarantine(at_work: Node, run: Run) -> None:
+    assert run("quarantine") == (0, ["nothing in quarantine"])
+    assert json.loads(run("quarantine", "--json")[1][0]) == {"quarantine": []}
+    assert not any("quarantine" in line for line in run("status")[1])
+
+
+def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
+    status, lines = run("quarantine")
+    first = held.store.quarantine()[0].delta
+    since, until = held.windows.local(first.since), held.windows.local(first.until)
+    assert status == 0
+    assert lines[0].split() == ["id", "device", "interface", "received", "sent", "from", "until", "rate"]
+    assert lines[1].split() == [
+        "1", "0001-DEV-005", "wg0", str(2**50), "15", *since.split(), *until.split(), "600", "Tbit/s"
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
+    data = json.loads(run("quarantine", "--json")[1][0])["quarantine"]
+    assert [(one["id"], one["row"], one["rx"], one["rate"]) for one in data] == [
+        (1, 5, 2**50, first.rate), (2, 5, 2**51, pytest.approx(2 * (first.rate or 0)))
+    ]  # fmt: skip
+    assert "in quarantine, not booked: 2 (wgsyncd quarantine)" in run("status")[1]
+    assert json.loads(run("status", "--json")[1][0])["quarantined"] == 2
+    assert run("verify") == (0, ["everything adds up", "note: 2 deltas in quarantine, not booked"])
+
+
+def test_release_and_drop(held: Node, run: Run) -> None:
+    status, lines = run("quarantine", "release", "1")
+    assert (status, lines[-1]) == (0, "1 released: booked")
+    assert held.booked[5].rx == 2**50 + 3000
+    status, lines = run("quarantine", "drop", "2")
+    assert (status, lines[-1]) == (0, "1 dropped: not booked")
+    assert held.booked[5].rx == 2**50 + 3000
+    assert [one.action for one in held.db.logs[-2:]] == ["quarantine_released", "quarantine_dropped"]
+    assert run("quarantine") == (0, ["nothing in quarantine"])
+    assert run("verify")[0] == 0
+
+
+@pytest.mark.parametrize("args", [("release", "9"), ("drop", "1", "9"), ("release",), ("drop",), ("list", "1")])
+def test_what_cannot_be_done_is_one_clear_line(
+    held: Node, config: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...]
+) -> None:
+    assert cli.main(["quarantine", "--config", str(config), *args]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("wgsyncd: ")
+    assert ("no delta 9 in quarantine" in line) == ("9" in args)
+    assert len(held.store.quarantine()) == 2
+
+
+def test_a_rate_is_told_in_its_unit(node: Node, run: Run) -> None:
+    from wgsyncd.report import _rate
+
+    assert [_rate(bits) for bits in (None, 0.5, 999, 25e9, 6.0048e14, 2.5e21)] == [
+        "in no time", "0.5 bit/s", "999 bit/s", "25 Gbit/s", "600 Tbit/s", "2.5e+03 Ebit/s"
+    ]  # fmt: skip
+    assert CONFIG
