@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from tests.node import Node
+from wgsyncd import log
 
 
 @pytest.fixture
@@ -15,3 +19,12 @@ def node() -> Node:
         made.device(number)
     made.cycle()
     return made
+
+
+@pytest.fixture
+def said() -> Iterator[Callable[[], list[str]]]:
+    """The log's lines so far."""
+    stream = io.StringIO()
+    log.configure("info", "logfmt", stream)
+    yield lambda: [line.partition("event=")[2] for line in stream.getvalue().splitlines()]
+    log.configure()

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from tests.node import Node
-from wgsyncd import log
 
 # -- what is said in the log
-
-
-@pytest.fixture
-def said() -> Iterator[Callable[[], list[str]]]:
-    """The log's lines so far."""
-    stream = io.StringIO()
-    log.configure("info", "logfmt", stream)
-    yield lambda: [line.partition("event=")[2] for line in stream.getvalue().splitlines()]
-    log.configure()
 
 
 def test_a_condition_is_said_once_it_is_written_and_only_once(node: Node, said: Callable[[], list[str]]) -> None:
