@@ -314,7 +314,7 @@ class Daemon:
             parts.append(f"{health.quarantined} in quarantine (wgsyncd quarantine)")
         findings = sum(health.findings.values())
         if findings:
-            parts.append(f"{findings} figures do not add up (wgsyncd verify)")
+            parts.append(f"does not add up: {findings} (wgsyncd verify)")
         if not health.config_ok:
             parts.append("new configuration refused")
         return "; ".join(parts) or "starting"
