@@ -207,6 +207,16 @@ def test_what_a_finding_says(node: Node) -> None:
     ]
 
 
+def test_figures_are_called_what_their_columns_are() -> None:
+    node = Node('[usage]\nperspective = "device"\n')
+    node.device(5)
+    node.cycle()
+    node.traffic(5, 70, 7)
+    node.account()
+    node.db.update(5, rx_bytes_24h=8)
+    assert [one.text for one in found(node)] == ["rx of 24 h: 8, its buckets: 7 (+1)"]
+
+
 @pytest.mark.parametrize("bucket", [True, False])
 def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
     """More in the buckets is wrong on each day; less only where all bytes must have one."""

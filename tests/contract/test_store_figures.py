@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.fakestore import FakeStore
 from tests.samples import EPOCH, NOW, windows
-from tests.shop import Shop
+from tests.shop import RealShop, Shop
+from tests.wait import until
 from wgsyncd.core import verify
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Piece, Quarantined, Sampled, Writes
@@ -16,6 +18,7 @@ from wgsyncd.core.model import Counters
 from wgsyncd.core.verify import Figures
 from wgsyncd.errors import InDoubt, Refused, StoreError
 from wgsyncd.ports import Store
+from wgsyncd.store import figures
 from wgsyncd.store.mariadb import MariaDBStore
 
 LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
@@ -27,8 +30,8 @@ def look(store: Store, now: float = LATER) -> list[Figures]:
 
 
 def checks(store: Store, now: float = LATER, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
-    figures = store.figures(verify.scope(windows(now)))
-    return [(one.check.value, one.text) for one in verify.of_figures(figures, sides)]
+    found = store.figures(verify.scope(windows(now)))
+    return [(one.check.value, one.text) for one in verify.of_figures(found, sides)]
 
 
 def book(store: Store, number: int, *pieces: Piece) -> None:
@@ -78,6 +81,17 @@ def test_figures_are_told_with_the_sums_under_them(shop: Shop, store: Store) -> 
     assert checks(store) == [
         ("month", "rx of the month: -1, its days: 0 (-1)"),
     ]
+
+
+def test_many_devices_are_gone_through_in_parts(shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "CHUNK", 2)
+    for number in (-3, 5, 6, 7, 900):
+        shop.insert(number)
+        book(store, number, Piece(LATE_BUCKET, LATE_DAY, 10 + number, 1))
+    assert [(one.row_id, one.in_buckets[0].rx, one.days[-1].kept.rx) for one in look(store)] == [
+        (number, 10 + number, 10 + number) for number in (-3, 5, 6, 7, 900)
+    ]
+    assert checks(store) == []
 
 
 def test_days_from_before_anybodys_books_are_left_out(shop: Shop, store: Store) -> None:
@@ -166,7 +180,7 @@ def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None
     assert [one.delta for one in store.quarantine()] == [delta(5), delta(None, 2**64 - 1, 0, 0.25)]
     assert [one.id for one in other.quarantine()] == [theirs]
     assert store.waits([theirs, *mine]) == set(mine)
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="is no delta in the quarantine"):
         store.discharge([mine[0], theirs], [BOOKED], WORDS, LATER)
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
     assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
@@ -236,6 +250,25 @@ def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happen
         return execute(sql, values)
 
     monkeypatch.setattr(store._connection, "execute", broken)
+
+
+def test_of_two_admins_the_slower_one_finds_it_gone(shop: Shop, store: Store) -> None:
+    """He saw the delta, then waits for the other's transaction, and does nothing."""
+    if not isinstance(shop, RealShop):
+        pytest.skip("the store in memory has no transactions of others")
+    shop.insert(5)
+    ids = hold(store, delta(5))
+    shop.sql("START TRANSACTION")
+    shop.sql("DELETE FROM wgsyncd_quarantine")
+    with ThreadPoolExecutor(1) as slower:
+        released = slower.submit(store.discharge, ids, [BOOKED], WORDS, LATER)
+        waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        # InnoDB shows this table anew only when nobody has looked for a tenth of a second.
+        until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
+        shop.sql("COMMIT")
+        with pytest.raises(Refused, match="meanwhile"):
+            released.result()
+    assert (shop.device(5)["rx_bytes_total"], shop.days(), shop.logs()) == (0, {}, [])
 
 
 def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -> None:

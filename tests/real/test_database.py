@@ -98,6 +98,7 @@ REFUSED = (
     "INSERT INTO contracts (contract_id) VALUES ('x')",
     "TRUNCATE wgsyncd_days",
     "DELETE FROM wgsyncd_nodes",
+    "UPDATE wgsyncd_quarantine SET rx = 0",
     "UPDATE wgsyncd_schema SET version = 3",
     "DROP TABLE wgsyncd_peers",
     "ALTER TABLE customer_devices ADD COLUMN x INT",
