@@ -9,13 +9,12 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from wgsyncd import __version__, config, log
+from wgsyncd import __version__, config, inspection, log
 from wgsyncd.agent import Agent
 from wgsyncd.endpoint import Server
 from wgsyncd.errors import ConfigError, Fault, Refused, StoreError, WireGuardError
@@ -26,7 +25,6 @@ from wgsyncd.systemd import Notifier
 
 STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step
 AWAY = 5.0  # seconds between two looks at a database that is away
-DAY = 25 * 3600.0  # seconds: the longest that a zone has
 SETTLED = 3600.0  # seconds after which a clock that was set is trusted with work that is done once a day
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
@@ -120,14 +118,8 @@ class Daemon:
             return  # on such a clock nothing is forgotten, and no window judged
         elif message is Message.PURGE:
             self._work("purge", self._agent.purge)
-        elif message is Message.VERIFY and self._is_verify_due():
+        elif message is Message.VERIFY and inspection.is_due(self.health, time.time(), self.settings.node.zone):
             self._work("verify", lambda: self._agent.prove(self._worked))
-
-    def _is_verify_due(self) -> bool:
-        """Once a day, before people get up; and within the hour where it never was, failed, or found something."""
-        now = time.time()
-        early = datetime.fromtimestamp(now, self.settings.node.zone).hour == 4
-        return early or any(self.health.findings.values()) or now - self.health.succeeded_at.get("verify", 0) > DAY
 
     def _reconcile(self) -> None:
         digest: object = None

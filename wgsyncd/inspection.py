@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from wgsyncd import log
 from wgsyncd.core import verify
@@ -15,6 +17,8 @@ from wgsyncd.interfaces import Interfaces, Live
 from wgsyncd.ports import Snapshot, Store
 from wgsyncd.settings import Settings
 
+EARLY = 4  # o'clock
+DAY = 25 * 3600.0  # seconds: the longest that a zone has
 LINES = 20  # of the log; the rest is counted
 
 _log = log.get("verify")
@@ -70,6 +74,13 @@ def _until_sure(look: Callable[[], Sequence[Finding]], rounds: Iterator[None]) -
             break
         found = verify.standing(found, look())
     return found
+
+
+def is_due(health: Health, now: float, zone: ZoneInfo) -> bool:
+    """Asked every hour. Once a day, before people get up; and in any hour where none succeeded for a day (the daemon is
+    new, or they failed), or the last one found something."""
+    early = datetime.fromtimestamp(now, zone).hour == EARLY
+    return early or any(health.findings.values()) or now - health.succeeded_at.get("verify", 0.0) > DAY
 
 
 def tell(findings: Sequence[Finding], health: Health) -> None:

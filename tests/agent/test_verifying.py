@@ -10,9 +10,11 @@ import pytest
 
 from tests.node import Node
 from tests.samples import NOW, TOKYO, key
+from wgsyncd import inspection
 from wgsyncd.core.model import Counters, fingerprint
 from wgsyncd.core.verify import Check, Finding
 from wgsyncd.errors import StoreError
+from wgsyncd.health import Health
 
 SOON = NOW + 3 * 86400  # the days on which the books were begun are out of sight
 
@@ -284,6 +286,15 @@ def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]
     assert len(lines) == 21
     assert "findings=10" in lines[-1]
     assert node.health.findings["rolling"] == 30
+
+
+@pytest.mark.parametrize(("hour", "ago", "found", "due"), [
+    (4, 24, 0, True), (12, 8, 0, False), (12, 26, 0, True), (12, 1, 1, True), (5, 1, 0, False), (12, 1e5, 0, True)
+])  # fmt: skip
+def test_when_the_daemon_verifies(hour: int, ago: float, found: int, due: bool) -> None:
+    now = datetime(2026, 9, 22, hour, 37, tzinfo=TOKYO).timestamp()
+    health = Health(findings={"rolling": found, "day": 0}, succeeded_at={"verify": now - ago * 3600})
+    assert inspection.is_due(health, now, TOKYO) is due
 
 
 def test_a_store_that_is_away_is_no_finding(node: Node) -> None:
