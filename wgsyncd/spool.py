@@ -40,6 +40,7 @@ def directory() -> Path:
 
 class _Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: int
+    since: float
     at: float
     day: str
     interface: str
@@ -67,20 +68,21 @@ class FileSpool:
 
     def load(self) -> Backlog | None:
         """See :class:`wgsyncd.ports.Spool`."""
+        cause: Exception
         try:
-            data = self.file.read_bytes()
+            return decode(self.file.read_bytes(), self._node)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise SpoolError(f"{self.file} cannot be read: {error.strerror}") from error
-        try:
-            return decode(data, self._node)
+            why, cause = f"cannot be read: {error.strerror}", error
         except ValueError as error:
+            why, cause = str(error), error
+        # One that can be read again later would be behind the books, so it does not stay where it is.
+        with _as_spool_error(self.file):
             aside = self._free_name()
-            with _as_spool_error(self.file):
-                os.rename(self.file, aside)
-                self._sync()
-            raise SpoolDamaged(f"{self.file} {error}; set aside as {aside.name}", aside.name) from error
+            os.rename(self.file, aside)
+        self._sync()
+        raise SpoolDamaged(f"{self.file} {why}; set aside as {aside.name}", aside.name) from cause
 
     def save(self, backlog: Backlog) -> None:
         """See :class:`wgsyncd.ports.Spool`."""
@@ -95,14 +97,17 @@ class FileSpool:
                     view = view[file.write(view) :]
                 os.fsync(descriptor)
             os.rename(beside, self.file)
-            self._sync()
+        self._sync()
 
     def _sync(self) -> None:
-        descriptor = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """The new name outlives a power cut. Where that fails it stands all the same for every process until there is
+        one, so it is no failure to replace the file; a disk that is this broken fails the next write too."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _free_name(self) -> Path:
         count = 1
@@ -123,7 +128,7 @@ def encode(backlog: Backlog, node: str) -> bytes:
     """The file's content."""
     samples = [
         _Sample(
-            one.number, one.at, one.day, one.state.name, one.state.epoch,
+            one.number, one.since, one.at, one.day, one.state.name, one.state.epoch,
             {encode_key(key): (*found.counters, found.latest_handshake) for key, found in one.state.peers.items()},
         )
         for one in backlog.samples
@@ -141,7 +146,7 @@ def decode(data: bytes, node: str) -> Backlog:
         raise ValueError("is torn or was changed: its checksum is wrong")
     try:
         file = msgspec.json.decode(body, type=_File)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise ValueError(f"does not fit: {error}") from None
     if file.node != node:
         raise ValueError(f"belongs to node {file.node}")
@@ -153,7 +158,7 @@ def _sample(one: _Sample) -> Sample:
     for text, (rx, tx, handshake) in one.peers.items():
         key = PublicKey(decode_key(text))
         peers[key] = PeerState(Peer(key, NO_PRESHARED_KEY, frozenset()), Counters(rx, tx), handshake)
-    return Sample(one.number, one.at, one.day, InterfaceState(one.interface, one.epoch, None, 0, peers))
+    return Sample(one.number, one.since, one.at, one.day, InterfaceState(one.interface, one.epoch, None, 0, peers))
 
 
 def _checksum(body: bytes) -> bytes:
