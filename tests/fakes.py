@@ -198,13 +198,14 @@ class FakeWireGuard:
 class FakeSpool:
     """The spool port in memory: what was saved outlives the process.
 
-    Faults: ``full`` (nothing can be saved), ``damaged`` (what was saved is set aside when it is next loaded); for the
-    next saves, in their order, ``next_saves``: "ok", "fails", "crash before", "crash after".
+    Faults: ``full`` (nothing can be saved), ``damaged`` (what was saved is set aside when it is next loaded),
+    ``unreadable`` (it cannot be read now); for the next saves, in their order, ``next_saves``: "ok", "fails", "crash
+    before", "crash after".
     """
 
     def __init__(self) -> None:
         self.kept: Backlog | None = None
-        self.full = self.damaged = False
+        self.full = self.damaged = self.unreadable = False
         self.next_saves: list[str] = []
         self.saves = self.streams = 0
 
@@ -215,6 +216,8 @@ class FakeSpool:
 
     def load(self) -> Backlog | None:
         """What was saved last."""
+        if self.unreadable:
+            raise SpoolError("spool cannot be read: Input/output error")
         if self.damaged:
             self.damaged, self.kept = False, None
             raise SpoolDamaged("spool is torn; set aside as spool.bad1", "spool.bad1")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.books import Books
-from wgsyncd.core import samples, usage
+from wgsyncd.core import usage
 from wgsyncd.core.audit import Scribe
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import InterfaceState, PublicKey, Row, encode_key
@@ -31,14 +31,17 @@ class Accounting:
         self._edge = log.Edge()
         self._max_rates = {name: float(one.max_rate) for name, one in settings.interfaces.items()}
         self.books = Books(store, health)
-        self._booked_at: dict[str, float] = {}  # monotonic time at which each interface was last booked completely
+        # Monotonic time of the last look at each interface, all of which is booked or kept.
+        self._looked_at: dict[str, float] = {}
         self._rolled: tuple[int, str] | None = None
         self._backlog: Backlog | None = None  # None: the spool was not looked into yet
         self._may_save = True
+        self._firm = 0  # samples up to this number stand in the file as they do in memory, or are booked
 
     def inherit(self, old: Accounting) -> None:
         """Take over what the previous configuration's had seen."""
-        self._booked_at, self._backlog, self._may_save = old._booked_at, old._backlog, old._may_save
+        self._looked_at, self._backlog = old._looked_at, old._backlog
+        self._may_save, self._firm = old._may_save, old._firm
         self.books.inherit(old.books)
 
     def windows(self, now: float) -> Windows:
@@ -62,7 +65,7 @@ class Accounting:
         if self._edge("locked", bool(left_out)) and left_out:
             self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
         if not left_out:  # else what these moved is older than this
-            self._booked_at |= dict.fromkeys(live, mono)
+            self._looked_at |= dict.fromkeys(live, mono)
             self._note_sampled(live, now)
         return taken
 
@@ -73,16 +76,14 @@ class Accounting:
             return
         windows = self.windows(now)
         backlog = self._backlog = backlog.unbooked(self.books.ledger(windows).spool)
-        since = self._since(now)
         for sample in backlog.samples:
-            name = sample.state.name
-            booking = usage.book(
-                {name: sample.state}, self.books.ledger(windows), windows, since=since, max_rates=self._max_rates,
-                at=sample.at,
-            )  # fmt: skip
-            self._commit(booking, Writes(spool=backlog.mark(sample)), windows)
-            since[name] = max(min(sample.at, now), since.get(name, 0.0))
-            self._booked_at[name] = self._clock.monotonic() - (now - since[name])
+            name, at = sample.state.name, min(sample.at, now)
+            since = {name: at - max(0.0, sample.at - sample.since)} if sample.since else {}
+            ledger = self.books.ledger(windows)
+            booking = usage.book({name: sample.state}, ledger, windows, since=since, max_rates=self._max_rates, at=at)
+            # One that no file has needs no mark of its own; that of the file stays.
+            mark = backlog.mark(sample) if sample.number <= self._firm else ledger.spool or f"{backlog.stream}:0"
+            self._commit(booking, Writes(spool=mark), windows)
             self._backlog = replace(self._backlog, samples=self._backlog.samples[1:])
         self._save(self._backlog)
         self._edge("full", False)
@@ -99,7 +100,7 @@ class Accounting:
 
     def _since(self, now: float) -> dict[str, float]:
         mono = self._clock.monotonic()
-        return {name: now - (mono - at) for name, at in self._booked_at.items()}
+        return {name: now - (mono - at) for name, at in self._looked_at.items()}
 
     def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
         words = tuple(
@@ -123,26 +124,39 @@ class Accounting:
 
     # -- into the spool
 
-    def keep(self, states: Iterable[InterfaceState]) -> None:
+    def keep(self, states: Iterable[InterfaceState], *, whole: bool = True) -> None:
         """Keep what these dumps say and the books do not have, until it can be booked. Never raises: where it cannot be
-        written it waits in memory, which is said once."""
-        now = self._clock.now()
-        day = self.windows(now).day(now - 1)  # the poll on a day's first second closes the day before
-        before = backlog = self._load()
+        written it waits in memory, which is said once. ``whole``: they are of all peers."""
+        now, mono = self._clock.now(), self._clock.monotonic()
+        before, states = self._load(), tuple(states)
+        backlog, kept = self._with(before, states, now, 0)
+        if backlog is not before or not self._health.spool_ok:
+            if not self._save(backlog):
+                backlog, kept = self._with(before, states, now, self._firm)
+                self._show(backlog)
+            self._backlog = backlog
+        if whole:
+            self._looked_at |= dict.fromkeys(kept, mono)
+        if self._health.spool_ok:
+            self._note_sampled(kept, now)
+
+    def _with(
+        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, firm: int
+    ) -> tuple[Backlog, list[str]]:
+        """The backlog with these dumps, and the interfaces for which there was room."""
+        windows, looked = self.windows(now), self._since(now)
         kept: list[str] = []
         for state in states:
+            since = looked.get(state.name, 0.0)
+            day = windows.day(now) if windows.day(since) == windows.day(now) else ""
             try:
-                backlog = backlog.keep(samples.moved(state, self.books.known), now, day)
+                backlog = backlog.keep(state, since, now, day, self.books.known, firm=firm)
             except OverflowError as error:
                 if self._edge("full", True):
                     self._log.error("spool is full: later samples wait in the kernel only", why=str(error))
                 continue
             kept.append(state.name)
-        if backlog is not before or not self._health.spool_ok:
-            self._backlog = backlog
-            self._save(backlog)
-        if self._health.spool_ok:
-            self._note_sampled(kept, now)
+        return backlog, kept
 
     def _load(self) -> Backlog:
         if self._backlog is not None:
@@ -159,24 +173,32 @@ class Accounting:
             self._health.spool_ok = False
             self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
         self._backlog = found or self._spool.begin()
+        self._firm = self._backlog.next_number - 1 if found is not None else 0
+        now, mono = self._clock.now(), self._clock.monotonic()
+        for sample in self._backlog.samples:
+            if sample.at <= now:
+                self._looked_at[sample.state.name] = mono - (now - sample.at)
         self._show(self._backlog)
         if found is not None and found.samples:
             self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
         return self._backlog
 
-    def _save(self, backlog: Backlog) -> None:
+    def _save(self, backlog: Backlog) -> bool:
+        """Whether it stands in the file now."""
         self._show(backlog)
         if not self._may_save:
-            return
+            return False
         try:
             self._spool.save(backlog)
         except SpoolError as error:
             self._health.spool_ok = False
             if self._edge("spool", str(error)):
                 self._log.error("spool cannot be written: samples wait in memory", why=str(error))
-        else:
-            self._health.spool_ok = True
-            self._edge("spool", "")
+            return False
+        self._firm = backlog.next_number - 1
+        self._health.spool_ok = True
+        self._edge("spool", "")
+        return True
 
     def _show(self, backlog: Backlog) -> None:
         self._health.spooled = backlog.peers

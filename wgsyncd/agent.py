@@ -200,7 +200,7 @@ class Agent:
         return taken
 
     def _keep_last(self, state: InterfaceState) -> None:
-        self._accounting.keep([state])
+        self._accounting.keep([state], whole=False)
 
     def _word(self, step: Transition) -> Entry | None:
         action = {"activate": "device_activated", "expire": "qr_expired"}.get(step.kind)

@@ -3,22 +3,28 @@
 Booking them late is exact because
 
 1. they hold counters, not differences: what they add is the difference to the baseline that the books then have, so
-   a sample that was booked already adds nothing;
-2. that holds within one life of a counter. So they are booked in the order in which they were taken, one transaction
-   each, and in it the books note the sample's number: what is at or below that number is never booked again;
+   a sample that is booked twice in a row adds nothing the second time;
+2. that holds within one life of a counter only. So they are booked in the order in which they were taken, one
+   transaction each, and in it the books note the number of the sample: of what is in the file, nothing at or below that
+   number is ever booked again. The books note only numbers that are in the file, and as long as it cannot be written
+   what is in it stays as it is (``firm``): so a process that finds the file later knows what of it is booked. What is
+   in memory alone needs no number: its process knows, but for the one sample whose commit is in doubt, and see 1;
 3. a peer is added anew only after all samples before it were booked, since every cycle begins with them.
 
-For each life of a counter and each day one sample of a peer is kept, its last: bytes are then booked to the day they
-came on, and an outage of any length needs little room.
+Of the samples of one peer on one day only the last is kept, so an outage of any length needs little room. One stays for
+good where its successor would not tell the whole: where a counter began anew in between; where it is itself the first
+of a new life, as it alone shows that the one before has ended; and where it spans midnight, since bytes are booked to
+the day they came on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from wgsyncd.core.ledger import Ledger, Slot
-from wgsyncd.core.model import InterfaceState, PeerState, PublicKey
+from wgsyncd.core.ledger import Ledger
+from wgsyncd.core.model import Counters, InterfaceState, PublicKey
 
 MOST = 500_000  # peers in all samples together; some 60 MB as they are written
 
@@ -28,8 +34,9 @@ class Sample:
     """What one interface's counters were at one instant; a part of a dump."""
 
     number: int  # they grow, also over restarts
+    since: float  # UNIX seconds of the look before: what these peers moved came later. 0.0: nobody knows
     at: float  # UNIX seconds
-    day: str  # of the zone, YYYY-MM-DD
+    day: str  # the zone's date in which ``since`` and ``at`` both lie; "" where there is none
     state: InterfaceState
 
 
@@ -60,68 +67,80 @@ class Backlog:
         kept = tuple(sample for sample in self.samples if sample.number > booked)
         return replace(self, next_number=max(self.next_number, booked + 1), samples=kept)
 
-    def keep(self, state: InterfaceState, at: float, day: str) -> Backlog:
-        """With one more sample, which takes the place of what it overtakes: earlier ones of the same peers, on the same
-        day, whose counters only went on. The same backlog if it says nothing new. OverflowError if it has no room."""
+    def keep(
+        self, state: InterfaceState, since: float, at: float, day: str, known: Ledger | None, *, firm: int = 0
+    ) -> Backlog:
+        """With one more sample (of what neither the books nor the samples have), which takes the place of those that it
+        makes needless; never of one numbered ``firm`` or below. The same backlog if it says nothing new.
+
+        ``since``, ``day``: see :class:`Sample`. ``known``: the books as last seen, which may be behind; None: never.
+        OverflowError if there is no room.
+        """
+        past = self._past(state, known)
         news = dict(state.peers)
-        unseen = set(news)
-        older: list[Sample] = []
-        for one in reversed(self.samples):
-            sample = one
-            if sample.state.name == state.name:
-                met = sample.state.peers.keys() & unseen
-                unseen -= met  # only a peer's latest sample may be replaced: one before it tells of another life
-                same_life = sample.state.epoch == state.epoch
-                for key in met if same_life else ():
-                    if _says_the_same(sample.state.peers[key], news[key]):
-                        del news[key]
-                if same_life and sample.day == day:
-                    over = {k for k in met & news.keys() if not _went_back(sample.state.peers[k], news[k])}
-                    sample = _without(sample, over)
-            if sample.state.peers:
-                older.append(sample)
+        over: dict[int, set[PublicKey]] = {}  # by the sample's place
+        for key, found in state.peers.items():
+            seen = past.get(key, [])
+            now = _Seen(state.epoch, found.counters, found.latest_handshake)
+            if (not seen and known is not None) or (seen and now == seen[-1]._replace(place=None)):
+                del news[key]  # nobody's, or as it was
+                continue
+            place = seen[-1].place if seen else None
+            if place is None or len(seen) < 2 or seen[-2].began_anew(seen[-1]) or seen[-1].ended(now):
+                continue
+            if day and self.samples[place].day == day and self.samples[place].number > firm:
+                over.setdefault(place, set()).add(key)
         if not news:
             return self
-        new = Sample(self.next_number, at, day, replace(state, peers=news))
-        kept = replace(self, next_number=self.next_number + 1, samples=(*reversed(older), new))
+        older = [_without(one, over.get(place, set())) for place, one in enumerate(self.samples)]
+        began = min([since, *(self.samples[place].since for place in over)])
+        new = Sample(self.next_number, began, at, day, replace(state, peers=news))
+        samples = (*(one for one in older if one.state.peers), new)
+        kept = replace(self, next_number=self.next_number + 1, samples=samples)
         if kept.peers > MOST:
             raise OverflowError(f"the spool holds {self.peers} counters, its most is {MOST}")
         return kept
 
+    def _past(self, state: InterfaceState, known: Ledger | None) -> dict[PublicKey, list[_Seen]]:
+        """What was seen before of each peer of a dump, from the baseline on."""
+        past: dict[PublicKey, list[_Seen]] = {}
+        for key in state.peers:
+            record = known.records.get((state.name, key)) if known is not None else None
+            if record is not None:
+                past[key] = [_Seen(record.epoch, record.counters, record.handshake)]
+        for place, one in enumerate(self.samples):
+            if one.state.name == state.name:
+                for key in one.state.peers.keys() & state.peers.keys():
+                    found = one.state.peers[key]
+                    seen = _Seen(one.state.epoch, found.counters, found.latest_handshake, place)
+                    past.setdefault(key, []).append(seen)
+        return past
 
-def _says_the_same(old: PeerState, new: PeerState) -> bool:
-    return (old.counters, old.latest_handshake) == (new.counters, new.latest_handshake)
 
+class _Seen(NamedTuple):
+    """A peer at one look."""
 
-def _went_back(old: PeerState, new: PeerState) -> bool:
-    return (
-        new.counters.rx < old.counters.rx
-        or new.counters.tx < old.counters.tx
-        or bool(old.latest_handshake and not new.latest_handshake)
-    )
+    epoch: str
+    counters: Counters
+    handshake: int
+    place: int | None = None  # of the sample; None: the baseline
+
+    def began_anew(self, later: _Seen) -> bool:
+        """Whether ``later`` shows that this life is over, and what comes after ``later`` may not."""
+        return self.epoch == later.epoch and self.ended(later)
+
+    def ended(self, later: _Seen) -> bool:
+        """Whether ``later`` is of another life; see :func:`wgsyncd.core.usage.advance`."""
+        return (
+            self.epoch != later.epoch
+            or later.counters.rx < self.counters.rx
+            or later.counters.tx < self.counters.tx
+            or bool(self.handshake and not later.handshake)
+        )
 
 
 def _without(sample: Sample, keys: Set[PublicKey]) -> Sample:
+    if not keys:
+        return sample
     peers = {key: found for key, found in sample.state.peers.items() if key not in keys}
     return replace(sample, state=replace(sample.state, peers=peers))
-
-
-def moved(state: InterfaceState, ledger: Ledger | None, only: Set[PublicKey] | None = None) -> InterfaceState:
-    """The part of a dump that the books do not have: of the peers ``only``, or of all. Without books (None): all."""
-
-    def news(slot: Slot, found: PeerState) -> bool:
-        record = ledger.records.get(slot) if ledger is not None else None
-        if record is None:
-            return ledger is None
-        return (record.epoch, record.counters, record.handshake) != (
-            state.epoch,
-            found.counters,
-            found.latest_handshake,
-        )
-
-    peers: Mapping[PublicKey, PeerState] = {
-        key: found
-        for key, found in state.peers.items()
-        if (only is None or key in only) and news((state.name, key), found)
-    }
-    return replace(state, peers=peers)

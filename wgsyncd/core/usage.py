@@ -162,10 +162,10 @@ def book(
     rows: Mapping[PublicKey, Row] | None = None,
     at: float | None = None,
 ) -> Booking:
-    """Account for dumps taken at ``at`` (UNIX seconds; None: at ``windows.now``), which may be parts of dumps: a peer
-    that is not in one is left as it is.
+    """Account for dumps taken at ``at`` (UNIX seconds). None: at ``windows.now``, and they are whole ones; others may
+    be parts, of which it is not said that the interface was sampled. A peer that is not in one is left as it is.
 
-    ``since``: when each interface was last accounted by this process (UNIX seconds; what is not there is taken from the
+    ``since``: when the peers of each interface were last looked at (UNIX seconds; what is not there is taken from the
     ledger). ``max_rates``: bits per second. ``rows``: the rows by key where they were just read: only then can a peer
     that has no record yet be adopted. Nothing moved: empty writes.
     """
@@ -240,7 +240,11 @@ def book(
         quarantined=tuple(quarantined),
         odd=frozenset(odd),
         # A new epoch is left for the record step, which audits it; until then the interface keeps its old mark.
-        sampled={name: Sampled(mark.epoch, now) for name in live if (mark := ledger.interfaces.get(name)) is not None},
+        sampled={
+            name: Sampled(mark.epoch, now)
+            for name in live
+            if at is None and (mark := ledger.interfaces.get(name)) is not None
+        },
     )
     return Booking(writes, tuple(anomalies))
 
