@@ -33,6 +33,7 @@ class Accounting:
         self.books = Books(store, health)
         # Monotonic time of the last look at each interface, all of which is booked or kept.
         self._looked_at: dict[str, float] = {}
+        self._late: dict[int, dict[str, float]] = {}  # the same for the rows that were locked since
         self._rolled: tuple[int, str] | None = None
         self._backlog: Backlog | None = None  # None: the spool was not looked into yet
         self._may_save = True
@@ -40,7 +41,7 @@ class Accounting:
 
     def inherit(self, old: Accounting) -> None:
         """Take over what the previous configuration's had seen."""
-        self._looked_at, self._backlog = old._looked_at, old._backlog
+        self._looked_at, self._late, self._backlog = old._looked_at, old._late, old._backlog
         self._may_save, self._firm = old._may_save, old._firm
         self.books.inherit(old.books)
 
@@ -59,13 +60,17 @@ class Accounting:
         windows, mono = self.windows(now), self._clock.monotonic()
         ledger = self.books.ledger(windows)
         unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
-        booking = usage.book(live, ledger, windows, since=self._since(now), max_rates=self._max_rates, rows=unknown)
+        booking = usage.book(
+            live, ledger, windows, since=self._wall(self._looked_at), max_rates=self._max_rates, rows=unknown,
+            late={row_id: self._wall(looked) for row_id, looked in self._late.items()},
+        )  # fmt: skip
         taken, left_out = self._commit(booking, more, windows)
         self._health.locked_rows = len(left_out)
         if self._edge("locked", bool(left_out)) and left_out:
             self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
-        if not left_out:  # else what these moved is older than this
-            self._looked_at |= dict.fromkeys(live, mono)
+        self._late = {row_id: self._late.get(row_id, self._looked_at) for row_id in left_out}
+        self._looked_at = {**self._looked_at, **dict.fromkeys(live, mono)}
+        if not left_out:
             self._note_sampled(live, now)
         return taken
 
@@ -98,9 +103,10 @@ class Accounting:
             if not locked:
                 self._rolled = windows.mark
 
-    def _since(self, now: float) -> dict[str, float]:
-        mono = self._clock.monotonic()
-        return {name: now - (mono - at) for name, at in self._looked_at.items()}
+    def _wall(self, looked_at: Mapping[str, float]) -> dict[str, float]:
+        """As UNIX seconds of the clock as it goes now."""
+        ahead = self._clock.now() - self._clock.monotonic()
+        return {name: at + ahead for name, at in looked_at.items()}
 
     def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
         words = tuple(
@@ -136,7 +142,8 @@ class Accounting:
                 self._show(backlog)
             self._backlog = backlog
         if whole:
-            self._looked_at |= dict.fromkeys(kept, mono)
+            self._looked_at = {**self._looked_at, **dict.fromkeys(kept, mono)}
+            self._late = {} if len(kept) == len(states) else self._late
         if self._health.spool_ok:
             self._note_sampled(kept, now)
 
@@ -144,10 +151,10 @@ class Accounting:
         self, backlog: Backlog, states: Iterable[InterfaceState], now: float, firm: int
     ) -> tuple[Backlog, list[str]]:
         """The backlog with these dumps, and the interfaces for which there was room."""
-        windows, looked = self.windows(now), self._since(now)
-        kept: list[str] = []
+        windows, kept = self.windows(now), list[str]()
+        looked = [self._wall(one) for one in (self._looked_at, *self._late.values())]
         for state in states:
-            since = looked.get(state.name, 0.0)
+            since = min(one.get(state.name, 0.0) for one in looked)
             day = windows.day(now) if windows.day(since) == windows.day(now) else ""
             try:
                 backlog = backlog.keep(state, since, now, day, self.books.known, firm=firm)

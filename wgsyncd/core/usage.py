@@ -159,6 +159,7 @@ def book(
     *,
     since: Mapping[str, float],
     max_rates: Mapping[str, float],
+    late: Mapping[int, Mapping[str, float]] | None = None,
     rows: Mapping[PublicKey, Row] | None = None,
     at: float | None = None,
 ) -> Booking:
@@ -166,8 +167,9 @@ def book(
     be parts, of which it is not said that the interface was sampled. A peer that is not in one is left as it is.
 
     ``since``: when the peers of each interface were last looked at (UNIX seconds; what is not there is taken from the
-    ledger). ``max_rates``: bits per second. ``rows``: the rows by key where they were just read: only then can a peer
-    that has no record yet be adopted. Nothing moved: empty writes.
+    ledger); ``late``: the same for the row ids of which it is earlier. ``max_rates``: bits per second. ``rows``: the
+    rows by key where they were just read: only then can a peer that has no record yet be adopted. Nothing moved: empty
+    writes.
     """
     now = windows.now if at is None else min(at, windows.now)
     accounts: dict[int, _Account] = {}
@@ -200,7 +202,7 @@ def book(
             still = delta == (0, 0) and found.latest_handshake == record.handshake
             if still and record.epoch == state.epoch and not reset:
                 continue
-            started = since.get(name)
+            started = (late or {}).get(record.row_id or 0, since).get(name)
             known_span = started is not None or record.sampled_at <= now
             if started is None:
                 started = min(max(record.sampled_at, sampled.at if sampled else 0.0), now)
