@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
-from tests.samples import NETWORKS, NOW, TOKYO, address, key, psk, text, windows
+from tests.samples import NETWORKS, NOW, address, key, psk, text, windows
 from tests.tables import FakeDatabase
 from wgsyncd.agent import Agent
 from wgsyncd.config import parse
@@ -32,8 +32,10 @@ def local(seconds: float) -> str:
 class Node:
     """A server with wg0 and wg1. ``true`` holds the bytes of each row that are the device's due."""
 
-    def __init__(self, extra: str = "", *, database: FakeDatabase | None = None, node: str = "r640") -> None:
-        self.settings: Settings = parse(CONFIG.replace("r640", node) + extra)
+    def __init__(
+        self, extra: str = "", *, database: FakeDatabase | None = None, node: str = "r640", zone: str = "Asia/Tokyo"
+    ) -> None:
+        self.settings: Settings = parse(CONFIG.replace('"r640"', f'"{node}"\nzone = "{zone}"') + extra)
         self.now, self.mono = NOW, 1000.0
         self.wg = FakeWireGuard(*NETWORKS)
         self.store = FakeStore(self.settings, database)
@@ -51,7 +53,7 @@ class Node:
 
     @property
     def windows(self) -> Windows:
-        return Windows(self.now, int(self.settings.usage.bucket), TOKYO)
+        return Windows(self.now, int(self.settings.usage.bucket), self.settings.node.zone)
 
     def tick(self, seconds: float = 15) -> None:
         self.now += seconds
@@ -70,7 +72,7 @@ class Node:
 
     def issued(self, number: int, end: float, **columns: Any) -> None:
         """A device whose QR ends at ``end``."""
-        self.device(number, status="issued", qr_expires_at=local(end), first_handshake_at=None,
+        self.device(number, status="issued", qr_expires_at=self.windows.local(end), first_handshake_at=None,
                     last_handshake_at=None, **columns)  # fmt: skip
 
     # -- the device

@@ -155,7 +155,8 @@ class Accounting:
         looked = [self._wall(one) for one in (self._looked_at, *self._late.values())]
         for state in states:
             since = min(one.get(state.name, 0.0) for one in looked)
-            day = windows.day(now) if windows.day(since) == windows.day(now) else ""
+            day = windows.day(now - usage.EDGE)  # a look on a day's first second closes the day before
+            day = day if windows.day(since) == day else ""
             try:
                 backlog = backlog.keep(state, since, now, day, self.books.known, firm=firm)
             except OverflowError as error:

@@ -236,7 +236,7 @@ def test_a_device_that_was_idle_over_midnight_has_nothing_on_the_old_day(node: N
 
 
 def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Node) -> None:
-    """The look on the day's first second stays: what came before it is the old day's."""
+    """The look on the day's first second is the old day's last."""
     away(node, (5, 100))
     midnight = node.windows.next_midnight(node.now)
     node.tick(midnight - node.now - 30)
@@ -249,6 +249,21 @@ def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Nod
     back(node)
     assert days(node, 5) == {"2026-09-21": 110, "2026-09-22": 3000}
     node.right()
+
+
+def test_a_locked_row_does_not_bring_the_others_bytes_to_another_day(node: Node) -> None:
+    """What 6 moves was sampled all the time; only of 5 nobody knows when it came."""
+    midnight = node.windows.next_midnight(node.now)
+    node.tick(midnight - node.now - 30)
+    node.store.locked = {5}
+    for _ in range(4):
+        node.traffic(5, 1000)
+        node.traffic(6, 1000)
+        node.account()
+    node.store.locked = set()
+    node.cycle()
+    node.right()
+    assert days(node, 6) == {"2026-09-21": 2000, "2026-09-22": 2000}
 
 
 def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -> None:

@@ -36,7 +36,7 @@ class Sample:
     number: int  # they grow, also over restarts
     since: float  # UNIX seconds of the look before: what these peers moved came later. 0.0: nobody knows
     at: float  # UNIX seconds
-    day: str  # the zone's date in which ``since`` and ``at`` both lie; "" where there is none
+    day: str  # the zone's date in which ``since`` and ``at`` (at the latest an EDGE past it) both lie; "": in none
     state: InterfaceState
 
 
