@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from wgsyncd.core.ledger import Slot
 from wgsyncd.core.model import Counters
+from wgsyncd.core.usage import EDGE, Windows
 
 Value = tuple[str, Counters, int]  # epoch, counters, handshake: all that a look can tell
 
@@ -37,7 +38,6 @@ class Bytes:
     total: Counters  # of the life, with these
     after: float
     until: float | None = None
-    waited: bool = False  # in the spool, where samples of one day become one
 
 
 @dataclass(eq=False)
@@ -134,7 +134,7 @@ class Truth:
         if self.durable.look(life, value):
             for one in life.came:
                 if one.until is None and one.total.rx <= value[1].rx and one.total.tx <= value[1].tx:
-                    one.until, one.waited = now, not booked
+                    one.until = now
 
     def begin(self, slot: Slot, value: Value) -> None:
         self.booked.begin(slot, value)
@@ -163,3 +163,20 @@ class Truth:
                 value = (epoch[life.slot[0]], life.counters, life.peer.handshake)
                 total = plus(total, self.durable.hides(life, value), -1)
         return total
+
+    def days(self, row: int, windows: Windows) -> tuple[Counter[str], Counter[str]]:
+        """The bytes received that must be on each day, and those that may: by the looks between which they came."""
+        least: Counter[str] = Counter()
+        most: Counter[str] = Counter()
+        for one in (one for life in self.of(row) for one in life.came):
+            if one.until is None:
+                continue
+            end = max(one.after, one.until - EDGE - 0.001)
+            days, at = {windows.day(one.after), windows.day(end)}, one.after
+            while (at := windows.next_midnight(at)) < end:
+                days.add(windows.day(at))
+            for day in days:
+                most[day] += one.rx
+            if len(days) == 1:
+                least[days.pop()] += one.rx
+        return least, most

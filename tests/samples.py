@@ -26,7 +26,10 @@ from wgsyncd.core.model import (
     parse_network,
 )
 from wgsyncd.core.plan import Plan, make_plan
+from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
+from wgsyncd.ports import Spool
+from wgsyncd.spool import decode, encode
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 NOW = 1_790_000_000.0  # 2026-09-21 22:13:20 in Tokyo
@@ -152,3 +155,16 @@ def loose_base64(raw: bytes) -> str:
     good = base64.b64encode(raw).decode()
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     return good[:-2] + alphabet[alphabet.index(good[-2]) + 1] + "="
+
+
+def waiting(spool: Spool, *rx: int) -> Backlog:
+    """One sample for each number, of the peer with that number and so many bytes."""
+    made = spool.begin()
+    for number in rx:
+        made = made.keep(dump(state(peer(number), number, 1, 9)), NOW, NOW + number, "2026-09-21", None)
+    return made
+
+
+def as_kept(one: Backlog) -> Backlog:
+    """Without what no spool keeps: addresses and secrets."""
+    return decode(encode(one, "r640"), "r640")

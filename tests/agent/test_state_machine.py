@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.samples import address, peer, psk, text
+from tests.samples import address, key, peer, psk, text
 from tests.world import STARTS, World
-from wgsyncd.core.model import Counters, PublicKey, encode_key
+from wgsyncd.core.model import Counters, encode_key
 
 NAMES = ("wg0", "wg1")
 ROWS = st.integers(2, 9)
@@ -36,19 +36,15 @@ class Life(RuleBasedStateMachine):
         self.gone: dict[str, int] = {}  # interfaces that are not there, and the index that they had
         self.steady = steady  # the clock is never set
         for number in rows:
-            self.node.owner[PublicKey(self.wg_key(number))] = number
+            self.node.owner[key(number)] = number
             self.node.device(number)
         self.node.cycle()
 
     # -- the table
 
-    @staticmethod
-    def wg_key(number: int) -> bytes:
-        return peer(number).public_key
-
     def new_key(self, row: int) -> str:
         self.fresh += 1
-        self.node.owner[peer(self.fresh).public_key] = row
+        self.node.owner[key(self.fresh)] = row
         return text(self.fresh)
 
     def free(self, interface: str) -> str:
@@ -288,21 +284,9 @@ class Life(RuleBasedStateMachine):
     def each_byte_is_on_a_day_on_which_it_can_have_come(self) -> None:
         if not self.steady:
             return
-        windows = self.node.windows
-        for row in self.used - self.node.truth.durable.odd:
-            least: Counter[str] = Counter()
-            most: Counter[str] = Counter()
-            for life in self.node.truth.of(row):
-                for one in life.came:
-                    if one.until is not None:
-                        days = {windows.day(one.after), windows.day(max(one.after, one.until - 0.001))}
-                        at = one.after
-                        while (at := windows.next_midnight(at)) < one.until:
-                            days.add(windows.day(at))
-                        for day in days:
-                            most[day] += one.rx
-                        if len(days) == 1:
-                            least[days.pop()] += one.rx
+        truth = self.node.truth
+        for row in self.used - truth.durable.odd:
+            least, most = truth.days(row, self.node.windows)
             booked = Counter({day: sums.rx for (number, day), sums in self.db.days.items() if number == row})
             assert least <= booked <= most, (row, least, booked, most)
 

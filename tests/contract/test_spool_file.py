@@ -1,0 +1,183 @@
+"""The spool: what was saved last comes back whole or is set aside; in memory and in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import FakeSpool
+from tests.samples import NOW, as_kept, dump, key, peer, psk, state, waiting
+from wgsyncd import ports, spool
+from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, InterfaceState, Peer, PeerState, PublicKey, encode_key
+from wgsyncd.core.samples import Backlog, Sample
+from wgsyncd.errors import SpoolDamaged, SpoolError
+from wgsyncd.spool import FileSpool, decode, encode
+
+
+@pytest.fixture(params=["fake", "file"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ports.Spool]:
+    """The spool as the next process finds it."""
+    fake = FakeSpool()
+    return lambda: fake if request.param == "fake" else FileSpool(tmp_path, "r640")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> FileSpool:
+    return FileSpool(tmp_path / "wgsyncd", "r640")
+
+
+# -- both
+
+
+def test_where_nothing_was_saved_there_is_nothing(make: Callable[[], ports.Spool]) -> None:
+    assert make().load() is None
+
+
+def test_what_was_saved_last_comes_back(make: Callable[[], ports.Spool]) -> None:
+    first, second = waiting(make(), 5, 6), waiting(make(), 7)
+    for one in (first, second, first):
+        make().save(one)
+        found = make().load()
+        assert found is not None
+        assert as_kept(found) == as_kept(one)
+
+
+def test_each_numbering_has_a_name_of_its_own(make: Callable[[], ports.Spool]) -> None:
+    names = {make().begin().stream for _ in range(50)}
+    assert len(names) == 50
+    assert all(len(f"{name}:{2**40}") <= 32 for name in names), "the column's width"
+
+
+# -- the file
+
+
+def test_nothing_is_made_before_something_is_kept(file: FileSpool) -> None:
+    assert file.load() is None
+    assert not file.file.parent.exists()
+
+
+def test_only_its_owner_reads_it_and_no_secret_is_in_it(file: FileSpool) -> None:
+    secret = dump(state(peer(5, preshared_key=psk(1)), 5))
+    file.save(file.begin().keep(secret, NOW, NOW, "", None))
+    assert file.file.stat().st_mode & 0o777 == 0o600
+    assert file.file.parent.stat().st_mode & 0o777 == 0o700
+    text = file.file.read_bytes()
+    assert psk(1) not in text
+    assert encode_key(psk(1)).encode() not in text
+    assert b"10.200.0.5" not in text, "nor who had which address"
+
+
+def aside(file: FileSpool) -> list[str]:
+    return sorted(one.name for one in file.file.parent.iterdir())
+
+
+def set_aside(file: FileSpool, *, names: list[str]) -> str:
+    with pytest.raises(SpoolDamaged) as damaged:
+        file.load()
+    assert aside(file) == names
+    assert damaged.value.name in names
+    assert file.load() is None, "said once"
+    return str(damaged.value)
+
+
+def test_a_torn_file_is_set_aside_wherever_it_was_torn(file: FileSpool) -> None:
+    file.save(waiting(file, 5))
+    whole = file.file.read_bytes()
+    for length in range(len(whole)):
+        file.file.write_bytes(whole[:length])
+        set_aside(file, names=["spool.bad1"])
+        (file.file.parent / "spool.bad1").unlink()
+    file.file.write_bytes(whole + b" ")
+    set_aside(file, names=["spool.bad1"])
+
+
+def test_a_file_with_any_byte_changed_is_set_aside(file: FileSpool) -> None:
+    file.save(waiting(file, 5))
+    whole = file.file.read_bytes()
+    for place in range(len(whole)):
+        file.file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        set_aside(file, names=["spool.bad1"])
+        (file.file.parent / "spool.bad1").unlink()
+
+
+def test_each_is_set_aside_under_a_name_of_its_own(file: FileSpool) -> None:
+    file.file.parent.mkdir()
+    for names in (["spool.bad1"], ["spool.bad1", "spool.bad2"], ["spool.bad1", "spool.bad2", "spool.bad3"]):
+        file.file.write_bytes(b"junk")
+        assert names[-1] in set_aside(file, names=names)
+
+
+def test_another_nodes_file_is_set_aside(file: FileSpool) -> None:
+    FileSpool(file.file.parent, "r650").save(waiting(file, 5))
+    assert "belongs to node r650" in set_aside(file, names=["spool.bad1"])
+
+
+def test_another_versions_file_is_set_aside(file: FileSpool) -> None:
+    file.file.parent.mkdir()
+    file.file.write_bytes(encode(waiting(file, 5), "r640").replace(b"spool 1", b"spool 2", 1))
+    assert "of this version" in set_aside(file, names=["spool.bad1"])
+
+
+BODIES = [b"", b"{", b"[]", b"{}", b'{"node": 1}', b"\xff", b'{"node":"r640","stream":"a","next_number":1,"samples":[{}]}',
+          b'{"node":"r640","stream":"a","next_number":1,"samples":[],"more":1}']  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_whole_file_that_says_something_else_is_set_aside(file: FileSpool, body: bytes) -> None:
+    file.file.parent.mkdir()
+    file.file.write_bytes(spool.MAGIC + spool._checksum(body) + b"\n" + body)
+    set_aside(file, names=["spool.bad1"])
+
+
+def test_a_key_that_is_none_is_no_spool(file: FileSpool) -> None:
+    body = encode(waiting(file, 5), "r640").partition(b"\n")[2].replace(encode_key(key(5)).encode(), b"AAAA")
+    with pytest.raises(ValueError, match="has 3 bytes"):
+        decode(spool.MAGIC + spool._checksum(body) + b"\n" + body, "r640")
+
+
+def test_what_cannot_be_read_is_set_aside(file: FileSpool) -> None:
+    """Where it stayed, it would be read again once it can be, and by then be behind the books."""
+    file.file.mkdir(parents=True)
+    assert "cannot be read" in set_aside(file, names=["spool.bad1"])
+
+
+def test_a_directory_that_cannot_be_used_is_trouble_of_the_spool(file: FileSpool) -> None:
+    file.file.parent.write_text("no directory")
+    with pytest.raises(SpoolError):
+        file.load()
+    with pytest.raises(SpoolError):
+        file.save(waiting(file, 5))
+    missing = FileSpool(file.file.parent / "not" / "there", "r640")
+    with pytest.raises(SpoolError):
+        missing.save(waiting(file, 5))
+
+
+# -- what is written is what is read
+
+
+COUNTS = st.integers(0, 2**64 - 1)
+PEERS = st.dictionaries(
+    st.binary(min_size=32, max_size=32).map(PublicKey), st.tuples(COUNTS, COUNTS, st.integers(0, 2**63)), max_size=4
+)
+NAMES = st.text(max_size=15)
+TIMES = st.floats(0, 4e9)
+SAMPLES = st.builds(
+    lambda number, since, at, day, name, epoch, peers: Sample(
+        number, since, at, day,
+        InterfaceState(name, epoch, None, 0, {
+            k: PeerState(Peer(k, NO_PRESHARED_KEY, frozenset()), Counters(rx, tx), shaken)
+            for k, (rx, tx, shaken) in peers.items()
+        }),
+    ),
+    st.integers(0, 2**62), TIMES, TIMES, NAMES, NAMES, NAMES, PEERS,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.builds(Backlog, st.text(max_size=10), st.integers(0, 2**62), st.lists(SAMPLES, max_size=4).map(tuple)), NAMES)
+def test_what_is_written_is_what_is_read(one: Backlog, node: str) -> None:
+    assert decode(encode(one, node), node) == one

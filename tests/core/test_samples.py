@@ -1,0 +1,228 @@
+"""Samples that wait: booked late they say what they would have said at once, however often that is interrupted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.samples import EPOCH, NOW, dump, key, peer, record, records, state, windows
+from wgsyncd.core import samples
+from wgsyncd.core.ledger import Ledger, Writes
+from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.samples import Backlog
+from wgsyncd.core.usage import EDGE, book
+from wgsyncd.spool import decode, encode
+
+DAY = windows().day(NOW)
+
+
+def ledger(*numbers: int, rx: int = 0, handshake: int = 0, **more: Any) -> Ledger:
+    base = [replace(record(n), counters=record(n).counters._replace(rx=rx), handshake=handshake) for n in numbers]
+    return Ledger(0, records(*base), {}, frozenset(), **more)
+
+
+def look(*peers: tuple[int, int], epoch: str = EPOCH, handshake: int = 0) -> InterfaceState:
+    """A dump with so many bytes of each peer."""
+    return dump(*(state(peer(n), rx, 0, handshake) for n, rx in peers), epoch=epoch)
+
+
+def kept(backlog: Backlog) -> list[dict[int, int]]:
+    """Each sample's bytes by peer."""
+    numbers = {key(n): n for n in range(2, 12)}
+    return [{numbers[k]: found.counters.rx for k, found in one.state.peers.items()} for one in backlog.samples]
+
+
+def keep(known: Ledger | None, *looks: InterfaceState, day: str = DAY, into: Backlog | None = None) -> Backlog:
+    backlog = into or Backlog("s")
+    for index, one in enumerate(looks):
+        at = NOW + 15 * (backlog.next_number + index)
+        backlog = backlog.keep(one, at - 15, at, day, known)
+    return backlog
+
+
+# -- what is kept
+
+
+def test_what_the_books_have_is_not_kept() -> None:
+    assert keep(ledger(5, 6), look((5, 0), (6, 0))) == Backlog("s")
+    assert kept(keep(ledger(5, 6), look((5, 0), (6, 9)))) == [{6: 9}]
+
+
+def test_a_peer_that_the_books_do_not_know_is_not_kept_unless_they_were_never_seen() -> None:
+    assert keep(ledger(5), look((9, 1))) == Backlog("s")
+    assert kept(keep(None, look((9, 1)))) == [{9: 1}]
+
+
+def test_a_look_at_which_nothing_moved_is_not_kept() -> None:
+    once = keep(ledger(5), look((5, 1)))
+    assert keep(ledger(5), look((5, 1)), into=once) is once
+
+
+def test_of_one_day_the_last_sample_is_kept() -> None:
+    backlog = keep(ledger(5, 6), look((5, 1), (6, 1)), look((5, 2), (6, 1)), look((5, 3), (6, 1)))
+    assert kept(backlog) == [{6: 1}, {5: 3}]
+    assert [one.since for one in backlog.samples] == [NOW, NOW], "what 5 moved came since the first of them"
+
+
+def test_of_each_day_one_is_kept() -> None:
+    backlog = keep(ledger(5), look((5, 1)), look((5, 2)))
+    assert kept(keep(ledger(5), look((5, 3)), look((5, 4)), day="2030-01-01", into=backlog)) == [{5: 2}, {5: 4}]
+
+
+def test_one_that_spans_midnight_is_kept() -> None:
+    backlog = keep(ledger(5), look((5, 1)))
+    backlog = keep(ledger(5), look((5, 2)), day="", into=backlog)
+    assert kept(keep(ledger(5), look((5, 3)), look((5, 4)), into=backlog)) == [{5: 1}, {5: 2}, {5: 4}]
+
+
+def test_of_each_life_one_is_kept() -> None:
+    """By epoch, by counters, by handshake."""
+    backlog = keep(ledger(5), look((5, 8)), look((5, 9)), look((5, 9), epoch="b"), look((5, 10), epoch="b"))
+    assert kept(backlog) == [{5: 9}, {5: 10}]
+    backlog = keep(ledger(5), look((5, 8)), look((5, 9)), look((5, 1)), look((5, 20)), look((5, 21)))
+    assert kept(backlog) == [{5: 9}, {5: 1}, {5: 21}]
+    backlog = keep(ledger(5), look((5, 8), handshake=9), look((5, 9)), look((5, 10)))
+    assert kept(backlog) == [{5: 8}, {5: 9}, {5: 10}]
+
+
+def test_the_first_sample_of_a_life_that_the_books_do_not_know_is_kept() -> None:
+    """It alone tells that the counters were below the baseline in between."""
+    assert kept(keep(ledger(5, rx=100), look((5, 3)), look((5, 120)), look((5, 121)))) == [{5: 3}, {5: 121}]
+    assert kept(keep(ledger(5, rx=100), look((5, 103)), look((5, 120)))) == [{5: 120}]
+    assert kept(keep(None, look((5, 103)), look((5, 120)), look((5, 121)))) == [{5: 103}, {5: 121}]
+
+
+def test_other_interfaces_are_other_counters() -> None:
+    other = dump(state(peer(5), 7), name="wg1")
+    assert kept(keep(None, look((5, 1)), other)) == [{5: 1}, {5: 7}]
+
+
+def test_what_the_file_has_stays_while_it_cannot_be_written() -> None:
+    firm = keep(ledger(5, 6), look((5, 1), (6, 1)))
+    later = firm.keep(look((5, 2), (6, 1)), NOW, NOW + 30, DAY, ledger(5, 6), firm=1)
+    later = later.keep(look((5, 3), (6, 1)), NOW, NOW + 45, DAY, ledger(5, 6), firm=1)
+    assert kept(later) == [{5: 1, 6: 1}, {5: 3}]
+
+
+def test_there_is_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "MOST", 2)
+    backlog = keep(ledger(5, 6, 7), look((5, 1), (6, 1)))
+    assert kept(keep(ledger(5, 6, 7), look((5, 2), (6, 2)), into=backlog)) == [{5: 2, 6: 2}], "takes no more room"
+    with pytest.raises(OverflowError):
+        keep(ledger(5, 6, 7), look((5, 2), (6, 1), (7, 1)), into=backlog)
+
+
+# -- marks
+
+
+def test_what_is_marked_is_not_booked_again() -> None:
+    backlog = keep(None, look((5, 1)), look((6, 1)), look((7, 1)))
+    mark = backlog.mark(backlog.samples[1])
+    assert mark == "s:2"
+    assert kept(backlog.unbooked(mark)) == [{7: 1}]
+    assert backlog.unbooked("") == backlog.unbooked("other:9") == backlog
+
+
+def test_a_number_that_is_marked_is_not_given_again() -> None:
+    assert Backlog("s", 3).unbooked("s:7").next_number == 8
+
+
+def test_a_sample_that_took_the_place_of_one_in_doubt_is_booked() -> None:
+    """The commit of the first has happened; what the second adds is what came since."""
+    backlog = keep(None, look((5, 10)), look((5, 20)))
+    mark = backlog.mark(backlog.samples[0])
+    later = keep(None, look((5, 25)), into=backlog).unbooked(mark)
+    assert kept(later) == [{5: 25}]
+
+
+# -- against booking at once
+
+
+class Account:
+    """Books, and what is in them by row and day."""
+
+    def __init__(self, books: Ledger) -> None:
+        self.books = self.before = books
+        self.days: Counter[tuple[int, str]] = Counter()
+        self.resets = 0
+
+    def book(self, state: InterfaceState, now: float, since: float, at: float | None = None, mark: str = "") -> None:
+        sinces = {state.name: since} if since else {}
+        found = book({state.name: state}, self.books, windows(now), since=sinces, max_rates={"wg0": 25e9}, at=at)
+        self.books = self.books.after(found.writes + Writes(spool=mark))
+        self.resets += len(found.anomalies)
+        for one in found.writes.booked:
+            for piece in one.pieces:
+                self.days[one.row_id, piece.day] += piece.rx
+
+    def catch_up(self, backlog: Backlog, now: float, stop: int | None, firm: int) -> Backlog:
+        """Book what waits; ``stop``: that many transactions, and the answer to the last one is lost. What the process
+        still has then."""
+        waits = backlog.unbooked(self.books.spool)
+        some = waits.samples[:stop]
+        for one in some:
+            self.before = self.books
+            self.book(one.state, now, one.since, one.at, waits.mark(one) if one.number <= firm else "")
+        return replace(waits, samples=some[-1:] + waits.samples[len(some) :])
+
+
+MOVES = st.tuples(
+    st.sampled_from([5, 6, 7]),
+    st.sampled_from(["on", "on", "on", "shake", "anew", "anew and on"]),
+    st.integers(1, 1000),
+)
+LOOKS = st.tuples(
+    st.lists(MOVES, max_size=3),
+    st.sampled_from([15.0, 15.0, 900.0, 6400.0, 86400.0]),  # seconds since the look before
+    st.sampled_from(["", "", "", "full", "restart", "other boot", "books"]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(LOOKS, min_size=1, max_size=14), st.lists(st.integers(0, 3), max_size=4), st.booleans())
+def test_booked_late_is_booked_at_once(looks: list[Any], stops: list[int], known: bool) -> None:
+    """Over lives, days, restarts, a full disk, and books that come back for a transaction or two."""
+    at_once, late = Account(ledger(5, 6, 7)), Account(ledger(5, 6, 7))
+    counters, epoch, now, before = dict.fromkeys((5, 6, 7), (0, 0)), EPOCH, NOW, NOW - 15
+    memory = file = Backlog("s")
+    sure: Ledger | None = late.books if known else None
+    firm = 0
+    for moves, seconds, event in looks:
+        now += seconds
+        epoch = f"{epoch}'" if event == "other boot" else epoch
+        counters = dict.fromkeys(counters, (0, 0)) if event == "other boot" else counters
+        for number, what, rx in moves:
+            if "anew" in what:
+                counters[number] = (0, 0)
+            if what != "anew":
+                had, handshake = counters[number]
+                counters[number] = (had + rx, int(now) if what == "shake" else handshake)
+        state_now = dump(*(state(peer(n), rx, 0, shaken) for n, (rx, shaken) in counters.items()), epoch=epoch)
+        at_once.book(state_now, now, before)
+        day = windows().day(now - EDGE) if windows().day(now - EDGE) == windows().day(before) else ""
+        if event == "full":  # it stands in memory alone
+            memory = memory.keep(state_now, before, now, day, sure, firm=firm)
+        else:
+            file = memory = decode(encode(memory.keep(state_now, before, now, day, sure), "r640"), "r640")
+            firm = file.next_number - 1
+        if event == "restart" and memory is file:
+            sure = None
+        if event == "books" and stops:
+            rest = late.catch_up(memory, now, stops.pop(), firm)
+            if memory is file and known:
+                sure = None  # another process, which has the file
+            else:
+                memory, sure = rest, late.before
+        before = now
+    late.catch_up(memory, now, None, firm)
+    late.book(state_now, now, before)
+    assert late.days == at_once.days
+    assert late.resets == at_once.resets
+    assert {n: r.counters for n, r in late.books.records.items()} == {
+        n: r.counters for n, r in at_once.books.records.items()
+    }
