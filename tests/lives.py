@@ -31,11 +31,12 @@ def plus(one: Counters, other: Counters, sign: int = 1) -> Counters:
 
 @dataclass
 class Bytes:
-    """Some bytes of a life, which came after ``after`` and were secured by a look at ``until`` or before."""
+    """Some bytes of a life, which came between a look at ``after`` and one at ``until`` that secured them."""
 
     rx: int
     tx: int
     total: Counters  # of the life, with these
+    at: float  # when they came
     after: float
     until: float | None = None
 
@@ -172,7 +173,7 @@ class Truth:
             if one.until is None:
                 continue
             end = max(one.after, one.until - EDGE - 0.001)
-            days, at = {windows.day(one.after), windows.day(end)}, one.after
+            days, at = {windows.day(one.after), windows.day(one.at), windows.day(end)}, one.after
             while (at := windows.next_midnight(at)) < end:
                 days.add(windows.day(at))
             for day in days:

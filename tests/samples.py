@@ -32,7 +32,7 @@ from wgsyncd.ports import Spool
 from wgsyncd.spool import decode, encode
 
 TOKYO = ZoneInfo("Asia/Tokyo")
-NOW = 1_790_000_000.0  # 2026-09-21 22:13:20 in Tokyo
+NOW = 1_790_000_000.0  # 2026-09-21 23:13:20 in Tokyo
 EPOCH = "boot-a:3"
 NETWORKS = {"wg0": "10.200.0.0/24", "wg1": "10.251.0.0/24"}
 SITES = tuple(

@@ -154,6 +154,9 @@ class RealShop:
         rows = self.sql("SELECT action_type, target_type, target_id, message FROM admin_logs ORDER BY id")
         return [Entry(*row.values()) for row in rows]
 
+    def forget_logs(self) -> None:
+        self.sql("DELETE FROM admin_logs")
+
     def days(self) -> dict[tuple[int, str], Counters]:
         return {
             (r["row_id"], _plain(r["day"])): Counters(r["rx"], r["tx"]) for r in self.sql("SELECT * FROM wgsyncd_days")

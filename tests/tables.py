@@ -56,6 +56,9 @@ class FakeDatabase:
     def update(self, number: int, **columns: Any) -> None:
         self.devices[number] |= columns
 
+    def forget_logs(self) -> None:
+        self.logs.clear()
+
 
 def figures(db: FakeDatabase, number: int, scope: Scope, sides: tuple[str, str]) -> Figures:
     """What a verification asks of one device, in the plainest way."""

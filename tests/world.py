@@ -19,7 +19,7 @@ from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError
 from wgsyncd.ports import Clock, Committed, Failed, Snapshot
 
 STARTS = [  # before midnight, month ends, years' ends and changes of the clock
-    ("Asia/Tokyo", "2026-09-21 22:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
+    ("Asia/Tokyo", "2026-09-21 23:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
     ("Europe/Berlin", "2026-03-28 23:58:00"), ("Europe/Berlin", "2026-10-25 01:50:00"),
     ("America/St_Johns", "2026-10-31 23:59:00"), ("Australia/Lord_Howe", "2026-04-04 23:58:00"),
     ("Australia/Lord_Howe", "2026-10-04 01:58:00"), ("Africa/Casablanca", "2026-02-15 01:50:00"),
@@ -254,7 +254,7 @@ class World(Node):
         life.peer.tx += tx
         ends = [one.until for one in life.came if one.until is not None]
         after = self.looked.get(life.slot[0], max([life.born, *ends]))
-        life.came.append(Bytes(rx, tx, life.counters, after))
+        life.came.append(Bytes(rx, tx, life.counters, self.now, after))
 
     def epochs(self) -> dict[str, str]:
         return {name: f"fake-boot-{self.wg._boot}:{one.index}" for name, one in self.wg._interfaces.items()}

@@ -1,0 +1,204 @@
+"""One cycle that has everything to do, on a real MariaDB, disturbed at each of its SQL statements in every way; and at
+each write of the spool's file. Whatever became of it, the next cycles lead to what an undisturbed one leaves."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.test_crashes import prepared
+from tests.fakes import Crash
+from tests.node import Node
+from tests.shop import RealShop
+from tests.tables import COUNTS
+from wgsyncd.core.model import Counters
+from wgsyncd.demo.mariadb import PrivateServer
+from wgsyncd.errors import StoreError
+from wgsyncd.spool import FileSpool
+from wgsyncd.store.connection import Connection
+
+KINDS = ["dies before", "dies after", "cut before", "cut after"]
+
+
+class Line:
+    """Between the store and the server: what befalls the n-th statement from now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.kind, self.sent = 0, "", list[str]()
+        for name in ("query", "execute"):
+            monkeypatch.setattr(Connection, name, self.wrap(getattr(Connection, name)))
+
+    def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(connection: Connection, sql: str, *values: Any) -> Any:
+            self.sent.append(sql)
+            self.left -= 1
+            if self.left:
+                return call(connection, sql, *values)
+            if self.kind == "dies before":
+                raise Crash
+            if self.kind == "cut before":
+                if connection._live is None:
+                    raise StoreError("2002: Can't connect")
+                connection._live._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+            answer = call(connection, sql, *values)
+            connection.close()
+            if self.kind == "dies after":
+                raise Crash
+            raise StoreError(f"2013: Lost connection during query, not seen: {answer!r:.20}")
+
+        return run
+
+
+class RealNode(Node):
+    """A node whose database and spool are real."""
+
+    def __init__(self, shop: RealShop, folder: Path) -> None:
+        self.shop, self.folder = shop, folder
+        super().__init__('[log]\nlevel = "error"\n')
+        self.db = shop  # type: ignore[assignment]
+        self.start()
+
+    def start(self) -> None:
+        if hasattr(self, "db"):
+            if hasattr(self.store, "_connection"):
+                self.store.close()
+            self.store = self.shop.store()  # type: ignore[assignment]
+            self.spool = FileSpool(self.folder, "r640")  # type: ignore[assignment]
+        super().start()
+
+    @property
+    def booked(self) -> dict[int, Counters]:
+        rows = {number: self.shop.device(number) for number in self.shop.devices()}
+        return {n: Counters(d["rx_bytes_total"], d["tx_bytes_total"]) for n, d in rows.items()}
+
+    @property
+    def written(self) -> tuple[int, int]:
+        (node,) = self.shop.sql("SELECT seq FROM wgsyncd_nodes")
+        return sum(self.wg.writes.values()), node["seq"]
+
+    def outcome(self) -> dict[str, Any]:
+        devices = {
+            number: {**one, "last_handshake_at": None, "first_handshake_at": bool(one["first_handshake_at"])}
+            for number in self.shop.devices()
+            if (one := self.shop.device(number))
+        }
+        days: dict[int, Counters] = {}
+        for (number, _), sums in self.shop.days().items():
+            old = days.get(number, Counters(0, 0))
+            days[number] = Counters(old.rx + sums.rx, old.tx + sums.tx)
+        ledger = self.store.ledger(self.windows)
+        records = {slot: (r.row_id, r.config, r.state, r.counters) for slot, r in ledger.records.items()}
+        audit = sorted((one.action, one.target_id) for one in self.shop.logs())
+        return {"kernel": self.kernel(), "devices": devices, "days": days, "audit": audit, "records": records,
+                "conditions": sorted(ledger.conditions)}  # fmt: skip
+
+
+class Stage:
+    """The same story again and again."""
+
+    def __init__(self, server: PrivateServer, stack: ExitStack, folder: Path) -> None:
+        self.server, self.stack, self.folder, self.made = server, stack, folder, 0
+
+    def node(self) -> RealNode:
+        self.stack.close()
+        self.made += 1
+        node = RealNode(RealShop(self.server, self.stack), self.folder / str(self.made))
+        prepared(node)
+        return node
+
+
+@pytest.fixture
+def stage(mariadbd: PrivateServer, tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        yield Stage(mariadbd, stack, tmp_path)
+
+
+def settled(node: RealNode, reference: dict[str, Any], what: object) -> None:
+    node.start()
+    node.cycle()
+    node.cycle()
+    assert node.outcome() == reference, what
+    assert node.booked == node.true, what
+    before = node.written
+    node.cycle()
+    node.account()
+    assert node.written == before, what
+
+
+def undisturbed(stage: Stage) -> dict[str, Any]:
+    node = stage.node()
+    node.cycle()
+    node.cycle()
+    found = node.outcome()
+    assert node.booked == node.true
+    assert any(any(one[column] for column in COUNTS) for one in found["devices"].values())
+    assert len(found["audit"]) >= 9
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_statement_may_be_the_last(stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    reference = undisturbed(stage)
+    line = Line(monkeypatch)
+    for number in range(1, 200):
+        node = stage.node()
+        line.left, line.kind, line.sent = number, kind, []
+        node.tick()
+        with suppress(StoreError, Crash):
+            node.agent.reconcile()
+        if line.left > 0:
+            break
+        line.left = 0
+        settled(node, reference, (kind, number, line.sent[number - 1][:60]))
+    assert number > 25, "that many it has"
+
+
+@pytest.mark.parametrize("how", ["before", "after", "fails"])
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_each_write_of_the_spool_may_be_the_last(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, call: str, how: str
+) -> None:
+    """Of the last samples of peers that go, in a cycle in which they move on to the very end."""
+    reference: dict[str, Any] = {}
+    for number in range(10):
+        node = stage.node()
+        left, real, read, moved = number, getattr(os, call), node.wg.read, []
+
+        def late(interface: str, node: RealNode = node, read: Any = read, moved: list[int] = moved) -> Any:
+            state = read(interface)
+            if interface == "wg0" and not moved:
+                moved.append(1)
+                node.traffic(5, 7, 7)
+            return state
+
+        def strike(*values: Any, real: Any = real, number: int = number) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0 and number:
+                if how == "after":
+                    real(*values)
+                if how == "fails":
+                    raise OSError(28, "No space left on device")
+                raise Crash
+            return real(*values)
+
+        node.wg.read = late  # type: ignore[method-assign]
+        monkeypatch.setattr(os, call, strike)
+        node.tick()
+        with suppress(StoreError, Crash):
+            node.agent.reconcile()
+        monkeypatch.undo()
+        if not number:
+            node.cycle()
+            reference = node.outcome()
+            continue
+        if left > 0:
+            break
+        settled(node, reference, (call, how, number))
+    assert number > 1
