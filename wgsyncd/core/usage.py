@@ -1,17 +1,34 @@
 """Counters -> deltas, windows and new baselines. Every byte the kernel counts is booked once.
 
-The invariants, and what each rests on:
+A *look* at a peer is (epoch, counters, handshake). The books hold one for each peer, the baseline; what is booked of a
+later one is the difference. The invariants, and what each rests on:
 
 1. ``booked + (counter - baseline) = counted`` for every live peer, because a device's bytes, windows and baseline
    change in one transaction (:class:`wgsyncd.core.ledger.Writes`), and that transaction also compares and counts up
-   ``seq``: it happens once or not at all, and a ledger that did not see it is thrown away.
-2. A baseline of zero is committed *before* a peer is added. A crash between the two leaves a baseline without a peer,
-   which costs nothing; the other order would leave a peer whose first bytes have no baseline.
-3. A peer is removed only after the dump that planned its removal was booked.
-4. A counter belongs to an epoch (boot id, interface index). In another epoch it began at zero.
+   ``seq``: it happens once or not at all. After any failure the ledger in memory is thrown away, so what is booked next
+   starts from what the store really has. To book a look twice in a row adds nothing.
+2. A counter belongs to a life: an epoch (boot id, interface index), and in it the time from a peer's being added to its
+   end. A new life begins at zero: by another epoch, by a counter that went back, by a handshake that is gone.
+3. A baseline of zero is committed *before* a peer is added, and everything that waits is booked before that. A crash
+   between the two leaves a baseline without a peer, which costs nothing; the other order would leave a peer whose first
+   bytes have no baseline, or an old life's look to be held against a new baseline.
+4. Before a peer is removed it is silenced, looked at once more, and that look is in the books or in the spool's file.
+5. A look that the store does not take in goes to the spool (:mod:`wgsyncd.core.samples`). Samples are booked before
+   anything else is, in their order, each in a transaction that also notes its number: so a sample of an old life never
+   meets the baseline of a newer one. The order is: file written, booked with its number, file written without it. A
+   crash after the first books it later; after the second, the number keeps it from being booked again.
+6. A device that is left out of a booking (its row is locked) keeps its baseline. A sample is booked whole or not at
+   all.
 
-What cannot be had: bytes between the last dump and a removal, a power cut or the interface's deletion; and a peer that
-a foreign hand removed and added again, once its counters have passed the old baseline.
+What cannot be had:
+
+- what came after the last look that is in the books or in the file, when somebody else, a power cut or a reboot ends
+  the life. Where the spool cannot be written, looks are in memory alone, and go with the process;
+- the bytes of a life whose end nothing shows: a foreign hand (or an interface made anew with the index it had) began
+  the next, and at the first look its counters had all passed the old ones. As many as the old life had are missing;
+- what was in a spool that is damaged. It is set aside and said. One put back later, when others were booked since, is
+  taken for what it says: within one life that adds nothing, over several it may book bytes again;
+- when, within the span between two looks, bytes came: they are shared out by time.
 """
 
 from __future__ import annotations
