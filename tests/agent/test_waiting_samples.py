@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import Change, Counters
+from wgsyncd.ports import Failed
 
 GB = 10**9
 
@@ -75,6 +78,67 @@ def test_no_sample_is_booked_twice_whatever_becomes_of_its_commit(node: Node, co
     node.start()
     away(node, (5, 1), (7, 1))
     back(node)
+    node.right()
+
+
+def test_what_is_booked_waits_no_longer(node: Node) -> None:
+    away(node, (5, 100))
+    assert node.health.spooled == 1
+    back(node)
+    assert node.spool.kept is not None
+    assert not node.spool.kept.samples
+    assert (node.health.spooled, node.health.spooled_since) == (0, 0.0)
+
+
+# -- who goes
+
+
+def late_traffic(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 moves on after the dump that a plan is made from; it cannot once it has no allowed IPs."""
+    apply = node.wg.apply
+
+    def applied(interface: str, changes: Sequence[Change]) -> list[Failed]:
+        if interface == "wg0" and key(5) in node.wg.peers("wg0") and node.wg.peers("wg0")[key(5)].allowed_ips:
+            node.traffic(5, 7, 7)
+        return apply(interface, changes)
+
+    monkeypatch.setattr(node.wg, "apply", applied)
+
+
+def test_what_moves_between_the_plan_and_the_removal_is_booked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    late_traffic(node, monkeypatch)
+    node.traffic(5, 100)
+    node.db.update(5, status="paused")
+    node.cycle()
+    node.right()
+    assert node.booked[5] == (107, 7)
+
+
+@pytest.mark.parametrize("changes", [1, 2])
+def test_also_where_the_process_dies_at_the_removal(node: Node, monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
+    late_traffic(node, monkeypatch)
+    node.db.update(5, status="paused")
+    node.wg.crash_after = changes
+    with pytest.raises(Crash):
+        node.cycle()
+    node.start()
+    node.cycle()
+    node.right()
+    assert node.booked[5] == (7, 7)
+
+
+@pytest.mark.parametrize("fate", ["crash before", "crash after"])
+def test_a_peer_does_not_go_before_its_last_sample_is_safe(
+    node: Node, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    late_traffic(node, monkeypatch)
+    node.db.update(5, status="paused")
+    node.spool.next_saves = [fate]
+    with pytest.raises(Crash):
+        node.cycle()
+    assert key(5) in node.wg.peers("wg0")
+    node.start()
+    node.cycle()
     node.right()
 
 
