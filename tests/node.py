@@ -120,6 +120,23 @@ class Node:
             return False
         return True
 
+    def away(self, *looks: tuple[int, int]) -> None:
+        """The database is away; a look after so many bytes of each device."""
+        self.store.down = True
+        for number, rx in looks:
+            self.traffic(number, rx)
+            self.account(fails=True)
+
+    def back(self) -> None:
+        """It is there again."""
+        self.store.down = False
+        self.cycle()
+
+    def reboot(self) -> None:
+        """The machine starts anew, with empty interfaces."""
+        self.wg.reboot()
+        self.start()
+
     def quiet(self, cycles: int = 2) -> None:
         """Nothing differs any more: neither side is written to."""
         before = self.written

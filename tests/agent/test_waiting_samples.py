@@ -1,4 +1,4 @@
-"""Samples that could not be booked: each byte of them once, whatever became of the disk, the process and the machine."""
+"""Samples that could not be booked at once: each byte of them once, on its day, whatever became of the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
-from wgsyncd.core.model import Change, Counters
+from wgsyncd.core.model import Change
 from wgsyncd.ports import Failed
 
 GB = 10**9
@@ -19,28 +19,10 @@ def days(node: Node, number: int) -> dict[str, int]:
     return {day: sums.rx for (row, day), sums in node.db.days.items() if row == number}
 
 
-def away(node: Node, *looks: tuple[int, int]) -> None:
-    """The database is away; looks after so many bytes of a device."""
-    node.store.down = True
-    for number, rx in looks:
-        node.traffic(number, rx)
-        node.account(fails=True)
-
-
-def back(node: Node) -> None:
-    node.store.down = False
-    node.cycle()
-
-
-def reboot(node: Node) -> None:
-    node.wg.reboot()
-    node.start()
-
-
 def test_what_was_sampled_in_an_outage_survives_a_reboot(node: Node) -> None:
-    away(node, (5, 100), (6, 7), (5, 20))
-    reboot(node)
-    back(node)
+    node.away((5, 100), (6, 7), (5, 20))
+    node.reboot()
+    node.back()
     node.right()
     assert node.booked[5] == (120, 0)
 
@@ -48,14 +30,14 @@ def test_what_was_sampled_in_an_outage_survives_a_reboot(node: Node) -> None:
 def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
     node.traffic(5, 1000)
     node.cycle()
-    away(node, (5, 100))
+    node.away((5, 100))
     for _ in range(3):
         peers = node.kernel_of("wg0")
-        reboot(node)
+        node.reboot()
         for peer in peers.values():  # by `wg setconf`, say
             node.wg.add_behind("wg0", peer)
-        away(node, (5, 30), (5, 4))
-    back(node)
+        node.away((5, 30), (5, 4))
+    node.back()
     node.right()
     assert node.booked[5] == (1202, 0)
 
@@ -64,27 +46,27 @@ def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
 @pytest.mark.parametrize("commit", range(4))
 def test_no_sample_is_booked_twice_whatever_becomes_of_its_commit(node: Node, commit: int, fate: str) -> None:
     """In doubt, then overtaken by new samples, then found by another process while the database is away again."""
-    away(node, (5, 100), (6, 7))
+    node.away((5, 100), (6, 7))
     peers = node.kernel_of("wg0")
-    reboot(node)
+    node.reboot()
     for peer in peers.values():
         node.wg.add_behind("wg0", peer)
-    away(node, (5, 30), (6, 8))
+    node.away((5, 30), (6, 8))
     node.store.down = False
     node.store.next_writes = ["ok"] * commit + [fate]
     node.survive()
     node.store.next_writes = []
-    away(node, (5, 1), (6, 1))
+    node.away((5, 1), (6, 1))
     node.start()
-    away(node, (5, 1), (7, 1))
-    back(node)
+    node.away((5, 1), (7, 1))
+    node.back()
     node.right()
 
 
 def test_what_is_booked_waits_no_longer(node: Node) -> None:
-    away(node, (5, 100))
+    node.away((5, 100))
     assert node.health.spooled == 1
-    back(node)
+    node.back()
     assert node.spool.kept is not None
     assert not node.spool.kept.samples
     assert (node.health.spooled, node.health.spooled_since) == (0, 0.0)
@@ -142,75 +124,6 @@ def test_a_peer_does_not_go_before_its_last_sample_is_safe(
     node.right()
 
 
-# -- a disk that takes nothing
-
-
-def test_numbers_that_no_file_has_are_not_marked_as_booked(node: Node) -> None:
-    """Else the next process, which gives them again, would find its own samples booked."""
-    away(node, (5, 1))
-    back(node)
-    node.spool.full = True
-    away(node, (5, 10))
-    back(node)
-    node.spool.full = False
-    node.start()
-    away(node, (5, 100))
-    reboot(node)
-    back(node)
-    node.right()
-    assert node.booked[5] == (111, 0)
-
-
-def test_what_stands_in_the_file_is_not_marked_before_all_of_it_is_booked(node: Node) -> None:
-    """The second sample of 5 takes the place of the first in memory, while in the file that still stands."""
-    node.store.down = True
-    node.traffic(5, 100)
-    away(node, (6, 7))
-    node.spool.full = True
-    away(node, (5, 20))
-    node.true[5] = Counters(100, 0)  # the rest is in memory alone, and goes with it
-    node.store.down = False
-    node.store.next_writes = ["crash after"]
-    with pytest.raises(Crash):
-        node.cycle()
-    node.spool.full = False
-    reboot(node)
-    back(node)
-    node.right()
-
-
-def test_a_sample_that_no_file_has_does_not_take_the_mark_of_those_in_the_file(node: Node) -> None:
-    """The file cannot be read for a while; what is in it was booked, and is not when it comes back."""
-    away(node, (5, 100))
-    peers = node.kernel_of("wg0")
-    reboot(node)
-    for peer in peers.values():
-        node.wg.add_behind("wg0", peer)
-    away(node, (5, 30))
-    node.spool.full = True
-    back(node)
-    node.spool.unreadable = True
-    node.start()
-    away(node, (5, 1))
-    back(node)
-    node.spool.full = node.spool.unreadable = False
-    node.start()
-    back(node)
-    node.right()
-    assert node.booked[5] == (131, 0)
-
-
-def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> None:
-    node.spool.full = True
-    away(node, (5, 100))
-    node.wg.recreate_behind("wg0", key(5))
-    away(node, (5, 3), (5, 4))
-    assert not node.health.spool_ok
-    back(node)
-    node.right()
-    assert node.booked[5] == (107, 0)
-
-
 # -- one sample in the place of another
 
 
@@ -219,12 +132,12 @@ def test_a_reset_that_was_seen_in_an_outage_only_is_not_forgotten(node: Node) ->
     node.traffic(5, 100)
     node.shake(5)
     node.cycle()
-    away(node, (6, 1))
+    node.away((6, 1))
     node.wg.recreate_behind("wg0", key(5))
     node.account(fails=True)
     node.shake(5)
-    away(node, (5, 150), (5, 1))
-    back(node)
+    node.away((5, 150), (5, 1))
+    node.back()
     node.right()
     assert node.booked[5] == (251, 0)
     assert [one.action for one in node.db.logs].count("usage_anomaly") == 1
@@ -240,8 +153,8 @@ def test_a_reset_that_the_next_process_sees_is_not_forgotten_either(node: Node) 
     node.wg.recreate_behind("wg0", key(5))
     node.account(fails=True)
     node.shake(5)
-    away(node, (5, 150))
-    back(node)
+    node.away((5, 150))
+    node.back()
     node.right()
     assert node.booked[5] == (250, 0)
 
@@ -252,9 +165,9 @@ def test_a_device_that_moved_on_is_not_measured_by_one_that_did_not(node: Node) 
     for _ in range(8):
         node.tick(885)
         node.traffic(5, 1)
-        away(node, (6, 1000 * GB))
-    away(node, (6, 1))
-    back(node)
+        node.away((6, 1000 * GB))
+    node.away((6, 1))
+    node.back()
     assert not node.db.quarantine
     node.right()
 
@@ -264,8 +177,8 @@ def test_nor_is_it_after_a_restart(node: Node) -> None:
     for _ in range(8):
         node.tick(885)
         node.traffic(5, 1)
-        away(node, (6, 1000 * GB))
-    away(node, (6, 1))
+        node.away((6, 1000 * GB))
+    node.away((6, 1))
     node.start()
     node.store.down = False
     node.store.next_writes = ["ok", "crash before"]
@@ -277,10 +190,10 @@ def test_nor_is_it_after_a_restart(node: Node) -> None:
 
 @pytest.mark.parametrize("step", [-86400, -3600, 3600, 86400])
 def test_a_clock_that_is_set_in_an_outage_makes_no_traffic_impossible(node: Node, step: int) -> None:
-    away(node, (5, GB))
+    node.away((5, GB))
     node.now += step
-    away(node, (5, GB), (6, GB))
-    back(node)
+    node.away((5, GB), (6, GB))
+    node.back()
     assert not node.db.quarantine
     node.right()
 
@@ -289,28 +202,28 @@ def test_a_clock_that_is_set_in_an_outage_makes_no_traffic_impossible(node: Node
 
 
 def test_a_device_that_was_idle_over_midnight_has_nothing_on_the_old_day(node: Node) -> None:
-    away(node, (5, 100))
+    node.away((5, 100))
     for _ in range(3):
         node.tick(3585)
         node.account(fails=True)
-    away(node, (5, 50))
-    back(node)
+    node.away((5, 50))
+    node.back()
     assert days(node, 5) == {"2026-09-21": 100, "2026-09-22": 50}
     node.right()
 
 
 def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Node) -> None:
     """The look on the day's first second is the old day's last."""
-    away(node, (5, 100))
+    node.away((5, 100))
     midnight = node.windows.next_midnight(node.now)
     node.tick(midnight - node.now - 30)
     node.account(fails=True)
-    away(node, (5, 10))
+    node.away((5, 10))
     assert node.now == midnight
     for _ in range(3):
         node.tick(3600)
-        away(node, (5, 1000))
-    back(node)
+        node.away((5, 1000))
+    node.back()
     assert days(node, 5) == {"2026-09-21": 110, "2026-09-22": 3000}
     node.right()
 
@@ -328,15 +241,3 @@ def test_a_locked_row_does_not_bring_the_others_bytes_to_another_day(node: Node)
     node.cycle()
     node.right()
     assert days(node, 6) == {"2026-09-21": 2000, "2026-09-22": 2000}
-
-
-def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -> None:
-    away(node, (5, 100))
-    reboot(node)
-    node.true[5] = Counters(0, 0)
-    node.spool.damaged = True
-    node.start()
-    back(node)
-    node.right()
-    assert node.actions.count(("spool_set_aside", "r640")) == 1
-    assert node.health.spools_set_aside == 1

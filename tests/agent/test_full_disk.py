@@ -1,0 +1,88 @@
+"""A spool that takes nothing in, cannot be read or is damaged: nothing is booked twice, and nothing lost that need not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import Crash
+from tests.node import Node
+from tests.samples import key
+from wgsyncd.core.model import Counters
+
+
+def test_numbers_that_no_file_has_are_not_marked_as_booked(node: Node) -> None:
+    """Else the next process, which gives them again, would find its own samples booked."""
+    node.away((5, 1))
+    node.back()
+    node.spool.full = True
+    node.away((5, 10))
+    node.back()
+    node.spool.full = False
+    node.start()
+    node.away((5, 100))
+    node.reboot()
+    node.back()
+    node.right()
+    assert node.booked[5] == (111, 0)
+
+
+def test_what_stands_in_the_file_is_not_marked_before_all_of_it_is_booked(node: Node) -> None:
+    """The second sample of 5 takes the place of the first in memory, while in the file that still stands."""
+    node.store.down = True
+    node.traffic(5, 100)
+    node.away((6, 7))
+    node.spool.full = True
+    node.away((5, 20))
+    node.true[5] = Counters(100, 0)  # the rest is in memory alone, and goes with it
+    node.store.down = False
+    node.store.next_writes = ["crash after"]
+    with pytest.raises(Crash):
+        node.cycle()
+    node.spool.full = False
+    node.reboot()
+    node.back()
+    node.right()
+
+
+def test_a_sample_that_no_file_has_does_not_take_the_mark_of_those_in_the_file(node: Node) -> None:
+    """The file cannot be read for a while; what is in it was booked, and is not when it comes back."""
+    node.away((5, 100))
+    peers = node.kernel_of("wg0")
+    node.reboot()
+    for peer in peers.values():
+        node.wg.add_behind("wg0", peer)
+    node.away((5, 30))
+    node.spool.full = True
+    node.back()
+    node.spool.unreadable = True
+    node.start()
+    node.away((5, 1))
+    node.back()
+    node.spool.full = node.spool.unreadable = False
+    node.start()
+    node.back()
+    node.right()
+    assert node.booked[5] == (131, 0)
+
+
+def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> None:
+    node.spool.full = True
+    node.away((5, 100))
+    node.wg.recreate_behind("wg0", key(5))
+    node.away((5, 3), (5, 4))
+    assert not node.health.spool_ok
+    node.back()
+    node.right()
+    assert node.booked[5] == (107, 0)
+
+
+def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -> None:
+    node.away((5, 100))
+    node.reboot()
+    node.true[5] = Counters(0, 0)
+    node.spool.damaged = True
+    node.start()
+    node.back()
+    node.right()
+    assert node.actions.count(("spool_set_aside", "r640")) == 1
+    assert node.health.spools_set_aside == 1
