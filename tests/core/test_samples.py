@@ -162,7 +162,8 @@ class Account:
 
     def catch_up(self, backlog: Backlog, now: float, stop: int | None, firm: int) -> Backlog:
         """Book what waits; ``stop``: that many transactions, and the answer to the last one is lost. What the process
-        still has then."""
+        still has then: the books as they were before it."""
+        self.before = self.books
         waits = backlog.unbooked(self.books.spool)
         some = waits.samples[:stop]
         for one in some:
