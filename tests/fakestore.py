@@ -65,6 +65,20 @@ class FakeStore:
             held,
         )
 
+    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+        self._read("some")
+        named = [self.db.devices[n] for n in sorted(self.db.devices) if self.db.devices[n]["device_id"] in devices]
+        if len(named) != len(devices):
+            return None
+        keys = {d["public_key"] for d in named} - {None}
+        hosts = {(d["wg_ip"] or "").partition("/")[0] for d in named}
+        for other in self.db.devices.values():
+            if other["device_id"] not in devices and (
+                other["public_key"] in keys or (other["wg_ip"] or "~").partition("/")[0] in hosts
+            ):
+                return None
+        return tuple(map(self._row, named))
+
     def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
         self._read("ledger")
         if self._node not in self.db.seq:

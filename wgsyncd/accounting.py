@@ -18,6 +18,8 @@ from wgsyncd.health import Health
 from wgsyncd.ports import Clock, Spool, Store
 from wgsyncd.settings import Settings
 
+NOTHING = Writes()
+
 
 class Accounting:
     """One node's account of its interfaces' counters."""
@@ -51,13 +53,25 @@ class Accounting:
 
     # -- into the store
 
+    def must_come_first(self, live: Mapping[str, InterfaceState], now: float, rows: Sequence[Row]) -> bool:
+        """Whether there is something to book before the kernel is changed: samples that wait (a peer among them must
+        not be added anew before they are booked), or peers of rows that were there before us."""
+        ledger = self.books.ledger(self.windows(now))
+        return bool(self._load().samples) or bool(_rows_of_unrecorded(live, ledger, rows))
+
     def book(
-        self, live: Mapping[str, InterfaceState], now: float, more: Writes, rows: Sequence[Row] | None
+        self,
+        live: Mapping[str, InterfaceState],
+        now: float,
+        mono: float,
+        more: Writes = NOTHING,
+        rows: Sequence[Row] | None = None,
     ) -> frozenset[int]:
         """Book what waits, then these dumps, in one go with ``more``; the ids of the rows whose step was taken. Nothing
-        is sent where nothing moved. ``rows``: where they were just read, peers without a record may be adopted."""
+        is sent where nothing moved. ``now``, ``mono``: when they were asked for, by both clocks. ``rows``: where they
+        were just read, peers without a record may be adopted."""
         self.book_backlog(now)
-        windows, mono = self.windows(now), self._clock.monotonic()
+        windows = self.windows(now)
         ledger = self.books.ledger(windows)
         unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
         booking = usage.book(
@@ -89,7 +103,8 @@ class Accounting:
             # One that no file has needs no mark of its own; that of the file stays.
             mark = backlog.mark(sample) if sample.number <= self._firm else ledger.spool or f"{backlog.stream}:0"
             self._commit(booking, Writes(spool=mark), windows)
-            self._backlog = replace(self._backlog, samples=self._backlog.samples[1:])
+            later = tuple(one for one in self._backlog.samples if one.number > sample.number)
+            self._backlog = replace(self._backlog, samples=later)
         self._save(self._backlog)
         self._edge("full", False)
         self._log.info("spooled samples booked", samples=len(backlog.samples), peers=backlog.peers)
@@ -130,10 +145,10 @@ class Accounting:
 
     # -- into the spool
 
-    def keep(self, states: Iterable[InterfaceState], *, whole: bool = True) -> None:
+    def keep(self, states: Iterable[InterfaceState], now: float, mono: float, *, whole: bool = True) -> None:
         """Keep what these dumps say and the books do not have, until it can be booked. Never raises: where it cannot be
-        written it waits in memory, which is said once. ``whole``: they are of all peers."""
-        now, mono = self._clock.now(), self._clock.monotonic()
+        written it waits in memory, which is said once. ``now``, ``mono``: when they were asked for, by both clocks.
+        ``whole``: they are of all peers."""
         before, states = self._load(), tuple(states)
         backlog, kept = self._with(before, states, now, 0)
         if backlog is not before or not self._health.spool_ok:

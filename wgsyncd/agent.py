@@ -1,7 +1,8 @@
 """The shell around core: gather, decide, act. One thread, no lock; whoever holds the agent calls one method at a time.
 
-    reconcile: read the interfaces · load the rows · book the dumps · take the steps that are due in devices' lives ·
-               plan · guard · commit baseline zero · apply · read back · write down what was done
+    reconcile: read the interfaces · load the rows · take the steps that are due in devices' lives · plan · guard ·
+               commit baseline zero · apply (a last sample of whom goes into the spool) · read back · book the dumps ·
+               write down what was done
     account:   read the interfaces · book the dumps · take the steps that are due
 
 Each may fail at any line (StoreError) and be called again: what it did is found in the kernel and in the ledger, what
@@ -16,15 +17,16 @@ from dataclasses import replace
 from wgsyncd import inspection, log
 from wgsyncd.accounting import Accounting
 from wgsyncd.announce import announce
-from wgsyncd.core import lifecycle, recording
+from wgsyncd.core import recording
 from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.desired import Policy, Site, build_desired
-from wgsyncd.core.ledger import Ledger, Writes
-from wgsyncd.core.model import InterfaceState, Kind, PublicKey, Row, Transition
-from wgsyncd.core.outlook import Limits, Outlook, look_ahead
-from wgsyncd.core.plan import Plan, make_plan
+from wgsyncd.core.ledger import Ledger, Slot, Writes
+from wgsyncd.core.model import InterfaceState, Kind, Transition
+from wgsyncd.core.narrow import narrow, stands_alone
+from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.plan import Plan
 from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Finding
+from wgsyncd.deciding import Decider
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health
 from wgsyncd.inspection import Inspector
@@ -43,28 +45,18 @@ class Agent:
         self.settings, self.wireguard, self.store, self.health, self.clock = settings, wireguard, store, health, clock
         self._log = log.get("agent")
         self._scribe = Scribe(settings.audit.language)
-        self._sites = tuple(
-            Site(name, one.rows, one.networks, one.own_hosts, int(one.persistent_keepalive))
-            for name, one in settings.interfaces.items()
-        )
-        self._interface_of = {site.rows: site.interface for site in self._sites}
-        self._policy = Policy(
-            frozenset(settings.node.elsewhere), settings.peers.foreign, frozenset(settings.peers.always_keep)
-        )
-        self._limits = Limits(settings.guard.min_removals, settings.guard.share)
+        self._decider = Decider(settings)
         self._edge = log.Edge()
         self._interfaces = Interfaces(settings, wireguard, health)
         self._accounting = Accounting(settings, store, spool, health, clock, self._scribe)
         self._books = self._accounting.books
-        self._waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
-        self._loaded = False  # rows were read completely once
         self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
         self.found_new = False  # an account found an interface that is new: it waits to be filled
-        self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
+        self._looked_at: set[Slot] = set()  # peers that went in this piece of work: there is a later sample of them
 
     def inherit(self, old: Agent) -> None:
         """Take over what the agent of the previous configuration had seen."""
-        self._first_seen, self._waiting, self._loaded = old._first_seen, old._waiting, old._loaded
+        self._decider.inherit(old._decider)
         self._accounting.inherit(old._accounting)
         self._interfaces.inherit(old._interfaces)
 
@@ -72,22 +64,31 @@ class Agent:
         """Audit something about the daemon itself, with the next transaction."""
         self._books.note(self._scribe.entry(action, self.settings.node.name, **facts))
 
+    @property
+    def between(self) -> Callable[[], None]:
+        """Called between the transactions of a long booking; it may call :meth:`revoke`."""
+        return self._books.between
+
+    @between.setter
+    def between(self, look: Callable[[], None]) -> None:
+        self._books.between = look
+
     def next_deadline(self) -> float | None:
         """UNIX seconds of the nearest QR end that is known."""
-        return lifecycle.next_deadline(self._waiting, self.clock.now())
+        return self._decider.next_deadline(self.clock.now())
 
     # -- the two pieces of work
 
     def account(self) -> None:
         """Book what the counters and handshakes say. No statement is sent where nothing moved."""
-        now = self.clock.now()
-        live = self._interfaces.read()
-        steps = self._due(self._waiting, live, now)
+        now, mono, live = self._begin()
+        steps = self._decider.due(self._decider.waiting, live, now)
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
-            self._book(live, now, [step for step in steps if step.kind != "expire"], None)
+            steps_of_life = self._steps([step for step in steps if step.kind != "expire"])
+            self._note_taken(steps, self._accounting.book(live, now, mono, steps_of_life))
         except StoreError:
-            self._do_without_store(live, now, None, steps)
+            self._do_without_store(live, now, mono, None, steps)
             raise
         recount(self.health, live, now)
         self.found_new = any(self._epochs.get(name) != state.epoch for name, state in live.items())
@@ -95,40 +96,94 @@ class Agent:
 
     def reconcile(self) -> Outlook:
         """Make the kernel what the rows say, and write down what was done."""
-        now = self.clock.now()
-        live = self._interfaces.read()
-        try:
-            snapshot = self._snapshot()
-        except StoreError:
-            self._do_without_store(live, now, None, self._due(self._waiting, live, now))
-            raise
-        steps = self._due(snapshot.rows, live, now)
+        now, mono, live = self._begin()
         windows = self._accounting.windows(now)
+        snapshot: Snapshot | None = None
+        steps: list[Transition] = []
         refused: frozenset[int] = frozenset()
         try:
-            taken = self._book(live, now, steps, snapshot.rows)
+            snapshot = self._snapshot()
+            steps = self._decider.due(snapshot.rows, live, now)
+            if self._accounting.must_come_first(live, now, snapshot.rows):
+                taken = self._accounting.book(live, now, mono, self._steps(steps), snapshot.rows)
+            else:
+                taken = self._books.commit(self._steps(steps), windows)[0] if steps else frozenset()
+            self._note_taken(steps, taken)
             refused = frozenset(step.row.id for step in steps) - taken
             if steps:
                 snapshot = self._snapshot()
             outlook = self._decide(snapshot, live, self._books.ledger(windows), now)
             self._before(outlook, windows)
-        except StoreError:  # it answered, but takes nothing in, or went away right after it did
-            self._do_without_store(live, now, snapshot, [step for step in steps if step.row.id not in refused], refused)
+        except StoreError:  # it does not answer, or takes nothing in
+            if snapshot is None:
+                steps = self._decider.due(self._decider.waiting, live, now)
+            still = [step for step in steps if step.row.id not in refused]
+            self._do_without_store(live, now, mono, snapshot, still, refused)
             raise
         self._epochs, self.found_new = {name: state.epoch for name, state in live.items()}, False
         after = self._interfaces.apply(outlook.plan, live, self._keep_last)
-        self._accounting.book_backlog(self.clock.now())  # the last samples of those that went
         # One made anew in between is for the next cycle: what it says was not asked of it.
         after = {name: state for name, state in after.items() if state.epoch == live[name].epoch}
-        drift = make_plan(outlook.desired, after, self._books.ledger(windows).records, self._policy)
-        undone = {(c.kind, c.interface, c.public_key) for c in outlook.plan.withheld}
-        remaining = [c for c in drift.changes if (c.kind, c.interface, c.public_key) not in undone]
+        counted = self._uncounted({**live, **after})
+        try:  # the kernel first: a customer waits for that, nobody for a figure
+            self._accounting.book(counted, now, mono)
+        except StoreError:
+            self._accounting.keep(counted.values(), now, mono)
+            raise
+        remaining = self._decider.drift(outlook, after, self._books.ledger(windows))
         if self._edge("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
         self._after(outlook, after, snapshot, windows)
         draw(self.health, self.settings, outlook, after, remaining, snapshot, now)
         self._accounting.roll(now)
         return outlook
+
+    def reconcile_some(self, devices: frozenset[str]) -> bool:
+        """The same for a few devices alone, and without their counters. False where a full cycle is needed: they have
+        to do with others, or are not there, or something went otherwise."""
+        now, _, live = self._begin()
+        windows = self._accounting.windows(now)
+        rows = self.store.some(devices)
+        ledger = self._books.ledger(windows)
+        part = narrow(rows, live, ledger) if rows is not None and not self._interfaces.troubles else None
+        if rows is None or part is None or self._accounting.must_come_first(part.live, now, rows):
+            return False
+        steps = self._decider.due(rows, part.live, now, some=True)
+        if steps:
+            taken = self._books.commit(self._steps(steps), windows)[0]
+            self._note_taken(steps, taken)
+            rows = self.store.some(devices)
+            if rows is None or len(taken) < len(steps):
+                return False
+        self._decider.load_some(rows)
+        peers = sum(len(state.peers) for state in live.values())
+        outlook = self._decider.decide(Snapshot(rows, None, None, 0), part.live, part.ledger, now, part_of=peers)
+        if not stands_alone(outlook, part, live):
+            return False
+        self._before(outlook, windows)
+        after = self._interfaces.apply(outlook.plan, part.live, self._keep_last)
+        self._accounting.book_backlog(self.clock.now())
+        after = part.of({name: state for name, state in after.items() if state.epoch == live[name].epoch})
+        books = part.within(self._books.ledger(windows))
+        writes = recording.after_apply(books, after, outlook.desired, self._scribe, now)
+        if writes:
+            self._books.commit(writes, windows)
+        announce(writes, outlook)
+        return not self._decider.drift(outlook, after, books)
+
+    def revoke(self) -> None:
+        """Between the transactions of a long booking: whom a row has shut out since goes now. All else is left to the
+        next cycle, and nothing is written to the store."""
+        known = self._books.known
+        if known is None:
+            return
+        now = self.clock.now()
+        live = self._interfaces.read(create=False)
+        snapshot = self.store.snapshot()
+        ended = {step.row.id for step in self._decider.due(snapshot.rows, live, now)}  # which is written first
+        out = [c for c in self._decider.shut_out(snapshot, live, known, now) if c.row_id not in ended]
+        if out:
+            self._interfaces.apply(Plan(tuple(out), 0, {}), live, self._keep_last)
 
     def preview(self) -> Outlook:
         """What :meth:`reconcile` would do now; writes nothing anywhere."""
@@ -164,43 +219,45 @@ class Agent:
 
     # -- gather
 
+    def _begin(self) -> tuple[float, float, Live]:
+        """A piece of work: both clocks, and then the dumps."""
+        self._looked_at.clear()
+        return self.clock.now(), self.clock.monotonic(), self._interfaces.read()
+
     def _snapshot(self) -> Snapshot:
         snapshot = self.store.snapshot()
-        self._waiting = tuple(row for row in snapshot.rows if lifecycle.awaits(row))
-        self._loaded = True
+        self._decider.load(snapshot.rows)
         self.health.database_read_at = self.clock.now()
         return snapshot
 
-    # -- decide
-
-    def _due(self, rows: Iterable[Row], live: Live, now: float) -> list[Transition]:
-        waiting = [row for row in rows if lifecycle.awaits(row)]
-        self._first_seen = lifecycle.observe(waiting, live, self._first_seen)
-        return lifecycle.next_steps(waiting, self._interface_of, live, self._first_seen, now, self._policy.elsewhere)
-
     def _decide(self, snapshot: Snapshot, live: Live, ledger: Ledger, now: float) -> Outlook:
-        steps = tuple(self._due(snapshot.rows, live, now))
-        rows = lifecycle.assume(snapshot.rows, steps)
-        desired = build_desired(rows, self._sites, self._policy, live, now, ledger.installed())
-        plan = make_plan(desired, live, ledger.records, self._policy)
-        outlook = look_ahead(desired, plan, live, self._limits, snapshot.approved)
-        return replace(outlook, steps=steps, troubles=self._interfaces.troubles)
+        return replace(self._decider.decide(snapshot, live, ledger, now), troubles=self._interfaces.troubles)
 
     # -- act
 
-    def _book(self, live: Live, now: float, steps: list[Transition], rows: tuple[Row, ...] | None) -> frozenset[int]:
-        """Book dumps and take steps, in one go; the ids of the rows whose step was taken."""
-        more = Writes(steps=tuple((step, self._word(step)) for step in steps))
-        taken = self._accounting.book(live, now, more, rows)
-        for step in steps:
-            if step.row.id in taken:
-                self.health.add("transitions", step.kind)
-                self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
-        self._waiting = lifecycle.assume(self._waiting, [step for step in steps if step.row.id in taken])
-        return taken
+    def _steps(self, steps: Iterable[Transition]) -> Writes:
+        return Writes(steps=tuple((step, self._word(step)) for step in steps))
+
+    def _note_taken(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
+        done = [step for step in steps if step.row.id in taken]
+        for step in done:
+            self.health.add("transitions", step.kind)
+            self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
+        self._decider.took(done)
 
     def _keep_last(self, state: InterfaceState) -> None:
-        self._accounting.keep([state], whole=False)
+        self._accounting.keep([state], self.clock.now(), self.clock.monotonic(), whole=False)
+        self._looked_at.update((state.name, key) for key in state.peers)
+
+    def _uncounted(self, live: Live) -> dict[str, InterfaceState]:
+        """These dumps without the peers that were looked at since: they would seem to have gone back."""
+        gone = self._looked_at
+        return {
+            name: replace(state, peers={k: found for k, found in state.peers.items() if (name, k) not in gone})
+            if gone
+            else state
+            for name, state in live.items()
+        }
 
     def _word(self, step: Transition) -> Entry | None:
         action = {"activate": "device_activated", "expire": "qr_expired"}.get(step.kind)
@@ -242,6 +299,7 @@ class Agent:
         self,
         live: Live,
         now: float,
+        mono: float,
         snapshot: Snapshot | None,
         steps: list[Transition],
         refused: frozenset[int] = frozenset(),
@@ -249,19 +307,12 @@ class Agent:
         """The store takes nothing in. What was counted is kept in the spool; and nobody stays in whom a row shuts out:
         by the rows as just read (``snapshot``), or where they cannot be read, those whose QR has ended since. The books
         follow when the store is back. ``refused``: rows that are not as ``snapshot`` has them any more."""
-        self._accounting.keep(live.values())
+        self._accounting.keep(self._uncounted(live).values(), now, mono)
         known = self._books.known
         if snapshot is not None and known is not None:
-            # An approval that cannot be used up would be used again.
-            outlook = self._decide(replace(snapshot, approved=None), live, known, now)
-            out = outlook.desired.revoked
-            going = [c for c in outlook.plan.of(Kind.REMOVE) if c.public_key in out and c.row_id not in refused]
-        elif self._loaded:
-            going = lifecycle.ended(steps, live, self._policy.always_keep)
-            if not self._limits.allow(len(going), sum(len(state.peers) for state in live.values())):
-                return
+            going = [c for c in self._decider.shut_out(snapshot, live, known, now) if c.row_id not in refused]
         else:
-            return
+            going = self._decider.ended(steps, live) if self._decider.loaded else []
         if going:
             self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
             self._interfaces.apply(Plan(tuple(going), 0, {}), live, self._keep_last)

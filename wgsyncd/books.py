@@ -3,6 +3,7 @@ complete, and a lost answer settled by looking."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from wgsyncd.core.audit import Entry
@@ -24,11 +25,13 @@ class Books:
         self._ledger: Ledger | None = None
         self.known: Ledger | None = None  # as last seen; the store may be ahead of it
         self._notes: list[Entry] = []  # audit rows about the daemon itself: they go with the next transaction
+        self.between: Callable[[], None] = lambda: None  # called between the transactions of a long commit
         self._in_doubt: tuple[int, int] | None = None  # seq before, and notes in, a commit whose answer was lost
 
     def inherit(self, old: Books) -> None:
         """Take over the notes of the books before."""
         self._notes, self._in_doubt, self.known = old._notes, old._in_doubt, old.known
+        self.between = old.between
 
     def note(self, entry: Entry) -> None:
         """An audit row for the next transaction."""
@@ -57,6 +60,8 @@ class Books:
         left_out: frozenset[int] = frozenset()
         parts = list(writes.batches(BATCH))
         for index, batch in enumerate(parts, 1):
+            if index > 1:
+                self.between()
             ledger = self.ledger(windows)
             notes = len(self._notes) if index == len(parts) else 0
             part = replace(batch, sampled={}) if left_out else batch  # of those left out it was not

@@ -67,6 +67,8 @@ class Health:
     anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
     sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: what was counted until then is kept,
     # in the database or in the spool
+    hints: int = 0  # datagrams of the application
+    hints_ignored: int = 0  # that were none
     locked_rows: int = 0  # devices not booked the last time because somebody else has their row locked
     spooled: int = 0  # counters in the spool
     spooled_since: float = 0.0  # of its oldest sample, 0.0 = it is empty

@@ -91,6 +91,10 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """The rows and what goes with them."""
 
+    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+        """The rows of these devices; None where one of them is not there, or another row has a key or an address of
+        theirs."""
+
     def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
         """The node's books as committed: this is what settles a commit whose answer was lost. Where there are none
         they are begun, or (``begin`` false: a dry run) empty ones returned."""

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
+from wgsyncd import books
 from wgsyncd.core.model import Change
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Failed
@@ -225,13 +226,43 @@ def test_baseline_zero_is_committed_before_a_peer_is_added(node: Node) -> None:
     node.right()
 
 
-def test_a_dump_is_booked_before_a_peer_is_removed(node: Node) -> None:
+def test_a_sample_is_kept_before_a_peer_is_removed(node: Node) -> None:
     node.traffic(5, 55)
     node.db.update(5, status="paused")
-    node.wg.crash_after = 1
+    node.wg.crash_after = 2  # it has lost its address, and is gone
     with pytest.raises(Crash):
         node.cycle()
+    assert node.booked[5] == (0, 0)
+    node.start()
+    node.cycle()
+    node.right()
     assert node.booked[5] == (55, 0)
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch, fault: bool
+) -> None:
+    """Its later sample does not make the dump that is being booked seem to go back, nor the other way round."""
+    monkeypatch.setattr(books, "BATCH", 1)
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+
+    def meanwhile() -> None:
+        node.agent.between = lambda: None
+        node.traffic(7, 23)
+        node.db.update(7, status="paused")
+        if fault:
+            node.store.next_writes = ["deadlock"]
+        node.agent.revoke()
+        assert key(7) not in node.wg.peers("wg0")
+
+    node.agent.between = meanwhile
+    node.account(fails=fault)
+    assert key(7) not in node.wg.peers("wg0")
+    node.cycle()
+    node.right()
+    assert not node.health.anomalies
 
 
 @pytest.mark.parametrize("fate", ["before", "during", "after", "deadlock"])

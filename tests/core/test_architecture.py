@@ -197,4 +197,9 @@ def test_there_is_no_lock() -> None:
             assert "threading" not in set(imports(path)) or name in THREADS, name
 
 
-THREADS = {"endpoint.py", "inbox.py", "daemon.py"}  # the HTTP server and the scheduler have threads of their own
+THREADS = {
+    "endpoint.py",
+    "hints.py",
+    "inbox.py",
+    "daemon.py",
+}  # the HTTP server and the scheduler have threads of their own

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from wgsyncd.core.model import Change, InterfaceState, Kind, PublicKey, Row, Status, Transition, decode_key
+from wgsyncd.core.model import QR_ENDED, Change, InterfaceState, Kind, PublicKey, Row, Status, Transition, decode_key
 
 
 def awaits(row: Row) -> bool:
@@ -97,7 +97,7 @@ def ended(steps: Iterable[Transition], live: Mapping[str, InterfaceState], keep:
     return [
         Change(
             Kind.REMOVE, name, key, found.peer, None, rows[key].id, rows[key].device, rows[key].contract,
-            "QR ended, not scanned",
+            QR_ENDED,
         )
         for name, state in live.items()
         for key, found in state.peers.items()

@@ -87,6 +87,9 @@ def parse_host(text: str) -> Network:
     return Network(ip.packed, ip.max_prefixlen)
 
 
+QR_ENDED = "QR ended, not scanned"  # why a row wants no peer
+
+
 class Counters(NamedTuple):
     """Bytes that the server received from (rx) and sent to (tx) a peer since the peer was added."""
 
@@ -172,7 +175,7 @@ class Row:
         if self.status is Status.OFF:
             return f"device {self.status_text}"
         if self.status is Status.ISSUED and self.qr_end is not None and now > self.qr_end:
-            return "QR ended, not scanned"
+            return QR_ENDED
         return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
+from wgsyncd.core.model import Row
 from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Figures, Scope
 from wgsyncd.errors import SchemaError, StoreError
@@ -13,7 +14,7 @@ from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.figures import load_figures
-from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_quarantine, load_rows
+from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_quarantine, load_rows, load_some
 from wgsyncd.store.writing import Writer
 
 SCHEMA_VERSION = 2
@@ -67,6 +68,11 @@ class MariaDBStore:
         conflicts = load_conflicts(self._connection) if self._has_conflicts else None
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
+
+    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_inspected()
+        return load_some(self._connection, self._zone, self._qr_lifetime, devices, has_deleted_at=self._has_deleted_at)
 
     def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
         """See :class:`wgsyncd.ports.Store`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -17,20 +17,27 @@ SELECT d.id, d.device_id, d.contract_id, d.wg_iface, d.wg_ip, d.public_key, d.pr
        {qr_end}, CAST({qr_end} AS CHAR), d.first_handshake_at, d.last_handshake_at, {deleted},
        COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0, c.contract_status
 FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
-ORDER BY d.id
+{where}ORDER BY d.id
+"""
+
+RIVALS = """
+SELECT COUNT(*) FROM customer_devices
+WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips}))
 """
 
 QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
             NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""  # the zero date is no date
 
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
-# matter; 64 bits of MD5 each, so that two changes at once do not cancel out as two CRC32 may.
+# matter; each with a weight of its own, so that two changes at once (two devices that swap their status) do not cancel
+# out as XORs or plain sums of CRCs may. CRC32 costs the server less than half of MD5; what it misses, once in some 2^32
+# changes, the periodic reconcile finds.
 DIGEST = """
-SELECT COUNT(*),
-       BIT_XOR(CAST(CONV(LEFT(MD5(CONCAT_WS('\\0', d.id, d.device_id, d.contract_id, COALESCE(d.wg_iface, '~'),
+SELECT COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, d.device_id, d.contract_id, COALESCE(d.wg_iface, '~'),
            COALESCE(d.wg_ip, '~'), COALESCE(d.public_key, '~'), COALESCE(d.preshared_key, '~'), d.status, d.is_parent,
-           COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'), COALESCE(d.created_at, '~'),
-           {deleted}, COALESCE(c.contract_status, '~'))), 16), 16, 10) AS UNSIGNED)),
+           IF(d.status = 'issued', CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'),
+                                             COALESCE(d.created_at, '~')), '~'),
+           {deleted}, COALESCE(c.contract_status, '~'))) * (d.id %% 8191 + 1)),
        (SELECT approved FROM wgsyncd_nodes WHERE node = %s)
 FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
 """
@@ -41,8 +48,33 @@ def load_rows(connection: Connection, zone: ZoneInfo, qr_lifetime: int, *, has_d
     sql = ROWS.format(
         qr_end=QR_END.format(d="d.", seconds=qr_lifetime),
         deleted="d.deleted_at IS NOT NULL" if has_deleted_at else "0",
+        where="",
     )
     return tuple(_row(values, zone) for values in connection.query(sql))
+
+
+def load_some(
+    connection: Connection, zone: ZoneInfo, qr_lifetime: int, devices: frozenset[str], *, has_deleted_at: bool
+) -> tuple[Row, ...] | None:
+    """The rows of some devices; None where one is not there, or where other rows have a key or an address of theirs."""
+    names = sorted(devices)
+    sql = ROWS.format(
+        qr_end=QR_END.format(d="d.", seconds=qr_lifetime),
+        deleted="d.deleted_at IS NOT NULL" if has_deleted_at else "0",
+        where=f"WHERE d.device_id IN ({_places(names)})\n",
+    )
+    rows = tuple(_row(values, zone) for values in connection.query(sql, names))
+    if len(rows) != len(names):
+        return None
+    keys = [row.public_key for row in rows]
+    hosts = {row.address.partition("/")[0] for row in rows}
+    ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # as it may be written
+    rivals = RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
+    return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
+
+
+def _places(values: Sized) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 def _row(values: tuple[object, ...], zone: ZoneInfo) -> Row:
