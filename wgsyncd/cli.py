@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
                             help="release: book it after all; drop: forget it; default: list")  # fmt: skip
     quarantine.add_argument("ids", nargs="*", type=int, metavar="ID", help="as the list has them")
     quarantine.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    command("sync", "Have the running daemon compare everything now.")
+    sync = command("sync", "Have the running daemon compare everything, or a few devices, now; wait until it has.")
+    sync.add_argument("device", nargs="*", help="device ids; default: all")
+    sync.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: %(default)s")
     command("check-config", "Check the configuration; print every fault with its key and reason.")
     init = command("init-db", "Create wgsyncd's own tables (safe to run twice), with an admin's account.")
     init.add_argument("--user", default="root", help="the admin's account; default: %(default)s")
@@ -228,18 +229,16 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sync(_: argparse.Namespace) -> int:
-    from wgsyncd import lock
+def _sync(args: argparse.Namespace) -> int:
+    from wgsyncd import hints, lock
     from wgsyncd.errors import Refused
 
-    pid = lock.holder(lock.path())
-    if pid is None:
+    if lock.holder(lock.path()) is None:
         raise Refused(f"no wgsyncd runs here (nobody holds {lock.path()})")
-    try:
-        os.kill(pid, signal.SIGUSR1)
-    except PermissionError:
-        raise Refused(f"pid {pid} is another user's: run this as root") from None
-    print(f"asked wgsyncd (pid {pid}) to compare everything now")
+    answer = hints.send(lock.path().with_name("notify.sock"), tuple(args.device), args.timeout)
+    if answer != "ok":
+        raise Refused(answer)
+    print("compared everything" if not args.device else f"compared {', '.join(args.device)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How wgsyncd lives: inbox, schedule, reload, watchdog, stop. The only importer of apscheduler.
+"""How wgsyncd lives: inbox, hints, watch, reload, watchdog, stop.
 
 The main thread takes from the inbox and is the only user of netlink and database, so there is no lock anywhere.
 """
@@ -11,20 +11,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-
-from wgsyncd import __version__, config, inspection, log
+from wgsyncd import __version__, config, inspection, lock, log
 from wgsyncd.agent import Agent
 from wgsyncd.endpoint import Server
-from wgsyncd.errors import ConfigError, Fault, Refused, StoreError, WireGuardError
+from wgsyncd.errors import ConfigError, Fault, Refused, StoreError
 from wgsyncd.health import Health
+from wgsyncd.hints import Hints
 from wgsyncd.inbox import Inbox, Message, OutOfTime
+from wgsyncd.picture import in_one_line
+from wgsyncd.schedule import Schedule
 from wgsyncd.settings import Settings
 from wgsyncd.systemd import Notifier
+from wgsyncd.tasks import Tasks
+from wgsyncd.watch import Watch
 
 STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step
-AWAY = 5.0  # seconds between two looks at a database that is away
+REST = 4.0  # times as long as hints took, before more of them are followed: a flood gets a fifth of our time
 SETTLED = 3600.0  # seconds after which a clock that was set is trusted with work that is done once a day
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
@@ -45,13 +47,19 @@ class Daemon:
         self.path, self.settings, self.build = path, settings, build
         self.inbox, self.health, self.notifier = inbox, health, notifier
         self._log = log.get("daemon")
-        self._edge = log.Edge()
+        self._tasks = Tasks(health)
         self._agent = build(settings)
+        self._agent.between = self._between
         self._server: Server | None = None
-        self._scheduler: BackgroundScheduler | None = None
+        self._schedule = Schedule(inbox)
+        self._watch = Watch(float(settings.schedule.watch))
         self._digest: object = None  # of the rows as the last good reconcile found them; None: none was good
+        self._seen: object = None  # the last digest read
+        self._hints: Hints | None = None
+        self._hinted = False
+        self._rest_until = 0.0  # monotonic; hints wait until then
         self._beat = time.monotonic()
-        self._looked = 0.0
+        self._fed = 0.0
         self._deadline: float | None = None  # UNIX seconds of the nearest QR end
         self._clock_offset = time.time() - time.monotonic()
         self._clock_stepped_at = float("-inf")  # monotonic
@@ -60,13 +68,14 @@ class Daemon:
         """Live until told to stop; the exit status. Refused where the metrics' address is taken."""
         settings = self.settings
         self._listen(settings)
-        self._schedule(settings)
+        self._hear()
+        self._arm(settings)
         self.health.config_loaded_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
         self._agent.note("daemon_started", version=__version__)
         try:
             self._handle(Message.RECONCILE)
-            self.notifier.ready(self._status())
+            self.notifier.ready(in_one_line(self.health))
             while True:
                 messages = self.inbox.take(self._patience())
                 if Message.STOP in messages:
@@ -75,7 +84,7 @@ class Daemon:
                 for message in messages:
                     self._handle(message)
                 self._look_round()
-                self.notifier.status(self._status())
+                self.notifier.status(in_one_line(self.health))
                 self._worked()
             self._stop()
         except OutOfTime:
@@ -88,26 +97,27 @@ class Daemon:
 
     def _worked(self) -> None:
         self._beat = time.monotonic()
-        self.notifier.watchdog()
+        if self._beat - self._fed >= 1:
+            self._fed = self._beat
+            self.notifier.watchdog()
 
     def _patience(self) -> float:
         """Seconds to wait for a message: until the next look at the rows or the next QR end."""
-        wait = LONGEST_WAIT
-        if self.settings.schedule.watch:
-            wait = min(wait, self._looked + self._watch_interval() - time.monotonic())
+        now = time.monotonic()
+        wait = min(LONGEST_WAIT, self._watch.patience(now))
+        if self._hinted:
+            wait = min(wait, self._rest_until - now)
         if self._deadline is None or self._deadline > time.time():  # else it is due and not yet done
             self._deadline = self._agent.next_deadline()
         if self._deadline is not None:
             wait = min(wait, self._deadline - time.time() + 0.05)  # an instant later: at the end itself it is alive
         return wait
 
-    def _watch_interval(self) -> float:
-        watch = float(self.settings.schedule.watch)
-        return watch if self.health.database_up else max(watch, AWAY)
-
     def _handle(self, message: Message) -> None:
         if message is Message.RELOAD:
             self._reload()
+        elif message is Message.HINT:
+            self._hinted = True  # followed by the look round
         elif message is Message.ACCOUNT:
             self._work("account", self._agent.account)
             if self._agent.found_new:
@@ -124,60 +134,74 @@ class Daemon:
     def _reconcile(self) -> None:
         digest: object = None
         with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
-            digest = self._agent.store.digest()  # before the rows: a change in between is found by the next look
+            digest = self._seen = (
+                self._agent.store.digest()
+            )  # before the rows: later changes are found by the next look
         self._digest = None
         self._agent.reconcile()
         self._digest = digest
 
     def _look_round(self) -> None:
-        """Has a QR ended, or did the rows change?"""
+        """Has a QR ended, was something hinted, did the rows change?"""
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
             self._handle(Message.RECONCILE)
-        now = time.monotonic()
-        if not self.settings.schedule.watch or now - self._looked < self._watch_interval():
+        if self._hinted and time.monotonic() >= self._rest_until:
+            self._follow_hints()
+        if self._watch.due(time.monotonic()):
+            self._look()
+
+    def _look(self) -> bool:
+        """Ask whether rows have changed, and if so reconcile; whether that went well."""
+        began = time.monotonic()
+        answered = self._work("watch", self._read_digest)
+        self._watch.looked(began, time.monotonic(), answered=answered)
+        self.health.intervals = {**self.health.intervals, "watch": self._watch.period}
+        if answered and self._seen != self._digest:
+            return self._work("reconcile", self._reconcile)
+        return answered
+
+    def _read_digest(self) -> None:
+        self._seen = self._agent.store.digest()
+
+    def _follow_hints(self) -> None:
+        """Do what was hinted; what concerns others too is left to a look at all rows."""
+        if self._hints is None:
             return
-        self._looked = now
-        changed = False
+        began = time.monotonic()
+        taken, self._hinted = self._hints.take(), False
+        done = good = False
 
-        def look() -> None:
-            nonlocal changed
-            changed = self._agent.store.digest() != self._digest
+        def some() -> None:
+            nonlocal done
+            done = self._agent.reconcile_some(taken.devices)
 
-        if self._work("watch", look) and changed:
-            self._handle(Message.RECONCILE)
+        if taken.everything:
+            good = self._work("reconcile", self._reconcile)
+        elif taken.devices:
+            good = self._work("hint", some)
+            if good and not done:
+                good = self._look()
+        self._hints.answer(taken.askers, "ok" if good else f"failed: {self.health.trouble}")
+        now = time.monotonic()
+        self._rest_until = now + REST * (now - began)
+
+    def _between(self) -> None:
+        """In a long booking: whom rows have shut out since does not wait for its end."""
+        self._worked()
+        if not (self._hinted or self._watch.due(time.monotonic())):
+            return
+        began, before = time.monotonic(), self._seen
+        self._read_digest()
+        self._watch.looked(began, time.monotonic(), answered=True)
+        if self._seen != before:
+            self._agent.revoke()
 
     def _work(self, task: str, piece: Callable[[], object]) -> bool:
-        """One piece of work: counted, timed; passing trouble is said once when it starts and once when it ends."""
-        health, started = self.health, time.monotonic()
-        health.add("runs", task)
-        try:
-            piece()
-        except (StoreError, WireGuardError) as error:
-            health.add("failures", task)
+        good = self._tasks.do(task, piece)
+        if not good:
             self._digest = None
-            database = isinstance(error, StoreError)
-            if database:
-                health.database_up, health.database_error = False, str(error)
-                health.database_errors += 1
-            if self._edge("trouble", "database" if database else type(error).__name__):
-                what = "database does not serve us; peers stay as they are" if database else "work failed"
-                self._log.error(f"{what}; tried again", task=task, error=str(error))
-            return False
-        else:
-            # A poll in which nothing moved asks nobody, and a look only reads: neither proves that writing works. After
-            # every failure the next good look leads to a reconcile.
-            proves = task not in ("account", "watch", "verify")
-            health.database_up = health.database_up or proves
-            if proves and self._edge("trouble", None):
-                self._log.info("works again", task=task)
-            now = time.time()
-            health.succeeded_at = {**health.succeeded_at, task: now}
-            return True
-        finally:
-            seconds = time.monotonic() - started
-            health.durations = {**health.durations, task: seconds}
-            health.add("duration_sums", task, seconds)
+        return good
 
     # -- reload
 
@@ -205,12 +229,13 @@ class Daemon:
             self._agent.store.close()
             self._agent, self.settings = agent, settings
             log.configure(settings.log.level, settings.log.format)
-            self._schedule(settings)
+            self._arm(settings)
+            self._watch = Watch(float(settings.schedule.watch))
             self.health.config_ok, self.health.config_loaded_at = True, time.time()
             self._log.info("configuration reloaded")
             self._agent.note("config_reloaded")
         self._handle(Message.RECONCILE)
-        self.notifier.ready(self._status())
+        self.notifier.ready(in_one_line(self.health))
 
     def _listen(self, settings: Settings) -> None:
         """Serve metrics where ``settings`` say; Refused, and as before, where that cannot be had."""
@@ -232,29 +257,18 @@ class Daemon:
     def _is_ready(self) -> bool:
         return self.health.reconciled and self.health.database_up
 
-    # -- the schedule
+    def _hear(self) -> None:
+        """Take hints, if that can be: nothing depends on it."""
+        try:
+            self._hints = Hints(lock.path().with_name("notify.sock"), self.health, lambda: self.inbox.put(Message.HINT))
+        except Refused as error:
+            self._log.warning("no hints from the application", why=str(error))
 
-    def _schedule(self, settings: Settings) -> None:
-        """Arm the jobs; again after a reload and after a step of the wall clock, on which APScheduler runs."""
-        if self._scheduler is not None:
-            self._scheduler.shutdown(wait=False)
-        zone, plan = settings.node.zone, settings.schedule
-        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}  # the grace's default is 1 s
-        scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(1)}, job_defaults=defaults, timezone=zone, daemon=True
-        )
+    # -- time
 
-        def put(message: Message) -> Callable[[], None]:
-            return lambda: self.inbox.put(message)
-
-        scheduler.add_job(put(Message.ACCOUNT), "interval", seconds=float(plan.account))
-        scheduler.add_job(put(Message.RECONCILE), "interval", seconds=float(plan.reconcile))
-        # On the month's first second, so that what came before it is booked to the old month; days likewise.
-        scheduler.add_job(put(Message.ACCOUNT), "cron", hour=0, minute=0, second=0)
-        scheduler.add_job(put(Message.PURGE), "cron", hour=4, minute=17)
-        scheduler.add_job(put(Message.VERIFY), "cron", minute=37)  # and then if it is due
-        scheduler.start()
-        self._scheduler = scheduler
+    def _arm(self, settings: Settings) -> None:
+        self._schedule.arm(settings)
+        plan = settings.schedule
         self.health.intervals = {"account": float(plan.account), "reconcile": float(plan.reconcile)}
 
     def _mind_the_clock(self) -> None:
@@ -264,7 +278,7 @@ class Daemon:
         if abs(step) > STEP:
             self._clock_stepped_at = time.monotonic()
             self._log.warning("the clock was set", seconds=round(step, 3))
-            self._schedule(self.settings)
+            self._arm(self.settings)
             self.inbox.put(Message.ACCOUNT)
             self.inbox.put(Message.RECONCILE)
 
@@ -278,35 +292,12 @@ class Daemon:
         signal.setitimer(signal.ITIMER_REAL, 0)  # in time
 
     def _end(self) -> None:
-        if self._scheduler is not None:
-            self._scheduler.shutdown(wait=False)
+        self._schedule.disarm()
+        if self._hints is not None:
+            self._hints.close()
         if self._server is not None:
             self._server.close()
         self._agent.store.close()
         self._agent.wireguard.close()
         self._log.info("stopped; peers stay in place")
         self.notifier.close()
-
-    def _status(self) -> str:
-        """One line for `systemctl status`."""
-        health = self.health
-        parts = [
-            f"{name}: {one.actual} peers, {one.online} online" if one.present else f"{name}: missing"
-            for name, one in health.interfaces.items()
-        ]
-        if not health.database_up:
-            parts.insert(0, f"database away ({health.database_error})")
-        if health.guard_tripped:
-            held = sum(one.withheld for one in health.interfaces.values())
-            parts.insert(0, f"GUARD withholds {held} removals (wgsyncd approve {health.plan_id})")
-        rejected = sum(health.rejected.values())
-        if rejected:
-            parts.append(f"{rejected} rows rejected")
-        if health.quarantined:
-            parts.append(f"{health.quarantined} in quarantine (wgsyncd quarantine)")
-        findings = sum(health.findings.values())
-        if findings:
-            parts.append(f"does not add up: {findings} (wgsyncd verify)")
-        if not health.config_ok:
-            parts.append("new configuration refused")
-        return "; ".join(parts) or "starting"

@@ -80,6 +80,7 @@ class Health:
     booked_rx: int = 0  # bytes committed since start
     booked_tx: int = 0
 
+    trouble: str = ""  # what the last failed piece of work failed of
     database_up: bool = False
     database_error: str = ""  # what it said last, without values
     database_errors: int = 0

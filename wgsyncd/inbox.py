@@ -17,10 +17,11 @@ class Message(IntEnum):
 
     STOP = 0
     RELOAD = 1
-    ACCOUNT = 2
+    HINT = 2
     RECONCILE = 3
-    PURGE = 4
-    VERIFY = 5
+    ACCOUNT = 4
+    PURGE = 5
+    VERIFY = 6
 
 
 class OutOfTime(BaseException):

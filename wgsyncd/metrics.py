@@ -19,7 +19,7 @@ from wgsyncd.core.model import Kind, Reason
 from wgsyncd.core.verify import FAULTS
 from wgsyncd.health import Health, InterfaceHealth
 
-TASKS = ("account", "reconcile", "watch", "verify")
+TASKS = ("account", "reconcile", "watch", "hint", "verify")
 TRANSITIONS = ("activate", "expire", "first_handshake")
 ANOMALIES = ("reset", "quarantined")
 
@@ -163,6 +163,8 @@ def _windows(health: Health) -> Iterator[Metric]:
 
 def _state(health: Health) -> Iterator[Metric]:
     yield _gauge("database_up", "Whether the database answered the last time it was asked.", health.database_up)
+    yield _counter("hints_total", "Hints of the application that were taken.", health.hints)
+    yield _counter("hints_ignored_total", "Datagrams that were no hints.", health.hints_ignored)
     yield _counter("database_errors_total", "Times that the database failed.", health.database_errors)
     read, loaded = health.database_read_at, health.config_loaded_at
     yield _gauge("database_last_read_timestamp_seconds", "When all rows were last read (UNIX time), 0 for never.", read)

@@ -98,3 +98,27 @@ def _interface(
         sent=sum(peer.counters.tx for peer in peers),
         peers=shown,
     )
+
+
+def in_one_line(health: Health) -> str:
+    """One line for `systemctl status`."""
+    parts = [
+        f"{name}: {one.actual} peers, {one.online} online" if one.present else f"{name}: missing"
+        for name, one in health.interfaces.items()
+    ]
+    if not health.database_up:
+        parts.insert(0, f"database away ({health.database_error})")
+    if health.guard_tripped:
+        held = sum(one.withheld for one in health.interfaces.values())
+        parts.insert(0, f"GUARD withholds {held} removals (wgsyncd approve {health.plan_id})")
+    rejected = sum(health.rejected.values())
+    if rejected:
+        parts.append(f"{rejected} rows rejected")
+    if health.quarantined:
+        parts.append(f"{health.quarantined} in quarantine (wgsyncd quarantine)")
+    findings = sum(health.findings.values())
+    if findings:
+        parts.append(f"does not add up: {findings} (wgsyncd verify)")
+    if not health.config_ok:
+        parts.append("new configuration refused")
+    return "; ".join(parts) or "starting"

@@ -20,7 +20,7 @@ VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "data
 IMPORTERS = {
     "pyroute2": {"wireguard/kernel.py", "wireguard/netlink.py", "wireguard/local.py"},
     "pymysql": {"store/connection.py"},
-    "apscheduler": {"daemon.py"},
+    "apscheduler": {"schedule.py"},
     "structlog": {"log.py"},
     "prometheus_client": {"metrics.py"},
     "sdnotify": {"systemd.py"},

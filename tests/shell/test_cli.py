@@ -15,6 +15,8 @@ from tests.node import CONFIG, Node
 from tests.shell.conftest import Run
 from wgsyncd import cli, lock
 from wgsyncd.errors import Refused
+from wgsyncd.health import Health
+from wgsyncd.hints import Hints, Taken
 
 
 def test_plan_says_nothing_to_do(node: Node, run: Run) -> None:
@@ -126,16 +128,25 @@ def test_status_and_sync_without_a_daemon(node: Node, run: Run) -> None:
     assert run("sync")[0] == 1
 
 
-def test_status_and_sync_with_a_daemon(node: Node, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda pid, number: asked.append((pid, number)))
+def test_status_and_sync_with_a_daemon(node: Node, run: Run) -> None:
+    """A daemon that answers whoever asks with what it did."""
+    said: list[Taken] = []
     held = lock.acquire(lock.path())
+    ears = Hints(lock.path().with_name("notify.sock"), Health(), lambda: followed())  # noqa: PLW0108 - it is below
+
+    def followed() -> None:
+        said.append(ears.take())
+        ears.answer(said[-1].askers, "ok" if len(said) < 3 else "failed: 2002: no database")
+
     try:
         assert run("status")[1][0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
-        assert run("sync")[0] == 0
+        assert run("sync") == (0, ["compared everything"])
+        assert run("sync", "D-1", "D-2") == (0, ["compared D-1, D-2"])
+        assert run("sync")[0] == 1
     finally:
+        ears.close()
         os.close(held)
-    assert [pid for pid, _ in asked] == [os.getpid()]
+    assert [(one.everything, one.devices) for one in said[:2]] == [(True, frozenset()), (False, {"D-1", "D-2"})]
     with pytest.raises(SystemExit):
         cli.main(["sync", "--config", "/x"])
 
