@@ -159,7 +159,7 @@ class Accounting:
         if whole:
             self._looked_at = {**self._looked_at, **dict.fromkeys(kept, mono)}
             self._late = {} if len(kept) == len(states) else self._late
-        if self._health.spool_ok:
+        if whole and self._health.spool_ok:
             self._note_sampled(kept, now)
 
     def _with(

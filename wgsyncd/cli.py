@@ -143,6 +143,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
         settings = config.load(args.config)
         log.configure(settings.log.level, settings.log.format)
         lock.acquire(lock.path())
+        claimed = lock.claim(settings.node.name)
     except ConfigError as error:
         for fault in error.faults:
             log.get("cli").error("bad configuration", file=error.path, key=fault.key, why=str(fault))
@@ -167,7 +168,8 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
         return Agent(settings, wireguard, MariaDBStore(settings), samples, health, clock)
 
     try:
-        return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
+        with claimed:
+            return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
     except Refused as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1

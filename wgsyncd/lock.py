@@ -1,9 +1,12 @@
-"""One wgsyncd per node: a lock file that also says who holds it."""
+"""One wgsyncd per node: a lock file that also says who holds it, and a name that only one process can have in a network
+namespace, which is where the interfaces are: also where two have directories of their own."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
+import struct
 from pathlib import Path
 
 from wgsyncd.errors import Refused
@@ -49,3 +52,30 @@ def holder(file: Path) -> int | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def claim(node: str) -> socket.socket:
+    """Be the only wgsyncd of this node in this network namespace, until the process ends. Refused where another one is
+    (unix(7): abstract addresses belong to the network namespace, and vanish with their process)."""
+    address = f"\0wgsyncd.{node}"[:100]
+    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        claimed.bind(address)
+        claimed.listen(1)
+    except OSError:
+        claimed.close()
+        raise Refused(
+            f"another wgsyncd runs for node {node} in this network namespace: pid {_pid_of(address)}"
+        ) from None
+    return claimed
+
+
+def _pid_of(address: str) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
+        asker.setblocking(False)
+        try:
+            asker.connect(address)
+            pid, _, _ = struct.unpack("3i", asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return "unknown"
+    return str(pid)
