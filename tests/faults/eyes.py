@@ -1,0 +1,71 @@
+"""Looks at the daemon's metrics all the time, from inside the server's network namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import threading
+import time
+from dataclasses import dataclass, field
+
+SAMPLED = "wgsyncd_interface_sampled_timestamp_seconds"
+_PORT = 9586
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_EVERY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One scrape."""
+
+    asked: float = 0.0  # monotonic
+    values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def life(self) -> float:
+        """Names the process."""
+        return self.values.get("process_start_time_seconds", 0.0)
+
+    def successes(self, *tasks: str) -> float:
+        """Good runs of these tasks since the process began."""
+        return sum(
+            self.values.get(f'wgsyncd_task_runs_total{{task="{task}"}}', 0)
+            - self.values.get(f'wgsyncd_task_failures_total{{task="{task}"}}', 0)
+            for task in tasks
+        )
+
+
+class Eyes(threading.Thread):
+    """The latest scrape is in :attr:`seen`; a daemon that does not answer leaves it as it is."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.seen, self._pid, self._closed = Seen(), pid, False
+
+    def run(self) -> None:
+        """As a thread."""
+        with open(f"/proc/{self._pid}/ns/net", "rb") as namespace:  # of this thread only
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        while not self._closed:
+            asked = time.monotonic()
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                self.seen = Seen(asked, self._scrape())
+            time.sleep(_EVERY)
+
+    @staticmethod
+    def _scrape() -> dict[str, float]:
+        connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def close(self) -> None:
+        """End it."""
+        self._closed = True
+        self.join(5)

@@ -1,0 +1,225 @@
+"""Faults of the daemon itself, and of the connection between it and the database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tests.faults.play import Deed, Play
+from tests.faults.proxy import Deed as TrapDeed
+from tests.faults.proxy import Trap
+from tests.faults.script import Step
+
+ZONE = ZoneInfo("Asia/Tokyo")
+PATIENCE = 2.5  # nominal seconds that a trap waits for its statement
+
+
+def kill(play: Play, step: Step) -> Deed[None]:
+    """SIGKILL, now or at a statement; where that does not come, then."""
+    if step.parameters:
+        trap = yield from _sprung(play, step, "kill")
+        if trap.sprung is not None:
+            play.faults["kill"] += 1
+            return
+    if play.kill():
+        play.faults["kill"] += 1
+        play.moments["kill at a random moment"] += 1
+
+
+def _sprung(play: Play, step: Step, deed: TrapDeed, patience: float = PATIENCE, hold: float = 0) -> Deed[Trap]:
+    """Set the step's trap and wait until it is sprung, or nobody came."""
+    p = step.parameters
+    trap = Trap(p["words"], p["nth"], p.get("moment", "answered"), deed, hold * play.stage.pace)
+    play.stage.proxy.arm(trap)
+    try:
+        yield from play.until(lambda: trap.sprung is not None, patience)
+    finally:
+        play.stage.proxy.disarm(trap)
+    if trap.sprung is not None:
+        play.moments[trap.name] += 1
+    return trap
+
+
+def trap(play: Play, step: Step, deed: TrapDeed, hold: float = 0) -> Deed[bool]:
+    """A trap that counts as its kind where it was sprung."""
+    sprung = (yield from _sprung(play, step, deed, PATIENCE * 2, hold)).sprung is not None
+    play.faults[step.kind] += sprung
+    return sprung
+
+
+@contextlib.contextmanager
+def _woken(pid: int) -> Iterator[None]:
+    """SIGCONT at the end, if it still is there (it may have been killed as it stood)."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def stop(play: Play, step: Step) -> Deed[None]:
+    """SIGSTOP for longer than its timeouts."""
+    with (yield from play.holding("instances")):
+        yield from play.until(lambda: _runs(play))
+        daemon = play.stage.daemons[0]
+        with _woken(daemon.pid):
+            os.kill(daemon.pid, signal.SIGSTOP)
+            play.faults[step.kind] += 1
+            yield from play.pause(step.parameters["lasts"])
+
+
+def stop_at(play: Play, step: Step) -> Deed[None]:
+    """The same, at a statement."""
+    with (yield from play.holding("instances")):
+        sprung = yield from _sprung(play, step, "stop", PATIENCE * 2)
+        if sprung.sprung is not None:
+            play.faults[step.kind] += 1
+            with _woken(sprung.pid):
+                yield from play.pause(step.parameters["lasts"])
+
+
+def _runs(play: Play) -> bool:
+    process = play.stage.daemons[0].process
+    return process is not None and process.poll() is None
+
+
+def terminate(play: Play, step: Step) -> Deed[None]:
+    """SIGTERM: an orderly restart."""
+    with (yield from play.holding("instances")):
+        yield from play.until(lambda: _runs(play))
+        process = play.stage.daemons[0].process
+        assert process is not None
+        play.expected.add(-signal.SIGTERM)  # before it could install its handler
+        process.send_signal(signal.SIGTERM)
+        play.faults[step.kind] += 1
+        if not (yield from play.until(lambda: process.poll() is not None, 12)):
+            play.trouble("no end within 12 s of SIGTERM")
+
+
+def reload(play: Play, step: Step) -> Deed[None]:
+    """SIGHUP."""
+    with (yield from play.holding("instances")):
+        since, life = time.monotonic(), play.eyes.seen.life
+        yield from play.until(lambda: _runs(play) and play.eyes.seen.asked > since and play.eyes.seen.life == life, 5)
+        if _runs(play) and play.eyes.seen.asked > since:  # it answers, so its handler is installed
+            os.kill(play.stage.daemons[0].pid, signal.SIGHUP)
+            play.faults[step.kind] += 1
+
+
+def second(play: Play, step: Step) -> Deed[None]:
+    """Another one on the same lock: refused, or (where the first was killed just then) the one that runs."""
+    stage = play.stage
+    with (yield from play.holding("instances")):
+        yield from play.until(lambda: _runs(play))
+        play.expected.add(1)  # the first one, restarted while the second one has the lock
+        again = stage.world.server.start(*_command(play), log=stage.daemons[0].log, **_environment(play))
+        play.faults[step.kind] += 1
+        try:
+            if (yield from play.until(lambda: again.poll() is not None, max(step.parameters["lasts"], 2))):
+                play.ends[f"second: {again.returncode}"] += 1
+                if again.returncode not in (1, -signal.SIGKILL):
+                    play.trouble(f"a second daemon ended with {again.returncode}")
+        finally:
+            again.kill()
+            again.wait()
+
+
+def _command(play: Play) -> list[str]:
+    import sys
+
+    return [sys.executable, "-m", "wgsyncd", "run", "--config", str(play.stage.daemons[0].config)]
+
+
+def _environment(play: Play) -> dict[str, str]:
+    daemon = play.stage.daemons[0]
+    environment = {**daemon.environment, **play.stage.clock.environment}
+    return {**environment, "STATE_DIRECTORY": str(daemon.directory / "state")}
+
+
+def rival(play: Play, step: Step) -> Deed[None]:
+    """Another one with the same books and neither the same lock nor the same disk: both write for a while. What it had
+    on its disk when it was killed is there when the next rival begins."""
+    stage = play.stage
+    other = stage.daemons[1]
+    with (yield from play.holding("instances")):
+        stage.start(other)
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        process = other.process
+        assert process is not None
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL if step.parameters["kill"] else signal.SIGTERM)
+        if not (yield from play.until(lambda: process.poll() is not None, 12)):
+            play.trouble("no end of the rival within 12 s of SIGTERM")
+            process.kill()
+        play.expected.add(-signal.SIGTERM)
+        play.note_end(process.wait())
+
+
+def clock(play: Play, step: Step) -> Deed[None]:
+    """The wall clock is set, and set back."""
+    with (yield from play.holding("clock")):
+        play.stage.clock.set(_offset(step.parameters["to"], time.time(), 2 * play.stage.pace))
+        play.faults[step.kind] += 1
+        play.moments[f"clock {step.parameters['to']}"] += 1
+        yield from play.pause(step.parameters["lasts"])
+        play.stage.clock.set(0)
+
+
+def _offset(to: str, now: float, before: float) -> float:
+    """Seconds; so many ``before`` the zone's next midnight, or its next month."""
+    if to in ("midnight", "month"):
+        day = datetime.fromtimestamp(now, ZONE).date()
+        day = (day.replace(day=1) + timedelta(days=32)).replace(day=1) if to == "month" else day + timedelta(days=1)
+        return datetime(day.year, day.month, day.day, tzinfo=ZONE).timestamp() - before - now
+    return float(to[:-1]) * {"h": 3600, "d": 86400}[to[-1]]
+
+
+def cut(play: Play, step: Step) -> Deed[None]:
+    """All connections end."""
+    play.stage.proxy.cut()
+    play.faults[step.kind] += 1
+    yield
+
+
+def cut_at(play: Play, step: Step) -> Deed[None]:
+    """The connection ends at a statement."""
+    yield from trap(play, step, "cut")
+
+
+def hold_answer(play: Play, step: Step) -> Deed[None]:
+    """An answer comes later than the daemon waits."""
+    yield from trap(play, step, "hold", step.parameters["lasts"])
+
+
+def black_hole(play: Play, step: Step) -> Deed[None]:
+    """Nothing comes through, in either direction."""
+    with (yield from play.holding("proxy")):
+        play.stage.proxy.swallowing = True
+        play.faults[step.kind] += 1
+        try:
+            yield from play.pause(step.parameters["lasts"])
+        finally:
+            play.stage.proxy.swallowing = False
+
+
+def refuse(play: Play, step: Step) -> Deed[None]:
+    """Connections end, and new ones are refused."""
+    with (yield from play.holding("proxy")):
+        play.stage.proxy.refusing = True
+        play.stage.proxy.cut()
+        play.faults[step.kind] += 1
+        try:
+            yield from play.pause(step.parameters["lasts"])
+        finally:
+            play.stage.proxy.refusing = False
+
+
+ACTS = {"kill": kill, "stop": stop, "stop_at": stop_at, "terminate": terminate, "reload": reload, "second": second,
+        "rival": rival, "clock": clock, "cut": cut, "cut_at": cut_at, "swallow_commit": cut_at,
+        "hold_answer": hold_answer, "black_hole": black_hole, "refuse": refuse}  # fmt: skip

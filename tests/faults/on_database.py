@@ -1,0 +1,207 @@
+"""Faults of the database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pymysql
+
+from tests.faults.on_daemon import trap
+from tests.faults.play import Deed, Play
+from tests.faults.script import Step
+from tests.faults.web import Away
+from wgsyncd.demo import children
+
+_HANGS = 1.5  # nominal seconds after which an administrator takes it for hung, once there is room again
+_PAGE = 4096
+
+
+@contextlib.contextmanager
+def away(play: Play) -> Iterator[None]:
+    """The web application knows that it need not ask."""
+    web = play.stage.web
+    web.usable = False
+    try:
+        yield
+    finally:
+        web.close()
+        web.usable = True
+
+
+def db_kill(play: Play, step: Step) -> Deed[None]:
+    """SIGKILL, and a new start."""
+    with (yield from play.holding("database")), away(play):
+        play.stage.database.kill()
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        play.stage.database.start()
+
+
+def db_kill_at(play: Play, step: Step) -> Deed[None]:
+    """The same, at a statement."""
+    with (yield from play.holding("database")):
+        try:
+            if not (yield from trap(play, step, "kill server")):
+                return
+            with away(play):
+                yield from play.pause(step.parameters["lasts"])
+        finally:
+            if not runs(play):
+                play.stage.database.kill()  # it is dead; this takes note of it
+                play.stage.database.start()
+
+
+def runs(play: Play) -> bool:
+    """Whether MariaDB lives."""
+    try:
+        return play.stage.database.pid > 0
+    except children.CommandFailed:
+        return False
+
+
+def db_stop(play: Play, step: Step) -> Deed[None]:
+    """SIGSTOP: it takes connections and answers none."""
+    with (yield from play.holding("database")), away(play):
+        pid = play.stage.database.pid
+        os.kill(pid, signal.SIGSTOP)
+        play.faults[step.kind] += 1
+        try:
+            yield from play.pause(step.parameters["lasts"])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def db_restart(play: Play, step: Step) -> Deed[None]:
+    """An orderly restart."""
+    with (yield from play.holding("database")), away(play):
+        play.stage.database.stop()
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        play.stage.database.start()
+
+
+def db_read_only(play: Play, step: Step) -> Deed[None]:
+    """It reads and does not write."""
+    with (yield from play.holding("database")):
+        yield from play.told("SET GLOBAL read_only = 1")
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        yield from play.told("SET GLOBAL read_only = 0")
+
+
+def db_full(play: Play, step: Step) -> Deed[None]:
+    """Its disk is full. Not a byte left: each commit hangs at the binary log. A little left: tables that have to grow
+    say 1114. Then there is room again; MariaDB sees that within a minute, for which nobody waits."""
+    stage, hangs = play.stage, step.parameters["hangs"]
+    file = stage.disk / "filler"
+    with (yield from play.holding("database")):
+        with away(play):
+            try:
+                _fill(file, stage.disk, 0 if hangs else 18 * _PAGE)
+                if not hangs:
+                    _grow(play)
+                play.faults[step.kind] += 1
+                play.moments["db_full, commits hang" if hangs else "db_full, 1114"] += 1
+                yield from play.pause(step.parameters["lasts"])
+            finally:
+                file.unlink(missing_ok=True)
+        answer = threading.Event()
+        threading.Thread(target=_write, args=(play, answer), daemon=True).start()
+        if not (yield from play.until(answer.is_set, _HANGS)):
+            stage.database.kill()
+            stage.web.close()
+            stage.database.start()
+
+
+def _fill(file: os.PathLike[str], disk: os.PathLike[str], leave: int) -> None:
+    with open(file, "wb", buffering=0) as sink:
+        try:
+            while True:
+                sink.write(bytes(1 << 20))
+        except OSError:  # no room for so much
+            with contextlib.suppress(OSError):
+                while True:
+                    sink.write(bytes(_PAGE))
+        used = os.stat(file).st_size
+        sink.truncate(max(0, used - leave))
+
+
+def _grow(play: Play) -> None:
+    """Use up what admin_logs has left of its file."""
+    try:
+        live = play.stage.web.connect()
+        with contextlib.closing(live), live.cursor() as cursor:
+            for _ in range(400):
+                cursor.execute("INSERT INTO admin_logs (action_type, message) VALUES ('filler', %s)", ("x" * 400,))
+                live.commit()
+    except (pymysql.MySQLError, OSError) as error:
+        play.say(f"full: {error}")
+
+
+def _write(play: Play, done: threading.Event) -> None:
+    with contextlib.suppress(pymysql.MySQLError, OSError):
+        live = play.stage.web.connect(1)
+        with contextlib.closing(live), live.cursor() as cursor:
+            cursor.execute("INSERT INTO contract_notes (contract_id, note) VALUES ('0001', 'room again')")
+            live.commit()
+            done.set()
+
+
+def row_lock(play: Play, step: Step) -> Deed[None]:
+    """Somebody's open transaction holds rows for longer than the daemon waits."""
+    names = [play.stage.devices[n].name for n in step.parameters["devices"]]
+    with (yield from play.holding("database", *names)):
+        live = yield from _locked(play, names)
+        with contextlib.closing(live):
+            play.faults[step.kind] += 1
+            yield from play.pause(step.parameters["lasts"])
+            live.rollback()
+
+
+def _locked(play: Play, names: list[str]) -> Deed[pymysql.Connection[pymysql.cursors.Cursor]]:
+    places = ", ".join(["%s"] * len(names))
+    sql = f"UPDATE customer_devices SET device_name = 'in an open transaction' WHERE device_id IN ({places})"
+    while True:
+        try:
+            live = play.stage.web.connect()
+            with live.cursor() as cursor:
+                cursor.execute(sql, tuple(names))
+            return live
+        except (pymysql.MySQLError, OSError):
+            yield from play.pause(0.05)
+
+
+def deadlock(play: Play, step: Step) -> Deed[None]:
+    """A transaction that holds a row waits for what the daemon holds, while the daemon waits for the row."""
+    names = [play.stage.devices[n].name for n in step.parameters["devices"]]
+    waiting = ("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'mikyun'"
+               " AND info LIKE '%%STRAIGHT_JOIN customer_devices%%' AND time_ms > 50")  # fmt: skip
+    with (yield from play.holding("database", *names)):
+        live = yield from _locked(play, names)
+        with contextlib.closing(live):
+            end = time.monotonic() + 4 * play.stage.pace
+            while time.monotonic() < end:
+                with contextlib.suppress(Away):
+                    if play.stage.web.query(waiting)[0][0]:
+                        break
+                yield from play.pause(0.05)
+            else:
+                return
+            with live.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+                try:
+                    cursor.execute("UPDATE wgsyncd_nodes SET seq = seq")
+                    play.moments["deadlock, the daemon lost"] += 1
+                except pymysql.MySQLError as error:
+                    play.moments[f"deadlock, we lost: {error.args[0]}"] += 1
+            play.faults[step.kind] += 1
+            live.rollback()
+
+
+ACTS = {"db_kill": db_kill, "db_kill_at": db_kill_at, "db_stop": db_stop, "db_restart": db_restart,
+        "db_read_only": db_read_only, "db_full": db_full, "row_lock": row_lock, "deadlock": deadlock}  # fmt: skip

@@ -1,0 +1,114 @@
+"""Faults of the interfaces and their peers: what counters are lost with them was sampled for good before."""
+
+from __future__ import annotations
+
+from tests.faults.on_database import away
+from tests.faults.play import Deed, Play
+from tests.faults.script import Step
+from tests.faults.stage import Device
+
+
+def _theirs(play: Play, interface: str) -> list[Device]:
+    return [device for device in play.stage.devices if device.interface == interface]
+
+
+def interface(play: Play, step: Step) -> Deed[None]:
+    """Deleted, or its process ended; after a while it is made again, empty."""
+    stage, name, p = play.stage, step.parameters["interface"], step.parameters
+    with (yield from play.holding_devices(stage.devices, "interfaces")):
+        devices = _theirs(play, name)
+        yield from play.quiet(devices)
+        if p["away"] and play.spools:
+            with (yield from play.holding("database")), away(play):
+                stage.database.kill()
+                yield from play.sampled({name})
+                _lose(play, name, devices, p["how"])
+                yield from play.pause(p["lasts"])
+                stage.make(name)
+                stage.database.start()
+            play.moments["interface, the database away"] += 1
+        else:
+            yield from play.sampled({name})
+            _lose(play, name, devices, p["how"])
+            yield from play.pause(p["lasts"])
+            stage.make(name)
+        play.faults[step.kind] += 1
+        play.moments[f"interface: {p['how']}"] += 1
+        yield from play.loud(devices)
+
+
+def _lose(play: Play, name: str, devices: list[Device], how: str) -> None:
+    for device in devices:
+        play.truth.end(device.name, play.last(device))
+    play.stage.unmake(name, how)
+
+
+def foreign_remove(play: Play, step: Step) -> Deed[None]:
+    """A foreign hand removes peers; the daemon brings them back."""
+    stage = play.stage
+    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    with (yield from play.holding_devices(devices)):
+        yield from play.quiet(devices)
+        yield from play.sampled({device.interface for device in devices})
+        for device in devices:
+            play.truth.end(device.name, play.last(device))
+            stage.world.server.run("wg", "set", device.interface, "peer", device.keys.public, "remove")
+        play.faults[step.kind] += 1
+        yield from play.loud(devices)
+
+
+def foreign_replace(play: Play, step: Step) -> Deed[None]:
+    """A foreign hand removes peers and adds them again as they were, with counters at zero. It stays quiet until the
+    daemon has seen that they are lower: bytes that pass the old figure first cannot be told from others."""
+    stage = play.stage
+    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    with (yield from play.holding_devices(devices)):
+        yield from play.quiet(devices)
+        yield from play.sampled({device.interface for device in devices})
+        for device in devices:
+            play.truth.end(device.name, play.last(device))
+            psk = f"PresharedKey = {device.preshared_key}\n" if device.preshared_key else ""
+            stage.world.server.run("wg", "set", device.interface, "peer", device.keys.public, "remove")
+            stage.world.server.run("wg", "addconf", device.interface, "/dev/stdin", stdin=(
+                f"[Peer]\nPublicKey = {device.keys.public}\n{psk}AllowedIPs = {device.address}/32\n"
+            ))  # fmt: skip
+        play.faults[step.kind] += 1
+        yield from play.pause(0.05)  # a dump that was asked for before is over
+        yield from play.sampled({device.interface for device in devices})
+        yield from play.loud(devices)
+
+
+def reboot(play: Play, step: Step) -> Deed[None]:
+    """The machine restarts: daemon, database and interfaces are gone, and come back one after the other, with another
+    boot id and (the kernel's, as after a real one) perhaps the same interface numbers."""
+    stage, p = play.stage, step.parameters
+    with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database")):
+        yield from play.quiet(stage.devices)
+        if not play.spools:
+            yield from play.sampled(set(stage.world.interfaces))
+        with away(play):
+            stage.database.kill() if p["database"] == "killed" else stage.database.stop()
+            if play.spools:
+                yield from play.sampled(set(stage.world.interfaces))
+            play.down = True
+            try:
+                play.kill()
+                yield from play.until(lambda: stage.daemons[0].process is None)
+                numbers = {name: stage.index(name) for name in stage.world.interfaces}
+                for name in stage.world.interfaces:
+                    _lose(play, name, _theirs(play, name), "delete")
+                stage.new_boot()
+                if p["first"] == "daemon":
+                    play.down = False
+                    yield from play.pause(p["lasts"])
+                for name, number in numbers.items():
+                    stage.make(name, number if p["same_index"] else None)
+                stage.database.start()
+            finally:
+                play.down = False
+        play.faults[step.kind] += 1
+        yield from play.loud(stage.devices)
+
+
+ACTS = {"interface": interface, "foreign_remove": foreign_remove, "foreign_replace": foreign_replace,
+        "reboot": reboot}  # fmt: skip

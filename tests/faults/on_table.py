@@ -1,0 +1,187 @@
+"""What the web application does to rows, each while the daemon's world falls apart around it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import datetime
+
+from pymysql.cursors import Cursor
+
+from tests.faults.on_daemon import ZONE
+from tests.faults.play import Deed, Peer, Play
+from tests.faults.script import Step
+from tests.faults.stage import NETS, Device
+from wgsyncd.demo.world import new_keys, new_preshared_key
+
+_OFF = {"paused": "status = 'paused'", "revoked": "status = 'revoked'", "deleted": "deleted_at = NOW()"}
+
+
+def _devices(play: Play, step: Step) -> list[Device]:
+    return [play.stage.devices[n] for n in step.parameters["devices"]]
+
+
+def _change(play: Play, devices: list[Device], settings: dict[str, object]) -> Deed[None]:
+    """The same values in the rows of these devices."""
+    places = ", ".join(["%s"] * len(devices))
+    sets = ", ".join(f"{column} = %s" for column in settings)
+    sql = f"UPDATE customer_devices SET {sets} WHERE id IN ({places})"
+    yield from play.told(sql, *settings.values(), *(device.row for device in devices))
+
+
+def _hush(play: Play, step: Step, devices: list[Device]) -> Deed[bool]:
+    """Before peers are removed: cut the wires, unless it is to be done under traffic."""
+    busy = bool(step.parameters.get("busy"))
+    if not busy:
+        yield from play.quiet(devices)
+    else:
+        play.moments[f"{step.kind} under traffic"] += 1
+    return busy
+
+
+def _leave(play: Play, old: list[Peer], busy: bool) -> Deed[None]:
+    """Wait until all of these peers are gone, at the same time: each has to be watched."""
+    waiting = {peer.device.name: play.gone(peer, busy) for peer in old}
+    while waiting:
+        for name, deed in list(waiting.items()):
+            try:
+                next(deed)
+            except StopIteration:
+                del waiting[name]
+        if waiting:
+            yield
+    if busy:
+        yield from play.quiet([peer.device for peer in old])
+
+
+def pause(play: Play, step: Step) -> Deed[None]:
+    """Paused, revoked or deleted for a while, and back."""
+    devices, how = _devices(play, step), step.parameters["how"]
+    with (yield from play.holding_devices(devices)):
+        busy = yield from _hush(play, step, devices)
+        rows = ", ".join(str(device.row) for device in devices)
+        old = play.peers(devices)
+        yield from play.told(f"UPDATE customer_devices SET {_OFF[how]} WHERE id IN ({rows})")
+        yield from _leave(play, old, busy)
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        yield from play.told(f"UPDATE customer_devices SET status = 'active', deleted_at = NULL WHERE id IN ({rows})")
+        yield from play.loud(devices)
+
+
+def rekey(play: Play, step: Step) -> Deed[None]:
+    """New keys."""
+    devices = _devices(play, step)
+    with (yield from play.holding_devices(devices)):
+        busy = yield from _hush(play, step, devices)
+        old = play.peers(devices)
+        for device in devices:
+            device.keys = new_keys()
+            play.stage.ear.keep(device.keys.private)
+            yield from _change(play, [device], {"public_key": device.keys.public, "private_key": device.keys.private})
+        yield from _leave(play, old, busy)
+        play.faults[step.kind] += 1
+        yield from play.loud(devices)
+
+
+def move(play: Play, step: Step) -> Deed[None]:
+    """To the other interface, and so to another network."""
+    devices = _devices(play, step)
+    with (yield from play.holding_devices(devices, "interfaces")):
+        busy = yield from _hush(play, step, devices)
+        old = play.peers(devices)
+        for device in devices:
+            device.interface = "wg1" if device.interface == "wg0" else "wg0"
+            device.address = f"{NETS[device.interface]}.{device.address.rsplit('.', 1)[1]}"
+            yield from _change(play, [device], {"wg_iface": device.interface, "wg_ip": device.address})
+        yield from _leave(play, old, busy)
+        play.faults[step.kind] += 1
+        yield from play.loud(devices)
+
+
+def address(play: Play, step: Step) -> Deed[None]:
+    """Another address, under traffic: the peer lives on."""
+    devices = _devices(play, step)
+    with (yield from play.holding_devices(devices)):
+        for device in devices:
+            net, _, host = device.address.rpartition(".")
+            device.address = f"{net}.{(int(host) + 100) % 200}"
+            yield from _change(play, [device], {"wg_ip": device.address})
+        play.faults[step.kind] += 1
+        yield from play.loud(devices)
+
+
+def preshared_key(play: Play, step: Step) -> Deed[None]:
+    """One is set, or cleared: the peer lives on."""
+    devices = _devices(play, step)
+    with (yield from play.holding_devices(devices)):
+        for device in devices:
+            device.preshared_key = None if device.preshared_key else new_preshared_key()
+            yield from _change(play, [device], {"preshared_key": device.preshared_key})
+        play.faults[step.kind] += 1
+        yield from play.loud(devices)
+
+
+def qr(play: Play, step: Step) -> Deed[None]:
+    """Issued anew, with new keys; scanned in time, or not. The clock stands meanwhile: the end is in its time."""
+    devices, scanned = _devices(play, step), step.parameters["scanned"]
+    device = devices[0]
+    with (yield from play.holding_devices(devices, "clock")):
+        yield from play.quiet(devices)
+        old = play.peers(devices)
+        yield from _change(play, devices, {"status": "revoked"})
+        yield from _leave(play, old, False)
+        device.keys = new_keys()
+        play.stage.ear.keep(device.keys.private)
+        end = datetime.fromtimestamp(int(time.time() + (3600 if scanned else 3) * play.stage.pace), ZONE)
+        yield from _change(play, devices, {
+            "status": "issued", "public_key": device.keys.public, "private_key": device.keys.private,
+            "first_handshake_at": None, "last_handshake_at": None, "activated_at": None,
+            "qr_expires_at": end.strftime("%Y-%m-%d %H:%M:%S"),
+        })  # fmt: skip
+        if scanned:
+            yield from play.loud(devices)
+        word = "active" if scanned else "expired"
+
+        def done(cursor: Cursor) -> bool:
+            cursor.execute("SELECT status FROM customer_devices WHERE id = %s", (device.row,))
+            [(status,)] = cursor.fetchall()
+            return bool(status == word)
+
+        while not (yield from play.asked(done)):
+            yield from play.pause(0.1)
+        play.faults[step.kind] += 1
+        play.moments[f"qr: {word}"] += 1
+        if not scanned:
+            yield from play.until(lambda: play.stage.live(device) is None)
+            yield from _change(play, devices, {"status": "active"})
+            yield from play.loud(devices)
+
+
+def reset(play: Play, step: Step) -> Deed[None]:
+    """An admin sets a total to a figure. A note in the same transaction tells whether it was done."""
+    column, figure = step.parameters["column"], step.parameters["figure"]
+    side = column.partition("_")[0]
+    devices = _devices(play, step)
+    with (yield from play.holding_devices(devices)):
+        for device in devices:
+            note = uuid.uuid4().hex
+
+            def work(cursor: Cursor, device: Device = device, note: str = note) -> int:
+                cursor.execute(f"SELECT {column} FROM customer_devices WHERE id = %s FOR UPDATE", (device.row,))
+                [(was,)] = cursor.fetchall()
+                cursor.execute("SELECT note FROM contract_notes WHERE contract_id = %s", (note,))
+                done = cursor.fetchall()
+                if done:
+                    return int(done[0][0])
+                cursor.execute("INSERT INTO contract_notes (contract_id, note) VALUES (%s, %s)", (note, str(was)))
+                cursor.execute(f"UPDATE customer_devices SET {column} = %s WHERE id = %s", (figure, device.row))
+                return int(was)
+
+            was = yield from play.asked(work)
+            play.truth.accounts[device.name].shift[side] += was - figure
+        play.faults[step.kind] += 1
+
+
+ACTS = {"pause": pause, "rekey": rekey, "move": move, "address": address, "preshared_key": preshared_key, "qr": qr,
+        "reset": reset}  # fmt: skip

@@ -1,0 +1,218 @@
+"""Between the daemon and MariaDB: a proxy on a unix socket that sees each statement and can act at just that moment.
+
+It reads as much of MariaDB's protocol as that takes: packets (length, number), and the text of COM_QUERY, the only
+command with which the daemon sends statements. https://mariadb.com/kb/en/clientserver-protocol/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Moment = Literal["before", "during", "answered", "after"]
+"""Of a statement: not passed on · passed on, its answer not awaited · the answer is here and not passed on · it is."""
+Deed = Literal["cut", "kill", "stop", "hold", "kill server"]
+
+_HEADER, _COM_QUERY, _TICK = 4, b"\x03", 0.02
+_UCRED = struct.Struct("3i")  # unix(7): SO_PEERCRED
+
+
+@dataclass(slots=True)
+class Trap:
+    """Waits for a statement. ``words``: how it begins or what it contains, "" for any; ``nth``: of those."""
+
+    words: str
+    nth: int
+    moment: Moment
+    deed: Deed
+    hold: float = 0.0  # seconds that the answer is held
+    sprung: float | None = field(default=None, init=False)  # monotonic
+    pid: int = field(default=0, init=False)  # of the client that ran into it
+
+    @property
+    def name(self) -> str:
+        """For the report."""
+        return f"{self.deed} {self.moment} {self.words or 'any statement'}"
+
+
+class Proxy:
+    """Serves ``path``, asks ``target``. ``victims``: says whether a client's pid may be killed; ``server``: the pid of
+    MariaDB."""
+
+    def __init__(self, path: Path, target: Path, victims: Callable[[int], bool], server: Callable[[], int]) -> None:
+        self.path, self._target, self._victims, self._server = path, target, victims, server
+        self.refusing = self.swallowing = False  # what comes: connections; bytes in either direction
+        self.statements: deque[tuple[float, int, str]] = deque(maxlen=400)  # when, whose, how it begins
+        self._lock = threading.Lock()
+        self._traps: list[Trap] = []
+        self._open: set[_Wire] = set()
+        self._listener = self._listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.path))
+        listener.listen(20)
+        return listener
+
+    def arm(self, trap: Trap) -> None:
+        """Set a trap."""
+        with self._lock:
+            self._traps.append(trap)
+
+    def disarm(self, trap: Trap) -> None:
+        """Take it away, sprung or not."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._traps.remove(trap)
+
+    def cut(self) -> None:
+        """End all connections that there are."""
+        for wire in list(self._open):
+            wire.cut()
+
+    def close(self) -> None:
+        """Take no more connections and end those that there are."""
+        self.refusing = True
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            if self.refusing:
+                client.close()
+            else:
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+            server.connect(str(self._target))
+            wire = _Wire(self, client, server)
+            self._open.add(wire)
+            try:
+                wire.run()
+            finally:
+                self._open.discard(wire)
+
+    def meet(self, text: str, pid: int) -> Trap | None:
+        """The trap that this statement springs."""
+        self.statements.append((time.time(), pid, text[:60]))
+        with self._lock:
+            for trap in self._traps:
+                if trap.words in text[:200] and (trap.deed not in ("kill", "stop") or self._victims(pid)):
+                    trap.nth -= 1
+                    if trap.nth <= 0:
+                        self._traps.remove(trap)
+                        trap.pid = pid
+                        return trap
+        return None
+
+    def act(self, trap: Trap) -> None:
+        """Do what the trap does, apart from what it does to its connection."""
+        with contextlib.suppress(ProcessLookupError):
+            if trap.deed in ("kill", "stop"):
+                os.kill(trap.pid, signal.SIGKILL if trap.deed == "kill" else signal.SIGSTOP)
+            elif trap.deed == "kill server":
+                os.kill(self._server(), signal.SIGKILL)
+        trap.sprung = time.monotonic()
+
+
+class _Wire:
+    """One connection."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy, self._client, self._server = proxy, client, server
+        self._pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        self._kept = b""  # the beginning of a packet whose end is still to come
+        self._writes = False  # the transaction that runs is one that changes the books
+        self._await: Trap | None = None  # acts when the answer is here
+        self._cut = False
+
+    def cut(self) -> None:
+        """From another thread."""
+        self._cut = True
+
+    def run(self) -> None:
+        """Pass on what comes until one side goes."""
+        while not self._cut:
+            ready, _, _ = select.select([self._client, self._server], [], [], _TICK)
+            if self._proxy.swallowing:
+                time.sleep(_TICK)
+                continue
+            if self._client in ready and not self._from_client():
+                return
+            if self._server in ready and not self._from_server():
+                return
+
+    def _from_client(self) -> bool:
+        data = self._client.recv(1 << 16)
+        self._kept += data
+        while len(self._kept) >= _HEADER:
+            end = _HEADER + int.from_bytes(self._kept[:3], "little")
+            if len(self._kept) < end:
+                break
+            packet, self._kept = self._kept[:end], self._kept[end:]
+            if not self._pass(packet):
+                return False
+        return bool(data)
+
+    def _pass(self, packet: bytes) -> bool:
+        """One packet of the client's; whether the connection lives on. A command's packets begin with number 0."""
+        trap = None
+        if packet[3] == 0 and packet[_HEADER : _HEADER + 1] == _COM_QUERY:
+            trap = self._proxy.meet(self._text(packet), self._pid)
+        if trap is not None and trap.moment == "before":
+            self._proxy.act(trap)
+            if trap.deed != "stop":
+                return False
+            trap = None
+        self._server.sendall(packet)
+        if trap is not None and trap.moment == "during":
+            self._proxy.act(trap)
+            return trap.deed in ("stop", "kill")  # the server learns of a killed client as it always does
+        self._await = trap
+        return True
+
+    def _text(self, packet: bytes) -> str:
+        text = packet[_HEADER + 1 : _HEADER + 300].decode("utf-8", "replace").strip()
+        if text.startswith("UPDATE wgsyncd_nodes SET seq"):
+            self._writes = True
+        elif text == "COMMIT":
+            text, self._writes = "COMMIT of writes" if self._writes else "COMMIT of reads", False
+        elif text == "START TRANSACTION":
+            self._writes = False
+        return text
+
+    def _from_server(self) -> bool:
+        data = self._server.recv(1 << 16)
+        trap, self._await = self._await, None
+        if trap is None or not data:
+            self._client.sendall(data)
+            return bool(data)
+        if trap.moment == "after":
+            self._client.sendall(data)
+            self._proxy.act(trap)
+            return True
+        self._proxy.act(trap)
+        if trap.deed == "hold":
+            end = time.monotonic() + trap.hold
+            while time.monotonic() < end and not self._cut:
+                time.sleep(_TICK)
+        if trap.deed in ("hold", "stop", "kill server"):
+            self._client.sendall(data)
+            return True
+        return False

@@ -1,0 +1,132 @@
+"""The script of a run: what is done, when, and for how long, all of it from the seed and before anything happens.
+
+Times are nominal seconds; a slow machine stretches them all by the same factor (the pace).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+STORM = 22.0  # seconds of a round in which new faults begin; then all is healed and the books are compared
+SLOW_STORM = 6.0  # the same on a slow machine (pace above 4), where a round takes long enough
+DEVICES, INTERFACES = 6, ("wg0", "wg1")
+KILL_EVERY = 1.7  # seconds, on average
+MOMENTS = ("before", "during", "answered", "after")
+WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
+         "STRAIGHT_JOIN customer_devices", "INTO wgsyncd_peers", "INTO wgsyncd_days", "START TRANSACTION",
+         "INTO admin_logs", "")  # fmt: skip
+OFFSETS = ("+1h", "-1h", "+1d", "-1d", "midnight", "month")
+
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault. ``at``: seconds after the round's beginning."""
+
+    at: float
+    kind: str
+    parameters: Parameters
+
+    def __str__(self) -> str:
+        return f"{self.kind} {' '.join(f'{k}={v}' for k, v in self.parameters.items())}".strip()
+
+
+Dice = random.Random
+
+
+def _some(dice: Dice, most: int = 3) -> list[int]:
+    return sorted(dice.sample(range(DEVICES), dice.randint(1, most)))
+
+
+def _for(dice: Dice, least: float, most: float) -> float:
+    return round(dice.uniform(least, most), 2)
+
+
+def _trap(dice: Dice) -> Parameters:
+    words = dice.choice(WORDS)
+    return {"words": words, "nth": dice.randint(1, 2) if words else dice.randint(1, 25)}
+
+
+KINDS: dict[str, Callable[[Dice], Parameters]] = {
+    # to the daemon
+    "stop": lambda d: {"lasts": _for(d, 2.5, 5)},
+    "stop_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS), "lasts": _for(d, 2.5, 4)},
+    "terminate": lambda d: {},
+    "reload": lambda d: {},
+    "second": lambda d: {"lasts": _for(d, 1.5, 3)},
+    "rival": lambda d: {"lasts": _for(d, 3, 5), "kill": d.random() < 0.5},
+    "clock": lambda d: {"to": d.choice(OFFSETS), "lasts": _for(d, 4, 7)},
+    # between daemon and database
+    "cut": lambda d: {},
+    "cut_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS[:3])},
+    "swallow_commit": lambda d: {"words": "COMMIT of writes", "nth": d.randint(1, 2), "moment": "answered"},
+    "hold_answer": lambda d: {**_trap(d), "lasts": _for(d, 2.2, 3.5)},
+    "black_hole": lambda d: {"lasts": _for(d, 1, 4)},
+    "refuse": lambda d: {"lasts": _for(d, 0.5, 3)},
+    # to the database
+    "db_kill": lambda d: {"lasts": _for(d, 0, 2.5)},
+    "db_kill_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS[:3]), "lasts": _for(d, 0, 1.5)},
+    "db_stop": lambda d: {"lasts": _for(d, 1, 4.5)},
+    "db_restart": lambda d: {"lasts": _for(d, 0, 1)},
+    "db_read_only": lambda d: {"lasts": _for(d, 1, 3)},
+    "db_full": lambda d: {"lasts": _for(d, 2, 4), "hangs": d.random() < 0.5},
+    "row_lock": lambda d: {"devices": _some(d), "lasts": _for(d, 1.5, 3.5)},
+    "deadlock": lambda d: {"devices": _some(d, 1)},
+    # to the interfaces
+    "interface": lambda d: {"interface": d.choice(INTERFACES), "how": d.choice(("delete", "terminate", "kill")),
+                            "lasts": _for(d, 0, 2.5), "away": d.random() < 0.4},
+    "foreign_remove": lambda d: {"devices": _some(d)},
+    "foreign_replace": lambda d: {"devices": _some(d)},
+    "reboot": lambda d: {"database": d.choice(("killed", "stopped")), "first": d.choice(("database", "daemon")),
+                         "lasts": _for(d, 0, 1.5), "same_index": d.random() < 0.5},
+    # to the table
+    "pause": lambda d: {"devices": _some(d), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
+                        "how": d.choice(("paused", "revoked", "deleted"))},
+    "rekey": lambda d: {"devices": _some(d, 2), "busy": d.random() < 0.3},
+    "move": lambda d: {"devices": _some(d, 2), "busy": d.random() < 0.3},
+    "address": lambda d: {"devices": _some(d, 2)},
+    "preshared_key": lambda d: {"devices": _some(d, 2)},
+    "qr": lambda d: {"devices": _some(d, 1), "scanned": d.random() < 0.5},
+    "reset": lambda d: {"devices": _some(d, 2), "column": d.choice(("rx_bytes_total", "tx_bytes_total")),
+                        "figure": d.choice((0, 0, d.randint(1, 10**9)))},
+}  # fmt: skip
+"""Every kind of fault with the dice of its parameters. Besides these: "kill", which is everywhere."""
+
+PER_ROUND = 12  # of these; so three rounds have them all
+
+
+def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
+    """Rounds without end, each a list of steps in order; the same for the same seed and pace."""
+    dice = random.Random(f"wgsyncd {seed}")
+    storm = STORM if pace <= 4 else SLOW_STORM
+    count = round(PER_ROUND * storm / STORM)
+    deck: list[str] = []
+    while True:
+        steps = [Step(at, "kill", _kill(dice)) for at in _kills(dice, storm)]
+        for _ in range(count):
+            if not deck:
+                deck = sorted(KINDS)
+                dice.shuffle(deck)
+            kind = deck.pop()
+            steps.append(Step(_for(dice, 0, storm), kind, KINDS[kind](dice)))
+        yield sorted(steps, key=lambda step: step.at)
+
+
+def _kills(dice: Dice, storm: float) -> Iterator[float]:
+    at = 0.0
+    while True:
+        at += max(0.05, dice.expovariate(1 / KILL_EVERY))
+        if at > storm:
+            return
+        yield round(at, 2)
+
+
+def _kill(dice: Dice) -> Parameters:
+    """Half of them at a random moment, half at one that matters."""
+    if dice.random() < 0.5:
+        return {}
+    return {**_trap(dice), "moment": dice.choice(MOMENTS)}

@@ -1,0 +1,264 @@
+"""What the faults happen to: a private MariaDB on a small disk, a server with customers, the daemon, and a clock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.proxy import Proxy
+from tests.faults.traffic import Flow, Traffic, outlet
+from tests.faults.truth import Bytes
+from tests.faults.web import Web
+from tests.real.running import Daemon, Ear, in_network
+from wgsyncd.demo import children
+from wgsyncd.demo.mariadb import PrivateServer, quote
+from wgsyncd.demo.world import Customer, KeyPair, WgKind, World, new_keys
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian: libfaketime
+DISK = 160  # MiB, of the database
+SERVER = ("--loose-innodb-buffer-pool-size-max=256m", "--log-bin=log", "--sync-binlog=0", "--max-binlog-size=1048576",
+          "--binlog-expire-logs-seconds=120")  # fmt: skip
+NETS = {"wg0": "10.200.0", "wg1": "10.251.0"}
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(slots=True)
+class Device:
+    """A row of customer_devices and the customer who holds it."""
+
+    name: str
+    row: int
+    interface: str
+    address: str
+    keys: KeyPair
+    wire: str  # the server's end of the wire to the customer
+    customer: Customer
+    rate: tuple[int, int]  # bytes per second, up and down
+    preshared_key: str | None = None
+    wired: bool = True
+
+
+class Clock:
+    """The daemon's wall clock: the real one and an offset."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.offset, self.steps, self.ever = file, 0.0, 0, False
+        self.set(0.0)
+
+    def set(self, offset: float) -> None:
+        """Step."""
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{offset:+.3f}\n")
+        new.rename(self.file)
+        self.ever = self.ever or offset != 0
+        self.offset, self.steps = offset, self.steps + 1
+
+    def now(self) -> float:
+        """As the daemon sees it."""
+        return time.time() + self.offset
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process that lives by it."""
+        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1",
+                "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+
+
+class Stage:
+    """All of it. Make it, :meth:`open` it, and :meth:`close` it whether that succeeds or not."""
+
+    def __init__(self, directory: Path, kind: WgKind, count: int, seed: int, pace: float) -> None:
+        self.directory, self.kind, self.pace, self._count, self._seed = directory, kind, pace, count, seed
+        self.disk = directory / "disk"
+        self.disk.mkdir()
+        children.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "wgsyncd-faults", str(self.disk)])
+        self.database = PrivateServer(options=SERVER, parent=self.disk)
+        self.world = World(kind, log=directory / "world.log")
+        self.clock = Clock(directory / "clock")
+        self.ear = Ear(directory / "heard")
+        self.daemons: list[Daemon] = []
+        self.devices: list[Device] = []
+        self.carriers: dict[str, subprocess.Popen[bytes] | None] = {}  # the processes of userspace interfaces
+        self.proxy: Proxy
+        self.traffic: Traffic
+        self.web: Web
+        self._dump: tuple[float, dict[tuple[str, str], Bytes]] | None = None
+
+    def open(self) -> None:
+        """Make everything; nothing of the daemon runs yet."""
+        self.database.install()
+        self.database.start()
+        self.database.load()
+        self.database.create_account()
+        self.world.open()
+        self.carriers = dict(zip(self.world.interfaces, self.world._processes, strict=False))
+        if self.kind == "kernel":
+            self.carriers = dict.fromkeys(self.world.interfaces)
+        self.proxy = Proxy(self.directory / "proxy", self.database.socket, self.is_daemon, lambda: self.database.pid)
+        self.web = Web(self.database)
+        self.traffic = Traffic(in_network(self.world.server.holder.pid, outlet), self._seed)
+        self._add_devices()
+        for name, port in (("daemon", 9586), ("rival", 9587)):
+            daemon = Daemon(self.world, self.ear, self.directory / name)
+            (daemon.directory / "state").mkdir()
+            self._configure(daemon, port)
+            self.daemons.append(daemon)
+        self.traffic.start()
+
+    def _add_devices(self) -> None:
+        names = [f"0001-{n}" for n in range(self._count)]
+        self.world.add_customers(names)
+        for n, name in enumerate(names):
+            interface = "wg0" if n % 2 else "wg1"
+            customer = self.world.customers[name]
+            device = Device(name, n + 1, interface, f"{NETS[interface]}.{10 + n}", new_keys(), f"c{n + 1}", customer,
+                            (20_000 + 40_000 * n, 120_000 - 20_000 * n))  # fmt: skip
+            self.devices.append(device)
+            self.traffic.flows[name] = Flow(in_network(customer.namespace.holder.pid, outlet))
+        rows = ", ".join(
+            f"({d.row}, '0001', {quote(d.name)}, '{d.interface}', '{d.address}', '{d.keys.public}',"
+            f" '{d.keys.private}', 'active', NOW())"
+            for d in self.devices
+        )
+        self.database.sql(
+            "INSERT INTO contracts (contract_number, contract_id, contract_status) VALUES (1, '0001', 'active');"
+            "INSERT INTO customer_devices (id, contract_id, device_id, wg_iface, wg_ip, public_key, private_key, status,"
+            f" issued_at) VALUES {rows}"
+        )
+
+    def _configure(self, daemon: Daemon, port: int) -> None:
+        timeout = min(2.0 * max(1.0, self.pace / 2), 20.0)
+        values: dict[str, dict[str, object]] = {
+            "node": {"name": "faults", "zone": "Asia/Tokyo"},
+            "database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
+                         "timeout": f"{timeout}s"},
+            "interfaces.wg0": {"networks": ["10.200.0.0/24"], "addresses": ["10.200.0.1/24"]},
+            "interfaces.wg1": {"networks": ["10.251.0.0/24"], "addresses": ["10.251.0.1/24"]},
+            "guard": {"min_removals": 100, "share": 1.0},
+            "schedule": {"account": "1s", "reconcile": f"{2 * max(1.0, self.pace / 4)}s", "watch": "200ms"},
+            "audit": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
+        }  # fmt: skip
+        lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+                 for section, table in values.items()]  # fmt: skip
+        daemon.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    # -- the daemons
+
+    def start(self, daemon: Daemon) -> None:
+        """Start one; it is not waited for."""
+        state = {"STATE_DIRECTORY": str(daemon.directory / "state")}
+        daemon.start({**self.clock.environment, **state}, ready=False)
+
+    def is_daemon(self, pid: int) -> bool:
+        """Whether a process is one of ours, and alive."""
+        return any(d.process is not None and d.process.pid == pid and d.process.poll() is None for d in self.daemons)
+
+    # -- what wg(8) says
+
+    def counters(self, *, fresh: bool = False) -> dict[tuple[str, str], Bytes]:
+        """Of every live peer, by interface and key; at most 20 ms old."""
+        now = time.monotonic()
+        if fresh or self._dump is None or now - self._dump[0] > 0.02:
+            self._dump = now, self._read()
+        return self._dump[1]
+
+    def _read(self) -> dict[tuple[str, str], Bytes]:
+        while True:
+            with contextlib.suppress(children.CommandFailed):  # an interface went while it was read
+                dump = self.world.dump()
+                return {(name, key): Bytes(p.rx, p.tx) for name, peers in dump.items() for key, p in peers.items()}
+            time.sleep(0.02)
+
+    def live(self, device: Device) -> Bytes | None:
+        """The counters of the device's peer, as its row wants it; None where it has none."""
+        return self.counters().get((device.interface, device.keys.public))
+
+    # -- wires and interfaces
+
+    def wire(self, devices: Sequence[Device], up: bool) -> None:
+        """Cut or mend the outer wires; where they are cut, no counter moves: nothing is received, and a packet that
+        cannot be sent is not counted."""
+        for device in devices:
+            device.wired = up
+        word = "up" if up else "down"
+        self.world.server.run("ip", "-batch", "-", stdin="".join(f"link set {d.wire} {word}\n" for d in devices))
+
+    def talk(self, device: Device, on: bool) -> None:
+        """Traffic of a customer, as the device is now, or none."""
+        flow = self.traffic.flows[device.name]
+        if on:
+            flow.inner, flow.gateway = device.address, self.world.interfaces[device.interface].address
+        slow = max(1.0, self.pace / 3)
+        flow.up, flow.down = (int(device.rate[0] / slow), int(device.rate[1] / slow)) if on else (0, 0)
+
+    def introduce(self, device: Device) -> None:
+        """The customer gets the device's configuration anew."""
+        server = self.world.interfaces[device.interface]
+        device.customer.configure(server, device.keys, device.address, device.preshared_key)
+
+    def unmake(self, name: str, how: str) -> None:
+        """An interface goes."""
+        carrier = self.carriers[name]
+        if carrier is None or how == "delete":
+            self.world.server.run("ip", "link", "del", name)
+        else:
+            carrier.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+        if carrier is not None:
+            children.end(carrier, signal.SIGKILL, 10) if how == "kill" else carrier.wait(60)
+
+    def make(self, name: str, index: int | None = None) -> None:
+        """It comes back. ``index``: with this number, where the kernel's WireGuard is asked."""
+        one, server = self.world.interfaces[name], self.world.server
+        if index is not None and self.kind == "kernel":
+            server.run("ip", "link", "add", name, "index", str(index), "type", "wireguard")
+        else:
+            self.carriers[name] = server.make_wireguard(self.kind, name)
+        server.await_wireguard(name, self.carriers[name])
+        command = ("wg", "set", name, "listen-port", str(one.listen_port), "private-key", "/dev/stdin")
+        server.run(*command, stdin=one.keys.private)
+        server.run("ip", "-batch", "-", stdin=f"address add {one.address}/24 dev {name}\nlink set {name} up\n")
+
+    def index(self, name: str) -> int:
+        """The interface's number."""
+        return int(json.loads(self.world.server.run("ip", "-json", "link", "show", name))[0]["ifindex"])
+
+    def new_boot(self) -> None:
+        """The machine has another boot id, for all that run in the server's namespaces."""
+        file = self.directory / "boot_id"
+        file.write_text(f"{uuid.uuid4()}\n")
+        self.world.server.run("sh", "-c", f"umount {_BOOT_ID} 2>/dev/null; mount --bind {file} {_BOOT_ID}")
+
+    def close(self) -> None:
+        """End everything."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(children.run, ["umount", "-l", str(self.disk)], check=False)
+            stack.callback(self.database.close)
+            with contextlib.suppress(children.CommandFailed):
+                stack.callback(os.kill, self.database.pid, signal.SIGCONT)
+            stack.callback(self.world.close)
+            for carrier in filter(None, self.carriers.values()):
+                stack.callback(children.end, carrier, signal.SIGKILL)
+            for one in ("web", "proxy", "traffic"):
+                if hasattr(self, one):
+                    stack.callback(getattr(self, one).close)
+            for daemon in self.daemons:
+                stack.callback(daemon.close)
+
+
+def labelled(name: str, **labels: str) -> str:
+    """A metric's name as it stands in an exposition."""
+    return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+
+
+def by_device(devices: Sequence[Device], counters: Mapping[tuple[str, str], Bytes]) -> dict[str, Bytes]:
+    """The live counters of each device that has a peer."""
+    found = {device.name: counters.get((device.interface, device.keys.public)) for device in devices}
+    return {name: one for name, one in found.items() if one is not None}

@@ -1,0 +1,72 @@
+"""The web application: a second client of the database, which never waits for anybody's lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from wgsyncd.demo.mariadb import DATABASE, PrivateServer
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+
+
+class Away(Exception):
+    """It could not be done now; whether it was done is not known."""
+
+
+class Web:
+    """Transactions as the administrator. ``usable`` is for those to set who take the database away on purpose."""
+
+    def __init__(self, database: PrivateServer) -> None:
+        self._database = database
+        self._live: Connection[Cursor] | None = None
+        self.usable = True
+
+    def transact(self, work: Callable[[Cursor], T]) -> T:
+        """One transaction; Away where it fails at the database, whatever it is."""
+        if not self.usable:
+            raise Away
+        try:
+            if self._live is None:
+                self._live = self.connect()
+            with self._live.cursor() as cursor:
+                result = work(cursor)
+            self._live.commit()
+        except (pymysql.MySQLError, OSError) as error:
+            self.close()
+            raise Away(str(error)) from error
+        return result
+
+    def connect(self, lock_wait: int = 0) -> Connection[Cursor]:
+        """A connection of one's own; it waits so many seconds for locks."""
+        live = pymysql.connect(
+            **self._database.connect_args, database=DATABASE, autocommit=False,
+            connect_timeout=2, read_timeout=max(3, lock_wait + 2), write_timeout=3,
+        )  # fmt: skip
+        with live.cursor() as cursor:
+            cursor.execute(
+                "SET SESSION innodb_lock_wait_timeout = %s, SESSION tx_isolation = 'READ-COMMITTED'", (lock_wait,)
+            )
+        return live
+
+    def query(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
+        """The rows of a SELECT."""
+
+        def work(cursor: Cursor) -> Rows:
+            cursor.execute(sql, values or None)
+            return list(cursor.fetchall())
+
+        return self.transact(work)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._live is not None:
+            with contextlib.suppress(Exception):  # whatever a half-dead socket says
+                self._live.close()
+            self._live = None
