@@ -17,7 +17,7 @@ from typing import Any
 from tests.faults import on_daemon, on_database, on_interfaces, on_table, script, verdict
 from tests.faults.eyes import Eyes
 from tests.faults.play import Play, Stuck
-from tests.faults.stage import Stage
+from tests.faults.stage import FAKETIME, Stage
 from tests.faults.truth import Truth
 from wgsyncd.demo.children import CommandFailed
 
@@ -58,11 +58,15 @@ def _arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31), help="the script is made of it alone")
     parser.add_argument("--minutes", type=float, default=5, help="no round begins that would end later")
+    parser.add_argument("--rounds", type=int, default=1 << 30, help="no more than these, however long they take")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--kind", choices=("userspace", "kernel"), default="userspace", help="whose WireGuard")
     pace = SLOW if os.environ.get("WGSYNCD_VM") else 1.0
     parser.add_argument("--pace", type=float, default=pace, help="stretches all times, for a slow machine")
     parser.add_argument("--keep", type=lambda path: Path(path).absolute(), help="a directory for logs; emptied first")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="KIND", help="leave out these, to narrow a fault down"
+    )
     parser.add_argument("--print", action="store_true", help="print the script of the first three rounds, and end")
     args = parser.parse_args()
     if args.print:
@@ -74,6 +78,8 @@ def _arguments() -> argparse.Namespace:
 
 def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     began = time.monotonic()
+    if os.geteuid() != 0 or not FAKETIME.exists():
+        raise CommandFailed("root is needed, and Debian's package libfaketime")
     stage = Stage(directory, args.kind, script.DEVICES, args.seed, args.pace)
     eyes: Eyes | None = None
     try:
@@ -87,11 +93,12 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
         settled: list[float | None] = []
         longest = 0.0
         for number, steps in enumerate(script.rounds(args.seed, args.pace), 1):
-            if settled and time.monotonic() - began + longest > args.minutes * 60:
+            late = time.monotonic() - began + longest > args.minutes * 60
+            if settled and (late or number > args.rounds):
                 break
             since = time.monotonic()
             play.say(f"== round {number}")
-            settled.append(_round(play, steps))
+            settled.append(_round(play, [step for step in steps if step.kind not in args.without]))
             longest = max(longest, time.monotonic() - since)
         return _report(args, play, settled, time.monotonic() - began)
     finally:
@@ -108,8 +115,9 @@ def _round(play: Play, steps: list[script.Step]) -> float | None:
         play.trouble(f"did not end: {stuck}")
         play.drop()
     stage = play.stage
+    healed = time.monotonic()
     play.finish(play.quiet(stage.devices), 60 * stage.pace)
-    end = play.finish(verdict.settle(play), (verdict.PATIENCE + 30) * stage.pace)
+    end = play.finish(verdict.settle(play, healed), (verdict.PATIENCE + 30) * stage.pace)
     if end is None:
         play.trouble("the books could not be read")
         return None
@@ -131,12 +139,14 @@ def _report(args: argparse.Namespace, play: Play, settled: list[float | None], s
     stage, truth = play.stage, play.truth
     play.finish(play.quiet(stage.devices), 60)
     # What was counted since the last verdict is booked too, before sums are taken.
-    play.finish(verdict.settle(play), verdict.PATIENCE * stage.pace)
+    play.finish(verdict.settle(play, time.monotonic()), verdict.PATIENCE * stage.pace)
     said = "".join(daemon.log.read_text(errors="replace") for daemon in stage.daemons)
     if any(word in said for word in TRACES):
         play.trouble("a daemon's log has a trace")
     times = [one for one in settled if one is not None]
     anomalies = stage.web.query("SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly'")[0][0]
+    if anomalies > play.replaced:
+        play.trouble(f"{anomalies} anomalies for {play.replaced} peers with which anything was wrong")
     quarantined = stage.web.query("SELECT COUNT(*) FROM wgsyncd_quarantine")[0][0]
     return {
         "seed": args.seed, "kind": args.kind, "pace": args.pace, "seconds": round(seconds, 1), "runs": len(settled),
@@ -144,7 +154,7 @@ def _report(args: argparse.Namespace, play: Play, settled: list[float | None], s
         "ends": dict(play.ends), "bytes": verdict.data(play), "lost": truth.lost, "doubled": truth.doubled,
         "differences": [one._asdict() for one in truth.differences],
         "removal_under_traffic": truth.removals.data(),
-        "anomalies": {"reported": anomalies, "quarantined": quarantined},
+        "anomalies": {"reported": anomalies, "replaced_peers": play.replaced, "quarantined": quarantined},
         "settle_seconds": {
             "min": round(min(times), 2), "median": round(statistics.median(times), 2), "max": round(max(times), 2)
         } if times else None,

@@ -33,13 +33,35 @@ def away(play: Play) -> Iterator[None]:
         web.usable = True
 
 
-def db_kill(play: Play, step: Step) -> Deed[None]:
-    """SIGKILL, and a new start."""
-    with (yield from play.holding("database")), away(play):
-        play.stage.database.kill()
+@contextlib.contextmanager
+def gone(play: Play, how: str) -> Iterator[None]:
+    """It is killed, or stopped in order, and started again at the end; or it hangs, and goes on."""
+    database = play.stage.database
+    with away(play):
+        if how == "hangs":
+            os.kill(database.pid, signal.SIGSTOP)
+        elif how == "killed":
+            database.kill()
+        else:
+            database.stop()
+        try:
+            yield
+        finally:
+            if how == "hangs":
+                os.kill(database.pid, signal.SIGCONT)
+            else:
+                database.start()
+
+
+def _gone(play: Play, step: Step, how: str) -> Deed[None]:
+    with (yield from play.holding("database")), gone(play, how):
         play.faults[step.kind] += 1
         yield from play.pause(step.parameters["lasts"])
-        play.stage.database.start()
+
+
+def db_kill(play: Play, step: Step) -> Deed[None]:
+    """SIGKILL, and a new start."""
+    yield from _gone(play, step, "killed")
 
 
 def db_kill_at(play: Play, step: Step) -> Deed[None]:
@@ -66,23 +88,12 @@ def runs(play: Play) -> bool:
 
 def db_stop(play: Play, step: Step) -> Deed[None]:
     """SIGSTOP: it takes connections and answers none."""
-    with (yield from play.holding("database")), away(play):
-        pid = play.stage.database.pid
-        os.kill(pid, signal.SIGSTOP)
-        play.faults[step.kind] += 1
-        try:
-            yield from play.pause(step.parameters["lasts"])
-        finally:
-            os.kill(pid, signal.SIGCONT)
+    yield from _gone(play, step, "hangs")
 
 
 def db_restart(play: Play, step: Step) -> Deed[None]:
     """An orderly restart."""
-    with (yield from play.holding("database")), away(play):
-        play.stage.database.stop()
-        play.faults[step.kind] += 1
-        yield from play.pause(step.parameters["lasts"])
-        play.stage.database.start()
+    yield from _gone(play, step, "stopped")
 
 
 def db_read_only(play: Play, step: Step) -> Deed[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.on_database import away
+from tests.faults.on_database import gone
 from tests.faults.play import Deed, Play
 from tests.faults.script import Step
 from tests.faults.stage import Device
@@ -19,14 +19,12 @@ def interface(play: Play, step: Step) -> Deed[None]:
         devices = _theirs(play, name)
         yield from play.quiet(devices)
         if p["away"] and play.spools:
-            with (yield from play.holding("database")), away(play):
-                stage.database.kill()
+            with (yield from play.holding("database")), gone(play, p["away"]):
                 yield from play.sampled({name})
                 _lose(play, name, devices, p["how"])
                 yield from play.pause(p["lasts"])
                 stage.make(name)
-                stage.database.start()
-            play.moments["interface, the database away"] += 1
+            play.moments[f"interface, the database {p['away']}"] += 1
         else:
             yield from play.sampled({name})
             _lose(play, name, devices, p["how"])
@@ -73,6 +71,7 @@ def foreign_replace(play: Play, step: Step) -> Deed[None]:
                 f"[Peer]\nPublicKey = {device.keys.public}\n{psk}AllowedIPs = {device.address}/32\n"
             ))  # fmt: skip
         play.faults[step.kind] += 1
+        play.replaced += len(devices)
         yield from play.pause(0.05)  # a dump that was asked for before is over
         yield from play.sampled({device.interface for device in devices})
         yield from play.loud(devices)
@@ -86,8 +85,7 @@ def reboot(play: Play, step: Step) -> Deed[None]:
         yield from play.quiet(stage.devices)
         if not play.spools:
             yield from play.sampled(set(stage.world.interfaces))
-        with away(play):
-            stage.database.kill() if p["database"] == "killed" else stage.database.stop()
+        with gone(play, p["database"]):
             if play.spools:
                 yield from play.sampled(set(stage.world.interfaces))
             play.down = True
@@ -103,7 +101,6 @@ def reboot(play: Play, step: Step) -> Deed[None]:
                     yield from play.pause(p["lasts"])
                 for name, number in numbers.items():
                     stage.make(name, number if p["same_index"] else None)
-                stage.database.start()
             finally:
                 play.down = False
         play.faults[step.kind] += 1

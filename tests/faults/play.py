@@ -53,6 +53,7 @@ class Play:
         self.moments: Counter[str] = Counter()  # of these, at which moment
         self.ends: Counter[str] = Counter()  # of daemons, by how they ended
         self.troubles: list[str] = []
+        self.replaced = 0  # peers with whose counters a foreign hand has begun anew
         self.down = False  # the daemon is not to be restarted now
         self.rival: Daemon | None = None
         self.expected = {-signal.SIGKILL, 0}
@@ -73,7 +74,7 @@ class Play:
                 self.say(f"begins: {step}")
                 self._running.append((step, self._acts[step.kind](self, step)))
             self.turn()
-            if not pending and now > steps[-1].at * pace + _LONGEST * max(1, pace / 2):
+            if not pending and now > (steps[-1].at if steps else 0) * pace + _LONGEST * max(1, pace / 2):
                 raise Stuck("; ".join(str(step) for step, _ in self._running))
 
     def turn(self) -> None:
@@ -199,7 +200,8 @@ class Play:
         before: object = None
         while True:
             yield from self.pause(0.12)
-            now = [self.stage.counters(fresh=True).get((d.interface, d.keys.public)) for d in devices]
+            counters = self.stage.counters(fresh=True)
+            now = [counters.get((d.interface, d.keys.public)) for d in devices]
             if now == before:
                 return
             before = now

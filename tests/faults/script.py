@@ -18,6 +18,7 @@ MOMENTS = ("before", "during", "answered", "after")
 WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
          "STRAIGHT_JOIN customer_devices", "INTO wgsyncd_peers", "INTO wgsyncd_days", "START TRANSACTION",
          "INTO admin_logs", "")  # fmt: skip
+AWAY = ("killed", "stopped", "hangs")  # the database
 OFFSETS = ("+1h", "-1h", "+1d", "-1d", "midnight", "month")
 
 Parameters = dict[str, Any]
@@ -48,7 +49,7 @@ def _for(dice: Dice, least: float, most: float) -> float:
 
 def _trap(dice: Dice) -> Parameters:
     words = dice.choice(WORDS)
-    return {"words": words, "nth": dice.randint(1, 2) if words else dice.randint(1, 25)}
+    return {"words": words, "nth": dice.choice((1, 1, 1, 2)) if words else dice.randint(1, 25)}
 
 
 KINDS: dict[str, Callable[[Dice], Parameters]] = {
@@ -78,10 +79,10 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "deadlock": lambda d: {"devices": _some(d, 1)},
     # to the interfaces
     "interface": lambda d: {"interface": d.choice(INTERFACES), "how": d.choice(("delete", "terminate", "kill")),
-                            "lasts": _for(d, 0, 2.5), "away": d.random() < 0.4},
+                            "lasts": _for(d, 0, 2.5), "away": d.choice(("", "", *AWAY))},
     "foreign_remove": lambda d: {"devices": _some(d)},
     "foreign_replace": lambda d: {"devices": _some(d)},
-    "reboot": lambda d: {"database": d.choice(("killed", "stopped")), "first": d.choice(("database", "daemon")),
+    "reboot": lambda d: {"database": d.choice(AWAY), "first": d.choice(("database", "daemon")),
                          "lasts": _for(d, 0, 1.5), "same_index": d.random() < 0.5},
     # to the table
     "pause": lambda d: {"devices": _some(d), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
@@ -96,7 +97,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
 }  # fmt: skip
 """Every kind of fault with the dice of its parameters. Besides these: "kill", which is everywhere."""
 
-PER_ROUND = 12  # of these; so three rounds have them all
+PER_ROUND = 17  # of these; so two rounds have them all
 
 
 def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:

@@ -77,9 +77,8 @@ class Verdict(NamedTuple):
     wrong: list[Difference]
 
 
-def settle(play: Play) -> Deed[Verdict]:
-    """Wait until the books are right."""
-    began = time.monotonic()
+def settle(play: Play, began: float) -> Deed[Verdict]:
+    """Wait until the books are right; ``began``: when all was healed (monotonic)."""
     end = began + PATIENCE * play.stage.pace
     while True:
         counters = play.stage.counters(fresh=True)
