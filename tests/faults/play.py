@@ -266,4 +266,4 @@ class Play:
         # The rate is kept to, so no more can have come since; and what waited in a queue.
         span = time.monotonic() - seen + 0.3
         most = Bytes(*(int(bytes_ + rate * span) + 400_000 for bytes_, rate in zip(latest, device.rate, strict=True)))
-        self.truth.end_busy(device.name, peer.counters, most)
+        self.truth.end_busy(device.name, peer.counters, latest, most)

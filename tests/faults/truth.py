@@ -33,6 +33,7 @@ class Account:
 
     ended: Bytes = NONE  # of lives that are over
     unsure: Bytes = NONE  # as much more may have been booked
+    seen: Bytes = NONE  # as much of it wg(8) showed
     shift: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))  # taken from the totals by an admin
     conceded: Bytes = NONE  # wrong in earlier rounds and reported there; a negative number was never booked
 
@@ -48,15 +49,25 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Removals:
-    """Peers that the daemon removed under traffic: bytes after the last reading of wg(8), booked or not."""
+    """Peers that the daemon removed under traffic. Bytes, beyond the counters when the row changed."""
 
     times: int = 0
-    booked: int = 0  # beyond the counters when the row changed
-    unsure: int = 0  # width of what can be true
+    seen: int = 0  # wg(8) showed so many, at its last reading before the peer was gone
+    booked: int = 0
+    missed: int = 0  # shown and not booked
+    unseen: int = 0  # booked and never shown: they came after that reading
+
+    def add(self, seen: Bytes, booked: Bytes) -> None:
+        """One device's."""
+        self.seen += sum(seen)
+        self.booked += sum(booked)
+        self.missed += sum(max(0, s - b) for s, b in zip(seen, booked, strict=True))
+        self.unseen += sum(max(0, b - s) for s, b in zip(seen, booked, strict=True))
 
     def data(self) -> dict[str, int]:
         """For the report."""
-        return {"removals": self.times, "bytes_between": self.unsure, "bytes_of_these_booked": self.booked}
+        return {"removals": self.times, "seen": self.seen, "booked": self.booked, "seen_and_not_booked": self.missed,
+                "booked_and_not_seen": self.unseen}  # fmt: skip
 
 
 class Truth:
@@ -73,14 +84,13 @@ class Truth:
         account = self.accounts[device]
         account.ended = account.ended.plus(last)
 
-    def end_busy(self, device: str, least: Bytes, most: Bytes) -> None:
-        """A life is over, and bytes went on until its end."""
+    def end_busy(self, device: str, least: Bytes, seen: Bytes, most: Bytes) -> None:
+        """A life is over, and bytes went on until its end: these at least, so many as wg(8) showed, at most."""
         account = self.accounts[device]
         account.ended = account.ended.plus(least)
-        unsure = Bytes(most.rx - least.rx, most.tx - least.tx)
-        account.unsure = account.unsure.plus(unsure)
+        account.unsure = account.unsure.plus(Bytes(most.rx - least.rx, most.tx - least.tx))
+        account.seen = account.seen.plus(Bytes(seen.rx - least.rx, seen.tx - least.tx))
         self.removals.times += 1
-        self.removals.unsure += sum(unsure)
 
     def counted(self, live: Mapping[str, Bytes]) -> dict[str, Bytes]:
         """At least so much, with the counters of the peers that live."""
@@ -112,9 +122,9 @@ class Truth:
             figure = Bytes(*(booked[device][at] + account.shift[side] for at, side in enumerate(SIDES)))
             more = Bytes(figure.rx - least.rx, figure.tx - least.tx)
             if any(account.unsure) and not any(one.device == device for one in wrong):
-                self.removals.booked += sum(more)
+                self.removals.add(account.seen, more)
             account.conceded = account.conceded.plus(more)
-            account.unsure = NONE
+            account.unsure = account.seen = NONE
         return wrong
 
     def data(self, live: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> dict[str, Any]:
