@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pymysql
 
@@ -110,23 +110,34 @@ def db_full(play: Play, step: Step) -> Deed[None]:
     say 1114. Then there is room again; MariaDB sees that within a minute, for which nobody waits."""
     stage, hangs = play.stage, step.parameters["hangs"]
     file = stage.disk / "filler"
-    with (yield from play.holding("database")):
-        with away(play):
-            try:
-                _fill(file, stage.disk, 0 if hangs else 18 * _PAGE)
-                if not hangs:
-                    _grow(play)
-                play.faults[step.kind] += 1
-                play.moments["db_full, commits hang" if hangs else "db_full, 1114"] += 1
-                yield from play.pause(step.parameters["lasts"])
-            finally:
-                file.unlink(missing_ok=True)
-        answer = threading.Event()
-        threading.Thread(target=_write, args=(play, answer), daemon=True).start()
+    with (yield from play.holding("database")), away(play):
+        try:
+            _fill(file, stage.disk, 0 if hangs else 40 * _PAGE)
+            if not hangs:
+                _aside(_grow, play)
+            play.faults[step.kind] += 1
+            play.moments["db_full, commits hang" if hangs else "db_full, tables cannot grow"] += 1
+            yield from play.pause(step.parameters["lasts"])
+        finally:
+            file.unlink(missing_ok=True)
+        answer = _aside(_write, play)
         if not (yield from play.until(answer.is_set, _HANGS)):
+            play.moments["db_full, restarted"] += 1
             stage.database.kill()
-            stage.web.close()
             stage.database.start()
+
+
+def _aside(work: Callable[[Play], None], play: Play) -> threading.Event:
+    """Do something at the database that may hang; the event says that it went well."""
+    done = threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(pymysql.MySQLError, OSError):
+            work(play)
+            done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 def _fill(file: os.PathLike[str], disk: os.PathLike[str], leave: int) -> None:
@@ -144,23 +155,18 @@ def _fill(file: os.PathLike[str], disk: os.PathLike[str], leave: int) -> None:
 
 def _grow(play: Play) -> None:
     """Use up what admin_logs has left of its file."""
-    try:
-        live = play.stage.web.connect()
-        with contextlib.closing(live), live.cursor() as cursor:
-            for _ in range(400):
-                cursor.execute("INSERT INTO admin_logs (action_type, message) VALUES ('filler', %s)", ("x" * 400,))
-                live.commit()
-    except (pymysql.MySQLError, OSError) as error:
-        play.say(f"full: {error}")
-
-
-def _write(play: Play, done: threading.Event) -> None:
-    with contextlib.suppress(pymysql.MySQLError, OSError):
-        live = play.stage.web.connect(1)
-        with contextlib.closing(live), live.cursor() as cursor:
-            cursor.execute("INSERT INTO contract_notes (contract_id, note) VALUES ('0001', 'room again')")
+    live = play.stage.web.connect()
+    with contextlib.closing(live), live.cursor() as cursor:
+        for _ in range(400):
+            cursor.execute("INSERT INTO admin_logs (action_type, message) VALUES ('filler', %s)", ("x" * 400,))
             live.commit()
-            done.set()
+
+
+def _write(play: Play) -> None:
+    live = play.stage.web.connect(1)
+    with contextlib.closing(live), live.cursor() as cursor:
+        cursor.execute("INSERT INTO contract_notes (contract_id, note) VALUES ('0001', 'room again')")
+        live.commit()
 
 
 def row_lock(play: Play, step: Step) -> Deed[None]:
