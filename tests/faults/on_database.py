@@ -172,7 +172,7 @@ def _write(play: Play) -> None:
 def row_lock(play: Play, step: Step) -> Deed[None]:
     """Somebody's open transaction holds rows for longer than the daemon waits."""
     names = [play.stage.devices[n].name for n in step.parameters["devices"]]
-    with (yield from play.holding("database", *names)):
+    with (yield from play.holding("database")):
         live = yield from _locked(play, names)
         with contextlib.closing(live):
             play.faults[step.kind] += 1
@@ -198,7 +198,7 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
     names = [play.stage.devices[n].name for n in step.parameters["devices"]]
     waiting = ("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'mikyun'"
                " AND info LIKE '%%STRAIGHT_JOIN customer_devices%%' AND time_ms > 50")  # fmt: skip
-    with (yield from play.holding("database", *names)):
+    with (yield from play.holding("database")):
         live = yield from _locked(play, names)
         with contextlib.closing(live):
             end = time.monotonic() + 4 * play.stage.pace
