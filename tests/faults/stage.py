@@ -103,7 +103,7 @@ class Stage:
         if self.kind == "kernel":
             self.carriers = dict.fromkeys(self.world.interfaces)
         self.proxy = Proxy(self.directory / "proxy", self.database.socket, self.is_daemon, lambda: self.database.pid)
-        self.web = Web(self.database)
+        self.web = Web(self.database, 2.0 * max(1.0, self.pace / 2))
         self.traffic = Traffic(in_network(self.world.server.holder.pid, outlet), self._seed)
         self._add_devices()
         for name, port in (("daemon", 9586), ("rival", 9587)):

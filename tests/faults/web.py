@@ -23,8 +23,8 @@ class Away(Exception):
 class Web:
     """Transactions as the administrator. ``usable`` is for those to set who take the database away on purpose."""
 
-    def __init__(self, database: PrivateServer) -> None:
-        self._database = database
+    def __init__(self, database: PrivateServer, timeout: float) -> None:
+        self._database, self._timeout = database, timeout
         self._live: Connection[Cursor] | None = None
         self.usable = True
 
@@ -47,7 +47,7 @@ class Web:
         """A connection of one's own; it waits so many seconds for locks."""
         live = pymysql.connect(
             **self._database.connect_args, database=DATABASE, autocommit=False,
-            connect_timeout=2, read_timeout=max(3, lock_wait + 2), write_timeout=3,
+            connect_timeout=self._timeout, read_timeout=lock_wait + self._timeout, write_timeout=self._timeout,
         )  # fmt: skip
         with live.cursor() as cursor:
             cursor.execute(

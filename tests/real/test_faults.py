@@ -1,0 +1,46 @@
+"""A short run of tests/faults: a seeded script of faults, and not a byte lost or booked twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.script import KINDS, rounds
+from wgsyncd.demo.world import WgKind
+
+RUN = Path(__file__).resolve().parents[1] / "faults" / "run"
+SEED = 2
+SLOW = bool(os.environ.get("WGSYNCD_VM"))
+IF_MET = {"cut_at", "db_kill_at", "deadlock", "hold_answer", "stop_at", "swallow_commit"}
+"""They wait for a statement or for the daemon, which may not come while they do."""
+
+
+def test_a_seed_makes_its_script() -> None:
+    first, again = rounds(SEED), rounds(SEED)
+    assert [next(first) for _ in range(5)] == [next(again) for _ in range(5)]
+    assert next(rounds(SEED)) != next(rounds(SEED + 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("userspace", 2), pytest.param("kernel", 1, marks=pytest.mark.vm)], ids=["userspace", "kernel"]
+)
+def test_faults(kind: WgKind, count: int, tmp_path: Path) -> None:
+    command = [str(RUN), "--seed", str(SEED), "--kind", kind, "--rounds", str(count), "--minutes", "10", "--json"]
+    done = subprocess.run([*command, "--keep", str(tmp_path / "logs")], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHON": sys.executable})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-5000:] + done.stdout
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (report["seed"], report["runs"], report["lost"], report["doubled"]) == (SEED, count, 0, 0)
+    assert report["kills"] >= (2 if SLOW else 15)
+    planned = {
+        step.kind for _, steps in zip(range(count), rounds(SEED, report["pace"]), strict=False) for step in steps
+    }
+    assert planned - IF_MET <= {kind for kind, times in report["faults"].items() if times}
+    assert SLOW or planned == {*KINDS, "kill"}
+    assert all(one["true"] == one["booked"] > 10_000 for one in report["bytes"].values())
