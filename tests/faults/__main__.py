@@ -7,14 +7,13 @@ import json
 import os
 import random
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults import on_daemon, on_database, on_interfaces, on_table, script, verdict
+from tests.faults import on_daemon, on_database, on_interfaces, on_table, report, script, verdict
 from tests.faults.eyes import Eyes
 from tests.faults.play import Play, Stuck
 from tests.faults.stage import FAKETIME, Stage
@@ -22,8 +21,7 @@ from tests.faults.truth import Truth
 from wgsyncd.demo.children import CommandFailed
 
 ACTS = {**on_daemon.ACTS, **on_database.ACTS, **on_interfaces.ACTS, **on_table.ACTS}
-SLOW = 10.0  # the pace of an emulated machine
-TRACES = ("Traceback", '"trace"')
+EMULATED = 8.0  # the pace of an emulated machine
 
 
 def main() -> int:
@@ -34,21 +32,15 @@ def main() -> int:
         if args.keep:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
-        report = _run(args, directory)
+        found = _run(args, directory)
     except (CommandFailed, OSError) as error:
         print(f"tests/faults/run: {error}", file=sys.stderr)
         return 2
     finally:
         if not args.keep:
             shutil.rmtree(directory, ignore_errors=True)
-    good = not (
-        report["lost"] or report["doubled"] or report["differences"] or report["unsettled"] or report["troubles"]
-    )
-    if args.json:
-        print(json.dumps(report))
-    else:
-        print(_as_text(report, good))
-    return 0 if good else 1
+    print(json.dumps(found) if args.json else report.as_text(found))
+    return 0 if report.is_good(found) else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -61,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1 << 30, help="no more than these, however long they take")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--kind", choices=("userspace", "kernel"), default="userspace", help="whose WireGuard")
-    pace = SLOW if os.environ.get("WGSYNCD_VM") else 1.0
+    pace = EMULATED if os.environ.get("WGSYNCD_VM") else 1.0
     parser.add_argument("--pace", type=float, default=pace, help="stretches all times, for a slow machine")
     parser.add_argument("--keep", type=lambda path: Path(path).absolute(), help="a directory for logs; emptied first")
     parser.add_argument(
@@ -80,7 +72,7 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     began = time.monotonic()
     if os.geteuid() != 0 or not FAKETIME.exists():
         raise CommandFailed("root is needed, and Debian's package libfaketime")
-    stage = Stage(directory, args.kind, script.DEVICES, args.seed, args.pace)
+    stage = Stage(directory, args.kind, script.devices(args.pace), args.seed, args.pace)
     eyes: Eyes | None = None
     try:
         stage.open()
@@ -89,7 +81,6 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
         play = Play(stage, truth, eyes, ACTS)
         play.say(f"seed {args.seed}")
         eyes.start()
-        play.finish(play.loud(stage.devices), 60 * args.pace)
         settled: list[float | None] = []
         longest = 0.0
         for number, steps in enumerate(script.rounds(args.seed, args.pace), 1):
@@ -100,7 +91,8 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
             play.say(f"== round {number}")
             settled.append(_round(play, [step for step in steps if step.kind not in args.without]))
             longest = max(longest, time.monotonic() - since)
-        return _report(args, play, settled, time.monotonic() - began)
+        named = {"seed": args.seed, "kind": args.kind, "pace": args.pace, "seconds": round(time.monotonic() - began, 1)}
+        return named | report.data(play, settled)
     finally:
         if eyes is not None:
             eyes.close()
@@ -109,12 +101,13 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 def _round(play: Play, steps: list[script.Step]) -> float | None:
     """Play a round and hold its books against the truth; seconds until they were right."""
+    stage = play.stage
+    play.finish(play.loud(stage.devices), 60 * stage.pace)
     try:
         play.storm(steps)
     except Stuck as stuck:
         play.trouble(f"did not end: {stuck}")
         play.drop()
-    stage = play.stage
     healed = time.monotonic()
     play.finish(play.quiet(stage.devices), 60 * stage.pace)
     end = play.finish(verdict.settle(play, healed), (verdict.PATIENCE + 30) * stage.pace)
@@ -126,44 +119,12 @@ def _round(play: Play, steps: list[script.Step]) -> float | None:
     play.say(f"settled after {end.seconds if end.seconds is None else round(end.seconds, 2)} s")
     if play.finish(_done(verdict.rest(play)), 60 * stage.pace) is None:
         play.trouble("the daemon does not come to rest")
-    play.finish(play.loud(stage.devices), 60 * stage.pace)
     return end.seconds
 
 
 def _done(deed: Any) -> Any:
     yield from deed
     return True
-
-
-def _report(args: argparse.Namespace, play: Play, settled: list[float | None], seconds: float) -> dict[str, Any]:
-    stage, truth = play.stage, play.truth
-    play.finish(play.quiet(stage.devices), 60)
-    # What was counted since the last verdict is booked too, before sums are taken.
-    play.finish(verdict.settle(play, time.monotonic()), verdict.PATIENCE * stage.pace)
-    said = "".join(daemon.log.read_text(errors="replace") for daemon in stage.daemons)
-    if any(word in said for word in TRACES):
-        play.trouble("a daemon's log has a trace")
-    times = [one for one in settled if one is not None]
-    anomalies = stage.web.query("SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly'")[0][0]
-    if anomalies > play.replaced:
-        play.trouble(f"{anomalies} anomalies for {play.replaced} peers with which anything was wrong")
-    quarantined = stage.web.query("SELECT COUNT(*) FROM wgsyncd_quarantine")[0][0]
-    return {
-        "seed": args.seed, "kind": args.kind, "pace": args.pace, "seconds": round(seconds, 1), "runs": len(settled),
-        "faults": dict(sorted(play.faults.items())), "kills": play.ends["-9"], "moments": dict(sorted(play.moments.items())),
-        "ends": dict(play.ends), "bytes": verdict.data(play), "lost": truth.lost, "doubled": truth.doubled,
-        "differences": [one._asdict() for one in truth.differences],
-        "removal_under_traffic": truth.removals.data(),
-        "anomalies": {"reported": anomalies, "replaced_peers": play.replaced, "quarantined": quarantined},
-        "settle_seconds": {
-            "min": round(min(times), 2), "median": round(statistics.median(times), 2), "max": round(max(times), 2)
-        } if times else None,
-        "unsettled": settled.count(None), "troubles": play.troubles, "sent": sum(f.sent for f in stage.traffic.flows.values()),
-    }  # fmt: skip
-
-
-def _as_text(report: dict[str, Any], good: bool) -> str:
-    return "\n".join([f"{key}: {value}" for key, value in report.items()] + ["good" if good else "NOT GOOD"])
 
 
 sys.exit(main())

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 STORM = 22.0  # seconds of a round in which new faults begin; then all is healed and the books are compared
-SLOW_STORM = 6.0  # the same on a slow machine (pace above 4), where a round takes long enough
-DEVICES, INTERFACES = 6, ("wg0", "wg1")
+SLOW, SLOW_STORM, SLOW_COUNT = 4.0, 5.0, 4  # above this pace: shorter, and so many kinds a round
+INTERFACES = ("wg0", "wg1")
 KILL_EVERY = 1.7  # seconds, on average
 MOMENTS = ("before", "during", "answered", "after")
 WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
@@ -36,11 +36,19 @@ class Step:
         return f"{self.kind} {' '.join(f'{k}={v}' for k, v in self.parameters.items())}".strip()
 
 
-Dice = random.Random
+def devices(pace: float) -> int:
+    """How many there are."""
+    return 6 if pace <= SLOW else 3
 
 
-def _some(dice: Dice, most: int = 3) -> list[int]:
-    return sorted(dice.sample(range(DEVICES), dice.randint(1, most)))
+class Dice(random.Random):
+    """With the number of devices on some of them."""
+
+    devices = 0
+
+    def some(self, most: int = 3) -> list[int]:
+        """Some devices, by number."""
+        return sorted(self.sample(range(self.devices), self.randint(1, min(most, self.devices))))
 
 
 def _for(dice: Dice, least: float, most: float) -> float:
@@ -75,24 +83,24 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "db_restart": lambda d: {"lasts": _for(d, 0, 1)},
     "db_read_only": lambda d: {"lasts": _for(d, 1, 3)},
     "db_full": lambda d: {"lasts": _for(d, 2, 4), "hangs": d.random() < 0.5},
-    "row_lock": lambda d: {"devices": _some(d), "lasts": _for(d, 1.5, 3.5)},
-    "deadlock": lambda d: {"devices": _some(d, 1)},
+    "row_lock": lambda d: {"devices": d.some(), "lasts": _for(d, 1.5, 3.5)},
+    "deadlock": lambda d: {"devices": d.some(1)},
     # to the interfaces
     "interface": lambda d: {"interface": d.choice(INTERFACES), "how": d.choice(("delete", "terminate", "kill")),
                             "lasts": _for(d, 0, 2.5), "away": d.choice(("", "", *AWAY))},
-    "foreign_remove": lambda d: {"devices": _some(d)},
-    "foreign_replace": lambda d: {"devices": _some(d)},
+    "foreign_remove": lambda d: {"devices": d.some()},
+    "foreign_replace": lambda d: {"devices": d.some()},
     "reboot": lambda d: {"database": d.choice(AWAY), "first": d.choice(("database", "daemon")),
                          "lasts": _for(d, 0, 1.5), "same_index": d.random() < 0.5},
     # to the table
-    "pause": lambda d: {"devices": _some(d), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
+    "pause": lambda d: {"devices": d.some(), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
                         "how": d.choice(("paused", "revoked", "deleted"))},
-    "rekey": lambda d: {"devices": _some(d, 2), "busy": d.random() < 0.3},
-    "move": lambda d: {"devices": _some(d, 2), "busy": d.random() < 0.3},
-    "address": lambda d: {"devices": _some(d, 2)},
-    "preshared_key": lambda d: {"devices": _some(d, 2)},
-    "qr": lambda d: {"devices": _some(d, 1), "scanned": d.random() < 0.5},
-    "reset": lambda d: {"devices": _some(d, 2), "column": d.choice(("rx_bytes_total", "tx_bytes_total")),
+    "rekey": lambda d: {"devices": d.some(2), "busy": d.random() < 0.3},
+    "move": lambda d: {"devices": d.some(2), "busy": d.random() < 0.3},
+    "address": lambda d: {"devices": d.some(2)},
+    "preshared_key": lambda d: {"devices": d.some(2)},
+    "qr": lambda d: {"devices": d.some(1), "scanned": d.random() < 0.5},
+    "reset": lambda d: {"devices": d.some(2), "column": d.choice(("rx_bytes_total", "tx_bytes_total")),
                         "figure": d.choice((0, 0, d.randint(1, 10**9)))},
 }  # fmt: skip
 """Every kind of fault with the dice of its parameters. Besides these: "kill", which is everywhere."""
@@ -102,9 +110,9 @@ PER_ROUND = 17  # of these; so two rounds have them all
 
 def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
     """Rounds without end, each a list of steps in order; the same for the same seed and pace."""
-    dice = random.Random(f"wgsyncd {seed}")
-    storm = STORM if pace <= 4 else SLOW_STORM
-    count = round(PER_ROUND * storm / STORM)
+    dice = Dice(f"wgsyncd {seed}")
+    dice.devices = devices(pace)
+    storm, count = (STORM, PER_ROUND) if pace <= SLOW else (SLOW_STORM, SLOW_COUNT)
     deck: list[str] = []
     while True:
         steps = [Step(at, "kill", _kill(dice)) for at in _kills(dice, storm)]

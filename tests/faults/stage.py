@@ -196,7 +196,7 @@ class Stage:
         flow = self.traffic.flows[device.name]
         if on:
             flow.inner, flow.gateway = device.address, self.world.interfaces[device.interface].address
-        slow = max(1.0, self.pace / 3)
+        slow = max(1.0, self.pace)
         flow.up, flow.down = (int(device.rate[0] / slow), int(device.rate[1] / slow)) if on else (0, 0)
 
     def introduce(self, device: Device) -> None:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.faults.on_daemon import ZONE
 from tests.faults.play import Deed, Play
@@ -136,14 +136,3 @@ def _seq(play: Play) -> Deed[int]:
             return int(play.stage.web.query("SELECT SUM(seq) FROM wgsyncd_nodes")[0][0])
         except Away:
             yield
-
-
-def data(play: Play) -> dict[str, Any]:
-    """What the report says of bytes, at the end of all."""
-    found = read(play)
-    live = by_device(play.stage.devices, play.stage.counters(fresh=True))
-    columns = play.truth.data(live, {name: one.total for name, one in found.items()})
-    for at, side in enumerate(SIDES):
-        columns[f"{side} of days"] = {"true": columns[f"{side}_bytes_total"]["true"],
-                                      "booked": sum(one.days[at] for one in found.values())}  # fmt: skip
-    return columns

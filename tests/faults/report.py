@@ -1,0 +1,80 @@
+"""What a run says at its end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tests.faults import verdict
+from tests.faults.play import Deed, Play
+from tests.faults.stage import by_device
+from tests.faults.truth import SIDES
+from tests.faults.web import Away
+
+_TRACES = ("Traceback", '"trace"')
+_ANOMALIES = "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly'"
+_QUARANTINED = "SELECT COUNT(*) FROM wgsyncd_quarantine"
+
+
+def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
+    """The report, apart from what the arguments say. ``settled``: of each round, seconds until its books were right."""
+    truth, traffic = play.truth, play.stage.traffic
+    said = "".join(daemon.log.read_text(errors="replace") for daemon in play.stage.daemons)
+    if any(word in said for word in _TRACES):
+        play.trouble("a daemon's log has a trace")
+    sums, anomalies, quarantined = play.finish(_asked(play), 60 * play.stage.pace) or ({}, 0, 0)
+    if not sums:
+        play.trouble("the table cannot be read")
+    if anomalies > play.replaced:
+        play.trouble(f"{anomalies} anomalies, and only {play.replaced} peers with which anything was wrong")
+    times = [one for one in settled if one is not None]
+    return {
+        "runs": len(settled),
+        "kills": play.ends["-9"],
+        "faults": dict(sorted(play.faults.items())),
+        "moments": dict(sorted(play.moments.items())),
+        "daemons_ended": dict(play.ends),
+        "bytes": sums,
+        "payload_sent": sum(flow.sent for flow in traffic.flows.values()),
+        "lost": truth.lost,
+        "doubled": truth.doubled,
+        "differences": [one._asdict() for one in truth.differences],
+        "removal_under_traffic": truth.removals.data(),
+        "anomalies": {"reported": anomalies, "replaced_peers": play.replaced, "quarantined": quarantined},
+        "settle_seconds": {
+            "min": round(min(times), 2), "median": round(statistics.median(times), 2), "max": round(max(times), 2),
+        } if times else None,
+        "unsettled": list(settled).count(None),
+        "troubles": play.troubles,
+    }  # fmt: skip
+
+
+def _asked(play: Play) -> Deed[tuple[dict[str, Any], int, int]]:
+    while True:
+        try:
+            web = play.stage.web
+            return _sums(play), int(web.query(_ANOMALIES)[0][0]), int(web.query(_QUARANTINED)[0][0])
+        except Away:
+            yield
+
+
+def _sums(play: Play) -> dict[str, Any]:
+    """True and booked bytes of all devices, by column."""
+    found = verdict.read(play)
+    live = by_device(play.stage.devices, play.stage.counters(fresh=True))
+    columns = play.truth.data(live, {name: one.total for name, one in found.items()})
+    for at, side in enumerate(SIDES):
+        booked = sum(one.days[at] for one in found.values())
+        columns[f"{side} of days"] = {"true": columns[f"{side}_bytes_total"]["true"], "booked": booked}
+    return columns
+
+
+def is_good(found: dict[str, Any]) -> bool:
+    """Whether nothing in a report is wrong."""
+    return not any(found[word] for word in ("lost", "doubled", "differences", "unsettled", "troubles"))
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """A report for people."""
+    return "\n".join([f"{key}: {value}" for key, value in found.items()] + ["good" if is_good(found) else "NOT GOOD"])
