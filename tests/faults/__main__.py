@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     try:
         stage.open()
         truth = Truth(device.name for device in stage.devices)
-        eyes = Eyes(stage.world.server.holder.pid)
+        eyes = Eyes(stage.world.server.holder.pid, args.pace)
         play = Play(stage, truth, eyes, ACTS)
         play.say(f"seed {args.seed}")
         eyes.start()

@@ -39,9 +39,9 @@ class Seen:
 class Eyes(threading.Thread):
     """The latest scrape is in :attr:`seen`; a daemon that does not answer leaves it as it is."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pace: float) -> None:
         super().__init__(daemon=True)
-        self.seen, self._pid, self._closed = Seen(), pid, False
+        self.seen, self._pid, self._every, self._closed = Seen(), pid, _EVERY * pace, False
 
     def run(self) -> None:
         """As a thread."""
@@ -52,11 +52,10 @@ class Eyes(threading.Thread):
             asked = time.monotonic()
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 self.seen = Seen(asked, self._scrape())
-            time.sleep(_EVERY)
+            time.sleep(self._every)
 
-    @staticmethod
-    def _scrape() -> dict[str, float]:
-        connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2)
+    def _scrape(self) -> dict[str, float]:
+        connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2 * self._every / _EVERY)
         try:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()

@@ -86,7 +86,7 @@ class Play:
                 self._running.remove(one)
                 self.say(f"over: {one[0]}")
         self._revive()
-        time.sleep(_TICK)
+        time.sleep(_TICK * self.stage.pace)
 
     def finish(self, deed: Deed[T], seconds: float) -> T | None:
         """Play one deed alone, to its end; None if it has none in so many seconds."""

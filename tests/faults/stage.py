@@ -135,15 +135,15 @@ class Stage:
         )
 
     def _configure(self, daemon: Daemon, port: int) -> None:
-        timeout = min(2.0 * max(1.0, self.pace / 2), 20.0)
+        slow = max(1.0, self.pace / 2)
         values: dict[str, dict[str, object]] = {
             "node": {"name": "faults", "zone": "Asia/Tokyo"},
             "database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
-                         "timeout": f"{timeout}s"},
+                         "timeout": f"{min(2 * slow, 20)}s"},
             "interfaces.wg0": {"networks": ["10.200.0.0/24"], "addresses": ["10.200.0.1/24"]},
             "interfaces.wg1": {"networks": ["10.251.0.0/24"], "addresses": ["10.251.0.1/24"]},
             "guard": {"min_removals": 100, "share": 1.0},
-            "schedule": {"account": "1s", "reconcile": f"{2 * max(1.0, self.pace / 4)}s", "watch": "200ms"},
+            "schedule": {"account": f"{slow}s", "reconcile": f"{2 * slow}s", "watch": f"{0.2 * slow}s"},
             "audit": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
         }  # fmt: skip
         lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
@@ -164,9 +164,9 @@ class Stage:
     # -- what wg(8) says
 
     def counters(self, *, fresh: bool = False) -> dict[tuple[str, str], Bytes]:
-        """Of every live peer, by interface and key; at most 20 ms old."""
+        """Of every live peer, by interface and key; not old, or just read."""
         now = time.monotonic()
-        if fresh or self._dump is None or now - self._dump[0] > 0.02:
+        if fresh or self._dump is None or now - self._dump[0] > 0.02 * self.pace**2:
             self._dump = now, self._read()
         return self._dump[1]
 
