@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -104,9 +105,7 @@ def terminate(play: Play, step: Step) -> Deed[None]:
 def reload(play: Play, step: Step) -> Deed[None]:
     """SIGHUP."""
     with (yield from play.holding("instances")):
-        since, life = time.monotonic(), play.eyes.seen.life
-        yield from play.until(lambda: _runs(play) and play.eyes.seen.asked > since and play.eyes.seen.life == life, 5)
-        if _runs(play) and play.eyes.seen.asked > since:  # it answers, so its handler is installed
+        if (yield from play.until(play.answers, 5)):
             os.kill(play.stage.daemons[0].pid, signal.SIGHUP)
             play.faults[step.kind] += 1
 
@@ -130,8 +129,6 @@ def second(play: Play, step: Step) -> Deed[None]:
 
 
 def _command(play: Play) -> list[str]:
-    import sys
-
     return [sys.executable, "-m", "wgsyncd", "run", "--config", str(play.stage.daemons[0].config)]
 
 

@@ -59,7 +59,7 @@ class Play:
         self.expected = {-signal.SIGKILL, 0}
         self._held: set[str] = set()
         self._running: list[tuple[Step, Deed[None]]] = []
-        self._began = time.monotonic()
+        self._began = self._started = time.monotonic()
 
     # -- the loop
 
@@ -117,6 +117,7 @@ class Play:
             daemon.process = None
             self.note_end(code)
         if not self.down:
+            self._started = time.monotonic()
             self.stage.start(daemon)
 
     def note_end(self, code: int) -> None:
@@ -124,6 +125,11 @@ class Play:
         self.ends[str(code)] += 1
         if code not in self.expected:
             self.trouble(f"a daemon ended with {code}")
+
+    def answers(self) -> bool:
+        """Whether the daemon that runs now has answered, and so has its signal handlers."""
+        process = self.stage.daemons[0].process
+        return process is not None and process.poll() is None and self.eyes.seen.asked > self._started
 
     def kill(self, daemon: Daemon | None = None) -> bool:
         """SIGKILL, as a crash; whether there was anything to kill."""

@@ -121,10 +121,10 @@ def rest(play: Play) -> Deed[None]:
 
 def _cycles(play: Play, count: int) -> Deed[None]:
     for _ in range(count):
-        seen, asked = play.eyes.seen, time.monotonic()
-        while seen.asked < asked or not play.stage.is_daemon(play.stage.daemons[0].pid):  # it answers: it has handlers
+        asked = time.monotonic()
+        while not play.answers() or play.eyes.seen.asked < asked:
             yield
-            seen = play.eyes.seen
+        seen = play.eyes.seen
         os.kill(play.stage.daemons[0].pid, signal.SIGUSR1)
         while play.eyes.seen.successes("reconcile") <= seen.successes("reconcile"):
             yield
