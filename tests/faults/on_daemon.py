@@ -135,26 +135,26 @@ def _command(play: Play) -> list[str]:
 def _environment(play: Play) -> dict[str, str]:
     daemon = play.stage.daemons[0]
     environment = {**daemon.environment, **play.stage.clock.environment}
-    return {**environment, "STATE_DIRECTORY": str(daemon.directory / "state")}
+    return {**environment, "STATE_DIRECTORY": str(play.stage.state)}
 
 
 def rival(play: Play, step: Step) -> Deed[None]:
-    """Another one with the same books and neither the same lock nor the same disk: both write for a while. What it had
-    on its disk when it was killed is there when the next rival begins."""
+    """Another one with a lock of its own, as one started by hand may have: refused all the same, or (where the first was
+    killed just then) the one that runs, and then the first is refused when it comes again."""
     stage = play.stage
     other = stage.daemons[1]
     with (yield from play.holding("instances")):
+        play.expected |= {1, -signal.SIGTERM}
         stage.start(other)
         play.faults[step.kind] += 1
-        yield from play.pause(step.parameters["lasts"])
         process = other.process
         assert process is not None
+        yield from play.until(lambda: process.poll() is not None, step.parameters["lasts"])
         if process.poll() is None:
             process.send_signal(signal.SIGKILL if step.parameters["kill"] else signal.SIGTERM)
         if not (yield from play.until(lambda: process.poll() is not None, 12)):
             play.trouble("no end of the rival within 12 s of SIGTERM")
             process.kill()
-        play.expected.add(-signal.SIGTERM)
         play.note_end(process.wait())
 
 

@@ -92,6 +92,11 @@ class Stage:
         self.web: Web
         self._dump: tuple[float, dict[tuple[str, str], Bytes]] | None = None
 
+    @property
+    def state(self) -> Path:
+        """The daemons' state directory."""
+        return self.directory / "state"
+
     def open(self) -> None:
         """Make everything; nothing of the daemon runs yet."""
         self.database.install()
@@ -106,9 +111,9 @@ class Stage:
         self.web = Web(self.database, 2.0 * max(1.0, self.pace / 2))
         self.traffic = Traffic(in_network(self.world.server.holder.pid, outlet), self._seed)
         self._add_devices()
+        self.state.mkdir()
         for name, port in (("daemon", 9586), ("rival", 9587)):
             daemon = Daemon(self.world, self.ear, self.directory / name)
-            (daemon.directory / "state").mkdir()
             self._configure(daemon, port)
             self.daemons.append(daemon)
         self.traffic.start()
@@ -154,7 +159,7 @@ class Stage:
 
     def start(self, daemon: Daemon) -> None:
         """Start one; it is not waited for."""
-        state = {"STATE_DIRECTORY": str(daemon.directory / "state")}
+        state = {"STATE_DIRECTORY": str(self.state)}  # one for both, as on a server
         daemon.start({**self.clock.environment, **state}, ready=False)
 
     def is_daemon(self, pid: int) -> bool:
