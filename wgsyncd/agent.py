@@ -82,6 +82,7 @@ class Agent:
     def account(self) -> None:
         """Book what the counters and handshakes say. No statement is sent where nothing moved."""
         now, mono, live = self._begin()
+        recount(self.health, live, now)
         steps = self._decider.due(self._decider.waiting, live, now)
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
@@ -90,7 +91,6 @@ class Agent:
         except StoreError:
             self._do_without_store(live, now, mono, None, steps)
             raise
-        recount(self.health, live, now)
         self.found_new = any(self._epochs.get(name) != state.epoch for name, state in live.items())
         self._accounting.roll(now)
 

@@ -240,6 +240,8 @@ def _faults_between(settings: Settings, as_written: Mapping[str, object]) -> lis
         host, _, port = settings.metrics.listen.rpartition(":")
         check(bool(host) and port.isdecimal() and int(port) < 65536, "metrics.listen", settings.metrics.listen,
               "is not host:port, as 127.0.0.1:9586 is")  # fmt: skip
+    limit = settings.metrics.per_peer_limit
+    check(limit >= 0, "metrics.per_peer_limit", limit, "is below 0")
     name = settings.node.name
     check(len(name) <= 64 and name.isprintable(), "node.name", name, "is longer than 64 characters or unprintable")
     return faults

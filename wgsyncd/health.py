@@ -49,6 +49,7 @@ class Health:
     interfaces: Mapping[str, InterfaceHealth] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
     parent_conflicts: int = 0
+    peers_without_series: int = 0  # live peers beyond metrics.per_peer_limit
     quarantined: int = 0  # deltas waiting for an admin
     findings: Mapping[str, int] = field(default_factory=dict)  # of the last verification, by check; without notes
     guard_tripped: bool = False

@@ -19,15 +19,17 @@ from wgsyncd.core.model import Kind, Reason
 from wgsyncd.core.verify import FAULTS
 from wgsyncd.health import Health, InterfaceHealth
 
-TASKS = ("account", "reconcile", "watch", "hint", "verify")
+TASKS = ("account", "hint", "purge", "reconcile", "verify", "watch")
 TRANSITIONS = ("activate", "expire", "first_handshake")
 ANOMALIES = ("reset", "quarantined")
+# What WireGuard is known to refuse changes with; another errno has a series from its first time on.
+REFUSALS = ("EINVAL", "EIO", "ENOBUFS", "ENODEV", "ENOMEM", "EPERM", "ESTALE", "ETIMEDOUT")
 
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 # name without "wgsyncd_", HELP, its value, of each interface
 _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceHealth], float]], ...] = (
-    ("interface_present", "Whether the interface exists.", lambda one: one.present),
+    ("interface_present", "Whether the interface exists and can be read.", lambda one: one.present),
     ("desired_peers", "Peers that the database wants.", lambda one: one.desired),
     ("actual_peers", "Peers that the interface has.", lambda one: one.actual),
     ("online_peers", "Peers whose latest handshake is less than 180 s old.", lambda one: one.online),
@@ -112,7 +114,8 @@ def _interfaces(health: Health) -> Iterator[Metric]:
     changes: dict[tuple[str, str], float] = {(one, str(kind)): 0 for one in interfaces for kind in Kind}
     changes.update(health.changes)
     yield _counters("changes_total", "Changes applied to peers.", ["interface", "action"], changes)
-    refused = health.change_failures
+    refused: dict[tuple[str, str], float] = {(one, error): 0 for one in interfaces for error in REFUSALS}
+    refused.update(health.change_failures)
     yield _counters("change_failures_total", "Changes that were refused, by errno.", ["interface", "error"], refused)
     yield _counter("dump_retries_total", "Dumps read again because they were torn.", health.dump_retries)
 
@@ -175,6 +178,8 @@ def _state(health: Health) -> Iterator[Metric]:
 
 def _per_peer(health: Health) -> Iterator[Metric]:
     """The names of the common WireGuard exporters. No endpoint: it would make a series of every roaming."""
+    left_out = health.peers_without_series
+    yield _gauge("peers_without_series", "Live peers beyond the limit of those with series of their own.", left_out)
     peers = [(name, peer) for name, one in sorted(health.interfaces.items()) for peer in one.peers]
     if not peers:
         return

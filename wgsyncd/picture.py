@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, encode_key
+from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.health import Health, InterfaceHealth, PeerHealth
 from wgsyncd.interfaces import Live
@@ -25,8 +25,10 @@ def draw(
     now: float,
 ) -> None:
     """Fill in what a complete reconcile shows; ``after`` are the dumps after apply."""
+    shown, health.peers_without_series = _series(settings, outlook, after)
     health.interfaces = {
-        name: _interface(name, after.get(name), settings, outlook, drift, now) for name in settings.interfaces
+        name: _interface(name, after.get(name), outlook, drift, shown.get(name, ()), now)
+        for name in settings.interfaces
     }
     health.rejected = outlook.desired.rejected_by_reason()
     if snapshot.conflicts is not None:  # else they stand as they were
@@ -38,32 +40,62 @@ def draw(
 
 
 def recount(health: Health, live: Live, now: float) -> None:
-    """Between reconciles: who is online and the sums of the counters."""
-    health.interfaces = {
-        name: _recounted(one, live[name], now) if name in live else one for name, one in health.interfaces.items()
-    }
+    """Between reconciles, which may be far apart where the database is away: what the dumps alone show."""
+    health.interfaces = {name: _recounted(one, live.get(name), now) for name, one in health.interfaces.items()}
 
 
 def _online(peers: Sequence[PeerState], now: float) -> int:
     return sum(1 for peer in peers if now - peer.latest_handshake / 1e9 < ONLINE)
 
 
-def _recounted(one: InterfaceHealth, state: InterfaceState, now: float) -> InterfaceHealth:
+def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -> InterfaceHealth:
+    if state is None:
+        return InterfaceHealth(present=False, desired=one.desired)
     peers = tuple(state.peers.values())
+    found = [(shown, state.peers.get(PublicKey(decode_key(shown.public_key)))) for shown in one.peers]
     return replace(
         one,
+        present=True,
+        kind=state.kind,
+        actual=len(peers),
         online=_online(peers, now),
         received=sum(peer.counters.rx for peer in peers),
         sent=sum(peer.counters.tx for peer in peers),
+        peers=tuple(_moved(shown, peer) for shown, peer in found if peer is not None),
     )
+
+
+def _moved(shown: PeerHealth, found: PeerState) -> PeerHealth:
+    return replace(shown, counters=found.counters, latest_handshake=found.latest_handshake / 1e9)
+
+
+def _series(settings: Settings, outlook: Outlook, after: Live) -> tuple[Mapping[str, tuple[PeerHealth, ...]], int]:
+    """The peers that get series of their own, and how many get none because they are too many.
+
+    The oldest rows come first: so a new peer never takes the series of another, which would leave a gap in it.
+    """
+    if not settings.metrics.per_peer:
+        return {}, 0
+    wants = outlook.desired.peers
+    peers = [(name, key, wants.get(name, {}).get(key)) for name, state in after.items() for key in state.peers]
+    peers.sort(key=lambda one: (one[2] is None, one[2].row.id if one[2] else 0, one[0], one[1]))
+    shown: dict[str, list[PeerHealth]] = {}
+    for name, key, want in peers[: settings.metrics.per_peer_limit]:
+        found = after[name].peers[key]
+        addresses = ",".join(sorted(map(str, found.peer.allowed_ips)))
+        device = want.row.device if want else ""
+        one = PeerHealth(encode_key(key), addresses, device, found.counters, found.latest_handshake / 1e9)
+        shown.setdefault(name, []).append(one)
+    left_out = max(0, len(peers) - settings.metrics.per_peer_limit)
+    return {name: tuple(ones) for name, ones in shown.items()}, left_out
 
 
 def _interface(
     name: str,
     state: InterfaceState | None,
-    settings: Settings,
     outlook: Outlook,
     drift: Sequence[Change],
+    shown: tuple[PeerHealth, ...],
     now: float,
 ) -> InterfaceHealth:
     wants = outlook.desired.peers.get(name, {})
@@ -71,18 +103,6 @@ def _interface(
         return InterfaceHealth(present=False, desired=len(wants))
     peers = tuple(state.peers.values())
     held = [c for c in outlook.plan.withheld if c.interface == name and c.kind is Kind.REMOVE]
-    shown: tuple[PeerHealth, ...] = ()
-    if settings.metrics.per_peer:
-        shown = tuple(
-            PeerHealth(
-                encode_key(key),
-                ",".join(sorted(map(str, found.peer.allowed_ips))),
-                wants[key].row.device if key in wants else "",
-                found.counters,
-                found.latest_handshake / 1e9,
-            )
-            for key, found in state.peers.items()
-        )
     return InterfaceHealth(
         present=True,
         kind=state.kind,

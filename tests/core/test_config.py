@@ -104,6 +104,7 @@ ONE_BY_ONE = [
     ("audit", 'language = "de"', "audit.language", "is none of ja, en"),
     ("metrics", 'listen = "9586"', "metrics.listen", "is not host:port"),
     ("metrics", 'per_peer = "yes"', "metrics.per_peer", "Expected `bool`"),
+    ("metrics", "per_peer_limit = -1", "metrics.per_peer_limit", "is below 0"),
     ("log", 'level = "loud"', "log.level", "is none of debug, info, warning, error"),
     ("database", 'user = "a\\u0000b"', "database.user", "NUL"),
     ("database", 'tls_ca = "/a\\u0000b"', "database.tls_ca", "NUL"),

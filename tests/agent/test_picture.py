@@ -1,0 +1,104 @@
+"""What the metrics are made of: the daemon's picture of its health, also between reconciles; and its silence at rest."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from tests.node import Node
+from tests.samples import key, peer, text
+from wgsyncd import log
+from wgsyncd.core.model import Counters
+
+PER_PEER = "[metrics]\nper_peer = true\nper_peer_limit = 3\n"
+
+
+def shown(node: Node) -> dict[str, set[str]]:
+    return {name: {peer.public_key for peer in one.peers} for name, one in node.health.interfaces.items()}
+
+
+@pytest.mark.parametrize("fault", ["down", "read_only"])
+def test_what_the_dumps_show_is_shown_while_the_database_is_away(node: Node, fault: str) -> None:
+    setattr(node.store, fault, True)
+    node.traffic(5, 700, 30)
+    node.shake(5)
+    node.account(fails=True)
+    one = node.health.interfaces["wg0"]
+    assert (one.present, one.desired, one.actual, one.online, one.received, one.sent) == (True, 3, 3, 1, 700, 30)
+    node.wg.delete("wg1")
+    node.account(fails=True)
+    assert not node.health.interfaces["wg1"].present
+    assert node.health.interfaces["wg0"].present
+    node.wg.add_interface("wg1")
+    node.wg.remove_behind("wg0", key(6))
+    node.account(fails=True)
+    assert node.health.interfaces["wg1"].present
+    assert node.health.interfaces["wg0"].actual == 2
+
+
+def test_figures_of_single_peers_are_those_of_the_last_poll() -> None:
+    node = Node(PER_PEER)
+    node.device(5)
+    node.device(6)
+    node.cycle()
+    node.traffic(5, 700, 30)
+    shaken = node.now
+    node.shake(5)
+    node.account()
+    (five, six) = node.health.interfaces["wg0"].peers
+    assert (five.public_key, five.counters, five.latest_handshake) == (text(5), Counters(700, 30), shaken)
+    assert (six.public_key, six.counters, six.latest_handshake) == (text(6), Counters(0, 0), 0)
+    assert five.device == node.db.devices[5]["device_id"]
+    node.wg.remove_behind("wg0", key(5))
+    node.account()
+    assert shown(node)["wg0"] == {text(6)}
+
+
+def test_the_oldest_rows_get_series_and_the_others_are_counted() -> None:
+    """Over all interfaces together; who has series keeps them when others come."""
+    node = Node(PER_PEER)
+    for number in (6, 8):
+        node.device(number)
+    node.device(7, wg_iface="wg1")
+    node.cycle()
+    assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
+    assert node.health.peers_without_series == 0
+    node.device(9)
+    node.wg.add_behind("wg1", peer(1, "10.251.0.99/32"))  # in no row, and there until the next cycle
+    node.cycle()
+    assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
+    assert node.health.peers_without_series == 1
+    node.db.update(6, status="paused")
+    node.cycle()
+    assert shown(node) == {"wg0": {text(8), text(9)}, "wg1": {text(7)}}
+    assert node.health.peers_without_series == 0
+
+
+def test_nobody_is_left_out_of_series_that_nobody_asked_for() -> None:
+    node = Node("[metrics]\nper_peer_limit = 0\n")
+    node.device(5)
+    node.cycle()
+    assert shown(node) == {"wg0": set(), "wg1": set()}
+    assert node.health.peers_without_series == 0
+
+
+def test_the_log_is_silent_where_nothing_happens_but_traffic(node: Node) -> None:
+    """For a day and a night: over midnight, and every edge of a bucket."""
+    node.account()
+    said = io.StringIO()
+    log.configure("info", "logfmt", said)
+    try:
+        for _ in range(25 * 60):
+            node.traffic(5, 1000, 10)
+            node.shake(5)
+            node.account()
+            node.tick(30)
+            node.cycle()
+        assert said.getvalue() == ""
+        node.right()
+        node.wg.delete("wg1")
+        node.account()
+        assert said.getvalue().count("\n") == 1  # it would have been heard
+    finally:
+        log.configure()
