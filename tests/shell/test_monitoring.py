@@ -1,0 +1,165 @@
+"""The alert rules and the dashboard, without a Prometheus that runs; tests/real/test_prometheus.py has one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.monitoring import RULE_TESTS, RULES, TOP, Alert, alerts, dashboard, names, panels, queries
+from wgsyncd import metrics
+from wgsyncd.core.model import Counters
+from wgsyncd.health import Health, InterfaceHealth, PeerHealth
+
+PROMETHEUS_OWN = {"up", "ALERTS"}
+PEER = PeerHealth(
+    "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "10.200.0.5/32", "MK-1", Counters(rx=10, tx=20), 1.7e9
+)
+
+promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian: prometheus) is not installed")
+every_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
+
+
+def exported() -> set[str]:
+    health = Health(interfaces={"wg0": InterfaceHealth(True, peers=(PEER,))}, intervals={"account": 15})
+    health.sampled_at = {"wg0": 1.7e9}
+    return {sample.name for family in metrics.registry(health).collect() for sample in family.samples}
+
+
+def told(*arguments: str, cwd: Path | None = None) -> str:
+    """What promtool says where it is content."""
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def passes(directory: Path, tests: Path, rules: str) -> bool:
+    """Whether a file of tests passes on these rules."""
+    (directory / "tests").mkdir(exist_ok=True)
+    (directory / RULES.name).write_text(rules)
+    (directory / "tests" / tests.name).write_text(tests.read_text())
+    command = ["promtool", "test", "rules", f"tests/{tests.name}"]
+    return subprocess.run(command, capture_output=True, check=False, cwd=directory).returncode == 0
+
+
+@promtool
+def test_promtool_has_nothing_to_say_about_the_rules() -> None:
+    assert f"{len(alerts())} rules found" in told("check", "rules", str(RULES))
+
+
+@promtool
+@pytest.mark.parametrize("tests", RULE_TESTS, ids=lambda path: path.stem)
+def test_the_rules_do_what_their_tests_say(tests: Path) -> None:
+    told("test", "rules", tests.name, cwd=tests.parent)
+
+
+@promtool
+@every_alert
+def test_the_tests_hold_each_rule(alert: Alert, tmp_path: Path) -> None:
+    """They expect it to fire; and fail where it fires for what is healthy, too early, or too late."""
+    (tests,) = [one for one in RULE_TESTS if f'ALERTS{{alertname="{alert.name}",' in one.read_text()]
+    head = re.split(" unless| and", alert.expr)[0]  # what follows are its exceptions
+    loose = re.sub(r"> (on .+ )?\d+", r"> \1-1e12", re.sub("== [01]", ">= 0", head)).replace("absent(", "(")
+    assert loose != head
+    wrong = [alert.text.replace(head, loose)]
+    if alert.field("for"):
+        number, unit = int(alert.field("for")[:-1]), alert.field("for")[-1]
+        later = f"{number + 1 if unit == 'm' else number * 60 + 1}m"
+        wrong += [re.sub("for: .+", f"for: {one}", alert.text) for one in ("0m", later)]
+    rules = RULES.read_text()
+    assert [one for one in wrong if passes(tmp_path, tests, rules.replace(alert.text, one))] == []
+
+
+@every_alert
+def test_every_alert_asks_for_metrics_that_exist(alert: Alert) -> None:
+    assert names(alert.expr)
+    assert names(alert.expr) <= exported() | PROMETHEUS_OWN
+
+
+@every_alert
+def test_every_alert_has_what_its_reader_needs(alert: Alert) -> None:
+    assert re.fullmatch("Wgsyncd([A-Z][a-z]+)+", alert.name)
+    assert alert.field("severity") in ("critical", "warning", "info")
+    assert alert.field("summary")
+    assert alert.field("description")
+    assert alert.field("runbook_url") == f"README.md#{alert.name.lower()}"
+
+
+def test_no_alert_is_about_a_single_peer() -> None:
+    """Phones sleep."""
+    assert not [alert.name for alert in alerts() if "wireguard_" in alert.expr]
+
+
+def test_the_runbook_has_a_paragraph_for_each_alert_and_no_other() -> None:
+    section = re.search(r"^## Alerts\n(.+?)^## ", (TOP / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert section
+    paragraphs = re.findall(r"^#### (\S+)\n\n(.+)", section[1], re.MULTILINE)
+    assert [name for name, _ in paragraphs] == [alert.name for alert in alerts()]
+
+
+def test_what_readme_says_about_metrics_exists() -> None:
+    section = re.search(r"^## Metrics\n(.+?)^## When", (TOP / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert section
+    said = set(re.findall(r"`((?:wgsyncd|wireguard)_\w+)[`{]", section[1]))
+    assert len(said) > 20
+    assert {name for name in said if name not in exported()} <= {"wgsyncd_removal_window_seconds"}  # the family's name
+
+
+def test_the_dashboard_asks_for_metrics_that_exist() -> None:
+    found = queries()
+    assert len(found) > 40
+    variables = [one["definition"] for one in dashboard()["templating"]["list"] if one["type"] == "query"]
+    asked = {name for _, expr in found for name in names(expr)}
+    asked |= {name for text in variables for name in re.findall(r"wgsyncd_\w+", text)}
+    assert asked <= exported() | PROMETHEUS_OWN
+
+
+def test_every_metric_of_ours_is_in_an_alert_or_on_the_dashboard() -> None:
+    """What nobody looks at need not be exported; these are for whoever looks closer."""
+    looked_at = {name for alert in alerts() for name in names(alert.expr)}
+    looked_at |= {name for _, expr in queries() for name in names(expr)}
+    unseen = {name for name in exported() if name.startswith(("wgsyncd_", "wireguard_"))} - looked_at
+    assert unseen == {
+        "wgsyncd_config_loaded_timestamp_seconds",
+        "wgsyncd_database_last_read_timestamp_seconds",
+        "wgsyncd_task_last_duration_seconds",
+    }
+
+
+def test_the_dashboard_is_one_that_grafana_imports() -> None:
+    """A fixed uid, so that importing again replaces it; a data source to choose; panels that do not overlap."""
+    board = dashboard()
+    assert (board["uid"], board["id"]) == ("wgsyncd", None)
+    assert 36 <= board["schemaVersion"] <= 39  # Grafana 9.0 to 11: 10 migrates upwards from older ones
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    listed = board["templating"]["list"]
+    assert [one["name"] for one in listed] == ["datasource", "job", "instance", "interface"]
+    assert listed[0]["type"] == "datasource"
+    assert all(one["datasource"] == source for one in listed[1:])
+    every = list(panels())
+    assert len({panel["id"] for panel in every}) == len(every)
+    taken: set[tuple[int, int]] = set()
+    for panel in every:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                 for y in range(place["y"], place["y"] + place["h"])}  # fmt: skip
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+        if panel["type"] == "row":
+            continue
+        assert panel["description"]
+        assert panel["datasource"] == source
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references)
+
+
+def test_the_dashboard_takes_its_windows_from_grafana() -> None:
+    for title, expr in queries():
+        assert set(re.findall(r"\[(.+?)\]", expr)) <= {"$__rate_interval"}, title
+        for selector in re.findall(r"\b(?:wgsyncd|wireguard|process)_\w+(\{.*?\})?", expr):
+            assert not selector or 'instance=~"$instance"' in selector, title
