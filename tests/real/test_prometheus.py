@@ -1,0 +1,171 @@
+"""A real Prometheus (Debian's) scrapes the real daemon: rules and dashboard say what they should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.monitoring import RULES, alerts, queries, selectors
+from tests.real.bench import PATIENCE, Bench, Device, in_network, random_key, real_device, wait
+
+pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus (Debian's) is not installed")
+
+CONFIG = """
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: wgsyncd
+    static_configs: [{targets: ["127.0.0.1:9586"]}]
+"""
+ALL_ON = {"metrics.per_peer": True, "schedule.reconcile": "1s", "database.timeout": "1s"}
+
+
+class Prometheus:
+    """One in the server's network namespace, where its port is free."""
+
+    def __init__(self, bench: Bench, directory: Path) -> None:
+        self._pid = bench.world.server.holder.pid
+        directory.mkdir()
+        (directory / "prometheus.yml").write_text(CONFIG)
+        # The shipped rules, but for their patience.
+        (directory / "rules.yml").write_text(re.sub(r"for: \d+[mh]", "for: 5s", RULES.read_text()))
+        bench.extra.append(
+            bench.world.server.start(
+                "prometheus", f"--config.file={directory / 'prometheus.yml'}", "--log.level=warn",
+                f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:9090",
+                log=directory / "log",
+            )
+        )  # fmt: skip
+        wait(self._is_ready, f"Prometheus, see {directory / 'log'}")
+        wait(lambda: self.query('up{job="wgsyncd"} == 1'), "the daemon is scraped")
+
+    def _get(self, path: str) -> bytes:
+        def ask() -> bytes:
+            with urllib.request.urlopen(f"http://127.0.0.1:9090{path}", timeout=PATIENCE) as answer:
+                body: bytes = answer.read()
+                return body
+
+        return in_network(self._pid, ask)
+
+    def _is_ready(self) -> bool:
+        try:
+            return bool(self._get("/-/ready"))
+        except OSError:
+            return False
+
+    def _ask(self, path: str, **parameters: str) -> Any:
+        return json.loads(self._get(f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}"))["data"]
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """The series that an expression has now."""
+        found: list[dict[str, Any]] = self._ask("query", query=expr)["result"]
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        """As it has read them."""
+        return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+
+    def firing(self) -> dict[str, dict[str, Any]]:
+        """The alerts that fire, by name."""
+        active = self._ask("alerts")["alerts"]
+        return {one["labels"]["alertname"]: one for one in active if one["state"] == "firing"}
+
+
+@pytest.fixture
+def served(bench: Bench) -> Device:
+    """A daemon with everything on, a customer with traffic, and one without."""
+    held = real_device("0001-held", "10.200.0.11")
+    bench.insert(held, Device("0001-other", "10.251.0.11", "wg1"))
+    bench.configure(ALL_ON)
+    bench.daemon.start()
+    bench.customer(held)
+    return held
+
+
+def _transfer(bench: Bench, device: Device) -> None:
+    assert bench.world.customers[device.device].transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
+
+
+def test_an_alert_fires_while_the_database_is_down_and_resolves_when_it_is_back(
+    bench: Bench, served: Device, tmp_path: Path
+) -> None:
+    prometheus = Prometheus(bench, tmp_path / "prometheus")
+    _transfer(bench, served)
+    rules = prometheus.rules()
+    assert sorted(rule["name"] for rule in rules) == sorted(alert.name for alert in alerts())
+
+    def evaluated() -> bool:  # every rule, some times: nothing fires while all is well
+        assert not prometheus.firing()
+        return bool(prometheus.query("min(min_over_time(up[15s])) == 1 and min(count_over_time(up[15s])) > 12"))
+
+    wait(evaluated, "a quarter of a minute")
+    assert {rule["health"] for rule in prometheus.rules()} == {"ok"}
+    bench.database.kill()
+    wait(lambda: "WgsyncdDatabaseDown" in prometheus.firing(), "the alert fires")
+    alert = prometheus.firing()["WgsyncdDatabaseDown"]
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["annotations"]["summary"] == "The database does not serve wgsyncd on 127.0.0.1:9586"
+    bench.database.start()
+    wait(lambda: "WgsyncdDatabaseDown" not in prometheus.firing(), "the alert is over")
+    assert prometheus.query("wgsyncd_database_up == 1")
+    bench.daemon.stop()
+    wait(lambda: "WgsyncdDown" in prometheus.firing(), "its end is noticed")
+    assert "WgsyncdAbsent" not in prometheus.firing()
+
+
+def test_every_query_of_rules_and_dashboard_has_data(bench: Bench, served: Device, tmp_path: Path) -> None:
+    prometheus = Prometheus(bench, tmp_path / "prometheus")
+    _transfer(bench, served)
+    asked = {selector for alert in alerts() for selector in selectors(alert.expr)}
+    for selector in sorted(asked):
+        wait(lambda one=selector: prometheus.query(one), f"{selector} of the rules")
+    shown = queries()
+    for title, expr in shown:
+        filled = re.sub(r"\$(job|instance|interface)\b", ".+", expr.replace("$__rate_interval", "10s"))
+        assert "$" not in filled
+        wait(lambda one=filled: prometheus.query(one), f"{title}: {filled}")
+    peers = prometheus.query("rate(wireguard_received_bytes_total[1m]) > 0")
+    assert [one["metric"]["friendly_name"] for one in peers] == [served.device]
+
+
+def _counters(text: str) -> set[str]:
+    """The series of counters."""
+    kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
+    series = {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    return {
+        one
+        for one in series
+        if kinds.get(re.sub(r"_(count|sum)$", "", one.partition("{")[0])) in ("counter", "summary")
+    }
+
+
+def test_a_scrape_is_as_prometheus_wants_it_and_no_counter_begins_above_zero(bench: Bench, served: Device) -> None:
+    """For increase() sees only what comes after a series' first value."""
+    daemon = bench.daemon
+    before = _counters(daemon.get("/metrics"))
+    assert len(before) > 40
+    _transfer(bench, served)
+    bench.insert(Device("0001-bad", "10.200.0.999"), Device("0001-more", "10.200.0.12"))
+    wait(lambda: daemon.metrics()['wgsyncd_rejected_rows{reason="bad_address"}'] == 1, "a row is rejected")
+    stranger = random_key()
+    bench.ear.keep(stranger)
+    bench.world.server.run("wg", "set", "wg0", "peer", stranger, "allowed-ips", "10.200.0.250/32")
+    wait(lambda: daemon.metrics()['wgsyncd_changes_total{action="remove",interface="wg0"}'] == 1, "a stranger goes")
+    bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id = '0001-other'")
+    wait(lambda: not bench.peers("wg1"), "another goes")
+    bench.database.kill()
+    wait(lambda: daemon.metrics()["wgsyncd_database_up"] == 0, "the database is away")
+    bench.database.start()
+    wait(lambda: daemon.metrics()["wgsyncd_database_up"] == 1, "it is back")
+    text = daemon.get("/metrics")
+    assert {one for one in _counters(text) - before if not one.startswith("wireguard_")} == set()
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
