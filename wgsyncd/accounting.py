@@ -141,7 +141,8 @@ class Accounting:
         return done
 
     def _note_sampled(self, live: Iterable[str], now: float) -> None:
-        self._health.sampled_at = {**self._health.sampled_at, **dict.fromkeys(live, now)}
+        before = {name: at for name, at in self._health.sampled_at.items() if name in self._settings.interfaces}
+        self._health.sampled_at = {**before, **dict.fromkeys(live, now)}
 
     # -- into the spool
 

@@ -83,6 +83,13 @@ def test_nobody_is_left_out_of_series_that_nobody_asked_for() -> None:
     assert node.health.peers_without_series == 0
 
 
+def test_an_interface_that_is_configured_no_longer_has_no_old_sample(node: Node) -> None:
+    """Its age would grow for ever."""
+    node.health.sampled_at = {**node.health.sampled_at, "wg9": node.now}  # of the configuration before
+    node.account()
+    assert node.health.sampled_at == {"wg0": node.now, "wg1": node.now}
+
+
 def test_the_log_is_silent_where_nothing_happens_but_traffic(node: Node) -> None:
     """For a day and a night: over midnight, and every edge of a bucket."""
     node.account()

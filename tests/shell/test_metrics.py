@@ -106,7 +106,10 @@ def test_values(http: Http) -> None:
     assert http.value("wgsyncd_change_failures_total", interface="wg0", error="EPERM") == 1
     assert http.value("wgsyncd_task_duration_seconds_sum", task="reconcile") == 0.25
     assert http.value("wgsyncd_task_duration_seconds_count", task="reconcile") == 1
+    assert http.value("wgsyncd_change_failures_total", interface="wg1", error="EINVAL") == 0
     assert http.value("wgsyncd_task_failures_total", task="account") == 0
+    assert http.value("wgsyncd_task_failures_total", task="purge") == 0
+    assert http.value("wgsyncd_peers_without_series") == 0
     assert http.value("wgsyncd_task_last_success_timestamp_seconds", task="account") == 0
     assert http.value("wgsyncd_booked_bytes_total", direction="received") == 2**60
     assert http.value("wgsyncd_build_info", version=__version__) == 1
