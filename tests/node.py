@@ -48,8 +48,16 @@ class Node:
         """A new process on what the last one left."""
         self.wg.crash_after = None
         self.health = Health()
+        self.agent = self._agent()
+
+    def reload(self) -> None:
+        """The same process with a new configuration."""
+        old, self.agent = self.agent, self._agent()
+        self.agent.inherit(old)
+
+    def _agent(self) -> Agent:
         clock = Clock(lambda: self.now, lambda: self.mono)
-        self.agent = Agent(self.settings, self.wg, self.store, self.spool, self.health, clock)
+        return Agent(self.settings, self.wg, self.store, self.spool, self.health, clock)
 
     @property
     def windows(self) -> Windows:

@@ -10,13 +10,12 @@ from tests.fakestore import FakeStore
 from tests.lives import Bytes, Life, Truth
 from tests.node import Node
 from tests.samples import NETWORKS
-from wgsyncd.agent import Agent
 from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
 from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError
-from wgsyncd.ports import Clock, Committed, Failed, Snapshot
+from wgsyncd.ports import Committed, Failed, Snapshot
 
 STARTS = [  # before midnight, month ends, years' ends and changes of the clock
     ("Asia/Tokyo", "2026-09-21 23:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
@@ -145,18 +144,16 @@ class World(Node):
         super().start()
         self.process += 1
         self.looked.clear()
-        for slot, life in self.here.items():  # the next process knows only what was written when it last moved
-            record = self.db.records.get(("r640", slot))
+        for life in self.here.values():
             for one in life.came:
                 if one.until is None:
-                    ends = [other.until for other in life.came if other.until is not None]
-                    known = [record.sampled_at] if record is not None else []
-                    one.after = min(one.after, max([life.born, *ends]), *known)
+                    one.after = min(one.after, self.written_of(life))
 
-    def reload(self) -> None:
-        old, clock = self.agent, Clock(lambda: self.now, lambda: self.mono)
-        self.agent = Agent(self.settings, self.wg, self.store, self.spool, self.health, clock)
-        self.agent.inherit(old)
+    def written_of(self, life: Life) -> float:
+        """When a process that has seen nothing yet believes a peer to have moved last: by what is written of it."""
+        record = self.db.records.get(("r640", life.slot))
+        ends = [one.until for one in life.came if one.until is not None]
+        return min([max([life.born, *ends]), *([record.sampled_at] if record is not None else [])])
 
     def work(self, task: str) -> None:
         """A piece of work, of which anything may become."""
@@ -252,8 +249,8 @@ class World(Node):
     def move(self, life: Life, rx: int, tx: int) -> None:
         life.peer.rx += rx
         life.peer.tx += tx
-        ends = [one.until for one in life.came if one.until is not None]
-        after = self.looked.get(life.slot[0], max([life.born, *ends]))
+        name = life.slot[0]
+        after = self.looked[name] if name in self.looked else self.written_of(life)
         life.came.append(Bytes(rx, tx, life.counters, self.now, after))
 
     def epochs(self) -> dict[str, str]:

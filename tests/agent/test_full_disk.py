@@ -76,6 +76,36 @@ def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> N
     assert node.booked[5] == (107, 0)
 
 
+def test_a_reload_keeps_what_is_in_memory_alone(node: Node) -> None:
+    node.spool.full = True
+    node.away((5, 100))
+    node.wg.recreate_behind("wg0", key(5))
+    node.away((5, 3))
+    node.reload()
+    node.back()
+    node.right()
+    assert node.booked[5] == (103, 0)
+
+
+def test_a_reload_keeps_what_is_known_of_the_file(node: Node) -> None:
+    """5 as in the file; then another boot, whose sample is marked; then the process dies before the file is written."""
+    node.away((5, 100))
+    peers = node.kernel_of("wg0")
+    node.reboot()
+    for peer in peers.values():
+        node.wg.add_behind("wg0", peer)
+    node.away((5, 30))
+    node.reload()
+    node.store.down = False
+    node.spool.next_saves = ["crash before"]
+    with pytest.raises(Crash):
+        node.cycle()
+    node.start()
+    node.cycle()
+    node.right()
+    assert node.booked[5] == (130, 0)
+
+
 def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -> None:
     node.away((5, 100))
     node.reboot()

@@ -198,6 +198,62 @@ def test_a_clock_that_is_set_in_an_outage_makes_no_traffic_impossible(node: Node
     node.right()
 
 
+@pytest.mark.parametrize("step", [-86400, -60])
+def test_a_clock_that_was_set_back_between_two_processes_makes_no_traffic_impossible(node: Node, step: int) -> None:
+    node.away((5, GB))
+    node.now += step
+    node.start()
+    node.traffic(5, GB)
+    node.back()
+    assert not node.db.quarantine
+    node.right()
+
+
+def locked_for_hours(node: Node) -> None:
+    node.store.locked = {6}
+    for _ in range(8):
+        node.tick(885)
+        node.traffic(6, 1000 * GB)
+        node.account()
+
+
+def test_a_device_that_was_locked_is_measured_from_when_it_was(node: Node) -> None:
+    """The others are looked at all the time."""
+    locked_for_hours(node)
+    node.store.locked = set()
+    node.cycle()
+    assert not node.db.quarantine
+    node.right()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_nor_does_it_matter_where_it_waits(node: Node, restart: bool) -> None:
+    locked_for_hours(node)
+    node.away((5, 1))
+    node.away((5, 1))
+    if restart:
+        node.start()
+    node.store.locked = set()
+    node.back()
+    assert not node.db.quarantine
+    node.right()
+
+
+def test_a_last_sample_of_one_says_nothing_of_when_another_was_sampled(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked_for_hours(node)
+    late_traffic(node, monkeypatch)
+    node.db.update(5, status="paused")
+    node.cycle()
+    assert node.booked[5] == (7, 7)
+    node.store.locked = set()
+    node.start()
+    node.cycle()
+    assert not node.db.quarantine
+    node.right()
+
+
 # -- days
 
 
