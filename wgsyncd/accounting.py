@@ -92,6 +92,8 @@ class Accounting:
         """Book the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.samples`."""
         backlog = self._load()
         if not backlog.samples:
+            if not self._health.spool_ok:  # what was booked still stands in the file
+                self._save(backlog)
             return
         windows = self.windows(now)
         backlog = self._backlog = backlog.unbooked(self.books.ledger(windows).spool)

@@ -76,6 +76,23 @@ def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> N
     assert node.booked[5] == (107, 0)
 
 
+def test_a_spool_that_could_not_be_emptied_is_emptied_once_it_can_be(node: Node) -> None:
+    node.away((5, 100))
+    node.spool.full = True
+    node.back()
+    node.account()
+    assert not node.health.spool_ok
+    assert node.spool.kept is not None
+    assert node.spool.kept.samples
+    node.spool.full = False
+    node.account()
+    assert node.health.spool_ok
+    assert not node.spool.kept.samples
+    saves = node.spool.saves
+    node.quiet()
+    assert node.spool.saves == saves
+
+
 def test_a_reload_keeps_what_is_in_memory_alone(node: Node) -> None:
     node.spool.full = True
     node.away((5, 100))
