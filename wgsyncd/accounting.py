@@ -9,8 +9,8 @@ from wgsyncd import log
 from wgsyncd.books import Books
 from wgsyncd.core import usage
 from wgsyncd.core.audit import Scribe
-from wgsyncd.core.ledger import Ledger, Writes
-from wgsyncd.core.model import InterfaceState, PublicKey, Row, encode_key
+from wgsyncd.core.ledger import Ledger, Sampled, Writes
+from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, encode_key, parse_host
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError
@@ -119,6 +119,15 @@ class Accounting:
             _, locked = self._store.roll(windows)
             if not locked:
                 self._rolled = windows.mark
+
+    def settled(self, now: float) -> Writes:
+        """When the interfaces were last looked at, for the books: what is booked after a restart came later than that.
+        Otherwise this is written only with bytes."""
+        marks = self.books.ledger(self.windows(now)).interfaces
+        at = {name: min(seconds, now) for name, seconds in self._health.sampled_at.items()}
+        return Writes(sampled={
+            name: Sampled(mark.epoch, at[name]) for name, mark in marks.items() if at.get(name, 0.0) > mark.at
+        })  # fmt: skip
 
     def _wall(self, looked_at: Mapping[str, float]) -> dict[str, float]:
         """As UNIX seconds of the clock as it goes now."""
@@ -234,8 +243,27 @@ class Accounting:
 def _rows_of_unrecorded(
     live: Mapping[str, InterfaceState], ledger: Ledger, rows: Iterable[Row]
 ) -> dict[PublicKey, Row]:
-    """The rows whose key is live but not in the books. Usually none, so no row's key is decoded for it."""
+    """The rows whose key is live but not in the books. Usually none, so no row's key is decoded for it. Of several rows
+    with one key it is the one whose address the peer has, else the lowest id: as the plan decides too."""
     unrecorded = {
-        encode_key(key): key for name, state in live.items() for key in state.peers if (name, key) not in ledger.records
+        encode_key(key): found
+        for name, state in live.items()
+        for key, found in state.peers.items()
+        if (name, key) not in ledger.records
     }
-    return {unrecorded[row.public_key]: row for row in rows if row.public_key in unrecorded} if unrecorded else {}
+    whose: dict[PublicKey, Row] = {}
+    for row in rows if unrecorded else ():
+        found = unrecorded.get(row.public_key or "")
+        if found is None:
+            continue
+        rival = whose.get(found.peer.public_key)
+        if rival is None or (_has_address(found, row) and not _has_address(found, rival)):
+            whose[found.peer.public_key] = row
+    return whose
+
+
+def _has_address(found: PeerState, row: Row) -> bool:
+    try:
+        return parse_host(row.address) in found.peer.allowed_ips
+    except ValueError:
+        return False

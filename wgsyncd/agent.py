@@ -209,9 +209,10 @@ class Agent:
         inspection.tell(self.verify(rounds()), self.health)
 
     def settle(self) -> None:
-        """Commit notes that wait for a transaction."""
+        """Commit notes that wait for a transaction, and when the interfaces were last looked at."""
         if self._books.has_notes:
-            self._books.commit(Writes(), self._accounting.windows(self.clock.now()))
+            now = self.clock.now()
+            self._books.commit(self._accounting.settled(now), self._accounting.windows(now))
 
     def purge(self) -> None:
         """Forget figures that are older than they are kept."""

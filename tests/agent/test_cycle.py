@@ -279,3 +279,31 @@ def test_a_peer_made_anew_is_noticed_while_it_is_idle(node: Node) -> None:
     node.traffic(5, 1000)
     node.cycle()
     node.right()
+
+
+def test_what_came_while_nothing_ran_is_booked_to_that_time(node: Node) -> None:
+    """Not to the days before it on which nothing moved."""
+    node.traffic(5, 10)
+    node.cycle()
+    node.tick(3 * 86400)
+    node.account()
+    node.agent.note("daemon_stopped")
+    node.agent.settle()
+    node.traffic(5, 3000)
+    node.tick(30)
+    node.start()
+    node.cycle()
+    node.right()
+    assert node.db.days[5, node.windows.day(node.now)] == (3000, 0)
+
+
+def test_of_two_rows_with_a_live_key_that_was_never_counted_the_one_whose_peer_it_is_pays() -> None:
+    for address_of in (5, 9):
+        node = Node()
+        for number in (5, 9):
+            node.device(number, public_key=text(5), last_handshake_at=None, first_handshake_at=None)
+        node.wg.add_behind("wg0", peer(5, address(address_of)))
+        node.wg.traffic("wg0", key(5), 1000, 100)
+        node.cycle()
+        assert node.booked[address_of] == (1000, 100)
+        assert node.booked[14 - address_of] == (0, 0)
