@@ -27,3 +27,10 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
             yield FakeShop()
         else:
             yield RealShop(request.getfixturevalue("mariadbd"), stack)
+
+
+@pytest.fixture
+def real_shop(mariadbd: PrivateServer) -> Iterator[RealShop]:
+    """The same on MariaDB alone, for what a store in memory has not: the transactions of others."""
+    with ExitStack() as stack:
+        yield RealShop(mariadbd, stack)
