@@ -1,0 +1,163 @@
+"""The application says what it has committed: at once in the kernel, with no look at the table in between."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from tests.real.bench import Bench, Device, both_kinds, wait
+from wgsyncd.demo.mariadb import DATABASE
+
+BLIND = {"schedule.watch": "0s", "schedule.reconcile": "1h", "schedule.account": "1h"}
+
+
+@pytest.fixture
+def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
+    """The application's own connection."""
+    live = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
+    yield live
+    live.close()
+
+
+def notify(bench: Bench) -> Path:
+    return bench.daemon.directory / "notify.sock"
+
+
+def hint(bench: Bench, *devices: Device) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as live:
+        live.sendto(" ".join(one.device for one in devices).encode(), str(notify(bench)))
+
+
+@both_kinds
+def test_a_hint_is_followed_at_once_and_concerns_nobody_else(bench: Bench) -> None:
+    bench.configure(BLIND)
+    first, second = bench.make(2)
+    bench.daemon.start()
+    bench.await_peers(first, second)
+    third = Device("0001-new", "10.200.0.99")
+    bench.insert(third)
+    bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id = '{first.device}'")
+    hint(bench, third)
+    bench.await_peers(first, second, third)
+    hint(bench, first)
+    bench.await_peers(second, third)
+    wait(lambda: [one[:2] for one in bench.logs("peer_removed")] == [("peer_removed", first.device)], "written down")
+    assert bench.daemon.cycles("hint") == 2
+    assert bench.daemon.cycles("reconcile") == 1
+    bench.sql("UPDATE customer_devices SET status = 'paused'")
+    hint(bench)
+    bench.await_peers()
+
+
+def test_sync_waits_until_it_is_done(bench: Bench) -> None:
+    bench.configure(BLIND)
+    crowd = bench.make(3)
+    bench.daemon.start()
+    bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id = '{crowd[0].device}'")
+    assert bench.daemon.cli("sync", crowd[0].device).stdout == f"compared {crowd[0].device}\n"
+    assert crowd[0].keys.public not in bench.peers()
+    bench.database.kill()
+    assert "failed: " in bench.daemon.cli("sync", code=1).stderr
+
+
+def test_a_hint_that_comes_before_the_commit_changes_nothing_and_the_watch_finds_it(
+    bench: Bench, admin: Connection[Cursor]
+) -> None:
+    held = bench.make(1)[0]
+    bench.daemon.start()
+    bench.await_peers(held)
+    with admin.cursor() as cursor:
+        cursor.execute("UPDATE customer_devices SET status = 'paused' WHERE device_id = %s", (held.device,))
+    hints = bench.daemon.metrics()["wgsyncd_hints_total"]
+    hint(bench, held)
+    wait(lambda: bench.daemon.metrics()["wgsyncd_hints_total"] > hints, "it came")
+    looks = bench.daemon.cycles("watch")
+    wait(lambda: bench.daemon.cycles("watch") > looks + 1, "looks at a row as it was")
+    assert set(bench.peers()) == {held.keys.public}
+    admin.commit()
+    bench.await_peers()
+
+
+def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
+    held, going = bench.make(2)
+    bench.daemon.start()
+    bench.await_peers(held, going)
+    lies = ["no-such-device", held.device, "", "\x00\x01", "D" * 5000, held.device + " x"]
+
+    def flood() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as live:
+            for number in range(18_000):
+                live.sendto(lies[number % len(lies)].encode(), str(notify(bench)))
+
+    threads = [threading.Thread(target=flood) for _ in range(3)]
+    for one in threads:
+        one.start()
+    bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id = '{going.device}'")
+    bench.await_peers(held)
+    for one in threads:
+        one.join()
+    metrics = bench.daemon.metrics()
+    assert metrics["wgsyncd_hints_ignored_total"] == 18_000
+    assert metrics["wgsyncd_hints_total"] == 36_000
+    wait(lambda: bench.daemon.cli("sync").stdout == "compared everything\n", "it answers")
+    assert set(bench.peers()) == {held.keys.public}
+    assert bench.daemon.lines(level="error") == []
+
+
+def test_a_change_every_ten_milliseconds_converges(bench: Bench, admin: Connection[Cursor]) -> None:
+    bench.configure({"guard.min_removals": 1000})
+    crowd = bench.make(25)  # of which five stay: all of them at once would be asked about
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+    turn = 0
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        one = crowd[turn % 20]
+        with admin.cursor() as cursor:
+            status = "paused" if turn // 20 % 2 == 0 else "active"
+            cursor.execute("UPDATE customer_devices SET status = %s WHERE device_id = %s", (status, one.device))
+        admin.commit()
+        hint(bench, one)
+        turn += 1
+        threading.Event().wait(0.01)
+    wanted = {
+        str(r["public_key"]) for r in bench.sql("SELECT public_key FROM customer_devices WHERE status = 'active'")
+    }
+    wait(lambda: set(bench.peers()) == wanted, "the last of them")
+    assert bench.daemon.lines(level="error") == []
+
+
+def test_five_hundred_rows_in_one_transaction(bench: Bench) -> None:
+    bench.configure({"interfaces.wg0.networks": ["10.200.0.0/16"], "interfaces.wg0.addresses": ["10.200.0.1/16"],
+                     "guard.min_removals": 1000})  # fmt: skip
+    bench.daemon.start()
+    crowd = [Device(f"0001-{n}", f"10.200.{n // 250 + 1}.{n % 250 + 1}") for n in range(500)]
+    bench.insert(*crowd)
+    bench.await_peers(*crowd)
+    bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id <> '{crowd[0].device}'")
+    bench.await_peers(crowd[0])
+    wait(lambda: len(bench.logs("peer_removed")) == 499, "each written down")
+
+
+def test_the_lines_in_the_readme_do_what_they_say(bench: Bench) -> None:
+    """Those for a shell and for Python; PHP's are the same calls."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    bench.configure(BLIND)
+    bench.daemon.start()
+    for number, language in enumerate(("python", "sh")):
+        code = readme.split(f"```{language}\n# hint\n")[1].split("```")[0]
+        one = Device(f"0001-{language}", f"10.200.0.{50 + number}")
+        bench.insert(one)
+        code = code.replace("/run/wgsyncd/notify.sock", str(notify(bench))).replace("0001-DEV-001", one.device)
+        interpreter = ["python3", "-"] if language == "python" else ["sh", "-s"]
+        subprocess.run(interpreter, input=code, text=True, check=True)
+        wait(lambda key=one.keys.public: key in bench.peers(), language)
