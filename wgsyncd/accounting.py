@@ -74,9 +74,10 @@ class Accounting:
         windows = self.windows(now)
         ledger = self.books.ledger(windows)
         unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
+        ahead = now - mono
         booking = usage.book(
-            live, ledger, windows, since=self._wall(self._looked_at), max_rates=self._max_rates, rows=unknown,
-            late={row_id: self._wall(looked) for row_id, looked in self._late.items()},
+            live, ledger, windows, since=_wall(self._looked_at, ahead), max_rates=self._max_rates, rows=unknown,
+            late={row_id: _wall(looked, ahead) for row_id, looked in self._late.items()},
         )  # fmt: skip
         taken, left_out = self._commit(booking, more, windows)
         self._health.locked_rows = len(left_out)
@@ -129,11 +130,6 @@ class Accounting:
             name: Sampled(mark.epoch, at[name]) for name, mark in marks.items() if at.get(name, 0.0) > mark.at
         })  # fmt: skip
 
-    def _wall(self, looked_at: Mapping[str, float]) -> dict[str, float]:
-        """As UNIX seconds of the clock as it goes now."""
-        ahead = self._clock.now() - self._clock.monotonic()
-        return {name: at + ahead for name, at in looked_at.items()}
-
     def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
         words = tuple(
             self._scribe.entry(
@@ -162,10 +158,10 @@ class Accounting:
         written it waits in memory, which is said once. ``now``, ``mono``: when they were asked for, by both clocks.
         ``whole``: they are of all peers."""
         before, states = self._load(), tuple(states)
-        backlog, kept = self._with(before, states, now, 0)
+        backlog, kept = self._with(before, states, now, now - mono, 0)
         if backlog is not before or not self._health.spool_ok:
             if not self._save(backlog):
-                backlog, kept = self._with(before, states, now, self._firm)
+                backlog, kept = self._with(before, states, now, now - mono, self._firm)
                 self._show(backlog)
             self._backlog = backlog
         if whole:
@@ -175,11 +171,11 @@ class Accounting:
             self._note_sampled(kept, now)
 
     def _with(
-        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, firm: int
+        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int
     ) -> tuple[Backlog, list[str]]:
         """The backlog with these dumps, and the interfaces for which there was room."""
         windows, kept = self.windows(now), list[str]()
-        looked = [self._wall(one) for one in (self._looked_at, *self._late.values())]
+        looked = [_wall(one, ahead) for one in (self._looked_at, *self._late.values())]
         for state in states:
             since = min(one.get(state.name, 0.0) for one in looked)
             day = windows.day(now - usage.EDGE)  # a look on a day's first second closes the day before
@@ -238,6 +234,11 @@ class Accounting:
     def _show(self, backlog: Backlog) -> None:
         self._health.spooled = backlog.peers
         self._health.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
+
+
+def _wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
+    """Monotonic seconds as UNIX seconds of the clock as it went at the dump: it may have been set since."""
+    return {name: at + ahead for name, at in looked_at.items()}
 
 
 def _rows_of_unrecorded(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.node import Node, local
 from tests.samples import key, text
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import Counters, InterfaceState
 from wgsyncd.errors import StoreError
 
 # -- the database is away
@@ -255,3 +255,31 @@ def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away
     node.tick(100)
     node.cycle(fails=True)
     assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [2, 2], "four may not"
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_clock_that_is_set_in_the_middle_of_a_cycle_makes_no_span_negative(
+    node: Node, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Found by faults on real parts: all that was counted went into quarantine."""
+    node.account()
+    read = node.wg.read
+
+    def slow(interface: str) -> InterfaceState:
+        if interface == "wg1":
+            node.now += step
+        return read(interface)
+
+    monkeypatch.setattr(node.wg, "read", slow)
+    node.traffic(6, 10**9)
+    node.account()
+    monkeypatch.undo()
+    node.traffic(6, 10**9)
+    node.store.down = True
+    monkeypatch.setattr(node.wg, "read", slow)
+    node.account(fails=True)
+    monkeypatch.undo()
+    node.store.down = False
+    node.cycle()
+    node.right()
+    assert not node.db.quarantine

@@ -222,7 +222,8 @@ def book(
             started = (late or {}).get(record.row_id or 0, since).get(name)
             known_span = started is not None or record.sampled_at <= now
             if started is None:
-                started = min(max(record.sampled_at, sampled.at if sampled else 0.0), now)
+                started = max(record.sampled_at, sampled.at if sampled else 0.0)
+            started = min(started, now)  # whatever the clock did: no span is negative, or all would be too much for it
             if reset:
                 anomalies.append(
                     Anomaly("reset", name, record.device, record.contract, record.counters, found.counters)
