@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pymysql
 from pymysql.cursors import DictCursor
 
+from tests.fakereports import FakeReports
 from tests.fakestore import FakeStore
 from tests.node import CONFIG
 from tests.tables import Device, FakeDatabase, new_device
@@ -17,14 +18,17 @@ from wgsyncd.config import parse
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.model import Counters
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
-from wgsyncd.ports import Store
+from wgsyncd.ports import Reports, Store
+from wgsyncd.settings import Settings
 from wgsyncd.store.mariadb import MariaDBStore
+from wgsyncd.store.reports import MariaDBReports
 
 
 class Shop(Protocol):
     """A mikyun_cloud, as its owner sees it."""
 
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
+    def reports(self) -> Reports: ...
     def insert(self, number: int, **columns: Any) -> None: ...
     def update(self, number: int, **columns: Any) -> None: ...
     def delete(self, number: int) -> None: ...
@@ -51,6 +55,9 @@ class FakeShop:
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
         self.stores.append(FakeStore(parse(_config(node, zone) + extra), self.db))
         return self.stores[-1]
+
+    def reports(self) -> Reports:
+        return FakeReports(self.db)
 
     @contextmanager
     def locked(self, number: int) -> Iterator[None]:
@@ -114,10 +121,18 @@ class RealShop:
             return list(cursor.fetchall())
 
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
-        where = f'[database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
-        store = MariaDBStore(parse(_config(node, zone) + where + f'user = "{ACCOUNT}"\n' + extra))
+        store = MariaDBStore(self._settings(extra, node, zone))
         self._stack.callback(store.close)
         return store
+
+    def reports(self) -> Reports:
+        reports = MariaDBReports(self._settings("", "r640", "Asia/Tokyo"))
+        self._stack.callback(reports.close)
+        return reports
+
+    def _settings(self, extra: str, node: str, zone: str) -> Settings:
+        where = f'[database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
+        return parse(_config(node, zone) + where + f'user = "{ACCOUNT}"\n' + extra)
 
     def insert(self, number: int, **columns: Any) -> None:
         row = new_device(number, **columns)

@@ -39,6 +39,7 @@ class FakeDatabase:
     devices: dict[int, Device] = field(default_factory=dict)
     logs: list[Entry] = field(default_factory=list)
     seq: dict[str, int] = field(default_factory=dict)  # by node
+    begun: dict[str, float] = field(default_factory=dict)
     approved: dict[str, str | None] = field(default_factory=dict)
     spool: dict[str, str] = field(default_factory=dict)
     records: dict[tuple[str, Slot], Record] = field(default_factory=dict)

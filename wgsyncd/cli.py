@@ -21,6 +21,7 @@ from wgsyncd.inbox import Inbox
 
 if TYPE_CHECKING:
     from wgsyncd.agent import Agent
+    from wgsyncd.ports import Reports
     from wgsyncd.settings import Settings
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "quarantine": _quarantine,
         "check-config": _check_config,
         "init-db": _init_db,
+        "usage": _usage,
     }
     # `plan` says 2 for "there are changes", as its kind of commands do.
     return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command == "plan" else 2)
@@ -61,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str, epilog: str = EXIT_CODES) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=text, description=text, epilog=epilog)
+        one = commands.add_parser(
+            name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if name not in ("demo", "sync"):
             one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
         return one
@@ -90,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--socket", help="the server's unix socket; default: the configuration's host and port")
     init.add_argument("--password-file", type=Path, help="file with the admin's password; default: none is sent")
     init.add_argument("--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\"")
+    from wgsyncd.commands import arguments
+
+    arguments.usage(command("usage", "Show booked bytes by hour, day or month.", arguments.USAGE))
     demo = command("demo", "Show wgsyncd at work on a database, interfaces and customers of its own.")
     from wgsyncd.demo.run import add_arguments
 
@@ -132,6 +139,12 @@ def _agent(settings: Settings) -> Agent:
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
     return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, Health(), clock)
+
+
+def _reports(settings: Settings) -> Reports:
+    from wgsyncd.store.reports import MariaDBReports
+
+    return MariaDBReports(settings)
 
 
 def _run(args: argparse.Namespace, inbox: Inbox) -> int:
@@ -312,3 +325,11 @@ def _init_db(args: argparse.Namespace) -> int:
     for line in schema.init(database, settings.node.zone, args.grants):
         print(line)
     return 0
+
+
+def _usage(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+    from wgsyncd.commands import usage
+
+    settings = config.load(args.config)
+    return usage.run(args, settings, _reports(settings), time.time())

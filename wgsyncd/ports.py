@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
-from wgsyncd.core.model import Change, InterfaceState, Row
+from wgsyncd.core.model import Change, Counters, InterfaceState, Row
+from wgsyncd.core.naming import Named
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Figures, Scope
@@ -131,6 +132,40 @@ class Store(Protocol):
 
     def approve(self, plan_id: str) -> None:
         """Let exactly that set of removals through the guard, once."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class Reach(NamedTuple):
+    """How far back the books go."""
+
+    first_day: str | None  # YYYY-MM-DD; None: there is none
+    first_bucket: int | None  # UNIX seconds
+    begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are one opening balance
+
+
+class Reports(Protocol):
+    """What the admin's commands ask of a store besides. Reads only; every method raises StoreError where there is no
+    answer. Bytes are as the books have them, the server's view. ``rows``: of these devices only (ids), None: of all."""
+
+    def names(self) -> Sequence[Named]:
+        """Every device's."""
+
+    def reach(self) -> Reach:
+        """How far back the books go."""
+
+    def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
+        """Bytes by day, of the days from ``first`` to ``last`` (both in it) on which there were any."""
+
+    def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
+        """Bytes by bucket, of those that begin at or after ``start`` and before ``end``."""
+
+    def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
+        """Bytes by device, of these days."""
+
+    def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
+        """Bytes by device, of these buckets."""
 
     def close(self) -> None:
         """Give the connection back."""

@@ -15,7 +15,7 @@ HOME = Path(wgsyncd.__file__).parent
 FILES = {path.relative_to(HOME).as_posix(): path for path in sorted(HOME.rglob("*.py"))}
 CORE = [name for name in FILES if name.startswith("core/")]
 
-VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "enum",
+VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum",
           "functools", "hashlib", "ipaddress", "itertools", "math", "re", "string", "typing", "zoneinfo"}  # fmt: skip
 IMPORTERS = {
     "pyroute2": {"wireguard/kernel.py", "wireguard/netlink.py", "wireguard/local.py"},
@@ -24,7 +24,8 @@ IMPORTERS = {
     "structlog": {"log.py"},
     "prometheus_client": {"metrics.py"},
     "sdnotify": {"systemd.py"},
-    "rich": {"report.py"} | {name for name in FILES if name.startswith("demo/")},
+    "PIL": {"chart.py"},
+    "rich": {"terminal.py"} | {name for name in FILES if name.startswith("demo/")},
     "msgspec": {"config.py", "settings.py", "spool.py"},
 }
 

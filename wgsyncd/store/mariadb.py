@@ -20,6 +20,17 @@ from wgsyncd.store.writing import Writer
 SCHEMA_VERSION = 2
 
 
+def check_schema(connection: Connection) -> None:
+    """SchemaError where wgsyncd's own tables are not those that this version knows."""
+    version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
+    if version is None or version < SCHEMA_VERSION:
+        raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
+        )
+
+
 class MariaDBStore:
     """One node's view of mikyun_cloud. Connects when first asked, and again after every failure."""
 
@@ -32,14 +43,7 @@ class MariaDBStore:
 
     def _inspect(self, connection: Connection) -> None:
         """After each connect: is the schema ours, and which optional columns does this installation have?"""
-        versions = connection.query("SELECT MAX(version) FROM wgsyncd_schema")
-        version = versions[0][0]
-        if version is None or version < SCHEMA_VERSION:
-            raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
-        if version > SCHEMA_VERSION:
-            raise SchemaError(
-                f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
-            )
+        check_schema(connection)
         visible = connection.query(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
             " AND table_name IN ('customer_devices', 'v_parent_conflicts')"

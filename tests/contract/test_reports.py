@@ -1,0 +1,72 @@
+"""What the admin's commands ask of a store: the one in memory, and MariaDB with exactly the shipped grants."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.samples import NOW, record, windows
+from tests.shop import Shop
+from wgsyncd.core.ledger import Booked, Piece, Writes
+from wgsyncd.core.model import Counters
+from wgsyncd.core.naming import Named
+from wgsyncd.ports import Reach, Reports
+
+BUCKET = int(NOW // 900) * 900
+MOST = 2**63 - 1
+
+
+@pytest.fixture
+def reports(shop: Shop) -> Reports:
+    return shop.reports()
+
+
+def book(shop: Shop, number: int, *pieces: Piece) -> None:
+    """Bytes in buckets and days."""
+    rx, tx = sum(p.rx for p in pieces), sum(p.tx for p in pieces)
+    store = shop.store()
+    booked = Booked(number, rx, tx, Counters(rx, tx), Counters(rx, tx), pieces, None)
+    store.commit(store.ledger(windows()), Writes(booked=(booked,), records=(record(number),)), NOW)
+
+
+def test_names(shop: Shop, reports: Reports) -> None:
+    assert list(reports.names()) == []
+    shop.insert(6, device_id="端末", contract_id="0002")
+    shop.insert(5)
+    assert list(reports.names()) == [Named(5, "0001-DEV-005", "0001"), Named(6, "端末", "0002")]
+
+
+def test_books_that_were_never_begun(reports: Reports) -> None:
+    assert reports.reach() == Reach(None, None, {})
+    assert reports.days("2026-01-01", "2026-12-31") == {}
+    assert reports.rows_of_buckets(0, 2**40) == {}
+
+
+def test_sums_by_time_and_by_device(shop: Shop, reports: Reports) -> None:
+    shop.insert(5)
+    shop.insert(6)
+    book(shop, 5, Piece(BUCKET, "2026-09-21", 1, 10), Piece(BUCKET - 900, "2026-09-20", 2, 20))
+    book(shop, 6, Piece(BUCKET, "2026-09-21", 100, 1000), Piece(None, "2026-08-31", 7, 70))
+    book(shop, 99, Piece(BUCKET, "2026-09-21", 4, 40))  # a device that is gone
+    assert reports.reach() == Reach("2026-08-31", BUCKET - 900, {"r640": NOW})
+    assert reports.days("2026-08-31", "2026-09-21") == {
+        "2026-08-31": (7, 70), "2026-09-20": (2, 20), "2026-09-21": (105, 1050),
+    }  # fmt: skip
+    assert reports.days("2026-09-20", "2026-09-20") == {"2026-09-20": (2, 20)}
+    assert reports.days("2026-09-20", "2026-09-21", [5]) == {"2026-09-20": (2, 20), "2026-09-21": (1, 10)}
+    assert reports.days("2026-09-20", "2026-09-21", [5, 6])["2026-09-21"] == (101, 1010)
+    assert reports.days("2026-09-20", "2026-09-21", []) == {}, "nobody is not everybody"
+    assert reports.buckets(BUCKET - 900, BUCKET) == {BUCKET - 900: (2, 20)}
+    assert reports.buckets(BUCKET - 900, BUCKET + 1, [6]) == {BUCKET: (100, 1000)}
+    assert reports.buckets(BUCKET - 900, BUCKET + 1, []) == {}
+    assert reports.rows_of_days("2026-09-01", "2026-09-21") == {5: (3, 30), 6: (100, 1000), 99: (4, 40)}
+    assert reports.rows_of_buckets(BUCKET, BUCKET + 1) == {5: (1, 10), 6: (100, 1000), 99: (4, 40)}
+
+
+def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: Reports) -> None:
+    shop.insert(5)
+    shop.insert(6)
+    book(shop, 5, Piece(BUCKET, "2026-09-21", MOST, MOST - 1))
+    book(shop, 6, Piece(BUCKET, "2026-09-21", MOST, 3))
+    (found,) = reports.days("2026-09-21", "2026-09-21").values()
+    assert found == (2 * MOST, MOST + 2)
+    assert type(found.rx) is int

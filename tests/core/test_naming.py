@@ -1,0 +1,30 @@
+"""What people type, and whom they mean."""
+
+from __future__ import annotations
+
+from wgsyncd.core.naming import Named, find_contract, find_device, near
+
+NAMES = [Named(5, "0001-DEV-005", "0001"), Named(6, "0001-DEV-006", "0001"), Named(1, "M010-DEV-001", "M010"),
+         Named(7, "5", "0005")]  # fmt: skip
+
+
+def test_a_device_by_its_id_and_by_its_row() -> None:
+    assert find_device("0001-DEV-006", NAMES) == NAMES[1]
+    assert find_device("m010-dev-001", NAMES) == NAMES[2], "as the column compares"
+    assert find_device("6", NAMES) == NAMES[1]
+    assert find_device("5", NAMES) == NAMES[3], "a name comes first"
+    assert [find_device(text, NAMES) for text in ("06", "99", "0001", "", "６")] == [None] * 5
+
+
+def test_a_contract() -> None:
+    assert find_contract("m010", NAMES) == "M010"
+    assert find_contract("1", NAMES) is None
+
+
+def test_near_misses() -> None:
+    devices = [one.device for one in NAMES]
+    assert near("DEV-005", devices) == ["0001-DEV-005", "M010-DEV-001", "0001-DEV-006"]
+    assert near("0001-DEV-0o6", devices)[0] == "0001-DEV-006"
+    assert near("", devices) == []
+    assert near("nothing like it at all", devices) == []
+    assert len(near("dev", [f"dev-{n}" for n in range(50)])) == 5

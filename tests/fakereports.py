@@ -1,0 +1,57 @@
+"""The reports of a database in memory, as MariaDB gives them (tests/contract/test_reports.py runs on both)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from tests.tables import FakeDatabase, Sums
+from wgsyncd.core.model import Counters
+from wgsyncd.core.naming import Named
+from wgsyncd.errors import StoreError
+from wgsyncd.ports import Reach
+
+
+class FakeReports:
+    """The reports port. ``down``: no answer."""
+
+    def __init__(self, database: FakeDatabase) -> None:
+        self.db = database
+        self.down = False
+
+    def names(self) -> Sequence[Named]:
+        self._ask()
+        return [Named(n, d["device_id"], d["contract_id"]) for n, d in sorted(self.db.devices.items())]
+
+    def reach(self) -> Reach:
+        self._ask()
+        days, buckets = [day for _, day in self.db.days], [start for _, start in self.db.buckets]
+        return Reach(min(days, default=None), min(buckets, default=None), dict(self.db.begun))
+
+    def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
+        return self._sums(self.db.days, 1, lambda day: first <= day <= last, rows)
+
+    def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
+        return self._sums(self.db.buckets, 1, lambda at: start <= at < end, rows)
+
+    def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
+        return self._sums(self.db.days, 0, lambda day: first <= day <= last, None)
+
+    def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
+        return self._sums(self.db.buckets, 0, lambda at: start <= at < end, None)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _ask(self) -> None:
+        if self.down:
+            raise StoreError("2003: Can't connect", 2003)
+
+    def _sums(self, table: Sums, key: int, within: Any, rows: Collection[int] | None) -> dict[Any, Counters]:
+        self._ask()
+        sums: dict[Any, Counters] = {}
+        for at, found in table.items():
+            if within(at[1]) and (rows is None or at[0] in rows):
+                old = sums.get(at[key], Counters(0, 0))
+                sums[at[key]] = Counters(old.rx + found.rx, old.tx + found.tx)
+        return sums

@@ -1,0 +1,243 @@
+"""`wgsyncd usage` on a node in memory: what it prints, for people and for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakereports import FakeReports
+from tests.node import CONFIG
+from tests.samples import NOW, TOKYO
+from tests.tables import FakeDatabase
+from tests.terminal import on_a_terminal
+from wgsyncd import cli
+from wgsyncd.core.model import Counters
+from wgsyncd.ports import Reports
+from wgsyncd.settings import Settings
+
+GiB = 2**30
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def db() -> FakeDatabase:
+    """Two contracts with three devices, and one device that is gone."""
+    made = FakeDatabase()
+    for number, contract in ((5, "0001"), (6, "0001"), (7, "M010")):
+        made.insert(number, device_id=f"{contract}-DEV-{number:03}", contract_id=contract)
+    made.begun["r640"] = datetime(2026, 8, 10, 12, tzinfo=TOKYO).timestamp()
+    made.days = {
+        (5, "2026-09-21"): Counters(GiB, 2 * GiB), (6, "2026-09-20"): Counters(1, 2), (7, "2026-09-21"): Counters(5, 5),
+        (5, "2026-08-01"): Counters(100, 200), (99, "2026-09-19"): Counters(3000, 0),
+    }  # fmt: skip
+    bucket = int(NOW // 900) * 900
+    made.buckets = {(5, bucket): Counters(10, 20), (5, bucket - 3600): Counters(1, 2), (6, bucket): Counters(7, 7)}
+    return made
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "wgsyncd.toml"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture
+def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def reports(_: Settings) -> Reports:
+        return FakeReports(db)
+
+    monkeypatch.setattr(cli, "_reports", reports)
+    monkeypatch.setattr(cli.time, "time", lambda: NOW)
+
+    def command(*args: str) -> tuple[int, str]:
+        capsys.readouterr()
+        status = cli.main(["usage", "--config", str(config), *args])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return command
+
+
+def data(run: Run, *args: str) -> dict[str, Any]:
+    status, said = run(*args, "--json")
+    assert status == 0, said
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def test_all_by_day_as_a_table(run: Run) -> None:
+    status, said = run("--since", "2026-09-19")
+    assert status == 0
+    assert said.splitlines() == [
+        "all devices, by day, 2026-09-19 to 2026-09-21 Asia/Tokyo",
+        "day               rx        tx     total",
+        "2026-09-19  2.93 KiB       0 B  2.93 KiB",
+        "2026-09-20       1 B       2 B       3 B",
+        "2026-09-21  1.00 GiB  2.00 GiB  3.00 GiB",
+        "total       1.00 GiB  2.00 GiB  3.00 GiB",
+        "rx: received by the server; tx: sent by the server",
+    ]
+
+
+def test_one_device_for_machines(run: Run) -> None:
+    found = data(run, "0001-dev-005", "--since", "2026-09-20")
+    assert found == {
+        "of": {"kind": "device", "device": "0001-DEV-005", "contract": "0001"},
+        "by": "day", "since": "2026-09-20", "until": "2026-09-21", "zone": "Asia/Tokyo", "perspective": "server",
+        "notes": [],
+        "total": {"rx_bytes": GiB, "tx_bytes": 2 * GiB, "total_bytes": 3 * GiB},
+        "periods": [
+            {"period": "2026-09-20", "rx_bytes": 0, "tx_bytes": 0, "total_bytes": 0},
+            {"period": "2026-09-21", "rx_bytes": GiB, "tx_bytes": 2 * GiB, "total_bytes": 3 * GiB},
+        ],
+    }  # fmt: skip
+    assert data(run, "5", "--since", "2026-09-20") == found, "by its row"
+
+
+def test_a_contract_is_its_devices(run: Run) -> None:
+    found = data(run, "0001", "--by", "month")
+    assert found["of"] == {"kind": "contract", "contract": "0001"}
+    assert len(found["periods"]) == 12
+    assert found["periods"][-1] == {"period": "2026-09", "rx_bytes": GiB + 1, "tx_bytes": 2 * GiB + 2,
+                                    "total_bytes": 3 * GiB + 3}  # fmt: skip
+    assert found["periods"][-2]["rx_bytes"] == 100
+    assert found["total"]["rx_bytes"] == GiB + 101
+
+
+def test_hours_and_how_far_they_reach(run: Run) -> None:
+    found = data(run, "0001", "--by", "hour", "--since", "2026-09-01")
+    assert [(one["period"], one["rx_bytes"]) for one in found["periods"]] == [
+        ("2026-09-21T22:00+09:00", 1), ("2026-09-21T23:00+09:00", 17),
+    ]  # fmt: skip
+    assert found["notes"] == ["hours are kept from 2026-09-21 22:00 on; --by day reaches further back"]
+    assert (found["since"], found["until"]) == ("2026-09-01T00:00+09:00", "2026-09-22T00:00+09:00")
+
+
+def test_what_was_there_before_the_books_is_said(run: Run) -> None:
+    said = run("--since", "2026-07-01")[1].splitlines()
+    assert said[-2] == "the first day with any bytes is 2026-08-01"
+    assert said[-1] == "the books of r640 began at 2026-08-10 12:00: what the columns said before is in 2026-08-01"
+
+
+def test_columns_of_the_devices_own_view(run: Run, config: Path) -> None:
+    config.write_text(CONFIG + '[usage]\nperspective = "device"\n')
+    found = data(run, "0001-DEV-005")
+    assert (found["perspective"], found["total"]["rx_bytes"]) == ("device", 2 * GiB)
+    assert data(run, "--top", "1")["ranking"][0]["rx_bytes"] == 2 * GiB
+    assert run()[1].splitlines()[-1] == "rx: received by the devices; tx: sent by the devices"
+
+
+def test_who_moved_most(run: Run) -> None:
+    found = data(run, "--top", "3")
+    assert found["of"] == {"kind": "devices", "count": 4}
+    assert [(one["device"], one["contract"], one["total_bytes"]) for one in found["ranking"]] == [
+        ("0001-DEV-005", "0001", 3 * GiB), ("(row 99, gone)", "(gone)", 3000), ("M010-DEV-007", "M010", 10),
+    ]  # fmt: skip
+    assert found["total"]["total_bytes"] == 3 * GiB + 3013, "of all, not of those shown"
+    found = data(run, "--top", "9", "--contracts", "--by", "hour")
+    assert [(one["contract"], one["total_bytes"]) for one in found["ranking"]] == [("0001", 47)]
+    assert run("--top", "1")[1].splitlines() == [
+        "1 of 4 devices with traffic, by day, 2026-08-23 to 2026-09-21 Asia/Tokyo",
+        "device        contract        rx        tx     total",
+        "0001-DEV-005  0001      1.00 GiB  2.00 GiB  3.00 GiB",
+        "all 4                   1.00 GiB  2.00 GiB  3.00 GiB",
+        "rx: received by the server; tx: sent by the server",
+    ]
+
+
+def test_csv(run: Run) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("--csv", "--since", "2026-09-21")[1])))
+    assert rows == [{"period": "2026-09-21", "rx_bytes": str(GiB + 5), "tx_bytes": str(2 * GiB + 5),
+                     "total_bytes": str(3 * GiB + 10)}]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(run("--csv", "--top", "1")[1])))
+    assert rows[0]["device"] == "0001-DEV-005"
+
+
+# -- pictures
+
+
+def test_svg(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "usage.svg"
+    assert run("--svg", str(file)) == (0, f"{file}: written\n")
+    words = [one.text for one in ET.parse(file).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
+    assert "all devices, by day, 2026-08-23 to 2026-09-21 Asia/Tokyo" in words
+    assert {"0 B", "1.00 GiB", "2026-08-23"} <= set(words)
+    hints = [one.text for one in ET.parse(file).iter("{http://www.w3.org/2000/svg}title")]  # noqa: S314
+    assert f"2026-09-21: rx {GiB + 5} B" in hints
+
+
+def test_png(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    file = tmp_path / "usage.png"
+    assert run("--png", str(file)) == (0, f"{file}: written\n")
+    with Image.open(file) as picture:
+        assert (picture.format, picture.size) == ("PNG", (1920, 800))
+        assert len(set(picture.getdata() if not hasattr(picture, "get_flattened_data")
+                       else picture.get_flattened_data())) > 4  # fmt: skip
+
+
+def test_png_without_pillow_says_what_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    status, said = run("--png", str(tmp_path / "usage.png"))
+    assert status == 1
+    assert "--png needs Pillow: " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_nothing_to_draw_is_a_picture_too(run: Run, db: FakeDatabase, tmp_path: Path) -> None:
+    db.days.clear()
+    assert run("--svg", str(tmp_path / "x.svg"))[0] == 0
+    assert run("--svg", str(tmp_path / "no" / "x.svg"))[1].endswith("cannot be written: No such file or directory\n")
+
+
+# -- what an admin may get wrong
+
+
+def test_a_name_that_is_not_there(run: Run) -> None:
+    status, said = run("DEV-006")
+    assert status == 1
+    assert said.startswith("wgsyncd: no device or contract is called 'DEV-006'; alike: 0001-DEV-006, ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--since", "yesterday"), ("--since", "2026-09-21", "--until", "2026-09-01"), ("--contracts",), ("--top", "0"),
+     ("--top", "3", "0001"), ("--json", "--csv"), ("--by", "week"), ("--since", "2027-01-01")],
+)  # fmt: skip
+def test_bad_usage(run: Run, args: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*args)
+    assert ended.value.code == 2
+
+
+# -- on a terminal
+
+
+def test_a_terminal_shows_bars(run: Run, config: Path, db: FakeDatabase) -> None:
+    said = on_a_terminal(lambda: run("--since", "2026-09-19"))
+    assert said.splitlines()[4].startswith("2026-09-21  1.00 GiB  2.00 GiB  3.00 GiB  \x1b[36m█")
+    assert "\x1b[35m█" in said
+    assert "█" in said.splitlines()[3], "a few bytes are seen"
+    plain = on_a_terminal(lambda: run("--since", "2026-09-19"), NO_COLOR="1")
+    assert "\x1b[3" not in plain
+    assert "█" in plain
+    assert "\x1b" not in on_a_terminal(lambda: run("--json"))
+
+
+def test_what_a_row_holds_does_not_reach_the_terminal(run: Run, db: FakeDatabase) -> None:
+    db.update(5, device_id="\x1b[31m[bold]:smile:" + "A" * 43 + "=")
+    said = on_a_terminal(lambda: run("--top", "1"))
+    assert "\\x1b[31m[bold]:smile:AAAAAAAA…" in said
+    assert "A" * 43 not in said

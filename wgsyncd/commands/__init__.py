@@ -1,0 +1,1 @@
+"""The admin's larger commands, one module each: arguments, gathering, printing."""

@@ -1,0 +1,44 @@
+"""What the commands of this package may be told. Every command of wgsyncd asks here, so nothing slow is imported."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date, datetime
+from pathlib import Path
+
+USAGE = """\
+Bytes are WireGuard's, as booked; KiB, MiB, ... are powers of 1024, --csv and --json have exact bytes. rx and tx mean
+what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.keep_days.
+
+exit status: 0 done, 1 failed (also: no such device or contract), 2 bad configuration or usage"""
+
+
+def usage(parser: argparse.ArgumentParser) -> None:
+    """`wgsyncd usage`."""
+    parser.set_defaults(fail=parser.error)
+    parser.add_argument("name", nargs="?", metavar="DEVICE|CONTRACT", help="a device id, a contract id, or a row's id;"
+                        " default: all")  # fmt: skip
+    parser.add_argument("--by", choices=("hour", "day", "month"), default="day", help="default: %(default)s")
+    parser.add_argument("--since", type=_date, metavar="DATE", help="first day, as 2026-09-01; default: the last 24"
+                        " hours, 30 days or 12 months")  # fmt: skip
+    parser.add_argument("--until", type=_date, metavar="DATE", help="last day, in it; default: today")
+    parser.add_argument("--top", type=_count, metavar="N", help="instead of periods: who moved most")
+    parser.add_argument("--contracts", action="store_true", help="with --top: contracts instead of devices")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")
+    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart")
+    form.add_argument("--png", type=Path, metavar="FILE", help="the same; needs the extra wgsyncd[plot]")
+
+
+def _date(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day of the configured zone
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date, as 2026-09-01 is") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)

@@ -1,0 +1,44 @@
+"""What people call devices and contracts -> which ones they mean."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Named(NamedTuple):
+    """A device's names."""
+
+    row_id: int
+    device: str
+    contract: str
+
+
+def _same(text: str, name: str) -> bool:
+    return text.casefold() == name.casefold()  # as the columns' collation compares
+
+
+def find_device(text: str, names: Iterable[Named]) -> Named | None:
+    """The device of that device id; else, where it is a plain number, the one with that row id."""
+    names = tuple(names)
+    for one in names:
+        if _same(text, one.device):
+            return one
+    if text.isdecimal() and text.isascii():
+        return next((one for one in names if str(one.row_id) == text), None)
+    return None
+
+
+def find_contract(text: str, names: Iterable[Named]) -> str | None:
+    """The contract of that contract id, among those that have a device."""
+    return next((one.contract for one in names if _same(text, one.contract)), None)
+
+
+def near(text: str, names: Iterable[str], most: int = 5) -> list[str]:
+    """Names that may have been meant: those that hold the text, then those that look like it."""
+    known = {name.casefold(): name for name in sorted(set(names), reverse=True) if name}
+    wanted = text.casefold()
+    holding = sorted(name for name in known if wanted and wanted in name)
+    alike = difflib.get_close_matches(wanted, known, n=most, cutoff=0.6)
+    return [known[name] for name in dict.fromkeys([*holding[:most], *alike])][:most]
