@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from tests.samples import TOKYO
 from tests.tables import FakeDatabase, Sums
+from wgsyncd.core.audit import ACTIONS
 from wgsyncd.core.model import Counters
 from wgsyncd.core.naming import Named
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import Reach
+from wgsyncd.ports import Noted, Particulars, Reach
 
 
 class FakeReports:
-    """The reports port. ``down``: no answer."""
+    """The reports port. ``down``: no answer; ``no_audit``: the audit rows cannot be read. (They have no time here.)"""
 
     def __init__(self, database: FakeDatabase) -> None:
         self.db = database
-        self.down = False
+        self.down = self.no_audit = False
 
     def names(self) -> Sequence[Named]:
         self._ask()
@@ -40,6 +43,27 @@ class FakeReports:
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
         return self._sums(self.db.buckets, 0, lambda at: start <= at < end, None)
 
+    def particulars(self, row_id: int) -> Particulars | None:
+        self._ask()
+        d = self.db.devices.get(row_id)
+        if d is None:
+            return None
+        times = ("created_at", "issued_at", "activated_at", "paused_at", "first_handshake_at", "last_handshake_at")
+        sums = [Counters(d[f"rx_bytes_{w}"] or 0, d[f"tx_bytes_{w}"] or 0) for w in ("total", "24h", "month")]
+        return Particulars(
+            d.get("device_role") or "", bool(d["is_parent"]), d.get("platform") or "", d.get("app_version") or "",
+            *(_seconds(d.get(column)) for column in times), *sums,
+        )  # fmt: skip
+
+    def audit(self, device: str, most: int) -> Sequence[Noted]:
+        self._ask()
+        if self.no_audit:
+            raise StoreError("1142: SELECT command denied for table 'wgsyncd_audit'", 1142)
+        ours = [one for one in self.db.logs if one.action in ACTIONS]
+        found = [Noted("", one.action, one.message) for one in ours
+                 if (one.target_type, one.target_id) == ("device", device)]  # fmt: skip
+        return found[::-1][:most]
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -55,3 +79,7 @@ class FakeReports:
                 old = sums.get(at[key], Counters(0, 0))
                 sums[at[key]] = Counters(old.rx + found.rx, old.tx + found.tx)
         return sums
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=TOKYO).timestamp()

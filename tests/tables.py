@@ -49,7 +49,6 @@ class FakeDatabase:
     days: Sums = field(default_factory=dict)
     quarantine: dict[int, tuple[str, Quarantined]] = field(default_factory=dict)  # by id
     quarantined: int = 0  # the id that was given last
-    begun: dict[str, float] = field(default_factory=dict)
 
     def insert(self, number: int, **columns: Any) -> None:
         self.devices[number] = new_device(number, **columns)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from wgsyncd import inspection, log
 from wgsyncd.accounting import Accounting
@@ -34,6 +35,15 @@ from wgsyncd.interfaces import Interfaces, Live
 from wgsyncd.picture import draw, recount
 from wgsyncd.ports import Clock, Snapshot, Spool, Store, WireGuard
 from wgsyncd.settings import Settings
+
+
+class View(NamedTuple):
+    """An outlook and what it was decided from."""
+
+    outlook: Outlook
+    snapshot: Snapshot
+    ledger: Ledger
+    now: float
 
 
 class Agent:
@@ -187,11 +197,16 @@ class Agent:
 
     def preview(self) -> Outlook:
         """What :meth:`reconcile` would do now; writes nothing anywhere."""
+        return self.look().outlook
+
+    def look(self) -> View:
+        """The same, with what it was decided from."""
         now = self.clock.now()
         live = self._interfaces.read(create=False)
         snapshot = self.store.snapshot()
-        outlook = self._decide(snapshot, live, self.store.ledger(self._accounting.windows(now), begin=False), now)
-        return replace(outlook, quarantined=snapshot.quarantined)
+        ledger = self.store.ledger(self._accounting.windows(now), begin=False)
+        outlook = replace(self._decide(snapshot, live, ledger, now), quarantined=snapshot.quarantined)
+        return View(outlook, snapshot, ledger, now)
 
     def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
         """What does not add up; writes nothing. See :meth:`wgsyncd.inspection.Inspector.look`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from wgsyncd.core.figures import Period, in_units
+from wgsyncd.core.periods import Period, in_units
 from wgsyncd.errors import Refused
 
 WIDTH, HEIGHT = 960, 400

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "check-config": _check_config,
         "init-db": _init_db,
         "usage": _usage,
+        "explain": _explain,
     }
     # `plan` says 2 for "there are changes", as its kind of commands do.
     return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command == "plan" else 2)
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\"")
     from wgsyncd.commands import arguments
 
+    arguments.explain(command("explain", "Tell why a device has a peer, or has none.", arguments.EXPLAIN))
     arguments.usage(command("usage", "Show booked bytes by hour, day or month.", arguments.USAGE))
     demo = command("demo", "Show wgsyncd at work on a database, interfaces and customers of its own.")
     from wgsyncd.demo.run import add_arguments
@@ -333,3 +335,11 @@ def _usage(args: argparse.Namespace) -> int:
 
     settings = config.load(args.config)
     return usage.run(args, settings, _reports(settings), time.time())
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+    from wgsyncd.commands import explain
+
+    settings = config.load(args.config)
+    return explain.run(args, settings, _agent(settings), _reports(settings))

@@ -145,6 +145,34 @@ class Reach(NamedTuple):
     begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are one opening balance
 
 
+@dataclass(frozen=True, slots=True)
+class Particulars:
+    """What a device's row says besides, for people. Times are UNIX seconds, None: never. Bytes are as the columns have
+    them, in the configured perspective."""
+
+    role: str
+    parent: bool
+    platform: str
+    app: str
+    created: float | None
+    issued: float | None
+    activated: float | None
+    paused: float | None
+    first_handshake: float | None
+    last_handshake: float | None
+    total: Counters
+    last_24h: Counters
+    month: Counters
+
+
+class Noted(NamedTuple):
+    """One of wgsyncd's own rows of the audit trail."""
+
+    at: str  # YYYY-MM-DD HH:MM:SS in the node's zone
+    action: str
+    message: str
+
+
 class Reports(Protocol):
     """What the admin's commands ask of a store besides. Reads only; every method raises StoreError where there is no
     answer. Bytes are as the books have them, the server's view. ``rows``: of these devices only (ids), None: of all."""
@@ -166,6 +194,12 @@ class Reports(Protocol):
 
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
         """Bytes by device, of these buckets."""
+
+    def particulars(self, row_id: int) -> Particulars | None:
+        """What else a row says; None if it is gone."""
+
+    def audit(self, device: str, most: int) -> Sequence[Noted]:
+        """The last audit rows that wgsyncd wrote about a device, the latest first."""
 
     def close(self) -> None:
         """Give the connection back."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from wgsyncd.core.model import PublicKey, encode_key
 from wgsyncd.log import one_line, redact
 
 BAR = 30  # columns of a bar at least
@@ -78,9 +79,15 @@ def _ceiling(amount: int, most: int) -> int:
     return -(-amount // most)  # a byte is seen
 
 
-def say(*parts: tuple[str, str] | str) -> None:
-    """Print one line; a part may be a pair of text and one of ``ok``, ``warning``, ``fault``, ``head``."""
-    plain = [(clean(part), "") if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts]
+def say(*parts: tuple[str, str] | str | PublicKey) -> None:
+    """Print one line; a part may be a pair of text and one of ``ok``, ``warning``, ``fault``, ``head``; or a public
+    key, which is then printed in full."""
+    plain = [
+        (encode_key(part), "") if isinstance(part, bytes)
+        else (clean(part), "") if isinstance(part, str)
+        else (clean(part[0]), part[1])
+        for part in parts
+    ]  # fmt: skip
     if not is_terminal():
         print("".join(text for text, _ in plain).rstrip())
         return

@@ -25,3 +25,4 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_conditions TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_buckets TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_days TO {account};
 GRANT SELECT, INSERT, DELETE ON wgsyncd_quarantine TO {account};
+GRANT SELECT ON wgsyncd_audit TO {account};

@@ -90,6 +90,16 @@ CREATE TABLE IF NOT EXISTS wgsyncd_quarantine (
     KEY (row_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
+-- What wgsyncd itself wrote into admin_logs, for `wgsyncd explain`: its account may read this, and nothing else of the
+-- trail, which is the application's and may name people. (Read with the rights of whoever makes it.)
+CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
+    SELECT id, action_type, target_type, target_id, message, created_at FROM admin_logs WHERE action_type IN (
+        'device_activated', 'qr_expired', 'peer_added', 'peer_removed', 'peer_updated', 'peer_moved',
+        'foreign_peer_removed', 'row_rejected', 'row_accepted', 'parent_conflict', 'parent_conflict_cleared',
+        'guard_tripped', 'guard_approved', 'interface_restored', 'interface_missing', 'usage_anomaly',
+        'spool_set_aside', 'quarantine_released', 'quarantine_dropped', 'config_reloaded', 'config_rejected', 'daemon_started',
+        'daemon_stopped');
+
 -- Tables of version 1, which had neither.
 ALTER TABLE wgsyncd_nodes ADD COLUMN IF NOT EXISTS begun DOUBLE NOT NULL DEFAULT 0;
 ALTER TABLE wgsyncd_nodes ADD COLUMN IF NOT EXISTS spool VARCHAR(32) NOT NULL DEFAULT '';

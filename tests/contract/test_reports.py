@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from datetime import datetime
+
 import pytest
 
-from tests.samples import NOW, record, windows
+from tests.samples import NOW, TOKYO, record, windows
 from tests.shop import Shop
+from wgsyncd import shipped
+from wgsyncd.core.audit import ACTIONS, Entry
 from wgsyncd.core.ledger import Booked, Piece, Writes
 from wgsyncd.core.model import Counters
 from wgsyncd.core.naming import Named
-from wgsyncd.ports import Reach, Reports
+from wgsyncd.ports import Noted, Particulars, Reach, Reports
 
 BUCKET = int(NOW // 900) * 900
 MOST = 2**63 - 1
@@ -70,3 +76,34 @@ def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: Reports) 
     (found,) = reports.days("2026-09-21", "2026-09-21").values()
     assert found == (2 * MOST, MOST + 2)
     assert type(found.rx) is int
+
+
+def test_particulars(shop: Shop, reports: Reports) -> None:
+    shop.insert(5, rx_bytes_total=1, tx_bytes_24h=4, rx_bytes_month=None, tx_bytes_month=6, is_parent=1,
+                issued_at="2026-01-02 00:00:00", last_handshake_at="2026-01-03 00:00:00")  # fmt: skip
+    found = reports.particulars(5)
+    assert found is not None
+    nothing = (None, None)  # activated, paused
+    begun = datetime(2026, 1, 1, tzinfo=TOKYO).timestamp()
+    day = 86400
+    plain = Particulars("", True, "", "", begun, begun + day, *nothing, None, begun + 2 * day,
+                        Counters(1, 0), Counters(0, 4), Counters(0, 6))  # fmt: skip
+    assert replace(found, role="") == plain
+    assert reports.particulars(6) is None
+
+
+def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) -> None:
+    store = shop.store()
+    entries = [Entry("peer_added", "device", "0001-DEV-005", f"number {n}") for n in range(12)]
+    others = [Entry("peer_added", "device", "0001-DEV-006", "another's"), Entry("guard_tripped", "node", "r640", "x"),
+              Entry("device_paused", "device", "0001-DEV-005", "the application's own")]  # fmt: skip
+    store.commit(store.ledger(windows()), Writes(audit=(*entries, *others)), NOW)
+    found = reports.audit("0001-DEV-005", 10)
+    assert [(one.action, one.message) for one in found] == [("peer_added", f"number {n}") for n in range(11, 1, -1)]
+    assert isinstance(found[0], Noted)
+    assert list(reports.audit("0001-DEV-007", 10)) == []
+
+
+def test_the_view_of_the_audit_rows_has_all_actions_and_no_other() -> None:
+    script = shipped.text("sql/wgsyncd.sql").partition("VIEW wgsyncd_audit")[2].partition(";")[0]
+    assert set(re.findall(r"'(\w+)'", script)) == ACTIONS

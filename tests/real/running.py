@@ -179,15 +179,22 @@ class Daemon:
             self.signal(signal.SIGUSR1)
             wait(lambda c=cycles, b=before: self.cycles() > c and self.metrics()[spent] > b, "a reconcile")
 
-    def cli(self, *args: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Run one of its commands. ``code``: the exit status it must have (None: any)."""
+    def cli(
+        self, *args: str, code: int | None = 0, shows: str | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of its commands. ``code``: the exit status it must have (None: any). ``shows``: the one public key
+        that it may print in full, and does, once."""
         config = () if args[0] == "sync" else ("--config", str(self.config))
         argv = [sys.executable, "-m", "wgsyncd", args[0], *config, *args[1:]]
         done = subprocess.run(
             self._world.server.inside(argv), capture_output=True, text=True, check=False, timeout=PATIENCE,
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **(env or {})},
         )  # fmt: skip
-        self._ear.hear("cli", done.stdout + done.stderr)
+        said = done.stdout + done.stderr
+        if shows is not None:
+            assert said.count(shows) == 1
+            said = said.replace(shows, "")
+        self._ear.hear("cli", said)
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done
 

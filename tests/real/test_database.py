@@ -100,6 +100,8 @@ REFUSED = (
     "DELETE FROM wgsyncd_nodes",
     "UPDATE wgsyncd_quarantine SET rx = 0",
     "UPDATE wgsyncd_schema SET version = 3",
+    "UPDATE wgsyncd_audit SET message = ''",
+    "INSERT INTO wgsyncd_audit (message) VALUES ('')",
     "DROP TABLE wgsyncd_peers",
     "ALTER TABLE customer_devices ADD COLUMN x INT",
     "ALTER TABLE wgsyncd_peers ADD COLUMN x INT",

@@ -13,6 +13,19 @@ what they mean in the devices' columns. Hours reach back two to three days, days
 exit status: 0 done, 1 failed (also: no such device or contract), 2 bad configuration or usage"""
 
 
+EXPLAIN = """\
+Writes nothing. Without root or CAP_NET_ADMIN the kernel's part is missing, and said to be. Its own public key is the
+only key that is printed.
+
+exit status: 0 done, 1 failed (also: no such device), 2 bad configuration or usage"""
+
+
+def explain(parser: argparse.ArgumentParser) -> None:
+    """`wgsyncd explain`."""
+    parser.add_argument("device", metavar="DEVICE", help="a device id, a row's id, a tunnel address or a public key")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def usage(parser: argparse.ArgumentParser) -> None:
     """`wgsyncd usage`."""
     parser.set_defaults(fail=parser.error)

@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from wgsyncd import terminal
-from wgsyncd.core import figures
-from wgsyncd.core.figures import Period, Span, in_units
 from wgsyncd.core.model import Counters
 from wgsyncd.core.naming import Named, find_contract, find_device, near
+from wgsyncd.core.periods import Period, Span, by_days, by_hours, by_months, hour_of, in_units, make_span, total
 from wgsyncd.errors import Refused
 from wgsyncd.ports import Reach, Reports
 from wgsyncd.settings import Settings
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
     if args.top is not None and (args.name or args.svg or args.png):
         args.fail("--top ranks all devices or contracts: it takes no name, --svg or --png")
     try:
-        span = figures.make_span(args.by, args.since, args.until, now, settings.node.zone)
+        span = make_span(args.by, args.since, args.until, now, settings.node.zone)
     except ValueError as error:
         args.fail(f"--since {error}")
     swapped = settings.usage.perspective == "device"
@@ -73,14 +72,14 @@ def _whose(name: str | None, names: Sequence[Named]) -> tuple[Collection[int] | 
 
 def _periods(reports: Reports, span: Span, rows: Collection[int] | None, reach: Reach) -> list[Period]:
     if span.by == "hour":
-        return figures.by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
+        return by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
     days: dict[str, Counters] = {}
     months = list(span.months())
     with terminal.progress("reading months", len(months)) as step:
         for first, last in months:  # one question each, so that none takes longer than the database may
             days |= reports.days(first, last, rows)
             step()
-    return figures.by_days(span, days) if span.by == "day" else figures.by_months(span, days)
+    return by_days(span, days) if span.by == "day" else by_months(span, days)
 
 
 def _by_row(reports: Reports, span: Span) -> Mapping[int, Counters]:
@@ -91,7 +90,7 @@ def _by_row(reports: Reports, span: Span) -> Mapping[int, Counters]:
     with terminal.progress("reading months", len(months)) as step:
         for first, last in months:
             for row, found in reports.rows_of_days(first, last).items():
-                sums[row] = figures.total([sums.get(row, Counters(0, 0)), found])
+                sums[row] = total([sums.get(row, Counters(0, 0)), found])
             step()
     return sums
 
@@ -103,7 +102,7 @@ def _ranking(sums: Mapping[int, Counters], names: Sequence[Named], *, contracts:
     for row, found in sums.items():
         one = known.get(row, Named(row, f"(row {row}, gone)", "(gone)"))
         name = ("", one.contract) if contracts else (one.device, one.contract)
-        by_name[name] = figures.total([by_name.get(name, Counters(0, 0)), found])
+        by_name[name] = total([by_name.get(name, Counters(0, 0)), found])
     ranks = [_Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
     return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.contract, r.device))
 
@@ -116,7 +115,7 @@ def _notes(span: Span, reach: Reach) -> list[str]:
         start, end = float(span.start), float(span.end)
         if reach.first_bucket is None:
             notes.append("no hours are kept")
-        elif span.start < figures.hour_of(reach.first_bucket, zone):
+        elif span.start < hour_of(reach.first_bucket, zone):
             notes.append(f"hours are kept from {_local(reach.first_bucket, zone)} on; --by day reaches further back")
     else:
         start = datetime(span.first.year, span.first.month, span.first.day, tzinfo=zone).timestamp()
@@ -192,7 +191,7 @@ def _print(
     periods: list[Period],
     notes: list[str],
 ) -> None:
-    whole = figures.total(periods)
+    whole = total(periods)
     if args.json:
         who = {key: terminal.clean(value) for key, value in who.items()}
         _json({"of": who, **_frame(settings, span, notes), "total": _sums(whole),
@@ -217,7 +216,7 @@ def _print(
 def _print_ranking(
     args: argparse.Namespace, settings: Settings, span: Span, ranks: list[_Rank], notes: list[str]
 ) -> None:
-    whole = figures.total(Counters(one.rx, one.tx) for one in ranks)
+    whole = total(Counters(one.rx, one.tx) for one in ranks)
     first = ranks[: args.top]
     shown = [((one.contract,) if args.contracts else (one.device, one.contract), one) for one in first]
     head = ("contract",) if args.contracts else ("device", "contract")

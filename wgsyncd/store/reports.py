@@ -1,4 +1,4 @@
-"""What the admin's commands ask besides: names, and bytes by time and by device. Reads only."""
+"""What the admin's commands ask besides: names, bytes by time and by device, a device's particulars. Reads only."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ from collections.abc import Collection, Mapping, Sequence
 
 from wgsyncd.core.model import Counters
 from wgsyncd.core.naming import Named
-from wgsyncd.ports import Reach
+from wgsyncd.ports import Noted, Particulars, Reach
 from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.mariadb import check_schema
+from wgsyncd.store.reading import to_seconds
+
+PARTICULARS = """
+SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,
+       first_handshake_at, last_handshake_at, rx_bytes_total, tx_bytes_total, rx_bytes_24h, tx_bytes_24h,
+       rx_bytes_month, tx_bytes_month
+FROM customer_devices WHERE id = %s
+"""
+AUDIT = """
+SELECT created_at, action_type, message FROM wgsyncd_audit
+WHERE target_type = 'device' AND target_id = %s ORDER BY id DESC LIMIT %s
+"""
 
 
 class MariaDBReports:
     """See :class:`wgsyncd.ports.Reports`. Of all nodes that share the database: the books' bytes are per device."""
 
     def __init__(self, settings: Settings) -> None:
+        self._zone = settings.node.zone
         self._connection = Connection(settings.database, settings.node.zone, on_connect=check_schema)
 
     def names(self) -> Sequence[Named]:
@@ -47,6 +60,24 @@ class MariaDBReports:
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
         """See :class:`wgsyncd.ports.Reports`."""
         return self._sums("row_id", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end))
+
+    def particulars(self, row_id: int) -> Particulars | None:
+        """See :class:`wgsyncd.ports.Reports`."""
+        rows = self._connection.query(PARTICULARS, (row_id,))
+        if not rows:
+            return None
+        role, parent, platform, version, *rest = rows[0]
+        created, issued, activated, paused, first, last = (to_seconds(at, self._zone) for at in rest[:6])
+        sums = [int(value or 0) for value in rest[6:]]
+        return Particulars(
+            role or "", bool(parent), platform or "", version or "", created, issued, activated, paused, first, last,
+            Counters(*sums[:2]), Counters(*sums[2:4]), Counters(*sums[4:]),
+        )  # fmt: skip
+
+    def audit(self, device: str, most: int) -> Sequence[Noted]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        rows = self._connection.query(AUDIT, (device, most))
+        return [Noted(str(at), str(action), str(message)) for at, action, message in rows]
 
     def close(self) -> None:
         """See :class:`wgsyncd.ports.Reports`."""
