@@ -7,16 +7,15 @@ Imports stand in the commands, so that `run` can install its signal handlers bef
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from wgsyncd import __version__
+from wgsyncd.commands import arguments
+from wgsyncd.demo import run as demo
 from wgsyncd.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -24,23 +23,17 @@ if TYPE_CHECKING:
     from wgsyncd.ports import Reports
     from wgsyncd.settings import Settings
 
-DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
-LOOK_AGAIN = 1.0  # seconds between two looks of `verify` at what the daemon may be about to book
 STOP_WITHIN = 7.0  # seconds for the last account; 10 are promised
-PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and books their traffic."
-EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. What an admin can cause is one clear line on standard error, never a trace."""
-    args = _parser().parse_args(argv)
+    args = arguments.parser(demo.add_arguments).parse_args(argv)
     if args.command == "run":
         inbox = Inbox()
         inbox.listen(stop_within=STOP_WITHIN)
         return _guarded(lambda: _run(args, inbox))
     if args.command == "demo":
-        from wgsyncd.demo import run as demo
-
         return _guarded(lambda: demo.main(args))
     commands = {
         "plan": _plan,
@@ -56,54 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     # `plan` says 2 for "there are changes", as its kind of commands do.
     return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command == "plan" else 2)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_CODES)
-    parser.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, text: str, epilog: str = EXIT_CODES) -> argparse.ArgumentParser:
-        one = commands.add_parser(
-            name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        if name not in ("demo", "sync"):
-            one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
-        return one
-
-    command("run", "Run the daemon.", "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug")
-    plan = command("plan", "Show what a cycle would do; do nothing.", "exit status: 0 nothing, 2 changes, 1 error")
-    plan.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    approve = command("approve", "Let exactly the removals of a withheld plan through, once.")
-    approve.add_argument("plan_id", help="the id that `wgsyncd plan` prints")
-    status = command("status", "Show interfaces, peers, rejected rows and the guard.")
-    status.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    verify = command("verify", "Hold kernel, baselines, buckets, days and figures against each other; change nothing.",
-                     "exit status: 0 all adds up, 1 something does not, or an error")  # fmt: skip
-    verify.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    quarantine = command("quarantine", "Show traffic that was held back since no link carries it; release or drop it.")
-    quarantine.add_argument("action", nargs="?", choices=("list", "release", "drop"), default="list",
-                            help="release: book it after all; drop: forget it; default: list")  # fmt: skip
-    quarantine.add_argument("ids", nargs="*", type=int, metavar="ID", help="as the list has them")
-    quarantine.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    sync = command("sync", "Have the running daemon compare everything, or a few devices, now; wait until it has.")
-    sync.add_argument("device", nargs="*", help="device ids; default: all")
-    sync.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: %(default)s")
-    command("check-config", "Check the configuration; print every fault with its key and reason.")
-    init = command("init-db", "Create wgsyncd's own tables (safe to run twice), with an admin's account.")
-    init.add_argument("--user", default="root", help="the admin's account; default: %(default)s")
-    init.add_argument("--socket", help="the server's unix socket; default: the configuration's host and port")
-    init.add_argument("--password-file", type=Path, help="file with the admin's password; default: none is sent")
-    init.add_argument("--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\"")
-    from wgsyncd.commands import arguments
-
-    arguments.explain(command("explain", "Tell why a device has a peer, or has none.", arguments.EXPLAIN))
-    arguments.usage(command("usage", "Show booked bytes by hour, day or month.", arguments.USAGE))
-    demo = command("demo", "Show wgsyncd at work on a database, interfaces and customers of its own.")
-    from wgsyncd.demo.run import add_arguments
-
-    add_arguments(demo)
-    return parser
 
 
 def _guarded(command: Callable[[], int], bad_config: int = 2) -> int:
@@ -261,52 +206,19 @@ def _sync(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from wgsyncd import config
-    from wgsyncd.core.verify import faults
-    from wgsyncd.report import findings_as_data, findings_as_text
+    from wgsyncd.commands import books
 
     settings = config.load(args.config)
-    findings = _agent(settings).verify(_rounds(settings))
-    print(json.dumps(findings_as_data(findings), ensure_ascii=False) if args.json else findings_as_text(findings))
-    return 1 if faults(findings) else 0
-
-
-def _rounds(settings: Settings) -> Iterator[None]:
-    """Until the daemon has surely been at everything; none where nobody is at work."""
-    from wgsyncd import lock
-    from wgsyncd.errors import Refused
-
-    with contextlib.suppress(Refused):  # who may not know whether one runs waits for it
-        if lock.holder(lock.path()) is None:
-            return
-    plan = settings.schedule
-    patience = int(max(3 * plan.account, plan.reconcile + plan.account)) + 10
-    for _ in range(patience):
-        time.sleep(LOOK_AGAIN)
-        yield
+    return books.verify(args, settings, _agent(settings))
 
 
 def _quarantine(args: argparse.Namespace) -> int:
-    from wgsyncd import config, quarantine
-    from wgsyncd.core.audit import Scribe
-    from wgsyncd.core.usage import Windows
-    from wgsyncd.errors import Refused
-    from wgsyncd.report import held_as_data, held_as_text
+    from wgsyncd import config
+    from wgsyncd.commands import books
 
-    if (args.action == "list") == bool(args.ids):
-        raise Refused("wgsyncd quarantine [list], or wgsyncd quarantine release|drop ID …")
+    books.check(args)
     settings = config.load(args.config)
-    agent = _agent(settings)
-
-    def windows() -> Windows:
-        return Windows(agent.clock.now(), int(settings.usage.bucket), settings.node.zone)
-
-    if args.action == "list":
-        held = agent.store.quarantine()
-    else:
-        work = {"release": quarantine.release, "drop": quarantine.drop}[args.action]
-        held = work(agent.store, frozenset(args.ids), Scribe(settings.audit.language), windows)
-    print(json.dumps(held_as_data(held)) if args.json else held_as_text(held, windows(), args.action))
-    return 0
+    return books.quarantine(args, settings, _agent(settings))
 
 
 def _check_config(args: argparse.Namespace) -> int:
