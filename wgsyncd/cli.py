@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "init-db": _init_db,
         "usage": _usage,
         "explain": _explain,
+        "doctor": _doctor,
     }
     # `plan` says 2 for "there are changes", as its kind of commands do.
     return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command == "plan" else 2)
@@ -255,3 +256,14 @@ def _explain(args: argparse.Namespace) -> int:
 
     settings = config.load(args.config)
     return explain.run(args, settings, _agent(settings), _reports(settings))
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from wgsyncd import log
+    from wgsyncd.commands import doctor
+    from wgsyncd.store.checkup import examine
+    from wgsyncd.wireguard.links import link
+    from wgsyncd.wireguard.local import LocalWireGuard
+
+    log.configure("warning")
+    return doctor.run(args, examine, LocalWireGuard, link)

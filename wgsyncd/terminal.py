@@ -112,3 +112,15 @@ def progress(what: str, steps: int) -> Iterator[Callable[[], None]]:
     with Progress(console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=steps)
         yield lambda: shown.advance(task)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on standard error that something is being done, where a person waits for it."""
+    if not is_terminal(sys.stderr):
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield

@@ -18,7 +18,7 @@ CORE = [name for name in FILES if name.startswith("core/")]
 VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum",
           "functools", "hashlib", "ipaddress", "itertools", "math", "re", "string", "typing", "zoneinfo"}  # fmt: skip
 IMPORTERS = {
-    "pyroute2": {"wireguard/kernel.py", "wireguard/netlink.py", "wireguard/local.py"},
+    "pyroute2": {"wireguard/kernel.py", "wireguard/links.py"},
     "pymysql": {"store/connection.py"},
     "apscheduler": {"schedule.py"},
     "structlog": {"log.py"},

@@ -18,13 +18,16 @@ Bytes are WireGuard's, as booked; KiB, MiB, ... are powers of 1024, --csv and --
 what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.keep_days.
 
 exit status: 0 done, 1 failed (also: no such device or contract), 2 bad configuration or usage"""
-
-
 EXPLAIN = """\
 Writes nothing. Without root or CAP_NET_ADMIN the kernel's part is missing, and said to be. Its own public key is the
 only key that is printed.
 
 exit status: 0 done, 1 failed (also: no such device), 2 bad configuration or usage"""
+
+DOCTOR = """\
+Changes nothing. Run it as root: who may not see something says so, as a warning.
+
+exit status: 0 no faults (there may be warnings), 1 faults"""
 
 
 def parser(of_demo: Callable[[argparse.ArgumentParser], None]) -> argparse.ArgumentParser:
@@ -65,6 +68,8 @@ def parser(of_demo: Callable[[argparse.ArgumentParser], None]) -> argparse.Argum
     init.add_argument("--socket", help="the server's unix socket; default: the configuration's host and port")
     init.add_argument("--password-file", type=Path, help="file with the admin's password; default: none is sent")
     init.add_argument("--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\"")
+    doctor = command("doctor", "Look for what is wrong around wgsyncd; say what mends it.", DOCTOR)
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _explain(command("explain", "Tell why a device has a peer, or has none.", EXPLAIN))
     _usage(command("usage", "Show booked bytes by hour, day or month.", USAGE))
     of_demo(command("demo", "Show wgsyncd at work on a database, interfaces and customers of its own."))

@@ -1,0 +1,214 @@
+"""`wgsyncd doctor` on real parts: a good machine has no fault, and each thing that is broken is found and told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.bench import Bench, both_kinds, wait
+from tests.real.installed import Node, needs_systemd
+from tests.wait import until
+from wgsyncd.demo.mariadb import ACCOUNT
+
+OURS = f"'{ACCOUNT}'@'localhost'"
+
+
+def doctor(bench: Bench, code: int = 0) -> dict[str, dict[str, Any]]:
+    """By check; what is said of one thing twice is kept in its worst."""
+    data = json.loads(bench.daemon.cli("doctor", "--json", code=code).stdout)
+    found: dict[str, dict[str, Any]] = {}
+    for one in data["checks"]:
+        if found.get(one["check"], {}).get("level") in (None, "ok"):
+            found[one["check"]] = one
+        assert bool(one["mend"]) == (one["level"] != "ok")
+    assert data["faults"] == sum(1 for one in data["checks"] if one["level"] == "fault")
+    return found
+
+
+@pytest.fixture
+def good(bench: Bench) -> Bench:
+    """A daemon at work."""
+    bench.make(2)
+    bench.daemon.start()
+    wait(lambda: len(bench.peers()) == 2, "peers")
+    return bench
+
+
+@both_kinds
+def test_a_good_machine_has_no_fault(good: Bench) -> None:
+    before = good.sql("CHECKSUM TABLE wgsyncd_nodes, customer_devices, admin_logs")
+    found = doctor(good)
+    levels = {name: one["level"] for name, one in found.items()}
+    assert {name for name, level in levels.items() if level == "fault"} == set()
+    for name in ("configuration", "password", "database", "server", "tables", "rights", "secrets", "written times",
+                 "database clock", "wg0", "wg0 address", "wg1", "daemon", "capability", "metrics"):  # fmt: skip
+        assert levels[name] == "ok", found[name]
+    assert "2 peers" in found["wg0"]["why"]
+    text = good.daemon.cli("doctor").stdout
+    assert text.splitlines()[0].startswith("ok       configuration   ")
+    assert text.splitlines()[-1].startswith("0 faults, ")
+    assert good.sql("CHECKSUM TABLE wgsyncd_nodes, customer_devices, admin_logs") == before
+
+
+Break = Callable[[Bench], object]
+BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
+    # what: (how, check, level, a part of why, a part of what mends it)
+    "a secret is readable": (
+        lambda b: b.sql(f"GRANT SELECT (private_key) ON customer_devices TO {OURS}"),
+        "secrets", "fault", "can read customer_devices.private_key", "REVOKE ALL PRIVILEGES"),
+    "everything is readable": (
+        lambda b: b.sql(f"GRANT SELECT ON mikyun_cloud.* TO {OURS}"),
+        "secrets", "fault", "contracts.identity_passphrase", "init-db --socket"),
+    "too much": (
+        lambda b: b.sql(f"GRANT DELETE ON mikyun_cloud.* TO {OURS}"),
+        "rights", "warning", "DELETE on the whole database", "REVOKE ALL PRIVILEGES"),
+    "too much everywhere": (
+        lambda b: b.sql(f"GRANT PROCESS, RELOAD ON *.* TO {OURS}"),
+        "rights", "warning", "PROCESS, RELOAD on everything", "REVOKE ALL PRIVILEGES"),
+    "too little of a column": (
+        lambda b: b.sql(f"REVOKE SELECT (deleted_at) ON customer_devices FROM {OURS}"),
+        "rights", "fault", "lacks SELECT (deleted_at) on customer_devices", f'--grants "{OURS}"'),
+    "may not delete": (
+        lambda b: b.sql(f"REVOKE DELETE ON wgsyncd_peers FROM {OURS}"),
+        "rights", "fault", "lacks DELETE on wgsyncd_peers", "init-db"),
+    "may nothing with a table": (
+        lambda b: b.sql(f"REVOKE ALL PRIVILEGES ON wgsyncd_days FROM {OURS}"),
+        "rights", "fault", "SELECT, INSERT, UPDATE, DELETE on wgsyncd_days", "init-db"),
+    "may not audit": (
+        lambda b: b.sql(f"REVOKE INSERT (message) ON admin_logs FROM {OURS}"),
+        "rights", "fault", "lacks INSERT (message) on admin_logs", "init-db"),
+    "an older schema": (
+        lambda b: b.sql("UPDATE wgsyncd_schema SET version = 1"), "tables", "fault", "of version 1", "init-db"),
+    "a newer schema": (
+        lambda b: b.sql("UPDATE wgsyncd_schema SET version = 99"), "tables", "fault", "of version 99", "pip install"),
+    "a table is missing": (
+        lambda b: b.sql("DROP TABLE wgsyncd_quarantine"), "tables", "fault", "wgsyncd_quarantine is missing", "init-db"),
+    "another name": (
+        lambda b: b.configure({"node.name": "other"}), "tables", "warning", "was this server renamed?", "wgsyncd plan"),
+    "no database": (
+        lambda b: b.configure({"database.socket": "/nowhere.sock"}), "database", "fault", "Can't connect", "systemctl start mariadb"),
+    "another account": (
+        lambda b: b.configure({"database.user": "nobody-of-that-name"}), "database", "fault", "1045", "editor "),
+    "the application writes another zone": (
+        lambda b: b.sql("UPDATE customer_devices SET created_at = UTC_TIMESTAMP() + INTERVAL 15 HOUR"),
+        "written times", "fault", "h from now", "@@global.time_zone"),
+    "no interface": (
+        lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no such interface", "wg-quick up wg0"),
+    "no address": (
+        lambda b: b.world.server.run("ip", "address", "flush", "dev", "wg1"),
+        "wg1 address", "fault", "10.251.0.1/24 is not configured", "ip address add 10.251.0.1/24 dev wg1"),
+    "an address of its own that nobody named": (
+        lambda b: b.world.server.run("ip", "address", "add", "10.251.0.9/24", "dev", "wg1"),
+        "wg1 address", "warning", "10.251.0.9/24 stands not in interfaces.wg1.addresses", "editor"),
+    "down": (
+        lambda b: b.world.server.run("ip", "link", "set", "wg1", "down"),
+        "wg1 address", "fault", "is down", "ip link set wg1 up"),
+    "no daemon": (lambda b: b.daemon.stop(), "daemon", "fault", "none runs here", "systemctl enable --now wgsyncd"),
+    "another port": (
+        lambda b: b.configure({"metrics.listen": "127.0.0.1:9999"}),
+        "metrics", "fault", "nobody answers on 127.0.0.1:9999", "systemctl restart wgsyncd"),
+    "a bad configuration": (
+        lambda b: b.configure({"qr.lifetime": "soon"}), "configuration", "fault", "qr.lifetime", "check-config"),
+    "a configuration for everybody": (
+        lambda b: b.daemon.config.chmod(0o666), "configuration", "fault", "can be written by others", "chmod go-w"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "check", "level", "why", "mend"), BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_is_found(good: Bench, how: Break, check: str, level: str, why: str, mend: str) -> None:
+    assert doctor(good)[check]["level"] in ("ok", "warning")
+    how(good)
+    one = doctor(good, code=1 if level == "fault" else 0)[check]
+    assert (one["level"], why in one["why"], mend in one["mend"]) == (level, True, True), one
+
+
+@pytest.fixture
+def secret(good: Bench) -> Path:
+    """A password file of the test's own."""
+    file = good.directory / "password"
+    shutil.copy(good.database.password_file, file)
+    file.chmod(0o600)
+    good.configure({"database.password_file": str(file)})
+    return file
+
+
+def test_a_password_that_others_can_read(good: Bench, secret: Path) -> None:
+    assert doctor(good)["password"]["level"] == "ok"
+    secret.chmod(0o644)
+    one = doctor(good, code=1)["password"]
+    assert "open to everybody (-rw-r--r--)" in one["why"]
+    assert f"chmod 640 {secret}" in one["mend"]
+    secret.chmod(0o660)
+    assert doctor(good)["password"]["level"] == "warning"
+    secret.write_text("")
+    assert doctor(good, code=1)["password"]["why"].endswith("is empty")
+    secret.unlink()
+    found = doctor(good, code=1)
+    assert "does not exist" in found["password"]["why"]
+    assert found["database"]["level"] == "fault"
+
+
+def test_another_program_on_the_port(good: Bench) -> None:
+    """It answers, but it is not us."""
+    good.daemon.stop()
+    process = good.world.server.start("python3", "-m", "http.server", "9586", "--bind", "127.0.0.1")
+    good.extra.append(process)
+    wait(lambda: "another program answers" in doctor(good, code=1)["metrics"]["why"], "the other program")
+
+
+@needs_systemd
+def test_an_installed_service(installed: Node) -> None:
+    """Under systemd, as the README installs it, and broken as services get broken."""
+    run = installed.system.run
+
+    def look() -> dict[str, dict[str, Any]]:
+        data = json.loads(run("/opt/wgsyncd/bin/wgsyncd", "doctor", "--json", check=False))
+        return {one["check"]: one for one in data["checks"]}
+
+    installed.configure()
+    run("systemctl", "enable", "wgsyncd")
+    installed.systemctl("restart")
+    until(lambda: installed.get("/readyz").strip() == "ok", 20, "ready")
+    found = look()
+    for name in ("daemon", "unit", "capability", "metrics", "password", "state", "secrets", "rights", "wg0"):
+        assert found[name]["level"] == "ok", found[name]
+    assert "wg0: 1 peers" in found["unit"]["why"]
+    assert "cannot be written" not in found["state"]["why"]
+    run("chown", "root:root", "/etc/wgsyncd/db-password")
+    assert "cannot be read by the user wgsyncd" in look()["password"]["why"]
+    run("chgrp", "wgsyncd", "/etc/wgsyncd/db-password")
+    run("chown", "root:root", "/var/lib/wgsyncd")
+    one = look()["state"]
+    assert one["level"] == "fault"
+    assert one["mend"] == "install -d -m 700 -o wgsyncd -g wgsyncd /var/lib/wgsyncd"
+    run("sh", "-c", one["mend"])
+    assert look()["state"]["level"] == "ok", "the command mends it"
+    installed.system.write(
+        "/etc/wireguard/wg0.conf", "[Interface]\nSaveConfig = true\n[Peer]\nPublicKey = x\n[Peer]\nPublicKey = y\n"
+    )
+    findings = json.loads(run("/opt/wgsyncd/bin/wgsyncd", "doctor", "--json", check=False))["checks"]
+    mends = [one["mend"] for one in findings if one["check"] == "wg-quick"]
+    assert len(mends) == 2
+    for mend in mends:
+        run("sh", "-c", mend)
+    assert run("cat", "/etc/wireguard/wg0.conf") == "[Interface]\n"
+    assert look()["wg-quick"]["level"] == "ok"
+    nobody = run("runuser", "-u", "nobody", "--", "/opt/wgsyncd/bin/wgsyncd", "doctor")
+    assert nobody.startswith("warning  configuration  (file): cannot be read: Permission denied\n")
+    run("systemctl", "stop", "wgsyncd")
+    found = look()
+    assert found["daemon"]["level"] == found["unit"]["level"] == "fault"
+    assert found["unit"]["why"] == "it is inactive (dead)"
+    installed.configure(text="[interfaces.wg0]\n")
+    run("systemctl", "start", "wgsyncd", check=False)
+    until(lambda: installed.show("ActiveState") == "failed", 20, "refused")
+    found = look()
+    assert "it failed: a bad configuration" in found["unit"]["why"]
+    assert found["configuration"]["level"] == "fault"
+    installed.configure()
+    run("systemctl", "reset-failed", "wgsyncd")

@@ -1,0 +1,267 @@
+"""What `wgsyncd doctor` makes of what it finds: the parts that need no database and no systemd."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeWireGuard
+from tests.node import CONFIG
+from tests.samples import key
+from tests.terminal import on_a_terminal
+from wgsyncd import cli
+from wgsyncd.commands import doctor
+from wgsyncd.config import parse
+from wgsyncd.core.checkup import Database, Finding, Level, fault, ok, version_of, warning
+from wgsyncd.doctor import database, files, interfaces, system
+from wgsyncd.doctor.files import Who
+from wgsyncd.errors import StoreError, WireGuardError
+from wgsyncd.wireguard.links import Link
+
+SETTINGS = parse(CONFIG)
+GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
+        "MainPID": "7", "NRestarts": "0", "NeedDaemonReload": "no", "User": "wgsyncd", "StatusText": "wg0: 3 peers"}  # fmt: skip
+ROOT, OTHER = Who("root", 0, frozenset((0,))), Who("daemon", 1, frozenset((1,)))
+OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", ("r640",), (), (),
+                (), 32400, 32400, 0.0, 0.01, None)  # fmt: skip
+
+
+def worst(findings: Any) -> Finding:
+    found: list[Finding] = list(findings)
+    return max(found, key=lambda one: list(Level).index(one.level))
+
+
+# -- the unit
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "why"),
+    [
+        ({}, "ok", "active (running); wg0: 3 peers"),
+        ({"LoadState": "not-found"}, "fault", "wgsyncd.service is not-found"),
+        ({"ActiveState": "failed", "ExecMainStatus": "2"}, "fault", "it failed: a bad configuration"),
+        ({"ActiveState": "failed", "Result": "watchdog"}, "fault", "it failed: watchdog"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "fault", "it is activating (auto-restart)"),
+        ({"MainPID": "8"}, "fault", "its pid is 8, but 7 holds the lock: started by hand?"),
+        ({"NeedDaemonReload": "yes"}, "warning", "its file was changed since systemd read it"),
+        ({"NRestarts": "3"}, "warning", "active (running); systemd had to restart it 3 times"),
+        ({"UnitFileState": "disabled"}, "warning", "wgsyncd.service is disabled"),
+    ],
+)
+def test_units(change: dict[str, str], level: str, why: str) -> None:
+    one = worst(system._unit(GOOD | change, 7))
+    assert (one.level.value, one.why) == (level, why)
+    assert bool(one.mend) == (level != "ok")
+
+
+def test_no_systemd_is_no_fault() -> None:
+    assert worst(system._unit(None, 7)).level is Level.WARNING
+
+
+def test_nobody_runs() -> None:
+    assert system._daemon(None, GOOD).mend == "systemctl enable --now wgsyncd"
+    assert system._daemon(None, {"LoadState": "not-found"}).mend.startswith("install -m 644 systemd/wgsyncd.service")
+
+
+def test_a_process_without_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "_status", lambda _: {"CapEff": "0000000000000400"})
+    assert system._capability(7).level is Level.FAULT
+    monkeypatch.setattr(system, "_status", lambda _: {"CapEff": "0000000000001000"})
+    assert system._capability(7).level is Level.OK
+    monkeypatch.setattr(system, "_status", lambda _: {})
+    assert system._capability(7).level is Level.WARNING
+
+
+# -- files
+
+
+def test_who_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.touch()
+    os.chown(file, 1, 2)
+    file.chmod(0o640)
+    for who, may in (
+        (ROOT, True),
+        (OTHER, True),
+        (Who("a", 5, frozenset((2, 9))), True),
+        (Who("b", 5, frozenset((3,))), False),
+    ):
+        assert who.may(file, 4) is may
+    assert not Who("a", 5, frozenset((2,))).may(file, 2)
+    file.chmod(0o040)
+    assert not OTHER.may(file, 4), "the owner is not of the group"
+
+
+@pytest.mark.parametrize(
+    ("mode", "who", "level", "why"),
+    [(0o600, ROOT, "ok", "-rw-------"), (0o640, OTHER, "fault", "cannot be read by the user daemon"),
+     (0o644, OTHER, "fault", "open to everybody"), (0o660, ROOT, "warning", "can be written by its group")],
+)  # fmt: skip
+def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> None:
+    for one in (tmp_path, *tmp_path.parents[:-2]):
+        if one.stat().st_uid == os.geteuid() and "pytest" in str(one):
+            one.chmod(0o755)
+    file = tmp_path / "password"
+    file.write_text("x")
+    file.chmod(mode)
+    one = files._secret("password", file, who)
+    assert (one.level.value, why in one.why) == (level, True), one
+
+
+def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "password").write_text("x")
+    (tmp_path / "password").chmod(0o640)
+    one = files._secret("password", tmp_path / "password", OTHER)
+    assert one.level is Level.FAULT
+    assert "the user daemon may not enter " in one.why
+
+
+def test_wg_quick_files(tmp_path: Path) -> None:
+    assert [one.level for one in files._wg_quick(["wg0"], tmp_path)] == [Level.OK]
+    (tmp_path / "wg0.conf").write_text("[Interface]\nListenPort = 1\n")
+    (tmp_path / "wg7.conf").write_text("[Peer]\n")
+    assert [one.level for one in files._wg_quick(["wg0"], tmp_path)] == [Level.OK], "wg7 is not ours"
+    (tmp_path / "wg0.conf").write_text("[Interface]\n[peer]\nPublicKey = x\n # [Peer]\n")
+    (one,) = files._wg_quick(["wg0"], tmp_path)
+    assert "has 1 [Peer] sections" in one.why
+
+
+def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(free: int) -> Callable[[Path], Any]:
+        return lambda _: type("Usage", (), {"free": free})()
+
+    for free, level in ((1 << 20, Level.FAULT), (100 << 20, Level.WARNING), (9 << 30, Level.OK)):
+        monkeypatch.setattr(files.shutil, "disk_usage", usage(free))
+        assert files._disk(tmp_path / "not" / "yet").level is level
+
+
+# -- interfaces
+
+
+def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.Look:
+    return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)))
+
+
+def test_interfaces() -> None:
+    wg = FakeWireGuard("wg0", "wg1")
+    assert worst(interfaces.check(SETTINGS, wg, look())).mend == "systemctl restart wg-quick@wg0"
+    for number, name in enumerate(("wg0", "wg1"), 90):
+        wg.delete(name)
+        wg.add_interface(name, public_key=key(number))
+    assert worst(interfaces.check(SETTINGS, wg, look())).level is Level.OK
+    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).mend == "ip link set wg0 up"
+    assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).mend == "ip address add 10.200.0.1/24 dev wg0"
+    wg.delete("wg0")
+    assert worst(interfaces.check(SETTINGS, wg, look())).mend == "wg-quick up wg0"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "mend"),
+    [("EPERM", "warning", "sudo wgsyncd doctor"), ("ENOENT", "fault", "modprobe wireguard"),
+     ("EOPNOTSUPP", "fault", "ip link delete wg0"), ("ETIMEDOUT", "fault", "wg show wg0")],
+)  # fmt: skip
+def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> None:
+    one = interfaces._missing("wg0", SETTINGS.interfaces["wg0"], WireGuardError("wg0", name, "why"))
+    assert (one.level.value, one.mend.startswith(mend)) == (level, True)
+
+
+# -- the database
+
+
+def told(**changes: Any) -> list[Finding]:
+    from dataclasses import replace
+
+    return list(database.check(SETTINGS, lambda _: replace(OURS, **changes)))
+
+
+def test_a_good_database() -> None:
+    assert worst(told()).level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "level"),
+    [
+        ({"version": "10.5.8-MariaDB"}, "server", "fault"),
+        ({"version": "8.0.36"}, "server", "fault"),
+        ({"version": "11.4.2-MariaDB-ubu2404"}, "server", "ok"),
+        ({"session_offset": 0}, "time zone", "fault"),
+        ({"server_offset": 0}, "time zone", "warning"),
+        ({"ahead": -3.0}, "database clock", "fault"),
+        ({"ahead": -3.0, "doubt": 2.0}, "database clock", "ok"),
+        ({"nodes": ()}, "tables", "ok"),
+        ({"extra": ("DROP on everything",)}, "rights", "warning"),
+    ],
+)
+def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
+    assert next(one for one in told(**changes) if one.check == check).level.value == level
+
+
+@pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "sudo -u mikyun wgsyncd doctor"),
+                                              (1049, "wgsyncd init-db"), (1205, "wgsyncd check-config")])  # fmt: skip
+def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
+    def examine(_: object) -> Database:
+        raise StoreError("why", number)
+
+    (one,) = database.check(SETTINGS, examine)
+    assert (one.level, one.mend.startswith(mend)) == (Level.FAULT, True)
+
+
+def test_versions() -> None:
+    assert version_of("10.11.19-MariaDB-0+deb12u1") == (10, 11, 19)
+    assert version_of("5.5.5-10.6.1") is None
+
+
+# -- the port
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing."""
+
+
+def test_metrics() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Stranger) as server:
+        threading.Thread(target=server.handle_request).start()
+        settings = parse(CONFIG + f'[metrics]\nlisten = "127.0.0.1:{server.server_port}"\n')
+        assert "another program answers" in system._metrics(settings, 7).why
+    assert system._metrics(settings, 7).level is Level.FAULT
+    assert system._metrics(settings, None).level is Level.WARNING
+    assert system._metrics(parse(CONFIG + '[metrics]\nlisten = ""\n'), None).level is Level.OK
+
+
+# -- what is printed
+
+
+def test_faults_stand_out_and_nothing_of_a_row_reaches_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [ok("a", "well"), warning("long one", "\x1b[31m", "do this"), fault("c", "bad", "do that")]
+    doctor._print(some)
+    assert capsys.readouterr().out.splitlines() == [
+        "ok       a         well", "warning  long one  \\x1b[31m", "                   do this",
+        "FAULT    c         bad", "                   do that", "1 fault, 1 warning, 1 ok",
+    ]  # fmt: skip
+    said = on_a_terminal(lambda: doctor._print(some))
+    assert "\x1b[31mFAULT" in said
+    assert "\\x1b[31m\n" in said
+    assert "\x1b[31m" not in on_a_terminal(lambda: doctor._print(some), NO_COLOR="1")
+
+
+def test_a_configuration_with_faults_is_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "wgsyncd.toml"
+    file.write_text("[interfaces.wg0]\nmtu = 5\n")
+    assert cli.main(["doctor", "--config", str(file)]) == 1
+    said = capsys.readouterr().out
+    assert said.count("FAULT    configuration") == 2
+    assert f"editor {file} && wgsyncd check-config" in said

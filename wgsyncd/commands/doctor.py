@@ -1,0 +1,76 @@
+"""`wgsyncd doctor`: what is wrong around wgsyncd, and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from wgsyncd import config, spool, terminal
+from wgsyncd.core.checkup import Database, Finding, Level, fault, warning
+from wgsyncd.doctor import database, files, interfaces, system
+from wgsyncd.errors import ConfigError
+from wgsyncd.ports import WireGuard
+from wgsyncd.settings import Settings
+from wgsyncd.terminal import clean, say
+
+Examine = Callable[[Settings], Database]
+
+
+def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look) -> int:
+    """Look at everything, print."""
+    findings: list[Finding] = []
+    with terminal.waiting("looking round"):
+        findings += _look(args, examine, wireguard, look)
+    if args.json:
+        print(json.dumps(_data(findings), ensure_ascii=False))
+    else:
+        _print(findings)
+    return 1 if any(one.level is Level.FAULT for one in findings) else 0
+
+
+def _look(
+    args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look
+) -> Iterator[Finding]:
+    pid, unseen = system.holder()
+    unit = system.show()
+    try:
+        settings = config.load(args.config)
+    except ConfigError as error:
+        if os.geteuid() and args.config.parent.exists() and not os.access(args.config, os.R_OK):
+            yield warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")
+            return
+        for one in error.faults:
+            yield fault("configuration", f"{error.path}: {one}", f"editor {args.config} && wgsyncd check-config")
+        yield from system.check(None, pid, unseen, unit)
+        return
+    yield files.configuration(args.config, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+    yield from files.check(settings, system.who(pid, unit), spool.directory())
+    yield from database.check(settings, examine)
+    yield from interfaces.check(settings, wireguard(), look)
+    yield from system.check(settings, pid, unseen, unit)
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(one.check) for one in findings)
+    for one in findings:
+        word = one.level.value if one.level is not Level.FAULT else "FAULT"
+        say((f"{word:8} ", one.level.value), f"{one.check:{width}}  {one.why}")
+        if one.mend:
+            say(" " * (11 + width), (one.mend, "head"))
+    count = Counter(one.level for one in findings)
+    faults, warnings = count[Level.FAULT], count[Level.WARNING]
+    say(f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {count[Level.OK]} ok")
+
+
+def _data(findings: list[Finding]) -> dict[str, object]:
+    return {
+        "faults": sum(1 for one in findings if one.level is Level.FAULT),
+        "warnings": sum(1 for one in findings if one.level is Level.WARNING),
+        "checks": [
+            {"check": one.check, "level": one.level.value, "why": clean(one.why), "mend": clean(one.mend) or None}
+            for one in findings
+        ],
+    }

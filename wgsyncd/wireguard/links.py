@@ -1,0 +1,42 @@
+"""An interface as the network sees it: up or down, and its addresses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import NamedTuple
+
+from wgsyncd.errors import WireGuardError
+
+_IFF_UP = 1  # uapi/linux/if.h
+
+
+class Link(NamedTuple):
+    """``addresses`` as "10.200.0.1/24"."""
+
+    up: bool
+    addresses: frozenset[str]
+
+
+def link(interface: str) -> Link | None:
+    """How it stands; None where there is none. WireGuardError where the kernel does not say."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        index = socket.if_nametoindex(interface)
+    except OSError:
+        return None
+    try:
+        with IPRoute() as links:
+            (found,) = links.get_links(index)
+            addresses = [
+                f"{one.get_attr('IFA_LOCAL') or one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
+                for one in links.get_addr(index=index)
+            ]
+            return Link(bool(found["flags"] & _IFF_UP), frozenset(addresses))
+    except (NetlinkError, OSError, ValueError) as error:
+        number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
+        name = errno.errorcode.get(number, str(number))
+        raise WireGuardError(interface, name, os.strerror(number)) from error
