@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from wgsyncd import config, spool, terminal
+from wgsyncd.commands.arguments import DEFAULT_CONFIG
 from wgsyncd.core.checkup import Database, Finding, Level, fault, warning
 from wgsyncd.doctor import database, files, interfaces, system
 from wgsyncd.errors import ConfigError
@@ -16,6 +20,7 @@ from wgsyncd.ports import WireGuard
 from wgsyncd.settings import Settings
 from wgsyncd.terminal import clean, say
 
+_OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
 Examine = Callable[[Settings], Database]
 
 
@@ -23,7 +28,7 @@ def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], Wire
     """Look at everything, print."""
     findings: list[Finding] = []
     with terminal.waiting("looking round"):
-        findings += _look(args, examine, wireguard, look)
+        findings += (_of(one, args.config) for one in _look(args, examine, wireguard, look))
     if args.json:
         print(json.dumps(_data(findings), ensure_ascii=False))
     else:
@@ -51,6 +56,13 @@ def _look(
     yield from database.check(settings, examine)
     yield from interfaces.check(settings, wireguard(), look)
     yield from system.check(settings, pid, unseen, unit)
+
+
+def _of(one: Finding, config_file: Path) -> Finding:
+    """A command of ours is exact only with the configuration that it is about."""
+    if config_file == DEFAULT_CONFIG:
+        return one
+    return replace(one, mend=_OURS.sub(rf"\1 --config {config_file}", one.mend))
 
 
 def _print(findings: list[Finding]) -> None:

@@ -127,9 +127,13 @@ def _about(told: Told) -> None:
         kind = [more.role, "parent" if more.parent and more.role != "parent" else "", more.platform, more.app]
         say("device     ", ", ".join(one for one in kind if one) or "nothing is known of it")
     at = told.windows.local
-    life = {"created": more.created, "issued": more.issued, "activated": more.activated, "paused": more.paused,
-            "first handshake": more.first_handshake, "last": more.last_handshake} if more else {}  # fmt: skip
+    life = {}
+    if more is not None:
+        life = {"created": more.created, "issued": more.issued, "activated": more.activated, "paused": more.paused}
     say("life       ", row.status_text, *(f", {what} {at(when)}" for what, when in life.items() if when is not None))
+    if more is not None and more.last_handshake is not None:
+        first = f"first {at(more.first_handshake)}, " if more.first_handshake is not None else ""
+        say("handshakes ", f"{first}last {at(more.last_handshake)}")
     if row.qr_end is not None and (row.status is Status.ISSUED or row.status_text == "expired"):
         left = row.qr_end - told.windows.now
         say("QR code    ", f"{'ends' if left >= 0 else 'ended'} {at(row.qr_end)}, {_ago(left)}")
