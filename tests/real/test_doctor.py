@@ -239,3 +239,4 @@ def test_an_installed_service(installed: Node) -> None:
     assert found["configuration"]["level"] == "fault"
     installed.configure()
     run("systemctl", "reset-failed", "wgsyncd")
+    run("systemctl", "disable", "wgsyncd")
