@@ -15,7 +15,7 @@ NEIGHBOUR = f"""{PART}
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/true
-ExecStop=/bin/sh -c 'systemctl show --property=ActiveState wgsyncd > /run/seen-by-%n'
+ExecStop=/bin/sh -c 'systemctl show --property=ActiveState wgsyncd > /run/seen-by-NAME'
 """
 NEIGHBOURS = ("mariadb", "wg-quick@wg0", "wg-quick@wg1")
 
@@ -26,7 +26,7 @@ def test_the_neighbours_stop_after_wgsyncd(installed: Node) -> None:
     system.write("/etc/systemd/system/machine.target", "[Unit]\n")
     system.write(f"/etc/systemd/system/{UNIT}.service.d/part.conf", PART)
     for name in NEIGHBOURS:
-        system.write(f"/etc/systemd/system/{name}.service", NEIGHBOUR)
+        system.write(f"/etc/systemd/system/{name}.service", NEIGHBOUR.replace("NAME", name))
     system.run("systemctl", "daemon-reload")
     system.run("systemctl", "start", "machine.target", *NEIGHBOURS)
     installed.configure()
@@ -36,7 +36,7 @@ def test_the_neighbours_stop_after_wgsyncd(installed: Node) -> None:
     until(lambda: system.run("systemctl", "list-jobs", "--no-legend").strip() == "", 20, "all is stopped")
     assert installed.show("ActiveState") == "inactive"
     for name in NEIGHBOURS:
-        assert system.run("cat", f"/run/seen-by-{name}.service").strip() == "ActiveState=inactive", name
+        assert system.run("cat", f"/run/seen-by-{name}").strip() == "ActiveState=inactive", name
         (system.root / f"etc/systemd/system/{name}.service").unlink()
     (system.root / f"etc/systemd/system/{UNIT}.service.d/part.conf").unlink()
     system.run("systemctl", "daemon-reload")
