@@ -1,0 +1,59 @@
+"""What tests/faults found on real parts, each at its shortest."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.node import Node
+from tests.samples import key
+from wgsyncd.core.model import InterfaceState
+
+
+def test_a_sample_taken_by_a_clock_that_was_behind_is_booked(node: Node) -> None:
+    """Its span was negative, so every delta was more than the link can carry, and went into quarantine."""
+    node.account()
+    node.store.down = True
+    node.now -= 3600
+    node.traffic(6, 1000, 10)
+    node.account(fails=True)
+    node.now += 3600
+    node.store.down = False
+    node.cycle()
+    assert not node.db.quarantine
+    node.right()
+
+
+def test_what_is_said_to_be_sampled_is_no_later_than_the_dump(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database takes its time to fail; what was counted meanwhile is in no sample."""
+    node.account()
+    node.store.down = True
+    node.traffic(6, 1000, 10)
+    asked = node.now + 15
+    read = node.wg.read
+
+    def slow(interface: str) -> InterfaceState:
+        state = read(interface)
+        node.tick(2)
+        return state
+
+    monkeypatch.setattr(node.wg, "read", slow)
+    node.account(fails=True)
+    assert node.health.sampled_at == {"wg0": asked, "wg1": asked}
+
+
+def test_a_counter_that_began_anew_while_the_database_is_away_is_not_forgotten(node: Node) -> None:
+    """Even where it stood as the books have it for a while: the sample after it took the place of the one before."""
+    node.wg.recreate_behind("wg0", key(6))
+    node.cycle()
+    node.store.down = True
+    node.traffic(6, 400, 40)
+    node.shake(6)
+    node.account(fails=True)
+    node.wg.recreate_behind("wg0", key(6))
+    node.account(fails=True)
+    node.traffic(6, 900, 90)
+    node.shake(6)
+    node.account(fails=True)
+    node.store.down = False
+    node.cycle()
+    node.right()
