@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
-from tests.lives import Bytes, Life, Truth
+from tests.lives import Bytes, Life, Truth, Value
 from tests.node import Node
 from tests.samples import NETWORKS
 from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
@@ -199,13 +199,13 @@ class World(Node):
 
     def wrote(self) -> None:
         for (_, slot), record in self.db.records.items():
-            if self.known.get(slot) == record:
+            before, self.known[slot] = self.known.get(slot), record
+            value, zero = _value(record), record.counters == (0, 0) and not record.handshake
+            if before == record:
                 continue
-            self.known[slot] = record
-            value = (record.epoch, record.counters, record.handshake)
-            if record.state is not State.PRESENT and record.counters == (0, 0) and not record.handshake:
+            if record.state is not State.PRESENT and zero:
                 self.truth.begin(slot, value)
-            else:
+            elif before is None or _value(before) != value:  # else only its name or configuration is new
                 self.truth.secure(slot, value, self.now, booked=True)
 
     def saved(self) -> None:
@@ -263,3 +263,7 @@ class World(Node):
 
     def at_last(self, row: int) -> Counters:
         return self.truth.at_last(row, self.process, self.epochs())
+
+
+def _value(record: Record) -> Value:
+    return record.epoch, record.counters, record.handshake
