@@ -118,6 +118,11 @@ class Troubles(RuleBasedStateMachine):
     def work(self, task: str) -> None:
         self.node.work(task)
 
+    @rule(rows=st.sets(ROWS, min_size=1, max_size=2))
+    def hint(self, rows: set[int]) -> None:
+        """Somebody says that something has changed about a few devices."""
+        self.node.work("reconcile_some", frozenset(f"0001-DEV-{row:03}" for row in rows))
+
     @rule()
     def restart(self) -> None:
         self.node.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -10,8 +11,9 @@ from tests.fakestore import FakeStore
 from tests.lives import Bytes, Life, Truth, Value
 from tests.node import Node
 from tests.samples import NETWORKS
+from wgsyncd import books
 from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
-from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey
+from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.usage import Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError
@@ -78,6 +80,12 @@ class Database(FakeStore):
             self.written()
         self.hook("store", "after commit")
         return done
+
+    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+        self.hook("store", "before some")
+        found = super().some(devices)
+        self.hook("store", "after some")
+        return found
 
     def roll(self, windows: Windows) -> tuple[int, int]:
         self.hook("store", "before roll")
@@ -155,19 +163,27 @@ class World(Node):
         ends = [one.until for one in life.came if one.until is not None]
         return min([max([life.born, *ends]), *([record.sampled_at] if record is not None else [])])
 
-    def work(self, task: str) -> None:
-        """A piece of work, of which anything may become."""
+    def work(self, task: str, *values: object) -> None:
+        """A piece of work, of which anything may become; in small transactions, between which who is shut out goes."""
         self.tick()
         self.cycle_saw = set()
+        self.agent.between = self.between
+        batch, books.BATCH = books.BATCH, 2
         try:
-            getattr(self.agent, task)()
+            getattr(self.agent, task)(*values)
         except StoreError:
             pass
         except Crash:
             self.start()
             return
-        if not self.store.locked:
+        finally:
+            books.BATCH = batch
+        if not self.store.locked and task != "reconcile_some":
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
+
+    def between(self) -> None:
+        with contextlib.suppress(StoreError):
+            self.agent.revoke()
 
     def meet(self, port: str, where: str) -> None:
         """At every call, before and after."""
