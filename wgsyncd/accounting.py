@@ -99,10 +99,12 @@ class Accounting:
         windows = self.windows(now)
         backlog = self._backlog = backlog.unbooked(self.books.ledger(windows).spool)
         for sample in backlog.samples:
-            name, at = sample.state.name, min(sample.at, now)
-            since = {name: at - max(0.0, sample.at - sample.since)} if sample.since else {}
+            name, span = sample.state.name, sample.at - sample.since
+            since = {name: min(sample.at, now) - span} if sample.since else {}
             ledger = self.books.ledger(windows)
-            booking = usage.book({name: sample.state}, ledger, windows, since=since, max_rates=self._max_rates, at=at)
+            booking = usage.book(
+                {name: sample.state}, ledger, windows, since=since, max_rates=self._max_rates, at=sample.at
+            )
             # One that no file has needs no mark of its own; that of the file stays.
             mark = backlog.mark(sample) if sample.number <= self._firm else ledger.spool or f"{backlog.stream}:0"
             self._commit(booking, Writes(spool=mark), windows)

@@ -210,6 +210,19 @@ def test_a_clock_that_was_set_back_between_two_processes_makes_no_traffic_imposs
     node.right()
 
 
+@pytest.mark.parametrize("step", [-86400, -60])
+def test_nor_does_one_with_a_database_that_is_there(node: Node, step: int) -> None:
+    """6 was idle; only the interface was sampled at a time that is yet to come."""
+    node.traffic(5, FULL)
+    node.cycle()
+    node.now += step
+    node.start()
+    node.traffic(6, FULL)
+    node.cycle()
+    assert not node.db.quarantine
+    node.right()
+
+
 def locked_for_hours(node: Node) -> None:
     node.store.locked = {6}
     for _ in range(8):

@@ -93,7 +93,9 @@ class Backlog:
         if not news:
             return self
         older = [_without(one, over.get(place, set())) for place, one in enumerate(self.samples)]
-        began = min([since, *(self.samples[place].since for place in over)])
+        began = since
+        for one in (self.samples[place] for place in over):  # by its length too: the clock may have been set back since
+            began = min(began, one.since, since - (one.at - one.since))
         new = Sample(self.next_number, began, at, day, replace(state, peers=news))
         samples = (*(one for one in older if one.state.peers), new)
         kept = replace(self, next_number=self.next_number + 1, samples=samples)

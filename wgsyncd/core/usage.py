@@ -220,9 +220,10 @@ def book(
             if still and record.epoch == state.epoch and not reset:
                 continue
             started = (late or {}).get(record.row_id or 0, since).get(name)
-            known_span = started is not None or record.sampled_at <= now
+            known_span = True
             if started is None:
                 started = max(record.sampled_at, sampled.at if sampled else 0.0)
+                known_span = started <= now
             started = min(started, now)  # whatever the clock did: no span is negative, or all would be too much for it
             if reset:
                 anomalies.append(
@@ -247,7 +248,7 @@ def book(
                     epoch=state.epoch,
                     counters=found.counters,
                     handshake=found.latest_handshake,
-                    sampled_at=now,
+                    sampled_at=now if at is None else at,  # also where the clock was set back since: then nobody knows
                 )
             )
     first, beyond = windows.month
