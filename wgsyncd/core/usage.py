@@ -13,10 +13,10 @@ later one is the difference. The invariants, and what each rests on:
    between the two leaves a baseline without a peer, which costs nothing; the other order would leave a peer whose first
    bytes have no baseline, or an old life's look to be held against a new baseline.
 4. Before a peer is removed it is silenced, looked at once more, and that look is in the books or in the spool's file.
-5. A look that the store does not take in goes to the spool (:mod:`wgsyncd.core.samples`). Samples are booked before
-   anything else is, in their order, each in a transaction that also notes its number: so a sample of an old life never
-   meets the baseline of a newer one. The order is: file written, booked with its number, file written without it. A
-   crash after the first books it later; after the second, the number keeps it from being booked again.
+5. A look that cannot be booked at once goes to the spool (:mod:`wgsyncd.core.samples`). Samples are booked before any
+   later look is, in their order, each in a transaction that also notes its number: so a look at an old life never meets
+   the baseline of a newer one. The order is: file written, booked with its number, file written without it. A crash
+   after the first books it later; after the second, the number keeps it from being booked again.
 6. A device that is left out of a booking (its row is locked) keeps its baseline. A sample is booked whole or not at
    all.
 
