@@ -23,7 +23,7 @@ from wgsyncd.schedule import Schedule
 from wgsyncd.settings import Settings
 from wgsyncd.systemd import Notifier
 from wgsyncd.tasks import Tasks
-from wgsyncd.watch import Watch
+from wgsyncd.watch import Watch, worked
 
 STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step
 REST = 4.0  # times as long as hints took, before more of them are followed: a flood gets a fifth of our time
@@ -60,6 +60,7 @@ class Daemon:
         self._rest_until = 0.0  # monotonic; hints wait until then
         self._beat = time.monotonic()
         self._fed = 0.0
+        self._idle = True  # this turn of the loop has brought nothing but a look
         self._deadline: float | None = None  # UNIX seconds of the nearest QR end
         self._clock_offset = time.time() - time.monotonic()
         self._clock_stepped_at = float("-inf")  # monotonic
@@ -77,6 +78,7 @@ class Daemon:
             self._handle(Message.RECONCILE)
             self.notifier.ready(in_one_line(self.health))
             while True:
+                before, self._idle = worked(), True
                 messages = self.inbox.take(self._patience())
                 if Message.STOP in messages:
                     break
@@ -86,6 +88,8 @@ class Daemon:
                 self._look_round()
                 self.notifier.status(in_one_line(self.health))
                 self._worked()
+                if self._idle:
+                    self._watch.turned(worked() - before)
             self._stop()
         except OutOfTime:
             self._log.error("stopped without a last account: the database did not answer in time")
@@ -153,16 +157,19 @@ class Daemon:
 
     def _look(self) -> bool:
         """Ask whether rows have changed, and if so reconcile; whether that went well."""
-        began = time.monotonic()
         answered = self._work("watch", self._read_digest)
-        self._watch.looked(began, time.monotonic(), answered=answered)
-        self.health.intervals = {**self.health.intervals, "watch": self._watch.period}
+        if self.health.intervals.get("watch") != self._watch.period:
+            self.health.intervals = {**self.health.intervals, "watch": self._watch.period}
         if answered and self._seen != self._digest:
             return self._work("reconcile", self._reconcile)
         return answered
 
     def _read_digest(self) -> None:
-        self._seen = self._agent.store.digest()
+        began, before, answered = time.monotonic(), worked(), False
+        try:
+            self._seen, answered = self._agent.store.digest(), True
+        finally:
+            self._watch.looked(began, time.monotonic() - began, worked() - before, answered=answered)
 
     def _follow_hints(self) -> None:
         """Do what was hinted; what concerns others too is left to a look at all rows."""
@@ -191,13 +198,13 @@ class Daemon:
         self._worked()
         if not (self._hinted or self._watch.due(time.monotonic())):
             return
-        began, before = time.monotonic(), self._seen
+        before = self._seen
         self._read_digest()
-        self._watch.looked(began, time.monotonic(), answered=True)
         if self._seen != before:
             self._agent.revoke()
 
     def _work(self, task: str, piece: Callable[[], object]) -> bool:
+        self._idle = self._idle and task == "watch"
         good = self._tasks.do(task, piece)
         if not good:
             self._digest = None

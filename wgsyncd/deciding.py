@@ -3,6 +3,7 @@ handshake or a deadline, and when their devices were first seen to shake hands. 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,32 +32,40 @@ class Decider:
             frozenset(settings.node.elsewhere), settings.peers.foreign, frozenset(settings.peers.always_keep)
         )
         self.waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
+        self._ends: list[float] = []  # of their QR codes, sorted: asked for at every turn of the daemon's loop
         self.loaded = False  # rows were read completely once
         self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
 
     def inherit(self, old: Decider) -> None:
         """Take over what the decider of the previous configuration had seen."""
-        self._first_seen, self.waiting, self.loaded = old._first_seen, old.waiting, old.loaded
+        self._first_seen, self.loaded = old._first_seen, old.loaded
+        self._await(old.waiting)
 
     # -- what is kept in mind
 
     def load(self, rows: Iterable[Row]) -> None:
         """All rows, as just read."""
-        self.waiting, self.loaded = tuple(filter(lifecycle.awaits, rows)), True
+        self._await(filter(lifecycle.awaits, rows))
+        self.loaded = True
 
     def load_some(self, rows: Iterable[Row]) -> None:
         """Some rows, as just read."""
         some = {row.id: row for row in rows}
         others = (row for row in self.waiting if row.id not in some)
-        self.waiting = (*others, *filter(lifecycle.awaits, some.values()))
+        self._await((*others, *filter(lifecycle.awaits, some.values())))
 
     def took(self, steps: Iterable[Transition]) -> None:
         """These steps are written."""
-        self.waiting = lifecycle.assume(self.waiting, steps)
+        self._await(lifecycle.assume(self.waiting, steps))
 
     def next_deadline(self, now: float) -> float | None:
         """UNIX seconds of the nearest QR end that is known."""
-        return lifecycle.next_deadline(self.waiting, now)
+        at = bisect_left(self._ends, now)
+        return self._ends[at] if at < len(self._ends) else None
+
+    def _await(self, rows: Iterable[Row]) -> None:
+        self.waiting = tuple(rows)
+        self._ends = lifecycle.deadlines(self.waiting)
 
     # -- deciding
 

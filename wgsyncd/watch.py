@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+
 SHARE = 0.01  # of one core
-OWN = 0.0005  # seconds of our own for a look: waking up, sending, and what follows an answer
 AWAY = 5.0  # seconds between two looks at a database that is away
 RARELY = 10.0  # seconds: never less often, however dear it is
-_WEIGHT = 0.2  # of the newest cost in the mean
+_RECENT = 8  # looks and turns
 
 
 class Watch:
-    """Times the looks. All times are monotonic seconds.
+    """Times the looks. All times are seconds; those that are given are monotonic.
 
-    What a look costs is taken for the time it takes: an upper bound, since a server that waits for something else does
-    not work on it meanwhile.
+    The cost is what the daemon's thread works for a turn of its loop that brings nothing but a look, and what the
+    server takes for its answer, an upper bound of its work. Of the recent ones the least counts: whatever else runs on
+    the machine only adds to it.
     """
 
     def __init__(self, floor: float) -> None:
-        self._floor = floor  # seconds; 0: never look
-        self._cost = 0.0
+        self._floor = floor  # 0: never look
+        self._server: deque[float] = deque(maxlen=_RECENT)
+        self._own: deque[float] = deque(maxlen=_RECENT)
         self._next = 0.0
+        self._looked = False
 
     def due(self, now: float) -> bool:
         """Whether to look now."""
@@ -29,15 +34,26 @@ class Watch:
         """Seconds until the next look."""
         return max(0.0, self._next - now) if self._floor else RARELY
 
-    def looked(self, began: float, ended: float, *, answered: bool) -> None:
-        """A look began and ended."""
+    def looked(self, began: float, took: float, worked: float, *, answered: bool) -> None:
+        """A look began, took so long, and meanwhile this thread worked for so long."""
         if answered:
-            cost = OWN + ended - began
-            self._cost = cost if not self._cost else self._cost + _WEIGHT * (cost - self._cost)
-        period = self.period if answered else max(self.period, AWAY)
-        self._next = began + period
+            self._server.append(max(0.0, took - worked))
+            self._looked = True
+        self._next = began + (self.period if answered else max(self.period, AWAY))
+
+    def turned(self, worked: float) -> None:
+        """A turn of the loop is over that brought nothing but a look, or nothing; this thread worked so long for it."""
+        if self._looked:
+            self._own.append(worked)
+        self._looked = False
 
     @property
     def period(self) -> float:
         """Seconds between looks while the database answers."""
-        return max(self._floor, min(self._cost / SHARE, RARELY))
+        cost = min(self._own, default=0.0) + min(self._server, default=0.0)
+        return max(self._floor, min(cost / SHARE, RARELY))
+
+
+def worked() -> float:
+    """Seconds that this thread has worked, of whatever beginning."""
+    return time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)

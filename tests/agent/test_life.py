@@ -118,6 +118,24 @@ def test_the_race_at_the_deadline(node: Node, after: float, becomes: str) -> Non
     assert status(node, 8) == becomes
 
 
+def test_the_nearest_deadline_is_known_until_it_has_passed(node: Node) -> None:
+    end = node.now + 60
+    assert node.agent.next_deadline() is None
+    node.issued(8, end)
+    node.issued(9, end + 10)
+    node.cycle()
+    assert node.agent.next_deadline() == end
+    node.tick(end - node.now)
+    assert node.agent.next_deadline() == end, "at the end itself the QR code is alive"
+    node.tick(1)
+    assert node.agent.next_deadline() == end + 10
+    node.reload()
+    assert node.agent.next_deadline() == end + 10
+    node.shake(9)
+    node.account()
+    assert node.agent.next_deadline() is None, "it has come"
+
+
 @pytest.mark.parametrize(
     "columns",
     [{"status": "revoked"}, {"status": "active"}, {"qr_expires_at": "2030-01-01 00:00:00"}, {"public_key": text(80)}],

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import NOW, dump, issued, key, live, peer, row, state
-from wgsyncd.core.lifecycle import assume, awaits, next_deadline, next_steps, observe
+from wgsyncd.core.lifecycle import assume, awaits, deadlines, next_steps, observe
 from wgsyncd.core.model import InterfaceState, Row, Status, Transition
 
 END = int(NOW)
@@ -154,17 +154,16 @@ def test_an_expired_row_wants_no_peer_and_an_activated_one_does() -> None:
     assert assume([one], [Transition(one, "activate", END)])[0].why_not(END + 9.0) is None
 
 
-DEADLINES: list[tuple[list[Any], float | None]] = [
-    ([], None),
-    ([row(5, qr_end=END + 5.0)], None),
-    ([issued(5, None)], None),
-    ([issued(5, END + 5.0, deleted=True)], None),
-    ([issued(5, END - 5.0)], None),
-    ([issued(5, float(END))], END),
-    ([issued(5, END - 5.0), issued(6, END + 7.0), issued(7, END + 5.0)], END + 5.0),
+DEADLINES: list[tuple[list[Any], list[float]]] = [
+    ([], []),
+    ([row(5, qr_end=END + 5.0)], []),
+    ([issued(5, None)], []),
+    ([issued(5, END + 5.0, deleted=True)], []),
+    ([issued(5, float(END))], [END]),
+    ([issued(5, END - 5.0), issued(6, END + 7.0), issued(7, END + 5.0)], [END - 5.0, END + 5.0, END + 7.0]),
 ]
 
 
-@pytest.mark.parametrize(("rows", "nearest"), DEADLINES)
-def test_the_nearest_deadline(rows: list[Row], nearest: float | None) -> None:
-    assert next_deadline(rows, float(END)) == nearest
+@pytest.mark.parametrize(("rows", "ends"), DEADLINES)
+def test_the_deadlines_in_their_order(rows: list[Row], ends: list[float]) -> None:
+    assert deadlines(rows) == ends

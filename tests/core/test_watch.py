@@ -6,13 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgsyncd.watch import AWAY, OWN, RARELY, Watch
+from wgsyncd.watch import AWAY, RARELY, Watch, worked
+
+OWN = 0.0005
+
+
+def look(watch: Watch, at: float, took: float, own: float = OWN) -> None:
+    """A turn that brings a look: half of our own work is for the look itself."""
+    watch.looked(at, took + own / 2, own / 2, answered=True)
+    watch.turned(own)
 
 
 def test_it_looks_at_once_and_then_at_the_floor() -> None:
     watch = Watch(0.2)
     assert watch.due(100)
-    watch.looked(100, 100.001, answered=True)
+    look(watch, 100, 0.001)
     assert not watch.due(100.199)
     assert watch.patience(100.1) == pytest.approx(0.1)
     assert watch.due(100.2)
@@ -20,20 +28,43 @@ def test_it_looks_at_once_and_then_at_the_floor() -> None:
 
 def test_a_dear_look_is_taken_seldom() -> None:
     watch = Watch(0.2)
-    watch.looked(100, 100.02, answered=True)
+    look(watch, 100, 0.02)
+    look(watch, 102, 0.02)
     assert watch.period == pytest.approx(100 * (0.02 + OWN))
-    for _ in range(50):
-        watch.looked(100, 100.001, answered=True)
+    look(watch, 104, 0.001)
     assert watch.period == 0.2, "it has become cheap again"
-    watch.looked(100, 200, answered=True)
+    for _ in range(20):
+        look(watch, 106, 100)
     assert watch.period == RARELY
+
+
+def test_our_own_work_counts_as_much_as_the_server_s() -> None:
+    watch = Watch(0.2)
+    for _ in range(20):
+        look(watch, 100, 0.001, own=0.004)
+    assert watch.period == pytest.approx(100 * 0.005)
+
+
+def test_what_else_the_machine_does_does_not_make_it_slow() -> None:
+    watch = Watch(0.2)
+    for number in range(20):
+        look(watch, 100 + number, 0.001 if number % 4 == 0 else 0.05, own=0.03 if number % 4 == 1 else OWN)
+    assert watch.period == 0.2
+
+
+def test_turns_without_a_look_say_nothing_of_the_cost() -> None:
+    watch = Watch(0.2)
+    for number in range(20):
+        look(watch, 100 + number, 0.003)
+        watch.turned(0.00001)
+    assert watch.period == pytest.approx(100 * (0.003 + OWN))
 
 
 def test_a_database_that_is_away_is_asked_seldom_and_says_nothing_of_the_cost() -> None:
     watch = Watch(0.2)
-    watch.looked(100, 104, answered=False)
+    watch.looked(100, 4, 0.001, answered=False)
     assert watch.patience(100) == AWAY
-    watch.looked(105, 105.001, answered=True)
+    look(watch, 105, 0.001)
     assert watch.patience(105) == pytest.approx(0.2)
 
 
@@ -42,11 +73,17 @@ def test_it_can_be_off() -> None:
     assert Watch(0).patience(5) > 0
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.1, 60))
-def test_it_never_costs_more_than_its_share(costs: list[float], floor: float) -> None:
+def test_work_is_this_thread_s() -> None:
+    before = worked()
+    sum(range(100_000))
+    assert worked() > before
+
+
+@given(st.floats(0, 0.1), st.floats(0, 0.05), st.floats(0.1, 60))
+def test_it_never_costs_more_than_its_share(server: float, own: float, floor: float) -> None:
     watch, now, spent = Watch(floor), 0.0, 0.0
-    for cost in costs * 10:
+    for _ in range(100):
         now += watch.patience(now)
-        watch.looked(now, now + cost, answered=True)
-        spent += min(cost + OWN, 0.01 * RARELY)
-    assert spent <= 0.01 * (now + watch.patience(now)) * 1.5 + 0.2 * RARELY * 0.01 + max(costs)
+        look(watch, now, server, own)
+        spent += server + own
+    assert spent <= 0.01 * (now + watch.patience(now)) + 2 * (server + own) or watch.period >= RARELY

@@ -105,7 +105,6 @@ def ended(steps: Iterable[Transition], live: Mapping[str, InterfaceState], keep:
     ]  # fmt: skip
 
 
-def next_deadline(rows: Iterable[Row], now: float) -> float | None:
-    """The nearest QR end after ``now``, or None."""
-    ends = [row.qr_end for row in rows if row.status is Status.ISSUED and row.qr_end is not None and awaits(row)]
-    return min((end for end in ends if end >= now), default=None)
+def deadlines(rows: Iterable[Row]) -> list[float]:
+    """The QR ends that lie ahead of these rows or behind them, UNIX seconds, the earliest first."""
+    return sorted(row.qr_end for row in rows if row.status is Status.ISSUED and row.qr_end is not None and awaits(row))
