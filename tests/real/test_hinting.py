@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,41 +110,6 @@ def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
     wait(lambda: bench.daemon.cli("sync").stdout == "compared everything\n", "it answers")
     assert set(bench.peers()) == {held.keys.public}
     assert bench.daemon.lines(level="error") == []
-
-
-def test_a_change_every_ten_milliseconds_converges(bench: Bench, admin: Connection[Cursor]) -> None:
-    bench.configure({"guard.min_removals": 1000})
-    crowd = bench.make(25)  # of which five stay: all of them at once would be asked about
-    bench.daemon.start()
-    bench.await_peers(*crowd)
-    turn = 0
-    until = time.monotonic() + 5
-    while time.monotonic() < until:
-        one = crowd[turn % 20]
-        with admin.cursor() as cursor:
-            status = "paused" if turn // 20 % 2 == 0 else "active"
-            cursor.execute("UPDATE customer_devices SET status = %s WHERE device_id = %s", (status, one.device))
-        admin.commit()
-        hint(bench, one)
-        turn += 1
-        threading.Event().wait(0.01)
-    wanted = {
-        str(r["public_key"]) for r in bench.sql("SELECT public_key FROM customer_devices WHERE status = 'active'")
-    }
-    wait(lambda: set(bench.peers()) == wanted, "the last of them")
-    assert bench.daemon.lines(level="error") == []
-
-
-def test_five_hundred_rows_in_one_transaction(bench: Bench) -> None:
-    bench.configure({"interfaces.wg0.networks": ["10.200.0.0/16"], "interfaces.wg0.addresses": ["10.200.0.1/16"],
-                     "guard.min_removals": 1000})  # fmt: skip
-    bench.daemon.start()
-    crowd = [Device(f"0001-{n}", f"10.200.{n // 250 + 1}.{n % 250 + 1}") for n in range(500)]
-    bench.insert(*crowd)
-    bench.await_peers(*crowd)
-    bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id <> '{crowd[0].device}'")
-    bench.await_peers(crowd[0])
-    wait(lambda: len(bench.logs("peer_removed")) == 499, "each written down")
 
 
 def test_the_lines_in_the_readme_do_what_they_say(bench: Bench) -> None:
