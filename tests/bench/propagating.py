@@ -1,0 +1,157 @@
+"""How soon a committed change is in the kernel: commits by a second client at random moments, while the daemon works with
+its default schedules and the counters of all devices move, and a dump loop that waits for the peer to come or to go.
+
+    tests/bench/propagation [--devices 250] [--changes 100] [--idle 600] [--json]
+
+One JSON object: devices, milliseconds from COMMIT to the kernel with a hint and with the watch alone, and what daemon and
+server use of one core while nothing happens for so many seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import random
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from tests.bench.witness import Witness
+from tests.real.bench import Bench, Device, Ear, in_network, wait
+from wgsyncd.core.model import decode_key
+from wgsyncd.demo.mariadb import DATABASE, PrivateServer
+
+TICKS = os.sysconf("SC_CLK_TCK")
+MOVES = 5.0  # seconds between two packets to a device: the kernel tries a handshake for each, and counts it
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description="How soon a committed change is in the kernel.")
+    parser.add_argument("--devices", type=int, default=250)
+    parser.add_argument("--changes", type=int, default=100, help="of each way; default: %(default)s")
+    parser.add_argument("--idle", type=float, default=600, help="seconds; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="one JSON object, on one line")
+    args = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        database = stack.enter_context(PrivateServer())
+        database.load()
+        database.create_account()
+        bench = Bench(folder, database, "kernel", Ear(folder / "heard"))
+        stack.callback(bench.close)
+        bench.open()
+        result = measure(bench, args.devices, args.changes, args.idle)
+    print(json.dumps(result, indent=None if args.json else 2))
+    return 0
+
+
+def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, object]:
+    """All of it."""
+    bench.configure({"interfaces.wg0.networks": ["10.0.0.0/8"], "interfaces.wg0.addresses": ["10.0.0.1/8"],
+                     "schedule.account": "15s", "schedule.reconcile": "60s", "schedule.watch": None,
+                     "guard.min_removals": 1000})  # fmt: skip
+    numbers = range(256, 256 + count)
+    devices = [Device(f"D-{n}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in numbers]
+    for at in range(0, count, 1000):
+        bench.insert(*devices[at : at + 1000])
+    bench.daemon.start()
+    wait(lambda: len(bench.peers()) == count, "all peers")
+    server = bench.world.server
+    pid = server.holder.pid
+    witness = Witness(pid, "wg0")
+    result: dict[str, object] = {"devices": count}
+    at_rest_used = at_rest(bench, idle)
+    for at in range(0, count, 200):
+        words = [w for d in devices[at : at + 200] for w in ("peer", d.keys.public, "endpoint", "127.0.0.1:9")]
+        server.run("wg", "set", "wg0", *words)
+    server.run("ip", "-batch", "-", stdin="route replace 10.0.0.0/8 dev wg0\n")
+    with moving(pid, devices):
+        for name in ("hint_ms", "watch_ms"):
+            took = one_by_one(bench, witness, devices, changes, hint=name == "hint_ms")
+            result[name] = {"p50": at_share(took, 0.5), "p99": at_share(took, 0.99)}
+    witness.close()
+    result["idle_cpu_percent"] = at_rest_used
+    return result
+
+
+def at_share(took: list[float], share: float) -> float:
+    """The smallest that so many are not above, to a tenth."""
+    return round(sorted(took)[math.ceil(share * len(took)) - 1], 1)
+
+
+def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: int, *, hint: bool) -> list[float]:
+    """Milliseconds of each change."""
+    dice = random.Random(1)
+    live: Connection[Cursor] = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
+    ears = str(bench.daemon.directory / "notify.sock")
+    took: list[float] = []
+    with live, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
+        for _ in range(changes // 2):
+            one = dice.choice(devices)
+            key = decode_key(one.keys.public)
+            for status in ("paused", "active"):
+                time.sleep(dice.uniform(0.1, 1.0))
+                with live.cursor() as cursor:
+                    cursor.execute("UPDATE customer_devices SET status = %s WHERE device_id = %s", (status, one.device))
+                began = time.monotonic()
+                if hint:
+                    hints.sendto(one.device.encode(), ears)
+                done = witness.until(key, there=status == "active", patience=60)
+                if done is None:
+                    sys.exit(f"{one.device} is not {status} after a minute")
+                took.append((done - began) * 1000)
+    return took
+
+
+@contextlib.contextmanager
+def moving(pid: int, devices: list[Device]) -> Iterator[None]:
+    """The counters of all devices move meanwhile."""
+    over = threading.Event()
+    sender = in_network(pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+    def run() -> None:
+        while not over.wait(MOVES):
+            for one in devices:
+                with contextlib.suppress(OSError):
+                    sender.sendto(b"x", (one.address, 9))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        sender.close()
+
+
+def at_rest(bench: Bench, seconds: float) -> dict[str, float]:
+    """Percent of one core."""
+    pids = {"daemon": bench.daemon.pid, "server": bench.database.pid}
+    before = {name: used(pid) for name, pid in pids.items()}
+    began = time.monotonic()
+    time.sleep(seconds)
+    span = time.monotonic() - began
+    return {name: round(100 * (used(pid) - before[name]) / span, 2) for name, pid in pids.items()}
+
+
+def used(pid: int) -> float:
+    """Seconds of processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+if __name__ == "__main__":
+    sys.exit(main())
