@@ -1,0 +1,130 @@
+"""How fast wgsyncd is: beside wg(8), pyroute2 and bare SQL, on the kernel's WireGuard and a MariaDB of one's own.
+
+Both sides of each line take turns in one run; the figures are medians. Ours is what the daemon does, by its own classes:
+LocalWireGuard, MariaDBStore, Agent; memory, start and idling are a real `wgsyncd run`'s.
+
+`fill`: empty table of baselines, empty interface, one cycle (rows read, baselines and audit rows committed, peers added,
+read back). `noop`: a cycle with nothing changed, all rows read; that nothing was written is checked. `change`: there and
+back between two states that differ in 1 % of the peers. `commit`: a poll whose dump says that every peer has moved bytes
+and shaken hands, until it is booked; against it the bare UPDATE … JOIN of the same rows and columns of customer_devices,
+as many rows a transaction; and (same_sql) that with buckets, days and baselines, which have to be in the same transaction.
+Polls are without their dump.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.bench import books, kernel, life, table
+from tests.bench.stage import Stage, stages
+from wgsyncd import log
+
+TOP = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- bench: the last result -->\n", "<!-- bench: end -->\n"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--peers", type=int, nargs="+", default=[250, 10_000, 100_000])
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each side; default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="250 and 10,000 peers, once each")
+    parser.add_argument("--idle", type=float, default=60, help="seconds to watch an idle daemon; default: %(default)s")
+    parser.add_argument("--only", choices=["kernel", "books", "life"], help="one part, for work on it")
+    parser.add_argument("--json", action="store_true", help="an object per number of peers, a line each")
+    parser.add_argument("--readme", action="store_true", help="also put the result into README.md")
+    args = parser.parse_args()
+    if args.quick:
+        args.peers, args.repeat, args.idle = [250, 10_000], 1, 5
+    return args
+
+
+def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
+    """Everything for one number of peers."""
+    seconds: dict[str, dict[str, float]] = {}
+    result: dict[str, Any] = {"peers": stage.peers, "kernel": platform.release(), "repeat": args.repeat}
+    if args.only in (None, "kernel"):
+        seconds |= kernel.measure(stage, args.repeat)
+    else:
+        stage.fill_table()
+        stage.empty_interface()
+    if args.only in (None, "books"):
+        booked, stall = books.measure(stage, args.repeat)
+        seconds |= booked
+        result |= {"writer_stall_ms": stall["ms"], "writer_alone_ms": stall["alone_ms"]}
+    if args.only in (None, "life"):
+        result |= life.memory(stage)
+        if stage.peers <= 1000:
+            result["start"] = life.start(stage, args.repeat)
+            result["idle"] = life.idle(stage, args.idle)
+    return result | {"seconds": seconds, "ratios": table.ratios(seconds)}
+
+
+def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
+    log.configure("error")
+    results = []
+    with stages() as stage_for:
+        for peers in args.peers:
+            stage = stage_for(peers)
+            results.append(measure(stage, args))
+            stage.close()
+            _say(results[-1], args)
+    return results
+
+
+def _in_vm() -> list[dict[str, Any]]:
+    """The same command in the virtual machine; it leaves its result behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = ["tests/vm/run", "--results", folder, "--memory", "4G", "--timeout", "36000", "--", sys.executable, "-m"]
+        done = subprocess.run([*run, "tests.bench", *sys.argv[1:]], cwd=TOP, check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
+        found: list[dict[str, Any]] = json.loads(Path(folder, "bench.json").read_text())
+        return found
+
+
+def _say(result: dict[str, Any], args: argparse.Namespace) -> None:
+    whole = args.only is None and not args.json
+    print(table.text(result) + "\n" if whole else json.dumps(result), flush=True)
+
+
+def _into_readme(results: list[dict[str, Any]]) -> None:
+    parts = [table.text(one) for one in results]
+    if [one["peers"] for one in results[-2:]] == [10_000, 100_000]:
+        parts.append(table.growth(results[-2:]))
+    words = [word for word in sys.argv[1:] if word != "--readme"]
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    said = f"{today}, `{' '.join(['tests/bench/run', *words])}`:"
+    readme = TOP / "README.md"
+    whole = readme.read_text(encoding="utf-8")
+    block = BEGIN + "\n\n".join([said, *parts]) + "\n" + END
+    readme.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, whole, flags=re.DOTALL), encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    args = _arguments()
+    if kernel.is_there():
+        results = _here(args)
+        if folder := os.environ.get("WGSYNCD_VM_RESULTS"):
+            Path(folder, "bench.json").write_text(json.dumps(results))
+            return
+    elif os.environ.get("WGSYNCD_VM"):
+        sys.exit("tests/bench/run: the virtual machine's kernel has no WireGuard either")
+    else:
+        results = _in_vm()
+    if args.readme:
+        _into_readme(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Booking a poll: beside the bare UPDATE of the same rows, and what another writer feels of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import pymysql
+
+from tests.bench.machine import Machine
+from tests.bench.stage import IFACE, Stage
+from tests.bench.timing import medians
+from wgsyncd.books import BATCH
+from wgsyncd.core.model import Counters, InterfaceState, PeerState
+from wgsyncd.demo.mariadb import DATABASE
+
+# Named columns and values of one batch. As wgsyncd itself writes it, since this form is the fastest that was found.
+_VALUES = ("SELECT 0 id, 0 rx_total, 0 tx_total, 0 rx_24h, 0 tx_24h, 0 rx_month, 0 tx_month,"
+           " CAST(NULL AS DATETIME) handshake UNION ALL VALUES ")  # fmt: skip
+_BYTES = ("rx_bytes_total", "tx_bytes_total", "rx_bytes_24h", "tx_bytes_24h", "rx_bytes_month", "tx_bytes_month")
+_SETS = ", ".join(f"d.{column} = d.{column} + v.{column.replace('_bytes', '')}" for column in _BYTES)
+_UPDATE = (f"UPDATE ({_VALUES}{{places}}) v STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id"
+           f" SET {_SETS}, d.last_handshake_at = v.handshake, d.updated_at = d.updated_at")  # fmt: skip
+
+
+class Bare:
+    """PyMySQL and nothing else: the same rows of the same tables, in as many transactions."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._live = pymysql.connect(**stage.server.connect_args, database=DATABASE, autocommit=True)
+        with self._live.cursor() as cursor:
+            cursor.execute("SET SESSION tx_isolation = 'READ-COMMITTED'")
+        self._turn = 0
+
+    def update_devices(self) -> None:
+        """Six byte columns and the handshake of every device; a transaction per batch."""
+        self._run(everything=False)
+
+    def update_everything(self) -> None:
+        """That, the bucket, the day and the baseline of every device."""
+        self._run(everything=True)
+
+    def _run(self, *, everything: bool) -> None:
+        self._turn += 1
+        now = time.time()
+        bucket, day = int(now // 900) * 900, time.strftime("%Y-%m-%d")
+        handshake = f"2026-03-01 00:{self._turn // 60 % 60:02}:{self._turn % 60:02}"
+        add = " ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
+        with self._live.cursor() as cursor:
+            for at in range(1, self._stage.peers + 1, BATCH):
+                ids = range(at, min(at + BATCH, self._stage.peers + 1))
+                cursor.execute("START TRANSACTION")
+                _many(cursor, _UPDATE, [(i, 1000, 2000, 1000, 2000, 1000, 2000, handshake) for i in ids])
+                if everything:
+                    _many(cursor, f"INSERT INTO wgsyncd_buckets VALUES {{places}}{add}",
+                          [(i, bucket, 1000, 2000) for i in ids])  # fmt: skip
+                    _many(cursor, f"INSERT INTO wgsyncd_days VALUES {{places}}{add}",
+                          [(i, day, 1000, 2000) for i in ids])  # fmt: skip
+                    _many(cursor, "INSERT INTO bench_baselines VALUES {places} ON DUPLICATE KEY UPDATE"
+                          " rx = VALUES(rx), tx = VALUES(tx), handshake = VALUES(handshake), at = VALUES(at)",
+                          [(i, self._turn, self._turn, self._turn, now) for i in ids])  # fmt: skip
+                cursor.execute("COMMIT")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._live.close()
+
+
+def _many(cursor: Any, sql: str, rows: list[tuple[object, ...]]) -> None:
+    places = ", ".join(["(" + ", ".join(["%s"] * len(rows[0])) + ")"] * len(rows))
+    cursor.execute(sql.format(places=places), tuple(value for row in rows for value in row))
+
+
+class Traffic:
+    """Dumps in which peers have moved since the one before: made of a real one, since no link carries this much."""
+
+    def __init__(self, dump: InterfaceState) -> None:
+        self.dump = dump
+
+    def move(self, share: float) -> InterfaceState:
+        """A hundredth of them, say: bytes both ways, and a handshake."""
+        peers = dict(self.dump.peers)
+        for key in list(peers)[: max(1, round(len(peers) * share))]:
+            old = peers[key]
+            counters = Counters(old.counters.rx + 1000, old.counters.tx + 2000)
+            later = max(old.latest_handshake + 1_000_000_000, time.time_ns() - 10**12)
+            peers[key] = PeerState(old.peer, counters, later, old.endpoint)
+        self.dump = replace(self.dump, peers=peers)
+        return self.dump
+
+
+def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Seconds of each side; and milliseconds that another writer waited at most, with us and without. Wants state A."""
+    machine = Machine(stage)
+    machine.cycle()
+    machine.agent.account()
+    traffic = Traffic(machine.wireguard.real.read(IFACE))
+    stage.sql("CREATE OR REPLACE TABLE bench_baselines (id BIGINT PRIMARY KEY, rx BIGINT UNSIGNED NOT NULL,"
+              " tx BIGINT UNSIGNED NOT NULL, handshake BIGINT NOT NULL, at DOUBLE NOT NULL) ENGINE = InnoDB")  # fmt: skip
+    bare = Bare(stage)
+    for work in (bare.update_everything, lambda: _poll(machine, traffic, 1.0)):
+        work()  # the first makes buckets, days and baselines; later ones add to them
+
+    def moved(share: float) -> None:
+        machine.wireguard.dump = traffic.move(share)
+
+    account = machine.agent.account
+    booked = machine.agent.health.booked_rx
+    times = medians(
+        repeat, ours=(lambda: moved(1.0), account), bare=bare.update_devices, everything=bare.update_everything,
+        partial=(lambda: moved(0.01), account), still=account,
+    )  # fmt: skip
+    few = max(1, round(stage.peers * 0.01))
+    assert machine.agent.health.booked_rx - booked == 1000 * repeat * (stage.peers + few), "not every byte was booked"
+    stall = {"ms": _stall(stage, lambda: _poll(machine, traffic, 1.0), repeat), "alone_ms": _stall(stage, None, repeat)}
+    machine.close()
+    bare.close()
+    stage.sql("DROP TABLE bench_baselines")
+    return {"commit": times}, stall
+
+
+def _poll(machine: Machine, traffic: Traffic, share: float) -> None:
+    machine.wireguard.dump = traffic.move(share)
+    machine.agent.account()
+
+
+def _stall(stage: Stage, work: Any, repeat: int) -> float:
+    """The longest that a writer of other columns of the same rows waited for one of its commits, in milliseconds, while
+    ``work`` was done (median of so many times), or None for a second alone."""
+    longest = []
+    for _ in range(repeat):
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.writer", str(stage.server.socket), str(stage.peers)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        if work is None:
+            time.sleep(1)
+        else:
+            work()
+        longest.append(float(writer.communicate("stop\n")[0]))
+    return sorted(longest)[len(longest) // 2]

@@ -1,0 +1,148 @@
+"""Dumps and changes: beside `wg` and pyroute2 on the same interface."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+
+from pyroute2 import WireGuard
+
+from tests.bench.machine import Machine
+from tests.bench.stage import IFACE, Stage
+from tests.bench.timing import medians, seconds
+from wgsyncd.wireguard import codec, netlink
+from wgsyncd.wireguard.kernel import _open
+
+MOST_PYROUTE2 = 60.0  # seconds; its info() of 100,000 peers takes longer, and is asked once then
+
+
+def wg(*words: str) -> None:
+    """A command of wg(8); what it prints is thrown away."""
+    done = subprocess.run(["wg", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _bare_receive(family: int) -> None:
+    """The floor of every dump: the request, and recv() until its end, nothing decoded."""
+    with _open() as opened:
+        request = netlink.message(family, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, 1, codec.get_device(IFACE))
+        opened.send(request)
+        buffer = bytearray(128 * 1024)
+        while True:
+            last = (
+                opened.recv_into(buffer) - netlink.NLMSGHDR.size - 4
+            )  # DONE carries a number, and may share the datagram
+            if netlink.NLMSGHDR.unpack_from(buffer, last)[1] == netlink.NLMSG_DONE:
+                return
+
+
+def _family() -> int:
+    """The number of WireGuard's netlink family."""
+    with _open() as opened:
+        opened.send(netlink.message(netlink.GENL_ID_CTRL, netlink.NLM_F_REQUEST, 1, netlink.get_family("wireguard")))
+        (answer, *_) = netlink.messages(opened.recv(65536))
+        return netlink.decode_family(answer.payload)
+
+
+def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
+    """Seconds of each side, by the name of what was done. Leaves table and interface in state A."""
+    results: dict[str, dict[str, float]] = {}
+    stage.empty_interface()
+    machines: list[Machine] = []
+
+    def begin() -> None:
+        """A first start beside an empty interface."""
+        while machines:
+            machines.pop().close()
+        stage.fill_table()
+        stage.empty_interface()
+        machines.append(Machine(stage))
+
+    setconf = stage.empty_interface, lambda: wg("setconf", IFACE, str(stage.files["A"]))
+    first = begin, lambda: machines[0].cycle()  # noqa: PLW0108 - each time another machine's
+    results["fill"] = medians(repeat, ours=first, theirs=setconf)
+    begin()
+    machine = machines[0]
+    machine.cycle()
+    machine.right(stage.peers)
+    results["restore"] = medians(repeat, ours=(stage.empty_interface, machine.cycle), theirs=setconf)
+    stage.empty_interface()
+    machine.cycle()
+    machine.right(stage.peers)
+
+    def syncconf(state: str) -> None:
+        wg("syncconf", IFACE, str(stage.files[state]))
+
+    number = _family()
+    results["dump"] = medians(
+        repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: wg("show", IFACE, "dump"),
+        floor=lambda: _bare_receive(number),
+    )  # fmt: skip
+    before = machine.writes
+    results["noop"] = medians(repeat, ours=machine.cycle, theirs=lambda: syncconf("A"))
+    assert machine.writes == before, "a cycle with nothing changed has written"
+    results["change"] = change(machine, repeat)
+    results["pyroute2"] = pyroute2(machine, repeat)
+    machine.close()
+    return results
+
+
+def change(machine: Machine, repeat: int) -> dict[str, float]:
+    """1 % of the peers: a third each added, removed, given a new preshared key. There and back."""
+    stage = machine.stage
+
+    def both(state: str) -> None:
+        """Table and kernel into a state, nothing measured."""
+        stage.set_table(state)
+        machine.cycle()
+
+    def ours() -> None:
+        machine.cycle()
+
+    sides: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for turn in range(repeat + 1):
+        state = "AB"[turn % 2 == 0]
+        other = "BA"[turn % 2 == 0]
+        wg_took = seconds(lambda to=state: wg("syncconf", IFACE, str(stage.files[to])))
+        wg("syncconf", IFACE, str(stage.files[other]))
+        stage.set_table(state)
+        changes = machine.wireguard.changes
+        we_took = seconds(machine.cycle)
+        assert machine.wireguard.changes > changes
+        machine.right(stage.peers)
+        if turn:  # the first warms up
+            sides["ours"].append(we_took)
+            sides["theirs"].append(wg_took)
+    both("A")
+    return {name: sorted(times)[len(times) // 2] for name, times in sides.items()}
+
+
+def _info(theirs: WireGuard) -> None:
+    """What we decode, by pyroute2: it decodes an attribute when it is asked for."""
+    peers = 0
+    for message in theirs.info(IFACE):
+        for peer in message.get_attr("WGDEVICE_A_PEERS") or ():
+            for name in ("PUBLIC_KEY", "PRESHARED_KEY", "LAST_HANDSHAKE_TIME", "RX_BYTES", "TX_BYTES"):
+                peer.get_attr(f"WGPEER_A_{name}")
+            peers += len([ip.get_attr("WGALLOWEDIP_A_IPADDR") for ip in peer.get_attr("WGPEER_A_ALLOWEDIPS") or ()])
+    assert peers
+
+
+def pyroute2(machine: Machine, repeat: int) -> dict[str, float]:
+    """A dump with pyroute2's own decoder; and ours, as often."""
+    with WireGuard() as theirs:
+        once = seconds(lambda: _info(theirs))
+        if once > MOST_PYROUTE2:
+            return {"theirs": once, "ours": seconds(lambda: machine.wireguard.read(IFACE)), "repeat": 1}
+        return medians(repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: _info(theirs))
+
+
+def is_there() -> bool:
+    """Whether this kernel has WireGuard."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16):
+            made = subprocess.run(["unshare", "-n", "ip", "link", "add", IFACE, "type", "wireguard"],
+                                  capture_output=True, check=False)  # fmt: skip
+            return made.returncode == 0
+    except OSError:
+        return False

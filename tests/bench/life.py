@@ -1,0 +1,106 @@
+"""The daemon itself: how much memory, how soon it has begun, how little it does when nothing happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.bench.stage import Stage
+from tests.bench.timing import seconds
+
+MIB = 1024.0
+IMPORTS = "import wgsyncd.cli, wgsyncd.agent, wgsyncd.daemon, wgsyncd.spool, wgsyncd.store.mariadb, wgsyncd.systemd, wgsyncd.wireguard.local"
+
+
+class Running:
+    """`wgsyncd run` on a stage, until its first complete reconcile."""
+
+    def __init__(self, stage: Stage, schedule: str = "") -> None:
+        folder = stage.folder / "daemon"
+        folder.mkdir(exist_ok=True)
+        config = folder / "wgsyncd.toml"
+        config.write_text(stage.config(schedule=schedule, metrics='listen = "127.0.0.1:9586"'))
+        path = folder / "notify"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, (folder / "log").open("wb") as log:
+            notices.bind(str(path))
+            environment = {**os.environ, "RUNTIME_DIRECTORY": str(folder), "STATE_DIRECTORY": str(folder / "state"),
+                           "NOTIFY_SOCKET": str(path)}  # fmt: skip
+            began = time.perf_counter()
+            self.process = subprocess.Popen([sys.executable, "-m", "wgsyncd", "run", "--config", str(config)],
+                                            stderr=log, env=environment)  # fmt: skip
+            notices.settimeout(1)
+            said = b""
+            while b"READY=1" not in said.split(b"\n"):
+                with contextlib.suppress(TimeoutError):
+                    said = notices.recv(65536)
+                assert self.process.poll() is None, (folder / "log").read_text()
+            self.took = time.perf_counter() - began
+
+    def memory(self) -> tuple[float, float]:
+        """Resident now and at its peak, MiB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        now, peak = (int(re.search(rf"^{name}:\s*(\d+) kB", text, re.M)[1]) for name in ("VmRSS", "VmHWM"))  # type: ignore[index]
+        return now / MIB, peak / MIB
+
+    def processor(self) -> float:
+        """Seconds of a core so far, of all its threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wakeups(self) -> int:
+        """How often any of its threads gave up the processor to wait."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/status")
+        return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", t.read_text(), re.M)[1]) for t in tasks)  # type: ignore[index]
+
+    def stop(self) -> None:
+        """SIGTERM, and a good end."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 0
+
+
+def memory(stage: Stage) -> dict[str, float]:
+    """MiB: of a daemon that fills an empty interface, is idle then, and reconciles three times more."""
+    stage.fill_table()
+    stage.empty_interface()
+    daemon = Running(stage)
+    for _ in range(3):
+        daemon.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5 + stage.peers / 20000)
+    now, peak = daemon.memory()
+    daemon.stop()
+    return {"rss_mib": now, "rss_peak_mib": peak}
+
+
+def start(stage: Stage, repeat: int) -> dict[str, float]:
+    """Seconds from exec to the first complete reconcile, peers in place already; of the interpreter; of the imports."""
+    ready, bare, imports = [], [], []
+    for _ in range(repeat):
+        daemon = Running(stage)
+        ready.append(daemon.took)
+        daemon.stop()
+        bare.append(seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)))
+        imports.append(seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)))
+    middle = repeat // 2
+    interpreter = sorted(bare)[middle]
+    importing = sorted(imports)[middle] - interpreter
+    return {"interpreter": interpreter, "imports": importing, "beyond": sorted(ready)[middle] - interpreter - importing}
+
+
+def idle(stage: Stage, span: float) -> dict[str, float]:
+    """With default schedules and nothing happening: share of one core in percent, waits per second."""
+    daemon = Running(stage)
+    time.sleep(2)
+    used, waits, began = daemon.processor(), daemon.wakeups(), time.monotonic()
+    time.sleep(span)
+    took = time.monotonic() - began
+    share, rate = (daemon.processor() - used) / took * 100, (daemon.wakeups() - waits) / took
+    daemon.stop()
+    return {"percent": share, "wakeups_per_second": rate, "span": took}

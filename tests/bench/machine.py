@@ -1,0 +1,80 @@
+"""The real parts of a daemon, put together as the command does, for one thread to drive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tests.bench.stage import IFACE, Stage
+from wgsyncd.agent import Agent
+from wgsyncd.config import parse
+from wgsyncd.core.model import Change, InterfaceState
+from wgsyncd.health import Health
+from wgsyncd.ports import Clock, Creation, Failed
+from wgsyncd.spool import FileSpool
+from wgsyncd.store.mariadb import MariaDBStore
+from wgsyncd.wireguard.local import LocalWireGuard
+
+TIMEOUT = 120.0  # seconds for one answer of the kernel; a daemon's is 5
+
+
+class Watched:
+    """The real WireGuard, but what it was told is counted, and a dump can be given to it to be the next one read."""
+
+    def __init__(self) -> None:
+        self.real = LocalWireGuard(TIMEOUT)
+        self.changes = 0
+        self.dump: InterfaceState | None = None
+
+    @property
+    def retries(self) -> int:
+        return self.real.retries
+
+    def read(self, interface: str) -> InterfaceState:
+        return self.real.read(interface) if self.dump is None else self.dump
+
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+        self.changes += len(changes)
+        return self.real.apply(interface, changes)
+
+    def create(self, creation: Creation) -> None:
+        self.real.create(creation)
+
+    def close(self) -> None:
+        self.real.close()
+
+
+class Machine:
+    """Agent, store and WireGuard on a stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        settings = parse(stage.config())
+        self.stage = stage
+        self.wireguard, self.store = Watched(), MariaDBStore(settings)
+        clock, spool = Clock(time.time, time.monotonic), FileSpool(stage.folder / "state", settings.node.name)
+        self.agent = Agent(settings, self.wireguard, self.store, spool, Health(), clock)
+
+    def cycle(self) -> None:
+        """What the daemon does for one reconcile."""
+        self.store.digest()
+        self.agent.reconcile()
+
+    @property
+    def writes(self) -> tuple[int, Any]:
+        """Changes sent to the kernel, statements that wrote to the database."""
+        commands = "'Com_insert', 'Com_update', 'Com_update_multi', 'Com_delete', 'Com_replace'"
+        status = self.stage.sql(f"SHOW GLOBAL STATUS WHERE variable_name IN ({commands})")
+        return self.wireguard.changes, status
+
+    def right(self, peers: int) -> None:
+        """Every peer is there, and another cycle finds nothing to do."""
+        before = self.writes
+        assert self.agent.reconcile().plan.changes == ()
+        assert len(self.wireguard.real.read(IFACE).peers) == peers
+        assert self.writes == before, "a cycle with nothing changed has written"
+
+    def close(self) -> None:
+        """Give back connection and socket."""
+        self.store.close()
+        self.wireguard.close()

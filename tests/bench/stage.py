@@ -1,0 +1,162 @@
+"""What is measured on: a table of so many devices in a MariaDB of one's own, an interface, and the same as wg(8)'s files.
+
+There are two states of table and interface, A and B. They differ in 1 % of the peers: a third of these are in A only, a
+third in B only, a third have another preshared key.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from tests import namespace
+from wgsyncd.demo.mariadb import DATABASE, PrivateServer
+
+IFACE = "wg0"
+ROWS_AT_ONCE = 2000
+# The same for both sides: enough for the tables, so that no disk is measured. Without the second, InnoDB reserves 8 GiB
+# of addresses, which not every machine has.
+SERVER = (
+    "--innodb-buffer-pool-size=256M",
+    "--loose-innodb-buffer-pool-size-max=512M",
+    "--innodb-log-file-size=256M",
+    "--max-allowed-packet=64M",
+)
+_OWN_TABLES = ("nodes", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
+
+
+def _key(kind: str, n: int) -> str:
+    """Any 32 bytes are a public key. The same in each run."""
+    return b64encode(kind.encode().ljust(8) + n.to_bytes(8) * 3).decode()
+
+
+def _address(n: int) -> str:
+    n += 2
+    return f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
+
+
+def room() -> Path | None:
+    """A file system in memory with room for the database, or None: then it is on the disk."""
+    kinds = dict(_mounts())
+    for name in ("/dev/shm", "/dev", "/run"):
+        if kinds.get(name) == "tmpfs" and shutil.disk_usage(name).free > 1 << 30:
+            return Path(name)
+    return None
+
+
+def _mounts() -> Iterator[tuple[str, str]]:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        yield where, kind
+
+
+class Stage:
+    """One run's database and interface, for ``peers`` peers."""
+
+    def __init__(self, server: PrivateServer, folder: Path, peers: int) -> None:
+        self.server, self.folder, self.peers = server, folder, peers
+        self.changed = max(1, peers // 300)  # of each of the three kinds
+        self.private_key = b64encode(bytes([8]) + os.urandom(30) + bytes([64])).decode()
+        self.admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
+        self.files = {state: folder / f"{state}.conf" for state in "AB"}
+        for state, file in self.files.items():
+            file.write_text(self._file(state))
+
+    def sql(self, statement: str, values: tuple[object, ...] = ()) -> tuple[tuple[Any, ...], ...]:
+        """By the administrator."""
+        with self.admin.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return tuple(cursor.fetchall())
+
+    def fill_table(self) -> None:
+        """All rows, in state A; wgsyncd has never run."""
+        for table in ("customer_devices", "contracts", "admin_logs", *(f"wgsyncd_{name}" for name in _OWN_TABLES)):
+            self.sql(f"TRUNCATE {table}")
+        total = self.peers + self.changed
+        contracts = [(f"c{n:06}", "active") for n in range(total // 3 + 1)]
+        devices = [
+            (n + 1, f"c{n // 3:06}", f"c{n // 3:06}-DEV-{n % 3:03}", IFACE, _address(n), _key("public", n),
+             _key("psk A", n), "active" if n < self.peers else "revoked")
+            for n in range(total)
+        ]  # fmt: skip
+        with self.admin.cursor() as cursor:
+            for at in range(0, len(contracts), ROWS_AT_ONCE):
+                cursor.executemany(
+                    "INSERT INTO contracts (contract_id, contract_status) VALUES (%s, %s)",
+                    contracts[at : at + ROWS_AT_ONCE],
+                )
+            for at in range(0, len(devices), ROWS_AT_ONCE):
+                cursor.executemany(
+                    "INSERT INTO customer_devices (id, contract_id, device_id, wg_iface, wg_ip, public_key,"
+                    " preshared_key, status, first_handshake_at, last_handshake_at, issued_at)"
+                    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '2026-01-02', '2026-01-02', '2026-01-01')",
+                    devices[at : at + ROWS_AT_ONCE],
+                )
+        self.sql("ANALYZE TABLE customer_devices, contracts")
+
+    def set_table(self, state: str) -> None:
+        """Put the table into state A or B."""
+        k, n = self.changed, self.peers
+        off, on = ("revoked", "active") if state == "B" else ("active", "revoked")
+        self.sql("UPDATE customer_devices SET status = %s WHERE id <= %s", (off, k))
+        self.sql("UPDATE customer_devices SET status = %s WHERE id > %s", (on, n))
+        secrets = [(_key(f"psk {state}", i), i + 1) for i in range(k, 2 * k)]
+        with self.admin.cursor() as cursor:
+            for one in secrets:
+                cursor.execute("UPDATE customer_devices SET preshared_key = %s WHERE id = %s", one)
+
+    def _file(self, state: str) -> str:
+        k, n = self.changed, self.peers
+        numbers = range(n) if state == "A" else range(k, n + k)
+        lines = [f"[Interface]\nPrivateKey={self.private_key}\nListenPort=51820\n"]
+        for i in numbers:
+            secret = _key("psk B" if state == "B" and k <= i < 2 * k else "psk A", i)
+            lines.append(f"[Peer]\nPublicKey={_key('public', i)}\nPresharedKey={secret}\nAllowedIPs={_address(i)}/32\n")
+        return "".join(lines)
+
+    def empty_interface(self) -> None:
+        """Made anew, with its private key and nothing else."""
+        namespace.run("ip", "link", "del", IFACE)
+        namespace.run("ip", "link", "add", IFACE, "type", "wireguard")
+        key = self.folder / "private"
+        key.write_text(self.private_key)
+        namespace.run("wg", "set", IFACE, "listen-port", "51820", "private-key", str(key))
+
+    def config(self, **more: str) -> str:
+        """The daemon's configuration. ``more``: other lines, by section."""
+        sections = {
+            "node": f'name = "bench{self.peers}"',
+            "database": f'socket = "{self.server.socket}"\npassword_file = "{self.server.password_file}"\ntimeout = "30s"',
+            f"interfaces.{IFACE}": 'networks = ["10.0.0.0/8"]\naddresses = ["10.0.0.1/8"]',
+            "metrics": 'listen = ""',
+            **more,
+        }
+        return "".join(f"[{section}]\n{lines}\n" for section, lines in sections.items())
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self.admin.close()
+
+
+@contextmanager
+def stages() -> Iterator[Any]:
+    """Gives a function that makes the stage for so many peers; all in a network and with a server of one's own."""
+    where = room()
+    with (
+        tempfile.TemporaryDirectory(prefix="wgsyncd-bench-", dir=where) as folder,
+        PrivateServer(options=SERVER, parent=where) as server,
+        namespace.own_network(),
+        namespace.kernel_link(IFACE),
+    ):
+        namespace.run("ip", "link", "set", "lo", "up")  # for the daemon's metrics
+        server.load()
+        server.create_account()
+        yield lambda peers: Stage(server, Path(folder), peers)

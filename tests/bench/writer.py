@@ -1,0 +1,43 @@
+"""The web application's part: writes devices' names at random, one transaction each, until a line comes in. Prints the
+longest that one took, in milliseconds.
+
+    python -m tests.bench.writer SOCKET DEVICES
+"""
+
+from __future__ import annotations
+
+import getpass
+import random
+import select
+import sys
+import time
+
+import pymysql
+
+from wgsyncd.demo.mariadb import DATABASE
+
+
+def main() -> None:
+    """Write until told to stop."""
+    path, devices = sys.argv[1], int(sys.argv[2])
+    live = pymysql.connect(unix_socket=path, user=getpass.getuser(), database=DATABASE, autocommit=True)
+    longest = 0.0
+    with live.cursor() as cursor:
+        for turn in range(1 << 62):
+            began = time.perf_counter()
+            cursor.execute(
+                "UPDATE customer_devices SET device_name = %s WHERE id = %s",
+                (f"name {turn}", random.randint(1, devices)),
+            )
+            if turn > 20:  # the first warm up
+                longest = max(longest, time.perf_counter() - began)
+            elif turn == 20:
+                print("ready", flush=True)
+            if select.select([sys.stdin], [], [], 0.002)[0]:
+                break
+    live.close()
+    print(longest * 1000)
+
+
+if __name__ == "__main__":
+    main()
