@@ -5,16 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key, parse_network
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey, encode_key, parse_network
 from wgsyncd.errors import DumpTorn
-from wgsyncd.wireguard import codec
+from wgsyncd.wireguard import dump
 from wgsyncd.wireguard.local import LocalWireGuard
 
 pytestmark = pytest.mark.vm
@@ -48,12 +48,12 @@ def test_two_thousand_five_hundred_peers(wg: LocalWireGuard, monkeypatch: pytest
     assert wg.apply(IFACE, [add(each) for each in wanted]) == []
     parts = []
 
-    def counted(payloads: list[bytes]) -> codec.Device:
+    def counted(payloads: list[bytes], known: Mapping[PublicKey, PeerState]) -> dump.Device:
         parts.append(len(payloads))
-        return decode(payloads)
+        return decode(payloads, known)
 
-    decode = codec.decode_dump
-    monkeypatch.setattr(codec, "decode_dump", counted)
+    decode = dump.decode_dump
+    monkeypatch.setattr(dump, "decode_dump", counted)
     found = configured(wg)
     assert parts[0] > 10
     assert found == wg_show(IFACE) == {each.public_key: each for each in wanted}

@@ -11,13 +11,13 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from wgsyncd.core.model import Change, InterfaceState, decode_key
+from wgsyncd.core.model import Change, InterfaceState, PeerState, PublicKey, decode_key
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
 from wgsyncd.ports import Creation, Failed
-from wgsyncd.wireguard import codec, netlink
+from wgsyncd.wireguard import codec, dump, netlink
 
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
 _SO_RCVBUFFORCE = 33
@@ -64,6 +64,7 @@ class KernelWireGuard:
         self._boot_id = boot_id
         self._timeout = timeout
         self._socket: socket.socket | None = None
+        self._before: dict[str, Mapping[PublicKey, PeerState]] = {}  # each interface's peers as last read
         self._family = 0  # the kernel numbers the family anew each time the module is loaded
         self._seq = int(time.time()) & 0x7FFFFFFF
 
@@ -83,9 +84,10 @@ class KernelWireGuard:
                 raise _error(interface, answer.errno)
             if not answer.torn:
                 try:
-                    device = codec.decode_dump(answer.payloads)
+                    device = dump.decode_dump(answer.payloads, self._before.get(interface, {}))
                 except ValueError as e:
                     raise WireGuardError(interface, "EBADMSG", f"cannot make sense of the kernel's dump: {e}") from e
+                self._before[interface] = device.peers
                 epoch = f"{self._boot_id}:{device.ifindex}"
                 return InterfaceState(interface, epoch, device.public_key, device.listen_port, device.peers)
         raise DumpTorn(interface, "EINTR", f"peers changed during each of {1 + _REREADS} dumps")

@@ -1,0 +1,96 @@
+"""The short way through a dump, for peers as Linux sends most of them, beside the long one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import wire
+from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
+from wgsyncd.core.model import Counters, Network, PeerState, PublicKey
+from wgsyncd.wireguard import dump
+
+hosts = st.builds(Network, st.binary(min_size=4, max_size=4), st.integers(0, 32))
+usual = st.lists(
+    st.builds(
+        lambda one, host, endpoint: one._replace(
+            peer=one.peer._replace(allowed_ips=frozenset((host,))), endpoint=endpoint
+        ),
+        states, hosts, endpoints,
+    ),
+    min_size=1, max_size=6, unique_by=lambda one: one.peer.public_key,
+)  # fmt: skip
+
+
+def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = None, *, short: bool = True) -> object:
+    """What comes of it, or why not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not short:
+            patch.setattr(dump, "_USUAL", {})
+        try:
+            return dump.decode_dump(payloads, known or {})
+        except ValueError:
+            return ValueError
+
+
+@given(usual)
+def test_peers_as_linux_sends_them_go_the_short_way(found: list[PeerState]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dump, "_decode_peer", None)
+        assert dump.decode_dump(wire.dump(found, nested=wire.NESTED)).peers == by_key(found)
+
+
+@settings(max_examples=300)
+@given(usual, st.data())
+def test_both_ways_make_the_same_of_damaged_bytes(found: list[PeerState], data: st.DataObject) -> None:
+    payload = bytearray(wire.dump(found, peers_each=99)[0])
+    for _ in range(data.draw(st.integers(0, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+    damaged = [bytes(payload)]
+    assert decode(damaged) == decode(damaged, by_key(found)) == decode(damaged, short=False)
+
+
+@given(state_lists, state_lists)
+def test_what_was_known_changes_nothing(found: list[PeerState], before: list[PeerState]) -> None:
+    assert dump.decode_dump(wire.dump(found), by_key(before)).peers == by_key(found)
+
+
+@given(usual, st.data())
+def test_a_difference_to_what_was_known_is_seen(found: list[PeerState], data: st.DataObject) -> None:
+    """One thing of one peer differs."""
+    one = data.draw(st.sampled_from(found))
+    ips = st.frozensets(hosts, max_size=2)
+    changed = data.draw(st.sampled_from([
+        one._replace(peer=one.peer._replace(preshared_key=data.draw(st.binary(min_size=32, max_size=32)))),
+        one._replace(peer=one.peer._replace(persistent_keepalive=data.draw(st.integers(0, 65535)))),
+        one._replace(peer=one.peer._replace(allowed_ips=data.draw(ips))),
+        one._replace(counters=Counters(*data.draw(st.tuples(*[st.integers(0, 2**64 - 1)] * 2)))),
+        one._replace(latest_handshake=data.draw(st.integers(0, 2**62))),
+        one._replace(endpoint=data.draw(endpoints)),
+    ]))  # fmt: skip
+    before = by_key(found) | {one.peer.public_key: changed}
+    assert dump.decode_dump(wire.dump(found), before).peers == by_key(found)
+
+
+def test_what_is_the_same_is_the_same_object() -> None:
+    still, moves = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), Counters(n, n), n) for n in (1, 2))
+    before = dump.decode_dump(wire.dump([still, moves])).peers
+    after = dump.decode_dump(wire.dump([still, moves._replace(counters=Counters(5, 5))]), before).peers
+    assert after[key(1)] is before[key(1)]
+    assert after[key(2)].peer is before[key(2)].peer
+    assert after[key(2)].counters == (5, 5)
+
+
+def test_a_usual_peer_twice_is_a_value_error_even_where_it_was_known() -> None:
+    one = PeerState(peer(1, "10.0.0.1"), Counters(0, 0), 0)
+    with pytest.raises(ValueError, match="one peer twice"):
+        dump.decode_dump([wire.payload(wire.peer(one) * 2, wire.device())], by_key([one]))
+
+
+def test_a_usual_peer_goes_on_in_the_next_message() -> None:
+    one = PeerState(peer(1, "10.0.0.1", "10.0.0.2"), Counters(0, 0), 0)
+    payloads = wire.dump([one], peers_each=1, ips_each=1)
+    assert len(payloads) == 2
+    first = dump.decode_dump(payloads).peers
+    assert first == dump.decode_dump(payloads, first).peers == by_key([one])

@@ -1,0 +1,270 @@
+"""The bytes of a WireGuard dump -> peers. Pure: bytes in, values out.
+
+Sources: uapi/linux/wireguard.h; get_peer() in Linux' drivers/net/wireguard/netlink.c. Whatever is malformed raises
+ValueError, whose text never holds a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from socket import AF_INET, AF_INET6, inet_ntop
+from struct import Struct
+from typing import NamedTuple
+
+from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, Counters, Network, Peer, PeerState, PublicKey
+from wgsyncd.wireguard.codec import (
+    DEVICE_IFINDEX,
+    DEVICE_LISTEN_PORT,
+    DEVICE_PEERS,
+    DEVICE_PUBLIC_KEY,
+    IP_ADDRESS,
+    IP_FAMILY,
+    IP_MASK,
+    PEER_ALLOWEDIPS,
+    PEER_ENDPOINT,
+    PEER_HANDSHAKE,
+    PEER_KEEPALIVE,
+    PEER_PRESHARED_KEY,
+    PEER_PROTOCOL_VERSION,
+    PEER_PUBLIC_KEY,
+    PEER_RX_BYTES,
+    PEER_TX_BYTES,
+)
+from wgsyncd.wireguard.netlink import (
+    ATTR,
+    GENLMSGHDR,
+    NLA_F_NESTED,
+    NLA_TYPE_MASK,
+    U8,
+    U16,
+    U32,
+    U64,
+    attributes,
+    number,
+)
+
+_TIMESPEC = Struct("=qq")
+_SOCKADDR_IN = Struct("!2xH4B")
+_SOCKADDR_IN6_PORT = Struct("!2xH")
+_FAMILIES = {(int(AF_INET), 4), (int(AF_INET6), 16)}
+
+
+def _header(length: int, kind: int) -> int:
+    return int(U32.unpack(ATTR.pack(length, kind))[0])
+
+
+# A peer with one IPv4 address as Linux sends it: each attribute in its place, without an endpoint, with one of IPv4 or
+# one of IPv6. One unpack of it costs a tenth of a loop over attributes.
+_USUAL_BEGIN, _USUAL_END = "=II32sI32sIqqIHxxIQIQI4x", "IIIHxxI4sIBxxx"
+_USUAL_BEGIN_HEADERS = (
+    _header(36, PEER_PUBLIC_KEY),
+    _header(36, PEER_PRESHARED_KEY),
+    _header(20, PEER_HANDSHAKE),
+    _header(6, PEER_KEEPALIVE),
+    _header(12, PEER_TX_BYTES),
+    _header(12, PEER_RX_BYTES),
+    _header(8, PEER_PROTOCOL_VERSION),
+)
+_USUAL_END_HEADERS = (
+    _header(32, PEER_ALLOWEDIPS | NLA_F_NESTED),
+    _header(28, NLA_F_NESTED),
+    _header(6, IP_FAMILY),
+    int(AF_INET),
+    _header(8, IP_ADDRESS),
+    _header(5, IP_MASK),
+)
+_USUAL: dict[int, tuple[Struct | None, tuple[object, ...]]] = {}
+"""By the header of the nested peer: how to unpack it, and what its attributes' headers must be."""
+for _size in (0, 16, 28):
+    _form = Struct(f"{_USUAL_BEGIN}{f'I{_size}s' if _size else '0s0s'}{_USUAL_END}")
+    _endpoint = _header(4 + _size, PEER_ENDPOINT) if _size else b""
+    _USUAL[_header(_form.size, NLA_F_NESTED)] = _form, (*_USUAL_BEGIN_HEADERS, _endpoint, *_USUAL_END_HEADERS)
+_UNUSUAL = None, ()
+
+_NOBODY: Mapping[PublicKey, PeerState] = {}
+
+
+class Device(NamedTuple):
+    """What a complete dump says of an interface."""
+
+    ifindex: int
+    public_key: PublicKey | None
+    listen_port: int
+    peers: dict[PublicKey, PeerState]
+
+
+def decode_dump(payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY) -> Device:
+    """All messages of one untorn dump as one Device; a peer spread over several messages becomes one again.
+
+    ``known``: the peers of an earlier dump. What is the same as there is the same object here, so that a dump in which
+    little has changed costs little memory.
+    """
+    ifindex = listen_port = 0
+    public_key: PublicKey | None = None
+    peers: dict[PublicKey, PeerState] = {}
+    for data in payloads:
+        for kind, start, end in attributes(data, GENLMSGHDR.size, len(data)):
+            if kind == DEVICE_PEERS:
+                _decode_peers(data, start, end, known, peers)
+            elif kind == DEVICE_IFINDEX:
+                index = number(U32, data, start, end)
+                if ifindex not in (0, index):
+                    raise ValueError("two interfaces in one dump")
+                ifindex = index
+            elif kind == DEVICE_PUBLIC_KEY:
+                public_key = PublicKey(_key(data, start, end))
+            elif kind == DEVICE_LISTEN_PORT:
+                listen_port = number(U16, data, start, end)
+    if not ifindex:
+        raise ValueError("no interface index in the dump")
+    return Device(ifindex, public_key, listen_port, peers)
+
+
+def _key(data: bytes, start: int, end: int) -> bytes:
+    if end - start != KEY_BYTES:
+        raise ValueError(f"key has {end - start} bytes, not {KEY_BYTES}")
+    return data[start:end]
+
+
+def _decode_peers(
+    data: bytes, at: int, end: int, known: Mapping[PublicKey, PeerState], peers: dict[PublicKey, PeerState]
+) -> None:
+    """The peers of one message, put into ``peers``. Written out and without a call: it runs for each of them."""
+    while at < end:
+        if end - at < 4:
+            raise ValueError("netlink attribute without a whole header")
+        header = U32.unpack_from(data, at)[0]
+        form, headers = _USUAL.get(header, _UNUSUAL)
+        if form is not None and end - at >= form.size:
+            (_, a, key, b, psk, c, seconds, nanoseconds, d, keepalive, e, tx, f, rx, g, h, sockaddr,
+             i, j, k, family, m, packed, n, mask) = form.unpack_from(data, at)  # fmt: skip
+            usual = (a, b, c, d, e, f, g, h, i, j, k, family, m, n) == headers
+            if usual and mask <= 32 and seconds >= 0 and nanoseconds >= 0 and key not in peers:
+                handshake = seconds * 1_000_000_000 + nanoseconds
+                endpoint = _decode_endpoint(sockaddr, 0, len(sockaddr)) if sockaddr else None
+                counters = rx, tx
+                old = known.get(key)
+                if old is not None:
+                    peer, was, before, end_was = old
+                    ips = peer.allowed_ips
+                    if (
+                        peer.preshared_key != psk or peer.persistent_keepalive != keepalive
+                        or len(ips) != 1 or (packed, mask) not in ips
+                    ):  # fmt: skip
+                        peer = _peer(peer.public_key, psk, packed, mask, keepalive)
+                    elif was == counters and before == handshake and end_was == endpoint:
+                        peers[peer.public_key] = old
+                        at += form.size
+                        continue
+                else:
+                    peer = _peer(key, psk, packed, mask, keepalive)
+                peers[peer.public_key] = PeerState(peer, Counters(rx, tx), handshake, endpoint)
+                at += form.size
+                continue
+        length = ATTR.unpack_from(data, at)[0]
+        if length < 4 or at + length > end:
+            raise ValueError(f"netlink attribute of {length} bytes in a rest of {end - at}")
+        _decode_peer(data, at + 4, at + length, peers)
+        at += (length + 3) & ~3
+
+
+def _peer(key: PublicKey, psk: bytes, packed: bytes, mask: int, keepalive: int) -> Peer:
+    if psk == NO_PRESHARED_KEY:
+        psk = NO_PRESHARED_KEY  # one object for all that have none
+    return Peer(key, psk, frozenset((Network(packed, mask),)), keepalive)
+
+
+def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerState]) -> None:
+    """One nested peer of any form, put into ``peers``."""
+    key: bytes | None = None
+    psk, keepalive, handshake, endpoint = NO_PRESHARED_KEY, 0, 0, None
+    networks: Sequence[Network] = ()
+    rx = tx = -1
+    header = ATTR.unpack_from
+    while at < end:
+        if end - at < 4:
+            raise ValueError("netlink attribute without a whole header")
+        length, kind = header(data, at)
+        start, stop = at + 4, at + length
+        if length < 4 or stop > end:
+            raise ValueError(f"peer attribute of {length} bytes in a rest of {end - at}")
+        kind &= NLA_TYPE_MASK
+        if kind == PEER_ALLOWEDIPS:
+            networks = _decode_ips(data, start, stop)
+        elif kind == PEER_PUBLIC_KEY:
+            key = _key(data, start, stop)
+        elif kind == PEER_PRESHARED_KEY:
+            psk = _key(data, start, stop)
+        elif kind == PEER_RX_BYTES:
+            rx = number(U64, data, start, stop)
+        elif kind == PEER_TX_BYTES:
+            tx = number(U64, data, start, stop)
+        elif kind == PEER_KEEPALIVE:
+            keepalive = number(U16, data, start, stop)
+        elif kind == PEER_HANDSHAKE:
+            if length != 20:
+                raise ValueError(f"handshake time has {length - 4} bytes, not 16")
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data, start)
+            handshake = seconds * 1_000_000_000 + nanoseconds
+        elif kind == PEER_ENDPOINT:
+            endpoint = _decode_endpoint(data, start, stop)
+        at += (length + 3) & ~3
+    if key is None:
+        raise ValueError("peer without a public key")
+    if handshake < 0:
+        raise ValueError("handshake time before 1970")
+    if psk == NO_PRESHARED_KEY:
+        psk = NO_PRESHARED_KEY  # one object for all that have none
+    public_key = PublicKey(key)
+    known = peers.get(public_key)
+    if known is None:
+        if rx < 0 or tx < 0:
+            raise ValueError("peer without counters")
+        peer = Peer(public_key, psk, frozenset(networks), keepalive)
+        peers[public_key] = PeerState(peer, Counters(rx, tx), handshake, endpoint)
+    elif rx >= 0 or tx >= 0:
+        raise ValueError("one peer twice in one dump")
+    else:  # the rest of a peer whose allowed IPs did not fit: key and allowed IPs, nothing else
+        merged = known.peer._replace(allowed_ips=known.peer.allowed_ips.union(networks))
+        peers[public_key] = known._replace(peer=merged)
+
+
+def _decode_ips(data: bytes, at: int, end: int) -> list[Network]:
+    networks = []
+    while at < end:
+        if end - at < 4:
+            raise ValueError("netlink attribute without a whole header")
+        length, _ = ATTR.unpack_from(data, at)
+        if length < 4 or at + length > end:
+            raise ValueError(f"allowed IP of {length} bytes in a rest of {end - at}")
+        family = mask = -1
+        packed = b""
+        for kind, start, stop in attributes(data, at + 4, at + length):
+            if kind == IP_ADDRESS:
+                packed = data[start:stop]
+            elif kind == IP_MASK:
+                mask = number(U8, data, start, stop)
+            elif kind == IP_FAMILY:
+                family = number(U16, data, start, stop)
+        if (family, len(packed)) not in _FAMILIES or not 0 <= mask <= len(packed) * 8:
+            raise ValueError(f"allowed IP of family {family} with {len(packed)} bytes and mask {mask}")
+        networks.append(Network(packed, mask))
+        at += (length + 3) & ~3
+    return networks
+
+
+def _decode_endpoint(data: bytes, start: int, end: int) -> str | None:
+    """A sockaddr_in or sockaddr_in6 as wg(8) prints it; None for a family that is neither."""
+    if end - start < 16:
+        raise ValueError(f"endpoint has {end - start} bytes")
+    family = U16.unpack_from(data, start)[0]
+    if family == AF_INET:
+        port, a, b, c, d = _SOCKADDR_IN.unpack_from(data, start)
+        return f"{a}.{b}.{c}.{d}:{port}"
+    if family != AF_INET6:
+        return None
+    if end - start < 28:
+        raise ValueError(f"IPv6 endpoint has {end - start} bytes")
+    port = _SOCKADDR_IN6_PORT.unpack_from(data, start)[0]
+    scope = U32.unpack_from(data, start + 24)[0]
+    return f"[{inet_ntop(AF_INET6, data[start + 8 : start + 24])}{f'%{scope}' if scope else ''}]:{port}"
