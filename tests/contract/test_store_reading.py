@@ -55,6 +55,32 @@ def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
     )
 
 
+@pytest.mark.parametrize("column", ["public_key", "preshared_key", "wg_ip", "wg_iface"])
+def test_control_characters_stand_for_themselves(shop: Shop, store: Store, column: str) -> None:
+    """The store separates columns by one of them."""
+    wild = "\x1fa\x1e\x1d\x00\n\x1f"
+    shop.insert(5, **{"public_key": text(5), column: wild})
+    shop.insert(6, public_key=text(6))
+    one, two = store.snapshot().rows
+    names = {"wg_ip": "address", "wg_iface": "interface"}
+    assert getattr(one, names.get(column, column)) == wild
+    assert (one.id, two.id, two.public_key) == (5, 6, text(6))
+
+
+def test_every_change_of_a_row_is_seen_by_a_store_that_knows_the_row(shop: Shop, store: Store) -> None:
+    shop.insert(5, public_key=text(5), wg_ip="10.200.0.5", wg_iface="wg0")
+    for column, value in [
+        ("preshared_key", ""), ("preshared_key", text(7)), ("public_key", None), ("public_key", ""), ("wg_ip", "x"),
+        ("status", "active"), ("first_handshake_at", "2026-01-02 03:04:05"), ("rx_bytes_total", 1),
+        ("deleted_at", "2026-01-02 03:04:05"), ("contract_id", "none"), ("issued_at", "2026-01-03 03:04:05"),
+        ("qr_expires_at", "2026-01-09 03:04:05"), ("wg_iface", "wg1"), ("device_id", "another"),
+    ]:  # fmt: skip
+        before = store.snapshot().rows
+        assert store.snapshot().rows == before
+        shop.update(5, **{column: value})
+        assert store.snapshot().rows != before, column
+
+
 def test_counters_that_are_null_were_never_counted(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=None, tx_bytes_total=None)
     shop.insert(6, tx_bytes_total=1)

@@ -14,7 +14,8 @@ from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.figures import load_figures
-from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_quarantine, load_rows, load_some
+from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_quarantine
+from wgsyncd.store.rows import RowReader
 from wgsyncd.store.writing import Writer
 
 SCHEMA_VERSION = 2
@@ -39,6 +40,7 @@ class MariaDBStore:
         self._qr_lifetime = int(settings.qr.lifetime)
         self._swapped = settings.usage.perspective == "device"
         self._connection = Connection(settings.database, self._zone, on_connect=self._inspect)
+        self._rows = RowReader(self._zone, self._qr_lifetime)
         self._has_deleted_at = self._has_updated_at = self._has_conflicts = False
 
     def _inspect(self, connection: Connection) -> None:
@@ -68,7 +70,7 @@ class MariaDBStore:
     def snapshot(self) -> Snapshot:
         """See :class:`wgsyncd.ports.Store`."""
         state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
-        rows = load_rows(self._connection, self._zone, self._qr_lifetime, has_deleted_at=self._has_deleted_at)
+        rows = self._rows.load(self._connection, has_deleted_at=self._has_deleted_at)
         conflicts = load_conflicts(self._connection) if self._has_conflicts else None
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
@@ -76,7 +78,7 @@ class MariaDBStore:
     def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        return load_some(self._connection, self._zone, self._qr_lifetime, devices, has_deleted_at=self._has_deleted_at)
+        return self._rows.some(self._connection, devices, has_deleted_at=self._has_deleted_at)
 
     def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
         """See :class:`wgsyncd.ports.Store`."""

@@ -16,7 +16,8 @@ from wgsyncd.core.model import Transition
 from wgsyncd.core.usage import KEPT, Windows
 from wgsyncd.errors import Refused, StaleLedger, StoreError
 from wgsyncd.store.connection import Connection, Values
-from wgsyncd.store.reading import QR_END, to_datetime
+from wgsyncd.store.reading import to_datetime
+from wgsyncd.store.rows import QR_END
 
 MOST = 9223372036854775807  # of a BIGINT: a column that an admin filled to the brim must not stop everybody's booking
 

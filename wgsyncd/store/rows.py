@@ -1,0 +1,131 @@
+"""The devices' rows: each comes as one text, and one that is known already is not read again.
+
+Columns by themselves would cost four times as much: the driver handles each value in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from datetime import datetime
+from sys import intern
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.model import Row, Status
+from wgsyncd.store.connection import Connection
+
+_SEPARATOR = "\x1f"  # "unit separator" of ASCII; a row with one in its texts is read column by column
+
+QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
+            NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""  # the zero date is no date
+
+_TEXTS = (
+    "d.id", "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
+    "c.contract_status", "CAST({qr_end} AS CHAR)",
+)  # fmt: skip
+_FLAGS = (
+    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL", "{qr_end} IS NULL",
+    "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
+    "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0",
+)  # fmt: skip
+_FIELDS = (*(f"COALESCE({text}, '')" for text in _TEXTS), f"CONCAT({', '.join(_FLAGS)})")
+_FROM = " FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id "
+
+_RIVALS = """
+SELECT COUNT(*) FROM customer_devices
+WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips}))
+"""
+
+# By what a column's collation takes for the same.
+_DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
+_CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
+_UNKNOWN = "of unknown status"
+
+
+class RowReader:
+    """Reads the rows with what their contracts say. ``qr_lifetime``: seconds of a QR code without an end of its own."""
+
+    def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
+        self._zone, self._qr_lifetime = zone, qr_lifetime
+        self._known: dict[str, Row] = {}  # the rows of the last time by their text, which says all that is in them
+
+    def load(self, connection: Connection, *, has_deleted_at: bool) -> tuple[Row, ...]:
+        """Every device, in id order. No answer raises; an empty tuple is an empty table."""
+        columns = self._columns(has_deleted_at)
+        texts = connection.query(f"SELECT CONCAT_WS('{_SEPARATOR}', {columns}){_FROM}ORDER BY d.id")
+        known, rows = self._known, {}
+        for (text,) in texts:
+            row = known.get(text)
+            if row is None:
+                fields: Sequence[str] = text.split(_SEPARATOR)
+                if len(fields) != len(_FIELDS):
+                    found = connection.query(f"SELECT {columns}{_FROM}WHERE d.id = %s", (fields[0],))
+                    if not found:
+                        continue  # it has gone meanwhile
+                    fields = found[0]
+                row = _row(fields, self._zone)
+            rows[text] = row
+        self._known = rows
+        return tuple(rows.values())
+
+    def some(self, connection: Connection, devices: frozenset[str], *, has_deleted_at: bool) -> tuple[Row, ...] | None:
+        """The rows of some devices; None where one is not there, or where other rows have a key or an address of
+        theirs."""
+        names = sorted(devices)
+        where = f"WHERE d.device_id IN ({_places(names)}) ORDER BY d.id"
+        found = connection.query(f"SELECT {self._columns(has_deleted_at)}{_FROM}{where}", names)
+        rows = tuple(_row(fields, self._zone) for fields in found)
+        if len(rows) != len(names):
+            return None
+        keys = [row.public_key for row in rows]
+        hosts = {row.address.partition("/")[0] for row in rows}
+        ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # as it may be written
+        rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
+        return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
+
+    def _columns(self, has_deleted_at: bool) -> str:
+        qr_end = QR_END.format(d="d.", seconds=self._qr_lifetime)
+        return ", ".join(_FIELDS).format(qr_end=qr_end, deleted="d.deleted_at IS NOT NULL" if has_deleted_at else "0")
+
+
+def _places(values: Sized) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
+    row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
+        fields
+    )
+    no_key, no_secret, no_contract, no_end, first_unknown, last_unknown, deleted, zero = (flag == "1" for flag in flags)
+    # As the columns' collation compares them: without regard to case or trailing spaces.
+    status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
+    contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
+    return Row(
+        id=int(row_id),
+        device=device,
+        contract=contract,
+        interface=intern(interface),
+        address=address,
+        public_key=None if no_key else public_key,
+        preshared_key=None if no_secret else preshared_key,
+        status=Status(status_text) if status_text in ("issued", "active") else Status.OFF,
+        status_text=status_text,
+        contract_status=None if no_contract else contract_word,
+        contract_active=contract_word == "active",
+        deleted=deleted,
+        qr_end=to_seconds(qr_end, zone),
+        qr_end_text=None if no_end else qr_end,
+        first_handshake_known=not (first_unknown and last_unknown),
+        never_counted=zero and last_unknown,
+    )
+
+
+def to_seconds(text: str, zone: ZoneInfo) -> float | None:
+    """A DATETIME of the zone as UNIX seconds. None for none, for one that is no date (a zero in month or day), and for
+    years that only a program's mistake puts there (0001 is Go's zero time) and datetime cannot convert everywhere."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if not 1970 <= at.year < 9999:
+        return None
+    return max(0.0, at.replace(tzinfo=zone).timestamp())
