@@ -4,11 +4,11 @@ handshake or a deadline, and when their devices were first seen to shake hands. 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.core import lifecycle
-from wgsyncd.core.desired import Policy, Site, build_desired
+from wgsyncd.core.desired import Policy, Site, Want, build_desired
 from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import Change, Kind, PublicKey, Row, Transition
 from wgsyncd.core.outlook import Limits, Outlook, look_ahead
@@ -34,6 +34,7 @@ class Decider:
         self.waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
         self._ends: list[float] = []  # of their QR codes, sorted: asked for at every turn of the daemon's loop
         self.loaded = False  # rows were read completely once
+        self._sound: Mapping[int, Want] = {}  # what rows were found to want: the same row is not read twice
         self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
 
     def inherit(self, old: Decider) -> None:
@@ -82,13 +83,17 @@ class Decider:
         """What a cycle would do. ``part_of``: how many peers there are, where ``live`` holds some of them."""
         steps = tuple(self.due(snapshot.rows, live, now, some=part_of is not None))
         rows = lifecycle.assume(snapshot.rows, steps)
-        desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed())
+        desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._sound)
+        if part_of is None:
+            self._sound = desired.sound
         plan = make_plan(desired, live, ledger.records, self.policy)
         plan = plan if part_of is None else replace(plan, live=part_of)
         return replace(look_ahead(desired, plan, live, self._limits, snapshot.approved), steps=steps)
 
     def drift(self, outlook: Outlook, after: Live, ledger: Ledger) -> list[Change]:
         """What still differs after a plan was applied, but for what it withheld."""
+        if not outlook.plan.changes:
+            return []
         plan = make_plan(outlook.desired, after, ledger.records, self.policy)
         undone = {(c.kind, c.interface, c.public_key) for c in outlook.plan.withheld}
         return [c for c in plan.changes if (c.kind, c.interface, c.public_key) not in undone]

@@ -45,7 +45,8 @@ def recount(health: Health, live: Live, now: float) -> None:
 
 
 def _online(peers: Sequence[PeerState], now: float) -> int:
-    return sum(1 for peer in peers if now - peer.latest_handshake / 1e9 < ONLINE)
+    dead = (now - ONLINE) * 1e9
+    return sum(1 for peer in peers if peer.latest_handshake > dead)
 
 
 def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -> InterfaceHealth:

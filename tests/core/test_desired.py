@@ -304,18 +304,18 @@ def test_what_is_followed_never_conflicts(
 def test_a_peer_that_was_installed_for_a_row_is_not_foreign_once_the_row_has_another_key(foreign: str) -> None:
     kernel, policy = live(dump(peer(5))), Policy(foreign=foreign)
     rekeyed = [row(5, public_key=text(50))]
-    desired = build_desired(rekeyed, SITES, policy, kernel, NOW, {5: frozenset((key(5),))})
+    desired = build_desired(rekeyed, SITES, policy, kernel, NOW, lambda: {5: frozenset((key(5),))})
     assert (followed(desired), desired.rejections) == ({5}, ())
     plan = make_plan(desired, kernel, records(record(5)), policy)
     assert [(c.kind, c.public_key) for c in plan.changes] == [(Kind.REMOVE, key(5)), (Kind.ADD, key(50))]
-    stranger = build_desired(rekeyed, SITES, policy, kernel, NOW, {6: frozenset((key(6),))})
+    stranger = build_desired(rekeyed, SITES, policy, kernel, NOW, lambda: {6: frozenset((key(6),))})
     assert reasons(stranger) == {5: Reason.DUPLICATE_ADDRESS}, "one that nobody recorded keeps its address"
 
 
 @pytest.mark.parametrize("foreign", ["keep", "report"])
 def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: str) -> None:
     kernel, policy = live(dump(peer(5))), Policy(foreign=foreign)
-    desired = build_desired([row(6, address=address(5))], SITES, policy, kernel, NOW, {5: frozenset((key(5),))})
+    desired = build_desired([row(6, address=address(5))], SITES, policy, kernel, NOW, lambda: {5: frozenset((key(5),))})
     assert followed(desired) == {6}
     plan = make_plan(desired, kernel, records(record(5)), policy)
     assert [(c.kind, c.public_key, c.reason) for c in plan.changes] == [
@@ -327,9 +327,9 @@ def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() ->
     """It is still a paying customer's peer; unless another row names that key by now."""
     kernel, installed = live(dump(peer(5))), {5: frozenset((key(5),))}
     for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
-        desired = build_desired([bad], SITES, POLICY, kernel, NOW, installed)
+        desired = build_desired([bad], SITES, POLICY, kernel, NOW, lambda: installed)
         assert desired.frozen["wg0"] == {key(5)}
         assert not make_plan(desired, kernel, {}, POLICY).changes
-        taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, installed)
+        taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, lambda: installed)
         assert taken_over.frozen["wg0"] == frozenset()
         assert followed(taken_over) == {6}

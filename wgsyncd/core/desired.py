@@ -4,9 +4,10 @@ last-writer-wins on allowed IPs."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from wgsyncd.core.ledger import config_digest
 from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
@@ -45,10 +46,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A peer that a row wants."""
+    """A peer that a row wants; the row is sound by itself."""
 
     peer: Peer
     row: Row
+    interface: str  # the kernel's name
+    address: Network  # the one that the peer gets
+    digest: bytes  # see config_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,15 @@ class Desired:
     revoked: Mapping[PublicKey, tuple[Row, str]]  # keys of rows that want no peer, and why not
     claimed: frozenset[PublicKey]  # every readable key of every row of this node: what is in none is foreign
     key_of: Mapping[int, PublicKey]  # the readable key of each row that wants a peer
+    sound: Mapping[int, Want]  # what each row wants that is sound by itself, by its id; rejected or not
     unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
 
     def rejected_by_reason(self) -> dict[str, int]:
         """How many rows for each reason that occurs."""
         return dict(Counter(str(r.reason) for r in self.rejections))
+
+
+_NOTHING: Mapping[int, Want] = {}
 
 
 class _RejectError(Exception):
@@ -74,23 +82,13 @@ class _RejectError(Exception):
 
 
 @dataclass(slots=True)
-class _Claim:
-    """A row that wants a peer and is sound by itself."""
-
-    row: Row
-    site: Site
-    peer: Peer
-    address: Network
-
-
-@dataclass(slots=True)
 class _Court:
     """The claims while their conflicts are settled."""
 
     live: Mapping[str, InterfaceState]
-    recorded: Mapping[int, frozenset[PublicKey]]  # live peers by the row they were installed for
+    recorded: Callable[[], Mapping[int, frozenset[PublicKey]]]  # live peers by the row they were installed for
     claimed: set[PublicKey] = field(default_factory=set)  # readable keys of all rows
-    claims: dict[int, _Claim] = field(default_factory=dict)  # by row id
+    claims: dict[int, Want] = field(default_factory=dict)  # by row id
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
 
@@ -103,20 +101,27 @@ class _Court:
     def frozen_keys(self) -> set[PublicKey]:
         """The keys whose peers stay as they are: those that rejected rows name, and those that were installed for
         rejected rows and that no row names now (such a row has a new key that cannot be followed)."""
-        installed = {key for one in self.rejections for key in self.recorded.get(one.row_id, ())}
+        if not self.rejections:
+            return self.frozen
+        recorded = self.recorded()
+        installed = {key for one in self.rejections for key in recorded.get(one.row_id, ())}
         return self.frozen | (installed - self.claimed)
 
-    def holds(self, claim: _Claim) -> bool:
+    def holds(self, claim: Want) -> bool:
         """Whether the claim is live in the kernel as it stands."""
-        state = self.live.get(claim.site.interface)
+        state = self.live.get(claim.interface)
         peer = state.peers.get(claim.peer.public_key) if state else None
         return peer is not None and claim.address in peer.peer.allowed_ips
 
-    def settle(self, groups: Mapping[object, list[_Claim]], reason: Reason, what: str) -> None:
+    def settle(self, reason: Reason, what: str, thing: Callable[[Want], object]) -> None:
         """Of several claims to one thing the live one keeps it, else the lowest id."""
-        for rivals in groups.values():
-            if len(rivals) < 2:
-                continue
+        first: dict[object, Want] = {}
+        contested: dict[object, list[Want]] = {}
+        for claim in self.claims.values():
+            one = first.setdefault(thing(claim), claim)
+            if one is not claim:
+                contested.setdefault(thing(claim), [one]).append(claim)
+        for rivals in contested.values():
             winner = min(rivals, key=lambda c: (not self.holds(c), c.row.id))
             for claim in rivals:
                 if claim is not winner:
@@ -129,6 +134,8 @@ class _Court:
         while True:
             holders: dict[tuple[str, Network], PublicKey] = {}
             fixed = self.frozen_keys() | untouchable
+            if not fixed:
+                return
             for name, state in self.live.items():
                 for key in fixed & state.peers.keys():
                     for net in state.peers[key].peer.allowed_ips:
@@ -136,7 +143,7 @@ class _Court:
             stuck = [
                 claim
                 for claim in self.claims.values()
-                if holders.get((claim.site.interface, claim.address), claim.peer.public_key) != claim.peer.public_key
+                if holders.get((claim.interface, claim.address), claim.peer.public_key) != claim.peer.public_key
                 or claim.peer.public_key in fixed
             ]
             if not stuck:
@@ -155,14 +162,16 @@ def build_desired(
     policy: Policy,
     live: Mapping[str, InterfaceState],
     now: float,
-    recorded: Mapping[int, frozenset[PublicKey]] | None = None,
+    recorded: Callable[[], Mapping[int, frozenset[PublicKey]]] = dict,
+    before: Mapping[int, Want] = _NOTHING,
 ) -> Desired:
     """What the rows want, held against the configuration, each other and the live peers. ``now``: UNIX seconds.
-    ``recorded``: the keys of the peers that were installed for each row id."""
+    ``recorded`` tells the keys of the peers that were installed for each row id. ``before``: what an earlier call with
+    the same sites found sound; the same row (the same object) is not read again."""
     sites = tuple(sites)
     by_rows = {site.rows: site for site in sites}
     own_keys = {state.public_key for state in live.values() if state.public_key is not None}
-    court = _Court(live, recorded or {})
+    court = _Court(live, recorded)
     revoked: dict[PublicKey, tuple[Row, str]] = {}
     claimed = court.claimed
     key_of: dict[int, PublicKey] = {}
@@ -170,11 +179,16 @@ def build_desired(
     for row in rows:
         if row.interface in policy.elsewhere:
             continue
+        known = before.get(row.id)
         key: PublicKey | None = None
-        try:
-            claimed.add(key := PublicKey(decode_key(row.public_key)))
-        except ValueError as error:
-            bad_key = str(error)
+        if known is not None and known.row is row:
+            claimed.add(key := known.peer.public_key)
+        else:
+            known = None
+            try:
+                claimed.add(key := PublicKey(decode_key(row.public_key)))
+            except ValueError as error:
+                bad_key = str(error)
         why_not = row.why_not(now)
         if why_not is not None:
             if key is not None:
@@ -186,36 +200,43 @@ def build_desired(
             continue
         key_of[row.id] = key
         try:
-            court.claims[row.id] = _parse(row, key, by_rows, own_keys)
+            if key in own_keys:
+                raise _RejectError(Reason.INTERFACE_KEY, "public_key is an interface's own")
+            court.claims[row.id] = _as_found(known or _parse(row, key, by_rows), live)
         except _RejectError as fault:
             court.reject(row, fault.reason, fault.detail, key)
 
-    keys: dict[object, list[_Claim]] = {}
-    for claim in court.claims.values():
-        keys.setdefault(claim.peer.public_key, []).append(claim)
-    court.settle(keys, Reason.DUPLICATE_KEY, "the public key")
-    addresses: dict[object, list[_Claim]] = {}
-    for claim in court.claims.values():
-        addresses.setdefault((claim.site.interface, claim.address), []).append(claim)
-    court.settle(addresses, Reason.DUPLICATE_ADDRESS, "the address")
+    sound = dict(court.claims)
+    court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key)
+    court.settle(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: (claim.interface, claim.address))
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
-        installed = {key for keys in court.recorded.values() for key in keys}  # some row's until now, so not foreign
+        installed = {key for keys in recorded().values() for key in keys}  # some row's until now, so not foreign
         untouchable |= {key for state in live.values() for key in state.peers} - claimed - installed
     court.keep_clear_of(frozenset(untouchable))
 
     peers: dict[str, dict[PublicKey, Want]] = {site.interface: {} for site in sites}
     for claim in court.claims.values():
-        peers[claim.site.interface][claim.peer.public_key] = Want(claim.peer, claim.row)
-        revoked.pop(claim.peer.public_key, None)
+        key = claim.peer.public_key
+        peers[claim.interface][key] = claim
+        revoked.pop(key, None)
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
     return Desired(
-        peers, tuple(court.rejections), frozen, revoked, frozenset(claimed), key_of, unreadable
+        peers, tuple(court.rejections), frozen, revoked, frozenset(claimed), key_of, sound, unreadable
     )  # fmt: skip
 
 
-def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site], own_keys: set[PublicKey]) -> _Claim:
+def _as_found(claim: Want, live: Mapping[str, InterfaceState]) -> Want:
+    """The same; where the peer is live as it is wanted, with the dump's own object: kept once, compared once."""
+    state = live.get(claim.interface)
+    found = state.peers.get(claim.peer.public_key) if state is not None else None
+    if found is None or found.peer is claim.peer or found.peer != claim.peer:
+        return claim
+    return replace(claim, peer=found.peer)
+
+
+def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site]) -> Want:
     """A row by itself. Its texts may hold anything, so a detail quotes none but the address and the interface."""
     if row.status is Status.ISSUED and row.qr_end is None:
         raise _RejectError(Reason.NO_QR_END, "issued, but it has neither qr_expires_at, issued_at nor created_at")
@@ -224,8 +245,6 @@ def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site], own_keys: set[Pu
         raise _RejectError(Reason.UNKNOWN_INTERFACE, f"wg_iface {row.interface[:15]!r} is not configured")
     if key == bytes(KEY_BYTES):
         raise _RejectError(Reason.BAD_KEY, "public_key is all zeros")
-    if key in own_keys:
-        raise _RejectError(Reason.INTERFACE_KEY, "public_key is an interface's own")
     psk = NO_PRESHARED_KEY
     if row.preshared_key:
         try:
@@ -242,4 +261,5 @@ def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site], own_keys: set[Pu
         raise _RejectError(Reason.INTERFACE_ADDRESS, f"wg_ip {row.address} is {site.interface}'s own")
     if not any(net.covers(address) for net in site.networks):
         raise _RejectError(Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}")
-    return _Claim(row, site, Peer(key, psk, frozenset((address,)), site.persistent_keepalive), address)
+    peer = Peer(key, psk, frozenset((address,)), site.persistent_keepalive)
+    return Want(peer, row, site.interface, address, config_digest(peer))

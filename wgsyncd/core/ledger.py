@@ -60,6 +60,11 @@ def config_digest(peer: Peer) -> bytes:
     ).digest()
 
 
+def addresses_of(peer: Peer) -> str:
+    """A peer's allowed IPs as they are recorded and told."""
+    return ",".join(sorted(map(str, peer.allowed_ips)))[:64]
+
+
 class Condition(NamedTuple):
     """Something that stands until it ends: a rejected row, a parent conflict, a tripped guard, a missing interface."""
 

@@ -80,6 +80,9 @@ def next_steps(
 
 def assume(rows: Iterable[Row], steps: Iterable[Transition]) -> tuple[Row, ...]:
     """The rows as they are once the steps are taken: for what is decided before the store has said so."""
+    steps = tuple(steps)
+    if not steps:
+        return tuple(rows)
     status = {s.row.id: Status.OFF if s.kind == "expire" else Status.ACTIVE for s in steps}
     return tuple(
         replace(row, status=Status.OFF, status_text="expired")

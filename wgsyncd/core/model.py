@@ -6,7 +6,6 @@ as float (everything else), addresses are packed in network byte order. Names ar
 
 from __future__ import annotations
 
-import base64
 import binascii
 import ipaddress
 from collections.abc import Mapping
@@ -24,30 +23,30 @@ PublicKey = NewType("PublicKey", bytes)
 def decode_key(text: str | None) -> bytes:
     """The 32 bytes of a key as wg(8) writes it: 44 characters of canonical base64.
 
-    Raises ValueError (whose text never holds the key) for anything else. ``base64.b64decode`` alone lets junk,
+    Raises ValueError (whose text never holds the key) for anything else. ``binascii.a2b_base64`` alone lets junk,
     white space and non-canonical last characters through, so two different texts could name one key.
     """
     if not text:
         raise ValueError("is empty")
     try:
-        raw = base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
+        raw = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error too
         raise ValueError("is not base64") from None
     if len(raw) != KEY_BYTES:
         raise ValueError(f"has {len(raw)} bytes, not {KEY_BYTES}")
-    if base64.b64encode(raw).decode() != text:
+    if encode_key(raw) != text:
         raise ValueError("is not canonical base64")
     return raw
 
 
 def encode_key(key: bytes) -> str:
     """A key as wg(8) writes it. For the wire and for `wg`; logs, metrics and audit rows get :func:`fingerprint`."""
-    return base64.b64encode(key).decode()
+    return binascii.b2a_base64(key, newline=False).decode()
 
 
 def fingerprint(key: bytes) -> str:
     """The first eight characters of a key's base64: enough for an admin to find it in `wg show`, too few to use it."""
-    return base64.b64encode(key[:6]).decode() + "…"
+    return encode_key(key[:6]) + "…"
 
 
 class Network(NamedTuple):

@@ -96,16 +96,16 @@ def make_plan(
         wants = desired.peers.get(name, {})
         strangers: list[PublicKey] = []
         for key, found in state.peers.items():
-            record = records.get((name, key))
             want = wants.get(key)
             if want is not None:
-                if found.peer != want.peer:
+                if found.peer is not want.peer and found.peer != want.peer:
                     row = want.row
                     reason = _difference(found.peer, want.peer)
                     changes.append(
                         Change(Kind.UPDATE, name, key, found.peer, want.peer, row.id, row.device, row.contract, reason)
                     )
                 continue
+            record = records.get((name, key))
             known = key in desired.claimed or (record is not None and record.row_id is not None)
             if not known:
                 strangers.append(key)

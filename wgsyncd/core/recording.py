@@ -11,13 +11,9 @@ from dataclasses import dataclass, replace
 
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Desired, Want
-from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, config_digest
-from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, Peer, PeerState, fingerprint
+from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, addresses_of, config_digest
+from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PeerState, fingerprint
 from wgsyncd.core.outlook import Outlook
-
-
-def _addresses(peer: Peer) -> str:
-    return ",".join(sorted(map(str, peer.allowed_ips)))[:64]
 
 
 def before_apply(
@@ -37,7 +33,7 @@ def before_apply(
             mark = ledger.interfaces.get(name)
             restoring = known is not None and mark is not None and mark.epoch != state.epoch
             record = Record(
-                name, key, row.id, row.device, row.contract, _addresses(change.after), config_digest(change.after),
+                name, key, row.id, row.device, row.contract, addresses_of(change.after), config_digest(change.after),
                 State.RESTORING if restoring else State.ADDING, state.epoch, Counters(0, 0), 0, now,
             )  # fmt: skip
             if known is None or replace(known, sampled_at=now) != record:
@@ -45,7 +41,7 @@ def before_apply(
         elif change.kind is Kind.REMOVE and known is None and change.before is not None:
             found = state.peers[key]
             record = Record(
-                name, key, change.row_id, change.device, change.contract, _addresses(change.before),
+                name, key, change.row_id, change.device, change.contract, addresses_of(change.before),
                 config_digest(change.before), State.PRESENT, state.epoch, found.counters, found.latest_handshake, now,
             )  # fmt: skip
             records.append(record)
@@ -53,6 +49,15 @@ def before_apply(
             records.append(replace(known, state=State.PRESENT))
             entries.append(scribe.entry("peer_added", known.device, interface=name, address=known.address))
     return Writes(records=tuple(records), audit=tuple(entries))
+
+
+def _is_told(record: Record, want: Want) -> bool:
+    """Whether a peer that is as it is wanted is recorded so. By its digest: words cost ten times as much."""
+    row = want.row
+    return (
+        record.config == want.digest and record.state is State.PRESENT and record.row_id == row.id
+        and record.device == row.device and record.contract == row.contract
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -72,7 +77,9 @@ class _Diary:
                 self.gone.append(record)
             return  # still wanted: the next plan adds it
         row = want.row if want is not None else None
-        digest, addresses = config_digest(found.peer), _addresses(found.peer)
+        if want is not None and found.peer is want.peer and _is_told(record, want):
+            return
+        digest, addresses = config_digest(found.peer), addresses_of(found.peer)
         if want is None and not found.peer.allowed_ips:  # silenced by us, but its removal was refused: no update of it
             digest, addresses = record.config, record.address
         fresh = replace(

@@ -34,13 +34,24 @@ What cannot be had:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.ledger import Booked, Ledger, Piece, Quarantined, Record, Sampled, State, Writes, config_digest
+from wgsyncd.core.ledger import (
+    Booked,
+    Ledger,
+    Piece,
+    Quarantined,
+    Record,
+    Sampled,
+    State,
+    Writes,
+    addresses_of,
+    config_digest,
+)
 from wgsyncd.core.model import Counters, InterfaceState, PeerState, PublicKey, Row
 
 ROLLING = 86400  # seconds of the rolling window
@@ -98,27 +109,43 @@ class Windows:
             if at < until - EDGE:
                 yield at
 
-    def split(self, delta: Counters, since: float, until: float | None = None) -> tuple[Piece, ...]:
-        """A delta that came in between ``since`` and ``until`` (None: now), shared out over the buckets and days it
-        spans by time; the shares add up to the delta. What is older than the rolling window gets no bucket. An edge
-        in the span's last second does not split it."""
+    def shares(self, since: float, until: float | None = None) -> tuple[Share, ...]:
+        """The buckets and days between two instants (``until`` None: now). What is older than the rolling window gets
+        no bucket. An edge in the span's last second does not split it."""
         end = self.now if until is None else min(until, self.now)
         start = min(since, end)
         edges = [start, *self._edges(start, end), end]
-        span = end - start
-        pieces: list[Piece] = []
-        done_rx = done_tx = 0
+        shares: list[Share] = []
         for left, right in itertools.pairwise(edges):
-            last = right is edges[-1]
-            part = 1.0 if last or not span else (right - start) / span
-            rx = delta.rx if last else int(delta.rx * part)
-            tx = delta.tx if last else int(delta.tx * part)
-            if rx > done_rx or tx > done_tx:
-                bucket = int(left // self.width) * self.width
-                known = bucket if bucket >= self.rolling_start else None
-                pieces.append(Piece(known, self.day(left), rx - done_rx, tx - done_tx))
-            done_rx, done_tx = rx, tx
-        return tuple(pieces)
+            whole = right is edges[-1] or end == start
+            bucket = int(left // self.width) * self.width
+            known = bucket if bucket >= self.rolling_start else None
+            shares.append(Share(known, self.day(left), 1.0 if whole else (right - start) / (end - start)))
+        return tuple(shares)
+
+    def split(self, delta: Counters, since: float, until: float | None = None) -> tuple[Piece, ...]:
+        """A delta that came in between two instants, shared out over their buckets and days by time."""
+        return split(delta, self.shares(since, until))
+
+
+class Share(NamedTuple):
+    """A part of a span of time that lies in one bucket and on one day."""
+
+    bucket: int | None  # see Piece
+    day: str
+    until: float  # its end, as a share of the span: 1.0 for the last
+
+
+def split(delta: Counters, shares: Sequence[Share]) -> tuple[Piece, ...]:
+    """A delta shared out; the pieces add up to it."""
+    pieces: list[Piece] = []
+    done_rx = done_tx = 0
+    for bucket, day, until in shares:
+        rx, tx = (delta.rx, delta.tx) if until == 1.0 else (int(delta.rx * until), int(delta.tx * until))
+        if rx > done_rx or tx > done_tx:
+            pieces.append(Piece(bucket, day, rx - done_rx, tx - done_tx))
+        done_rx, done_tx = rx, tx
+    return tuple(pieces)
 
 
 class Advance(NamedTuple):
@@ -194,12 +221,15 @@ def book(
     quarantined: list[Quarantined] = []
     anomalies: list[Anomaly] = []
     odd: set[int] = set()
+    shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all have the same
 
     def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
         account = accounts.setdefault(row_id, _Account(Counters(0, 0), [], 0))
         account.delta = Counters(account.delta.rx + delta.rx, account.delta.tx + delta.tx)
         if delta != (0, 0):
-            account.pieces += windows.split(delta, started, now)
+            if started not in shares:
+                shares[started] = windows.shares(started, now)
+            account.pieces += split(delta, shares[started])
         account.handshake = max(account.handshake, handshake)
 
     for name, state in live.items():
@@ -215,10 +245,10 @@ def book(
                 records.append(adopt(name, state.epoch, found, row, now))
                 add(row.id, found.counters if row.never_counted else Counters(0, 0), now, found.latest_handshake)
                 continue
-            delta, reset = advance(record, found, state.epoch)
-            still = delta == (0, 0) and found.latest_handshake == record.handshake
-            if still and record.epoch == state.epoch and not reset:
+            seen = record.counters == found.counters and record.handshake == found.latest_handshake
+            if seen and record.epoch == state.epoch:
                 continue
+            delta, reset = advance(record, found, state.epoch)
             started = (late or {}).get(record.row_id or 0, since).get(name)
             known_span = True
             if started is None:
@@ -304,6 +334,6 @@ def release(held: Iterable[Quarantined], windows: Windows) -> tuple[Booked, ...]
 def adopt(interface: str, epoch: str, found: PeerState, row: Row, now: float) -> Record:
     """The first record of a peer that was there before us."""
     return Record(
-        interface, found.peer.public_key, row.id, row.device, row.contract, ",".join(map(str, found.peer.allowed_ips)),
+        interface, found.peer.public_key, row.id, row.device, row.contract, addresses_of(found.peer),
         config_digest(found.peer), State.PRESENT, epoch, found.counters, found.latest_handshake, now,
     )  # fmt: skip
