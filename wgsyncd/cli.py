@@ -112,7 +112,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     except Refused as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
-    from wgsyncd import spool
+    from wgsyncd import garbage, spool
     from wgsyncd.agent import Agent
     from wgsyncd.daemon import Daemon
     from wgsyncd.health import Health
@@ -121,6 +121,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     from wgsyncd.systemd import Notifier
     from wgsyncd.wireguard.local import LocalWireGuard
 
+    garbage.rarely()
     health, wireguard = Health(), LocalWireGuard()
     clock = Clock(time.time, time.monotonic)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from tests.bench import books, kernel, life, table
 from tests.bench.stage import Stage, stages
-from wgsyncd import log
+from wgsyncd import garbage, log
 
 TOP = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- bench: the last result -->\n", "<!-- bench: end -->\n"
@@ -71,6 +71,7 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
+    garbage.rarely()  # as the daemon does
     results = []
     with stages() as stage_for:
         for peers in args.peers:

@@ -50,6 +50,14 @@ class Record:
         """Where it lives."""
         return self.interface, self.public_key
 
+    def continues(self, old: Record) -> bool:
+        """Whether nothing but counters, handshake and their time differ."""
+        return (
+            self.config == old.config and self.state is old.state and self.epoch == old.epoch
+            and self.row_id == old.row_id and self.device == old.device and self.contract == old.contract
+            and self.address == old.address and self.slot == old.slot
+        )  # fmt: skip
+
 
 def config_digest(peer: Peer) -> bytes:
     """Eight bytes that change when the peer's configuration does. The PSK has 256 random bits, so a 64-bit digest
@@ -206,13 +214,17 @@ class Writes:
 
     def __add__(self, other: Writes) -> Writes:
         """Both in one transaction; of two records of one peer the later one stands."""
-        records = {r.slot: r for r in self.records + other.records}
-        booked: dict[int, Booked] = {}
-        for one in self.booked + other.booked:
-            booked[one.row_id] = booked[one.row_id] + one if one.row_id in booked else one
+        records, booked = self.records or other.records, self.booked or other.booked
+        if self.records and other.records:
+            records = tuple({r.slot: r for r in self.records + other.records}.values())
+        if self.booked and other.booked:
+            sums: dict[int, Booked] = {}
+            for one in self.booked + other.booked:
+                sums[one.row_id] = sums[one.row_id] + one if one.row_id in sums else one
+            booked = tuple(sums.values())
         return Writes(
-            tuple(booked.values()),
-            tuple(records.values()),
+            booked,
+            records,
             self.gone + other.gone,
             {**self.sampled, **other.sampled},
             self.steps + other.steps,
@@ -255,8 +267,10 @@ class Writes:
                 loose.append(record)
         # In id order, so that two writers cannot deadlock on rows; the odd ones in the last transaction.
         booked = sorted(self.booked, key=lambda b: (b.row_id in self.odd, b.row_id))
-        while len(booked) > size and booked[size - 1].row_id not in self.odd:
-            part, booked = booked[:size], booked[size:]
+        at = 0
+        while len(booked) - at > size and booked[at + size - 1].row_id not in self.odd:
+            part = booked[at : at + size]
             yield Writes(booked=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
+            at += size
         rest = tuple(r for rs in by_row.values() for r in rs)
-        yield replace(self, booked=tuple(booked), records=rest + tuple(loose))
+        yield replace(self, booked=tuple(booked[at:]), records=rest + tuple(loose))

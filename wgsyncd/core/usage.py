@@ -300,7 +300,16 @@ def book(
     return Booking(writes, tuple(anomalies))
 
 
+_NONE = Counters(0, 0)
+
+
 def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
+    handshake = account.handshake / 1e9 if account.handshake else None
+    if len(account.pieces) == 1:  # as nearly always
+        (one,) = account.pieces
+        delta = account.delta
+        in_24h, in_month = (delta if one.bucket is not None else _NONE), (delta if first <= one.day < beyond else _NONE)
+        return Booked(row_id, delta.rx, delta.tx, in_24h, in_month, (one,), handshake)
     recent = [p for p in account.pieces if p.bucket is not None]
     month = [p for p in account.pieces if first <= p.day < beyond]
     merged: dict[tuple[int | None, str], Counters] = {}
@@ -314,7 +323,7 @@ def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
         Counters(sum(p.rx for p in recent), sum(p.tx for p in recent)),
         Counters(sum(p.rx for p in month), sum(p.tx for p in month)),
         tuple(Piece(bucket, day, rx, tx) for (bucket, day), (rx, tx) in merged.items()),
-        account.handshake / 1e9 if account.handshake else None,
+        handshake,
     )
 
 

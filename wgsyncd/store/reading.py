@@ -27,7 +27,7 @@ FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
 
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:
     """UNIX seconds as a DATETIME of the zone. PyMySQL would drop a tzinfo without a word, so it gets text."""
-    return datetime.fromtimestamp(int(seconds), zone).strftime("%Y-%m-%d %H:%M:%S")
+    return str(datetime.fromtimestamp(int(seconds), zone))[:19]
 
 
 def load_conflicts(connection: Connection) -> Mapping[str, int]:
