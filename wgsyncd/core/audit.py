@@ -177,4 +177,6 @@ def _japanese(reason: str) -> str:
 
 def _plain(text: str) -> str:
     """Without control characters (a NUL in a device's name) and without anything that could be a key."""
-    return _KEYLIKE.sub("…", "".join(c if c.isprintable() else "�" for c in text))
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "�" for c in text)
+    return _KEYLIKE.sub("…", text)

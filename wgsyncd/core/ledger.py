@@ -51,9 +51,9 @@ class Record:
         return self.interface, self.public_key
 
     def continues(self, old: Record) -> bool:
-        """Whether nothing but counters, handshake and their time differ."""
+        """Whether nothing but state, counters, handshake and their time differ."""
         return (
-            self.config == old.config and self.state is old.state and self.epoch == old.epoch
+            self.config == old.config and self.epoch == old.epoch
             and self.row_id == old.row_id and self.device == old.device and self.contract == old.contract
             and self.address == old.address and self.slot == old.slot
         )  # fmt: skip

@@ -29,11 +29,12 @@ def before_apply(
         state = live[name]
         known = ledger.records.get((name, key))
         if change.kind is Kind.ADD and change.after is not None:
-            row = desired.peers[name][key].row
+            want = desired.peers[name][key]
+            row = want.row
             mark = ledger.interfaces.get(name)
             restoring = known is not None and mark is not None and mark.epoch != state.epoch
             record = Record(
-                name, key, row.id, row.device, row.contract, addresses_of(change.after), config_digest(change.after),
+                name, key, row.id, row.device, row.contract, addresses_of(change.after), want.digest,
                 State.RESTORING if restoring else State.ADDING, state.epoch, Counters(0, 0), 0, now,
             )  # fmt: skip
             if known is None or replace(known, sampled_at=now) != record:

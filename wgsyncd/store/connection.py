@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pymysql
 from pymysql.constants import CLIENT
+from pymysql.converters import escape_string
 from pymysql.cursors import Cursor
 
 from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError
@@ -64,6 +65,11 @@ class Connection:
         """Run a statement; returns the rows matched (not changed: FOUND_ROWS is set)."""
         with self._cursor() as cursor:
             return int(cursor.execute(sql, tuple(values) or None))
+
+    @staticmethod
+    def quote(text: str) -> str:
+        """A text as a literal; the session's sql_mode (:data:`SQL_MODE`) has the backslash escape."""
+        return f"'{escape_string(text)}'"
 
     @contextlib.contextmanager
     def transaction(self, *, snapshot: bool = False) -> Iterator[None]:

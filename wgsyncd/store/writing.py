@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Ledger, Record, Writes
+from wgsyncd.core.ledger import Booked, Ledger, Writes
 from wgsyncd.core.model import Transition
 from wgsyncd.core.usage import KEPT, Windows
 from wgsyncd.errors import Refused, StaleLedger, StoreError
+from wgsyncd.store import baselines
 from wgsyncd.store.connection import Connection, Values
 from wgsyncd.store.reading import to_datetime
 from wgsyncd.store.rows import QR_END
 
 MOST = 9223372036854775807  # of a BIGINT: a column that an admin filled to the brim must not stop everybody's booking
 
-AT_ONCE = 1000  # rows of one INSERT: the longest (admin_logs, 8 KB each) stay below max_allowed_packet's default, 16 MB
+AT_ONCE = 1000  # rows of one INSERT: admin_logs', of 8 KB at most, stay below max_allowed_packet's default, 16 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,38 +175,8 @@ class Writer:
                 self.connection.execute(f"INSERT INTO {table} VALUES {', '.join(values)} {add}")  # noqa: S608
         return there
 
-    def _move_baselines(self, interface: str, records: Sequence[Record]) -> None:
-        """Counters and handshakes of peers that are recorded already: a third of each record."""
-        rows = ", ".join(
-            f"(x'{r.public_key.hex()}',{r.counters.rx},{r.counters.tx},{r.handshake},{r.sampled_at!r})" for r in records
-        )
-        found = self.connection.execute(
-            f"""UPDATE (SELECT x'' AS public_key, 0 AS rx, 0 AS tx, 0 AS handshake, 0e0 AS sampled_at
-                        UNION ALL VALUES {rows}) v
-                STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY)
-                    ON p.node = %s AND p.interface = %s AND p.public_key = v.public_key
-                SET p.rx = v.rx, p.tx = v.tx, p.handshake = v.handshake, p.sampled_at = v.sampled_at""",  # noqa: S608
-            (self.node, interface),
-        )
-        if found != len(records):
-            raise StaleLedger(f"{len(records) - found} baselines of node {self.node} were removed by somebody else")
-
     def _keep_records(self, ledger: Ledger, writes: Writes) -> None:
-        moved: dict[str, list[Record]] = {}
-        others: list[Record] = []
-        for record in writes.records:
-            known = ledger.records.get(record.slot)
-            continues = known is not None and record.continues(known)
-            (moved.setdefault(record.interface, []) if continues else others).append(record)
-        for interface, records in moved.items():
-            self._move_baselines(interface, records)
-        columns = ("row_id", "device", "contract", "address", "config", "state", "epoch", "rx", "tx", "handshake",
-                   "sampled_at")  # fmt: skip
-        self._insert(
-            f"wgsyncd_peers (node, interface, public_key, {', '.join(columns)})",
-            [(self.node, *_record(r)) for r in others],
-            " ON DUPLICATE KEY UPDATE " + ", ".join(f"{c} = VALUES({c})" for c in columns),
-        )
+        baselines.keep(self.connection, self.node, ledger, writes.records)
         if writes.gone:
             places = ", ".join(["(%s, %s)"] * len(writes.gone))
             self.connection.execute(
@@ -258,27 +229,31 @@ class Writer:
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
                   ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
-        # Up to now, for a clock that was ahead for a while.
+        # Up to now, for a clock that was ahead for a while. Some devices at a time: their sums are made for them alone.
         sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets
-                             WHERE start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
-                  LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days WHERE day >= %s AND day < %s
-                             GROUP BY row_id) m ON m.row_id = d.id"""
+                             WHERE row_id {among} AND start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
+                  LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days
+                             WHERE row_id {among} AND day >= %s AND day < %s GROUP BY row_id) m ON m.row_id = d.id"""
         differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted)
         values = (windows.rolling_start, int(windows.now), *windows.month)
-        sql = f"SELECT d.id FROM customer_devices d {sums} WHERE {differs} ORDER BY d.id"  # noqa: S608
-        ids = [row[0] for row in self.connection.query(sql, values)]
         sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted) + self._untouched("d.")
-        locked = 0
+        ids = [row[0] for row in self.connection.query("SELECT id FROM customer_devices ORDER BY id")]
+        wrong = locked = 0
         for at in range(0, len(ids), size):
+            among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
+            look = f"SELECT d.id FROM customer_devices d {sums.format(among=among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
+            found = [row[0] for row in self.connection.query(look, values)]
+            wrong += len(found)
+            if not found:
+                continue
             with self.connection.transaction():
-                left_out = self._locked(ids[at : at + size])
-                part = [number for number in ids[at : at + size] if number not in left_out]
+                left_out = self._locked(found)
                 locked += len(left_out)
-                if part:
-                    places = ", ".join(["%s"] * len(part))
-                    sql = f"UPDATE customer_devices d FORCE INDEX (PRIMARY) {sums} SET {sets} WHERE d.id IN ({places})"  # noqa: S608
-                    self.connection.execute(sql, (*values, *part))
-        return len(ids), locked
+                if part := [str(number) for number in found if number not in left_out]:
+                    among = f"IN ({', '.join(part)})"
+                    joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums.format(among=among)}"
+                    self.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608
+        return wrong, locked
 
     def purge(self, windows: Windows, keep_days: int, size: int = 10000) -> None:
         """Drop buckets that left the rolling window two days ago and days older than ``keep_days``."""
@@ -290,11 +265,6 @@ class Writer:
             some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
             while self.connection.query(some, (before,)):
                 self.connection.execute(f"DELETE FROM {table} WHERE {column} < %s LIMIT {size}", (before,))  # noqa: S608
-
-
-def _record(r: Record) -> Values:
-    return (r.interface, r.public_key, r.row_id, r.device[:64], r.contract[:32], r.address[:64], r.config,
-            r.state.value, r.epoch, r.counters.rx, r.counters.tx, r.handshake, r.sampled_at)  # fmt: skip
 
 
 def _places(rows: Sequence[Values]) -> str:

@@ -1,0 +1,102 @@
+"""The baselines in wgsyncd_peers: of each record that which differs is written.
+
+Numbers, and bytes as hexadecimals, are written into the statements here: the driver's way of putting values into one
+takes longer than the server takes to carry it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from wgsyncd.core.ledger import Ledger, Record, State
+from wgsyncd.errors import StaleLedger
+from wgsyncd.store.connection import Connection
+
+AT_ONCE = 1000  # records in one statement: some 300 bytes each, far below max_allowed_packet's default, 16 MB
+_COLUMNS = (
+    "row_id",
+    "device",
+    "contract",
+    "address",
+    "config",
+    "state",
+    "epoch",
+    "rx",
+    "tx",
+    "handshake",
+    "sampled_at",
+)
+_T = TypeVar("_T")
+
+
+def keep(connection: Connection, node: str, ledger: Ledger, records: Iterable[Record]) -> None:
+    """Write records, in the open transaction; ``ledger`` is what the books have. StaleLedger if they have not."""
+    moved: dict[str, list[Record]] = {}
+    settled: dict[tuple[str, State], list[Record]] = {}
+    others: list[Record] = []
+    for record in records:
+        known = ledger.records.get(record.slot)
+        if known is None or not record.continues(known):
+            others.append(record)
+        elif record.state is known.state:
+            moved.setdefault(record.interface, []).append(record)
+        elif (record.counters, record.handshake) == (known.counters, known.handshake):
+            settled.setdefault((record.interface, record.state), []).append(record)
+        else:
+            others.append(record)
+    for interface, some in moved.items():
+        for part in _parts(some):
+            _check(_move(connection, node, interface, part), part)
+    for (interface, state), some in settled.items():
+        for part in _parts(some):
+            _check(_settle(connection, node, interface, state, part), part)
+    for part in _parts(others):
+        _insert(connection, node, part)
+
+
+def _move(connection: Connection, node: str, interface: str, records: Sequence[Record]) -> int:
+    """Counters and handshakes; returns how many records are there."""
+    rows = ",".join(
+        f"(x'{r.public_key.hex()}',{r.counters.rx},{r.counters.tx},{r.handshake},{r.sampled_at!r})" for r in records
+    )
+    return connection.execute(
+        f"""UPDATE (SELECT x'' AS public_key, 0 AS rx, 0 AS tx, 0 AS handshake, 0e0 AS sampled_at
+                    UNION ALL VALUES {rows}) v
+            STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY)
+                ON p.node = %s AND p.interface = %s AND p.public_key = v.public_key
+            SET p.rx = v.rx, p.tx = v.tx, p.handshake = v.handshake, p.sampled_at = v.sampled_at""",  # noqa: S608
+        (node, interface),
+    )
+
+
+def _settle(connection: Connection, node: str, interface: str, state: State, records: Sequence[Record]) -> int:
+    """Their state; returns how many records are there."""
+    keys = ",".join(f"x'{r.public_key.hex()}'" for r in records)
+    where = f"WHERE node = %s AND interface = %s AND public_key IN ({keys})"
+    return connection.execute(f"UPDATE wgsyncd_peers SET state = %s {where}", (state.value, node, interface))  # noqa: S608
+
+
+def _insert(connection: Connection, node: str, records: Sequence[Record]) -> None:
+    """All of them, in place of what is there."""
+    quote = connection.quote
+    name, epochs = quote(node), {epoch: quote(epoch) for epoch in {r.epoch for r in records}}
+    rows = ",".join(
+        f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else r.row_id},"
+        f"{quote(r.device[:64])},{quote(r.contract[:32])},{quote(r.address[:64])},x'{r.config.hex()}','{r.state.value}',"
+        f"{epochs[r.epoch]},{r.counters.rx},{r.counters.tx},{r.handshake},{r.sampled_at!r})"
+        for r in records
+    )
+    again = ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS)
+    into = f"wgsyncd_peers (node, interface, public_key, {', '.join(_COLUMNS)})"
+    connection.execute(f"INSERT INTO {into} VALUES {rows} ON DUPLICATE KEY UPDATE {again}")  # noqa: S608
+
+
+def _parts(records: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for at in range(0, len(records), AT_ONCE):
+        yield records[at : at + AT_ONCE]
+
+
+def _check(found: int, records: Sequence[Record]) -> None:
+    if found != len(records):
+        raise StaleLedger(f"{len(records) - found} baselines were removed by somebody else")
