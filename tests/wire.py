@@ -31,18 +31,20 @@ def sockaddr(endpoint: str) -> bytes:
 def allowed_ip(network: Network, nested: int = NESTED) -> bytes:
     family = socket.AF_INET if len(network.packed) == 4 else socket.AF_INET6
     return attr(
-        nested, attr(1, struct.pack("=H", family)) + attr(2, network.packed) + attr(3, bytes([network.prefixlen]))
+        nested, attr(3, bytes([network.prefixlen])) + attr(1, struct.pack("=H", family)) + attr(2, network.packed)
     )
 
 
-def peer_attributes(state: PeerState) -> list[bytes]:
-    """All but key and allowed IPs, in the kernel's order."""
+def peer_attributes(state: PeerState, pads: int = 0) -> list[bytes]:
+    """All but key and allowed IPs, in the kernel's order. ``pads``: before how many of the 64-bit counters it aligns."""
     seconds, nanoseconds = divmod(state.latest_handshake, 10**9)
     attributes = [
         attr(2, state.peer.preshared_key),
         attr(6, struct.pack("=qq", seconds, nanoseconds)),
         attr(5, struct.pack("=H", state.peer.persistent_keepalive)),
+        attr(0, b"") if pads == 2 else b"",
         attr(8, struct.pack("=Q", state.counters.tx)),
+        attr(0, b"") if pads else b"",
         attr(7, struct.pack("=Q", state.counters.rx)),
         attr(10, struct.pack("=I", 1)),
     ]
@@ -51,11 +53,13 @@ def peer_attributes(state: PeerState) -> list[bytes]:
     return attributes
 
 
-def peer(state: PeerState, *, ips: Sequence[Network] | None = None, more: bool = False, nested: int = NESTED) -> bytes:
+def peer(
+    state: PeerState, *, ips: Sequence[Network] | None = None, more: bool = False, nested: int = NESTED, pads: int = 0
+) -> bytes:
     """A nested peer with (some of) its allowed IPs; ``more``: the continuation of one that did not fit."""
     chosen = sorted(state.peer.allowed_ips) if ips is None else ips
     nest = attr(9 | nested, b"".join(allowed_ip(ip, nested) for ip in chosen))
-    rest = b"" if more else b"".join(peer_attributes(state))
+    rest = b"" if more else b"".join(peer_attributes(state, pads))
     return attr(nested, attr(1, state.peer.public_key) + rest + (nest if chosen else b""))
 
 
@@ -71,14 +75,14 @@ def payload(peers: bytes, head: bytes = b"", nested: int = NESTED) -> bytes:
 
 
 def dump(
-    states: Sequence[PeerState], *, peers_each: int = 3, ips_each: int = 1000, nested: int = NESTED
+    states: Sequence[PeerState], *, peers_each: int = 3, ips_each: int = 1000, nested: int = NESTED, pads: int = 0
 ) -> list[bytes]:
     """The payloads of a dump: ``peers_each`` pieces a message, a peer cut into pieces of ``ips_each`` allowed IPs."""
     pieces = []
     for state in states:
         ips = sorted(state.peer.allowed_ips)
         for at in range(0, len(ips) or 1, ips_each):
-            pieces.append(peer(state, ips=ips[at : at + ips_each], more=at > 0, nested=nested))
+            pieces.append(peer(state, ips=ips[at : at + ips_each], more=at > 0, nested=nested, pads=pads))
     groups = [pieces[at : at + peers_each] for at in range(0, len(pieces), peers_each)] or [[]]
     return [payload(b"".join(group), b"" if n else device(), nested) for n, group in enumerate(groups)]
 

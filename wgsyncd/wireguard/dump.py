@@ -53,32 +53,28 @@ def _header(length: int, kind: int) -> int:
     return int(U32.unpack(ATTR.pack(length, kind))[0])
 
 
-# A peer with one IPv4 address as Linux sends it: each attribute in its place, without an endpoint, with one of IPv4 or
-# one of IPv6. One unpack of it costs a tenth of a loop over attributes.
-_USUAL_BEGIN, _USUAL_END = "=II32sI32sIqqIHxxIQIQI4x", "IIIHxxI4sIBxxx"
-_USUAL_BEGIN_HEADERS = (
-    _header(36, PEER_PUBLIC_KEY),
-    _header(36, PEER_PRESHARED_KEY),
-    _header(20, PEER_HANDSHAKE),
-    _header(6, PEER_KEEPALIVE),
-    _header(12, PEER_TX_BYTES),
-    _header(12, PEER_RX_BYTES),
-    _header(8, PEER_PROTOCOL_VERSION),
-)
-_USUAL_END_HEADERS = (
-    _header(32, PEER_ALLOWEDIPS | NLA_F_NESTED),
-    _header(28, NLA_F_NESTED),
-    _header(6, IP_FAMILY),
-    int(AF_INET),
-    _header(8, IP_ADDRESS),
-    _header(5, IP_MASK),
-)
+# A peer with one IPv4 address as Linux sends it, each attribute in its place. One unpack costs a tenth of a loop over
+# attributes. It has several forms: no endpoint, one of IPv4 or of IPv6; where the machine wants 64-bit numbers aligned,
+# empty attributes before the second of the counters or before both (nla_put_u64_64bit in Linux' net/netlink.h).
+_PADDING = _header(4, 0)
 _USUAL: dict[int, tuple[Struct | None, tuple[object, ...]]] = {}
 """By the header of the nested peer: how to unpack it, and what its attributes' headers must be."""
-for _size in (0, 16, 28):
-    _form = Struct(f"{_USUAL_BEGIN}{f'I{_size}s' if _size else '0s0s'}{_USUAL_END}")
-    _endpoint = _header(4 + _size, PEER_ENDPOINT) if _size else b""
-    _USUAL[_header(_form.size, NLA_F_NESTED)] = _form, (*_USUAL_BEGIN_HEADERS, _endpoint, *_USUAL_END_HEADERS)
+for _endpoint in (0, 16, 28):
+    for _pads in (0, 1, 2):
+        _form = Struct(
+            "=II32sI32sIqqIHxx"
+            + ("I" if _pads == 2 else "0s") + "IQ" + ("I" if _pads else "0s") + "IQI4x"
+            + (f"I{_endpoint}s" if _endpoint else "0s0s")
+            + "IIIBxxxIHxxI4s"
+        )  # fmt: skip
+        _USUAL[_header(_form.size, NLA_F_NESTED)] = _form, (
+            _header(36, PEER_PUBLIC_KEY), _header(36, PEER_PRESHARED_KEY), _header(20, PEER_HANDSHAKE),
+            _header(6, PEER_KEEPALIVE), _PADDING if _pads == 2 else b"", _header(12, PEER_TX_BYTES),
+            _PADDING if _pads else b"", _header(12, PEER_RX_BYTES), _header(8, PEER_PROTOCOL_VERSION),
+            _header(4 + _endpoint, PEER_ENDPOINT) if _endpoint else b"",
+            _header(32, PEER_ALLOWEDIPS | NLA_F_NESTED), _header(28, NLA_F_NESTED), _header(5, IP_MASK),
+            _header(6, IP_FAMILY), int(AF_INET), _header(8, IP_ADDRESS),
+        )  # fmt: skip
 _UNUSUAL = None, ()
 
 _NOBODY: Mapping[PublicKey, PeerState] = {}
@@ -93,31 +89,62 @@ class Device(NamedTuple):
     peers: dict[PublicKey, PeerState]
 
 
-def decode_dump(payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY) -> Device:
-    """All messages of one untorn dump as one Device; a peer spread over several messages becomes one again.
+class Decoder:
+    """One dump, message by message as they come, so that none of them has to be kept.
 
     ``known``: the peers of an earlier dump. What is the same as there is the same object here, so that a dump in which
     little has changed costs little memory.
     """
-    ifindex = listen_port = 0
-    public_key: PublicKey | None = None
-    peers: dict[PublicKey, PeerState] = {}
-    for data in payloads:
+
+    def __init__(self, known: Mapping[PublicKey, PeerState] = _NOBODY) -> None:
+        self._known = known
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._ifindex = self._listen_port = 0
+        self._public_key: PublicKey | None = None
+        self._peers: dict[PublicKey, PeerState] = {}
+        self._fault: ValueError | None = None
+
+    def append(self, data: bytes) -> None:
+        """The next message's payload. What is wrong with it is told at the end: the rest has to be read anyhow."""
+        if self._fault is None:
+            try:
+                self._append(data)
+            except ValueError as error:
+                self._fault = error
+
+    def _append(self, data: bytes) -> None:
         for kind, start, end in attributes(data, GENLMSGHDR.size, len(data)):
             if kind == DEVICE_PEERS:
-                _decode_peers(data, start, end, known, peers)
+                _decode_peers(data, start, end, self._known, self._peers)
             elif kind == DEVICE_IFINDEX:
                 index = number(U32, data, start, end)
-                if ifindex not in (0, index):
+                if self._ifindex not in (0, index):
                     raise ValueError("two interfaces in one dump")
-                ifindex = index
+                self._ifindex = index
             elif kind == DEVICE_PUBLIC_KEY:
-                public_key = PublicKey(_key(data, start, end))
+                self._public_key = PublicKey(_key(data, start, end))
             elif kind == DEVICE_LISTEN_PORT:
-                listen_port = number(U16, data, start, end)
-    if not ifindex:
-        raise ValueError("no interface index in the dump")
-    return Device(ifindex, public_key, listen_port, peers)
+                self._listen_port = number(U16, data, start, end)
+
+    def device(self) -> Device:
+        """All messages as one Device; a peer spread over several messages is one again. ValueError where they are not
+        a dump."""
+        if self._fault is not None:
+            raise self._fault
+        if not self._ifindex:
+            raise ValueError("no interface index in the dump")
+        return Device(self._ifindex, self._public_key, self._listen_port, self._peers)
+
+
+def decode_dump(payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY) -> Device:
+    """The messages of one untorn dump as one Device. ValueError where they are not one."""
+    decoder = Decoder(known)
+    for data in payloads:
+        decoder.append(data)
+    return decoder.device()
 
 
 def _key(data: bytes, start: int, end: int) -> bytes:
@@ -136,9 +163,9 @@ def _decode_peers(
         header = U32.unpack_from(data, at)[0]
         form, headers = _USUAL.get(header, _UNUSUAL)
         if form is not None and end - at >= form.size:
-            (_, a, key, b, psk, c, seconds, nanoseconds, d, keepalive, e, tx, f, rx, g, h, sockaddr,
-             i, j, k, family, m, packed, n, mask) = form.unpack_from(data, at)  # fmt: skip
-            usual = (a, b, c, d, e, f, g, h, i, j, k, family, m, n) == headers
+            (_, h1, key, h2, psk, h3, seconds, nanoseconds, h4, keepalive, h5, h6, tx, h7, h8, rx, h9, h10, sockaddr,
+             h11, h12, h13, mask, h14, family, h15, packed) = form.unpack_from(data, at)  # fmt: skip
+            usual = (h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h11, h12, h13, h14, family, h15) == headers
             if usual and mask <= 32 and seconds >= 0 and nanoseconds >= 0 and key not in peers:
                 handshake = seconds * 1_000_000_000 + nanoseconds
                 endpoint = _decode_endpoint(sockaddr, 0, len(sockaddr)) if sockaddr else None

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from wgsyncd.core.model import Change, InterfaceState, PeerState, PublicKey, decode_key
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
@@ -22,7 +22,7 @@ from wgsyncd.wireguard import codec, dump, netlink
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 4 << 20  # bytes; the kernel pauses a dump when it is full, so it need not hold a whole one
-_DATAGRAM = 128 * 1024  # bytes; the kernel makes those of a dump at most 32 KiB
+_DATAGRAM = 64 * 1024  # bytes; the kernel makes those of a dump at most 32 KiB
 _REREADS = 5
 _UNDER_CONSTRUCTION = "wgsyncd-new"
 
@@ -41,9 +41,15 @@ _TEXTS = {
 _NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}  # where it is called ENOTSUP, which is the same number
 
 
+class _Payloads(Protocol):
+    """Where the payloads of an answer go, one after the other; from the beginning if it has to be asked for again."""
+
+    def append(self, data: bytes, /) -> None: ...
+    def clear(self) -> None: ...
+
+
 class _Answer(NamedTuple):
     errno: int  # 0 = done
-    payloads: list[bytes]
     torn: bool = False
 
 
@@ -79,12 +85,13 @@ class KernelWireGuard:
         request = codec.get_device(interface)
         for attempt in range(1 + _REREADS):
             self.retries += attempt > 0
-            answer = self._ask(interface, request, netlink.NLM_F_DUMP)
+            decoder = dump.Decoder(self._before.get(interface, {}))
+            answer = self._ask(interface, request, netlink.NLM_F_DUMP, decoder)
             if answer.errno:
                 raise _error(interface, answer.errno)
             if not answer.torn:
                 try:
-                    device = dump.decode_dump(answer.payloads, self._before.get(interface, {}))
+                    device = decoder.device()
                 except ValueError as e:
                     raise WireGuardError(interface, "EBADMSG", f"cannot make sense of the kernel's dump: {e}") from e
                 self._before[interface] = device.peers
@@ -114,7 +121,7 @@ class KernelWireGuard:
 
     def _set(self, interface: str, payloads: Sequence[bytes]) -> int:
         for payload in payloads:
-            number = self._ask(interface, payload, netlink.NLM_F_ACK).errno
+            number = self._ask(interface, payload, netlink.NLM_F_ACK, []).errno
             if number in _INTERFACE_FAULTS:
                 raise _error(interface, number)
             if number:
@@ -123,31 +130,33 @@ class KernelWireGuard:
 
     # ---- the socket
 
-    def _ask(self, interface: str, payload: bytes, flags: int) -> _Answer:
+    def _ask(self, interface: str, payload: bytes, flags: int, into: _Payloads) -> _Answer:
         """Ask WireGuard's family; if the module was loaded anew since the last time, under its new number."""
         known = self._family
         if known:
-            answer = self._talk(known, flags, payload)
+            answer = self._talk(known, flags, payload, into)
             # Another family may have the number by now, and refuse in its own way what it does not understand.
             if answer.errno not in (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL) or self._resolve(interface) == known:
                 return answer
-        return self._talk(self._family or self._resolve(interface), flags, payload)
+        return self._talk(self._family or self._resolve(interface), flags, payload, into)
 
     def _resolve(self, interface: str) -> int:
         self._family = 0
-        answer = self._talk(netlink.GENL_ID_CTRL, netlink.NLM_F_ACK, netlink.get_family(codec.WG_GENL_NAME))
+        payloads: list[bytes] = []
+        request = netlink.get_family(codec.WG_GENL_NAME)
+        answer = self._talk(netlink.GENL_ID_CTRL, netlink.NLM_F_ACK, request, payloads)
         if answer.errno == errno.ENOENT and not _link_exists(interface):
             raise _error(interface, errno.ENODEV, f"no such interface; and {_TEXTS[errno.ENOENT]}")
-        if answer.errno or not answer.payloads:
+        if answer.errno or not payloads:
             raise _error(interface, answer.errno or errno.EBADMSG)
         try:
-            self._family = netlink.decode_family(answer.payloads[0])
+            self._family = netlink.decode_family(payloads[0])
         except ValueError as e:
             raise WireGuardError(interface, "EBADMSG", str(e)) from e
         return self._family
 
-    def _talk(self, kind: int, flags: int, payload: bytes) -> _Answer:
-        """One request and all that answers it. Errors of the socket come back as errno too.
+    def _talk(self, kind: int, flags: int, payload: bytes, into: _Payloads) -> _Answer:
+        """One request, and all that answers it put ``into``. Errors of the socket come back as errno too.
 
         After anything but a clean end the socket is closed: an unread rest of a dump would make the next one EBUSY,
         and would hold the interface so that `ip link del` hangs.
@@ -155,7 +164,8 @@ class KernelWireGuard:
         number = 0
         for _ in range(3):  # ENOBUFS: the kernel had to drop an answer. Both requests may be repeated
             try:
-                return self._exchange(kind, flags, payload)
+                into.clear()
+                return self._exchange(kind, flags, payload, into)
             except TimeoutError:
                 number = errno.ETIMEDOUT
             except ValueError:
@@ -166,16 +176,15 @@ class KernelWireGuard:
             if number != errno.ENOBUFS:
                 break
             self.retries += flags == netlink.NLM_F_DUMP
-        return _Answer(number, [])
+        return _Answer(number)
 
-    def _exchange(self, kind: int, flags: int, payload: bytes) -> _Answer:
+    def _exchange(self, kind: int, flags: int, payload: bytes, into: _Payloads) -> _Answer:
         if self._socket is None:
             self._socket = _open()
         self._seq = seq = (self._seq + 1) & 0x7FFFFFFF
         deadline = time.monotonic() + self._timeout
         self._socket.settimeout(self._timeout)
         self._socket.send(netlink.message(kind, netlink.NLM_F_REQUEST | flags, seq, payload))
-        payloads: list[bytes] = []
         torn = False
         while True:
             left = deadline - time.monotonic()
@@ -187,9 +196,9 @@ class KernelWireGuard:
                     continue
                 torn = torn or bool(message.flags & netlink.NLM_F_DUMP_INTR)
                 if message.type in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
-                    return _Answer(netlink.error_number(message.payload), payloads, torn)
+                    return _Answer(netlink.error_number(message.payload), torn)
                 if message.type != netlink.NLMSG_NOOP:
-                    payloads.append(message.payload)
+                    into.append(message.payload)
 
     # ---- making an interface
 
