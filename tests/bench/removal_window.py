@@ -18,10 +18,8 @@ from tests import namespace
 from tests.samples import windows
 from wgsyncd import log
 from wgsyncd.config import parse
-from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, PublicKey, parse_network
 from wgsyncd.core.plan import Plan
-from wgsyncd.core.samples import moved
 from wgsyncd.health import Health
 from wgsyncd.interfaces import Interfaces
 from wgsyncd.spool import FileSpool
@@ -42,12 +40,11 @@ def measure(count: int, at_once: int, folder: Path) -> float:
     peers = [peer(n + 2) for n in range(count)]
     wireguard.apply("wg0", [Change(Kind.ADD, "wg0", p.public_key, None, p) for p in peers])
     spool = FileSpool(folder, "bench")
-    empty = Ledger(0, {}, {}, frozenset())
 
     def keep(state: InterfaceState) -> None:
-        moved(state, empty)
         now = windows()
-        spool.save(spool.begin().keep(state, now.now, now.day(now.now)))  # the worst case: all of them have moved
+        # The worst case: all of them have moved.
+        spool.save(spool.begin().keep(state, 0.0, now.now, now.day(now.now), None))
 
     for turn in range(20):
         live = interfaces.read()

@@ -25,6 +25,14 @@ FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
 """
 
 
+def to_seconds(value: object, zone: ZoneInfo) -> float | None:
+    """A DATETIME of the zone as UNIX seconds. None for NULL, for the zero date (which PyMySQL gives as text), and for
+    years that only a program's mistake puts there (0001 is Go's zero time) and datetime cannot convert everywhere."""
+    if not isinstance(value, datetime) or not 1970 <= value.year < 9999:
+        return None
+    return max(0.0, value.replace(tzinfo=zone).timestamp())
+
+
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:
     """UNIX seconds as a DATETIME of the zone. PyMySQL would drop a tzinfo without a word, so it gets text."""
     return str(datetime.fromtimestamp(int(seconds), zone))[:19]

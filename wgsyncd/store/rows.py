@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import Row, Status
 from wgsyncd.store.connection import Connection
+from wgsyncd.store.reading import to_seconds
 
 _SEPARATOR = "\x1f"  # "unit separator" of ASCII; a row with one in its texts is read column by column
 
@@ -112,20 +113,15 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
         contract_status=None if no_contract else contract_word,
         contract_active=contract_word == "active",
         deleted=deleted,
-        qr_end=to_seconds(qr_end, zone),
+        qr_end=_instant(qr_end, zone),
         qr_end_text=None if no_end else qr_end,
         first_handshake_known=not (first_unknown and last_unknown),
         never_counted=zero and last_unknown,
     )
 
 
-def to_seconds(text: str, zone: ZoneInfo) -> float | None:
-    """A DATETIME of the zone as UNIX seconds. None for none, for one that is no date (a zero in month or day), and for
-    years that only a program's mistake puts there (0001 is Go's zero time) and datetime cannot convert everywhere."""
+def _instant(text: str, zone: ZoneInfo) -> float | None:
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
+        return to_seconds(datetime.fromisoformat(text), zone)
+    except ValueError:  # none, or one that is no date: a zero in its month or day
         return None
-    if not 1970 <= at.year < 9999:
-        return None
-    return max(0.0, at.replace(tzinfo=zone).timestamp())
