@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import socketserver
 import threading
@@ -39,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Listener
     server_version = f"wgsyncd/{__version__}"
     sys_version = ""
-    timeout = _CLIENT_SECONDS  # of one read or write; _Listener.service_actions bounds them all together
+    timeout = _CLIENT_SECONDS  # of one read or write; _Listener bounds them all together
 
     def do_GET(self) -> None:
         """Answer."""
@@ -68,6 +69,7 @@ class _Listener(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
+    timeout = 0  # of handle_request(): it is called where somebody waits
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         super().__init__(sock.getsockname(), _Handler, bind_and_activate=False)
@@ -75,6 +77,31 @@ class _Listener(socketserver.ThreadingTCPServer):
         self.socket = sock
         self.answer = server.answer
         self._since: dict[socket.socket, float] = {}
+        self._bell, self._button = socket.socketpair()
+
+    def serve(self) -> None:
+        """Until :meth:`stop`. Wakes up for a client, and once a second while there are any; not otherwise, which
+        serve_forever would."""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.socket, selectors.EVENT_READ)
+            waiting.register(self._bell, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _ in waiting.select(1.0 if self._since else None)]
+                if self._bell in ready:
+                    return
+                if ready:
+                    self.handle_request()
+                self._cut_off_the_slow()
+
+    def stop(self) -> None:
+        """End :meth:`serve`."""
+        self._button.send(b"!")
+
+    def server_close(self) -> None:
+        """Give the sockets back."""
+        super().server_close()
+        self._bell.close()
+        self._button.close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Take a client, or turn it away where there are too many."""
@@ -89,8 +116,8 @@ class _Listener(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
         self._since.pop(request, None)
 
-    def service_actions(self) -> None:
-        """Cut off who is too slow. Called by serve_forever between clients; the thread concerned then closes."""
+    def _cut_off_the_slow(self) -> None:
+        """The thread concerned then closes."""
         late = time.monotonic() - _CLIENT_SECONDS
         for request, since in list(self._since.items()):
             if since < late:
@@ -118,7 +145,7 @@ class Server:
         sock = _inherited() or _listen(*listen)
         self.address: tuple[str, int] = sock.getsockname()[:2]
         self._listener = _Listener(self, sock)
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.2,), name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._listener.serve, name="metrics", daemon=True)
         self._thread.start()
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
@@ -133,10 +160,10 @@ class Server:
         return 404, plain, b"there are /metrics, /healthz and /readyz\n"
 
     def close(self) -> None:
-        """Stop listening; on return the port is free. Takes at most 0.2 s."""
-        self._listener.shutdown()
-        self._listener.server_close()
+        """Stop listening; on return the port is free."""
+        self._listener.stop()
         self._thread.join()
+        self._listener.server_close()
 
 
 def _inherited() -> socket.socket | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import selectors
 import shutil
 import socket
 import subprocess
@@ -260,6 +261,29 @@ def test_slow_clients_block_nobody_and_are_cut_off(monkeypatch: pytest.MonkeyPat
     for one in (*slow, *crowd):
         one.close()
     http.server.close()
+
+
+def test_nothing_wakes_up_without_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+
+    class Watched(selectors.EpollSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            waits.append(timeout)
+            return super().select(timeout)
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Watched)
+    http = Http(healthy())
+    until(lambda: waits == [None], 5, "waits for as long as it takes")
+    with socket.create_connection(http.server.address, timeout=10) as one:
+        until(lambda: waits[-1] == 1.0, 5, "while there is a client it looks after the time")
+        one.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert one.recv(99).startswith(b"HTTP/1.0 200")
+    until(lambda: waits[-1] is None, 5, "and after it waits again")
+    woken = len(waits)
+    http.server.close()
+    assert len(waits) == woken
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(http.server.address, timeout=5)
 
 
 def served(http: Http) -> bool:
