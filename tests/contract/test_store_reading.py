@@ -9,7 +9,7 @@ import pytest
 
 from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, record, row, text, windows
-from tests.shop import Shop
+from tests.shop import RealShop, Shop
 from wgsyncd.core.ledger import Booked, Piece, Sampled, Writes
 from wgsyncd.core.model import Counters, Status, Transition
 from wgsyncd.ports import Store
@@ -65,6 +65,28 @@ def test_control_characters_stand_for_themselves(shop: Shop, store: Store, colum
     names = {"wg_ip": "address", "wg_iface": "interface"}
     assert getattr(one, names.get(column, column)) == wild
     assert (one.id, two.id, two.public_key) == (5, 6, text(6))
+
+
+def test_the_same_text_from_other_columns_is_another_row(shop: Shop, store: Store) -> None:
+    shop.contract("a\x1f0001", "active")
+    shop.insert(5, device_id="5\x1fa", wg_iface="wg0", public_key=text(5))
+    (before,) = store.snapshot().rows
+    shop.update(5, device_id="5", contract_id="a\x1f0001")
+    (after,) = store.snapshot().rows
+    assert [(one.device, one.contract) for one in (before, after)] == [("5\x1fa", "0001"), ("5", "a\x1f0001")]
+
+
+def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
+    real_shop.insert(5, wg_iface="wg0", wg_ip="10.200.0.5", public_key=text(5), status="active", device_id="端末5")
+    types = "wg_iface VARCHAR(32) CHARACTER SET cp932, MODIFY wg_ip VARBINARY(64), MODIFY status"
+    real_shop.sql(f"ALTER TABLE customer_devices MODIFY {types} VARCHAR(16) CHARACTER SET ucs2")
+    try:
+        (one,) = real_shop.store().snapshot().rows
+        assert (one.interface, one.address, one.status, one.device) == ("wg0", "10.200.0.5", Status.ACTIVE, "端末5")
+        assert real_shop.store().some(frozenset(("端末5",))) == (one,)
+    finally:
+        real_shop.sql("ALTER TABLE customer_devices MODIFY wg_iface VARCHAR(32), MODIFY wg_ip VARCHAR(64),"
+                      " MODIFY status VARCHAR(16) NOT NULL DEFAULT 'issued'")  # fmt: skip
 
 
 def test_every_change_of_a_row_is_seen_by_a_store_that_knows_the_row(shop: Shop, store: Store) -> None:

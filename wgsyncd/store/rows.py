@@ -14,7 +14,7 @@ from wgsyncd.core.model import Row, Status
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.reading import to_seconds
 
-_SEPARATOR = "\x1f"  # "unit separator" of ASCII; a row with one in its texts is read column by column
+_SEPARATOR = "\x1f"  # "unit separator" of ASCII; where a text has one in it, all are read column by column
 
 QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
             NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""  # the zero date is no date
@@ -28,7 +28,8 @@ _FLAGS = (
     "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
     "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0",
 )  # fmt: skip
-_FIELDS = (*(f"COALESCE({text}, '')" for text in _TEXTS), f"CONCAT({', '.join(_FLAGS)})")
+# One character set for all, whatever the columns have: bytes (VARBINARY) in one would make the whole bytes.
+_FIELDS = (*(f"CONVERT(COALESCE({text}, '') USING utf8mb4)" for text in _TEXTS), f"CONCAT({', '.join(_FLAGS)})")
 _FROM = " FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id "
 
 _RIVALS = """
@@ -52,21 +53,19 @@ class RowReader:
     def load(self, connection: Connection, *, has_deleted_at: bool) -> tuple[Row, ...]:
         """Every device, in id order. No answer raises; an empty tuple is an empty table."""
         columns = self._columns(has_deleted_at)
-        texts = connection.query(f"SELECT CONCAT_WS('{_SEPARATOR}', {columns}){_FROM}ORDER BY d.id")
-        known, rows = self._known, {}
-        for (text,) in texts:
-            row = known.get(text)
+        known: dict[str, Row] = {}
+        for (text,) in connection.query(f"SELECT CONCAT_WS('{_SEPARATOR}', {columns}){_FROM}ORDER BY d.id"):
+            row = self._known.get(text)
             if row is None:
-                fields: Sequence[str] = text.split(_SEPARATOR)
+                fields = text.split(_SEPARATOR) if text is not None else ()  # longer than max_allowed_packet: NULL
                 if len(fields) != len(_FIELDS):
-                    found = connection.query(f"SELECT {columns}{_FROM}WHERE d.id = %s", (fields[0],))
-                    if not found:
-                        continue  # it has gone meanwhile
-                    fields = found[0]
+                    # And not kept: other columns could give the same text.
+                    found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
+                    return tuple(_row(fields, self._zone) for fields in found)
                 row = _row(fields, self._zone)
-            rows[text] = row
-        self._known = rows
-        return tuple(rows.values())
+            known[text] = row
+        self._known = known
+        return tuple(known.values())
 
     def some(self, connection: Connection, devices: frozenset[str], *, has_deleted_at: bool) -> tuple[Row, ...] | None:
         """The rows of some devices; None where one is not there, or where other rows have a key or an address of
