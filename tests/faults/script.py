@@ -16,8 +16,8 @@ INTERFACES = ("wg0", "wg1")
 KILL_EVERY = 1.7  # seconds, on average
 MOMENTS = ("before", "during", "answered", "after")
 WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
-         "STRAIGHT_JOIN customer_devices", "INTO wgsyncd_peers", "INTO wgsyncd_days", "START TRANSACTION",
-         "INTO admin_logs", "")  # fmt: skip
+         "STRAIGHT_JOIN customer_devices", "STRAIGHT_JOIN wgsyncd_peers", "INTO wgsyncd_peers", "INTO wgsyncd_days",
+         "START TRANSACTION", "INTO admin_logs", "")  # fmt: skip
 AWAY = ("killed", "stopped", "hangs")  # the database
 OFFSETS = ("+1h", "-1h", "+1d", "-1d", "midnight", "month")
 
