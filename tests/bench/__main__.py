@@ -5,7 +5,9 @@ LocalWireGuard, MariaDBStore, Agent; memory, start and idling are a real `wgsync
 
 `fill`: empty table of baselines, empty interface, one cycle (rows read, baselines and audit rows committed, peers added,
 read back). `noop`: a cycle with nothing changed, all rows read; that nothing was written is checked. `change`: there and
-back between two states that differ in 1 % of the peers. `commit`: a poll whose dump says that every peer has moved bytes
+back between two states that differ in 1 % of the peers. wg(8) is given these states as files, with a private key as `wg
+genkey` makes it; and (theirs_loose) with one whose ignored bits are set, as 32 random bytes have them: the kernel takes
+that for a new one each time. `commit`: a poll whose dump says that every peer has moved bytes
 and shaken hands, until it is booked; against it the bare UPDATE … JOIN of the same rows and columns of customer_devices,
 as many rows a transaction; and (same_sql) that with buckets, days and baselines, which have to be in the same transaction.
 Polls are without their dump.
@@ -35,23 +37,26 @@ BEGIN, END = "<!-- bench: the last result -->\n", "<!-- bench: end -->\n"
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--peers", type=int, nargs="+", default=[250, 10_000, 100_000])
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each side; default: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="250 and 10,000 peers, once each")
-    parser.add_argument("--idle", type=float, default=60, help="seconds to watch an idle daemon; default: %(default)s")
+    parser.add_argument("--peers", type=int, nargs="+", help="default: 250 10000 100000; with --quick: 250 10000")
+    parser.add_argument("--repeat", type=int, help="runs of each side; default: 5; with --quick: 1")
+    parser.add_argument("--quick", action="store_true", help="does everything work? The figures are of one run each")
+    parser.add_argument("--idle", type=float, help="seconds to watch an idle daemon; default: 60; with --quick: 5")
     parser.add_argument("--only", choices=["kernel", "books", "life"], help="one part, for work on it")
     parser.add_argument("--json", action="store_true", help="an object per number of peers, a line each")
     parser.add_argument("--readme", action="store_true", help="also put the result into README.md")
     args = parser.parse_args()
-    if args.quick:
-        args.peers, args.repeat, args.idle = [250, 10_000], 1, 5
+    args.peers = args.peers or [250, 10_000, 100_000][: 2 if args.quick else 3]
+    args.repeat = args.repeat or (1 if args.quick else 5)
+    args.idle = args.idle or (5 if args.quick else 60)
     return args
 
 
 def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything for one number of peers."""
+    """Everything for one number of peers. Keys besides those of the parts left out with --only: peers, ratios, seconds,
+    rss_mib, writer_stall_ms; all else is under "more"."""
     seconds: dict[str, dict[str, float]] = {}
-    result: dict[str, Any] = {"peers": stage.peers, "kernel": platform.release(), "repeat": args.repeat}
+    more: dict[str, Any] = {"kernel": platform.release(), "repeat": args.repeat}
+    result: dict[str, Any] = {}
     if args.only in (None, "kernel"):
         seconds |= kernel.measure(stage, args.repeat)
     else:
@@ -60,13 +65,13 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
     if args.only in (None, "books"):
         booked, stall = books.measure(stage, args.repeat)
         seconds |= booked
-        result |= {"writer_stall_ms": stall["ms"], "writer_alone_ms": stall["alone_ms"]}
+        result["writer_stall_ms"], more["writer_alone_ms"] = stall["ms"], stall["alone_ms"]
     if args.only in (None, "life"):
-        result |= life.memory(stage)
+        result["rss_mib"], more["rss_peak_mib"] = life.memory(stage)
         if stage.peers <= 1000:
-            result["start"] = life.start(stage, args.repeat)
-            result["idle"] = life.idle(stage, args.idle)
-    return result | {"seconds": seconds, "ratios": table.ratios(seconds)}
+            more["start"] = life.start(stage, args.repeat)
+            more["idle"] = life.idle(stage, args.idle)
+    return {"peers": stage.peers, "ratios": table.ratios(seconds), "seconds": seconds, **result, "more": more}
 
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -98,10 +103,13 @@ def _say(result: dict[str, Any], args: argparse.Namespace) -> None:
     print(table.text(result) + "\n" if whole else json.dumps(result), flush=True)
 
 
+def _growth(results: list[dict[str, Any]]) -> str:
+    pair = [one for one in results if one["peers"] in (10_000, 100_000)]
+    return table.growth(pair) if len(pair) == 2 else ""
+
+
 def _into_readme(results: list[dict[str, Any]]) -> None:
-    parts = [table.text(one) for one in results]
-    if [one["peers"] for one in results[-2:]] == [10_000, 100_000]:
-        parts.append(table.growth(results[-2:]))
+    parts = [*(table.text(one) for one in results), _growth(results)]
     words = [word for word in sys.argv[1:] if word != "--readme"]
     today = datetime.datetime.now(tz=datetime.UTC).date()
     said = f"{today}, `{' '.join(['tests/bench/run', *words])}`:"
@@ -123,6 +131,8 @@ def main() -> None:
         sys.exit("tests/bench/run: the virtual machine's kernel has no WireGuard either")
     else:
         results = _in_vm()
+    if args.only is None and not args.json and (said := _growth(results)):
+        print(said)
     if args.readme:
         _into_readme(results)
 

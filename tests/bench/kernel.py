@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import subprocess
 
 from pyroute2 import WireGuard
 
+from tests.bench.floors import Floors
 from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import medians, seconds
@@ -29,9 +31,8 @@ def _bare_receive(family: int) -> None:
         opened.send(request)
         buffer = bytearray(128 * 1024)
         while True:
-            last = (
-                opened.recv_into(buffer) - netlink.NLMSGHDR.size - 4
-            )  # DONE carries a number, and may share the datagram
+            # DONE carries a number, and may share the datagram.
+            last = opened.recv_into(buffer) - netlink.NLMSGHDR.size - 4
             if netlink.NLMSGHDR.unpack_from(buffer, last)[1] == netlink.NLMSG_DONE:
                 return
 
@@ -60,7 +61,9 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
 
     setconf = stage.empty_interface, lambda: wg("setconf", IFACE, str(stage.files["A"]))
     first = begin, lambda: machines[0].cycle()  # noqa: PLW0108 - each time another machine's
-    results["fill"] = medians(repeat, ours=first, theirs=setconf)
+    floors = Floors(stage)
+    bare = lambda: (begin(), floors.prepare()), floors.fill
+    results["fill"] = medians(repeat, ours=first, theirs=setconf, floor=bare)
     begin()
     machine = machines[0]
     machine.cycle()
@@ -79,11 +82,15 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
         floor=lambda: _bare_receive(number),
     )  # fmt: skip
     before = machine.writes
-    results["noop"] = medians(repeat, ours=machine.cycle, theirs=lambda: syncconf("A"))
+    results["noop"] = medians(
+        repeat, ours=machine.cycle, theirs=lambda: syncconf("A"), theirs_loose=lambda: syncconf("loose A"),
+        floor=lambda: (_bare_receive(number), floors.select()),
+    )  # fmt: skip
     assert machine.writes == before, "a cycle with nothing changed has written"
     results["change"] = change(machine, repeat)
     results["pyroute2"] = pyroute2(machine, repeat)
     machine.close()
+    floors.close()
     return results
 
 
@@ -91,30 +98,24 @@ def change(machine: Machine, repeat: int) -> dict[str, float]:
     """1 % of the peers: a third each added, removed, given a new preshared key. There and back."""
     stage = machine.stage
 
-    def both(state: str) -> None:
-        """Table and kernel into a state, nothing measured."""
-        stage.set_table(state)
-        machine.cycle()
-
-    def ours() -> None:
-        machine.cycle()
-
-    sides: dict[str, list[float]] = {"ours": [], "theirs": []}
+    sides: dict[str, list[float]] = {"ours": [], "theirs": [], "theirs_loose": []}
     for turn in range(repeat + 1):
-        state = "AB"[turn % 2 == 0]
-        other = "BA"[turn % 2 == 0]
-        wg_took = seconds(lambda to=state: wg("syncconf", IFACE, str(stage.files[to])))
-        wg("syncconf", IFACE, str(stage.files[other]))
-        stage.set_table(state)
+        there, back = ("B", "A") if turn % 2 == 0 else ("A", "B")
+        took = {}
+        for side, form in (("theirs", ""), ("theirs_loose", "loose ")):
+            took[side] = seconds(lambda file=form + there: wg("syncconf", IFACE, str(stage.files[file])))
+            wg("syncconf", IFACE, str(stage.files[back]))
+        stage.set_table(there)
         changes = machine.wireguard.changes
-        we_took = seconds(machine.cycle)
+        took["ours"] = seconds(machine.cycle)
         assert machine.wireguard.changes > changes
         machine.right(stage.peers)
         if turn:  # the first warms up
-            sides["ours"].append(we_took)
-            sides["theirs"].append(wg_took)
-    both("A")
-    return {name: sorted(times)[len(times) // 2] for name, times in sides.items()}
+            for side, second in took.items():
+                sides[side].append(second)
+    stage.set_table("A")
+    machine.cycle()
+    return {name: statistics.median(times) for name, times in sides.items()}
 
 
 def _info(theirs: WireGuard) -> None:

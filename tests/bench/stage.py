@@ -33,12 +33,13 @@ SERVER = (
 _OWN_TABLES = ("nodes", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
 
 
-def _key(kind: str, n: int) -> str:
-    """Any 32 bytes are a public key. The same in each run."""
+def key(kind: str, n: int) -> str:
+    """A public or preshared key of its own for each number. Any 32 bytes are a public key. The same in each run."""
     return b64encode(kind.encode().ljust(8) + n.to_bytes(8) * 3).decode()
 
 
-def _address(n: int) -> str:
+def address(n: int) -> str:
+    """Each peer's own."""
     n += 2
     return f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
 
@@ -64,11 +65,17 @@ class Stage:
     def __init__(self, server: PrivateServer, folder: Path, peers: int) -> None:
         self.server, self.folder, self.peers = server, folder, peers
         self.changed = max(1, peers // 300)  # of each of the three kinds
-        self.private_key = b64encode(bytes([8]) + os.urandom(30) + bytes([64])).decode()
+        secret = bytes([8]) + os.urandom(30) + bytes([64])
+        self.private_key = b64encode(secret).decode()  # as `wg genkey` makes it
+        # The same key with the bits that curve25519 ignores set, as 32 random bytes have them: the kernel, which keeps it
+        # without, takes it for a new one each time and computes every peer's secret anew.
+        loose = b64encode(bytes([15]) + secret[1:31] + bytes([192])).decode()
         self.admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
-        self.files = {state: folder / f"{state}.conf" for state in "AB"}
-        for state, file in self.files.items():
-            file.write_text(self._file(state))
+        self.files = {name: folder / f"{name}.conf" for name in ("A", "B", "loose A", "loose B")}
+        for state in "AB":
+            text = self._file(state)
+            self.files[state].write_text(text)
+            self.files[f"loose {state}"].write_text(text.replace(self.private_key, loose))
 
     def sql(self, statement: str, values: tuple[object, ...] = ()) -> tuple[tuple[Any, ...], ...]:
         """By the administrator."""
@@ -83,8 +90,8 @@ class Stage:
         total = self.peers + self.changed
         contracts = [(f"c{n:06}", "active") for n in range(total // 3 + 1)]
         devices = [
-            (n + 1, f"c{n // 3:06}", f"c{n // 3:06}-DEV-{n % 3:03}", IFACE, _address(n), _key("public", n),
-             _key("psk A", n), "active" if n < self.peers else "revoked")
+            (n + 1, f"c{n // 3:06}", f"c{n // 3:06}-DEV-{n % 3:03}", IFACE, address(n), key("public", n),
+             key("psk A", n), "active" if n < self.peers else "revoked")
             for n in range(total)
         ]  # fmt: skip
         with self.admin.cursor() as cursor:
@@ -108,7 +115,7 @@ class Stage:
         off, on = ("revoked", "active") if state == "B" else ("active", "revoked")
         self.sql("UPDATE customer_devices SET status = %s WHERE id <= %s", (off, k))
         self.sql("UPDATE customer_devices SET status = %s WHERE id > %s", (on, n))
-        secrets = [(_key(f"psk {state}", i), i + 1) for i in range(k, 2 * k)]
+        secrets = [(key(f"psk {state}", i), i + 1) for i in range(k, 2 * k)]
         with self.admin.cursor() as cursor:
             for one in secrets:
                 cursor.execute("UPDATE customer_devices SET preshared_key = %s WHERE id = %s", one)
@@ -118,17 +125,18 @@ class Stage:
         numbers = range(n) if state == "A" else range(k, n + k)
         lines = [f"[Interface]\nPrivateKey={self.private_key}\nListenPort=51820\n"]
         for i in numbers:
-            secret = _key("psk B" if state == "B" and k <= i < 2 * k else "psk A", i)
-            lines.append(f"[Peer]\nPublicKey={_key('public', i)}\nPresharedKey={secret}\nAllowedIPs={_address(i)}/32\n")
+            secret = key("psk B" if state == "B" and k <= i < 2 * k else "psk A", i)
+            lines.append(f"[Peer]\nPublicKey={key('public', i)}\nPresharedKey={secret}\nAllowedIPs={address(i)}/32\n")
         return "".join(lines)
 
     def empty_interface(self) -> None:
         """Made anew, with its private key and nothing else."""
         namespace.run("ip", "link", "del", IFACE)
         namespace.run("ip", "link", "add", IFACE, "type", "wireguard")
-        key = self.folder / "private"
-        key.write_text(self.private_key)
-        namespace.run("wg", "set", IFACE, "listen-port", "51820", "private-key", str(key))
+        secret = self.folder / "private"
+        secret.write_text(self.private_key)
+        namespace.run("wg", "set", IFACE, "listen-port", "51820", "private-key", str(secret))
+        namespace.run("ip", "link", "set", IFACE, "up")
 
     def config(self, **more: str) -> str:
         """The daemon's configuration. ``more``: other lines, by section."""

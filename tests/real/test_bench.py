@@ -1,0 +1,46 @@
+"""The bench itself: whether it measures, not what."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+RATIOS = {"dump_vs_wg_show", "noop_vs_syncconf", "fill_vs_setconf", "change_vs_syncconf", "pyroute2_vs_decode",
+          "commit_vs_bare_sql", "partial_vs_full_poll"}  # fmt: skip
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from _numbers(one)
+    else:
+        yield value
+
+
+@pytest.mark.vm
+def test_quick() -> None:
+    """Emulated, this machine is some fifteen times slower than a real one: fewer peers than --quick has by itself. That
+    a cycle with nothing changed writes nothing, and that all bytes are booked, the bench asserts itself."""
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--json", "--idle", "1", "--peers", "250", "600"]
+    environment = {name: value for name, value in os.environ.items() if name != "WGSYNCD_VM_RESULTS"}
+    done = subprocess.run(command, cwd=TOP, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["peers"] for one in results] == [250, 600]
+    for one in results:
+        assert set(one) == {"peers", "ratios", "seconds", "rss_mib", "writer_stall_ms", "more"}
+        assert set(one["ratios"]) == RATIOS
+        assert set(one["more"]) == {"kernel", "repeat", "rss_peak_mib", "writer_alone_ms", "start", "idle"}
+        figures = [*_numbers(one["seconds"]), *_numbers(one["ratios"])]
+        assert len(figures) > 25
+        assert all(math.isfinite(number) and number > 0 for number in figures), one
+        assert one["rss_mib"] > 10
+        assert one["writer_stall_ms"] > 0
