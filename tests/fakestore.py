@@ -16,8 +16,8 @@ from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Counters, Row, Status, Transition
-from wgsyncd.core.usage import KEPT, Windows
 from wgsyncd.core.verify import Figures, Scope
+from wgsyncd.core.windows import KEPT, Windows
 from wgsyncd.errors import InDoubt, Refused, StaleLedger, StoreError
 from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings

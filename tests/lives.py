@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from wgsyncd.core.ledger import Slot
 from wgsyncd.core.model import Counters
-from wgsyncd.core.usage import EDGE, Windows
+from wgsyncd.core.windows import EDGE, Windows
 
 Value = tuple[str, Counters, int]  # epoch, counters, handshake: all that a look can tell
 

@@ -12,7 +12,7 @@ from wgsyncd.agent import Agent
 from wgsyncd.config import parse
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host
 from wgsyncd.core.outlook import Outlook
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health
 from wgsyncd.ports import Clock

@@ -27,7 +27,7 @@ from wgsyncd.core.model import (
 )
 from wgsyncd.core.plan import Plan, make_plan
 from wgsyncd.core.samples import Backlog
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.ports import Spool
 from wgsyncd.spool import decode, encode
 

@@ -15,7 +15,7 @@ from wgsyncd import books
 from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
 from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
 from wgsyncd.core.samples import Backlog
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError
 from wgsyncd.ports import Committed, Failed, Snapshot
 

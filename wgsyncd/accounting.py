@@ -12,7 +12,7 @@ from wgsyncd.core.audit import Scribe
 from wgsyncd.core.ledger import Ledger, Sampled, Writes
 from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, encode_key, parse_host
 from wgsyncd.core.samples import Backlog
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import EDGE, Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError
 from wgsyncd.health import Health
 from wgsyncd.ports import Clock, Spool, Store
@@ -180,7 +180,7 @@ class Accounting:
         looked = [_wall(one, ahead) for one in (self._looked_at, *self._late.values())]
         for state in states:
             since = min(one.get(state.name, 0.0) for one in looked)
-            day = windows.day(now - usage.EDGE)  # a look on a day's first second closes the day before
+            day = windows.day(now - EDGE)  # a look on a day's first second closes the day before
             day = day if windows.day(since) == day else ""
             try:
                 backlog = backlog.keep(state, since, now, day, self.books.known, firm=firm)

@@ -25,8 +25,8 @@ from wgsyncd.core.model import InterfaceState, Kind, Transition
 from wgsyncd.core.narrow import narrow, stands_alone
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.plan import Plan
-from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Finding
+from wgsyncd.core.windows import Windows
 from wgsyncd.deciding import Decider
 from wgsyncd.errors import StoreError
 from wgsyncd.health import Health

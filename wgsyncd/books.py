@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Ledger, Writes
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.health import Health
 from wgsyncd.ports import Store

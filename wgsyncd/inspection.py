@@ -10,8 +10,8 @@ from wgsyncd import log
 from wgsyncd.core import verify
 from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.outlook import Outlook
-from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Finding
+from wgsyncd.core.windows import Windows
 from wgsyncd.health import Health
 from wgsyncd.interfaces import Interfaces, Live
 from wgsyncd.ports import Snapshot, Store

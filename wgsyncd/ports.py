@@ -13,8 +13,8 @@ from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Change, Counters, InterfaceState, Row
 from wgsyncd.core.naming import Named
 from wgsyncd.core.samples import Backlog
-from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Figures, Scope
+from wgsyncd.core.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from wgsyncd.core import usage
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.ledger import Booked, Held
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import InDoubt, Refused
 from wgsyncd.ports import Store
 

@@ -10,8 +10,8 @@ from typing import Any
 from wgsyncd.core.ledger import Held
 from wgsyncd.core.model import Change, fingerprint
 from wgsyncd.core.outlook import Outlook
-from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Amount, Check, Finding, faults
+from wgsyncd.core.windows import Windows
 from wgsyncd.log import one_line, redact
 from wgsyncd.picture import ONLINE
 from wgsyncd.settings import Settings

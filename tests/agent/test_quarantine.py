@@ -10,7 +10,7 @@ from wgsyncd import quarantine
 from wgsyncd.core.audit import Scribe
 from wgsyncd.core.ledger import Held
 from wgsyncd.core.model import Counters
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import Refused, StoreError
 
 HELD = Counters(2**50, 15)

@@ -15,7 +15,8 @@ from wgsyncd.core import samples
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.samples import Backlog
-from wgsyncd.core.usage import EDGE, book
+from wgsyncd.core.usage import book
+from wgsyncd.core.windows import EDGE
 from wgsyncd.spool import decode, encode
 
 DAY = windows().day(NOW)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.samples import EPOCH, NOW, TOKYO, dump, key, live, peer, record, records, state, windows
 from wgsyncd.core.ledger import Ledger, Record, Sampled
 from wgsyncd.core.model import Counters, InterfaceState, Row
-from wgsyncd.core.usage import ROLLING, SLACK, Advance, Booking, Windows, advance, book
+from wgsyncd.core.usage import SLACK, Advance, Booking, advance, book
+from wgsyncd.core.windows import ROLLING, Windows
 
 ZONES = ["Asia/Tokyo", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "UTC", "Pacific/Apia",
          "America/Havana", "Africa/Cairo"]  # fmt: skip

@@ -15,7 +15,6 @@ from tests.core.test_usage import ZONES, stamp
 from tests.samples import NOW, dump, key, live, peer, record, records, row, state, wants, windows
 from wgsyncd.core.ledger import Ledger, Record, State
 from wgsyncd.core.model import Counters, InterfaceState, encode_key
-from wgsyncd.core.usage import KEPT, Windows
 from wgsyncd.core.verify import (
     GRACE,
     Amount,
@@ -32,6 +31,7 @@ from wgsyncd.core.verify import (
     unread,
     waiting,
 )
+from wgsyncd.core.windows import KEPT, Windows
 
 # -- what is asked for
 

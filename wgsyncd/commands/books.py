@@ -12,8 +12,8 @@ from wgsyncd import lock
 from wgsyncd import quarantine as held_back
 from wgsyncd.agent import Agent
 from wgsyncd.core.audit import Scribe
-from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import faults
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import Refused
 from wgsyncd.report import findings_as_data, findings_as_text, held_as_data, held_as_text
 from wgsyncd.settings import Settings

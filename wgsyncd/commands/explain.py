@@ -20,7 +20,7 @@ from wgsyncd.core.model import (
 from wgsyncd.core.naming import Named, find_device, near
 from wgsyncd.core.periods import in_units
 from wgsyncd.core.story import Live, find_rows, tell
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import Refused, StoreError
 from wgsyncd.picture import ONLINE
 from wgsyncd.ports import Noted, Reports

@@ -9,7 +9,7 @@ from typing import Any
 
 from wgsyncd.core.model import NO_PRESHARED_KEY, encode_key, fingerprint
 from wgsyncd.core.story import Live, Story
-from wgsyncd.core.usage import Windows
+from wgsyncd.core.windows import Windows
 from wgsyncd.ports import Noted, Particulars
 from wgsyncd.settings import Settings
 from wgsyncd.terminal import clean

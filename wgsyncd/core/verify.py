@@ -26,7 +26,7 @@ from typing import NamedTuple
 from wgsyncd.core.desired import Desired
 from wgsyncd.core.ledger import Ledger, Record, State
 from wgsyncd.core.model import Counters, InterfaceState, PeerState, fingerprint
-from wgsyncd.core.usage import KEPT, ROLLING, Windows
+from wgsyncd.core.windows import KEPT, ROLLING, Windows
 
 GRACE = 60.0  # seconds round an edge in which the windows of either side are right: a poll is late, clocks differ
 HOUR = 3600  # seconds; every width of a bucket divides it, so that a bucket lies in one hour of UTC

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Row
-from wgsyncd.core.usage import Windows
 from wgsyncd.core.verify import Figures, Scope
+from wgsyncd.core.windows import Windows
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Ledger, Writes
 from wgsyncd.core.model import Transition
-from wgsyncd.core.usage import KEPT, Windows
+from wgsyncd.core.windows import KEPT, Windows
 from wgsyncd.errors import Refused, StaleLedger, StoreError
 from wgsyncd.store import baselines
 from wgsyncd.store.connection import Connection, Values
