@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -31,9 +32,12 @@ from tests.bench.witness import Witness
 from tests.real.bench import Bench, Device, Ear, in_network, wait
 from wgsyncd.core.model import decode_key
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
+from wgsyncd.demo.world import Namespace
 
 TICKS = os.sysconf("SC_CLK_TCK")
-MOVES = 5.0  # seconds between two packets to a device: the kernel tries a handshake for each, and counts it
+ROUND = 15  # seconds from one packet to a device to the next, as long as between two polls
+FORGET = 4  # seconds, see moving()
+ROUTE = "route replace 10.0.0.0/8 dev wg0\n"
 
 
 def main() -> int:
@@ -66,24 +70,32 @@ def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, ob
     devices = [Device(f"D-{n}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in numbers]
     for at in range(0, count, 1000):
         bench.insert(*devices[at : at + 1000])
+    say(f"{count} devices are in the table")
     bench.daemon.start()
     wait(lambda: len(bench.peers()) == count, "all peers")
     server = bench.world.server
     pid = server.holder.pid
     witness = Witness(pid, "wg0")
     result: dict[str, object] = {"devices": count}
+    say(f"and in the kernel; at rest for {idle:.0f} s")
     at_rest_used = at_rest(bench, idle)
     for at in range(0, count, 200):
         words = [w for d in devices[at : at + 200] for w in ("peer", d.keys.public, "endpoint", "127.0.0.1:9")]
         server.run("wg", "set", "wg0", *words)
-    server.run("ip", "-batch", "-", stdin="route replace 10.0.0.0/8 dev wg0\n")
-    with moving(pid, devices):
+    say("their counters move")
+    with moving(server, devices):
         for name in ("hint_ms", "watch_ms"):
             took = one_by_one(bench, witness, devices, changes, hint=name == "hint_ms")
+            say(f"{name}: {' '.join(f'{one:.0f}' for one in took)}")
             result[name] = {"p50": at_share(took, 0.5), "p99": at_share(took, 0.99)}
     witness.close()
     result["idle_cpu_percent"] = at_rest_used
     return result
+
+
+def say(text: str) -> None:
+    """How far it is."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def at_share(took: list[float], share: float) -> float:
@@ -116,16 +128,24 @@ def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: i
 
 
 @contextlib.contextmanager
-def moving(pid: int, devices: list[Device]) -> Iterator[None]:
-    """The counters of all devices move meanwhile."""
+def moving(server: Namespace, devices: list[Device]) -> Iterator[None]:
+    """The counters of all devices move meanwhile, each within :data:`ROUND`: a packet to one that has no session makes
+    the kernel send a handshake. It would send another every 5 s, which one processor has not the time for with so many:
+    an interface that was down has forgotten that."""
     over = threading.Event()
-    sender = in_network(pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sender = in_network(server.holder.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    each = -(-len(devices) // ROUND)
 
     def run() -> None:
-        while not over.wait(MOVES):
-            for one in devices:
+        for second in itertools.count():
+            if second % FORGET == 0:
+                server.run("ip", "-batch", "-", stdin=f"link set wg0 down\nlink set wg0 up\n{ROUTE}")
+            at = second % ROUND * each
+            for one in devices[at : at + each]:
                 with contextlib.suppress(OSError):
                     sender.sendto(b"x", (one.address, 9))
+            if over.wait(1):
+                return
 
     thread = threading.Thread(target=run)
     thread.start()
