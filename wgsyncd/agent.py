@@ -28,7 +28,7 @@ from wgsyncd.core.plan import Plan
 from wgsyncd.core.verify import Finding
 from wgsyncd.core.windows import Windows
 from wgsyncd.deciding import Decider
-from wgsyncd.errors import StoreError
+from wgsyncd.errors import Refused, StoreError
 from wgsyncd.health import Health
 from wgsyncd.inspection import Inspector
 from wgsyncd.interfaces import Interfaces, Live
@@ -62,6 +62,7 @@ class Agent:
         self._books = self._accounting.books
         self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
         self.found_new = False  # an account found an interface that is new: it waits to be filled
+        self._approver = ""  # who has let the plan through that the next cycle carries out
         self._looked_at: set[Slot] = set()  # peers that went in this piece of work: there is a later sample of them
 
     def inherit(self, old: Agent) -> None:
@@ -69,6 +70,7 @@ class Agent:
         self._decider.inherit(old._decider)
         self._accounting.inherit(old._accounting)
         self._interfaces.inherit(old._interfaces)
+        self._approver = old._approver
 
     def note(self, action: str, **facts: object) -> None:
         """Audit something about the daemon itself, with the next transaction."""
@@ -208,6 +210,17 @@ class Agent:
         outlook = replace(self._decide(snapshot, live, ledger, now), quarantined=snapshot.quarantined)
         return View(outlook, snapshot, ledger, now)
 
+    def approve(self, plan_id: str, who: str = "") -> None:
+        """Let exactly that set of removals through, with the next cycle and once. Refused where it is not what is
+        withheld now."""
+        outlook = self.preview()
+        if not outlook.withholds:
+            raise Refused("nothing is withheld: there is nothing to approve")
+        if outlook.plan_id != plan_id:
+            raise Refused(f"{plan_id} is not the plan of now, which is {outlook.plan_id}: look at `wgsyncd plan` again")
+        self.store.approve(plan_id)
+        self._approver = who
+
     def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
         """What does not add up; writes nothing. See :meth:`wgsyncd.inspection.Inspector.look`."""
         inspector = Inspector(self.settings, self.store, self._interfaces, self.clock.now, self._decide)
@@ -258,6 +271,7 @@ class Agent:
         done = [step for step in steps if step.row.id in taken]
         for step in done:
             self.health.add("transitions", step.kind)
+            self.health.remember(step.kind, device=step.row.device, at=self.clock.now())
             self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
         self._decider.took(done)
 
@@ -289,7 +303,8 @@ class Agent:
         if outlook.approved:
             count = len(outlook.plan.of(Kind.REMOVE))
             node = self.settings.node.name
-            entry = self._scribe.entry("guard_approved", node, count=count, plan=outlook.plan_id)
+            entry = self._scribe.entry("guard_approved", node, count=count, plan=outlook.plan_id, by=self._approver)
+            self._approver = ""
             # The condition ends here, so that removals which fail and are withheld again are told again.
             over = frozenset(c for c in self._books.ledger(windows).conditions if c.kind == "guard_tripped")
             writes += Writes(approval_used=True, audit=(entry,), ended=over)
@@ -305,8 +320,8 @@ class Agent:
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
         standing = recording.standing(outlook, conflicts, missing, node, ledger)
         writes += recording.conditions(ledger, standing, self._scribe)
-        if snapshot.approved and not outlook.tripped:
-            writes += Writes(approval_used=True)  # for a set of removals that nobody wants any more
+        if snapshot.approved and not outlook.approved:
+            writes += Writes(approval_used=True)  # for another set of removals than what is wanted now
         if writes or self._books.has_notes:
             self._books.commit(writes, windows)
         announce(writes, outlook)  # once it is written: what fails is tried again, and would be said again

@@ -7,7 +7,6 @@ Imports stand in the commands, so that `run` can install its signal handlers bef
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -40,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "approve": _approve,
         "status": _status,
         "sync": _sync,
+        "reload": _reload,
         "verify": _verify,
         "quarantine": _quarantine,
         "check-config": _check_config,
@@ -69,6 +69,8 @@ def _guarded(command: Callable[[], int], bad_config: int = 2) -> int:
     except WgsyncdError as error:
         print(f"wgsyncd: {log.one_line(log.redact(str(error)))}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell has it: 128 and the signal
     except OSError as error:  # of standard output: a closed pipe, a full disk
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter tries again as it ends
         print(f"wgsyncd: {error.strerror}", file=sys.stderr)
@@ -140,87 +142,54 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
         return 70  # EX_SOFTWARE, sysexits.h
 
 
-def _plan(args: argparse.Namespace) -> int:
+def _load(args: argparse.Namespace) -> tuple[Settings, Agent]:
     from wgsyncd import config
 
-    agent = _agent(config.load(args.config))
-    outlook = agent.preview()
-    plan = outlook.plan
-    if args.json:
-        from wgsyncd.report import plan_as_data
+    settings = config.load(args.config)
+    return settings, _agent(settings)
 
-        print(json.dumps(plan_as_data(outlook), ensure_ascii=False))
-    else:
-        from wgsyncd.report import plan_as_text
 
-        print(plan_as_text(outlook))
-    if outlook.troubles:
-        return 1  # what could not be compared may need anything
-    return 2 if plan.changes or plan.withheld or plan.unclear or outlook.steps else 0
+def _plan(args: argparse.Namespace) -> int:
+    from wgsyncd.commands import ask
+
+    return ask.plan(args, lambda: _load(args))
 
 
 def _approve(args: argparse.Namespace) -> int:
-    from wgsyncd import config
-    from wgsyncd.errors import Refused
+    from wgsyncd.commands import ask
 
-    agent = _agent(config.load(args.config))
-    outlook = agent.preview()
-    if not outlook.tripped:
-        raise Refused("nothing is withheld: there is nothing to approve")
-    if outlook.plan_id != args.plan_id:
-        raise Refused(
-            f"{args.plan_id} is not the plan of now, which is {outlook.plan_id}: look at `wgsyncd plan` again"
-        )
-    agent.store.approve(args.plan_id)
-    print(f"plan {args.plan_id} approved; the daemon carries it out with its next cycle")
-    return 0
+    return ask.approve(args, lambda: _load(args))
 
 
 def _status(args: argparse.Namespace) -> int:
-    from wgsyncd import config, lock
-    from wgsyncd.errors import Refused
-    from wgsyncd.report import status_as_data, status_as_text
+    from wgsyncd.commands import ask
 
-    settings = config.load(args.config)
-    agent = _agent(settings)
-    try:
-        pid = lock.holder(lock.path())
-        daemon = f"runs (pid {pid})" if pid else "does not run"
-    except Refused as error:
-        daemon = str(error)
-    data = status_as_data(settings, agent.preview(), daemon, time.time())
-    print(json.dumps(data, ensure_ascii=False) if args.json else status_as_text(data))
-    return 0
+    return ask.show_status(args, lambda: _load(args))
 
 
 def _sync(args: argparse.Namespace) -> int:
-    from wgsyncd import hints, lock
-    from wgsyncd.errors import Refused
+    from wgsyncd.commands import ask
 
-    if lock.holder(lock.path()) is None:
-        raise Refused(f"no wgsyncd runs here (nobody holds {lock.path()})")
-    answer = hints.send(lock.path().with_name("notify.sock"), tuple(args.device), args.timeout)
-    if answer != "ok":
-        raise Refused(answer)
-    print("compared everything" if not args.device else f"compared {', '.join(args.device)}")
-    return 0
+    return ask.sync(args)
+
+
+def _reload(args: argparse.Namespace) -> int:
+    from wgsyncd.commands import ask
+
+    return ask.reload(args)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from wgsyncd import config
     from wgsyncd.commands import books
 
-    settings = config.load(args.config)
-    return books.verify(args, settings, _agent(settings))
+    return books.verify(args, *_load(args))
 
 
 def _quarantine(args: argparse.Namespace) -> int:
-    from wgsyncd import config
     from wgsyncd.commands import books
 
     books.check(args)
-    settings = config.load(args.config)
-    return books.quarantine(args, settings, _agent(settings))
+    return books.quarantine(args, *_load(args))
 
 
 def _check_config(args: argparse.Namespace) -> int:
@@ -252,11 +221,10 @@ def _usage(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from wgsyncd import config
     from wgsyncd.commands import explain
 
-    settings = config.load(args.config)
-    return explain.run(args, settings, _agent(settings), _reports(settings))
+    settings, agent = _load(args)
+    return explain.run(args, settings, agent, _reports(settings))
 
 
 def _doctor(args: argparse.Namespace) -> int:

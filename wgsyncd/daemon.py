@@ -1,4 +1,4 @@
-"""How wgsyncd lives: inbox, hints, watch, reload, watchdog, stop.
+"""How wgsyncd lives: inbox, hints, orders, watch, reload, watchdog, stop.
 
 The main thread takes from the inbox and is the only user of netlink and database, so there is no lock anywhere.
 """
@@ -8,26 +8,26 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wgsyncd import __version__, config, inspection, lock, log
+from wgsyncd import __version__, config, control, inspection, lock, log, orders, status
 from wgsyncd.agent import Agent
-from wgsyncd.endpoint import Server
+from wgsyncd.core.outlook import Outlook
+from wgsyncd.endpoint import Web
 from wgsyncd.errors import ConfigError, Fault, Refused, StoreError
 from wgsyncd.health import Health
-from wgsyncd.hints import Hints
+from wgsyncd.hints import Hints, parse
 from wgsyncd.inbox import Inbox, Message, OutOfTime
 from wgsyncd.picture import in_one_line
 from wgsyncd.schedule import Schedule
 from wgsyncd.settings import Settings
 from wgsyncd.systemd import Notifier
 from wgsyncd.tasks import Tasks
+from wgsyncd.wallclock import WallClock
 from wgsyncd.watch import Watch, worked
 
-STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step
 REST = 4.0  # times as long as hints took, before more of them are followed: a flood gets a fifth of our time
-SETTLED = 3600.0  # seconds after which a clock that was set is trusted with work that is done once a day
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
 
@@ -50,28 +50,30 @@ class Daemon:
         self._tasks = Tasks(health)
         self._agent = build(settings)
         self._agent.between = self._between
-        self._server: Server | None = None
+        self._web = Web(health, self._is_alive, self._is_ready)
         self._schedule = Schedule(inbox)
         self._watch = Watch(float(settings.schedule.watch))
         self._digest: object = None  # of the rows as the last good reconcile found them; None: none was good
         self._seen: object = None  # the last digest read
         self._hints: Hints | None = None
+        self._control: control.Control | None = None
+        self._orders: orders.Orders | None = None
+        self._outlook: Outlook | None = None  # of the last good reconcile of this turn
         self._hinted = False
         self._rest_until = 0.0  # monotonic; hints wait until then
         self._beat = time.monotonic()
         self._fed = 0.0
         self._idle = True  # this turn of the loop has brought nothing but a look
         self._deadline: float | None = None  # UNIX seconds of the nearest QR end
-        self._clock_offset = time.time() - time.monotonic()
-        self._clock_stepped_at = float("-inf")  # monotonic
+        self._clock = WallClock()
 
     def run(self) -> int:
         """Live until told to stop; the exit status. Refused where the metrics' address is taken."""
         settings = self.settings
-        self._listen(settings)
+        self._web.listen(settings.metrics.address)
         self._hear()
         self._arm(settings)
-        self.health.config_loaded_at = time.time()
+        self.health.started_at = self.health.config_loaded_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
         self._agent.note("daemon_started", version=__version__)
         try:
@@ -111,6 +113,8 @@ class Daemon:
         wait = min(LONGEST_WAIT, self._watch.patience(now))
         if self._hinted:
             wait = min(wait, self._rest_until - now)
+        asked = self._orders.patience() if self._orders is not None else None
+        wait = wait if asked is None else min(wait, asked)
         if self._deadline is None or self._deadline > time.time():  # else it is due and not yet done
             self._deadline = self._agent.next_deadline()
         if self._deadline is not None:
@@ -119,7 +123,9 @@ class Daemon:
 
     def _handle(self, message: Message) -> None:
         if message is Message.RELOAD:
-            self._reload()
+            self.reload("a signal")
+        elif message is Message.ORDER and self._orders is not None:
+            self._orders.wait()  # obeyed by the look round
         elif message is Message.HINT:
             self._hinted = True  # followed by the look round
         elif message is Message.ACCOUNT:
@@ -128,7 +134,7 @@ class Daemon:
                 self._handle(Message.RECONCILE)
         elif message is Message.RECONCILE:
             self._work("reconcile", self._reconcile)
-        elif time.monotonic() - self._clock_stepped_at < SETTLED:
+        elif not self._clock.trusted:
             return  # on such a clock nothing is forgotten, and no window judged
         elif message is Message.PURGE:
             self._work("purge", self._agent.purge)
@@ -142,11 +148,13 @@ class Daemon:
                 self._agent.store.digest()
             )  # before the rows: later changes are found by the next look
         self._digest = None
-        self._agent.reconcile()
+        self._outlook = self._agent.reconcile()
         self._digest = digest
 
     def _look_round(self) -> None:
-        """Has a QR ended, was something hinted, did the rows change?"""
+        """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
+        if self._orders is not None:
+            self._orders.obey()
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
             self._handle(Message.RECONCILE)
@@ -172,26 +180,28 @@ class Daemon:
             self._watch.looked(began, time.monotonic() - began, worked() - before, answered=answered)
 
     def _follow_hints(self) -> None:
-        """Do what was hinted; what concerns others too is left to a look at all rows."""
+        """Do what was hinted."""
         if self._hints is None:
             return
         began = time.monotonic()
         taken, self._hinted = self._hints.take(), False
-        done = good = False
+        if taken:
+            self._compare(taken.devices)
+        now = time.monotonic()
+        self._rest_until = now + REST * (now - began)
+
+    def _compare(self, devices: frozenset[str]) -> bool:
+        """These devices, or (none named) all rows; whether that went well. What concerns others too is left to a look
+        at all rows."""
+        if not devices:
+            return self._work("reconcile", self._reconcile)
+        done = False
 
         def some() -> None:
             nonlocal done
-            done = self._agent.reconcile_some(taken.devices)
+            done = self._agent.reconcile_some(devices)
 
-        if taken.everything:
-            good = self._work("reconcile", self._reconcile)
-        elif taken.devices:
-            good = self._work("hint", some)
-            if good and not done:
-                good = self._look()
-        self._hints.answer(taken.askers, "ok" if good else f"failed: {self.health.trouble}")
-        now = time.monotonic()
-        self._rest_until = now + REST * (now - began)
+        return self._work("hint", some) and (done or self._look())
 
     def _between(self) -> None:
         """In a long booking: whom rows have shut out since does not wait for its end."""
@@ -210,11 +220,34 @@ class Daemon:
             self._digest = None
         return good
 
-    # -- reload
+    # -- what an admin asks for
 
-    def _reload(self) -> None:
-        """Parse, check, swap whole; a configuration with faults changes nothing."""
+    def preview(self) -> Outlook:
+        """What a cycle would do."""
+        return self._agent.preview()
+
+    def approve(self, plan_id: str, who: str) -> Outlook:
+        """Let exactly that set of removals through, once, and now. Refused where it is not what is withheld."""
+        self._agent.approve(plan_id, who)
+        self._outlook = None
+        if not self._work("reconcile", self._reconcile):
+            raise Refused(f"plan {plan_id} is approved, but not carried out yet: {self.health.trouble}")
+        if self._outlook is None or not self._outlook.approved:
+            raise Refused("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
+        return self._outlook
+
+    def sync(self, devices: Sequence[str]) -> str:
+        """Compare all, or these; why that failed, or nothing."""
+        try:
+            named = parse(" ".join(devices).encode())
+        except ValueError as error:
+            raise Refused(f"one of the devices {error}") from None
+        return "" if self._compare(named) else self.health.trouble
+
+    def reload(self, who: str) -> Sequence[Fault]:
+        """Parse, check, swap whole; a configuration with faults changes nothing: these are returned."""
         self.notifier.reloading()
+        faults: Sequence[Fault] = ()
         old = self.settings
         try:
             settings = config.load(self.path)
@@ -222,7 +255,7 @@ class Daemon:
                 fault = Fault("node.name", settings.node.name, f"was {old.node.name}: that needs a restart")
                 raise ConfigError(str(self.path), [fault])
             if settings.metrics.listen != old.metrics.listen:
-                self._listen(settings)
+                self._web.listen(settings.metrics.address)
         except (ConfigError, Refused) as error:
             faults = error.faults if isinstance(error, ConfigError) else (Fault("metrics.listen", "", str(error)),)
             for fault in faults:
@@ -239,24 +272,12 @@ class Daemon:
             self._arm(settings)
             self._watch = Watch(float(settings.schedule.watch))
             self.health.config_ok, self.health.config_loaded_at = True, time.time()
-            self._log.info("configuration reloaded")
+            self._log.info("configuration reloaded", who=who)
+            self.health.remember("config", text="configuration reloaded")
             self._agent.note("config_reloaded")
         self._handle(Message.RECONCILE)
         self.notifier.ready(in_one_line(self.health))
-
-    def _listen(self, settings: Settings) -> None:
-        """Serve metrics where ``settings`` say; Refused, and as before, where that cannot be had."""
-        before = self._server
-        if before is not None:
-            before.close()  # first: the new address may be the old port on another host
-            self._server = None
-        try:
-            address = settings.metrics.address
-            self._server = Server(self.health, address, self._is_alive, self._is_ready) if address else None
-        except Refused:
-            if before is not None:
-                self._server = Server(self.health, before.address, self._is_alive, self._is_ready)
-            raise
+        return faults
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY
@@ -265,11 +286,20 @@ class Daemon:
         return self.health.reconciled and self.health.database_up
 
     def _hear(self) -> None:
-        """Take hints, if that can be: nothing depends on it."""
+        """Take hints and orders, if that can be: nothing depends on it."""
         try:
             self._hints = Hints(lock.path().with_name("notify.sock"), self.health, lambda: self.inbox.put(Message.HINT))
         except Refused as error:
             self._log.warning("no hints from the application", why=str(error))
+        try:
+            asked = {"status": lambda: status.of_daemon(self.health, self.settings, self.path)}
+            self._control = control.Control(
+                control.path(), self.path, lambda: self.inbox.put(Message.ORDER), asked, orders.COMMANDS
+            )
+        except Refused as error:
+            self._log.warning("no commands to the running daemon", why=str(error))
+            return
+        self._orders = orders.Orders(self._control, self, self.path, lambda: self.settings.node.zone)
 
     # -- time
 
@@ -279,11 +309,8 @@ class Daemon:
         self.health.intervals = {"account": float(plan.account), "reconcile": float(plan.reconcile)}
 
     def _mind_the_clock(self) -> None:
-        offset = time.time() - time.monotonic()
-        step = offset - self._clock_offset
-        self._clock_offset = offset
-        if abs(step) > STEP:
-            self._clock_stepped_at = time.monotonic()
+        step = self._clock.stepped()
+        if step is not None:
             self._log.warning("the clock was set", seconds=round(step, 3))
             self._arm(self.settings)
             self.inbox.put(Message.ACCOUNT)
@@ -302,8 +329,9 @@ class Daemon:
         self._schedule.disarm()
         if self._hints is not None:
             self._hints.close()
-        if self._server is not None:
-            self._server.close()
+        if self._control is not None:
+            self._control.close()
+        self._web.close()
         self._agent.store.close()
         self._agent.wireguard.close()
         self._log.info("stopped; peers stay in place")

@@ -166,6 +166,33 @@ class Server:
         self._listener.server_close()
 
 
+class Web:
+    """The server at the address that is configured, which a reload may change."""
+
+    def __init__(self, health: Health, alive: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        self._health, self._alive, self._ready = health, alive, ready
+        self._server: Server | None = None
+
+    def listen(self, address: tuple[str, int] | None) -> None:
+        """Serve there, or (None) nowhere; Refused, and as before, where that cannot be had."""
+        before = self._server.address if self._server is not None else None
+        self.close()  # first: the new address may be the old port on another host
+        try:
+            self._server = self._serve(address)
+        except Refused:
+            self._server = self._serve(before)
+            raise
+
+    def _serve(self, address: tuple[str, int] | None) -> Server | None:
+        return Server(self._health, address, self._alive, self._ready) if address is not None else None
+
+    def close(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
 def _inherited() -> socket.socket | None:
     """systemd's socket, as a copy: it stays open for the next :class:`Server` when this one closes."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":

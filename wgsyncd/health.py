@@ -6,10 +6,14 @@ thread sees an old value or a new one, never half of one. Times are UNIX seconds
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import Counters, Rejection
+
+REMEMBERED = 10  # last changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,24 @@ class PeerHealth:
     device: str  # "" for a foreign peer
     counters: Counters
     latest_handshake: float  # UNIX seconds, 0 = never
+
+
+class Event(NamedTuple):
+    """One of the last changes."""
+
+    at: float  # UNIX seconds
+    what: str  # add, update, remove; activate, expire, first_handshake; config
+    interface: str
+    device: str
+    text: str
+
+
+class Mark(NamedTuple):
+    """From where a rate is measured: when the counters were read, and what they said."""
+
+    at: float  # UNIX seconds
+    received: int
+    sent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +61,10 @@ class InterfaceHealth:
     drift: int = 0  # peers that differed after apply
     received: int = 0  # bytes, sum of the live peers' counters
     sent: int = 0
+    latest_handshake: float = 0.0  # of any peer, UNIX seconds
+    rx_rate: float | None = None  # bytes per second, between two polls; None: there was only one
+    tx_rate: float | None = None
+    mark: Mark | None = None
     peers: tuple[PeerHealth, ...] = ()  # only where per-peer series are asked for
 
 
@@ -48,6 +74,12 @@ class Health:
 
     interfaces: Mapping[str, InterfaceHealth] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
+    rejections: tuple[Rejection, ...] = ()  # the same, one by one
+    pending: Mapping[str, int] = field(default_factory=dict)  # changes that the last reconcile left, by add, update …
+    withheld: int = 0  # changes that wait for an admin
+    troubles: Mapping[str, str] = field(default_factory=dict)  # why interfaces could not be read, the last time
+    recent: tuple[Event, ...] = ()  # the last changes, the latest last
+    started_at: float = 0.0
     parent_conflicts: int = 0
     peers_without_series: int = 0  # live peers beyond metrics.per_peer_limit
     quarantined: int = 0  # deltas waiting for an admin
@@ -96,3 +128,8 @@ class Health:
         counts: dict[str | tuple[str, str], float] = dict(getattr(self, name))
         counts[key] = counts.get(key, 0) + amount
         setattr(self, name, counts)
+
+    def remember(self, what: str, *, interface: str = "", device: str = "", text: str = "", at: float = 0.0) -> None:
+        """One of the last changes; ``at``: UNIX seconds, 0 for now."""
+        event = Event(at or time.time(), what, interface, device, text)
+        self.recent = (*self.recent, event)[-REMEMBERED:]

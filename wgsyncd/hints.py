@@ -3,8 +3,8 @@
 Only a hint: what is done is decided by the rows. So whoever may write to the socket can cause work, never an effect;
 and work is bounded, since what arrives while some is being done is collapsed.
 
-A datagram is the device ids, in UTF-8, apart by white space; an empty one means all rows. One that begins with `?` asks
-for an answer, which goes to the sender's own address when it is done: `ok`, or `failed` and why.
+A datagram is the device ids, in UTF-8, apart by white space; an empty one means all rows. Nothing is answered: who
+wants to know asks for a sync over the control socket.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,21 +31,18 @@ class Taken(NamedTuple):
 
     devices: frozenset[str]
     everything: bool
-    askers: tuple[str | bytes, ...]  # addresses that want an answer
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.devices)
 
 
-def parse(datagram: bytes) -> tuple[bool, frozenset[str]]:
-    """Whether an answer is wanted, and the device ids. ValueError for what is no hint."""
-    text = datagram.decode("utf-8")
-    asks = text.startswith("?")
-    devices = frozenset(text.removeprefix("?").split())
+def parse(datagram: bytes) -> frozenset[str]:
+    """The device ids. ValueError for what is no hint."""
+    devices = frozenset(datagram.decode("utf-8").split())
     for device in devices:
         if len(device) > LONGEST or not device.isprintable():
             raise ValueError("is no device id")
-    return asks, devices
+    return devices
 
 
 _ALL: frozenset[str] = frozenset()
@@ -56,7 +53,7 @@ class Hints:
 
     def __init__(self, path: Path, health: Health, wake: Callable[[], None]) -> None:
         self._path, self._health, self._wake = path, health, wake
-        self._queue: queue.SimpleQueue[tuple[frozenset[str], str | bytes | None]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -71,15 +68,15 @@ class Hints:
     def _listen(self) -> None:
         while True:
             try:
-                datagram, sender = self._socket.recvfrom(_SIZE)
+                datagram = self._socket.recv(_SIZE)
             except OSError:
                 return  # closed
-            self.put(datagram, sender or None)
+            self.put(datagram)
 
-    def put(self, datagram: bytes, sender: str | bytes | None = None) -> None:
+    def put(self, datagram: bytes) -> None:
         """A datagram has come."""
         try:
-            asks, devices = parse(datagram)
+            devices = parse(datagram)
         except ValueError:
             self._health.hints_ignored += 1
             return
@@ -87,29 +84,21 @@ class Hints:
         waiting = self._queue.qsize()
         if waiting > MOST:
             return  # "all rows" waits already, and they are read after it is taken
-        self._queue.put((devices if waiting < MOST else _ALL, sender if asks else None))
+        self._queue.put(devices if waiting < MOST else _ALL)
         if not waiting:
             self._wake()
 
     def take(self) -> Taken:
         """All that was hinted since."""
         devices: set[str] = set()
-        askers: list[str | bytes] = []
         everything = False
         with contextlib.suppress(queue.Empty):
             while True:
-                some, asker = self._queue.get_nowait()
+                some = self._queue.get_nowait()
                 devices |= some
                 everything |= not some
-                askers += [asker] if asker is not None else []
         everything |= len(devices) > MOST
-        return Taken(frozenset() if everything else frozenset(devices), everything, tuple(askers))
-
-    def answer(self, askers: Iterable[str | bytes], text: str) -> None:
-        """Tell who asked. One that has gone, or does not read, is left alone."""
-        for address in askers:
-            with contextlib.suppress(OSError):
-                self._socket.sendto(text.encode(), socket.MSG_DONTWAIT, address)
+        return Taken(frozenset() if everything else frozenset(devices), everything)
 
     def close(self) -> None:
         """No more of them."""
@@ -118,19 +107,3 @@ class Hints:
         self._socket.close()
         with contextlib.suppress(OSError):
             self._path.unlink()
-
-
-def send(path: Path, devices: tuple[str, ...], seconds: float) -> str:
-    """Hint, and wait for the answer. Refused where nobody listens, or none comes in time."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as live:
-        live.bind("")  # an abstract address of the kernel's choice, unix(7)
-        live.settimeout(seconds)
-        try:
-            live.sendto(("? " + " ".join(devices)).encode(), str(path))
-            return live.recv(_SIZE).decode()
-        except TimeoutError:
-            raise Refused(f"no answer within {seconds:.0f} s; `wgsyncd status` shows how the daemon is") from None
-        except PermissionError:
-            raise Refused(f"{path}: not permitted: run this as root or in the group wgsyncd") from None
-        except OSError as error:
-            raise Refused(f"{path}: nobody listens: {error.strerror}; does wgsyncd run?") from None

@@ -17,11 +17,12 @@ class Message(IntEnum):
 
     STOP = 0
     RELOAD = 1
-    HINT = 2
-    RECONCILE = 3
-    ACCOUNT = 4
-    PURGE = 5
-    VERIFY = 6
+    ORDER = 2
+    HINT = 3
+    RECONCILE = 4
+    ACCOUNT = 5
+    PURGE = 6
+    VERIFY = 7
 
 
 class OutOfTime(BaseException):

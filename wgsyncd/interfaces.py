@@ -15,6 +15,7 @@ from wgsyncd.ports import Creation, Failed, WireGuard
 from wgsyncd.settings import Settings
 
 Live = Mapping[str, InterfaceState]
+ONE_BY_ONE = 3  # changes of a kind that are remembered each by itself
 
 
 class Interfaces:
@@ -49,6 +50,7 @@ class Interfaces:
             if self._edge(("interface", name), ""):
                 self._log.info("interface found", interface=name, kind=live[name].kind, peers=len(live[name].peers))
         self.missing = frozenset(missing)
+        self._health.troubles = dict(self.troubles)
         self._health.dump_retries = self._wireguard.retries
         return live
 
@@ -97,6 +99,8 @@ class Interfaces:
                 if done:
                     self._health.add("changes", (name, kind.value), done)
                     self._log.info("peers changed", interface=name, action=kind.value, peers=done)
+                    refused = {one.change.public_key for one in failed}
+                    self._remember(name, kind, [c for c in changes if c.public_key not in refused])
         after = dict(live)
         for name in {c.interface for c in plan.changes}:
             try:
@@ -105,6 +109,14 @@ class Interfaces:
                 del after[name]
                 self._log.error("interface cannot be read back", interface=name, error=str(error))
         return after
+
+    def _remember(self, name: str, kind: Kind, done: list[Change]) -> None:
+        """For `status`: one by one where they are few."""
+        if len(done) > ONE_BY_ONE:
+            self._health.remember(kind.value, interface=name, text=f"{len(done)} peers")
+            return
+        for change in done:
+            self._health.remember(kind.value, interface=name, device=change.device or "(foreign)", text=change.reason)
 
     def _remove(
         self, planned: InterfaceState, changes: list[Change], keep: Callable[[InterfaceState], None]

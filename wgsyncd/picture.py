@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.outlook import Outlook
-from wgsyncd.health import Health, InterfaceHealth, PeerHealth
+from wgsyncd.health import Health, InterfaceHealth, Mark, PeerHealth
 from wgsyncd.interfaces import Live
 from wgsyncd.ports import Snapshot
 from wgsyncd.settings import Settings
@@ -26,10 +27,14 @@ def draw(
 ) -> None:
     """Fill in what a complete reconcile shows; ``after`` are the dumps after apply."""
     shown, health.peers_without_series = _series(settings, outlook, after)
+    before = health.interfaces
     health.interfaces = {
-        name: _interface(name, after.get(name), outlook, drift, shown.get(name, ()), now)
+        name: _rated(_interface(name, after.get(name), outlook, drift, shown.get(name, ()), now), before.get(name), now)
         for name in settings.interfaces
     }
+    health.rejections = outlook.desired.rejections
+    health.pending = Counter(change.kind.value for change in drift)
+    health.withheld = len(outlook.plan.withheld)
     health.rejected = outlook.desired.rejected_by_reason()
     if snapshot.conflicts is not None:  # else they stand as they were
         health.parent_conflicts = len(snapshot.conflicts)
@@ -41,7 +46,34 @@ def draw(
 
 def recount(health: Health, live: Live, now: float) -> None:
     """Between reconciles, which may be far apart where the database is away: what the dumps alone show."""
-    health.interfaces = {name: _recounted(one, live.get(name), now) for name, one in health.interfaces.items()}
+    health.interfaces = {
+        name: _rated(_recounted(one, live.get(name), now), one, now) for name, one in health.interfaces.items()
+    }
+
+
+RATED_OVER = 5.0  # seconds at least
+
+
+def _rated(one: InterfaceHealth, before: InterfaceHealth | None, now: float) -> InterfaceHealth:
+    """With the rates since the last mark, once that is long enough ago. Where counters went away with their peers, the
+    rate begins anew."""
+    if not one.present:
+        return one
+    here = Mark(now, one.received, one.sent)
+    mark = before.mark if before is not None else None
+    if mark is None or now < mark.at or one.received < mark.received or one.sent < mark.sent:
+        return replace(one, mark=here)
+    assert before is not None
+    if now - mark.at < RATED_OVER:
+        return replace(one, mark=mark, rx_rate=before.rx_rate, tx_rate=before.tx_rate)
+    seconds = now - mark.at
+    return replace(
+        one, mark=here, rx_rate=(one.received - mark.received) / seconds, tx_rate=(one.sent - mark.sent) / seconds
+    )
+
+
+def _latest(peers: Sequence[PeerState]) -> float:
+    return max((peer.latest_handshake for peer in peers), default=0) / 1e9
 
 
 def _online(peers: Sequence[PeerState], now: float) -> int:
@@ -62,6 +94,7 @@ def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -
         online=_online(peers, now),
         received=sum(peer.counters.rx for peer in peers),
         sent=sum(peer.counters.tx for peer in peers),
+        latest_handshake=_latest(peers),
         peers=tuple(_moved(shown, peer) for shown, peer in found if peer is not None),
     )
 
@@ -117,6 +150,7 @@ def _interface(
         drift=sum(1 for c in drift if c.interface == name),
         received=sum(peer.counters.rx for peer in peers),
         sent=sum(peer.counters.tx for peer in peers),
+        latest_handshake=_latest(peers),
         peers=shown,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -17,7 +18,15 @@ from wgsyncd.core.model import PublicKey, encode_key
 from wgsyncd.log import one_line, redact
 
 BAR = 30  # columns of a bar at least
-_COLOURS = {"ok": "green", "warning": "yellow", "fault": "red", "rx": "cyan", "tx": "magenta", "head": "bold"}
+_COLOURS = {
+    "ok": "green",
+    "warning": "yellow",
+    "fault": "red",
+    "held": "bold yellow",
+    "rx": "cyan",
+    "tx": "magenta",
+    "head": "bold",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,8 @@ def _ceiling(amount: int, most: int) -> int:
 
 
 def say(*parts: tuple[str, str] | str | PublicKey) -> None:
-    """Print one line; a part may be a pair of text and one of ``ok``, ``warning``, ``fault``, ``head``; or a public
-    key, which is then printed in full."""
+    """Print one line; a part may be a pair of text and one of ``ok``, ``warning``, ``fault``, ``held``, ``head``; or a
+    public key, which is then printed in full."""
     plain = [
         (encode_key(part), "") if isinstance(part, bytes)
         else (clean(part), "") if isinstance(part, str)
@@ -115,12 +124,29 @@ def progress(what: str, steps: int) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show on standard error that something is being done, where a person waits for it."""
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error that something is being done, where a person waits for it; call what is given to say what
+    else."""
     if not is_terminal(sys.stderr):
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        yield
+    with Console(stderr=True).status(what) as shown:
+        yield shown.update
+
+
+def live(draw: Callable[[], Sequence[tuple[str, str]]], every: float) -> None:
+    """Draw lines as for :func:`say` on a screen of their own, anew after ``every`` seconds, until interrupted."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    with Live(console=console, screen=True, auto_refresh=False) as shown:
+        while True:
+            text = Text(no_wrap=True, overflow="ellipsis")
+            for line, kind in draw():
+                text.append(clean(line) + "\n", _COLOURS.get(kind))
+            shown.update(text, refresh=True)
+            time.sleep(every)

@@ -201,6 +201,7 @@ def test_there_is_no_lock() -> None:
 THREADS = {
     "endpoint.py",
     "hints.py",
+    "control.py",
     "inbox.py",
     "daemon.py",
-}  # the HTTP server and the scheduler have threads of their own
+}  # the HTTP server, the sockets' clients and the scheduler have threads of their own

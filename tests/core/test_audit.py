@@ -52,7 +52,7 @@ FACTS: dict[str, dict[str, Any]] = {
     "parent_conflict": {"count": 2},
     "parent_conflict_cleared": {},
     "guard_tripped": {"count": 40, "plan": "0123456789ab"},
-    "guard_approved": {"count": 40, "plan": "0123456789ab"},
+    "guard_approved": {"count": 40, "plan": "0123456789ab", "by": "root (uid 0, pid 9)"},
     "interface_restored": {"count": 250},
     "interface_missing": {},
     "usage_anomaly": {"interface": "wg0", "what": "reset", "old_rx": 9, "rx": 1, "old_tx": 8, "tx": 2},
@@ -99,6 +99,12 @@ def test_a_missing_fact_is_a_bug_and_said_so(action: str) -> None:
 def test_an_unknown_action_is_a_bug() -> None:
     with pytest.raises(KeyError):
         Scribe("ja").entry("peer_teleported", "subject")
+
+
+def test_who_approved_is_an_admin_where_nobody_knows_who() -> None:
+    said = [Scribe(one).entry("guard_approved", "r640", count=1, plan="0" * 12, by="").message for one in ("ja", "en")]
+    assert "管理者" in said[0]
+    assert said[1].endswith("approved by an admin")
 
 
 REASONS = ["has a new key", "row is gone", "QR ended, not scanned", "address", "key", "preshared key or keepalive",

@@ -319,7 +319,7 @@ def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: 
     assert followed(desired) == {6}
     plan = make_plan(desired, kernel, records(record(5)), policy)
     assert [(c.kind, c.public_key, c.reason) for c in plan.changes] == [
-        (Kind.REMOVE, key(5), "row is gone"), (Kind.ADD, key(6), "wanted")
+        (Kind.REMOVE, key(5), "row is gone"), (Kind.ADD, key(6), "address moved from 0001-DEV-005")
     ]  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def test_no_difference_no_change() -> None:
     rows = [row(n, preshared_key=encode_key(psk(n))) for n in range(2, 202)]
     plan = planned(rows, live(dump(*(peer(n, preshared_key=psk(n)) for n in range(2, 202)))))
     assert plan.changes == plan.withheld == ()
-    assert (plan.live, plan.lines()) == (200, [])
+    assert plan.live == 200
 
 
 CASES = {
@@ -92,13 +92,13 @@ def test_removals_then_updates_then_additions_over_all_interfaces() -> None:
 def test_a_device_that_moves_is_removed_here_and_added_there() -> None:
     kernel = two(dump(peer(5)), dump(name="wg1"))
     plan = planned([row(5, interface="wg1")], kernel, records(record(5)))
-    assert short(plan) == [("remove", "wg0", 5, "moved to wg1"), ("add", "wg1", 5, "wanted")]
+    assert short(plan) == [("remove", "wg0", 5, "moved to wg1"), ("add", "wg1", 5, "moved from wg0")]
     assert all(c.explicit for c in plan.changes)
 
 
 def test_a_new_key_removes_the_old_peer_and_gives_its_address_to_the_new() -> None:
     plan = planned([row(5, public_key=text(50))], live(dump(peer(5))), records(record(5)))
-    assert short(plan) == [("remove", "wg0", 5, "has a new key"), ("add", "wg0", 5, "wanted")]
+    assert short(plan) == [("remove", "wg0", 5, "has a new key"), ("add", "wg0", 5, "new key")]
 
 
 def test_a_row_that_is_gone_is_told_from_a_foreign_peer_by_its_record() -> None:
@@ -242,28 +242,20 @@ def test_the_plan_id_does_not_change_with_what_is_not_removed() -> None:
     assert here.removals_id != there.removals_id
 
 
-def test_the_printed_plan_shows_each_change_and_no_key() -> None:
-    secret = psk(6)
-    kernel = live(dump(peer(5), peer(6), peer(99)))
-    rows = [off(5), row(6, preshared_key=encode_key(secret)), row(7)]
-    plan = planned(rows, kernel).withhold(lambda c: c.public_key == key(99))
-    lines = plan.lines()
-    assert [line[0] for line in lines] == ["-", "~", "+", "!"]
-    for number in (5, 6, 7, 99):
-        assert text(number) not in "\n".join(lines)
-    assert encode_key(secret) not in "\n".join(lines)
-
-
-def test_the_printed_plan_says_what_an_unclear_removal_waits_for() -> None:
-    plan = planned([off(5), row(6, public_key="junk")], live(dump(peer(5), peer(99))))
-    assert [line[0] for line in plan.lines()] == ["-", "!"]
-    assert [line.endswith("(waits until the unreadable key of a row is mended)") for line in plan.lines()] == [
-        False,
-        True,
-    ]
-    held = planned([off(5)], live(dump(peer(5)))).withhold(removals)
-    assert [line[0] for line in held.lines()] == ["!"]
-    assert "unreadable" not in held.lines()[0]
+def test_who_gets_anothers_address_is_told_from_whom() -> None:
+    """Added, updated, swapped, and from a peer of nobody's."""
+    kernel = live(dump(peer(5), peer(6), peer(7), peer(99, address(8)), peer(9)))
+    rows = [off(5), row(10, address=address(5)), row(6, address=address(7)), row(7, address=address(6)),
+            row(8), row(9, address=address(90))]  # fmt: skip
+    plan = planned(rows, kernel, records(*(record(n) for n in (5, 6, 7, 9))))
+    told = {c.row_id: c.reason for c in plan.changes if c.kind is not Kind.REMOVE}
+    assert told == {
+        10: "address moved from 0001-DEV-005",
+        6: f"address {address(6)}/32 -> {address(7)}/32, address moved from 0001-DEV-007",
+        7: f"address {address(7)}/32 -> {address(6)}/32, address moved from 0001-DEV-006",
+        8: "address moved from a foreign peer",
+        9: f"address {address(9)}/32 -> {address(90)}/32",
+    }
 
 
 def test_desired_of_an_unknown_interface_is_nothing() -> None:

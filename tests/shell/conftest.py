@@ -49,7 +49,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def command(name: str, *args: str) -> tuple[int, list[str]]:
         capsys.readouterr()
-        status = cli.main([name, *(() if name == "sync" else ("--config", str(config))), *args])
+        status = cli.main([name, *(() if name in ("sync", "reload") else ("--config", str(config))), *args])
         return status, capsys.readouterr().out.splitlines()
 
     return command

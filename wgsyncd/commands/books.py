@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from wgsyncd import lock
+from wgsyncd import lock, terminal
 from wgsyncd import quarantine as held_back
 from wgsyncd.agent import Agent
 from wgsyncd.core.audit import Scribe
@@ -23,19 +23,21 @@ LOOK_AGAIN = 1.0  # seconds between two looks of `verify` at what the daemon may
 
 def verify(args: argparse.Namespace, settings: Settings, agent: Agent) -> int:
     """Look, and say what does not add up."""
-    findings = agent.verify(_rounds(settings))
+    with terminal.waiting("holding kernel, baselines, buckets, days and figures against each other") as say:
+        findings = agent.verify(_rounds(settings, say))
     print(json.dumps(findings_as_data(findings), ensure_ascii=False) if args.json else findings_as_text(findings))
     return 1 if faults(findings) else 0
 
 
-def _rounds(settings: Settings) -> Iterator[None]:
+def _rounds(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
     """Until the daemon has surely been at everything; none where nobody is at work."""
     with contextlib.suppress(Refused):  # who may not know whether one runs waits for it
         if lock.holder(lock.path()) is None:
             return
     plan = settings.schedule
     patience = int(max(3 * plan.account, plan.reconcile + plan.account)) + 10
-    for _ in range(patience):
+    for turn in range(patience):
+        say(f"looking again, {turn + 1} of {patience} times at most: the daemon may be about to book what differs")
         time.sleep(LOOK_AGAIN)
         yield
 

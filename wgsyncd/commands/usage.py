@@ -264,9 +264,10 @@ def _csv(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
 def _picture(args: argparse.Namespace, title: str, legend: tuple[str, str], periods: list[Period]) -> None:
     from wgsyncd import chart
 
-    drawing = chart.draw(title, legend, periods)
     file = args.svg or args.png
-    picture = chart.svg(drawing) if args.svg else chart.png(drawing)
+    with terminal.waiting(f"drawing {len(periods)} bars"):
+        drawing = chart.draw(title, legend, periods)
+        picture = chart.svg(drawing) if args.svg else chart.png(drawing)
     try:
         file.write_bytes(picture)
     except OSError as error:

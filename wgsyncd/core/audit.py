@@ -84,8 +84,8 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     ),
     "guard_approved": (
         "node",
-        "{count} withheld removals (plan {plan}) approved by an admin",
-        "保留中の削除 {count} 件(プラン {plan})が管理者により承認されました",
+        "{count} withheld removals (plan {plan}) approved by {by}",
+        "保留中の削除 {count} 件(プラン {plan})が {by} により承認されました",
     ),
     "interface_restored": (
         "interface",
@@ -159,6 +159,8 @@ class Scribe:
         japan = self._language == "ja"
         if japan and "reason" in facts:
             facts["reason"] = _japanese(str(facts["reason"]))
+        if "by" in facts:
+            facts["by"] = facts["by"] or ("管理者" if japan else "an admin")
         if "what" in facts:
             facts["what"] = _ANOMALIES[str(facts["what"])][japan]
         message = (japanese if japan else english).format(**facts)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from wgsyncd.core.desired import Desired, Policy
 from wgsyncd.core.ledger import Record, Slot
-from wgsyncd.core.model import Change, InterfaceState, Kind, Network, Peer, PublicKey, fingerprint
+from wgsyncd.core.model import Change, InterfaceState, Kind, Network, Peer, PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,6 @@ class Plan:
             held += needing
             going = [c for c in going if not _needs(c, taken, keys, absent)]
 
-    def lines(self) -> list[str]:
-        """The plan as a diff for people; no key in full."""
-        signs = {Kind.REMOVE: "-", Kind.UPDATE: "~", Kind.ADD: "+"}
-        lines = [_line(signs[c.kind], c) for c in self.changes] + [_line("!", c) for c in self.withheld]
-        return lines + [f"{_line('!', c)} (waits until the unreadable key of a row is mended)" for c in self.unclear]
-
 
 def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
     if change.after is None:
@@ -71,15 +65,6 @@ def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey]
     if change.kind is Kind.ADD and change.public_key in keys:
         return True
     return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.after.allowed_ips)
-
-
-def _line(sign: str, change: Change) -> str:
-    ips = ",".join(sorted(map(str, (change.after or change.before or _NOBODY).allowed_ips))) or "-"
-    who = change.device or "(foreign)"
-    return f"{sign} {change.interface}  {who}  {ips}  {fingerprint(change.public_key)}  {change.reason}"
-
-
-_NOBODY = Peer(PublicKey(bytes(32)), bytes(32), frozenset())
 
 
 def make_plan(
@@ -119,6 +104,7 @@ def make_plan(
                 row = want.row
                 changes.append(Change(Kind.ADD, name, key, None, want.peer, row.id, row.device, row.contract, "wanted"))
         foreign[name] = tuple(strangers)
+    changes = _tell_moves(changes)
     order = list(Kind)
     changes.sort(key=lambda c: (order.index(c.kind), c.interface, c.row_id or 0, c.public_key))
     plan = Plan(tuple(changes), sum(len(state.peers) for state in live.values()), foreign)
@@ -146,6 +132,35 @@ def _removal(
         explicit = False
         reason = "row is gone" if device else "in no row"
     return Change(Kind.REMOVE, name, key, peer, None, row_id, device, contract, reason, explicit)
+
+
+def _tell_moves(changes: list[Change]) -> list[Change]:
+    """The same, where additions and updates say from whom they have what is theirs now."""
+    holders: dict[tuple[str, Network], str] = {}
+    keys_from: dict[PublicKey, str] = {}
+    rows_on: set[tuple[str, int | None]] = set()
+    for one in changes:
+        if one.before is None:
+            continue
+        if one.kind is Kind.REMOVE:
+            keys_from[one.public_key] = one.interface
+            rows_on.add((one.interface, one.row_id))
+        for net in one.before.allowed_ips - (one.after.allowed_ips if one.after else frozenset()):
+            holders[one.interface, net] = one.device or "a foreign peer"
+    told = []
+    for one in changes:
+        reason = one.reason
+        if one.after is not None:
+            got = {holders.get((one.interface, net), "") for net in one.after.allowed_ips} - {"", one.device}
+            if one.kind is Kind.ADD and one.public_key in keys_from:
+                reason = f"moved from {keys_from[one.public_key]}"
+            elif one.kind is Kind.ADD and (one.interface, one.row_id) in rows_on:
+                reason = "new key"
+            if got:
+                taken = f"address moved from {', '.join(sorted(got))}"
+                reason = taken if reason == "wanted" else f"{reason}, {taken}"
+        told.append(replace(one, reason=reason))
+    return told
 
 
 def _difference(found: Peer, wanted: Peer) -> str:
