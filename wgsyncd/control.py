@@ -182,8 +182,8 @@ class Control:
     def _answer(self, client: socket.socket, who: str) -> Data:
         try:
             data = json.loads(_line(client, LONGEST_REQUEST, time.monotonic() + REQUEST_WITHIN))
-            command = data["command"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            command = str(data["command"])
+        except (TimeoutError, ValueError, TypeError, KeyError, RecursionError):
             return _error("is no request: one line, a JSON object with a command")
         if data.get("config") not in (None, self._config):
             return {"ok": False, "kind": "other_config", "error": f"the daemon runs with {self._config}"}

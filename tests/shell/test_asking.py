@@ -1,0 +1,341 @@
+"""The commands that ask the daemon, over a real socket, with a node in memory behind it; and what they do without."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.node import Node
+from tests.shell.conftest import Run
+from tests.terminal import on_a_terminal
+from wgsyncd import cli, control, lock, status
+from wgsyncd.control import Control
+from wgsyncd.core.outlook import Outlook
+from wgsyncd.errors import Fault, Refused, StoreError
+from wgsyncd.orders import COMMANDS, Orders
+
+
+class Work:
+    """The daemon's side, without its loop."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.faults: Sequence[Fault] = ()
+        self.said: list[object] = []
+
+    def preview(self) -> Outlook:
+        return self.node.agent.preview()
+
+    def approve(self, plan_id: str, who: str) -> Outlook:
+        self.node.agent.approve(plan_id, who)
+        return self.node.agent.reconcile()
+
+    def sync(self, devices: Sequence[str]) -> str:
+        self.said.append(tuple(devices))
+        return "2002: no database" if "D-9" in devices else ""
+
+    def reload(self, who: str) -> Sequence[Fault]:
+        self.said.append(who)
+        return self.faults
+
+
+@pytest.fixture
+def work(node: Node, config: Path) -> Iterator[Work]:
+    """A daemon that runs: lock, socket, and somebody who obeys."""
+    held = lock.acquire(lock.path())
+    made = Work(node)
+    bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    asked = {"status": lambda: status.of_daemon(node.health, node.settings, config)}
+    server = Control(control.path(), config, lambda: bell.put(True), asked, COMMANDS)
+    orders = Orders(server, made, config, lambda: node.settings.node.zone)
+
+    def obey() -> None:
+        while bell.get():
+            orders.wait()
+            while orders.patience() is not None:
+                orders.obey()
+
+    thread = threading.Thread(target=obey)
+    thread.start()
+    yield made
+    bell.put(False)
+    thread.join()
+    server.close()
+    os.close(held)
+
+
+ALL = sorted(COMMANDS | {"status"})
+
+
+def without_times(data: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in data.items() if key not in ("source", "at")}
+
+
+def test_plan_is_the_same_with_the_daemon_and_without(node: Node, work: Work, run: Run) -> None:
+    node.db.update(5, status="paused")
+    node.db.update(6, preshared_key="junk")
+    asked, looked = run("plan"), run("plan", "--no-daemon")
+    assert asked == looked
+    assert asked[0] == 2
+    assert [line[0] for line in asked[1]] == ["w", "-", "?", "g", "p"]
+    one, other = (json.loads(run("plan", "--json", *more)[1][0]) for more in ((), ("--no-daemon",)))
+    assert (one.pop("source"), other.pop("source")) == ("daemon", "command")
+    assert one == other
+
+
+def test_who_looks_for_itself_says_so(node: Node, run: Run, capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    assert cli.main(["plan", "--config", str(config)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "nothing to do\n"
+    assert said.err == "wgsyncd: wgsyncd does not run: this is what the command sees by itself\n"
+    assert json.loads(run("plan", "--json")[1][0])["source"] == "command"
+
+
+def test_a_question_about_another_file_is_not_the_daemons(
+    node: Node, work: Work, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = config.with_name("other.toml")
+    other.write_text(config.read_text())
+    assert cli.main(["status", "--config", str(other)]) == 0
+    assert f"the daemon runs with {config}" in capsys.readouterr().out
+
+
+def test_approve_carries_out_exactly_these_removals_once_and_says_who(
+    node: Node, work: Work, run: Run, capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    before = node.kernel()
+    node.db.devices.clear()
+    node.cycle()
+    plan = json.loads(run("plan", "--json")[1][0])["plan"]
+    assert run("plan")[1][-1] == f"plan {plan}: 3 withheld"
+    assert json.loads(run("status", "--json")[1][0])["guard"] == {"tripped": True, "approved": False, "plan": plan}
+    assert cli.main(["approve", "--config", str(config), "0" * 12]) == 1
+    assert f"{'0' * 12} is not the plan of now, which is {plan}" in capsys.readouterr().err
+    assert node.kernel() == before
+    assert run("approve", plan) == (0, [f"plan {plan} approved and carried out: 3 removed"])
+    assert node.kernel() == {"wg0": {}, "wg1": {}}
+    entry = next(one for one in node.db.logs if one.action == "guard_approved")
+    assert entry.message == f"3 withheld removals (plan {plan}) approved by root (uid 0, pid {os.getpid()})"
+    assert node.db.approved["r640"] is None
+    assert cli.main(["approve", "--config", str(config), plan]) == 1
+    assert "nothing is withheld" in capsys.readouterr().err
+
+
+def test_approve_without_a_daemon_is_for_its_next_cycle(node: Node, run: Run) -> None:
+    node.db.devices.clear()
+    node.cycle()
+    plan = json.loads(run("plan", "--json")[1][0])["plan"]
+    answer = json.loads(run("approve", "--json", plan)[1][0])
+    assert answer == {"plan": plan, "approved": True, "carried_out": False, "removed": None}
+    node.cycle()
+    assert node.wg.peers("wg0") == {}
+
+
+def test_sync_says_what_was_compared_or_why_not(work: Work, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sync") == (0, ["compared everything"])
+    assert run("sync", "D-1", "D-2") == (0, ["compared D-1, D-2"])
+    assert json.loads(run("sync", "--json", "D-1")[1][0]) == {"compared": ["D-1"]}
+    assert cli.main(["sync", "D-9"]) == 1
+    assert capsys.readouterr().err == "wgsyncd: failed: 2002: no database\n"
+    assert work.said == [(), ("D-1", "D-2"), ("D-1",), ("D-9",)]
+
+
+def test_reload_says_whether_the_configuration_was_taken(
+    work: Work, run: Run, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("reload") == (0, [f"{config}: taken"])
+    assert work.said == [f"root (uid 0, pid {os.getpid()})"]
+    work.faults = (Fault("guard.share", "3", "is above 1"), Fault("node.zone", "", "is missing"))
+    assert cli.main(["reload"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"wgsyncd: {config}: 2 faults; the old configuration goes on", "  guard.share = 3: is above 1",
+        "  node.zone: is missing",
+    ]  # fmt: skip
+    status, lines = run("reload", "--json")
+    assert (status, json.loads(lines[0])["taken"]) == (2, False)
+
+
+@pytest.mark.parametrize("command", ["sync", "reload"])
+def test_what_needs_a_daemon_says_that_none_runs(node: Node, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command]) == 1
+    assert capsys.readouterr().err.startswith("wgsyncd: no wgsyncd runs here: nobody listens on ")
+
+
+@pytest.mark.parametrize("command", ["plan", "approve x", "status", "sync", "reload"])
+def test_who_is_not_permitted_is_told_what_to_do(
+    node: Node, command: str, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not look for itself instead."""
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.connect", denied)
+    assert cli.main(command.split()) == 1
+    assert capsys.readouterr().err == (
+        f"wgsyncd: {control.path()}: not permitted: run this as root or in the group wgsyncd\n"
+    )
+
+
+@pytest.mark.parametrize("error", [StoreError("2002: no database"), Refused("no")])
+def test_what_a_request_meets_is_told_to_who_asked(
+    work: Work, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails() -> Outlook:
+        raise error
+
+    monkeypatch.setattr(work, "preview", fails)
+    assert run("plan") == (1, [])
+    monkeypatch.undo()
+
+
+def test_nonsense_from_another_version_harms_nobody(node: Node, work: Work, run: Run) -> None:
+    for facts in ({}, {"plan": 5}, {"plan": None}):
+        with pytest.raises(Refused, match="plan is not a text"):
+            control.ask(control.path(), "approve", facts)
+    with pytest.raises(Refused, match="devices is not a list of texts"):
+        control.ask(control.path(), "sync", {"devices": "D-1"})
+    with pytest.raises(Refused, match="is no command of this daemon"):
+        control.ask(control.path(), "dance", {})
+    assert run("status")[0] == 0
+
+
+# -- status
+
+
+def test_status_has_the_same_keys_with_the_daemon_and_without(node: Node, work: Work, run: Run) -> None:
+    node.health.succeeded_at = {"reconcile": node.now, "account": node.now}
+    one, other = (json.loads(run("status", "--json", *more)[1][0]) for more in ((), ("--no-daemon",)))
+    assert list(one) == list(other)
+    assert (one["source"], other["source"]) == ("daemon", "command")
+    assert [list(i) for i in one["interfaces"]] == [list(i) for i in other["interfaces"]]
+    same = ("interface", "present", "kind", "desired", "actual", "online", "frozen", "foreign", "rx_bytes", "tx_bytes")
+    assert [[i[k] for k in same] for i in one["interfaces"]] == [[i[k] for k in same] for i in other["interfaces"]]
+    assert {len(str(lines)) > 0 for lines in (run("status")[1], run("status", "--no-daemon")[1])} == {True}
+
+
+def test_status_is_answered_while_the_main_thread_is_busy(
+    node: Node, work: Work, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def hangs(_: Sequence[str]) -> str:
+        assert go.wait(60)
+        return ""
+
+    monkeypatch.setattr(work, "sync", hangs)
+    waiting = threading.Thread(target=control.ask, args=(control.path(), "sync", {"devices": []}))
+    waiting.start()
+    assert run("status")[0] == 0
+    go.set()
+    waiting.join()
+
+
+def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> None:
+    node.db.update(5, preshared_key="junk")
+    del node.db.devices[6]
+    node.cycle()
+    health = node.health
+    health.database_up, health.database_error = False, "2002: refused"
+    health.config_ok, health.quarantined, health.findings = False, 2, {"month": 3}
+    health.spooled, health.locked_rows, health.parent_conflicts = 4, 5, 6
+    lines = run("status")[1]
+    assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
+    text = "\n".join(lines)
+    for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
+                 "was refused, the old one goes on", "in quarantine, not booked: 2", "does not add up: 3",
+                 "in the spool: 4", "rows being locked: 5", "several parent devices: 6", "guard: quiet",
+                 "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
+                 "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
+        assert said in text, said
+    assert len(lines) <= 30, "one screen"
+
+
+def test_a_thousand_rejected_rows_are_one_screen_and_all_of_the_json(node: Node, work: Work, run: Run) -> None:
+    for number in range(10, 60):
+        node.device(number, preshared_key="junk")
+    node.cycle()
+    assert len(run("status")[1]) <= 30
+    assert "rejected: 42 more rows (--json has all)" in run("status")[1]
+    assert len(json.loads(run("status", "--json")[1][0])["rejected"]) == 50
+
+
+def test_rates_are_measured_between_polls_and_begin_anew_with_the_counters(node: Node, work: Work, run: Run) -> None:
+    def rates() -> tuple[object, object]:
+        one = json.loads(run("status", "--json")[1][0])["interfaces"][0]
+        return one["rx_rate"], one["tx_rate"]
+
+    assert rates() == (None, None)
+    node.traffic(5, 1500, 300)
+    node.account()
+    assert rates() == (100.0, 20.0)
+    node.reboot()
+    node.cycle()
+    assert rates() == (None, None)
+
+
+def test_watch_draws_again_until_interrupted(
+    node: Node, work: Work, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == 2:
+            raise KeyboardInterrupt
+        node.db.update(5, status="paused")
+        node.cycle()
+
+    monkeypatch.setattr("wgsyncd.terminal.time.sleep", sleep)
+    said = on_a_terminal(lambda: cli.main(["status", "--config", str(config), "--watch", "7"]), LINES="40")
+    assert turns == [7.0, 7.0]
+    assert "0001-DEV-005" in said
+    assert "every 7 s; ^C ends" in said
+
+
+def test_watch_is_for_a_terminal_or_a_program(
+    node: Node, work: Work, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", "--config", str(config), "--watch"]) == 1
+    assert "--watch --json" in capsys.readouterr().err
+    turns = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("wgsyncd.commands.ask.time.sleep", sleep)
+    status, lines = run("status", "--json", "--watch")
+    assert (status, turns) == (0, [2.0] * 3)
+    assert [json.loads(line)["node"] for line in lines] == ["r640"] * 3
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "x", "nan", "inf", "1e9"])
+def test_no_time_to_wait_is_bad_usage(seconds: str) -> None:
+    for command in (["status", "--watch", seconds], ["sync", "--timeout", seconds], ["reload", "--timeout", seconds]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(command)
+        assert end.value.code == 2
+
+
+def test_interrupted_is_130_and_no_trace(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(control, "ask", interrupted)
+    assert cli.main(["plan", "--config", str(config)]) == 130
+
+
+def test_colours_are_for_a_terminal(node: Node, work: Work, config: Path, run: Run) -> None:
+    node.db.update(5, status="paused")
+    assert "\x1b" not in "".join(run("plan")[1] + run("status")[1])
+    said = on_a_terminal(lambda: cli.main(["plan", "--config", str(config)]))
+    assert "\x1b[31m- wg0" in said
+    assert "\x1b[3" not in on_a_terminal(lambda: cli.main(["plan", "--config", str(config)]), NO_COLOR="1")
