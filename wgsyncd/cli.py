@@ -193,10 +193,22 @@ def _quarantine(args: argparse.Namespace) -> int:
 
 
 def _check_config(args: argparse.Namespace) -> int:
-    from wgsyncd import config
+    import json
 
-    settings = config.load(args.config)
-    config.check_files(settings, str(args.config))
+    from wgsyncd import config
+    from wgsyncd.errors import ConfigError
+
+    try:
+        settings = config.load(args.config)
+        config.check_files(settings, str(args.config))
+    except ConfigError as error:
+        if args.json:
+            print(json.dumps({"config": error.path, "faults": [fault.as_data() for fault in error.faults]}))
+            return 2
+        raise
+    if args.json:
+        print(json.dumps({"config": str(args.config), "faults": []}))
+        return 0
     print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
     return 0
 
@@ -206,7 +218,7 @@ def _init_db(args: argparse.Namespace) -> int:
     from wgsyncd.store import schema
 
     settings = config.load(args.config)
-    database = settings.database.for_admin(args.user, args.socket, args.password_file)
+    database = settings.database.for_admin(args.user, args.socket and str(args.socket), args.password_file)
     for line in schema.init(database, settings.node.zone, args.grants):
         print(line)
     return 0

@@ -18,6 +18,10 @@ class Fault:
     value: str  # as written; "" where it is missing or must not be shown
     why: str
 
+    def as_data(self) -> dict[str, str]:
+        """The same for machines."""
+        return {"key": self.key, "value": self.value, "why": self.why}
+
     def __str__(self) -> str:
         return f"{self.key}{f' = {self.value}' if self.value else ''}: {self.why}"
 

@@ -92,5 +92,5 @@ class Orders:
             request.answer({
                 "taken": not faults,
                 "config": str(self._file),
-                "faults": [{"key": one.key, "value": one.value, "why": one.why} for one in faults],
+                "faults": [one.as_data() for one in faults],
             })  # fmt: skip

@@ -186,7 +186,7 @@ def as_lines(data: Mapping[str, Any]) -> list[Line]:
     lines += [(f"rejected: row {r['row']} ({r['device']}), {r['reason']}: {r['detail']}", "warning")
               for r in rejected[:SHOWN]]  # fmt: skip
     if len(rejected) > SHOWN:
-        lines.append((f"rejected: {len(rejected) - SHOWN} more rows (--json has all)", "warning"))
+        lines.append((f"rejected: {len(rejected) - SHOWN} more rows (wgsyncd plan has all)", "warning"))
     if data["changes"] is not None:
         lines += [("", ""), ("last changes" if data["changes"] else "no changes since it runs", "head")]
         lines += [(_event(one), "") for one in data["changes"]]

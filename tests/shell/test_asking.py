@@ -262,7 +262,7 @@ def test_a_thousand_rejected_rows_are_one_screen_and_all_of_the_json(node: Node,
         node.device(number, preshared_key="junk")
     node.cycle()
     assert len(run("status")[1]) <= 30
-    assert "rejected: 42 more rows (--json has all)" in run("status")[1]
+    assert "rejected: 42 more rows (wgsyncd plan has all)" in run("status")[1]
     assert len(json.loads(run("status", "--json")[1][0])["rejected"]) == 50
 
 

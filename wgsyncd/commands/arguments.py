@@ -40,6 +40,8 @@ STATUS = """\
 What the running daemon knows, as of its last cycle and poll; where none runs, what the command sees by itself.
 
 exit status: 0 done, 1 failed, 2 bad configuration or usage"""
+CHECK = """\
+exit status: 0 good, 2 faults, or bad usage"""
 SYNC = """\
 exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 2 bad usage"""
 RELOAD = """\
@@ -63,7 +65,13 @@ def parser(of_demo: Callable[[argparse.ArgumentParser], None]) -> argparse.Argum
             name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name not in ("demo", "sync", "reload"):
-            one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+            one.add_argument(
+                "--config",
+                type=Path,
+                default=DEFAULT_CONFIG,
+                metavar="FILE",
+                help="the configuration; default: %(default)s",
+            )
         return one
 
     command("run", "Run the daemon.", "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug")
@@ -95,11 +103,19 @@ def parser(of_demo: Callable[[argparse.ArgumentParser], None]) -> argparse.Argum
     reload = command("reload", "Have the running daemon read its configuration again; wait until it has.", RELOAD)
     _patience(reload)
     _json(reload)
-    command("check-config", "Check the configuration; print every fault with its key and reason.")
+    check = command("check-config", "Check the configuration; print every fault with its key and reason.", CHECK)
+    _json(check)
     init = command("init-db", "Create wgsyncd's own tables (safe to run twice), with an admin's account.")
-    init.add_argument("--user", default="root", help="the admin's account; default: %(default)s")
-    init.add_argument("--socket", help="the server's unix socket; default: the configuration's host and port")
-    init.add_argument("--password-file", type=Path, help="file with the admin's password; default: none is sent")
+    init.add_argument("--user", metavar="ACCOUNT", default="root", help="the admin's account; default: %(default)s")
+    init.add_argument(
+        "--socket",
+        type=Path,
+        metavar="FILE",
+        help="the server's unix socket; default: the configuration's host and port",
+    )
+    init.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="file with the admin's password; default: none is sent"
+    )
     init.add_argument("--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\"")
     doctor = command("doctor", "Look for what is wrong around wgsyncd; say what mends it.", DOCTOR)
     _json(doctor)
