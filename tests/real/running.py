@@ -184,7 +184,7 @@ class Daemon:
     ) -> subprocess.CompletedProcess[str]:
         """Run one of its commands. ``code``: the exit status it must have (None: any). ``shows``: the one public key
         that it may print in full, and does, once."""
-        config = () if args[0] == "sync" else ("--config", str(self.config))
+        config = () if args[0] in ("sync", "reload") else ("--config", str(self.config))
         argv = [sys.executable, "-m", "wgsyncd", args[0], *config, *args[1:]]
         done = subprocess.run(
             self._world.server.inside(argv), capture_output=True, text=True, check=False, timeout=PATIENCE,
