@@ -210,7 +210,8 @@ def ask(file: Path, command: str, facts: Data, seconds: float = ANSWER_WITHIN + 
         live.settimeout(seconds)
         try:
             live.connect(str(file))
-            live.sendall(json.dumps({"command": command, **facts}).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # who is turned away has his answer already
+                live.sendall(json.dumps({"command": command, **facts}).encode() + b"\n")
             answer = json.loads(_line(live, None, time.monotonic() + seconds))
         except TimeoutError:
             raise Refused(f"no answer within {seconds:.0f} s; `wgsyncd status` shows how the daemon is") from None

@@ -58,7 +58,6 @@ class Daemon:
         self._hints: Hints | None = None
         self._control: control.Control | None = None
         self._orders: orders.Orders | None = None
-        self._outlook: Outlook | None = None  # of the last good reconcile of this turn
         self._hinted = False
         self._rest_until = 0.0  # monotonic; hints wait until then
         self._beat = time.monotonic()
@@ -141,15 +140,16 @@ class Daemon:
         elif message is Message.VERIFY and inspection.is_due(self.health, time.time(), self.settings.node.zone):
             self._work("verify", lambda: self._agent.prove(self._worked))
 
-    def _reconcile(self) -> None:
+    def _reconcile(self) -> Outlook:
         digest: object = None
         with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
             digest = self._seen = (
                 self._agent.store.digest()
             )  # before the rows: later changes are found by the next look
         self._digest = None
-        self._outlook = self._agent.reconcile()
+        outlook = self._agent.reconcile()
         self._digest = digest
+        return outlook
 
     def _look_round(self) -> None:
         """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
@@ -224,17 +224,18 @@ class Daemon:
 
     def preview(self) -> Outlook:
         """What a cycle would do."""
+        self._idle = False
         return self._agent.preview()
 
     def approve(self, plan_id: str, who: str) -> Outlook:
         """Let exactly that set of removals through, once, and now. Refused where it is not what is withheld."""
         self._agent.approve(plan_id, who)
-        self._outlook = None
-        if not self._work("reconcile", self._reconcile):
+        done: list[Outlook] = []
+        if not self._work("reconcile", lambda: done.append(self._reconcile())):
             raise Refused(f"plan {plan_id} is approved, but not carried out yet: {self.health.trouble}")
-        if self._outlook is None or not self._outlook.approved:
+        if not done[0].approved:
             raise Refused("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
-        return self._outlook
+        return done[0]
 
     def sync(self, devices: Sequence[str]) -> str:
         """Compare all, or these; why that failed, or nothing."""

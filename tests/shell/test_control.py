@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -212,6 +213,26 @@ def test_a_question_about_another_configuration_is_not_answered(server: Control,
     assert control.ask(file, "now", {"config": str(tmp_path / "a.toml")}) == {"it": "is"}
     with pytest.raises(OtherConfigurationError, match=r"the daemon runs with .*a\.toml"):
         control.ask(file, "now", {"config": "/etc/other.toml"})
+
+
+def test_who_is_turned_away_before_he_has_asked_is_told_so(file: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(file))
+        listener.listen()
+
+        def turn_away() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.sendall(b'{"ok": false, "error": "too many"}\n')
+
+        turned = pool.submit(turn_away)
+
+        def late(_: object) -> str:  # what is asked is put together when the other side has gone
+            turned.result(10)
+            return "{}"
+
+        with mock.patch.object(control.json, "dumps", late), pytest.raises(Refused, match="^too many$"):
+            control.ask(file, "now", {})
 
 
 @pytest.mark.parametrize("answer", [b"", b"{", b"no json\n"])
