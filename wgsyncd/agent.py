@@ -36,6 +36,8 @@ from wgsyncd.picture import draw, recount
 from wgsyncd.ports import Clock, Snapshot, Spool, Store, WireGuard
 from wgsyncd.settings import Settings
 
+_STEPS = {"activate": "active (first handshake)", "expire": "expired (QR ended)", "first_handshake": "first handshake"}
+
 
 class View(NamedTuple):
     """An outlook and what it was decided from."""
@@ -271,7 +273,7 @@ class Agent:
         done = [step for step in steps if step.row.id in taken]
         for step in done:
             self.health.add("transitions", step.kind)
-            self.health.remember(step.kind, device=step.row.device, at=self.clock.now())
+            self.health.remember(step.kind, device=step.row.device, text=_STEPS[step.kind], at=self.clock.now())
             self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
         self._decider.took(done)
 

@@ -147,11 +147,14 @@ def _verdict(data: Mapping[str, Any]) -> list[Line]:
     held = len(data["withheld"])
     lines: list[Line] = []
     if guard["tripped"] and not guard["approved"]:
-        text = (
-            f"guard: WITHHELD: more than {guard['limit']:g} removals of {data['live']} live peers, or all of them,"
-            f" or no row at all; let through with: wgsyncd approve {guard['plan']}"
-        )
-        lines.append((text, "fault"))
+        removals = sum(1 for one in data["withheld"] if one["action"] == "remove")
+        if removals > guard["limit"]:
+            why = f"{removals} of {data['live']} live peers would go, {guard['limit']:g} may unasked"
+        elif removals == data["live"]:
+            why = f"all {removals} live peers would go"
+        else:
+            why = f"{removals} of {data['live']} live peers would go, and no row of this node is left"
+        lines.append((f"guard: WITHHELD: {why}; let through with: wgsyncd approve {guard['plan']}", "fault"))
     elif guard["approved"]:
         lines.append(("guard: lets them through, once: approved by an admin", "warning"))
     elif count["remove"]:

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def as_lines(data: Mapping[str, Any]) -> list[Line]:
     """One screen."""
     since = f" since {_short(data['started'])}" if data["started"] else ""
     lines: list[Line] = [(f"node {data['node']}: wgsyncd {data['daemon']}{since}", "head"), ("", "")]
-    lines += _interfaces(data["interfaces"])
+    lines += _interfaces(data["interfaces"], data["at"])
     lines.append(("", ""))
     lines += [(f"{name} cannot be compared: {why}", "fault") for name, why in data["not_compared"].items()]
     lines += _work(data)
@@ -193,26 +194,29 @@ def as_lines(data: Mapping[str, Any]) -> list[Line]:
     return [(one_line(redact(text)), kind) for text, kind in lines]
 
 
-_HEAD = ("interface", "kind", "desired", "actual", "online", "frozen", "foreign", "received", "sent", "per second")
+_HEAD = ("interface", "kind", "desired", "actual", "online", "frozen", "foreign", "handshake", "received", "sent",
+         "per second")  # fmt: skip
 
 
-def _interfaces(interfaces: list[Mapping[str, Any]]) -> list[Line]:
+def _interfaces(interfaces: list[Mapping[str, Any]], at: str) -> list[Line]:
     rows = [_HEAD]
     for one in interfaces:
         rate = "-"
         if one["rx_rate"] is not None:
             rate = f"{in_units(int(one['rx_rate']))} / {in_units(int(one['tx_rate']))}"
         numbers = tuple(str(one[key]) for key in _HEAD[2:7])
+        shaken = one["latest_handshake"]
+        ago = _ago(_between(shaken, at)) if shaken else "never"
         rows.append((
-            one["interface"], one["kind"], *numbers, in_units(one["rx_bytes"]), in_units(one["tx_bytes"]), rate
+            one["interface"], one["kind"], *numbers, ago, in_units(one["rx_bytes"]), in_units(one["tx_bytes"]), rate
         ))  # fmt: skip
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines: list[Line] = []
-    for at, row in enumerate(rows):
+    for place, row in enumerate(rows):
         cells = [cell.ljust(w) if i < 2 else cell.rjust(w)
                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        good = at == 0 or interfaces[at - 1]["present"]
-        lines.append(("  ".join(cells).rstrip(), "head" if at == 0 else "" if good else "fault"))
+        good = place == 0 or interfaces[place - 1]["present"]
+        lines.append(("  ".join(cells).rstrip(), "head" if place == 0 else "" if good else "fault"))
     return lines
 
 
@@ -262,6 +266,10 @@ _SIGNS = {"add": "+", "remove": "-", "update": "~"}
 def _event(one: Mapping[str, Any]) -> str:
     words = [_SIGNS.get(one["change"], ">"), one["interface"], one["device"], one["text"]]
     return f"{_short(one['at'])}  {'  '.join(word for word in words if word)}"
+
+
+def _between(early: str, late: str) -> int:
+    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
 
 
 def _short(at: str | None) -> str:

@@ -45,7 +45,8 @@ def test_what_is_planned_is_approved_and_nothing_else(bench: Bench) -> None:
     text, plan = plan_of(bench)
     assert text.splitlines()[0] == "wg0: 20 peers, 0 wanted"
     assert f"{crowd[0].device}  0001  {crowd[0].address}/32  {crowd[0].keys.public[:8]}…  device paused" in text
-    assert f"let through with: wgsyncd approve {plan}" in text
+    told = f"guard: WITHHELD: 20 of 20 live peers would go, 10 may unasked; let through with: wgsyncd approve {plan}"
+    assert text.splitlines()[-2] == told
     bench.sql(f"UPDATE customer_devices SET status = 'active' WHERE device_id = '{crowd[0].device}'")
     wait(lambda: bench.daemon.status()["guard"]["plan"] not in ("", plan), "another plan")
     assert "is not the plan of now" in bench.daemon.cli("approve", plan, code=1).stderr

@@ -257,6 +257,23 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     assert len(lines) <= 30, "one screen"
 
 
+def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, run: Run) -> None:
+    node.issued(8, node.now + 900)
+    node.issued(9, node.now + 20)
+    node.cycle()
+    node.shake(8)
+    node.cycle()
+    node.cycle()
+    changes = json.loads(run("status", "--json")[1][0])["changes"]
+    assert [(one["change"], one["device"], one["text"]) for one in reversed(changes)][-4:] == [
+        ("add", "0001-DEV-009", "wanted"),
+        ("activate", "0001-DEV-008", "active (first handshake)"),
+        ("expire", "0001-DEV-009", "expired (QR ended)"),
+        ("remove", "0001-DEV-009", "device expired"),
+    ]
+    assert " ago" in run("status")[1][3], "the latest handshake"
+
+
 def test_a_thousand_rejected_rows_are_one_screen_and_all_of_the_json(node: Node, work: Work, run: Run) -> None:
     for number in range(10, 60):
         node.device(number, preshared_key="junk")
