@@ -10,8 +10,8 @@ from collections.abc import Callable
 from unittest import mock
 
 
-def on_a_terminal(work: Callable[[], object], columns: int = 100, **env: str) -> str:
-    """Do something in this process with standard output on a terminal; what it got to see."""
+def on_a_terminal(work: Callable[[], object], columns: int = 100, stream: str = "stdout", **env: str) -> str:
+    """Do something in this process with standard output, or standard error, on a terminal; what it got to see."""
     said = bytearray()
     master, slave = pty.openpty()
 
@@ -29,7 +29,7 @@ def on_a_terminal(work: Callable[[], object], columns: int = 100, **env: str) ->
     with mock.patch.dict(os.environ, environment), os.fdopen(slave, "w", encoding="utf-8") as out:
         if "NO_COLOR" not in env:
             os.environ.pop("NO_COLOR", None)
-        with mock.patch.object(sys, "stdout", out):
+        with mock.patch.object(sys, stream, out):
             work()
     reader.join()
     os.close(master)

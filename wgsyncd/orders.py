@@ -76,7 +76,7 @@ class Orders:
             request.answer(plan_as_data(self._work.preview(), self._zone(), time.time()))
         elif request.command == "approve":
             plan_id = request.text("plan")
-            self._log.warning("approve", plan=plan_id, who=request.who)
+            self._log.info("approve", plan=plan_id, who=request.who)
             outlook = self._work.approve(plan_id, request.who)
             request.answer(plan_as_data(outlook, self._zone(), time.time()))
         elif request.command == "sync":

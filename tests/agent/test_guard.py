@@ -77,6 +77,38 @@ def test_an_approval_lets_exactly_its_set_through_once(full: Node) -> None:
     assert full.health.guard_tripped, "an approval is used up"
 
 
+def test_an_approval_is_for_the_removals_of_the_next_cycle_or_for_none(full: Node) -> None:
+    """Not for the day on which just these are wanted again."""
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.store.approve(full.health.plan_id)
+    full.db.update(22, status="revoked")
+    full.cycle()
+    assert full.db.approved["r640"] is None
+    full.db.update(22, status="active")
+    full.cycle()
+    assert len(full.wg.peers("wg0")) == 60
+    assert full.health.guard_tripped
+    full.quiet()
+
+
+def test_who_approved_is_written_down_once_also_after_a_reload(full: Node) -> None:
+    for number in range(2, 22):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.agent.approve(full.health.plan_id, "alice (uid 1000, pid 7)")
+    full.reload()
+    full.cycle()
+    for number in range(30, 61):
+        full.db.update(number, status="revoked")
+    full.cycle()
+    full.store.approve(full.health.plan_id)
+    full.cycle()
+    said = [one.message.rpartition(" by ")[2] for one in full.db.logs if one.action == "guard_approved"]
+    assert said == ["alice (uid 1000, pid 7)", "an admin"]
+
+
 def test_a_guard_that_has_nothing_to_hold_any_more_is_quiet_and_an_old_approval_gone(full: Node) -> None:
     for number in range(2, 22):
         full.db.update(number, status="revoked")

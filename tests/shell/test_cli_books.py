@@ -12,6 +12,7 @@ import pytest
 from tests.node import CONFIG, Node
 from tests.samples import key
 from tests.shell.conftest import Run
+from tests.terminal import on_a_terminal
 from wgsyncd import cli, lock
 from wgsyncd.core.model import encode_key
 
@@ -153,3 +154,8 @@ def test_a_rate_is_told_in_its_unit(node: Node, run: Run) -> None:
         "in no time", "0.5 bit/s", "999 bit/s", "25 Gbit/s", "600 Tbit/s", "2.5e+03 Ebit/s"
     ]  # fmt: skip
     assert CONFIG
+
+
+def test_verify_shows_at_a_terminal_that_it_is_at_work(at_work: Node, config: Path) -> None:
+    said = on_a_terminal(lambda: cli.main(["verify", "--config", str(config)]), stream="stderr")
+    assert "holding kernel, baselines, buckets, days and figures against each other" in said

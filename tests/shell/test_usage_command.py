@@ -241,3 +241,14 @@ def test_what_a_row_holds_does_not_reach_the_terminal(run: Run, db: FakeDatabase
     said = on_a_terminal(lambda: run("--top", "1"))
     assert "\\x1b[31m[bold]:smile:AAAAAAAA…" in said
     assert "A" * 43 not in said
+
+
+def test_long_work_is_seen_at_a_terminal_and_only_there(
+    run: Run, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["usage", "--config", str(config), "--svg", str(tmp_path / "a.svg"), "--since", "2026-01-01"]
+    said = on_a_terminal(lambda: cli.main(argv), stream="stderr")
+    assert "reading months" in said
+    assert "drawing 264 bars" in said
+    assert cli.main(argv) == 0
+    assert capsys.readouterr().err == ""
