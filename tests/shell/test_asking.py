@@ -8,6 +8,8 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -15,7 +17,7 @@ from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd import cli, control, lock, status
-from wgsyncd.control import Control
+from wgsyncd.control import Control, Request
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.errors import Fault, Refused, StoreError
 from wgsyncd.orders import COMMANDS, Orders
@@ -206,6 +208,32 @@ def test_nonsense_from_another_version_harms_nobody(node: Node, work: Work, run:
     assert run("status")[0] == 0
 
 
+def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+
+    class Slow(Work):
+        def sync(self, devices: Sequence[str]) -> str:
+            now[0] += 0.25
+            return super().sync(devices)
+
+    class Queue:
+        def take(self) -> Request:
+            return Request("sync", {"devices": []}, "me")
+
+    work = Slow(node)
+    orders = Orders(cast(Control, Queue()), work, config, lambda: node.settings.node.zone)
+    monkeypatch.setattr("wgsyncd.orders.time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0]))
+    assert orders.patience() is None
+    orders.wait()
+    orders.obey()
+    assert orders.patience() == 1.0
+    orders.obey()
+    assert len(work.said) == 1
+    now[0] += 1
+    orders.obey()
+    assert len(work.said) == 2
+
+
 # -- status
 
 
@@ -292,9 +320,10 @@ def test_rates_are_measured_between_polls_and_begin_anew_with_the_counters(node:
     node.traffic(5, 1500, 300)
     node.account()
     assert rates() == (100.0, 20.0)
-    node.reboot()
+    node.wg.reboot()
     node.cycle()
-    assert rates() == (None, None)
+    node.account()
+    assert rates() == (0.0, 0.0), "not below nothing"
 
 
 def test_watch_draws_again_until_interrupted(
