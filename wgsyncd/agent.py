@@ -324,6 +324,7 @@ class Agent:
         writes += recording.conditions(ledger, standing, self._scribe)
         if snapshot.approved and not outlook.approved:
             writes += Writes(approval_used=True)  # for another set of removals than what is wanted now
+            self._approver = ""
         if writes or self._books.has_notes:
             self._books.commit(writes, windows)
         announce(writes, outlook)  # once it is written: what fails is tried again, and would be said again

@@ -164,11 +164,11 @@ def _age(now: float, at: float) -> int | None:
 # -- the screen
 
 
-def as_lines(data: Mapping[str, Any]) -> list[Line]:
-    """One screen."""
+def as_lines(data: Mapping[str, Any], width: int = 1000) -> list[Line]:
+    """One screen, of so many columns."""
     since = f" since {_short(data['started'])}" if data["started"] else ""
     lines: list[Line] = [(f"node {data['node']}: wgsyncd {data['daemon']}{since}", "head"), ("", "")]
-    lines += _interfaces(data["interfaces"], data["at"])
+    lines += _interfaces(data["interfaces"], data["at"], width)
     lines.append(("", ""))
     lines += [(f"{name} cannot be compared: {why}", "fault") for name, why in data["not_compared"].items()]
     lines += _work(data)
@@ -194,30 +194,43 @@ def as_lines(data: Mapping[str, Any]) -> list[Line]:
     return [(one_line(redact(text)), kind) for text, kind in lines]
 
 
-_HEAD = ("interface", "kind", "desired", "actual", "online", "frozen", "foreign", "handshake", "received", "sent",
-         "per second")  # fmt: skip
+def _interfaces(interfaces: list[Mapping[str, Any]], at: str, width: int) -> list[Line]:
+    """A line each. What is as ever, or has no room, is left out; --json has all."""
+    columns: dict[str, list[str]] = {"interface": [one["interface"] for one in interfaces]}
+    if any(one["kind"] != "kernel" for one in interfaces):
+        columns["kind"] = [one["kind"] for one in interfaces]
+    columns |= {name: [str(one[name]) for one in interfaces] for name in ("desired", "actual", "online")}
+    for name in ("frozen", "foreign", "drift"):
+        if any(one[name] for one in interfaces):
+            columns[name] = [str(one[name] or 0) for one in interfaces]
+    shaken = [(one["latest_handshake"], at) for one in interfaces]
+    columns["handshake"] = [_ago(_between(*one)) if one[0] else "never" for one in shaken]
+    rates = {f"{side}/s": [_rate(one[f"{key}_rate"]) for one in interfaces]
+             for side, key in (("in", "rx"), ("out", "tx"))}  # fmt: skip
+    columns |= {} if all(one["rx_rate"] is None for one in interfaces) else rates
+    totals = {side: [in_units(one[f"{key}_bytes"]) for one in interfaces]
+              for side, key in (("received", "rx"), ("sent", "tx"))}  # fmt: skip
+    table = _table(columns | totals)
+    if len(table[0]) > width:
+        table = _table(columns)
+    kinds = ["head", *("" if one["present"] else "fault" for one in interfaces)]
+    return list(zip(table, kinds, strict=True))
 
 
-def _interfaces(interfaces: list[Mapping[str, Any]], at: str) -> list[Line]:
-    rows = [_HEAD]
-    for one in interfaces:
-        rate = "-"
-        if one["rx_rate"] is not None:
-            rate = f"{in_units(int(one['rx_rate']))} / {in_units(int(one['tx_rate']))}"
-        numbers = tuple(str(one[key]) for key in _HEAD[2:7])
-        shaken = one["latest_handshake"]
-        ago = _ago(_between(shaken, at)) if shaken else "never"
-        rows.append((
-            one["interface"], one["kind"], *numbers, ago, in_units(one["rx_bytes"]), in_units(one["tx_bytes"]), rate
-        ))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines: list[Line] = []
-    for place, row in enumerate(rows):
-        cells = [cell.ljust(w) if i < 2 else cell.rjust(w)
-                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        good = place == 0 or interfaces[place - 1]["present"]
-        lines.append(("  ".join(cells).rstrip(), "head" if place == 0 else "" if good else "fault"))
-    return lines
+def _table(columns: Mapping[str, list[str]]) -> list[str]:
+    wide = {head: max(len(head), *map(len, cells)) for head, cells in columns.items()}
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(wide[head]) if head in ("interface", "kind") else cell.rjust(wide[head])
+            for head, cell in zip(columns, row, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else in_units(int(rate))
 
 
 def _work(data: Mapping[str, Any]) -> list[Line]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +108,24 @@ def say(*parts: tuple[str, str] | str | PublicKey) -> None:
     for text, kind in plain:
         line.append(text, _COLOURS.get(kind))
     Console(highlight=False, markup=False, emoji=False).print(line, soft_wrap=True)
+
+
+def lines(some: Sequence[tuple[str, str]]) -> None:
+    """Print many lines as :func:`say` does one."""
+    if not is_terminal():
+        print("\n".join(clean(text).rstrip() for text, _ in some))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    for text, kind in some:
+        console.print(Text(clean(text), style=_COLOURS.get(kind, "")), soft_wrap=True)
+
+
+def width() -> int:
+    """Columns of the terminal; plenty where there is none."""
+    return shutil.get_terminal_size().columns if is_terminal() else 1000
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def test_an_approval_is_for_the_removals_of_the_next_cycle_or_for_none(full: Nod
     for number in range(2, 22):
         full.db.update(number, status="revoked")
     full.cycle()
-    full.store.approve(full.health.plan_id)
+    full.agent.approve(full.health.plan_id, "alice (uid 1000, pid 7)")
     full.db.update(22, status="revoked")
     full.cycle()
     assert full.db.approved["r640"] is None
@@ -91,6 +91,10 @@ def test_an_approval_is_for_the_removals_of_the_next_cycle_or_for_none(full: Nod
     assert len(full.wg.peers("wg0")) == 60
     assert full.health.guard_tripped
     full.quiet()
+    full.store.approve(full.health.plan_id)
+    full.cycle()
+    full.right()
+    assert [one.message for one in full.db.logs if "approved by an admin" in one.message], "not by alice"
 
 
 def test_who_approved_is_written_down_once_also_after_a_reload(full: Node) -> None:

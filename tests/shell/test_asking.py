@@ -302,6 +302,24 @@ def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, ru
     assert " ago" in run("status")[1][3], "the latest handshake"
 
 
+def test_the_table_of_interfaces_has_what_is_not_as_ever_and_fits_the_terminal(
+    node: Node, work: Work, run: Run, config: Path
+) -> None:
+    plain = ["interface", "desired", "actual", "online", "handshake"]
+    assert run("status")[1][2].split() == [*plain, "received", "sent"]
+    node.account()
+    assert run("status")[1][2].split() == [*plain, "in/s", "out/s", "received", "sent"]
+    node.db.update(5, preshared_key="junk")
+    node.wg.delete("wg1")
+    node.cycle()
+    lines = run("status")[1]
+    assert lines[2].split()[:7] == ["interface", "kind", "desired", "actual", "online", "frozen", "handshake"]
+    assert lines[4].split()[:2] == ["wg1", "unreadable"]
+    said = on_a_terminal(lambda: cli.main(["status", "--config", str(config)]), columns=80)
+    assert "handshake" in said
+    assert "received" not in said
+
+
 def test_a_thousand_rejected_rows_are_one_screen_and_all_of_the_json(node: Node, work: Work, run: Run) -> None:
     for number in range(10, 60):
         node.device(number, preshared_key="junk")

@@ -65,8 +65,7 @@ def plan(args: argparse.Namespace, load: Load) -> int:
     if args.json:
         print(json.dumps({"source": "command" if why else "daemon", **data}, ensure_ascii=False))
     else:
-        for line in planned.plan_as_lines(data):
-            terminal.say(line)
+        terminal.lines(planned.plan_as_lines(data))
     if data["not_compared"]:
         return 1  # what could not be compared may need anything
     return 2 if planned.wants_anything(data) else 0
@@ -98,8 +97,7 @@ def show_status(args: argparse.Namespace, load: Load) -> int:
         if args.json:
             print(json.dumps(data, ensure_ascii=False))
         else:
-            for line in status.as_lines(data):
-                terminal.say(line)
+            terminal.lines(status.as_lines(data, terminal.width()))
         return 0
     try:
         if args.json:
@@ -123,7 +121,7 @@ def _look(args: argparse.Namespace, load: Load) -> dict[str, Any]:
 
 
 def _screen(args: argparse.Namespace, load: Load) -> list[planned.Line]:
-    lines = status.as_lines(_look(args, load))
+    lines = status.as_lines(_look(args, load), terminal.width())
     return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s; ^C ends", "")]
 
 
