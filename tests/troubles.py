@@ -114,7 +114,7 @@ class Troubles(RuleBasedStateMachine):
 
     # -- the daemon and its troubles
 
-    @rule(task=st.sampled_from(["account", "reconcile", "reconcile"]))
+    @rule(task=st.sampled_from(["account", "reconcile", "reconcile", "compare"]))
     def work(self, task: str) -> None:
         self.node.work(task)
 

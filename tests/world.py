@@ -170,7 +170,10 @@ class World(Node):
         self.agent.between = self.between
         batch, books.BATCH = books.BATCH, 2
         try:
-            getattr(self.agent, task)(*values)
+            if task == "compare":
+                self.agent.reconcile(count=False)
+            else:
+                getattr(self.agent, task)(*values)
         except StoreError:
             pass
         except Crash:
@@ -178,7 +181,7 @@ class World(Node):
             return
         finally:
             books.BATCH = batch
-        if not self.store.locked and task != "reconcile_some":
+        if not self.store.locked and task not in ("reconcile_some", "compare"):
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
 
     def between(self) -> None:

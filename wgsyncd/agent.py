@@ -108,8 +108,9 @@ class Agent:
         self.found_new = any(self._epochs.get(name) != state.epoch for name, state in live.items())
         self._accounting.roll(now)
 
-    def reconcile(self) -> Outlook:
-        """Make the kernel what the rows say, and write down what was done."""
+    def reconcile(self, *, count: bool = True) -> Outlook:
+        """Make the kernel what the rows say, and write down what was done. ``count``: book the counters too; otherwise
+        only as far as must be, and the next :meth:`account` books the rest."""
         now, mono, live = self._begin()
         windows = self._accounting.windows(now)
         snapshot: Snapshot | None = None
@@ -140,7 +141,10 @@ class Agent:
         after = {name: state for name, state in after.items() if state.epoch == live[name].epoch}
         counted = self._uncounted({**live, **after})
         try:  # the kernel first: a customer waits for that, nobody for a figure
-            self._accounting.book(counted, now, mono)
+            if count:
+                self._accounting.book(counted, now, mono)
+            else:
+                self._accounting.book_backlog(self.clock.now())
         except StoreError:
             self._accounting.keep(counted.values(), now, mono)
             raise

@@ -140,14 +140,14 @@ class Daemon:
         elif message is Message.VERIFY and inspection.is_due(self.health, time.time(), self.settings.node.zone):
             self._work("verify", lambda: self._agent.prove(self._worked))
 
-    def _reconcile(self) -> Outlook:
+    def _reconcile(self, *, count: bool = True) -> Outlook:
         digest: object = None
         with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
             digest = self._seen = (
                 self._agent.store.digest()
             )  # before the rows: later changes are found by the next look
         self._digest = None
-        outlook = self._agent.reconcile()
+        outlook = self._agent.reconcile(count=count)
         self._digest = digest
         return outlook
 
@@ -169,7 +169,7 @@ class Daemon:
         if self.health.intervals.get("watch") != self._watch.period:
             self.health.intervals = {**self.health.intervals, "watch": self._watch.period}
         if answered and self._seen != self._digest:
-            return self._work("reconcile", self._reconcile)
+            return self._compare(frozenset())
         return answered
 
     def _read_digest(self) -> None:
@@ -191,10 +191,11 @@ class Daemon:
         self._rest_until = now + REST * (now - began)
 
     def _compare(self, devices: frozenset[str]) -> bool:
-        """These devices, or (none named) all rows; whether that went well. What concerns others too is left to a look
-        at all rows."""
+        """These devices, or (none named) all rows, since something may have changed; whether that went well. What
+        concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
+        they would be written all the time, and the next change would wait for it."""
         if not devices:
-            return self._work("reconcile", self._reconcile)
+            return self._work("reconcile", lambda: self._reconcile(count=False))
         done = False
 
         def some() -> None:

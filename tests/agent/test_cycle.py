@@ -307,3 +307,30 @@ def test_of_two_rows_with_a_live_key_that_was_never_counted_the_one_whose_peer_i
         node.cycle()
         assert node.booked[address_of] == (1000, 100)
         assert node.booked[14 - address_of] == (0, 0)
+
+
+def test_a_change_that_was_found_does_not_write_everybodys_counters(node: Node) -> None:
+    node.device(8)
+    node.cycle()
+    node.account()
+    node.traffic(5, 100)
+    node.traffic(8, 7)
+    node.db.update(8, status="paused")
+    node.agent.reconcile(count=False)
+    assert key(8) not in node.wg.peers("wg0")
+    assert [node.db.devices[n]["rx_bytes_total"] for n in (5, 8)] == [0, 7], "whoever goes is counted, the rest is left"
+    node.account()
+    assert node.db.devices[5]["rx_bytes_total"] == 100
+    node.quiet()
+
+
+def test_on_an_interface_that_is_new_everything_is_counted_all_the_same(node: Node) -> None:
+    node.account()
+    node.wg.delete("wg0")
+    node.wg.add_interface("wg0")
+    node.tick()
+    node.agent.reconcile(count=False)
+    node.traffic(5, 100)
+    node.account()
+    assert node.db.devices[5]["rx_bytes_total"] == 100
+    node.quiet()

@@ -13,7 +13,7 @@ import pytest
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from tests.real.bench import Bench, Device, both_kinds, wait
+from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 from wgsyncd.demo.mariadb import DATABASE
 
 BLIND = {"schedule.watch": "0s", "schedule.reconcile": "1h", "schedule.account": "1h"}
@@ -110,6 +110,32 @@ def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
     wait(lambda: bench.daemon.cli("sync").stdout == "compared everything\n", "it answers")
     assert set(bench.peers()) == {held.keys.public}
     assert bench.daemon.lines(level="error") == []
+
+
+def test_a_change_that_the_watch_finds_does_not_wait_for_everybodys_counters(bench: Bench) -> None:
+    bench.configure({**BLIND, "schedule.watch": "200ms"})
+    held, going = real_device("0001-held", "10.200.0.11"), Device("0001-going", "10.200.0.12")
+    bench.insert(held, going)
+    bench.daemon.start()
+    customer = bench.customer(held)
+    assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
+
+    def booked() -> int:
+        return int(
+            str(
+                bench.sql(f"SELECT rx_bytes_total FROM customer_devices WHERE device_id = '{held.device}'")[0][
+                    "rx_bytes_total"
+                ]
+            )
+        )
+
+    before = booked()
+    bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id = '{going.device}'")
+    bench.await_peers(held)
+    wait(lambda: bench.logs("peer_removed"), "written down")
+    assert booked() == before < 50_000
+    bench.daemon.reconcile()
+    assert booked() > 50_000
 
 
 def test_the_lines_in_the_readme_do_what_they_say(bench: Bench) -> None:
