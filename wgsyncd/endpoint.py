@@ -72,8 +72,9 @@ class _Listener(socketserver.ThreadingTCPServer):
     timeout = 0  # of handle_request(): it is called where somebody waits
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
-        super().__init__(sock.getsockname(), _Handler, bind_and_activate=False)
-        self.socket.close()
+        # TCPServer's own would make a socket, if only to close it: the unit may be without AF_INET, and the socket
+        # systemd's.
+        socketserver.BaseServer.__init__(self, sock.getsockname(), _Handler)
         self.socket = sock
         self.answer = server.answer
         self._since: dict[socket.socket, float] = {}
