@@ -1,8 +1,6 @@
 """A booted systemd: systemd-nspawn on an overlay over this machine's own root, so that nothing has to be installed
-in it and nothing of this machine is changed. Needs root.
-
-wgsyncd is at /opt/wgsyncd as in the shipped unit's comment: its libraries and its source are this test run's, mounted
-read-only, started by the system's own Python (another one may live in a home directory, which the unit hides).
+in it and nothing of this machine is changed. Needs root. What of wgsyncd, MariaDB or WireGuard this machine has
+configured is not seen in there.
 """
 
 from __future__ import annotations
@@ -14,42 +12,31 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from tests.wait import until
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PYTHON = Path(f"/usr/bin/python3.{sys.version_info.minor}")
-OPT = Path("/opt/wgsyncd")
-_LIBRARIES = OPT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
 _NEEDED = ("systemd-nspawn", "nsenter", "mount", "umount")
-_SCRIPT = f"""#!{OPT}/bin/python
-import sys
-sys.path.insert(0, "{OPT}/source")
-from wgsyncd.cli import main
-sys.exit(main())
-"""
+# Of this machine's own, and not to be seen inside.
+_HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql", "var/log/journal",
+           "usr/lib/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd")  # fmt: skip
 
 
 def missing() -> str:
     """What keeps this machine from booting one, or ""."""
     if os.geteuid() != 0:
         return "root"
-    if not PYTHON.exists():
-        return str(PYTHON)
     return ", ".join(one for one in _NEEDED if not shutil.which(one))
 
 
 class Booted:
-    """A booted system, from here to the end of the ``with``. ``binds`` are further "FROM:TO" mounts."""
+    """A booted system, from here to the end of the ``with``."""
 
-    def __init__(self, binds: Iterable[str] = ()) -> None:
-        self.binds = tuple(binds)
+    def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-nspawn-"))
         self.root = self.directory / "root"
         self.leader = 0
@@ -58,7 +45,7 @@ class Booted:
     def __enter__(self) -> Booted:
         try:
             self._mount()
-            self._boot()
+            self.boot("basic.target")
         except BaseException:
             self.close()
             raise
@@ -76,24 +63,18 @@ class Booted:
             (self.directory / name).mkdir()
         layers = f"lowerdir=/,upperdir={self.directory}/upper,workdir={self.directory}/work"
         _run("mount", "-t", "overlay", "-o", layers, "wgsyncd-nspawn", str(self.root))
-        for old in ("etc/systemd/system", "etc/wgsyncd", "var/log/journal"):  # nothing of this machine's own
-            shutil.rmtree(self.root / old, ignore_errors=True)
-        shutil.rmtree(self.root / str(OPT)[1:], ignore_errors=True)
-        for folder in (OPT / "bin", OPT / "source", _LIBRARIES):
-            (self.root / str(folder)[1:]).mkdir(parents=True)
-        self.write(f"{OPT}/pyvenv.cfg", f"home = {PYTHON.parent}\ninclude-system-site-packages = false\n")
-        (self.root / str(OPT)[1:] / "bin" / "python").symlink_to(PYTHON)
-        self.write(f"{OPT}/bin/wgsyncd", _SCRIPT, mode=0o755)
+        for old in _HIDDEN:
+            path = self.root / old
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _boot(self) -> None:
-        binds = [f"{REPOSITORY}:{OPT}/source", f"{sysconfig.get_paths()['platlib']}:{_LIBRARIES}"]
-        with (self.directory / "console").open("wb") as console:
+    def boot(self, target: str) -> None:
+        """Start it, up to that unit; again after :meth:`power_off`."""
+        with (self.directory / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}",
                  f"--machine=wgsyncd-{secrets.token_hex(4)}", "--private-network", "--register=no", "--keep-unit",
                  "--link-journal=no", "--console=pipe", "--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun",
-                 *(f"--bind-ro={one}" for one in binds), *(f"--bind={one}" for one in self.binds),
-                 "--", "--unit=basic.target"],
+                 "--", f"--unit={target}"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "0"},
             )  # fmt: skip
@@ -150,14 +131,20 @@ class Booted:
         """What a unit has logged."""
         return self.run("journalctl", "--no-pager", f"--unit={unit}", *options)
 
+    def power_off(self) -> None:
+        """As `systemctl poweroff`: every unit is stopped, in order. What was written stays for the next boot."""
+        assert self._process is not None
+        if self._process.poll() is None and self.leader:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.leader, signal.SIGRTMIN + 4)  # systemd(1)
+                self._process.wait(60)
+        self.leader = 0
+
     def close(self) -> None:
         """Power off and take everything away."""
-        if self._process is not None and self._process.poll() is None:
-            if self.leader:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.leader, signal.SIGRTMIN + 4)  # systemd(1): power off
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._process.wait(30)
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.power_off()
             if self._process.poll() is None:
                 self._process.kill()
             self._process.wait()

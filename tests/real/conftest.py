@@ -10,7 +10,7 @@ import pytest
 
 from tests.nspawn import Booted
 from tests.real.bench import Bench, Ear
-from tests.real.installed import Node
+from tests.real.installed import Node, build
 from wgsyncd.demo.children import CommandFailed
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.demo.world import WgKind
@@ -68,14 +68,15 @@ def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> It
 
 
 @pytest.fixture(scope="session")
-def installed() -> Iterator[Node]:
-    """wgsyncd under a booted systemd."""
-    with contextlib.ExitStack() as stack:
-        database = stack.enter_context(PrivateServer())
-        database.load()
-        database.create_account()
-        database.directory.chmod(0o711)  # the daemon's user has to reach the socket
-        system = stack.enter_context(Booted([f"{database.directory}:/run/database"]))
-        node = Node(system, database)
-        node.install()
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's Debian package, built."""
+    return build(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def installed(package: Path) -> Iterator[Node]:
+    """wgsyncd from its package under a booted systemd: one for all tests, each leaves it as it found it."""
+    with Booted() as system:
+        node = Node(system)
+        node.install(package)
         yield node

@@ -1,27 +1,38 @@
-"""wgsyncd installed under a booted systemd: the shipped unit, a private MariaDB, a userspace WireGuard."""
+"""wgsyncd installed under a booted systemd as the README says: the project's Debian package, Debian's MariaDB as its own
+service, wg0 as wg-quick@wg0, one customer.
+
+Where the kernel has no WireGuard, wg-quick@wg0 is a userspace one under the daemon's user, as the README tells to run it.
+"""
 
 from __future__ import annotations
 
-import base64
+import os
+import re
 import secrets
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests import nspawn
-from tests.nspawn import OPT, REPOSITORY, Booted
+from tests.nspawn import REPOSITORY, Booted
 from tests.wait import until
-from wgsyncd.demo.mariadb import PrivateServer
+from wgsyncd.demo.world import kernel_has_wireguard
 
 UNIT = "wgsyncd"
-MISSING = nspawn.missing() or ", ".join(x for x in ("mariadbd", "wireguard-go", "wg") if not shutil.which(x))
+MISSING = nspawn.missing() or ", ".join(
+    one for one in ("mariadbd", "wireguard-go", "wg", "dpkg-deb", "apt-get") if not shutil.which(one)
+)
 needs_systemd = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING}")
 
+ACCOUNT = "'mikyun'@'127.0.0.1'"
+DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"
 CONFIG = """
 [node]
 name = "test"
 [database]
-socket = "/run/database/socket"
+host = "127.0.0.1"
 password_file = "/etc/wgsyncd/db-password"
 [interfaces.wg0]
 networks = ["10.200.0.0/24"]
@@ -32,57 +43,158 @@ account = "1s"
 reconcile = "2s"
 watch = "200ms"
 """
+SELDOM = CONFIG.replace('account = "1s"', 'account = "1h"').replace('reconcile = "2s"', 'reconcile = "1h"')
 FAST = """
 [Service]
 WatchdogSec=10
 RestartSec=100ms
 """
+WG_QUICK = """
+[Interface]
+PrivateKey = {key}
+Address = 10.200.0.1/24
+ListenPort = 51820
+"""
+# wg-quick itself would run it as root, and a daemon that is not root could not reach its socket.
+USERSPACE = """
+[Service]
+Type=exec
+User=wgsyncd
+AmbientCapabilities=CAP_NET_ADMIN
+RuntimeDirectory=wireguard
+ExecStart=
+ExecStart=/usr/bin/wireguard-go -f wg0
+ExecStartPost=+/bin/sh -ec 'until wg show wg0 >/dev/null 2>&1; do sleep 0.05; done; \\
+    wg-quick strip wg0 | wg setconf wg0 /dev/stdin; ip address add 10.200.0.1/24 dev wg0; ip link set wg0 up'
+ExecStop=
+"""
+MARIADB = """
+[mariadbd]
+innodb_buffer_pool_size = 32M
+loose_innodb_buffer_pool_size_max = 128M
+innodb_use_native_aio = 0
+skip_log_bin
+"""
+CUSTOMER = """
+ip netns add customer
+ip link add outer type veth peer name inner netns customer
+ip address add 192.0.2.1/24 dev outer
+ip link set outer up
+ip -n customer link set lo up
+ip -n customer address add 192.0.2.2/24 dev inner
+ip -n customer link set inner up
+"""
+CUSTOMERS_TUNNEL = f"""
+[Interface]
+PrivateKey = {{private}}
+[Peer]
+PublicKey = {{gateway}}
+PresharedKey = {{preshared}}
+Endpoint = 192.0.2.1:51820
+AllowedIPs = {GATEWAY}/32
+"""
 
 
-def new_key() -> str:
-    return base64.b64encode(secrets.token_bytes(32)).decode()
+def build(directory: Path) -> Path:
+    """The project's Debian package; $WGSYNCD_PACKAGE if somebody has built it already."""
+    made = os.environ.get("WGSYNCD_PACKAGE")
+    if made:
+        return Path(made)
+    argv = [str(REPOSITORY / "etc" / "debian" / "build"), str(directory)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+class Database:
+    """Debian's MariaDB in there, and its administrator."""
+
+    def __init__(self, system: Booted) -> None:
+        self._system = system
+
+    def install(self) -> None:
+        """What the package does where a service may be started."""
+        self._system.write("/etc/mysql/mariadb.conf.d/99-small.cnf", MARIADB)
+        self._system.run("install", "-d", "-o", "mysql", "-g", "mysql", "/var/lib/mysql")
+        self._system.run(
+            "mariadb-install-db", "--user=mysql", "--skip-test-db", "--auth-root-authentication-method=socket"
+        )
+        self._system.run("systemctl", "enable", "--now", "mariadb")
+
+    def sql(self, text: str, *, database: str = "mikyun_cloud") -> list[list[str]]:
+        """Run statements as root; what they answer, by line and column."""
+        said = self._system.run("mariadb", "--batch", "--skip-column-names", database, stdin=text)
+        return [line.split("\t") for line in said.splitlines()]
+
+    def stop(self) -> None:
+        """An orderly stop of its service."""
+        self._system.run("systemctl", "stop", "mariadb")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._system.run("systemctl", "start", "mariadb")
 
 
 class Node:
     """The system, its database, and one device that wants a peer on wg0."""
 
-    def __init__(self, system: Booted, database: PrivateServer) -> None:
-        self.system, self.database = system, database
-        self.key, self.preshared_key = new_key(), new_key()
+    def __init__(self, system: Booted) -> None:
+        self.system, self.database = system, Database(system)
+        self.password = secrets.token_urlsafe(24)
+        self._private, self.key = self._pair()
+        self._gateway_private, self._gateway = self._pair()
+        self.preshared_key = system.run("wg", "genpsk").strip()
 
-    def install(self) -> None:
-        """As the comment at the top of the unit says."""
-        system = self.system
-        for name, where in (
-            ("wgsyncd.sysusers.conf", "sysusers.d/wgsyncd.conf"),
-            ("wgsyncd.service", "systemd/system/"),
-        ):
-            system.write(
-                f"/etc/{where}{name if where.endswith('/') else ''}", (REPOSITORY / "systemd" / name).read_text()
-            )
-        system.run("systemd-sysusers")
-        system.write("/etc/systemd/system/wgsyncd.service.d/fast.conf", FAST)
-        password = self.database.password_file.read_text()
-        system.write("/etc/wgsyncd/db-password", password, mode=0o640, group="wgsyncd")
-        self.configure()
-        system.run("systemctl", "daemon-reload")
-        # as the unit's comment tells how to run a userspace interface
-        system.run("systemd-run", "--unit=wg0", "--property=Type=exec", "--property=User=wgsyncd",
-                   "--property=AmbientCapabilities=CAP_NET_ADMIN", "--property=RuntimeDirectory=wireguard",
-                   "wireguard-go", "-f", "wg0")  # fmt: skip
-        until(lambda: "wg0" in system.run("wg", "show", "interfaces"), 10, "wg0")
-        system.run("wg", "set", "wg0", "private-key", "/dev/stdin", stdin=system.run("wg", "genkey"))
-        system.run("ip", "link", "set", "wg0", "up")
+    def _pair(self) -> tuple[str, str]:
+        private = self.system.run("wg", "genkey").strip()
+        return private, self.system.run("wg", "pubkey", stdin=private).strip()
+
+    def install(self, package: Path) -> None:
+        """As the README says, on a server where MariaDB and wg0 run already."""
+        self.apt_install(package)
+        self.database.install()
+        self.database.sql("CREATE DATABASE mikyun_cloud CHARACTER SET utf8mb4", database="")
+        self.database.sql((REPOSITORY / "etc" / "sql" / "mikyun_cloud.sql").read_text())
+        self.database.sql(f"CREATE USER {ACCOUNT} IDENTIFIED BY '{self.password}'")
+        self.interface()
+        self.set_up()
         self.database.sql(
             "INSERT INTO contracts (contract_id) VALUES ('C-1');"
             "INSERT INTO customer_devices (contract_id, device_id, wg_iface, wg_ip, public_key, preshared_key, status)"
-            f" VALUES ('C-1', 'D-1', 'wg0', '10.200.0.5', '{self.key}', '{self.preshared_key}', 'active')"
+            f" VALUES ('C-1', 'D-1', 'wg0', '{DEVICE}', '{self.key}', '{self.preshared_key}', 'active')"
         )
 
-    def configure(self, interface: str = "", text: str = "") -> None:
-        self.system.write(
-            "/etc/wgsyncd/wgsyncd.toml", text or CONFIG.format(interface=interface), mode=0o640, group="wgsyncd"
-        )
+    def apt_install(self, package: Path) -> str:
+        """The package itself; what apt printed."""
+        shutil.copy(package, self.system.root / "root")
+        return self.system.run("sh", "-ec", f"cd /root && apt-get install -y ./{package.name}", timeout=300)
+
+    def set_up(self) -> None:
+        """The configuration, the password, wgsyncd's tables; and a watchdog that bites sooner."""
+        self.drop_in(FAST, "fast")
+        self.system.write("/etc/wgsyncd/db-password", self.password + "\n", mode=0o640, group="wgsyncd")
+        self.configure()
+        self.system.run("wgsyncd", "init-db", "--socket", "/run/mysqld/mysqld.sock", "--grants", ACCOUNT)
+
+    def interface(self) -> None:
+        """wg0, now and at each boot."""
+        self.system.write("/etc/wireguard/wg0.conf", WG_QUICK.format(key=self._gateway_private), mode=0o600)
+        if not kernel_has_wireguard():
+            self.system.write("/etc/systemd/system/wg-quick@wg0.service.d/userspace.conf", USERSPACE)
+            self.system.run("systemctl", "daemon-reload")
+        self.system.run("systemctl", "enable", "--now", "wg-quick@wg0")
+
+    def configure(self, interface: str = "", text: str = CONFIG) -> None:
+        self.system.write("/etc/wgsyncd/wgsyncd.toml", text.replace("{interface}", interface))
+
+    def drop_in(self, text: str, name: str = "test") -> None:
+        """A drop-in of the unit, as `systemctl edit`; "" takes it away."""
+        path = f"/etc/systemd/system/wgsyncd.service.d/{name}.conf"
+        if text:
+            self.system.write(path, text)
+        else:
+            (self.system.root / path[1:]).unlink(missing_ok=True)
+        self.system.run("systemctl", "daemon-reload")
 
     def systemctl(self, verb: str) -> None:
         """Do that with the unit; where it fails, the end of its log tells why."""
@@ -91,6 +203,10 @@ class Node:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.system.journal(UNIT, '--lines=20', '--output=cat')}") from None
 
+    def await_ready(self) -> None:
+        """A complete reconcile, and the database answers."""
+        until(lambda: self.get("/readyz").strip() == "ok", 60, "readyz says ok")
+
     def show(self, name: str) -> str:
         return self.system.show(UNIT, name)[name]
 
@@ -98,12 +214,68 @@ class Node:
         """`wg show wg0 dump` without the interface's own line."""
         return self.system.run("wg", "show", "wg0", "dump").partition("\n")[2]
 
+    def counted(self) -> tuple[int, int]:
+        """What the interface has counted for the device: received, sent."""
+        fields = next(line.split("\t") for line in self.peers().splitlines() if line.startswith(self.key))
+        return int(fields[5]), int(fields[6])
+
+    def booked(self) -> tuple[int, int]:
+        """What its row has, received and sent by the server."""
+        [[rx, tx]] = self.database.sql("SELECT rx_bytes_total, tx_bytes_total FROM customer_devices")
+        return int(rx), int(tx)
+
+    def owed(self) -> tuple[int, int]:
+        """What the interface has counted less what the row has: the same whenever all is booked, as long as the
+        interface lives. (What earlier interfaces counted is in the row, too.)"""
+        (rx, tx), (row_rx, row_tx) = self.counted(), self.booked()
+        return rx - row_rx, tx - row_tx
+
+    def settled(self) -> tuple[int, int]:
+        """:meth:`owed` when two polls have booked all that there was."""
+        polls = self.runs("account")
+        until(lambda: self.runs("account") >= polls + 2, 20, "two polls")
+        return self.owed()
+
+    def connect(self) -> None:
+        """The customer, in a network of its own, with the device's keys, if it is not there yet."""
+        system, inside = self.system, ("ip", "netns", "exec", "customer")
+        if "customer" in system.run("ip", "netns", "list"):
+            return
+        system.run("sh", "-ec", CUSTOMER)
+        if kernel_has_wireguard():
+            system.run("ip", "-n", "customer", "link", "add", "tunnel", "type", "wireguard")
+        else:
+            system.run(
+                "systemd-run", "--unit=customer", "--property=Type=exec", *inside, "wireguard-go", "-f", "tunnel"
+            )
+            until(lambda: "tunnel" in system.run("wg", "show", "interfaces"), 20, "tunnel")
+        conf = CUSTOMERS_TUNNEL.format(private=self._private, gateway=self._gateway, preshared=self.preshared_key)
+        system.run(*inside, "wg", "setconf", "tunnel", "/dev/stdin", stdin=conf)
+        for line in (f"address add {DEVICE}/32 dev tunnel", "link set tunnel up", f"route add {GATEWAY} dev tunnel"):
+            system.run("ip", "-n", "customer", *line.split())
+
+    def take_down(self) -> None:
+        """wg0, and the customer with it: its session with what was wg0, and its socket in the same directory."""
+        for unit in ("customer", "wg-quick@wg0"):
+            self.system.run("systemctl", "stop", unit, check=False)
+        self.system.run("ip", "netns", "delete", "customer", check=False)
+
+    def traffic(self, packets: int = 20) -> None:
+        """The customer sends so many packets of a kilobyte through the tunnel, and gets them back."""
+        self.system.run("ip", "netns", "exec", "customer", "ping", "-q", "-c", str(packets), "-i", "0.01", "-s", "1000",
+                        "-W", "10", GATEWAY)  # fmt: skip
+
     def get(self, path: str) -> str:
         """What the daemon answers over HTTP; "" while it does not."""
         code = (
             "import sys, urllib.request as u; print(u.urlopen('http://127.0.0.1:9586' + sys.argv[1]).read().decode())"
         )
-        return self.system.run(f"{OPT}/bin/python", "-c", code, path, check=False)
+        return self.system.run("/usr/bin/python3", "-c", code, path, check=False)
+
+    def runs(self, task: str) -> float:
+        """How often the daemon has done that since its start."""
+        found = re.search(rf'^wgsyncd_task_runs_total{{task="{task}"}} (.*)$', self.get("/metrics"), re.MULTILINE)
+        return float(found[1]) if found else 0.0
 
     def said(self, text: str, since: str = "") -> bool:
         """Whether the journal has that text (after that cursor)."""

@@ -86,7 +86,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
     "an older schema": (
         lambda b: b.sql("UPDATE wgsyncd_schema SET version = 1"), "tables", "fault", "of version 1", "init-db"),
     "a newer schema": (
-        lambda b: b.sql("UPDATE wgsyncd_schema SET version = 99"), "tables", "fault", "of version 99", "pip install"),
+        lambda b: b.sql("UPDATE wgsyncd_schema SET version = 99"), "tables", "fault", "of version 99", "apt-get install"),
     "a table is missing": (
         lambda b: b.sql("DROP TABLE wgsyncd_quarantine"), "tables", "fault", "wgsyncd_quarantine is missing", "init-db"),
     "another name": (
@@ -194,7 +194,7 @@ def test_an_installed_service(installed: Node) -> None:
     run = installed.system.run
 
     def look() -> dict[str, dict[str, Any]]:
-        data = json.loads(run("/opt/wgsyncd/bin/wgsyncd", "doctor", "--json", check=False))
+        data = json.loads(run("/usr/sbin/wgsyncd", "doctor", "--json", check=False))
         return {one["check"]: one for one in data["checks"]}
 
     installed.configure()
@@ -218,15 +218,20 @@ def test_an_installed_service(installed: Node) -> None:
     installed.system.write(
         "/etc/wireguard/wg0.conf", "[Interface]\nSaveConfig = true\n[Peer]\nPublicKey = x\n[Peer]\nPublicKey = y\n"
     )
-    findings = json.loads(run("/opt/wgsyncd/bin/wgsyncd", "doctor", "--json", check=False))["checks"]
+    findings = json.loads(run("/usr/sbin/wgsyncd", "doctor", "--json", check=False))["checks"]
     mends = [one["mend"] for one in findings if one["check"] == "wg-quick"]
     assert len(mends) == 2
     for mend in mends:
         run("sh", "-c", mend)
     assert run("cat", "/etc/wireguard/wg0.conf") == "[Interface]\n"
     assert look()["wg-quick"]["level"] == "ok"
-    nobody = run("runuser", "-u", "nobody", "--", "/opt/wgsyncd/bin/wgsyncd", "doctor")
+    nobody = run("runuser", "-u", "nobody", "--", "/usr/sbin/wgsyncd", "doctor")
+    assert "not entered: /etc/wgsyncd/db-password is not for you to read" in nobody
+    assert nobody.splitlines()[-1].startswith("0 faults, "), "what only root may see is no fault"
+    run("chmod", "600", "/etc/wgsyncd/wgsyncd.toml")
+    nobody = run("runuser", "-u", "nobody", "--", "/usr/sbin/wgsyncd", "doctor")
     assert nobody.startswith("warning  configuration  (file): cannot be read: Permission denied\n")
+    run("chmod", "644", "/etc/wgsyncd/wgsyncd.toml")
     run("systemctl", "stop", "wgsyncd")
     found = look()
     assert found["daemon"]["level"] == found["unit"]["level"] == "fault"

@@ -1,66 +1,107 @@
-"""The machine goes down: the last account is taken while interfaces and database are still there."""
+"""The machine goes down and comes up: with traffic until then, with the database and wg-quick as its neighbours, and
+without the database when it comes up."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pytest
 
-from tests.real.installed import UNIT, Node, needs_systemd
+from tests.real.installed import SELDOM, UNIT, Node, needs_systemd
 from tests.wait import until
 
 pytestmark = needs_systemd
 
-PART = "[Unit]\nPartOf=machine.target\n"
-NEIGHBOUR = f"""{PART}
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/true
-ExecStop=/bin/sh -c 'systemctl show --property=ActiveState wgsyncd > /run/seen-by-NAME'
-"""
-NEIGHBOURS = ("mariadb", "wg-quick@wg0", "wg-quick@wg1")
+NEIGHBOURS = ("mariadb.service", "wg-quick@wg0.service")
 
 
-def test_the_neighbours_stop_after_wgsyncd(installed: Node) -> None:
-    """All of them in one transaction, as a shutdown stops them."""
-    system = installed.system
-    system.write("/etc/systemd/system/machine.target", "[Unit]\n")
-    system.write(f"/etc/systemd/system/{UNIT}.service.d/part.conf", PART)
-    for name in NEIGHBOURS:
-        system.write(f"/etc/systemd/system/{name}.service", NEIGHBOUR.replace("NAME", name))
-    system.run("systemctl", "daemon-reload")
-    system.run("systemctl", "start", "machine.target", *NEIGHBOURS)
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What was before and what after."""
+
+    node: Node
+    booked: tuple[int, int]  # in the row, when it went down
+    owed: tuple[int, ...]  # by the row to what was counted, when it went down
+    came_up: str  # STATUS after the boot
+    peers: str  # after the boot
+    ready: str
+
+
+@pytest.fixture(scope="module")
+def night(installed: Node) -> Iterator[Night]:
+    """Down and up again."""
+    run = installed.system.run
     installed.configure()
+    run("systemctl", "enable", UNIT)
     installed.systemctl("restart")
-    until(lambda: installed.get("/readyz").strip() == "ok", 20, "readyz says ok")
-    system.run("systemctl", "stop", "machine.target")
-    until(lambda: system.run("systemctl", "list-jobs", "--no-legend").strip() == "", 20, "all is stopped")
-    assert installed.show("ActiveState") == "inactive"
-    for name in NEIGHBOURS:
-        assert system.run("cat", f"/run/seen-by-{name}").strip() == "ActiveState=inactive", name
-        (system.root / f"etc/systemd/system/{name}.service").unlink()
-    (system.root / f"etc/systemd/system/{UNIT}.service.d/part.conf").unlink()
-    system.run("systemctl", "daemon-reload")
+    installed.await_ready()
+    installed.connect()
+    nothing = installed.settled()
+    installed.configure(text=SELDOM)
+    installed.systemctl("restart")
+    installed.await_ready()
+    installed.traffic()
+    booked, owed = installed.booked(), tuple(now - then for now, then in zip(installed.owed(), nothing, strict=True))
+    run("mkdir", "-p", "/var/log/journal")
+    run("journalctl", "--flush")
+    run("systemctl", "disable", "mariadb")
+    installed.system.power_off()
+    installed.system.boot("multi-user.target")
+    until(lambda: "database away" in installed.show("StatusText"), 20, "STATUS names the database")
+    night = Night(installed, booked, owed, installed.show("StatusText"), installed.peers(), installed.get("/readyz"))
+    run("systemctl", "enable", "--now", "mariadb")
+    yield night
+    run("systemctl", "disable", "--now", UNIT)
+    installed.configure()
+
+
+def test_the_neighbours_outlive_it(night: Night) -> None:
+    """Both are asked to stop when it has stopped."""
+    lines = night.node.system.run("journalctl", "--no-pager", "--boot=-1", "--output=json", "_PID=1")
+    events = [json.loads(line) for line in lines.splitlines()]
+    jobs = [(one.get("UNIT"), one.get("JOB_TYPE"), one["MESSAGE"]) for one in events]
+
+    def last(unit: str, message: str) -> int:
+        return max(i for i, (whose, _, said) in enumerate(jobs) if whose == unit and said.startswith(message))
+
+    stopped = last("wgsyncd.service", "Stopped")
+    for unit in NEIGHBOURS:
+        assert stopped < last(unit, "Stopping"), unit
+
+
+def test_no_byte_is_lost(night: Night) -> None:
+    assert min(night.owed) >= 20 * 1000, "nobody had looked when it went down"
+    night.node.await_ready()
+    assert night.node.booked() == tuple(map(sum, zip(night.booked, night.owed, strict=True)))
+
+
+def test_it_came_up_without_the_database(night: Night) -> None:
+    """READY is sent, so the boot goes on; STATUS says why nothing happens; then it goes on by itself."""
+    assert night.came_up.startswith("database away (")
+    assert night.peers == "", "wg0 is new, and nobody is let in before the rows were read"
+    assert night.ready == ""
+    night.node.await_ready()
+    assert night.node.key in night.node.peers()
 
 
 def test_the_spool_has_a_place_of_its_own(installed: Node) -> None:
     """The hardened unit may write there, as its own user; and nothing it holds is lost to a restart."""
-    system = installed.system
     installed.configure()
+    installed.systemctl("restart")
+    installed.await_ready()
+    installed.connect()
+    nothing = installed.settled()
     installed.database.stop()
     try:
-        system.run("systemctl", "restart", UNIT)
-        until(lambda: installed.get("/healthz").strip() == "ok", 20, "healthz says ok")
-        # Nobody has a record of this peer yet, so what it has counted is worth a place in the spool.
-        until(lambda: "wgsyncd_spool_ok 1.0" in installed.get("/metrics"), 20, "the spool is well")
-        system.run("systemctl", "stop", UNIT)
-        mode = system.run("stat", "--format=%U %a", "/var/lib/wgsyncd").strip()
-        assert mode == "wgsyncd 700"
+        installed.traffic()
+        until(lambda: "wgsyncd_spooled_counters 1.0" in installed.get("/metrics"), 20, "it is in the spool")
+        assert installed.system.run("stat", "--format=%U %a", "/var/lib/wgsyncd").strip() == "wgsyncd 700"
+        installed.systemctl("restart")
+        until(lambda: "wgsyncd_spooled_counters 1.0" in installed.get("/metrics"), 20, "it still is")
     finally:
         installed.database.start()
-
-
-@pytest.fixture(autouse=True)
-def stopped(installed: Node) -> None:
-    """As the other tests want to find it."""
-    installed.system.run("systemctl", "stop", UNIT, check=False)
-    installed.system.run("systemctl", "reset-failed", UNIT, check=False)
+    installed.await_ready()
+    until(lambda: installed.owed() == nothing, 30, "it is booked")
+    installed.systemctl("stop")

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nspawn import OPT, REPOSITORY
-from tests.real.installed import UNIT, Node, needs_systemd
+from tests.real.installed import DEVICE, SELDOM, UNIT, Node, needs_systemd
 from tests.wait import until
 
 pytestmark = needs_systemd
@@ -21,7 +20,7 @@ def node(installed: Node) -> Iterator[Node]:
     """The daemon running with the good configuration and one complete reconcile behind it."""
     installed.configure()
     installed.systemctl("restart")
-    until(lambda: installed.get("/readyz").strip() == "ok", 20, "readyz says ok")
+    installed.await_ready()
     yield installed
     installed.system.run("systemctl", "stop", UNIT, check=False)
     installed.system.run("systemctl", "reset-failed", UNIT, check=False)
@@ -29,11 +28,20 @@ def node(installed: Node) -> Iterator[Node]:
 
 def test_start(node: Node) -> None:
     assert node.show("ActiveState") == "active"
-    status = node.show("StatusText")
-    assert status
-    assert status.isascii()
+    assert re.fullmatch(r"wg0: 1 peers, [01] online", node.show("StatusText"))
     assert node.key in node.peers()
     assert node.preshared_key in node.peers()
+
+
+def test_status_says_how_it_is(node: Node) -> None:
+    """One line, in ASCII (the notification's encoding), that follows what happens."""
+    node.connect()
+    node.traffic()
+    until(lambda: node.show("StatusText") == "wg0: 1 peers, 1 online", 20, "the customer is online")
+    node.database.sql("UPDATE customer_devices SET wg_ip = 'nonsense'")
+    until(lambda: "1 rows rejected" in node.show("StatusText"), 20, "STATUS counts the row")
+    node.database.sql(f"UPDATE customer_devices SET wg_ip = '{DEVICE}'")
+    until(lambda: node.show("StatusText") == "wg0: 1 peers, 1 online", 20, "and forgets it")
 
 
 def test_runs_with_one_capability_and_no_more(node: Node) -> None:
@@ -49,6 +57,7 @@ def test_journal_has_priorities_and_no_key(node: Node) -> None:
     node.database.sql("UPDATE customer_devices SET wg_ip = 'nonsense'")
     until(lambda: node.said("bad_address"), 20, "the rejected row is in the journal")
     node.database.sql("UPDATE customer_devices SET wg_ip = '10.200.0.5'")
+    until(lambda: node.said("row no longer rejected"), 20, "and its end")
     lines = [json.loads(line) for line in node.system.journal(UNIT, "--output=json").splitlines()]
     ours = [line for line in lines if line.get("SYSLOG_IDENTIFIER") == "wgsyncd"]
     names = {"error": "3", "warning": "4", "info": "6", "debug": "7"}
@@ -87,21 +96,36 @@ def test_reload_of_a_bad_configuration_changes_nothing(node: Node) -> None:
     until(lambda: "wgsyncd_config_ok 1.0" in node.get("/metrics"), 10, "the gauge says so")
 
 
-def test_stop(node: Node) -> None:
+def test_stop_takes_a_last_account(node: Node) -> None:
+    """Within 10 s, the peers left in place, and what was counted until then in the row."""
+    node.connect()
+    nothing = node.settled()
+    node.configure(text=SELDOM)
+    node.systemctl("restart")
+    node.await_ready()
+    node.traffic()
+    assert node.owed() != nothing, "nobody has looked meanwhile"
     began = time.monotonic()
     node.systemctl("stop")
     assert time.monotonic() - began < 10
     assert node.show("Result") == "success"
     assert node.show("ExecMainStatus") == "0"
     assert node.key in node.peers()
+    assert node.owed() == nothing
 
 
-def test_hanging_daemon_is_restarted(node: Node) -> None:
-    pid, since = node.show("MainPID"), node.cursor()
+def test_hanging_daemon_is_restarted_and_counts_on(node: Node) -> None:
+    """SIGSTOP, the watchdog, a new process; what came meanwhile is booked once."""
+    node.connect()
+    nothing, pid, since = node.settled(), node.show("MainPID"), node.cursor()
     node.system.run("kill", "-STOP", pid)
+    node.traffic()
+    before = node.booked()
     until(lambda: node.show("MainPID") not in (pid, "0") and node.show("ActiveState") == "active", 40, "a new process")
     assert node.said("Watchdog timeout", since)
-    until(lambda: node.get("/readyz").strip() == "ok", 20, "readyz says ok")
+    node.await_ready()
+    until(lambda: node.owed() == nothing, 20, "all is booked")
+    assert node.booked()[0] - before[0] >= 20 * 1000, "the customer's packets"
     assert node.key in node.peers()
 
 
@@ -109,7 +133,7 @@ def test_killed_daemon_is_restarted(node: Node) -> None:
     pid = node.show("MainPID")
     node.system.run("kill", "-KILL", pid)
     until(lambda: node.show("MainPID") not in (pid, "0"), 20, "a new process")
-    until(lambda: node.get("/readyz").strip() == "ok", 20, "readyz says ok")
+    node.await_ready()
 
 
 def test_bad_configuration_at_start_is_final(installed: Node) -> None:
@@ -136,15 +160,13 @@ def test_database_away_at_start(installed: Node) -> None:
         assert installed.peers() == before
     finally:
         installed.database.start()
-    until(lambda: installed.get("/readyz").strip() == "ok", 30, "readyz says ok")
+    installed.await_ready()
     installed.systemctl("stop")
 
 
 def test_socket_unit_holds_the_port_through_a_restart(node: Node) -> None:
     system = node.system
     node.systemctl("stop")
-    system.write("/etc/systemd/system/wgsyncd.socket", (REPOSITORY / "systemd" / "wgsyncd.socket").read_text())
-    system.run("systemctl", "daemon-reload")
     system.run("systemctl", "start", "wgsyncd.socket")
     try:
         assert node.get("/healthz").strip() == "ok"  # waited for the start that it caused
@@ -153,12 +175,33 @@ def test_socket_unit_holds_the_port_through_a_restart(node: Node) -> None:
         assert node.get("/healthz").strip() == "ok"
     finally:
         system.run("systemctl", "stop", "wgsyncd.socket", UNIT)
-        (system.root / "etc/systemd/system/wgsyncd.socket").unlink()
-        system.run("systemctl", "daemon-reload")
 
 
 def test_second_daemon_is_refused(node: Node) -> None:
     pid = node.show("MainPID")
-    again = f"setpriv --reuid=wgsyncd --regid=wgsyncd --clear-groups {OPT}/bin/wgsyncd run 2>&1; echo exit $?"
+    again = "setpriv --reuid=wgsyncd --regid=wgsyncd --clear-groups /usr/sbin/wgsyncd run 2>&1; echo exit $?"
     assert re.search(rf"pid {pid} holds /run/wgsyncd/lock\b.*\nexit 1$", node.system.run("sh", "-c", again).strip())
     assert node.show("MainPID") == pid
+
+
+HOUR = """
+import sys
+sys.path.insert(0, "/usr/lib/wgsyncd")
+from pathlib import Path
+from wgsyncd import hints
+for _ in range(60):
+    assert hints.send(Path("/run/wgsyncd/notify.sock"), (), 30) == "ok"
+"""
+
+
+def test_nothing_is_said_at_rest(node: Node) -> None:
+    """At most one line an hour is promised: here it compares everything sixty times, as it else does in an hour, and
+    polls a few times."""
+    node.connect()
+    node.traffic()
+    node.settled()
+    since, polls, cycles = node.cursor(), node.runs("account"), node.runs("reconcile")
+    node.system.run("/usr/bin/python3", "-I", "-c", HOUR)
+    until(lambda: node.runs("account") - polls >= 5, 20, "polls")
+    assert node.runs("reconcile") - cycles >= 60
+    assert node.system.journal(UNIT, f"--after-cursor={since}", "--output=cat") == ""

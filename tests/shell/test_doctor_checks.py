@@ -66,7 +66,9 @@ def test_no_systemd_is_no_fault() -> None:
 
 def test_nobody_runs() -> None:
     assert system._daemon(None, GOOD).mend == "systemctl enable --now wgsyncd"
-    assert system._daemon(None, {"LoadState": "not-found"}).mend.startswith("install -m 644 systemd/wgsyncd.service")
+    assert system._daemon(None, {"LoadState": "not-found"}).mend.startswith(
+        "apt-get install --reinstall ./wgsyncd_*.deb"
+    )
 
 
 def test_a_process_without_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:

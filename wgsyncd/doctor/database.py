@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -21,6 +22,10 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
     try:
         facts = examine(settings)
     except StoreError as error:
+        file = settings.database.password_file
+        if os.geteuid() and file is not None and not os.access(file, os.R_OK):
+            yield warning("database", f"{where}: not entered: {file} is not for you to read", "sudo wgsyncd doctor")
+            return
         yield fault("database", f"{where}: {error}", _entering(settings, error))
         return
     yield ok("database", f"{where}, {settings.database.name} as {facts.account}")
@@ -65,7 +70,9 @@ def _version(facts: Database) -> Finding:
 
 def _schema(facts: Database, settings: Settings) -> Finding:
     if "install a newer one" in facts.schema:
-        return fault("tables", facts.schema, "/opt/wgsyncd/bin/pip install --upgrade --constraint requirements.lock .")
+        return fault(
+            "tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see Upgrade in the README"
+        )
     if facts.schema:
         return fault("tables", facts.schema, _init(facts))
     if facts.nodes and settings.node.name not in facts.nodes:

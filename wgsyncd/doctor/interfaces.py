@@ -36,7 +36,7 @@ def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
         return fault(name, error.text, (f"{_MODULE} && " if "modprobe" in error.text else "") + f"wg-quick up {name}")
     if error.name == "ENOENT":
         return fault(name, error.text, _MODULE)
-    if error.name == "EPERM":
+    if error.name in ("EPERM", "EACCES"):
         return warning(name, f"cannot be looked at: {error.text}", "sudo wgsyncd doctor")
     if error.name == "EOPNOTSUPP":
         return fault(name, error.text, f"ip link delete {name} && wg-quick up {name}")

@@ -20,7 +20,7 @@ UNIT = "wgsyncd"
 _CAP_NET_ADMIN = 12  # capabilities(7)
 _SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "MainPID", "NRestarts",
           "NeedDaemonReload", "User", "StatusText")  # fmt: skip
-_INSTALL = "install -m 644 systemd/wgsyncd.service /etc/systemd/system/ && systemctl daemon-reload"
+_INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see Installing in the README"
 
 
 def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping[str, str] | None) -> Iterator[Finding]:

@@ -1,0 +1,127 @@
+"""The project's Debian package in a booted system: what it brings, an upgrade under traffic, the way out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nspawn import REPOSITORY
+from tests.real.installed import UNIT, Node, needs_systemd
+from tests.wait import until
+
+pytestmark = needs_systemd
+
+LATER = "9.9.9"
+
+
+@pytest.fixture
+def node(installed: Node, package: Path) -> Iterator[Node]:
+    """At work, with a customer. Afterwards the package is there in its own version, and stopped."""
+    installed.configure()
+    installed.systemctl("restart")
+    installed.await_ready()
+    installed.connect()
+    yield installed
+    if not installed.system.run("dpkg-query", "--show", "wgsyncd", check=False).endswith(_version(package) + "\n"):
+        _purge(installed)
+        installed.apt_install(package)
+        installed.interface()
+        installed.set_up()
+    installed.system.run("systemctl", "stop", UNIT)
+
+
+@pytest.fixture(scope="module")
+def later(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package as a later version."""
+    top = tmp_path_factory.mktemp("later")
+    tree = top / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {LATER}+deb1", control.read_text()))
+    module = tree / "usr/lib/wgsyncd/wgsyncd/__init__.py"
+    module.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{LATER}"', module.read_text()))
+    made = top / f"wgsyncd_{LATER}.deb"
+    subprocess.run(["dpkg-deb", "--build", "-Znone", str(tree), str(made)], check=True, capture_output=True)
+    return made
+
+
+def _purge(node: Node) -> None:
+    # First the interface: a userspace one runs as the daemon's user, who could not go.
+    node.take_down()
+    node.system.run("apt-get", "purge", "-y", "wgsyncd", timeout=300)
+
+
+def _version(package: Path) -> str:
+    argv = ["dpkg-deb", "--field", str(package), "Version"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_it_brings(node: Node) -> None:
+    run = node.system.run
+    owned = set(run("dpkg", "--listfiles", "wgsyncd").splitlines())
+    found = set(run("find", "/usr/lib/wgsyncd", "/usr/share/wgsyncd").splitlines())
+    found.discard("/usr/share/wgsyncd/probe.py")  # the sandbox's test put it there
+    assert found <= owned, "what runs leaves nothing beside the package's files"
+    changed = run("dpkg", "--verify", "wgsyncd", check=False).split()
+    assert changed == ["??5??????", "c", "/etc/wgsyncd/wgsyncd.toml"], "the configuration is the admin's"
+
+
+def test_an_upgrade_under_traffic(node: Node, later: Path) -> None:
+    """The session that was stays, no packet is lost, every byte is booked once, and the new program runs."""
+    run = node.system.run
+    node.traffic()
+    nothing = node.settled()
+    handshake, pid, since = run("wg", "show", "wg0", "latest-handshakes"), node.show("MainPID"), node.cursor()
+    configuration = run("cat", "/etc/wgsyncd/wgsyncd.toml")
+    ping = ("ip", "netns", "exec", "customer", "ping", "-q", "-i", "0.02", "-s", "1000", "10.200.0.1")
+    run("systemd-run", "--unit=stream", "--property=Type=exec", "--property=KillSignal=SIGINT", *ping)
+    node.apt_install(later)
+    node.await_ready()
+    run("systemctl", "stop", "stream")
+    said = run("journalctl", "--no-pager", "--unit=stream", "--output=cat")
+    assert re.search(r"[1-9]\d+ packets transmitted, .* 0% packet loss", said), said
+    until(lambda: node.owed() == nothing, 20, "all is booked")
+    assert run("wg", "show", "wg0", "latest-handshakes") == handshake
+    assert not node.said("peers changed", since), "no peer was touched"
+    assert node.show("MainPID") not in ("0", pid)
+    assert f'version="{LATER}"' in node.get("/metrics")
+    assert run("cat", "/etc/wgsyncd/wgsyncd.toml") == configuration
+
+
+def test_out_and_in_again(node: Node, package: Path) -> None:
+    """Removed: it is stopped, and interface, peers and what an admin wrote stay. Purged: nothing is left, but an
+    interface's private key (`create = true`), without which each customer would need a new configuration. Newly installed:
+    neither started nor enabled, before an admin has looked."""
+    run = node.system.run
+    run("systemctl", "enable", UNIT)
+    uid = run("id", "--user", "wgsyncd").strip()
+    peers = node.peers().splitlines()[0].split("\t")[:4]
+    run("apt-get", "remove", "-y", "wgsyncd", timeout=300)
+    assert node.show("ActiveState") == "inactive"
+    assert node.peers().splitlines()[0].split("\t")[:4] == peers
+    assert run("find", "/etc/systemd/system", "-name", "wgsyncd.service").strip() == "", "nothing starts at boot"
+    assert run("ls", "/etc/wgsyncd").split() == ["db-password", "wgsyncd.toml"]
+    assert run("ls", "-d", "/var/lib/wgsyncd", "/usr/lib/wgsyncd", check=False).split() == ["/var/lib/wgsyncd"]
+
+    run("rm", "-r", "/etc/systemd/system/wgsyncd.service.d")  # the test's own
+    node.system.write("/etc/wgsyncd/wg0.key", "an interface's private key", mode=0o600)
+    _purge(node)
+    tables = ("-path", "/var/lib/mysql", "-prune", "-o")  # an admin's to drop
+    found = run("find", "/etc", "/run", "/usr", "/var", "-xdev", *tables, "-name", "*wgsyncd*", "-print").split()
+    assert found == ["/etc/wgsyncd"]
+    assert run("ls", "/etc/wgsyncd").split() == ["wg0.key"]
+    assert run("find", "/etc", "/run", "/usr", "/var", "-xdev", "-uid", uid).split() == []
+    assert run("getent", "passwd", "wgsyncd", check=False) + run("getent", "group", "wgsyncd", check=False) == ""
+    (node.system.root / "etc/wgsyncd/wg0.key").unlink()
+
+    node.apt_install(package)
+    assert node.show("ActiveState") == "inactive"
+    assert node.show("UnitFileState") == "disabled"
+    shipped = run("cat", "/etc/wgsyncd/wgsyncd.toml")
+    assert shipped == (REPOSITORY / "etc" / "wgsyncd.toml").read_text()
+    node.interface()
+    node.set_up()
