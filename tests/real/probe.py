@@ -1,0 +1,126 @@
+"""Runs in the unit's sandbox instead of the daemon (see test_sandbox.py) and tries what nobody in there has to do.
+Prints, as JSON, how each attempt ended: "done", or the name of the errno. Standard library only: it is run by Debian's
+Python."""
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_INIT_MODULE, _UNSHARE, _PTRACE, _CLONE_NEWUSER, _CLONE_NEWNET = 175, 272, 101, 0x10000000, 0x40000000  # x86-64
+_PTRACE_ATTACH = 16
+
+
+def call(number: int, *arguments: object) -> None:
+    """One system call; OSError where it is refused."""
+    if _libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def write(path: str) -> None:
+    """Make a file and take it away again."""
+    with open(path, "x") as file:
+        file.write("x")
+    os.unlink(path)
+
+
+def run_from(directory: str) -> None:
+    """Run a program that was put there."""
+    path = os.path.join(directory, "program")
+    try:
+        with open(path, "w") as file:
+            file.write("#!/bin/sh\nexit 0\n")
+        os.chmod(path, 0o700)
+        subprocess.run([path], check=True)
+    finally:
+        os.unlink(path)
+
+
+def listen(port: int) -> None:
+    """Take a port on localhost."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", port))
+
+
+def read(path: str) -> None:
+    """Open and read."""
+    with open(path, "rb") as file:
+        file.read(1)
+
+
+def kernel_setting() -> None:
+    """Set one to what it is."""
+    path = "/proc/sys/net/ipv4/ip_forward"
+    with open(path) as file:
+        value = file.read()
+    with open(path, "w") as file:
+        file.write(value)
+
+
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    "write /etc": lambda: write("/etc/probe"),
+    "write /etc/wgsyncd": lambda: write("/etc/wgsyncd/probe"),
+    "write /usr": lambda: write("/usr/lib/wgsyncd/probe"),
+    "write /var": lambda: write("/var/probe"),
+    "read /home": lambda: read("/home/somebody/letter"),
+    "read /root": lambda: os.listdir("/root"),
+    "load a module": lambda: call(_INIT_MODULE, b"", 0, b""),
+    "see other processes": lambda: os.listdir("/proc/1"),
+    "end other processes": lambda: os.kill(int(os.environ["VICTIM"]), signal.SIGCONT),
+    "trace other processes": lambda: call(_PTRACE, _PTRACE_ATTACH, int(os.environ["VICTIM"]), 0, 0),
+    "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
+    "set a kernel setting": kernel_setting,
+    "new user namespace": lambda: call(_UNSHARE, _CLONE_NEWUSER),
+    "new network namespace": lambda: call(_UNSHARE, _CLONE_NEWNET),
+    "raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
+    "packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0),
+    "low port": lambda: listen(81),
+    "writable code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
+    "run from /run/wgsyncd": lambda: run_from("/run/wgsyncd"),
+    "run from /var/lib/wgsyncd": lambda: run_from("/var/lib/wgsyncd"),
+    "run from /tmp": lambda: run_from("/tmp"),
+    "give a file away": lambda: os.chown("/run/wgsyncd", 0, 0),
+    "become root": lambda: os.setuid(0),
+    "open a device": lambda: os.close(os.open("/dev/net/tun", os.O_RDWR)),
+    # And what it has to do.
+    "write /run/wgsyncd": lambda: write("/run/wgsyncd/probe"),
+    "write /var/lib/wgsyncd": lambda: write("/var/lib/wgsyncd/probe"),
+    "read the configuration": lambda: read("/etc/wgsyncd/wgsyncd.toml"),
+    "read the password": lambda: read("/etc/wgsyncd/db-password"),
+    "set an interface up": lambda: subprocess.run(["ip", "link", "set", "wg0", "up"], check=True),
+    "reach the database": lambda: socket.create_connection(("127.0.0.1", 3306), 5).close(),
+}
+
+
+def outcome(attempt: Callable[[], object]) -> str:
+    """How it ended; in a child, since some of them change the process that makes them."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            attempt()
+            said = "done"
+        except OSError as error:
+            said = errno.errorcode[error.errno or 0]
+        except subprocess.CalledProcessError as error:
+            said = f"exit {error.returncode}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        said = answer.read().decode()
+    os.wait()
+    return said
+
+
+if __name__ == "__main__":
+    found = {what: outcome(attempt) for what, attempt in ATTEMPTS.items()}
+    with open("/proc/self/status") as status:
+        found["capabilities"] = next(line.split()[1] for line in status if line.startswith("CapEff"))
+    print(json.dumps(found))
