@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(lambda: demo.main(args))
     commands = {
         "plan": _plan,
+        "adopt": _adopt,
         "approve": _approve,
         "status": _status,
         "sync": _sync,
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "explain": _explain,
         "doctor": _doctor,
     }
-    # `plan` says 2 for "there are changes", as its kind of commands do.
-    return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command == "plan" else 2)
+    # `plan` and `adopt` say 2 for "there are changes", as their kind of commands do.
+    return _guarded(lambda: commands[args.command](args), bad_config=1 if args.command in ("plan", "adopt") else 2)
 
 
 def _guarded(command: Callable[[], int], bad_config: int = 2) -> int:
@@ -153,6 +154,14 @@ def _plan(args: argparse.Namespace) -> int:
     from wgsyncd.commands import ask
 
     return ask.plan(args, lambda: _load(args))
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from wgsyncd import config
+    from wgsyncd.commands import adopt
+
+    settings = config.load(args.config)
+    return adopt.run(args, settings, _agent(settings))
 
 
 def _approve(args: argparse.Namespace) -> int:

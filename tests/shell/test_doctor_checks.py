@@ -126,12 +126,12 @@ def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
 
 
 def test_wg_quick_files(tmp_path: Path) -> None:
-    assert [one.level for one in files._wg_quick(["wg0"], tmp_path)] == [Level.OK]
+    assert [one.level for one in files.wg_quick_files(["wg0"], tmp_path)] == [Level.OK]
     (tmp_path / "wg0.conf").write_text("[Interface]\nListenPort = 1\n")
     (tmp_path / "wg7.conf").write_text("[Peer]\n")
-    assert [one.level for one in files._wg_quick(["wg0"], tmp_path)] == [Level.OK], "wg7 is not ours"
+    assert [one.level for one in files.wg_quick_files(["wg0"], tmp_path)] == [Level.OK], "wg7 is not ours"
     (tmp_path / "wg0.conf").write_text("[Interface]\n[peer]\nPublicKey = x\n # [Peer]\n")
-    (one,) = files._wg_quick(["wg0"], tmp_path)
+    (one,) = files.wg_quick_files(["wg0"], tmp_path)
     assert "has 1 [Peer] sections" in one.why
 
 

@@ -30,6 +30,11 @@ PLAN = """\
 runs, or it has another configuration, the command looks for itself and says so.
 
 exit status: 0 nothing to do, 2 changes, 1 an error, also where an interface could not be compared"""
+ADOPT = """\
+Says which peers are as their rows want them, which would be changed or removed, and prints the lines of the configuration
+that keep those in no row.
+
+exit status: 0 nothing would be changed, 2 something would, 1 an error"""
 APPROVE = """\
 The running daemon carries them out at once, and writes down who approved. If since then other removals are wanted, the
 plan has another id and nothing is let through. Where no daemon runs, its first cycle does it, if the plan is still that
@@ -78,6 +83,8 @@ def parser(of_demo: Callable[[argparse.ArgumentParser], None]) -> argparse.Argum
     plan = command("plan", "Show what a cycle would do; do nothing.", PLAN)
     _json(plan)
     _no_daemon(plan)
+    adopt = command("adopt", "Show what a first start would do to the peers that are live; change nothing.", ADOPT)
+    _json(adopt)
     approve = command("approve", "Let exactly the removals of a withheld plan through, once.", APPROVE)
     approve.add_argument("plan_id", metavar="ID", help="the plan's id, which `wgsyncd plan` prints")
     _json(approve)

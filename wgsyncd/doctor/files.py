@@ -52,7 +52,7 @@ def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_
             yield _secret(f"{name} private key", one.private_key_file, who)
     yield _state(state, who)
     yield _disk(state)
-    yield from _wg_quick(list(settings.interfaces), wg_quick)
+    yield from wg_quick_files(list(settings.interfaces), wg_quick)
 
 
 def configuration(file: Path, says: str) -> Finding:
@@ -115,7 +115,7 @@ def _disk(state: Path) -> Finding:
     return ok("disk", f"{there}: {free >> 30} GiB are free")
 
 
-def _wg_quick(interfaces: Sequence[str], directory: Path) -> Iterator[Finding]:
+def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Iterator[Finding]:
     """Who stands in wg-quick's files is let in from the boot until wgsyncd's first cycle."""
     good = True
     for name in interfaces:

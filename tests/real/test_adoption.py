@@ -1,0 +1,51 @@
+"""A server that already runs, taken over: peers that wg-quick and hands have made, with traffic, on real parts."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
+
+
+@both_kinds
+def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
+    """`adopt` names them and touches nothing; the daemon, with what it printed, keeps them; told otherwise, it does not."""
+    held = real_device("0001-held", "10.200.0.11")
+    gone = Device("0002-gone", "10.200.0.12", contract="0002")  # its contract is paused
+    link = Device("", "10.200.0.250")
+    bench.insert(held, gone)
+    bench.ear.keep(link.keys.private)
+    server = bench.world.server
+    for one in (held, gone, link):
+        server.run("wg", "set", "wg0", "peer", one.keys.public, "allowed-ips", f"{one.address}/32")
+    assert bench.customer(held).transfer(up=100_000, down=0).wait(PATIENCE) == 0
+    before = bench.peers()
+
+    said = bench.daemon.cli("adopt", code=2).stdout
+    data = json.loads(bench.daemon.cli("adopt", "--json", code=2).stdout)
+    standing = {one["device"]: one["standing"] for one in data["interfaces"][0]["peers"]}
+    assert standing == {"0001-held": "matches", None: "foreign", "0002-gone": "foreign"} or standing == {
+        "0001-held": "matches", "0002-gone": "unwanted", None: "foreign"
+    }  # fmt: skip
+    assert link.keys.public in said
+    assert held.keys.public not in said
+    assert bench.peers() == before
+    assert bench.logs() == []
+
+    block = "[peers]\n" + "\n".join(one for one in said.split("[peers]\n")[-1].splitlines() if one.startswith("    "))
+    assert tomllib.loads(block)["peers"]["always_keep"] == [link.keys.public]
+    bench.configure({"peers.always_keep": [link.keys.public]})
+    daemon = bench.daemon.start()
+    wait(lambda: gone.keys.public not in bench.peers(), "who is paused goes")
+    assert bench.peers().keys() == {held.keys.public, link.keys.public}
+    assert bench.peers()[held.keys.public].latest_handshake == before[held.keys.public].latest_handshake
+    rx = f"SELECT rx_bytes_total rx FROM customer_devices WHERE device_id = '{held.device}'"
+    wait(lambda: int(bench.sql(rx)[0]["rx"] or 0) == bench.peers()[held.keys.public].rx, "counted in full: nobody had")
+    assert bench.daemon.cli("adopt").stdout.splitlines()[-1].startswith("Nothing was changed. A start would remove no")
+    daemon.stop()
+
+    bench.configure({"peers.foreign": "remove"})
+    daemon.start()
+    wait(lambda: bench.peers().keys() == {held.keys.public}, "now it was told")
+    assert len(bench.logs("foreign_peer_removed")) == 1

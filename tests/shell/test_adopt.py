@@ -1,0 +1,142 @@
+"""`wgsyncd adopt` on a node in memory, before wgsyncd's first cycle: rows, and peers that somebody else has made."""
+
+from __future__ import annotations
+
+import errno
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import CONFIG, Node
+from tests.samples import NOW, address, key, nets, peer, text
+from tests.shell.conftest import Run
+from wgsyncd import cli, log
+from wgsyncd.agent import Agent
+from wgsyncd.config import parse
+from wgsyncd.settings import Settings
+
+LINK = 250  # a link between sites, made by hand: no row has its key
+
+
+@pytest.fixture
+def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Device 5 is live as its row says and was never counted; 6 has another address; 7 is paused; 8 is not there; 9 cannot
+    be followed; and there is the link."""
+    made = Node()
+    made.device(5, first_handshake_at=None, last_handshake_at=None)
+    made.device(6)
+    made.device(7, status="paused")
+    made.device(8)
+    made.device(9, preshared_key="nonsense")
+    for number, at in ((5, 5), (6, 66), (7, 7), (9, 9), (LINK, LINK)):
+        made.wg.add_behind("wg0", peer(number, address(at)))
+    made.shake(LINK, at=NOW - 100)
+
+    def agent(_: Settings) -> Agent:
+        log.configure("warning")
+        return made.agent
+
+    monkeypatch.setattr(cli, "_agent", agent)
+    return made
+
+
+def ask(run: Run) -> dict[str, Any]:
+    status, lines = run("adopt", "--json")
+    assert status == 2
+    data: dict[str, Any] = json.loads(lines[0])
+    return data
+
+
+def test_how_each_peer_stands(node: Node, run: Run) -> None:
+    before, written = node.kernel(), node.written
+    [wg0, wg1] = ask(run)["interfaces"]
+    found = {one["device"]: (one["standing"], one["fate"]) for one in wg0["peers"]}
+    assert found == {
+        "0001-DEV-005": ("matches", "stays"),
+        "0001-DEV-006": ("differs", "changed"),
+        "0001-DEV-007": ("unwanted", "removed"),
+        "0001-DEV-009": ("frozen", "stays"),
+        None: ("foreign", "removed"),
+    }
+    assert wg0["missing"] == ["0001-DEV-008"]
+    assert (wg0["counters_booked"], wg0["counters_started_from"]) == (1, 1)
+    assert wg1["peers"] == []
+    assert (node.kernel(), node.written) == (before, written), "nothing was touched"
+
+
+def test_the_text(node: Node, run: Run) -> None:
+    status, lines = run("adopt")
+    assert status == 2
+    said = "\n".join(lines)
+    assert "wg0: the kernel's, 5 live peers" in lines
+    assert "     1  as their rows want them: nothing is sent for them" in lines
+    assert f"~ 0001-DEV-006  {address(66)}/32" in said
+    assert f"address {address(66)}/32 -> {address(6)}/32" in said
+    assert "device paused" in said
+    assert "1 would be removed, 0 stay as configured" in said
+    assert "last handshake 2026-" in said
+    for number in (5, 6, 7, 9):
+        assert text(number) not in said, "only the keys that an admin has to copy are printed"
+
+
+def paste(node: Node, run: Run, config: Path, which: int) -> None:
+    """Put one of the printed blocks into the configuration, as an admin does."""
+    blocks = "\n".join(run("adopt")[1]).split("    [peers]\n")[1:]
+    block = "[peers]\n" + "\n".join(one for one in blocks[which].splitlines() if one.startswith("    "))
+    assert tomllib.loads(block)
+    config.write_text(CONFIG + block + "\n")
+    node.settings = parse(config.read_text())
+    node.start()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: int) -> None:
+    paste(node, run, config, which)
+    wg0 = ask(run)["interfaces"][0]
+    [link] = [one for one in wg0["peers"] if one["standing"] == "foreign"]
+    assert link["fate"] == "stays"
+    node.cycle()
+    assert key(LINK) in node.kernel_of("wg0")
+    assert key(7) not in node.kernel_of("wg0"), "what a row revokes goes"
+    status, lines = run("adopt")
+    assert (status, lines[-1]) == (
+        0,
+        "Nothing was changed. A start would remove no peer: systemctl enable --now wgsyncd",
+    )
+
+
+def test_the_list_is_whole(node: Node, run: Run, config: Path) -> None:
+    """A key that is kept already stands in it too: the block replaces what is there."""
+    paste(node, run, config, 1)
+    node.wg.add_behind("wg0", peer(251, address(251)))
+    assert ask(run)["always_keep"] == [text(LINK), text(251)]
+    paste(node, run, config, 1)
+    node.cycle()
+    assert {key(LINK), key(251)} <= node.kernel_of("wg0").keys()
+
+
+def test_removals_that_wait(node: Node, run: Run) -> None:
+    """The guard's, and those of an unreadable key."""
+    for number in range(230, 250):
+        node.wg.add_behind("wg0", peer(number, address(number)))
+    foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["standing"] == "foreign"]
+    assert {one["fate"] for one in foreign} == {"waits"}
+    assert "(waits for an admin, or until an unreadable key is mended)" in "\n".join(run("adopt")[1])
+
+
+def test_after_the_first_cycle_all_stands_right(node: Node, run: Run) -> None:
+    node.cycle()
+    status, lines = run("adopt")
+    assert status == 0
+    assert node.kernel_of("wg0")[key(6)].allowed_ips == nets(f"{address(6)}/32")
+    assert lines[-1].startswith("Nothing was changed.")
+
+
+def test_an_interface_that_cannot_be_seen(node: Node, run: Run) -> None:
+    node.wg.broken["wg1"] = errno.EPERM
+    status, lines = run("adopt")
+    assert status == 1
+    assert any(line.startswith("wg1 cannot be looked at: ") for line in lines)
