@@ -1,6 +1,7 @@
 """A booted systemd: systemd-nspawn on an overlay over this machine's own root, so that nothing has to be installed
 in it and nothing of this machine is changed. Needs root. What of wgsyncd, MariaDB or WireGuard this machine has
-configured is not seen in there.
+configured is not seen in there. Another Debian release is tried with $WGSYNCD_ROOT, the directory of an installation of
+it (debootstrap), and $WGSYNCD_PACKAGE, the package as etc/debian/build made it there.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Booted:
         _run("mount", "-t", "tmpfs", "-o", "size=1g,mode=755", "wgsyncd-nspawn", str(self.directory))
         for name in ("upper", "work", "root"):
             (self.directory / name).mkdir()
-        layers = f"lowerdir=/,upperdir={self.directory}/upper,workdir={self.directory}/work"
+        lower = os.environ.get("WGSYNCD_ROOT", "/")
+        layers = f"lowerdir={lower},upperdir={self.directory}/upper,workdir={self.directory}/work"
         _run("mount", "-t", "overlay", "-o", layers, "wgsyncd-nspawn", str(self.root))
         for old in _HIDDEN:
             path = self.root / old
