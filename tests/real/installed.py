@@ -167,7 +167,9 @@ class Node:
     def apt_install(self, package: Path) -> str:
         """The package itself; what apt printed."""
         shutil.copy(package, self.system.root / "root")
-        return self.system.run("sh", "-ec", f"cd /root && apt-get install -y ./{package.name}", timeout=300)
+        # Emulated, apt alone would take most of a minute.
+        how = "dpkg --install --force-unsafe-io" if "WGSYNCD_VM" in os.environ else "apt-get install -y"
+        return self.system.run("sh", "-ec", f"cd /root && {how} ./{package.name}", timeout=300)
 
     def set_up(self) -> None:
         """The configuration, the password, wgsyncd's tables; and a watchdog that bites sooner."""
