@@ -68,6 +68,7 @@ class Booted:
         for old in _HIDDEN:
             path = self.root / old
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        (self.root / "etc/wireguard").mkdir(mode=0o700)  # Debian's wireguard-tools has it
 
     def boot(self, target: str) -> None:
         """Start it, up to that unit; again after :meth:`power_off`."""

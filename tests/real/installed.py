@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,7 +26,8 @@ MISSING = nspawn.missing() or ", ".join(
 needs_systemd = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING}")
 
 ACCOUNT = "'mikyun'@'127.0.0.1'"
-DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"
+DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in the README
+README = REPOSITORY / "README.md"
 CONFIG = """
 [node]
 name = "test"
@@ -48,12 +48,6 @@ FAST = """
 [Service]
 WatchdogSec=10
 RestartSec=100ms
-"""
-WG_QUICK = """
-[Interface]
-PrivateKey = {key}
-Address = 10.200.0.1/24
-ListenPort = 51820
 """
 # wg-quick itself would run it as root, and a daemon that is not root could not reach its socket.
 USERSPACE = """
@@ -84,15 +78,13 @@ ip -n customer link set lo up
 ip -n customer address add 192.0.2.2/24 dev inner
 ip -n customer link set inner up
 """
-CUSTOMERS_TUNNEL = f"""
-[Interface]
-PrivateKey = {{private}}
-[Peer]
-PublicKey = {{gateway}}
-PresharedKey = {{preshared}}
-Endpoint = 192.0.2.1:51820
-AllowedIPs = {GATEWAY}/32
-"""
+INSIDE = ("ip", "netns", "exec", "customer")
+
+
+def from_readme(name: str) -> str:
+    """The commands of the README under that name."""
+    [(_, commands)] = re.findall(rf"^```sh\n# ({name})\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    return str(commands)
 
 
 def build(directory: Path) -> Path:
@@ -140,29 +132,27 @@ class Node:
 
     def __init__(self, system: Booted) -> None:
         self.system, self.database = system, Database(system)
-        self.password = secrets.token_urlsafe(24)
-        self._private, self.key = self._pair()
-        self._gateway_private, self._gateway = self._pair()
-        self.preshared_key = system.run("wg", "genpsk").strip()
-
-    def _pair(self) -> tuple[str, str]:
-        private = self.system.run("wg", "genkey").strip()
-        return private, self.system.run("wg", "pubkey", stdin=private).strip()
+        self.password = self.key = self.preshared_key = ""
 
     def install(self, package: Path) -> None:
-        """As the README says, on a server where MariaDB and wg0 run already."""
+        """From nothing to a device, by the README's own commands."""
         self.apt_install(package)
         self.database.install()
-        self.database.sql("CREATE DATABASE mikyun_cloud CHARACTER SET utf8mb4", database="")
-        self.database.sql((REPOSITORY / "etc" / "sql" / "mikyun_cloud.sql").read_text())
-        self.database.sql(f"CREATE USER {ACCOUNT} IDENTIFIED BY '{self.password}'")
-        self.interface()
+        if not kernel_has_wireguard():
+            self.system.write("/etc/systemd/system/wg-quick@wg0.service.d/userspace.conf", USERSPACE)
+            self.system.run("systemctl", "daemon-reload")
+        self.shell(from_readme("server"))
+        until(lambda: "\nPublicKey" not in self.peers() and self.get("/readyz").strip() == "ok", 60, "readyz says ok")
+        self.shell(from_readme("device"))
+        self.password = self.system.run("cat", "/etc/wgsyncd/db-password").strip()
+        [[self.key, self.preshared_key]] = self.database.sql("SELECT public_key, preshared_key FROM customer_devices")
+        until(lambda: self.key in self.peers(), 10, "the peer is there")
+        self.system.run("systemctl", "disable", "--now", UNIT)
         self.set_up()
-        self.database.sql(
-            "INSERT INTO contracts (contract_id) VALUES ('C-1');"
-            "INSERT INTO customer_devices (contract_id, device_id, wg_iface, wg_ip, public_key, preshared_key, status)"
-            f" VALUES ('C-1', 'D-1', 'wg0', '{DEVICE}', '{self.key}', '{self.preshared_key}', 'active')"
-        )
+
+    def shell(self, commands: str, *prefix: str) -> str:
+        """Run them as root, in root's home, until one fails; what they printed."""
+        return self.system.run(*prefix, "sh", "-ec", f"cd /root\n{commands}", timeout=300)
 
     def apt_install(self, package: Path) -> str:
         """The package itself; what apt printed."""
@@ -172,19 +162,12 @@ class Node:
         return self.system.run("sh", "-ec", f"cd /root && {how} ./{package.name}", timeout=300)
 
     def set_up(self) -> None:
-        """The configuration, the password, wgsyncd's tables; and a watchdog that bites sooner."""
+        """The package newly installed on a server that has all the rest: password, quicker schedules, a watchdog that
+        bites sooner."""
         self.drop_in(FAST, "fast")
         self.system.write("/etc/wgsyncd/db-password", self.password + "\n", mode=0o640, group="wgsyncd")
         self.configure()
-        self.system.run("wgsyncd", "init-db", "--socket", "/run/mysqld/mysqld.sock", "--grants", ACCOUNT)
-
-    def interface(self) -> None:
-        """wg0, now and at each boot."""
-        self.system.write("/etc/wireguard/wg0.conf", WG_QUICK.format(key=self._gateway_private), mode=0o600)
-        if not kernel_has_wireguard():
-            self.system.write("/etc/systemd/system/wg-quick@wg0.service.d/userspace.conf", USERSPACE)
-            self.system.run("systemctl", "daemon-reload")
-        self.system.run("systemctl", "enable", "--now", "wg-quick@wg0")
+        self.system.run("systemctl", "start", "wg-quick@wg0")
 
     def configure(self, interface: str = "", text: str = CONFIG) -> None:
         self.system.write("/etc/wgsyncd/wgsyncd.toml", text.replace("{interface}", interface))
@@ -239,32 +222,21 @@ class Node:
         return self.owed()
 
     def connect(self) -> None:
-        """The customer, in a network of its own, with the device's keys, if it is not there yet."""
-        system, inside = self.system, ("ip", "netns", "exec", "customer")
-        if "customer" in system.run("ip", "netns", "list"):
+        """The customer, in a network of its own, with what the README writes for the phone, if it is not there yet."""
+        if "customer" in self.system.run("ip", "netns", "list"):
             return
-        system.run("sh", "-ec", CUSTOMER)
-        if kernel_has_wireguard():
-            system.run("ip", "-n", "customer", "link", "add", "tunnel", "type", "wireguard")
-        else:
-            system.run(
-                "systemd-run", "--unit=customer", "--property=Type=exec", *inside, "wireguard-go", "-f", "tunnel"
-            )
-            until(lambda: "tunnel" in system.run("wg", "show", "interfaces"), 20, "tunnel")
-        conf = CUSTOMERS_TUNNEL.format(private=self._private, gateway=self._gateway, preshared=self.preshared_key)
-        system.run(*inside, "wg", "setconf", "tunnel", "/dev/stdin", stdin=conf)
-        for line in (f"address add {DEVICE}/32 dev tunnel", "link set tunnel up", f"route add {GATEWAY} dev tunnel"):
-            system.run("ip", "-n", "customer", *line.split())
+        self.shell(CUSTOMER)
+        self.shell(from_readme("phone"), "env", "WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go", *INSIDE)
 
     def take_down(self) -> None:
         """wg0, and the customer with it: its session with what was wg0, and its socket in the same directory."""
-        for unit in ("customer", "wg-quick@wg0"):
-            self.system.run("systemctl", "stop", unit, check=False)
-        self.system.run("ip", "netns", "delete", "customer", check=False)
+        self.shell("wg-quick down ./phone.conf", *INSIDE)
+        self.system.run("ip", "netns", "delete", "customer")
+        self.system.run("systemctl", "stop", "wg-quick@wg0")
 
     def traffic(self, packets: int = 20) -> None:
         """The customer sends so many packets of a kilobyte through the tunnel, and gets them back."""
-        self.system.run("ip", "netns", "exec", "customer", "ping", "-q", "-c", str(packets), "-i", "0.01", "-s", "1000",
+        self.system.run(*INSIDE, "ping", "-q", "-c", str(packets), "-i", "0.01", "-s", "1000",
                         "-W", "10", GATEWAY)  # fmt: skip
 
     def get(self, path: str) -> str:

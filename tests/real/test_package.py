@@ -29,7 +29,6 @@ def node(installed: Node, package: Path) -> Iterator[Node]:
     if not installed.system.run("dpkg-query", "--show", "wgsyncd", check=False).endswith(_version(package) + "\n"):
         _purge(installed)
         installed.apt_install(package)
-        installed.interface()
         installed.set_up()
     installed.system.run("systemctl", "stop", UNIT)
 
@@ -123,5 +122,4 @@ def test_out_and_in_again(node: Node, package: Path) -> None:
     assert node.show("UnitFileState") == "disabled"
     shipped = run("cat", "/etc/wgsyncd/wgsyncd.toml")
     assert shipped == (REPOSITORY / "etc" / "wgsyncd.toml").read_text()
-    node.interface()
     node.set_up()
