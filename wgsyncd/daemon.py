@@ -244,7 +244,8 @@ class Daemon:
             named = parse(" ".join(devices).encode())
         except ValueError as error:
             raise Refused(f"one of the devices {error}") from None
-        return "" if self._compare(named) else self.health.trouble
+        good = self._compare(named) if named else self._work("reconcile", self._reconcile)  # all: with the counters
+        return "" if good else self.health.trouble
 
     def reload(self, who: str) -> Sequence[Fault]:
         """Parse, check, swap whole; a configuration with faults changes nothing: these are returned."""

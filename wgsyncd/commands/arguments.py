@@ -31,8 +31,8 @@ runs, or it has another configuration, the command looks for itself and says so.
 
 exit status: 0 nothing to do, 2 changes, 1 an error, also where an interface could not be compared"""
 ADOPT = """\
-Says which peers are as their rows want them, which would be changed or removed, and prints the lines of the configuration
-that keep those in no row.
+Says which peers are as their rows want them, which would be changed or removed, and prints the lines of the
+configuration that keep those in no row.
 
 exit status: 0 nothing would be changed, 2 something would, 1 an error"""
 APPROVE = """\
