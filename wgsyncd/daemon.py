@@ -27,7 +27,8 @@ from wgsyncd.tasks import Tasks
 from wgsyncd.wallclock import WallClock
 from wgsyncd.watch import Watch, worked
 
-REST = 4.0  # times as long as hints took, before more of them are followed: a flood gets a fifth of our time
+REST = 4.0  # times as long as hints took, before more of them are followed: a flood gets a fifth of our time …
+LONGEST_REST = 2.0  # … but a hint need not wait longer, in seconds
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
 
@@ -188,7 +189,7 @@ class Daemon:
         if taken:
             self._compare(taken.devices)
         now = time.monotonic()
-        self._rest_until = now + REST * (now - began)
+        self._rest_until = now + min(LONGEST_REST, REST * (now - began))
 
     def _compare(self, devices: frozenset[str]) -> bool:
         """These devices, or (none named) all rows, since something may have changed; whether that went well. What
