@@ -41,7 +41,7 @@ class Running:
             while b"READY=1" not in said.split(b"\n"):
                 with contextlib.suppress(TimeoutError):
                     said = notices.recv(65536)
-                assert self.process.poll() is None, (folder / "log").read_text()
+                assert self.process.poll() is None, (self.process.returncode, (folder / "log").read_text())
             self.took = time.perf_counter() - began
 
     def memory(self) -> tuple[float, float]:
