@@ -104,18 +104,18 @@ def _say(result: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 def _growth(results: list[dict[str, Any]]) -> str:
-    pair = [one for one in results if one["peers"] in (10_000, 100_000)]
-    return table.growth(pair) if len(pair) == 2 else ""
+    large = [one for one in results if one["peers"] >= 10_000]
+    return table.growth(large) if len(large) == 2 else ""
 
 
 def _into_readme(results: list[dict[str, Any]]) -> None:
-    parts = [*(table.text(one) for one in results), _growth(results)]
+    parts = [table.together(results), _growth(results)]
     words = [word for word in sys.argv[1:] if word != "--readme"]
     today = datetime.datetime.now(tz=datetime.UTC).date()
     said = f"{today}, `{' '.join(['tests/bench/run', *words])}`:"
     readme = TOP / "README.md"
     whole = readme.read_text(encoding="utf-8")
-    block = BEGIN + "\n\n".join([said, *parts]) + "\n" + END
+    block = BEGIN + "\n\n".join(filter(None, [said, *parts])) + "\n" + END
     readme.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, whole, flags=re.DOTALL), encoding="utf-8")
 
 

@@ -28,13 +28,14 @@ def _numbers(value: Any) -> Iterator[float]:
 
 @pytest.mark.vm
 def test_quick() -> None:
-    """Emulated, this machine is some fifteen times slower than a real one: fewer peers than --quick has by itself. That
-    a cycle with nothing changed writes nothing, and that all bytes are booked, the bench asserts itself."""
-    command = [sys.executable, "-m", "tests.bench", "--quick", "--json", "--idle", "1", "--peers", "250", "600"]
+    """Emulated, this machine is some fifteen times slower than a real one: so not with the 10,000 peers that --quick has
+    by itself too. That a cycle with nothing changed writes nothing, and that all bytes are booked, the bench asserts
+    itself."""
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--json", "--idle", "1", "--peers", "250"]
     environment = {name: value for name, value in os.environ.items() if name != "WGSYNCD_VM_RESULTS"}
     done = subprocess.run(command, cwd=TOP, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["peers"] for one in results] == [250, 600]
+    assert [one["peers"] for one in results] == [250]
     for one in results:
         assert set(one) == {"peers", "ratios", "seconds", "rss_mib", "writer_stall_ms", "more"}
         assert set(one["ratios"]) == RATIOS
