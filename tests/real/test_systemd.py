@@ -187,10 +187,9 @@ def test_second_daemon_is_refused(node: Node) -> None:
 HOUR = """
 import sys
 sys.path.insert(0, "/usr/lib/wgsyncd")
-from pathlib import Path
-from wgsyncd import hints
+from wgsyncd import control
 for _ in range(60):
-    assert hints.send(Path("/run/wgsyncd/notify.sock"), (), 30) == "ok"
+    control.ask(control.path(), "sync", {"devices": []})
 """
 
 
