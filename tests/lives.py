@@ -103,6 +103,16 @@ class Chain:
         self.last[life.slot] = Point(life, value)
         return True
 
+    def can_come_next(self, life: Life, counters: Counters) -> bool:
+        """Looks are secured in their order: whether one at this life may be the next of its peer."""
+        last = self.last.get(life.slot)
+        if last is None or last.life is None:
+            return True
+        if last.life is life:
+            old = self.secured[life]
+            return counters.rx >= old.rx and counters.tx >= old.tx
+        return life.number > last.life.number
+
     def hides(self, life: Life, value: Value) -> Counters:
         """How many bytes of a life nobody can know of, if it is seen like that now."""
         last = self.last.get(life.slot)
@@ -120,16 +130,18 @@ class Truth:
     lives: list[Life] = field(default_factory=list)
     durable: Chain = field(default_factory=Chain)  # by the database or the spool
     booked: Chain = field(default_factory=Chain)  # by the database
-    seen: dict[tuple[Slot, Value], Life] = field(default_factory=dict)
+    seen: dict[tuple[Slot, Value], list[Life]] = field(default_factory=dict)  # several, where they looked the same
 
     def of(self, row: int) -> Iterator[Life]:
         return (life for life in self.lives if life.row == row)
 
     def secure(self, slot: Slot, value: Value, now: float, *, booked: bool) -> None:
         """A look stands in the database (``booked``) or in the spool."""
-        life = self.seen.get((slot, value))
-        if life is None:
+        lives = self.seen.get((slot, value))
+        if lives is None:
             return  # of a peer without a row
+        chain = self.booked if booked else self.durable
+        life = next((one for one in lives if chain.can_come_next(one, value[1])), lives[0])
         if booked:
             self.booked.look(life, value)
         if self.durable.look(life, value):

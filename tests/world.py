@@ -135,6 +135,7 @@ class World(Node):
         self.rain = 0
         self.looked: dict[str, float] = {}  # when this process has last seen an interface for sure
         self.cycle_saw: set[str] = set()
+        self.spooled: set[object] = set()  # the looks that have stood in the file
         self.here: dict[Slot, Life] = {}
         super().__init__(extra, zone=zone)
         self.now = datetime.fromisoformat(start).replace(tzinfo=self.settings.node.zone).timestamp()
@@ -214,7 +215,9 @@ class World(Node):
         for key, found in state.peers.items():
             slot = (state.name, key)
             if slot in self.here:
-                self.truth.seen[slot, (state.epoch, found.counters, found.latest_handshake)] = self.here[slot]
+                lives = self.truth.seen.setdefault((slot, (state.epoch, found.counters, found.latest_handshake)), [])
+                if self.here[slot] not in lives:
+                    lives.append(self.here[slot])
 
     def wrote(self) -> None:
         for (_, slot), record in self.db.records.items():
@@ -233,7 +236,10 @@ class World(Node):
             state = sample.state
             for key, found in state.peers.items():
                 value = (state.epoch, found.counters, found.latest_handshake)
-                self.truth.secure((state.name, key), value, self.now, booked=False)
+                look = (self.spool.kept.stream, sample.number, state.name, key, value)
+                if look not in self.spooled:  # else it is only written once more
+                    self.spooled.add(look)
+                    self.truth.secure((state.name, key), value, self.now, booked=False)
 
     def removed(self, interface: str, key: PublicKey) -> None:
         """By the daemon: then all that the peer moved is secured, if there is a disk to write it to."""
