@@ -364,6 +364,27 @@ def test_watch_draws_again_until_interrupted(
     assert "every 7 s; ^C ends" in said
 
 
+def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No daemon, and then no database either: that is when somebody watches."""
+    turns = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        node.store.down = len(turns) == 1
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("wgsyncd.terminal.time.sleep", sleep)
+    argv = ["status", "--config", str(config), "--watch"]
+    said = on_a_terminal(lambda: cli.main(argv), LINES="40")
+    first, second, third = said.split("^C ends")[:3]
+    assert "does not run" in first
+    assert "2013: Lost connection" in second
+    assert "does not run" in third
+    node.store.down = True
+    assert on_a_terminal(lambda: cli.main(argv)) == "", "from the start: an error as any other"
+
+
 def test_watch_is_for_a_terminal_or_a_program(
     node: Node, work: Work, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from wgsyncd import control, lock, planned, status, terminal
 from wgsyncd.agent import Agent
 from wgsyncd.commands.arguments import DEFAULT_CONFIG
 from wgsyncd.control import NobodyListensError, OtherConfigurationError
-from wgsyncd.errors import Fault, Refused
+from wgsyncd.errors import Fault, Refused, WgsyncdError
 from wgsyncd.settings import Settings
 
 Load = Callable[[], tuple[Settings, Agent]]
@@ -106,6 +106,7 @@ def show_status(args: argparse.Namespace, load: Load) -> int:
                 time.sleep(args.watch)
         if not terminal.is_terminal():
             raise Refused("--watch draws on a terminal; for a program there is --watch --json, an object per line")
+        _look(args, load)  # who may not see it is told so, at once; what comes later is shown on the screen
         terminal.live(lambda: _screen(args, load), args.watch)
     except KeyboardInterrupt:
         pass  # that is how it ends
@@ -121,7 +122,10 @@ def _look(args: argparse.Namespace, load: Load) -> dict[str, Any]:
 
 
 def _screen(args: argparse.Namespace, load: Load) -> list[planned.Line]:
-    lines = status.as_lines(_look(args, load), terminal.width())
+    try:
+        lines = status.as_lines(_look(args, load), terminal.width())
+    except WgsyncdError as error:
+        lines = [(terminal.clean(str(error)), "fault")]
     return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s; ^C ends", "")]
 
 
