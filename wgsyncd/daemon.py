@@ -17,7 +17,7 @@ from wgsyncd.core.outlook import Outlook
 from wgsyncd.endpoint import Web
 from wgsyncd.errors import ConfigError, Fault, Refused, StoreError
 from wgsyncd.health import Health
-from wgsyncd.hints import Hints, parse
+from wgsyncd.hints import Hints
 from wgsyncd.inbox import Inbox, Message, OutOfTime
 from wgsyncd.picture import in_one_line
 from wgsyncd.schedule import Schedule
@@ -154,8 +154,8 @@ class Daemon:
 
     def _look_round(self) -> None:
         """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
-        if self._orders is not None:
-            self._orders.obey()
+        if self._orders is not None and self._orders.obey():
+            self._idle = False
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
             self._handle(Message.RECONCILE)
@@ -170,7 +170,7 @@ class Daemon:
         if self.health.intervals.get("watch") != self._watch.period:
             self.health.intervals = {**self.health.intervals, "watch": self._watch.period}
         if answered and self._seen != self._digest:
-            return self._compare(frozenset())
+            return self.compare(frozenset())
         return answered
 
     def _read_digest(self) -> None:
@@ -187,11 +187,11 @@ class Daemon:
         began = time.monotonic()
         taken, self._hinted = self._hints.take(), False
         if taken:
-            self._compare(taken.devices)
+            self.compare(taken.devices)
         now = time.monotonic()
         self._rest_until = now + min(LONGEST_REST, REST * (now - began))
 
-    def _compare(self, devices: frozenset[str]) -> bool:
+    def compare(self, devices: frozenset[str]) -> bool:
         """These devices, or (none named) all rows, since something may have changed; whether that went well. What
         concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
         they would be written all the time, and the next change would wait for it."""
@@ -222,31 +222,18 @@ class Daemon:
             self._digest = None
         return good
 
-    # -- what an admin asks for
+    # -- what an admin asks for (orders.py)
 
-    def preview(self) -> Outlook:
-        """What a cycle would do."""
-        self._idle = False
-        return self._agent.preview()
+    @property
+    def agent(self) -> Agent:
+        """The one of now."""
+        return self._agent
 
-    def approve(self, plan_id: str, who: str) -> Outlook:
-        """Let exactly that set of removals through, once, and now. Refused where it is not what is withheld."""
-        self._agent.approve(plan_id, who)
+    def carry_out(self) -> Outlook | None:
+        """Reconcile now; what was done, None where that failed."""
         done: list[Outlook] = []
-        if not self._work("reconcile", lambda: done.append(self._reconcile())):
-            raise Refused(f"plan {plan_id} is approved, but not carried out yet: {self.health.trouble}")
-        if not done[0].approved:
-            raise Refused("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
-        return done[0]
-
-    def sync(self, devices: Sequence[str]) -> str:
-        """Compare all, or these; why that failed, or nothing."""
-        try:
-            named = parse(" ".join(devices).encode())
-        except ValueError as error:
-            raise Refused(f"one of the devices {error}") from None
-        good = self._compare(named) if named else self._work("reconcile", self._reconcile)  # all: with the counters
-        return "" if good else self.health.trouble
+        self._work("reconcile", lambda: done.append(self._reconcile()))
+        return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[Fault]:
         """Parse, check, swap whole; a configuration with faults changes nothing: these are returned."""

@@ -9,9 +9,12 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
+from wgsyncd.agent import Agent
 from wgsyncd.control import Control, Request
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.errors import Fault, Refused, StoreError, WireGuardError
+from wgsyncd.health import Health
+from wgsyncd.hints import parse
 from wgsyncd.planned import plan_as_data
 
 COMMANDS = frozenset({"plan", "approve", "sync", "reload"})
@@ -22,14 +25,17 @@ LONGEST_REST = 2.0  # … but an admin need not wait longer, in seconds
 class Work(Protocol):
     """The daemon's side."""
 
-    def preview(self) -> Outlook:
-        """What a cycle would do."""
+    health: Health
 
-    def approve(self, plan_id: str, who: str) -> Outlook:
-        """Let a plan's removals through; what that cycle did. Refused, StoreError."""
+    @property
+    def agent(self) -> Agent:
+        """The one of now: a reload makes another."""
 
-    def sync(self, devices: Sequence[str]) -> str:
-        """Compare all, or these; why that failed, or nothing."""
+    def compare(self, devices: frozenset[str]) -> bool:
+        """These; whether that went well."""
+
+    def carry_out(self) -> Outlook | None:
+        """Reconcile now; what was done, None where that failed."""
 
     def reload(self, who: str) -> Sequence[Fault]:
         """Take the configuration in, or say what is wrong with it."""
@@ -52,14 +58,14 @@ class Orders:
         """Seconds until :meth:`obey` has something to do; None: it has not."""
         return self._rest_until - time.monotonic() if self._waiting else None
 
-    def obey(self) -> None:
-        """Do the next one, if the last one's rest is over."""
+    def obey(self) -> bool:
+        """Do the next one, if the last one's rest is over; whether there was one."""
         if not self._waiting or time.monotonic() < self._rest_until:
-            return
+            return False
         request = self._control.take()
         if request is None:
             self._waiting = False
-            return
+            return False
         began = time.monotonic()
         try:
             self._do(request)
@@ -70,27 +76,41 @@ class Orders:
             raise
         now = time.monotonic()
         self._rest_until = now + min(LONGEST_REST, REST * (now - began))
+        return True
 
     def _do(self, request: Request) -> None:
         if request.command == "plan":
-            request.answer(plan_as_data(self._work.preview(), self._zone(), time.time()))
+            request.answer(plan_as_data(self._work.agent.preview(), self._zone(), time.time()))
         elif request.command == "approve":
-            plan_id = request.text("plan")
-            self._log.info("approve", plan=plan_id, who=request.who)
-            outlook = self._work.approve(plan_id, request.who)
-            request.answer(plan_as_data(outlook, self._zone(), time.time()))
+            self._approve(request)
         elif request.command == "sync":
-            devices = request.devices()
-            self._log.debug("sync", who=request.who, devices=len(devices))
-            trouble = self._work.sync(devices)
-            if trouble:
-                raise Refused(f"failed: {trouble}")
-            request.answer({"compared": list(devices) or "everything"})
+            self._sync(request)
         else:
             self._log.info("reload", who=request.who)
             faults = self._work.reload(request.who)
             request.answer({
-                "taken": not faults,
-                "config": str(self._file),
-                "faults": [one.as_data() for one in faults],
+                "taken": not faults, "config": str(self._file), "faults": [one.as_data() for one in faults]
             })  # fmt: skip
+
+    def _approve(self, request: Request) -> None:
+        plan_id = request.text("plan")
+        self._log.info("approve", plan=plan_id, who=request.who)
+        self._work.agent.approve(plan_id, request.who)
+        outlook = self._work.carry_out()
+        if outlook is None:
+            raise Refused(f"plan {plan_id} is approved, but not carried out yet: {self._work.health.trouble}")
+        if outlook.withholds:
+            raise Refused("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
+        request.answer(plan_as_data(outlook, self._zone(), time.time()))
+
+    def _sync(self, request: Request) -> None:
+        devices = request.devices()
+        try:
+            named = parse(" ".join(devices).encode())
+        except ValueError as error:
+            raise Refused(f"one of the devices {error}") from None
+        self._log.debug("sync", who=request.who, devices=len(named))
+        good = self._work.compare(named) if named else self._work.carry_out() is not None  # all: with the counters
+        if not good:
+            raise Refused(f"failed: {self._work.health.trouble}")
+        request.answer({"compared": list(devices) or "everything"})

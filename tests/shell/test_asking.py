@@ -17,6 +17,7 @@ from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd import cli, control, lock, status
+from wgsyncd.agent import Agent
 from wgsyncd.control import Control, Request
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.errors import Fault, Refused, StoreError
@@ -27,20 +28,26 @@ class Work:
     """The daemon's side, without its loop."""
 
     def __init__(self, node: Node) -> None:
-        self.node = node
+        self.node, self.health = node, node.health
         self.faults: Sequence[Fault] = ()
         self.said: list[object] = []
 
-    def preview(self) -> Outlook:
-        return self.node.agent.preview()
+    @property
+    def agent(self) -> Agent:
+        return self.node.agent
 
-    def approve(self, plan_id: str, who: str) -> Outlook:
-        self.node.agent.approve(plan_id, who)
-        return self.node.agent.reconcile()
+    def carry_out(self) -> Outlook | None:
+        self.said.append("all")
+        try:
+            return self.node.agent.reconcile()
+        except StoreError as error:
+            self.health.trouble = str(error)
+            return None
 
-    def sync(self, devices: Sequence[str]) -> str:
-        self.said.append(tuple(devices))
-        return "2002: no database" if "D-9" in devices else ""
+    def compare(self, devices: frozenset[str]) -> bool:
+        self.said.append(devices)
+        self.health.trouble = "2002: no database"
+        return "D-9" not in devices
 
     def reload(self, who: str) -> Sequence[Fault]:
         self.said.append(who)
@@ -129,6 +136,35 @@ def test_approve_carries_out_exactly_these_removals_once_and_says_who(
     assert "nothing is withheld" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("how", "said"), [
+    ("change", "the rows changed in that moment; nothing was let through"),
+    ("fail", "is approved, but not carried out yet: 2013: Lost connection"),
+])  # fmt: skip
+def test_an_approval_that_could_not_be_carried_out_says_why(
+    node: Node, work: Work, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str,
+    said: str,
+) -> None:  # fmt: skip
+    for number in range(10, 30):
+        node.device(number)
+    node.cycle()
+    for number in node.db.devices:
+        node.db.update(number, status="paused")
+    node.cycle()
+    before, approve = node.kernel(), node.store.approve
+
+    def then(plan_id: str) -> None:
+        approve(plan_id)
+        if how == "change":
+            node.db.update(5, status="active")
+        else:
+            node.store.down = True
+
+    monkeypatch.setattr(node.store, "approve", then)
+    assert cli.main(["approve", "--config", str(config), node.health.plan_id]) == 1
+    assert said in capsys.readouterr().err
+    assert node.kernel() == before
+
+
 def test_approve_without_a_daemon_is_for_its_next_cycle(node: Node, run: Run) -> None:
     node.db.devices.clear()
     node.cycle()
@@ -145,7 +181,9 @@ def test_sync_says_what_was_compared_or_why_not(work: Work, run: Run, capsys: py
     assert json.loads(run("sync", "--json", "D-1")[1][0]) == {"compared": ["D-1"]}
     assert cli.main(["sync", "D-9"]) == 1
     assert capsys.readouterr().err == "wgsyncd: failed: 2002: no database\n"
-    assert work.said == [(), ("D-1", "D-2"), ("D-1",), ("D-9",)]
+    assert cli.main(["sync", "D" * 65]) == 1
+    assert capsys.readouterr().err == "wgsyncd: one of the devices is no device id\n"
+    assert work.said == ["all", {"D-1", "D-2"}, {"D-1"}, {"D-9"}]
 
 
 def test_reload_says_whether_the_configuration_was_taken(
@@ -192,9 +230,8 @@ def test_what_a_request_meets_is_told_to_who_asked(
     def fails() -> Outlook:
         raise error
 
-    monkeypatch.setattr(work, "preview", fails)
+    monkeypatch.setattr(work.node.agent, "preview", fails)
     assert run("plan") == (1, [])
-    monkeypatch.undo()
 
 
 def test_nonsense_from_another_version_harms_nobody(node: Node, work: Work, run: Run) -> None:
@@ -212,13 +249,13 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
     now = [1000.0]
 
     class Slow(Work):
-        def sync(self, devices: Sequence[str]) -> str:
+        def compare(self, devices: frozenset[str]) -> bool:
             now[0] += 0.25
-            return super().sync(devices)
+            return super().compare(devices)
 
     class Queue:
         def take(self) -> Request:
-            return Request("sync", {"devices": []}, "me")
+            return Request("sync", {"devices": ["D-1"]}, "me")
 
     work = Slow(node)
     orders = Orders(cast(Control, Queue()), work, config, lambda: node.settings.node.zone)
@@ -253,12 +290,11 @@ def test_status_is_answered_while_the_main_thread_is_busy(
 ) -> None:
     go = threading.Event()
 
-    def hangs(_: Sequence[str]) -> str:
-        assert go.wait(60)
-        return ""
+    def hangs(_: frozenset[str]) -> bool:
+        return go.wait(60)
 
-    monkeypatch.setattr(work, "sync", hangs)
-    waiting = threading.Thread(target=control.ask, args=(control.path(), "sync", {"devices": []}))
+    monkeypatch.setattr(work, "compare", hangs)
+    waiting = threading.Thread(target=control.ask, args=(control.path(), "sync", {"devices": ["D-1"]}))
     waiting.start()
     assert run("status")[0] == 0
     go.set()
