@@ -92,6 +92,7 @@ def build(directory: Path) -> Path:
     made = os.environ.get("WGSYNCD_PACKAGE")
     if made:
         return Path(made)
+    assert "WGSYNCD_VM" not in os.environ, "no way out of the VM: first export WGSYNCD_PACKAGE=$(etc/debian/build)"
     argv = [str(REPOSITORY / "etc" / "debian" / "build"), str(directory)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,12 @@ TOP = Path(__file__).resolve().parent.parent.parent
 def test_every_package_and_every_shipped_file_is_installed() -> None:
     tool = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["setuptools"]
     ours = {".".join(p.parent.relative_to(TOP).parts) for p in TOP.glob("wgsyncd/**/*.py")}
-    for_admins = ("etc/grafana", "etc/prometheus", "etc/debian")  # taken from the checkout, or from the Debian package
+    for_admins = (
+        "etc/grafana",
+        "etc/prometheus",
+        "etc/debian",
+        "etc/pictures",
+    )  # taken from the checkout, or from the Debian package
     files = [p for p in TOP.glob("etc/**/*") if p.is_file()]
     folders = {p.parent.relative_to(TOP) for p in files if not p.relative_to(TOP).as_posix().startswith(for_admins)}
     shipped = {"wgsyncd." + ".".join(folder.parts) for folder in folders}

@@ -1,0 +1,131 @@
+"""The README's pictures: `status --watch` and `usage` of a real daemon with real WireGuard, MariaDB and customers, as tmux
+saw them.
+
+    python -m tests.pictures           # writes etc/pictures/*.svg; needs root, tmux, libfaketime
+
+Only the days are made: between two of them the daemon's clock is set (libfaketime), since nobody waits two weeks.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.text import Text
+
+from tests.real.bench import PATIENCE, Bench, Device, Ear, real_device, wait
+from wgsyncd.demo.mariadb import PrivateServer
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+PICTURES = Path(__file__).resolve().parents[1] / "etc" / "pictures"
+WIDTH = 104  # columns
+DAYS = 14
+CROWD = (("0001-DEV-001", 11), ("0001-DEV-002", 12), ("0002-DEV-001", 21))
+
+
+def main() -> None:
+    """Two weeks of three devices, then the pictures."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, PrivateServer() as database:
+        top = Path(name)
+        database.load()
+        database.create_account()
+        bench = Bench(top, database, "userspace", Ear(top / "heard"))
+        try:
+            bench.open()
+            bench.sql("UPDATE contracts SET contract_status = 'active';"
+                      "INSERT INTO contracts (contract_number, contract_id, contract_status) VALUES (3, '0003', 'active')")  # fmt: skip
+            bench.configure({"node.name": "r640"})
+            play(bench, top)
+            pictures(bench)
+        finally:
+            bench.close()
+
+
+def play(bench: Bench, top: Path) -> None:
+    """Who has which device, and what they move each day."""
+    crowd = [real_device(name, f"10.200.0.{at}", contract=name[:4]) for name, at in CROWD]
+    bench.insert(*crowd)
+    bench.insert(Device("0002-DEV-002", "10.251.0.22", "wg1", contract="0002"))
+    clock = top / "clock"
+    clock.write_text(f"-{DAYS - 1}d\n")
+    bench.daemon.start({"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+                        "DONT_FAKE_MONOTONIC": "1"})  # fmt: skip
+    customers = [bench.customer(one) for one in crowd]
+    chance = random.Random(7)
+    for day in range(DAYS):
+        (top / "new").write_text(f"-{DAYS - 1 - day}d\n" if day < DAYS - 1 else "+0\n")
+        (top / "new").rename(clock)
+        wait(lambda day=day: len(bench.daemon.lines(event="the clock was set")) >= day, "the clock was set")
+        work = [one.transfer(up=chance.randrange(1, 5) << 20, down=chance.randrange(2, 25) << 20) for one in customers]
+        assert [one.wait(PATIENCE) for one in work] == [0, 0, 0]
+        polls = bench.daemon.cycles("account")
+        wait(lambda polls=polls: bench.daemon.cycles("account") > polls + 1, "booked")
+    bench.daemon.stop()
+    bench.daemon.start()  # by the real clock
+    bench.insert(Device("0001-DEV-003", "10.0.0.13"))  # no address of wg0: rejected
+    bench.insert(
+        Device("0003-DEV-001", "10.200.0.31", contract="0003"), Device("0003-DEV-002", "10.200.0.32", contract="0003")
+    )
+    wait(lambda: len(bench.peers()) == 5, "new devices")
+    bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id = '0003-DEV-002'")
+    wait(lambda: len(bench.peers()) == 4, "one is paused")
+    for one, seconds in zip(customers, (40, 30, 20), strict=True):
+        one.transfer(up=20 << 20, down=90 << 20, seconds=seconds)
+
+
+def pictures(bench: Bench) -> None:
+    """Take them."""
+    since = datetime.now(ZoneInfo("Asia/Tokyo")).date() - timedelta(days=DAYS - 1)
+    # A line of rates: both directions of wg0 in MiB a second.
+    record(bench, "status", "status --watch 1", lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
+    record(bench, "usage", f"usage --since {since}", lines=DAYS + 8, until=r"sent by the server")
+
+
+def record(bench: Bench, name: str, command: str, *, lines: int, until: str) -> None:
+    """Run it in a terminal of its own until it shows that, and draw what is seen."""
+    words = shlex.split(command)
+    daemon = bench.daemon
+    settings = [f"{key}={value}" for key, value in daemon.environment.items()]
+    argv = bench.world.server.inside(
+        ["env", *settings, "COLORTERM=truecolor", sys.executable, "-m", "wgsyncd", words[0],
+         "--config", str(daemon.config), *words[1:]]
+    )  # fmt: skip
+    server = ["tmux", "-L", f"wgsyncd-{secrets.token_hex(4)}"]
+    size = ["-x", str(WIDTH), "-y", str(lines)]
+    subprocess.run([*server, "new-session", "-d", *size, f"{shlex.join(argv)}; sleep 60"], check=True)
+    try:
+
+        def seen() -> str:
+            argv = [*server, "capture-pane", "-p", "-e"]
+            return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+        def plain() -> str:
+            return re.sub(r"\x1b\[[0-9;]*m| +", lambda found: found[0][:1].strip("\x1b"), seen())
+
+        wait(lambda: re.search(until, plain()), until)
+        draw(name, f"wgsyncd {command}", seen())
+    finally:
+        subprocess.run([*server, "kill-server"], check=False)
+
+
+def draw(name: str, title: str, screen: str) -> None:
+    """As SVG, in whatever fixed-width font there is."""
+    console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
+    console.print(Text.from_ansi(screen.rstrip()))
+    svg = console.export_svg(title=title, unique_id="wgsyncd")
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
+    (PICTURES / f"{name}.svg").write_text(re.sub(r"\n\s*\n+", "\n", svg))
+
+
+if __name__ == "__main__":
+    main()
