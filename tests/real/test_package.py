@@ -84,7 +84,9 @@ def test_an_upgrade_under_traffic(node: Node, later: Path) -> None:
     node.await_ready()
     run("systemctl", "stop", "stream")
     said = run("journalctl", "--no-pager", "--unit=stream", "--output=cat")
-    assert re.search(r"[1-9]\d+ packets transmitted, .* 0% packet loss", said), said
+    [(sent, back)] = re.findall(r"(\d+) packets transmitted, (\d+) received", said)
+    assert int(sent) >= 50
+    assert int(sent) - int(back) <= 1, "the last one may have been under way when it was stopped"
     until(lambda: node.owed() == nothing, 20, "all is booked")
     assert run("wg", "show", "wg0", "latest-handshakes") == handshake
     assert not node.said("peers changed", since), "no peer was touched"
