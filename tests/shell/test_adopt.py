@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import tomllib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +82,17 @@ def test_the_text(node: Node, run: Run) -> None:
         assert text(number) not in said, "only the keys that an admin has to copy are printed"
 
 
-def paste(node: Node, run: Run, config: Path, which: int) -> None:
-    """Put one of the printed blocks into the configuration, as an admin does."""
-    blocks = "\n".join(run("adopt")[1]).split("    [peers]\n")[1:]
-    block = "[peers]\n" + "\n".join(one for one in blocks[which].splitlines() if one.startswith("    "))
-    assert tomllib.loads(block)
-    config.write_text(CONFIG + block + "\n")
+def paste(node: Node, run: Run, config: Path, which: str) -> None:
+    """Put what is printed for that key into the configuration, as an admin does."""
+    printed = re.search(rf"^    {which} = (\[$.*?^    \]|\S+)$", "\n".join(run("adopt")[1]), re.MULTILINE | re.DOTALL)
+    assert printed
+    config.write_text(f"{CONFIG}[peers]\n{printed[0]}\n")
     node.settings = parse(config.read_text())
     node.start()
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: int) -> None:
+@pytest.mark.parametrize("which", ["foreign", "always_keep"])
+def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: str) -> None:
     paste(node, run, config, which)
     wg0 = ask(run)["interfaces"][0]
     [link] = [one for one in wg0["peers"] if one["standing"] == "foreign"]
@@ -110,10 +109,10 @@ def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: in
 
 def test_the_list_is_whole(node: Node, run: Run, config: Path) -> None:
     """A key that is kept already stands in it too: the block replaces what is there."""
-    paste(node, run, config, 1)
+    paste(node, run, config, "always_keep")
     node.wg.add_behind("wg0", peer(251, address(251)))
     assert ask(run)["always_keep"] == [text(LINK), text(251)]
-    paste(node, run, config, 1)
+    paste(node, run, config, "always_keep")
     node.cycle()
     assert {key(LINK), key(251)} <= node.kernel_of("wg0").keys()
 

@@ -111,14 +111,13 @@ def _advice(file: Path, found: Mapping[str, Adoption], keep: list[PublicKey]) ->
     if not going:
         say(f"Nothing was changed. {_start(found)}")
         return
-    say(f"Nothing was changed. Before the first start: in {file} either let peers that are in no row be, for now,")
+    say(f"Nothing was changed. Before the first start set in {file}, under [peers],")
+    say("either, for now, that all that is in no row stays:")
     say("")
-    say("    [peers]")
     say('    foreign = "report"')
     say("")
-    say("or name those that are to stay for good (links between sites); the others are removed:")
+    say("or which of them stay for good (links between sites); the others are removed:")
     say("")
-    say("    [peers]")
     say("    always_keep = [")
     names = {one.found.peer.public_key: (name, one) for name, one in foreign}
     for key in keep:
