@@ -29,8 +29,6 @@ ACCOUNT = "'mikyun'@'127.0.0.1'"
 DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in the README
 README = REPOSITORY / "README.md"
 CONFIG = """
-[node]
-name = "test"
 [database]
 host = "127.0.0.1"
 password_file = "/etc/wgsyncd/db-password"

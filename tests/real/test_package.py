@@ -26,10 +26,8 @@ def node(installed: Node, package: Path) -> Iterator[Node]:
     installed.await_ready()
     installed.connect()
     yield installed
-    if not installed.system.run("dpkg-query", "--show", "wgsyncd", check=False).endswith(_version(package) + "\n"):
-        _purge(installed)
-        installed.apt_install(package)
-        installed.set_up()
+    if not installed.system.run("dpkg-query", "--show", "wgsyncd").endswith(f"\t{_version(package)}\n"):
+        installed.system.run("dpkg", "--install", f"/root/{package.name}", timeout=300)
     installed.system.run("systemctl", "stop", UNIT)
 
 
