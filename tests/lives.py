@@ -73,16 +73,20 @@ class Chain:
         self.secured: dict[Life, Counters] = {}
         self.hidden: Counter[tuple[int, str]] = Counter()  # by row and side
         self.last: dict[Slot, Point] = {}
+        self.ended: dict[Slot, int] = {}  # the number of the last life before a baseline zero
         self.odd: set[int] = set()  # rows of which it is not known when their bytes came
 
     def copy(self) -> Chain:
         other = Chain()
         other.secured, other.hidden = dict(self.secured), Counter(self.hidden)
-        other.last, other.odd = dict(self.last), set(self.odd)
+        other.last, other.ended, other.odd = dict(self.last), dict(self.ended), set(self.odd)
         return other
 
     def begin(self, slot: Slot, value: Value) -> None:
         """Baseline zero is committed."""
+        last = self.last.get(slot)
+        if last is not None and last.life is not None:
+            self.ended[slot] = last.life.number
         self.last[slot] = Point(None, value)
 
     def look(self, life: Life, value: Value) -> bool:
@@ -107,7 +111,7 @@ class Chain:
         """Looks are secured in their order: whether one at this life may be the next of its peer."""
         last = self.last.get(life.slot)
         if last is None or last.life is None:
-            return True
+            return life.number > self.ended.get(life.slot, -1)
         if last.life is life:
             old = self.secured[life]
             return counters.rx >= old.rx and counters.tx >= old.tx
