@@ -215,15 +215,15 @@ def test_an_installed_service(installed: Node) -> None:
     assert one["mend"] == "install -d -m 700 -o wgsyncd -g wgsyncd /var/lib/wgsyncd"
     run("sh", "-c", one["mend"])
     assert look()["state"]["level"] == "ok", "the command mends it"
-    installed.system.write(
-        "/etc/wireguard/wg0.conf", "[Interface]\nSaveConfig = true\n[Peer]\nPublicKey = x\n[Peer]\nPublicKey = y\n"
-    )
+    good = run("cat", "/etc/wireguard/wg0.conf")
+    bad = f"{good}SaveConfig = true\n[Peer]\nPublicKey = x\n[Peer]\nPublicKey = y\n"
+    installed.system.write("/etc/wireguard/wg0.conf", bad, mode=0o600)
     findings = json.loads(run("/usr/sbin/wgsyncd", "doctor", "--json", check=False))["checks"]
     mends = [one["mend"] for one in findings if one["check"] == "wg-quick"]
     assert len(mends) == 2
     for mend in mends:
         run("sh", "-c", mend)
-    assert run("cat", "/etc/wireguard/wg0.conf") == "[Interface]\n"
+    assert run("cat", "/etc/wireguard/wg0.conf") == good
     assert look()["wg-quick"]["level"] == "ok"
     nobody = run("runuser", "-u", "nobody", "--", "/usr/sbin/wgsyncd", "doctor")
     assert "not entered: /etc/wgsyncd/db-password is not for you to read" in nobody
