@@ -87,6 +87,11 @@ class Agent:
     def between(self, look: Callable[[], None]) -> None:
         self._books.between = look
 
+    @property
+    def sent(self) -> int:
+        """How many batches of changes the kernel was sent so far."""
+        return self._interfaces.sent
+
     def next_deadline(self) -> float | None:
         """UNIX seconds of the nearest QR end that is known."""
         return self._decider.next_deadline(self.clock.now())

@@ -54,7 +54,10 @@ class Daemon:
         self._web = Web(health, self._is_alive, self._is_ready)
         self._schedule = Schedule(inbox)
         self._watch = Watch(float(settings.schedule.watch))
-        self._digest: object = None  # of the rows as the last good reconcile found them; None: none was good
+        # Of the rows as the last good reconcile found them. None: none was good, or the kernel was changed since: rows
+        # that are as they were then may want something done now.
+        self._digest: object = None
+        self._revoked = False  # by :meth:`_between`, in the piece of work of now
         self._seen: object = None  # the last digest read
         self._hints: Hints | None = None
         self._control: control.Control | None = None
@@ -203,7 +206,11 @@ class Daemon:
             nonlocal done
             done = self._agent.reconcile_some(devices)
 
-        return self._work("hint", some) and (done or self._look())
+        sent = self._agent.sent
+        good = self._work("hint", some)
+        if self._agent.sent != sent:
+            self._digest = None
+        return good and (done or self._look())
 
     def _between(self) -> None:
         """In a long booking: whom rows have shut out since does not wait for its end."""
@@ -213,12 +220,14 @@ class Daemon:
         before = self._seen
         self._read_digest()
         if self._seen != before:
+            self._revoked = True
             self._agent.revoke()
 
     def _work(self, task: str, piece: Callable[[], object]) -> bool:
         self._idle = self._idle and task == "watch"
+        self._revoked = False
         good = self._tasks.do(task, piece)
-        if not good:
+        if not good or self._revoked:
             self._digest = None
         return good
 

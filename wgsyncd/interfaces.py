@@ -25,6 +25,7 @@ class Interfaces:
         self._settings, self._wireguard, self._health = settings, wireguard, health
         self._edge = log.Edge()
         self._log = log.get("interfaces")
+        self.sent = 0  # batches of changes
         self.missing: frozenset[str] = frozenset()  # at the last read
         self.troubles: dict[str, str] = {}  # why interfaces could not be read, likewise
 
@@ -78,6 +79,7 @@ class Interfaces:
                 changes = [c for c in plan.of(kind) if c.interface == name]
                 if not changes or name in broken:
                     continue
+                self.sent += 1
                 try:
                     if kind is Kind.REMOVE:
                         failed = self._remove(live[name], changes, keep)
