@@ -265,6 +265,33 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(
     assert not node.health.anomalies
 
 
+def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the days since the dump before, though it is booked in the same piece of work as that one's bytes."""
+    monkeypatch.setattr(books, "BATCH", 1)
+    node.account()
+    node.tick(86400 - 15)
+    first = node.windows.day(node.now)
+    node.tick(86400)
+    last = node.windows.day(node.now)
+    for number in (5, 6):
+        node.traffic(number, 1)
+
+    def meanwhile() -> None:
+        node.agent.between = lambda: None
+        node.traffic(5, 1000)
+        node.db.update(5, status="paused")
+        node.agent.revoke()
+
+    node.agent.between = meanwhile
+    node.account()
+    node.cycle()
+    node.right()
+    assert (5, first) not in node.db.days or node.db.days[5, first].rx <= 1
+    assert node.db.days[5, last].rx >= 1000
+
+
 @pytest.mark.parametrize("fate", ["before", "during", "after", "deadlock"])
 def test_a_note_is_written_once_whatever_became_of_its_commit(node: Node, fate: str) -> None:
     node.agent.note("config_reloaded")

@@ -178,7 +178,13 @@ def book(
                 delta = Counters(0, 0)
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
-                add(record.row_id, delta, started, newer)
+                # A booking that ended half-way has looked at this one later than at its interface.
+                add(
+                    record.row_id,
+                    delta,
+                    max(started, record.sampled_at) if record.sampled_at <= now else started,
+                    newer,
+                )
             records.append(
                 replace(
                     record,
