@@ -124,6 +124,10 @@ class Troubles(RuleBasedStateMachine):
         self.node.work("reconcile_some", frozenset(f"0001-DEV-{row:03}" for row in rows))
 
     @rule()
+    def the_next_booking_is_left_off(self) -> None:
+        self.node.hurried = True
+
+    @rule()
     def restart(self) -> None:
         self.node.start()
 

@@ -133,6 +133,7 @@ class World(Node):
         self.process = 0
         self.trap: tuple[int, str] | None = None
         self.rain = 0
+        self.hurried = self.left_off = False  # the next booking is left off half-way; the last one was
         self.looked: dict[str, float] = {}  # when this process has last seen an interface for sure
         self.cycle_saw: set[str] = set()
         self.spooled: set[object] = set()  # the looks that have stood in the file
@@ -167,7 +168,7 @@ class World(Node):
     def work(self, task: str, *values: object) -> None:
         """A piece of work, of which anything may become; in small transactions, between which who is shut out goes."""
         self.tick()
-        self.cycle_saw = set()
+        self.cycle_saw, self.left_off = set(), False
         self.agent.between = self.between
         batch, books.BATCH = books.BATCH, 2
         try:
@@ -182,10 +183,13 @@ class World(Node):
             return
         finally:
             books.BATCH = batch
-        if not self.store.locked and task not in ("reconcile_some", "compare"):
+        if not self.store.locked and not self.left_off and task not in ("reconcile_some", "compare"):
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
 
-    def between(self) -> None:
+    def between(self, *, may_leave_off: bool) -> None:
+        if may_leave_off and self.hurried:
+            self.hurried, self.left_off = False, True
+            raise books.LeftOff
         with contextlib.suppress(StoreError):
             self.agent.revoke()
 

@@ -66,6 +66,8 @@ class Accounting:
         mono: float,
         more: Writes = NOTHING,
         rows: Sequence[Row] | None = None,
+        *,
+        may_leave_off: bool = False,
     ) -> frozenset[int]:
         """Book what waits, then these dumps, in one go with ``more``; the ids of the rows whose step was taken. Nothing
         is sent where nothing moved. ``now``, ``mono``: when they were asked for, by both clocks. ``rows``: where they
@@ -79,7 +81,7 @@ class Accounting:
             live, ledger, windows, since=_wall(self._looked_at, ahead), max_rates=self._max_rates, rows=unknown,
             late={row_id: _wall(looked, ahead) for row_id, looked in self._late.items()},
         )  # fmt: skip
-        taken, left_out = self._commit(booking, more, windows)
+        taken, left_out = self._commit(booking, more, windows, may_leave_off=may_leave_off)
         self._health.locked_rows = len(left_out)
         if self._edge("locked", bool(left_out)) and left_out:
             self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
@@ -132,7 +134,9 @@ class Accounting:
             name: Sampled(mark.epoch, at[name]) for name, mark in marks.items() if at.get(name, 0.0) > mark.at
         })  # fmt: skip
 
-    def _commit(self, booking: usage.Booking, more: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
+    def _commit(
+        self, booking: usage.Booking, more: Writes, windows: Windows, *, may_leave_off: bool = False
+    ) -> tuple[frozenset[int], frozenset[int]]:
         words = tuple(
             self._scribe.entry(
                 "usage_anomaly", a.device, interface=a.interface, what=a.kind, old_rx=a.was.rx, rx=a.found.rx,
@@ -143,7 +147,7 @@ class Accounting:
         writes = booking.writes + Writes(audit=words) + more
         if not writes:
             return frozenset(), frozenset()
-        done = self.books.commit(writes, windows)
+        done = self.books.commit(writes, windows, may_leave_off=may_leave_off)
         for anomaly in booking.anomalies:
             self._health.add("anomalies", anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)

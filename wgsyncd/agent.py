@@ -17,16 +17,15 @@ from typing import NamedTuple
 
 from wgsyncd import inspection, log
 from wgsyncd.accounting import Accounting
-from wgsyncd.announce import announce
-from wgsyncd.core import recording
+from wgsyncd.books import Between, LeftOff
+from wgsyncd.chronicle import Chronicle
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.ledger import Ledger, Slot, Writes
-from wgsyncd.core.model import InterfaceState, Kind, Transition
+from wgsyncd.core.model import InterfaceState, Transition
 from wgsyncd.core.narrow import narrow, stands_alone
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.plan import Plan
 from wgsyncd.core.verify import Finding
-from wgsyncd.core.windows import Windows
 from wgsyncd.deciding import Decider
 from wgsyncd.errors import Refused, StoreError
 from wgsyncd.health import Health
@@ -62,9 +61,9 @@ class Agent:
         self._interfaces = Interfaces(settings, wireguard, health)
         self._accounting = Accounting(settings, store, spool, health, clock, self._scribe)
         self._books = self._accounting.books
+        self._chronicle = Chronicle(settings.node.name, self._books, self._scribe)
         self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
         self.found_new = False  # an account found an interface that is new: it waits to be filled
-        self._approver = ""  # who has let the plan through that the next cycle carries out
         self._looked_at: set[Slot] = set()  # peers that went in this piece of work: there is a later sample of them
 
     def inherit(self, old: Agent) -> None:
@@ -72,19 +71,19 @@ class Agent:
         self._decider.inherit(old._decider)
         self._accounting.inherit(old._accounting)
         self._interfaces.inherit(old._interfaces)
-        self._approver = old._approver
+        self._chronicle.approver = old._chronicle.approver
 
     def note(self, action: str, **facts: object) -> None:
         """Audit something about the daemon itself, with the next transaction."""
         self._books.note(self._scribe.entry(action, self.settings.node.name, **facts))
 
     @property
-    def between(self) -> Callable[[], None]:
-        """Called between the transactions of a long booking; it may call :meth:`revoke`."""
+    def between(self) -> Between:
+        """Called between the transactions of a long booking; it may call :meth:`revoke`, or have it left off."""
         return self._books.between
 
     @between.setter
-    def between(self, look: Callable[[], None]) -> None:
+    def between(self, look: Between) -> None:
         self._books.between = look
 
     @property
@@ -106,7 +105,9 @@ class Agent:
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
             steps_of_life = self._steps([step for step in steps if step.kind != "expire"])
-            self._note_taken(steps, self._accounting.book(live, now, mono, steps_of_life))
+            self._note_taken(steps, self._accounting.book(live, now, mono, steps_of_life, may_leave_off=True))
+        except LeftOff:
+            return
         except StoreError:
             self._do_without_store(live, now, mono, None, steps)
             raise
@@ -133,7 +134,7 @@ class Agent:
             if steps:
                 snapshot = self._snapshot()
             outlook = self._decide(snapshot, live, self._books.ledger(windows), now)
-            self._before(outlook, windows)
+            self._chronicle.before(outlook, windows)
         except StoreError:  # it does not answer, or takes nothing in
             if snapshot is None:
                 steps = self._decider.due(self._decider.waiting, live, now)
@@ -147,16 +148,18 @@ class Agent:
         counted = self._uncounted({**live, **after})
         try:  # the kernel first: a customer waits for that, nobody for a figure
             if count:
-                self._accounting.book(counted, now, mono)
+                self._accounting.book(counted, now, mono, may_leave_off=True)
             else:
                 self._accounting.book_backlog(self.clock.now())
+        except LeftOff:
+            pass
         except StoreError:
             self._accounting.keep(counted.values(), now, mono)
             raise
         remaining = self._decider.drift(outlook, after, self._books.ledger(windows))
         if self._edge("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
-        self._after(outlook, after, snapshot, windows)
+        self._chronicle.after(outlook, after, snapshot, self._interfaces.missing, windows)
         draw(self.health, self.settings, outlook, after, remaining, snapshot, now)
         self._accounting.roll(now)
         return outlook
@@ -183,15 +186,12 @@ class Agent:
         outlook = self._decider.decide(Snapshot(rows, None, None, 0), part.live, part.ledger, now, part_of=peers)
         if not stands_alone(outlook, part, live):
             return False
-        self._before(outlook, windows)
+        self._chronicle.before(outlook, windows)
         after = self._interfaces.apply(outlook.plan, part.live, self._keep_last)
         self._accounting.book_backlog(self.clock.now())
         after = part.of({name: state for name, state in after.items() if state.epoch == live[name].epoch})
         books = part.within(self._books.ledger(windows))
-        writes = recording.after_apply(books, after, outlook.desired, self._scribe, now)
-        if writes:
-            self._books.commit(writes, windows)
-        announce(writes, outlook)
+        self._chronicle.after_some(outlook, after, books, windows)
         return not self._decider.drift(outlook, after, books)
 
     def revoke(self) -> None:
@@ -230,7 +230,7 @@ class Agent:
         if outlook.plan_id != plan_id:
             raise Refused(f"{plan_id} is not the plan of now, which is {outlook.plan_id}: look at `wgsyncd plan` again")
         self.store.approve(plan_id)
-        self._approver = who
+        self._chronicle.approver = who
 
     def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
         """What does not add up; writes nothing. See :meth:`wgsyncd.inspection.Inspector.look`."""
@@ -306,37 +306,6 @@ class Agent:
             return None
         at = self._accounting.windows(step.at).local(step.at)
         return self._scribe.entry(action, step.row.device, at=at)
-
-    def _before(self, outlook: Outlook, windows: Windows) -> None:
-        writes = recording.before_apply(
-            self._books.ledger(windows), outlook.plan.changes, outlook.live, outlook.desired, self._scribe, windows.now
-        )
-        if outlook.approved:
-            count = len(outlook.plan.of(Kind.REMOVE))
-            node = self.settings.node.name
-            entry = self._scribe.entry("guard_approved", node, count=count, plan=outlook.plan_id, by=self._approver)
-            self._approver = ""
-            # The condition ends here, so that removals which fail and are withheld again are told again.
-            over = frozenset(c for c in self._books.ledger(windows).conditions if c.kind == "guard_tripped")
-            writes += Writes(approval_used=True, audit=(entry,), ended=over)
-        if writes:
-            self._books.commit(writes, windows)
-
-    def _after(self, outlook: Outlook, after: Live, snapshot: Snapshot, windows: Windows) -> None:
-        ledger = self._books.ledger(windows)
-        writes = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
-        node = self.settings.node.name
-        missing, conflicts = self._interfaces.missing, snapshot.conflicts
-        if conflicts is None and self._edge("conflicts", "unseen"):
-            self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
-        standing = recording.standing(outlook, conflicts, missing, node, ledger)
-        writes += recording.conditions(ledger, standing, self._scribe)
-        if snapshot.approved and not outlook.approved:
-            writes += Writes(approval_used=True)  # for another set of removals than what is wanted now
-            self._approver = ""
-        if writes or self._books.has_notes:
-            self._books.commit(writes, windows)
-        announce(writes, outlook)  # once it is written: what fails is tried again, and would be said again
 
     def _do_without_store(
         self,

@@ -3,8 +3,8 @@ complete, and a lost answer settled by looking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Ledger, Writes
@@ -16,6 +16,20 @@ from wgsyncd.ports import Store
 BATCH = 500  # devices per transaction: short locks for the web application's own writes
 
 
+class LeftOff(Exception):
+    """A booking ended between two of its transactions, for what does not wait. The next one books the rest."""
+
+
+class Between(Protocol):
+    """Called between the transactions of a long commit; it may raise :class:`LeftOff` where it is told so."""
+
+    def __call__(self, *, may_leave_off: bool) -> None: ...
+
+
+def _nothing(*, may_leave_off: bool) -> None:
+    pass
+
+
 class Books:
     """One node's books. After any StoreError the ledger is dropped and read again before the next commit, so what is
     booked next starts from what the store really has."""
@@ -25,7 +39,7 @@ class Books:
         self._ledger: Ledger | None = None
         self.known: Ledger | None = None  # as last seen; the store may be ahead of it
         self._notes: list[Entry] = []  # audit rows about the daemon itself: they go with the next transaction
-        self.between: Callable[[], None] = lambda: None  # called between the transactions of a long commit
+        self.between: Between = _nothing
         self._in_doubt: tuple[int, int] | None = None  # seq before, and notes in, a commit whose answer was lost
 
     def inherit(self, old: Books) -> None:
@@ -54,14 +68,16 @@ class Books:
         self.known = self._ledger
         return self._ledger
 
-    def commit(self, writes: Writes, windows: Windows) -> tuple[frozenset[int], frozenset[int]]:
+    def commit(
+        self, writes: Writes, windows: Windows, *, may_leave_off: bool = False
+    ) -> tuple[frozenset[int], frozenset[int]]:
         """Commit; returns the ids of the rows whose step was taken, and of those left out because they are locked."""
         taken: frozenset[int] = frozenset()
         left_out: frozenset[int] = frozenset()
         parts = list(writes.batches(BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1:
-                self.between()
+                self.between(may_leave_off=may_leave_off)
             ledger = self.ledger(windows)
             notes = len(self._notes) if index == len(parts) else 0
             part = replace(batch, sampled={}) if left_out else batch  # of those left out it was not

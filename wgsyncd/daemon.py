@@ -5,7 +5,6 @@ The main thread takes from the inbox and is the only user of netlink and databas
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +14,10 @@ from wgsyncd import __version__, config, control, inspection, lock, log, orders,
 from wgsyncd.agent import Agent
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.endpoint import Web
-from wgsyncd.errors import ConfigError, Fault, Refused, StoreError
+from wgsyncd.errors import ConfigError, Fault, Refused
 from wgsyncd.health import Health
-from wgsyncd.hints import Hints
 from wgsyncd.inbox import Inbox, Message, OutOfTime
+from wgsyncd.looks import Looks
 from wgsyncd.picture import in_one_line
 from wgsyncd.schedule import Schedule
 from wgsyncd.settings import Settings
@@ -27,8 +26,6 @@ from wgsyncd.tasks import Tasks
 from wgsyncd.wallclock import WallClock
 from wgsyncd.watch import Watch, worked
 
-REST = 4.0  # times as long as hints took, before more of them are followed: a flood gets a fifth of our time …
-LONGEST_REST = 2.0  # … but a hint need not wait longer, in seconds
 UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
 LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
 
@@ -53,17 +50,9 @@ class Daemon:
         self._agent.between = self._between
         self._web = Web(health, self._is_alive, self._is_ready)
         self._schedule = Schedule(inbox)
-        self._watch = Watch(float(settings.schedule.watch))
-        # Of the rows as the last good reconcile found them. None: none was good, or the kernel was changed since: rows
-        # that are as they were then may want something done now.
-        self._digest: object = None
-        self._revoked = False  # by :meth:`_between`, in the piece of work of now
-        self._seen: object = None  # the last digest read
-        self._hints: Hints | None = None
+        self.looks = Looks(lambda: self._agent, self._work, health, float(settings.schedule.watch))
         self._control: control.Control | None = None
         self._orders: orders.Orders | None = None
-        self._hinted = False
-        self._rest_until = 0.0  # monotonic; hints wait until then
         self._beat = time.monotonic()
         self._fed = 0.0
         self._idle = True  # this turn of the loop has brought nothing but a look
@@ -94,7 +83,7 @@ class Daemon:
                 self.notifier.status(in_one_line(self.health))
                 self._worked()
                 if self._idle:
-                    self._watch.turned(worked() - before)
+                    self.looks.watch.turned(worked() - before)
             self._stop()
         except OutOfTime:
             self._log.error("stopped without a last account: the database did not answer in time")
@@ -113,9 +102,7 @@ class Daemon:
     def _patience(self) -> float:
         """Seconds to wait for a message: until the next look at the rows or the next QR end."""
         now = time.monotonic()
-        wait = min(LONGEST_WAIT, self._watch.patience(now))
-        if self._hinted:
-            wait = min(wait, self._rest_until - now)
+        wait = min(LONGEST_WAIT, self.looks.patience(now))
         asked = self._orders.patience() if self._orders is not None else None
         wait = wait if asked is None else min(wait, asked)
         if self._deadline is None or self._deadline > time.time():  # else it is due and not yet done
@@ -130,30 +117,19 @@ class Daemon:
         elif message is Message.ORDER and self._orders is not None:
             self._orders.wait()  # obeyed by the look round
         elif message is Message.HINT:
-            self._hinted = True  # followed by the look round
+            self.looks.hint()
         elif message is Message.ACCOUNT:
-            self._work("account", self._agent.account)
+            self.looks.count("account", self._agent.account)
             if self._agent.found_new:
                 self._handle(Message.RECONCILE)
         elif message is Message.RECONCILE:
-            self._work("reconcile", self._reconcile)
+            self.looks.count("reconcile", self.looks.reconcile)
         elif not self._clock.trusted:
             return  # on such a clock nothing is forgotten, and no window judged
         elif message is Message.PURGE:
             self._work("purge", self._agent.purge)
         elif message is Message.VERIFY and inspection.is_due(self.health, time.time(), self.settings.node.zone):
             self._work("verify", lambda: self._agent.prove(self._worked))
-
-    def _reconcile(self, *, count: bool = True) -> Outlook:
-        digest: object = None
-        with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
-            digest = self._seen = (
-                self._agent.store.digest()
-            )  # before the rows: later changes are found by the next look
-        self._digest = None
-        outlook = self._agent.reconcile(count=count)
-        self._digest = digest
-        return outlook
 
     def _look_round(self) -> None:
         """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
@@ -162,73 +138,17 @@ class Daemon:
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
             self._handle(Message.RECONCILE)
-        if self._hinted and time.monotonic() >= self._rest_until:
-            self._follow_hints()
-        if self._watch.due(time.monotonic()):
-            self._look()
+        self.looks.go_round()
 
-    def _look(self) -> bool:
-        """Ask whether rows have changed, and if so reconcile; whether that went well."""
-        answered = self._work("watch", self._read_digest)
-        if self.health.intervals.get("watch") != self._watch.period:
-            self.health.intervals = {**self.health.intervals, "watch": self._watch.period}
-        if answered and self._seen != self._digest:
-            return self.compare(frozenset())
-        return answered
-
-    def _read_digest(self) -> None:
-        began, before, answered = time.monotonic(), worked(), False
-        try:
-            self._seen, answered = self._agent.store.digest(), True
-        finally:
-            self._watch.looked(began, time.monotonic() - began, worked() - before, answered=answered)
-
-    def _follow_hints(self) -> None:
-        """Do what was hinted."""
-        if self._hints is None:
-            return
-        began = time.monotonic()
-        taken, self._hinted = self._hints.take(), False
-        if taken:
-            self.compare(taken.devices)
-        now = time.monotonic()
-        self._rest_until = now + min(LONGEST_REST, REST * (now - began))
-
-    def compare(self, devices: frozenset[str]) -> bool:
-        """These devices, or (none named) all rows, since something may have changed; whether that went well. What
-        concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
-        they would be written all the time, and the next change would wait for it."""
-        if not devices:
-            return self._work("reconcile", lambda: self._reconcile(count=False))
-        done = False
-
-        def some() -> None:
-            nonlocal done
-            done = self._agent.reconcile_some(devices)
-
-        sent = self._agent.sent
-        good = self._work("hint", some)
-        if self._agent.sent != sent:
-            self._digest = None
-        return good and (done or self._look())
-
-    def _between(self) -> None:
-        """In a long booking: whom rows have shut out since does not wait for its end."""
+    def _between(self, *, may_leave_off: bool) -> None:
         self._worked()
-        if not (self._hinted or self._watch.due(time.monotonic())):
-            return
-        before = self._seen
-        self._read_digest()
-        if self._seen != before:
-            self._revoked = True
-            self._agent.revoke()
+        self.looks.between(may_leave_off=may_leave_off)
 
     def _work(self, task: str, piece: Callable[[], object]) -> bool:
         self._idle = self._idle and task == "watch"
-        self._revoked = False
+        self.looks.begin()
         good = self._tasks.do(task, piece)
-        if not good or self._revoked:
-            self._digest = None
+        self.looks.end(good=good)
         return good
 
     # -- what an admin asks for (orders.py)
@@ -238,10 +158,14 @@ class Daemon:
         """The one of now."""
         return self._agent
 
+    def compare(self, devices: frozenset[str]) -> bool:
+        """These devices; whether that went well."""
+        return self.looks.compare(devices)
+
     def carry_out(self) -> Outlook | None:
         """Reconcile now; what was done, None where that failed."""
         done: list[Outlook] = []
-        self._work("reconcile", lambda: done.append(self._reconcile()))
+        self._work("reconcile", lambda: done.append(self.looks.reconcile()))
         return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[Fault]:
@@ -270,7 +194,7 @@ class Daemon:
             self._agent, self.settings = agent, settings
             log.configure(settings.log.level, settings.log.format)
             self._arm(settings)
-            self._watch = Watch(float(settings.schedule.watch))
+            self.looks.watch = Watch(float(settings.schedule.watch))
             self.health.config_ok, self.health.config_loaded_at = True, time.time()
             self._log.info("configuration reloaded", who=who)
             self.health.remember("config", text="configuration reloaded")
@@ -288,7 +212,7 @@ class Daemon:
     def _hear(self) -> None:
         """Take hints and orders, if that can be: nothing depends on it."""
         try:
-            self._hints = Hints(lock.path().with_name("notify.sock"), self.health, lambda: self.inbox.put(Message.HINT))
+            self.looks.listen(lock.path().with_name("notify.sock"), lambda: self.inbox.put(Message.HINT))
         except Refused as error:
             self._log.warning("no hints from the application", why=str(error))
         try:
@@ -327,8 +251,7 @@ class Daemon:
 
     def _end(self) -> None:
         self._schedule.disarm()
-        if self._hints is not None:
-            self._hints.close()
+        self.looks.close()
         if self._control is not None:
             self._control.close()
         self._web.close()

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd import log
 from wgsyncd.agent import Agent
+from wgsyncd.budget import Budget
 from wgsyncd.control import Control, Request
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.errors import Fault, Refused, StoreError, WireGuardError
@@ -18,8 +19,7 @@ from wgsyncd.hints import parse
 from wgsyncd.planned import plan_as_data
 
 COMMANDS = frozenset({"plan", "approve", "sync", "reload"})
-REST = 4.0  # times as long as an order took, before the next one: a flood gets a fifth of our time …
-LONGEST_REST = 2.0  # … but an admin need not wait longer, in seconds
+SHARE, SAVED = 0.2, 1.0  # of the time, and seconds
 
 
 class Work(Protocol):
@@ -46,7 +46,7 @@ class Orders:
 
     def __init__(self, control: Control, work: Work, file: Path, zone: Callable[[], ZoneInfo]) -> None:
         self._control, self._work, self._file, self._zone = control, work, file, zone
-        self._rest_until = 0.0  # monotonic
+        self._budget = Budget(SHARE, SAVED)
         self._waiting = False
         self._log = log.get("control")
 
@@ -56,11 +56,11 @@ class Orders:
 
     def patience(self) -> float | None:
         """Seconds until :meth:`obey` has something to do; None: it has not."""
-        return self._rest_until - time.monotonic() if self._waiting else None
+        return self._budget.patience(time.monotonic()) if self._waiting else None
 
     def obey(self) -> bool:
-        """Do the next one, if the last one's rest is over; whether there was one."""
-        if not self._waiting or time.monotonic() < self._rest_until:
+        """Do the next one, if there is time for it; whether there was one."""
+        if not self._waiting or self._budget.patience(time.monotonic()) > 0:
             return False
         request = self._control.take()
         if request is None:
@@ -74,8 +74,7 @@ class Orders:
         except BaseException:
             request.fail("the daemon met a bug, or stops: see its log")
             raise
-        now = time.monotonic()
-        self._rest_until = now + min(LONGEST_REST, REST * (now - began))
+        self._budget.spend(began, time.monotonic())
         return True
 
     def _do(self, request: Request) -> None:

@@ -248,8 +248,8 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
-    def meanwhile() -> None:
-        node.agent.between = lambda: None
+    def meanwhile(*, may_leave_off: bool) -> None:
+        node.agent.between = lambda *, may_leave_off: None
         node.traffic(7, 23)
         node.db.update(7, status="paused")
         if fault:
@@ -278,8 +278,8 @@ def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(
     for number in (5, 6):
         node.traffic(number, 1)
 
-    def meanwhile() -> None:
-        node.agent.between = lambda: None
+    def meanwhile(*, may_leave_off: bool) -> None:
+        node.agent.between = lambda *, may_leave_off: None
         node.traffic(5, 1000)
         node.db.update(5, status="paused")
         node.agent.revoke()

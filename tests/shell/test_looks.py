@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ import pytest
 from tests.node import Node
 from tests.samples import key
 from wgsyncd import books
+from wgsyncd.budget import LONGEST, Budget
+from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.daemon import Daemon
 from wgsyncd.inbox import Inbox, Message
+from wgsyncd.ports import Committed
 from wgsyncd.systemd import Notifier
+from wgsyncd.watch import Watch
 
 
 @pytest.fixture
@@ -28,10 +33,10 @@ def has(node: Node, number: int) -> bool:
 
 def test_a_change_is_found(node: Node, daemon: Daemon) -> None:
     node.db.update(5, status="paused")
-    daemon._look()
+    daemon.looks.look()
     assert not has(node, 5)
     node.db.update(5, status="active")
-    daemon._look()
+    daemon.looks.look()
     assert has(node, 5)
 
 
@@ -57,7 +62,7 @@ def test_who_was_shut_out_during_a_booking_and_may_come_back_at_once_does(
     daemon._handle(task)
     assert len(shut) >= 3 and shut[0] and not shut[-1], "it went between the transactions"
     node.db.update(7, status="active")
-    daemon._look()
+    daemon.looks.look()
     assert has(node, 7)
 
 
@@ -66,7 +71,7 @@ def test_who_was_shut_out_by_a_hint_and_comes_back_without_one(node: Node, daemo
     assert daemon.compare(frozenset(("0001-DEV-005",)))
     assert not has(node, 5)
     node.db.update(5, status="active")
-    daemon._look()
+    daemon.looks.look()
     assert has(node, 5)
 
 
@@ -74,5 +79,100 @@ def test_a_hint_of_nothing_new_costs_no_reconcile(node: Node, daemon: Daemon) ->
     runs = node.health.runs["reconcile"]
     assert daemon.compare(frozenset(("0001-DEV-005",)))
     assert daemon.compare(frozenset(("no-such-device",)))
-    daemon._look()
+    daemon.looks.look()
     assert node.health.runs["reconcile"] == runs
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device per transaction."""
+    monkeypatch.setattr(books, "BATCH", 1)
+
+
+class Passing:
+    """What happens between the transactions of bookings, and who is in after each of them."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        self.node, self.number = node, number
+        self.after: list[tuple[int, bool]] = []  # (devices that it booked, whether ``number`` is in)
+        self.happen: dict[int, Callable[[], object]] = {}  # after so many transactions that booked something
+        self._commit = node.store.commit
+        monkeypatch.setattr(node.store, "commit", self.commit)
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+        done = self._commit(ledger, writes, now)
+        if writes.booked:
+            self.after.append((len(writes.booked), has(self.node, self.number)))
+            self.happen.get(len(self.after), lambda: None)()
+        return done
+
+
+@pytest.fixture
+def passing(node: Node, small: None, monkeypatch: pytest.MonkeyPatch) -> Passing:
+    return Passing(node, monkeypatch, 8)
+
+
+@pytest.mark.parametrize("task", [Message.ACCOUNT, Message.RECONCILE])
+def test_who_may_come_in_does_not_wait_for_the_end_of_a_booking(
+    node: Node, daemon: Daemon, passing: Passing, task: Message
+) -> None:
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+    passing.happen[1] = lambda: node.device(8)
+    node.tick()
+    daemon._handle(task)
+    assert passing.after == [(1, False), (1, True), (1, True)], "each is booked once, and in between somebody came in"
+    node.right()
+
+
+def test_a_booking_is_left_off_once_and_then_who_is_shut_out_still_goes(
+    node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+    passing.happen[1] = lambda: node.device(8)
+    passing.happen[2] = lambda: (node.device(9), node.db.update(8, status="paused"))
+    node.tick()
+    daemon._handle(Message.ACCOUNT)
+    assert passing.after == [(1, False), (1, True), (1, False)]
+    assert not has(node, 9), "he waits for the next look, else the last ones would never be booked"
+    daemon.looks.look()
+    assert has(node, 9)
+    node.right()
+
+
+def test_a_hint_does_not_wait_for_the_end_of_a_booking(
+    node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Watch, "due", lambda *_: False)
+    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon._handle(Message.HINT))
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+
+    def hinted() -> None:
+        node.device(8)
+        assert daemon.looks._hints is not None
+        daemon.looks._hints.put(b"0001-DEV-008")
+
+    passing.happen[1] = hinted
+    node.tick()
+    daemon._handle(Message.ACCOUNT)
+    daemon.looks.close()
+    assert passing.after == [(1, False), (1, True), (1, True)]
+    assert node.health.runs["reconcile"] == 1, "he alone was read"
+    node.right()
+
+
+def test_bursts_of_hints_are_followed_at_once_and_floods_leave_time() -> None:
+    budget, now = Budget(0.5, 1.0), 100.0
+    for _ in range(3):
+        assert budget.patience(now) <= 0
+        budget.spend(now, now + 0.5)
+        now += 0.5
+    assert budget.patience(now) == pytest.approx(0, abs=1e-9), "what was saved is used up"
+    budget.spend(now, now + 0.5)
+    assert budget.patience(now + 0.5) == pytest.approx(0.5)
+    budget.spend(now, now + 100)
+    assert budget.patience(now + 100) == LONGEST
+    assert budget.patience(now + 1000) == -1.0 / 0.5, "no more is saved than that"
