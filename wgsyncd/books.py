@@ -97,4 +97,7 @@ class Books:
             left_out |= locked
             self._health.booked_rx += sum(b.rx for b in part.booked if b.row_id not in locked)
             self._health.booked_tx += sum(b.tx for b in part.booked if b.row_id not in locked)
+            if locked and writes.spool:
+                # The last transaction says that all of the samples is booked: so it must not come before it is.
+                raise StoreError(f"1205: {len(locked)} rows of customer_devices are locked by somebody else", 1205)
         return taken, left_out

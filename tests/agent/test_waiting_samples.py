@@ -9,6 +9,7 @@ import pytest
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
+from wgsyncd import books
 from wgsyncd.core.model import Change
 from wgsyncd.ports import Failed
 
@@ -68,6 +69,27 @@ def test_what_is_booked_waits_no_longer(node: Node) -> None:
     assert node.spool.kept is not None
     assert not node.spool.kept.samples
     assert (node.health.spooled, node.health.spooled_since) == (0, 0.0)
+
+
+@pytest.mark.parametrize("locked", [5, 6, 7])
+@pytest.mark.parametrize("batch", [1, 2, 500])
+def test_samples_are_not_booked_before_the_last_row_is_free(
+    node: Node, monkeypatch: pytest.MonkeyPatch, batch: int, locked: int
+) -> None:
+    """In whichever of its transactions that row is: after a reboot nothing else has its bytes."""
+    monkeypatch.setattr(books, "BATCH", batch)
+    for number in (6, 7):
+        node.traffic(number, 100)
+    node.away((5, 100))
+    node.reboot()
+    node.store.down = False
+    node.store.locked = {locked}
+    node.cycle(fails=True)
+    node.start()
+    node.store.locked.clear()
+    node.cycle()
+    node.right()
+    assert node.booked[locked] == (100, 0)
 
 
 # -- who goes
