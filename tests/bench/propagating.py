@@ -3,8 +3,9 @@ its default schedules and the counters of all devices move, and a dump loop that
 
     tests/bench/propagation [--devices 250] [--changes 100] [--idle 600] [--json]
 
-One JSON object: devices, milliseconds from COMMIT to the kernel with a hint and with the watch alone, and what daemon and
-server use of one core while nothing happens for so many seconds.
+One JSON object: devices, milliseconds from COMMIT to the kernel with a hint and with the watch alone, beside them those of
+an application that runs `wg set` itself (and how many times as long ours takes), and what daemon and server use of one core
+while nothing happens for so many seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
@@ -61,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, object]:
+def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, Any]:
     """All of it."""
     bench.configure({"interfaces.wg0.networks": ["10.0.0.0/8"], "interfaces.wg0.addresses": ["10.0.0.1/8"],
                      "schedule.account": "15s", "schedule.reconcile": "60s", "schedule.watch": None,
@@ -76,7 +78,7 @@ def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, ob
     server = bench.world.server
     pid = server.holder.pid
     witness = Witness(pid, "wg0")
-    result: dict[str, object] = {"devices": count}
+    result: dict[str, Any] = {"devices": count}
     say(f"and in the kernel; at rest for {idle:.0f} s")
     at_rest_used = at_rest(bench, idle)
     for at in range(0, count, 200):
@@ -88,6 +90,13 @@ def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, ob
             took = one_by_one(bench, witness, devices, changes, hint=name == "hint_ms")
             say(f"{name}: {' '.join(f'{one:.0f}' for one in took)}")
             result[name] = {"p50": at_share(took, 0.5), "p99": at_share(took, 0.99)}
+        took = by_hand(bench, witness, changes)
+        say(f"wg set: {' '.join(f'{one:.0f}' for one in took)}")
+        result["wg_set_ms"] = {"p50": at_share(took, 0.5), "p99": at_share(took, 0.99)}
+    result["ratios"] = {
+        f"{name}_vs_wg_set": round(result[f"{name}_ms"]["p50"] / result["wg_set_ms"]["p50"], 2)
+        for name in ("hint", "watch")
+    }
     witness.close()
     result["idle_cpu_percent"] = at_rest_used
     return result
@@ -123,6 +132,22 @@ def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: i
                 done = witness.until(key, there=status == "active", patience=60)
                 if done is None:
                     sys.exit(f"{one.device} is not {status} after a minute")
+                took.append((done - began) * 1000)
+    return took
+
+
+def by_hand(bench: Bench, witness: Witness, changes: int) -> list[float]:
+    """Milliseconds of each change by wg(8), of a peer that is in no row."""
+    dice = random.Random(2)
+    took: list[float] = []
+    for _ in range(changes // 2):
+        one = Device("", "10.255.255.1")
+        for words in (("allowed-ips", "10.255.255.1/32"), ("remove",)):
+            time.sleep(dice.uniform(0.1, 1.0))
+            began = time.monotonic()
+            bench.world.server.run("wg", "set", "wg0", "peer", one.keys.public, *words)
+            done = witness.until(decode_key(one.keys.public), there=words[0] != "remove", patience=5)
+            if done is not None:  # else a reconcile was quicker to remove it
                 took.append((done - began) * 1000)
     return took
 

@@ -45,3 +45,15 @@ def test_quick() -> None:
         assert all(math.isfinite(number) and number > 0 for number in figures), one
         assert one["rss_mib"] > 10
         assert one["writer_stall_ms"] > 0
+
+
+@pytest.mark.vm
+def test_propagation() -> None:
+    command = [sys.executable, "-m", "tests.bench.propagating", "--devices", "30", "--changes", "4", "--idle", "1"]
+    done = subprocess.run([*command, "--json"], cwd=TOP, stdout=subprocess.PIPE, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert set(result) == {"devices", "hint_ms", "watch_ms", "wg_set_ms", "ratios", "idle_cpu_percent"}
+    assert result["devices"] == 30
+    assert all(0 < result[name]["p50"] <= result[name]["p99"] for name in ("hint_ms", "watch_ms", "wg_set_ms"))
+    assert set(result["ratios"]) == {"hint_vs_wg_set", "watch_vs_wg_set"}
+    assert set(result["idle_cpu_percent"]) == {"daemon", "server"}

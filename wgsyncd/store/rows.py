@@ -54,26 +54,24 @@ class RowReader:
         """Every device, in id order. No answer raises; an empty tuple is an empty table."""
         columns = self._columns(has_deleted_at)
         known: dict[str, Row] = {}
-        for (text,) in connection.query(f"SELECT CONCAT_WS('{_SEPARATOR}', {columns}){_FROM}ORDER BY d.id"):
-            row = self._known.get(text)
+        for (text,) in connection.query(f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
+            row = self._known.get(text) or self._of_text(text)
             if row is None:
-                fields = text.split(_SEPARATOR) if text is not None else ()  # longer than max_allowed_packet: NULL
-                if len(fields) != len(_FIELDS):
-                    # And not kept: other columns could give the same text.
-                    found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
-                    return tuple(_row(fields, self._zone) for fields in found)
-                row = _row(fields, self._zone)
+                # And not kept: other columns could give the same text.
+                found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
+                return tuple(_row(fields, self._zone) for fields in found)
             known[text] = row
         self._known = known
         return tuple(known.values())
 
     def some(self, connection: Connection, devices: frozenset[str], *, has_deleted_at: bool) -> tuple[Row, ...] | None:
-        """The rows of some devices; None where one is not there, or where other rows have a key or an address of
-        theirs."""
+        """The rows of some devices; None where one is not there or cannot be read so, or where other rows have a key or
+        an address of theirs."""
         names = sorted(devices)
         where = f"WHERE d.device_id IN ({_places(names)}) ORDER BY d.id"
-        found = connection.query(f"SELECT {self._columns(has_deleted_at)}{_FROM}{where}", names)
-        rows = tuple(_row(fields, self._zone) for fields in found)
+        columns = self._columns(has_deleted_at)
+        found = connection.query(f"SELECT {_as_text(columns)}{_FROM}{where}", names)
+        rows = tuple(row for (text,) in found if (row := self._of_text(text)) is not None)
         if len(rows) != len(names):
             return None
         keys = [row.public_key for row in rows]
@@ -82,9 +80,18 @@ class RowReader:
         rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
+    def _of_text(self, text: str | None) -> Row | None:
+        """None: not to be told from it."""
+        fields = text.split(_SEPARATOR) if text is not None else ()  # longer than max_allowed_packet: NULL
+        return _row(fields, self._zone) if len(fields) == len(_FIELDS) else None
+
     def _columns(self, has_deleted_at: bool) -> str:
         qr_end = QR_END.format(d="d.", seconds=self._qr_lifetime)
         return ", ".join(_FIELDS).format(qr_end=qr_end, deleted="d.deleted_at IS NOT NULL" if has_deleted_at else "0")
+
+
+def _as_text(columns: str) -> str:
+    return f"CONCAT_WS('{_SEPARATOR}', {columns})"
 
 
 def _places(values: Sized) -> str:
