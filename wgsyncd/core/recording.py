@@ -78,20 +78,18 @@ class _Diary:
                 self.gone.append(record)
             return  # still wanted: the next plan adds it
         row = want.row if want is not None else None
-        if want is not None and found.peer is want.peer and _is_told(record, want):
+        as_wanted = want is not None and (found.peer is want.peer or found.peer == want.peer)
+        if want is not None and as_wanted and _is_told(record, want):
             return
-        digest, addresses = config_digest(found.peer), addresses_of(found.peer)
+        digest = want.digest if want is not None and as_wanted else config_digest(found.peer)
+        addresses = record.address if digest == record.config else addresses_of(found.peer)
         if want is None and not found.peer.allowed_ips:  # silenced by us, but its removal was refused: no update of it
             digest, addresses = record.config, record.address
-        fresh = replace(
-            record,
-            row_id=row.id if row else record.row_id,
-            device=row.device if row else record.device,
-            contract=row.contract if row else record.contract,
-            address=addresses,
-            config=digest,
-            state=State.PRESENT,
-        )
+        fresh = Record(  # not by `replace`, which takes four times as long
+            record.interface, record.public_key, row.id if row else record.row_id, row.device if row else record.device,
+            row.contract if row else record.contract, addresses, digest, State.PRESENT, record.epoch, record.counters,
+            record.handshake, record.sampled_at,
+        )  # fmt: skip
         if fresh == record:
             return
         self.records.append(fresh)
