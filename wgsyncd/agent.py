@@ -105,7 +105,9 @@ class Agent:
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
             steps_of_life = self._steps([step for step in steps if step.kind != "expire"])
-            self._note_taken(steps, self._accounting.book(live, now, mono, steps_of_life, may_leave_off=True))
+            self._note_taken(
+                steps, self._accounting.book(live, now, mono, steps_of_life, may_leave_off=self._may_leave_off(now))
+            )
         except LeftOff:
             return
         except StoreError:
@@ -148,7 +150,7 @@ class Agent:
         counted = self._uncounted({**live, **after})
         try:  # the kernel first: a customer waits for that, nobody for a figure
             if count:
-                self._accounting.book(counted, now, mono, may_leave_off=True)
+                self._accounting.book(counted, now, mono, may_leave_off=self._may_leave_off(now))
             else:
                 self._accounting.book_backlog(self.clock.now())
         except LeftOff:
@@ -274,6 +276,9 @@ class Agent:
         return replace(self._decider.decide(snapshot, live, ledger, now), troubles=self._interfaces.troubles)
 
     # -- act
+
+    def _may_leave_off(self, now: float) -> bool:
+        return not self._accounting.windows(now).closes_a_day  # else the rest would be looked at in the next day
 
     def _steps(self, steps: Iterable[Transition]) -> Writes:
         return Writes(steps=tuple((step, self._word(step)) for step in steps))

@@ -78,6 +78,9 @@ class Books:
         for index, batch in enumerate(parts, 1):
             if index > 1:
                 self.between(may_leave_off=may_leave_off)
+            if index == len(parts) and left_out and writes.spool:
+                # It says that all of the samples is booked: so it must not come before that is.
+                raise StoreError(f"1205: {len(left_out)} rows of customer_devices are locked by somebody else", 1205)
             ledger = self.ledger(windows)
             notes = len(self._notes) if index == len(parts) else 0
             part = replace(batch, sampled={}) if left_out else batch  # of those left out it was not
@@ -97,7 +100,4 @@ class Books:
             left_out |= locked
             self._health.booked_rx += sum(b.rx for b in part.booked if b.row_id not in locked)
             self._health.booked_tx += sum(b.tx for b in part.booked if b.row_id not in locked)
-            if locked and writes.spool:
-                # The last transaction says that all of the samples is booked: so it must not come before it is.
-                raise StoreError(f"1205: {len(locked)} rows of customer_devices are locked by somebody else", 1205)
         return taken, left_out

@@ -32,13 +32,14 @@ class Chronicle:
         if outlook.approved:
             count = len(outlook.plan.of(Kind.REMOVE))
             facts = {"count": count, "plan": outlook.plan_id, "by": self.approver}
-            self.approver = ""
             # The condition ends here, so that removals which fail and are withheld again are told again.
             over = frozenset(c for c in self._books.ledger(windows).conditions if c.kind == "guard_tripped")
             entry = self._scribe.entry("guard_approved", self._node, **facts)
             writes += Writes(approval_used=True, audit=(entry,), ended=over)
         if writes:
             self._books.commit(writes, windows)
+        if outlook.approved:
+            self.approver = ""
 
     def after(
         self, outlook: Outlook, after: Live, snapshot: Snapshot, missing: frozenset[str], windows: Windows

@@ -117,7 +117,7 @@ class Daemon:
         elif message is Message.ORDER and self._orders is not None:
             self._orders.wait()  # obeyed by the look round
         elif message is Message.HINT:
-            self.looks.hint()
+            pass  # followed by the look round
         elif message is Message.ACCOUNT:
             self.looks.count("account", self._agent.account)
             if self._agent.found_new:

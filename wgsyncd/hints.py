@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -53,7 +52,9 @@ class Hints:
 
     def __init__(self, path: Path, health: Health, wake: Callable[[], None]) -> None:
         self._path, self._health, self._wake = path, health, wake
-        self._queue: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting: list[frozenset[str]] = []
+        self._closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -70,7 +71,9 @@ class Hints:
             try:
                 datagram = self._socket.recv(_SIZE)
             except OSError:
-                return  # closed
+                return
+            if self._closed:  # which reads like an empty datagram
+                return
             self.put(datagram)
 
     def put(self, datagram: bytes) -> None:
@@ -81,27 +84,30 @@ class Hints:
             self._health.hints_ignored += 1
             return
         self._health.hints += 1
-        waiting = self._queue.qsize()
-        if waiting > MOST:
-            return  # "all rows" waits already, and they are read after it is taken
-        self._queue.put(devices if waiting < MOST else _ALL)
+        with self._lock:  # else what waits could be taken in between, and nobody be told of this one
+            waiting = len(self._waiting)
+            if waiting > MOST:
+                return  # "all rows" waits already, and they are read after it is taken
+            self._waiting.append(devices if waiting < MOST else _ALL)
         if not waiting:
             self._wake()
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._waiting)
+
     def take(self) -> Taken:
         """All that was hinted since."""
-        devices: set[str] = set()
-        everything = False
-        with contextlib.suppress(queue.Empty):
-            while True:
-                some = self._queue.get_nowait()
-                devices |= some
-                everything |= not some
-        everything |= len(devices) > MOST
-        return Taken(frozenset() if everything else frozenset(devices), everything)
+        with self._lock:
+            taken, self._waiting = self._waiting, []
+        devices = frozenset[str]().union(*taken)
+        everything = not all(taken) or len(devices) > MOST
+        return Taken(frozenset() if everything else devices, everything)
 
     def close(self) -> None:
         """No more of them."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -42,9 +42,9 @@ class Looks:
         self._seen: object = None  # the last digest read
         self._revoked = False  # by :meth:`between`, in the piece of work of now
         self._hints: Hints | None = None
-        self._hinted = False
         self._budget = Budget(SHARE, SAVED)
-        self._left_off: bool | None = None  # a booking; None: it may not be
+        self._may_leave_off = False  # the booking of now
+        self._left_off_for = ""  # "hints" or "rows": the last one was
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
         """Take hints at a socket. Refused where that cannot be."""
@@ -55,14 +55,14 @@ class Looks:
         if self._hints is not None:
             self._hints.close()
 
+    @property
+    def _hinted(self) -> bool:
+        return self._hints is not None and self._hints.waits
+
     def patience(self, now: float) -> float:
         """Seconds until :meth:`go_round` has something to do."""
         wait = self.watch.patience(now)
         return min(wait, self._budget.patience(now)) if self._hinted else wait
-
-    def hint(self) -> None:
-        """Something was hinted: followed by :meth:`go_round`."""
-        self._hinted = True
 
     def go_round(self) -> None:
         """Do what was hinted; look whether rows have changed, if that is due."""
@@ -121,25 +121,25 @@ class Looks:
     def count(self, task: str, piece: Callable[[], object]) -> None:
         """A piece of work that ends with a booking. Where rows change meanwhile it is left off, once, they are
         followed, and what is left is booked."""
-        self._left_off = False
+        self._may_leave_off, self._left_off_for = True, ""
         try:
-            self._work(task, piece)
+            good = self._work(task, piece)
         finally:
-            left_off, self._left_off = self._left_off, None
-        if left_off:
-            if self._hinted:
-                self._follow_hints()
-            else:
-                self.compare(frozenset())
-            self._work("account", self._agent().account)
+            self._may_leave_off = False
+        if not good or not self._left_off_for:
+            return
+        if self._left_off_for == "rows":
+            self.compare(frozenset())
+        self._follow_hints()
+        self._work("account", self._agent().account)
 
     def between(self, *, may_leave_off: bool) -> None:
         """Between two transactions of it: leave it off for rows that have changed. If it may not be, only whom they
         have shut out goes at once."""
         hinted = self._hinted and self._budget.patience(time.monotonic()) <= 0
-        leave_off = may_leave_off and self._left_off is False
+        leave_off = may_leave_off and self._may_leave_off
         if hinted and leave_off:
-            self._leave_off()
+            self._leave_off("hints")
         if not (hinted or self.watch.due(time.monotonic())):
             return
         before = self._seen
@@ -147,12 +147,12 @@ class Looks:
         if self._seen == before:
             return
         if leave_off:
-            self._leave_off()
+            self._leave_off("rows")
         self._revoked = True
         self._agent().revoke()
 
-    def _leave_off(self) -> None:
-        self._left_off = True
+    def _leave_off(self, reason: str) -> None:
+        self._may_leave_off, self._left_off_for = False, reason
         raise LeftOff
 
     def _read_digest(self) -> None:
@@ -164,9 +164,7 @@ class Looks:
 
     def _follow_hints(self) -> None:
         began = time.monotonic()
-        if self._hints is None or not self._hinted or self._budget.patience(began) > 0:
+        if self._hints is None or not self._hints.waits or self._budget.patience(began) > 0:
             return
-        taken, self._hinted = self._hints.take(), False
-        if taken:
-            self.compare(taken.devices)
+        self.compare(self._hints.take().devices)
         self._budget.spend(began, time.monotonic())

@@ -92,6 +92,22 @@ def test_samples_are_not_booked_before_the_last_row_is_free(
     assert node.booked[locked] == (100, 0)
 
 
+def test_samples_of_others_are_booked_while_a_row_is_locked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but those of the last transaction, which says that all are."""
+    monkeypatch.setattr(books, "BATCH", 1)
+    for number in (6, 7):
+        node.traffic(number, 100)
+    node.away((5, 100))
+    node.store.down = False
+    node.store.locked = {5}
+    for _ in range(3):
+        node.cycle(fails=True)
+    assert [node.booked[number][0] for number in (5, 6, 7)] == [0, 100, 0]
+    node.store.locked.clear()
+    node.cycle()
+    node.right()
+
+
 # -- who goes
 
 

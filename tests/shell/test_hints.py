@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,11 +74,30 @@ def test_garbage_is_counted_and_wakes_nobody(ears: Hints, health: Health, bell: 
 def test_a_flood_is_all_rows_and_takes_no_room(ears: Hints, bell: Bell) -> None:
     for number in range(100_000):
         ears.put(b"D-%d" % number)
-    assert ears._queue.qsize() == MOST + 1
+    assert len(ears._waiting) == MOST + 1
     assert bell.rung == 1
     assert ears.take() == Taken(frozenset(), True)
     ears.put(b"D-1")
     assert ears.take() == Taken(frozenset({"D-1"}), False)
+
+
+def test_no_hint_waits_without_a_wake(tmp_path: Path, health: Health) -> None:
+    """Whatever the main thread takes while others come in."""
+    bell = threading.Semaphore(0)
+    ears = Hints(tmp_path / "notify.sock", health, bell.release)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        sender = threading.Thread(target=lambda: [ears.put(b"D-%d" % number) for number in range(30_000)])
+        sender.start()
+        while bell.acquire(timeout=0.5):
+            ears.take()
+        sender.join()
+        assert not ears.waits
+    finally:
+        sys.setswitchinterval(before)
+        ears.close()
+    assert health.hints == 30_000, "and its end is none"
 
 
 def test_many_devices_in_one_are_all_rows(ears: Hints) -> None:

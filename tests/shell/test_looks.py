@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.node import Node
+from tests.node import Node, local
 from tests.samples import key
 from wgsyncd import books
 from wgsyncd.budget import LONGEST, Budget
@@ -146,7 +147,7 @@ def test_a_hint_does_not_wait_for_the_end_of_a_booking(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Watch, "due", lambda *_: False)
-    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon._handle(Message.HINT))
+    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Message.HINT))
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
@@ -162,6 +163,61 @@ def test_a_hint_does_not_wait_for_the_end_of_a_booking(
     assert passing.after == [(1, False), (1, True), (1, True)]
     assert node.health.runs["reconcile"] == 1, "he alone was read"
     node.right()
+
+
+def test_a_flood_of_hints_keeps_nobody_in_who_is_shut_out(
+    node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They have used up their time when rows change in the middle of a booking."""
+    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Message.HINT))
+    assert daemon.looks._hints is not None
+    daemon.looks._hints.put(b"0001-DEV-005")
+    daemon.looks._budget.spend(time.monotonic() - 100, time.monotonic())
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+    passing.number = 7
+    passing.happen[1] = lambda: node.db.update(7, status="paused")
+    node.tick()
+    daemon._handle(Message.ACCOUNT)
+    daemon.looks.close()
+    assert [is_in for _, is_in in passing.after] == [True, False, False]
+    node.right()
+
+
+def test_a_handshake_is_noted_though_its_booking_was_left_off(
+    node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    node.device(4, first_handshake_at=None, last_handshake_at=None)
+    daemon.looks.look()
+    node.tick()
+    node.shake(4)
+    for number in (4, 5, 6, 7):
+        node.traffic(number, 100)
+    passing.happen[1] = lambda: node.device(8)
+    node.tick()
+    daemon._handle(Message.ACCOUNT)
+    assert has(node, 8)
+    assert node.db.devices[4]["first_handshake_at"] == node.db.devices[4]["last_handshake_at"] == local(node.now - 15)
+
+
+def test_the_booking_of_midnight_is_not_left_off(
+    node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second look would be one of the next day."""
+    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    day = node.windows.day(node.now)
+    node.tick(node.windows.next_midnight(node.now) - node.now - 55)
+    daemon._handle(Message.ACCOUNT)
+    for number in (5, 6, 7):
+        node.traffic(number, 55_000)
+    node.tick(55.2)
+    passing.happen[1] = lambda: (node.device(8), node.tick(5))
+    daemon._handle(Message.ACCOUNT)
+    assert {(number, on): sums.rx for (number, on), sums in node.db.days.items()} == {
+        (5, day): 55_000, (6, day): 55_000, (7, day): 55_000
+    }  # fmt: skip
 
 
 def test_bursts_of_hints_are_followed_at_once_and_floods_leave_time() -> None:

@@ -255,8 +255,9 @@ class Writes:
         """The same writes as transactions that book at most ``size`` devices each, every one complete in itself: a
         device's bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions,
         audit) comes last, so that a crash in between leaves a state that the next cycle finishes; with it all records
-        that book nothing, since audit rows are the difference to them (and they lock no row of anybody else), and the
-        devices of ``odd``, whose audit and quarantine rows must stand or fall with their baselines."""
+        that book nothing, since audit rows are the difference to them (and they lock no row of anybody else), the
+        devices of ``odd``, whose audit and quarantine rows must stand or fall with their baselines, and those that take
+        a step: once a handshake is booked nobody would look for the step any more."""
         by_row: dict[int, list[Record]] = {}
         loose: list[Record] = []
         booked_rows = {b.row_id for b in self.booked}
@@ -265,10 +266,11 @@ class Writes:
                 by_row.setdefault(record.row_id, []).append(record)
             else:
                 loose.append(record)
-        # In id order, so that two writers cannot deadlock on rows; the odd ones in the last transaction.
-        booked = sorted(self.booked, key=lambda b: (b.row_id in self.odd, b.row_id))
+        # In id order, so that two writers cannot deadlock on rows; those of the last transaction at the end.
+        last = self.odd | {step.row.id for step, _ in self.steps}
+        booked = sorted(self.booked, key=lambda b: (b.row_id in last, b.row_id))
         at = 0
-        while len(booked) - at > size and booked[at + size - 1].row_id not in self.odd:
+        while len(booked) - at > size and booked[at + size - 1].row_id not in last:
             part = booked[at : at + size]
             yield Writes(booked=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
             at += size

@@ -162,6 +162,8 @@ def book(
                 started = max(record.sampled_at, sampled.at if sampled else 0.0)
                 known_span = started <= now
             started = min(started, now)  # whatever the clock did: no span is negative, or all would be too much for it
+            # A booking that ended half-way has looked at this one later than at its interface.
+            came_since = max(started, record.sampled_at) if record.sampled_at <= now else started
             if reset:
                 anomalies.append(
                     Anomaly("reset", name, record.device, record.contract, record.counters, found.counters)
@@ -174,17 +176,11 @@ def book(
                 anomalies.append(
                     Anomaly("quarantined", name, record.device, record.contract, record.counters, found.counters)
                 )
-                quarantined.append(Quarantined(name, record.row_id, record.device, delta.rx, delta.tx, started, now))
+                quarantined.append(Quarantined(name, record.row_id, record.device, *delta, came_since, now))
                 delta = Counters(0, 0)
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
-                # A booking that ended half-way has looked at this one later than at its interface.
-                add(
-                    record.row_id,
-                    delta,
-                    max(started, record.sampled_at) if record.sampled_at <= now else started,
-                    newer,
-                )
+                add(record.row_id, delta, came_since, newer)
             records.append(
                 replace(
                     record,

@@ -50,6 +50,11 @@ class Windows:
         """Changes when a window has to be rolled on."""
         return self.rolling_start, self.month[0]
 
+    @property
+    def closes_a_day(self) -> bool:
+        """Whether a poll now was made for a midnight, and closes the day before it."""
+        return self.day(self.now) != self.day(self.now - EDGE)
+
     def next_midnight(self, at: float) -> float:
         """The zone's next midnight after an instant."""
         day = datetime.fromtimestamp(at, self.zone).date() + timedelta(days=1)
