@@ -21,6 +21,7 @@ from wgsyncd.hints import Hints
 from wgsyncd.watch import Watch, worked
 
 SHARE, SAVED = 0.5, 1.0  # of the time, and seconds, for hints
+TIMES = 5  # so often a booking is left off at most; then it goes on to its end, whatever changes
 
 
 class Looks:
@@ -119,19 +120,20 @@ class Looks:
     # -- beside a booking of many devices
 
     def count(self, task: str, piece: Callable[[], object]) -> None:
-        """A piece of work that ends with a booking. Where rows change meanwhile it is left off, once, they are
+        """A piece of work that ends with a booking. Where rows change meanwhile it is left off, a few times, they are
         followed, and what is left is booked."""
-        self._may_leave_off, self._left_off_for = True, ""
-        try:
-            good = self._work(task, piece)
-        finally:
-            self._may_leave_off = False
-        if not good or not self._left_off_for:
-            return
-        if self._left_off_for == "rows":
-            self.compare(frozenset())
-        self._follow_hints()
-        self._work("account", self._agent().account)
+        for more in range(TIMES, -1, -1):
+            self._may_leave_off, self._left_off_for = more > 0, ""
+            try:
+                good = self._work(task, piece)
+            finally:
+                self._may_leave_off = False
+            if not good or not self._left_off_for:
+                return
+            if self._left_off_for == "rows":
+                self.compare(frozenset())
+            self._follow_hints()
+            task, piece = "account", self._agent().account
 
     def between(self, *, may_leave_off: bool) -> None:
         """Between two transactions of it: leave it off for rows that have changed. If it may not be, only whom they

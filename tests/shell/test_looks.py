@@ -10,7 +10,7 @@ import pytest
 
 from tests.node import Node, local
 from tests.samples import key
-from wgsyncd import books
+from wgsyncd import books, looks
 from wgsyncd.budget import LONGEST, Budget
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.daemon import Daemon
@@ -126,9 +126,10 @@ def test_who_may_come_in_does_not_wait_for_the_end_of_a_booking(
     node.right()
 
 
-def test_a_booking_is_left_off_once_and_then_who_is_shut_out_still_goes(
+def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(looks, "TIMES", 1)
     monkeypatch.setattr(Watch, "due", lambda *_: True)
     for number in (5, 6, 7):
         node.traffic(number, 100)
@@ -140,6 +141,26 @@ def test_a_booking_is_left_off_once_and_then_who_is_shut_out_still_goes(
     assert not has(node, 9), "he waits for the next look, else the last ones would never be booked"
     daemon.looks.look()
     assert has(node, 9)
+    node.right()
+
+
+def test_changes_all_the_time_do_not_keep_a_booking_from_its_end(
+    node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    for number in range(20, 20 + 2 * looks.TIMES):
+        node.device(number)
+    daemon.looks.look()
+    for number in range(20, 20 + 2 * looks.TIMES):
+        node.traffic(number, 100)
+    changes = iter(range(100, 200))
+    passing.happen = {count: lambda: node.device(next(changes)) for count in range(1, 100)}
+    passing.number = 100 + looks.TIMES - 1
+    node.tick()
+    daemon._handle(Message.ACCOUNT)
+    assert [is_in for _, is_in in passing.after] == [False] * looks.TIMES + [True] * looks.TIMES
+    assert not has(node, 100 + looks.TIMES)
+    daemon.looks.look()
     node.right()
 
 
