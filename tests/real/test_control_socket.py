@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -189,6 +190,14 @@ def test_watch_shows_a_row_that_changes(bench: Bench) -> None:
     bench.ear.hear("watch", text.replace("\r", ""))
 
 
+def has_a_socket(pid: int) -> bool:
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            if str(one.readlink()).startswith("socket:"):
+                return True
+    return False
+
+
 def test_whoever_waits_for_a_daemon_that_hangs_may_leave(bench: Bench) -> None:
     bench.daemon.start()
     bench.daemon.signal(signal.SIGSTOP)
@@ -198,8 +207,7 @@ def test_whoever_waits_for_a_daemon_that_hangs_may_leave(bench: Bench) -> None:
         argv = [sys.executable, "-m", "wgsyncd", "reload"]
         environment = {**os.environ, **bench.daemon.environment}
         process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
-        opened = Path(f"/proc/{process.pid}/fd")
-        wait(lambda: [one for one in opened.iterdir() if str(one.readlink()).startswith("socket:")], "it asks")
+        wait(lambda: has_a_socket(process.pid), "it asks")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert (process.returncode, said) == (130, "")
