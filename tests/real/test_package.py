@@ -27,7 +27,7 @@ def node(installed: Node, package: Path) -> Iterator[Node]:
     installed.connect()
     yield installed
     if not installed.system.run("dpkg-query", "--show", "wgsyncd").endswith(f"\t{_version(package)}\n"):
-        installed.system.run("dpkg", "--install", f"/root/{package.name}", timeout=300)
+        installed.shell(f"dpkg --install ./{package.name}")
     installed.system.run("systemctl", "stop", UNIT)
 
 
