@@ -9,10 +9,10 @@ import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,7 +21,10 @@ from wgsyncd.demo import children
 from wgsyncd.demo.mariadb import PrivateServer, quote
 from wgsyncd.demo.world import Customer, KeyPair, WgKind, WgPeer, World, new_keys
 
-__all__ = ["PATIENCE", "Bench", "Device", "Ear", "both_kinds", "in_network", "random_key", "real_device", "wait"]
+__all__ = ["PATIENCE", "Bench", "Device", "Ear", "both_kinds", "in_network", "random_key", "real_device", "untouched",
+           "wait"]  # fmt: skip
+
+T = TypeVar("T")
 
 both_kinds = pytest.mark.parametrize("kind", ["userspace", pytest.param("kernel", marks=pytest.mark.vm)])
 
@@ -132,6 +135,17 @@ class Bench:
         want = {one.keys.public: one.address.partition("/")[0] + "/32" for one in devices}
         wait(lambda: {k: p.allowed_ips for k, p in self.peers(interface).items()} == want, f"peers of {interface}")
 
+    def beside(self, look: Callable[[], T]) -> tuple[T, Mapping[str, WgPeer]]:
+        """What ``look`` gives, and what wg(8) says of wg0 meanwhile: taken anew if a packet came in between, as a keepalive
+        does some ten seconds after any traffic."""
+
+        def still() -> tuple[T, Mapping[str, WgPeer]] | None:
+            before, found = self.peers(), look()
+            return (found, before) if self.peers() == before else None
+
+        pair: tuple[T, Mapping[str, WgPeer]] = wait(still, "a look between two packets")
+        return pair
+
     def customer(self, device: Device) -> Customer:
         """Somebody who holds the device, with a pair of keys (given to the device before it is inserted)."""
         self.world.add_customers([device.device])
@@ -163,6 +177,17 @@ class Bench:
         for daemon in self.daemons:
             text = daemon.log.read_text()
             assert daemon.may_crash or not ("Traceback" in text or '"trace"' in text), text
+
+
+def untouched(before: Mapping[str, WgPeer], after: Mapping[str, WgPeer]) -> bool:
+    """Whether these are still the peers that were there: none taken away, set anew or added. Counters and handshakes may
+    have gone on, as they do by themselves."""
+
+    def went_on(old: WgPeer, new: WgPeer) -> bool:
+        same = new._replace(latest_handshake=old.latest_handshake, rx=old.rx, tx=old.tx) == old
+        return same and new.latest_handshake >= old.latest_handshake and new.rx >= old.rx and new.tx >= old.tx
+
+    return before.keys() == after.keys() and all(went_on(old, after[key]) for key, old in before.items())
 
 
 def real_device(device: str, address: str, **rest: Any) -> Device:

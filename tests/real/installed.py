@@ -215,10 +215,14 @@ class Node:
         return rx - row_rx, tx - row_tx
 
     def settled(self) -> tuple[int, int]:
-        """:meth:`owed` when two polls have booked all that there was."""
-        polls = self.runs("account")
-        until(lambda: self.runs("account") >= polls + 2, 20, "two polls")
-        return self.owed()
+        """:meth:`owed` when polls have booked all that there was: the same again two polls later."""
+
+        def again() -> tuple[int, int] | None:
+            before, polls = self.owed(), self.runs("account")
+            until(lambda: self.runs("account") >= polls + 2, 20, "two polls")
+            return before if self.owed() == before else None
+
+        return until(again, 60, "nothing comes in")
 
     def connect(self) -> None:
         """The customer, in a network of its own, with what the README writes for the phone, if it is not there yet."""
@@ -237,6 +241,10 @@ class Node:
         """The customer sends so many packets of a kilobyte through the tunnel, and gets them back."""
         self.system.run(*INSIDE, "ping", "-q", "-c", str(packets), "-i", "0.01", "-s", "1000",
                         "-W", "10", GATEWAY)  # fmt: skip
+
+    def hush(self) -> None:
+        """The customer is off the net: not even a keepalive is counted any more."""
+        self.system.run(*INSIDE, "ip", "link", "set", "phone", "down")
 
     def get(self, path: str) -> str:
         """What the daemon answers over HTTP; "" while it does not."""

@@ -29,10 +29,9 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     assert bench.customer(held).transfer(up=100_000, down=50_000).wait() == 0
     wait(lambda: bench.logs("device_activated"), "activated")
     wait(lambda: explain(bench, held)["bytes"]["total"]["rx"] > 100_000, "booked")
-    story = explain(bench, held)
+    story, peers = bench.beside(lambda: explain(bench, held))
     assert story["verdict"] == "has its peer on wg0, as the row wants it"
-    (live,) = story["peers"]
-    kernel = bench.peers()[held.keys.public]
+    (live,), kernel = story["peers"], peers[held.keys.public]
     assert (live["counters"], live["preshared_key"]) == ({"rx": kernel.rx, "tx": kernel.tx}, True)
     assert live["endpoint"] in bench.world.server.run("wg", "show", "wg0", "endpoints")
     assert live["baseline"]["counters"]["rx"] + live["unbooked"]["rx"] == kernel.rx

@@ -69,12 +69,17 @@ def test_what_it_brings(node: Node) -> None:
     assert changed == ["??5??????", "c", "/etc/wgsyncd/wgsyncd.toml"], "the configuration is the admin's"
 
 
+def handshaken(node: Node) -> int:
+    """When, in UNIX seconds; 0 of a peer that was set anew."""
+    return int(node.system.run("wg", "show", "wg0", "latest-handshakes").split()[1])
+
+
 def test_an_upgrade_under_traffic(node: Node, later: Path) -> None:
     """The session that was stays, no packet is lost, every byte is booked once, and the new program runs."""
     run = node.system.run
     node.traffic()
     nothing = node.settled()
-    handshake, pid, since = run("wg", "show", "wg0", "latest-handshakes"), node.show("MainPID"), node.cursor()
+    handshake, pid, since = handshaken(node), node.show("MainPID"), node.cursor()
     configuration = run("cat", "/etc/wgsyncd/wgsyncd.toml")
     ping = ("ip", "netns", "exec", "customer", "ping", "-q", "-i", "0.02", "-s", "1000", "10.200.0.1")
     run("systemd-run", "--unit=stream", "--property=Type=exec", "--property=KillSignal=SIGINT", *ping)
@@ -86,7 +91,7 @@ def test_an_upgrade_under_traffic(node: Node, later: Path) -> None:
     assert int(sent) >= 50
     assert int(sent) - int(back) <= 1, "the last one may have been under way when it was stopped"
     until(lambda: node.owed() == nothing, 20, "all is booked")
-    assert run("wg", "show", "wg0", "latest-handshakes") == handshake
+    assert handshaken(node) >= handshake > 0
     assert not node.said("peers changed", since), "no peer was touched"
     assert node.show("MainPID") not in ("0", pid)
     assert f'version="{LATER}"' in node.get("/metrics")

@@ -43,6 +43,7 @@ def night(installed: Node) -> Iterator[Night]:
     installed.systemctl("restart")
     installed.await_ready()
     installed.traffic()
+    installed.hush()
     booked, owed = installed.booked(), tuple(now - then for now, then in zip(installed.owed(), nothing, strict=True))
     run("mkdir", "-p", "/var/log/journal")
     run("journalctl", "--flush")

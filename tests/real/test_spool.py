@@ -40,12 +40,13 @@ def served(bench: Bench) -> tuple[Device, Customer]:
 
 
 def still(bench: Bench, device: Device, customer: Customer) -> Counters:
-    """The counters that the daemon has kept a sample of, once the customer is off the net."""
+    """The counters that the daemon has kept a sample of, once nothing goes through the tunnel any more."""
     server = bench.world.interfaces["wg0"]
     customer.namespace.run("wg", "set", "wg0", "peer", server.keys.public, "remove")
+    bench.world.server.run("ip", "link", "set", "wg0", "down")  # else the server might knock at the customer's door
     name = 'wgsyncd_interface_sampled_timestamp_seconds{interface="wg0"}'
 
-    def stands() -> Counters | None:  # the server may still knock at its door now and then
+    def stands() -> Counters | None:  # what was under way comes in
         counters, before = shown(bench, device), bench.daemon.metrics()[name]
         wait(lambda: bench.daemon.metrics()[name] > before, "a sample is kept")
         return counters if shown(bench, device) == counters else None
