@@ -11,11 +11,10 @@ it did not is done then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
-from wgsyncd import inspection, log
+from wgsyncd import log
 from wgsyncd.accounting import Accounting
 from wgsyncd.books import Between, LeftOff
 from wgsyncd.chronicle import Chronicle
@@ -25,7 +24,6 @@ from wgsyncd.core.model import InterfaceState, Transition
 from wgsyncd.core.narrow import narrow, stands_alone
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.plan import Plan
-from wgsyncd.core.verify import Finding
 from wgsyncd.deciding import Decider
 from wgsyncd.errors import Refused, StoreError
 from wgsyncd.health import Health
@@ -36,15 +34,6 @@ from wgsyncd.ports import Clock, Snapshot, Spool, Store, WireGuard
 from wgsyncd.settings import Settings
 
 _STEPS = {"activate": "active (first handshake)", "expire": "expired (QR ended)", "first_handshake": "first handshake"}
-
-
-class View(NamedTuple):
-    """An outlook and what it was decided from."""
-
-    outlook: Outlook
-    snapshot: Snapshot
-    ledger: Ledger
-    now: float
 
 
 class Agent:
@@ -62,6 +51,7 @@ class Agent:
         self._accounting = Accounting(settings, store, spool, health, clock, self._scribe)
         self._books = self._accounting.books
         self._chronicle = Chronicle(settings.node.name, self._books, self._scribe)
+        self.inspector = Inspector(settings, store, self._interfaces, self._accounting.windows, clock.now, self._decide)
         self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
         self.found_new = False  # an account found an interface that is new: it waits to be filled
         self._looked_at: set[Slot] = set()  # peers that went in this piece of work: there is a later sample of them
@@ -210,44 +200,16 @@ class Agent:
         if out:
             self._interfaces.apply(Plan(tuple(out), 0, {}), live, self._keep_last)
 
-    def preview(self) -> Outlook:
-        """What :meth:`reconcile` would do now; writes nothing anywhere."""
-        return self.look().outlook
-
-    def look(self) -> View:
-        """The same, with what it was decided from."""
-        now = self.clock.now()
-        live = self._interfaces.read(create=False)
-        snapshot = self.store.snapshot()
-        ledger = self.store.ledger(self._accounting.windows(now), begin=False)
-        outlook = replace(self._decide(snapshot, live, ledger, now), quarantined=snapshot.quarantined)
-        return View(outlook, snapshot, ledger, now)
-
     def approve(self, plan_id: str, who: str = "") -> None:
         """Let exactly that set of removals through, with the next cycle and once. Refused where it is not what is
         withheld now."""
-        outlook = self.preview()
+        outlook = self.inspector.preview()
         if not outlook.withholds:
             raise Refused("nothing is withheld: there is nothing to approve")
         if outlook.plan_id != plan_id:
             raise Refused(f"{plan_id} is not the plan of now, which is {outlook.plan_id}: look at `wgsyncd plan` again")
         self.store.approve(plan_id)
         self._chronicle.approver = who
-
-    def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
-        """What does not add up; writes nothing. See :meth:`wgsyncd.inspection.Inspector.look`."""
-        inspector = Inspector(self.settings, self.store, self._interfaces, self.clock.now, self._decide)
-        return inspector.look(rounds)
-
-    def prove(self, worked: Callable[[], object]) -> None:
-        """The daemon's own verification, to metrics and log. Between two looks it reconciles, and calls ``worked``."""
-
-        def rounds() -> Iterator[None]:
-            self.reconcile()
-            worked()
-            yield
-
-        inspection.tell(self.verify(rounds()), self.health)
 
     def settle(self) -> None:
         """Commit notes that wait for a transaction, and when the interfaces were last looked at."""

@@ -129,7 +129,7 @@ class Daemon:
         elif message is Message.PURGE:
             self._work("purge", self._agent.purge)
         elif message is Message.VERIFY and inspection.is_due(self.health, time.time(), self.settings.node.zone):
-            self._work("verify", lambda: self._agent.prove(self._worked))
+            self._work("verify", self._prove)
 
     def _look_round(self) -> None:
         """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
@@ -143,6 +143,13 @@ class Daemon:
     def _between(self, *, may_leave_off: bool) -> None:
         self._worked()
         self.looks.between(may_leave_off=may_leave_off)
+
+    def _prove(self) -> None:
+        def work() -> None:
+            self._agent.reconcile()
+            self._worked()
+
+        self._agent.inspector.prove(work, self.health)
 
     def _work(self, task: str, piece: Callable[[], object]) -> bool:
         self._idle = self._idle and task == "watch"

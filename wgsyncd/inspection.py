@@ -1,9 +1,11 @@
-"""Do kernel, books and figures add up? Reads, asks core, looks again; writes nothing."""
+"""What would be done now, and whether kernel, books and figures add up. Reads and asks core; writes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
@@ -24,28 +26,52 @@ LINES = 20  # of the log; the rest is counted
 _log = log.get("verify")
 
 
+class View(NamedTuple):
+    """An outlook and what it was decided from."""
+
+    outlook: Outlook
+    snapshot: Snapshot
+    ledger: Ledger
+    now: float
+
+
 class Inspector:
-    """Looks at one node. ``decide`` is the agent's: which peers are wanted is decided in one place."""
+    """Looks at one node. ``windows``, ``now`` and ``decide`` are the agent's: which peers are wanted is decided in one
+    place."""
 
     def __init__(
-        self, settings: Settings, store: Store, interfaces: Interfaces, now: Callable[[], float],
-        decide: Callable[[Snapshot, Live, Ledger, float], Outlook],
+        self, settings: Settings, store: Store, interfaces: Interfaces, windows: Callable[[float], Windows],
+        now: Callable[[], float], decide: Callable[[Snapshot, Live, Ledger, float], Outlook],
     ) -> None:  # fmt: skip
-        self._settings, self._store, self._interfaces, self._now, self._decide = (
-            settings,
-            store,
-            interfaces,
-            now,
-            decide,
-        )
+        self._settings, self._store, self._interfaces = settings, store, interfaces
+        self._windows, self._now, self._decide = windows, now, decide
 
-    def look(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
+    def preview(self) -> Outlook:
+        """What a cycle would do now."""
+        return self.look().outlook
+
+    def look(self) -> View:
+        """The same, with what it was decided from."""
+        now = self._now()
+        live = self._interfaces.read(create=False)
+        snapshot = self._store.snapshot()
+        ledger = self._store.ledger(self._windows(now), begin=False)
+        outlook = replace(self._decide(snapshot, live, ledger, now), quarantined=snapshot.quarantined)
+        return View(outlook, snapshot, ledger, now)
+
+    def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
         """What does not add up, and notes. Kernel and books are never read at one moment, so while bytes flow there is
         always something: it stands if it is found again after each of ``rounds``, in which the daemon works."""
         return _until_sure(self._at_the_kernel, rounds) + _until_sure(self._at_the_figures, rounds)
 
-    def _windows(self, now: float) -> Windows:
-        return Windows(now, int(self._settings.usage.bucket), self._settings.node.zone)
+    def prove(self, work: Callable[[], object], health: Health) -> None:
+        """The daemon's own verification, to metrics and log. ``work`` is its round between two looks."""
+
+        def rounds() -> Iterator[None]:
+            work()
+            yield
+
+        tell(self.verify(rounds()), health)
 
     def _at_the_kernel(self) -> list[Finding]:
         now = self._now()

@@ -79,7 +79,7 @@ class Orders:
 
     def _do(self, request: Request) -> None:
         if request.command == "plan":
-            request.answer(plan_as_data(self._work.agent.preview(), self._zone(), time.time()))
+            request.answer(plan_as_data(self._work.agent.inspector.preview(), self._zone(), time.time()))
         elif request.command == "approve":
             self._approve(request)
         elif request.command == "sync":

@@ -232,11 +232,11 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(node: Node) -> None:
     node.db.update(5, status="paused")
     node.device(8)
     before = node.written
-    outlook = node.agent.preview()
+    outlook = node.agent.inspector.preview()
     assert [c.kind for c in outlook.plan.changes] == [Kind.REMOVE, Kind.ADD]
     assert node.written == before
     fresh = Node()
-    assert fresh.agent.preview().plan.changes == ()
+    assert fresh.agent.inspector.preview().plan.changes == ()
     assert fresh.db.seq == {}, "not even books are begun"
 
 

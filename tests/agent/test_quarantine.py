@@ -50,7 +50,7 @@ def told(node: Node) -> list[tuple[str, str, str]]:
 
 
 def adds_up(node: Node) -> bool:
-    return [one for one in node.agent.verify(iter(())) if not one.note] == []
+    return [one for one in node.agent.inspector.verify(iter(())) if not one.note] == []
 
 
 def test_what_is_released_is_booked_to_the_time_it_came_in(node: Node) -> None:

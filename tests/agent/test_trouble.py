@@ -199,7 +199,7 @@ def test_an_interface_that_cannot_be_made_is_missing() -> None:
     assert ("interface_missing", "wg7") in node.actions
     assert not node.health.interfaces["wg7"].present
     assert key(5) in node.wg.peers("wg0"), "the others go on"
-    outlook = node.agent.preview()
+    outlook = node.agent.inspector.preview()
     assert list(outlook.troubles) == ["wg7"]
     node.quiet()
     node.wg.create_fails = 0

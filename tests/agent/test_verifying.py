@@ -28,7 +28,7 @@ def rounds(node: Node, *works: Callable[[], object]) -> Iterator[None]:
 
 def found(node: Node, *works: Callable[[], object]) -> list[Finding]:
     before = node.written
-    findings = list(node.agent.verify(rounds(node, *works) if works else iter(())))
+    findings = list(node.agent.inspector.verify(rounds(node, *works) if works else iter(())))
     assert works or node.written == before, "looking writes nothing"
     return findings
 
@@ -38,7 +38,11 @@ def checks(node: Node, *works: Callable[[], object]) -> list[tuple[str, str]]:
 
 
 def prove(node: Node) -> None:
-    node.agent.prove(lambda: node.tick(1))
+    def work() -> None:
+        node.agent.reconcile()
+        node.tick(1)
+
+    node.agent.inspector.prove(work, node.health)
 
 
 @pytest.fixture
@@ -100,7 +104,7 @@ def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None
         work()
         talk()
         looks += 1
-        assert list(node.agent.verify(iter_work(work, 4))) == []
+        assert list(node.agent.inspector.verify(iter_work(work, 4))) == []
         if dice.random() < 0.3:
             prove(node)
             assert not any(node.health.findings.values())

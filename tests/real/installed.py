@@ -222,7 +222,7 @@ class Node:
             until(lambda: self.runs("account") >= polls + 2, 20, "two polls")
             return before if self.owed() == before else None
 
-        return until(again, 60, "nothing comes in")
+        return until(again, 60, "nothing comes in") or self.owed()
 
     def connect(self) -> None:
         """The customer, in a network of its own, with what the README writes for the phone, if it is not there yet."""

@@ -230,7 +230,7 @@ def test_what_a_request_meets_is_told_to_who_asked(
     def fails() -> Outlook:
         raise error
 
-    monkeypatch.setattr(work.node.agent, "preview", fails)
+    monkeypatch.setattr(work.node.agent.inspector, "preview", fails)
     assert run("plan") == (1, [])
 
 

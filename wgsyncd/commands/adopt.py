@@ -11,11 +11,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from wgsyncd import terminal
-from wgsyncd.agent import Agent, View
+from wgsyncd.agent import Agent
 from wgsyncd.core.adoption import Adoption, Fate, Standee, Standing, adopt
 from wgsyncd.core.checkup import Finding, Level
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
 from wgsyncd.doctor import files
+from wgsyncd.inspection import View
 from wgsyncd.settings import Settings
 from wgsyncd.terminal import clean, say
 
@@ -32,7 +33,7 @@ _SIGNS = {Fate.STAYS: " ", Fate.CHANGED: "~", Fate.REMOVED: "-", Fate.WAITS: "!"
 def run(args: argparse.Namespace, settings: Settings, agent: Agent) -> int:
     """Look, tell; 0 nothing would be changed, 2 something would, 1 an interface could not be looked at."""
     with terminal.waiting("looking at the interfaces"):
-        view = agent.look()
+        view = agent.inspector.look()
         found = adopt(view.outlook, view.ledger.records, view.snapshot.rows)
         beside = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.level is not Level.OK]
     keep = _keep(settings, found)

@@ -60,7 +60,7 @@ def plan(args: argparse.Namespace, load: Load) -> int:
     data, why = _ask(args, "plan")
     if data is None:
         settings, agent = load()
-        data = planned.plan_as_data(agent.preview(), settings.node.zone, time.time())
+        data = planned.plan_as_data(agent.inspector.preview(), settings.node.zone, time.time())
         _note(why)
     if args.json:
         print(json.dumps({"source": "command" if why else "daemon", **data}, ensure_ascii=False))
@@ -117,7 +117,7 @@ def _look(args: argparse.Namespace, load: Load) -> dict[str, Any]:
     data, why = _ask(args, "status")
     if data is None:
         settings, agent = load()
-        data = status.of_outlook(settings, agent.preview(), why, time.time())
+        data = status.of_outlook(settings, agent.inspector.preview(), why, time.time())
     return data
 
 

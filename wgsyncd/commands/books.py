@@ -24,7 +24,7 @@ LOOK_AGAIN = 1.0  # seconds between two looks of `verify` at what the daemon may
 def verify(args: argparse.Namespace, settings: Settings, agent: Agent) -> int:
     """Look, and say what does not add up."""
     with terminal.waiting("holding kernel, baselines, buckets, days and figures against each other") as say:
-        findings = agent.verify(_rounds(settings, say))
+        findings = agent.inspector.verify(_rounds(settings, say))
     print(json.dumps(findings_as_data(findings), ensure_ascii=False) if args.json else findings_as_text(findings))
     return 1 if faults(findings) else 0
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from wgsyncd import terminal
-from wgsyncd.agent import Agent, View
+from wgsyncd.agent import Agent
 from wgsyncd.commands.told import Told, as_data
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
@@ -22,6 +22,7 @@ from wgsyncd.core.periods import in_units
 from wgsyncd.core.story import Live, find_rows, tell
 from wgsyncd.core.windows import Windows
 from wgsyncd.errors import Refused, StoreError
+from wgsyncd.inspection import View
 from wgsyncd.picture import ONLINE
 from wgsyncd.ports import Noted, Reports
 from wgsyncd.settings import Settings
@@ -33,7 +34,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def run(args: argparse.Namespace, settings: Settings, agent: Agent, reports: Reports) -> int:
     """Find the device, gather, print."""
-    view = agent.look()
+    view = agent.inspector.look()
     row = _find(args.device, view)
     interface_of = {one.rows: name for name, one in settings.interfaces.items()}
     story = tell(row, view.outlook, view.ledger, interface_of, frozenset(settings.node.elsewhere), view.now)
