@@ -48,11 +48,15 @@ class FakeReports:
         d = self.db.devices.get(row_id)
         if d is None:
             return None
-        times = ("created_at", "issued_at", "activated_at", "paused_at", "first_handshake_at", "last_handshake_at")
+
+        def at(what: str) -> float | None:
+            return _seconds(d.get(f"{what}_at"))
+
         sums = [Counters(d[f"rx_bytes_{w}"] or 0, d[f"tx_bytes_{w}"] or 0) for w in ("total", "24h", "month")]
         return Particulars(
             d.get("device_role") or "", bool(d["is_parent"]), d.get("platform") or "", d.get("app_version") or "",
-            *(_seconds(d.get(column)) for column in times), *sums,
+            at("created"), at("issued"), at("activated"), at("paused"),
+            at("first_handshake"), at("last_handshake"), *sums,
         )  # fmt: skip
 
     def audit(self, device: str, most: int) -> Sequence[Noted]:

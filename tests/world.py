@@ -127,6 +127,8 @@ class World(Node):
     call to the kernel, in which a silenced one, as in the kernel, has no part.
     """
 
+    spool: Spool
+
     def __init__(self, extra: str, zone: str, start: str) -> None:
         self.truth = Truth()
         self.owner: dict[PublicKey, int] = {}  # the row of each key that a row ever had

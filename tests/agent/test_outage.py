@@ -10,6 +10,7 @@ from tests.node import Node, local
 from tests.samples import key, text
 from wgsyncd.core.model import Counters, InterfaceState
 from wgsyncd.errors import StoreError
+from wgsyncd.ports import Committed
 
 # -- the database is away
 
@@ -220,9 +221,10 @@ def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_writte
     node.cycle()
     node.tick(100)
     node.device(9)
-    commit, done = node.store.commit, []
+    commit = node.store.commit
+    done: list[Committed] = []
 
-    def only_the_first(*args: Any) -> Any:
+    def only_the_first(*args: Any) -> Committed:
         if done:
             raise StoreError("read-only")
         done.append(commit(*args))

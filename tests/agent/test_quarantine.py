@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.node import Node
@@ -95,10 +97,10 @@ def test_an_edge_that_passes_while_it_is_released(node: Node) -> None:
     node.agent.account()
     discharge = node.store.discharge
 
-    def slow(*args: object) -> None:
+    def slow(*args: Any, **named: Any) -> None:
         node.tick(2)
         node.agent.account()
-        discharge(*args)  # type: ignore[arg-type]
+        discharge(*args, **named)
 
     node.store.discharge = slow  # type: ignore[method-assign]
     release(node, held.id)

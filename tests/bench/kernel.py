@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import statistics
 import subprocess
+from functools import partial
 
 from pyroute2 import WireGuard
 
@@ -62,8 +63,12 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
     setconf = stage.empty_interface, lambda: wg("setconf", IFACE, str(stage.files["A"]))
     first = begin, lambda: machines[0].cycle()  # noqa: PLW0108 - each time another machine's
     floors = Floors(stage)
-    bare = lambda: (begin(), floors.prepare()), floors.fill
-    results["fill"] = medians(repeat, ours=first, theirs=setconf, floor=bare)
+
+    def begin_bare() -> None:
+        begin()
+        floors.prepare()
+
+    results["fill"] = medians(repeat, ours=first, theirs=setconf, floor=(begin_bare, floors.fill))
     begin()
     machine = machines[0]
     machine.cycle()
@@ -77,6 +82,11 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
         wg("syncconf", IFACE, str(stage.files[state]))
 
     number = _family()
+
+    def bare_noop() -> None:
+        _bare_receive(number)
+        floors.select()
+
     results["dump"] = medians(
         repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: wg("show", IFACE, "dump"),
         floor=lambda: _bare_receive(number),
@@ -84,7 +94,7 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
     before = machine.writes
     results["noop"] = medians(
         repeat, ours=machine.cycle, theirs=lambda: syncconf("A"), theirs_loose=lambda: syncconf("loose A"),
-        floor=lambda: (_bare_receive(number), floors.select()),
+        floor=bare_noop,
     )  # fmt: skip
     assert machine.writes == before, "a cycle with nothing changed has written"
     results["change"] = change(machine, repeat)
@@ -103,7 +113,7 @@ def change(machine: Machine, repeat: int) -> dict[str, float]:
         there, back = ("B", "A") if turn % 2 == 0 else ("A", "B")
         took = {}
         for side, form in (("theirs", ""), ("theirs_loose", "loose ")):
-            took[side] = seconds(lambda file=form + there: wg("syncconf", IFACE, str(stage.files[file])))
+            took[side] = seconds(partial(wg, "syncconf", IFACE, str(stage.files[form + there])))
             wg("syncconf", IFACE, str(stage.files[back]))
         stage.set_table(there)
         changes = machine.wireguard.changes

@@ -47,8 +47,7 @@ class Running:
     def memory(self) -> tuple[float, float]:
         """Resident now and at its peak, MiB."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
-        now, peak = (int(re.search(rf"^{name}:\s*(\d+) kB", text, re.M)[1]) for name in ("VmRSS", "VmHWM"))  # type: ignore[index]
-        return now / MIB, peak / MIB
+        return _number("VmRSS", text) / MIB, _number("VmHWM", text) / MIB
 
     def processor(self) -> float:
         """Seconds of a core so far, of all its threads."""
@@ -58,12 +57,19 @@ class Running:
     def wakeups(self) -> int:
         """How often any of its threads gave up the processor to wait."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/status")
-        return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", t.read_text(), re.M)[1]) for t in tasks)  # type: ignore[index]
+        return sum(_number("voluntary_ctxt_switches", task.read_text()) for task in tasks)
 
     def stop(self) -> None:
         """SIGTERM, and a good end."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
+
+
+def _number(name: str, status: str) -> int:
+    """From the text of a status file in /proc."""
+    found = re.search(rf"^{name}:\s*(\d+)", status, re.M)
+    assert found, name
+    return int(found[1])
 
 
 def memory(stage: Stage) -> tuple[float, float]:

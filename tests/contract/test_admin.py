@@ -46,7 +46,7 @@ class Desk:
         self.store = Between(shop.store())
         self.wg = FakeWireGuard(*NETWORKS)
         clock = Clock(lambda: self.now, lambda: self.now)
-        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), Health(), clock)  # type: ignore[arg-type]
+        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), Health(), clock)
         self.agent.reconcile()
 
     def work(self, rx: int, tx: int) -> None:
@@ -81,8 +81,8 @@ def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(s
     desk = Desk(shop)
     desk.work(70, 7)
     shop.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
-    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), Health(),  # type: ignore[arg-type]
-                       Clock(lambda: desk.now, lambda: desk.now))  # fmt: skip
+    clock = Clock(lambda: desk.now, lambda: desk.now)
+    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), Health(), clock)
     desk.agent.reconcile()
     assert desk.totals() == (0, 0)
     desk.work(5, 5)

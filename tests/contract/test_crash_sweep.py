@@ -168,7 +168,8 @@ def test_each_write_of_the_spool_may_be_the_last(
     reference: dict[str, Any] = {}
     for number in range(10):
         node = stage.node()
-        left, real, read, moved = number, getattr(os, call), node.wg.read, []
+        left, real, read = number, getattr(os, call), node.wg.read
+        moved: list[int] = []
 
         def late(interface: str, node: RealNode = node, read: Any = read, moved: list[int] = moved) -> Any:
             state = read(interface)

@@ -54,7 +54,7 @@ def one(data: bytes) -> None:
         dump._USUAL = _SHORT
     if isinstance(found, dump.Device):
         for key, peer in found.peers.items():
-            assert key in payload
+            assert bytes(key) in payload
             assert all(0 <= ip.prefixlen <= 8 * len(ip.packed) for ip in peer.peer.allowed_ips)
     try:
         list(netlink.messages(data))

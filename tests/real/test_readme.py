@@ -3,7 +3,8 @@ installed.py), with the configuration as it is shipped; here are the last of the
 
 from __future__ import annotations
 
-from tests.real.installed import CONFIG, DEVICE, REPOSITORY, UNIT, Node, from_readme, needs_systemd
+from tests.nspawn import REPOSITORY
+from tests.real.installed import CONFIG, DEVICE, UNIT, Node, from_readme, needs_systemd
 
 pytestmark = needs_systemd
 

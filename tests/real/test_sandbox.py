@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def probed(installed: Node) -> Iterator[dict[str, dict[str, str]]]:
         system.write(f"/etc/systemd/system/probe-{name}.service.d/probe.conf", PROBE.format(name=name, victim=victim))
         system.run("systemctl", "daemon-reload")
         system.run("systemctl", "start", f"probe-{name}")
-        found[name] = json.loads(until(lambda name=name: system.run("cat", f"/run/probe-{name}"), 10, "it has told"))
+        found[name] = json.loads(until(partial(system.run, "cat", f"/run/probe-{name}"), 10, "it has told"))
     yield found
     system.run("systemctl", "stop", "victim")
     for name in found:

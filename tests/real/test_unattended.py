@@ -244,6 +244,7 @@ def test_the_clock_steps_both_ways(bench: Bench) -> None:
     step("+0")
     again = bench.sql(figures)[0]
     assert again["total"] == again["month"] == again["day"]
+    assert again["total"] is not None and row["total"] is not None
     assert int(again["total"]) - int(row["total"]) < 1000, "a keepalive, at most"
     assert len(bench.logs("qr_expired")) == 1
     assert not bench.logs("usage_anomaly")

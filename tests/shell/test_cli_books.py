@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_verify_waits_for_the_daemon_where_one_runs(
         if len(waits) == 3:
             at_work.account()
 
-    monkeypatch.setattr(cli.time, "sleep", pause)
+    monkeypatch.setattr(time, "sleep", pause)
     assert run("verify") == (0, ["everything adds up"])
     assert len(waits) == 3
     at_work.db.update(5, rx_bytes_24h=7)

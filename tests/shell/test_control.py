@@ -231,7 +231,7 @@ def test_who_is_turned_away_before_he_has_asked_is_told_so(file: Path) -> None:
             turned.result(10)
             return "{}"
 
-        with mock.patch.object(control.json, "dumps", late), pytest.raises(Refused, match="^too many$"):
+        with mock.patch.object(json, "dumps", late), pytest.raises(Refused, match="^too many$"):
             control.ask(file, "now", {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -106,9 +107,9 @@ def test_who_may_read(tmp_path: Path) -> None:
      (0o644, OTHER, "fault", "open to everybody"), (0o660, ROOT, "warning", "can be written by its group")],
 )  # fmt: skip
 def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> None:
-    for one in (tmp_path, *tmp_path.parents[:-2]):
-        if one.stat().st_uid == os.geteuid() and "pytest" in str(one):
-            one.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
+            folder.chmod(0o755)
     file = tmp_path / "password"
     file.write_text("x")
     file.chmod(mode)
@@ -140,7 +141,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return lambda _: type("Usage", (), {"free": free})()
 
     for free, level in ((1 << 20, Level.FAULT), (100 << 20, Level.WARNING), (9 << 30, Level.OK)):
-        monkeypatch.setattr(files.shutil, "disk_usage", usage(free))
+        monkeypatch.setattr(shutil, "disk_usage", usage(free))
         assert files._disk(tmp_path / "not" / "yet").level is level
 
 

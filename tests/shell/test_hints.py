@@ -85,10 +85,15 @@ def test_no_hint_waits_without_a_wake(tmp_path: Path, health: Health) -> None:
     """Whatever the main thread takes while others come in."""
     bell = threading.Semaphore(0)
     ears = Hints(tmp_path / "notify.sock", health, bell.release)
+
+    def send() -> None:
+        for number in range(30_000):
+            ears.put(b"D-%d" % number)
+
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        sender = threading.Thread(target=lambda: [ears.put(b"D-%d" % number) for number in range(30_000)])
+        sender = threading.Thread(target=send)
         sender.start()
         while bell.acquire(timeout=0.5):
             ears.take()

@@ -133,8 +133,13 @@ def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     monkeypatch.setattr(Watch, "due", lambda *_: True)
     for number in (5, 6, 7):
         node.traffic(number, 100)
+
+    def one_comes_one_goes() -> None:
+        node.device(9)
+        node.db.update(8, status="paused")
+
     passing.happen[1] = lambda: node.device(8)
-    passing.happen[2] = lambda: (node.device(9), node.db.update(8, status="paused"))
+    passing.happen[2] = one_comes_one_goes
     node.tick()
     daemon._handle(Message.ACCOUNT)
     assert passing.after == [(1, False), (1, True), (1, False)]
@@ -234,7 +239,12 @@ def test_the_booking_of_midnight_is_not_left_off(
     for number in (5, 6, 7):
         node.traffic(number, 55_000)
     node.tick(55.2)
-    passing.happen[1] = lambda: (node.device(8), node.tick(5))
+
+    def past_midnight() -> None:
+        node.device(8)
+        node.tick(5)
+
+    passing.happen[1] = past_midnight
     daemon._handle(Message.ACCOUNT)
     assert {(number, on): sums.rx for (number, on), sums in node.db.days.items()} == {
         (5, day): 55_000, (6, day): 55_000, (7, day): 55_000

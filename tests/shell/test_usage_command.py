@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from datetime import datetime
@@ -56,7 +57,7 @@ def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         return FakeReports(db)
 
     monkeypatch.setattr(cli, "_reports", reports)
-    monkeypatch.setattr(cli.time, "time", lambda: NOW)
+    monkeypatch.setattr(time, "time", lambda: NOW)
 
     def command(*args: str) -> tuple[int, str]:
         capsys.readouterr()
