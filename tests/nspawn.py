@@ -21,17 +21,11 @@ from types import TracebackType
 from tests.wait import until
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_NEEDED = ("systemd-nspawn", "nsenter", "mount", "umount")
+NEEDED = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux", "mount": "mount", "umount": "mount"}
+"""The programs it uses, and the Debian packages that have them."""
 # Of this machine's own, and not to be seen inside.
 _HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql", "var/log/journal",
            "usr/lib/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd")  # fmt: skip
-
-
-def missing() -> str:
-    """What keeps this machine from booting one, or ""."""
-    if os.geteuid() != 0:
-        return "root"
-    return ", ".join(one for one in _NEEDED if not shutil.which(one))
 
 
 class Booted:

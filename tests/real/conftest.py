@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.nspawn import Booted
 from tests.real.bench import Bench, Ear
-from tests.real.installed import Node, build
+from tests.real.installed import NEEDED, Node, build
 from wgsyncd.demo.children import CommandFailed
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.demo.world import WgKind
@@ -74,7 +76,15 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed(package: Path) -> Iterator[Node]:
+def bootable() -> None:
+    """What a booted systemd takes is there. No reason to skip: tests/run is run by root, and installs it."""
+    assert os.geteuid() == 0, "NOT TESTED: needs root"
+    missing = [f"{program} of Debian's {package}" for program, package in NEEDED.items() if not shutil.which(program)]
+    assert not missing, f"NOT TESTED: needs {', '.join(missing)}"
+
+
+@pytest.fixture(scope="session")
+def installed(bootable: None, package: Path) -> Iterator[Node]:
     """wgsyncd from its package under a booted systemd: one for all tests, each leaves it as it found it."""
     with Booted() as system:
         node = Node(system)

@@ -12,18 +12,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests import nspawn
 from tests.nspawn import REPOSITORY, Booted
 from tests.wait import until
 from wgsyncd.demo.world import kernel_has_wireguard
 
 UNIT = "wgsyncd"
-MISSING = nspawn.missing() or ", ".join(
-    one for one in ("mariadbd", "wireguard-go", "wg", "dpkg-deb", "apt-get") if not shutil.which(one)
-)
-needs_systemd = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING}")
+NEEDED = {
+    **nspawn.NEEDED, "mariadbd": "mariadb-server", "wireguard-go": "wireguard-go", "wg": "wireguard-tools",
+    "dpkg-deb": "dpkg", "apt-get": "apt",
+}  # fmt: skip
+"""Programs, and the Debian packages that have them."""
 
 ACCOUNT = "'mikyun'@'127.0.0.1'"
 DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in the README

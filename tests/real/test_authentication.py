@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real.installed import ACCOUNT, CONFIG, UNIT, Node, needs_systemd
+from tests.real.installed import ACCOUNT, CONFIG, UNIT, Node
 from tests.wait import until
-
-pytestmark = needs_systemd
 
 PASSWORD = "/etc/wgsyncd/db-password"
 TCP = 'host = "127.0.0.1"\npassword_file = "/etc/wgsyncd/db-password"\n'

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.real.bench import Bench, both_kinds, wait
-from tests.real.installed import Node, needs_systemd
+from tests.real.installed import Node
 from tests.wait import until
 from wgsyncd.demo.mariadb import ACCOUNT
 
@@ -188,7 +188,6 @@ def test_another_program_on_the_port(good: Bench) -> None:
     wait(lambda: "another program answers" in doctor(good, code=1)["metrics"]["why"], "the other program")
 
 
-@needs_systemd
 def test_an_installed_service(installed: Node) -> None:
     """Under systemd, as the README installs it, and broken as services get broken."""
     run = installed.system.run

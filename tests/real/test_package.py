@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.nspawn import REPOSITORY
-from tests.real.installed import UNIT, Node, needs_systemd
+from tests.real.installed import UNIT, Node
 from tests.wait import until
-
-pytestmark = needs_systemd
 
 LATER = "9.9.9"
 

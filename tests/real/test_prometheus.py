@@ -16,8 +16,6 @@ import pytest
 from tests.monitoring import RULES, alerts, queries, selectors
 from tests.real.bench import PATIENCE, Bench, Device, in_network, random_key, real_device, wait
 
-pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus (Debian's) is not installed")
-
 CONFIG = """
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [rules.yml]
@@ -26,6 +24,12 @@ scrape_configs:
     static_configs: [{targets: ["127.0.0.1:9586"]}]
 """
 ALL_ON = {"metrics.per_peer": True, "schedule.reconcile": "1s", "database.timeout": "1s"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs() -> None:
+    for program in ("prometheus", "promtool"):
+        assert shutil.which(program), f"NOT TESTED: needs {program} of Debian's prometheus"
 
 
 class Prometheus:

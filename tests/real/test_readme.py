@@ -4,9 +4,7 @@ installed.py), with the configuration as it is shipped; here are the last of the
 from __future__ import annotations
 
 from tests.nspawn import REPOSITORY
-from tests.real.installed import CONFIG, DEVICE, UNIT, Node, from_readme, needs_systemd
-
-pytestmark = needs_systemd
+from tests.real.installed import CONFIG, DEVICE, UNIT, Node, from_readme
 
 
 def test_from_nothing_to_bytes(installed: Node) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.installed import Node, needs_systemd
+from tests.real.installed import Node
 from tests.real.probe import ATTEMPTS
 from tests.wait import until
-
-pytestmark = needs_systemd
 
 NEEDED = {"write /run/wgsyncd", "write /var/lib/wgsyncd", "read the configuration", "read the password",
           "set an interface up", "reach the database"}  # fmt: skip

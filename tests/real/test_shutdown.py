@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.real.installed import SELDOM, UNIT, Node, needs_systemd
+from tests.real.installed import SELDOM, UNIT, Node
 from tests.wait import until
-
-pytestmark = needs_systemd
 
 NEIGHBOURS = ("mariadb.service", "wg-quick@wg0.service")
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real.installed import DEVICE, SELDOM, UNIT, Node, needs_systemd
+from tests.real.installed import DEVICE, SELDOM, UNIT, Node
 from tests.wait import until
-
-pytestmark = needs_systemd
 
 
 @pytest.fixture

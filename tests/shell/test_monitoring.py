@@ -19,7 +19,6 @@ PEER = PeerHealth(
     "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "10.200.0.5/32", "MK-1", Counters(rx=10, tx=20), 1.7e9
 )
 
-promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian: prometheus) is not installed")
 every_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
 
 
@@ -29,9 +28,14 @@ def exported() -> set[str]:
     return {sample.name for family in metrics.registry(health).collect() for sample in family.samples}
 
 
+def promtool(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    assert shutil.which("promtool"), "NOT TESTED: needs promtool of Debian's prometheus"
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
 def told(*arguments: str, cwd: Path | None = None) -> str:
     """What promtool says where it is content."""
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+    done = promtool(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -41,22 +45,18 @@ def passes(directory: Path, tests: Path, rules: str) -> bool:
     (directory / "tests").mkdir(exist_ok=True)
     (directory / RULES.name).write_text(rules)
     (directory / "tests" / tests.name).write_text(tests.read_text())
-    command = ["promtool", "test", "rules", f"tests/{tests.name}"]
-    return subprocess.run(command, capture_output=True, check=False, cwd=directory).returncode == 0
+    return promtool("test", "rules", f"tests/{tests.name}", cwd=directory).returncode == 0
 
 
-@promtool
 def test_promtool_has_nothing_to_say_about_the_rules() -> None:
     assert f"{len(alerts())} rules found" in told("check", "rules", str(RULES))
 
 
-@promtool
 @pytest.mark.parametrize("tests", RULE_TESTS, ids=lambda path: path.stem)
 def test_the_rules_do_what_their_tests_say(tests: Path) -> None:
     told("test", "rules", tests.name, cwd=tests.parent)
 
 
-@promtool
 @every_alert
 def test_the_tests_hold_each_rule(alert: Alert, tmp_path: Path) -> None:
     """They expect it to fire; and fail where it fires for what is healthy, too early, or too late."""
