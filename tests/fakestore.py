@@ -15,7 +15,7 @@ from tests.fakes import Crash
 from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
-from wgsyncd.core.model import Counters, Row, Status, Transition
+from wgsyncd.core.model import Counters, Row, Status, Transition, read_key
 from wgsyncd.core.verify import Figures, Scope
 from wgsyncd.core.windows import KEPT, Windows
 from wgsyncd.errors import InDoubt, Refused, StaleLedger, StoreError
@@ -245,8 +245,8 @@ class FakeStore:
             contract=d["contract_id"],
             interface=d["wg_iface"] or "",
             address=d["wg_ip"] or "",
-            public_key=d["public_key"],
-            preshared_key=d["preshared_key"],
+            public_key=read_key(d["public_key"]),
+            preshared_key=read_key(d["preshared_key"]),
             status=Status(status) if status in ("issued", "active") else Status.OFF,
             status_text=status if known else "of unknown status",
             contract_status=standing if standing in CONTRACT_WORDS else "of unknown status",
@@ -271,7 +271,11 @@ class FakeStore:
 
     def _take(self, db: FakeDatabase, step: Transition) -> bool:
         row, device = step.row, db.devices.get(step.row.id)
-        if device is None or word(device["status"]) != row.status.value or device["public_key"] != row.public_key:
+        if (
+            device is None
+            or word(device["status"]) != row.status.value
+            or read_key(device["public_key"]) != row.public_key
+        ):
             return False
         if step.kind != "first_handshake" and self._qr_end(device) != row.qr_end_text:
             return False

@@ -10,7 +10,7 @@ from tests.samples import NETWORKS, NOW, address, key, psk, text, windows
 from tests.tables import FakeDatabase
 from wgsyncd.agent import Agent
 from wgsyncd.config import parse
-from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, encode_key, parse_host
+from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, RowKey, encode_key, parse_host
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.windows import Windows
 from wgsyncd.errors import StoreError
@@ -191,13 +191,13 @@ class Node:
         assert self.store.roll(self.windows) == (0, 0), "24 h and month are what buckets and days say"
 
 
-_NUMBERS = {text(n): n for n in range(2000)}
-_SECRETS = {encode_key(psk(n)): psk(n) for n in range(20)}
+_NUMBERS: dict[RowKey, int] = {form: n for n in range(2000) for form in (text(n), key(n))}
+_SECRETS: dict[RowKey, bytes] = {form: psk(n) for n in range(20) for form in (encode_key(psk(n)), psk(n))}
 
 
-def key_number(public_key: str) -> int:
+def key_number(public_key: RowKey) -> int:
     return _NUMBERS[public_key]
 
 
-def psk_of(written: str | None) -> bytes:
+def psk_of(written: RowKey) -> bytes:
     return _SECRETS[written] if written else NO_PRESHARED_KEY

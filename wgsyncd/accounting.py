@@ -10,7 +10,7 @@ from wgsyncd.books import Books
 from wgsyncd.core import usage
 from wgsyncd.core.audit import Scribe
 from wgsyncd.core.ledger import Ledger, Sampled, Writes
-from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, encode_key, parse_host
+from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, RowKey, parse_host
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.windows import EDGE, Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError
@@ -250,17 +250,17 @@ def _wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
 def _rows_of_unrecorded(
     live: Mapping[str, InterfaceState], ledger: Ledger, rows: Iterable[Row]
 ) -> dict[PublicKey, Row]:
-    """The rows whose key is live but not in the books. Usually none, so no row's key is decoded for it. Of several rows
+    """The rows whose key is live but not in the books. Of several rows
     with one key it is the one whose address the peer has, else the lowest id: as the plan decides too."""
-    unrecorded = {
-        encode_key(key): found
+    unrecorded: Mapping[RowKey, PeerState] = {
+        key: found
         for name, state in live.items()
         for key, found in state.peers.items()
         if (name, key) not in ledger.records
     }
     whose: dict[PublicKey, Row] = {}
     for row in rows if unrecorded else ():
-        found = unrecorded.get(row.public_key or "")
+        found = unrecorded.get(row.public_key)
         if found is None:
             continue
         rival = whose.get(found.peer.public_key)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.node import local
-from tests.samples import EPOCH, NOW, TOKYO, record, row, text, windows
+from tests.samples import EPOCH, NOW, TOKYO, key, record, row, text, windows
 from tests.shop import RealShop, Shop
 from wgsyncd.core.ledger import Booked, Piece, Sampled, Writes
 from wgsyncd.core.model import Counters, Status, Transition
@@ -38,7 +38,9 @@ def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
         first_handshake_at="2026-01-02 03:04:05", last_handshake_at="2026-01-02 03:04:05", rx_bytes_total=7,
     )  # fmt: skip
     seen = store.snapshot().rows
-    assert seen == (row(5, preshared_key="psk", qr_end=seen[0].qr_end, qr_end_text="2026-01-02 00:00:00"),)
+    assert seen == (
+        row(5, public_key=key(5), preshared_key="psk", qr_end=seen[0].qr_end, qr_end_text="2026-01-02 00:00:00"),
+    )
     assert seen[0].preshared_key == "psk"
     assert seen[0].qr_end == tokyo("2026-01-02 00:00:00")
 
@@ -64,7 +66,7 @@ def test_control_characters_stand_for_themselves(shop: Shop, store: Store, colum
     one, two = store.snapshot().rows
     names = {"wg_ip": "address", "wg_iface": "interface"}
     assert getattr(one, names.get(column, column)) == wild
-    assert (one.id, two.id, two.public_key) == (5, 6, text(6))
+    assert (one.id, two.id, two.public_key) == (5, 6, key(6))
 
 
 def test_the_same_text_from_other_columns_is_another_row(shop: Shop, store: Store) -> None:

@@ -20,14 +20,28 @@ PublicKey = NewType("PublicKey", bytes)
 """A Curve25519 public key, 32 raw bytes. Printed by :func:`fingerprint` only, except by `wgsyncd explain`."""
 
 
-def decode_key(text: str | None) -> bytes:
-    """The 32 bytes of a key as wg(8) writes it: 44 characters of canonical base64.
+RowKey = bytes | str | None
+"""A key as a row has it: its 32 bytes, or where it is none the text as it stands there."""
+
+
+def read_key(text: str | None) -> RowKey:
+    """A row's text; :func:`decode_key` says of one that is no key why it is not."""
+    try:
+        return decode_key(text) if text else text
+    except ValueError:
+        return text
+
+
+def decode_key(text: RowKey) -> bytes:
+    """The 32 bytes of a key as wg(8) writes it: 44 characters of canonical base64. Bytes are one already.
 
     Raises ValueError (whose text never holds the key) for anything else. ``binascii.a2b_base64`` alone lets junk,
     white space and non-canonical last characters through, so two different texts could name one key.
     """
     if not text:
         raise ValueError("is empty")
+    if isinstance(text, bytes):
+        return text
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:  # binascii.Error too
@@ -149,15 +163,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device as the store has it. Texts are as they stand there: nothing is trusted yet."""
+    """One device as the store has it. Texts are as they stand there, keys as :func:`read_key` gives them (a text costs
+    more memory than a key, and both are kept for as long as the row is): nothing is trusted yet."""
 
     id: int
     device: str
     contract: str
     interface: str  # the store's name of it
     address: str
-    public_key: str | None
-    preshared_key: str | None = field(repr=False)
+    public_key: RowKey = field(repr=False)
+    preshared_key: RowKey = field(repr=False)
     status: Status
     status_text: str  # as it stands in the store, for messages
     contract_status: str | None  # None: the contract does not exist

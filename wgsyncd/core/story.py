@@ -21,6 +21,7 @@ from wgsyncd.core.model import (
     Transition,
     decode_key,
     parse_host,
+    read_key,
 )
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.usage import advance
@@ -81,7 +82,7 @@ def find_rows(text: str, rows: Iterable[Row]) -> list[Row]:
     try:
         address = parse_host(text)
     except ValueError:
-        return [row for row in rows if text and row.public_key == text]
+        return [row for row in rows if text and row.public_key == read_key(text)]
     for row in rows:
         try:
             if parse_host(row.address) == address:

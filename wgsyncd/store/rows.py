@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from datetime import datetime
+from hashlib import blake2b
 from sys import intern
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import Row, Status
+from wgsyncd.core.model import Row, Status, encode_key, read_key
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.reading import to_seconds
 
@@ -48,19 +49,22 @@ class RowReader:
 
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
         self._zone, self._qr_lifetime = zone, qr_lifetime
-        self._known: dict[str, Row] = {}  # the rows of the last time by their text, which says all that is in them
+        self._known: dict[bytes, Row] = {}  # the rows of the last time by their texts' digests
 
     def load(self, connection: Connection, *, has_deleted_at: bool) -> tuple[Row, ...]:
         """Every device, in id order. No answer raises; an empty tuple is an empty table."""
         columns = self._columns(has_deleted_at)
-        known: dict[str, Row] = {}
+        known: dict[bytes, Row] = {}
         for (text,) in connection.query(f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
-            row = self._known.get(text) or self._of_text(text)
+            digest = blake2b(
+                (text or "").encode(), digest_size=16
+            ).digest()  # a fifth of the text, all of which it says
+            row = self._known.get(digest) or self._of_text(text)
             if row is None:
                 # And not kept: other columns could give the same text.
                 found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
                 return tuple(_row(fields, self._zone) for fields in found)
-            known[text] = row
+            known[digest] = row
         self._known = known
         return tuple(known.values())
 
@@ -74,7 +78,7 @@ class RowReader:
         rows = tuple(row for (text,) in found if (row := self._of_text(text)) is not None)
         if len(rows) != len(names):
             return None
-        keys = [row.public_key for row in rows]
+        keys = [encode_key(key) if isinstance(key := row.public_key, bytes) else key for row in rows]
         hosts = {row.address.partition("/")[0] for row in rows}
         ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # as it may be written
         rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
@@ -109,11 +113,11 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
     return Row(
         id=int(row_id),
         device=device,
-        contract=contract,
+        contract=intern(contract),
         interface=intern(interface),
         address=address,
-        public_key=None if no_key else public_key,
-        preshared_key=None if no_secret else preshared_key,
+        public_key=None if no_key else read_key(public_key),
+        preshared_key=None if no_secret else read_key(preshared_key),
         status=Status(status_text) if status_text in ("issued", "active") else Status.OFF,
         status_text=status_text,
         contract_status=None if no_contract else contract_word,

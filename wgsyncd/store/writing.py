@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Ledger, Writes
-from wgsyncd.core.model import Transition
+from wgsyncd.core.model import Transition, encode_key
 from wgsyncd.core.windows import KEPT, Windows
 from wgsyncd.errors import Refused, StaleLedger, StoreError
 from wgsyncd.store import baselines
@@ -127,7 +127,8 @@ class Writer:
                 first = f"status = 'active', activated_at = COALESCE(activated_at, %s), {first}"
                 values.append(at)
         condition = "id = %s AND status = %s AND public_key <=> %s"
-        where: list[object] = [row.id, row.status.value, row.public_key]
+        key = encode_key(row.public_key) if isinstance(row.public_key, bytes) else row.public_key
+        where: list[object] = [row.id, row.status.value, key]
         if step.kind != "first_handshake":  # a QR that was renewed meanwhile is another QR
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
             where.append(row.qr_end_text)
