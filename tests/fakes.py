@@ -18,6 +18,7 @@ from wgsyncd.core.model import (
     Peer,
     PeerState,
     PublicKey,
+    as_networks,
 )
 from wgsyncd.core.samples import Backlog
 from wgsyncd.errors import DumpTorn, InterfaceMissing, SpoolDamaged, SpoolError, WireGuardError
@@ -242,7 +243,7 @@ def _error(interface: str, number: int) -> WireGuardError:
 
 
 def _state(key: PublicKey, live: _Live) -> PeerState:
-    peer = Peer(key, live.preshared_key, frozenset(live.allowed_ips), live.persistent_keepalive)
+    peer = Peer(key, live.preshared_key, as_networks(live.allowed_ips), live.persistent_keepalive)
     return PeerState(peer, Counters(live.rx, live.tx), live.handshake, live.endpoint)
 
 

@@ -252,7 +252,7 @@ class FakeStore:
             contract_status=standing if standing in CONTRACT_WORDS else "of unknown status",
             contract_active=standing == "active",
             deleted=d["deleted_at"] is not None,
-            qr_end=_seconds(end := self._qr_end(d), self._zone),
+            qr_end=_seconds(end := self._qr_end(d) if status in ("issued", "expired") else None, self._zone),
             qr_end_text=end,
             first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
             never_counted=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,

@@ -175,7 +175,7 @@ class Node:
             if row.why_not(self.now) is None and row.public_key is not None:
                 number = key_number(row.public_key)
                 secret = psk_of(row.preshared_key)
-                peers[row.interface][key(number)] = Peer(key(number), secret, frozenset((parse_host(row.address),)))
+                peers[row.interface][key(number)] = Peer(key(number), secret, (parse_host(row.address),))
         return peers
 
     def kernel(self) -> dict[str, dict[PublicKey, Peer]]:

@@ -15,12 +15,13 @@ from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Counters,
     InterfaceState,
-    Network,
+    Networks,
     Peer,
     PeerState,
     PublicKey,
     Row,
     Status,
+    as_networks,
     encode_key,
     parse_host,
     parse_network,
@@ -87,8 +88,8 @@ def issued(number: int, qr_end: float | None, **changes: Any) -> Row:
     )
 
 
-def nets(*texts: str) -> frozenset[Network]:
-    return frozenset(parse_network(one) for one in texts)
+def nets(*texts: str) -> Networks:
+    return as_networks(map(parse_network, texts))
 
 
 def peer(number: int, *addresses: str, preshared_key: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> Peer:

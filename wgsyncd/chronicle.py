@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from wgsyncd import log
 from wgsyncd.announce import announce
 from wgsyncd.books import Books
@@ -46,7 +48,8 @@ class Chronicle:
     ) -> None:
         """What came of it, by the dump ``after``, and what stands since or no longer."""
         ledger = self._books.ledger(windows)
-        writes = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
+        parts = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
+        writes = self._all_but_the_last(parts, windows)
         conflicts = snapshot.conflicts
         if conflicts is None and self._edge("conflicts", "unseen"):
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
@@ -61,7 +64,17 @@ class Chronicle:
 
     def after_some(self, outlook: Outlook, after: Live, ledger: Ledger, windows: Windows) -> None:
         """The same for a few devices: ``ledger`` and ``after`` have theirs alone, and nothing is said of the rest."""
-        writes = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
+        parts = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
+        writes = self._all_but_the_last(parts, windows)
         if writes:
             self._books.commit(writes, windows)
         announce(writes, outlook)
+
+    def _all_but_the_last(self, parts: Iterable[Writes], windows: Windows) -> Writes:
+        """Commit these; the last one is left to be committed with more."""
+        last = Writes()
+        for part in parts:
+            if last:
+                self._books.commit(last, windows)
+            last = part
+        return last

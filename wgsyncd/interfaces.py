@@ -131,7 +131,7 @@ class Interfaces:
         """
         name = planned.name
         silenced = [
-            replace(c, kind=Kind.UPDATE, after=c.before._replace(allowed_ips=frozenset()))
+            replace(c, kind=Kind.UPDATE, after=c.before._replace(allowed_ips=()))
             for c in changes
             if c.before is not None and c.before.allowed_ips
         ]

@@ -157,7 +157,7 @@ def _sample(one: _Sample) -> Sample:
     peers: dict[PublicKey, PeerState] = {}
     for text, (rx, tx, handshake) in one.peers.items():
         key = PublicKey(decode_key(text))
-        peers[key] = PeerState(Peer(key, NO_PRESHARED_KEY, frozenset()), Counters(rx, tx), handshake)
+        peers[key] = PeerState(Peer(key, NO_PRESHARED_KEY, ()), Counters(rx, tx), handshake)
     return Sample(one.number, one.since, one.at, one.day, InterfaceState(one.interface, one.epoch, None, 0, peers))
 
 

@@ -23,7 +23,7 @@ def story(node: Node) -> None:
     node.db.update(10, wg_ip=address(100))
     node.shake(8)
     node.device(11)
-    node.wg.add_behind("wg0", node.wg.peers("wg0")[key(10)]._replace(public_key=key(99), allowed_ips=frozenset()))
+    node.wg.add_behind("wg0", node.wg.peers("wg0")[key(10)]._replace(public_key=key(99), allowed_ips=()))
     node.db.update(12, is_parent=1)
     node.db.update(13, is_parent=1, preshared_key="junk")
 

@@ -37,7 +37,7 @@ class Floors:
         changes, peers, notes = [], [], []
         for n in range(self._stage.peers):
             public, secret = PublicKey(decode_key(key("public", n))), decode_key(key("psk A", n))
-            peer = Peer(public, secret, frozenset((parse_host(address(n)),)))
+            peer = Peer(public, secret, (parse_host(address(n)),))
             changes.append(Change(Kind.ADD, IFACE, public, None, peer))
             peers.append(f"('bench', '{IFACE}', x'{public.hex()}', {n + 1}, 'c{n // 3:06}-DEV-{n % 3:03}', 'c{n // 3:06}',"
                          f" '{address(n)}/32', x'{n:016x}', 'adding', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip

@@ -30,7 +30,7 @@ SETTINGS = parse('[interfaces.wg0]\nnetworks = ["10.0.0.0/8"]\naddresses = ["10.
 
 def peer(n: int) -> Peer:
     net = parse_network(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    return Peer(PublicKey(os.urandom(32)), NO_PRESHARED_KEY, frozenset((net,)), 0)
+    return Peer(PublicKey(os.urandom(32)), NO_PRESHARED_KEY, (net,), 0)
 
 
 def measure(count: int, at_once: int, folder: Path) -> float:

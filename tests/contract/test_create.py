@@ -76,7 +76,7 @@ def test_made_whole_and_made_again_after_someone_deleted_it(wg: LocalWireGuard, 
 @pytest.mark.vm
 def test_one_that_is_there_is_left_alone(wg: LocalWireGuard, key_file: Path) -> None:
     wg.create(creation(key_file))
-    peer = Peer(PublicKey(b"\x01" * 32), NO_PRESHARED_KEY, frozenset({parse_host("10.200.0.2")}))
+    peer = Peer(PublicKey(b"\x01" * 32), NO_PRESHARED_KEY, (parse_host("10.200.0.2"),))
     wg.apply("wg0", [Change(Kind.ADD, "wg0", peer.public_key, None, peer)])
     before = wg.read("wg0")
     with pytest.raises(WireGuardError, match="wg0: EEXIST"):

@@ -90,9 +90,7 @@ def wg() -> Iterator[KernelWireGuard]:
 
 
 def peer(n: int) -> Peer:
-    return Peer(
-        PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, frozenset({Network(bytes([10, 0, n >> 8, n & 255]), 32)})
-    )
+    return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (Network(bytes([10, 0, n >> 8, n & 255]), 32),))
 
 
 STATES = [PeerState(peer(n), Counters(n, n), 0) for n in range(1, 8)]

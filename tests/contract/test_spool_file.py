@@ -169,7 +169,7 @@ SAMPLES = st.builds(
     lambda number, since, at, day, name, epoch, peers: Sample(
         number, since, at, day,
         InterfaceState(name, epoch, None, 0, {
-            k: PeerState(Peer(k, NO_PRESHARED_KEY, frozenset()), Counters(rx, tx), shaken)
+            k: PeerState(Peer(k, NO_PRESHARED_KEY, ()), Counters(rx, tx), shaken)
             for k, (rx, tx, shaken) in peers.items()
         }),
     ),

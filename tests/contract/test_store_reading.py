@@ -38,11 +38,8 @@ def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
         first_handshake_at="2026-01-02 03:04:05", last_handshake_at="2026-01-02 03:04:05", rx_bytes_total=7,
     )  # fmt: skip
     seen = store.snapshot().rows
-    assert seen == (
-        row(5, public_key=key(5), preshared_key="psk", qr_end=seen[0].qr_end, qr_end_text="2026-01-02 00:00:00"),
-    )
+    assert seen == (row(5, public_key=key(5), preshared_key="psk"),)
     assert seen[0].preshared_key == "psk"
-    assert seen[0].qr_end == tokyo("2026-01-02 00:00:00")
 
 
 def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
@@ -95,9 +92,9 @@ def test_every_change_of_a_row_is_seen_by_a_store_that_knows_the_row(shop: Shop,
     shop.insert(5, public_key=text(5), wg_ip="10.200.0.5", wg_iface="wg0")
     for column, value in [
         ("preshared_key", ""), ("preshared_key", text(7)), ("public_key", None), ("public_key", ""), ("wg_ip", "x"),
+        ("issued_at", "2026-01-03 03:04:05"), ("qr_expires_at", "2026-01-09 03:04:05"),
         ("status", "active"), ("first_handshake_at", "2026-01-02 03:04:05"), ("rx_bytes_total", 1),
-        ("deleted_at", "2026-01-02 03:04:05"), ("contract_id", "none"), ("issued_at", "2026-01-03 03:04:05"),
-        ("qr_expires_at", "2026-01-09 03:04:05"), ("wg_iface", "wg1"), ("device_id", "another"),
+        ("deleted_at", "2026-01-02 03:04:05"), ("contract_id", "none"), ("wg_iface", "wg1"), ("device_id", "another"),
     ]:  # fmt: skip
         before = store.snapshot().rows
         assert store.snapshot().rows == before
@@ -133,6 +130,15 @@ QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
 def test_when_a_qr_ends(shop: Shop, store: Store, columns: dict[str, Any], end: str | None) -> None:
     shop.insert(5, **columns)
     assert store.snapshot().rows[0].qr_end == (None if end is None else tokyo(end))
+
+
+@pytest.mark.parametrize("status", ["issued", "expired", "active", "paused"])
+def test_a_qr_that_was_scanned_has_no_end(shop: Shop, store: Store, status: str) -> None:
+    shop.insert(5, status=status, qr_expires_at="2026-03-01 10:00:00")
+    (one,) = store.snapshot().rows
+    ends = status in ("issued", "expired")
+    assert one.qr_end == (tokyo("2026-03-01 10:00:00") if ends else None)
+    assert one.qr_end_text == ("2026-03-01 10:00:00" if ends else None)
 
 
 def test_times_before_1970_in_utc_are_its_beginning(shop: Shop, store: Store) -> None:

@@ -68,7 +68,7 @@ def test_only_a_change_of_the_configuration_changes_its_digest() -> None:
         config_digest(other)
         for other in (
             one, one._replace(preshared_key=psk(6)), one._replace(persistent_keepalive=0), one._replace(
-                allowed_ips=frozenset()), peer(5, "10.200.0.6/32", preshared_key=psk(5), keepalive=25)
+                allowed_ips=()), peer(5, "10.200.0.6/32", preshared_key=psk(5), keepalive=25)
         )
     }  # fmt: skip
     assert len(digests) == 5

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from tests.fakes import FakeWireGuard
 from tests.samples import address, key, planned, psk, row, text, wants
 from wgsyncd.core.desired import Policy
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, Row, Status, encode_key, parse_host
+from wgsyncd.core.model import (
+    NO_PRESHARED_KEY,
+    Change,
+    InterfaceState,
+    Kind,
+    Peer,
+    Row,
+    Status,
+    as_networks,
+    encode_key,
+    parse_host,
+)
 
 NAMES = ("wg0", "wg1")
 FEW = st.integers(2, 9)
@@ -56,7 +67,7 @@ policies = st.builds(
 def kernel_of(peers: Kernel) -> FakeWireGuard:
     kernel = FakeWireGuard(*NAMES)
     for name, number, hosts, secret, keepalive in peers:
-        ips = frozenset(parse_host(address(host, name)) for host in hosts)
+        ips = as_networks(parse_host(address(host, name)) for host in hosts)
         kernel.add_behind(name, Peer(key(number), psk(secret) if secret else NO_PRESHARED_KEY, ips, keepalive))
     return kernel
 

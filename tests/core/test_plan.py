@@ -58,7 +58,7 @@ CASES = {
         [("remove", "wg0", 5, "contract 0001 paused")],
     ),
     "address": ([row(5)], [peer(5, address(6))], [("update", "wg0", 5, "address 10.200.0.6/32 -> 10.200.0.5/32")]),
-    "address lost": ([row(5)], [peer(5)._replace(allowed_ips=frozenset())],
+    "address lost": ([row(5)], [peer(5)._replace(allowed_ips=())],
                      [("update", "wg0", 5, "address - -> 10.200.0.5/32")]),
     "PSK set": ([row(5, preshared_key=encode_key(psk(5)))], [peer(5)], [("update", "wg0", 5, "preshared key")]),
     "PSK cleared": ([row(5)], [peer(5, preshared_key=psk(5))], [("update", "wg0", 5, "preshared key cleared")]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.samples import (
@@ -21,6 +23,7 @@ from tests.samples import (
     text,
     wants,
 )
+from wgsyncd.core import recording
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, config_digest
 from wgsyncd.core.model import Counters, InterfaceState, Peer, Row, Status, encode_key
@@ -42,8 +45,11 @@ def before(rows: list[Row], kernel: Kernel, books: Ledger) -> list[Record]:
 
 
 def after(rows: list[Row], kernel: Kernel, books: Ledger) -> tuple[list[tuple[str, str, str]], Ledger]:
-    writes = after_apply(books, kernel, wants(rows, kernel), SCRIBE, NOW)
-    return [(e.action, e.target_id, e.message) for e in writes.audit], books.after(writes)
+    said = []
+    for writes in after_apply(books, kernel, wants(rows, kernel), SCRIBE, NOW):
+        said += [(e.action, e.target_id, e.message) for e in writes.audit]
+        books = books.after(writes)
+    return said, books
 
 
 def off(number: int) -> Row:
@@ -96,7 +102,7 @@ def test_a_foreign_peer_is_recorded_before_it_goes_so_that_its_removal_is_audite
 
 def test_an_unchanged_kernel_writes_nothing() -> None:
     kernel = live(dump(peer(5), peer(6)), dump(name="wg1"))
-    assert not after_apply(ledger(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), SCRIBE, NOW)
+    assert not any(after_apply(ledger(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), SCRIBE, NOW))
 
 
 def test_an_interface_without_a_dump_says_nothing_about_its_peers() -> None:
@@ -155,6 +161,30 @@ def test_what_is_audited_after_apply_and_only_once(
     again, same = after(rows, kernel, books)
     assert again == []
     assert same.records == books.records
+
+
+@pytest.mark.parametrize("dies_after", range(4))
+def test_many_that_came_are_written_in_parts_each_complete_in_itself(
+    monkeypatch: pytest.MonkeyPatch, dies_after: int
+) -> None:
+    """Beside one that has moved; and whoever dies in between finds the rest to be written, and nothing twice."""
+    monkeypatch.setattr(recording, "TOGETHER", 3)
+    rows = [row(n) for n in range(5, 14)] + [row(20, interface="wg1")]
+    kernel = live(dump(*(peer(n) for n in range(5, 14))), dump(peer(20, address(20, "wg1")), name="wg1"))
+    known = [record(n, state=State.ADDING) for n in range(5, 14)]
+    moved = replace(record(20), interface="wg1", state=State.ADDING, address=f"{address(20, 'wg1')}/32")
+    books = ledger(*known, record(20), moved)
+    told: list[str] = []
+    parts = list(after_apply(books, kernel, wants(rows, kernel), SCRIBE, NOW))
+    assert [len(part.audit) for part in parts] == [3, 3, 4]
+    for part in parts[:dies_after]:
+        assert {entry.target_id for entry in part.audit} == {one.device for one in part.records}
+        told += [entry.target_id for entry in part.audit]
+        books = books.after(part)
+    said, books = after(rows, kernel, books)
+    assert sorted(told + [device for _, device, _ in said]) == sorted(one.device for one in rows)
+    assert {one.state for one in books.records.values()} == {State.PRESENT}
+    assert len(books.records) == len(rows)
 
 
 def test_after_apply_the_records_are_what_the_kernel_holds() -> None:

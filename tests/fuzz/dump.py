@@ -21,7 +21,7 @@ with atheris.instrument_imports():
 _ENDPOINTS = (None, "192.0.2.1:7", "[2001:db8::1]:7")
 _SEEDS = [
     PeerState(
-        Peer(PublicKey(bytes([n]) * 32), bytes([n & 1]) * 32, frozenset((Network(bytes([10, 0, 0, n]), 32),)), n & 1),
+        Peer(PublicKey(bytes([n]) * 32), bytes([n & 1]) * 32, (Network(bytes([10, 0, 0, n]), 32),), n & 1),
         Counters(n, n), n * 10**9, endpoint,
     )
     for n, endpoint in enumerate(_ENDPOINTS, 1)

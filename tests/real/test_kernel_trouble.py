@@ -21,7 +21,7 @@ IFACE = "wg0"
 
 def peer(n: int) -> Peer:
     net = parse_network(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, frozenset((net,)), 0)
+    return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (net,), 0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from wgsyncd import terminal
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.core.naming import Named, find_contract, find_device, near
 from wgsyncd.core.periods import Period, Span, by_days, by_hours, by_months, hour_of, in_units, make_span, total
 from wgsyncd.errors import Refused
@@ -90,7 +90,7 @@ def _by_row(reports: Reports, span: Span) -> Mapping[int, Counters]:
     with terminal.progress("reading months", len(months)) as step:
         for first, last in months:
             for row, found in reports.rows_of_days(first, last).items():
-                sums[row] = total([sums.get(row, Counters(0, 0)), found])
+                sums[row] = total([sums.get(row, NO_BYTES), found])
             step()
     return sums
 
@@ -102,7 +102,7 @@ def _ranking(sums: Mapping[int, Counters], names: Sequence[Named], *, contracts:
     for row, found in sums.items():
         one = known.get(row, Named(row, f"(row {row}, gone)", "(gone)"))
         name = ("", one.contract) if contracts else (one.device, one.contract)
-        by_name[name] = total([by_name.get(name, Counters(0, 0)), found])
+        by_name[name] = total([by_name.get(name, NO_BYTES), found])
     ranks = [_Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
     return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.contract, r.device))
 

@@ -106,5 +106,5 @@ def _stand(
 
 def _claimant(key: PublicKey, outlook: Outlook) -> str:
     """The device of the rejected row that has this key."""
-    rejected = {one.row_id: one.device for one in outlook.desired.rejections}
-    return next((rejected[row] for row, of in outlook.desired.key_of.items() if of == key and row in rejected), "")
+    desired = outlook.desired
+    return next((one.device for one in desired.rejections if desired.key_of(one.row_id) == key), "")

@@ -4,7 +4,7 @@ last-writer-wins on allowed IPs."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.ledger import config_digest
@@ -63,10 +63,17 @@ class Desired:
     rejections: tuple[Rejection, ...]
     frozen: Mapping[str, frozenset[PublicKey]]  # live peers of rejected rows: left as they are
     revoked: Mapping[PublicKey, tuple[Row, str]]  # keys of rows that want no peer, and why not
-    claimed: frozenset[PublicKey]  # every readable key of every row of this node: what is in none is foreign
-    key_of: Mapping[int, PublicKey]  # the readable key of each row that wants a peer
+    claimed: Set[PublicKey]  # every readable key of every row of this node: what is in none is foreign
     sound: Mapping[int, Want]  # what each row wants that is sound by itself, by its id; rejected or not
+    unsound: Mapping[int, PublicKey]  # the readable key of each row that wants a peer and is not sound by itself
     unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
+
+    def key_of(self, row_id: int | None) -> PublicKey | None:
+        """The readable key of a row that wants a peer."""
+        if row_id is None:
+            return None
+        want = self.sound.get(row_id)
+        return want.peer.public_key if want is not None else self.unsound.get(row_id)
 
     def rejected_by_reason(self) -> dict[str, int]:
         """How many rows for each reason that occurs."""
@@ -89,14 +96,20 @@ class _Court:
     recorded: Callable[[], Mapping[int, frozenset[PublicKey]]]  # live peers by the row they were installed for
     claimed: set[PublicKey] = field(default_factory=set)  # readable keys of all rows
     claims: dict[int, Want] = field(default_factory=dict)  # by row id
+    lost: set[int] = field(default_factory=set)  # ids of the claims that are rejected
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
 
     def reject(self, row: Row, reason: Reason, detail: str, key: PublicKey | None) -> None:
-        self.claims.pop(row.id, None)
+        self.lost.add(row.id)
         self.rejections.append(Rejection(row.id, row.device, reason, detail))
         if key is not None:
             self.frozen.add(key)
+
+    def standing(self) -> Iterable[Want]:
+        """The claims that are not rejected."""
+        claims = self.claims.values()
+        return [claim for claim in claims if claim.row.id not in self.lost] if self.lost else claims
 
     def frozen_keys(self) -> set[PublicKey]:
         """The keys whose peers stay as they are: those that rejected rows name, and those that were installed for
@@ -117,7 +130,7 @@ class _Court:
         """Of several claims to one thing the live one keeps it, else the lowest id."""
         first: dict[object, Want] = {}
         contested: dict[object, list[Want]] = {}
-        for claim in self.claims.values():
+        for claim in self.standing():
             one = first.setdefault(thing(claim), claim)
             if one is not claim:
                 contested.setdefault(thing(claim), [one]).append(claim)
@@ -142,7 +155,7 @@ class _Court:
                         holders[name, net] = key
             stuck = [
                 claim
-                for claim in self.claims.values()
+                for claim in self.standing()
                 if holders.get((claim.interface, claim.address), claim.peer.public_key) != claim.peer.public_key
                 or claim.peer.public_key in fixed
             ]
@@ -174,7 +187,7 @@ def build_desired(
     court = _Court(live, recorded)
     revoked: dict[PublicKey, tuple[Row, str]] = {}
     claimed = court.claimed
-    key_of: dict[int, PublicKey] = {}
+    unsound: dict[int, PublicKey] = {}
     unreadable = 0
     for row in rows:
         if row.interface in policy.elsewhere:
@@ -198,15 +211,14 @@ def build_desired(
             unreadable += 1
             court.reject(row, Reason.BAD_KEY, f"public_key {bad_key}", None)
             continue
-        key_of[row.id] = key
         try:
             if key in own_keys:
                 raise _RejectError(Reason.INTERFACE_KEY, "public_key is an interface's own")
             court.claims[row.id] = _as_found(known or _parse(row, key, by_rows), live)
         except _RejectError as fault:
+            unsound[row.id] = key
             court.reject(row, fault.reason, fault.detail, key)
 
-    sound = dict(court.claims)
     court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key)
     court.settle(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: (claim.interface, claim.address))
     untouchable: set[PublicKey] = set(policy.always_keep)
@@ -216,14 +228,14 @@ def build_desired(
     court.keep_clear_of(frozenset(untouchable))
 
     peers: dict[str, dict[PublicKey, Want]] = {site.interface: {} for site in sites}
-    for claim in court.claims.values():
+    for claim in court.standing():
         key = claim.peer.public_key
         peers[claim.interface][key] = claim
         revoked.pop(key, None)
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
     return Desired(
-        peers, tuple(court.rejections), frozen, revoked, frozenset(claimed), key_of, sound, unreadable
+        peers, tuple(court.rejections), frozen, revoked, claimed, court.claims, unsound, unreadable
     )  # fmt: skip
 
 
@@ -261,5 +273,5 @@ def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site]) -> Want:
         raise _RejectError(Reason.INTERFACE_ADDRESS, f"wg_ip {row.address} is {site.interface}'s own")
     if not any(net.covers(address) for net in site.networks):
         raise _RejectError(Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}")
-    peer = Peer(key, psk, frozenset((address,)), site.persistent_keepalive)
+    peer = Peer(key, psk, (address,), site.persistent_keepalive)
     return Want(peer, row, site.interface, address, config_digest(peer))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, NewType
@@ -82,6 +82,15 @@ class Network(NamedTuple):
         return int.from_bytes(self.packed) >> shift == int.from_bytes(other.packed) >> shift
 
 
+Networks = tuple[Network, ...]
+"""Allowed IPs, sorted and each once: the same ones are equal. (A set of one would take 224 bytes, this takes 64.)"""
+
+
+def as_networks(found: Iterable[Network]) -> Networks:
+    """These in that form."""
+    return tuple(sorted(set(found)))
+
+
 def parse_network(text: str) -> Network:
     """``10.200.0.0/24`` or ``10.200.0.5`` (a host) as a Network. ValueError if it is neither or has host bits set."""
     net = ipaddress.ip_network(text)
@@ -115,12 +124,15 @@ class Counters(NamedTuple):
     tx: int
 
 
+NO_BYTES = Counters(0, 0)
+
+
 class Peer(NamedTuple):
     """A peer's configuration, as wanted or as found. Equal means: the kernel needs nothing."""
 
     public_key: PublicKey
     preshared_key: bytes  # NO_PRESHARED_KEY for none
-    allowed_ips: frozenset[Network]
+    allowed_ips: Networks
     persistent_keepalive: int = 0  # seconds, 0 = off
 
     def __repr__(self) -> str:  # a NamedTuple would print the preshared key
@@ -178,7 +190,7 @@ class Row:
     contract_status: str | None  # None: the contract does not exist
     contract_active: bool
     deleted: bool = False
-    qr_end: float | None = None  # UNIX seconds; None: the store has no date for it
+    qr_end: float | None = None  # UNIX seconds, of issued and expired ones; None: the store has no date for it
     qr_end_text: str | None = None  # as the store writes it: a step is taken only while it still says so
     first_handshake_known: bool = False
     never_counted: bool = False  # all totals are zero and no handshake was ever recorded

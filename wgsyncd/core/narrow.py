@@ -68,6 +68,6 @@ def stands_alone(outlook: Outlook, part: Part, live: Mapping[str, InterfaceState
             continue
         wanted = change.after.allowed_ips
         for key, found in live[change.interface].peers.items():
-            if key not in part.keys and not wanted.isdisjoint(found.peer.allowed_ips):
+            if key not in part.keys and any(net in wanted for net in found.peer.allowed_ips):
                 return False  # somebody has the address
     return True

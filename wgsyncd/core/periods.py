@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import NO_BYTES, Counters
 
 K = TypeVar("K")
 HOUR = 3600
@@ -101,7 +101,7 @@ def by_hours(span: Span, buckets: Mapping[int, Counters], oldest: int | None) ->
     reach = span.start if oldest is None else max(span.start, hour_of(oldest, span.zone))
     at = reach
     while at < span.end:
-        sums.setdefault(at, Counters(0, 0))
+        sums.setdefault(at, NO_BYTES)
         at = hour_of(at + HOUR, span.zone)
     return [
         Period(datetime.fromtimestamp(at, span.zone).isoformat(timespec="minutes"), *sums[at]) for at in sorted(sums)
@@ -112,19 +112,19 @@ def by_days(span: Span, days: Mapping[str, Counters]) -> list[Period]:
     """Every day of the span, also the empty ones."""
     count = (span.last - span.first).days + 1
     names = [(span.first + timedelta(days=n)).isoformat() for n in range(count)]
-    return [Period(name, *days.get(name, Counters(0, 0))) for name in names]
+    return [Period(name, *days.get(name, NO_BYTES)) for name in names]
 
 
 def by_months(span: Span, days: Mapping[str, Counters]) -> list[Period]:
     """Every month of the span, also the empty ones; of the first and last one the days that the span has."""
-    sums = {first[:7]: Counters(0, 0) for first, _ in span.months()}
+    sums = {first[:7]: NO_BYTES for first, _ in span.months()}
     for day, found in days.items():
         _add(sums, day[:7], found)
     return [Period(name, *sums[name]) for name in sorted(sums)]
 
 
 def _add(sums: dict[K, Counters], key: K, more: Counters) -> None:
-    old = sums.get(key, Counters(0, 0))
+    old = sums.get(key, NO_BYTES)
     sums[key] = Counters(old.rx + more.rx, old.tx + more.tx)
 
 

@@ -126,7 +126,7 @@ def _removal(
     elif revoked is not None:
         row, reason = revoked
         row_id, device, contract = row.id, row.device, row.contract
-    elif row_id is not None and desired.key_of.get(row_id, key) != key:
+    elif row_id is not None and desired.key_of(row_id) not in (None, key):
         reason = "has a new key"
     else:
         explicit = False
@@ -145,7 +145,7 @@ def _tell_moves(changes: list[Change]) -> list[Change]:
         if one.kind is Kind.REMOVE:
             keys_from[one.public_key] = one.interface
             rows_on.add((one.interface, one.row_id))
-        for net in one.before.allowed_ips - (one.after.allowed_ips if one.after else frozenset()):
+        for net in set(one.before.allowed_ips) - set(one.after.allowed_ips if one.after else ()):
             holders[one.interface, net] = one.device or "a foreign peer"
     told = []
     for one in changes:

@@ -6,14 +6,16 @@ audited that did not happen, and nothing that happened is audited twice or forgo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Desired, Want
 from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, addresses_of, config_digest
-from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PeerState, fingerprint
+from wgsyncd.core.model import NO_BYTES, Change, InterfaceState, Kind, fingerprint
 from wgsyncd.core.outlook import Outlook
+
+TOGETHER = 10_000  # peers that came, in one transaction
 
 
 def before_apply(
@@ -35,7 +37,7 @@ def before_apply(
             restoring = known is not None and mark is not None and mark.epoch != state.epoch
             record = Record(
                 name, key, row.id, row.device, row.contract, addresses_of(change.after), want.digest,
-                State.RESTORING if restoring else State.ADDING, state.epoch, Counters(0, 0), 0, now,
+                State.RESTORING if restoring else State.ADDING, state.epoch, NO_BYTES, 0, now,
             )  # fmt: skip
             if known is None or replace(known, sampled_at=now) != record:
                 records.append(record)
@@ -66,46 +68,60 @@ class _Diary:
     """Collects what the dump says against the ledger."""
 
     scribe: Scribe
-    records: list[Record]
-    gone: list[Record]
-    added: list[Record]
-    entries: list[Entry]
+    live: Mapping[str, InterfaceState]
+    desired: Desired
+    records: list[Record] = field(default_factory=list)
+    gone: list[Record] = field(default_factory=list)
+    came: list[Record] = field(default_factory=list)  # as recorded before they came
+    entries: list[Entry] = field(default_factory=list)
 
-    def peer(self, record: Record, found: PeerState | None, want: Want | None) -> None:
+    def peer(self, record: Record) -> None:
         """Hold one record against the dump."""
+        name, key = record.interface, record.public_key
+        found, want = self.live[name].peers.get(key), self.desired.peers.get(name, {}).get(key)
         if found is None:
             if want is None:
                 self.gone.append(record)
             return  # still wanted: the next plan adds it
-        row = want.row if want is not None else None
         as_wanted = want is not None and (found.peer is want.peer or found.peer == want.peer)
         if want is not None and as_wanted and _is_told(record, want):
             return
-        digest = want.digest if want is not None and as_wanted else config_digest(found.peer)
-        addresses = record.address if digest == record.config else addresses_of(found.peer)
-        if want is None and not found.peer.allowed_ips:  # silenced by us, but its removal was refused: no update of it
-            digest, addresses = record.config, record.address
-        fresh = Record(  # not by `replace`, which takes four times as long
-            record.interface, record.public_key, row.id if row else record.row_id, row.device if row else record.device,
-            row.contract if row else record.contract, addresses, digest, State.PRESENT, record.epoch, record.counters,
-            record.handshake, record.sampled_at,
-        )  # fmt: skip
+        if record.state is not State.PRESENT:
+            self.came.append(record)
+            return
+        fresh = self.fresh(record)
         if fresh == record:
             return
         self.records.append(fresh)
-        if record.state is State.ADDING:
-            self.added.append(fresh)
-        elif record.state is State.PRESENT and record.config != digest and record.row_id is not None:
-            reason = "address" if record.address != addresses else "preshared key or keepalive"
+        if record.config != fresh.config and record.row_id is not None:
+            reason = "address" if record.address != fresh.address else "preshared key or keepalive"
             self.entries.append(
                 self.scribe.entry("peer_updated", fresh.device, interface=fresh.interface, reason=reason)
             )
 
-    def pair(self, desired: Desired) -> None:
-        """Word what came and went: a device that did both has moved, or has a new key."""
-        came = {record.row_id: record for record in self.added}
+    def fresh(self, record: Record) -> Record:
+        """The record of a peer that is there, as the dump and the rows have it now."""
+        name, key = record.interface, record.public_key
+        found, want = self.live[name].peers[key], self.desired.peers.get(name, {}).get(key)
+        row = want.row if want is not None else None
+        as_wanted = want is not None and (found.peer is want.peer or found.peer == want.peer)
+        digest = want.digest if want is not None and as_wanted else config_digest(found.peer)
+        addresses = record.address if digest == record.config else addresses_of(found.peer)
+        if want is None and not found.peer.allowed_ips:  # silenced by us, but its removal was refused: no update of it
+            digest, addresses = record.config, record.address
+        return Record(  # not by `replace`, which takes four times as long
+            record.interface, record.public_key, row.id if row else record.row_id, row.device if row else record.device,
+            row.contract if row else record.contract, addresses, digest, State.PRESENT, record.epoch, record.counters,
+            record.handshake, record.sampled_at,
+        )  # fmt: skip
+
+    def pair(self) -> Iterator[Writes]:
+        """Word what came and went: a device that did both has moved, or has a new key. Who only came is written in
+        several parts where they are many; what is left is for the last part."""
+        added = {record.row_id: record for record in self.came if record.state is State.ADDING}
         for record in self.gone:
-            new = came.pop(record.row_id, None) if record.row_id is not None else None
+            before = added.pop(record.row_id, None) if record.row_id is not None else None
+            new = self.fresh(before) if before is not None else None
             if new is not None and new.interface != record.interface:
                 facts = {"old": record.interface, "interface": new.interface, "address": new.address}
                 self.entries.append(self.scribe.entry("peer_moved", new.device, **facts))
@@ -114,13 +130,26 @@ class _Diary:
                     self.scribe.entry("peer_updated", new.device, interface=new.interface, reason="key")
                 )
             elif record.state is State.PRESENT:
-                self.entries.append(self._removed(record, desired))
-        for record in came.values():
-            self.entries.append(
-                self.scribe.entry("peer_added", record.device, interface=record.interface, address=record.address)
-            )
+                self.entries.append(self._removed(record))
+        paired = {record.row_id for record in self.gone}
+        alone = [record for record in self.came if record.row_id not in paired] if paired else self.came
+        while len(alone) > TOGETHER:
+            part, alone = alone[:TOGETHER], alone[TOGETHER:]
+            yield self._arrivals(part, added)
+        left = alone + [record for record in self.came if record.row_id in paired] if paired else alone
+        last = self._arrivals(left, added)
+        self.records += last.records
+        self.entries += last.audit
 
-    def _removed(self, record: Record, desired: Desired) -> Entry:
+    def _arrivals(self, records: Sequence[Record], added: Mapping[int | None, Record]) -> Writes:
+        fresh = tuple(map(self.fresh, records))
+        told = (new for old, new in zip(records, fresh, strict=True) if added.get(old.row_id) is old)
+        entry = self.scribe.entry
+        words = (entry("peer_added", new.device, interface=new.interface, address=new.address) for new in told)
+        return Writes(records=fresh, audit=tuple(words))
+
+    def _removed(self, record: Record) -> Entry:
+        desired = self.desired
         where = {"interface": record.interface, "address": record.address or "-"}
         if record.row_id is None:
             return self.scribe.entry(
@@ -131,25 +160,25 @@ class _Diary:
             reason = revoked[1]
         elif any(record.public_key in wants for wants in desired.peers.values()):
             reason = "moved to another interface"
-        elif record.row_id in desired.key_of:
-            same = desired.key_of[record.row_id] == record.public_key
-            reason = "gone from the kernel" if same else "has a new key"
         else:
-            reason = "row is gone"
+            key = desired.key_of(record.row_id)
+            same = "gone from the kernel" if key == record.public_key else "has a new key"
+            reason = "row is gone" if key is None else same
         return self.scribe.entry("peer_removed", record.device, reason=reason, **where)
 
 
 def after_apply(
     ledger: Ledger, live: Mapping[str, InterfaceState], desired: Desired, scribe: Scribe, now: float
-) -> Writes:
-    """What the dump after apply says against the ledger: records brought up to date, and the audit rows of it."""
-    diary = _Diary(scribe, [], [], [], [])
+) -> Iterator[Writes]:
+    """What the dump after apply says against the ledger: records brought up to date, and the audit rows of it. In
+    several parts where very many peers came, to be committed one after the other (the words of a hundred thousand would
+    take 40 MiB). Each is complete in itself; the last one may be empty."""
+    diary = _Diary(scribe, live, desired)
     sampled: dict[str, Sampled] = {}
-    for (name, key), record in ledger.records.items():
-        state = live.get(name)
-        if state is not None:
-            diary.peer(record, state.peers.get(key), desired.peers.get(name, {}).get(key))
-    diary.pair(desired)
+    for (name, _), record in ledger.records.items():
+        if name in live:
+            diary.peer(record)
+    yield from diary.pair()
     for name, state in live.items():
         mark = ledger.interfaces.get(name)
         if mark is None or mark.epoch != state.epoch:
@@ -157,7 +186,7 @@ def after_apply(
         if mark is not None and mark.epoch != state.epoch:
             count = sum(1 for key in state.peers if (name, key) in ledger.records)
             diary.entries.append(scribe.entry("interface_restored", name, count=count))
-    return Writes(
+    yield Writes(
         records=tuple(diary.records),
         gone=tuple(record.slot for record in diary.gone),
         sampled=sampled,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from wgsyncd.core import lifecycle
 from wgsyncd.core.ledger import Ledger, Record
 from wgsyncd.core.model import (
+    NO_BYTES,
     Change,
     Counters,
     Kind,
@@ -142,7 +143,7 @@ def tell(
 
 
 def _live(name: str, found: PeerState, key: PublicKey | None, record: Record | None, epoch: str) -> Live:
-    delta, reset = advance(record, found, epoch) if record is not None else (Counters(0, 0), False)
+    delta, reset = advance(record, found, epoch) if record is not None else (NO_BYTES, False)
     return Live(name, found, found.peer.public_key == key, record, delta, reset)
 
 

@@ -49,7 +49,7 @@ from wgsyncd.core.ledger import (
     addresses_of,
     config_digest,
 )
-from wgsyncd.core.model import Counters, InterfaceState, PeerState, PublicKey, Row
+from wgsyncd.core.model import NO_BYTES, Counters, InterfaceState, PeerState, PublicKey, Row
 from wgsyncd.core.windows import Share, Windows, split
 
 SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
@@ -131,7 +131,7 @@ def book(
     shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all have the same
 
     def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
-        account = accounts.setdefault(row_id, _Account(Counters(0, 0), [], 0))
+        account = accounts.setdefault(row_id, _Account(NO_BYTES, [], 0))
         account.delta = Counters(account.delta.rx + delta.rx, account.delta.tx + delta.tx)
         if delta != (0, 0):
             if started not in shares:
@@ -150,7 +150,7 @@ def book(
                 # First start beside running peers: what a device that was never counted has used so far is its due;
                 # of any other the present counters were counted by whoever filled the columns before us.
                 records.append(adopt(name, state.epoch, found, row, now))
-                add(row.id, found.counters if row.never_counted else Counters(0, 0), now, found.latest_handshake)
+                add(row.id, found.counters if row.never_counted else NO_BYTES, now, found.latest_handshake)
                 continue
             seen = record.counters == found.counters and record.handshake == found.latest_handshake
             if seen and record.epoch == state.epoch:
@@ -177,7 +177,7 @@ def book(
                     Anomaly("quarantined", name, record.device, record.contract, record.counters, found.counters)
                 )
                 quarantined.append(Quarantined(name, record.row_id, record.device, *delta, came_since, now))
-                delta = Counters(0, 0)
+                delta = NO_BYTES
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
                 add(record.row_id, delta, came_since, newer)
@@ -209,21 +209,21 @@ def book(
     return Booking(writes, tuple(anomalies))
 
 
-_NONE = Counters(0, 0)
-
-
 def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
     handshake = account.handshake / 1e9 if account.handshake else None
     if len(account.pieces) == 1:  # as nearly always
         (one,) = account.pieces
         delta = account.delta
-        in_24h, in_month = (delta if one.bucket is not None else _NONE), (delta if first <= one.day < beyond else _NONE)
+        in_24h, in_month = (
+            (delta if one.bucket is not None else NO_BYTES),
+            (delta if first <= one.day < beyond else NO_BYTES),
+        )
         return Booked(row_id, delta.rx, delta.tx, in_24h, in_month, (one,), handshake)
     recent = [p for p in account.pieces if p.bucket is not None]
     month = [p for p in account.pieces if first <= p.day < beyond]
     merged: dict[tuple[int | None, str], Counters] = {}
     for p in account.pieces:
-        old = merged.get((p.bucket, p.day), Counters(0, 0))
+        old = merged.get((p.bucket, p.day), NO_BYTES)
         merged[p.bucket, p.day] = Counters(old.rx + p.rx, old.tx + p.tx)
     return Booked(
         row_id,
@@ -242,7 +242,7 @@ def release(held: Iterable[Quarantined], windows: Windows) -> tuple[Booked, ...]
     for one in held:
         if one.row_id is None:
             continue
-        account = accounts.setdefault(one.row_id, _Account(Counters(0, 0), [], 0))
+        account = accounts.setdefault(one.row_id, _Account(NO_BYTES, [], 0))
         account.delta = Counters(account.delta.rx + one.rx, account.delta.tx + one.tx)
         account.pieces += windows.split(Counters(one.rx, one.tx), one.since, one.until)
     first, beyond = windows.month

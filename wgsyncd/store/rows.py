@@ -110,6 +110,7 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
     # As the columns' collation compares them: without regard to case or trailing spaces.
     status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
     contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
+    has_end = not no_end and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
     return Row(
         id=int(row_id),
         device=device,
@@ -123,8 +124,8 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
         contract_status=None if no_contract else contract_word,
         contract_active=contract_word == "active",
         deleted=deleted,
-        qr_end=_instant(qr_end, zone),
-        qr_end_text=None if no_end else qr_end,
+        qr_end=_instant(qr_end, zone) if has_end else None,
+        qr_end_text=qr_end if has_end else None,
         first_handshake_known=not (first_unknown and last_unknown),
         never_counted=zero and last_unknown,
     )

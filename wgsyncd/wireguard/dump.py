@@ -11,7 +11,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
 
-from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, Counters, Network, Peer, PeerState, PublicKey
+from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, Counters, Network, Peer, PeerState, PublicKey, as_networks
 from wgsyncd.wireguard.codec import (
     DEVICE_IFINDEX,
     DEVICE_LISTEN_PORT,
@@ -173,10 +173,9 @@ def _decode_peers(
                 old = known.get(key)
                 if old is not None:
                     peer, was, before, end_was = old
-                    ips = peer.allowed_ips
                     if (
                         peer.preshared_key != psk or peer.persistent_keepalive != keepalive
-                        or len(ips) != 1 or (packed, mask) not in ips
+                        or peer.allowed_ips != ((packed, mask),)
                     ):  # fmt: skip
                         peer = _peer(peer.public_key, psk, packed, mask, keepalive)
                     elif was == counters and before == handshake and end_was == endpoint:
@@ -198,14 +197,14 @@ def _decode_peers(
 def _peer(key: PublicKey, psk: bytes, packed: bytes, mask: int, keepalive: int) -> Peer:
     if psk == NO_PRESHARED_KEY:
         psk = NO_PRESHARED_KEY  # one object for all that have none
-    return Peer(key, psk, frozenset((Network(packed, mask),)), keepalive)
+    return Peer(key, psk, (Network(packed, mask),), keepalive)
 
 
 def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerState]) -> None:
     """One nested peer of any form, put into ``peers``."""
     key: bytes | None = None
     psk, keepalive, handshake, endpoint = NO_PRESHARED_KEY, 0, 0, None
-    networks: Sequence[Network] = ()
+    found: Sequence[Network] = ()
     rx = tx = -1
     header = ATTR.unpack_from
     while at < end:
@@ -217,7 +216,7 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
             raise ValueError(f"peer attribute of {length} bytes in a rest of {end - at}")
         kind &= NLA_TYPE_MASK
         if kind == PEER_ALLOWEDIPS:
-            networks = _decode_ips(data, start, stop)
+            found = _decode_ips(data, start, stop)
         elif kind == PEER_PUBLIC_KEY:
             key = _key(data, start, stop)
         elif kind == PEER_PRESHARED_KEY:
@@ -247,12 +246,12 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
     if known is None:
         if rx < 0 or tx < 0:
             raise ValueError("peer without counters")
-        peer = Peer(public_key, psk, frozenset(networks), keepalive)
+        peer = Peer(public_key, psk, as_networks(found), keepalive)
         peers[public_key] = PeerState(peer, Counters(rx, tx), handshake, endpoint)
     elif rx >= 0 or tx >= 0:
         raise ValueError("one peer twice in one dump")
     else:  # the rest of a peer whose allowed IPs did not fit: key and allowed IPs, nothing else
-        merged = known.peer._replace(allowed_ips=known.peer.allowed_ips.union(networks))
+        merged = known.peer._replace(allowed_ips=as_networks((*known.peer.allowed_ips, *found)))
         peers[public_key] = known._replace(peer=merged)
 
 

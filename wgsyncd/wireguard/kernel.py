@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PeerState, PublicKey, decode_key
+from wgsyncd.core.model import NO_BYTES, Change, InterfaceState, Kind, PeerState, PublicKey, decode_key
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
 from wgsyncd.ports import Creation, Failed
 from wgsyncd.wireguard import codec, dump, netlink
@@ -24,7 +24,6 @@ _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 4 << 20  # bytes; the kernel pauses a dump when it is full, so it need not hold a whole one
 _DATAGRAM = 64 * 1024  # bytes; the kernel makes those of a dump at most 32 KiB
 _REREADS = 5
-_ZERO = Counters(0, 0)
 _UNDER_CONSTRUCTION = "wgsyncd-new"
 
 _INTERFACE_FAULTS = frozenset(
@@ -120,7 +119,7 @@ class KernelWireGuard:
                         failed.append(_failed(change, number))
         # As the next dump should have them: what it has exactly so will be these objects, see Decoder.
         came = {
-            c.public_key: PeerState(c.after, _ZERO, 0) for c in changes if c.kind is Kind.ADD and c.after is not None
+            c.public_key: PeerState(c.after, NO_BYTES, 0) for c in changes if c.kind is Kind.ADD and c.after is not None
         }
         if came:
             self._before[interface] = {**self._before.get(interface, {}), **came}

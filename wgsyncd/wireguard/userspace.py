@@ -22,9 +22,11 @@ from wgsyncd.core.model import (
     InterfaceState,
     Kind,
     Network,
+    Networks,
     Peer,
     PeerState,
     PublicKey,
+    as_networks,
 )
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import Failed
@@ -170,7 +172,7 @@ def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
             if key is not None:
                 if key in peers:
                     raise ValueError("one peer twice")
-                peers[key] = _peer(key, values, frozenset(ips))
+                peers[key] = _peer(key, values, as_networks(ips))
             key = PublicKey(_hex_key(value)) if value else None
             values, ips = {}, []
         elif key is None:
@@ -186,7 +188,7 @@ def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
     return InterfaceState(interface, epoch, public_key, listen_port, peers, kind="userspace")
 
 
-def _peer(key: PublicKey, values: dict[str, str], ips: frozenset[Network]) -> PeerState:
+def _peer(key: PublicKey, values: dict[str, str], ips: Networks) -> PeerState:
     psk = _hex_key(values["preshared_key"]) if "preshared_key" in values else NO_PRESHARED_KEY
     seconds, nanoseconds = (int(values.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
     return PeerState(
