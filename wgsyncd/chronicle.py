@@ -47,9 +47,11 @@ class Chronicle:
         self, outlook: Outlook, after: Live, snapshot: Snapshot, missing: frozenset[str], windows: Windows
     ) -> None:
         """What came of it, by the dump ``after``, and what stands since or no longer."""
-        ledger = self._books.ledger(windows)
-        parts = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
+        parts = recording.after_apply(
+            self._books.ledger(windows), after, outlook.desired, self._scribe, windows.now
+        )  # fmt: skip
         writes = self._all_but_the_last(parts, windows)
+        ledger = self._books.ledger(windows)
         conflicts = snapshot.conflicts
         if conflicts is None and self._edge("conflicts", "unseen"):
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")

@@ -6,7 +6,7 @@ audited that did not happen, and nothing that happened is audited twice or forgo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import Entry, Scribe
@@ -118,7 +118,8 @@ class _Diary:
     def pair(self) -> Iterator[Writes]:
         """Word what came and went: a device that did both has moved, or has a new key. Who only came is written in
         several parts where they are many; what is left is for the last part."""
-        added = {record.row_id: record for record in self.came if record.state is State.ADDING}
+        paired = {record.row_id for record in self.gone if record.row_id is not None}
+        added = {one.row_id: one for one in self.came if one.row_id in paired and one.state is State.ADDING}
         for record in self.gone:
             before = added.pop(record.row_id, None) if record.row_id is not None else None
             new = self.fresh(before) if before is not None else None
@@ -131,21 +132,25 @@ class _Diary:
                 )
             elif record.state is State.PRESENT:
                 self.entries.append(self._removed(record))
-        paired = {record.row_id for record in self.gone}
-        alone = [record for record in self.came if record.row_id not in paired] if paired else self.came
-        while len(alone) > TOGETHER:
-            part, alone = alone[:TOGETHER], alone[TOGETHER:]
-            yield self._arrivals(part, added)
-        left = alone + [record for record in self.came if record.row_id in paired] if paired else alone
-        last = self._arrivals(left, added)
+        if paired:
+            self.came.sort(key=lambda record: record.row_id in paired)  # at the end: they go with the last part
+        alone = sum(1 for record in self.came if record.row_id not in paired)
+        while alone > TOGETHER:
+            part, self.came[:TOGETHER] = self.came[:TOGETHER], ()
+            alone -= TOGETHER
+            yield self._arrivals(part, paired)
+        last = self._arrivals(self.came, paired)
         self.records += last.records
         self.entries += last.audit
 
-    def _arrivals(self, records: Sequence[Record], added: Mapping[int | None, Record]) -> Writes:
+    def _arrivals(self, records: Sequence[Record], paired: Set[int]) -> Writes:
         fresh = tuple(map(self.fresh, records))
-        told = (new for old, new in zip(records, fresh, strict=True) if added.get(old.row_id) is old)
-        entry = self.scribe.entry
-        words = (entry("peer_added", new.device, interface=new.interface, address=new.address) for new in told)
+        word = self.scribe.entry
+        words = (
+            word("peer_added", new.device, interface=new.interface, address=new.address)
+            for old, new in zip(records, fresh, strict=True)
+            if old.state is State.ADDING and old.row_id not in paired
+        )
         return Writes(records=fresh, audit=tuple(words))
 
     def _removed(self, record: Record) -> Entry:
@@ -178,19 +183,21 @@ def after_apply(
     for (name, _), record in ledger.records.items():
         if name in live:
             diary.peer(record)
-    yield from diary.pair()
+    restored: list[Entry] = []
     for name, state in live.items():
         mark = ledger.interfaces.get(name)
         if mark is None or mark.epoch != state.epoch:
             sampled[name] = Sampled(state.epoch, now)
         if mark is not None and mark.epoch != state.epoch:
             count = sum(1 for key in state.peers if (name, key) in ledger.records)
-            diary.entries.append(scribe.entry("interface_restored", name, count=count))
+            restored.append(scribe.entry("interface_restored", name, count=count))
+    del ledger  # each part makes another: this one need not be kept beside it
+    yield from diary.pair()
     yield Writes(
         records=tuple(diary.records),
         gone=tuple(record.slot for record in diary.gone),
         sampled=sampled,
-        audit=tuple(diary.entries),
+        audit=(*diary.entries, *restored),
     )
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pymysql
 from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
-from pymysql.cursors import Cursor
+from pymysql.cursors import Cursor, SSCursor
 
 from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError
 from wgsyncd.settings import Database
@@ -61,6 +61,13 @@ class Connection:
             cursor.execute(sql, tuple(values) or None)
             return tuple(cursor.fetchall())
 
+    def stream(self, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a SELECT as they come, none of which is kept here. To be read to the end before anything else is
+        asked: if not, the connection is dropped."""
+        with self._cursor(SSCursor) as cursor:
+            cursor.execute(sql, tuple(values) or None)
+            yield from cursor
+
     def execute(self, sql: str, values: Values = ()) -> int:
         """Run a statement; returns the rows matched (not changed: FOUND_ROWS is set)."""
         with self._cursor() as cursor:
@@ -100,7 +107,7 @@ class Connection:
             self._live = None
 
     @contextlib.contextmanager
-    def _cursor(self) -> Iterator[Cursor]:
+    def _cursor(self, kind: type[Cursor] = Cursor) -> Iterator[Cursor]:
         try:
             if self._live is not None and not self._in_transaction and time.monotonic() - self._used > IDLE:
                 self.close()
@@ -111,7 +118,7 @@ class Connection:
                 self._used = time.monotonic()
                 self._on_connect(self)
             self._used = time.monotonic()
-            with self._live.cursor() as cursor:
+            with self._live.cursor(kind) as cursor:
                 yield cursor
         except (pymysql.MySQLError, OSError, EOFError) as error:
             self.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from sys import intern
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Record, Sampled, State
-from wgsyncd.core.model import Counters, PublicKey
+from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Record, Sampled, Slot, State
+from wgsyncd.core.model import NO_BYTES, Counters, PublicKey
 from wgsyncd.store.connection import Connection
 
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
@@ -51,24 +52,25 @@ def load_ledger(connection: Connection, node: str) -> Ledger | None:
         found = connection.query("SELECT seq, spool FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,))
         if not found:
             return None
-        peers = connection.query(
+        peers = connection.stream(
             "SELECT interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake,"
             " sampled_at FROM wgsyncd_peers WHERE node = %s",
             (node,),
         )
+        records: dict[Slot, Record] = {}
+        for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
+            slot = intern(name), PublicKey(key)
+            counters = Counters(rx, tx) if rx or tx else NO_BYTES
+            records[slot] = Record(
+                *slot, row_id, device, intern(contract), address, config, State(state), intern(epoch), counters,
+                handshake, at,
+            )  # fmt: skip
         interfaces = connection.query(
             "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)
         )
         standing = connection.query(
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
-    records = {
-        (name, PublicKey(key)): Record(
-            name, PublicKey(key), row_id, device, contract, address, config, State(state), epoch, Counters(rx, tx),
-            handshake, at,
-        )
-        for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers
-    }  # fmt: skip
     marks = {name: Sampled(epoch, at) for name, epoch, at in interfaces}
     seq, spool = found[0]
     return Ledger(int(seq), records, marks, frozenset(Condition(*values) for values in standing), spool)
