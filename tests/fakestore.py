@@ -162,7 +162,7 @@ class FakeStore:
                 db.conditions.pop((self._node, one.kind, one.subject), None)
             db.conditions |= {(self._node, one.kind, one.subject): one for one in writes.started}
             db.logs += [*writes.audit, *(entry for step, entry in writes.steps if step.row.id in taken and entry)]
-        return Committed(ledger.after(writes), taken, left_out)
+        return Committed(ledger.become(writes), taken, left_out)
 
     def roll(self, windows: Windows) -> tuple[int, int]:
         self._read("roll")

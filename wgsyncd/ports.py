@@ -103,7 +103,8 @@ class Store(Protocol):
     def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
         """One transaction. A device whose row somebody else has locked is left out; where that cannot be (it is among
         ``odd``, or the samples are spooled ones) nothing is written: StoreError. StaleLedger if ``ledger`` is not what
-        the store has; any StoreError: drop the ledger, it may or may not have happened."""
+        the store has; any StoreError: drop the ledger, it may or may not have happened. The new ledger goes on with
+        the records of ``ledger``, which is not to be used any more."""
 
     def roll(self, windows: Windows) -> tuple[int, int]:
         """Set the rolling and monthly figures that are not what the books say: how many devices' were not, and how many

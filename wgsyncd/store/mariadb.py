@@ -95,7 +95,7 @@ class MariaDBStore:
     def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
         """See :class:`wgsyncd.ports.Store`."""
         taken, left_out = self._writer().commit(ledger, writes, now)
-        return Committed(ledger.after(writes.without(left_out)), taken, left_out)
+        return Committed(ledger.become(writes.without(left_out)), taken, left_out)
 
     def roll(self, windows: Windows) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
