@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import string
 
 import pytest
@@ -105,6 +106,23 @@ def test_a_host_with_or_without_its_prefix_length_is_the_same(written: str, mean
 def test_what_is_not_one_host_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_host(bad)
+
+
+@given(st.one_of(st.text("0123456789./ :af\0", max_size=18), st.ip_addresses().map(str), st.lists(
+    st.one_of(st.integers(0, 300).map(str), st.sampled_from(["", "00", "01", "+1", "1_0", "\u0661"])), min_size=3, max_size=5
+).map(".".join)))  # fmt: skip
+def test_a_host_is_what_ipaddress_takes_for_one(written: str) -> None:
+    try:
+        meant = ipaddress.ip_address(written)
+    except ValueError:
+        meant = None
+    try:
+        found = parse_host(written)
+    except ValueError:
+        assert meant is None
+    else:
+        assert found.packed == ipaddress.ip_address(written.partition("/")[0]).packed
+        assert meant is not None or written.partition("/")[2] == str(found.prefixlen)
 
 
 @pytest.mark.parametrize("bad", ["10.200.0.1/24", "", "10.200.0.0/33", "10.200.0.0/-1", "x"])

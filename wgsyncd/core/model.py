@@ -97,15 +97,18 @@ def parse_network(text: str) -> Network:
     return Network(net.network_address.packed, net.prefixlen)
 
 
+_OCTETS = {str(number): number for number in range(256)}
+
+
 def parse_host(text: str) -> Network:
     """A tunnel address: ``10.200.0.5`` and ``10.200.0.5/32`` are the same one. ValueError for anything else.
 
     Strict about form (no white space, no leading zeros, no zone), since what is kept here becomes an allowed IP.
     """
+    octets = [_OCTETS.get(octet, -1) for octet in text.split(".")]
+    if len(octets) == 4 and min(octets) >= 0:
+        return Network(bytes(octets), 32)  # as ipaddress has it, in a tenth of the time
     address, slash, prefix = text.partition("/")
-    numbers = address.split(".") if not slash else ()
-    if len(numbers) == 4 and all(n.isascii() and n.isdigit() and n == str(int(n)) and int(n) < 256 for n in numbers):
-        return Network(bytes(map(int, numbers)), 32)  # as ipaddress has it, in a fifth of the time
     ip = ipaddress.ip_address(address)
     if "%" in address:
         raise ValueError("has a zone")

@@ -159,7 +159,7 @@ def _tell_moves(changes: list[Change]) -> list[Change]:
             if got:
                 taken = f"address moved from {', '.join(sorted(got))}"
                 reason = taken if reason == "wanted" else f"{reason}, {taken}"
-        told.append(replace(one, reason=reason))
+        told.append(one if reason == one.reason else replace(one, reason=reason))
     return told
 
 

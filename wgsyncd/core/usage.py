@@ -34,7 +34,7 @@ What cannot be had:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from wgsyncd.core.ledger import (
@@ -123,6 +123,7 @@ def book(
     writes.
     """
     now = windows.now if at is None else min(at, windows.now)
+    sampled_at = now if at is None else at  # also where the clock was set back since: then nobody knows
     accounts: dict[int, _Account] = {}
     records: list[Record] = []
     quarantined: list[Quarantined] = []
@@ -181,15 +182,10 @@ def book(
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
                 add(record.row_id, delta, came_since, newer)
-            records.append(
-                replace(
-                    record,
-                    epoch=state.epoch,
-                    counters=found.counters,
-                    handshake=found.latest_handshake,
-                    sampled_at=now if at is None else at,  # also where the clock was set back since: then nobody knows
-                )
-            )
+            records.append(Record(  # not by `replace`, which takes four times as long
+                name, record.public_key, record.row_id, record.device, record.contract, record.address, record.config,
+                record.state, state.epoch, found.counters, found.latest_handshake, sampled_at,
+            ))  # fmt: skip
     first, beyond = windows.month
     booked = tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
     if not (records or quarantined):
