@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import pytest
+
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
 from tests.lives import Bytes, Life, Truth, Value
 from tests.node import Node
 from tests.samples import NETWORKS
 from wgsyncd import books
+from wgsyncd.core import recording
 from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
 from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
 from wgsyncd.core.samples import Backlog
@@ -172,19 +175,19 @@ class World(Node):
         self.tick()
         self.cycle_saw, self.left_off = set(), False
         self.agent.between = self.between
-        batch, books.BATCH = books.BATCH, 2
         try:
-            if task == "compare":
-                self.agent.reconcile(count=False)
-            else:
-                getattr(self.agent, task)(*values)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(books, "BATCH", 2)
+                patch.setattr(recording, "TOGETHER", 1)
+                if task == "compare":
+                    self.agent.reconcile(count=False)
+                else:
+                    getattr(self.agent, task)(*values)
         except StoreError:
             pass
         except Crash:
             self.start()
             return
-        finally:
-            books.BATCH = batch
         if not self.store.locked and not self.left_off and task not in ("reconcile_some", "compare"):
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
 
