@@ -94,7 +94,7 @@ def is_desired(kernel: FakeWireGuard, rows: list[Row], policy: Policy, before: d
             assert (name, k) in unclear or actual[k] == peer
         for k in actual.keys() - wanted.keys():
             assert actual[k] == old[k].peer, "what is not wanted is never changed"
-            kept = policy.foreign != "remove" and k not in desired.claimed
+            kept = policy.foreign != "remove" and not desired.names(k)
             assert kept or k in policy.always_keep or k in desired.frozen[name] or (name, k) in unclear
         for k in desired.frozen[name] | (policy.always_keep & old.keys()):
             assert actual[k] == old[k].peer, "what is frozen or kept is never changed"

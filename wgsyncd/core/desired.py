@@ -51,8 +51,12 @@ class Want:
     peer: Peer
     row: Row
     interface: str  # the kernel's name
-    address: Network  # the one that the peer gets
     digest: bytes  # see config_digest
+
+    @property
+    def address(self) -> Network:
+        """The one that the peer gets."""
+        return self.peer.allowed_ips[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,23 @@ class Desired:
     rejections: tuple[Rejection, ...]
     frozen: Mapping[str, frozenset[PublicKey]]  # live peers of rejected rows: left as they are
     revoked: Mapping[PublicKey, tuple[Row, str]]  # keys of rows that want no peer, and why not
-    claimed: Set[PublicKey]  # every readable key of every row of this node: what is in none is foreign
+    others: Set[PublicKey]  # the readable keys of this node's rows that have no peer in ``peers``
     sound: Mapping[int, Want]  # what each row wants that is sound by itself, by its id; rejected or not
     unsound: Mapping[int, PublicKey]  # the readable key of each row that wants a peer and is not sound by itself
     unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether no row of this node has a readable key."""
+        return not self.others and not any(self.peers.values())
+
+    def names(self, key: PublicKey) -> bool:
+        """Whether a row of this node has this key: a peer whose key none has is foreign."""
+        return key in self.others or self.interface_of(key) is not None
+
+    def interface_of(self, key: PublicKey) -> str | None:
+        """On which interface this peer is wanted."""
+        return next((name for name, wants in self.peers.items() if key in wants), None)
 
     def key_of(self, row_id: int | None) -> PublicKey | None:
         """The readable key of a row that wants a peer."""
@@ -94,11 +111,18 @@ class _Court:
 
     live: Mapping[str, InterfaceState]
     recorded: Callable[[], Mapping[int, frozenset[PublicKey]]]  # live peers by the row they were installed for
-    claimed: set[PublicKey] = field(default_factory=set)  # readable keys of all rows
+    others: set[PublicKey] = field(default_factory=set)  # readable keys of the rows without a claim
     claims: dict[int, Want] = field(default_factory=dict)  # by row id
     lost: set[int] = field(default_factory=set)  # ids of the claims that are rejected
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
+    _named: set[PublicKey] | None = None
+
+    def named(self) -> Set[PublicKey]:
+        """The readable keys of all rows. Only asked for, and made, where something is rejected or kept."""
+        if self._named is None:
+            self._named = self.others | {claim.peer.public_key for claim in self.claims.values()}
+        return self._named
 
     def reject(self, row: Row, reason: Reason, detail: str, key: PublicKey | None) -> None:
         self.lost.add(row.id)
@@ -118,7 +142,7 @@ class _Court:
             return self.frozen
         recorded = self.recorded()
         installed = {key for one in self.rejections for key in recorded.get(one.row_id, ())}
-        return self.frozen | (installed - self.claimed)
+        return self.frozen | (installed - self.named())
 
     def holds(self, claim: Want) -> bool:
         """Whether the claim is live in the kernel as it stands."""
@@ -186,7 +210,6 @@ def build_desired(
     own_keys = {state.public_key for state in live.values() if state.public_key is not None}
     court = _Court(live, recorded)
     revoked: dict[PublicKey, tuple[Row, str]] = {}
-    claimed = court.claimed
     unsound: dict[int, PublicKey] = {}
     unreadable = 0
     for row in rows:
@@ -195,17 +218,18 @@ def build_desired(
         known = before.get(row.id)
         key: PublicKey | None = None
         if known is not None and known.row is row:
-            claimed.add(key := known.peer.public_key)
+            key = known.peer.public_key
         else:
             known = None
             try:
-                claimed.add(key := PublicKey(decode_key(row.public_key)))
+                key = PublicKey(decode_key(row.public_key))
             except ValueError as error:
                 bad_key = str(error)
         why_not = row.why_not(now)
         if why_not is not None:
             if key is not None:
                 revoked[key] = row, why_not
+                court.others.add(key)
             continue
         if key is None:
             unreadable += 1
@@ -217,6 +241,7 @@ def build_desired(
             court.claims[row.id] = _as_found(known or _parse(row, key, by_rows), live)
         except _RejectError as fault:
             unsound[row.id] = key
+            court.others.add(key)
             court.reject(row, fault.reason, fault.detail, key)
 
     court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key)
@@ -224,7 +249,7 @@ def build_desired(
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
         installed = {key for keys in recorded().values() for key in keys}  # some row's until now, so not foreign
-        untouchable |= {key for state in live.values() for key in state.peers} - claimed - installed
+        untouchable |= {key for state in live.values() for key in state.peers} - court.named() - installed
     court.keep_clear_of(frozenset(untouchable))
 
     peers: dict[str, dict[PublicKey, Want]] = {site.interface: {} for site in sites}
@@ -232,10 +257,11 @@ def build_desired(
         key = claim.peer.public_key
         peers[claim.interface][key] = claim
         revoked.pop(key, None)
+    others = court.others | {court.claims[lost].peer.public_key for lost in court.lost & court.claims.keys()}
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
     return Desired(
-        peers, tuple(court.rejections), frozen, revoked, claimed, court.claims, unsound, unreadable
+        peers, tuple(court.rejections), frozen, revoked, others, court.claims, unsound, unreadable
     )  # fmt: skip
 
 
@@ -274,4 +300,4 @@ def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site]) -> Want:
     if not any(net.covers(address) for net in site.networks):
         raise _RejectError(Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}")
     peer = Peer(key, psk, (address,), site.persistent_keepalive)
-    return Want(peer, row, site.interface, address, config_digest(peer))
+    return Want(peer, row, site.interface, config_digest(peer))

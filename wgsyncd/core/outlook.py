@@ -57,7 +57,7 @@ def look_ahead(
     removals = len(plan.of(Kind.REMOVE))
     # However few they are: a table without a row of this node was emptied, or is not the one it was; and all peers at
     # once, none of them for another, are an UPDATE without its WHERE rather than a contract that was paused.
-    bare = removals > 1 and not desired.claimed
+    bare = removals > 1 and desired.names_nobody
     everybody = removals > ONE_CONTRACT and removals == plan.live and not plan.of(Kind.ADD)
     tripped = bare or everybody or not limits.allow(removals, plan.live)
     let_through = tripped and approved == plan_id

@@ -76,7 +76,6 @@ def make_plan(
     """
     changes: list[Change] = []
     foreign: dict[str, tuple[PublicKey, ...]] = {}
-    wanted_on = {key: name for name, peers in desired.peers.items() for key in peers}
     for name, state in live.items():
         wants = desired.peers.get(name, {})
         strangers: list[PublicKey] = []
@@ -91,14 +90,14 @@ def make_plan(
                     )
                 continue
             record = records.get((name, key))
-            known = key in desired.claimed or (record is not None and record.row_id is not None)
+            known = desired.names(key) or (record is not None and record.row_id is not None)
             if not known:
                 strangers.append(key)
             if key in desired.frozen.get(name, ()) or key in policy.always_keep:
                 continue
             if not known and policy.foreign != "remove":
                 continue
-            changes.append(_removal(name, found.peer, record, desired, wanted_on))
+            changes.append(_removal(name, found.peer, record, desired))
         for key, want in wants.items():
             if key not in state.peers:
                 row = want.row
@@ -114,15 +113,14 @@ def make_plan(
     return plan
 
 
-def _removal(
-    name: str, peer: Peer, record: Record | None, desired: Desired, wanted_on: Mapping[PublicKey, str]
-) -> Change:
+def _removal(name: str, peer: Peer, record: Record | None, desired: Desired) -> Change:
     key = peer.public_key
     row_id, device, contract = (record.row_id, record.device, record.contract) if record else (None, "", "")
     explicit = True
     revoked = desired.revoked.get(key)
-    if key in wanted_on:
-        reason = f"moved to {wanted_on[key]}"
+    wanted_on = desired.interface_of(key)
+    if wanted_on is not None:
+        reason = f"moved to {wanted_on}"
     elif revoked is not None:
         row, reason = revoked
         row_id, device, contract = row.id, row.device, row.contract

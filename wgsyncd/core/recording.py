@@ -15,7 +15,7 @@ from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Write
 from wgsyncd.core.model import NO_BYTES, Change, InterfaceState, Kind, fingerprint
 from wgsyncd.core.outlook import Outlook
 
-TOGETHER = 10_000  # peers that came, in one transaction
+TOGETHER = 2_500  # peers that came, in one transaction
 
 
 def before_apply(
@@ -163,7 +163,7 @@ class _Diary:
         revoked = desired.revoked.get(record.public_key)
         if revoked is not None:
             reason = revoked[1]
-        elif any(record.public_key in wants for wants in desired.peers.values()):
+        elif desired.interface_of(record.public_key) is not None:
             reason = "moved to another interface"
         else:
             key = desired.key_of(record.row_id)

@@ -6,6 +6,7 @@ nodes that share a database cannot deadlock on each other.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -238,7 +239,7 @@ class Writer:
         differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted)
         values = (windows.rolling_start, int(windows.now), *windows.month)
         sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted) + self._untouched("d.")
-        ids = [row[0] for row in self.connection.query("SELECT id FROM customer_devices ORDER BY id")]
+        ids = array("q", (row[0] for row in self.connection.stream("SELECT id FROM customer_devices ORDER BY id")))
         wrong = locked = 0
         for at in range(0, len(ids), size):
             among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
