@@ -35,8 +35,8 @@ def _troubles(bench: Bench) -> list[str]:
 
 def _well_again(bench: Bench, times: int = 1) -> None:
     wait(lambda: len(bench.daemon.lines(event="works again")) == times, "well again")
-    assert bench.daemon.metrics()["wgsyncd_database_up"] == 1
-    assert bench.daemon.get("/readyz") == "ok\n"
+    wait(lambda: bench.daemon.metrics()["wgsyncd_database_up"] == 1, "the metric says so")
+    wait(lambda: bench.daemon.get("/readyz") == "ok\n", "ready")
 
 
 def _several_failures(bench: Bench, count: int = 3) -> None:

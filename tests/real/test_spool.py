@@ -66,7 +66,7 @@ def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(benc
     bench.database.kill()
     assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
     first = still(bench, device, customer)
-    assert bench.daemon.metrics()["wgsyncd_spooled_counters"] == 1
+    wait(lambda: bench.daemon.metrics()["wgsyncd_spooled_counters"] == 1, "the metric tells of it")
     bench.daemon.kill()
     bench.world.server.run("ip", "link", "delete", "wg0")
     bench.remake("wg0")
@@ -85,7 +85,7 @@ def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(benc
         return booked(bench) == (first.rx + second.rx, first.tx + second.tx)
 
     wait(even, "and what came after it")
-    assert bench.daemon.metrics()["wgsyncd_spooled_counters"] == 0
+    wait(lambda: bench.daemon.metrics()["wgsyncd_spooled_counters"] == 0, "nothing waits any more")
     assert bench.logs("usage_anomaly") == []
     bench.ear.hear("spool", spool(bench).read_text().replace(device.keys.public, ""))
     assert spool(bench).stat().st_mode & 0o777 == 0o600
