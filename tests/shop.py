@@ -120,7 +120,7 @@ class RealShop:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
-    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> MariaDBStore:
         store = MariaDBStore(self._settings(extra, node, zone))
         self._stack.callback(store.close)
         return store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,9 @@ from tests.samples import EPOCH, NOW, TOKYO, key, record, row, text, windows
 from tests.shop import RealShop, Shop
 from wgsyncd.core.ledger import Booked, Piece, Sampled, Writes
 from wgsyncd.core.model import Counters, Status, Transition
+from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
+from wgsyncd.store.rows import RowReader
 
 
 @pytest.fixture
@@ -78,8 +81,19 @@ def test_the_same_text_from_other_columns_is_another_row(shop: Shop, store: Stor
 def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
     real_shop.insert(5, wg_iface="wg0", wg_ip="10.200.0.5", public_key=text(5), status="active", device_id="端末5")
     types = "wg_iface VARCHAR(32) CHARACTER SET cp932, MODIFY wg_ip VARBINARY(64), MODIFY status"
+    known, unknown, some = (real_shop.store() for _ in range(3))
+    for one_connected in (known, unknown, some):
+        before = one_connected.snapshot().rows
     real_shop.sql(f"ALTER TABLE customer_devices MODIFY {types} VARCHAR(16) CHARACTER SET ucs2")
     try:
+        unknown._rows = RowReader(TOKYO, 86400)
+        looks: list[Callable[[], object]] = [
+            lambda: known.snapshot().rows, lambda: unknown.snapshot().rows, lambda: some.some(frozenset(("端末5",))),
+        ]  # fmt: skip
+        for look in looks:
+            with pytest.raises(StoreError, match="looked at anew"):  # the connection is of before
+                look()
+            assert look() == before
         (one,) = real_shop.store().snapshot().rows
         assert (one.interface, one.address, one.status, one.device) == ("wg0", "10.200.0.5", Status.ACTIVE, "端末5")
         assert real_shop.store().some(frozenset(("端末5",))) == (one,)

@@ -15,7 +15,7 @@ from wgsyncd.settings import Settings
 from wgsyncd.store.connection import Connection
 from wgsyncd.store.figures import load_figures
 from wgsyncd.store.reading import DIGEST, load_conflicts, load_ledger, load_quarantine
-from wgsyncd.store.rows import RowReader
+from wgsyncd.store.rows import RowReader, Schema
 from wgsyncd.store.writing import Writer
 
 SCHEMA_VERSION = 2
@@ -41,23 +41,26 @@ class MariaDBStore:
         self._swapped = settings.usage.perspective == "device"
         self._connection = Connection(settings.database, self._zone, on_connect=self._inspect)
         self._rows = RowReader(self._zone, self._qr_lifetime)
-        self._has_deleted_at = self._has_updated_at = self._has_conflicts = False
+        self._schema = Schema()
+        self._has_updated_at = self._has_conflicts = False
 
     def _inspect(self, connection: Connection) -> None:
         """After each connect: is the schema ours, and which optional columns does this installation have?"""
         check_schema(connection)
         visible = connection.query(
-            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
-            " AND table_name IN ('customer_devices', 'v_parent_conflicts')"
+            "SELECT table_name, column_name, character_set_name FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND table_name IN ('customer_devices', 'contracts', 'v_parent_conflicts')"
         )
-        names = {(str(table), str(column)) for table, column in visible}
-        had_deleted_at, self._has_deleted_at = self._has_deleted_at, ("customer_devices", "deleted_at") in names
+        names = {(str(table), str(column)) for table, column, _ in visible}
+        had, has = self._schema.has_deleted_at, ("customer_devices", "deleted_at") in names
         self._has_updated_at = ("customer_devices", "updated_at") in names
         self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
-        if (self._has_conflicts or had_deleted_at) and not self._has_deleted_at:
+        if (self._has_conflicts or had) and not has:
             # The view filters on the column, so it exists; unseen, deleted devices would be let in.
-            self._has_deleted_at = had_deleted_at
             raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/grants.sql)")
+        short = {"customer_devices": "d", "contracts": "c"}
+        utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
+        self._schema = Schema(has, frozenset(utf8))
 
     def _writer(self) -> Writer:
         self._ensure_inspected()
@@ -70,7 +73,7 @@ class MariaDBStore:
     def snapshot(self) -> Snapshot:
         """See :class:`wgsyncd.ports.Store`."""
         state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
-        rows = self._rows.load(self._connection, has_deleted_at=self._has_deleted_at)
+        rows = self._rows.load(self._connection, self._schema)
         conflicts = load_conflicts(self._connection) if self._has_conflicts else None
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
@@ -78,7 +81,7 @@ class MariaDBStore:
     def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        return self._rows.some(self._connection, devices, has_deleted_at=self._has_deleted_at)
+        return self._rows.some(self._connection, devices, self._schema)
 
     def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
         """See :class:`wgsyncd.ports.Store`."""
@@ -108,7 +111,7 @@ class MariaDBStore:
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        deleted = "COALESCE(d.deleted_at, '~')" if self._has_deleted_at else "''"
+        deleted = "COALESCE(d.deleted_at, '~')" if self._schema.has_deleted_at else "''"
         return self._connection.query(DIGEST.format(deleted=deleted), (self._node,))
 
     def figures(self, scope: Scope) -> Iterator[Figures]:

@@ -1,36 +1,43 @@
-"""The devices' rows: each comes as one text, and one that is known already is not read again.
+"""The devices' rows: each is one text, many come as one value, and one that is known already is not read again.
 
-Columns by themselves would cost four times as much: the driver handles each value in Python.
+Columns by themselves would cost ten times as much: the driver handles each value in Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
+from secrets import token_hex
 from sys import intern
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import Row, Status, encode_key, read_key
-from wgsyncd.store.connection import Connection
+from wgsyncd.errors import StoreError
+from wgsyncd.store.connection import Connection, Values
 from wgsyncd.store.reading import to_seconds
 
 _SEPARATOR = "\x1f"  # "unit separator" of ASCII; where a text has one in it, all are read column by column
+_PAGE = 2_500  # rows that come as one value, of some 500 KB; see connection.MOST_JOINED
 
 QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
             NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""  # the zero date is no date
 
 _TEXTS = (
-    "d.id", "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
-    "c.contract_status", "CAST({qr_end} AS CHAR)",
+    "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
+    "c.contract_status",
 )  # fmt: skip
+# Whoever is past scanning needs none. What else may be written there, _row knows.
+_QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
 _FLAGS = (
-    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL", "{qr_end} IS NULL",
+    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
     "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
     "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0",
 )  # fmt: skip
-# One character set for all, whatever the columns have: bytes (VARBINARY) in one would make the whole bytes.
-_FIELDS = (*(f"CONVERT(COALESCE({text}, '') USING utf8mb4)" for text in _TEXTS), f"CONCAT({', '.join(_FLAGS)})")
+_FIELDS = 3 + len(_TEXTS)
 _FROM = " FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id "
 
 _RIVALS = """
@@ -44,38 +51,98 @@ _CONTRACT = {status: status for status in ("active", "paused", "terminated", "de
 _UNKNOWN = "of unknown status"
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What this installation's tables are like."""
+
+    has_deleted_at: bool = False
+    utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: to convert them takes half of a read
+
+    def as_utf8(self, column: str) -> str:
+        """One character set for all, whatever the columns have: bytes (VARBINARY) in one would make the whole bytes."""
+        text = f"COALESCE({column}, '')"
+        return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
+
+
+@dataclass(slots=True)
+class _Page:
+    """Some rows, by the digests of their texts (a fifth of their length) and in id order."""
+
+    rows: dict[bytes, Row]
+    digest: bytes = b""  # of all their texts as one; empty where that has not been seen
+
+    @property
+    def last(self) -> int:
+        """The id of its last row."""
+        return next(reversed(self.rows.values())).id
+
+
 class RowReader:
     """Reads the rows with what their contracts say. ``qr_lifetime``: seconds of a QR code without an end of its own."""
 
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
         self._zone, self._qr_lifetime = zone, qr_lifetime
-        self._known: dict[bytes, Row] = {}  # the rows of the last time by their texts' digests
+        self._pages: list[_Page] = []  # the rows of the last time
+        self._next = token_hex(8)  # between two rows' texts: nobody can write it into a column to make a row of his own
 
-    def load(self, connection: Connection, *, has_deleted_at: bool) -> tuple[Row, ...]:
-        """Every device, in id order. No answer raises; an empty tuple is an empty table."""
-        columns = self._columns(has_deleted_at)
-        known: dict[bytes, Row] = {}
+    def load(self, connection: Connection, schema: Schema) -> tuple[Row, ...]:
+        """Every device, in id order, of one moment. No answer raises; an empty tuple is an empty table."""
+        columns = self._columns(schema)
+        pages = self._by_pages(connection, columns) if self._pages else None
+        if pages is None:
+            pages = self._one_by_one(connection, columns)
+        if pages is None:  # nor kept: other columns could give the same text
+            found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
+            return tuple(_row(fields, self._zone) for fields in found)
+        self._pages = pages
+        return tuple(row for page in pages for row in page.rows.values())
+
+    def _by_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
+        """A value for each page of the last time. None where one cannot be read so, because it has become too long."""
+        pages: list[_Page | None] = [None] * len(self._pages)
+        bounds = [page.last for page in self._pages[:-1]]
+        for number, count, text in _texts(connection, _of_pages(columns, self._next, bounds)):
+            pages[number] = self._page(self._pages[number], count, text or "")
+        whole = [page for page in pages if page is not None]
+        if len(whole) < len(pages):
+            return None
+        if all(0 < len(page.rows) <= 2 * _PAGE for page in whole):
+            return whole
+        pages_anew: list[_Page] = []
+        for page in whole:
+            for known, row in page.rows.items():
+                _put(pages_anew, known, row)
+        return pages_anew
+
+    def _page(self, old: _Page, count: int, text: str) -> _Page | None:
+        digest = _digest(text)
+        if digest == old.digest:
+            return old
+        texts = text.split(self._next) if text else []
+        rows = {known: row for one in texts if (row := old.rows.get(known := _digest(one)) or self._of_text(one))}
+        return _Page(rows, digest) if len(texts) == len(rows) == count else None
+
+    def _one_by_one(self, connection: Connection, columns: str) -> list[_Page] | None:
+        """A value for each row. None where one cannot be read so."""
+        known = {digest: row for page in self._pages for digest, row in page.rows.items()}
+        pages: list[_Page] = []
         readable = True
-        for (text,) in connection.stream(f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
-            digest = blake2b((text or "").encode(), digest_size=16).digest()  # has a fifth of its length
-            row = self._known.get(digest) or self._of_text(text)
+        for (text,) in _texts(connection, f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
+            digest = _digest(text or "")
+            row = known.get(digest) or self._of_text(text)
             if row is None:
                 readable = False
             else:
-                known[digest] = row
-        if not readable:  # nor kept: other columns could give the same text
-            found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
-            return tuple(_row(fields, self._zone) for fields in found)
-        self._known = known
-        return tuple(known.values())
+                _put(pages, digest, row)
+        return pages if readable else None
 
-    def some(self, connection: Connection, devices: frozenset[str], *, has_deleted_at: bool) -> tuple[Row, ...] | None:
+    def some(self, connection: Connection, devices: frozenset[str], schema: Schema) -> tuple[Row, ...] | None:
         """The rows of some devices; None where one is not there or cannot be read so, or where other rows have a key or
         an address of theirs."""
         names = sorted(devices)
         where = f"WHERE d.device_id IN ({_places(names)}) ORDER BY d.id"
-        columns = self._columns(has_deleted_at)
-        found = connection.query(f"SELECT {_as_text(columns)}{_FROM}{where}", names)
+        columns = self._columns(schema)
+        found = _texts(connection, f"SELECT {_as_text(columns)}{_FROM}{where}", names)
         rows = tuple(row for (text,) in found if (row := self._of_text(text)) is not None)
         if len(rows) != len(names):
             return None
@@ -87,12 +154,46 @@ class RowReader:
 
     def _of_text(self, text: str | None) -> Row | None:
         """None: not to be told from it."""
-        fields = text.split(_SEPARATOR) if text is not None else ()  # longer than max_allowed_packet: NULL
-        return _row(fields, self._zone) if len(fields) == len(_FIELDS) else None
+        fields = (text or "").split(_SEPARATOR)  # None: it would be longer than max_allowed_packet
+        whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
+        return _row(fields, self._zone) if whole else None
 
-    def _columns(self, has_deleted_at: bool) -> str:
+    def _columns(self, schema: Schema) -> str:
         qr_end = QR_END.format(d="d.", seconds=self._qr_lifetime)
-        return ", ".join(_FIELDS).format(qr_end=qr_end, deleted="d.deleted_at IS NOT NULL" if has_deleted_at else "0")
+        deleted = "d.deleted_at IS NOT NULL" if schema.has_deleted_at else "0"
+        fields = "d.id", *map(schema.as_utf8, _TEXTS), _QR_END, f"CONCAT({', '.join(_FLAGS)})"
+        return ", ".join(fields).format(qr_end=qr_end, deleted=deleted)
+
+
+def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+    """A text at the end of each. It comes as bytes where a column was altered since the connection looked at them, see
+    :class:`Schema`; that ends the connection."""
+    with closing(connection.stream(sql, values)) as found:
+        for one in found:
+            if isinstance(one[-1], bytes):
+                raise StoreError("a column of customer_devices or contracts has become binary: they are looked at anew")
+            yield one
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _put(pages: list[_Page], digest: bytes, row: Row) -> None:
+    if not pages or len(pages[-1].rows) == _PAGE:
+        pages.append(_Page({}))
+    pages[-1].rows[digest] = row
+
+
+def _of_pages(columns: str, separator: str, bounds: Sequence[int]) -> str:
+    """One statement, so that all is of one moment: each page's number, how many rows it has, and their texts, cut off
+    where they are too many. ``bounds``: the last id of each page but the last one."""
+    texts = f"GROUP_CONCAT({_as_text(columns)} ORDER BY d.id SEPARATOR '{separator}')"
+    rows = _FROM.replace(" d ", " d FORCE INDEX (PRIMARY) ", 1)
+    above = ["TRUE", *(f"d.id > {bound}" for bound in bounds)]
+    below = [*(f"d.id <= {bound}" for bound in bounds), "TRUE"]
+    pages = enumerate(zip(above, below, strict=True))
+    return " UNION ALL ".join(f"SELECT {n}, COUNT(*), {texts}{rows}WHERE {low} AND {high}" for n, (low, high) in pages)
 
 
 def _as_text(columns: str) -> str:
@@ -107,11 +208,11 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
     row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
         fields
     )
-    no_key, no_secret, no_contract, no_end, first_unknown, last_unknown, deleted, zero = (flag == "1" for flag in flags)
+    no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero = (flag == "1" for flag in flags)
     # As the columns' collation compares them: without regard to case or trailing spaces.
     status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
     contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
-    has_end = not no_end and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
+    has_end = qr_end != "" and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
     return Row(
         id=int(row_id),
         device=device,

@@ -1,0 +1,155 @@
+"""Rows that are known come by pages, many in one value: a store that knows them reads what one that knows none reads."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.samples import text
+from tests.shop import RealShop
+from wgsyncd.core.model import Row
+from wgsyncd.store import connection, rows
+
+PAGE = 3
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_PAGE", PAGE)
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was read row by row or by pages since."""
+    asked: list[str] = []
+    stream = connection.Connection.stream
+
+    def listening(self: connection.Connection, sql: str, values: connection.Values = ()) -> object:
+        if "customer_devices d" in sql:
+            asked.append("pages" if "GROUP_CONCAT" in sql else "rows")
+        return stream(self, sql, values)
+
+    monkeypatch.setattr(connection.Connection, "stream", listening)
+    return asked
+
+
+def insert(shop: RealShop, number: int, **columns: object) -> None:
+    shop.insert(number, **{"public_key": text(number), "wg_ip": f"10.200.0.{number}", "wg_iface": "wg0", **columns})
+
+
+def fresh(shop: RealShop) -> tuple[Row, ...]:
+    return shop.store().snapshot().rows
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_changes_it_is_what_a_first_read_finds(real_shop: RealShop, seed: int) -> None:
+    store, chance = real_shop.store(), random.Random(seed)
+    there: set[int] = set()
+    before: dict[int, Row] = {}
+    for turn in range(25):
+        changed: set[int] = set()
+        for _ in range(chance.choice((0, 1, 2, 12))):
+            number = chance.randrange(1, 60)
+            changed.add(number)
+            if number not in there:
+                insert(real_shop, number)
+                there.add(number)
+            elif chance.random() < 0.6:
+                real_shop.delete(number)
+                there.discard(number)
+            else:
+                real_shop.update(number, preshared_key=f"{turn}", wg_ip=f"10.200.{1 + turn}.{number}")
+        if chance.random() < 0.1:
+            changed |= there
+            real_shop.sql("DELETE FROM customer_devices WHERE id > %s", chance.choice((0, 30)))
+            there = {number for number in there if number <= 30} & {one.id for one in fresh(real_shop)}
+        seen = store.snapshot().rows
+        assert seen == fresh(real_shop)
+        assert [one.id for one in seen] == sorted(there)
+        after = {one.id: one for one in seen}
+        kept = before.keys() & after.keys() - changed
+        assert all(after[number] is before[number] for number in kept), "a row that is as it was is the same object"
+        before = after
+
+
+def test_a_change_of_a_contract_is_seen_in_every_page(real_shop: RealShop) -> None:
+    store = real_shop.store()
+    for number in range(1, 4 * PAGE):
+        insert(real_shop, number)
+    store.snapshot()
+    real_shop.contract("0001", "paused")
+    assert {one.contract_status for one in store.snapshot().rows} == {"paused"}
+
+
+def test_a_page_that_is_cut_off_anywhere_is_read_row_by_row(
+    real_shop: RealShop, monkeypatch: pytest.MonkeyPatch, statements: list[str]
+) -> None:
+    for number in range(1, PAGE + 1):
+        insert(real_shop, number)
+    right = fresh(real_shop)
+    whole = 0
+    for most in range(4, 800, 5):
+        short = connection.SETTINGS.replace(str(connection.MOST_JOINED), str(most))
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "SETTINGS", short)
+            store = real_shop.store()
+            assert store.snapshot().rows == right
+            statements.clear()
+            assert store.snapshot().rows == right, most
+            store.close()
+        assert statements in (["pages", "rows"], ["pages"])
+        whole += statements == ["pages"]
+    assert 0 < whole < 150
+
+
+def test_texts_longer_than_a_page_may_be(real_shop: RealShop, statements: list[str]) -> None:
+    store = real_shop.store()
+    for number in range(1, 4):
+        insert(real_shop, number)
+    store.snapshot()
+    real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key MEDIUMTEXT")
+    try:
+        for number in range(1, 4):
+            real_shop.update(number, preshared_key="x" * 1_500_000)
+        statements.clear()
+        assert store.snapshot().rows == fresh(real_shop)
+        assert statements == ["pages", "rows", "rows"]
+    finally:
+        real_shop.sql("DELETE FROM customer_devices")
+        real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key TEXT")
+
+
+@pytest.mark.parametrize("column", ["device_id", "wg_ip", "preshared_key"])
+def test_a_text_that_looks_like_the_end_of_a_row_is_none(real_shop: RealShop, column: str) -> None:
+    store = real_shop.store()
+    insert(real_shop, 5)
+    insert(real_shop, 6)
+    store.snapshot()
+    real_shop.update(5, **{column: "a\x1e0\x1f\x1f"})
+    assert store.snapshot().rows == fresh(real_shop)
+    assert [one.id for one in store.snapshot().rows] == [5, 6]
+
+
+def test_all_pages_are_of_one_moment(real_shop: RealShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices get another secret in one statement, while the first page is being read."""
+    store = real_shop.store()
+    first, last = 1, 3 * PAGE - 1
+    for number in range(first, last + 1):
+        insert(real_shop, number, preshared_key="old")
+    store.snapshot()
+    real_shop.update(first + 1, wg_ip="10.200.1.1")  # so that the first page is looked through
+    read = rows.RowReader._of_text
+    changed: list[int] = []
+
+    def reading(self: rows.RowReader, found: str | None) -> Row | None:
+        if not changed:
+            changed.extend((first, last))
+            real_shop.sql("UPDATE customer_devices SET preshared_key = 'new' WHERE id IN (%s, %s)", *changed)
+        return read(self, found)
+
+    monkeypatch.setattr(rows.RowReader, "_of_text", reading)
+    for secret in ("old", "new"):
+        found = {one.id: one.preshared_key for one in store.snapshot().rows}
+        assert changed
+        assert (found[first], found[last]) == (secret, secret)
