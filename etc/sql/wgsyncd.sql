@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_peers (
     contract   VARCHAR(32)     NOT NULL,
     address    VARCHAR(64)     NOT NULL,
     config     BINARY(8)       NOT NULL, -- digest of the peer's configuration as last seen
-    state      VARCHAR(10)     NOT NULL, -- adding, restoring, present
+    state      VARCHAR(10)     NOT NULL, -- arrives, returns, present
     epoch      VARCHAR(80)     NOT NULL,
     rx         BIGINT UNSIGNED NOT NULL,
     tx         BIGINT UNSIGNED NOT NULL,

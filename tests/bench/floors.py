@@ -40,7 +40,7 @@ class Floors:
             peer = Peer(public, secret, (parse_host(address(n)),))
             changes.append(Change(Kind.ADD, IFACE, public, None, peer))
             peers.append(f"('bench', '{IFACE}', x'{public.hex()}', {n + 1}, 'c{n // 3:06}-DEV-{n % 3:03}', 'c{n // 3:06}',"
-                         f" '{address(n)}/32', x'{n:016x}', 'adding', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip
+                         f" '{address(n)}/32', x'{n:016x}', 'arrives', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip
             notes.append(f"('peer_added', 'device', 'c{n // 3:06}-DEV-{n % 3:03}', 'a sentence for the admin', NOW())")
         self._adds = [payload for batch in codec.set_peers(IFACE, changes) for payload in batch.payloads]
         logs = "admin_logs (action_type, target_type, target_id, message, created_at)"

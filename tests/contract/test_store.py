@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
 
 from tests.node import local
 from tests.samples import EPOCH, NOW, record, text, windows
-from tests.shop import Shop
+from tests.shop import RealShop, Shop
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, State, Writes
-from wgsyncd.core.model import Counters, Row, Transition
+from wgsyncd.core.model import NO_BYTES, Counters, Row, Transition
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Store
 
@@ -131,6 +133,35 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
     commit(store, Writes(gone=(FULL.slot,), ended=conditions, sampled={"wg0": Sampled("b", 2.0)}))
     assert set(store.ledger(windows()).records.values()) == {foreign}
     assert store.ledger(windows()).conditions == frozenset()
+
+
+def test_whatever_changes_of_records_is_written(store: Store) -> None:
+    """Each set of changes of its own, all in one transaction: they are written in different ways."""
+    changes: dict[str, Any] = {
+        "state": State.RESTORING, "epoch": "b:9", "counters": NO_BYTES, "handshake": 0, "sampled_at": NOW,
+        "device": "another", "config": bytes(8),
+    }  # fmt: skip
+    sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]
+    before = [record(n, counters=Counters(n, 7), handshake=9) for n in range(1, len(sets) + 1)]
+    commit(store, Writes(records=tuple(before)))
+    after = [replace(one, **{name: changes[name] for name in some}) for one, some in zip(before, sets, strict=True)]
+    commit(store, Writes(records=tuple(after)))
+    assert set(store.ledger(windows()).records.values()) == set(after)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"counters": Counters(9, 9)}, {"state": State.RESTORING}, {"epoch": "b:9", "state": State.RESTORING}],
+    ids=["moved", "settled", "anew"],
+)
+def test_books_that_somebody_took_records_out_of_are_stale(real_shop: RealShop, changes: dict[str, Any]) -> None:
+    store = real_shop.store()
+    commit(store, Writes(records=(record(5), record(6))))
+    books = store.ledger(windows())
+    real_shop.sql("DELETE FROM wgsyncd_peers WHERE row_id = 6")
+    with pytest.raises(StaleLedger):
+        store.commit(books, Writes(records=(record(5, **changes), record(6, **changes))), NOW)
+    assert set(store.ledger(windows()).records.values()) == {record(5)}
 
 
 def test_a_new_detail_takes_the_old_ones_place(store: Store) -> None:

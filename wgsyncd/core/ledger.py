@@ -21,11 +21,12 @@ Slot = tuple[str, PublicKey]
 
 
 class State(StrEnum):
-    """What the last transaction knew of a peer."""
+    """What the last transaction knew of a peer. Words of one length: the server changes them where they are. In a page
+    of records that is full, as those of new peers are, another length takes it up to eight times as long."""
 
     PRESENT = "present"
-    ADDING = "adding"  # baseline zero is stored, the peer is about to be added
-    RESTORING = "restoring"  # the same, for a peer that its interface lost (re-creation, reboot)
+    ADDING = "arrives"  # baseline zero is stored, the peer is about to be added
+    RESTORING = "returns"  # the same, for a peer that its interface lost (re-creation, reboot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ class Record:
         """Where it lives."""
         return self.interface, self.public_key
 
-    def continues(self, old: Record) -> bool:
-        """Whether nothing but state, counters, handshake and their time differ."""
+    def is_of_same(self, old: Record) -> bool:
+        """Whether nothing but epoch, state, counters, handshake and their time differ."""
         return (
-            self.config == old.config and self.epoch == old.epoch
+            self.config == old.config
             and self.row_id == old.row_id and self.device == old.device and self.contract == old.contract
             and self.address == old.address and self.slot == old.slot
         )  # fmt: skip

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from wgsyncd.core.ledger import Ledger, Record, State
+from wgsyncd.core.ledger import Ledger, Record
+from wgsyncd.core.model import NO_BYTES
 from wgsyncd.errors import StaleLedger
 from wgsyncd.store.connection import Connection
 
@@ -28,33 +29,44 @@ _COLUMNS = (
     "sampled_at",
 )
 _T = TypeVar("_T")
+_Sets = tuple[tuple[str, str | int | float], ...]  # columns and their values
 
 
 def keep(connection: Connection, node: str, ledger: Ledger, records: Iterable[Record]) -> None:
     """Write records, in the open transaction; ``ledger`` is what the books have. StaleLedger if they have not."""
     moved: dict[str, list[Record]] = {}
-    settled: dict[tuple[str, State], list[Record]] = {}
+    alike: dict[tuple[str, _Sets], list[Record]] = {}
     others: list[Record] = []
     for record in records:
         known = ledger.records.get(record.slot)
-        if known is None or not record.continues(known):
+        if known is None or not record.is_of_same(known):
             others.append(record)
-        elif record.state is known.state:
+        elif record.epoch == known.epoch and record.state is known.state:
             moved.setdefault(record.interface, []).append(record)
-        elif (record.counters, record.handshake, record.sampled_at) == (
-            known.counters, known.handshake, known.sampled_at
-        ):  # fmt: skip
-            settled.setdefault((record.interface, record.state), []).append(record)
+        elif (sets := _sets(record, known)) is not None:
+            alike.setdefault((record.interface, sets), []).append(record)
         else:
             others.append(record)
     for interface, some in moved.items():
         for part in _parts(some):
             _check(_move(connection, node, interface, part), part)
-    for (interface, state), some in settled.items():
+    for (interface, sets), some in alike.items():
         for part in _parts(some):
-            _check(_settle(connection, node, interface, state, part), part)
+            _check(_set(connection, node, interface, sets, part), part)
     for part in _parts(others):
         _insert(connection, node, part)
+
+
+def _sets(record: Record, known: Record) -> _Sets | None:
+    """What to set for many at once: the state, or all that makes a baseline zero of a record. None: neither."""
+    if (record.epoch, record.counters, record.handshake, record.sampled_at) == (
+        known.epoch, known.counters, known.handshake, known.sampled_at
+    ):  # fmt: skip
+        return (("state", record.state.value),)
+    if record.counters == NO_BYTES and not record.handshake:
+        zero = (("rx", 0), ("tx", 0), ("handshake", 0))
+        return ("state", record.state.value), ("epoch", record.epoch), *zero, ("sampled_at", record.sampled_at)
+    return None
 
 
 def _move(connection: Connection, node: str, interface: str, records: Sequence[Record]) -> int:
@@ -72,11 +84,13 @@ def _move(connection: Connection, node: str, interface: str, records: Sequence[R
     )
 
 
-def _settle(connection: Connection, node: str, interface: str, state: State, records: Sequence[Record]) -> int:
-    """Their state; returns how many records are there."""
+def _set(connection: Connection, node: str, interface: str, sets: _Sets, records: Sequence[Record]) -> int:
+    """The same columns to the same values in all of them; returns how many are there."""
     keys = ",".join(f"x'{r.public_key.hex()}'" for r in records)
     where = f"WHERE node = %s AND interface = %s AND public_key IN ({keys})"
-    return connection.execute(f"UPDATE wgsyncd_peers SET state = %s {where}", (state.value, node, interface))  # noqa: S608
+    columns = ", ".join(f"{column} = %s" for column, _ in sets)
+    values = [value for _, value in sets]
+    return connection.execute(f"UPDATE wgsyncd_peers SET {columns} {where}", (*values, node, interface))  # noqa: S608
 
 
 def _insert(connection: Connection, node: str, records: Sequence[Record]) -> None:
