@@ -111,7 +111,7 @@ def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dic
     account = machine.agent.account
     booked = machine.agent.health.booked_rx
     times = medians(
-        repeat, ours=(lambda: moved(1.0), account), bare=bare.update_devices, everything=bare.update_everything,
+        "commit", repeat, ours=(lambda: moved(1.0), account), bare=bare.update_devices, everything=bare.update_everything,
         partial=(lambda: moved(0.01), account), still=account,
     )  # fmt: skip
     few = max(1, round(stage.peers * 0.01))
@@ -140,7 +140,7 @@ def _stall(stage: Stage, work: Any, repeat: int) -> float:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         if work is None:
-            time.sleep(1)
+            time.sleep(1)  # this is what is measured
         else:
             work()
         longest.append(float(writer.communicate("stop\n")[0]))

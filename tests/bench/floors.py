@@ -8,12 +8,15 @@ import pymysql
 from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
 from wgsyncd.core.model import Change, Kind, Peer, PublicKey, decode_key, parse_host
 from wgsyncd.demo.mariadb import DATABASE
+from wgsyncd.store.connection import MOST_JOINED
 from wgsyncd.wireguard import codec
 from wgsyncd.wireguard.kernel import KernelWireGuard
 
-_ROWS = """SELECT CONCAT_WS('|', d.id, d.device_id, d.contract_id, d.wg_iface, d.wg_ip, d.public_key, d.preshared_key,
-                            d.status, c.contract_status, d.issued_at)
-           FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id ORDER BY d.id"""
+PAGE = 2500  # rows in one value
+_PAGE = """SELECT GROUP_CONCAT(CONCAT_WS('|', d.id, d.device_id, d.contract_id, d.wg_iface, d.wg_ip, d.public_key,
+                                  d.preshared_key, d.status, c.contract_status, d.issued_at) SEPARATOR '\n')
+           FROM customer_devices d FORCE INDEX (PRIMARY) LEFT JOIN contracts c ON c.contract_id = d.contract_id
+           WHERE d.id BETWEEN {} AND {}"""
 
 
 class Floors:
@@ -21,16 +24,19 @@ class Floors:
 
     def __init__(self, stage: Stage) -> None:
         self._live = pymysql.connect(**stage.server.connect_args, database=DATABASE, autocommit=True)
+        with self._live.cursor() as cursor:
+            cursor.execute(f"SET SESSION group_concat_max_len = {MOST_JOINED}")
         self._stage = stage
+        self._rows = " UNION ALL ".join(_PAGE.format(at, at + PAGE - 1) for at in range(1, stage.peers + 1, PAGE))
         self._wireguard = KernelWireGuard("bench", 120)
         self._adds: list[bytes] = []
         self._books: list[str] = []
 
     def select(self) -> None:
-        """All rows, a text each."""
+        """All rows, a page of texts in each value."""
         with self._live.cursor() as cursor:
-            cursor.execute(_ROWS)
-            assert len(cursor.fetchall()) >= self._stage.peers
+            cursor.execute(self._rows)
+            assert sum(page.count("\n") + 1 for (page,) in cursor.fetchall()) >= self._stage.peers
 
     def prepare(self) -> None:
         """What :meth:`fill` will send."""
@@ -50,10 +56,14 @@ class Floors:
             for at in range(0, len(rows), ROWS_AT_ONCE)
         ]
 
-    def fill(self) -> None:
-        """Read the rows, add the peers, write a baseline and an audit row for each."""
+    def restore(self) -> None:
+        """Read the rows, add the peers."""
         self.select()
         assert self._wireguard._set(IFACE, self._adds) == 0
+
+    def fill(self) -> None:
+        """Read the rows, add the peers, write a baseline and an audit row for each."""
+        self.restore()
         with self._live.cursor() as cursor:
             cursor.execute("START TRANSACTION")
             for statement in self._books:

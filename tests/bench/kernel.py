@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import statistics
 import subprocess
 from functools import partial
 
@@ -12,7 +11,7 @@ from pyroute2 import WireGuard
 from tests.bench.floors import Floors
 from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
-from tests.bench.timing import medians, seconds
+from tests.bench.timing import medians, seconds, told
 from wgsyncd.wireguard import codec, netlink
 from wgsyncd.wireguard.kernel import _open
 
@@ -68,12 +67,15 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
         begin()
         floors.prepare()
 
-    results["fill"] = medians(repeat, ours=first, theirs=setconf, floor=(begin_bare, floors.fill))
+    results["fill"] = medians("fill", repeat, ours=first, theirs=setconf, floor=(begin_bare, floors.fill))
     begin()
     machine = machines[0]
     machine.cycle()
     machine.right(stage.peers)
-    results["restore"] = medians(repeat, ours=(stage.empty_interface, machine.cycle), theirs=setconf)
+    results["restore"] = medians(
+        "restore", repeat, ours=(stage.empty_interface, machine.cycle), theirs=setconf,
+        floor=(stage.empty_interface, floors.restore),
+    )  # fmt: skip
     stage.empty_interface()
     machine.cycle()
     machine.right(stage.peers)
@@ -88,12 +90,12 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
         floors.select()
 
     results["dump"] = medians(
-        repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: wg("show", IFACE, "dump"),
+        "dump", repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: wg("show", IFACE, "dump"),
         floor=lambda: _bare_receive(number),
     )  # fmt: skip
     before = machine.writes
     results["noop"] = medians(
-        repeat, ours=machine.cycle, theirs=lambda: syncconf("A"), theirs_loose=lambda: syncconf("loose A"),
+        "noop", repeat, ours=machine.cycle, theirs=lambda: syncconf("A"), theirs_loose=lambda: syncconf("loose A"),
         floor=bare_noop,
     )  # fmt: skip
     assert machine.writes == before, "a cycle with nothing changed has written"
@@ -125,7 +127,7 @@ def change(machine: Machine, repeat: int) -> dict[str, float]:
                 sides[side].append(second)
     stage.set_table("A")
     machine.cycle()
-    return {name: statistics.median(times) for name, times in sides.items()}
+    return told("change", sides)
 
 
 def _info(theirs: WireGuard) -> None:
@@ -145,7 +147,7 @@ def pyroute2(machine: Machine, repeat: int) -> dict[str, float]:
         once = seconds(lambda: _info(theirs))
         if once > MOST_PYROUTE2:
             return {"theirs": once, "ours": seconds(lambda: machine.wireguard.read(IFACE)), "repeat": 1}
-        return medians(repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: _info(theirs))
+        return medians("pyroute2", repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: _info(theirs))
 
 
 def is_there() -> bool:

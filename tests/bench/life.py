@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 from tests.bench.stage import Stage
 from tests.bench.timing import seconds
 
 MIB = 1024.0
+LISTEN = "127.0.0.1:9586"
+PATIENCE = 120.0  # seconds for one piece of its work
 IMPORTS = "import wgsyncd.cli, wgsyncd.agent, wgsyncd.daemon, wgsyncd.spool, wgsyncd.store.mariadb, wgsyncd.systemd, wgsyncd.wireguard.local"
 
 
@@ -26,7 +29,7 @@ class Running:
         folder = stage.folder / "daemon"
         folder.mkdir(exist_ok=True)
         config = folder / "wgsyncd.toml"
-        config.write_text(stage.config(schedule=schedule, metrics='listen = "127.0.0.1:9586"'))
+        config.write_text(stage.config(schedule=schedule, metrics=f'listen = "{LISTEN}"'))
         path = folder / "notify"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, (folder / "log").open("wb") as log:
@@ -59,6 +62,19 @@ class Running:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/status")
         return sum(_number("voluntary_ctxt_switches", task.read_text()) for task in tasks)
 
+    def runs(self, task: str) -> int:
+        """How often it did this since it began."""
+        with urllib.request.urlopen(f"http://{LISTEN}/metrics", timeout=PATIENCE) as answer:
+            found = re.search(rf'^wgsyncd_task_runs_total{{task="{task}"}} (\S+)$', answer.read().decode(), re.M)
+        return int(float(found[1])) if found else 0
+
+    def wait_for(self, task: str, times: int) -> None:
+        """Until it has done this so often."""
+        deadline = time.monotonic() + PATIENCE
+        while self.runs(task) < times:
+            assert time.monotonic() < deadline, f"{task} was not done {times} times in {PATIENCE:.0f} s"
+            time.sleep(0.1)
+
     def stop(self) -> None:
         """SIGTERM, and a good end."""
         self.process.send_signal(signal.SIGTERM)
@@ -78,8 +94,9 @@ def memory(stage: Stage) -> tuple[float, float]:
     stage.empty_interface()
     daemon = Running(stage)
     for _ in range(3):
+        done = daemon.runs("reconcile")
         daemon.process.send_signal(signal.SIGUSR1)
-        time.sleep(0.5 + stage.peers / 20000)
+        daemon.wait_for("reconcile", done + 1)
     used = daemon.memory()
     daemon.stop()
     return used
@@ -103,9 +120,9 @@ def start(stage: Stage, repeat: int) -> dict[str, float]:
 def idle(stage: Stage, span: float) -> dict[str, float]:
     """With default schedules and nothing happening: share of one core in percent, waits per second."""
     daemon = Running(stage)
-    time.sleep(2)
+    daemon.wait_for("account", 1)
     used, waits, began = daemon.processor(), daemon.wakeups(), time.monotonic()
-    time.sleep(span)
+    time.sleep(span)  # this is what is measured
     took = time.monotonic() - began
     share, rate = (daemon.processor() - used) / took * 100, (daemon.wakeups() - waits) / took
     daemon.stop()

@@ -123,7 +123,7 @@ def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: i
             one = dice.choice(devices)
             key = decode_key(one.keys.public)
             for status in ("paused", "active"):
-                time.sleep(dice.uniform(0.1, 1.0))
+                time.sleep(dice.uniform(0.1, 1.0))  # at any moment of its looking
                 with live.cursor() as cursor:
                     cursor.execute("UPDATE customer_devices SET status = %s WHERE device_id = %s", (status, one.device))
                 began = time.monotonic()
@@ -187,7 +187,7 @@ def at_rest(bench: Bench, seconds: float) -> dict[str, float]:
     pids = {"daemon": bench.daemon.pid, "server": bench.database.pid}
     before = {name: used(pid) for name, pid in pids.items()}
     began = time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # this is what is measured
     span = time.monotonic() - began
     return {name: round(100 * (used(pid) - before[name]) / span, 2) for name, pid in pids.items()}
 

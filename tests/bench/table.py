@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.bench.timing import short
+
 # name, what, against, goal, our side, theirs and the floor as (group, key) of "seconds"
 LINES = (
     ("dump_vs_wg_show", "read and decode a full dump", "`wg show wg0 dump`", 0.5,
@@ -15,7 +17,7 @@ LINES = (
     ("fill_vs_setconf", "fill an empty interface, first start", "`wg setconf`", 1.1,
      ("fill", "ours"), ("fill", "theirs"), ("fill", "floor")),
     ("restore_vs_setconf", "fill it again after it was lost", "`wg setconf`", 1.1,
-     ("restore", "ours"), ("restore", "theirs"), None),
+     ("restore", "ours"), ("restore", "theirs"), ("restore", "floor")),
     ("change_vs_syncconf", "change 1 % of the peers", "`wg syncconf`", 0.25,
      ("change", "ours"), ("change", "theirs"), ("noop", "floor")),
     ("change_vs_syncconf_loose", "the same", "the same, another form of the private key", 0.25,
@@ -77,9 +79,9 @@ def together(results: list[dict[str, Any]]) -> str:
         for one in results:
             seconds = one["seconds"]
             ratio = seconds[a][b] / seconds[c][d]
-            least = f"; floor {seconds[floor[0]][floor[1]]:.2g}" if floor else ""
-            shown = f"**{ratio:.2g}**" if (ratio >= goal) is many else f"{ratio:.2g}"
-            cells.append(f"{seconds[a][b]:.2g} / {seconds[c][d]:.2g} = {shown}{least}")
+            least = f"; floor {short(seconds[floor[0]][floor[1]])}" if floor else ""
+            shown = f"**{short(ratio)}**" if (ratio >= goal) is many else short(ratio)
+            cells.append(f"{short(seconds[a][b])} / {short(seconds[c][d])} = {shown}{least}")
         rows.append([what, against, f"{'≥' if many else '≤'} {goal}", *cells])
     rows.append(["another writer's longest wait, ms (alone)", "", "≤ 30",
                  *(f"{one['writer_stall_ms']:.0f} ({one['more']['writer_alone_ms']:.0f})" for one in results)])  # fmt: skip
@@ -94,17 +96,22 @@ def growth(results: list[dict[str, Any]]) -> str:
     small, large = results
     goal = 1.1 * large["peers"] / small["peers"]
 
-    def times(group: str, key: str) -> str:
-        return f"{large['seconds'][group][key] / small['seconds'][group][key]:.1f}"
+    def times(of: tuple[str, str] | None) -> str:
+        return f"{large['seconds'][of[0]][of[1]] / small['seconds'][of[0]][of[1]]:.1f}" if of else ""
 
-    names = [
-        ("dump", "ours", ("dump", "floor")),
-        ("noop", "ours", ("noop", "floor")),
-        ("fill", "ours", ("fill", "floor")),
-        ("change", "ours", ("noop", "floor")),
-        ("commit", "ours", ("commit", "everything")),
-        ("commit", "partial", None),
+    columns: list[tuple[str, tuple[str, str], tuple[str, str] | None]] = [
+        ("dump", ("dump", "ours"), ("dump", "floor")),
+        ("nothing changed", ("noop", "ours"), ("noop", "floor")),
+        ("fill", ("fill", "ours"), ("fill", "floor")),
+        ("change", ("change", "ours"), ("noop", "floor")),
+        ("book all", ("commit", "ours"), ("commit", "everything")),
+        ("book 1 %", ("commit", "partial"), None),
     ]
-    told = [f"{a if b == 'ours' else b} {times(a, b)}{f' (floor {times(*floor)})' if floor else ''}"
-            for a, b, floor in names]  # fmt: skip
-    return f"From {small['peers']:,} to {large['peers']:,} peers (goal ≤ {goal:.3g} times): " + ", ".join(told) + "."
+    rows = [
+        [f"times as long with {large['peers']:,} peers as with {small['peers']:,} (goal ≤ {goal:.3g})",
+         *(what for what, _, _ in columns)],
+        ["---"] * (1 + len(columns)),
+        ["wgsyncd", *(times(ours) for _, ours, _ in columns)],
+        ["the floor", *(times(floor) for _, _, floor in columns)],
+    ]  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
