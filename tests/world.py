@@ -14,7 +14,7 @@ from tests.lives import Bytes, Life, Truth, Value
 from tests.node import Node
 from tests.samples import NETWORKS
 from wgsyncd import books
-from wgsyncd.core import recording
+from wgsyncd.core import recording, usage
 from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
 from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
 from wgsyncd.core.samples import Backlog
@@ -179,6 +179,7 @@ class World(Node):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(books, "BATCH", 2)
                 patch.setattr(recording, "TOGETHER", 1)
+                patch.setattr(usage, "PORTION", 1)
                 if task == "compare":
                     self.agent.reconcile(count=False)
                 else:

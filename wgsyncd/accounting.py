@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from wgsyncd import log
 from wgsyncd.books import Books
@@ -74,13 +75,14 @@ class Accounting:
         were just read, peers without a record may be adopted."""
         self.book_backlog(now)
         windows = self.windows(now)
-        ledger = self.books.ledger(windows)
-        unknown = _rows_of_unrecorded(live, ledger, rows) if rows is not None else None
-        ahead = now - mono
-        booking = usage.book(
-            live, ledger, windows, since=_wall(self._looked_at, ahead), max_rates=self._max_rates, rows=unknown,
-            late={row_id: _wall(looked, ahead) for row_id, looked in self._late.items()},
-        )  # fmt: skip
+        unknown = _rows_of_unrecorded(live, self.books.ledger(windows), rows) if rows is not None else None
+        since = _wall(self._looked_at, now - mono)
+        late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
+        account = partial(usage.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
+        for part in usage.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
+            booking = account(part, self.books.ledger(windows), whole=False)
+            self._commit(booking, NOTHING, windows, may_leave_off=may_leave_off)
+        booking = account(live, self.books.ledger(windows), rows=unknown)
         taken, left_out = self._commit(booking, more, windows, may_leave_off=may_leave_off)
         self._health.locked_rows = len(left_out)
         if self._edge("locked", bool(left_out)) and left_out:
@@ -105,7 +107,7 @@ class Accounting:
             since = {name: min(sample.at, now) - span} if sample.since else {}
             ledger = self.books.ledger(windows)
             booking = usage.book(
-                {name: sample.state}, ledger, windows, since=since, max_rates=self._max_rates, at=sample.at
+                {name: sample.state}, ledger, windows, since=since, max_rates=self._max_rates, at=sample.at, whole=False
             )
             # One that no file has needs no mark of its own; that of the file stays.
             mark = backlog.mark(sample) if sample.number <= self._firm else ledger.spool or f"{backlog.stream}:0"
@@ -250,8 +252,8 @@ def _wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
 def _rows_of_unrecorded(
     live: Mapping[str, InterfaceState], ledger: Ledger, rows: Iterable[Row]
 ) -> dict[PublicKey, Row]:
-    """The rows whose key is live but not in the books. Of several rows
-    with one key it is the one whose address the peer has, else the lowest id: as the plan decides too."""
+    """The rows whose key is live but not in the books. Of several rows with one key it is the one whose address the
+    peer has, else the lowest id: as the plan decides too."""
     unrecorded: Mapping[RowKey, PeerState] = {
         key: found
         for name, state in live.items()

@@ -47,9 +47,7 @@ class Chronicle:
         self, outlook: Outlook, after: Live, snapshot: Snapshot, missing: frozenset[str], windows: Windows
     ) -> None:
         """What came of it, by the dump ``after``, and what stands since or no longer."""
-        parts = recording.after_apply(
-            self._books.ledger(windows), after, outlook.desired, self._scribe, windows.now
-        )  # fmt: skip
+        parts = recording.after_apply(self._books.ledger(windows), after, outlook.desired, self._scribe, windows.now)
         writes = self._all_but_the_last(parts, windows)
         ledger = self._books.ledger(windows)
         conflicts = snapshot.conflicts

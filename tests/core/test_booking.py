@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, dump, key, live, peer, psk, record, records, row, state, windows
+from wgsyncd.core import usage
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Sampled, State, Writes, config_digest
 from wgsyncd.core.model import Counters, InterfaceState, Row
-from wgsyncd.core.usage import Booking, book
+from wgsyncd.core.usage import Booking, book, portions
 
 
 def booking(kernel: dict[str, InterfaceState], books: Ledger, rows: list[Row] | None = None) -> Booking:
@@ -116,6 +117,38 @@ def test_of_two_records_of_one_peer_the_later_stands() -> None:
 
 
 # -- batches
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.sets(st.integers(1, 30)), st.integers(1, 8))
+def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], apart: set[int], size: int) -> None:
+    """Of each row one peer on wg0, and of each third one on wg1 as well."""
+    numbers = range(1, len(moves) + 1)
+    moved = dict(zip(numbers, moves, strict=True))
+    both = [n for n in numbers if n % 3 == 0]
+    kernel = live(
+        dump(*(state(peer(n), moved[n], 0) for n in numbers)),
+        dump(*(state(peer(100 + n), 2 * moved[n], 1) for n in both), name="wg1"),
+    )
+    known = [record(n) for n in numbers] + [record(100 + n, row_id=n, interface="wg1") for n in both]
+    books = Ledger(0, records(*known), {"wg0": Sampled(EPOCH, NOW - 15)}, frozenset())
+    at_once = booking(kernel, books).writes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usage, "PORTION", size)
+        parts = list(portions(kernel, books, apart))
+    total, rest = Writes(), books
+    for part in parts:
+        assert sum(len(one.peers) for one in part.values()) == size
+        writes = book(part, rest, windows(), since={}, max_rates={}, whole=False).writes
+        assert not writes.sampled, "that all were looked at is said at the end"
+        assert not {b.row_id for b in writes.booked} & apart
+        rest = rest.after(writes)
+        total += writes
+    last = booking(kernel, rest).writes
+    assert len([r for r in last.records if r.row_id not in apart]) <= size
+    total += last
+    assert {b.row_id: b for b in total.booked} == {b.row_id: b for b in at_once.booked}
+    assert {r.slot: r for r in total.records} == {r.slot: r for r in at_once.records}
+    assert total.sampled == at_once.sampled
 
 
 def booked(number: int) -> Booked:

@@ -154,7 +154,15 @@ class Account:
 
     def book(self, state: InterfaceState, now: float, since: float, at: float | None = None, mark: str = "") -> None:
         sinces = {state.name: since} if since else {}
-        found = book({state.name: state}, self.books, windows(now), since=sinces, max_rates={"wg0": 25e9}, at=at)
+        found = book(
+            {state.name: state},
+            self.books,
+            windows(now),
+            since=sinces,
+            max_rates={"wg0": 25e9},
+            at=at,
+            whole=at is None,
+        )
         self.books = self.books.after(found.writes + Writes(spool=mark))
         self.resets += len(found.anomalies)
         for one in found.writes.booked:

@@ -260,9 +260,7 @@ def build_desired(
     others = court.others | {court.claims[lost].peer.public_key for lost in court.lost & court.claims.keys()}
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
-    return Desired(
-        peers, tuple(court.rejections), frozen, revoked, others, court.claims, unsound, unreadable
-    )  # fmt: skip
+    return Desired(peers, tuple(court.rejections), frozen, revoked, others, court.claims, unsound, unreadable)
 
 
 def _as_found(claim: Want, live: Mapping[str, InterfaceState]) -> Want:

@@ -33,8 +33,8 @@ What cannot be had:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wgsyncd.core.ledger import (
@@ -53,6 +53,7 @@ from wgsyncd.core.model import NO_BYTES, Counters, InterfaceState, PeerState, Pu
 from wgsyncd.core.windows import Share, Windows, split
 
 SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
+PORTION = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each
 
 
 class Advance(NamedTuple):
@@ -103,6 +104,33 @@ class _Account:
     handshake: int
 
 
+def portions(
+    live: Mapping[str, InterfaceState], ledger: Ledger, apart: Set[int]
+) -> Iterator[dict[str, InterfaceState]]:
+    """Where very many peers moved: parts of these dumps, in the order of the peers' rows, to be booked each by itself
+    before the dumps as a whole are, for which then the rest is left. ``apart``: rows that are left for it, too."""
+    moved = [
+        record
+        for record in ledger.records.values()
+        if record.row_id not in apart
+        and (state := live.get(record.interface)) is not None
+        and (found := state.peers.get(record.public_key)) is not None
+        and _has_moved(record, found, state.epoch)
+    ]
+    moved.sort(key=lambda record: record.row_id or 0)
+    for at in range(0, len(moved) - PORTION, PORTION):
+        peers: dict[str, dict[PublicKey, PeerState]] = {}
+        for record in moved[at : at + PORTION]:
+            found = live[record.interface].peers[record.public_key]
+            peers.setdefault(record.interface, {})[record.public_key] = found
+        yield {name: replace(live[name], peers=some) for name, some in peers.items()}
+
+
+def _has_moved(record: Record, found: PeerState, epoch: str) -> bool:
+    counted = record.counters == found.counters and record.handshake == found.latest_handshake
+    return not counted or record.epoch != epoch
+
+
 def book(
     live: Mapping[str, InterfaceState],
     ledger: Ledger,
@@ -113,9 +141,10 @@ def book(
     late: Mapping[int, Mapping[str, float]] | None = None,
     rows: Mapping[PublicKey, Row] | None = None,
     at: float | None = None,
+    whole: bool = True,
 ) -> Booking:
-    """Account for dumps taken at ``at`` (UNIX seconds). None: at ``windows.now``, and they are whole ones; others may
-    be parts, of which it is not said that the interface was sampled. A peer that is not in one is left as it is.
+    """Account for dumps taken at ``at`` (UNIX seconds; None: at ``windows.now``). Only of ``whole`` ones it is said
+    that the interface was sampled. A peer that is not in one is left as it is.
 
     ``since``: when the peers of each interface were last looked at (UNIX seconds; what is not there is taken from the
     ledger); ``late``: the same for the row ids of which it is earlier. ``max_rates``: bits per second. ``rows``: the
@@ -153,8 +182,7 @@ def book(
                 records.append(adopt(name, state.epoch, found, row, now))
                 add(row.id, found.counters if row.never_counted else NO_BYTES, now, found.latest_handshake)
                 continue
-            seen = record.counters == found.counters and record.handshake == found.latest_handshake
-            if seen and record.epoch == state.epoch:
+            if not _has_moved(record, found, state.epoch):
                 continue
             delta, reset = advance(record, found, state.epoch)
             started = (late or {}).get(record.row_id or 0, since).get(name)
@@ -199,7 +227,7 @@ def book(
         sampled={
             name: Sampled(mark.epoch, now)
             for name in live
-            if at is None and (mark := ledger.interfaces.get(name)) is not None
+            if whole and (mark := ledger.interfaces.get(name)) is not None
         },
     )
     return Booking(writes, tuple(anomalies))
