@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pymysql
 import pytest
 
 from tests.node import CONFIG
+from tests.samples import TOKYO, text
+from tests.shop import RealShop
 from wgsyncd.config import parse
+from wgsyncd.demo.mariadb import ACCOUNT
 from wgsyncd.errors import SchemaError, StoreError
-from wgsyncd.store.connection import _translate
+from wgsyncd.store import rows
+from wgsyncd.store.connection import Connection, Values, _translate
 from wgsyncd.store.mariadb import MariaDBStore
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
@@ -61,3 +67,35 @@ def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
     told = "database.password_file = /nowhere/password: cannot be read: No such file or directory"
     with pytest.raises(StoreError, match=told):
         store.snapshot()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["row by row", "by pages"])
+def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_passes(
+    real_shop: RealShop, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """An answer larger than what sockets hold: the server is in the middle of it, too."""
+    monkeypatch.setattr(rows, "_PAGE", 50)
+    for number in range(1, 401):
+        real_shop.insert(number, public_key=text(number), preshared_key="x" * 60_000)
+    store = real_shop.store()
+    right = store.snapshot().rows
+    if not known:
+        store._rows = rows.RowReader(TOKYO, 86400)
+    stream = Connection.stream
+    killed: list[object] = []
+
+    def interrupted(self: Connection, sql: str, values: Values = ()) -> Iterator[object]:
+        answer = stream(self, sql, values)
+        for one in answer:
+            if not killed:
+                mine = "SELECT id FROM information_schema.processlist WHERE user = %s AND info LIKE %s"
+                killed.extend(real_shop.sql(mine, ACCOUNT, "%customer_devices d%"))
+                real_shop.sql(f"KILL {killed[0]['id']}")  # type: ignore[index]
+            yield one
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "stream", interrupted)
+        with pytest.raises(StoreError):
+            store.snapshot()
+    assert len(killed) == 1
+    assert store.snapshot().rows == right

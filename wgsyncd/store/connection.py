@@ -104,6 +104,8 @@ class Connection:
     def close(self) -> None:
         """Drop the connection without a word: it may be dead or in the middle of something."""
         if self._live is not None:
+            if (unread := self._live._result) is not None:  # type: ignore[attr-defined]
+                unread.unbuffered_active = False  # or it would still be read to its end when it is thrown away
             with contextlib.suppress(Exception):  # whatever a half-dead socket says, it is gone
                 self._live._force_close()  # type: ignore[attr-defined]
             self._live = None
@@ -120,8 +122,9 @@ class Connection:
                 self._used = time.monotonic()
                 self._on_connect(self)
             self._used = time.monotonic()
-            with self._live.cursor(kind) as cursor:
-                yield cursor
+            cursor = self._live.cursor(kind)
+            yield cursor
+            cursor.close()  # only after a good end: it would go on to read what a connection that is gone still owes
         except (pymysql.MySQLError, OSError, EOFError) as error:
             self.close()
             raise _translate(error) from error
