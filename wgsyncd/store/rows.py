@@ -116,7 +116,7 @@ class RowReader:
 
     def _page(self, old: _Page, count: int, text: str) -> _Page | None:
         digest = _digest(text)
-        if digest == old.digest:
+        if digest == old.digest and count == len(old.rows):  # a text longer than max_allowed_packet is no part of it
             return old
         texts = text.split(self._next) if text else []
         rows = {known: row for one in texts if (row := old.rows.get(known := _digest(one)) or self._of_text(one))}
