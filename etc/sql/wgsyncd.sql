@@ -45,6 +45,10 @@ CREATE TABLE IF NOT EXISTS wgsyncd_peers (
     KEY (row_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
+-- As it was written before 0.1.0.
+UPDATE wgsyncd_peers SET state = 'arrives' WHERE state = 'adding';
+UPDATE wgsyncd_peers SET state = 'returns' WHERE state = 'restoring';
+
 -- What stands: rejected rows, parent conflicts, a tripped guard, missing interfaces. Audited when it starts and ends.
 CREATE TABLE IF NOT EXISTS wgsyncd_conditions (
     node    VARCHAR(64)  NOT NULL,

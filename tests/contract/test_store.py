@@ -135,6 +135,11 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
     assert store.ledger(windows()).conditions == frozenset()
 
 
+def test_a_records_state_is_changed_where_it_is() -> None:
+    """A word of another length would have the server rearrange pages."""
+    assert len({len(word) for word in State}) == 1
+
+
 def test_whatever_changes_of_records_is_written(store: Store) -> None:
     """Each set of changes of its own, all in one transaction: they are written in different ways."""
     changes: dict[str, Any] = {
