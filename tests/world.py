@@ -179,7 +179,7 @@ class World(Node):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(books, "BATCH", 2)
                 patch.setattr(recording, "TOGETHER", 1)
-                patch.setattr(usage, "PORTION", 1)
+                patch.setattr(usage, "PORTION", 3)
                 if task == "compare":
                     self.agent.reconcile(count=False)
                 else:
@@ -259,6 +259,10 @@ class World(Node):
             return
         last = self.truth.durable.last.get(life.slot)
         assert last is None or last.value[1] == life.counters, "a peer goes after its last sample is safe"
+        if (
+            last is not None and last.life is not life
+        ):  # it looked as the one before it did at last: nothing was written
+            self.truth.durable.look(life, last.value)
 
     # -- the kernel
 

@@ -80,10 +80,12 @@ class Accounting:
         late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
         account = partial(usage.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
         for part in usage.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
-            booking = account(part, self.books.ledger(windows), whole=False)
-            self._commit(booking, NOTHING, windows, may_leave_off=may_leave_off)
-        booking = account(live, self.books.ledger(windows), rows=unknown)
-        taken, left_out = self._commit(booking, more, windows, may_leave_off=may_leave_off)
+            self._commit(
+                account(part, self.books.ledger(windows), whole=False), NOTHING, windows, may_leave_off=may_leave_off
+            )
+            self.books.between(may_leave_off=may_leave_off)
+        rest = account(live, self.books.ledger(windows), rows=unknown)
+        taken, left_out = self._commit(rest, more, windows, may_leave_off=may_leave_off)
         self._health.locked_rows = len(left_out)
         if self._edge("locked", bool(left_out)) and left_out:
             self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))

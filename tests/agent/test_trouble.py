@@ -11,7 +11,6 @@ import pytest
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
-from wgsyncd import books
 from wgsyncd.core.model import Change
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Failed
@@ -240,11 +239,8 @@ def test_a_sample_is_kept_before_a_peer_is_removed(node: Node) -> None:
 
 
 @pytest.mark.parametrize("fault", [False, True])
-def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(
-    node: Node, monkeypatch: pytest.MonkeyPatch, fault: bool
-) -> None:
+def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node, small: None, fault: bool) -> None:
     """Its later sample does not make the dump that is being booked seem to go back, nor the other way round."""
-    monkeypatch.setattr(books, "BATCH", 1)
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
@@ -265,11 +261,8 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(
     assert not node.health.anomalies
 
 
-def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: Node, small: None) -> None:
     """Not to the days since the dump before, though it is booked in the same piece of work as that one's bytes."""
-    monkeypatch.setattr(books, "BATCH", 1)
     node.account()
     node.tick(86400 - 15)
     first = node.windows.day(node.now)
@@ -349,3 +342,16 @@ def test_two_nodes_share_a_database() -> None:
         node.cycle()
     assert one.booked == {5: (12, 0), 6: (7, 0)}
     assert set(one.db.seq) == {"r640", "r650"}
+
+
+def test_that_all_were_looked_at_is_said_when_all_are_booked(node: Node, small: None) -> None:
+    """Else what the rest moved would be taken for bytes of the time after it."""
+    before = node.store.ledger(node.windows).interfaces
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+    node.tick()
+    node.store.next_writes = ["ok", "before"]
+    node.account(fails=True)
+    books = node.store.ledger(node.windows)
+    assert sum(record.counters.rx for record in books.records.values()) == 100
+    assert books.interfaces == before

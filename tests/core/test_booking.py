@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -126,16 +127,18 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
     moved = dict(zip(numbers, moves, strict=True))
     both = [n for n in numbers if n % 3 == 0]
     kernel = live(
-        dump(*(state(peer(n), moved[n], 0) for n in numbers)),
+        dump(*(state(peer(n), moved[n], 0) for n in reversed(numbers))),
         dump(*(state(peer(100 + n), 2 * moved[n], 1) for n in both), name="wg1"),
     )
-    known = [record(n) for n in numbers] + [record(100 + n, row_id=n, interface="wg1") for n in both]
+    known = [record(n) for n in reversed(numbers)] + [record(100 + n, row_id=n, interface="wg1") for n in both]
     books = Ledger(0, records(*known), {"wg0": Sampled(EPOCH, NOW - 15)}, frozenset())
     at_once = booking(kernel, books).writes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usage, "PORTION", size)
         parts = list(portions(kernel, books, apart))
     total, rest = Writes(), books
+    rows = [[books.records[name, key].row_id or 0 for name, one in part.items() for key in one.peers] for part in parts]
+    assert all(max(one) <= min(later) for one, later in pairwise(rows)), "in the order of the rows"
     for part in parts:
         assert sum(len(one.peers) for one in part.values()) == size
         writes = book(part, rest, windows(), since={}, max_rates={}, whole=False).writes

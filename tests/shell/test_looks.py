@@ -10,7 +10,7 @@ import pytest
 
 from tests.node import Node, local
 from tests.samples import key
-from wgsyncd import books, looks
+from wgsyncd import looks
 from wgsyncd.budget import LONGEST, Budget
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.daemon import Daemon
@@ -43,9 +43,8 @@ def test_a_change_is_found(node: Node, daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("task", [Message.ACCOUNT, Message.RECONCILE])
 def test_who_was_shut_out_during_a_booking_and_may_come_back_at_once_does(
-    node: Node, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, task: Message
+    node: Node, daemon: Daemon, small: None, monkeypatch: pytest.MonkeyPatch, task: Message
 ) -> None:
-    monkeypatch.setattr(books, "BATCH", 1)
     commit = node.store.commit
     shut: list[bool] = []
 
@@ -82,12 +81,6 @@ def test_a_hint_of_nothing_new_costs_no_reconcile(node: Node, daemon: Daemon) ->
     assert daemon.compare(frozenset(("no-such-device",)))
     daemon.looks.look()
     assert node.health.runs["reconcile"] == runs
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device per transaction."""
-    monkeypatch.setattr(books, "BATCH", 1)
 
 
 class Passing:
