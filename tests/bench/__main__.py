@@ -112,7 +112,7 @@ def _into_readme(results: list[dict[str, Any]]) -> None:
     parts = [table.together(results), _growth(results)]
     words = [word for word in sys.argv[1:] if word != "--readme"]
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    said = f"{today}, `{' '.join(['tests/bench/run', *words])}`:"
+    said = f"{today}, Linux {results[0]['more']['kernel']}, `{' '.join(['tests/bench/run', *words])}`:"
     readme = TOP / "README.md"
     whole = readme.read_text(encoding="utf-8")
     block = BEGIN + "\n\n".join(filter(None, [said, *parts])) + "\n" + END

@@ -62,17 +62,18 @@ class Running:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/status")
         return sum(_number("voluntary_ctxt_switches", task.read_text()) for task in tasks)
 
-    def runs(self, task: str) -> int:
-        """How often it did this since it began."""
+    def done(self, task: str) -> float:
+        """When it was done with this last, UNIX seconds; 0 = never."""
         with urllib.request.urlopen(f"http://{LISTEN}/metrics", timeout=PATIENCE) as answer:
-            found = re.search(rf'^wgsyncd_task_runs_total{{task="{task}"}} (\S+)$', answer.read().decode(), re.M)
-        return int(float(found[1])) if found else 0
+            text = answer.read().decode()
+        found = re.search(rf'^wgsyncd_task_last_success_timestamp_seconds{{task="{task}"}} (\S+)$', text, re.M)
+        return float(found[1]) if found else 0.0
 
-    def wait_for(self, task: str, times: int) -> None:
-        """Until it has done this so often."""
+    def wait_for(self, task: str, since: float = 0.0) -> None:
+        """Until it is done with this, later than that."""
         deadline = time.monotonic() + PATIENCE
-        while self.runs(task) < times:
-            assert time.monotonic() < deadline, f"{task} was not done {times} times in {PATIENCE:.0f} s"
+        while self.done(task) <= since:
+            assert time.monotonic() < deadline, f"{task} was not done in {PATIENCE:.0f} s"
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -94,9 +95,9 @@ def memory(stage: Stage) -> tuple[float, float]:
     stage.empty_interface()
     daemon = Running(stage)
     for _ in range(3):
-        done = daemon.runs("reconcile")
+        before = daemon.done("reconcile")
         daemon.process.send_signal(signal.SIGUSR1)
-        daemon.wait_for("reconcile", done + 1)
+        daemon.wait_for("reconcile", before)
     used = daemon.memory()
     daemon.stop()
     return used
@@ -120,7 +121,7 @@ def start(stage: Stage, repeat: int) -> dict[str, float]:
 def idle(stage: Stage, span: float) -> dict[str, float]:
     """With default schedules and nothing happening: share of one core in percent, waits per second."""
     daemon = Running(stage)
-    daemon.wait_for("account", 1)
+    daemon.wait_for("account")
     used, waits, began = daemon.processor(), daemon.wakeups(), time.monotonic()
     time.sleep(span)  # this is what is measured
     took = time.monotonic() - began

@@ -41,4 +41,4 @@ def told(what: str, times: dict[str, list[float]]) -> dict[str, float]:
 
 def short(number: float) -> str:
     """Two digits that count, and never fewer than stand before the point."""
-    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.2g}"
+    return f"{number:.0f}" if number >= 99.5 else f"{number:.2g}"
