@@ -7,16 +7,29 @@ import pymysql
 
 from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
 from wgsyncd.core.model import Change, Kind, Peer, PublicKey, decode_key, parse_host
+from wgsyncd.core.recording import TOGETHER
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.store.connection import MOST_JOINED
-from wgsyncd.wireguard import codec
-from wgsyncd.wireguard.kernel import KernelWireGuard
+from wgsyncd.wireguard import codec, netlink
+from wgsyncd.wireguard.kernel import KernelWireGuard, _open
 
 PAGE = 2500  # rows in one value
 _PAGE = """SELECT GROUP_CONCAT(CONCAT_WS('|', d.id, d.device_id, d.contract_id, d.wg_iface, d.wg_ip, d.public_key,
                                   d.preshared_key, d.status, c.contract_status, d.issued_at) SEPARATOR '\n')
            FROM customer_devices d FORCE INDEX (PRIMARY) LEFT JOIN contracts c ON c.contract_id = d.contract_id
            WHERE d.id BETWEEN {} AND {}"""
+
+
+def _insert(into: str, rows: list[str]) -> str:
+    return f"INSERT INTO {into} VALUES {', '.join(rows)}"
+
+
+def _family() -> int:
+    """The number of WireGuard's netlink family."""
+    with _open() as opened:
+        opened.send(netlink.message(netlink.GENL_ID_CTRL, netlink.NLM_F_REQUEST, 1, netlink.get_family("wireguard")))
+        (answer, *_) = netlink.messages(opened.recv(65536))
+        return netlink.decode_family(answer.payload)
 
 
 class Floors:
@@ -30,7 +43,9 @@ class Floors:
         self._rows = " UNION ALL ".join(_PAGE.format(at, at + PAGE - 1) for at in range(1, stage.peers + 1, PAGE))
         self._wireguard = KernelWireGuard("bench", 120)
         self._adds: list[bytes] = []
-        self._books: list[str] = []
+        self._before: list[str] = []
+        self._after: list[tuple[str, str]] = []
+        self._family = _family()
 
     def select(self) -> None:
         """All rows, a page of texts in each value."""
@@ -40,35 +55,63 @@ class Floors:
 
     def prepare(self) -> None:
         """What :meth:`fill` will send."""
-        changes, peers, notes = [], [], []
+        changes, peers, keys, notes = [], [], [], []
         for n in range(self._stage.peers):
             public, secret = PublicKey(decode_key(key("public", n))), decode_key(key("psk A", n))
             peer = Peer(public, secret, (parse_host(address(n)),))
             changes.append(Change(Kind.ADD, IFACE, public, None, peer))
             peers.append(f"('bench', '{IFACE}', x'{public.hex()}', {n + 1}, 'c{n // 3:06}-DEV-{n % 3:03}', 'c{n // 3:06}',"
                          f" '{address(n)}/32', x'{n:016x}', 'arrives', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip
+            keys.append(f"x'{public.hex()}'")
             notes.append(f"('peer_added', 'device', 'c{n // 3:06}-DEV-{n % 3:03}', 'a sentence for the admin', NOW())")
         self._adds = [payload for batch in codec.set_peers(IFACE, changes) for payload in batch.payloads]
-        logs = "admin_logs (action_type, target_type, target_id, message, created_at)"
-        self._books = [
-            f"INSERT INTO {into} VALUES {', '.join(rows[at : at + ROWS_AT_ONCE])}"
-            for into, rows in (("wgsyncd_peers", peers), (logs, notes))
-            for at in range(0, len(rows), ROWS_AT_ONCE)
+        self._before = [
+            _insert("wgsyncd_peers", peers[at : at + ROWS_AT_ONCE]) for at in range(0, len(peers), ROWS_AT_ONCE)
         ]
+        logs = "admin_logs (action_type, target_type, target_id, message, created_at)"
+        self._after = [
+            (f"UPDATE wgsyncd_peers SET state = 'present' WHERE node = 'bench' AND interface = '{IFACE}' AND public_key IN"
+             f" ({', '.join(keys[at : at + TOGETHER])})", _insert(logs, notes[at : at + TOGETHER]))
+            for at in range(0, len(keys), TOGETHER)
+        ]  # fmt: skip
+
+    def dump(self) -> None:
+        """The request, and recv() until its end."""
+        with _open() as opened:
+            request = netlink.message(
+                self._family, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, 1, codec.get_device(IFACE)
+            )
+            opened.send(request)
+            buffer = bytearray(128 * 1024)
+            while True:
+                # DONE carries a number, and may share the datagram.
+                last = opened.recv_into(buffer) - netlink.NLMSGHDR.size - 4
+                if netlink.NLMSGHDR.unpack_from(buffer, last)[1] == netlink.NLMSG_DONE:
+                    return
+
+    def noop(self) -> None:
+        """Read the interface and the rows."""
+        self.dump()
+        self.select()
 
     def restore(self) -> None:
-        """Read the rows, add the peers."""
+        """Read the rows, add the peers, look."""
         self.select()
         assert self._wireguard._set(IFACE, self._adds) == 0
+        self.dump()
 
     def fill(self) -> None:
-        """Read the rows, add the peers, write a baseline and an audit row for each."""
-        self.restore()
+        """The same with a baseline for each peer before it is added; and after it the baseline's state and an audit row,
+        in transactions of so many peers as wgsyncd has."""
         with self._live.cursor() as cursor:
-            cursor.execute("START TRANSACTION")
-            for statement in self._books:
-                cursor.execute(statement)
-            cursor.execute("COMMIT")
+            for statements in (self._before, None, *self._after):
+                if statements is None:
+                    self.restore()
+                    continue
+                cursor.execute("START TRANSACTION")
+                for statement in statements:
+                    cursor.execute(statement)
+                cursor.execute("COMMIT")
 
     def close(self) -> None:
         """Give back connection and socket."""

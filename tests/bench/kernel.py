@@ -12,8 +12,6 @@ from tests.bench.floors import Floors
 from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import medians, seconds, told
-from wgsyncd.wireguard import codec, netlink
-from wgsyncd.wireguard.kernel import _open
 
 MOST_PYROUTE2 = 60.0  # seconds; its info() of 100,000 peers takes longer, and is asked once then
 
@@ -22,27 +20,6 @@ def wg(*words: str) -> None:
     """A command of wg(8); what it prints is thrown away."""
     done = subprocess.run(["wg", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def _bare_receive(family: int) -> None:
-    """The floor of every dump: the request, and recv() until its end, nothing decoded."""
-    with _open() as opened:
-        request = netlink.message(family, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, 1, codec.get_device(IFACE))
-        opened.send(request)
-        buffer = bytearray(128 * 1024)
-        while True:
-            # DONE carries a number, and may share the datagram.
-            last = opened.recv_into(buffer) - netlink.NLMSGHDR.size - 4
-            if netlink.NLMSGHDR.unpack_from(buffer, last)[1] == netlink.NLMSG_DONE:
-                return
-
-
-def _family() -> int:
-    """The number of WireGuard's netlink family."""
-    with _open() as opened:
-        opened.send(netlink.message(netlink.GENL_ID_CTRL, netlink.NLM_F_REQUEST, 1, netlink.get_family("wireguard")))
-        (answer, *_) = netlink.messages(opened.recv(65536))
-        return netlink.decode_family(answer.payload)
 
 
 def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
@@ -83,20 +60,14 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
     def syncconf(state: str) -> None:
         wg("syncconf", IFACE, str(stage.files[state]))
 
-    number = _family()
-
-    def bare_noop() -> None:
-        _bare_receive(number)
-        floors.select()
-
     results["dump"] = medians(
         "dump", repeat, ours=lambda: machine.wireguard.read(IFACE), theirs=lambda: wg("show", IFACE, "dump"),
-        floor=lambda: _bare_receive(number),
+        floor=floors.dump,
     )  # fmt: skip
     before = machine.writes
     results["noop"] = medians(
         "noop", repeat, ours=machine.cycle, theirs=lambda: syncconf("A"), theirs_loose=lambda: syncconf("loose A"),
-        floor=bare_noop,
+        floor=floors.noop,
     )  # fmt: skip
     assert machine.writes == before, "a cycle with nothing changed has written"
     results["change"] = change(machine, repeat)
