@@ -13,7 +13,7 @@ from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import medians, seconds, told
 
-MOST_PYROUTE2 = 60.0  # seconds; its info() of 100,000 peers takes longer, and is asked once then
+MOST_PYROUTE2 = 60.0  # seconds; where its info() takes longer it is asked once
 
 
 def wg(*words: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.bench.stage import Stage
 from tests.bench.timing import seconds
+from tests.wait import until
 
 MIB = 1024.0
 LISTEN = "127.0.0.1:9586"
@@ -71,10 +72,7 @@ class Running:
 
     def wait_for(self, task: str, since: float = 0.0) -> None:
         """Until it is done with this, later than that."""
-        deadline = time.monotonic() + PATIENCE
-        while self.done(task) <= since:
-            assert time.monotonic() < deadline, f"{task} was not done in {PATIENCE:.0f} s"
-            time.sleep(0.1)
+        until(lambda: self.done(task) > since, PATIENCE, f"{task} done", every=0.1)
 
     def stop(self) -> None:
         """SIGTERM, and a good end."""

@@ -143,7 +143,7 @@ def by_hand(bench: Bench, witness: Witness, changes: int) -> list[float]:
     for _ in range(changes // 2):
         one = Device("", "10.255.255.1")
         for words in (("allowed-ips", "10.255.255.1/32"), ("remove",)):
-            time.sleep(dice.uniform(0.1, 1.0))
+            time.sleep(dice.uniform(0.1, 1.0))  # as above
             began = time.monotonic()
             bench.world.server.run("wg", "set", "wg0", "peer", one.keys.public, *words)
             done = witness.until(decode_key(one.keys.public), there=words[0] != "remove", patience=5)
