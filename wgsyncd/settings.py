@@ -102,7 +102,7 @@ class Schedule(msgspec.Struct, frozen=True):
 
     account: Seconds = Seconds(15)
     reconcile: Seconds = Seconds(60)
-    watch: Seconds = Seconds(0.2)
+    watch: Seconds = Seconds(0.25)
 
 
 class Qr(msgspec.Struct, frozen=True):

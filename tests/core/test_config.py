@@ -48,7 +48,7 @@ def test_the_shipped_example_is_the_r640s() -> None:
     assert (settings.guard.min_removals, settings.guard.share) == (10, 0.2)
     assert [
         float(one) for one in (settings.schedule.account, settings.schedule.reconcile, settings.schedule.watch)
-    ] == [15, 60, 0.2]
+    ] == [15, 60, 0.25]
     assert (settings.peers.foreign, settings.peers.always_keep) == ("remove", ())
     assert [float(one) for one in (settings.qr.lifetime, settings.usage.bucket, settings.usage.keep_days)] == [
         86400,

@@ -38,7 +38,7 @@ addresses = ["10.200.0.1/24"]
 [schedule]
 account = "1s"
 reconcile = "2s"
-watch = "200ms"
+watch = "250ms"
 """
 SELDOM = CONFIG.replace('account = "1s"', 'account = "1h"').replace('reconcile = "2s"', 'reconcile = "1h"')
 FAST = """

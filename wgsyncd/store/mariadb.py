@@ -43,6 +43,7 @@ class MariaDBStore:
         self._rows = RowReader(self._zone, self._qr_lifetime)
         self._schema = Schema()
         self._has_updated_at = self._has_conflicts = False
+        self._digest = ""  # the statement that asks for it
 
     def _inspect(self, connection: Connection) -> None:
         """After each connect: is the schema ours, and which optional columns does this installation have?"""
@@ -61,6 +62,8 @@ class MariaDBStore:
         short = {"customer_devices": "d", "contracts": "c"}
         utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
         self._schema = Schema(has, frozenset(utf8))
+        deleted = "COALESCE(d.deleted_at, '~')" if has else "''"
+        self._digest = DIGEST.format(deleted=deleted, node=connection.quote(self._node))
 
     def _writer(self) -> Writer:
         self._ensure_inspected()
@@ -111,8 +114,7 @@ class MariaDBStore:
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        deleted = "COALESCE(d.deleted_at, '~')" if self._schema.has_deleted_at else "''"
-        return self._connection.query(DIGEST.format(deleted=deleted), (self._node,))
+        return self._connection.query(self._digest)
 
     def figures(self, scope: Scope) -> Iterator[Figures]:
         """See :class:`wgsyncd.ports.Store`."""

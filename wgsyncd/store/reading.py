@@ -20,8 +20,8 @@ SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, d.device_id, d.
            COALESCE(d.wg_ip, '~'), COALESCE(d.public_key, '~'), COALESCE(d.preshared_key, '~'), d.status, d.is_parent,
            IF(d.status = 'issued', CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'),
                                              COALESCE(d.created_at, '~')), '~'),
-           {deleted}, COALESCE(c.contract_status, '~'))) * (d.id %% 8191 + 1)),
-       (SELECT approved FROM wgsyncd_nodes WHERE node = %s))
+           {deleted}, COALESCE(c.contract_status, '~'))) * (d.id % 8191 + 1)),
+       (SELECT approved FROM wgsyncd_nodes WHERE node = {node}))
 FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
 """
 
