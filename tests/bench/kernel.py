@@ -25,26 +25,22 @@ def wg(*words: str) -> None:
 def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
     """Seconds of each side, by the name of what was done. Leaves table and interface in state A."""
     results: dict[str, dict[str, float]] = {}
-    stage.empty_interface()
+    stage.fill_table()
     machines: list[Machine] = []
 
     def begin() -> None:
         """A first start beside an empty interface."""
         while machines:
             machines.pop().close()
-        stage.fill_table()
+        stage.forget()
         stage.empty_interface()
         machines.append(Machine(stage))
 
     setconf = stage.empty_interface, lambda: wg("setconf", IFACE, str(stage.files["A"]))
     first = begin, lambda: machines[0].cycle()  # noqa: PLW0108 - each time another machine's
     floors = Floors(stage)
-
-    def begin_bare() -> None:
-        begin()
-        floors.prepare()
-
-    results["fill"] = medians("fill", repeat, ours=first, theirs=setconf, floor=(begin_bare, floors.fill))
+    floors.prepare()
+    results["fill"] = medians("fill", repeat, ours=first, theirs=setconf, floor=(begin, floors.fill))
     begin()
     machine = machines[0]
     machine.cycle()
