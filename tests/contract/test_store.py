@@ -135,6 +135,21 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
     assert store.ledger(windows()).conditions == frozenset()
 
 
+def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealShop) -> None:
+    for number in (5, 6):
+        real_shop.insert(number, public_key=text(number), device_id=f"0001-DEV-{number:03}")
+    store = real_shop.store()
+    commit(store, Writes(records=(record(5), record(6, device="as it was"), record(7))))
+    rows = {one.id: one for one in store.snapshot().rows}
+    books = {one.row_id: one for one in store.ledger(windows()).records.values()}
+    assert books == {
+        number: one for one in (record(5), record(6, device="as it was"), record(7)) for number in (one.row_id,)
+    }
+    assert books[5].public_key is rows[5].public_key
+    assert books[5].device is rows[5].device
+    assert books[6].public_key is rows[6].public_key
+
+
 def test_a_records_state_is_changed_where_it_is() -> None:
     """A word of another length would have the server rearrange pages."""
     assert len({len(word) for word in State}) == 1

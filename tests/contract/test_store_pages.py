@@ -1,4 +1,4 @@
-"""Rows that are known come by pages, many in one value: a store that knows them reads what one that knows none reads."""
+"""Rows come by pages, many in one value: what is read so is what is read row by row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.samples import text
+from tests.samples import key, text
 from tests.shop import RealShop
 from wgsyncd.core.model import Row
 from wgsyncd.store import connection, rows
@@ -40,11 +40,14 @@ def insert(shop: RealShop, number: int, **columns: object) -> None:
 
 
 def fresh(shop: RealShop) -> tuple[Row, ...]:
-    return shop.store().snapshot().rows
+    """As they are, read row by row."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows.RowReader, "_by_pages", lambda *_: None)
+        return shop.store().snapshot().rows
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_changes_it_is_what_a_first_read_finds(real_shop: RealShop, seed: int) -> None:
+def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, seed: int) -> None:
     store, chance = real_shop.store(), random.Random(seed)
     there: set[int] = set()
     before: dict[int, Row] = {}
@@ -72,6 +75,21 @@ def test_whatever_changes_it_is_what_a_first_read_finds(real_shop: RealShop, see
         kept = before.keys() & after.keys() - changed
         assert all(after[number] is before[number] for number in kept), "a row that is as it was is the same object"
         before = after
+
+
+def test_of_a_row_that_has_changed_the_rest_is_in_memory_once(real_shop: RealShop) -> None:
+    store = real_shop.store()
+    insert(real_shop, 1, preshared_key=text(9))
+    (before,) = store.snapshot().rows
+    real_shop.update(1, rx_bytes_total=5)
+    (after,) = store.snapshot().rows
+    assert (before.never_counted, after.never_counted) == (True, False)
+    for name in ("device", "address", "public_key", "preshared_key"):
+        assert getattr(after, name) is getattr(before, name), name
+    real_shop.update(1, preshared_key=text(8), wg_ip="10.200.0.2")
+    (changed,) = store.snapshot().rows
+    assert (changed.preshared_key, changed.address) == (key(8), "10.200.0.2")
+    assert changed.public_key is before.public_key
 
 
 def test_a_change_of_a_contract_is_seen_in_every_page(real_shop: RealShop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -333,3 +334,20 @@ def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() ->
         taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, lambda: installed)
         assert taken_over.frozen["wg0"] == frozenset()
         assert followed(taken_over) == {6}
+
+
+def test_keys_of_a_row_and_its_live_peer_are_in_memory_once() -> None:
+    def copy(secret: bytes) -> bytes:
+        return bytes(bytearray(secret))
+
+    (one, other), found = (row(5, public_key=copy(key(5)), preshared_key=copy(psk(5))), row(6)), dump(
+        peer(5, preshared_key=psk(5)), peer(6)
+    )  # fmt: skip
+    before = [replace(one), replace(other)]
+    live_peer = found.peers[key(5)].peer
+    assert one.public_key is not live_peer.public_key
+    want = wants([one, other], live(found)).peers["wg0"][key(5)]
+    assert want.peer is live_peer
+    assert one.public_key is live_peer.public_key
+    assert one.preshared_key is live_peer.preshared_key
+    assert [one, other] == before, "one with a text keeps its text"

@@ -269,6 +269,7 @@ def _as_found(claim: Want, live: Mapping[str, InterfaceState]) -> Want:
     found = state.peers.get(claim.peer.public_key) if state is not None else None
     if found is None or found.peer is claim.peer or found.peer != claim.peer:
         return claim
+    claim.row.share(found.peer)
     return replace(claim, peer=found.peer)
 
 

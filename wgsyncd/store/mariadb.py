@@ -88,12 +88,12 @@ class MariaDBStore:
 
     def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
         """See :class:`wgsyncd.ports.Store`."""
-        found = load_ledger(self._connection, self._node)
+        found = load_ledger(self._connection, self._node, self._rows.by_id())
         if found is None and not begin:
             return Ledger(0, {}, {}, frozenset())
         if found is None:
             self._writer().begin_node(windows)
-            found = load_ledger(self._connection, self._node)
+            found = load_ledger(self._connection, self._node, self._rows.by_id())
         if found is None:
             raise StoreError(f"the books of node {self._node} could not be begun")
         return found

@@ -8,7 +8,7 @@ from sys import intern
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Record, Sampled, Slot, State
-from wgsyncd.core.model import NO_BYTES, Counters, PublicKey
+from wgsyncd.core.model import NO_BYTES, Counters, PublicKey, Row, once
 from wgsyncd.store.connection import Connection
 
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
@@ -45,8 +45,9 @@ def load_conflicts(connection: Connection) -> Mapping[str, int]:
     return {str(contract): int(count) for contract, count in rows}
 
 
-def load_ledger(connection: Connection, node: str) -> Ledger | None:
-    """The node's books, or None if it has none yet. Read in one snapshot, so that ``seq`` belongs to them."""
+def load_ledger(connection: Connection, node: str, rows: Mapping[int, Row]) -> Ledger | None:
+    """The node's books, or None if it has none yet. Read in one snapshot, so that ``seq`` belongs to them. ``rows``:
+    what is the same in them is kept once."""
     with connection.transaction():
         # READ COMMITTED gives each statement its own view; this row's lock keeps other writers of the node out.
         found = connection.query("SELECT seq, spool FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,))
@@ -59,11 +60,12 @@ def load_ledger(connection: Connection, node: str) -> Ledger | None:
         )
         records: dict[Slot, Record] = {}
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
-            slot = intern(name), PublicKey(key)
+            row = rows.get(row_id)
+            slot = intern(name), PublicKey(once(key, row.public_key) if row is not None else key)
             counters = Counters(rx, tx) if rx or tx else NO_BYTES
             records[slot] = Record(
-                *slot, row_id, device, intern(contract), address, config, State(state), intern(epoch), counters,
-                handshake, at,
+                *slot, row_id, once(device, row.device) if row is not None else device, intern(contract), address,
+                config, State(state), intern(epoch), counters, handshake, at,
             )  # fmt: skip
         interfaces = connection.query(
             "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)

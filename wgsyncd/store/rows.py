@@ -5,7 +5,7 @@ Columns by themselves would cost ten times as much: the driver handles each valu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +15,13 @@ from sys import intern
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import Row, Status, encode_key, read_key
+from wgsyncd.core.model import Row, Status, encode_key, once, read_key
 from wgsyncd.errors import StoreError
 from wgsyncd.store.connection import Connection, Values
 from wgsyncd.store.reading import to_seconds
 
 _SEPARATOR = "\x1f"  # "unit separator" of ASCII; where a text has one in it, all are read column by column
+_DIGEST = 16  # bytes
 _PAGE = 2_500  # rows that come as one value, of some 500 KB; see connection.MOST_JOINED
 
 QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
@@ -49,6 +50,7 @@ WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
 _CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
 _UNKNOWN = "of unknown status"
+_NONE: Mapping[int, Row] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +68,17 @@ class Schema:
 
 @dataclass(slots=True)
 class _Page:
-    """Some rows, by the digests of their texts (a fifth of their length) and in id order."""
+    """Some rows in id order, and the digests of their texts (a fifth of their length) in the same order. These are one
+    string: a table of them would take as much as a fifth of the rows."""
 
-    rows: dict[bytes, Row]
+    rows: list[Row]
+    digests: bytearray
     digest: bytes = b""  # of all their texts as one; empty where that has not been seen
 
-    @property
-    def last(self) -> int:
-        """The id of its last row."""
-        return next(reversed(self.rows.values())).id
+    def known(self) -> Iterator[tuple[bytes, Row]]:
+        """Each row with its digest."""
+        for at, row in enumerate(self.rows):
+            yield bytes(self.digests[_DIGEST * at : _DIGEST * (at + 1)]), row
 
 
 class RowReader:
@@ -95,12 +99,16 @@ class RowReader:
             found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
             return tuple(_row(fields, self._zone) for fields in found)
         self._pages = pages
-        return tuple(row for page in pages for row in page.rows.values())
+        return tuple(row for page in pages for row in page.rows)
+
+    def by_id(self) -> dict[int, Row]:
+        """The rows of the last time, as far as they are kept."""
+        return {row.id: row for page in self._pages for row in page.rows}
 
     def _by_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
         """A value for each page of the last time. None where one cannot be read so, because it has become too long."""
+        bounds = [page.rows[-1].id for page in self._pages[:-1]]
         pages: list[_Page | None] = [None] * len(self._pages)
-        bounds = [page.last for page in self._pages[:-1]]
         for number, count, text in _texts(connection, _of_pages(columns, self._next, bounds)):
             pages[number] = self._page(self._pages[number], count, text or "")
         whole = [page for page in pages if page is not None]
@@ -110,7 +118,7 @@ class RowReader:
             return whole
         pages_anew: list[_Page] = []
         for page in whole:
-            for known, row in page.rows.items():
+            for known, row in page.known():
                 _put(pages_anew, known, row)
         return pages_anew
 
@@ -118,18 +126,23 @@ class RowReader:
         digest = _digest(text)
         if digest == old.digest and count == len(old.rows):  # a text longer than max_allowed_packet is no part of it
             return old
-        texts = text.split(self._next) if text else []
-        rows = {known: row for one in texts if (row := old.rows.get(known := _digest(one)) or self._of_text(one))}
-        return _Page(rows, digest) if len(texts) == len(rows) == count else None
+        known, before = dict(old.known()), {row.id: row for row in old.rows}
+        page, texts = _Page([], bytearray(), digest), text.split(self._next) if text else []
+        for one in texts:
+            if row := known.get(told := _digest(one)) or self._of_text(one, before):
+                page.rows.append(row)
+                page.digests += told
+        return page if len(texts) == len(page.rows) == count else None
 
     def _one_by_one(self, connection: Connection, columns: str) -> list[_Page] | None:
         """A value for each row. None where one cannot be read so."""
-        known = {digest: row for page in self._pages for digest, row in page.rows.items()}
+        known = {digest: row for page in self._pages for digest, row in page.known()}
+        before = self.by_id()
         pages: list[_Page] = []
         readable = True
         for (text,) in _texts(connection, f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
             digest = _digest(text or "")
-            row = known.get(digest) or self._of_text(text)
+            row = known.get(digest) or self._of_text(text, before)
             if row is None:
                 readable = False
             else:
@@ -152,11 +165,11 @@ class RowReader:
         rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
-    def _of_text(self, text: str | None) -> Row | None:
-        """None: not to be told from it."""
+    def _of_text(self, text: str | None, before: Mapping[int, Row] = _NONE) -> Row | None:
+        """None: not to be told from it. ``before``: rows as they were, by id."""
         fields = (text or "").split(_SEPARATOR)  # None: it would be longer than max_allowed_packet
         whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
-        return _row(fields, self._zone) if whole else None
+        return _row(fields, self._zone, before.get(int(fields[0]))) if whole else None
 
     def _columns(self, schema: Schema) -> str:
         qr_end = QR_END.format(d="d.", seconds=self._qr_lifetime)
@@ -176,13 +189,14 @@ def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tu
 
 
 def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()
+    return blake2b(text.encode(), digest_size=_DIGEST).digest()
 
 
 def _put(pages: list[_Page], digest: bytes, row: Row) -> None:
     if not pages or len(pages[-1].rows) == _PAGE:
-        pages.append(_Page({}))
-    pages[-1].rows[digest] = row
+        pages.append(_Page([], bytearray()))
+    pages[-1].rows.append(row)
+    pages[-1].digests += digest
 
 
 def _of_pages(columns: str, separator: str, bounds: Sequence[int]) -> str:
@@ -204,7 +218,8 @@ def _places(values: Sized) -> str:
     return ", ".join(["%s"] * len(values))
 
 
-def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
+def _row(fields: Sequence[str], zone: ZoneInfo, before: Row | None = None) -> Row:
+    """``before``: the same row as it was; what has not changed is kept once, as its peer and its record have it."""
     row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
         fields
     )
@@ -212,6 +227,10 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
     # As the columns' collation compares them: without regard to case or trailing spaces.
     status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
     contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
+    key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
+    if before is not None:
+        device, address = once(device, before.device), once(address, before.address)
+        key, secret = once(key, before.public_key), once(secret, before.preshared_key)
     has_end = qr_end != "" and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
     return Row(
         id=int(row_id),
@@ -219,8 +238,8 @@ def _row(fields: Sequence[str], zone: ZoneInfo) -> Row:
         contract=intern(contract),
         interface=intern(interface),
         address=address,
-        public_key=None if no_key else read_key(public_key),
-        preshared_key=None if no_secret else read_key(preshared_key),
+        public_key=key,
+        preshared_key=secret,
         status=Status(status_text) if status_text in ("issued", "active") else Status.OFF,
         status_text=status_text,
         contract_status=None if no_contract else contract_word,

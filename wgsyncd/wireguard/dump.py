@@ -11,7 +11,17 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
 
-from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, Counters, Network, Peer, PeerState, PublicKey, as_networks
+from wgsyncd.core.model import (
+    KEY_BYTES,
+    NO_PRESHARED_KEY,
+    Counters,
+    Network,
+    Peer,
+    PeerState,
+    PublicKey,
+    as_networks,
+    once,
+)
 from wgsyncd.wireguard.codec import (
     DEVICE_IFINDEX,
     DEVICE_LISTEN_PORT,
@@ -173,6 +183,7 @@ def _decode_peers(
                 old = known.get(key)
                 if old is not None:
                     peer, was, before, end_was = old
+                    endpoint = once(endpoint, end_was)
                     if (
                         peer.preshared_key != psk or peer.persistent_keepalive != keepalive
                         or peer.allowed_ips != ((packed, mask),)
