@@ -77,6 +77,16 @@ def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, se
         before = after
 
 
+@pytest.mark.parametrize("ids", [(), (7,), (1, 2, 3, 4, 5, 6, 7), (2, 3, 90), (1, *range(50, 70)), (5, 2**62)])
+def test_the_first_time_too(real_shop: RealShop, statements: list[str], ids: tuple[int, ...]) -> None:
+    """However the ids are spread."""
+    for number in ids:
+        insert(real_shop, number)
+    assert real_shop.store().snapshot().rows == fresh(real_shop)
+    assert statements == ["pages", "rows"]
+    assert [one.id for one in fresh(real_shop)] == list(ids)
+
+
 def test_of_a_row_that_has_changed_the_rest_is_in_memory_once(real_shop: RealShop) -> None:
     store = real_shop.store()
     insert(real_shop, 1, preshared_key=text(9))

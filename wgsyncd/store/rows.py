@@ -92,7 +92,7 @@ class RowReader:
     def load(self, connection: Connection, schema: Schema) -> tuple[Row, ...]:
         """Every device, in id order, of one moment. No answer raises; an empty tuple is an empty table."""
         columns = self._columns(schema)
-        pages = self._by_pages(connection, columns) if self._pages else None
+        pages = self._by_pages(connection, columns)
         if pages is None:
             pages = self._one_by_one(connection, columns)
         if pages is None:  # nor kept: other columns could give the same text
@@ -106,11 +106,12 @@ class RowReader:
         return {row.id: row for page in self._pages for row in page.rows}
 
     def _by_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
-        """A value for each page of the last time. None where one cannot be read so, because it has become too long."""
-        bounds = [page.rows[-1].id for page in self._pages[:-1]]
-        pages: list[_Page | None] = [None] * len(self._pages)
+        """A value for each page of the last time. None where one cannot be read so, because it is too long."""
+        bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection)
+        before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
+        pages: list[_Page | None] = [None] * len(before)
         for number, count, text in _texts(connection, _of_pages(columns, self._next, bounds)):
-            pages[number] = self._page(self._pages[number], count, text or "")
+            pages[number] = self._page(before[number], count, text or "")
         whole = [page for page in pages if page is not None]
         if len(whole) < len(pages):
             return None
@@ -197,6 +198,15 @@ def _put(pages: list[_Page], digest: bytes, row: Row) -> None:
         pages.append(_Page([], bytearray()))
     pages[-1].rows.append(row)
     pages[-1].digests += digest
+
+
+def _bounds(connection: Connection) -> range:
+    """Where to part rows of which nothing is known: as if each id between the first and the last were in use."""
+    ((count, first, last),) = connection.query("SELECT COUNT(*), MIN(id), MAX(id) FROM customer_devices")
+    if not count:
+        return range(0)
+    span = (last - first + 1) * _PAGE // count
+    return range(first + span - 1, last, span)
 
 
 def _of_pages(columns: str, separator: str, bounds: Sequence[int]) -> str:
