@@ -80,9 +80,8 @@ class Accounting:
         late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
         account = partial(usage.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
         for part in usage.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
-            self._commit(
-                account(part, self.books.ledger(windows), whole=False), NOTHING, windows, may_leave_off=may_leave_off
-            )
+            some = account(part, self.books.ledger(windows), whole=False).without_odd()
+            self._commit(some, NOTHING, windows, may_leave_off=may_leave_off)
             self.books.between(may_leave_off=may_leave_off)
         rest = account(live, self.books.ledger(windows), rows=unknown)
         taken, left_out = self._commit(rest, more, windows, may_leave_off=may_leave_off)

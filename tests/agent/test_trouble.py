@@ -102,6 +102,24 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
     assert not node.db.quarantine
 
 
+def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_own(node: Node, small: None) -> None:
+    """A counter went back: the row is booked with the audit row that says so or not at all, in the last transaction."""
+    node.cycle()
+    node.traffic(5, 100)
+    node.cycle()
+    node.wg.recreate_behind("wg0", key(5))
+    node.store.locked = {5}
+    for number in (5, 6, 7):
+        node.traffic(number, 10)
+    node.account(fails=True)
+    assert [node.booked[number].rx for number in (5, 6)] == [100, 10]
+    assert not node.health.anomalies
+    node.store.locked.clear()
+    node.account()
+    node.right()
+    assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == node.health.anomalies["reset"] == 1
+
+
 def test_a_locked_row_that_is_shut_out_goes_and_its_bytes_wait(node: Node) -> None:
     node.traffic(6, 100)
     node.db.update(6, status="paused")
