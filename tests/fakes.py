@@ -244,7 +244,7 @@ def _error(interface: str, number: int) -> WireGuardError:
 
 def _state(key: PublicKey, live: _Live) -> PeerState:
     peer = Peer(key, live.preshared_key, as_networks(live.allowed_ips), live.persistent_keepalive)
-    return PeerState(peer, Counters(live.rx, live.tx), live.handshake, live.endpoint)
+    return PeerState(peer, live.rx, live.tx, live.handshake, live.endpoint)
 
 
 def _set_peer(interface: _Interface, change: Change) -> int:

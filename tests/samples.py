@@ -13,7 +13,6 @@ from wgsyncd.core.desired import Desired, Policy, Site, build_desired
 from wgsyncd.core.ledger import Record, Slot, State, config_digest
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
-    Counters,
     InterfaceState,
     Networks,
     Peer,
@@ -98,7 +97,7 @@ def peer(number: int, *addresses: str, preshared_key: bytes = NO_PRESHARED_KEY, 
 
 
 def state(one: Peer, rx: int = 0, tx: int = 0, handshake: int = 0) -> PeerState:
-    return PeerState(one, Counters(rx, tx), handshake)
+    return PeerState(one, rx, tx, handshake)
 
 
 def dump(*peers: Peer | PeerState, name: str = "wg0", epoch: str = EPOCH, own: int | None = None) -> InterfaceState:
@@ -112,11 +111,13 @@ def live(*dumps: InterfaceState) -> dict[str, InterfaceState]:
 
 
 def record(number: int, one: Peer | None = None, **changes: Any) -> Record:
-    """What is recorded of key ``number`` for row ``number``."""
+    """What is recorded of key ``number`` for row ``number``. ``counters``: rx and tx in one."""
     one = one or peer(number)
+    if "counters" in changes:
+        changes["rx"], changes["tx"] = changes.pop("counters")
     plain = Record(
         "wg0", key(number), number, f"0001-DEV-{number:03}", "0001", ",".join(sorted(map(str, one.allowed_ips))),
-        config_digest(one), State.PRESENT, EPOCH, Counters(0, 0), 0, NOW - 15,
+        config_digest(one), State.PRESENT, EPOCH, 0, 0, 0, NOW - 15,
     )  # fmt: skip
     return replace(plain, **changes)
 

@@ -92,8 +92,8 @@ def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -
         kind=state.kind,
         actual=len(peers),
         online=_online(peers, now),
-        received=sum(peer.counters.rx for peer in peers),
-        sent=sum(peer.counters.tx for peer in peers),
+        received=sum(peer.rx for peer in peers),
+        sent=sum(peer.tx for peer in peers),
         latest_handshake=_latest(peers),
         peers=tuple(_moved(shown, peer) for shown, peer in found if peer is not None),
     )
@@ -148,8 +148,8 @@ def _interface(
         withheld=len(held),
         unclear=sum(1 for c in outlook.plan.unclear if c.interface == name and c.kind is Kind.REMOVE),
         drift=sum(1 for c in drift if c.interface == name),
-        received=sum(peer.counters.rx for peer in peers),
-        sent=sum(peer.counters.tx for peer in peers),
+        received=sum(peer.rx for peer in peers),
+        sent=sum(peer.tx for peer in peers),
         latest_handshake=_latest(peers),
         peers=shown,
     )

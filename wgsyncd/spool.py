@@ -18,7 +18,6 @@ import msgspec
 
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
-    Counters,
     InterfaceState,
     Peer,
     PeerState,
@@ -157,7 +156,7 @@ def _sample(one: _Sample) -> Sample:
     peers: dict[PublicKey, PeerState] = {}
     for text, (rx, tx, handshake) in one.peers.items():
         key = PublicKey(decode_key(text))
-        peers[key] = PeerState(Peer(key, NO_PRESHARED_KEY, ()), Counters(rx, tx), handshake)
+        peers[key] = PeerState(Peer(key, NO_PRESHARED_KEY, ()), rx, tx, handshake)
     return Sample(one.number, one.since, one.at, one.day, InterfaceState(one.interface, one.epoch, None, 0, peers))
 
 

@@ -14,7 +14,7 @@ from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import medians
 from wgsyncd.books import BATCH
-from wgsyncd.core.model import Counters, InterfaceState, PeerState
+from wgsyncd.core.model import InterfaceState, PeerState
 from wgsyncd.demo.mariadb import DATABASE
 
 # Named columns and values of one batch. As wgsyncd itself writes it, since this form is the fastest that was found.
@@ -86,9 +86,8 @@ class Traffic:
         peers = dict(self.dump.peers)
         for key in list(peers)[: max(1, round(len(peers) * share))]:
             old = peers[key]
-            counters = Counters(old.counters.rx + 1000, old.counters.tx + 2000)
             later = max(old.latest_handshake + 1_000_000_000, time.time_ns() - 10**12)
-            peers[key] = PeerState(old.peer, counters, later, old.endpoint)
+            peers[key] = PeerState(old.peer, old.rx + 1000, old.tx + 2000, later, old.endpoint)
         self.dump = replace(self.dump, peers=peers)
         return self.dump
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests import wire
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Counters, Kind, Network, Peer, PeerState, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Network, Peer, PeerState, PublicKey
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
 from wgsyncd.wireguard import kernel
 from wgsyncd.wireguard.kernel import KernelWireGuard
@@ -93,7 +93,7 @@ def peer(n: int) -> Peer:
     return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (Network(bytes([10, 0, n >> 8, n & 255]), 32),))
 
 
-STATES = [PeerState(peer(n), Counters(n, n), 0) for n in range(1, 8)]
+STATES = [PeerState(peer(n), n, n, 0) for n in range(1, 8)]
 
 
 def error(number: int, seq: int) -> bytes:
@@ -242,7 +242,7 @@ def test_malformed_dump_is_an_error(scripted: ScriptedKernel, wg: KernelWireGuar
 
 def test_answers_to_an_earlier_request_are_passed_over(scripted: ScriptedKernel, wg: KernelWireGuard) -> None:
     def script(kind: int, seq: int, payload: bytes) -> list[Datagram]:
-        stale = PeerState(peer(99), Counters(0, 0), 0)
+        stale = PeerState(peer(99), 0, 0, 0)
         old = [wire.message(kind, MULTI, seq - 1, wire.dump([stale])[0]), done(seq - 1)]
         return [*old, *dump()(kind, seq, payload)]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fakes import FakeSpool
 from tests.samples import NOW, as_kept, dump, key, peer, psk, state, waiting
 from wgsyncd import ports, spool
-from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, InterfaceState, Peer, PeerState, PublicKey, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, InterfaceState, Peer, PeerState, PublicKey, encode_key
 from wgsyncd.core.samples import Backlog, Sample
 from wgsyncd.errors import SpoolDamaged, SpoolError
 from wgsyncd.spool import FileSpool, decode, encode
@@ -169,7 +169,7 @@ SAMPLES = st.builds(
     lambda number, since, at, day, name, epoch, peers: Sample(
         number, since, at, day,
         InterfaceState(name, epoch, None, 0, {
-            k: PeerState(Peer(k, NO_PRESHARED_KEY, ()), Counters(rx, tx), shaken)
+            k: PeerState(Peer(k, NO_PRESHARED_KEY, ()), rx, tx, shaken)
             for k, (rx, tx, shaken) in peers.items()
         }),
     ),

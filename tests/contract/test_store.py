@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.node import local
-from tests.samples import EPOCH, NOW, record, text, windows
+from tests.samples import EPOCH, NOW, peer, record, text, windows
 from tests.shop import RealShop, Shop
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, State, Writes
-from wgsyncd.core.model import NO_BYTES, Counters, Row, Transition
+from wgsyncd.core.model import Counters, Row, Transition
 from wgsyncd.errors import StaleLedger, StoreError
 from wgsyncd.ports import Store
 
@@ -158,11 +158,12 @@ def test_a_records_state_is_changed_where_it_is() -> None:
 def test_whatever_changes_of_records_is_written(store: Store) -> None:
     """Each set of changes of its own, all in one transaction: they are written in different ways."""
     changes: dict[str, Any] = {
-        "state": State.RESTORING, "epoch": "b:9", "counters": NO_BYTES, "handshake": 0, "sampled_at": NOW,
+        "state": State.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": 0, "sampled_at": NOW,
         "device": "another", "config": bytes(8),
     }  # fmt: skip
     sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]
-    before = [record(n, counters=Counters(n, 7), handshake=9) for n in range(1, len(sets) + 1)]
+    peers = [peer(n, f"10.200.{n >> 8}.{n & 255}") for n in range(1, len(sets) + 1)]
+    before = [record(n, one, rx=n, tx=7, handshake=9) for n, one in enumerate(peers, 1)]
     commit(store, Writes(records=tuple(before)))
     after = [replace(one, **{name: changes[name] for name in some}) for one, some in zip(before, sets, strict=True)]
     commit(store, Writes(records=tuple(after)))
@@ -171,7 +172,7 @@ def test_whatever_changes_of_records_is_written(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"counters": Counters(9, 9)}, {"state": State.RESTORING}, {"epoch": "b:9", "state": State.RESTORING}],
+    [{"rx": 9, "tx": 9}, {"state": State.RESTORING}, {"epoch": "b:9", "state": State.RESTORING}],
     ids=["moved", "settled", "anew"],
 )
 def test_books_that_somebody_took_records_out_of_are_stale(real_shop: RealShop, changes: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ from tests import wire
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
-    Counters,
     Kind,
     Network,
     Peer,
@@ -44,9 +43,7 @@ endpoints = st.one_of(
     st.builds("{}:{}".format, st.ip_addresses(v=4), st.integers(0, 65535)),
     st.builds("[{}]:{}".format, st.sampled_from(["2001:db8::1", "::1", "fd00:1:2::a"]), st.integers(0, 65535)),
 )
-states = st.builds(
-    PeerState, peers, st.builds(Counters, byte_counts, byte_counts), st.integers(0, 2**62), endpoint=endpoints
-)
+states = st.builds(PeerState, peers, byte_counts, byte_counts, st.integers(0, 2**62), endpoint=endpoints)
 state_lists = st.lists(states, max_size=12, unique_by=lambda state: state.peer.public_key)
 
 
@@ -59,7 +56,7 @@ def peer(n: int, *ips: str, psk: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -
 
 
 def state(n: int, *ips: str) -> PeerState:
-    return PeerState(peer(n, *ips), Counters(n, 2 * n), 1_700_000_000_000_000_001 if n else 0, f"192.0.2.1:{n}")
+    return PeerState(peer(n, *ips), n, 2 * n, 1_700_000_000_000_000_001 if n else 0, f"192.0.2.1:{n}")
 
 
 def by_key(found: Sequence[PeerState]) -> dict[PublicKey, PeerState]:

@@ -23,7 +23,7 @@ DAY = windows().day(NOW)
 
 
 def ledger(*numbers: int, rx: int = 0, handshake: int = 0, **more: Any) -> Ledger:
-    base = [replace(record(n), counters=record(n).counters._replace(rx=rx), handshake=handshake) for n in numbers]
+    base = [replace(record(n), rx=rx, handshake=handshake) for n in numbers]
     return Ledger(0, records(*base), {}, frozenset(), **more)
 
 

@@ -202,9 +202,9 @@ def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
     first = at_kernel(ledger(BOOKED), live(dump(state(peer(5), 80, 7))))
     more = live(dump(state(peer(5), 95, 7)))
     assert standing(first, at_kernel(ledger(BOOKED), more))[0].text.endswith("25 bytes are not booked")
-    moved_on = replace(BOOKED, counters=Counters(80, 7), sampled_at=NOW)
+    moved_on = replace(BOOKED, rx=80, sampled_at=NOW)
     assert standing(first, at_kernel(ledger(moved_on), more)) == ()
-    made_anew = replace(BOOKED, counters=Counters(70, 7), sampled_at=NOW)
+    made_anew = replace(BOOKED, sampled_at=NOW)
     assert standing(first, at_kernel(ledger(made_anew), more)) == ()
 
 

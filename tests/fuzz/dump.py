@@ -15,14 +15,14 @@ import atheris
 
 with atheris.instrument_imports():
     from tests import wire
-    from wgsyncd.core.model import Counters, Network, Peer, PeerState, PublicKey
+    from wgsyncd.core.model import Network, Peer, PeerState, PublicKey
     from wgsyncd.wireguard import dump, netlink
 
 _ENDPOINTS = (None, "192.0.2.1:7", "[2001:db8::1]:7")
 _SEEDS = [
     PeerState(
         Peer(PublicKey(bytes([n]) * 32), bytes([n & 1]) * 32, (Network(bytes([10, 0, 0, n]), 32),), n & 1),
-        Counters(n, n), n * 10**9, endpoint,
+        n, n, n * 10**9, endpoint,
     )
     for n, endpoint in enumerate(_ENDPOINTS, 1)
 ]  # fmt: skip

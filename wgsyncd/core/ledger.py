@@ -42,9 +42,15 @@ class Record:
     config: bytes  # see config_digest
     state: State
     epoch: str
-    counters: Counters
+    rx: int  # bytes: the baseline of the peer's counters
+    tx: int
     handshake: int  # UNIX nanoseconds, 0 = never
     sampled_at: float  # UNIX seconds; of the last change of this record
+
+    @property
+    def counters(self) -> Counters:
+        """The baseline."""
+        return Counters(self.rx, self.tx)
 
     @property
     def slot(self) -> Slot:

@@ -155,9 +155,15 @@ class PeerState(NamedTuple):
     """A peer in the kernel."""
 
     peer: Peer
-    counters: Counters
+    rx: int  # see Counters; two numbers, since an object for both would be 64 bytes of each peer
+    tx: int
     latest_handshake: int  # UNIX nanoseconds, 0 = never
     endpoint: str | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """Both."""
+        return Counters(self.rx, self.tx)
 
 
 @dataclass(frozen=True, slots=True)

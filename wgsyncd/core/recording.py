@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Desired, Want
 from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, addresses_of, config_digest
-from wgsyncd.core.model import NO_BYTES, Change, InterfaceState, Kind, fingerprint
+from wgsyncd.core.model import Change, InterfaceState, Kind, fingerprint
 from wgsyncd.core.outlook import Outlook
 
 TOGETHER = 2_500  # peers that came, in one transaction
@@ -37,7 +37,7 @@ def before_apply(
             restoring = known is not None and mark is not None and mark.epoch != state.epoch
             record = Record(
                 name, key, row.id, row.device, row.contract, addresses_of(change.after), want.digest,
-                State.RESTORING if restoring else State.ADDING, state.epoch, NO_BYTES, 0, now,
+                State.RESTORING if restoring else State.ADDING, state.epoch, 0, 0, 0, now,
             )  # fmt: skip
             if known is None or replace(known, sampled_at=now) != record:
                 records.append(record)
@@ -45,7 +45,8 @@ def before_apply(
             found = state.peers[key]
             record = Record(
                 name, key, change.row_id, change.device, change.contract, addresses_of(change.before),
-                config_digest(change.before), State.PRESENT, state.epoch, found.counters, found.latest_handshake, now,
+                config_digest(change.before), State.PRESENT, state.epoch, found.rx, found.tx, found.latest_handshake,
+                now,
             )  # fmt: skip
             records.append(record)
         elif change.kind is Kind.REMOVE and known is not None and known.state is State.ADDING:
@@ -111,8 +112,8 @@ class _Diary:
             digest, addresses = record.config, record.address
         return Record(  # not by `replace`, which takes four times as long
             record.interface, record.public_key, row.id if row else record.row_id, row.device if row else record.device,
-            row.contract if row else record.contract, addresses, digest, State.PRESENT, record.epoch, record.counters,
-            record.handshake, record.sampled_at,
+            row.contract if row else record.contract, addresses, digest, State.PRESENT, record.epoch, record.rx,
+            record.tx, record.handshake, record.sampled_at,
         )  # fmt: skip
 
     def pair(self) -> Iterator[Writes]:

@@ -66,12 +66,11 @@ class Advance(NamedTuple):
 def advance(baseline: Record, found: PeerState, epoch: str) -> Advance:
     """The bytes since the baseline. A counter below it, or a handshake that is gone, means that somebody else made the
     peer anew: both counters then count from zero, and it is reported."""
-    counters = found.counters
     if baseline.epoch != epoch:
-        return Advance(counters, False)
-    rx, tx = counters.rx - baseline.counters.rx, counters.tx - baseline.counters.tx
+        return Advance(found.counters, False)
+    rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
     if rx < 0 or tx < 0 or (baseline.handshake and not found.latest_handshake):
-        return Advance(counters, True)
+        return Advance(found.counters, True)
     return Advance(Counters(rx, tx), False)
 
 
@@ -135,7 +134,7 @@ def portions(
 
 
 def _has_moved(record: Record, found: PeerState, epoch: str) -> bool:
-    counted = record.counters == found.counters and record.handshake == found.latest_handshake
+    counted = record.rx == found.rx and record.tx == found.tx and record.handshake == found.latest_handshake
     return not counted or record.epoch != epoch
 
 
@@ -220,7 +219,7 @@ def book(
                 add(record.row_id, delta, came_since, newer)
             records.append(Record(  # not by `replace`, which takes four times as long
                 name, record.public_key, record.row_id, record.device, record.contract, record.address, record.config,
-                record.state, state.epoch, found.counters, found.latest_handshake, sampled_at,
+                record.state, state.epoch, found.rx, found.tx, found.latest_handshake, sampled_at,
             ))  # fmt: skip
     first, beyond = windows.month
     booked = tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
@@ -285,5 +284,5 @@ def adopt(interface: str, epoch: str, found: PeerState, row: Row, now: float) ->
     """The first record of a peer that was there before us."""
     return Record(
         interface, found.peer.public_key, row.id, row.device, row.contract, addresses_of(found.peer),
-        config_digest(found.peer), State.PRESENT, epoch, found.counters, found.latest_handshake, now,
+        config_digest(found.peer), State.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
     )  # fmt: skip

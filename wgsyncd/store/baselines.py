@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from wgsyncd.core.ledger import Ledger, Record
-from wgsyncd.core.model import NO_BYTES
 from wgsyncd.errors import StaleLedger
 from wgsyncd.store.connection import Connection
 
@@ -59,11 +58,11 @@ def keep(connection: Connection, node: str, ledger: Ledger, records: Iterable[Re
 
 def _sets(record: Record, known: Record) -> _Sets | None:
     """What to set for many at once: the state, or all that makes a baseline zero of a record. None: neither."""
-    if (record.epoch, record.counters, record.handshake, record.sampled_at) == (
-        known.epoch, known.counters, known.handshake, known.sampled_at
+    if (record.epoch, record.rx, record.tx, record.handshake, record.sampled_at) == (
+        known.epoch, known.rx, known.tx, known.handshake, known.sampled_at
     ):  # fmt: skip
         return (("state", record.state.value),)
-    if record.counters == NO_BYTES and not record.handshake:
+    if not (record.rx or record.tx or record.handshake):
         zero = (("rx", 0), ("tx", 0), ("handshake", 0))
         return ("state", record.state.value), ("epoch", record.epoch), *zero, ("sampled_at", record.sampled_at)
     return None
@@ -71,9 +70,7 @@ def _sets(record: Record, known: Record) -> _Sets | None:
 
 def _move(connection: Connection, node: str, interface: str, records: Sequence[Record]) -> int:
     """Counters and handshakes; returns how many records are there."""
-    rows = ",".join(
-        f"(x'{r.public_key.hex()}',{r.counters.rx},{r.counters.tx},{r.handshake},{r.sampled_at!r})" for r in records
-    )
+    rows = ",".join(f"(x'{r.public_key.hex()}',{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})" for r in records)
     return connection.execute(
         f"""UPDATE (SELECT x'' AS public_key, 0 AS rx, 0 AS tx, 0 AS handshake, 0e0 AS sampled_at
                     UNION ALL VALUES {rows}) v
@@ -100,7 +97,7 @@ def _insert(connection: Connection, node: str, records: Sequence[Record]) -> Non
     rows = ",".join(
         f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else r.row_id},"
         f"{quote(r.device[:64])},{quote(r.contract[:32])},{quote(r.address[:64])},x'{r.config.hex()}','{r.state.value}',"
-        f"{epochs[r.epoch]},{r.counters.rx},{r.counters.tx},{r.handshake},{r.sampled_at!r})"
+        f"{epochs[r.epoch]},{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})"
         for r in records
     )
     again = ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS)

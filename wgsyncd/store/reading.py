@@ -8,7 +8,7 @@ from sys import intern
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Record, Sampled, Slot, State
-from wgsyncd.core.model import NO_BYTES, Counters, PublicKey, Row, once
+from wgsyncd.core.model import PublicKey, Row, once
 from wgsyncd.store.connection import Connection
 
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
@@ -59,13 +59,13 @@ def load_ledger(connection: Connection, node: str, rows: Mapping[int, Row]) -> L
             (node,),
         )
         records: dict[Slot, Record] = {}
+        times: dict[float, float] = {}  # there are few
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
             row = rows.get(row_id)
             slot = intern(name), PublicKey(once(key, row.public_key) if row is not None else key)
-            counters = Counters(rx, tx) if rx or tx else NO_BYTES
             records[slot] = Record(
                 *slot, row_id, once(device, row.device) if row is not None else device, intern(contract), address,
-                config, State(state), intern(epoch), counters, handshake, at,
+                config, State(state), intern(epoch), rx, tx, handshake, times.setdefault(at, at),
             )  # fmt: skip
         interfaces = connection.query(
             "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
-    Counters,
     Network,
     Peer,
     PeerState,
@@ -179,23 +178,22 @@ def _decode_peers(
             if usual and mask <= 32 and seconds >= 0 and nanoseconds >= 0 and key not in peers:
                 handshake = seconds * 1_000_000_000 + nanoseconds
                 endpoint = _decode_endpoint(sockaddr, 0, len(sockaddr)) if sockaddr else None
-                counters = rx, tx
                 old = known.get(key)
                 if old is not None:
-                    peer, was, before, end_was = old
+                    peer, rx_was, tx_was, before, end_was = old
                     endpoint = once(endpoint, end_was)
                     if (
                         peer.preshared_key != psk or peer.persistent_keepalive != keepalive
                         or peer.allowed_ips != ((packed, mask),)
                     ):  # fmt: skip
                         peer = _peer(peer.public_key, psk, packed, mask, keepalive)
-                    elif was == counters and before == handshake and end_was == endpoint:
+                    elif rx_was == rx and tx_was == tx and before == handshake and end_was == endpoint:
                         peers[peer.public_key] = old
                         at += form.size
                         continue
                 else:
                     peer = _peer(key, psk, packed, mask, keepalive)
-                peers[peer.public_key] = PeerState(peer, Counters(rx, tx), handshake, endpoint)
+                peers[peer.public_key] = PeerState(peer, rx, tx, handshake, endpoint)
                 at += form.size
                 continue
         length = ATTR.unpack_from(data, at)[0]
@@ -258,7 +256,7 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
         if rx < 0 or tx < 0:
             raise ValueError("peer without counters")
         peer = Peer(public_key, psk, as_networks(found), keepalive)
-        peers[public_key] = PeerState(peer, Counters(rx, tx), handshake, endpoint)
+        peers[public_key] = PeerState(peer, rx, tx, handshake, endpoint)
     elif rx >= 0 or tx >= 0:
         raise ValueError("one peer twice in one dump")
     else:  # the rest of a peer whose allowed IPs did not fit: key and allowed IPs, nothing else

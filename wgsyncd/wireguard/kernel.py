@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.model import NO_BYTES, Change, InterfaceState, Kind, PeerState, PublicKey, decode_key
+from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, PublicKey, decode_key
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
 from wgsyncd.ports import Creation, Failed
 from wgsyncd.wireguard import codec, dump, netlink
@@ -119,7 +119,7 @@ class KernelWireGuard:
                         failed.append(_failed(change, number))
         # As the next dump should have them: what it has exactly so will be these objects, see Decoder.
         came = {
-            c.public_key: PeerState(c.after, NO_BYTES, 0) for c in changes if c.kind is Kind.ADD and c.after is not None
+            c.public_key: PeerState(c.after, 0, 0, 0) for c in changes if c.kind is Kind.ADD and c.after is not None
         }
         if came:
             self._before[interface] = {**self._before.get(interface, {}), **came}

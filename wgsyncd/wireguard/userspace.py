@@ -18,7 +18,6 @@ from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
     Change,
-    Counters,
     InterfaceState,
     Kind,
     Network,
@@ -193,7 +192,8 @@ def _peer(key: PublicKey, values: dict[str, str], ips: Networks) -> PeerState:
     seconds, nanoseconds = (int(values.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
     return PeerState(
         Peer(key, psk, ips, int(values.get("persistent_keepalive_interval", "0"))),
-        Counters(int(values.get("rx_bytes", "0")), int(values.get("tx_bytes", "0"))),
+        int(values.get("rx_bytes", "0")),
+        int(values.get("tx_bytes", "0")),
         seconds * 1_000_000_000 + nanoseconds,
         values.get("endpoint"),
     )
