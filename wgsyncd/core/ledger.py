@@ -69,7 +69,7 @@ class Record:
 def config_digest(peer: Peer) -> bytes:
     """Eight bytes that change when the peer's configuration does. The PSK has 256 random bits, so a 64-bit digest
     gives nothing of it away."""
-    text = b"|".join(sorted(net.packed + bytes([net.prefixlen]) for net in peer.allowed_ips))
+    text = b"|".join(sorted(peer.allowed_ips))
     return hashlib.blake2b(
         text + peer.preshared_key + peer.persistent_keepalive.to_bytes(2), digest_size=8, person=b"wgsyncd.peer"
     ).digest()

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, NewType, TypeVar
+from typing import NamedTuple, NewType, Self, TypeVar
 
 KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
@@ -71,27 +71,43 @@ def fingerprint(key: bytes) -> str:
     return encode_key(key[:6]) + "…"
 
 
-class Network(NamedTuple):
-    """An allowed IP: packed address (4 or 16 bytes) and prefix length in bits."""
+class Network(bytes):
+    """An allowed IP: the packed address (4 or 16 bytes) and in one byte more the length of its prefix in bits. As one
+    string of bytes it takes half of what a pair would, and less time to compare."""
 
-    packed: bytes
-    prefixlen: int
+    __slots__ = ()
+
+    def __new__(cls, packed: bytes, prefixlen: int) -> Self:
+        return super().__new__(cls, packed + bytes((prefixlen,)))
+
+    @property
+    def packed(self) -> bytes:
+        """The address."""
+        return self[:-1]
+
+    @property
+    def prefixlen(self) -> int:
+        """Bits."""
+        return self[-1]
+
+    def __repr__(self) -> str:
+        return f"Network({self})"
 
     def __str__(self) -> str:
-        if len(self.packed) == 4:
-            return "%d.%d.%d.%d/%d" % (*self.packed, self.prefixlen)  # noqa: UP031 - a tenth of what ipaddress takes
+        if len(self) == 5:
+            return "%d.%d.%d.%d/%d" % (*self,)  # noqa: UP031 - a tenth of what ipaddress takes
         return f"{ipaddress.ip_address(self.packed)}/{self.prefixlen}"
 
     def covers(self, other: Network) -> bool:
         """Whether every address of ``other`` is one of this network's."""
-        if len(self.packed) != len(other.packed) or self.prefixlen > other.prefixlen:
+        if len(self) != len(other) or self.prefixlen > other.prefixlen:
             return False
         shift = len(self.packed) * 8 - self.prefixlen
         return int.from_bytes(self.packed) >> shift == int.from_bytes(other.packed) >> shift
 
 
 Networks = tuple[Network, ...]
-"""Allowed IPs, sorted and each once: the same ones are equal. (A set of one would take 224 bytes, this takes 64.)"""
+"""Allowed IPs, sorted and each once: the same ones are equal. (A set of one would take 224 bytes, this takes 48.)"""
 
 
 def as_networks(found: Iterable[Network]) -> Networks:

@@ -122,7 +122,7 @@ def _peer_parts(change: Change, room: int) -> list[bytes]:
 
 
 def _encode_ip(network: Network) -> bytes:
-    packed, mask = network
+    packed, mask = network.packed, network.prefixlen
     form, family = (_IP4_ATTR, AF_INET) if len(packed) == 4 else (_IP6_ATTR, AF_INET6)
     return form.pack(
         form.size, NLA_F_NESTED, 6, IP_FAMILY, family, 4 + len(packed), IP_ADDRESS, packed, 5, IP_MASK, mask

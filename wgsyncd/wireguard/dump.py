@@ -19,7 +19,6 @@ from wgsyncd.core.model import (
     PeerState,
     PublicKey,
     as_networks,
-    once,
 )
 from wgsyncd.wireguard.codec import (
     DEVICE_IFINDEX,
@@ -86,6 +85,7 @@ for _endpoint in (0, 16, 28):
         )  # fmt: skip
 _UNUSUAL = None, ()
 
+_PREFIX = tuple(bytes((length,)) for length in range(33))
 _NOBODY: Mapping[PublicKey, PeerState] = {}
 
 
@@ -181,10 +181,10 @@ def _decode_peers(
                 old = known.get(key)
                 if old is not None:
                     peer, rx_was, tx_was, before, end_was = old
-                    endpoint = once(endpoint, end_was)
+                    endpoint = end_was if endpoint == end_was else endpoint
                     if (
                         peer.preshared_key != psk or peer.persistent_keepalive != keepalive
-                        or peer.allowed_ips != ((packed, mask),)
+                        or peer.allowed_ips != (packed + _PREFIX[mask],)
                     ):  # fmt: skip
                         peer = _peer(peer.public_key, psk, packed, mask, keepalive)
                     elif rx_was == rx and tx_was == tx and before == handshake and end_was == endpoint:
