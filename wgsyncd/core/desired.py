@@ -4,7 +4,7 @@ last-writer-wins on allowed IPs."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.ledger import config_digest
@@ -130,7 +130,7 @@ class _Court:
         if key is not None:
             self.frozen.add(key)
 
-    def standing(self) -> Iterable[Want]:
+    def standing(self) -> Collection[Want]:
         """The claims that are not rejected."""
         claims = self.claims.values()
         return [claim for claim in claims if claim.row.id not in self.lost] if self.lost else claims
@@ -150,14 +150,18 @@ class _Court:
         peer = state.peers.get(claim.peer.public_key) if state else None
         return peer is not None and claim.address in peer.peer.allowed_ips
 
-    def settle(self, reason: Reason, what: str, thing: Callable[[Want], object]) -> None:
-        """Of several claims to one thing the live one keeps it, else the lowest id."""
-        first: dict[object, Want] = {}
-        contested: dict[object, list[Want]] = {}
-        for claim in self.standing():
-            one = first.setdefault(thing(claim), claim)
+    def settle(self, reason: Reason, what: str, thing: Callable[[Want], bytes], within: Callable[[Want], str]) -> None:
+        """Of several claims to one thing the live one keeps it, else the lowest id. ``within``: where it is one."""
+        standing = self.standing()
+        if len(set(map(thing, standing))) == len(standing):  # as nearly always
+            return
+        first: dict[tuple[str, bytes], Want] = {}
+        contested: dict[tuple[str, bytes], list[Want]] = {}
+        for claim in standing:
+            which = within(claim), thing(claim)
+            one = first.setdefault(which, claim)
             if one is not claim:
-                contested.setdefault(thing(claim), [one]).append(claim)
+                contested.setdefault(which, [one]).append(claim)
         for rivals in contested.values():
             winner = min(rivals, key=lambda c: (not self.holds(c), c.row.id))
             for claim in rivals:
@@ -244,8 +248,8 @@ def build_desired(
             court.others.add(key)
             court.reject(row, fault.reason, fault.detail, key)
 
-    court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key)
-    court.settle(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: (claim.interface, claim.address))
+    court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key, lambda _: "")
+    court.settle(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: claim.address, lambda claim: claim.interface)
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
         installed = {key for keys in recorded().values() for key in keys}  # some row's until now, so not foreign
