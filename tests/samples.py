@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.desired import Desired, Policy, Site, build_desired
+from wgsyncd.core.desired import Desired, Policy, build_desired
 from wgsyncd.core.ledger import Record, Slot, State, config_digest
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
@@ -27,6 +27,7 @@ from wgsyncd.core.model import (
 )
 from wgsyncd.core.plan import Plan, make_plan
 from wgsyncd.core.samples import Backlog
+from wgsyncd.core.want import Site
 from wgsyncd.core.windows import Windows
 from wgsyncd.ports import Spool
 from wgsyncd.spool import decode, encode

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.core import lifecycle
-from wgsyncd.core.desired import Policy, Site, Want, build_desired
+from wgsyncd.core.desired import Policy, build_desired
 from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import Change, Kind, PublicKey, Row, Transition
 from wgsyncd.core.outlook import Limits, Outlook, look_ahead
 from wgsyncd.core.plan import make_plan
+from wgsyncd.core.want import Site, Want
 from wgsyncd.interfaces import Live
 from wgsyncd.ports import Snapshot
 from wgsyncd.settings import Settings

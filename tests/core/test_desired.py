@@ -30,9 +30,10 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.desired import Desired, Policy, Site, build_desired
+from wgsyncd.core.desired import Desired, Policy, build_desired
 from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, Reason, Row, Status, encode_key, parse_host, parse_network
 from wgsyncd.core.plan import make_plan
+from wgsyncd.core.want import Site
 
 HUNDREDS = [row(n) for n in range(2, 202)]
 OWN = 900  # the interface's own key

@@ -7,32 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from wgsyncd.core.ledger import config_digest
 from wgsyncd.core.model import (
-    KEY_BYTES,
-    NO_PRESHARED_KEY,
     InterfaceState,
     Network,
-    Peer,
     PublicKey,
     Reason,
     Rejection,
     Row,
-    Status,
     decode_key,
-    parse_host,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What the rows of one interface are held against."""
-
-    interface: str  # the kernel's name
-    rows: str  # the store's name
-    networks: tuple[Network, ...]
-    own_hosts: frozenset[Network]
-    persistent_keepalive: int = 0
+from wgsyncd.core.want import CannotBeFollowed, Site, Want, read_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +26,6 @@ class Policy:
     elsewhere: frozenset[str] = frozenset()  # interfaces of other nodes
     foreign: str = "remove"  # "remove", "keep" or "report"
     always_keep: frozenset[PublicKey] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A peer that a row wants; the row is sound by itself."""
-
-    peer: Peer
-    row: Row
-    interface: str  # the kernel's name
-    digest: bytes  # see config_digest
-
-    @property
-    def address(self) -> Network:
-        """The one that the peer gets."""
-        return self.peer.allowed_ips[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +67,6 @@ class Desired:
 
 
 _NOTHING: Mapping[int, Want] = {}
-
-
-class _RejectError(Exception):
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(slots=True)
@@ -241,9 +205,9 @@ def build_desired(
             continue
         try:
             if key in own_keys:
-                raise _RejectError(Reason.INTERFACE_KEY, "public_key is an interface's own")
-            court.claims[row.id] = _as_found(known or _parse(row, key, by_rows), live)
-        except _RejectError as fault:
+                raise CannotBeFollowed(Reason.INTERFACE_KEY, "public_key is an interface's own")
+            court.claims[row.id] = _as_found(known or read_row(row, key, by_rows), live)
+        except CannotBeFollowed as fault:
             unsound[row.id] = key
             court.others.add(key)
             court.reject(row, fault.reason, fault.detail, key)
@@ -275,32 +239,3 @@ def _as_found(claim: Want, live: Mapping[str, InterfaceState]) -> Want:
         return claim
     claim.row.share(found.peer)
     return replace(claim, peer=found.peer)
-
-
-def _parse(row: Row, key: PublicKey, sites: Mapping[str, Site]) -> Want:
-    """A row by itself. Its texts may hold anything, so a detail quotes none but the address and the interface."""
-    if row.status is Status.ISSUED and row.qr_end is None:
-        raise _RejectError(Reason.NO_QR_END, "issued, but it has neither qr_expires_at, issued_at nor created_at")
-    site = sites.get(row.interface)
-    if site is None:
-        raise _RejectError(Reason.UNKNOWN_INTERFACE, f"wg_iface {row.interface[:15]!r} is not configured")
-    if key == bytes(KEY_BYTES):
-        raise _RejectError(Reason.BAD_KEY, "public_key is all zeros")
-    psk = NO_PRESHARED_KEY
-    if row.preshared_key:
-        try:
-            psk = decode_key(row.preshared_key)
-        except ValueError as error:
-            raise _RejectError(Reason.BAD_PRESHARED_KEY, f"preshared_key {error}") from None
-        if psk == NO_PRESHARED_KEY:
-            raise _RejectError(Reason.BAD_PRESHARED_KEY, "preshared_key is all zeros, which would mean none")
-    try:
-        address = parse_host(row.address)
-    except ValueError:
-        raise _RejectError(Reason.BAD_ADDRESS, f"wg_ip {row.address[:45]!r} is not a host address") from None
-    if address in site.own_hosts:
-        raise _RejectError(Reason.INTERFACE_ADDRESS, f"wg_ip {row.address} is {site.interface}'s own")
-    if not any(net.covers(address) for net in site.networks):
-        raise _RejectError(Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}")
-    peer = Peer(key, psk, (address,), site.persistent_keepalive)
-    return Want(peer, row, site.interface, config_digest(peer))

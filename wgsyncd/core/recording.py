@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.desired import Desired, Want
+from wgsyncd.core.desired import Desired
 from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, addresses_of, config_digest
 from wgsyncd.core.model import Change, InterfaceState, Kind, fingerprint
 from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.want import Want
 
 TOGETHER = 2_500  # peers that came, in one transaction
 
