@@ -18,7 +18,7 @@ from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Counters, Row, Status, Transition, read_key
 from wgsyncd.core.verify import Figures, Scope
 from wgsyncd.core.windows import KEPT, Windows
-from wgsyncd.errors import InDoubt, Refused, StaleLedger, StoreError
+from wgsyncd.errors import InDoubt, Refused, RowsLocked, StaleLedger, StoreError
 from wgsyncd.ports import Committed, Snapshot
 from wgsyncd.settings import Settings
 
@@ -142,7 +142,7 @@ class FakeStore:
             ids = {b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps}
             left_out = frozenset(ids & self.locked & db.devices.keys())
             if left_out & writes.odd or (left_out and writes.spool):
-                raise StoreError("1205: rows are locked by somebody else", 1205)
+                raise RowsLocked(len(left_out))
             writes = writes.without(left_out)
             db.seq[self._node] += 1
             db.spool[self._node] = writes.spool or db.spool.get(self._node, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from wgsyncd.core.ledger import Ledger, Sampled, Writes
 from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, RowKey, parse_host
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.windows import EDGE, Windows
-from wgsyncd.errors import SpoolDamaged, SpoolError
+from wgsyncd.errors import RowsLocked, SpoolDamaged, SpoolError
 from wgsyncd.health import Health
 from wgsyncd.ports import Clock, Spool, Store
 from wgsyncd.settings import Settings
@@ -80,8 +81,9 @@ class Accounting:
         late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
         account = partial(usage.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
         for part in usage.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
-            some = account(part, self.books.ledger(windows), whole=False).without_odd()
-            self._commit(some, NOTHING, windows, may_leave_off=may_leave_off)
+            some = account(part, self.books.ledger(windows), whole=False)
+            with suppress(RowsLocked):  # what of it is not booked is a part of the rest, which says so
+                self._commit(some, NOTHING, windows, may_leave_off=may_leave_off)
             self.books.between(may_leave_off=may_leave_off)
         rest = account(live, self.books.ledger(windows), rows=unknown)
         taken, left_out = self._commit(rest, more, windows, may_leave_off=may_leave_off)

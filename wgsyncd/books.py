@@ -9,7 +9,7 @@ from typing import Protocol
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.windows import Windows
-from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.errors import RowsLocked, StaleLedger, StoreError
 from wgsyncd.health import Health
 from wgsyncd.ports import Store
 
@@ -31,8 +31,8 @@ def _nothing(*, may_leave_off: bool) -> None:
 
 
 class Books:
-    """One node's books. After any StoreError the ledger is dropped and read again before the next commit, so what is
-    booked next starts from what the store really has."""
+    """One node's books. After any other StoreError than RowsLocked the ledger is dropped and read again before the next
+    commit, so what is booked next starts from what the store really has."""
 
     def __init__(self, store: Store, health: Health) -> None:
         self._store, self._health = store, health
@@ -80,7 +80,7 @@ class Books:
                 self.between(may_leave_off=may_leave_off)
             if index == len(parts) and left_out and writes.spool:
                 # It says that all of the samples is booked: so it must not come before that is.
-                raise StoreError(f"1205: {len(left_out)} rows of customer_devices are locked by somebody else", 1205)
+                raise RowsLocked(len(left_out))
             ledger = self.ledger(windows)
             notes = len(self._notes) if index == len(parts) else 0
             part = replace(batch, sampled={}) if left_out else batch  # of those left out it was not
@@ -88,7 +88,9 @@ class Books:
                 self._ledger, steps, locked = self._store.commit(
                     ledger, part + Writes(audit=tuple(self._notes[:notes])), windows.now
                 )
-            except StaleLedger:  # refused whole
+            except RowsLocked:  # refused whole
+                raise
+            except StaleLedger:
                 self._ledger = None
                 raise
             except StoreError:  # it may have happened

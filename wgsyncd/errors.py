@@ -57,6 +57,13 @@ class InDoubt(StoreError):
     """The answer to a COMMIT is lost: it has happened or it has not, and only looking tells."""
 
 
+class RowsLocked(StoreError):
+    """Somebody else has rows locked that cannot be left out of a transaction: nothing of it is written."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(f"1205: {rows} rows of customer_devices are locked by somebody else", 1205)
+
+
 class StaleLedger(StoreError):
     """The books in memory are not those of the database (another writer, or a commit whose answer was lost)."""
 

@@ -102,8 +102,10 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
     assert not node.db.quarantine
 
 
-def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_own(node: Node, small: None) -> None:
-    """A counter went back: the row is booked with the audit row that says so or not at all, in the last transaction."""
+def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_own_transaction(
+    node: Node, small: None
+) -> None:
+    """A counter went back: the row is booked with the audit row that says so, or not at all."""
     node.cycle()
     node.traffic(5, 100)
     node.cycle()
@@ -118,6 +120,32 @@ def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_
     node.account()
     node.right()
     assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == node.health.anomalies["reset"] == 1
+
+
+@pytest.mark.parametrize("shakes", [False, True])
+@pytest.mark.parametrize("rx", [0, 10, 2**50])
+def test_what_is_odd_is_told_once_and_no_byte_of_it_is_lost_whatever_else_moved(
+    node: Node, small: None, rx: int, shakes: bool
+) -> None:
+    """The first device was made anew, or moved more than its link carries."""
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+        node.shake(number)
+    node.cycle()
+    if rx < 2**50:
+        node.wg.recreate_behind("wg0", key(5))
+    node.traffic(5, rx)
+    if shakes:
+        node.tick(1)
+        node.shake(5)
+    for number in (6, 7):
+        node.traffic(number, 10)
+    for _ in range(2):
+        node.account()
+        assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == 1
+    held = [one.delta.rx for one in node.store.quarantine()]
+    assert held == ([rx] if rx == 2**50 else [])
+    assert [node.booked[number].rx + (sum(held) if number == 5 else 0) for number in (5, 6, 7)] == [100 + rx, 110, 110]
 
 
 def test_a_locked_row_that_is_shut_out_goes_and_its_bytes_wait(node: Node) -> None:

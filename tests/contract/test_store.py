@@ -14,7 +14,7 @@ from tests.shop import RealShop, Shop
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, State, Writes
 from wgsyncd.core.model import Counters, Row, Transition
-from wgsyncd.errors import StaleLedger, StoreError
+from wgsyncd.errors import RowsLocked, StaleLedger, StoreError
 from wgsyncd.ports import Store
 
 BUCKET, DAY = int(NOW // 900) * 900, windows().day(NOW)
@@ -74,7 +74,7 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: S
             Writes(booked=(booked(6, 1, 1),), spool="a:1"),
             Writes(booked=(booked(6, 1, 1),), odd=frozenset({6})),
         ):
-            with pytest.raises(StoreError) as failed:
+            with pytest.raises(RowsLocked) as failed:
                 store.commit(ledger, one, NOW)
             assert failed.value.number == 1205
         assert store.ledger(windows()) == ledger

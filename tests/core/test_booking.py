@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,7 +16,7 @@ from wgsyncd.core import usage
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Sampled, State, Writes, config_digest
 from wgsyncd.core.model import Counters, InterfaceState, Row
-from wgsyncd.core.usage import Booking, book, portions
+from wgsyncd.core.usage import Anomaly, Booking, book, portions
 
 
 def booking(kernel: dict[str, InterfaceState], books: Ledger, rows: list[Row] | None = None) -> Booking:
@@ -120,38 +122,48 @@ def test_of_two_records_of_one_peer_the_later_stands() -> None:
 # -- batches
 
 
-@given(st.lists(st.integers(0, 3), max_size=30), st.sets(st.integers(1, 30)), st.integers(1, 8))
+TOO_MUCH, ANEW = 2**50, -1
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 3, TOO_MUCH, ANEW]), max_size=30), st.sets(st.integers(1, 30)), st.integers(1, 8)
+)  # fmt: skip
 def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], apart: set[int], size: int) -> None:
-    """Of each row one peer on wg0, and of each third one on wg1 as well."""
+    """Of each row one peer on wg0, and of each third one on wg1 as well. By so much they moved."""
     numbers = range(1, len(moves) + 1)
     moved = dict(zip(numbers, moves, strict=True))
     both = [n for n in numbers if n % 3 == 0]
     kernel = live(
-        dump(*(state(peer(n), moved[n], 0) for n in reversed(numbers))),
-        dump(*(state(peer(100 + n), 2 * moved[n], 1) for n in both), name="wg1"),
+        dump(*(state(peer(n), 9 + moved[n], 0) for n in reversed(numbers))),
+        dump(*(state(peer(100 + n), 9 + 2 * moved[n], 1) for n in both), name="wg1"),
     )
-    known = [record(n) for n in reversed(numbers)] + [record(100 + n, row_id=n, interface="wg1") for n in both]
+    known = [record(n, rx=9) for n in reversed(numbers)]
+    known += [record(100 + n, row_id=n, interface="wg1", rx=9) for n in both]
     books = Ledger(0, records(*known), {"wg0": Sampled(EPOCH, NOW - 15)}, frozenset())
-    at_once = booking(kernel, books).writes
+    account = partial(book, windows=windows(), since={}, max_rates={"wg0": 1e9, "wg1": 1e9})
+    at_once = account(kernel, books)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usage, "PORTION", size)
         parts = list(portions(kernel, books, apart))
-    total, rest = Writes(), books
+    total, rest, odd = Writes(), books, list[Anomaly]()
     rows = [[books.records[name, key].row_id or 0 for name, one in part.items() for key in one.peers] for part in parts]
     assert all(max(one) <= min(later) for one, later in pairwise(rows)), "in the order of the rows"
     for part in parts:
         assert sum(len(one.peers) for one in part.values()) == size
-        writes = book(part, rest, windows(), since={}, max_rates={}, whole=False).writes
-        assert not writes.sampled, "that all were looked at is said at the end"
-        assert not {b.row_id for b in writes.booked} & apart
-        rest = rest.after(writes)
-        total += writes
-    last = booking(kernel, rest).writes
-    assert len([r for r in last.records if r.row_id not in apart]) <= size
-    total += last
-    assert {b.row_id: b for b in total.booked} == {b.row_id: b for b in at_once.booked}
-    assert {r.slot: r for r in total.records} == {r.slot: r for r in at_once.records}
-    assert total.sampled == at_once.sampled
+        some = account(part, rest, whole=False)
+        assert not some.writes.sampled, "that all were looked at is said at the end"
+        assert not {b.row_id for b in some.writes.booked} & apart
+        rest = rest.after(some.writes)
+        total += some.writes
+        odd += some.anomalies
+    last = account(kernel, rest)
+    assert len([r for r in last.writes.records if r.row_id not in apart]) <= size
+    total += last.writes
+    assert {b.row_id: b for b in total.booked} == {b.row_id: b for b in at_once.writes.booked}
+    assert {r.slot: r for r in total.records} == {r.slot: r for r in at_once.writes.records}
+    assert Counter(total.quarantined) == Counter(at_once.writes.quarantined)
+    assert (total.odd, total.sampled) == (at_once.writes.odd, at_once.writes.sampled)
+    assert Counter((*odd, *last.anomalies)) == Counter(at_once.anomalies)
 
 
 def booked(number: int) -> Booked:

@@ -93,12 +93,6 @@ class Booking:
     writes: Writes
     anomalies: tuple[Anomaly, ...]
 
-    def without_odd(self) -> Booking:
-        """Without the devices of which there is something odd to tell: one of them whose row is locked must not keep
-        those that come later from being booked. Each has a row, see :func:`portions`."""
-        odd = self.writes.odd
-        return Booking(replace(self.writes.without(odd), quarantined=(), odd=frozenset()), ()) if odd else self
-
 
 @dataclass(slots=True)
 class _Account:
@@ -113,13 +107,11 @@ def portions(
     live: Mapping[str, InterfaceState], ledger: Ledger, apart: Set[int]
 ) -> Iterator[dict[str, InterfaceState]]:
     """Where very many peers moved: parts of these dumps, in the order of the peers' rows, to be booked each by itself
-    before the dumps as a whole are, for which then the rest is left. ``apart``: rows that are left for it, too, as are
-    peers without one."""
+    before the dumps as a whole are, for which then the rest is left. ``apart``: rows that are left for it, too."""
     moved = [
         record
         for record in ledger.records.values()
-        if record.row_id is not None
-        and record.row_id not in apart
+        if record.row_id not in apart
         and (state := live.get(record.interface)) is not None
         and (found := state.peers.get(record.public_key)) is not None
         and _has_moved(record, found, state.epoch)

@@ -15,7 +15,7 @@ from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Ledger, Writes
 from wgsyncd.core.model import Transition, encode_key
 from wgsyncd.core.windows import KEPT, Windows
-from wgsyncd.errors import Refused, StaleLedger, StoreError
+from wgsyncd.errors import Refused, RowsLocked, StaleLedger, StoreError
 from wgsyncd.store import baselines
 from wgsyncd.store.connection import Connection, Values
 from wgsyncd.store.reading import to_datetime
@@ -40,7 +40,7 @@ class Writer:
     def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[frozenset[int], frozenset[int]]:
         """Write it all in one transaction that also turns ``seq`` into ``seq + 1``; returns the ids of the rows whose
         step was taken, and of those that were left out because somebody else has them locked. StaleLedger if ``ledger``
-        is not the database's, StoreError if a locked row cannot be left out: nothing is written then."""
+        is not the database's, RowsLocked if a locked row cannot be left out: nothing is written then."""
         run, seq = self.connection.execute, ledger.seq
         with self.connection.transaction():
             used = ", approved = NULL" if writes.approval_used else ""
@@ -50,7 +50,7 @@ class Writer:
                 raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
             left_out = self._locked({b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps})
             if left_out & writes.odd or (left_out and writes.spool):
-                raise StoreError(f"1205: {len(left_out)} rows of customer_devices are locked by somebody else", 1205)
+                raise RowsLocked(len(left_out))
             writes = writes.without(left_out)
             taken = frozenset(
                 step.row.id for step, _ in sorted(writes.steps, key=lambda s: s[0].row.id) if self._take(step)
