@@ -170,6 +170,21 @@ def test_a_row_that_is_longer_than_a_packet_is_not_overlooked(real_shop: RealSho
         real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key TEXT, MODIFY wg_iface VARCHAR(32)")
 
 
+def test_a_row_that_is_no_text_costs_one_read_more_not_two(real_shop: RealShop, statements: list[str]) -> None:
+    store = real_shop.store()
+    insert(real_shop, 1, preshared_key="a\x1fb")
+    insert(real_shop, 2)
+    for asked in (["pages", "rows"], ["rows"], ["rows"]):
+        assert store.snapshot().rows[0].preshared_key == "a\x1fb"
+        assert statements == asked
+        statements.clear()
+    real_shop.update(1, preshared_key="ab")
+    for asked in (["rows"], ["pages"]):
+        assert [one.preshared_key for one in store.snapshot().rows] == ["ab", None]
+        assert statements == asked
+        statements.clear()
+
+
 @pytest.mark.parametrize("column", ["device_id", "wg_ip", "preshared_key"])
 def test_a_text_that_looks_like_the_end_of_a_row_is_none(real_shop: RealShop, column: str) -> None:
     store = real_shop.store()

@@ -87,14 +87,16 @@ class RowReader:
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
         self._zone, self._qr_lifetime = zone, qr_lifetime
         self._pages: list[_Page] = []  # the rows of the last time
+        self._readable = True  # the last time; until it is so again no pages are tried
         self._next = token_hex(8)  # between two rows' texts: nobody can write it into a column to make a row of his own
 
     def load(self, connection: Connection, schema: Schema) -> tuple[Row, ...]:
         """Every device, in id order, of one moment. No answer raises; an empty tuple is an empty table."""
         columns = self._columns(schema)
-        pages = self._by_pages(connection, columns)
+        pages = self._by_pages(connection, columns) if self._readable else None
         if pages is None:
             pages = self._one_by_one(connection, columns)
+        self._readable = pages is not None
         if pages is None:  # nor kept: other columns could give the same text
             found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
             return tuple(_row(fields, self._zone) for fields in found)
