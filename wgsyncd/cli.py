@@ -125,7 +125,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     from wgsyncd.wireguard.local import LocalWireGuard
 
     garbage.rarely()
-    health, wireguard = Health(), LocalWireGuard()
+    health, wireguard = Health(), LocalWireGuard(endpoints=False)  # a daemon has no use for them
     clock = Clock(time.time, time.monotonic)
 
     def build(settings: Settings) -> Agent:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import wire
+from tests.decoding import decode_dump
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
@@ -68,14 +69,14 @@ def by_key(found: Sequence[PeerState]) -> dict[PublicKey, PeerState]:
 
 @given(state_lists, st.integers(1, 5), st.integers(1, 4), st.sampled_from([0, wire.NESTED]))
 def test_any_dump_reads_back_as_what_it_was(found: list[PeerState], each: int, ips: int, nested: int) -> None:
-    device = dump.decode_dump(wire.dump(found, peers_each=each, ips_each=ips, nested=nested))
+    device = decode_dump(wire.dump(found, peers_each=each, ips_each=ips, nested=nested))
     assert device.peers == by_key(found)
     assert (device.ifindex, device.listen_port, device.public_key) == (7, 51820, bytes(range(32)))
 
 
 @given(states, st.integers())
 def test_order_and_unknown_attributes_do_not_matter(found: PeerState, seed: int) -> None:
-    device = dump.decode_dump([wire.payload(wire.shuffled_peer(found, seed), wire.device())])
+    device = decode_dump([wire.payload(wire.shuffled_peer(found, seed), wire.device())])
     assert device.peers == by_key([found])
 
 
@@ -84,7 +85,7 @@ def test_peer_cut_in_three_with_others_around_it() -> None:
     found = [state(1, "10.0.0.1"), many, state(3, "10.0.0.3")]
     payloads = wire.dump(found, peers_each=2, ips_each=3)
     assert len(payloads) == 3
-    assert dump.decode_dump(payloads).peers == by_key(found)
+    assert decode_dump(payloads).peers == by_key(found)
 
 
 def test_continuation_in_a_message_that_tells_of_the_interface_again() -> None:
@@ -93,11 +94,11 @@ def test_continuation_in_a_message_that_tells_of_the_interface_again() -> None:
     ips = sorted(many.peer.allowed_ips)
     first = wire.payload(wire.peer(many, ips=ips[:4]), wire.device())
     second = wire.payload(wire.peer(many, ips=ips[4:], more=True), wire.device())
-    assert dump.decode_dump([first, second]).peers == by_key([many])
+    assert decode_dump([first, second]).peers == by_key([many])
 
 
 def test_interface_without_peers_and_without_key() -> None:
-    device = dump.decode_dump([wire.payload(b"", wire.device(key=None, port=0))])
+    device = decode_dump([wire.payload(b"", wire.device(key=None, port=0))])
     assert device == dump.Device(7, None, 0, {})
 
 
@@ -105,7 +106,7 @@ def test_link_local_endpoint_keeps_its_zone() -> None:
     address = struct.pack("=H", 10) + struct.pack("!HI16s", 51820, 0, bytes.fromhex("fe80" + "0" * 27 + "1"))
     body = wire.attr(1, key(1)) + b"".join(wire.peer_attributes(state(1))[:-1])
     raw = wire.attr(wire.NESTED, body + wire.attr(4, address + struct.pack("=I", 3)))
-    assert dump.decode_dump([wire.payload(raw, wire.device())]).peers[key(1)].endpoint == "[fe80::1%3]:51820"
+    assert decode_dump([wire.payload(raw, wire.device())]).peers[key(1)].endpoint == "[fe80::1%3]:51820"
 
 
 NO_COUNTERS = wire.attr(wire.NESTED, wire.attr(1, key(1)) + wire.attr(2, bytes(32)))
@@ -153,20 +154,20 @@ def bad_ip(family: int, address: bytes, mask: int, nested: int = 0) -> bytes:
 )
 def test_malformed_peer_is_a_value_error(raw: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        dump.decode_dump([wire.payload(raw, wire.device())])
+        decode_dump([wire.payload(raw, wire.device())])
 
 
 def test_dump_without_an_index_or_of_two_interfaces_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="no interface index"):
-        dump.decode_dump([wire.payload(wire.peer(state(1)))])
+        decode_dump([wire.payload(wire.peer(state(1)))])
     with pytest.raises(ValueError, match="two interfaces"):
-        dump.decode_dump([wire.payload(b"", wire.device(7)), wire.payload(b"", wire.device(8))])
+        decode_dump([wire.payload(b"", wire.device(7)), wire.payload(b"", wire.device(8))])
 
 
 @given(st.binary(max_size=400))
 def test_random_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
     for read in (
-        lambda: dump.decode_dump([data]),
+        lambda: decode_dump([data]),
         lambda: list(netlink.messages(data)),
         lambda: netlink.decode_family(data),
     ):
@@ -182,7 +183,7 @@ def test_one_damaged_byte_is_never_anything_but_a_value_or_a_value_error(
     payload = bytearray(wire.dump(found, peers_each=99)[0])
     payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        device = dump.decode_dump([bytes(payload)])
+        device = decode_dump([bytes(payload)])
     except ValueError:
         return
     for each in device.peers.values():
@@ -197,7 +198,7 @@ def test_every_truncation_of_a_datagram_is_noticed() -> None:
     for payload in wire.dump(found, peers_each=1):
         datagram += wire.message(33, 2, 1, payload)
         ends.append(len(datagram))
-    assert dump.decode_dump([m.payload for m in netlink.messages(datagram)]).peers == by_key(found)
+    assert decode_dump([m.payload for m in netlink.messages(datagram)]).peers == by_key(found)
     for cut in set(range(len(datagram))).difference(ends):
         with pytest.raises(ValueError, match="netlink message"):
             list(netlink.messages(datagram[:cut]))
@@ -208,7 +209,7 @@ def test_every_truncation_of_a_message_is_noticed_or_lacks_whole_attributes() ->
     payload = wire.dump(found)[0]
     for cut in range(4, len(payload)):
         try:
-            assert dump.decode_dump([payload[:cut]]).peers == {}
+            assert decode_dump([payload[:cut]]).peers == {}
         except ValueError:
             continue
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests import wire
 from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
+from tests.decoding import decode_dump
 from wgsyncd.core.model import Network, PeerState, PublicKey, as_networks
 from wgsyncd.wireguard import dump
 
@@ -29,7 +30,7 @@ def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = Non
         if not short:
             patch.setattr(dump, "_USUAL", {})
         try:
-            return dump.decode_dump(payloads, known or {})
+            return decode_dump(payloads, known or {})
         except ValueError:
             return ValueError
 
@@ -38,7 +39,7 @@ def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = Non
 def test_peers_as_linux_sends_them_go_the_short_way(found: list[PeerState], pads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dump, "_decode_peer", None)
-        assert dump.decode_dump(wire.dump(found, pads=pads)).peers == by_key(found)
+        assert decode_dump(wire.dump(found, pads=pads)).peers == by_key(found)
 
 
 @settings(max_examples=300)
@@ -53,7 +54,7 @@ def test_both_ways_make_the_same_of_damaged_bytes(found: list[PeerState], data: 
 
 @given(state_lists, state_lists)
 def test_what_was_known_changes_nothing(found: list[PeerState], before: list[PeerState]) -> None:
-    assert dump.decode_dump(wire.dump(found), by_key(before)).peers == by_key(found)
+    assert decode_dump(wire.dump(found), by_key(before)).peers == by_key(found)
 
 
 @given(usual, st.data())
@@ -71,27 +72,38 @@ def test_a_difference_to_what_was_known_is_seen(found: list[PeerState], data: st
         one._replace(endpoint=data.draw(endpoints)),
     ]))  # fmt: skip
     before = by_key(found) | {one.peer.public_key: changed}
-    assert dump.decode_dump(wire.dump(found), before).peers == by_key(found)
+    assert decode_dump(wire.dump(found), before).peers == by_key(found)
 
 
 def test_what_is_the_same_is_the_same_object() -> None:
     still, moves = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
-    before = dump.decode_dump(wire.dump([still, moves])).peers
-    after = dump.decode_dump(wire.dump([still, moves._replace(rx=5, tx=5)]), before).peers
+    before = decode_dump(wire.dump([still, moves])).peers
+    after = decode_dump(wire.dump([still, moves._replace(rx=5, tx=5)]), before).peers
     assert after[key(1)] is before[key(1)]
     assert after[key(2)].peer is before[key(2)].peer
     assert after[key(2)].counters == (5, 5)
 
 
+@given(usual)
+def test_endpoints_may_be_left_out(found: list[PeerState]) -> None:
+    plain = by_key([one._replace(endpoint=None) for one in found])
+    before = decode_dump(wire.dump(found), endpoints=False).peers
+    roamed = [one._replace(endpoint=f"192.0.2.7:{n}") for n, one in enumerate(found, 1)]
+    for payloads in (wire.dump(roamed), [wire.payload(wire.shuffled_peer(one, 1), wire.device()) for one in roamed]):
+        assert decode_dump(payloads, endpoints=False).peers == before == plain
+    after = decode_dump(wire.dump(roamed), before, endpoints=False).peers
+    assert all(after[key] is before[key] for key in before), "who roams is who he was"
+
+
 def test_a_usual_peer_twice_is_a_value_error_even_where_it_was_known() -> None:
     one = PeerState(peer(1, "10.0.0.1"), 0, 0, 0)
     with pytest.raises(ValueError, match="one peer twice"):
-        dump.decode_dump([wire.payload(wire.peer(one) * 2, wire.device())], by_key([one]))
+        decode_dump([wire.payload(wire.peer(one) * 2, wire.device())], by_key([one]))
 
 
 def test_a_usual_peer_goes_on_in_the_next_message() -> None:
     one = PeerState(peer(1, "10.0.0.1", "10.0.0.2"), 0, 0, 0)
     payloads = wire.dump([one], peers_each=1, ips_each=1)
     assert len(payloads) == 2
-    first = dump.decode_dump(payloads).peers
-    assert first == dump.decode_dump(payloads, first).peers == by_key([one])
+    first = decode_dump(payloads).peers
+    assert first == decode_dump(payloads, first).peers == by_key([one])

@@ -15,6 +15,7 @@ import atheris
 
 with atheris.instrument_imports():
     from tests import wire
+    from tests.decoding import decode_dump
     from wgsyncd.core.model import Network, Peer, PeerState, PublicKey
     from wgsyncd.wireguard import dump, netlink
 
@@ -32,7 +33,7 @@ _SHORT = dump._USUAL
 
 def _decode(payload: bytes, known: dict[PublicKey, PeerState]) -> object:
     try:
-        return dump.decode_dump([payload], known)
+        return decode_dump([payload], known)
     except ValueError:
         return ValueError
 

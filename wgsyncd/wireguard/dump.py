@@ -6,7 +6,7 @@ ValueError, whose text never holds a key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
@@ -102,11 +102,11 @@ class Decoder:
     """One dump, message by message as they come, so that none of them has to be kept.
 
     ``known``: the peers of an earlier dump. What is the same as there is the same object here, so that a dump in which
-    little has changed costs little memory.
+    little has changed costs little memory. ``endpoints``: whether they are wanted; to word them is a quarter of it.
     """
 
-    def __init__(self, known: Mapping[PublicKey, PeerState] = _NOBODY) -> None:
-        self._known = known
+    def __init__(self, known: Mapping[PublicKey, PeerState] = _NOBODY, *, endpoints: bool = True) -> None:
+        self._known, self._endpoints = known, endpoints
         self.clear()
 
     def clear(self) -> None:
@@ -127,7 +127,7 @@ class Decoder:
     def _append(self, data: bytes) -> None:
         for kind, start, end in attributes(data, GENLMSGHDR.size, len(data)):
             if kind == DEVICE_PEERS:
-                _decode_peers(data, start, end, self._known, self._peers)
+                _decode_peers(data, start, end, self._known, self._peers, endpoints=self._endpoints)
             elif kind == DEVICE_IFINDEX:
                 index = number(U32, data, start, end)
                 if self._ifindex not in (0, index):
@@ -148,14 +148,6 @@ class Decoder:
         return Device(self._ifindex, self._public_key, self._listen_port, self._peers)
 
 
-def decode_dump(payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY) -> Device:
-    """The messages of one untorn dump as one Device. ValueError where they are not one."""
-    decoder = Decoder(known)
-    for data in payloads:
-        decoder.append(data)
-    return decoder.device()
-
-
 def _key(data: bytes, start: int, end: int) -> bytes:
     if end - start != KEY_BYTES:
         raise ValueError(f"key has {end - start} bytes, not {KEY_BYTES}")
@@ -163,8 +155,9 @@ def _key(data: bytes, start: int, end: int) -> bytes:
 
 
 def _decode_peers(
-    data: bytes, at: int, end: int, known: Mapping[PublicKey, PeerState], peers: dict[PublicKey, PeerState]
-) -> None:
+    data: bytes, at: int, end: int, known: Mapping[PublicKey, PeerState], peers: dict[PublicKey, PeerState],
+    *, endpoints: bool,
+) -> None:  # fmt: skip
     """The peers of one message, put into ``peers``. Written out and without a call: it runs for each of them."""
     while at < end:
         if end - at < 4:
@@ -177,7 +170,7 @@ def _decode_peers(
             usual = (h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h11, h12, h13, h14, family, h15) == headers
             if usual and mask <= 32 and seconds >= 0 and nanoseconds >= 0 and key not in peers:
                 handshake = seconds * 1_000_000_000 + nanoseconds
-                endpoint = _decode_endpoint(sockaddr, 0, len(sockaddr)) if sockaddr else None
+                endpoint = _decode_endpoint(sockaddr, 0, len(sockaddr)) if sockaddr and endpoints else None
                 old = known.get(key)
                 if old is not None:
                     peer, rx_was, tx_was, before, end_was = old
@@ -199,7 +192,7 @@ def _decode_peers(
         length = ATTR.unpack_from(data, at)[0]
         if length < 4 or at + length > end:
             raise ValueError(f"netlink attribute of {length} bytes in a rest of {end - at}")
-        _decode_peer(data, at + 4, at + length, peers)
+        _decode_peer(data, at + 4, at + length, peers, endpoints=endpoints)
         at += (length + 3) & ~3
 
 
@@ -209,7 +202,7 @@ def _peer(key: PublicKey, psk: bytes, packed: bytes, mask: int, keepalive: int) 
     return Peer(key, psk, (Network(packed, mask),), keepalive)
 
 
-def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerState]) -> None:
+def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerState], *, endpoints: bool) -> None:
     """One nested peer of any form, put into ``peers``."""
     key: bytes | None = None
     psk, keepalive, handshake, endpoint = NO_PRESHARED_KEY, 0, 0, None
@@ -241,7 +234,7 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
                 raise ValueError(f"handshake time has {length - 4} bytes, not 16")
             seconds, nanoseconds = _TIMESPEC.unpack_from(data, start)
             handshake = seconds * 1_000_000_000 + nanoseconds
-        elif kind == PEER_ENDPOINT:
+        elif kind == PEER_ENDPOINT and endpoints:
             endpoint = _decode_endpoint(data, start, stop)
         at += (length + 3) & ~3
     if key is None:

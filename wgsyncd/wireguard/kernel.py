@@ -62,13 +62,13 @@ def _error(interface: str, number: int, text: str = "") -> WireGuardError:
 class KernelWireGuard:
     """WireGuard interfaces of the kernel, in the network namespace of the thread that first uses this.
 
-    ``timeout``: seconds that the kernel may take for one answer. Not thread-safe: one thread uses it.
+    ``timeout``: seconds that one answer may take. ``endpoints``: whether dumps have them. Not thread-safe: one thread.
     """
 
-    def __init__(self, boot_id: str, timeout: float = 5.0) -> None:
+    def __init__(self, boot_id: str, timeout: float = 5.0, *, endpoints: bool = True) -> None:
         self.retries = 0
         self._boot_id = boot_id
-        self._timeout = timeout
+        self._timeout, self._endpoints = timeout, endpoints
         self._socket: socket.socket | None = None
         self._before: dict[str, Mapping[PublicKey, PeerState]] = {}  # each interface's peers as last read
         self._family = 0  # the kernel numbers the family anew each time the module is loaded
@@ -85,7 +85,7 @@ class KernelWireGuard:
         request = codec.get_device(interface)
         for attempt in range(1 + _REREADS):
             self.retries += attempt > 0
-            decoder = dump.Decoder(self._before.get(interface, {}))
+            decoder = dump.Decoder(self._before.get(interface, {}), endpoints=self._endpoints)
             answer = self._ask(interface, request, netlink.NLM_F_DUMP, decoder)
             if answer.errno:
                 raise _error(interface, answer.errno)

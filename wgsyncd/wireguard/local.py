@@ -16,12 +16,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same 
 class LocalWireGuard:
     """A process that answers on an interface's socket is its userspace WireGuard; else the kernel is asked.
 
-    ``timeout``: seconds that either may take for one answer.
+    ``timeout``: seconds that either may take for one answer. ``endpoints``: whether peers' addresses are wanted.
     """
 
-    def __init__(self, timeout: float = 5.0, sockets: Path = SOCKETS) -> None:
+    def __init__(self, timeout: float = 5.0, sockets: Path = SOCKETS, *, endpoints: bool = True) -> None:
         boot_id = _BOOT_ID.read_text().strip()
-        self._kernel = KernelWireGuard(boot_id, timeout)
+        self._kernel = KernelWireGuard(boot_id, timeout, endpoints=endpoints)
         self._userspace = UserspaceWireGuard(boot_id, timeout, sockets)
 
     @property

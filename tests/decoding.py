@@ -1,0 +1,20 @@
+"""A dump at one go, for tests that have all its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from wgsyncd.core.model import PeerState, PublicKey
+from wgsyncd.wireguard.dump import Decoder, Device
+
+_NOBODY: Mapping[PublicKey, PeerState] = {}
+
+
+def decode_dump(
+    payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY, *, endpoints: bool = True
+) -> Device:
+    """The messages of one untorn dump as one Device. ValueError where they are not one."""
+    decoder = Decoder(known, endpoints=endpoints)
+    for data in payloads:
+        decoder.append(data)
+    return decoder.device()
