@@ -14,12 +14,11 @@ from wgsyncd.core.model import (
     Counters,
     InterfaceState,
     Kind,
-    Network,
     Peer,
     PeerState,
     PublicKey,
-    as_networks,
 )
+from wgsyncd.core.networks import Network, as_networks
 from wgsyncd.core.samples import Backlog
 from wgsyncd.errors import DumpTorn, InterfaceMissing, SpoolDamaged, SpoolError, WireGuardError
 from wgsyncd.ports import Creation, Failed

@@ -10,7 +10,8 @@ from tests.samples import NETWORKS, NOW, address, key, psk, text, windows
 from tests.tables import FakeDatabase
 from wgsyncd.agent import Agent
 from wgsyncd.config import parse
-from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, RowKey, encode_key, parse_host
+from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, RowKey, encode_key
+from wgsyncd.core.networks import parse_host
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.windows import Windows
 from wgsyncd.errors import StoreError

@@ -14,17 +14,14 @@ from wgsyncd.core.ledger import Record, Slot, State, config_digest
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     InterfaceState,
-    Networks,
     Peer,
     PeerState,
     PublicKey,
     Row,
     Status,
-    as_networks,
     encode_key,
-    parse_host,
-    parse_network,
 )
+from wgsyncd.core.networks import Networks, as_networks, parse_host, parse_network
 from wgsyncd.core.plan import Plan, make_plan
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.want import Site

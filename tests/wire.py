@@ -11,7 +11,8 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 
-from wgsyncd.core.model import Network, PeerState
+from wgsyncd.core.model import PeerState
+from wgsyncd.core.networks import Network
 
 NESTED = 0x8000
 

@@ -12,7 +12,8 @@ from wgsyncd.books import Books
 from wgsyncd.core import usage
 from wgsyncd.core.audit import Scribe
 from wgsyncd.core.ledger import Ledger, Sampled, Writes
-from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, RowKey, parse_host
+from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, RowKey
+from wgsyncd.core.networks import parse_host
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.windows import EDGE, Windows
 from wgsyncd.errors import RowsLocked, SpoolDamaged, SpoolError

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from wgsyncd.core.model import Network, PublicKey, decode_key, parse_host, parse_network
+from wgsyncd.core.model import PublicKey, decode_key
+from wgsyncd.core.networks import Network, parse_host, parse_network
 from wgsyncd.errors import ConfigError, Fault
 from wgsyncd.settings import BitRate, Interface, Seconds, Settings
 

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from wgsyncd.core.model import Network, PublicKey, parse_host
+from wgsyncd.core.model import PublicKey
+from wgsyncd.core.networks import Network, parse_host
 from wgsyncd.errors import ConfigError, Fault
 
 CREDENTIAL = "db-password"

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pymysql
 
 from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
-from wgsyncd.core.model import Change, Kind, Peer, PublicKey, decode_key, parse_host
+from wgsyncd.core.model import Change, Kind, Peer, PublicKey, decode_key
+from wgsyncd.core.networks import parse_host
 from wgsyncd.core.recording import TOGETHER
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.store.connection import MOST_JOINED

@@ -18,7 +18,8 @@ from tests import namespace
 from tests.samples import windows
 from wgsyncd import log
 from wgsyncd.config import parse
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, PublicKey, parse_network
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, PublicKey
+from wgsyncd.core.networks import parse_network
 from wgsyncd.core.plan import Plan
 from wgsyncd.health import Health
 from wgsyncd.interfaces import Interfaces

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests import namespace
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key, parse_host
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key
+from wgsyncd.core.networks import parse_host
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import Creation
 from wgsyncd.wireguard.local import LocalWireGuard

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests import wire
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Network, Peer, PeerState, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey
+from wgsyncd.core.networks import Network
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
 from wgsyncd.wireguard import kernel
 from wgsyncd.wireguard.kernel import KernelWireGuard

@@ -10,18 +10,8 @@ import pytest
 
 from tests import namespace
 from tests.fakes import FakeWireGuard
-from wgsyncd.core.model import (
-    NO_PRESHARED_KEY,
-    Change,
-    Kind,
-    Network,
-    Peer,
-    PublicKey,
-    as_networks,
-    decode_key,
-    encode_key,
-    parse_network,
-)
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, decode_key, encode_key
+from wgsyncd.core.networks import Network, as_networks, parse_network
 from wgsyncd.errors import InterfaceMissing
 from wgsyncd.ports import WireGuard
 from wgsyncd.wireguard.local import LocalWireGuard

@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 
 from tests import wire
 from tests.decoding import decode_dump
-from wgsyncd.core.model import (
-    NO_PRESHARED_KEY,
-    Change,
-    Kind,
-    Network,
-    Peer,
-    PeerState,
-    PublicKey,
-    as_networks,
-    parse_host,
-    parse_network,
-)
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey
+from wgsyncd.core.networks import Network, as_networks, parse_host, parse_network
 from wgsyncd.wireguard import codec, dump, netlink
 
 keys = st.binary(min_size=32, max_size=32)

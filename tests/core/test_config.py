@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.samples import key, loose_base64, text
 from wgsyncd import shipped
 from wgsyncd.config import check_files, load, parse
-from wgsyncd.core.model import parse_host, parse_network
+from wgsyncd.core.networks import parse_host, parse_network
 from wgsyncd.errors import ConfigError, Fault
 from wgsyncd.settings import CREDENTIAL, Database, Interface, Settings
 

@@ -21,10 +21,9 @@ from wgsyncd.core.model import (
     Peer,
     Row,
     Status,
-    as_networks,
     encode_key,
-    parse_host,
 )
+from wgsyncd.core.networks import as_networks, parse_host
 
 NAMES = ("wg0", "wg1")
 FEW = st.integers(2, 9)

@@ -31,7 +31,8 @@ from tests.samples import (
     wants,
 )
 from wgsyncd.core.desired import Desired, Policy, build_desired
-from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, Reason, Row, Status, encode_key, parse_host, parse_network
+from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, Reason, Row, Status, encode_key
+from wgsyncd.core.networks import parse_host, parse_network
 from wgsyncd.core.plan import make_plan
 from wgsyncd.core.want import Site
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests import wire
 from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
 from tests.decoding import decode_dump
-from wgsyncd.core.model import Network, PeerState, PublicKey, as_networks
+from wgsyncd.core.model import PeerState, PublicKey
+from wgsyncd.core.networks import Network, as_networks
 from wgsyncd.wireguard import dump
 
 hosts = st.builds(Network, st.binary(min_size=4, max_size=4), st.integers(0, 32))

@@ -15,15 +15,13 @@ from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
     Kind,
-    Network,
     Peer,
     PublicKey,
     decode_key,
     encode_key,
     fingerprint,
-    parse_host,
-    parse_network,
 )
+from wgsyncd.core.networks import Network, parse_host, parse_network
 
 GOOD = text(1)
 BAD_KEYS = {

@@ -16,7 +16,8 @@ import atheris
 with atheris.instrument_imports():
     from tests import wire
     from tests.decoding import decode_dump
-    from wgsyncd.core.model import Network, Peer, PeerState, PublicKey
+    from wgsyncd.core.model import Peer, PeerState, PublicKey
+    from wgsyncd.core.networks import Network
     from wgsyncd.wireguard import dump, netlink
 
 _ENDPOINTS = (None, "192.0.2.1:7", "[2001:db8::1]:7")

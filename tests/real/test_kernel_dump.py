@@ -12,7 +12,8 @@ import pytest
 from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, as_networks, encode_key, parse_network
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key
+from wgsyncd.core.networks import as_networks, parse_network
 from wgsyncd.errors import DumpTorn
 from wgsyncd.wireguard import dump
 from wgsyncd.wireguard.local import LocalWireGuard
@@ -103,7 +104,8 @@ def test_three_thousand_allowed_ips_are_sent_replaced_and_cleared(wg: LocalWireG
 
 CHURN = """
 import sys, time
-from wgsyncd.core.model import Change, Kind, Peer, PublicKey, parse_network
+from wgsyncd.core.model import Change, Kind, Peer, PublicKey
+from wgsyncd.core.networks import parse_network
 from wgsyncd.wireguard.local import LocalWireGuard
 wg = LocalWireGuard(120)
 peers = [Peer(PublicKey(n.to_bytes(4) * 8), bytes(32), (parse_network("10.2.0.%d" % (n % 250)),))

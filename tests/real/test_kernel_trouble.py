@@ -10,7 +10,8 @@ import pytest
 from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, parse_network
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey
+from wgsyncd.core.networks import parse_network
 from wgsyncd.errors import WireGuardError
 from wgsyncd.wireguard import codec, netlink
 from wgsyncd.wireguard.kernel import KernelWireGuard

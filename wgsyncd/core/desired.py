@@ -7,15 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from wgsyncd.core.model import (
-    InterfaceState,
-    Network,
-    PublicKey,
-    Reason,
-    Rejection,
-    Row,
-    decode_key,
-)
+from wgsyncd.core.model import InterfaceState, PublicKey, Reason, Rejection, Row, decode_key
+from wgsyncd.core.networks import Network
 from wgsyncd.core.want import CannotBeFollowed, Site, Want, read_row
 
 
@@ -115,7 +108,8 @@ class _Court:
         return peer is not None and claim.address in peer.peer.allowed_ips
 
     def settle(self, reason: Reason, what: str, thing: Callable[[Want], bytes], within: Callable[[Want], str]) -> None:
-        """Of several claims to one thing the live one keeps it, else the lowest id. ``within``: where it is one."""
+        """Of several claims to one thing the live one keeps it, else the lowest id. ``within``: where it is
+        claimed; elsewhere the same is another one."""
         standing = self.standing()
         if len(set(map(thing, standing))) == len(standing):  # as nearly always
             return

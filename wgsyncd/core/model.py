@@ -1,4 +1,4 @@
-"""The nouns: keys, networks, peers as they are wanted and as they are, rows, changes, transitions.
+"""The nouns: keys, peers as they are wanted and as they are, rows, changes, transitions.
 
 Units throughout: bytes are bytes, times are UNIX nanoseconds (handshakes, as the kernel gives them) or UNIX seconds
 as float (everything else), addresses are packed in network byte order. Names are those of wg(8).
@@ -7,11 +7,12 @@ as float (everything else), addresses are packed in network byte order. Names ar
 from __future__ import annotations
 
 import binascii
-import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, NewType, Self, TypeVar
+from typing import NamedTuple, NewType, TypeVar
+
+from wgsyncd.core.networks import Networks
 
 KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
@@ -69,76 +70,6 @@ def encode_key(key: bytes) -> str:
 def fingerprint(key: bytes) -> str:
     """The first eight characters of a key's base64: enough for an admin to find it in `wg show`, too few to use it."""
     return encode_key(key[:6]) + "…"
-
-
-class Network(bytes):
-    """An allowed IP: the packed address (4 or 16 bytes) and in one byte more the length of its prefix in bits. As one
-    string of bytes it takes half of what a pair would, and less time to compare."""
-
-    __slots__ = ()
-
-    def __new__(cls, packed: bytes, prefixlen: int) -> Self:
-        return super().__new__(cls, packed + bytes((prefixlen,)))
-
-    @property
-    def packed(self) -> bytes:
-        """The address."""
-        return self[:-1]
-
-    @property
-    def prefixlen(self) -> int:
-        """Bits."""
-        return self[-1]
-
-    def __repr__(self) -> str:
-        return f"Network({self})"
-
-    def __str__(self) -> str:
-        if len(self) == 5:
-            return "%d.%d.%d.%d/%d" % (*self,)  # noqa: UP031 - a tenth of what ipaddress takes
-        return f"{ipaddress.ip_address(self.packed)}/{self.prefixlen}"
-
-    def covers(self, other: Network) -> bool:
-        """Whether every address of ``other`` is one of this network's."""
-        if len(self) != len(other) or self.prefixlen > other.prefixlen:
-            return False
-        shift = len(self.packed) * 8 - self.prefixlen
-        return int.from_bytes(self.packed) >> shift == int.from_bytes(other.packed) >> shift
-
-
-Networks = tuple[Network, ...]
-"""Allowed IPs, sorted and each once: the same ones are equal. (A set of one would take 224 bytes, this takes 48.)"""
-
-
-def as_networks(found: Iterable[Network]) -> Networks:
-    """These in that form."""
-    return tuple(sorted(set(found)))
-
-
-def parse_network(text: str) -> Network:
-    """``10.200.0.0/24`` or ``10.200.0.5`` (a host) as a Network. ValueError if it is neither or has host bits set."""
-    net = ipaddress.ip_network(text)
-    return Network(net.network_address.packed, net.prefixlen)
-
-
-_OCTETS = {str(number): number for number in range(256)}
-
-
-def parse_host(text: str) -> Network:
-    """A tunnel address: ``10.200.0.5`` and ``10.200.0.5/32`` are the same one. ValueError for anything else.
-
-    Strict about form (no white space, no leading zeros, no zone), since what is kept here becomes an allowed IP.
-    """
-    octets = [_OCTETS.get(octet, -1) for octet in text.split(".")]
-    if len(octets) == 4 and min(octets) >= 0:
-        return Network(bytes(octets), 32)  # as ipaddress has it, in a tenth of the time
-    address, slash, prefix = text.partition("/")
-    ip = ipaddress.ip_address(address)
-    if "%" in address:
-        raise ValueError("has a zone")
-    if slash and prefix != str(ip.max_prefixlen):
-        raise ValueError(f"is not one host (only /{ip.max_prefixlen} may be written)")
-    return Network(ip.packed, ip.max_prefixlen)
 
 
 QR_ENDED = "QR ended, not scanned"  # why a row wants no peer

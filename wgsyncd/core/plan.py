@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from wgsyncd.core.desired import Desired, Policy
 from wgsyncd.core.ledger import Record, Slot
-from wgsyncd.core.model import Change, InterfaceState, Kind, Network, Peer, PublicKey
+from wgsyncd.core.model import Change, InterfaceState, Kind, Peer, PublicKey
+from wgsyncd.core.networks import Network
 
 
 @dataclass(frozen=True, slots=True)

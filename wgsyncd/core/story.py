@@ -21,9 +21,9 @@ from wgsyncd.core.model import (
     Status,
     Transition,
     decode_key,
-    parse_host,
     read_key,
 )
+from wgsyncd.core.networks import parse_host
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.usage import advance
 

@@ -9,15 +9,14 @@ from wgsyncd.core.ledger import config_digest
 from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
-    Network,
     Peer,
     PublicKey,
     Reason,
     Row,
     Status,
     decode_key,
-    parse_host,
 )
+from wgsyncd.core.networks import Network, parse_host
 
 
 @dataclass(frozen=True, slots=True)

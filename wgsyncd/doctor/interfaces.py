@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from wgsyncd.core.checkup import Finding, fault, ok, warning
-from wgsyncd.core.model import InterfaceState, parse_host
+from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.networks import parse_host
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.picture import ONLINE
 from wgsyncd.ports import WireGuard

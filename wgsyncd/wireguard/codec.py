@@ -12,7 +12,8 @@ from socket import AF_INET, AF_INET6
 from struct import Struct
 from typing import NamedTuple
 
-from wgsyncd.core.model import KEY_BYTES, Change, Kind, Network
+from wgsyncd.core.model import KEY_BYTES, Change, Kind
+from wgsyncd.core.networks import Network
 from wgsyncd.wireguard.netlink import (
     ATTR,
     GENLMSGHDR,

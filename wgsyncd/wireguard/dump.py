@@ -11,15 +11,8 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
 
-from wgsyncd.core.model import (
-    KEY_BYTES,
-    NO_PRESHARED_KEY,
-    Network,
-    Peer,
-    PeerState,
-    PublicKey,
-    as_networks,
-)
+from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, Peer, PeerState, PublicKey
+from wgsyncd.core.networks import Network, as_networks
 from wgsyncd.wireguard.codec import (
     DEVICE_IFINDEX,
     DEVICE_LISTEN_PORT,

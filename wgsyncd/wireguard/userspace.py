@@ -20,13 +20,11 @@ from wgsyncd.core.model import (
     Change,
     InterfaceState,
     Kind,
-    Network,
-    Networks,
     Peer,
     PeerState,
     PublicKey,
-    as_networks,
 )
+from wgsyncd.core.networks import Network, Networks, as_networks
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import Failed
 
