@@ -13,8 +13,9 @@ _NOBODY: Mapping[PublicKey, PeerState] = {}
 def decode_dump(
     payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY, *, endpoints: bool = True
 ) -> Device:
-    """The messages of one untorn dump as one Device. ValueError where they are not one."""
-    decoder = Decoder(known, endpoints=endpoints)
+    """The messages of one untorn dump as one Device. ``known``: the peers of an earlier one. ValueError where they are
+    not one."""
+    decoder = Decoder({key: one.peer for key, one in known.items()}, endpoints=endpoints)
     for data in payloads:
         decoder.append(data)
     return decoder.device()

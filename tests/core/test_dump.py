@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests import wire
 from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
 from tests.decoding import decode_dump
-from wgsyncd.core.model import PeerState, PublicKey
+from wgsyncd.core.model import Peer, PeerState, PublicKey
 from wgsyncd.core.networks import Network, as_networks
 from wgsyncd.wireguard import dump
 
@@ -80,9 +80,19 @@ def test_what_is_the_same_is_the_same_object() -> None:
     still, moves = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
     before = decode_dump(wire.dump([still, moves])).peers
     after = decode_dump(wire.dump([still, moves._replace(rx=5, tx=5)]), before).peers
-    assert after[key(1)] is before[key(1)]
-    assert after[key(2)].peer is before[key(2)].peer
+    assert all(after[one].peer is before[one].peer for one in before)
     assert after[key(2)].counters == (5, 5)
+
+
+def test_who_is_gone_is_not_known_any_more() -> None:
+    here, gone = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
+    known: dict[PublicKey, Peer] = {}
+    for found in ([here, gone], [here]):
+        decoder = dump.Decoder(known)
+        for payload in wire.dump(found):
+            decoder.append(payload)
+        decoder.device()
+        assert known == {one.peer.public_key: one.peer for one in found}
 
 
 @given(usual)
@@ -93,7 +103,7 @@ def test_endpoints_may_be_left_out(found: list[PeerState]) -> None:
     for payloads in (wire.dump(roamed), [wire.payload(wire.shuffled_peer(one, 1), wire.device()) for one in roamed]):
         assert decode_dump(payloads, endpoints=False).peers == before == plain
     after = decode_dump(wire.dump(roamed), before, endpoints=False).peers
-    assert all(after[key] is before[key] for key in before), "who roams is who he was"
+    assert after == before, "who roams is who he was"
 
 
 def test_a_usual_peer_twice_is_a_value_error_even_where_it_was_known() -> None:

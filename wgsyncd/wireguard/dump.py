@@ -6,7 +6,7 @@ ValueError, whose text never holds a key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
@@ -79,7 +79,6 @@ for _endpoint in (0, 16, 28):
 _UNUSUAL = None, ()
 
 _PREFIX = tuple(bytes((length,)) for length in range(33))
-_NOBODY: Mapping[PublicKey, PeerState] = {}
 
 
 class Device(NamedTuple):
@@ -94,12 +93,14 @@ class Device(NamedTuple):
 class Decoder:
     """One dump, message by message as they come, so that none of them has to be kept.
 
-    ``known``: the peers of an earlier dump. What is the same as there is the same object here, so that a dump in which
-    little has changed costs little memory. ``endpoints``: whether they are wanted; to word them is a quarter of it.
+    ``known``: the peers as they are configured, as far as seen before. What is the same there is the same object here,
+    so that all who keep it keep one; what is not is put there, and :meth:`device` takes out who is gone. Counters are
+    kept by nobody between two dumps. ``endpoints``: whether they are wanted; to word them is a quarter of it.
     """
 
-    def __init__(self, known: Mapping[PublicKey, PeerState] = _NOBODY, *, endpoints: bool = True) -> None:
-        self._known, self._endpoints = known, endpoints
+    def __init__(self, known: dict[PublicKey, Peer] | None = None, *, endpoints: bool = True) -> None:
+        self._known: dict[PublicKey, Peer] = {} if known is None else known
+        self._endpoints = endpoints
         self.clear()
 
     def clear(self) -> None:
@@ -138,6 +139,8 @@ class Decoder:
             raise self._fault
         if not self._ifindex:
             raise ValueError("no interface index in the dump")
+        for key in self._known.keys() - self._peers.keys():
+            del self._known[key]
         return Device(self._ifindex, self._public_key, self._listen_port, self._peers)
 
 
@@ -148,7 +151,7 @@ def _key(data: bytes, start: int, end: int) -> bytes:
 
 
 def _decode_peers(
-    data: bytes, at: int, end: int, known: Mapping[PublicKey, PeerState], peers: dict[PublicKey, PeerState],
+    data: bytes, at: int, end: int, known: dict[PublicKey, Peer], peers: dict[PublicKey, PeerState],
     *, endpoints: bool,
 ) -> None:  # fmt: skip
     """The peers of one message, put into ``peers``. Written out and without a call: it runs for each of them."""
@@ -164,21 +167,14 @@ def _decode_peers(
             if usual and mask <= 32 and seconds >= 0 and nanoseconds >= 0 and key not in peers:
                 handshake = seconds * 1_000_000_000 + nanoseconds
                 endpoint = _decode_endpoint(sockaddr, 0, len(sockaddr)) if sockaddr and endpoints else None
-                old = known.get(key)
-                if old is not None:
-                    peer, rx_was, tx_was, before, end_was = old
-                    endpoint = end_was if endpoint == end_was else endpoint
-                    if (
-                        peer.preshared_key != psk or peer.persistent_keepalive != keepalive
-                        or peer.allowed_ips != (packed + _PREFIX[mask],)
-                    ):  # fmt: skip
-                        peer = _peer(peer.public_key, psk, packed, mask, keepalive)
-                    elif rx_was == rx and tx_was == tx and before == handshake and end_was == endpoint:
-                        peers[peer.public_key] = old
-                        at += form.size
-                        continue
-                else:
-                    peer = _peer(key, psk, packed, mask, keepalive)
+                peer = known.get(key)
+                if peer is None:
+                    known[key] = peer = _peer(key, psk, packed, mask, keepalive)
+                elif (
+                    peer.preshared_key != psk or peer.persistent_keepalive != keepalive
+                    or peer.allowed_ips != (packed + _PREFIX[mask],)
+                ):  # fmt: skip
+                    known[key] = peer = _peer(peer.public_key, psk, packed, mask, keepalive)
                 peers[peer.public_key] = PeerState(peer, rx, tx, handshake, endpoint)
                 at += form.size
                 continue

@@ -11,10 +11,10 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, PublicKey, decode_key
+from wgsyncd.core.model import Change, InterfaceState, Kind, Peer, PublicKey, decode_key
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
 from wgsyncd.ports import Creation, Failed
 from wgsyncd.wireguard import codec, dump, netlink
@@ -70,7 +70,7 @@ class KernelWireGuard:
         self._boot_id = boot_id
         self._timeout, self._endpoints = timeout, endpoints
         self._socket: socket.socket | None = None
-        self._before: dict[str, Mapping[PublicKey, PeerState]] = {}  # each interface's peers as last read
+        self._known: dict[str, dict[PublicKey, Peer]] = {}  # each interface's peers as last read or set
         self._family = 0  # the kernel numbers the family anew each time the module is loaded
         self._seq = int(time.time()) & 0x7FFFFFFF
 
@@ -85,7 +85,7 @@ class KernelWireGuard:
         request = codec.get_device(interface)
         for attempt in range(1 + _REREADS):
             self.retries += attempt > 0
-            decoder = dump.Decoder(self._before.get(interface, {}), endpoints=self._endpoints)
+            decoder = dump.Decoder(self._known.setdefault(interface, {}), endpoints=self._endpoints)
             answer = self._ask(interface, request, netlink.NLM_F_DUMP, decoder)
             if answer.errno:
                 raise _error(interface, answer.errno)
@@ -94,7 +94,6 @@ class KernelWireGuard:
                     device = decoder.device()
                 except ValueError as e:
                     raise WireGuardError(interface, "EBADMSG", f"cannot make sense of the kernel's dump: {e}") from e
-                self._before[interface] = device.peers
                 epoch = f"{self._boot_id}:{device.ifindex}"
                 return InterfaceState(interface, epoch, device.public_key, device.listen_port, device.peers)
         raise DumpTorn(interface, "EINTR", f"peers changed during each of {1 + _REREADS} dumps")
@@ -118,11 +117,8 @@ class KernelWireGuard:
                     if number := self._set(interface, single.payloads):
                         failed.append(_failed(change, number))
         # As the next dump should have them: what it has exactly so will be these objects, see Decoder.
-        came = {
-            c.public_key: PeerState(c.after, 0, 0, 0) for c in changes if c.kind is Kind.ADD and c.after is not None
-        }
-        if came:
-            self._before[interface] = {**self._before.get(interface, {}), **came}
+        known = self._known.setdefault(interface, {})
+        known.update((c.public_key, c.after) for c in changes if c.kind is Kind.ADD and c.after is not None)
         return failed
 
     def _set(self, interface: str, payloads: Sequence[bytes]) -> int:
