@@ -16,6 +16,7 @@ from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Counters, Row, Status, Transition, read_key
+from wgsyncd.core.records import Records
 from wgsyncd.core.verify import Figures, Scope
 from wgsyncd.core.windows import KEPT, Windows
 from wgsyncd.errors import InDoubt, Refused, RowsLocked, StaleLedger, StoreError
@@ -83,13 +84,13 @@ class FakeStore:
         self._read("ledger")
         if self._node not in self.db.seq:
             if not begin:
-                return Ledger(0, {}, {}, frozenset())
+                return Ledger(0, Records(), {}, frozenset())
             with self._transaction("begin") as work:
                 self._begin(work, windows)
         db = self.db
         return Ledger(
             db.seq[self._node],
-            {slot: record for (node, slot), record in db.records.items() if node == self._node},
+            Records(record for (node, _), record in db.records.items() if node == self._node),
             {name: mark for (node, name), mark in db.interfaces.items() if node == self._node},
             frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
             db.spool.get(self._node, ""),

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from wgsyncd.core.ledger import Slot
 from wgsyncd.core.model import Counters
+from wgsyncd.core.records import Slot
 from wgsyncd.core.windows import EDGE, Windows
 
 Value = tuple[str, Counters, int]  # epoch, counters, handshake: all that a look can tell

@@ -10,7 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.desired import Desired, Policy, build_desired
-from wgsyncd.core.ledger import Record, Slot, State, config_digest
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     InterfaceState,
@@ -23,6 +22,7 @@ from wgsyncd.core.model import (
 )
 from wgsyncd.core.networks import Networks, as_networks, parse_host, parse_network
 from wgsyncd.core.plan import Plan, make_plan
+from wgsyncd.core.records import Record, Records, State, config_digest
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.want import Site
 from wgsyncd.core.windows import Windows
@@ -120,8 +120,8 @@ def record(number: int, one: Peer | None = None, **changes: Any) -> Record:
     return replace(plain, **changes)
 
 
-def records(*some: Record) -> dict[Slot, Record]:
-    return {one.slot: one for one in some}
+def records(*some: Record) -> Records:
+    return Records(some)
 
 
 def wants(
@@ -138,12 +138,12 @@ def wants(
 def planned(
     rows: Iterable[Row],
     kernel: Mapping[str, InterfaceState],
-    known: Mapping[Slot, Record] | None = None,
+    known: Records | None = None,
     *,
     policy: Policy = POLICY,
     now: float = NOW,
 ) -> Plan:
-    return make_plan(wants(rows, kernel, policy=policy, now=now), kernel, known or {}, policy)
+    return make_plan(wants(rows, kernel, policy=policy, now=now), kernel, known or Records(), policy)
 
 
 def windows(now: float = NOW, zone: ZoneInfo = TOKYO, width: int = 900) -> Windows:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Condition, Quarantined, Record, Sampled, Slot
+from wgsyncd.core.ledger import Condition, Quarantined, Sampled
 from wgsyncd.core.model import Counters
+from wgsyncd.core.records import Record, Slot
 from wgsyncd.core.verify import DaySums, Figures, Scope
 
 MOST = 2**63 - 1

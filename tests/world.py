@@ -15,8 +15,9 @@ from tests.node import Node
 from tests.samples import NETWORKS
 from wgsyncd import books
 from wgsyncd.core import recording, usage
-from wgsyncd.core.ledger import Ledger, Record, Slot, State, Writes
+from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
+from wgsyncd.core.records import Record, Slot, State
 from wgsyncd.core.samples import Backlog
 from wgsyncd.core.windows import Windows
 from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError

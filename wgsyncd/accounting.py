@@ -262,7 +262,7 @@ def _rows_of_unrecorded(
         key: found
         for name, state in live.items()
         for key, found in state.peers.items()
-        if (name, key) not in ledger.records
+        if key not in ledger.records.of(name)
     }
     whose: dict[PublicKey, Row] = {}
     for row in rows if unrecorded else ():

@@ -19,11 +19,13 @@ from wgsyncd.accounting import Accounting
 from wgsyncd.books import Between, LeftOff
 from wgsyncd.chronicle import Chronicle
 from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.ledger import Ledger, Slot, Writes
+from wgsyncd.core.desired import share_keys
+from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import InterfaceState, Transition
 from wgsyncd.core.narrow import narrow, stands_alone
 from wgsyncd.core.outlook import Outlook
 from wgsyncd.core.plan import Plan
+from wgsyncd.core.records import Slot
 from wgsyncd.deciding import Decider
 from wgsyncd.errors import Refused, StoreError
 from wgsyncd.health import Health
@@ -116,6 +118,8 @@ class Agent:
         refused: frozenset[int] = frozenset()
         try:
             snapshot = self._snapshot()
+            if self._books.known is None:  # they take their keys from the rows
+                share_keys(snapshot.rows, live)
             steps = self._decider.due(snapshot.rows, live, now)
             if self._accounting.must_come_first(live, now, snapshot.rows):
                 taken = self._accounting.book(live, now, mono, self._steps(steps), snapshot.rows)

@@ -12,8 +12,9 @@ from tests.node import local
 from tests.samples import EPOCH, NOW, peer, record, text, windows
 from tests.shop import RealShop, Shop
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, State, Writes
+from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Counters, Row, Transition
+from wgsyncd.core.records import Records, State
 from wgsyncd.errors import RowsLocked, StaleLedger, StoreError
 from wgsyncd.ports import Store
 
@@ -42,7 +43,7 @@ def commit(store: Store, writes: Writes) -> frozenset[int]:
 
 
 def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Shop, store: Store) -> None:
-    empty = Ledger(0, {}, {}, frozenset())
+    empty = Ledger(0, Records(), {}, frozenset())
     assert store.ledger(windows(), begin=False) == empty
     with pytest.raises(StoreError):
         store.approve("0123456789ab")
@@ -136,18 +137,22 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
 
 
 def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealShop) -> None:
+    some = {
+        1005: record(5, row_id=1005),  # Python itself keeps small numbers once
+        1006: record(6, row_id=1006, device="as it was"),
+        1007: record(7, row_id=1007),
+    }
     for number in (5, 6):
-        real_shop.insert(number, public_key=text(number), device_id=f"0001-DEV-{number:03}")
+        real_shop.insert(1000 + number, public_key=text(number), device_id=f"0001-DEV-{number:03}")
     store = real_shop.store()
-    commit(store, Writes(records=(record(5), record(6, device="as it was"), record(7))))
+    commit(store, Writes(records=tuple(some.values())))
     rows = {one.id: one for one in store.snapshot().rows}
     books = {one.row_id: one for one in store.ledger(windows()).records.values()}
-    assert books == {
-        number: one for one in (record(5), record(6, device="as it was"), record(7)) for number in (one.row_id,)
-    }
-    assert books[5].public_key is rows[5].public_key
-    assert books[5].device is rows[5].device
-    assert books[6].public_key is rows[6].public_key
+    assert books == some
+    for number in (1005, 1006):
+        assert books[number].row_id is rows[number].id
+        assert books[number].public_key is rows[number].public_key
+    assert books[1005].device is rows[1005].device
 
 
 def test_a_records_state_is_changed_where_it_is() -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.samples import EPOCH, NOW, dump, key, live, peer, psk, record, records, row, state, windows
 from wgsyncd.core import usage
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Sampled, State, Writes, config_digest
+from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Counters, InterfaceState, Row
+from wgsyncd.core.records import State, config_digest
 from wgsyncd.core.usage import Anomaly, Booking, book, portions
 
 
@@ -24,7 +25,7 @@ def booking(kernel: dict[str, InterfaceState], books: Ledger, rows: list[Row] | 
     return book(kernel, books, windows(), since={}, max_rates={}, rows=known)
 
 
-EMPTY = Ledger(0, {}, {}, frozenset())
+EMPTY = Ledger(0, records(), {}, frozenset())
 
 
 def test_an_unknown_peer_of_a_row_never_accounted_counts_in_full() -> None:

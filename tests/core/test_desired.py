@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +30,12 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.desired import Desired, Policy, build_desired
+from wgsyncd.core.desired import Desired, Policy, build_desired, share_keys
 from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, Reason, Row, Status, encode_key
 from wgsyncd.core.networks import parse_host, parse_network
 from wgsyncd.core.plan import make_plan
-from wgsyncd.core.want import Site
+from wgsyncd.core.records import Records
+from wgsyncd.core.want import Site, Want
 
 HUNDREDS = [row(n) for n in range(2, 202)]
 OWN = 900  # the interface's own key
@@ -332,7 +333,7 @@ def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() ->
     for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
         desired = build_desired([bad], SITES, POLICY, kernel, NOW, lambda: installed)
         assert desired.frozen["wg0"] == {key(5)}
-        assert not make_plan(desired, kernel, {}, POLICY).changes
+        assert not make_plan(desired, kernel, Records(), POLICY).changes
         taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, lambda: installed)
         assert taken_over.frozen["wg0"] == frozenset()
         assert followed(taken_over) == {6}
@@ -353,3 +354,34 @@ def test_keys_of_a_row_and_its_live_peer_are_in_memory_once() -> None:
     assert one.public_key is live_peer.public_key
     assert one.preshared_key is live_peer.preshared_key
     assert [one, other] == before, "one with a text keeps its text"
+
+
+def test_the_peer_of_a_row_that_changed_otherwise_is_in_memory_once() -> None:
+    def sound(one: Row, before: Mapping[int, Want]) -> Mapping[int, Want]:
+        return build_desired([one], SITES, POLICY, {}, NOW, before=before).sound
+
+    before = sound(row(5, never_counted=True), {})
+    after = sound(row(5), before)
+    assert after[5].row == row(5)
+    assert after[5].peer is before[5].peer
+    assert after[5].digest is before[5].digest
+    for other in (row(5, preshared_key=encode_key(psk(5))), row(5, public_key=text(6)), row(5, address=address(6))):
+        changed = sound(other, before)
+        assert changed == sound(other, {})
+        assert changed[5].peer != before[5].peer
+
+
+def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
+    found = [dump(peer(5, preshared_key=psk(5))), dump(peer(6), name="wg1")]
+    rows = [
+        row(5, public_key=bytes(bytearray(key(5))), preshared_key=bytes(bytearray(psk(5)))),
+        row(6, public_key=bytes(bytearray(key(6)))),
+        row(7, public_key=key(7)),
+        row(8, public_key="no key"),
+    ]
+    before = [replace(one) for one in rows]
+    share_keys(rows, live(*found))
+    assert rows == before
+    peers = [found[0].peers[key(5)].peer, found[1].peers[key(6)].peer]
+    assert all(one.public_key is its.public_key for one, its in zip(rows, peers, strict=False))
+    assert rows[0].preshared_key is peers[0].preshared_key

@@ -22,10 +22,10 @@ from tests.samples import (
     wants,
 )
 from wgsyncd.core.desired import Policy
-from wgsyncd.core.ledger import Record
 from wgsyncd.core.model import Change, InterfaceState, Kind, Row, Status, encode_key
 from wgsyncd.core.outlook import Limits
 from wgsyncd.core.plan import Plan
+from wgsyncd.core.records import Record
 
 
 def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:

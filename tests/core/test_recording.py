@@ -25,10 +25,11 @@ from tests.samples import (
 )
 from wgsyncd.core import recording
 from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, config_digest
+from wgsyncd.core.ledger import Condition, Ledger, Sampled
 from wgsyncd.core.model import Counters, InterfaceState, Peer, Row, Status, encode_key
 from wgsyncd.core.outlook import Limits, Outlook, look_ahead
 from wgsyncd.core.recording import after_apply, before_apply, conditions, standing
+from wgsyncd.core.records import Record, State, config_digest
 
 SCRIBE = Scribe("en")
 Kernel = dict[str, InterfaceState]
@@ -212,7 +213,7 @@ def test_a_reboot_that_restores_250_peers_is_one_audit_row() -> None:
 
 
 def test_the_first_look_at_an_interface_is_marked_and_is_no_restoration() -> None:
-    books = Ledger(0, {}, {}, frozenset())
+    books = Ledger(0, records(), {}, frozenset())
     said, done = after([], live(dump()), books)
     assert said == []
     assert done.interfaces == {"wg0": Sampled(EPOCH, NOW)}
@@ -257,7 +258,7 @@ MISSING = Condition("interface_missing", "wg0", "wg0", "")
 
 
 def turn(old: set[Condition], new: set[Condition]) -> tuple[list[str], Ledger, tuple[Entry, ...]]:
-    books = Ledger(1, {}, {}, frozenset(old))
+    books = Ledger(1, records(), {}, frozenset(old))
     writes = conditions(books, frozenset(new), SCRIBE)
     return [e.action for e in writes.audit], books.after(writes), writes.audit
 
@@ -288,7 +289,7 @@ def outlook(rows: list[Row], *peers: Peer, approved: str | None = None) -> Outlo
 
 
 def stands(outlook: Outlook, conflicts: dict[str, int] | None, *known: Condition) -> set[Condition]:
-    return set(standing(outlook, conflicts, ["wg1"], "r640", Ledger(1, {}, {}, frozenset(known))))
+    return set(standing(outlook, conflicts, ["wg1"], "r640", Ledger(1, records(), {}, frozenset(known))))
 
 
 LOST = Condition("interface_missing", "wg1", "wg1", "")

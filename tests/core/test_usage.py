@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, TOKYO, dump, key, live, peer, record, records, state, windows
-from wgsyncd.core.ledger import Ledger, Record, Sampled
+from wgsyncd.core.ledger import Ledger, Sampled
 from wgsyncd.core.model import Counters, InterfaceState, Row
+from wgsyncd.core.records import Record
 from wgsyncd.core.usage import SLACK, Advance, Booking, advance, book
 from wgsyncd.core.windows import ROLLING, Windows
 

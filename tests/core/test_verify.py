@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.core.test_usage import ZONES, stamp
 from tests.samples import NOW, dump, key, live, peer, record, records, row, state, wants, windows
-from wgsyncd.core.ledger import Ledger, Record, State
+from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import Counters, InterfaceState, encode_key
+from wgsyncd.core.records import Record, State
 from wgsyncd.core.verify import (
     GRACE,
     Amount,

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from wgsyncd.core.ledger import Record, Slot
 from wgsyncd.core.model import Change, Kind, PeerState, PublicKey, Row
 from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.records import Records, Slot
 
 
 class Standing(StrEnum):
@@ -56,7 +56,7 @@ class Adoption:
         return tuple(one for one in self.peers if one.standing is standing)
 
 
-def adopt(outlook: Outlook, records: Mapping[Slot, Record], rows: Collection[Row]) -> Mapping[str, Adoption]:
+def adopt(outlook: Outlook, records: Records, rows: Collection[Row]) -> Mapping[str, Adoption]:
     """By interface; those that could not be read are left out."""
     changes: dict[Slot, tuple[Change, bool]] = {}
     plan = outlook.plan
@@ -78,7 +78,7 @@ def adopt(outlook: Outlook, records: Mapping[Slot, Record], rows: Collection[Row
         )
         missing = tuple(c for c, _ in changes.values() if c.kind is Kind.ADD and c.interface == name)
         new = [want.row for key, want in outlook.desired.peers[name].items()
-               if key in state.peers and (name, key) not in records]  # fmt: skip
+               if key in state.peers and key not in records.of(name)]  # fmt: skip
         booked = sum(1 for row in new if row.never_counted)
         found[name] = Adoption(tuple(peers), missing, booked, len(new) - booked)
     return found
@@ -86,11 +86,11 @@ def adopt(outlook: Outlook, records: Mapping[Slot, Record], rows: Collection[Row
 
 def _stand(
     outlook: Outlook, name: str, found: PeerState, change: tuple[Change, bool] | None, *, foreign: bool,
-    by_id: Mapping[int, Row], records: Mapping[Slot, Record],
+    by_id: Mapping[int, Row], records: Records,
 ) -> Standee:  # fmt: skip
     key = found.peer.public_key
     want = outlook.desired.peers[name].get(key)
-    record = records.get((name, key))
+    record = records.of(name).get(key)
     row = want.row if want else by_id.get(record.row_id or 0) if record else None
     device = row.device if row else ""
     if change is None:

@@ -177,12 +177,12 @@ def build_desired(
     for row in rows:
         if row.interface in policy.elsewhere:
             continue
-        known = before.get(row.id)
+        old = before.get(row.id)
+        known = old if old is not None and old.row is row else None
         key: PublicKey | None = None
-        if known is not None and known.row is row:
+        if known is not None:
             key = known.peer.public_key
         else:
-            known = None
             try:
                 key = PublicKey(decode_key(row.public_key))
             except ValueError as error:
@@ -200,7 +200,7 @@ def build_desired(
         try:
             if key in own_keys:
                 raise CannotBeFollowed(Reason.INTERFACE_KEY, "public_key is an interface's own")
-            court.claims[row.id] = _as_found(known or read_row(row, key, by_rows), live)
+            court.claims[row.id] = _as_found(known or read_row(row, key, by_rows, old), live)
         except CannotBeFollowed as fault:
             unsound[row.id] = key
             court.others.add(key)
@@ -223,6 +223,17 @@ def build_desired(
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
     return Desired(peers, tuple(court.rejections), frozen, revoked, others, court.claims, unsound, unreadable)
+
+
+def share_keys(rows: Iterable[Row], live: Mapping[str, InterfaceState]) -> None:
+    """Keys that rows and live peers have in common are in memory once, see :meth:`Row.share`: for rows that are kept
+    for long and that nothing was made of yet."""
+    for row in rows:
+        if isinstance(row.public_key, bytes):
+            key = PublicKey(row.public_key)
+            for state in live.values():
+                if (found := state.peers.get(key)) is not None:
+                    row.share(found.peer)
 
 
 def _as_found(claim: Want, live: Mapping[str, InterfaceState]) -> Want:

@@ -1,83 +1,14 @@
-"""The books: what was last recorded of each live peer, and what one database transaction writes.
-
-A :class:`Record` is both the baseline of a peer's counters and the memory of what was installed for whom. Audit rows
-about peers are the difference between the records and the next dump, so a crash between kernel and database neither
-loses such a row nor writes it twice.
-"""
+"""The books: what the database says of this node's peers, and what one transaction writes."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import NamedTuple
 
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.model import Counters, Peer, PublicKey, Transition
-
-Slot = tuple[str, PublicKey]
-"""Where a peer lives: interface and key."""
-
-
-class State(StrEnum):
-    """What the last transaction knew of a peer. Words of one length: the server changes them where they are. In a page
-    of records that is full, as those of new peers are, another length takes it up to eight times as long."""
-
-    PRESENT = "present"
-    ADDING = "arrives"  # baseline zero is stored, the peer is about to be added
-    RESTORING = "returns"  # the same, for a peer that its interface lost (re-creation, reboot)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is recorded of one live peer. ``row_id`` None: a foreign peer about to be removed."""
-
-    interface: str
-    public_key: PublicKey
-    row_id: int | None
-    device: str
-    contract: str
-    address: str
-    config: bytes  # see config_digest
-    state: State
-    epoch: str
-    rx: int  # bytes: the baseline of the peer's counters
-    tx: int
-    handshake: int  # UNIX nanoseconds, 0 = never
-    sampled_at: float  # UNIX seconds; of the last change of this record
-
-    @property
-    def counters(self) -> Counters:
-        """The baseline."""
-        return Counters(self.rx, self.tx)
-
-    @property
-    def slot(self) -> Slot:
-        """Where it lives."""
-        return self.interface, self.public_key
-
-    def is_of_same(self, old: Record) -> bool:
-        """Whether nothing but epoch, state, counters, handshake and their time differ."""
-        return (
-            self.config == old.config
-            and self.row_id == old.row_id and self.device == old.device and self.contract == old.contract
-            and self.address == old.address and self.slot == old.slot
-        )  # fmt: skip
-
-
-def config_digest(peer: Peer) -> bytes:
-    """Eight bytes that change when the peer's configuration does. The PSK has 256 random bits, so a 64-bit digest
-    gives nothing of it away."""
-    text = b"|".join(sorted(peer.allowed_ips))
-    return hashlib.blake2b(
-        text + peer.preshared_key + peer.persistent_keepalive.to_bytes(2), digest_size=8, person=b"wgsyncd.peer"
-    ).digest()
-
-
-def addresses_of(peer: Peer) -> str:
-    """A peer's allowed IPs as they are recorded and told."""
-    return ",".join(sorted(map(str, peer.allowed_ips)))[:64]
+from wgsyncd.core.model import Counters, PublicKey, Transition
+from wgsyncd.core.records import Record, Records, Slot
 
 
 class Condition(NamedTuple):
@@ -103,7 +34,7 @@ class Ledger:
     compares and counts ``seq`` up, and a mismatch throws the ledger away."""
 
     seq: int
-    records: dict[Slot, Record]
+    records: Records
     interfaces: Mapping[str, Sampled]
     conditions: frozenset[Condition]
     spool: str = ""  # name of the spooled samples that were booked last
@@ -111,23 +42,23 @@ class Ledger:
     def installed(self) -> dict[int, frozenset[PublicKey]]:
         """The keys of the recorded peers of each row."""
         keys: dict[int, frozenset[PublicKey]] = {}
-        for (_, key), record in self.records.items():
+        for record in self.records.each():
             if record.row_id is not None:
-                keys[record.row_id] = keys.get(record.row_id, frozenset()) | {key}
+                keys[record.row_id] = keys.get(record.row_id, frozenset()) | {record.public_key}
         return keys
 
     def after(self, writes: Writes) -> Ledger:
         """The books once ``writes`` is committed."""
-        return replace(self, records=dict(self.records)).become(writes)
+        return replace(self, records=self.records.copy()).become(writes)
 
     def become(self, writes: Writes) -> Ledger:
         """The same without a copy: the records are the new ledger's, and this one is not to be used any more. (To copy
         100,000 for each transaction of a booking takes as long as the booking.)"""
         records = self.records
         for record in writes.records:
-            records[record.slot] = record
+            records.add(record)
         for slot in writes.gone:
-            records.pop(slot, None)
+            records.discard(slot)
         over = {(c.kind, c.subject) for c in writes.ended | writes.started}
         standing = frozenset(c for c in self.conditions if (c.kind, c.subject) not in over)
         return Ledger(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import InterfaceState, PublicKey, Row, decode_key
 from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Part:
 
     def within(self, ledger: Ledger) -> Ledger:
         """The same part of other books."""
-        return replace(ledger, records={slot: one for slot, one in ledger.records.items() if slot[1] in self.keys})
+        return replace(ledger, records=Records(one for one in ledger.records.each() if one.public_key in self.keys))
 
 
 def narrow(rows: Iterable[Row], live: Mapping[str, InterfaceState], ledger: Ledger) -> Part | None:
@@ -49,10 +50,10 @@ def narrow(rows: Iterable[Row], live: Mapping[str, InterfaceState], ledger: Ledg
     marks = ledger.interfaces
     if any(name not in marks or marks[name].epoch != state.epoch for name, state in live.items()):
         return None  # to be filled first
-    for slot, record in ledger.records.items():
+    for record in ledger.records.each():
         if record.row_id in ids:
-            keys.add(slot[1])
-        elif slot[1] in keys:
+            keys.add(record.public_key)
+        elif record.public_key in keys:
             return None  # another row's peer, as far as the books know
     part = Part(frozenset(keys), {}, ledger)
     return Part(part.keys, part.of(live), part.within(ledger))

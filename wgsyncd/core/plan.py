@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from wgsyncd.core.desired import Desired, Policy
-from wgsyncd.core.ledger import Record, Slot
 from wgsyncd.core.model import Change, InterfaceState, Kind, Peer, PublicKey
 from wgsyncd.core.networks import Network
+from wgsyncd.core.records import Record, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,7 @@ def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey]
     return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.after.allowed_ips)
 
 
-def make_plan(
-    desired: Desired, live: Mapping[str, InterfaceState], records: Mapping[Slot, Record], policy: Policy
-) -> Plan:
+def make_plan(desired: Desired, live: Mapping[str, InterfaceState], records: Records, policy: Policy) -> Plan:
     """The changes that lead from the dumps to what is desired. Interfaces without a dump are left out.
 
     While a row's key is unreadable, its live peer cannot be told from an unclaimed one: those are withheld.
@@ -90,7 +88,7 @@ def make_plan(
                         Change(Kind.UPDATE, name, key, found.peer, want.peer, row.id, row.device, row.contract, reason)
                     )
                 continue
-            record = records.get((name, key))
+            record = records.of(name).get(key)
             known = desired.names(key) or (record is not None and record.row_id is not None)
             if not known:
                 strangers.append(key)

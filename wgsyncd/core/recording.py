@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import Entry, Scribe
 from wgsyncd.core.desired import Desired
-from wgsyncd.core.ledger import Condition, Ledger, Record, Sampled, State, Writes, addresses_of, config_digest
+from wgsyncd.core.ledger import Condition, Ledger, Sampled, Writes
 from wgsyncd.core.model import Change, InterfaceState, Kind, fingerprint
 from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.records import Record, State, addresses_of, config_digest
 from wgsyncd.core.want import Want
 
 TOGETHER = 2_500  # peers that came, in one transaction
@@ -30,7 +31,7 @@ def before_apply(
     for change in changes:
         name, key = change.interface, change.public_key
         state = live[name]
-        known = ledger.records.get((name, key))
+        known = ledger.records.of(name).get(key)
         if change.kind is Kind.ADD and change.after is not None:
             want = desired.peers[name][key]
             row = want.row
@@ -87,6 +88,8 @@ class _Diary:
             return  # still wanted: the next plan adds it
         as_wanted = want is not None and (found.peer is want.peer or found.peer == want.peer)
         if want is not None and as_wanted and _is_told(record, want):
+            if record.config is not want.digest:
+                record.share(want.row.id, want.digest)
             return
         if record.state is not State.PRESENT:
             self.came.append(record)
@@ -182,8 +185,8 @@ def after_apply(
     take 40 MiB). Each is complete in itself; the last one may be empty."""
     diary = _Diary(scribe, live, desired)
     sampled: dict[str, Sampled] = {}
-    for (name, _), record in ledger.records.items():
-        if name in live:
+    for name in live:
+        for record in ledger.records.of(name).values():
             diary.peer(record)
     restored: list[Entry] = []
     for name, state in live.items():
@@ -191,7 +194,7 @@ def after_apply(
         if mark is None or mark.epoch != state.epoch:
             sampled[name] = Sampled(state.epoch, now)
         if mark is not None and mark.epoch != state.epoch:
-            count = sum(1 for key in state.peers if (name, key) in ledger.records)
+            count = len(state.peers.keys() & ledger.records.of(name).keys())
             restored.append(scribe.entry("interface_restored", name, count=count))
     del ledger  # each part makes another: this one need not be kept beside it
     yield from diary.pair()

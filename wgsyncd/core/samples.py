@@ -106,8 +106,9 @@ class Backlog:
     def _past(self, state: InterfaceState, known: Ledger | None) -> dict[PublicKey, list[_Seen]]:
         """What was seen before of each peer of a dump, from the baseline on."""
         past: dict[PublicKey, list[_Seen]] = {}
+        recorded = known.records.of(state.name) if known is not None else {}
         for key in state.peers:
-            record = known.records.get((state.name, key)) if known is not None else None
+            record = recorded.get(key)
             if record is not None:
                 past[key] = [_Seen(record.epoch, record.counters, record.handshake)]
         for place, one in enumerate(self.samples):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wgsyncd.core import lifecycle
-from wgsyncd.core.ledger import Ledger, Record
+from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import (
     NO_BYTES,
     Change,
@@ -25,6 +25,7 @@ from wgsyncd.core.model import (
 )
 from wgsyncd.core.networks import parse_host
 from wgsyncd.core.outlook import Outlook
+from wgsyncd.core.records import Record
 from wgsyncd.core.usage import advance
 
 
@@ -105,10 +106,10 @@ def tell(
     steps = tuple(step for step in outlook.steps if step.row.id == row.id)
     after = lifecycle.assume((row,), steps)[0]
     rejection = next((one for one in outlook.desired.rejections if one.row_id == row.id), None)
-    records = [one for one in ledger.records.values() if one.row_id == row.id or one.public_key == key]
+    records = [one for one in ledger.records.each() if one.row_id == row.id or one.public_key == key]
     keys = {one.public_key for one in records if one.row_id == row.id} | ({key} if key is not None else set())
     peers = tuple(
-        _live(name, found, key, ledger.records.get((name, found.peer.public_key)), state.epoch)
+        _live(name, found, key, ledger.records.of(name).get(found.peer.public_key), state.epoch)
         for name, state in outlook.live.items()
         for found in state.peers.values()
         if found.peer.public_key in keys
@@ -172,7 +173,7 @@ def _holder(row: Row, key: PublicKey | None, interface: str | None, outlook: Out
         return ""
     for found in state.peers.values():
         if address in found.peer.allowed_ips and found.peer.public_key != key:
-            record = ledger.records.get((state.name, found.peer.public_key))
+            record = ledger.records.of(state.name).get(found.peer.public_key)
             if record is None or record.row_id != row.id:
                 return record.device if record is not None and record.device else "a foreign peer"
     return ""

@@ -37,19 +37,9 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from wgsyncd.core.ledger import (
-    Booked,
-    Ledger,
-    Piece,
-    Quarantined,
-    Record,
-    Sampled,
-    State,
-    Writes,
-    addresses_of,
-    config_digest,
-)
+from wgsyncd.core.ledger import Booked, Ledger, Piece, Quarantined, Sampled, Writes
 from wgsyncd.core.model import NO_BYTES, Counters, InterfaceState, PeerState, PublicKey, Row
+from wgsyncd.core.records import Record, State, addresses_of, config_digest
 from wgsyncd.core.windows import Share, Windows, split
 
 SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
@@ -110,7 +100,7 @@ def portions(
     before the dumps as a whole are, for which then the rest is left. ``apart``: rows that are left for it, too."""
     moved = [
         record
-        for record in ledger.records.values()
+        for record in ledger.records.each()
         if record.row_id not in apart
         and (state := live.get(record.interface)) is not None
         and (found := state.peers.get(record.public_key)) is not None
@@ -169,9 +159,9 @@ def book(
         account.handshake = max(account.handshake, handshake)
 
     for name, state in live.items():
-        sampled = ledger.interfaces.get(name)
+        sampled, recorded = ledger.interfaces.get(name), ledger.records.of(name)
         for key, found in state.peers.items():
-            record = ledger.records.get((name, key))
+            record = recorded.get(key)
             if record is None:
                 row = rows.get(key) if rows is not None else None
                 if row is None:

@@ -24,8 +24,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from wgsyncd.core.desired import Desired
-from wgsyncd.core.ledger import Ledger, Record, State
+from wgsyncd.core.ledger import Ledger
 from wgsyncd.core.model import Counters, InterfaceState, PeerState, fingerprint
+from wgsyncd.core.records import Record, State
 from wgsyncd.core.windows import KEPT, ROLLING, Windows
 
 GRACE = 60.0  # seconds round an edge in which the windows of either side are right: a poll is late, clocks differ
@@ -214,7 +215,8 @@ def _finding(check: Check, one: Figures, name: str, value: int, against: str, ot
 def of_kernel(live: Mapping[str, InterfaceState], ledger: Ledger, desired: Desired) -> Iterator[Finding]:
     """What does not add up between the dumps and the baselines, both read lately; the ledger before the dumps. While
     traffic flows and peers come and go there are always some: those that stand are wrong."""
-    for (name, key), record in ledger.records.items():
+    for record in ledger.records.each():
+        name, key = record.slot
         state = live.get(name)
         # A foreign peer is recorded only while it goes; in another epoch counters begin at zero.
         if state is None or record.row_id is None or record.epoch != state.epoch:
@@ -227,7 +229,7 @@ def of_kernel(live: Mapping[str, InterfaceState], ledger: Ledger, desired: Desir
             yield Finding(Check.ABSENT, record.device, text, key=(Check.ABSENT, name, key))
     for name, state in live.items():
         for key, want in desired.peers.get(name, {}).items():
-            if key in state.peers and (name, key) not in ledger.records:
+            if key in state.peers and key not in ledger.records.of(name):
                 text = f"a peer of {name} ({fingerprint(key)}) without a baseline: its bytes are not booked"
                 yield Finding(Check.UNRECORDED, want.row.device, text, key=(Check.UNRECORDED, name, key))
 

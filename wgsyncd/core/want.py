@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wgsyncd.core.ledger import config_digest
 from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
@@ -17,6 +16,7 @@ from wgsyncd.core.model import (
     decode_key,
 )
 from wgsyncd.core.networks import Network, parse_host
+from wgsyncd.core.records import config_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ class CannotBeFollowed(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read_row(row: Row, key: PublicKey, sites: Mapping[str, Site]) -> Want:
+def read_row(row: Row, key: PublicKey, sites: Mapping[str, Site], before: Want | None = None) -> Want:
     """What it wants; ``key`` is its public key, ``sites`` are by the store's names. CannotBeFollowed where it is not
-    sound. Its texts may hold anything, so a detail quotes none but the address and the interface."""
+    sound. Its texts may hold anything, so a detail quotes none but the address and the interface. ``before``: what the
+    row wanted as it was; a peer that is the same is kept once."""
     if row.status is Status.ISSUED and row.qr_end is None:
         raise CannotBeFollowed(Reason.NO_QR_END, "issued, but it has neither qr_expires_at, issued_at nor created_at")
     site = sites.get(row.interface)
@@ -81,4 +82,6 @@ def read_row(row: Row, key: PublicKey, sites: Mapping[str, Site]) -> Want:
             Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}"
         )
     peer = Peer(key, psk, (address,), site.persistent_keepalive)
+    if before is not None and before.peer == peer:
+        return Want(before.peer, row, site.interface, before.digest)
     return Want(peer, row, site.interface, config_digest(peer))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from wgsyncd.core.ledger import Ledger, Record
+from wgsyncd.core.ledger import Ledger
+from wgsyncd.core.records import Record
 from wgsyncd.errors import StaleLedger
 from wgsyncd.store.connection import Connection
 
@@ -37,7 +38,7 @@ def keep(connection: Connection, node: str, ledger: Ledger, records: Iterable[Re
     alike: dict[tuple[str, _Sets], list[Record]] = {}
     others: list[Record] = []
     for record in records:
-        known = ledger.records.get(record.slot)
+        known = ledger.records.of(record.interface).get(record.public_key)
         if known is None or not record.is_of_same(known):
             others.append(record)
         elif record.epoch == known.epoch and record.state is known.state:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
 from wgsyncd.core.model import Row
+from wgsyncd.core.records import Records
 from wgsyncd.core.verify import Figures, Scope
 from wgsyncd.core.windows import Windows
 from wgsyncd.errors import SchemaError, StoreError
@@ -90,7 +91,7 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         found = load_ledger(self._connection, self._node, self._rows.by_id())
         if found is None and not begin:
-            return Ledger(0, {}, {}, frozenset())
+            return Ledger(0, Records(), {}, frozenset())
         if found is None:
             self._writer().begin_node(windows)
             found = load_ledger(self._connection, self._node, self._rows.by_id())

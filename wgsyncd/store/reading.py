@@ -7,8 +7,9 @@ from datetime import datetime
 from sys import intern
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Record, Sampled, Slot, State
+from wgsyncd.core.ledger import Condition, Held, Ledger, Quarantined, Sampled
 from wgsyncd.core.model import PublicKey, Row, once
+from wgsyncd.core.records import Record, Records, State
 from wgsyncd.store.connection import Connection
 
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
@@ -58,15 +59,15 @@ def load_ledger(connection: Connection, node: str, rows: Mapping[int, Row]) -> L
             " sampled_at FROM wgsyncd_peers WHERE node = %s",
             (node,),
         )
-        records: dict[Slot, Record] = {}
+        records = Records()
         times: dict[float, float] = {}  # there are few
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
-            row = rows.get(row_id)
-            slot = intern(name), PublicKey(once(key, row.public_key) if row is not None else key)
-            records[slot] = Record(
-                *slot, row_id, once(device, row.device) if row is not None else device, intern(contract), address,
-                config, State(state), intern(epoch), rx, tx, handshake, times.setdefault(at, at),
-            )  # fmt: skip
+            if row := rows.get(row_id):
+                row_id, key, device = row.id, once(key, row.public_key), once(device, row.device)  # noqa: PLW2901
+            records.add(Record(
+                intern(name), PublicKey(key), row_id, device, intern(contract), address, config, State(state),
+                intern(epoch), rx, tx, handshake, times.setdefault(at, at),
+            ))  # fmt: skip
         interfaces = connection.query(
             "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)
         )

@@ -240,12 +240,13 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: Row | None = None) -> Ro
     status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
     contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
     key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
+    number = int(row_id) if before is None else before.id
     if before is not None:
         device, address = once(device, before.device), once(address, before.address)
         key, secret = once(key, before.public_key), once(secret, before.preshared_key)
     has_end = qr_end != "" and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
     return Row(
-        id=int(row_id),
+        id=number,
         device=device,
         contract=intern(contract),
         interface=intern(interface),

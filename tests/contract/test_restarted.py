@@ -1,0 +1,38 @@
+"""What a restarted daemon has in memory of a device beside which it was restarted: everything once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.realnode import RealNode
+from tests.samples import address, key, psk
+from tests.shop import RealShop
+from wgsyncd.core.model import encode_key
+
+
+@pytest.mark.parametrize("account_first", [False, True])
+def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path, *, account_first: bool) -> None:
+    node = RealNode(real_shop, tmp_path)
+    for number in (1005, 1006):  # Python itself keeps small numbers once
+        node.device(number, wg_ip=address(number - 1000), preshared_key=encode_key(psk(number)))
+    node.cycle()
+    node.start()
+    assert node.agent._books.known is None
+    if account_first:
+        node.agent.account()
+    for turn in (0, 1, 2):
+        node.cycle()
+        books = node.agent._books.known
+        assert books is not None
+        assert len(books.records) == 2
+        for number, want in node.agent._decider._sound.items():
+            row, record = want.row, books.records["wg0", key(number)]
+            assert row.public_key is want.peer.public_key
+            assert row.preshared_key is want.peer.preshared_key
+            assert record.config is want.digest
+            assert record.row_id is row.id
+            assert account_first or record.public_key is want.peer.public_key
+            assert account_first or record.device is row.device
+        node.traffic(1005 + turn % 2, 10)  # its row is another one from the first byte on

@@ -1,0 +1,55 @@
+"""A node whose database and spool are real; its kernel is in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.node import Node
+from tests.shop import RealShop
+from wgsyncd.core.model import Counters
+from wgsyncd.spool import FileSpool
+
+
+class RealNode(Node):
+    """Its rows are the shop's; the spool is in ``folder``."""
+
+    def __init__(self, shop: RealShop, folder: Path) -> None:
+        self.shop, self.folder = shop, folder
+        super().__init__('[log]\nlevel = "error"\n')
+        self.db = shop  # type: ignore[assignment]
+        self.start()
+
+    def start(self) -> None:
+        if hasattr(self, "db"):
+            if hasattr(self.store, "_connection"):
+                self.store.close()
+            self.store = self.shop.store()  # type: ignore[assignment]
+            self.spool = FileSpool(self.folder, "r640")  # type: ignore[assignment]
+        super().start()
+
+    @property
+    def booked(self) -> dict[int, Counters]:
+        rows = {number: self.shop.device(number) for number in self.shop.devices()}
+        return {n: Counters(d["rx_bytes_total"], d["tx_bytes_total"]) for n, d in rows.items()}
+
+    @property
+    def written(self) -> tuple[int, int]:
+        (node,) = self.shop.sql("SELECT seq FROM wgsyncd_nodes")
+        return sum(self.wg.writes.values()), node["seq"]
+
+    def outcome(self) -> dict[str, Any]:
+        devices = {
+            number: {**one, "last_handshake_at": None, "first_handshake_at": bool(one["first_handshake_at"])}
+            for number in self.shop.devices()
+            if (one := self.shop.device(number))
+        }
+        days: dict[int, Counters] = {}
+        for (number, _), sums in self.shop.days().items():
+            old = days.get(number, Counters(0, 0))
+            days[number] = Counters(old.rx + sums.rx, old.tx + sums.tx)
+        ledger = self.store.ledger(self.windows)
+        records = {slot: (r.row_id, r.config, r.state, r.counters) for slot, r in ledger.records.items()}
+        audit = sorted((one.action, one.target_id) for one in self.shop.logs())
+        return {"kernel": self.kernel(), "devices": devices, "days": days, "audit": audit, "records": records,
+                "conditions": sorted(ledger.conditions)}  # fmt: skip
