@@ -1,7 +1,8 @@
 """What is written: one transaction per :class:`Writes`, set-based, and the windows rolled on.
 
-Locks are taken in one order (the node's row, then customer_devices by id, then wgsyncd's own tables), so that two
-nodes that share a database cannot deadlock on each other.
+Locks are taken in one order: the node's row, then wgsyncd's own tables, each by row id, then customer_devices, where
+none is waited for. So two nodes that share a database cannot deadlock on each other; and since those come last, the
+application's own writes to them wait for one UPDATE and the commit only.
 """
 
 from __future__ import annotations
@@ -42,32 +43,44 @@ class Writer:
         step was taken, and of those that were left out because somebody else has them locked. StaleLedger if ``ledger``
         is not the database's, RowsLocked if a locked row cannot be left out: nothing is written then."""
         run, seq = self.connection.execute, ledger.seq
+        ids = {b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps}
         with self.connection.transaction():
             used = ", approved = NULL" if writes.approval_used else ""
             sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){used}
                       WHERE node = %s AND seq = %s"""  # noqa: S608
             if run(sql, (writes.spool, writes.spool, self.node, seq)) != 1:
                 raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
-            left_out = self._locked({b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps})
+            if ids:
+                run("SAVEPOINT nothing_kept")
+            self._keep_own(ledger, writes, now)
+            sums = self._sums(writes.booked)  # in words already: from here on others wait
+            left_out = self._locked(ids)
             if left_out & writes.odd or (left_out and writes.spool):
                 raise RowsLocked(len(left_out))
-            writes = writes.without(left_out)
-            taken = frozenset(
-                step.row.id for step, _ in sorted(writes.steps, key=lambda s: s[0].row.id) if self._take(step)
-            )
-            if writes.booked:
-                self._book(writes.booked)
-            self._keep_records(ledger, writes)
-            for q in writes.quarantined:
-                run(
-                    "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
-                    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                    (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
-                )
-            self._keep_conditions(writes, now)
-            audit = list(writes.audit) + [entry for step, entry in writes.steps if step.row.id in taken and entry]
-            self._write_down(audit, now)
+            if left_out:
+                run("ROLLBACK TO SAVEPOINT nothing_kept")
+                writes = writes.without(left_out)
+                self._keep_own(ledger, writes, now)
+                sums = self._sums(writes.booked)
+            steps = sorted(writes.steps, key=lambda one: one[0].row.id)
+            taken = frozenset(step.row.id for step, _ in steps if self._take(step))
+            if sums:
+                run(sums)
+            self._write_down([entry for step, entry in writes.steps if step.row.id in taken and entry], now)
         return taken, left_out
+
+    def _keep_own(self, ledger: Ledger, writes: Writes, now: float) -> None:
+        """What goes into tables that are wgsyncd's alone, and what is told there anyhow."""
+        self._keep_pieces(writes.booked)
+        self._keep_records(ledger, writes)
+        for q in writes.quarantined:
+            self.connection.execute(
+                "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
+            )
+        self._keep_conditions(writes, now)
+        self._write_down(writes.audit, now)
 
     def _locked(self, ids: Iterable[int]) -> frozenset[int]:
         """Lock rows for this transaction; the ids of those that another one has locked. They would make everybody
@@ -92,9 +105,10 @@ class Writer:
             found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
             if unknown := sorted(set(ids) - found):
                 raise Refused(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
+            self._keep_pieces(booked)
             if locked := self._locked(b.row_id for b in booked):
                 raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
-            if booked and self._book(booked) != len(booked):
+            if booked and self.connection.execute(self._sums(booked)) != len(booked):
                 raise Refused(f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped")
             # Last, and counted: of two who release the same delta the slower one finds it gone, and all is undone.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
@@ -140,10 +154,11 @@ class Writer:
         # ON UPDATE CURRENT_TIMESTAMP moves the column unless the statement sets it; it belongs to the application.
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
-    def _book(self, booked: Sequence[Booked]) -> int:
-        """Increments to the columns, and the same bytes into buckets and days; returns how many of the devices there
-        are. The UPDATE joins a list of values: it needs column grants only, and cannot bring back a row that was
-        deleted meanwhile."""
+    def _sums(self, booked: Sequence[Booked]) -> str:
+        """The UPDATE that adds to the columns; empty where nothing is to be added. It joins a list of values: so it
+        needs column grants only, and cannot bring back a row that was deleted meanwhile."""
+        if not booked:
+            return ""
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         sums = ", ".join(
             f"d.{column}_bytes_{window} ="
@@ -158,13 +173,14 @@ class Writer:
             f"{'NULL' if b.handshake is None else repr(to_datetime(b.handshake, self.zone))})"
             for b in booked
         )
-        there = self.connection.execute(
-            f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
-                               0 AS tx_month, CAST(NULL AS DATETIME) AS handshake UNION ALL VALUES {rows}) v
-                STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
-                SET {sums}, d.last_handshake_at = IF(v.handshake IS NULL OR d.last_handshake_at >= v.handshake,
-                                                     d.last_handshake_at, v.handshake){self._untouched("d.")}"""  # noqa: S608
-        )
+        return f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
+                                  0 AS tx_month, CAST(NULL AS DATETIME) AS handshake UNION ALL VALUES {rows}) v
+                   STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
+                   SET {sums}, d.last_handshake_at = IF(v.handshake IS NULL OR d.last_handshake_at >= v.handshake,
+                                                        d.last_handshake_at, v.handshake){self._untouched("d.")}"""  # noqa: S608
+
+    def _keep_pieces(self, booked: Sequence[Booked]) -> None:
+        """The same bytes into buckets and days."""
         pieces = [(b.row_id, p) for b in booked for p in b.pieces]
         buckets = [f"({i},{p.bucket},{p.rx},{p.tx})" for i, p in pieces if p.bucket is not None]
         days = [f"({i},'{p.day}',{p.rx},{p.tx})" for i, p in pieces]
@@ -175,7 +191,6 @@ class Writer:
             if values:
                 add = "ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
                 self.connection.execute(f"INSERT INTO {table} VALUES {', '.join(values)} {add}")  # noqa: S608
-        return there
 
     def _keep_records(self, ledger: Ledger, writes: Writes) -> None:
         baselines.keep(self.connection, self.node, ledger, writes.records)

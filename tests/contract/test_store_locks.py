@@ -1,0 +1,78 @@
+"""For how long others wait for a row that is booked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pymysql
+import pytest
+
+from tests.contract.test_store import booked
+from tests.samples import EPOCH, NOW, key, record, text, windows
+from tests.shop import RealShop
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.ledger import Condition, Quarantined, Sampled, Writes
+from wgsyncd.core.model import Transition
+from wgsyncd.demo.mariadb import DATABASE, PrivateServer
+from wgsyncd.store.connection import Connection
+
+_FREE = "SELECT COUNT(*) FROM customer_devices WHERE id IN (5, 6) FOR UPDATE SKIP LOCKED"
+
+
+class Witness:
+    """Before each statement: what it is, and how many of the two rows another connection could lock."""
+
+    def __init__(self, server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.live = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
+        self.seen: list[tuple[str, int]] = []
+        for name in ("query", "execute"):
+            self._wrap(name, getattr(Connection, name), monkeypatch)
+
+    def _wrap(self, name: str, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run(connection: Connection, sql: str, *values: Any) -> Any:
+            self.seen.append((" ".join(sql.split()), self._free()))
+            return call(connection, sql, *values)
+
+        monkeypatch.setattr(Connection, name, run)
+
+    def _free(self) -> int:
+        with self.live.cursor() as cursor:
+            cursor.execute(_FREE)
+            (row,) = cursor.fetchall()
+            return int(row[0])
+
+
+@pytest.fixture
+def witness(mariadbd: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Witness]:
+    with ExitStack() as stack:
+        one = Witness(mariadbd, monkeypatch)
+        stack.callback(one.live.close)
+        yield one
+
+
+def test_rows_are_locked_for_their_own_updates_and_the_commit_only(real_shop: RealShop, witness: Witness) -> None:
+    for number in (5, 6):
+        real_shop.insert(number, public_key=text(number))
+    store = real_shop.store()
+    before, rows = store.ledger(windows()), store.snapshot().rows
+    first = Transition(next(one for one in rows if one.id == 6), "expire", NOW)
+    writes = Writes(
+        booked=(booked(5, 50, 5), booked(6, 60, 6)),
+        records=(record(5), record(6)),
+        gone=(("wg0", key(9)),),
+        sampled={"wg0": Sampled(EPOCH, NOW)},
+        quarantined=(Quarantined("wg0", 5, "d", 1, 1, NOW - 9, NOW),),
+        steps=((first, Entry("device_expired", "device", "d", "…")),),
+        started=frozenset((Condition("row_rejected", "9", "d", "bad_key"),)),
+        audit=(Entry("peer_added", "device", "d", "…"),),
+    )
+    del witness.seen[:]
+    assert store.commit(before, writes, NOW).left_out == frozenset()
+    locked = [sql for sql, free in witness.seen if free < 2]
+    assert [sql.split()[0] for sql in locked] == ["UPDATE", "UPDATE", "INSERT", "COMMIT"]
+    assert "status = 'expired'" in locked[0]
+    assert "rx_bytes_total" in locked[1]
+    assert "admin_logs" in locked[2], "the step's own row"
+    assert len(witness.seen) - len(locked) >= 10, "all else was written before"
