@@ -65,7 +65,8 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
     if args.only in (None, "books"):
         booked, stall = books.measure(stage, args.repeat)
         seconds |= booked
-        result["writer_stall_ms"], more["writer_alone_ms"] = stall["ms"], stall["alone_ms"]
+        result["writer_stall_ms"] = stall["ms"]
+        more["writer_alone_ms"], more["writer_elsewhere_ms"] = stall["alone_ms"], stall["elsewhere_ms"]
     if args.only in (None, "life"):
         result["rss_mib"], more["rss_peak_mib"] = life.memory(stage)
         if stage.peers <= 1000:

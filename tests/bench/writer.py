@@ -1,7 +1,7 @@
 """The web application's part: writes devices' names at random, one transaction each, until a line comes in. Prints the
 longest that one took, in milliseconds.
 
-    python -m tests.bench.writer SOCKET DEVICES
+    python -m tests.bench.writer SOCKET TABLE DEVICES
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from wgsyncd.demo.mariadb import DATABASE
 
 def main() -> None:
     """Write until told to stop."""
-    path, devices = sys.argv[1], int(sys.argv[2])
+    path, table, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
     live = pymysql.connect(unix_socket=path, user=getpass.getuser(), database=DATABASE, autocommit=True)
     longest = 0.0
     with live.cursor() as cursor:
         for turn in range(1 << 62):
             began = time.perf_counter()
             cursor.execute(
-                "UPDATE customer_devices SET device_name = %s WHERE id = %s",
+                f"UPDATE {table} SET device_name = %s WHERE id = %s",
                 (f"name {turn}", random.randint(1, devices)),
             )
             if turn > 20:  # the first warm up

@@ -39,7 +39,15 @@ def test_quick() -> None:
     for one in results:
         assert set(one) == {"peers", "ratios", "seconds", "rss_mib", "writer_stall_ms", "more"}
         assert set(one["ratios"]) == RATIOS
-        assert set(one["more"]) == {"kernel", "repeat", "rss_peak_mib", "writer_alone_ms", "start", "idle"}
+        assert set(one["more"]) == {
+            "kernel",
+            "repeat",
+            "rss_peak_mib",
+            "writer_alone_ms",
+            "writer_elsewhere_ms",
+            "start",
+            "idle",
+        }
         figures = [*_numbers(one["seconds"]), *_numbers(one["ratios"])]
         assert len(figures) > 25
         assert all(math.isfinite(number) and number > 0 for number in figures), one
