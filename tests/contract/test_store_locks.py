@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import random
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
 
 import pymysql
 import pytest
 
-from tests.contract.test_store import booked
+from tests.contract.test_store import DAY, booked
 from tests.samples import EPOCH, NOW, key, record, text, windows
 from tests.shop import RealShop
 from wgsyncd.core.audit import Entry
 from wgsyncd.core.ledger import Condition, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Transition
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
+from wgsyncd.errors import StoreError
 from wgsyncd.store.connection import Connection
 
 _FREE = "SELECT COUNT(*) FROM customer_devices WHERE id IN (5, 6) FOR UPDATE SKIP LOCKED"
@@ -76,3 +81,63 @@ def test_rows_are_locked_for_their_own_updates_and_the_commit_only(real_shop: Re
     assert "rx_bytes_total" in locked[1]
     assert "admin_logs" in locked[2], "the step's own row"
     assert len(witness.seen) - len(locked) >= 10, "all else was written before"
+
+
+ROWS = range(1, 41)
+TURNS = 25
+
+
+def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealShop, mariadbd: PrivateServer) -> None:
+    """Both book the same rows (as when devices move from one to the other), each its own bytes, and roll the windows."""
+    for number in ROWS:
+        real_shop.insert(number)
+    sums: dict[str, Counter[int]] = {"a": Counter(), "b": Counter(), "admin": Counter()}
+    done = threading.Event()
+
+    def daemon(node: str) -> None:
+        store = real_shop.store(node=node)
+        ledger = store.ledger(windows())
+        for turn in range(TURNS):
+            owed = dict.fromkeys(ROWS, 1 + turn % 3)
+            while owed:
+                some = tuple(booked(number, rx, 2 * rx) for number, rx in owed.items())
+                mine = tuple(record(number, rx=turn) for number in owed)
+                held = (Quarantined("wg0", 1 + turn % len(ROWS), "d", 1, 1, NOW - 9, NOW),)
+                writes = Writes(booked=some, records=mine, quarantined=held)
+                ledger, _, left_out = store.commit(ledger, writes, NOW)
+                for number in owed.keys() - left_out:
+                    sums[node][number] += owed.pop(number)
+            store.roll(windows())
+
+    def application() -> None:
+        with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as live, live.cursor() as cursor:
+            while not done.is_set():
+                for number in random.sample(ROWS, 3):
+                    cursor.execute("UPDATE customer_devices SET device_name = 'x' WHERE id = %s", (number,))
+                live.rollback()
+
+    def admin() -> None:
+        store = real_shop.store(node="a")
+        while not done.is_set():
+            for held in store.quarantine():
+                number = held.delta.row_id or 0
+                try:
+                    store.discharge([held.id], [booked(number, 1, 2)], [], NOW)
+                except StoreError as error:
+                    assert str(error) == f"1205: row {number} is locked by somebody else: try again"
+                else:
+                    sums["admin"][number] += 1
+
+    with ThreadPoolExecutor() as pool:
+        others = [pool.submit(application), pool.submit(admin)]
+        nodes = [pool.submit(daemon, node) for node in ("a", "b")]
+        wait(nodes)
+        done.set()
+        for one in (*nodes, *others):
+            one.result()
+    assert sums["admin"]
+    for number in ROWS:
+        rx = sum(one[number] for one in sums.values())
+        assert rx - sums["admin"][number] == 2 * sum(1 + turn % 3 for turn in range(TURNS))
+        assert real_shop.device(number)["rx_bytes_total"] == rx
+        assert real_shop.days()[number, DAY] == (rx, 2 * rx)
