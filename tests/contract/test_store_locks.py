@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pymysql
 import pytest
 
-from tests.contract.test_store import DAY, booked
+from tests.contract.test_store import BUCKET, DAY, booked
 from tests.samples import EPOCH, NOW, key, record, text, windows
 from tests.shop import RealShop
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Condition, Quarantined, Sampled, Writes
+from wgsyncd.core.ledger import Booked, Condition, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Transition
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.errors import StoreError
@@ -57,7 +58,7 @@ def witness(mariadbd: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield one
 
 
-def test_rows_are_locked_for_their_own_updates_and_the_commit_only(real_shop: RealShop, witness: Witness) -> None:
+def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: RealShop, witness: Witness) -> None:
     for number in (5, 6):
         real_shop.insert(number, public_key=text(number))
     store = real_shop.store()
@@ -76,11 +77,31 @@ def test_rows_are_locked_for_their_own_updates_and_the_commit_only(real_shop: Re
     del witness.seen[:]
     assert store.commit(before, writes, NOW).left_out == frozenset()
     locked = [sql for sql, free in witness.seen if free < 2]
-    assert [sql.split()[0] for sql in locked] == ["UPDATE", "UPDATE", "INSERT", "COMMIT"]
-    assert "status = 'expired'" in locked[0]
-    assert "rx_bytes_total" in locked[1]
-    assert "admin_logs" in locked[2], "the step's own row"
-    assert len(witness.seen) - len(locked) >= 10, "all else was written before"
+    assert [sql.split()[0] for sql in locked] == ["UPDATE", "UPDATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    for sql, what in zip(
+        locked, ("status = 'expired'", "rx_bytes_total", "buckets", "days", "admin_logs"), strict=False
+    ):
+        assert what in sql, "the step and its audit row, the columns and their pieces"
+    assert len(witness.seen) - len(locked) >= 8, "all else was written before"
+
+
+def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
+    real_shop: RealShop, mariadbd: PrivateServer
+) -> None:
+    """Another node or an admin in the middle of it, whose connection hangs."""
+    for number in (5, 6):
+        real_shop.insert(number)
+    store = real_shop.store()
+    writes = Writes(booked=(booked(5, 50, 5), booked(6, 60, 6)), records=(record(5), record(6)))
+    ledger, _, _ = store.commit(store.ledger(windows()), writes, NOW)
+    with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as live, live.cursor() as cursor:
+        for table, column in (("customer_devices", "id"), ("wgsyncd_buckets", "row_id"), ("wgsyncd_days", "row_id")):
+            cursor.execute(f"SELECT * FROM {table} WHERE {column} = 5 FOR UPDATE")
+        ledger, _, left_out = store.commit(ledger, writes, NOW)
+        assert left_out == {5}
+        assert store.roll(windows()) == (0, 0)
+    assert [real_shop.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
+    assert store.commit(ledger, Writes(booked=(booked(5, 7, 7),)), NOW).left_out == frozenset()
 
 
 ROWS = range(1, 41)
@@ -100,10 +121,13 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
         for turn in range(TURNS):
             owed = dict.fromkeys(ROWS, 1 + turn % 3)
             while owed:
-                some = tuple(booked(number, rx, 2 * rx) for number, rx in owed.items())
+                # A bucket that is new for each of them, and an order that is not that of the ids.
+                last = {number for number in owed if number % 5 == turn % 5}
+                some = [_of_turn(booked(number, owed[number], 2 * owed[number]), turn) for number in owed]
+                some.sort(key=lambda one: (one.row_id in last, one.row_id))
                 mine = tuple(record(number, rx=turn) for number in owed)
                 held = (Quarantined("wg0", 1 + turn % len(ROWS), "d", 1, 1, NOW - 9, NOW),)
-                writes = Writes(booked=some, records=mine, quarantined=held)
+                writes = Writes(booked=tuple(some), records=mine, quarantined=held)
                 ledger, _, left_out = store.commit(ledger, writes, NOW)
                 for number in owed.keys() - left_out:
                     sums[node][number] += owed.pop(number)
@@ -141,3 +165,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
         assert rx - sums["admin"][number] == 2 * sum(1 + turn % 3 for turn in range(TURNS))
         assert real_shop.device(number)["rx_bytes_total"] == rx
         assert real_shop.days()[number, DAY] == (rx, 2 * rx)
+
+
+def _of_turn(one: Booked, turn: int) -> Booked:
+    return replace(one, pieces=tuple(piece._replace(bucket=BUCKET + turn) for piece in one.pieces))

@@ -1,8 +1,9 @@
 """What is written: one transaction per :class:`Writes`, set-based, and the windows rolled on.
 
-Locks are taken in one order: the node's row, then wgsyncd's own tables, each by row id, then customer_devices, where
-none is waited for. So two nodes that share a database cannot deadlock on each other; and since those come last, the
-application's own writes to them wait for one UPDATE and the commit only.
+Locks are taken in one order: the node's row, then what is the node's own, then customer_devices by id, where none is
+waited for, and under these what goes by row id for all nodes: buckets and days. So two nodes that share a database
+cannot deadlock on each other, nor does one wait for what another has in hand; and what is the node's own is written
+before the application's writes have to wait.
 """
 
 from __future__ import annotations
@@ -66,12 +67,12 @@ class Writer:
             taken = frozenset(step.row.id for step, _ in steps if self._take(step))
             if sums:
                 run(sums)
+                self._keep_pieces(writes.booked)
             self._write_down([entry for step, entry in writes.steps if step.row.id in taken and entry], now)
         return taken, left_out
 
     def _keep_own(self, ledger: Ledger, writes: Writes, now: float) -> None:
-        """What goes into tables that are wgsyncd's alone, and what is told there anyhow."""
-        self._keep_pieces(writes.booked)
+        """What is this node's alone, and what is told anyhow."""
         self._keep_records(ledger, writes)
         for q in writes.quarantined:
             self.connection.execute(
@@ -105,11 +106,11 @@ class Writer:
             found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
             if unknown := sorted(set(ids) - found):
                 raise Refused(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
-            self._keep_pieces(booked)
             if locked := self._locked(b.row_id for b in booked):
                 raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
             if booked and self.connection.execute(self._sums(booked)) != len(booked):
                 raise Refused(f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped")
+            self._keep_pieces(booked)
             # Last, and counted: of two who release the same delta the slower one finds it gone, and all is undone.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
                 raise Refused("somebody else released or dropped one of them meanwhile: nothing is done")
