@@ -125,6 +125,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     from wgsyncd.wireguard.local import LocalWireGuard
 
     garbage.rarely()
+    garbage.give_back()
     health, wireguard = Health(), LocalWireGuard(endpoints=False)  # a daemon has no use for them
     clock = Clock(time.time, time.monotonic)
 

@@ -84,12 +84,18 @@ class Decider:
         """What a cycle would do. ``part_of``: how many peers there are, where ``live`` holds some of them."""
         steps = tuple(self.due(snapshot.rows, live, now, some=part_of is not None))
         rows = lifecycle.assume(snapshot.rows, steps)
-        desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._sound)
-        if part_of is None:
+        if part_of is not None:
+            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._sound)
+        else:
+            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._take_sound())
             self._sound = desired.sound
         plan = make_plan(desired, live, ledger.records, self.policy)
         plan = plan if part_of is None else replace(plan, live=part_of)
         return replace(look_ahead(desired, plan, live, self._limits, snapshot.approved), steps=steps)
+
+    def _take_sound(self) -> Mapping[int, Want]:
+        sound, self._sound = self._sound, {}
+        return sound
 
     def drift(self, outlook: Outlook, after: Live, ledger: Ledger) -> list[Change]:
         """What still differs after a plan was applied, but for what it withheld."""

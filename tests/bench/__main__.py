@@ -77,7 +77,8 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
-    garbage.rarely()  # as the daemon does
+    garbage.rarely()  # both as the daemon does
+    garbage.give_back()
     results = []
     with stages() as stage_for:
         for peers in args.peers:

@@ -206,6 +206,7 @@ def build_desired(
             court.others.add(key)
             court.reject(row, fault.reason, fault.detail, key)
 
+    del before  # the caller may have left it to us: with very many rows that is 5 MB, and the tables to come have room
     court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key, lambda _: "")
     court.settle(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: claim.address, lambda claim: claim.interface)
     untouchable: set[PublicKey] = set(policy.always_keep)

@@ -139,7 +139,7 @@ class Decoder:
             raise self._fault
         if not self._ifindex:
             raise ValueError("no interface index in the dump")
-        for key in self._known.keys() - self._peers.keys():
+        for key in [key for key in self._known if key not in self._peers]:
             del self._known[key]
         return Device(self._ifindex, self._public_key, self._listen_port, self._peers)
 

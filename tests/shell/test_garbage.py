@@ -1,0 +1,27 @@
+"""What large tables leave behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import os
+from wgsyncd import garbage
+def resident():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+garbage.give_back()
+large = b"x" * (20 << 20)
+del large  # from now on glibc by itself keeps room for such
+before = resident()
+tables = [bytes([n]) * (8 << 20) for n in range(8)]
+later = b"x" * 100_000  # above them
+del tables
+print(resident() - before)
+"""
+
+
+def test_large_blocks_go_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4, "MiB that stay, of 64; untold all of them would"
