@@ -35,7 +35,7 @@ class Decider:
         self.waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
         self._ends: list[float] = []  # of their QR codes, sorted: asked for at every turn of the daemon's loop
         self.loaded = False  # rows were read completely once
-        self._sound: Mapping[int, Want] = {}  # what rows were found to want: the same row is not read twice
+        self._peers: Mapping[str, Mapping[PublicKey, Want]] = {}  # as last wanted: the same row is not read twice
         self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
 
     def inherit(self, old: Decider) -> None:
@@ -85,17 +85,18 @@ class Decider:
         steps = tuple(self.due(snapshot.rows, live, now, some=part_of is not None))
         rows = lifecycle.assume(snapshot.rows, steps)
         if part_of is not None:
-            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._sound)
+            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._peers)
         else:
-            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._take_sound())
-            self._sound = desired.sound
+            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._let_go())
+            self._peers = desired.peers
         plan = make_plan(desired, live, ledger.records, self.policy)
         plan = plan if part_of is None else replace(plan, live=part_of)
         return replace(look_ahead(desired, plan, live, self._limits, snapshot.approved), steps=steps)
 
-    def _take_sound(self) -> Mapping[int, Want]:
-        sound, self._sound = self._sound, {}
-        return sound
+    def _let_go(self) -> Mapping[str, Mapping[PublicKey, Want]]:
+        """The peers as last wanted, whose table is needed no more once the next one is made."""
+        peers, self._peers = self._peers, {}
+        return peers
 
     def drift(self, outlook: Outlook, after: Live, ledger: Ledger) -> list[Change]:
         """What still differs after a plan was applied, but for what it withheld."""

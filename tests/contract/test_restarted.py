@@ -27,7 +27,7 @@ def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path
         books = node.agent._books.known
         assert books is not None
         assert len(books.records) == 2
-        for number, want in node.agent._decider._sound.items():
+        for number, want in ((one.row.id, one) for one in node.agent._decider._peers["wg0"].values()):
             row, record = want.row, books.records["wg0", key(number)]
             assert row.public_key is want.peer.public_key
             assert row.preshared_key is want.peer.preshared_key

@@ -31,7 +31,7 @@ from tests.samples import (
     wants,
 )
 from wgsyncd.core.desired import Desired, Policy, build_desired, share_keys
-from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, Reason, Row, Status, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, PublicKey, Reason, Row, Status, encode_key
 from wgsyncd.core.networks import parse_host, parse_network
 from wgsyncd.core.plan import make_plan
 from wgsyncd.core.records import Records
@@ -357,18 +357,18 @@ def test_keys_of_a_row_and_its_live_peer_are_in_memory_once() -> None:
 
 
 def test_the_peer_of_a_row_that_changed_otherwise_is_in_memory_once() -> None:
-    def sound(one: Row, before: Mapping[int, Want]) -> Mapping[int, Want]:
-        return build_desired([one], SITES, POLICY, {}, NOW, before=before).sound
+    def sound(one: Row, before: Mapping[str, Mapping[PublicKey, Want]]) -> Mapping[str, Mapping[PublicKey, Want]]:
+        return build_desired([one], SITES, POLICY, {}, NOW, before=before).peers
 
     before = sound(row(5, never_counted=True), {})
-    after = sound(row(5), before)
-    assert after[5].row == row(5)
-    assert after[5].peer is before[5].peer
-    assert after[5].digest is before[5].digest
+    after, was = sound(row(5), before)["wg0"][key(5)], before["wg0"][key(5)]
+    assert after.row == row(5)
+    assert after.peer is was.peer
+    assert after.digest is was.digest
     for other in (row(5, preshared_key=encode_key(psk(5))), row(5, public_key=text(6)), row(5, address=address(6))):
         changed = sound(other, before)
         assert changed == sound(other, {})
-        assert changed[5].peer != before[5].peer
+        assert all(one.peer != was.peer for one in changed["wg0"].values())
 
 
 def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:

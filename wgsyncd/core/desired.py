@@ -30,9 +30,10 @@ class Desired:
     frozen: Mapping[str, frozenset[PublicKey]]  # live peers of rejected rows: left as they are
     revoked: Mapping[PublicKey, tuple[Row, str]]  # keys of rows that want no peer, and why not
     others: Set[PublicKey]  # the readable keys of this node's rows that have no peer in ``peers``
-    sound: Mapping[int, Want]  # what each row wants that is sound by itself, by its id; rejected or not
-    unsound: Mapping[int, PublicKey]  # the readable key of each row that wants a peer and is not sound by itself
+    rejected: Mapping[int, PublicKey]  # the readable keys of the rows that are, by their ids
     unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
+    # Made when it is first asked for, which is rare: with very many rows it is 5 MB.
+    _keys: dict[int, PublicKey] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def names_nobody(self) -> bool:
@@ -51,15 +52,18 @@ class Desired:
         """The readable key of a row that wants a peer."""
         if row_id is None:
             return None
-        want = self.sound.get(row_id)
-        return want.peer.public_key if want is not None else self.unsound.get(row_id)
+        if not self._keys:
+            self._keys.update(self.rejected)
+            self._keys.update((want.row.id, key) for wants in self.peers.values() for key, want in wants.items())
+        return self._keys.get(row_id)
 
     def rejected_by_reason(self) -> dict[str, int]:
         """How many rows for each reason that occurs."""
         return dict(Counter(str(r.reason) for r in self.rejections))
 
 
-_NOTHING: Mapping[int, Want] = {}
+_NOTHING: Mapping[PublicKey, Want] = {}
+_NOWHERE: Mapping[str, Mapping[PublicKey, Want]] = {}
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ class _Court:
     live: Mapping[str, InterfaceState]
     recorded: Callable[[], Mapping[int, frozenset[PublicKey]]]  # live peers by the row they were installed for
     others: set[PublicKey] = field(default_factory=set)  # readable keys of the rows without a claim
-    claims: dict[int, Want] = field(default_factory=dict)  # by row id
+    claims: list[Want] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)  # ids of the claims that are rejected
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
@@ -78,7 +82,7 @@ class _Court:
     def named(self) -> Set[PublicKey]:
         """The readable keys of all rows. Only asked for, and made, where something is rejected or kept."""
         if self._named is None:
-            self._named = self.others | {claim.peer.public_key for claim in self.claims.values()}
+            self._named = self.others | {claim.peer.public_key for claim in self.claims}
         return self._named
 
     def reject(self, row: Row, reason: Reason, detail: str, key: PublicKey | None) -> None:
@@ -89,8 +93,7 @@ class _Court:
 
     def standing(self) -> Collection[Want]:
         """The claims that are not rejected."""
-        claims = self.claims.values()
-        return [claim for claim in claims if claim.row.id not in self.lost] if self.lost else claims
+        return [claim for claim in self.claims if claim.row.id not in self.lost] if self.lost else self.claims
 
     def frozen_keys(self) -> set[PublicKey]:
         """The keys whose peers stay as they are: those that rejected rows name, and those that were installed for
@@ -162,31 +165,28 @@ def build_desired(
     live: Mapping[str, InterfaceState],
     now: float,
     recorded: Callable[[], Mapping[int, frozenset[PublicKey]]] = dict,
-    before: Mapping[int, Want] = _NOTHING,
+    before: Mapping[str, Mapping[PublicKey, Want]] = _NOWHERE,
 ) -> Desired:
     """What the rows want, held against the configuration, each other and the live peers. ``now``: UNIX seconds.
-    ``recorded`` tells the keys of the peers that were installed for each row id. ``before``: what an earlier call with
-    the same sites found sound; the same row (the same object) is not read again."""
+    ``recorded`` tells the keys of the peers that were installed for each row id. ``before``: the peers of an
+    earlier call with the same sites; the same row (the same object) is not read again."""
     sites = tuple(sites)
     by_rows = {site.rows: site for site in sites}
     own_keys = {state.public_key for state in live.values() if state.public_key is not None}
     court = _Court(live, recorded)
     revoked: dict[PublicKey, tuple[Row, str]] = {}
-    unsound: dict[int, PublicKey] = {}
+    wanted = {site.rows: before.get(site.interface, _NOTHING) for site in sites}
+    del before  # where the caller has let go of it, it is gone once all rows are read, before the next one is made
+    rejected: dict[int, PublicKey] = {}
     unreadable = 0
     for row in rows:
         if row.interface in policy.elsewhere:
             continue
-        old = before.get(row.id)
-        known = old if old is not None and old.row is row else None
         key: PublicKey | None = None
-        if known is not None:
-            key = known.peer.public_key
-        else:
-            try:
-                key = PublicKey(decode_key(row.public_key))
-            except ValueError as error:
-                bad_key = str(error)
+        try:
+            key = PublicKey(decode_key(row.public_key))
+        except ValueError as error:
+            bad_key = str(error)
         why_not = row.why_not(now)
         if why_not is not None:
             if key is not None:
@@ -200,13 +200,15 @@ def build_desired(
         try:
             if key in own_keys:
                 raise CannotBeFollowed(Reason.INTERFACE_KEY, "public_key is an interface's own")
-            court.claims[row.id] = _as_found(known or read_row(row, key, by_rows, old), live)
+            old = wanted.get(row.interface, _NOTHING).get(key)
+            known = old if old is not None and old.row is row else read_row(row, key, by_rows, old)
+            court.claims.append(_as_found(known, live))
         except CannotBeFollowed as fault:
-            unsound[row.id] = key
+            rejected[row.id] = key
             court.others.add(key)
             court.reject(row, fault.reason, fault.detail, key)
 
-    del before  # the caller may have left it to us: with very many rows that is 5 MB, and the tables to come have room
+    wanted.clear()
     court.settle(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.peer.public_key, lambda _: "")
     court.settle(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: claim.address, lambda claim: claim.interface)
     untouchable: set[PublicKey] = set(policy.always_keep)
@@ -220,10 +222,11 @@ def build_desired(
         key = claim.peer.public_key
         peers[claim.interface][key] = claim
         revoked.pop(key, None)
-    others = court.others | {court.claims[lost].peer.public_key for lost in court.lost & court.claims.keys()}
+    lost = {claim.row.id: claim.peer.public_key for claim in court.claims if claim.row.id in court.lost}
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
-    return Desired(peers, tuple(court.rejections), frozen, revoked, others, court.claims, unsound, unreadable)
+    others = court.others | set(lost.values())
+    return Desired(peers, tuple(court.rejections), frozen, revoked, others, rejected | lost, unreadable)
 
 
 def share_keys(rows: Iterable[Row], live: Mapping[str, InterfaceState]) -> None:
