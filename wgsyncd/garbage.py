@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from contextlib import suppress
 
 _NEW_OBJECTS = 50_000  # between two looks at new ones; the default, 700, is passed hundreds of times in one dump
 _OLDER = 50
-_M_MMAP_THRESHOLD, _LARGE = -3, 1 << 20  # mallopt(3), malloc.h; bytes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3), malloc.h
+_LARGE = 1 << 20  # bytes
+_TOP = 4 << 20  # bytes that may stay: rows come in texts of half a MiB, whose room would be asked for again each time
 
 
 def rarely() -> None:
@@ -21,5 +22,9 @@ def rarely() -> None:
 def give_back() -> None:
     """Give a large block back to the system as soon as it is free. A cycle makes tables of some megabytes; by itself
     glibc takes such for something that comes again and keeps room for them, up to 32 MiB each."""
-    with suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    with suppress(ImportError, AttributeError):  # a Python without ctypes; another C library
+        import ctypes
+
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _TOP)

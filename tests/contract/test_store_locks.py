@@ -100,6 +100,7 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
         ledger, _, left_out = store.commit(ledger, writes, NOW)
         assert left_out == {5}
         assert store.roll(windows()) == (0, 0)
+        live.rollback()
     assert [real_shop.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
     assert store.commit(ledger, Writes(booked=(booked(5, 7, 7),)), NOW).left_out == frozenset()
 

@@ -385,3 +385,12 @@ def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
     peers = [found[0].peers[key(5)].peer, found[1].peers[key(6)].peer]
     assert all(one.public_key is its.public_key for one, its in zip(rows, peers, strict=False))
     assert rows[0].preshared_key is peers[0].preshared_key
+
+
+def test_a_row_that_comes_twice_is_not_its_own_rival() -> None:
+    """So it would come where a contract had two rows."""
+    kernel = live(dump(peer(5)))
+    desired = wants([row(5), row(5)], kernel)
+    assert followed(desired) == {5}
+    assert not desired.rejections
+    assert not make_plan(desired, kernel, Records(), POLICY).changes

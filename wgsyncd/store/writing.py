@@ -2,8 +2,8 @@
 
 Locks are taken in one order: the node's row, then what is the node's own, then customer_devices by id, where none is
 waited for, and under these what goes by row id for all nodes: buckets and days. So two nodes that share a database
-cannot deadlock on each other, nor does one wait for what another has in hand; and what is the node's own is written
-before the application's writes have to wait.
+cannot deadlock on each other's devices, nor does one wait for a device that another has in hand; and what is the node's
+own is written before the application's writes have to wait.
 """
 
 from __future__ import annotations
