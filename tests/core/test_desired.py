@@ -388,7 +388,7 @@ def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
 
 
 def test_a_row_that_comes_twice_is_not_its_own_rival() -> None:
-    """So it would come where a contract had two rows."""
+    """So it comes where its contract does."""
     kernel = live(dump(peer(5)))
     desired = wants([row(5), row(5)], kernel)
     assert followed(desired) == {5}

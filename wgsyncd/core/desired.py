@@ -73,7 +73,7 @@ class _Court:
     live: Mapping[str, InterfaceState]
     recorded: Callable[[], Mapping[int, frozenset[PublicKey]]]  # live peers by the row they were installed for
     others: set[PublicKey] = field(default_factory=set)  # readable keys of the rows without a claim
-    claims: dict[int, Want] = field(default_factory=dict)  # by row id
+    claims: list[Want] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)  # ids of the claims that are rejected
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
@@ -82,7 +82,7 @@ class _Court:
     def named(self) -> Set[PublicKey]:
         """The readable keys of all rows. Only asked for, and made, where something is rejected or kept."""
         if self._named is None:
-            self._named = self.others | {claim.peer.public_key for claim in self.claims.values()}
+            self._named = self.others | {claim.peer.public_key for claim in self.claims}
         return self._named
 
     def reject(self, row: Row, reason: Reason, detail: str, key: PublicKey | None) -> None:
@@ -93,8 +93,7 @@ class _Court:
 
     def standing(self) -> Collection[Want]:
         """The claims that are not rejected."""
-        claims = self.claims.values()
-        return [claim for claim in claims if claim.row.id not in self.lost] if self.lost else claims
+        return [claim for claim in self.claims if claim.row.id not in self.lost] if self.lost else self.claims
 
     def frozen_keys(self) -> set[PublicKey]:
         """The keys whose peers stay as they are: those that rejected rows name, and those that were installed for
@@ -122,7 +121,7 @@ class _Court:
         for claim in standing:
             which = within(claim), thing(claim)
             one = first.setdefault(which, claim)
-            if one is not claim:
+            if one.row.id != claim.row.id:  # a row may come twice, where a contract does
                 contested.setdefault(which, [one]).append(claim)
         for rivals in contested.values():
             winner = min(rivals, key=lambda c: (not self.holds(c), c.row.id))
@@ -203,7 +202,7 @@ def build_desired(
                 raise CannotBeFollowed(Reason.INTERFACE_KEY, "public_key is an interface's own")
             old = wanted.get(row.interface, _NOTHING).get(key)
             known = old if old is not None and old.row is row else read_row(row, key, by_rows, old)
-            court.claims[row.id] = _as_found(known, live)
+            court.claims.append(_as_found(known, live))
         except CannotBeFollowed as fault:
             rejected[row.id] = key
             court.others.add(key)
@@ -223,7 +222,7 @@ def build_desired(
         key = claim.peer.public_key
         peers[claim.interface][key] = claim
         revoked.pop(key, None)
-    lost = {number: court.claims[number].peer.public_key for number in court.lost & court.claims.keys()}
+    lost = {claim.row.id: claim.peer.public_key for claim in court.claims if claim.row.id in court.lost}
     frozen_keys = court.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in live.items()}
     others = court.others | set(lost.values())
