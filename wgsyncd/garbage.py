@@ -9,7 +9,7 @@ _NEW_OBJECTS = 50_000  # between two looks at new ones; the default, 700, is pas
 _OLDER = 50
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3), malloc.h
 _LARGE = 1 << 20  # bytes
-_TOP = 4 << 20  # bytes that may stay: rows come in texts of half a MiB, whose room would be asked for again each time
+_TOP = 2 << 20  # bytes that may stay: rows come in texts of half a MiB, whose room would be asked for again each time
 
 
 def rarely() -> None:
