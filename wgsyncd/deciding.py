@@ -84,10 +84,11 @@ class Decider:
         """What a cycle would do. ``part_of``: how many peers there are, where ``live`` holds some of them."""
         steps = tuple(self.due(snapshot.rows, live, now, some=part_of is not None))
         rows = lifecycle.assume(snapshot.rows, steps)
-        if part_of is not None:
-            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._peers)
-        else:
-            desired = build_desired(rows, self._sites, self.policy, live, now, ledger.installed, self._let_go())
+        desired = build_desired(
+            rows, self._sites, self.policy, live, now, ledger.installed,
+            self._let_go() if part_of is None else self._peers,
+        )  # fmt: skip
+        if part_of is None:
             self._peers = desired.peers
         plan = make_plan(desired, live, ledger.records, self.policy)
         plan = plan if part_of is None else replace(plan, live=part_of)

@@ -27,6 +27,9 @@ _UPDATE = (f"UPDATE ({_VALUES}{{places}}) v STRAIGHT_JOIN customer_devices d FOR
            f" SET {_SETS}, d.last_handshake_at = v.handshake, d.updated_at = d.updated_at")  # fmt: skip
 
 
+_ALONE = 300  # commits of a writer whom nobody disturbs
+
+
 class Bare:
     """PyMySQL and nothing else: the same rows of the same tables, in as many transactions."""
 
@@ -137,18 +140,17 @@ def _poll(machine: Machine, traffic: Traffic, share: float) -> None:
 
 def _stall(stage: Stage, table: str, work: Any, repeat: int) -> float:
     """The longest that a writer of names in ``table`` waited for one of its commits, in milliseconds, while ``work`` was
-    done (median of so many times), or None for a second alone."""
+    done (median of so many times), or None for some hundred of them alone."""
     longest = []
     for _ in range(repeat):
         writer = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.writer", str(stage.server.socket), table, str(stage.peers)],
+            [sys.executable, "-m", "tests.bench.writer", str(stage.server.socket), table, str(stage.peers),
+             "0" if work is not None else str(_ALONE)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
-        if work is None:
-            time.sleep(1)  # this is what is measured
-        else:
+        if work is not None:
             work()
         longest.append(float(writer.communicate("stop\n")[0]))
     return sorted(longest)[len(longest) // 2]

@@ -1,7 +1,7 @@
-"""The web application's part: writes devices' names at random, one transaction each, until a line comes in. Prints the
-longest that one took, in milliseconds.
+"""The web application's part: writes devices' names at random, one transaction each, until a line comes in and so many are
+written. Prints the longest that one took, in milliseconds.
 
-    python -m tests.bench.writer SOCKET TABLE DEVICES
+    python -m tests.bench.writer SOCKET TABLE DEVICES LEAST
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wgsyncd.demo.mariadb import DATABASE
 
 def main() -> None:
     """Write until told to stop."""
-    path, table, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    path, table, devices, least = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     live = pymysql.connect(unix_socket=path, user=getpass.getuser(), database=DATABASE, autocommit=True)
     longest = 0.0
     with live.cursor() as cursor:
@@ -33,7 +33,7 @@ def main() -> None:
                 longest = max(longest, time.perf_counter() - began)
             elif turn == 20:
                 print("ready", flush=True)
-            if select.select([sys.stdin], [], [], 0.002)[0]:
+            if select.select([sys.stdin], [], [], 0.002)[0] and turn >= least:
                 break
     live.close()
     print(longest * 1000)

@@ -95,7 +95,7 @@ class Decoder:
 
     ``known``: the peers as they are configured, as far as seen before. What is the same there is the same object here,
     so that all who keep it keep one; what is not is put there, and :meth:`device` takes out who is gone. Counters are
-    kept by nobody between two dumps. ``endpoints``: whether they are wanted; to word them is a quarter of it.
+    not kept. ``endpoints``: whether they are wanted; to word them is a quarter of it.
     """
 
     def __init__(self, known: dict[PublicKey, Peer] | None = None, *, endpoints: bool = True) -> None:
