@@ -1,10 +1,9 @@
-"""The manual pages wgsyncd(8) and wgsyncd.toml(5) and the shell's completion, made of what the program itself goes by:
-the command line's own parser, and the shipped configuration with its comments.
+"""Writes wgsyncd's manual pages and shell completion from its argument parser and its shipped configuration.
 
-    python -m wgsyncd.manual DIRECTORY
+    python etc/debian/manpages.py DIRECTORY
 
-writes wgsyncd.8, wgsyncd.toml.5 and wgsyncd.bash into it. The pages are in the man(7) language, ASCII only. Their date
-is SOURCE_DATE_EPOCH's where that is set (reproducible-builds.org), else today's.
+writes wgsyncd.8, wgsyncd.toml.5, wgsyncd.bash and _wgsyncd (for zsh). The command needs wgsyncd and shtab. The pages
+use the man(7) language and ASCII only. Their date is SOURCE_DATE_EPOCH (reproducible-builds.org), or else today.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import shtab
 
 from wgsyncd import __version__, shipped
 from wgsyncd.commands import arguments
-from wgsyncd.completion import bash
 from wgsyncd.demo import run as demo
-from wgsyncd.toml_comments import Section, sections
 
 SIGNALS = {
     "SIGHUP": "Read the configuration again, then compare everything. `wgsyncd reload` does the same and says how it"
@@ -171,6 +171,59 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     return parser._get_formatter()._expand_help(action)
 
 
+# -- the shipped configuration as documentation: sections, keys, and what the comments say of them
+
+_SECTION = re.compile(r"\[([\w.]+)\]\s*(?:#\s*(.*))?$")
+_KEY = re.compile(r"""(#\s)?(\w+)\s=\s("[^"]*"|\[[^\]]*\]|[^\s#]+)\s*(?:\#\s*(.*))?$""")
+_MORE = re.compile(r"\s+#\s*(.*)$")
+
+
+class Key(NamedTuple):
+    """A key, as the file has it."""
+
+    name: str
+    value: str
+    about: str
+    unset: bool  # it is commented out: an example
+
+
+class Section(NamedTuple):
+    """A table. That of an interface stands for all of them."""
+
+    name: str
+    about: str
+    keys: Sequence[Key]
+
+
+def sections(text: str) -> tuple[str, list[Section]]:
+    """What the head says, and the sections. ValueError where a line is not understood: it would be left out."""
+    head: list[str] = []
+    found: list[Section] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        keys = list(found[-1].keys) if found else []
+        if not line.strip():
+            continue
+        if match := _SECTION.match(line):
+            found.append(Section(match[1], match[2] or "", ()))
+        elif found and (match := _KEY.match(line)):
+            keys.append(Key(match[2], match[3], match[4] or "", bool(match[1])))
+            found[-1] = found[-1]._replace(keys=keys)
+        elif keys and (match := _MORE.match(line)):
+            keys[-1] = keys[-1]._replace(about=f"{keys[-1].about} {match[1]}".strip())
+            found[-1] = found[-1]._replace(keys=keys)
+        elif not found and line.startswith("# "):
+            head.append(line[2:])
+        else:
+            raise ValueError(f"line {number}: {line}")
+    return " ".join(head), _one_interface(found)
+
+
+def _one_interface(found: list[Section]) -> list[Section]:
+    interfaces = [one for one in found if one.name.startswith("interfaces.")]
+    first = interfaces[0]._replace(name="interfaces.NAME")
+    return [first if one is interfaces[0] else one for one in found if one not in interfaces[1:]]
+
+
 # -- wgsyncd.toml(5)
 
 
@@ -200,12 +253,25 @@ def _section(section: Section) -> Iterable[str]:
         yield escape(text)
 
 
+# -- completion
+
+
+def completion() -> Mapping[str, str]:
+    """The completion of bash and of zsh, by file name. Options that take a path complete file names."""
+    parser = top()
+    for command in commands(parser).values():
+        for action in options(command):
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # this is how shtab is told
+    return {"wgsyncd.bash": shtab.complete(parser, "bash"), "_wgsyncd": shtab.complete(parser, "zsh")}
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Write all of it into a directory."""
-    parser = argparse.ArgumentParser(prog="python -m wgsyncd.manual", description="Write manual pages and completion.")
+    """Write every file into a directory; the exit status."""
+    parser = argparse.ArgumentParser(description="Write manual pages and completion.")
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args(argv).directory
-    pages = {"wgsyncd.8": command_page(), "wgsyncd.toml.5": configuration_page(), "wgsyncd.bash": bash(commands(top()))}
+    pages = {"wgsyncd.8": command_page(), "wgsyncd.toml.5": configuration_page(), **completion()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():

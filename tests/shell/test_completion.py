@@ -1,0 +1,98 @@
+"""Bash and zsh complete the commands, options and values of wgsyncd: each test asks the shell itself."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from etc.debian import manpages
+
+COMMANDS = manpages.commands(manpages.top())
+BASH = """\
+source "$1/wgsyncd.bash"
+shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_shtab_wgsyncd
+[ "${#COMPREPLY[@]}" = 0 ] || printf '%s\n' "${COMPREPLY[@]}"
+"""
+# zsh completes only in an interactive shell. The outer shell gives the inner one a terminal, a line and the tab key.
+ZSH = """\
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "source ${(q)1}/inner"
+zpty -r shell answer '*READY*'
+zpty -w -n shell "${2}"$'\t'
+while zpty -r shell answer; do :; done
+"""
+# Each match goes to the file "matches". The shell ends when the completion is complete.
+ZSH_INNER = """\
+PROMPT= RPROMPT=
+here={directory}
+fpath=($here $fpath)
+autoload -Uz compinit
+compinit -C -d $here/compdump
+compadd() {{
+    local -a matches
+    [[ ${{@[1,(i)(-|--)]}} == *-(O|A|D)\\ * ]] || {{ builtin compadd -O matches "$@"; print -rl -- $matches >&3 }}
+    builtin compadd "$@"
+}}
+finish() {{ exit }}
+comppostfuncs=(finish)
+bindkey '^I' complete-word
+exec 3>$here/matches
+print RE''ADY
+"""
+
+
+class Shell:
+    """A shell with the completion of wgsyncd."""
+
+    def __init__(self, name: str, directory: Path, files: Mapping[str, str]) -> None:
+        self._name, self._directory, self._matches = name, directory, directory / "matches"
+        for file, text in files.items():
+            (directory / file).write_text(text, encoding="ascii")
+        (directory / "inner").write_text(ZSH_INNER.format(directory=directory))
+
+    def completed(self, *words: str, cwd: Path | None = None) -> set[str]:
+        """The matches for the last word of a command line that begins with wgsyncd."""
+        words = ("wgsyncd", *words)
+        where = str(self._directory)
+        if self._name == "bash":
+            argv = ["bash", "--norc", "-uc", BASH, "bash", where, *words]
+        else:
+            argv = ["zsh", "-f", "-c", ZSH, "zsh", where, " ".join(words)]
+        self._matches.unlink(missing_ok=True)
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=cwd, timeout=30)
+        assert done.stderr == ""
+        # zsh quotes a match for its command line; bash does that later.
+        said = done.stdout if self._name == "bash" else self._matches.read_text().replace("\\", "")
+        return {line for line in said.splitlines() if line}
+
+
+@pytest.fixture(scope="module", params=["bash", "zsh"])
+def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(request.param, tmp_path_factory.mktemp("completion"), manpages.completion())
+
+
+def test_commands_are_completed(shell: Shell) -> None:
+    assert shell.completed("") == {*COMMANDS}
+    assert shell.completed("st") == {"status"}
+    assert {"--help", "--version"} <= shell.completed("--")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_completed(shell: Shell, command: str) -> None:
+    options = {name for action in COMMANDS[command]._actions for name in action.option_strings}
+    assert shell.completed(command, "-") == options
+    assert shell.completed(command, "--") == {one for one in options if one.startswith("--")}
+
+
+def test_values_are_completed(shell: Shell, tmp_path: Path) -> None:
+    assert shell.completed("usage", "--by", "") == {"hour", "day", "month"}
+    assert shell.completed("quarantine", "r") == {"release"}
+    assert shell.completed("status", "--watch", "") == set()
+    (tmp_path / "a file.toml").touch()
+    assert shell.completed("plan", "--config", "a", cwd=tmp_path) == {"a file.toml"}
