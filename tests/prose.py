@@ -89,7 +89,7 @@ def messages(source: str) -> list[str]:
     The parts of an f-string are one text, in which every value is one word.
     """
     tree = ast.parse(source)
-    documents = {id(node.body[0].value) for node in _documented(tree)}
+    documents = {id(first.value) for node in _documented(tree) if isinstance(first := node.body[0], ast.Expr)}
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     texts = []
     for node in ast.walk(tree):
