@@ -7,8 +7,8 @@ import signal
 import pytest
 from hypothesis import settings
 
-from wgsyncd import books
-from wgsyncd.core import usage
+from wgsyncd.core.usage import posting
+from wgsyncd.engine import state_cache
 
 settings.register_profile("wgsyncd", deadline=None)  # speed is for benchmarks
 settings.load_profile("wgsyncd")
@@ -17,7 +17,7 @@ settings.load_profile("wgsyncd")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(params=[(books, "BATCH"), (usage, "PORTION")], ids=["batches", "portions"])
+@pytest.fixture(params=[(state_cache, "BATCH"), (posting, "PORTION")], ids=["batches", "portions"])
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A booking in transactions of one device: because no more are written at a time, or no more are summed up."""
     where, name = request.param

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from wgsyncd.core.model import PeerState, PublicKey
-from wgsyncd.wireguard.dump import Decoder, Device
+from wgsyncd.dataplane.wireguard.dump import Decoder, Device
 
 _NOBODY: Mapping[PublicKey, PeerState] = {}
 

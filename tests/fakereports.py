@@ -9,8 +9,8 @@ from typing import Any
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase, Sums
 from wgsyncd.core.audit import ACTIONS
+from wgsyncd.core.inspect.names import Named
 from wgsyncd.core.model import Counters
-from wgsyncd.core.naming import Named
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Noted, Particulars, Reach
 

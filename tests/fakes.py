@@ -18,8 +18,8 @@ from wgsyncd.core.model import (
     PeerState,
     PublicKey,
 )
-from wgsyncd.core.networks import Network, as_networks
-from wgsyncd.core.samples import Backlog
+from wgsyncd.core.network import Network, as_networks
+from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.errors import DumpTorn, InterfaceMissing, SpoolDamaged, SpoolError, WireGuardError
 from wgsyncd.ports import Creation, Failed
 

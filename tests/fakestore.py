@@ -13,15 +13,15 @@ from zoneinfo import ZoneInfo
 
 from tests.fakes import Crash
 from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
+from wgsyncd.core.inspect.verify import Figures, Scope
 from wgsyncd.core.model import Counters, Row, Status, Transition, read_key
 from wgsyncd.core.records import Records
-from wgsyncd.core.verify import Figures, Scope
-from wgsyncd.core.windows import KEPT, Windows
+from wgsyncd.core.state import Booked, Held, Ledger, Writes
+from wgsyncd.core.usage.calendar import KEPT, Windows
 from wgsyncd.errors import InDoubt, Refused, RowsLocked, StaleLedger, StoreError
 from wgsyncd.ports import Committed, Snapshot
-from wgsyncd.settings import Settings
 
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",

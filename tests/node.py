@@ -8,16 +8,16 @@ from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
 from tests.samples import NETWORKS, NOW, address, key, psk, text, windows
 from tests.tables import FakeDatabase
-from wgsyncd.agent import Agent
-from wgsyncd.config import parse
+from wgsyncd.config.load import parse
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, RowKey, encode_key
-from wgsyncd.core.networks import parse_host
-from wgsyncd.core.outlook import Outlook
-from wgsyncd.core.windows import Windows
+from wgsyncd.core.network import parse_host
+from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.status import Health
 from wgsyncd.errors import StoreError
-from wgsyncd.health import Health
 from wgsyncd.ports import Clock
-from wgsyncd.settings import Settings
 
 CONFIG = '[node]\nname = "r640"\n[audit]\nlanguage = "en"\n' + "".join(
     f'[interfaces.{name}]\nnetworks = ["{net}"]\naddresses = ["{net.replace(".0/24", ".1/24")}"]\n'

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.node import Node
-from tests.shop import RealShop
+from tests.store_fixture import RealShop
 from wgsyncd.core.model import Counters
-from wgsyncd.spool import FileSpool
+from wgsyncd.stores.spool import FileSpool
 
 
 class RealNode(Node):

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.desired import Desired, Policy, build_desired
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     InterfaceState,
@@ -20,14 +19,15 @@ from wgsyncd.core.model import (
     Status,
     encode_key,
 )
-from wgsyncd.core.networks import Networks, as_networks, parse_host, parse_network
-from wgsyncd.core.plan import Plan, make_plan
+from wgsyncd.core.network import Networks, as_networks, parse_host, parse_network
+from wgsyncd.core.peers.desired import Desired, Policy, build_desired
+from wgsyncd.core.peers.plan import Plan, make_plan
+from wgsyncd.core.peers.validate import Site
 from wgsyncd.core.records import Record, Records, State, config_digest
-from wgsyncd.core.samples import Backlog
-from wgsyncd.core.want import Site
-from wgsyncd.core.windows import Windows
+from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.core.usage.calendar import Windows
 from wgsyncd.ports import Spool
-from wgsyncd.spool import decode, encode
+from wgsyncd.stores.spool import decode, encode
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 NOW = 1_790_000_000.0  # 2026-09-21 23:13:20 in Tokyo

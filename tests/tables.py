@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Condition, Quarantined, Sampled
+from wgsyncd.core.inspect.verify import DaySums, Figures, Scope
 from wgsyncd.core.model import Counters
 from wgsyncd.core.records import Record, Slot
-from wgsyncd.core.verify import DaySums, Figures, Scope
+from wgsyncd.core.state import Condition, Quarantined, Sampled
 
 MOST = 2**63 - 1
 Device = dict[str, Any]

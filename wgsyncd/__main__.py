@@ -2,6 +2,6 @@
 
 import sys
 
-from wgsyncd.cli import main
+from wgsyncd.cli.main import main
 
 sys.exit(main())

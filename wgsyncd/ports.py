@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Held, Ledger, Writes
+from wgsyncd.core.inspect.names import Named
+from wgsyncd.core.inspect.verify import Figures, Scope
 from wgsyncd.core.model import Change, Counters, InterfaceState, Row
-from wgsyncd.core.naming import Named
-from wgsyncd.core.samples import Backlog
-from wgsyncd.core.verify import Figures, Scope
-from wgsyncd.core.windows import Windows
+from wgsyncd.core.state import Booked, Held, Ledger, Writes
+from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.core.usage.calendar import Windows
 
 
 @dataclass(frozen=True, slots=True)

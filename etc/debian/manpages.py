@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import shtab
 
-from wgsyncd import __version__, shipped
-from wgsyncd.commands import arguments
+from wgsyncd import __version__
+from wgsyncd.cli import arguments
+from wgsyncd.config import resources
 from wgsyncd.demo import run as demo
 
 SIGNALS = {
@@ -229,7 +230,7 @@ def _one_interface(found: list[Section]) -> list[Section]:
 
 def configuration_page() -> str:
     """wgsyncd.toml(5)."""
-    about, found = sections(shipped.text("wgsyncd.toml"))
+    about, found = sections(resources.text("wgsyncd.toml"))
     lines = [*_head("wgsyncd.toml", 5, "configuration of wgsyncd")]
     lines += [".SH SYNOPSIS", "/etc/wgsyncd/wgsyncd.toml"]
     lines += [".SH DESCRIPTION", *_paragraphs(about), ".PP"]

@@ -29,7 +29,8 @@ from typing import Any
 
 from tests.bench import books, kernel, life, table
 from tests.bench.stage import Stage, stages
-from wgsyncd import garbage, log
+from wgsyncd import log
+from wgsyncd.daemon import memory
 
 TOP = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- bench: the last result -->\n", "<!-- bench: end -->\n"
@@ -77,8 +78,8 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
-    garbage.rarely()  # both as the daemon does
-    garbage.give_back()
+    memory.rarely()  # both as the daemon does
+    memory.give_back()
     results = []
     with stages() as stage_for:
         for peers in args.peers:

@@ -14,9 +14,9 @@ import pymysql
 from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import medians
-from wgsyncd.books import BATCH
 from wgsyncd.core.model import InterfaceState, PeerState
 from wgsyncd.demo.mariadb import DATABASE
+from wgsyncd.engine.state_cache import BATCH
 
 # Named columns and values of one batch. As wgsyncd itself writes it, since this form is the fastest that was found.
 _VALUES = ("SELECT 0 id, 0 rx_total, 0 tx_total, 0 rx_24h, 0 tx_24h, 0 rx_month, 0 tx_month,"

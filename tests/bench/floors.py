@@ -7,12 +7,12 @@ import pymysql
 
 from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
 from wgsyncd.core.model import Change, Kind, Peer, PublicKey, decode_key
-from wgsyncd.core.networks import parse_host
-from wgsyncd.core.recording import TOGETHER
+from wgsyncd.core.network import parse_host
+from wgsyncd.core.peers.recording import TOGETHER
+from wgsyncd.dataplane.wireguard import codec, netlink
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard, _open
 from wgsyncd.demo.mariadb import DATABASE
-from wgsyncd.store.connection import MOST_JOINED
-from wgsyncd.wireguard import codec, netlink
-from wgsyncd.wireguard.kernel import KernelWireGuard, _open
+from wgsyncd.stores.mikyun.connection import MOST_JOINED
 
 PAGE = 2500  # rows in one value
 _PAGE = """SELECT GROUP_CONCAT(CONCAT_WS('|', d.id, d.device_id, d.contract_id, d.wg_iface, d.wg_ip, d.public_key,

@@ -20,7 +20,7 @@ from tests.wait import until
 MIB = 1024.0
 LISTEN = "127.0.0.1:9586"
 PATIENCE = 120.0  # seconds for one piece of its work
-IMPORTS = "import wgsyncd.cli, wgsyncd.agent, wgsyncd.daemon, wgsyncd.spool, wgsyncd.store.mariadb, wgsyncd.systemd, wgsyncd.wireguard.local"
+IMPORTS = "import wgsyncd.cli.main, wgsyncd.engine.agent, wgsyncd.daemon.daemon, wgsyncd.stores.spool, wgsyncd.stores.mikyun.store, wgsyncd.daemon.systemd, wgsyncd.dataplane.wireguard.local"
 
 
 class Running:

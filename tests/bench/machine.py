@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.bench.stage import IFACE, Stage
-from wgsyncd.agent import Agent
-from wgsyncd.config import parse
+from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
-from wgsyncd.health import Health
+from wgsyncd.dataplane.wireguard.local import LocalWireGuard
+from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.status import Health
 from wgsyncd.ports import Clock, Creation, Failed
-from wgsyncd.spool import FileSpool
-from wgsyncd.store.mariadb import MariaDBStore
-from wgsyncd.wireguard.local import LocalWireGuard
+from wgsyncd.stores.mikyun.store import MariaDBStore
+from wgsyncd.stores.spool import FileSpool
 
 TIMEOUT = 120.0  # seconds for one answer of the kernel; a daemon's is 5
 

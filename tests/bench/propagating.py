@@ -34,7 +34,7 @@ from tests.bench.witness import Witness
 from tests.real.bench import Bench, Device, Ear, in_network, wait
 from wgsyncd.core.model import decode_key
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
-from wgsyncd.demo.world import Namespace
+from wgsyncd.demo.testbed import Namespace
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ROUND = 15  # seconds from one packet to a device to the next, as long as between two polls

@@ -17,14 +17,14 @@ from pathlib import Path
 from tests import namespace
 from tests.samples import windows
 from wgsyncd import log
-from wgsyncd.config import parse
+from wgsyncd.config.load import parse
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, PublicKey
-from wgsyncd.core.networks import parse_network
-from wgsyncd.core.plan import Plan
-from wgsyncd.health import Health
-from wgsyncd.interfaces import Interfaces
-from wgsyncd.spool import FileSpool
-from wgsyncd.wireguard.kernel import KernelWireGuard
+from wgsyncd.core.network import parse_network
+from wgsyncd.core.peers.plan import Plan
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
+from wgsyncd.engine.interfaces import Interfaces
+from wgsyncd.engine.status import Health
+from wgsyncd.stores.spool import FileSpool
 
 SETTINGS = parse('[interfaces.wg0]\nnetworks = ["10.0.0.0/8"]\naddresses = ["10.0.0.1/8"]\n')
 

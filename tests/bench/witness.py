@@ -6,7 +6,7 @@ import socket
 import time
 
 from tests.real.bench import in_network
-from wgsyncd.wireguard import codec, netlink
+from wgsyncd.dataplane.wireguard import codec, netlink
 
 _NETLINK_GENERIC = 16  # uapi/linux/netlink.h
 _PUBLIC_KEY = 1  # WGPEER_A_PUBLIC_KEY, uapi/linux/wireguard.h

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.shop import FakeShop, RealShop, Shop
+from tests.store_fixture import FakeShop, RealShop, Shop
 from wgsyncd.demo.mariadb import PrivateServer
 
 

@@ -10,12 +10,12 @@ import pytest
 from tests.fakes import FakeSpool, FakeWireGuard
 from tests.node import CONFIG
 from tests.samples import NETWORKS, NOW, address, key, text
-from tests.shop import RealShop, Shop
+from tests.store_fixture import RealShop, Shop
 from tests.wait import until
-from wgsyncd.agent import Agent
-from wgsyncd.config import parse
-from wgsyncd.core.ledger import Ledger, Writes
-from wgsyncd.health import Health
+from wgsyncd.config.load import parse
+from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.status import Health
 from wgsyncd.ports import Clock, Committed, Store
 
 

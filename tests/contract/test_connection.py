@@ -9,13 +9,13 @@ import pytest
 
 from tests.node import CONFIG
 from tests.samples import TOKYO, text
-from tests.shop import RealShop
-from wgsyncd.config import parse
+from tests.store_fixture import RealShop
+from wgsyncd.config.load import parse
 from wgsyncd.demo.mariadb import ACCOUNT
 from wgsyncd.errors import SchemaError, StoreError
-from wgsyncd.store import rows
-from wgsyncd.store.connection import Connection, Values, _translate
-from wgsyncd.store.mariadb import MariaDBStore
+from wgsyncd.stores.mikyun import rows
+from wgsyncd.stores.mikyun.connection import Connection, Values, _translate
+from wgsyncd.stores.mikyun.store import MariaDBStore
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 

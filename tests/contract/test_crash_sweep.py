@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.agent.test_crashes import prepared
+from tests.engine.test_crashes import prepared
 from tests.fakes import Crash
 from tests.realnode import RealNode
-from tests.shop import RealShop
+from tests.store_fixture import RealShop
 from tests.tables import COUNTS
 from wgsyncd.demo.mariadb import PrivateServer
 from wgsyncd.errors import StoreError
-from wgsyncd.store.connection import Connection
+from wgsyncd.stores.mikyun.connection import Connection
 
 KINDS = ["dies before", "dies after", "cut before", "cut after"]
 

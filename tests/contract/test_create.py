@@ -14,10 +14,10 @@ import pytest
 
 from tests import namespace
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key
-from wgsyncd.core.networks import parse_host
+from wgsyncd.core.network import parse_host
+from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import Creation
-from wgsyncd.wireguard.local import LocalWireGuard
 
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I"
 
@@ -113,7 +113,7 @@ def test_without_the_capability(wg: LocalWireGuard, key_file: Path) -> None:
     wg.create(creation(key_file))
     assert shutil.which("setpriv"), "NOT TESTED: needs setpriv of util-linux"
     script = (
-        "from wgsyncd.wireguard.local import LocalWireGuard\n"
+        "from wgsyncd.dataplane.wireguard.local import LocalWireGuard\n"
         "from wgsyncd.errors import WireGuardError\n"
         "try: LocalWireGuard(60).read('wg0')\n"
         "except WireGuardError as e: print(e)\n"

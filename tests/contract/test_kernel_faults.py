@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import wire
+from tests import netlink_server
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey
-from wgsyncd.core.networks import Network
+from wgsyncd.core.network import Network
+from wgsyncd.dataplane.wireguard import kernel
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
-from wgsyncd.wireguard import kernel
-from wgsyncd.wireguard.kernel import KernelWireGuard
 
 FAMILY, MULTI, DUMP_INTR = 33, 0x2, 0x10
 CTRL, ERROR, DONE = 16, 2, 3
@@ -40,7 +40,9 @@ class ScriptedKernel:
         if kind == CTRL:
             if not self.family:
                 return [error(errno.ENOENT, seq)]
-            found = wire.message(CTRL, 0, seq, bytes(4) + wire.attr(1, struct.pack("=H", self.family)))
+            found = netlink_server.message(
+                CTRL, 0, seq, bytes(4) + netlink_server.attr(1, struct.pack("=H", self.family))
+            )
             return [found + error(0, seq)]
         if kind != self.family:
             return [error(errno.ENOENT, seq)]
@@ -98,18 +100,18 @@ STATES = [PeerState(peer(n), n, n, 0) for n in range(1, 8)]
 
 
 def error(number: int, seq: int) -> bytes:
-    return wire.message(ERROR, 0, seq, struct.pack("=i", -number) + bytes(16))
+    return netlink_server.message(ERROR, 0, seq, struct.pack("=i", -number) + bytes(16))
 
 
 def done(seq: int, flags: int = MULTI, number: int = 0) -> bytes:
-    return wire.message(DONE, flags, seq, struct.pack("=i", -number))
+    return netlink_server.message(DONE, flags, seq, struct.pack("=i", -number))
 
 
 def dump(torn_at: int | None = None, torn_done: bool = False, number: int = 0) -> Script:
     def script(kind: int, seq: int, _: bytes) -> list[Datagram]:
         parts: list[Datagram] = [
-            wire.message(kind, MULTI | (DUMP_INTR if n == torn_at else 0), seq, payload)
-            for n, payload in enumerate(wire.dump(STATES))
+            netlink_server.message(kind, MULTI | (DUMP_INTR if n == torn_at else 0), seq, payload)
+            for n, payload in enumerate(netlink_server.dump(STATES))
         ]
         assert len(parts) == 3
         return [*parts, done(seq, MULTI | (DUMP_INTR if torn_done else 0), number)]
@@ -233,8 +235,10 @@ def test_malformed_datagram_is_an_error_and_ends_the_socket(
 
 def test_malformed_dump_is_an_error(scripted: ScriptedKernel, wg: KernelWireGuard) -> None:
     def script(kind: int, seq: int, _: bytes) -> list[Datagram]:
-        raw = wire.attr(wire.NESTED, wire.attr(1, bytes(32)))
-        return [wire.message(kind, MULTI, seq, wire.payload(raw, wire.device())) + done(seq)]
+        raw = netlink_server.attr(netlink_server.NESTED, netlink_server.attr(1, bytes(32)))
+        return [
+            netlink_server.message(kind, MULTI, seq, netlink_server.payload(raw, netlink_server.device())) + done(seq)
+        ]
 
     scripted.answers = [script]
     with pytest.raises(WireGuardError, match="EBADMSG: cannot make sense of the kernel's dump: peer without counters"):
@@ -244,7 +248,7 @@ def test_malformed_dump_is_an_error(scripted: ScriptedKernel, wg: KernelWireGuar
 def test_answers_to_an_earlier_request_are_passed_over(scripted: ScriptedKernel, wg: KernelWireGuard) -> None:
     def script(kind: int, seq: int, payload: bytes) -> list[Datagram]:
         stale = PeerState(peer(99), 0, 0, 0)
-        old = [wire.message(kind, MULTI, seq - 1, wire.dump([stale])[0]), done(seq - 1)]
+        old = [netlink_server.message(kind, MULTI, seq - 1, netlink_server.dump([stale])[0]), done(seq - 1)]
         return [*old, *dump()(kind, seq, payload)]
 
     scripted.answers = [script]
@@ -294,8 +298,8 @@ def adds(count: int) -> list[Change]:
 
 
 def keys_in(payload: bytes) -> list[bytes]:
-    device = dict(wire.parse(payload[4:]))
-    return [dict(wire.parse(raw))[1] for _, raw in wire.parse(device[8])]
+    device = dict(netlink_server.parse(payload[4:]))
+    return [dict(netlink_server.parse(raw))[1] for _, raw in netlink_server.parse(device[8])]
 
 
 def refuses(*bad: Change, number: int = errno.EINVAL) -> Script:

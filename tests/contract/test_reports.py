@@ -9,12 +9,12 @@ from datetime import datetime
 import pytest
 
 from tests.samples import NOW, TOKYO, record, windows
-from tests.shop import Shop
-from wgsyncd import shipped
+from tests.store_fixture import Shop
+from wgsyncd.config import resources
 from wgsyncd.core.audit import ACTIONS, Entry
-from wgsyncd.core.ledger import Booked, Piece, Writes
+from wgsyncd.core.inspect.names import Named
 from wgsyncd.core.model import Counters
-from wgsyncd.core.naming import Named
+from wgsyncd.core.state import Booked, Piece, Writes
 from wgsyncd.ports import Noted, Particulars, Reach, Reports
 
 BUCKET = int(NOW // 900) * 900
@@ -105,5 +105,5 @@ def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) ->
 
 
 def test_the_view_of_the_audit_rows_has_all_actions_and_no_other() -> None:
-    script = shipped.text("sql/wgsyncd.sql").partition("VIEW wgsyncd_audit")[2].partition(";")[0]
+    script = resources.text("sql/wgsyncd.sql").partition("VIEW wgsyncd_audit")[2].partition(";")[0]
     assert set(re.findall(r"'(\w+)'", script)) == ACTIONS

@@ -8,7 +8,7 @@ import pytest
 
 from tests.realnode import RealNode
 from tests.samples import address, key, psk
-from tests.shop import RealShop
+from tests.store_fixture import RealShop
 from wgsyncd.core.model import encode_key
 
 

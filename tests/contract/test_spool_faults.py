@@ -14,7 +14,7 @@ import pytest
 from tests.fakes import Crash
 from tests.samples import as_kept, waiting
 from wgsyncd.errors import SpoolError
-from wgsyncd.spool import FileSpool
+from wgsyncd.stores.spool import FileSpool
 
 
 @pytest.fixture

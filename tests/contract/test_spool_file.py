@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeSpool
 from tests.samples import NOW, as_kept, dump, key, peer, psk, state, waiting
-from wgsyncd import ports, spool
+from wgsyncd import ports
 from wgsyncd.core.model import NO_PRESHARED_KEY, InterfaceState, Peer, PeerState, PublicKey, encode_key
-from wgsyncd.core.samples import Backlog, Sample
+from wgsyncd.core.usage.backlog import Backlog, Sample
 from wgsyncd.errors import SpoolDamaged, SpoolError
-from wgsyncd.spool import FileSpool, decode, encode
+from wgsyncd.stores import spool
+from wgsyncd.stores.spool import FileSpool, decode, encode
 
 
 @pytest.fixture(params=["fake", "file"])

@@ -10,11 +10,11 @@ import pytest
 
 from tests.node import local
 from tests.samples import EPOCH, NOW, peer, record, text, windows
-from tests.shop import RealShop, Shop
+from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Condition, Ledger, Piece, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Counters, Row, Transition
 from wgsyncd.core.records import Records, State
+from wgsyncd.core.state import Booked, Condition, Ledger, Piece, Quarantined, Sampled, Writes
 from wgsyncd.errors import RowsLocked, StaleLedger, StoreError
 from wgsyncd.ports import Store
 

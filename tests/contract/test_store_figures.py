@@ -9,17 +9,17 @@ import pytest
 
 from tests.fakestore import FakeStore
 from tests.samples import EPOCH, NOW, windows
-from tests.shop import RealShop, Shop
+from tests.store_fixture import RealShop, Shop
 from tests.wait import until
-from wgsyncd.core import verify
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Piece, Quarantined, Sampled, Writes
+from wgsyncd.core.inspect import verify
+from wgsyncd.core.inspect.verify import Figures
 from wgsyncd.core.model import Counters
-from wgsyncd.core.verify import Figures
+from wgsyncd.core.state import Booked, Piece, Quarantined, Sampled, Writes
 from wgsyncd.errors import InDoubt, Refused, StoreError
 from wgsyncd.ports import Store
-from wgsyncd.store import figures
-from wgsyncd.store.mariadb import MariaDBStore
+from wgsyncd.stores.mikyun import figures
+from wgsyncd.stores.mikyun.store import MariaDBStore
 
 LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
 LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, windows().day(LATER)

@@ -16,13 +16,13 @@ import pytest
 
 from tests.contract.test_store import BUCKET, DAY, booked
 from tests.samples import EPOCH, NOW, key, record, text, windows
-from tests.shop import RealShop
+from tests.store_fixture import RealShop
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Condition, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Transition
+from wgsyncd.core.state import Booked, Condition, Quarantined, Sampled, Writes
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.errors import StoreError
-from wgsyncd.store.connection import Connection
+from wgsyncd.stores.mikyun.connection import Connection
 
 _FREE = "SELECT COUNT(*) FROM customer_devices WHERE id IN (5, 6) FOR UPDATE SKIP LOCKED"
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.samples import key, text
-from tests.shop import RealShop
+from tests.store_fixture import RealShop
 from wgsyncd.core.model import Row
-from wgsyncd.store import connection, rows
+from wgsyncd.stores.mikyun import connection, rows
 
 PAGE = 3
 

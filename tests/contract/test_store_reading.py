@@ -10,12 +10,12 @@ import pytest
 
 from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, key, record, row, text, windows
-from tests.shop import RealShop, Shop
-from wgsyncd.core.ledger import Booked, Piece, Sampled, Writes
+from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.model import Counters, Status, Transition
+from wgsyncd.core.state import Booked, Piece, Sampled, Writes
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
-from wgsyncd.store.rows import RowReader
+from wgsyncd.stores.mikyun.rows import RowReader
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wgsyncd.core.model import NO_BYTES, NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey
+from wgsyncd.dataplane.wireguard import userspace
+from wgsyncd.dataplane.wireguard.userspace import UserspaceWireGuard, x25519_public_key
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.wireguard import userspace
-from wgsyncd.wireguard.userspace import UserspaceWireGuard, x25519_public_key
 
 KEY = PublicKey(b"\x07" * 32)
 SECRET = "5e" * 32

@@ -11,10 +11,10 @@ import pytest
 from tests import namespace
 from tests.fakes import FakeWireGuard
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, decode_key, encode_key
-from wgsyncd.core.networks import Network, as_networks, parse_network
+from wgsyncd.core.network import Network, as_networks, parse_network
+from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import InterfaceMissing
 from wgsyncd.ports import WireGuard
-from wgsyncd.wireguard.local import LocalWireGuard
 
 IFACE = "wg0"
 PSK, OTHER_PSK = b"\x01" * 32, b"\x02" * 32

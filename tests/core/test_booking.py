@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, dump, key, live, peer, psk, record, records, row, state, windows
-from wgsyncd.core import usage
 from wgsyncd.core.audit import Entry
-from wgsyncd.core.ledger import Booked, Condition, Ledger, Quarantined, Sampled, Writes
 from wgsyncd.core.model import Counters, InterfaceState, Row
 from wgsyncd.core.records import State, config_digest
-from wgsyncd.core.usage import Anomaly, Booking, book, portions
+from wgsyncd.core.state import Booked, Condition, Ledger, Quarantined, Sampled, Writes
+from wgsyncd.core.usage import posting
+from wgsyncd.core.usage.posting import Anomaly, Booking, book, portions
 
 
 def booking(kernel: dict[str, InterfaceState], books: Ledger, rows: list[Row] | None = None) -> Booking:
@@ -144,7 +144,7 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
     account = partial(book, windows=windows(), since={}, max_rates={"wg0": 1e9, "wg1": 1e9})
     at_once = account(kernel, books)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usage, "PORTION", size)
+        patch.setattr(posting, "PORTION", size)
         parts = list(portions(kernel, books, apart))
     total, rest, odd = Writes(), books, list[Anomaly]()
     rows = [[books.records[name, key].row_id or 0 for name, one in part.items() for key in one.peers] for part in parts]

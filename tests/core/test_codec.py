@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import wire
+from tests import netlink_server
 from tests.decoding import decode_dump
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey
-from wgsyncd.core.networks import Network, as_networks, parse_host, parse_network
-from wgsyncd.wireguard import codec, dump, netlink
+from wgsyncd.core.network import Network, as_networks, parse_host, parse_network
+from wgsyncd.dataplane.wireguard import codec, dump, netlink
 
 keys = st.binary(min_size=32, max_size=32)
 networks = st.one_of(
@@ -57,23 +57,23 @@ def by_key(found: Sequence[PeerState]) -> dict[PublicKey, PeerState]:
 # ---- dumps
 
 
-@given(state_lists, st.integers(1, 5), st.integers(1, 4), st.sampled_from([0, wire.NESTED]))
+@given(state_lists, st.integers(1, 5), st.integers(1, 4), st.sampled_from([0, netlink_server.NESTED]))
 def test_any_dump_reads_back_as_what_it_was(found: list[PeerState], each: int, ips: int, nested: int) -> None:
-    device = decode_dump(wire.dump(found, peers_each=each, ips_each=ips, nested=nested))
+    device = decode_dump(netlink_server.dump(found, peers_each=each, ips_each=ips, nested=nested))
     assert device.peers == by_key(found)
     assert (device.ifindex, device.listen_port, device.public_key) == (7, 51820, bytes(range(32)))
 
 
 @given(states, st.integers())
 def test_order_and_unknown_attributes_do_not_matter(found: PeerState, seed: int) -> None:
-    device = decode_dump([wire.payload(wire.shuffled_peer(found, seed), wire.device())])
+    device = decode_dump([netlink_server.payload(netlink_server.shuffled_peer(found, seed), netlink_server.device())])
     assert device.peers == by_key([found])
 
 
 def test_peer_cut_in_three_with_others_around_it() -> None:
     many = state(2, *(f"10.1.0.{n}" for n in range(5)), *(f"fd00::{n:x}" for n in range(4)))
     found = [state(1, "10.0.0.1"), many, state(3, "10.0.0.3")]
-    payloads = wire.dump(found, peers_each=2, ips_each=3)
+    payloads = netlink_server.dump(found, peers_each=2, ips_each=3)
     assert len(payloads) == 3
     assert decode_dump(payloads).peers == by_key(found)
 
@@ -82,37 +82,49 @@ def test_continuation_in_a_message_that_tells_of_the_interface_again() -> None:
     """What Linux does when the very first peer is cut: its cursor still stands before that peer."""
     many = state(1, *(f"10.1.0.{n}" for n in range(6)))
     ips = sorted(many.peer.allowed_ips)
-    first = wire.payload(wire.peer(many, ips=ips[:4]), wire.device())
-    second = wire.payload(wire.peer(many, ips=ips[4:], more=True), wire.device())
+    first = netlink_server.payload(netlink_server.peer(many, ips=ips[:4]), netlink_server.device())
+    second = netlink_server.payload(netlink_server.peer(many, ips=ips[4:], more=True), netlink_server.device())
     assert decode_dump([first, second]).peers == by_key([many])
 
 
 def test_interface_without_peers_and_without_key() -> None:
-    device = decode_dump([wire.payload(b"", wire.device(key=None, port=0))])
+    device = decode_dump([netlink_server.payload(b"", netlink_server.device(key=None, port=0))])
     assert device == dump.Device(7, None, 0, {})
 
 
 def test_link_local_endpoint_keeps_its_zone() -> None:
     address = struct.pack("=H", 10) + struct.pack("!HI16s", 51820, 0, bytes.fromhex("fe80" + "0" * 27 + "1"))
-    body = wire.attr(1, key(1)) + b"".join(wire.peer_attributes(state(1))[:-1])
-    raw = wire.attr(wire.NESTED, body + wire.attr(4, address + struct.pack("=I", 3)))
-    assert decode_dump([wire.payload(raw, wire.device())]).peers[key(1)].endpoint == "[fe80::1%3]:51820"
+    body = netlink_server.attr(1, key(1)) + b"".join(netlink_server.peer_attributes(state(1))[:-1])
+    raw = netlink_server.attr(netlink_server.NESTED, body + netlink_server.attr(4, address + struct.pack("=I", 3)))
+    assert (
+        decode_dump([netlink_server.payload(raw, netlink_server.device())]).peers[key(1)].endpoint
+        == "[fe80::1%3]:51820"
+    )
 
 
-NO_COUNTERS = wire.attr(wire.NESTED, wire.attr(1, key(1)) + wire.attr(2, bytes(32)))
-NO_KEY = wire.attr(wire.NESTED, b"".join(wire.peer_attributes(state(1))))
+NO_COUNTERS = netlink_server.attr(
+    netlink_server.NESTED, netlink_server.attr(1, key(1)) + netlink_server.attr(2, bytes(32))
+)
+NO_KEY = netlink_server.attr(netlink_server.NESTED, b"".join(netlink_server.peer_attributes(state(1))))
 
 
 def one(kind: int, value: bytes) -> bytes:
     """A whole peer that has one more attribute."""
-    return wire.attr(
-        wire.NESTED, wire.attr(1, key(1)) + b"".join(wire.peer_attributes(state(1))) + wire.attr(kind, value)
+    return netlink_server.attr(
+        netlink_server.NESTED,
+        netlink_server.attr(1, key(1))
+        + b"".join(netlink_server.peer_attributes(state(1)))
+        + netlink_server.attr(kind, value),
     )
 
 
 def bad_ip(family: int, address: bytes, mask: int, nested: int = 0) -> bytes:
-    values = wire.attr(1, struct.pack("=H", family)) + wire.attr(2, address) + wire.attr(3, bytes([mask]))
-    return wire.attr(nested, values)
+    values = (
+        netlink_server.attr(1, struct.pack("=H", family))
+        + netlink_server.attr(2, address)
+        + netlink_server.attr(3, bytes([mask]))
+    )
+    return netlink_server.attr(nested, values)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ def bad_ip(family: int, address: bytes, mask: int, nested: int = 0) -> bytes:
     [
         (NO_COUNTERS, "peer without counters"),
         (NO_KEY, "peer without a public key"),
-        (wire.peer(state(1)) * 2, "one peer twice"),
+        (netlink_server.peer(state(1)) * 2, "one peer twice"),
         (one(1, bytes(31)), "key has 31 bytes"),
         (one(2, bytes(33)), "key has 33 bytes"),
         (one(4, bytes(8)), "endpoint has 8 bytes"),
@@ -130,28 +142,33 @@ def bad_ip(family: int, address: bytes, mask: int, nested: int = 0) -> bytes:
         (one(6, struct.pack("=qq", -1, 0)), "before 1970"),
         (one(7, bytes(4)), "has 4 bytes, not 8"),
         (one(9, bad_ip(2, bytes(4), 33)), "mask 33"),
-        (one(9, bad_ip(2, bytes(4), 33, wire.NESTED)), "mask 33"),
-        (one(9, bad_ip(10, bytes(16), 129, wire.NESTED)), "mask 129"),
+        (one(9, bad_ip(2, bytes(4), 33, netlink_server.NESTED)), "mask 33"),
+        (one(9, bad_ip(10, bytes(16), 129, netlink_server.NESTED)), "mask 129"),
         (one(9, bad_ip(2, bytes(16), 8)), "family 2 with 16 bytes"),
         (one(9, bad_ip(10, bytes(4), 8)), "family 10 with 4 bytes"),
-        (one(9, wire.attr(0, b"")), "allowed IP of family -1"),
+        (one(9, netlink_server.attr(0, b"")), "allowed IP of family -1"),
         (one(9, b"\x03\x00\x00\x00"), "allowed IP of 3 bytes"),
         (one(9, b"\xff\x00\x00\x00"), "allowed IP of 255 bytes"),
         (b"\x00\x00\x00\x80", "of 0 bytes"),
-        (wire.attr(0, b"\x00\x00\x01\x00"), "peer attribute of 0 bytes"),
-        (wire.attr(0, b"\x01"), "without a whole header"),
+        (netlink_server.attr(0, b"\x00\x00\x01\x00"), "peer attribute of 0 bytes"),
+        (netlink_server.attr(0, b"\x01"), "without a whole header"),
     ],
 )
 def test_malformed_peer_is_a_value_error(raw: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        decode_dump([wire.payload(raw, wire.device())])
+        decode_dump([netlink_server.payload(raw, netlink_server.device())])
 
 
 def test_dump_without_an_index_or_of_two_interfaces_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="no interface index"):
-        decode_dump([wire.payload(wire.peer(state(1)))])
+        decode_dump([netlink_server.payload(netlink_server.peer(state(1)))])
     with pytest.raises(ValueError, match="two interfaces"):
-        decode_dump([wire.payload(b"", wire.device(7)), wire.payload(b"", wire.device(8))])
+        decode_dump(
+            [
+                netlink_server.payload(b"", netlink_server.device(7)),
+                netlink_server.payload(b"", netlink_server.device(8)),
+            ]
+        )
 
 
 @given(st.binary(max_size=400))
@@ -170,7 +187,7 @@ def test_random_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
 def test_one_damaged_byte_is_never_anything_but_a_value_or_a_value_error(
     found: list[PeerState], data: st.DataObject
 ) -> None:
-    payload = bytearray(wire.dump(found, peers_each=99)[0])
+    payload = bytearray(netlink_server.dump(found, peers_each=99)[0])
     payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     try:
         device = decode_dump([bytes(payload)])
@@ -185,8 +202,8 @@ def test_every_truncation_of_a_datagram_is_noticed() -> None:
     found = [state(1, "10.0.0.1", "fd00::1"), state(2, "10.0.0.2")]
     ends = [0]
     datagram = b""
-    for payload in wire.dump(found, peers_each=1):
-        datagram += wire.message(33, 2, 1, payload)
+    for payload in netlink_server.dump(found, peers_each=1):
+        datagram += netlink_server.message(33, 2, 1, payload)
         ends.append(len(datagram))
     assert decode_dump([m.payload for m in netlink.messages(datagram)]).peers == by_key(found)
     for cut in set(range(len(datagram))).difference(ends):
@@ -196,7 +213,7 @@ def test_every_truncation_of_a_datagram_is_noticed() -> None:
 
 def test_every_truncation_of_a_message_is_noticed_or_lacks_whole_attributes() -> None:
     found = [state(1, "10.0.0.1", "fd00::1"), state(2, "10.0.0.2")]
-    payload = wire.dump(found)[0]
+    payload = netlink_server.dump(found)[0]
     for cut in range(4, len(payload)):
         try:
             assert decode_dump([payload[:cut]]).peers == {}
@@ -235,11 +252,11 @@ def sent(batch: codec.Batch) -> list[dict[int, bytes]]:
     found = []
     for payload in batch.payloads:
         assert payload[:4] == bytes([1, 1, 0, 0])  # WG_CMD_SET_DEVICE, version 1
-        device = dict(wire.parse(payload[4:]))
+        device = dict(netlink_server.parse(payload[4:]))
         assert set(device) == {2, 8}  # name and peers; never WGDEVICE_A_FLAGS
         assert device[2] == b"wg0\0"
-        for _, raw in wire.parse(device[8]):
-            attributes = list(wire.parse(raw))
+        for _, raw in netlink_server.parse(device[8]):
+            attributes = list(netlink_server.parse(raw))
             assert len(dict(attributes)) == len(attributes)
             found.append(dict(attributes))
     return found
@@ -247,8 +264,8 @@ def sent(batch: codec.Batch) -> list[dict[int, bytes]]:
 
 def ips_of(attributes: dict[int, bytes]) -> list[Network]:
     found = []
-    for _, raw in wire.parse(attributes.get(9, b"")):
-        values = dict(wire.parse(raw))
+    for _, raw in netlink_server.parse(attributes.get(9, b"")):
+        values = dict(netlink_server.parse(raw))
         assert struct.unpack("=H", values[1])[0] == (2 if len(values[2]) == 4 else 10)
         found.append(Network(values[2], values[3][0]))
     return found
@@ -337,16 +354,18 @@ def test_a_host_route_is_sent_as_such() -> None:
 
 
 def test_device_requests() -> None:
-    assert codec.get_device("wg0") == bytes([0, 1, 0, 0]) + wire.attr(2, b"wg0\0")
-    made = dict(wire.parse(codec.set_device("wg0", private_key=PSK, listen_port=51820)[4:]))
+    assert codec.get_device("wg0") == bytes([0, 1, 0, 0]) + netlink_server.attr(2, b"wg0\0")
+    made = dict(netlink_server.parse(codec.set_device("wg0", private_key=PSK, listen_port=51820)[4:]))
     assert made == {2: b"wg0\0", 3: PSK, 6: struct.pack("=H", 51820)}
     with pytest.raises(ValueError, match="not 32 bytes"):
         codec.set_device("wg0", private_key=b"short", listen_port=0)
 
 
 def test_family_is_asked_for_by_name_and_read_from_the_answer() -> None:
-    assert netlink.get_family("wireguard") == bytes([3, 1, 0, 0]) + wire.attr(2, b"wireguard\0")
-    answer = bytes([1, 2, 0, 0]) + wire.attr(2, b"wireguard\0") + wire.attr(1, struct.pack("=H", 33))
+    assert netlink.get_family("wireguard") == bytes([3, 1, 0, 0]) + netlink_server.attr(2, b"wireguard\0")
+    answer = (
+        bytes([1, 2, 0, 0]) + netlink_server.attr(2, b"wireguard\0") + netlink_server.attr(1, struct.pack("=H", 33))
+    )
     assert netlink.decode_family(answer) == 33
     with pytest.raises(ValueError, match="no family id"):
         netlink.decode_family(answer[:20])

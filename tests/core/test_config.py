@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import key, loose_base64, text
-from wgsyncd import shipped
-from wgsyncd.config import check_files, load, parse
-from wgsyncd.core.networks import parse_host, parse_network
+from wgsyncd.config import resources
+from wgsyncd.config.load import check_files, load, parse
+from wgsyncd.config.schema import CREDENTIAL, Database, Interface, Settings
+from wgsyncd.core.network import parse_host, parse_network
 from wgsyncd.errors import ConfigError, Fault
-from wgsyncd.settings import CREDENTIAL, Database, Interface, Settings
 
 LEAST = '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
 
@@ -29,7 +29,7 @@ def faults(written: str) -> dict[str, Fault]:
 
 
 def test_the_shipped_example_is_the_r640s() -> None:
-    settings = parse(shipped.text("wgsyncd.toml"))
+    settings = parse(resources.text("wgsyncd.toml"))
     assert list(settings.interfaces) == ["wg0", "wg1"]
     wg0, wg1 = settings.interfaces.values()
     assert (wg0.rows, wg0.networks, wg0.own_hosts) == (
@@ -60,7 +60,7 @@ def test_the_shipped_example_is_the_r640s() -> None:
 
 
 def test_the_example_shows_the_defaults() -> None:
-    shown, least = parse(shipped.text("wgsyncd.toml")), parse(LEAST)
+    shown, least = parse(resources.text("wgsyncd.toml")), parse(LEAST)
     for section in Settings.__struct_fields__:
         if section not in ("interfaces", "database"):
             assert getattr(shown, section) == getattr(least, section)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeWireGuard
 from tests.samples import address, key, planned, psk, row, text, wants
-from wgsyncd.core.desired import Policy
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
@@ -23,7 +22,8 @@ from wgsyncd.core.model import (
     Status,
     encode_key,
 )
-from wgsyncd.core.networks import as_networks, parse_host
+from wgsyncd.core.network import as_networks, parse_host
+from wgsyncd.core.peers.desired import Policy
 
 NAMES = ("wg0", "wg1")
 FEW = st.integers(2, 9)

@@ -30,12 +30,12 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.desired import Desired, Policy, build_desired, share_keys
 from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, PublicKey, Reason, Row, Status, encode_key
-from wgsyncd.core.networks import parse_host, parse_network
-from wgsyncd.core.plan import make_plan
+from wgsyncd.core.network import parse_host, parse_network
+from wgsyncd.core.peers.desired import Desired, Policy, build_desired, share_keys
+from wgsyncd.core.peers.plan import make_plan
+from wgsyncd.core.peers.validate import Site, Want
 from wgsyncd.core.records import Records
-from wgsyncd.core.want import Site, Want
 
 HUNDREDS = [row(n) for n in range(2, 202)]
 OWN = 900  # the interface's own key

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import wire
+from tests import netlink_server
 from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
 from tests.decoding import decode_dump
 from wgsyncd.core.model import Peer, PeerState, PublicKey
-from wgsyncd.core.networks import Network, as_networks
-from wgsyncd.wireguard import dump
+from wgsyncd.core.network import Network, as_networks
+from wgsyncd.dataplane.wireguard import dump
 
 hosts = st.builds(Network, st.binary(min_size=4, max_size=4), st.integers(0, 32))
 usual = st.lists(
@@ -40,13 +40,13 @@ def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = Non
 def test_peers_as_linux_sends_them_go_the_short_way(found: list[PeerState], pads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dump, "_decode_peer", None)
-        assert decode_dump(wire.dump(found, pads=pads)).peers == by_key(found)
+        assert decode_dump(netlink_server.dump(found, pads=pads)).peers == by_key(found)
 
 
 @settings(max_examples=300)
 @given(usual, st.data())
 def test_both_ways_make_the_same_of_damaged_bytes(found: list[PeerState], data: st.DataObject) -> None:
-    payload = bytearray(wire.dump(found, peers_each=99, pads=data.draw(st.integers(0, 2)))[0])
+    payload = bytearray(netlink_server.dump(found, peers_each=99, pads=data.draw(st.integers(0, 2)))[0])
     for _ in range(data.draw(st.integers(0, 3))):
         payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     damaged = [bytes(payload)]
@@ -55,7 +55,7 @@ def test_both_ways_make_the_same_of_damaged_bytes(found: list[PeerState], data: 
 
 @given(state_lists, state_lists)
 def test_what_was_known_changes_nothing(found: list[PeerState], before: list[PeerState]) -> None:
-    assert decode_dump(wire.dump(found), by_key(before)).peers == by_key(found)
+    assert decode_dump(netlink_server.dump(found), by_key(before)).peers == by_key(found)
 
 
 @given(usual, st.data())
@@ -73,13 +73,13 @@ def test_a_difference_to_what_was_known_is_seen(found: list[PeerState], data: st
         one._replace(endpoint=data.draw(endpoints)),
     ]))  # fmt: skip
     before = by_key(found) | {one.peer.public_key: changed}
-    assert decode_dump(wire.dump(found), before).peers == by_key(found)
+    assert decode_dump(netlink_server.dump(found), before).peers == by_key(found)
 
 
 def test_what_is_the_same_is_the_same_object() -> None:
     still, moves = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
-    before = decode_dump(wire.dump([still, moves])).peers
-    after = decode_dump(wire.dump([still, moves._replace(rx=5, tx=5)]), before).peers
+    before = decode_dump(netlink_server.dump([still, moves])).peers
+    after = decode_dump(netlink_server.dump([still, moves._replace(rx=5, tx=5)]), before).peers
     assert all(after[one].peer is before[one].peer for one in before)
     assert after[key(2)].counters == (5, 5)
 
@@ -89,7 +89,7 @@ def test_who_is_gone_is_not_known_any_more() -> None:
     known: dict[PublicKey, Peer] = {}
     for found in ([here, gone], [here]):
         decoder = dump.Decoder(known)
-        for payload in wire.dump(found):
+        for payload in netlink_server.dump(found):
             decoder.append(payload)
         decoder.device()
         assert known == {one.peer.public_key: one.peer for one in found}
@@ -98,23 +98,26 @@ def test_who_is_gone_is_not_known_any_more() -> None:
 @given(usual)
 def test_endpoints_may_be_left_out(found: list[PeerState]) -> None:
     plain = by_key([one._replace(endpoint=None) for one in found])
-    before = decode_dump(wire.dump(found), endpoints=False).peers
+    before = decode_dump(netlink_server.dump(found), endpoints=False).peers
     roamed = [one._replace(endpoint=f"192.0.2.7:{n}") for n, one in enumerate(found, 1)]
-    for payloads in (wire.dump(roamed), [wire.payload(wire.shuffled_peer(one, 1), wire.device()) for one in roamed]):
+    for payloads in (
+        netlink_server.dump(roamed),
+        [netlink_server.payload(netlink_server.shuffled_peer(one, 1), netlink_server.device()) for one in roamed],
+    ):
         assert decode_dump(payloads, endpoints=False).peers == before == plain
-    after = decode_dump(wire.dump(roamed), before, endpoints=False).peers
+    after = decode_dump(netlink_server.dump(roamed), before, endpoints=False).peers
     assert after == before, "who roams is who he was"
 
 
 def test_a_usual_peer_twice_is_a_value_error_even_where_it_was_known() -> None:
     one = PeerState(peer(1, "10.0.0.1"), 0, 0, 0)
     with pytest.raises(ValueError, match="one peer twice"):
-        decode_dump([wire.payload(wire.peer(one) * 2, wire.device())], by_key([one]))
+        decode_dump([netlink_server.payload(netlink_server.peer(one) * 2, netlink_server.device())], by_key([one]))
 
 
 def test_a_usual_peer_goes_on_in_the_next_message() -> None:
     one = PeerState(peer(1, "10.0.0.1", "10.0.0.2"), 0, 0, 0)
-    payloads = wire.dump([one], peers_each=1, ips_each=1)
+    payloads = netlink_server.dump([one], peers_each=1, ips_each=1)
     assert len(payloads) == 2
     first = decode_dump(payloads).peers
     assert first == decode_dump(payloads, first).peers == by_key([one])

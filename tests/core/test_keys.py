@@ -21,7 +21,7 @@ from wgsyncd.core.model import (
     encode_key,
     fingerprint,
 )
-from wgsyncd.core.networks import Network, parse_host, parse_network
+from wgsyncd.core.network import Network, parse_host, parse_network
 
 GOOD = text(1)
 BAD_KEYS = {

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import NOW, dump, issued, key, live, peer, row, state
-from wgsyncd.core.lifecycle import assume, awaits, deadlines, next_steps, observe
 from wgsyncd.core.model import InterfaceState, Row, Status, Transition
+from wgsyncd.core.peers.lifecycle import assume, awaits, deadlines, next_steps, observe
 
 END = int(NOW)
 SECOND = 10**9

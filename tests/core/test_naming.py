@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.naming import Named, find_contract, find_device, near
+from wgsyncd.core.inspect.names import Named, find_contract, find_device, near
 
 NAMES = [Named(5, "0001-DEV-005", "0001"), Named(6, "0001-DEV-006", "0001"), Named(1, "M010-DEV-001", "M010"),
          Named(7, "5", "0005")]  # fmt: skip

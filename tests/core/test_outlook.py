@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.samples import dump, key, live, peer, record, records, row, wants
-from wgsyncd.core.desired import Policy
 from wgsyncd.core.model import Kind, Row, Status
-from wgsyncd.core.outlook import Limits, Outlook, look_ahead
-from wgsyncd.core.plan import make_plan
+from wgsyncd.core.peers.desired import Policy
+from wgsyncd.core.peers.guard import Limits, Outlook, look_ahead
+from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.records import Record
 
 LIMITS = Limits(10, 0.2)

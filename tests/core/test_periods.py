@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import NOW, TOKYO
+from wgsyncd.core.inspect.periods import Period, by_days, by_hours, by_months, hour_of, in_units, make_span, total
 from wgsyncd.core.model import Counters
-from wgsyncd.core.periods import Period, by_days, by_hours, by_months, hour_of, in_units, make_span, total
 
 ZONES = [ZoneInfo(name) for name in ("Asia/Tokyo", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe", "UTC")]
 counters = st.builds(Counters, st.integers(0, 2**62), st.integers(0, 2**62))

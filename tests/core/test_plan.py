@@ -21,10 +21,10 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.desired import Policy
 from wgsyncd.core.model import Change, InterfaceState, Kind, Row, Status, encode_key
-from wgsyncd.core.outlook import Limits
-from wgsyncd.core.plan import Plan
+from wgsyncd.core.peers.desired import Policy
+from wgsyncd.core.peers.guard import Limits
+from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.records import Record
 
 

@@ -23,13 +23,13 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core import recording
 from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.ledger import Condition, Ledger, Sampled
 from wgsyncd.core.model import Counters, InterfaceState, Peer, Row, Status, encode_key
-from wgsyncd.core.outlook import Limits, Outlook, look_ahead
-from wgsyncd.core.recording import after_apply, before_apply, conditions, standing
+from wgsyncd.core.peers import recording
+from wgsyncd.core.peers.guard import Limits, Outlook, look_ahead
+from wgsyncd.core.peers.recording import after_apply, before_apply, conditions, standing
 from wgsyncd.core.records import Record, State, config_digest
+from wgsyncd.core.state import Condition, Ledger, Sampled
 
 SCRIBE = Scribe("en")
 Kernel = dict[str, InterfaceState]

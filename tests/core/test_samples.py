@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, dump, key, peer, record, records, state, windows
-from wgsyncd.core import samples
-from wgsyncd.core.ledger import Ledger, Writes
 from wgsyncd.core.model import InterfaceState
-from wgsyncd.core.samples import Backlog
-from wgsyncd.core.usage import book
-from wgsyncd.core.windows import EDGE
-from wgsyncd.spool import decode, encode
+from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.core.usage import backlog as backlog_module
+from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.core.usage.calendar import EDGE
+from wgsyncd.core.usage.posting import book
+from wgsyncd.stores.spool import decode, encode
 
 DAY = windows().day(NOW)
 
@@ -111,7 +111,7 @@ def test_what_the_file_has_stays_while_it_cannot_be_written() -> None:
 
 
 def test_there_is_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "MOST", 2)
+    monkeypatch.setattr(backlog_module, "MOST", 2)
     backlog = keep(ledger(5, 6, 7), look((5, 1), (6, 1)))
     assert kept(keep(ledger(5, 6, 7), look((5, 2), (6, 2)), into=backlog)) == [{5: 2, 6: 2}], "takes no more room"
     with pytest.raises(OverflowError):

@@ -10,11 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, TOKYO, dump, key, live, peer, record, records, state, windows
-from wgsyncd.core.ledger import Ledger, Sampled
 from wgsyncd.core.model import Counters, InterfaceState, Row
 from wgsyncd.core.records import Record
-from wgsyncd.core.usage import SLACK, Advance, Booking, advance, book
-from wgsyncd.core.windows import ROLLING, Windows
+from wgsyncd.core.state import Ledger, Sampled
+from wgsyncd.core.usage.calendar import ROLLING, Windows
+from wgsyncd.core.usage.posting import SLACK, Advance, Booking, advance, book
 
 ZONES = ["Asia/Tokyo", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "UTC", "Pacific/Apia",
          "America/Havana", "Africa/Cairo"]  # fmt: skip

@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 
 from tests.core.test_usage import ZONES, stamp
 from tests.samples import NOW, dump, key, live, peer, record, records, row, state, wants, windows
-from wgsyncd.core.ledger import Ledger
-from wgsyncd.core.model import Counters, InterfaceState, encode_key
-from wgsyncd.core.records import Record, State
-from wgsyncd.core.verify import (
+from wgsyncd.core.inspect.verify import (
     GRACE,
     Amount,
     Check,
@@ -32,7 +29,10 @@ from wgsyncd.core.verify import (
     unread,
     waiting,
 )
-from wgsyncd.core.windows import KEPT, Windows
+from wgsyncd.core.model import Counters, InterfaceState, encode_key
+from wgsyncd.core.records import Record, State
+from wgsyncd.core.state import Ledger
+from wgsyncd.core.usage.calendar import KEPT, Windows
 
 # -- what is asked for
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgsyncd.watch import AWAY, RARELY, Watch, worked
+from wgsyncd.daemon.poll_interval import AWAY, RARELY, Watch, worked
 
 OWN = 0.0005
 

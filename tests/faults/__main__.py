@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import on_daemon, on_database, on_interfaces, on_table, report, script, verdict
-from tests.faults.eyes import Eyes
-from tests.faults.play import Play, Stuck
+from tests.faults.metrics_poller import Eyes
+from tests.faults.oracle import Truth
+from tests.faults.runner import Play, Stuck
 from tests.faults.stage import FAKETIME, Stage
-from tests.faults.truth import Truth
-from wgsyncd.demo.children import CommandFailed
+from wgsyncd.demo.processes import CommandFailed
 
 ACTS = {**on_daemon.ACTS, **on_database.ACTS, **on_interfaces.ACTS, **on_table.ACTS}
 EMULATED = 8.0  # the pace of an emulated machine

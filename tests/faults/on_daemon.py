@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tests.faults.play import Deed, Play
 from tests.faults.proxy import Deed as TrapDeed
 from tests.faults.proxy import Trap
+from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 
 ZONE = ZoneInfo("Asia/Tokyo")

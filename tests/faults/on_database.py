@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 import pymysql
 
 from tests.faults.on_daemon import trap
-from tests.faults.play import Deed, Play
+from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 from tests.faults.web import Away
-from wgsyncd.demo import children
+from wgsyncd.demo import processes
 
 _HANGS = 1.5  # nominal seconds after which an administrator takes it for hung, once there is room again
 _PAGE = 4096
@@ -82,7 +82,7 @@ def runs(play: Play) -> bool:
     """Whether MariaDB lives."""
     try:
         return play.stage.database.pid > 0
-    except children.CommandFailed:
+    except processes.CommandFailed:
         return False
 
 

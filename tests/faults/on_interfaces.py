@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.on_database import gone
-from tests.faults.play import Deed, Play
+from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 from tests.faults.stage import Device
 

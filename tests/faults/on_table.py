@@ -9,10 +9,10 @@ from datetime import datetime
 from pymysql.cursors import Cursor
 
 from tests.faults.on_daemon import ZONE
-from tests.faults.play import Deed, Peer, Play
+from tests.faults.runner import Deed, Peer, Play
 from tests.faults.script import Step
 from tests.faults.stage import NETS, Device
-from wgsyncd.demo.world import new_keys, new_preshared_key
+from wgsyncd.demo.testbed import new_keys, new_preshared_key
 
 _OFF = {"paused": "status = 'paused'", "revoked": "status = 'revoked'", "deleted": "deleted_at = NOW()"}
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.faults import verdict
-from tests.faults.play import Deed, Play
+from tests.faults.oracle import SIDES
+from tests.faults.runner import Deed, Play
 from tests.faults.stage import by_device
-from tests.faults.truth import SIDES
 from tests.faults.web import Away
 
 _TRACES = ("Traceback", '"trace"')

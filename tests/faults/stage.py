@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.oracle import Bytes
 from tests.faults.proxy import Proxy
 from tests.faults.traffic import Flow, Traffic, outlet
-from tests.faults.truth import Bytes
 from tests.faults.web import Web
 from tests.real.running import Daemon, Ear, in_network
-from wgsyncd.demo import children
+from wgsyncd.demo import processes
 from wgsyncd.demo.mariadb import PrivateServer, quote
-from wgsyncd.demo.world import Customer, KeyPair, WgKind, World, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, WgKind, World, new_keys
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian: libfaketime
 DISK = 160  # MiB, of the database
@@ -79,7 +79,7 @@ class Stage:
         self.directory, self.kind, self.pace, self._count, self._seed = directory, kind, pace, count, seed
         self.disk = directory / "disk"
         self.disk.mkdir()
-        children.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "wgsyncd-faults", str(self.disk)])
+        processes.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "wgsyncd-faults", str(self.disk)])
         self.database = PrivateServer(options=SERVER, parent=self.disk)
         self.world = World(kind, log=directory / "world.log")
         self.clock = Clock(directory / "clock")
@@ -177,7 +177,7 @@ class Stage:
 
     def _read(self) -> dict[tuple[str, str], Bytes]:
         while True:
-            with contextlib.suppress(children.CommandFailed):  # an interface went while it was read
+            with contextlib.suppress(processes.CommandFailed):  # an interface went while it was read
                 dump = self.world.dump()
                 return {(name, key): Bytes(p.rx, p.tx) for name, peers in dump.items() for key, p in peers.items()}
             time.sleep(0.02)
@@ -217,7 +217,7 @@ class Stage:
         else:
             carrier.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
         if carrier is not None:
-            children.end(carrier, signal.SIGKILL, 10) if how == "kill" else carrier.wait(60)
+            processes.end(carrier, signal.SIGKILL, 10) if how == "kill" else carrier.wait(60)
 
     def make(self, name: str, index: int | None = None) -> None:
         """It comes back. ``index``: with this number, where the kernel's WireGuard is asked."""
@@ -244,13 +244,13 @@ class Stage:
     def close(self) -> None:
         """End everything."""
         with contextlib.ExitStack() as stack:
-            stack.callback(children.run, ["umount", "-l", str(self.disk)], check=False)
+            stack.callback(processes.run, ["umount", "-l", str(self.disk)], check=False)
             stack.callback(self.database.close)
-            with contextlib.suppress(children.CommandFailed):
+            with contextlib.suppress(processes.CommandFailed):
                 stack.callback(os.kill, self.database.pid, signal.SIGCONT)
             stack.callback(self.world.close)
             for carrier in filter(None, self.carriers.values()):
-                stack.callback(children.end, carrier, signal.SIGKILL)
+                stack.callback(processes.end, carrier, signal.SIGKILL)
             for one in ("web", "proxy", "traffic"):
                 if hasattr(self, one):
                     stack.callback(getattr(self, one).close)

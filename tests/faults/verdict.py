@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from tests.faults.on_daemon import ZONE
-from tests.faults.play import Deed, Play
+from tests.faults.oracle import SIDES, Bytes, Difference
+from tests.faults.runner import Deed, Play
 from tests.faults.stage import by_device
-from tests.faults.truth import SIDES, Bytes, Difference
 from tests.faults.web import Away
 
 PATIENCE = 60.0  # nominal seconds in which the books must be right

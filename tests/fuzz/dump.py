@@ -14,11 +14,11 @@ import sys
 import atheris
 
 with atheris.instrument_imports():
-    from tests import wire
+    from tests import netlink_server
     from tests.decoding import decode_dump
     from wgsyncd.core.model import Peer, PeerState, PublicKey
-    from wgsyncd.core.networks import Network
-    from wgsyncd.wireguard import dump, netlink
+    from wgsyncd.core.network import Network
+    from wgsyncd.dataplane.wireguard import dump, netlink
 
 _ENDPOINTS = (None, "192.0.2.1:7", "[2001:db8::1]:7")
 _SEEDS = [
@@ -28,7 +28,7 @@ _SEEDS = [
     )
     for n, endpoint in enumerate(_ENDPOINTS, 1)
 ]  # fmt: skip
-_GOOD = [wire.dump(_SEEDS, peers_each=9, pads=pads)[0] for pads in (0, 1, 2)]
+_GOOD = [netlink_server.dump(_SEEDS, peers_each=9, pads=pads)[0] for pads in (0, 1, 2)]
 _SHORT = dump._USUAL
 
 

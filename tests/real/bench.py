@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.real.running import PATIENCE, Daemon, Ear, in_network, wait
-from wgsyncd.demo import children
+from wgsyncd.demo import processes
 from wgsyncd.demo.mariadb import PrivateServer, quote
-from wgsyncd.demo.world import Customer, KeyPair, WgKind, WgPeer, World, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, WgKind, WgPeer, World, new_keys
 
 __all__ = ["PATIENCE", "Bench", "Device", "Ear", "both_kinds", "in_network", "random_key", "real_device", "untouched",
            "wait"]  # fmt: skip
@@ -168,11 +168,11 @@ class Bench:
         for daemon in self.daemons:
             daemon.close()
         for process in self.extra:
-            children.end(process, signal.SIGKILL)
+            processes.end(process, signal.SIGKILL)
         self.world.close()
-        with contextlib.suppress(children.CommandFailed):  # a test ended it
+        with contextlib.suppress(processes.CommandFailed):  # a test ended it
             os.kill(self.database.pid, signal.SIGCONT)
-        with contextlib.suppress(children.CommandFailed):  # a test dropped the table
+        with contextlib.suppress(processes.CommandFailed):  # a test dropped the table
             self.ear.hear("admin_logs", "\n".join(map("\t".join, self.logs())))
         for daemon in self.daemons:
             text = daemon.log.read_text()

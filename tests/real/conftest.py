@@ -13,9 +13,9 @@ import pytest
 from tests.nspawn import Booted
 from tests.real.bench import Bench, Ear
 from tests.real.installed import NEEDED, Node, build
-from wgsyncd.demo.children import CommandFailed
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
-from wgsyncd.demo.world import WgKind
+from wgsyncd.demo.processes import CommandFailed
+from wgsyncd.demo.testbed import WgKind
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

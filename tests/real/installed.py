@@ -15,7 +15,7 @@ from pathlib import Path
 from tests import nspawn
 from tests.nspawn import REPOSITORY, Booted
 from tests.wait import until
-from wgsyncd.demo.world import kernel_has_wireguard
+from wgsyncd.demo.testbed import kernel_has_wireguard
 
 UNIT = "wgsyncd"
 NEEDED = {

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import wgsyncd
 from tests.wait import until
-from wgsyncd.demo import children
-from wgsyncd.demo.world import World
+from wgsyncd.demo import processes
+from wgsyncd.demo.testbed import World
 
 PATIENCE = 300.0 if os.environ.get("WGSYNCD_VM") else 60.0  # seconds; an emulated machine is that slow
 CHECKOUT = Path(wgsyncd.__file__).resolve().parent.parent
@@ -138,7 +138,7 @@ class Daemon:
     def kill(self) -> None:
         """As a crash."""
         if self.process is not None:
-            children.end(self.process, signal.SIGKILL)
+            processes.end(self.process, signal.SIGKILL)
 
     def lines(self, **having: object) -> list[dict[str, Any]]:
         """What it logged, as far as it has these fields with these values."""

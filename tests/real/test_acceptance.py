@@ -9,7 +9,7 @@ import pytest
 
 from tests.real import counting
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, random_key, real_device, wait
-from wgsyncd.demo.world import ServerInterface, new_keys
+from wgsyncd.demo.testbed import ServerInterface, new_keys
 
 READING = re.compile(r"(SELECT|SHOW|START TRANSACTION|COMMIT|SET SESSION|SET AUTOCOMMIT|SET NAMES)\b")
 

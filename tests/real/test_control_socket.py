@@ -23,11 +23,11 @@ NOBODY = 65534
 # A process that has loaded all it needs before it gives its rights away: the interpreter may be where nobody may look.
 AS_ANOTHER = """
 import os, sys
-import wgsyncd.cli, wgsyncd.commands.ask
+import wgsyncd.cli.main, wgsyncd.cli.client
 os.setgroups([int(gid) for gid in sys.argv[1].split(",") if gid])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
-sys.exit(wgsyncd.cli.main(sys.argv[2:]))
+sys.exit(wgsyncd.cli.main.main(sys.argv[2:]))
 """
 
 

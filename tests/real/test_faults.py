@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.script import KINDS, rounds
-from wgsyncd.demo.world import WgKind
+from wgsyncd.demo.testbed import WgKind
 
 RUN = Path(__file__).resolve().parents[1] / "faults" / "run"
 SEED, SLOW_SEED = 2, 3

@@ -13,10 +13,10 @@ from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key
-from wgsyncd.core.networks import as_networks, parse_network
+from wgsyncd.core.network import as_networks, parse_network
+from wgsyncd.dataplane.wireguard import dump
+from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import DumpTorn
-from wgsyncd.wireguard import dump
-from wgsyncd.wireguard.local import LocalWireGuard
 
 pytestmark = pytest.mark.vm
 IFACE = "wg0"
@@ -105,8 +105,8 @@ def test_three_thousand_allowed_ips_are_sent_replaced_and_cleared(wg: LocalWireG
 CHURN = """
 import sys, time
 from wgsyncd.core.model import Change, Kind, Peer, PublicKey
-from wgsyncd.core.networks import parse_network
-from wgsyncd.wireguard.local import LocalWireGuard
+from wgsyncd.core.network import parse_network
+from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 wg = LocalWireGuard(120)
 peers = [Peer(PublicKey(n.to_bytes(4) * 8), bytes(32), (parse_network("10.2.0.%d" % (n % 250)),))
          for n in range(500_000, 500_200)]

@@ -11,10 +11,10 @@ from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey
-from wgsyncd.core.networks import parse_network
+from wgsyncd.core.network import parse_network
+from wgsyncd.dataplane.wireguard import codec, netlink
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.errors import WireGuardError
-from wgsyncd.wireguard import codec, netlink
-from wgsyncd.wireguard.kernel import KernelWireGuard
 
 pytestmark = pytest.mark.vm
 IFACE = "wg0"

@@ -14,7 +14,7 @@ from pymysql.cursors import Cursor
 
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, random_key, real_device, wait
 from wgsyncd.demo.mariadb import DATABASE
-from wgsyncd.demo.world import Customer
+from wgsyncd.demo.testbed import Customer
 
 TROUBLE = "database does not serve us; peers stay as they are; tried again"
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 from wgsyncd.core.model import Counters
-from wgsyncd.demo.world import Customer
+from wgsyncd.demo.testbed import Customer
 
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 

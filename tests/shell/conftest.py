@@ -9,9 +9,10 @@ from typing import Protocol
 import pytest
 
 from tests.node import CONFIG, Node
-from wgsyncd import cli, log
-from wgsyncd.agent import Agent
-from wgsyncd.settings import Settings
+from wgsyncd import log
+from wgsyncd.cli import main
+from wgsyncd.config.schema import Settings
+from wgsyncd.engine.agent import Agent
 
 
 class Run(Protocol):
@@ -40,7 +41,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
         log.configure("warning")
         return made.agent
 
-    monkeypatch.setattr(cli, "_agent", agent)
+    monkeypatch.setattr(main, "_agent", agent)
     yield made
     log.configure()
 
@@ -49,7 +50,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def command(name: str, *args: str) -> tuple[int, list[str]]:
         capsys.readouterr()
-        status = cli.main([name, *(() if name in ("sync", "reload") else ("--config", str(config))), *args])
+        status = main.main([name, *(() if name in ("sync", "reload") else ("--config", str(config))), *args])
         return status, capsys.readouterr().out.splitlines()
 
     return command

@@ -13,10 +13,11 @@ import pytest
 from tests.node import CONFIG, Node
 from tests.samples import NOW, address, key, nets, peer, text
 from tests.shell.conftest import Run
-from wgsyncd import cli, log
-from wgsyncd.agent import Agent
-from wgsyncd.config import parse
-from wgsyncd.settings import Settings
+from wgsyncd import log
+from wgsyncd.cli import main
+from wgsyncd.config.load import parse
+from wgsyncd.config.schema import Settings
+from wgsyncd.engine.agent import Agent
 
 LINK = 250  # a link between sites, made by hand: no row has its key
 
@@ -39,7 +40,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         log.configure("warning")
         return made.agent
 
-    monkeypatch.setattr(cli, "_agent", agent)
+    monkeypatch.setattr(main, "_agent", agent)
     return made
 
 

@@ -16,12 +16,14 @@ import pytest
 from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
-from wgsyncd import cli, control, lock, status
-from wgsyncd.agent import Agent
-from wgsyncd.control import Control, Request
-from wgsyncd.core.outlook import Outlook
+from wgsyncd.cli import main
+from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.daemon import control, lock
+from wgsyncd.daemon.admin import COMMANDS, Orders
+from wgsyncd.daemon.control import Control, Request
+from wgsyncd.engine import status_report
+from wgsyncd.engine.agent import Agent
 from wgsyncd.errors import Fault, Refused, StoreError
-from wgsyncd.orders import COMMANDS, Orders
 
 
 class Work:
@@ -60,7 +62,7 @@ def work(node: Node, config: Path) -> Iterator[Work]:
     held = lock.acquire(lock.path())
     made = Work(node)
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    asked = {"status": lambda: status.of_daemon(node.health, node.settings, config)}
+    asked = {"status": lambda: status_report.of_daemon(node.health, node.settings, config)}
     server = Control(control.path(), config, lambda: bell.put(True), asked, COMMANDS)
     orders = Orders(server, made, config, lambda: node.settings.node.zone)
 
@@ -99,7 +101,7 @@ def test_plan_is_the_same_with_the_daemon_and_without(node: Node, work: Work, ru
 
 
 def test_who_looks_for_itself_says_so(node: Node, run: Run, capsys: pytest.CaptureFixture[str], config: Path) -> None:
-    assert cli.main(["plan", "--config", str(config)]) == 0
+    assert main.main(["plan", "--config", str(config)]) == 0
     said = capsys.readouterr()
     assert said.out == "nothing to do\n"
     assert said.err == "wgsyncd: wgsyncd does not run: this is what the command sees by itself\n"
@@ -111,7 +113,7 @@ def test_a_question_about_another_file_is_not_the_daemons(
 ) -> None:
     other = config.with_name("other.toml")
     other.write_text(config.read_text())
-    assert cli.main(["status", "--config", str(other)]) == 0
+    assert main.main(["status", "--config", str(other)]) == 0
     assert f"the daemon runs with {config}" in capsys.readouterr().out
 
 
@@ -124,7 +126,7 @@ def test_approve_carries_out_exactly_these_removals_once_and_says_who(
     plan = json.loads(run("plan", "--json")[1][0])["plan"]
     assert run("plan")[1][-1] == f"plan {plan}: 3 withheld"
     assert json.loads(run("status", "--json")[1][0])["guard"] == {"tripped": True, "approved": False, "plan": plan}
-    assert cli.main(["approve", "--config", str(config), "0" * 12]) == 1
+    assert main.main(["approve", "--config", str(config), "0" * 12]) == 1
     assert f"{'0' * 12} is not the plan of now, which is {plan}" in capsys.readouterr().err
     assert node.kernel() == before
     assert run("approve", plan) == (0, [f"plan {plan} approved and carried out: 3 removed"])
@@ -132,7 +134,7 @@ def test_approve_carries_out_exactly_these_removals_once_and_says_who(
     entry = next(one for one in node.db.logs if one.action == "guard_approved")
     assert entry.message == f"3 withheld removals (plan {plan}) approved by root (uid 0, pid {os.getpid()})"
     assert node.db.approved["r640"] is None
-    assert cli.main(["approve", "--config", str(config), plan]) == 1
+    assert main.main(["approve", "--config", str(config), plan]) == 1
     assert "nothing is withheld" in capsys.readouterr().err
 
 
@@ -160,7 +162,7 @@ def test_an_approval_that_could_not_be_carried_out_says_why(
             node.store.down = True
 
     monkeypatch.setattr(node.store, "approve", then)
-    assert cli.main(["approve", "--config", str(config), node.health.plan_id]) == 1
+    assert main.main(["approve", "--config", str(config), node.health.plan_id]) == 1
     assert said in capsys.readouterr().err
     assert node.kernel() == before
 
@@ -179,9 +181,9 @@ def test_sync_says_what_was_compared_or_why_not(work: Work, run: Run, capsys: py
     assert run("sync") == (0, ["compared everything"])
     assert run("sync", "D-1", "D-2") == (0, ["compared D-1, D-2"])
     assert json.loads(run("sync", "--json", "D-1")[1][0]) == {"compared": ["D-1"]}
-    assert cli.main(["sync", "D-9"]) == 1
+    assert main.main(["sync", "D-9"]) == 1
     assert capsys.readouterr().err == "wgsyncd: failed: 2002: no database\n"
-    assert cli.main(["sync", "D" * 65]) == 1
+    assert main.main(["sync", "D" * 65]) == 1
     assert capsys.readouterr().err == "wgsyncd: one of the devices is no device id\n"
     assert work.said == ["all", {"D-1", "D-2"}, {"D-1"}, {"D-9"}]
 
@@ -192,18 +194,18 @@ def test_reload_says_whether_the_configuration_was_taken(
     assert run("reload") == (0, [f"{config}: taken"])
     assert work.said == [f"root (uid 0, pid {os.getpid()})"]
     work.faults = (Fault("guard.share", "3", "is above 1"), Fault("node.zone", "", "is missing"))
-    assert cli.main(["reload"]) == 2
+    assert main.main(["reload"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"wgsyncd: {config}: 2 faults; the old configuration goes on", "  guard.share = 3: is above 1",
         "  node.zone: is missing",
     ]  # fmt: skip
-    status, lines = run("reload", "--json")
-    assert (status, json.loads(lines[0])["taken"]) == (2, False)
+    status_report, lines = run("reload", "--json")
+    assert (status_report, json.loads(lines[0])["taken"]) == (2, False)
 
 
 @pytest.mark.parametrize("command", ["sync", "reload"])
 def test_what_needs_a_daemon_says_that_none_runs(node: Node, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([command]) == 1
+    assert main.main([command]) == 1
     assert capsys.readouterr().err.startswith("wgsyncd: no wgsyncd runs here: nobody listens on ")
 
 
@@ -217,7 +219,7 @@ def test_who_is_not_permitted_is_told_what_to_do(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("socket.socket.connect", denied)
-    assert cli.main(command.split()) == 1
+    assert main.main(command.split()) == 1
     assert capsys.readouterr().err == (
         f"wgsyncd: {control.path()}: not permitted: run this as root or in the group wgsyncd\n"
     )
@@ -259,7 +261,7 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
 
     work = Slow(node)
     orders = Orders(cast(Control, Queue()), work, config, lambda: node.settings.node.zone)
-    monkeypatch.setattr("wgsyncd.orders.time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0]))
+    monkeypatch.setattr("wgsyncd.daemon.admin.time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0]))
     assert orders.patience() is None
     orders.wait()
     for _ in range(4):
@@ -351,7 +353,7 @@ def test_the_table_of_interfaces_has_what_is_not_as_ever_and_fits_the_terminal(
     lines = run("status")[1]
     assert lines[2].split()[:7] == ["interface", "kind", "desired", "actual", "online", "frozen", "handshake"]
     assert lines[4].split()[:2] == ["wg1", "unreadable"]
-    said = on_a_terminal(lambda: cli.main(["status", "--config", str(config)]), columns=80)
+    said = on_a_terminal(lambda: main.main(["status", "--config", str(config)]), columns=80)
     assert "handshake" in said
     assert "received" not in said
 
@@ -393,8 +395,8 @@ def test_watch_draws_again_until_interrupted(
         node.db.update(5, status="paused")
         node.cycle()
 
-    monkeypatch.setattr("wgsyncd.terminal.time.sleep", sleep)
-    said = on_a_terminal(lambda: cli.main(["status", "--config", str(config), "--watch", "7"]), LINES="40")
+    monkeypatch.setattr("wgsyncd.cli.output.time.sleep", sleep)
+    said = on_a_terminal(lambda: main.main(["status", "--config", str(config), "--watch", "7"]), LINES="40")
     assert turns == [7.0, 7.0]
     assert "0001-DEV-005" in said
     assert "every 7 s; ^C ends" in said
@@ -410,21 +412,21 @@ def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: 
         if len(turns) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("wgsyncd.terminal.time.sleep", sleep)
+    monkeypatch.setattr("wgsyncd.cli.output.time.sleep", sleep)
     argv = ["status", "--config", str(config), "--watch"]
-    said = on_a_terminal(lambda: cli.main(argv), LINES="40")
+    said = on_a_terminal(lambda: main.main(argv), LINES="40")
     first, second, third = said.split("^C ends")[:3]
     assert "does not run" in first
     assert "2013: Lost connection" in second
     assert "does not run" in third
     node.store.down = True
-    assert on_a_terminal(lambda: cli.main(argv)) == "", "from the start: an error as any other"
+    assert on_a_terminal(lambda: main.main(argv)) == "", "from the start: an error as any other"
 
 
 def test_watch_is_for_a_terminal_or_a_program(
     node: Node, work: Work, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["status", "--config", str(config), "--watch"]) == 1
+    assert main.main(["status", "--config", str(config), "--watch"]) == 1
     assert "--watch --json" in capsys.readouterr().err
     turns = []
 
@@ -433,9 +435,9 @@ def test_watch_is_for_a_terminal_or_a_program(
         if len(turns) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("wgsyncd.commands.ask.time.sleep", sleep)
-    status, lines = run("status", "--json", "--watch")
-    assert (status, turns) == (0, [2.0] * 3)
+    monkeypatch.setattr("wgsyncd.cli.client.time.sleep", sleep)
+    status_report, lines = run("status", "--json", "--watch")
+    assert (status_report, turns) == (0, [2.0] * 3)
     assert [json.loads(line)["node"] for line in lines] == ["r640"] * 3
 
 
@@ -443,7 +445,7 @@ def test_watch_is_for_a_terminal_or_a_program(
 def test_no_time_to_wait_is_bad_usage(seconds: str) -> None:
     for command in (["status", "--watch", seconds], ["sync", "--timeout", seconds], ["reload", "--timeout", seconds]):
         with pytest.raises(SystemExit) as end:
-            cli.main(command)
+            main.main(command)
         assert end.value.code == 2
 
 
@@ -452,12 +454,12 @@ def test_interrupted_is_130_and_no_trace(node: Node, config: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(control, "ask", interrupted)
-    assert cli.main(["plan", "--config", str(config)]) == 130
+    assert main.main(["plan", "--config", str(config)]) == 130
 
 
 def test_colours_are_for_a_terminal(node: Node, work: Work, config: Path, run: Run) -> None:
     node.db.update(5, status="paused")
     assert "\x1b" not in "".join(run("plan")[1] + run("status")[1])
-    said = on_a_terminal(lambda: cli.main(["plan", "--config", str(config)]))
+    said = on_a_terminal(lambda: main.main(["plan", "--config", str(config)]))
     assert "\x1b[31m- wg0" in said
-    assert "\x1b[3" not in on_a_terminal(lambda: cli.main(["plan", "--config", str(config)]), NO_COLOR="1")
+    assert "\x1b[3" not in on_a_terminal(lambda: main.main(["plan", "--config", str(config)]), NO_COLOR="1")

@@ -14,8 +14,9 @@ import pytest
 from tests.node import CONFIG, Node
 from tests.samples import address, key
 from tests.shell.conftest import Run
-from wgsyncd import cli, lock
+from wgsyncd.cli import main
 from wgsyncd.core.model import fingerprint
+from wgsyncd.daemon import lock
 from wgsyncd.errors import Refused
 
 
@@ -113,7 +114,7 @@ def test_the_guard_is_told_with_what_lets_it_go(node: Node, run: Run) -> None:
 def test_a_bad_configuration(config: Path, capsys: pytest.CaptureFixture[str], command: str, status: int) -> None:
     """For `plan`, 2 means that there are changes."""
     config.write_text("[interfaces.wg0]\nmtu = 5\n")
-    assert cli.main([command, "--config", str(config)]) == status
+    assert main.main([command, "--config", str(config)]) == status
     said = capsys.readouterr().err.splitlines()
     assert said[0].endswith(": 2 faults")
     assert len(said) == 3
@@ -173,9 +174,7 @@ def test_output_to_a_full_disk_is_told_in_one_line(config: Path) -> None:
 
 
 def test_output_to_a_closed_pipe_is_told_in_one_line(config: Path) -> None:
-    program = (
-        "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); from wgsyncd.cli import main; sys.exit(main())"
-    )
+    program = "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); from wgsyncd.cli.main import main; sys.exit(main())"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
         [sys.executable, "-c", program, "check-config", "--config", str(config)],

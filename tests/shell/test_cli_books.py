@@ -14,8 +14,9 @@ from tests.node import CONFIG, Node
 from tests.samples import key
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
-from wgsyncd import cli, lock
+from wgsyncd.cli import main
 from wgsyncd.core.model import encode_key
+from wgsyncd.daemon import lock
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_verify_waits_for_the_daemon_where_one_runs(
 
 
 def test_verify_of_books_that_were_never_begun(config: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_agent", lambda _: Node().agent)
+    monkeypatch.setattr(main, "_agent", lambda _: Node().agent)
     assert run("verify")[0] == 1
 
 
@@ -141,7 +142,7 @@ def test_release_and_drop(held: Node, run: Run) -> None:
 def test_what_cannot_be_done_is_one_clear_line(
     held: Node, config: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...]
 ) -> None:
-    assert cli.main(["quarantine", "--config", str(config), *args]) == 1
+    assert main.main(["quarantine", "--config", str(config), *args]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("wgsyncd: ")
     assert ("no delta 9 in quarantine" in line) == ("9" in args)
@@ -149,7 +150,7 @@ def test_what_cannot_be_done_is_one_clear_line(
 
 
 def test_a_rate_is_told_in_its_unit(node: Node, run: Run) -> None:
-    from wgsyncd.report import _rate
+    from wgsyncd.cli.render_verify import _rate
 
     assert [_rate(bits) for bits in (None, 0.5, 999, 25e9, 6.0048e14, 2.5e21)] == [
         "in no time", "0.5 bit/s", "999 bit/s", "25 Gbit/s", "600 Tbit/s", "2.5e+03 Ebit/s"
@@ -158,5 +159,5 @@ def test_a_rate_is_told_in_its_unit(node: Node, run: Run) -> None:
 
 
 def test_verify_shows_at_a_terminal_that_it_is_at_work(at_work: Node, config: Path) -> None:
-    said = on_a_terminal(lambda: cli.main(["verify", "--config", str(config)]), stream="stderr")
+    said = on_a_terminal(lambda: main.main(["verify", "--config", str(config)]), stream="stderr")
     assert "holding kernel, baselines, buckets, days and figures against each other" in said

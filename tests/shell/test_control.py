@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wait import until
-from wgsyncd import control
-from wgsyncd.control import Caller, Control, NobodyListensError, OtherConfigurationError
+from wgsyncd.daemon import control
+from wgsyncd.daemon.control import Caller, Control, NobodyListensError, OtherConfigurationError
 from wgsyncd.errors import Refused
 
 

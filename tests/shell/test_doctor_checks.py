@@ -16,14 +16,14 @@ from tests.fakes import FakeWireGuard
 from tests.node import CONFIG
 from tests.samples import key
 from tests.terminal import on_a_terminal
-from wgsyncd import cli
-from wgsyncd.commands import doctor
-from wgsyncd.config import parse
-from wgsyncd.core.checkup import Database, Finding, Level, fault, ok, version_of, warning
-from wgsyncd.doctor import database, files, interfaces, system
-from wgsyncd.doctor.files import Who
+from wgsyncd.cli import main
+from wgsyncd.cli.doctor import command, files, interfaces, system
+from wgsyncd.cli.doctor.files import Who
+from wgsyncd.config.load import parse
+from wgsyncd.core.inspect.finding import Database, Finding, Level, fault, ok, version_of, warning
+from wgsyncd.dataplane.wireguard.links import Link
 from wgsyncd.errors import StoreError, WireGuardError
-from wgsyncd.wireguard.links import Link
+from wgsyncd.stores.mikyun import doctor
 
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
@@ -181,7 +181,7 @@ def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> Non
 def told(**changes: Any) -> list[Finding]:
     from dataclasses import replace
 
-    return list(database.check(SETTINGS, lambda _: replace(OURS, **changes)))
+    return list(doctor.check(SETTINGS, lambda _: replace(OURS, **changes)))
 
 
 def test_a_good_database() -> None:
@@ -212,7 +212,7 @@ def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
     def examine(_: object) -> Database:
         raise StoreError("why", number)
 
-    (one,) = database.check(SETTINGS, examine)
+    (one,) = doctor.check(SETTINGS, examine)
     assert (one.level, one.mend.startswith(mend)) == (Level.FAULT, True)
 
 
@@ -250,21 +250,21 @@ def test_faults_stand_out_and_nothing_of_a_row_reaches_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = [ok("a", "well"), warning("long one", "\x1b[31m", "do this"), fault("c", "bad", "do that")]
-    doctor._print(some)
+    command._print(some)
     assert capsys.readouterr().out.splitlines() == [
         "ok       a         well", "warning  long one  \\x1b[31m", "                   do this",
         "FAULT    c         bad", "                   do that", "1 fault, 1 warning, 1 ok",
     ]  # fmt: skip
-    said = on_a_terminal(lambda: doctor._print(some))
+    said = on_a_terminal(lambda: command._print(some))
     assert "\x1b[31mFAULT" in said
     assert "\\x1b[31m\n" in said
-    assert "\x1b[31m" not in on_a_terminal(lambda: doctor._print(some), NO_COLOR="1")
+    assert "\x1b[31m" not in on_a_terminal(lambda: command._print(some), NO_COLOR="1")
 
 
 def test_a_configuration_with_faults_is_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "wgsyncd.toml"
     file.write_text("[interfaces.wg0]\nmtu = 5\n")
-    assert cli.main(["doctor", "--config", str(file)]) == 1
+    assert main.main(["doctor", "--config", str(file)]) == 1
     said = capsys.readouterr().out
     assert said.count("FAULT    configuration") == 2
     assert f"editor {file} && wgsyncd check-config" in said

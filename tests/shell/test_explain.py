@@ -14,11 +14,12 @@ from tests.fakereports import FakeReports
 from tests.node import CONFIG, Node, local
 from tests.samples import address, peer, psk, text
 from tests.terminal import on_a_terminal
-from wgsyncd import cli, log
-from wgsyncd.agent import Agent
+from wgsyncd import log
+from wgsyncd.cli import main
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import encode_key
+from wgsyncd.engine.agent import Agent
 from wgsyncd.ports import Reports
-from wgsyncd.settings import Settings
 
 Run = Callable[..., tuple[int, str]]
 Ask = Callable[[str], dict[str, Any]]
@@ -58,12 +59,12 @@ def run(
     def port(_: Settings) -> Reports:
         return reports
 
-    monkeypatch.setattr(cli, "_agent", agent)
-    monkeypatch.setattr(cli, "_reports", port)
+    monkeypatch.setattr(main, "_agent", agent)
+    monkeypatch.setattr(main, "_reports", port)
 
     def command(*args: str) -> tuple[int, str]:
         capsys.readouterr()
-        status = cli.main(["explain", "--config", str(config), *args])
+        status = main.main(["explain", "--config", str(config), *args])
         said = capsys.readouterr()
         return status, said.out + (said.err if status else "")
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wait import until
-from wgsyncd import hints
+from wgsyncd.daemon import notify_socket
+from wgsyncd.daemon.notify_socket import MOST, Hints, Taken
+from wgsyncd.engine.status import Health
 from wgsyncd.errors import Refused
-from wgsyncd.health import Health
-from wgsyncd.hints import MOST, Hints, Taken
 
 
 class Bell:
@@ -129,7 +129,7 @@ def test_a_place_where_none_can_be_is_said(tmp_path: Path, health: Health, bell:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_hint_or_are_not(datagram: bytes) -> None:
     try:
-        devices = hints.parse(datagram)
+        devices = notify_socket.parse(datagram)
     except ValueError:
         return
     assert all(device.isprintable() and 0 < len(device) <= 64 for device in devices)

@@ -10,14 +10,14 @@ import pytest
 
 from tests.node import Node, local
 from tests.samples import key
-from wgsyncd import looks
-from wgsyncd.budget import LONGEST, Budget
-from wgsyncd.core.ledger import Ledger, Writes
-from wgsyncd.daemon import Daemon
-from wgsyncd.inbox import Inbox, Message
+from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.daemon import change_watch
+from wgsyncd.daemon.daemon import Daemon
+from wgsyncd.daemon.events import Inbox, Message
+from wgsyncd.daemon.poll_interval import Watch
+from wgsyncd.daemon.rate_limit import LONGEST, Budget
+from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.ports import Committed
-from wgsyncd.systemd import Notifier
-from wgsyncd.watch import Watch
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_who_may_come_in_does_not_wait_for_the_end_of_a_booking(
 def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks, "TIMES", 1)
+    monkeypatch.setattr(change_watch, "TIMES", 1)
     monkeypatch.setattr(Watch, "due", lambda *_: True)
     for number in (5, 6, 7):
         node.traffic(number, 100)
@@ -146,18 +146,18 @@ def test_changes_all_the_time_do_not_keep_a_booking_from_its_end(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Watch, "due", lambda *_: True)
-    for number in range(20, 20 + 2 * looks.TIMES):
+    for number in range(20, 20 + 2 * change_watch.TIMES):
         node.device(number)
     daemon.looks.look()
-    for number in range(20, 20 + 2 * looks.TIMES):
+    for number in range(20, 20 + 2 * change_watch.TIMES):
         node.traffic(number, 100)
     changes = iter(range(100, 200))
     passing.happen = {count: lambda: node.device(next(changes)) for count in range(1, 100)}
-    passing.number = 100 + looks.TIMES - 1
+    passing.number = 100 + change_watch.TIMES - 1
     node.tick()
     daemon._handle(Message.ACCOUNT)
-    assert [is_in for _, is_in in passing.after] == [False] * looks.TIMES + [True] * looks.TIMES
-    assert not has(node, 100 + looks.TIMES)
+    assert [is_in for _, is_in in passing.after] == [False] * change_watch.TIMES + [True] * change_watch.TIMES
+    assert not has(node, 100 + change_watch.TIMES)
     daemon.looks.look()
     node.right()
 

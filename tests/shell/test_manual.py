@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from etc.debian import manpages
-from wgsyncd import shipped
-from wgsyncd.settings import Settings
+from wgsyncd.config import resources
+from wgsyncd.config.schema import Settings
 
 COMMANDS = manpages.commands(manpages.top())
 
@@ -81,7 +81,7 @@ def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
 
 
 def test_every_key_of_the_configuration_is_in_the_manual_and_says_what_it_is(made: Mapping[str, str]) -> None:
-    _, sections = manpages.sections(shipped.text("wgsyncd.toml"))
+    _, sections = manpages.sections(resources.text("wgsyncd.toml"))
     told = {f"{one.name}.{key.name}": key.about for one in sections for key in one.keys}
     assert set(told) == keys(Settings)
     assert {key for key, about in told.items() if not about} == set()

@@ -19,11 +19,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.wait import until
-from wgsyncd import __version__, endpoint, metrics
+from wgsyncd import __version__
 from wgsyncd.core.model import Counters, Reason
-from wgsyncd.endpoint import Server
+from wgsyncd.daemon import http as http_module
+from wgsyncd.daemon import metrics
+from wgsyncd.daemon.http import Server
+from wgsyncd.engine.status import Health, InterfaceHealth, PeerHealth
 from wgsyncd.errors import Refused
-from wgsyncd.health import Health, InterfaceHealth, PeerHealth
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 PEER = PeerHealth(KEY, "10.200.0.5/32", 'MK "1"\n🎉', Counters(rx=10, tx=20), 1.7e9)
@@ -238,8 +240,8 @@ def test_port_is_taken(http: Http) -> None:
 
 
 def test_slow_clients_block_nobody_and_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_CLIENT_SECONDS", 1.0)
-    monkeypatch.setattr(endpoint, "_CLIENTS", 3)
+    monkeypatch.setattr(http_module, "_CLIENT_SECONDS", 1.0)
+    monkeypatch.setattr(http_module, "_CLIENTS", 3)
     http = Http(healthy())
     address = http.server.address
     slow = [socket.create_connection(address, timeout=10) for _ in range(2)]
@@ -313,8 +315,8 @@ def test_a_thousand_peers_are_quick(http: Http) -> None:
 INHERIT = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
-from wgsyncd.health import Health
-from wgsyncd.endpoint import Server
+from wgsyncd.engine.status import Health
+from wgsyncd.daemon.http import Server
 for _ in range(2):
     server = Server(Health(), ("127.0.0.1", 1), lambda: True, lambda: True)
     print(server.address[1], flush=True)

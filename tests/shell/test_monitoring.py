@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.monitoring import RULE_TESTS, RULES, TOP, Alert, alerts, dashboard, names, panels, queries
-from wgsyncd import metrics
 from wgsyncd.core.model import Counters
-from wgsyncd.health import Health, InterfaceHealth, PeerHealth
+from wgsyncd.daemon import metrics
+from wgsyncd.engine.status import Health, InterfaceHealth, PeerHealth
 
 PROMETHEUS_OWN = {"up", "ALERTS"}
 PEER = PeerHealth(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wgsyncd.systemd import Notifier
+from wgsyncd.daemon.systemd import Notifier
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 

@@ -19,10 +19,10 @@ from tests.node import CONFIG
 from tests.samples import NOW, TOKYO
 from tests.tables import FakeDatabase
 from tests.terminal import on_a_terminal
-from wgsyncd import cli
+from wgsyncd.cli import main
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
 from wgsyncd.ports import Reports
-from wgsyncd.settings import Settings
 
 GiB = 2**30
 Run = Callable[..., tuple[int, str]]
@@ -56,12 +56,12 @@ def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     def reports(_: Settings) -> Reports:
         return FakeReports(db)
 
-    monkeypatch.setattr(cli, "_reports", reports)
+    monkeypatch.setattr(main, "_reports", reports)
     monkeypatch.setattr(time, "time", lambda: NOW)
 
     def command(*args: str) -> tuple[int, str]:
         capsys.readouterr()
-        status = cli.main(["usage", "--config", str(config), *args])
+        status = main.main(["usage", "--config", str(config), *args])
         said = capsys.readouterr()
         return status, said.out + said.err
 
@@ -247,8 +247,8 @@ def test_long_work_is_seen_at_a_terminal_and_only_there(
     run: Run, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["usage", "--config", str(config), "--svg", str(tmp_path / "a.svg"), "--since", "2026-01-01"]
-    said = on_a_terminal(lambda: cli.main(argv), stream="stderr")
+    said = on_a_terminal(lambda: main.main(argv), stream="stderr")
     assert "reading months" in said
     assert "drawing 264 bars" in said
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     assert capsys.readouterr().err == ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, NewType, TypeVar
 
-from wgsyncd.core.networks import Networks
+from wgsyncd.core.network import Networks
 
 KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from wgsyncd import shipped
-from wgsyncd.demo import children
-from wgsyncd.demo.children import CommandFailed
+from wgsyncd.config import resources
+from wgsyncd.demo import processes
+from wgsyncd.demo.processes import CommandFailed
 
 DATABASE = "mikyun_cloud"
 ACCOUNT = "mikyun"
@@ -45,7 +45,7 @@ class PrivateServer:
 
     ``port``: None for the socket only, 0 for a free port on 127.0.0.1. ``options`` go to the installation and to the
     server. The directory is made anew below ``parent`` (default: the temporary directory) and removed at the end.
-    Start it from the main thread (see :data:`wgsyncd.demo.children.DIE_WITH_PARENT`).
+    Start it from the main thread (see :data:`wgsyncd.demo.processes.DIE_WITH_PARENT`).
     """
 
     def __init__(self, *, port: int | None = None, options: Sequence[str] = (), parent: Path | None = None) -> None:
@@ -90,7 +90,7 @@ class PrivateServer:
 
         ``--rpm``: without it the script gives a directory of the installed server (its PAM tool's) to our user.
         """
-        children.run(
+        processes.run(
             ["mariadb-install-db", "--no-defaults", "--rpm", f"--user={self._user}", f"--datadir={self._data}",
              "--skip-test-db", f"--auth-root-socket-user={self._user}", f"--tmpdir={self.directory}", *self._options],
             timeout=PATIENCE,
@@ -99,13 +99,13 @@ class PrivateServer:
     def start(self) -> None:
         """Start the server and wait until it greets."""
         network = ["--skip-networking"] if self.port is None else ["--bind-address=127.0.0.1", f"--port={self.port}"]
-        self._process = children.start(
+        self._process = processes.start(
             ["mariadbd", "--no-defaults", f"--user={self._user}", f"--datadir={self._data}", f"--socket={self.socket}",
              f"--pid-file={self.directory / 'pid'}", f"--tmpdir={self.directory}", *network, *self._options],
             log=self.log,
         )  # fmt: skip
         try:
-            children.until(self._greets, "mariadbd", seconds=PATIENCE, child=self._process)
+            processes.until(self._greets, "mariadbd", seconds=PATIENCE, child=self._process)
         except CommandFailed as error:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
             raise CommandFailed(f"{error}\n{last}") from None
@@ -113,12 +113,12 @@ class PrivateServer:
     def stop(self) -> None:
         """An orderly shutdown."""
         if self._process is not None:
-            children.end(self._process, patience=PATIENCE)
+            processes.end(self._process, patience=PATIENCE)
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
         if self._process is not None:
-            children.end(self._process, signal.SIGKILL)
+            processes.end(self._process, signal.SIGKILL)
 
     def restart(self) -> None:
         """An orderly shutdown and a new start, on the same data."""
@@ -138,7 +138,7 @@ class PrivateServer:
         argv = ["mariadb", "--no-defaults", f"--socket={self.socket}", f"--user={self._user}", "--batch",
                 "--default-character-set=utf8mb4", database]  # fmt: skip
         try:
-            lines = children.run(argv, stdin=text, timeout=PATIENCE).split("\n")[:-1]
+            lines = processes.run(argv, stdin=text, timeout=PATIENCE).split("\n")[:-1]
         except CommandFailed as error:  # without the statement, which it repeats: that may hold a key
             _, said, why = str(error).rpartition("ERROR ")
             raise CommandFailed(f"{said}{why}") from None
@@ -150,8 +150,8 @@ class PrivateServer:
     def load(self) -> None:
         """The web application's tables and wgsyncd's, in :data:`DATABASE`."""
         self.sql(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4", database="")
-        self.sql(shipped.text("sql/mikyun_cloud.sql"))
-        self.sql(shipped.text("sql/wgsyncd.sql"))
+        self.sql(resources.text("sql/mikyun_cloud.sql"))
+        self.sql(resources.text("sql/wgsyncd.sql"))
 
     def create_account(self) -> None:
         """The daemon's account with exactly the shipped grants; its new password in :attr:`password_file` (0600)."""
@@ -177,7 +177,7 @@ class PrivateServer:
 
 def grants(account: str) -> str:
     """The shipped grants for one account, as statements."""
-    lines = shipped.text("sql/grants.sql").splitlines()
+    lines = resources.text("sql/grants.sql").splitlines()
     return "\n".join(line for line in lines if not line.startswith("--")).replace("{account}", account)
 
 

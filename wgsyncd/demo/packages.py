@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wgsyncd.demo import world
+from wgsyncd.demo import testbed
 from wgsyncd.errors import Refused
 
 # By the commands that are used. The -core packages of MariaDB bring the programs without a service, so that no second
@@ -29,7 +29,7 @@ def missing() -> list[str]:
     if "iproute2" in absent or "util-linux" in absent:  # it cannot be tried yet
         kernel = Path("/sys/module/wireguard").exists()
     else:
-        kernel = world.kernel_has_wireguard()
+        kernel = testbed.kernel_has_wireguard()
     if not kernel:
         absent += [package for package, commands in _USERSPACE.items() if not all(map(shutil.which, commands))]
     return absent
@@ -48,7 +48,7 @@ def ensure(*, install: bool) -> None:
         absent = missing()
         if absent:
             raise Refused(f"still not here after the installation: {', '.join(absent)}")
-    if not Path("/dev/net/tun").exists() and not world.kernel_has_wireguard():
+    if not Path("/dev/net/tun").exists() and not testbed.kernel_has_wireguard():
         raise Refused("neither WireGuard in the kernel nor /dev/net/tun for wireguard-go: modprobe wireguard (or tun)")
 
 

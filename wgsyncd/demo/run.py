@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NoReturn
 from wgsyncd.errors import Refused, WgsyncdError
 
 if TYPE_CHECKING:
-    from wgsyncd.demo.screen import Screen, Verdict
-    from wgsyncd.demo.stage import Stage
+    from wgsyncd.demo.environment import Stage
+    from wgsyncd.demo.output import Screen, Verdict
 
 # What costs time to import is imported where it is used: every command of wgsyncd asks here for the demo's options.
 
@@ -73,13 +73,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _perform(*, seconds: float, as_json: bool) -> int:
-    from wgsyncd.demo import children, leftovers
-    from wgsyncd.demo.screen import open_screen, print_verdicts
-    from wgsyncd.demo.stage import Stage
+    from wgsyncd.demo import cleanup, processes
+    from wgsyncd.demo.environment import Stage
+    from wgsyncd.demo.output import open_screen, print_verdicts
 
     began = time.monotonic()
-    os.environ[children.MARK] = mark = secrets.token_hex(8)
-    before = leftovers.links_and_mounts()
+    os.environ[processes.MARK] = mark = secrets.token_hex(8)
+    before = cleanup.links_and_mounts()
     screen = open_screen(json=as_json)
     directory = Path(tempfile.mkdtemp(prefix="wgsyncd-demo-", dir="/run"))
     stage = Stage(directory, pace=max(1.0, seconds / 60), show=screen.show)
@@ -90,11 +90,11 @@ def _perform(*, seconds: float, as_json: bool) -> int:
     finally:
         _deaf()
         stage.close()
-        leftovers.sweep(mark)  # a child of whose start we had not heard when a signal came
+        cleanup.sweep(mark)  # a child of whose start we had not heard when a signal came
         logs = {path.name: path.read_text(errors="replace").splitlines()[-15:] for path in directory.glob("*.log")}
         shutil.rmtree(directory, ignore_errors=True)
         screen.close()
-    verdicts.append(leftovers.verdict(before, mark, directory))
+    verdicts.append(cleanup.verdict(before, mark, directory))
     ok = all(one.ok for one in verdicts)
     if not ok and ended_by in (0, signal.SIGALRM):
         for name, lines in logs.items():
@@ -109,8 +109,8 @@ def _perform(*, seconds: float, as_json: bool) -> int:
 
 def _play(stage: Stage, screen: Screen, verdicts: list[Verdict]) -> int:
     """All stories; the signal that ended them before they were over, or 0. What was not played has failed."""
-    from wgsyncd.demo.screen import Verdict
-    from wgsyncd.demo.stories import STORIES
+    from wgsyncd.demo.output import Verdict
+    from wgsyncd.demo.scenarios import STORIES
 
     trouble, ended_by = "", 0
     try:

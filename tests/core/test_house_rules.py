@@ -1,0 +1,111 @@
+"""The house's rules about files: names at the top, length, the first sentence of a docstring."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import wgsyncd
+
+HOME = Path(wgsyncd.__file__).parent
+FILES = {path.relative_to(HOME).as_posix(): path for path in sorted(HOME.rglob("*.py"))}
+
+
+def test_the_top_has_at_most_twelve_names() -> None:
+    top = {name.partition("/")[0] for name in FILES} - {"__init__.py", "__main__.py"}
+    assert len(top) <= 12, sorted(top)
+
+
+SOURCES = sorted([*HOME.rglob("*.py"), *(HOME.parent / "tests").rglob("*.py")])
+LONG: set[str] = {
+    "tests/contract/test_kernel_faults.py",
+    "tests/contract/test_store.py",
+    "tests/core/test_codec.py",
+    "tests/core/test_config.py",
+    "tests/core/test_desired.py",
+    "tests/core/test_recording.py",
+    "tests/engine/test_cycle.py",
+    "tests/engine/test_trouble.py",
+    "tests/engine/test_verifying.py",
+    "tests/fakestore.py",
+    "tests/real/test_database.py",
+    "tests/shell/test_asking.py",
+    "tests/shell/test_metrics.py",
+    "tests/simulation.py",
+    "wgsyncd/engine/agent.py",
+}
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    long = {
+        path.relative_to(HOME.parent).as_posix()
+        for path in SOURCES
+        if len(path.read_text(encoding="utf-8").splitlines()) > 300
+    }
+    assert not long - LONG
+    assert not LONG - long, "short enough now: take these off the list"
+
+
+def test_a_docstring_begins_with_one_sentence() -> None:
+    for name, path in FILES.items():
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        first = (doc or "").partition("\n")[0]
+        good = first.endswith(".") and len(first) <= 100
+        assert good != (name in UNSENTENCED), f"{name}: {first!r}"
+
+
+UNSENTENCED: set[str] = {
+    "__init__.py",
+    "cli/adopt.py",
+    "cli/arguments.py",
+    "cli/chart.py",
+    "cli/client.py",
+    "cli/doctor/checks.py",
+    "cli/doctor/system.py",
+    "cli/output.py",
+    "cli/render_verify.py",
+    "config/__init__.py",
+    "config/schema.py",
+    "core/audit.py",
+    "core/inspect/adopt.py",
+    "core/inspect/explain.py",
+    "core/inspect/periods.py",
+    "core/peers/desired.py",
+    "core/peers/subset.py",
+    "core/usage/backlog.py",
+    "core/usage/calendar.py",
+    "daemon/change_watch.py",
+    "daemon/events.py",
+    "daemon/http.py",
+    "daemon/lock.py",
+    "daemon/notify_socket.py",
+    "daemon/poll_interval.py",
+    "daemon/tasks.py",
+    "dataplane/wireguard/kernel.py",
+    "dataplane/wireguard/netlink.py",
+    "demo/__init__.py",
+    "demo/fault_scenarios.py",
+    "demo/mariadb.py",
+    "demo/observation.py",
+    "demo/output.py",
+    "demo/packages.py",
+    "demo/traffic.py",
+    "engine/accounting.py",
+    "engine/agent.py",
+    "engine/announce.py",
+    "engine/inspector.py",
+    "engine/interfaces.py",
+    "engine/planner.py",
+    "engine/quarantine.py",
+    "engine/recorder.py",
+    "engine/state_cache.py",
+    "engine/status_report.py",
+    "errors.py",
+    "ports.py",
+    "stores/__init__.py",
+    "stores/mikyun/doctor.py",
+    "stores/mikyun/facts.py",
+    "stores/mikyun/reports.py",
+    "stores/mikyun/rows.py",
+    "stores/spool.py",
+}

@@ -1,0 +1,64 @@
+"""Where every edge of a bucket and a day is looked at, each byte is in exactly the bucket, day and month it came in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.node import Node
+from tests.samples import key
+from tests.simulation import STARTS
+
+WIDTH = 900
+EVENTS = st.lists(
+    st.tuples(st.sampled_from([0, 1, 15, 400, 900, 5000]), st.sampled_from([0, 1, 7, 10**6]), st.booleans()),
+    max_size=10,
+)
+
+
+def to(node: Node, end: float) -> None:
+    """Time goes on; the daemon looks at each edge, as it does on the first second of a day and every quarter of a
+    minute."""
+    while True:
+        edge = min((node.now // WIDTH + 1) * WIDTH, node.windows.next_midnight(node.now))
+        if edge > end:
+            break
+        node.tick(edge - node.now)
+        node.agent.account()
+    node.tick(end - node.now)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(STARTS), EVENTS, st.sampled_from([0, 0, 80_000, 3 * 86400]))
+def test_every_byte_is_where_it_came(start: tuple[str, str], events: list[tuple[int, int, bool]], pause: int) -> None:
+    zone, at = start
+    node = Node('[log]\nlevel = "error"\n', zone=zone)
+    node.now = datetime.fromisoformat(at).replace(tzinfo=node.settings.node.zone).timestamp()
+    node.device(5)
+    node.cycle()
+    came: list[tuple[float, int]] = []
+    for seconds, rx, looked in [*events, (pause, 0, True), (1, 3, True)]:
+        to(node, node.now + seconds)
+        if rx:
+            node.wg.traffic("wg0", key(5), rx)
+            came.append((node.now, rx))
+        if looked:
+            node.tick(1)
+            node.agent.account()
+    node.tick(1)
+    node.agent.account()
+    windows, device = node.windows, node.db.devices[5]
+    days: Counter[str] = Counter()
+    buckets: Counter[int] = Counter()
+    for then, rx in came:
+        days[windows.day(then)] += rx
+        buckets[int(then // WIDTH) * WIDTH] += rx
+    assert {day: sums.rx for (_, day), sums in node.db.days.items()} == days
+    assert {bucket: sums.rx for (_, bucket), sums in node.db.buckets.items()} == buckets
+    assert device["rx_bytes_total"] == sum(days.values())
+    assert device["rx_bytes_24h"] == sum(rx for then, rx in came if then >= windows.rolling_start)
+    first, beyond = windows.month
+    assert device["rx_bytes_month"] == sum(rx for day, rx in days.items() if first <= day < beyond)

@@ -1,0 +1,196 @@
+"""Traffic that no link carries waits for an admin, who books it once or drops it; and figures that an admin sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.node import Node
+from tests.samples import NOW, key
+from wgsyncd.core.audit import Scribe
+from wgsyncd.core.model import Counters
+from wgsyncd.core.state import Held
+from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.engine import quarantine
+from wgsyncd.errors import Refused, StoreError
+
+HELD = Counters(2**50, 15)
+
+
+@pytest.fixture
+def node() -> Node:
+    """Row 5 has a delta in quarantine, of the fifteen seconds up to now, and was booked 70 and 7 bytes since."""
+    made = Node()
+    for number in (5, 6):
+        made.device(number)
+    made.cycle()
+    made.tick(3 * 86400)
+    made.account()
+    made.traffic(5, *HELD)
+    made.account()
+    made.traffic(5, 70, 7)
+    made.account()
+    assert made.booked[5] == (70, 7)
+    return made
+
+
+def windows(node: Node) -> Windows:
+    return node.windows
+
+
+def release(node: Node, *ids: int) -> tuple[Held, ...]:
+    return quarantine.release(node.store, ids, Scribe("en"), lambda: node.windows)
+
+
+def drop(node: Node, *ids: int) -> tuple[Held, ...]:
+    return quarantine.drop(node.store, ids, Scribe("en"), lambda: node.windows)
+
+
+def told(node: Node) -> list[tuple[str, str, str]]:
+    return [one[:2] + one[3:] for one in node.db.logs if one.action.startswith("quarantine")]
+
+
+def adds_up(node: Node) -> bool:
+    return [one for one in node.agent.inspector.verify(iter(())) if not one.note] == []
+
+
+def test_what_is_released_is_booked_to_the_time_it_came_in(node: Node) -> None:
+    (held,) = node.store.quarantine()
+    assert held.delta.rate == pytest.approx(2**50 * 8 / 15)
+    bucket, day = int(held.delta.since // 900) * 900, node.windows.day(held.delta.since)
+    node.tick(3600)
+    assert release(node, held.id) == (held,)
+    assert node.booked[5] == node.true[5] == (2**50 + 70, 22)
+    assert node.db.buckets[5, bucket].rx >= 2**50
+    assert node.db.days[5, day].rx >= 2**50
+    assert node.db.devices[5]["rx_bytes_24h"] == node.db.devices[5]["rx_bytes_month"] == 2**50 + 70
+    since, until = (windows(node).local(at) for at in (held.delta.since, held.delta.until))
+    assert told(node) == [
+        ("quarantine_released", "device",
+         f"Traffic held back on wg0 booked by an admin: rx {2**50}, tx 15 bytes, {since} to {until}")
+    ]  # fmt: skip
+    assert node.store.quarantine() == ()
+    node.cycle()
+    assert adds_up(node)
+    node.right()
+
+
+@pytest.mark.parametrize("after", [2 * 86400, 12 * 86400], ids=["two days", "next month"])
+def test_what_is_released_late_is_in_no_window_that_has_passed_it(node: Node, after: float) -> None:
+    (held,) = node.store.quarantine()
+    node.tick(after)
+    node.account()
+    release(node, held.id)
+    five = node.db.devices[5]
+    assert (five["rx_bytes_total"], five["rx_bytes_24h"]) == (2**50 + 70, 0)
+    assert five["rx_bytes_month"] == (2**50 + 70 if after < 7 * 86400 else 0)
+    assert adds_up(node)
+    node.cycle()
+    node.right()
+
+
+def test_an_edge_that_passes_while_it_is_released(node: Node) -> None:
+    """The daemon rolls the figures on in between, and what comes in then belongs to no window any more."""
+    (held,) = node.store.quarantine()
+    node.tick(held.delta.since // 900 * 900 + 900 + 86400 - 1 - node.now)
+    node.agent.account()
+    discharge = node.store.discharge
+
+    def slow(*args: Any, **named: Any) -> None:
+        node.tick(2)
+        node.agent.account()
+        discharge(*args, **named)
+
+    node.store.discharge = slow  # type: ignore[method-assign]
+    release(node, held.id)
+    assert node.db.devices[5]["rx_bytes_24h"] == 0
+    node.right()
+
+
+def test_several_of_one_device_at_once(node: Node) -> None:
+    node.traffic(5, *HELD)
+    node.account()
+    release(node, *(one.id for one in node.store.quarantine()))
+    assert node.booked[5] == node.true[5]
+    assert len(told(node)) == 2
+    node.cycle()
+    node.right()
+
+
+def test_what_is_dropped_is_not_booked(node: Node) -> None:
+    (held,) = node.store.quarantine()
+    before = node.booked
+    drop(node, held.id)
+    assert node.booked == before
+    assert [action for action, *_ in told(node)] == ["quarantine_dropped"]
+    assert node.store.quarantine() == ()
+    node.cycle()
+    assert node.health.quarantined == 0
+
+
+@pytest.mark.parametrize("work", [release, drop])
+@pytest.mark.parametrize("fate", ["before", "during", "deadlock", "after"])
+def test_an_answer_that_is_lost_is_settled_by_looking(node: Node, work: object, fate: str) -> None:
+    """After a lost answer it has happened: it is told so. In all other cases nothing has, and it may be tried again."""
+    (held,) = node.store.quarantine()
+    node.store.next_writes = [fate]
+    if fate == "after":
+        assert work(node, held.id) == (held,)  # type: ignore[operator]
+    else:
+        with pytest.raises(StoreError):
+            work(node, held.id)  # type: ignore[operator]
+        assert node.booked[5] == (70, 7)
+        assert told(node) == []
+        work(node, held.id)  # type: ignore[operator]
+    with pytest.raises(Refused):
+        work(node, held.id)  # type: ignore[operator]
+    assert node.booked[5] == (node.true[5] if work is release else (70, 7))
+    assert len(told(node)) == 1
+
+
+def test_a_commit_that_was_lost_and_did_not_happen_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    (held,) = node.store.quarantine()
+    node.store.next_writes = ["after"]
+    monkeypatch.setattr(node.store, "waits", frozenset)
+    with pytest.raises(StoreError):
+        release(node, held.id)
+
+
+def test_an_unknown_id_leaves_all_of_them_alone(node: Node) -> None:
+    (held,) = node.store.quarantine()
+    for work in (release, drop):
+        with pytest.raises(Refused, match="no delta 99 in quarantine"):
+            work(node, held.id, 99)
+    assert (node.booked[5], len(node.store.quarantine()), told(node)) == ((70, 7), 1, [])
+
+
+def test_a_device_that_is_gone_can_only_be_dropped(node: Node) -> None:
+    (held,) = node.store.quarantine()
+    del node.db.devices[5]
+    with pytest.raises(Refused, match="gone"):
+        release(node, held.id)
+    assert node.db.days.keys() == {(5, node.windows.day(node.now))}
+    drop(node, held.id)
+    assert node.store.quarantine() == ()
+
+
+def test_a_foreign_peers_delta_can_only_be_dropped(node: Node) -> None:
+    (held,) = node.store.quarantine()
+    node.db.quarantine[held.id] = ("r640", held.delta.__class__("wg0", None, "", 1, 1, NOW, NOW + 15))
+    with pytest.raises(Refused, match="only be dropped"):
+        release(node, held.id)
+    drop(node, held.id)
+
+
+def test_the_daemon_and_an_admin_do_not_disturb_each_other(node: Node) -> None:
+    """The daemon keeps its books in memory: a release moves none of them."""
+    (held,) = node.store.quarantine()
+    loads = node.store.calls["ledger"]
+    release(node, held.id)
+    node.traffic(5, 1, 1)
+    node.account()
+    node.account()
+    assert node.store.calls["ledger"] == loads
+    assert node.booked[5] == node.true[5]
+    assert key(5) in node.kernel_of("wg0")

@@ -1,0 +1,308 @@
+"""Kernel, books and figures held against each other: silent while all is well, whatever goes on; each fault named."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.node import Node
+from tests.samples import NOW, TOKYO, key
+from wgsyncd.core.inspect.verify import Check, Finding
+from wgsyncd.core.model import Counters, fingerprint
+from wgsyncd.engine import inspector
+from wgsyncd.engine.status import Health
+from wgsyncd.errors import StoreError
+
+SOON = NOW + 3 * 86400  # the days on which the books were begun are out of sight
+
+
+def rounds(node: Node, *works: Callable[[], object]) -> Iterator[None]:
+    """What passes between the looks of somebody else than the daemon: the daemon's work."""
+    for work in works or (node.account, node.cycle, node.account):
+        work()
+        yield
+
+
+def found(node: Node, *works: Callable[[], object]) -> list[Finding]:
+    before = node.written
+    findings = list(node.agent.inspector.verify(rounds(node, *works) if works else iter(())))
+    assert works or node.written == before, "looking writes nothing"
+    return findings
+
+
+def checks(node: Node, *works: Callable[[], object]) -> list[tuple[str, str]]:
+    return [(one.check.value, one.device) for one in found(node, *works)]
+
+
+def prove(node: Node) -> None:
+    def work() -> None:
+        node.agent.reconcile()
+        node.tick(1)
+
+    node.agent.inspector.prove(work, node.health)
+
+
+@pytest.fixture
+def node() -> Node:
+    """Two devices at work since days."""
+    made = Node()
+    for number in (5, 6):
+        made.device(number)
+    made.cycle()
+    for number in (5, 6):
+        made.traffic(number, 1000, 100)
+    made.account()
+    made.tick(SOON - made.now)
+    made.account()
+    for number in (5, 6):
+        made.traffic(number, 2000, 200)
+    made.account()
+    made.account()
+    assert found(made) == []
+    return made
+
+
+# -- nothing, where all is well
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("perspective", ["server", "device"])
+def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None:
+    """Over the edges of buckets, days and a month, while devices come, go, move and talk; by a second process at any
+    moment between the daemon's pieces of work, and by the daemon itself."""
+    dice = random.Random(seed)
+    node = Node(f'[usage]\nbucket = "5min"\nperspective = "{perspective}"\n')
+    node.tick(8 * 86400 + dice.random() * 3600 - 300)  # 2026-09-29, in the evening
+    numbers = (5, 6, 7, 8)
+    for number in numbers:
+        node.device(number)
+    node.cycle()
+    looks = 0
+
+    def talk() -> None:
+        for number in numbers:
+            if key(number) in node.kernel_of("wg0") and dice.random() < 0.7:
+                node.traffic(number, dice.randrange(10**6), dice.randrange(10**6))
+
+    def work() -> None:
+        talk()
+        dice.choice((node.account, node.account, node.cycle))()
+        talk()
+
+    for _ in range(80):
+        if dice.random() < 0.15:
+            number = dice.choice(numbers)
+            node.db.update(number, status=dice.choice(("active", "paused")))
+        if dice.random() < 0.1:
+            node.wg.reboot() if dice.random() < 0.3 else node.start()
+        if dice.random() < 0.3:
+            node.tick(dice.choice((40, 250, 1700, 9000, 40_000)))
+            node.cycle()
+        work()
+        talk()
+        looks += 1
+        assert list(node.agent.inspector.verify(iter_work(work, 4))) == []
+        if dice.random() < 0.3:
+            prove(node)
+            assert not any(node.health.findings.values())
+    assert looks == 80
+
+
+def iter_work(work: Callable[[], None], times: int) -> Iterator[None]:
+    for _ in range(times):
+        work()
+        yield
+
+
+def test_bytes_on_their_way_are_looked_at_again_and_no_more_once_they_are_booked(node: Node) -> None:
+    node.traffic(5, 10, 1)
+    calls: list[str] = []
+
+    def account() -> None:
+        calls.append("account")
+        node.account()
+
+    assert found(node, account, account, account) == []
+    assert calls == ["account"]
+
+
+def test_an_edge_that_has_passed_and_a_figure_that_was_not_yet_rolled_on(node: Node) -> None:
+    """Within a minute both are right; later only the new one is."""
+    node.tick(900 - node.now % 900 + 86400 - 900)  # the edge at which the bytes of both leave
+    node.agent.account()
+    assert node.db.devices[5]["rx_bytes_24h"] == 2000
+    node.tick(900)
+    assert found(node) == []
+    node.tick(45)
+    assert found(node) == []
+    node.tick(45)
+    assert checks(node) == [("rolling", "0001-DEV-005")] * 2 + [("rolling", "0001-DEV-006")] * 2
+    assert found(node, node.account) == []
+
+
+def test_a_month_that_has_ended(node: Node) -> None:
+    october = datetime(2026, 10, 1, tzinfo=TOKYO).timestamp()
+    node.tick(october - 30 - node.now)
+    node.agent.account()
+    assert node.db.devices[5]["rx_bytes_month"] == 3000
+    node.tick(60)
+    assert found(node) == []
+    node.tick(40)
+    assert {check for check, _ in checks(node)} == {"month"}
+    assert found(node, node.account) == []
+
+
+def test_bytes_that_come_in_after_a_long_outage(node: Node) -> None:
+    """They have days, and buckets only as far as the rolling window reaches back."""
+    node.traffic(5, 10**9, 10**9)
+    node.tick(3 * 86400)
+    node.account()
+    assert sum(s.rx for (n, day), s in node.db.days.items() if n == 5 and day > node.windows.day(SOON)) > 0
+    node.account()
+    assert found(node) == []
+
+
+def test_a_total_that_an_admin_set_is_a_note(node: Node) -> None:
+    node.db.update(5, rx_bytes_total=0)
+    (note,) = found(node)
+    assert (note.check.value, note.note, note.text) == ("total", True, "rx in total: 0, rx of the month: 3000 (-3000)")
+
+
+def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
+    node.traffic(5, 2**50)
+    node.account()
+    assert [(one.check.value, one.note, one.text) for one in found(node)] == [
+        ("quarantine", True, "1 delta in quarantine, not booked")
+    ]
+
+
+# -- faults
+
+
+FAULTS: dict[str, Callable[[Node], object]] = {
+    "rolling": lambda node: node.db.update(5, rx_bytes_24h=7),
+    "month": lambda node: node.db.update(5, tx_bytes_month=None),
+    "negative": lambda node: node.db.update(5, rx_bytes_total=-5),
+    "day": lambda node: node.db.days.update({(5, node.windows.day(node.now)): Counters(2000, 199)}),
+    "unbooked": lambda node: node.wg.traffic("wg0", key(5), rx=12),
+    "baseline": lambda node: node.wg.recreate_behind("wg0", key(5)),
+    "absent": lambda node: node.wg.remove_behind("wg0", key(5)),
+    "unrecorded": lambda node: node.db.records.pop(("r640", ("wg0", key(5)))),
+}
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_a_fault_is_named(node: Node, check: str) -> None:
+    FAULTS[check](node)
+    some = [one for one in found(node) if one.check.value == check]
+    assert some, found(node)
+    assert {(one.device, one.note) for one in some} == {("0001-DEV-005", False)}
+    assert not any(one.device == "0001-DEV-006" for one in found(node))
+
+
+def test_what_a_finding_says(node: Node) -> None:
+    node.db.update(5, rx_bytes_24h=7)
+    node.wg.traffic("wg0", key(5), tx=12)
+    mark = fingerprint(key(5))
+    assert [one.text for one in found(node)] == [
+        f"tx counted on wg0 ({mark}): 312, baseline: 300: 12 bytes are not booked",
+        "rx of 24 h: 7, its buckets: 2000 (-1993)",
+    ]
+
+
+def test_figures_are_called_what_their_columns_are() -> None:
+    node = Node('[usage]\nperspective = "device"\n')
+    node.device(5)
+    node.cycle()
+    node.traffic(5, 70, 7)
+    node.account()
+    node.db.update(5, rx_bytes_24h=8)
+    assert [one.text for one in found(node)] == ["rx of 24 h: 8, its buckets: 7 (+1)"]
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
+    """More in the buckets is wrong on each day; less only where all bytes must have one."""
+    number, today = 5, node.windows.day(node.now)
+    yesterday = node.windows.day(node.now - 86400)
+    if bucket:
+        node.db.buckets[number, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
+        node.agent._accounting._rolled = None
+        node.account()
+        assert [one.text for one in found(node)] == [f"received on {yesterday}: 0, its buckets: 1 (-1)"]
+    else:
+        for day in (today, yesterday):
+            node.db.days[number, day] = Counters(2001, 200)
+        node.agent._accounting._rolled = None
+        node.account()
+        texts = [one.text for one in found(node) if one.check is Check.DAY]
+        assert texts == [f"received on {today}: 2001, its buckets: 2000 (+1)"]
+
+
+def test_an_interface_that_cannot_be_read(node: Node) -> None:
+    node.wg.delete("wg1")
+    assert [(one.check.value, one.device) for one in found(node)] == [("unread", "")]
+
+
+def test_a_peer_that_is_made_anew_by_somebody_else_is_found_until_the_daemon_has_seen_to_it(node: Node) -> None:
+    FAULTS["baseline"](node)
+    assert {check for check, _ in checks(node)} == {"baseline"}
+    assert found(node, node.account) == []
+
+
+def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) -> None:
+    """The daemon works, and misses one."""
+
+    def others() -> None:
+        node.wg.traffic("wg0", key(5), rx=3)
+        node.traffic(6, 50)
+        records = dict(node.db.records)
+        node.account()
+        node.db.records["r640", ("wg0", key(5))] = records["r640", ("wg0", key(5))]
+
+    node.wg.traffic("wg0", key(5), rx=3)
+    assert checks(node, others, others, others) == [("unbooked", "0001-DEV-005")]
+
+
+# -- in the daemon
+
+
+def test_the_daemon_counts_and_says_what_does_not_add_up(node: Node, said: Callable[[], list[str]]) -> None:
+    prove(node)
+    assert not any(node.health.findings.values())
+    assert not [line for line in said() if "add up" in line]
+    for number in range(5, 7):
+        node.db.update(number, rx_bytes_24h=7, tx_bytes_24h=7)
+    node.wg.traffic("wg0", key(5), rx=12)
+    prove(node)
+    assert {check: count for check, count in node.health.findings.items() if count} == {"rolling": 4}
+    assert len([line for line in said() if "does not add up" in line]) == 4
+
+
+def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]) -> None:
+    for number in range(10, 40):
+        node.device(number, rx_bytes_24h=7)
+    prove(node)
+    lines = [line for line in said() if "does not add up" in line]
+    assert len(lines) == 21
+    assert "findings=10" in lines[-1]
+    assert node.health.findings["rolling"] == 30
+
+
+@pytest.mark.parametrize(("hour", "ago", "found", "due"), [
+    (4, 24, 0, True), (12, 8, 0, False), (12, 26, 0, True), (12, 1, 1, True), (5, 1, 0, False), (12, 1e5, 0, True)
+])  # fmt: skip
+def test_when_the_daemon_verifies(hour: int, ago: float, found: int, due: bool) -> None:
+    now = datetime(2026, 9, 22, hour, 37, tzinfo=TOKYO).timestamp()
+    health = Health(findings={"rolling": found, "day": 0}, succeeded_at={"verify": now - ago * 3600})
+    assert inspector.is_due(health, now, TOKYO) is due
+
+
+def test_a_store_that_is_away_is_no_finding(node: Node) -> None:
+    node.store.down = True
+    with pytest.raises(StoreError):
+        prove(node)
+    node.store.down = False

@@ -1,0 +1,259 @@
+"""Samples that could not be booked at once: each byte of them once, on its day, whatever became of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.fakes import Crash
+from tests.node import Node
+from tests.samples import key
+from wgsyncd.core.model import Change
+from wgsyncd.engine import state_cache
+from wgsyncd.ports import Failed
+
+
+def days(node: Node, number: int) -> dict[str, int]:
+    return {day: sums.rx for (row, day), sums in node.db.days.items() if row == number}
+
+
+def test_what_was_sampled_in_an_outage_survives_a_reboot(node: Node) -> None:
+    node.away((5, 100), (6, 7), (5, 20))
+    node.reboot()
+    node.back()
+    node.right()
+    assert node.booked[5] == (120, 0)
+
+
+def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
+    node.traffic(5, 1000)
+    node.cycle()
+    node.away((5, 100))
+    for _ in range(3):
+        peers = node.kernel_of("wg0")
+        node.reboot()
+        for peer in peers.values():  # by `wg setconf`, say
+            node.wg.add_behind("wg0", peer)
+        node.away((5, 30), (5, 4))
+    node.back()
+    node.right()
+    assert node.booked[5] == (1202, 0)
+
+
+@pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
+@pytest.mark.parametrize("commit", range(4))
+def test_no_sample_is_booked_twice_whatever_becomes_of_its_commit(node: Node, commit: int, fate: str) -> None:
+    """In doubt, then overtaken by new samples, then found by another process while the database is away again."""
+    node.away((5, 100), (6, 7))
+    peers = node.kernel_of("wg0")
+    node.reboot()
+    for peer in peers.values():
+        node.wg.add_behind("wg0", peer)
+    node.away((5, 30), (6, 8))
+    node.store.down = False
+    node.store.next_writes = ["ok"] * commit + [fate]
+    node.survive()
+    node.store.next_writes = []
+    node.away((5, 1), (6, 1))
+    node.start()
+    node.away((5, 1), (7, 1))
+    node.back()
+    node.right()
+
+
+def test_what_is_booked_waits_no_longer(node: Node) -> None:
+    node.away((5, 100))
+    assert node.health.spooled == 1
+    node.back()
+    assert node.spool.kept is not None
+    assert not node.spool.kept.samples
+    assert (node.health.spooled, node.health.spooled_since) == (0, 0.0)
+
+
+@pytest.mark.parametrize("locked", [5, 6, 7])
+@pytest.mark.parametrize("batch", [1, 2, 500])
+def test_samples_are_not_booked_before_the_last_row_is_free(
+    node: Node, monkeypatch: pytest.MonkeyPatch, batch: int, locked: int
+) -> None:
+    """In whichever of its transactions that row is: after a reboot nothing else has its bytes."""
+    monkeypatch.setattr(state_cache, "BATCH", batch)
+    for number in (6, 7):
+        node.traffic(number, 100)
+    node.away((5, 100))
+    node.reboot()
+    node.store.down = False
+    node.store.locked = {locked}
+    node.cycle(fails=True)
+    node.start()
+    node.store.locked.clear()
+    node.cycle()
+    node.right()
+    assert node.booked[locked] == (100, 0)
+
+
+def test_samples_of_others_are_booked_while_a_row_is_locked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but those of the last transaction, which says that all are."""
+    monkeypatch.setattr(state_cache, "BATCH", 1)
+    for number in (6, 7):
+        node.traffic(number, 100)
+    node.away((5, 100))
+    node.store.down = False
+    node.store.locked = {5}
+    for _ in range(3):
+        node.cycle(fails=True)
+    assert [node.booked[number][0] for number in (5, 6, 7)] == [0, 100, 0]
+    node.store.locked.clear()
+    node.cycle()
+    node.right()
+
+
+# -- who goes
+
+
+def late_traffic(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 moves on after the dump that a plan is made from; it cannot once it has no allowed IPs."""
+    apply = node.wg.apply
+
+    def applied(interface: str, changes: Sequence[Change]) -> list[Failed]:
+        if interface == "wg0" and key(5) in node.wg.peers("wg0") and node.wg.peers("wg0")[key(5)].allowed_ips:
+            node.traffic(5, 7, 7)
+        return apply(interface, changes)
+
+    monkeypatch.setattr(node.wg, "apply", applied)
+
+
+def test_what_moves_between_the_plan_and_the_removal_is_booked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    late_traffic(node, monkeypatch)
+    node.traffic(5, 100)
+    node.db.update(5, status="paused")
+    node.cycle()
+    node.right()
+    assert node.booked[5] == (107, 7)
+
+
+@pytest.mark.parametrize("changes", [1, 2])
+def test_also_where_the_process_dies_at_the_removal(node: Node, monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
+    late_traffic(node, monkeypatch)
+    node.db.update(5, status="paused")
+    node.wg.crash_after = changes
+    with pytest.raises(Crash):
+        node.cycle()
+    node.start()
+    node.cycle()
+    node.right()
+    assert node.booked[5] == (7, 7)
+
+
+@pytest.mark.parametrize("fate", ["crash before", "crash after"])
+def test_a_peer_does_not_go_before_its_last_sample_is_safe(
+    node: Node, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    late_traffic(node, monkeypatch)
+    node.db.update(5, status="paused")
+    node.spool.next_saves = [fate]
+    with pytest.raises(Crash):
+        node.cycle()
+    assert key(5) in node.wg.peers("wg0")
+    node.start()
+    node.cycle()
+    node.right()
+
+
+# -- one sample in the place of another
+
+
+def test_a_reset_that_was_seen_in_an_outage_only_is_not_forgotten(node: Node) -> None:
+    """The counters passed the old baseline before the database was back: the sample in between alone shows it."""
+    node.traffic(5, 100)
+    node.shake(5)
+    node.cycle()
+    node.away((6, 1))
+    node.wg.recreate_behind("wg0", key(5))
+    node.account(fails=True)
+    node.shake(5)
+    node.away((5, 150), (5, 1))
+    node.back()
+    node.right()
+    assert node.booked[5] == (251, 0)
+    assert [one.action for one in node.db.logs].count("usage_anomaly") == 1
+
+
+def test_a_reset_that_the_next_process_sees_is_not_forgotten_either(node: Node) -> None:
+    """It knows no books while the database is away, so it cannot tell whether its first sample begins a life."""
+    node.traffic(5, 100)
+    node.shake(5)
+    node.cycle()
+    node.store.down = True
+    node.start()
+    node.wg.recreate_behind("wg0", key(5))
+    node.account(fails=True)
+    node.shake(5)
+    node.away((5, 150))
+    node.back()
+    node.right()
+    assert node.booked[5] == (250, 0)
+
+
+def test_a_last_sample_of_one_says_nothing_of_when_another_was_sampled(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.store.locked = {6}
+    for _ in range(8):
+        node.tick(885)
+        node.traffic(6, 10**12)
+        node.account()
+    late_traffic(node, monkeypatch)
+    node.db.update(5, status="paused")
+    node.cycle()
+    assert node.booked[5] == (7, 7)
+    node.store.locked = set()
+    node.start()
+    node.cycle()
+    assert not node.db.quarantine
+    node.right()
+
+
+# -- days
+
+
+def test_a_device_that_was_idle_over_midnight_has_nothing_on_the_old_day(node: Node) -> None:
+    node.away((5, 100))
+    for _ in range(3):
+        node.tick(3585)
+        node.account(fails=True)
+    node.away((5, 50))
+    node.back()
+    assert days(node, 5) == {"2026-09-21": 100, "2026-09-22": 50}
+    node.right()
+
+
+def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Node) -> None:
+    """The look on the day's first second is the old day's last."""
+    node.away((5, 100))
+    midnight = node.windows.next_midnight(node.now)
+    node.tick(midnight - node.now - 30)
+    node.account(fails=True)
+    node.away((5, 10))
+    assert node.now == midnight
+    for _ in range(3):
+        node.tick(3600)
+        node.away((5, 1000))
+    node.back()
+    assert days(node, 5) == {"2026-09-21": 110, "2026-09-22": 3000}
+    node.right()
+
+
+def test_a_locked_row_does_not_bring_the_others_bytes_to_another_day(node: Node) -> None:
+    """What 6 moves was sampled all the time; only of 5 nobody knows when it came."""
+    midnight = node.windows.next_midnight(node.now)
+    node.tick(midnight - node.now - 30)
+    node.store.locked = {5}
+    for _ in range(4):
+        node.traffic(5, 1000)
+        node.traffic(6, 1000)
+        node.account()
+    node.store.locked = set()
+    node.cycle()
+    node.right()
+    assert days(node, 6) == {"2026-09-21": 2000, "2026-09-22": 2000}

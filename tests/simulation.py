@@ -1,0 +1,310 @@
+"""A node with the world around it: fakes that can be interrupted at every call, and that tell what was secured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import pytest
+
+from tests.fakes import Crash, FakeSpool, FakeWireGuard
+from tests.fakestore import FakeStore
+from tests.node import Node
+from tests.oracle import Bytes, Life, Truth, Value
+from tests.samples import NETWORKS
+from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
+from wgsyncd.core.peers import recording
+from wgsyncd.core.records import Record, Slot, State
+from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.core.usage import posting
+from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.engine import state_cache
+from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError
+from wgsyncd.ports import Committed, Failed, Snapshot
+
+STARTS = [  # before midnight, month ends, years' ends and changes of the clock
+    ("Asia/Tokyo", "2026-09-21 23:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
+    ("Europe/Berlin", "2026-03-28 23:58:00"), ("Europe/Berlin", "2026-10-25 01:50:00"),
+    ("America/St_Johns", "2026-10-31 23:59:00"), ("Australia/Lord_Howe", "2026-04-04 23:58:00"),
+    ("Australia/Lord_Howe", "2026-10-04 01:58:00"), ("Africa/Casablanca", "2026-02-15 01:50:00"),
+    ("America/Havana", "2026-10-31 23:59:00"),
+]  # fmt: skip
+Hook = Callable[[str, str], None]  # port, "before call" or "after call"
+
+
+class Kernel(FakeWireGuard):
+    """One message for each change."""
+
+    hook: Hook = staticmethod(lambda port, where: None)
+    looked: Callable[[InterfaceState], None] = staticmethod(lambda state: None)
+    removed: Callable[[str, PublicKey], None] = staticmethod(lambda interface, key: None)
+
+    def read(self, interface: str) -> InterfaceState:
+        self.hook("kernel", "before read")
+        state = super().read(interface)
+        self.hook("kernel", "after read")
+        self.looked(state)
+        return state
+
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+        failed = []
+        for change in changes:
+            self.hook("kernel", "before change")
+            try:
+                failed += super().apply(interface, [change])
+            finally:
+                if change.kind is Kind.REMOVE:
+                    self.removed(interface, change.public_key)
+            self.hook("kernel", "after change")
+        return failed
+
+
+class Database(FakeStore):
+    hook: Hook = staticmethod(lambda port, where: None)
+    written: Callable[[], None] = staticmethod(lambda: None)
+
+    def snapshot(self) -> Snapshot:
+        self.hook("store", "before snapshot")
+        found = super().snapshot()
+        self.hook("store", "after snapshot")
+        return found
+
+    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+        self.hook("store", "before ledger")
+        found = super().ledger(windows, begin=begin)
+        self.hook("store", "after ledger")
+        return found
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+        self.hook("store", "before commit")
+        try:
+            done = super().commit(ledger, writes, now)
+        finally:
+            self.written()
+        self.hook("store", "after commit")
+        return done
+
+    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+        self.hook("store", "before some")
+        found = super().some(devices)
+        self.hook("store", "after some")
+        return found
+
+    def roll(self, windows: Windows) -> tuple[int, int]:
+        self.hook("store", "before roll")
+        rolled = super().roll(windows)
+        self.hook("store", "after roll")
+        return rolled
+
+
+class Spool(FakeSpool):
+    hook: Hook = staticmethod(lambda port, where: None)
+    saved: Callable[[], None] = staticmethod(lambda: None)
+    lost: Callable[[], None] = staticmethod(lambda: None)
+    ok = True  # the last save went well
+
+    def load(self) -> Backlog | None:
+        self.hook("spool", "before load")
+        try:
+            return super().load()
+        except SpoolDamaged:
+            self.lost()
+            raise
+
+    def save(self, backlog: Backlog) -> None:
+        before, self.ok = self.saves, False
+        self.hook("spool", "before save")
+        try:
+            super().save(backlog)
+        finally:
+            if self.saves > before:
+                self.ok = True
+                self.saved()
+        self.hook("spool", "after save")
+
+
+class World(Node):
+    """A node whose truth is kept by :mod:`tests.oracle`, from what the kernel holds and what was secured when.
+
+    ``trap``: (calls until it snaps, "crash" or "error"). ``rain``: bytes that every peer moves before and after each
+    call to the kernel, in which a silenced one, as in the kernel, has no part.
+    """
+
+    spool: Spool
+
+    def __init__(self, extra: str, zone: str, start: str) -> None:
+        self.truth = Truth()
+        self.owner: dict[PublicKey, int] = {}  # the row of each key that a row ever had
+        self.process = 0
+        self.trap: tuple[int, str] | None = None
+        self.rain = 0
+        self.hurried = self.left_off = False  # the next booking is left off half-way; the last one was
+        self.looked: dict[str, float] = {}  # when this process has last seen an interface for sure
+        self.cycle_saw: set[str] = set()
+        self.spooled: set[object] = set()  # the looks that have stood in the file
+        self.here: dict[Slot, Life] = {}
+        super().__init__(extra, zone=zone)
+        self.now = datetime.fromisoformat(start).replace(tzinfo=self.settings.node.zone).timestamp()
+        self.wg, self.store, self.spool = Kernel(*NETWORKS), Database(self.settings), Spool()
+        self.db = self.store.db
+        self.wg.hook = self.store.hook = self.spool.hook = self.meet
+        self.wg.looked, self.wg.removed = self.saw, self.removed
+        self.store.written, self.spool.saved, self.spool.lost = self.wrote, self.saved, self.truth.lose_the_spool
+        self.known: dict[Slot, Record] = {}  # as last written
+        self.start()
+
+    # -- the process
+
+    def start(self) -> None:
+        super().start()
+        self.process += 1
+        self.looked.clear()
+        for life in self.here.values():
+            for one in life.came:
+                if one.until is None:
+                    one.after = min(one.after, self.written_of(life))
+
+    def written_of(self, life: Life) -> float:
+        """When a process that has seen nothing yet believes a peer to have moved last: by what is written of it."""
+        record = self.db.records.get(("r640", life.slot))
+        ends = [one.until for one in life.came if one.until is not None]
+        return min([max([life.born, *ends]), *([record.sampled_at] if record is not None else [])])
+
+    def work(self, task: str, *values: object) -> None:
+        """A piece of work, of which anything may become; in small transactions, between which who is shut out goes."""
+        self.tick()
+        self.cycle_saw, self.left_off = set(), False
+        self.agent.between = self.between
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(state_cache, "BATCH", 2)
+                patch.setattr(recording, "TOGETHER", 1)
+                patch.setattr(posting, "PORTION", 3)
+                if task == "compare":
+                    self.agent.reconcile(count=False)
+                else:
+                    getattr(self.agent, task)(*values)
+        except StoreError:
+            pass
+        except Crash:
+            self.start()
+            return
+        if not self.store.locked and not self.left_off and task not in ("reconcile_some", "compare"):
+            self.looked |= dict.fromkeys(self.cycle_saw, self.now)
+
+    def between(self, *, may_leave_off: bool) -> None:
+        if may_leave_off and self.hurried:
+            self.hurried, self.left_off = False, True
+            raise state_cache.LeftOff
+        with contextlib.suppress(StoreError):
+            self.agent.revoke()
+
+    def meet(self, port: str, where: str) -> None:
+        """At every call, before and after."""
+        if port == "kernel" and self.rain:
+            for life in self.open():
+                self.move(life, self.rain, 1)
+        if self.trap is None:
+            return
+        calls, kind = self.trap
+        self.trap = (calls - 1, kind)
+        if calls > 1 or (kind == "error" and (port, where) in (("spool", "after save"), ("spool", "before load"))):
+            return
+        self.trap = None
+        if kind == "crash":
+            raise Crash
+        if port == "kernel":
+            raise WireGuardError("wg0", "ENOBUFS", "no answer")
+        raise StoreError("2013: Lost connection", 2013) if port == "store" else SpoolError("I/O error")
+
+    # -- what was seen and secured
+
+    def saw(self, state: InterfaceState) -> None:
+        self.follow()
+        self.cycle_saw.add(state.name)
+        for key, found in state.peers.items():
+            slot = (state.name, key)
+            if slot in self.here:
+                lives = self.truth.seen.setdefault((slot, (state.epoch, found.counters, found.latest_handshake)), [])
+                if self.here[slot] not in lives:
+                    lives.append(self.here[slot])
+
+    def wrote(self) -> None:
+        for (_, slot), record in self.db.records.items():
+            before, self.known[slot] = self.known.get(slot), record
+            value, zero = _value(record), record.counters == (0, 0) and not record.handshake
+            if before == record:
+                continue
+            if record.state is not State.PRESENT and zero:
+                self.truth.begin(slot, value)
+            elif before is None or _value(before) != value:  # else only its name or configuration is new
+                self.truth.secure(slot, value, self.now, booked=True)
+
+    def saved(self) -> None:
+        assert self.spool.kept is not None
+        for sample in self.spool.kept.samples:
+            state = sample.state
+            for key, found in state.peers.items():
+                value = (state.epoch, found.counters, found.latest_handshake)
+                look = (self.spool.kept.stream, sample.number, state.name, key, value)
+                if look not in self.spooled:  # else it is only written once more
+                    self.spooled.add(look)
+                    self.truth.secure((state.name, key), value, self.now, booked=False)
+
+    def removed(self, interface: str, key: PublicKey) -> None:
+        """By the daemon: then all that the peer moved is secured, if there is a disk to write it to."""
+        life = self.here.get((interface, key))
+        self.follow(ended_by=self.process)
+        if life is None or not life.over or not self.spool.ok:
+            return
+        last = self.truth.durable.last.get(life.slot)
+        assert last is None or last.value[1] == life.counters, "a peer goes after its last sample is safe"
+        if (
+            last is not None and last.life is not life
+        ):  # it looked as the one before it did at last: nothing was written
+            self.truth.durable.look(life, last.value)
+
+    # -- the kernel
+
+    def follow(self, ended_by: int | None = None) -> None:
+        """Which peers are there now, and which are not any more."""
+        live = {(name, key): peer for name, one in self.wg._interfaces.items() for key, peer in one.peers.items()}
+        for slot, life in list(self.here.items()):
+            if live.get(slot) is not life.peer:
+                life.over, life.ended_by = True, ended_by
+                del self.here[slot]
+        for slot, peer in live.items():
+            row = self.owner.get(slot[1])
+            if row is not None and slot not in self.here:
+                life = Life(row, slot, peer, len(self.truth.lives), self.now)
+                self.here[slot] = life
+                self.truth.lives.append(life)
+
+    def open(self) -> list[Life]:
+        """Of the peers that anything can pass."""
+        self.follow()
+        return [life for life in self.here.values() if life.peer.allowed_ips]
+
+    def move(self, life: Life, rx: int, tx: int) -> None:
+        life.peer.rx += rx
+        life.peer.tx += tx
+        name = life.slot[0]
+        after = self.looked[name] if name in self.looked else self.written_of(life)
+        life.came.append(Bytes(rx, tx, life.counters, self.now, after))
+
+    def epochs(self) -> dict[str, str]:
+        return {name: f"fake-boot-{self.wg._boot}:{one.index}" for name, one in self.wg._interfaces.items()}
+
+    # -- what is due
+
+    def due(self, row: int) -> Counters:
+        return self.truth.due(row, self.process)
+
+    def at_last(self, row: int) -> Counters:
+        return self.truth.at_last(row, self.process, self.epochs())
+
+
+def _value(record: Record) -> Value:
+    return record.epoch, record.counters, record.handshake

@@ -1,0 +1,183 @@
+"""The web application's side of a store under test: what an admin writes and sees, in memory and in MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import date, datetime
+from typing import Any, Protocol
+
+import pymysql
+from pymysql.cursors import DictCursor
+
+from tests.fakereports import FakeReports
+from tests.fakestore import FakeStore
+from tests.node import CONFIG
+from tests.tables import Device, FakeDatabase, new_device
+from wgsyncd.config.load import parse
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.model import Counters
+from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
+from wgsyncd.ports import Reports, Store
+from wgsyncd.stores.mikyun.reports import MariaDBReports
+from wgsyncd.stores.mikyun.store import MariaDBStore
+
+
+class Shop(Protocol):
+    """A mikyun_cloud, as its owner sees it."""
+
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
+    def reports(self) -> Reports: ...
+    def insert(self, number: int, **columns: Any) -> None: ...
+    def update(self, number: int, **columns: Any) -> None: ...
+    def delete(self, number: int) -> None: ...
+    def locked(self, number: int) -> AbstractContextManager[None]: ...
+    def contract(self, name: str, status: str) -> None: ...
+    def device(self, number: int) -> Device: ...
+    def devices(self) -> list[int]: ...
+    def logs(self) -> list[Entry]: ...
+    def days(self) -> dict[tuple[int, str], Counters]: ...
+    def buckets(self) -> dict[tuple[int, int], Counters]: ...
+
+
+def _config(node: str, zone: str) -> str:
+    return CONFIG.replace('name = "r640"', f'name = "{node}"\nzone = "{zone}"')
+
+
+class FakeShop:
+    """Over dicts."""
+
+    def __init__(self) -> None:
+        self.db = FakeDatabase()
+        self.stores: list[FakeStore] = []
+
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
+        self.stores.append(FakeStore(parse(_config(node, zone) + extra), self.db))
+        return self.stores[-1]
+
+    def reports(self) -> Reports:
+        return FakeReports(self.db)
+
+    @contextmanager
+    def locked(self, number: int) -> Iterator[None]:
+        for store in self.stores:
+            store.locked.add(number)
+        yield
+        for store in self.stores:
+            store.locked.discard(number)
+
+    def insert(self, number: int, **columns: Any) -> None:
+        self.db.insert(number, **columns)
+
+    def update(self, number: int, **columns: Any) -> None:
+        self.db.update(number, **columns)
+
+    def delete(self, number: int) -> None:
+        del self.db.devices[number]
+
+    def contract(self, name: str, status: str) -> None:
+        self.db.contracts[name] = status
+
+    def device(self, number: int) -> Device:
+        return dict(self.db.devices[number])
+
+    def devices(self) -> list[int]:
+        return sorted(self.db.devices)
+
+    def logs(self) -> list[Entry]:
+        return list(self.db.logs)
+
+    def days(self) -> dict[tuple[int, str], Counters]:
+        return dict(self.db.days)
+
+    def buckets(self) -> dict[tuple[int, int], Counters]:
+        return dict(self.db.buckets)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class RealShop:
+    """Over a private MariaDB: the owner as its administrator, the store as the account with the shipped grants."""
+
+    def __init__(self, server: PrivateServer, stack: ExitStack) -> None:
+        self._server, self._stack = server, stack
+        self._admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True, cursorclass=DictCursor)
+        stack.callback(self._admin.close)
+        self.sql("SET SESSION sql_mode = ''")  # as lenient as an old application
+        tables = [next(iter(row.values())) for row in self.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
+        for table in tables:
+            if table != "wgsyncd_schema":
+                self.sql(f"DELETE FROM {table}")
+        self.contract("0001", "active")
+
+    def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        with self._admin.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> MariaDBStore:
+        store = MariaDBStore(self._settings(extra, node, zone))
+        self._stack.callback(store.close)
+        return store
+
+    def reports(self) -> Reports:
+        reports = MariaDBReports(self._settings("", "r640", "Asia/Tokyo"))
+        self._stack.callback(reports.close)
+        return reports
+
+    def _settings(self, extra: str, node: str, zone: str) -> Settings:
+        where = f'[database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
+        return parse(_config(node, zone) + where + f'user = "{ACCOUNT}"\n' + extra)
+
+    def insert(self, number: int, **columns: Any) -> None:
+        row = new_device(number, **columns)
+        places = ", ".join(["%s"] * len(row))
+        self.sql(f"INSERT INTO customer_devices ({', '.join(row)}) VALUES ({places})", *row.values())
+
+    def update(self, number: int, **columns: Any) -> None:
+        sets = ", ".join(f"{column} = %s" for column in columns)
+        keep = "" if "updated_at" in columns else ", updated_at = updated_at"
+        self.sql(f"UPDATE customer_devices SET {sets}{keep} WHERE id = %s", *columns.values(), number)
+
+    @contextmanager
+    def locked(self, number: int) -> Iterator[None]:
+        self.sql("START TRANSACTION")
+        self.sql("SELECT id FROM customer_devices WHERE id = %s FOR UPDATE", number)
+        yield
+        self.sql("ROLLBACK")
+
+    def delete(self, number: int) -> None:
+        self.sql("DELETE FROM customer_devices WHERE id = %s", number)
+
+    def contract(self, name: str, status: str) -> None:
+        self.sql("INSERT INTO contracts (contract_id, contract_status) VALUES (%s, %s)"
+                 " ON DUPLICATE KEY UPDATE contract_status = VALUES(contract_status)", name, status)  # fmt: skip
+
+    def device(self, number: int) -> Device:
+        (row,) = self.sql(f"SELECT {', '.join(new_device(0))} FROM customer_devices WHERE id = %s", number)
+        return {column: _plain(value) for column, value in row.items()}
+
+    def devices(self) -> list[int]:
+        return [row["id"] for row in self.sql("SELECT id FROM customer_devices ORDER BY id")]
+
+    def logs(self) -> list[Entry]:
+        rows = self.sql("SELECT action_type, target_type, target_id, message FROM admin_logs ORDER BY id")
+        return [Entry(*row.values()) for row in rows]
+
+    def forget_logs(self) -> None:
+        self.sql("DELETE FROM admin_logs")
+
+    def days(self) -> dict[tuple[int, str], Counters]:
+        return {
+            (r["row_id"], _plain(r["day"])): Counters(r["rx"], r["tx"]) for r in self.sql("SELECT * FROM wgsyncd_days")
+        }
+
+    def buckets(self) -> dict[tuple[int, int], Counters]:
+        return {
+            (r["row_id"], r["start"]): Counters(r["rx"], r["tx"]) for r in self.sql("SELECT * FROM wgsyncd_buckets")
+        }

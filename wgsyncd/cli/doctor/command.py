@@ -1,0 +1,91 @@
+"""`wgsyncd doctor`: what is wrong around wgsyncd, and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from wgsyncd.cli import output
+from wgsyncd.cli.arguments import DEFAULT_CONFIG
+from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.output import clean, say
+from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Database, Finding, Level, fault, warning
+from wgsyncd.errors import ConfigError
+from wgsyncd.ports import WireGuard
+from wgsyncd.stores import spool
+from wgsyncd.stores.mikyun import doctor
+
+_OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
+Examine = Callable[[Settings], Database]
+
+
+def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look) -> int:
+    """Look at everything, print."""
+    findings: list[Finding] = []
+    with output.waiting("looking round"):
+        findings += (_of(one, args.config) for one in _look(args, examine, wireguard, look))
+    if args.json:
+        print(json.dumps(_data(findings), ensure_ascii=False))
+    else:
+        _print(findings)
+    return 1 if any(one.level is Level.FAULT for one in findings) else 0
+
+
+def _look(
+    args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look
+) -> Iterator[Finding]:
+    pid, unseen = system.holder()
+    unit = system.show()
+    try:
+        settings = load.load(args.config)
+    except ConfigError as error:
+        if os.geteuid() and args.config.parent.exists() and not os.access(args.config, os.R_OK):
+            yield warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")
+            return
+        for one in error.faults:
+            yield fault("configuration", f"{error.path}: {one}", f"editor {args.config} && wgsyncd check-config")
+        yield from system.check(None, pid, unseen, unit)
+        return
+    yield files.configuration(args.config, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+    yield from files.check(settings, system.who(pid, unit), spool.directory())
+    yield from doctor.check(settings, examine)
+    yield from interfaces.check(settings, wireguard(), look)
+    yield from system.check(settings, pid, unseen, unit)
+
+
+def _of(one: Finding, config_file: Path) -> Finding:
+    """A command of ours is exact only with the configuration that it is about."""
+    if config_file == DEFAULT_CONFIG:
+        return one
+    return replace(one, mend=_OURS.sub(rf"\1 --config {config_file}", one.mend))
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(one.check) for one in findings)
+    for one in findings:
+        word = one.level.value if one.level is not Level.FAULT else "FAULT"
+        say((f"{word:8} ", one.level.value), f"{one.check:{width}}  {one.why}")
+        if one.mend:
+            say(" " * (11 + width), (one.mend, "head"))
+    count = Counter(one.level for one in findings)
+    faults, warnings = count[Level.FAULT], count[Level.WARNING]
+    say(f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {count[Level.OK]} ok")
+
+
+def _data(findings: list[Finding]) -> dict[str, object]:
+    return {
+        "faults": sum(1 for one in findings if one.level is Level.FAULT),
+        "warnings": sum(1 for one in findings if one.level is Level.WARNING),
+        "checks": [
+            {"check": one.check, "level": one.level.value, "why": clean(one.why), "mend": clean(one.mend) or None}
+            for one in findings
+        ],
+    }

@@ -1,0 +1,144 @@
+"""Files: who may read the secrets, can the spool be written, does wg-quick bring peers of its own."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+
+WG_QUICK = Path("/etc/wireguard")
+_FULL, _SCARCE = 64 << 20, 1 << 30  # bytes; a full spool is some 60 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """As whom the daemon runs, or would."""
+
+    name: str
+    uid: int
+    gids: frozenset[int]
+
+    @property
+    def group(self) -> str:
+        """The name of its first group, for chgrp."""
+        try:
+            return grp.getgrgid(min(self.gids)).gr_name if self.gids else self.name
+        except KeyError:
+            return self.name
+
+    def may(self, path: Path, right: int) -> bool:
+        """Whether mode and owner of an existing file allow it: 4 read, 2 write, 1 search."""
+        found = path.stat()
+        if self.uid == 0:
+            return True
+        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.gids else 0
+        return bool(stat.S_IMODE(found.st_mode) >> shift & right)
+
+
+def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_QUICK) -> Iterator[Finding]:
+    """All of it. ``who``: None where there is no such user."""
+    if settings.database.password_file is not None:
+        yield _secret("password", settings.database.password_file, who)
+    for name, one in settings.interfaces.items():
+        if one.private_key_file is not None:
+            yield _secret(f"{name} private key", one.private_key_file, who)
+    yield _state(state, who)
+    yield _disk(state)
+    yield from wg_quick_files(list(settings.interfaces), wg_quick)
+
+
+def configuration(file: Path, says: str) -> Finding:
+    """Who may write it decides who becomes a peer."""
+    mode = file.stat().st_mode
+    if mode & 0o022:
+        return fault("configuration", f"{file} can be written by others ({stat.filemode(mode)})", f"chmod go-w {file}")
+    return ok("configuration", f"{file}: {says}")
+
+
+def _secret(check: str, file: Path, who: Who | None) -> Finding:
+    group = who.group if who is not None and who.uid else "root"
+    mend = f"chown root:{group} {file} && chmod 640 {file}"
+    try:
+        found = file.stat()
+        closed = next((one for one in reversed(file.parents) if who is not None and not who.may(one, 1)), None)
+    except FileNotFoundError:
+        return fault(check, f"{file} does not exist", f"install -m 640 -g {group} /dev/null {file} && editor {file}")
+    except OSError as error:
+        return warning(check, f"{file} cannot be seen: {error.strerror}", "sudo wgsyncd doctor")
+    if found.st_mode & 0o007:
+        return fault(check, f"{file} is open to everybody ({stat.filemode(found.st_mode)})", mend)
+    if not found.st_size:
+        return fault(check, f"{file} is empty", f"editor {file}")
+    if who is not None and closed is not None:
+        return fault(check, f"{file}: the user {who.name} may not enter {closed}", f"chmod o+x {closed}")
+    if who is not None and not who.may(file, 4):
+        return fault(check, f"{file} cannot be read by the user {who.name}", mend)
+    if found.st_mode & 0o020:
+        return warning(check, f"{file} can be written by its group", f"chmod g-w {file}")
+    return ok(check, f"{file}, {stat.filemode(found.st_mode)}")
+
+
+def _state(state: Path, who: Who | None) -> Finding:
+    if who is None:
+        return warning("state", f"{state}: nobody runs wgsyncd here, so nobody has to write it", "systemd-sysusers")
+    mend = f"install -d -m 700 -o {who.name} -g {who.group} {state}"
+    try:
+        if not state.is_dir():
+            return warning("state", f"{state} does not exist; systemd makes it when the unit starts", mend)
+        if not who.may(state, 3):
+            return fault("state", f"{state} cannot be written by the user {who.name}: nothing can be spooled", mend)
+        bad = sorted(one.name for one in state.glob("*.bad*"))
+    except OSError as error:
+        return warning("state", f"{state} cannot be seen: {error.strerror}", "sudo wgsyncd doctor")
+    if bad:
+        return warning("state", f"{state} holds samples that could not be read: {', '.join(bad)}", f"ls -l {state}")
+    return ok("state", f"{state} can be written by the user {who.name}")
+
+
+def _disk(state: Path) -> Finding:
+    there = next(one for one in (state, *state.parents) if one.exists())
+    free = shutil.disk_usage(there).free
+    inodes = os.statvfs(there)
+    mend = f"df -h {there} && du -xh --max-depth=2 /var | sort -h | tail"
+    if free < _FULL or (inodes.f_files and not inodes.f_favail):
+        return fault("disk", f"{there}: {free >> 20} MiB and {inodes.f_favail} files are free", mend)
+    if free < _SCARCE:
+        return warning("disk", f"{there}: only {free >> 20} MiB are free", mend)
+    return ok("disk", f"{there}: {free >> 30} GiB are free")
+
+
+def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Iterator[Finding]:
+    """Who stands in wg-quick's files is let in from the boot until wgsyncd's first cycle."""
+    good = True
+    for name in interfaces:
+        file = directory / f"{name}.conf"
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            good = False
+            yield warning("wg-quick", f"{file} cannot be read: {error.strerror}", "sudo wgsyncd doctor")
+            continue
+        if count := len(re.findall(r"^\s*\[Peer\]", text, re.MULTILINE | re.IGNORECASE)):
+            good = False
+            yield warning(
+                "wg-quick", f"{file} has {count} [Peer] sections: they are let in at boot until the first cycle",
+                f"cp -p {file} {file}.old && sed -i '/^\\s*\\[Peer\\]/I,$d' {file}",
+            )  # fmt: skip
+        if re.search(r"^\s*SaveConfig\s*=\s*true", text, re.MULTILINE | re.IGNORECASE):
+            good = False
+            yield warning(
+                "wg-quick", f"{file} has SaveConfig = true: wg-quick writes wgsyncd's peers into it",
+                f"sed -i '/^\\s*SaveConfig\\s*=/Id' {file}",
+            )  # fmt: skip
+    if good:
+        yield ok("wg-quick", f"no peers in the files of {directory}")

@@ -1,0 +1,85 @@
+"""The interfaces: are they there, whose are they, have they key, port and address."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from wgsyncd.config.schema import Interface, Settings
+from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.network import parse_host
+from wgsyncd.dataplane.wireguard.links import Link
+from wgsyncd.engine.status_update import ONLINE
+from wgsyncd.errors import InterfaceMissing, WireGuardError
+from wgsyncd.ports import WireGuard
+
+_MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
+Look = Callable[[str], Link | None]
+
+
+def check(settings: Settings, wireguard: WireGuard, look: Look) -> Iterator[Finding]:
+    """All of it."""
+    for name, one in settings.interfaces.items():
+        try:
+            state = wireguard.read(name)
+        except WireGuardError as error:
+            yield _missing(name, one, error)
+            continue
+        yield _wireguard(name, one, state)
+        yield _address(name, one, look)
+
+
+def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
+    if isinstance(error, InterfaceMissing):
+        if one.create:
+            return warning(name, f"{error.text}; wgsyncd makes it (create = true)", "systemctl start wgsyncd")
+        return fault(name, error.text, (f"{_MODULE} && " if "modprobe" in error.text else "") + f"wg-quick up {name}")
+    if error.name == "ENOENT":
+        return fault(name, error.text, _MODULE)
+    if error.name in ("EPERM", "EACCES"):
+        return warning(name, f"cannot be looked at: {error.text}", "sudo wgsyncd doctor")
+    if error.name == "EOPNOTSUPP":
+        return fault(name, error.text, f"ip link delete {name} && wg-quick up {name}")
+    return fault(name, str(error), f"wg show {name}")
+
+
+def _wireguard(name: str, one: Interface, state: InterfaceState) -> Finding:
+    whose = "the kernel's" if state.kind == "kernel" else "a userspace process's"
+    if state.public_key is None:
+        file = one.private_key_file
+        mend = f"wg set {name} private-key {file}" if file else f"systemctl restart wg-quick@{name}"
+        return fault(name, f"{whose}, without a private key: nobody can connect", mend)
+    if one.listen_port and state.listen_port != one.listen_port:
+        return warning(
+            name, f"listens on port {state.listen_port}, listen_port is {one.listen_port}",
+            f"wg set {name} listen-port {one.listen_port}",
+        )  # fmt: skip
+    online = sum(1 for peer in state.peers.values() if time.time() - peer.latest_handshake / 1e9 < ONLINE)
+    return ok(name, f"{whose}, port {state.listen_port}, {len(state.peers)} peers, {online} online")
+
+
+def _address(name: str, one: Interface, look: Look) -> Finding:
+    check = f"{name} address"
+    try:
+        link = look(name)
+    except WireGuardError as error:
+        return warning(check, str(error), f"ip address show dev {name}")
+    if link is None:
+        return fault(check, "the interface is gone", f"wg-quick up {name}")
+    if not link.up:
+        return fault(check, "the interface is down", f"ip link set {name} up")
+    hosts = {parse_host(address.partition("/")[0]): address for address in sorted(link.addresses)}
+    for address in one.addresses:
+        if parse_host(address.partition("/")[0]) not in hosts:
+            return fault(check, f"{address} is not configured", f"ip address add {address} dev {name}")
+    unlisted = [
+        text for host, text in hosts.items()
+        if host not in one.own_hosts and any(net.covers(host) for net in one.networks)
+    ]  # fmt: skip
+    if unlisted:
+        return warning(
+            check, f"{', '.join(unlisted)} stands not in interfaces.{name}.addresses: a row could claim it",
+            "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd",
+        )  # fmt: skip
+    return ok(check, f"up, {', '.join(sorted(link.addresses)) or 'no address, and none is asked for'}")

@@ -1,0 +1,172 @@
+"""The daemon as the system sees it: does it run, with which rights, as which unit, is its port answered, is the clock
+kept."""
+
+from __future__ import annotations
+
+import http.client
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from wgsyncd.cli.doctor.files import Who
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.daemon import lock
+from wgsyncd.errors import Refused
+
+UNIT = "wgsyncd"
+_CAP_NET_ADMIN = 12  # capabilities(7)
+_SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "MainPID", "NRestarts",
+          "NeedDaemonReload", "User", "StatusText")  # fmt: skip
+_INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see Installing in the README"
+
+
+def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping[str, str] | None) -> Iterator[Finding]:
+    """All of it. ``pid``: of the daemon that holds the lock; ``unseen``: why that cannot be told."""
+    yield warning("daemon", unseen, "sudo wgsyncd doctor") if unseen else _daemon(pid, unit)
+    if pid is not None:
+        yield _capability(pid)
+    yield from _unit(unit, pid)
+    if settings is not None:
+        yield _metrics(settings, pid)
+    yield _clock()
+
+
+def holder() -> tuple[int | None, str]:
+    """The daemon's pid, or why it cannot be told."""
+    try:
+        return lock.holder(lock.path()), ""
+    except Refused as error:
+        return None, str(error)
+
+
+def show() -> dict[str, str] | None:
+    """What systemd says of the unit; None where this system was not started by systemd."""
+    if not Path("/run/systemd/system").is_dir():
+        return None
+    text = _ask(["systemctl", "show", UNIT, *(f"--property={name}" for name in _SHOWN)])
+    return dict(line.partition("=")[::2] for line in text.splitlines()) if text else None
+
+
+def who(pid: int | None, unit: Mapping[str, str] | None) -> Who | None:
+    """As whom the daemon runs; where it does not, as whom its unit would."""
+    if pid is not None:
+        status = _status(pid)
+        if "Uid" in status:
+            uid = int(status["Uid"].split()[1])
+            gids = {int(status["Gid"].split()[1]), *map(int, status.get("Groups", "").split())}
+            return Who(_name(uid), uid, frozenset(gids))
+    name = (unit or {}).get("User") or UNIT
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Who(name, found.pw_uid, frozenset((found.pw_gid,)))
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _ask(argv: Sequence[str]) -> str:
+    if shutil.which(argv[0]) is None:
+        return ""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False, errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _daemon(pid: int | None, unit: Mapping[str, str] | None) -> Finding:
+    if pid is None:
+        mend = "systemctl enable --now wgsyncd" if unit is None or unit.get("LoadState") == "loaded" else _INSTALL
+        return fault("daemon", f"none runs here: nobody holds {lock.path()}", mend)
+    return ok("daemon", f"runs, pid {pid}, and holds {lock.path()}")
+
+
+def _capability(pid: int) -> Finding:
+    status = _status(pid)
+    if "CapEff" not in status:
+        return warning("capability", f"/proc/{pid}/status cannot be read", "sudo wgsyncd doctor")
+    if not int(status["CapEff"], 16) >> _CAP_NET_ADMIN & 1:
+        return fault(
+            "capability", f"pid {pid} is without CAP_NET_ADMIN: the kernel refuses every change",
+            "systemctl cat wgsyncd && systemctl revert wgsyncd && systemctl restart wgsyncd",
+        )  # fmt: skip
+    return ok("capability", f"pid {pid} has CAP_NET_ADMIN")
+
+
+def _unit(unit: Mapping[str, str] | None, pid: int | None) -> Iterator[Finding]:
+    if unit is None:
+        yield warning("unit", "this system does not run under systemd, or it does not answer", "systemctl status")
+        return
+    state = f"{unit.get('ActiveState')} ({unit.get('SubState')})"
+    if unit.get("LoadState") != "loaded":
+        yield fault("unit", f"wgsyncd.service is {unit.get('LoadState')}", _INSTALL)
+        return
+    logs = "journalctl -u wgsyncd -n 30 --no-pager"
+    if unit.get("ActiveState") == "failed":
+        why = "a bad configuration" if unit.get("ExecMainStatus") == "2" else unit.get("Result", "")
+        yield fault("unit", f"it failed: {why}", f"{logs}; wgsyncd check-config && systemctl restart wgsyncd")
+    elif unit.get("ActiveState") != "active":
+        yield fault("unit", f"it is {state}", f"systemctl start wgsyncd; {logs}")
+    elif pid is not None and unit.get("MainPID") != str(pid):
+        yield fault(
+            "unit", f"its pid is {unit.get('MainPID')}, but {pid} holds the lock: started by hand?", f"ps -fp {pid}"
+        )
+    elif unit.get("NeedDaemonReload") == "yes":
+        yield warning("unit", "its file was changed since systemd read it", "systemctl daemon-reload")
+    elif unit.get("NRestarts", "0") != "0":
+        yield warning("unit", f"{state}; systemd had to restart it {unit['NRestarts']} times", logs)
+    else:
+        yield ok("unit", f"{state}; {unit.get('StatusText') or 'no status'}")
+    if unit.get("UnitFileState") not in ("enabled", "static", "linked-runtime", "enabled-runtime"):
+        yield warning("at boot", f"wgsyncd.service is {unit.get('UnitFileState')}", "systemctl enable wgsyncd")
+
+
+def _metrics(settings: Settings, pid: int | None) -> Finding:
+    address = settings.metrics.address
+    if address is None:
+        return ok("metrics", "off (metrics.listen is empty)")
+    where = settings.metrics.listen
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address[0], address[0])  # noqa: S104
+    connection = http.client.HTTPConnection(host, address[1], timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        said = answer.read(200).decode("utf-8", "replace").strip()
+        ours = (answer.getheader("Server") or "").startswith("wgsyncd/")
+    except (OSError, http.client.HTTPException) as error:
+        if pid is None:
+            return warning("metrics", f"nobody answers on {where}: no wgsyncd runs", "systemctl start wgsyncd")
+        return fault("metrics", f"nobody answers on {where}: {error}", "systemctl restart wgsyncd")
+    finally:
+        connection.close()
+    if not ours:
+        return fault("metrics", f"another program answers on {where}", f"ss -ltnp 'sport = :{address[1]}'")
+    if answer.status != 200:
+        return fault("metrics", f"{where} answers, not ready: {said}", "journalctl -u wgsyncd -n 30 --no-pager")
+    return ok("metrics", f"{where} answers, ready")
+
+
+def _clock() -> Finding:
+    said = _ask(["timedatectl", "show", "--property=NTPSynchronized", "--value"]).strip()
+    if said == "yes":
+        return ok("clock", "kept by NTP")
+    if said == "no":
+        return warning("clock", "not kept by NTP: QR ends and windows follow it", "timedatectl set-ntp true")
+    return warning("clock", "nobody says whether it is kept by NTP", "timedatectl status")

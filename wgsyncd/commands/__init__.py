@@ -1,1 +1,0 @@
-"""The admin's larger commands, one module each: arguments, gathering, printing."""

@@ -1,0 +1,1 @@
+"""A device row becomes a kernel peer."""

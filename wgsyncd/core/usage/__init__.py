@@ -1,0 +1,1 @@
+"""A counter of the kernel becomes bytes of a device."""

@@ -1,0 +1,1 @@
+"""The daemon's life: schedule, signals, sockets, metrics, systemd."""

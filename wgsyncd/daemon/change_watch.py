@@ -1,0 +1,172 @@
+"""How it is found that rows have changed, and what is done then: looks at their digest, hints from the application.
+
+A look is due as often as its cost allows (watch.py); a hint is followed at once, for its devices alone where that can
+be. Either leaves the counters to the poll, and a booking of many devices does not hold it up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.daemon.notify_socket import Hints
+from wgsyncd.daemon.poll_interval import Watch, worked
+from wgsyncd.daemon.rate_limit import Budget
+from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.state_cache import LeftOff
+from wgsyncd.engine.status import Health
+from wgsyncd.errors import StoreError
+
+SHARE, SAVED = 0.5, 1.0  # of the time, and seconds, for hints
+TIMES = 5  # so often a booking is left off at most; then it goes on to its end, whatever changes
+
+
+class Looks:
+    """Looks round for one daemon. ``agent``: the one of now. ``work``: does a piece of work, and says whether it went
+    well. ``floor``: seconds between looks at least; 0: never look."""
+
+    def __init__(
+        self,
+        agent: Callable[[], Agent],
+        work: Callable[[str, Callable[[], object]], bool],
+        health: Health,
+        floor: float,
+    ) -> None:
+        self._agent, self._work, self._health = agent, work, health
+        self.watch = Watch(floor)
+        # Of the rows as the last good reconcile found them. None: none was good, or the kernel was changed since: rows
+        # that are as they were then may want something done now.
+        self._digest: object = None
+        self._seen: object = None  # the last digest read
+        self._revoked = False  # by :meth:`between`, in the piece of work of now
+        self._hints: Hints | None = None
+        self._budget = Budget(SHARE, SAVED)
+        self._may_leave_off = False  # the booking of now
+        self._left_off_for = ""  # "hints" or "rows": the last one was
+
+    def listen(self, path: Path, wake: Callable[[], None]) -> None:
+        """Take hints at a socket. Refused where that cannot be."""
+        self._hints = Hints(path, self._health, wake)
+
+    def close(self) -> None:
+        """No more hints."""
+        if self._hints is not None:
+            self._hints.close()
+
+    @property
+    def _hinted(self) -> bool:
+        return self._hints is not None and self._hints.waits
+
+    def patience(self, now: float) -> float:
+        """Seconds until :meth:`go_round` has something to do."""
+        wait = self.watch.patience(now)
+        return min(wait, self._budget.patience(now)) if self._hinted else wait
+
+    def go_round(self) -> None:
+        """Do what was hinted; look whether rows have changed, if that is due."""
+        self._follow_hints()
+        if self.watch.due(time.monotonic()):
+            self.look()
+
+    def look(self) -> bool:
+        """Ask whether rows have changed, and if so reconcile; whether that went well."""
+        answered = self._work("watch", self._read_digest)
+        if self._health.intervals.get("watch") != self.watch.period:
+            self._health.intervals = {**self._health.intervals, "watch": self.watch.period}
+        if answered and self._seen != self._digest:
+            return self.compare(frozenset())
+        return answered
+
+    def compare(self, devices: frozenset[str]) -> bool:
+        """These devices, or (none named) all rows, since something may have changed; whether that went well. What
+        concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
+        they would be written all the time, and the next change would wait for it."""
+        if not devices:
+            return self._work("reconcile", lambda: self.reconcile(count=False))
+        done = False
+
+        def some() -> None:
+            nonlocal done
+            done = self._agent().reconcile_some(devices)
+
+        sent = self._agent().sent
+        good = self._work("hint", some)
+        if self._agent().sent != sent:
+            self._digest = None
+        return good and (done or self.look())
+
+    def reconcile(self, *, count: bool = True) -> Outlook:
+        """Reconcile, and know of which rows."""
+        digest: object = None
+        with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
+            digest = self._seen = self._agent().store.digest()  # before the rows: later changes, the next look finds
+        self._digest = None
+        outlook = self._agent().reconcile(count=count)
+        self._digest = digest
+        return outlook
+
+    def begin(self) -> None:
+        """A piece of work."""
+        self._revoked = False
+
+    def end(self, *, good: bool) -> None:
+        """It is over."""
+        if not good or self._revoked:
+            self._digest = None
+
+    # -- beside a booking of many devices
+
+    def count(self, task: str, piece: Callable[[], object]) -> None:
+        """A piece of work that ends with a booking. Where rows change meanwhile it is left off, a few times, they are
+        followed, and what is left is booked."""
+        for more in range(TIMES, -1, -1):
+            self._may_leave_off, self._left_off_for = more > 0, ""
+            try:
+                good = self._work(task, piece)
+            finally:
+                self._may_leave_off = False
+            if not good or not self._left_off_for:
+                return
+            if self._left_off_for == "rows":
+                self.compare(frozenset())
+            self._follow_hints()
+            task, piece = "account", self._agent().account
+
+    def between(self, *, may_leave_off: bool) -> None:
+        """Between two transactions of it: leave it off for rows that have changed. If it may not be, only whom they
+        have shut out goes at once."""
+        hinted = self._hinted and self._budget.patience(time.monotonic()) <= 0
+        leave_off = may_leave_off and self._may_leave_off
+        if hinted and leave_off:
+            self._leave_off("hints")
+        if not (hinted or self.watch.due(time.monotonic())):
+            return
+        before = self._seen
+        self._read_digest()
+        if self._seen == before:
+            return
+        if leave_off:
+            self._leave_off("rows")
+        self._revoked = True
+        self._agent().revoke()
+
+    def _leave_off(self, reason: str) -> None:
+        self._may_leave_off, self._left_off_for = False, reason
+        raise LeftOff
+
+    def _read_digest(self) -> None:
+        began, before, answered = time.monotonic(), worked(), False
+        try:
+            self._seen, answered = self._agent().store.digest(), True
+        finally:
+            self.watch.looked(began, time.monotonic() - began, worked() - before, answered=answered)
+
+    def _follow_hints(self) -> None:
+        began = time.monotonic()
+        if self._hints is None or not self._hints.waits or self._budget.patience(began) > 0:
+            return
+        self.compare(self._hints.take().devices)
+        self._budget.spend(began, time.monotonic())

@@ -1,0 +1,1 @@
+"""WireGuard: its netlink messages, a userspace interface's socket, and links."""

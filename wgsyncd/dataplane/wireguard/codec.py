@@ -1,0 +1,130 @@
+"""The bytes of WireGuard's generic netlink messages. Pure: bytes in, values out, and back.
+
+Sources: uapi/linux/wireguard.h, uapi/linux/netlink.h, uapi/linux/genetlink.h, net: drivers/net/wireguard/netlink.c.
+Netlink speaks the machine's byte order; only what is inside a sockaddr is in network order. Whatever is malformed
+raises ValueError, whose text never holds a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from socket import AF_INET, AF_INET6
+from struct import Struct
+from typing import NamedTuple
+
+from wgsyncd.core.model import KEY_BYTES, Change, Kind
+from wgsyncd.core.network import Network
+from wgsyncd.dataplane.wireguard.netlink import (
+    ATTR,
+    GENLMSGHDR,
+    NLA_F_NESTED,
+    NLMSGHDR,
+    U16,
+    attr,
+)
+
+WG_GENL_NAME, _WG_GENL_VERSION = "wireguard", 1
+_WG_CMD_GET_DEVICE, _WG_CMD_SET_DEVICE = 0, 1
+DEVICE_IFINDEX, DEVICE_IFNAME, DEVICE_PRIVATE_KEY, DEVICE_PUBLIC_KEY = 1, 2, 3, 4
+DEVICE_LISTEN_PORT, DEVICE_PEERS = 6, 8
+PEER_PUBLIC_KEY, PEER_PRESHARED_KEY, PEER_FLAGS, PEER_ENDPOINT, PEER_KEEPALIVE = 1, 2, 3, 4, 5
+PEER_HANDSHAKE, PEER_RX_BYTES, PEER_TX_BYTES, PEER_ALLOWEDIPS, PEER_PROTOCOL_VERSION = 6, 7, 8, 9, 10
+IP_FAMILY, IP_ADDRESS, IP_MASK = 1, 2, 3
+PEER_F_REMOVE_ME, PEER_F_REPLACE_ALLOWEDIPS, PEER_F_UPDATE_ONLY = 1, 2, 4
+
+_FLAGS_ATTR, _KEEPALIVE_ATTR = Struct("=HHI"), Struct("=HHHxx")
+_IP4_ATTR, _IP6_ATTR = Struct("=HHHHHxxHH4sHHBxxx"), Struct("=HHHHHxxHH16sHHBxxx")
+
+
+MESSAGE_BYTES = 32 * 1024
+"""Bound of a SET_DEVICE message. An attribute's length is 16 bits, so the peers of one message must stay below 64 KiB;
+half of that keeps the kernel's allocation small and a batch at about 250 peers."""
+
+
+class Batch(NamedTuple):
+    """Changes that travel together: one payload for many of them, or many payloads for one that is too large."""
+
+    payloads: list[bytes]
+    changes: list[Change]
+
+
+def _device(command: int, interface: str) -> bytes:
+    name = interface.encode() + b"\0"
+    return GENLMSGHDR.pack(command, _WG_GENL_VERSION) + attr(DEVICE_IFNAME, name)
+
+
+def get_device(interface: str) -> bytes:
+    """Payload of a WG_CMD_GET_DEVICE request; to be sent with NLM_F_DUMP."""
+    return _device(_WG_CMD_GET_DEVICE, interface)
+
+
+def set_device(interface: str, *, private_key: bytes, listen_port: int) -> bytes:
+    """Payload that gives a new interface its private key and its port (0: the kernel's choice)."""
+    if len(private_key) != KEY_BYTES:
+        raise ValueError("private key is not 32 bytes")
+    port = attr(DEVICE_LISTEN_PORT, U16.pack(listen_port))
+    return _device(_WG_CMD_SET_DEVICE, interface) + attr(DEVICE_PRIVATE_KEY, private_key) + port
+
+
+def set_peers(interface: str, changes: Iterable[Change], limit: int = MESSAGE_BYTES) -> Iterator[Batch]:
+    """Payloads of at most ``limit`` bytes that make the changes, in their order. WGDEVICE_F_REPLACE_PEERS is never set.
+
+    A peer with more allowed IPs than fit is spread over payloads of its own: the first replaces, the others add.
+    """
+    head = _device(_WG_CMD_SET_DEVICE, interface)
+    room = limit - len(head) - ATTR.size - NLMSGHDR.size
+    peers: list[bytes] = []
+    batch: list[Change] = []
+    used = 0
+    for change in changes:
+        parts = _peer_parts(change, room)
+        if batch and (len(parts) > 1 or used + len(parts[0]) > room):
+            yield Batch([_join(head, peers)], batch)
+            peers, batch, used = [], [], 0
+        if len(parts) > 1:
+            yield Batch([_join(head, [part]) for part in parts], [change])
+            continue
+        peers.append(parts[0])
+        batch.append(change)
+        used += len(parts[0])
+    if batch:
+        yield Batch([_join(head, peers)], batch)
+
+
+def _join(head: bytes, peers: Sequence[bytes]) -> bytes:
+    return head + attr(DEVICE_PEERS | NLA_F_NESTED, b"".join(peers))
+
+
+def _peer_parts(change: Change, room: int) -> list[bytes]:
+    """The nested peer attributes of a change, each of at most ``room`` bytes; several only for many IPs."""
+    key = attr(PEER_PUBLIC_KEY, change.public_key)
+    after = change.after
+    if after is None:
+        return [attr(NLA_F_NESTED, key + _FLAGS_ATTR.pack(8, PEER_FLAGS, PEER_F_REMOVE_ME))]
+    flags = PEER_F_UPDATE_ONLY if change.kind is Kind.UPDATE else 0
+    values = b""
+    ips: list[bytes] = []
+    if change.sets_preshared_key:
+        values += attr(PEER_PRESHARED_KEY, after.preshared_key)
+    if change.sets_keepalive:
+        values += _KEEPALIVE_ATTR.pack(6, PEER_KEEPALIVE, after.persistent_keepalive)
+    if change.sets_allowed_ips:
+        flags |= PEER_F_REPLACE_ALLOWEDIPS
+        ips = [_encode_ip(network) for network in after.allowed_ips]
+    parts = []
+    first = key + _FLAGS_ATTR.pack(8, PEER_FLAGS, flags) + values
+    more = key + _FLAGS_ATTR.pack(8, PEER_FLAGS, PEER_F_UPDATE_ONLY)  # or it would bring back a peer just removed
+    fit = max((room - len(first) - 3 * ATTR.size) // _IP6_ATTR.size, 1)
+    for at in range(0, len(ips) or 1, fit):
+        chunk = b"".join(ips[at : at + fit])
+        nest = attr(PEER_ALLOWEDIPS | NLA_F_NESTED, chunk) if chunk else b""
+        parts.append(attr(NLA_F_NESTED, (more if at else first) + nest))
+    return parts
+
+
+def _encode_ip(network: Network) -> bytes:
+    packed, mask = network.packed, network.prefixlen
+    form, family = (_IP4_ATTR, AF_INET) if len(packed) == 4 else (_IP6_ATTR, AF_INET6)
+    return form.pack(
+        form.size, NLA_F_NESTED, 6, IP_FAMILY, family, 4 + len(packed), IP_ADDRESS, packed, 5, IP_MASK, mask
+    )

@@ -1,0 +1,239 @@
+"""Userspace WireGuard (wireguard-go, boringtun): the text protocol on /var/run/wireguard/NAME.sock.
+
+Source: https://www.wireguard.com/xplatform/. One request per connection. Keys are lower-case hexadecimal. Nothing that
+came over the socket is ever put into an error's text: every line of it may be a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wgsyncd.core.model import (
+    KEY_BYTES,
+    NO_PRESHARED_KEY,
+    Change,
+    InterfaceState,
+    Kind,
+    Peer,
+    PeerState,
+    PublicKey,
+)
+from wgsyncd.core.network import Network, Networks, as_networks
+from wgsyncd.errors import InterfaceMissing, WireGuardError
+from wgsyncd.ports import Failed
+
+SOCKETS = Path("/var/run/wireguard")
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE})
+"""No file, a stale one that nobody listens on, or one that is no stream socket."""
+_BATCH_PEERS = 500
+
+
+class UserspaceWireGuard:
+    """WireGuard interfaces that a process of this machine carries.
+
+    ``timeout``: seconds that the process may take for one whole request.
+    """
+
+    def __init__(self, boot_id: str, timeout: float = 5.0, sockets: Path = SOCKETS) -> None:
+        self._boot_id = boot_id
+        self._timeout = timeout
+        self._sockets = sockets
+
+    def carries(self, interface: str) -> bool:
+        """Whether a process answers for this interface. As wg(8) decides it: by connecting to its socket."""
+        try:
+            self._connect(interface).close()
+        except InterfaceMissing:
+            return False
+        except WireGuardError:  # somebody is there, and says no: the request will say why
+            return True
+        return True
+
+    def read(self, interface: str) -> InterfaceState:
+        """One `get=1`. InterfaceMissing where nobody listens or the tun is gone."""
+        number, lines = self._request(interface, "get=1\n\n")
+        if number:
+            raise _error(interface, number)
+        try:
+            index = socket.if_nametoindex(interface)
+        except OSError as e:
+            raise InterfaceMissing(interface, "ENODEV", "no such interface, though its socket answers") from e
+        try:
+            return _decode(interface, f"{self._boot_id}:{index}", lines)
+        except ValueError:
+            raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers") from None
+
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+        """`set=1` for many peers at once; where the process refuses one, again peer by peer (setting is idempotent)."""
+        failed: list[Failed] = []
+        for at in range(0, len(changes), _BATCH_PEERS):
+            batch = changes[at : at + _BATCH_PEERS]
+            number = self._set(interface, batch)
+            if number and len(batch) == 1:
+                failed.append(_failed(batch[0], number))
+            elif number:
+                for change in batch:
+                    if number := self._set(interface, [change]):
+                        failed.append(_failed(change, number))
+        return failed
+
+    def _set(self, interface: str, changes: Sequence[Change]) -> int:
+        lines = [line for change in changes for line in _encode(change)]
+        number, _ = self._request(interface, "\n".join(["set=1", *lines, "", ""]))
+        return number
+
+    def _connect(self, interface: str) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self._timeout)
+            connection.connect(str(self._sockets / f"{interface}.sock"))
+        except OSError as e:
+            connection.close()
+            number = errno.ETIMEDOUT if isinstance(e, TimeoutError) else e.errno or errno.EIO
+            if number in _ABSENT:
+                raise InterfaceMissing(interface, "ENODEV", "no process answers for it") from e
+            raise _error(interface, number) from e
+        return connection
+
+    def _request(self, interface: str, text: str) -> tuple[int, list[str]]:
+        """Errno and lines of the answer, which ends with an empty line."""
+        deadline = time.monotonic() + self._timeout
+        with self._connect(interface) as connection:
+            try:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(text.encode())  # it may hang up at a bad line, and has said why before
+                answer = bytearray()
+                while not answer.endswith(b"\n\n"):
+                    connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                    part = connection.recv(1 << 18)
+                    if not part:
+                        raise WireGuardError(interface, "EPIPE", "its process ended the conversation")
+                    answer += part
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
+            except TimeoutError as e:
+                raise _error(interface, errno.ETIMEDOUT) from e
+            except OSError as e:
+                raise _error(interface, e.errno or errno.EIO) from e
+        lines = answer.decode("ascii", "replace").split("\n")[:-2]
+        name, _, value = lines.pop().partition("=") if lines else ("", "", "")
+        if name != "errno" or not value.lstrip("-").isdigit():
+            raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers")
+        return abs(int(value)), lines  # wireguard-go says -22 where the protocol says 22
+
+
+def _error(interface: str, number: int) -> WireGuardError:
+    return WireGuardError(interface, errno.errorcode.get(number, str(number)), f"its process: {os.strerror(number)}")
+
+
+def _failed(change: Change, number: int) -> Failed:
+    return Failed(change, errno.errorcode.get(number, str(number)), os.strerror(number))
+
+
+def _encode(change: Change) -> Iterator[str]:
+    yield f"public_key={change.public_key.hex()}"
+    after = change.after
+    if after is None:
+        yield "remove=true"
+        return
+    if change.kind is Kind.UPDATE:
+        yield "update_only=true"
+    if change.sets_preshared_key:
+        yield f"preshared_key={after.preshared_key.hex()}"
+    if change.sets_keepalive:
+        yield f"persistent_keepalive_interval={after.persistent_keepalive}"
+    if change.sets_allowed_ips:
+        yield "replace_allowed_ips=true"
+        for network in after.allowed_ips:
+            yield f"allowed_ip={network}"
+
+
+def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
+    public_key: PublicKey | None = None
+    listen_port = 0
+    peers: dict[PublicKey, PeerState] = {}
+    key: PublicKey | None = None
+    values: dict[str, str] = {}
+    ips: list[Network] = []
+    for line in [*lines, "public_key="]:  # one more, so that the last peer ends like the others
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise ValueError("line without a value")
+        if name == "public_key":
+            if key is not None:
+                if key in peers:
+                    raise ValueError("one peer twice")
+                peers[key] = _peer(key, values, as_networks(ips))
+            key = PublicKey(_hex_key(value)) if value else None
+            values, ips = {}, []
+        elif key is None:
+            if name == "private_key":
+                private_key = _hex_key(value)
+                public_key = PublicKey(x25519_public_key(private_key)) if any(private_key) else None
+            elif name == "listen_port":
+                listen_port = int(value)
+        elif name == "allowed_ip":
+            ips.append(_network(value))
+        else:
+            values[name] = value
+    return InterfaceState(interface, epoch, public_key, listen_port, peers, kind="userspace")
+
+
+def _peer(key: PublicKey, values: dict[str, str], ips: Networks) -> PeerState:
+    psk = _hex_key(values["preshared_key"]) if "preshared_key" in values else NO_PRESHARED_KEY
+    seconds, nanoseconds = (int(values.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
+    return PeerState(
+        Peer(key, psk, ips, int(values.get("persistent_keepalive_interval", "0"))),
+        int(values.get("rx_bytes", "0")),
+        int(values.get("tx_bytes", "0")),
+        seconds * 1_000_000_000 + nanoseconds,
+        values.get("endpoint"),
+    )
+
+
+def _hex_key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != KEY_BYTES:
+        raise ValueError("key is not 32 bytes")
+    return key
+
+
+def _network(text: str) -> Network:
+    address, _, prefix = text.partition("/")
+    try:
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except OSError:
+        raise ValueError("allowed IP is no address") from None
+    return Network(packed, int(prefix))
+
+
+_P = 2**255 - 19
+
+
+def x25519_public_key(private_key: bytes) -> bytes:
+    """The public key of a private one (RFC 7748, section 5), which this protocol leaves out. About 2 ms.
+
+    Python's integers take a time that depends on their values; it is not seen by anyone outside this machine.
+    """
+    scalar = int.from_bytes(private_key, "little") & ~(7 | 1 << 255) | 1 << 254
+    x2, z2, x3, z3, swap = 1, 0, 9, 1, 0
+    for bit in range(254, -1, -1):
+        k = scalar >> bit & 1
+        if swap ^ k:
+            x2, x3, z2, z3 = x3, x2, z3, z2
+        swap = k
+        a, b = x2 + z2, x2 - z2
+        aa, bb = a * a % _P, b * b % _P
+        e = aa - bb
+        da, cb = (x3 - z3) * a % _P, (x3 + z3) * b % _P
+        x3, z3 = (da + cb) ** 2 % _P, 9 * (da - cb) ** 2 % _P
+        x2, z2 = aa * bb % _P, e * (aa + 121665 * e) % _P
+    if swap:
+        x2, z2 = x3, z3
+    return (x2 * pow(z2, _P - 2, _P) % _P).to_bytes(32, "little")

@@ -1,0 +1,195 @@
+"""What the stories play on: the database, the world, the real daemon, and the looking at all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from wgsyncd.demo import observation, processes
+from wgsyncd.demo.fixtures import PARTS, Device, Part, make_devices, opening
+from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
+from wgsyncd.demo.observation import Bytes, Log, Sample, Seen
+from wgsyncd.demo.processes import CommandFailed
+from wgsyncd.demo.testbed import Customer, KeyPair, World, new_keys
+
+ZONE = ZoneInfo("Asia/Tokyo")
+SILENT_AFTER = 11.0
+"""Seconds until a peer is silent: WireGuard answers the last data by a keepalive KEEPALIVE_TIMEOUT (10 s) later."""
+
+_CONFIGURATION = """\
+[node]
+name = "demo"
+zone = "{zone}"
+
+[database]
+socket = "{socket}"
+name = "{database}"
+user = "{account}"
+password_file = "{password_file}"
+
+[interfaces.wg0]
+networks = ["10.200.0.0/24"]
+addresses = ["10.200.0.1/24"]
+
+[interfaces.wg1]
+networks = ["10.251.0.0/24"]
+addresses = ["10.251.0.1/24"]
+
+[peers]
+foreign = "remove"
+always_keep = ["{site}"]
+
+[guard]
+min_removals = 3
+
+[schedule]
+account = "{every:.0f}s"
+reconcile = "{reconcile:.0f}s"
+watch = "{watch:.0f}ms"
+
+[audit]
+language = "{language}"
+
+[metrics]
+listen = "127.0.0.1:9586"
+
+[log]
+format = "logfmt"
+"""
+
+
+class Stage:
+    """Database, world and daemon.
+
+    ``pace``: 1 on an ordinary machine; a slower one gets that many times the patience. ``show`` gets every look.
+    """
+
+    def __init__(self, directory: Path, *, pace: float, show: Callable[[Sample], None]) -> None:
+        self.pace = pace
+        self.log = directory / "wgsyncd.log"
+        self.database = PrivateServer(parent=directory)
+        self.world = World(log=directory / "world.log")
+        self.devices: dict[str, Device] = {}
+        self.site: KeyPair
+        self._directory, self._show = directory, show
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._last = Sample(0, {}, {}, ())
+        self._still: dict[str, tuple[Bytes, float]] = {}  # by public key: counters, and since when they are these
+
+    def open(self) -> None:
+        """Set it up; call :meth:`close` whether this succeeds or not."""
+        self.database.install()
+        self.database.start()
+        self.database.load()
+        self.database.create_account()
+        self.devices = make_devices()
+        self.database.sql(opening(self.devices, self.local_time(0)))
+        self.world.open()
+        self.world.add_customers([part.device for part in PARTS if part.played])
+        self.site = new_keys()
+        self.world.server.run("wg", "set", "wg0", "peer", self.site.public, "allowed-ips", "10.200.0.250/32")
+        slow = min(self.pace, 4)  # emulated, a cycle takes seconds
+        text = _CONFIGURATION.format(
+            every=slow, reconcile=5 * slow, watch=200 * slow,
+            language="ja" if os.environ.get("LANG", "").startswith("ja") else "en",
+            zone=ZONE.key, socket=self.database.socket, database=DATABASE, account=ACCOUNT, site=self.site.public,
+            password_file=self.database.password_file,
+        )  # fmt: skip
+        (self._directory / "wgsyncd.toml").write_text(text, encoding="utf-8")
+
+    def close(self) -> None:
+        """End everything."""
+        if self._daemon is not None:
+            processes.end(self._daemon, signal.SIGKILL)
+        self.world.close()
+        self.database.close()
+
+    @property
+    def daemon(self) -> subprocess.Popen[bytes]:
+        """The daemon's process."""
+        assert self._daemon is not None
+        return self._daemon
+
+    def start_daemon(self) -> None:
+        """`wgsyncd run` on the real configuration file, in the server's namespace."""
+        configuration = str(self._directory / "wgsyncd.toml")
+        self._daemon = self.world.server.start_wgsyncd(
+            "run",
+            "--config",
+            configuration,
+            log=self.log,
+            RUNTIME_DIRECTORY=str(self._directory),
+            STATE_DIRECTORY=str(self._directory),
+        )
+
+    def local_time(self, seconds: float) -> str:
+        """The DATETIME so many seconds from now, as the web application writes it."""
+        return datetime.fromtimestamp(time.time() + seconds, ZONE).strftime("%Y-%m-%d %H:%M:%S")
+
+    def key(self, part: Part) -> str:
+        """A device's present public key."""
+        return self.devices[part.device].keys.public
+
+    def admin(self, assignments: str, part: Part) -> None:
+        """What an admin's click does: an UPDATE of one device."""
+        self.database.sql(f"UPDATE customer_devices SET {assignments} WHERE device_id = '{part.device}'")  # noqa: S608
+
+    def scan(self, part: Part) -> None:
+        """A customer scans the QR code: the client has what the row says, and nothing is sent yet."""
+        row, device = self.sample().rows[part.device], self.devices[part.device]
+        server = self.world.interfaces[row.interface]
+        self.customer(part).configure(server, device.keys, row.address, device.preshared_key)
+
+    def customer(self, part: Part) -> Customer:
+        """Who holds a device."""
+        return self.world.customers[part.device]
+
+    def finish(self, *transfers: subprocess.Popen[bytes]) -> bool:
+        """Wait for transfers; whether all of them got through."""
+        return self.wait(lambda _: all(one.poll() is not None for one in transfers)) and not any(
+            one.returncode for one in transfers
+        )
+
+    def silence(self, key: str) -> None:
+        """Wait until a peer is silent: a byte between a peer's last dump and its removal would be nobody's."""
+        since = self._still.get
+        self.wait(lambda sample: sample.at - since(key, (None, sample.at))[1] > SILENT_AFTER, seconds=SILENT_AFTER)
+
+    def sample(self) -> Sample:
+        """Look at everything. While the database is away, its part is what was seen last."""
+        rows, logs = self._last.rows, self._last.logs
+        news = f"SELECT action_type, target_id, message FROM admin_logs ORDER BY id LIMIT {len(logs)}, 999"  # noqa: S608
+        try:
+            rows = {one.device: one for one in map(observation.row, self.database.sql(observation.ROWS))}
+            logs += tuple(Log(*map(str, one.values())) for one in self.database.sql(news))
+        except CommandFailed:
+            pass  # a story killed it; no verdict holds with old rows
+        self._last = sample = Sample(time.monotonic(), rows, self.world.dump(), logs)
+        for key in (key for peers in sample.peers.values() for key in peers):
+            if self._still.get(key, (None,))[0] != sample.counted(key):
+                self._still[key] = (sample.counted(key), sample.at)
+        self._show(sample)
+        return sample
+
+    def until(self, look: Callable[[Sample], Seen], *, seconds: float = 0) -> Seen:
+        """Look until it is as expected; what is seen then, or when the daemon has ended, or the patience: a story that
+        has failed must leave time for the others. ``seconds``: what has to be waited for in any case."""
+        deadline = time.monotonic() + seconds + 10 * self.pace
+        while True:
+            now = look(self.sample())
+            if now.ok or time.monotonic() > deadline:
+                return now
+            if self._daemon is not None and self._daemon.poll() not in (None, -signal.SIGKILL):  # that is our own
+                return replace(now, kernel=f"the daemon ended with {self._daemon.returncode}; {now.kernel}")
+            time.sleep(0.05)
+
+    def wait(self, condition: Callable[[Sample], bool], *, seconds: float = 0) -> bool:
+        """Wait for a condition in the middle of a story; whether it came true."""
+        return self.until(lambda sample: Seen("", "", condition(sample)), seconds=seconds).ok

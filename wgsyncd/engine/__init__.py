@@ -1,0 +1,1 @@
+"""One cycle: gather, decide, act. No socket, thread, signal or SQL statement is used here."""

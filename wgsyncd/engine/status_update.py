@@ -1,0 +1,179 @@
+"""A cycle's outcome as the daemon's own picture of its health."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, PublicKey, decode_key, encode_key
+from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.engine.interfaces import Live
+from wgsyncd.engine.status import Health, InterfaceHealth, Mark, PeerHealth
+from wgsyncd.ports import Snapshot
+
+ONLINE = 180  # seconds since the latest handshake: REJECT_AFTER_TIME of the WireGuard paper; a session older is dead
+
+
+def draw(
+    health: Health,
+    settings: Settings,
+    outlook: Outlook,
+    after: Live,
+    drift: Sequence[Change],
+    snapshot: Snapshot,
+    now: float,
+) -> None:
+    """Fill in what a complete reconcile shows; ``after`` are the dumps after apply."""
+    shown, health.peers_without_series = _series(settings, outlook, after)
+    before = health.interfaces
+    health.interfaces = {
+        name: _rated(_interface(name, after.get(name), outlook, drift, shown.get(name, ()), now), before.get(name), now)
+        for name in settings.interfaces
+    }
+    health.rejections = outlook.desired.rejections
+    health.pending = Counter(change.kind.value for change in drift)
+    health.withheld = len(outlook.plan.withheld)
+    health.rejected = outlook.desired.rejected_by_reason()
+    if snapshot.conflicts is not None:  # else they stand as they were
+        health.parent_conflicts = len(snapshot.conflicts)
+    health.quarantined = snapshot.quarantined
+    health.guard_tripped = outlook.withholds
+    health.plan_id = outlook.plan_id if health.guard_tripped else ""
+    health.reconciled = True
+
+
+def recount(health: Health, live: Live, now: float) -> None:
+    """Between reconciles, which may be far apart where the database is away: what the dumps alone show."""
+    health.interfaces = {
+        name: _rated(_recounted(one, live.get(name), now), one, now) for name, one in health.interfaces.items()
+    }
+
+
+RATED_OVER = 5.0  # seconds at least
+
+
+def _rated(one: InterfaceHealth, before: InterfaceHealth | None, now: float) -> InterfaceHealth:
+    """With the rates since the last mark, once that is long enough ago. Where counters went away with their peers, the
+    rate begins anew."""
+    if not one.present:
+        return one
+    here = Mark(now, one.received, one.sent)
+    mark = before.mark if before is not None else None
+    if mark is None or now < mark.at or one.received < mark.received or one.sent < mark.sent:
+        return replace(one, mark=here)
+    assert before is not None
+    if now - mark.at < RATED_OVER:
+        return replace(one, mark=mark, rx_rate=before.rx_rate, tx_rate=before.tx_rate)
+    seconds = now - mark.at
+    return replace(
+        one, mark=here, rx_rate=(one.received - mark.received) / seconds, tx_rate=(one.sent - mark.sent) / seconds
+    )
+
+
+def _latest(peers: Sequence[PeerState]) -> float:
+    return max((peer.latest_handshake for peer in peers), default=0) / 1e9
+
+
+def _online(peers: Sequence[PeerState], now: float) -> int:
+    dead = (now - ONLINE) * 1e9
+    return sum(1 for peer in peers if peer.latest_handshake > dead)
+
+
+def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -> InterfaceHealth:
+    if state is None:
+        return InterfaceHealth(present=False, desired=one.desired)
+    peers = tuple(state.peers.values())
+    found = [(shown, state.peers.get(PublicKey(decode_key(shown.public_key)))) for shown in one.peers]
+    return replace(
+        one,
+        present=True,
+        kind=state.kind,
+        actual=len(peers),
+        online=_online(peers, now),
+        received=sum(peer.rx for peer in peers),
+        sent=sum(peer.tx for peer in peers),
+        latest_handshake=_latest(peers),
+        peers=tuple(_moved(shown, peer) for shown, peer in found if peer is not None),
+    )
+
+
+def _moved(shown: PeerHealth, found: PeerState) -> PeerHealth:
+    return replace(shown, counters=found.counters, latest_handshake=found.latest_handshake / 1e9)
+
+
+def _series(settings: Settings, outlook: Outlook, after: Live) -> tuple[Mapping[str, tuple[PeerHealth, ...]], int]:
+    """The peers that get series of their own, and how many get none because they are too many.
+
+    The oldest rows come first: so a new peer never takes the series of another, which would leave a gap in it.
+    """
+    if not settings.metrics.per_peer:
+        return {}, 0
+    wants = outlook.desired.peers
+    peers = [(name, key, wants.get(name, {}).get(key)) for name, state in after.items() for key in state.peers]
+    peers.sort(key=lambda one: (one[2] is None, one[2].row.id if one[2] else 0, one[0], one[1]))
+    shown: dict[str, list[PeerHealth]] = {}
+    for name, key, want in peers[: settings.metrics.per_peer_limit]:
+        found = after[name].peers[key]
+        addresses = ",".join(sorted(map(str, found.peer.allowed_ips)))
+        device = want.row.device if want else ""
+        one = PeerHealth(encode_key(key), addresses, device, found.counters, found.latest_handshake / 1e9)
+        shown.setdefault(name, []).append(one)
+    left_out = max(0, len(peers) - settings.metrics.per_peer_limit)
+    return {name: tuple(ones) for name, ones in shown.items()}, left_out
+
+
+def _interface(
+    name: str,
+    state: InterfaceState | None,
+    outlook: Outlook,
+    drift: Sequence[Change],
+    shown: tuple[PeerHealth, ...],
+    now: float,
+) -> InterfaceHealth:
+    wants = outlook.desired.peers.get(name, {})
+    if state is None:
+        return InterfaceHealth(present=False, desired=len(wants))
+    peers = tuple(state.peers.values())
+    held = [c for c in outlook.plan.withheld if c.interface == name and c.kind is Kind.REMOVE]
+    return InterfaceHealth(
+        present=True,
+        kind=state.kind,
+        desired=len(wants),
+        actual=len(peers),
+        online=_online(peers, now),
+        frozen=len(outlook.desired.frozen.get(name, ())),
+        foreign=len([key for key in outlook.plan.foreign.get(name, ()) if key in state.peers]),
+        withheld=len(held),
+        unclear=sum(1 for c in outlook.plan.unclear if c.interface == name and c.kind is Kind.REMOVE),
+        drift=sum(1 for c in drift if c.interface == name),
+        received=sum(peer.rx for peer in peers),
+        sent=sum(peer.tx for peer in peers),
+        latest_handshake=_latest(peers),
+        peers=shown,
+    )
+
+
+def in_one_line(health: Health) -> str:
+    """One line for `systemctl status`."""
+    parts = [
+        f"{name}: {one.actual} peers, {one.online} online" if one.present else f"{name}: missing"
+        for name, one in health.interfaces.items()
+    ]
+    if not health.database_up:
+        parts.insert(0, f"database away ({health.database_error})")
+    if health.guard_tripped:
+        held = sum(one.withheld for one in health.interfaces.values())
+        parts.insert(0, f"GUARD withholds {held} removals (wgsyncd approve {health.plan_id})")
+    rejected = sum(health.rejected.values())
+    if rejected:
+        parts.append(f"{rejected} rows rejected")
+    if health.quarantined:
+        parts.append(f"{health.quarantined} in quarantine (wgsyncd quarantine)")
+    findings = sum(health.findings.values())
+    if findings:
+        parts.append(f"does not add up: {findings} (wgsyncd verify)")
+    if not health.config_ok:
+        parts.append("new configuration refused")
+    return "; ".join(parts) or "starting"

@@ -1,0 +1,145 @@
+"""The database: can it be entered, is it ours, may we what we must and no more, and does it agree about the time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Database, Finding, fault, ok, version_of, warning
+from wgsyncd.errors import StoreError
+
+OLDEST = (10, 6)  # SKIP LOCKED
+_CLOCK = 2.0  # seconds by which the server's clock may differ
+_FUTURE = 120.0  # seconds by which what the application wrote may lie ahead
+
+
+def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
+    """All of it."""
+    where = settings.database.socket or f"{settings.database.host}:{settings.database.port}"
+    try:
+        facts = examine(settings)
+    except StoreError as error:
+        file = settings.database.password_file
+        if os.geteuid() and file is not None and not os.access(file, os.R_OK):
+            yield warning("database", f"{where}: not entered: {file} is not for you to read", "sudo wgsyncd doctor")
+            return
+        yield fault("database", f"{where}: {error}", _entering(settings, error))
+        return
+    yield ok("database", f"{where}, {settings.database.name} as {facts.account}")
+    yield _version(facts)
+    yield _schema(facts, settings)
+    yield _rights(facts)
+    yield _secrets(facts)
+    yield _zone(facts, settings)
+    yield _application(facts, settings)
+    yield _clock(facts)
+
+
+def _entering(settings: Settings, error: StoreError) -> str:
+    if error.number in (2002, 2003):
+        return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
+    user, file = settings.database.user, settings.database.password_file
+    if error.number == 1045 and file is not None:
+        return f"editor {file}"
+    if error.number == 1698:  # known by its user, as whom root is not taken
+        return f"sudo -u {user} wgsyncd doctor"
+    if error.number in (1044, 1049):
+        host = "localhost" if settings.database.socket else settings.database.host
+        return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'{user}'@'{host}'\""
+    return "wgsyncd check-config && mariadb-admin ping"
+
+
+def _init(facts: Database, *, grants: bool = True) -> str:
+    return f"wgsyncd init-db --socket {facts.socket}" + (f' --grants "{facts.account}"' if grants else "")
+
+
+def _version(facts: Database) -> Finding:
+    version = version_of(facts.version)
+    if version is None:
+        return fault("server", f"{facts.version} is not MariaDB", "apt-get install mariadb-server")
+    if version < OLDEST:
+        return fault(
+            "server", f"MariaDB {facts.version} is older than 10.6, which knows SKIP LOCKED",
+            "apt-get update && apt-get install mariadb-server",
+        )  # fmt: skip
+    return ok("server", f"MariaDB {facts.version}")
+
+
+def _schema(facts: Database, settings: Settings) -> Finding:
+    if "install a newer one" in facts.schema:
+        return fault(
+            "tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see Upgrade in the README"
+        )
+    if facts.schema:
+        return fault("tables", facts.schema, _init(facts))
+    if facts.nodes and settings.node.name not in facts.nodes:
+        return warning(
+            "tables", f"{settings.node.name} has no books yet, but {', '.join(facts.nodes)}: was this server renamed?",
+            "wgsyncd plan",
+        )  # fmt: skip
+    return ok("tables", f"wgsyncd's own are there; books of {', '.join(facts.nodes) or 'nobody yet'}")
+
+
+def _rights(facts: Database) -> Finding:
+    if facts.lacking:
+        return fault("rights", f"{facts.account} lacks {'; '.join(facts.lacking)}", _init(facts))
+    if facts.extra:
+        return warning("rights", f"{facts.account} also has {'; '.join(facts.extra)}", _anew(facts))
+    return ok("rights", f"{facts.account} has what it needs, column by column, and no more")
+
+
+def _secrets(facts: Database) -> Finding:
+    if facts.secrets:
+        return fault("secrets", f"{facts.account} can read {', '.join(facts.secrets)}", _anew(facts))
+    return ok("secrets", "private keys, passphrases and personal data cannot be read")
+
+
+def _anew(facts: Database) -> str:
+    return f'mariadb -e "REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}" && {_init(facts)}'
+
+
+def _offset(zone: Settings) -> int:
+    delta = datetime.fromtimestamp(time.time(), zone.node.zone).utcoffset()
+    return int(delta.total_seconds()) if delta is not None else 0
+
+
+def _hours(offset: int) -> str:
+    return f"{'-' if offset < 0 else '+'}{abs(offset) // 3600:02}:{abs(offset) % 3600 // 60:02}"
+
+
+def _zone(facts: Database, settings: Settings) -> Finding:
+    ours = _offset(settings)
+    if facts.session_offset != ours:
+        return fault(
+            "time zone", f"our session is at {_hours(facts.session_offset)}, {settings.node.zone} is at {_hours(ours)}",
+            "mariadb -e 'SELECT @@global.init_connect, @@global.time_zone'",
+        )  # fmt: skip
+    if facts.server_offset != ours:
+        return warning(
+            "time zone", f"whoever says nothing writes times at {_hours(facts.server_offset)}, {settings.node.zone}"
+            f" is at {_hours(ours)}: right only if the application sets its own zone",
+            f"mariadb -e \"SET GLOBAL time_zone = '{_hours(ours)}'\"",
+        )  # fmt: skip
+    return ok("time zone", f"{settings.node.zone}, {_hours(ours)}, here and by the server's default")
+
+
+def _application(facts: Database, settings: Settings) -> Finding:
+    if facts.newest is not None and (ahead := facts.newest - time.time()) > _FUTURE:
+        return fault(
+            "written times", f"the latest device was created or issued {ahead / 3600:.1f} h from now: the application"
+            f" does not write times of {settings.node.zone}, so QR codes end that much too late",
+            "mariadb -e 'SELECT @@global.time_zone, @@system_time_zone, NOW(), UTC_TIMESTAMP()'",
+        )  # fmt: skip
+    return ok("written times", "no device was created or issued in the future")
+
+
+def _clock(facts: Database) -> Finding:
+    if abs(facts.ahead) > _CLOCK + facts.doubt:
+        return fault(
+            "database clock", f"it is {abs(facts.ahead):.1f} s {'ahead of' if facts.ahead > 0 else 'behind'} ours",
+            "timedatectl set-ntp true",
+        )  # fmt: skip
+    return ok("database clock", f"agrees with ours within {max(facts.doubt, 0.01):.2f} s")

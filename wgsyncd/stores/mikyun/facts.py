@@ -1,0 +1,190 @@
+"""What a database says of itself, for `wgsyncd doctor`: asked as the daemon's account, nothing is written."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+
+from wgsyncd.config import resources
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Database
+from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.reading import to_seconds
+from wgsyncd.stores.mikyun.schema import statements
+from wgsyncd.stores.mikyun.store import check_schema
+
+_NO_TABLE, _NO_COLUMN = 1146, 1054
+_DENIED = frozenset((1142, 1143))
+_SECRETS = {
+    "customer_devices": {"private_key", "nc_user", "nc_password"},
+    "contracts": {"identity_passphrase", "nc_password", "customer_name", "customer_email", "customer_phone"},
+}
+Rights = Mapping[tuple[str, str], frozenset[str]]  # by table and column
+
+
+def examine(settings: Settings) -> Database:
+    """Ask everything. StoreError where the database cannot be entered."""
+    connection = Connection(settings.database, settings.node.zone, on_connect=lambda _: None)
+    try:
+        version, account, socket = connection.query("SELECT VERSION(), CURRENT_USER(), @@socket")[0]
+        name, _, host = str(account).rpartition("@")
+        account = f"'{name}'@'{host}'"
+        schema = _schema(connection)
+        rights = _rights(connection)
+        before = time.time()
+        session, at = connection.query(f"SELECT {_OFFSET}, CAST(UNIX_TIMESTAMP(NOW(6)) AS CHAR)")[0]
+        after = time.time()
+        return Database(
+            version=str(version),
+            account=account,
+            socket=str(socket),
+            schema=schema,
+            nodes=_nodes(connection) if not schema else (),
+            lacking=tuple(_lacking(connection, rights)),
+            secrets=tuple(_secrets(rights)),
+            extra=(*_everywhere(connection, account), *_extra(rights)),
+            session_offset=int(session),
+            server_offset=_server_offset(connection),
+            ahead=float(at) - (before + after) / 2,
+            doubt=(after - before) / 2,
+            newest=_newest(connection, settings),
+        )
+    finally:
+        connection.close()
+
+
+_OFFSET = "TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())"
+
+
+def _schema(connection: Connection) -> str:
+    try:
+        check_schema(connection)
+        for table in _wanted():
+            if table.startswith("wgsyncd_") and _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") == _NO_TABLE:  # noqa: S608
+                return f"{table} is missing: run `wgsyncd init-db` with an admin's account"
+    except SchemaError as error:
+        return str(error)
+    except StoreError as error:
+        if error.number in _DENIED:
+            return ""  # the rights tell it
+        raise
+    return ""
+
+
+def _nodes(connection: Connection) -> tuple[str, ...]:
+    try:
+        return tuple(str(row[0]) for row in connection.query("SELECT node FROM wgsyncd_nodes ORDER BY node"))
+    except StoreError:
+        return ()
+
+
+def _server_offset(connection: Connection) -> int:
+    connection.execute("SET SESSION time_zone = @@global.time_zone")
+    offset = int(connection.query(f"SELECT {_OFFSET}")[0][0])
+    connection.close()  # the next one is ours again
+    return offset
+
+
+def _newest(connection: Connection, settings: Settings) -> float | None:
+    """The application's own columns only: what wgsyncd writes is in the zone anyway."""
+    try:
+        row = connection.query("SELECT MAX(created_at), MAX(issued_at) FROM customer_devices")[0]
+    except StoreError:
+        return None
+    return max((at for value in row if (at := to_seconds(value, settings.node.zone)) is not None), default=None)
+
+
+# -- rights
+
+
+def _wanted() -> dict[str, dict[str, frozenset[str]]]:
+    """What the shipped script grants: by table and privilege, the columns; no columns: the whole table."""
+    wanted: dict[str, dict[str, frozenset[str]]] = {}
+    for one in statements(resources.text("sql/grants.sql")):
+        found = re.fullmatch(r"GRANT (.+) ON (\w+) TO \{account\}", " ".join(one.split()))
+        assert found, one
+        for privilege, columns in re.findall(r"([A-Z]+)(?: \(([^)]*)\))?", found[1]):
+            wanted.setdefault(found[2], {})[privilege] = frozenset(columns.split(", ")) if columns else frozenset()
+    return wanted
+
+
+def _rights(connection: Connection) -> dict[tuple[str, str], frozenset[str]]:
+    """What the account really may with each column that it may anything with, however it came by it."""
+    rows = connection.query(
+        "SELECT table_name, column_name, privileges FROM information_schema.columns WHERE table_schema = DATABASE()"
+    )
+    return {(str(t), str(c)): frozenset(str(p).upper().split(",")) - {"REFERENCES", ""} for t, c, p in rows}
+
+
+def _lacking(connection: Connection, rights: Rights) -> Iterable[str]:
+    for table, privileges in _wanted().items():
+        there = {column for name, column in rights if name == table}
+        if not there:
+            if _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") != _NO_TABLE:  # noqa: S608
+                yield f"{', '.join(privileges)} on {table}"
+            continue
+        for privilege, columns in privileges.items():
+            if privilege == "DELETE":  # a table's, and shown nowhere: EXPLAIN asks for it and does nothing
+                if _refusal(connection, f"EXPLAIN DELETE FROM {table} WHERE 1 = 0") is not None:  # noqa: S608
+                    yield f"DELETE on {table}"
+                continue
+            missing = {one for one in columns or there if privilege not in rights.get((table, one), ())}
+            missing -= {one for one in missing - there if _is_no_column(connection, table, one)}
+            if missing:
+                yield f"{privilege} ({', '.join(sorted(missing))}) on {table}"
+
+
+def _is_no_column(connection: Connection, table: str, column: str) -> bool:
+    return _refusal(connection, f"SELECT {column} FROM {table} LIMIT 0") == _NO_COLUMN  # noqa: S608
+
+
+def _refusal(connection: Connection, sql: str) -> int | None:
+    try:
+        connection.query(sql)
+    except StoreError as error:
+        if error.number in _DENIED or error.number in (_NO_TABLE, _NO_COLUMN):
+            return error.number
+        raise
+    return None
+
+
+def _secrets(rights: Rights) -> Iterable[str]:
+    for (table, column), have in sorted(rights.items()):
+        if "SELECT" in have and column in _SECRETS.get(table, ()):
+            yield f"{table}.{column}"
+
+
+def _extra(rights: Rights) -> Iterable[str]:
+    wanted = _wanted()
+    more: dict[tuple[str, str], list[str]] = {}
+    for (table, column), have in sorted(rights.items()):
+        for privilege in sorted(have):
+            granted = wanted.get(table, {}).get(privilege)
+            if granted is None or (granted and column not in granted):
+                more.setdefault((privilege, table), []).append(column)
+    for (privilege, table), columns in more.items():
+        yield f"{privilege} on {len(columns)} more column{'s' if len(columns) > 1 else ''} of {table}"
+
+
+def _everywhere(connection: Connection, account: str) -> Iterable[str]:
+    everything = connection.query(
+        "SELECT privilege_type FROM information_schema.user_privileges WHERE privilege_type <> 'USAGE'"
+        " AND grantee = %s",
+        (account,),
+    )
+    if everything:
+        yield f"{_some(everything)} on everything"
+    schemas = connection.query(
+        "SELECT privilege_type FROM information_schema.schema_privileges WHERE table_schema = DATABASE()"
+        " AND grantee = %s",
+        (account,),
+    )
+    if schemas:
+        yield f"{_some(schemas)} on the whole database"
+
+
+def _some(rows: Iterable[tuple[object, ...]]) -> str:
+    names = sorted(str(row[0]) for row in rows)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,94 @@
+"""What the admin's commands ask besides: names, bytes by time and by device, a device's particulars. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.names import Named
+from wgsyncd.core.model import Counters
+from wgsyncd.ports import Noted, Particulars, Reach
+from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.reading import to_seconds
+from wgsyncd.stores.mikyun.store import check_schema
+
+PARTICULARS = """
+SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,
+       first_handshake_at, last_handshake_at, rx_bytes_total, tx_bytes_total, rx_bytes_24h, tx_bytes_24h,
+       rx_bytes_month, tx_bytes_month
+FROM customer_devices WHERE id = %s
+"""
+AUDIT = """
+SELECT created_at, action_type, message FROM wgsyncd_audit
+WHERE target_type = 'device' AND target_id = %s ORDER BY id DESC LIMIT %s
+"""
+
+
+class MariaDBReports:
+    """See :class:`wgsyncd.ports.Reports`. Of all nodes that share the database: the books' bytes are per device."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._zone = settings.node.zone
+        self._connection = Connection(settings.database, settings.node.zone, on_connect=check_schema)
+
+    def names(self) -> Sequence[Named]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        rows = self._connection.query("SELECT id, device_id, contract_id FROM customer_devices ORDER BY id")
+        return [Named(int(number), str(device), str(contract)) for number, device, contract in rows]
+
+    def reach(self) -> Reach:
+        """See :class:`wgsyncd.ports.Reports`."""
+        day, bucket = self._connection.query(
+            "SELECT (SELECT MIN(day) FROM wgsyncd_days), (SELECT MIN(start) FROM wgsyncd_buckets)"
+        )[0]
+        begun = self._connection.query("SELECT node, begun FROM wgsyncd_nodes")
+        return Reach(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
+
+    def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        sums = self._sums("day", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last), rows)
+        return {str(day): found for day, found in sums.items()}
+
+    def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        return self._sums("start", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end), rows)
+
+    def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        return self._sums("row_id", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last))
+
+    def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        return self._sums("row_id", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end))
+
+    def particulars(self, row_id: int) -> Particulars | None:
+        """See :class:`wgsyncd.ports.Reports`."""
+        rows = self._connection.query(PARTICULARS, (row_id,))
+        if not rows:
+            return None
+        role, parent, platform, version, *rest = rows[0]
+        created, issued, activated, paused, first, last = (to_seconds(at, self._zone) for at in rest[:6])
+        sums = [int(value or 0) for value in rest[6:]]
+        return Particulars(
+            role or "", bool(parent), platform or "", version or "", created, issued, activated, paused, first, last,
+            Counters(*sums[:2]), Counters(*sums[2:4]), Counters(*sums[4:]),
+        )  # fmt: skip
+
+    def audit(self, device: str, most: int) -> Sequence[Noted]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        rows = self._connection.query(AUDIT, (device, most))
+        return [Noted(str(at), str(action), str(message)) for at, action, message in rows]
+
+    def close(self) -> None:
+        """See :class:`wgsyncd.ports.Reports`."""
+        self._connection.close()
+
+    def _sums(
+        self, key: str, source: str, values: tuple[object, ...], rows: Collection[int] | None = None
+    ) -> dict[int, Counters]:
+        if rows is not None and not rows:
+            return {}
+        among = f" AND row_id IN ({', '.join(['%s'] * len(rows))})" if rows is not None else ""
+        sql = f"SELECT {key}, SUM(rx), SUM(tx) FROM {source}{among} GROUP BY 1"  # noqa: S608
+        found = self._connection.query(sql, (*values, *(rows or ())))
+        return {at: Counters(int(rx), int(tx)) for at, rx, tx in found}  # SUM is a DECIMAL: exact

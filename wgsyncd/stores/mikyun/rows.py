@@ -1,0 +1,272 @@
+"""The devices' rows: each is one text, many come as one value, and one that is known already is not read again.
+
+Columns by themselves would cost ten times as much: the driver handles each value in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from secrets import token_hex
+from sys import intern
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.model import Row, Status, encode_key, once, read_key
+from wgsyncd.errors import StoreError
+from wgsyncd.stores.mikyun.connection import Connection, Values
+from wgsyncd.stores.mikyun.reading import to_seconds
+
+_SEPARATOR = "\x1f"  # "unit separator" of ASCII; where a text has one in it, all are read column by column
+_DIGEST = 16  # bytes
+_PAGE = 2_500  # rows that come as one value, of some 500 KB; see connection.MOST_JOINED
+
+QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
+            NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""  # the zero date is no date
+
+_TEXTS = (
+    "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
+    "c.contract_status",
+)  # fmt: skip
+# Whoever is past scanning needs none. What else may be written there, _row knows.
+_QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
+_FLAGS = (
+    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
+    "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
+    "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0",
+)  # fmt: skip
+_FIELDS = 3 + len(_TEXTS)
+_FROM = " FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id "
+
+_RIVALS = """
+SELECT COUNT(*) FROM customer_devices
+WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips}))
+"""
+
+# By what a column's collation takes for the same.
+_DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
+_CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
+_UNKNOWN = "of unknown status"
+_NONE: Mapping[int, Row] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What this installation's tables are like."""
+
+    has_deleted_at: bool = False
+    utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: to convert them takes half of a read
+
+    def as_utf8(self, column: str) -> str:
+        """One character set for all, whatever the columns have: bytes (VARBINARY) in one would make the whole bytes."""
+        text = f"COALESCE({column}, '')"
+        return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
+
+
+@dataclass(slots=True)
+class _Page:
+    """Some rows in id order, and the digests of their texts (a fifth of their length) in the same order. These are one
+    string: a table of them would take as much as a fifth of the rows."""
+
+    rows: list[Row]
+    digests: bytearray
+    digest: bytes = b""  # of all their texts as one; empty where that has not been seen
+
+    def known(self) -> Iterator[tuple[bytes, Row]]:
+        """Each row with its digest."""
+        for at, row in enumerate(self.rows):
+            yield bytes(self.digests[_DIGEST * at : _DIGEST * (at + 1)]), row
+
+
+class RowReader:
+    """Reads the rows with what their contracts say. ``qr_lifetime``: seconds of a QR code without an end of its own."""
+
+    def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
+        self._zone, self._qr_lifetime = zone, qr_lifetime
+        self._pages: list[_Page] = []  # the rows of the last time
+        self._readable = True  # the last time; until it is so again no pages are tried
+        self._next = token_hex(8)  # between two rows' texts: nobody can write it into a column to make a row of his own
+
+    def load(self, connection: Connection, schema: Schema) -> tuple[Row, ...]:
+        """Every device, in id order, of one moment. No answer raises; an empty tuple is an empty table."""
+        columns = self._columns(schema)
+        pages = self._by_pages(connection, columns) if self._readable else None
+        if pages is None:
+            pages = self._one_by_one(connection, columns)
+        self._readable = pages is not None
+        if pages is None:  # nor kept: other columns could give the same text
+            found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
+            return tuple(_row(fields, self._zone) for fields in found)
+        self._pages = pages
+        return tuple(row for page in pages for row in page.rows)
+
+    def by_id(self) -> dict[int, Row]:
+        """The rows of the last time, as far as they are kept."""
+        return {row.id: row for page in self._pages for row in page.rows}
+
+    def _by_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
+        """A value for each page of the last time. None where one cannot be read so, because it is too long."""
+        bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection)
+        before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
+        pages: list[_Page | None] = [None] * len(before)
+        for number, count, text in _texts(connection, _of_pages(columns, self._next, bounds)):
+            pages[number] = self._page(before[number], count, text or "")
+        whole = [page for page in pages if page is not None]
+        if len(whole) < len(pages):
+            return None
+        if all(0 < len(page.rows) <= 2 * _PAGE for page in whole):
+            return whole
+        pages_anew: list[_Page] = []
+        for page in whole:
+            for known, row in page.known():
+                _put(pages_anew, known, row)
+        return pages_anew
+
+    def _page(self, old: _Page, count: int, text: str) -> _Page | None:
+        digest = _digest(text)
+        if digest == old.digest and count == len(old.rows):  # a text longer than max_allowed_packet is no part of it
+            return old
+        known, before = dict(old.known()), {row.id: row for row in old.rows}
+        page, texts = _Page([], bytearray(), digest), text.split(self._next) if text else []
+        for one in texts:
+            if row := known.get(told := _digest(one)) or self._of_text(one, before):
+                page.rows.append(row)
+                page.digests += told
+        return page if len(texts) == len(page.rows) == count else None
+
+    def _one_by_one(self, connection: Connection, columns: str) -> list[_Page] | None:
+        """A value for each row. None where one cannot be read so."""
+        known = {digest: row for page in self._pages for digest, row in page.known()}
+        before = self.by_id()
+        pages: list[_Page] = []
+        readable = True
+        for (text,) in _texts(connection, f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
+            digest = _digest(text or "")
+            row = known.get(digest) or self._of_text(text, before)
+            if row is None:
+                readable = False
+            else:
+                _put(pages, digest, row)
+        return pages if readable else None
+
+    def some(self, connection: Connection, devices: frozenset[str], schema: Schema) -> tuple[Row, ...] | None:
+        """The rows of some devices; None where one is not there or cannot be read so, or where other rows have a key or
+        an address of theirs."""
+        names = sorted(devices)
+        where = f"WHERE d.device_id IN ({_places(names)}) ORDER BY d.id"
+        columns = self._columns(schema)
+        found = _texts(connection, f"SELECT {_as_text(columns)}{_FROM}{where}", names)
+        rows = tuple(row for (text,) in found if (row := self._of_text(text)) is not None)
+        if len(rows) != len(names):
+            return None
+        keys = [encode_key(key) if isinstance(key := row.public_key, bytes) else key for row in rows]
+        hosts = {row.address.partition("/")[0] for row in rows}
+        ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # as it may be written
+        rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
+        return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
+
+    def _of_text(self, text: str | None, before: Mapping[int, Row] = _NONE) -> Row | None:
+        """None: not to be told from it. ``before``: rows as they were, by id."""
+        fields = (text or "").split(_SEPARATOR)  # None: it would be longer than max_allowed_packet
+        whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
+        return _row(fields, self._zone, before.get(int(fields[0]))) if whole else None
+
+    def _columns(self, schema: Schema) -> str:
+        qr_end = QR_END.format(d="d.", seconds=self._qr_lifetime)
+        deleted = "d.deleted_at IS NOT NULL" if schema.has_deleted_at else "0"
+        fields = "d.id", *map(schema.as_utf8, _TEXTS), _QR_END, f"CONCAT({', '.join(_FLAGS)})"
+        return ", ".join(fields).format(qr_end=qr_end, deleted=deleted)
+
+
+def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+    """A text at the end of each. It comes as bytes where a column was altered since the connection looked at them, see
+    :class:`Schema`; that ends the connection."""
+    with closing(connection.stream(sql, values)) as found:
+        for one in found:
+            if isinstance(one[-1], bytes):
+                raise StoreError("a column of customer_devices or contracts has become binary: they are looked at anew")
+            yield one
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=_DIGEST).digest()
+
+
+def _put(pages: list[_Page], digest: bytes, row: Row) -> None:
+    if not pages or len(pages[-1].rows) == _PAGE:
+        pages.append(_Page([], bytearray()))
+    pages[-1].rows.append(row)
+    pages[-1].digests += digest
+
+
+def _bounds(connection: Connection) -> range:
+    """Where to part rows of which nothing is known: as if each id between the first and the last were in use."""
+    ((count, first, last),) = connection.query("SELECT COUNT(*), MIN(id), MAX(id) FROM customer_devices")
+    if not count:
+        return range(0)
+    span = (last - first + 1) * _PAGE // count
+    return range(first + span - 1, last, span)
+
+
+def _of_pages(columns: str, separator: str, bounds: Sequence[int]) -> str:
+    """One statement, so that all is of one moment: each page's number, how many rows it has, and their texts, cut off
+    where they are too many. ``bounds``: the last id of each page but the last one."""
+    texts = f"GROUP_CONCAT({_as_text(columns)} ORDER BY d.id SEPARATOR '{separator}')"
+    rows = _FROM.replace(" d ", " d FORCE INDEX (PRIMARY) ", 1)
+    above = ["TRUE", *(f"d.id > {bound}" for bound in bounds)]
+    below = [*(f"d.id <= {bound}" for bound in bounds), "TRUE"]
+    pages = enumerate(zip(above, below, strict=True))
+    return " UNION ALL ".join(f"SELECT {n}, COUNT(*), {texts}{rows}WHERE {low} AND {high}" for n, (low, high) in pages)
+
+
+def _as_text(columns: str) -> str:
+    return f"CONCAT_WS('{_SEPARATOR}', {columns})"
+
+
+def _places(values: Sized) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+def _row(fields: Sequence[str], zone: ZoneInfo, before: Row | None = None) -> Row:
+    """``before``: the same row as it was; what has not changed is kept once, as its peer and its record have it."""
+    row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
+        fields
+    )
+    no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero = (flag == "1" for flag in flags)
+    # As the columns' collation compares them: without regard to case or trailing spaces.
+    status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
+    contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
+    key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
+    number = int(row_id) if before is None else before.id
+    if before is not None:
+        device, address = once(device, before.device), once(address, before.address)
+        key, secret = once(key, before.public_key), once(secret, before.preshared_key)
+    has_end = qr_end != "" and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
+    return Row(
+        id=number,
+        device=device,
+        contract=intern(contract),
+        interface=intern(interface),
+        address=address,
+        public_key=key,
+        preshared_key=secret,
+        status=Status(status_text) if status_text in ("issued", "active") else Status.OFF,
+        status_text=status_text,
+        contract_status=None if no_contract else contract_word,
+        contract_active=contract_word == "active",
+        deleted=deleted,
+        qr_end=_instant(qr_end, zone) if has_end else None,
+        qr_end_text=qr_end if has_end else None,
+        first_handshake_known=not (first_unknown and last_unknown),
+        never_counted=zero and last_unknown,
+    )
+
+
+def _instant(text: str, zone: ZoneInfo) -> float | None:
+    try:
+        return to_seconds(datetime.fromisoformat(text), zone)
+    except ValueError:  # none, or one that is no date: a zero in its month or day
+        return None

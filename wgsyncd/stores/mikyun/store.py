@@ -1,0 +1,146 @@
+"""The store port on MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import Entry
+from wgsyncd.core.inspect.verify import Figures, Scope
+from wgsyncd.core.model import Row
+from wgsyncd.core.records import Records
+from wgsyncd.core.state import Booked, Held, Ledger, Writes
+from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.ports import Committed, Snapshot
+from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.figures import load_figures
+from wgsyncd.stores.mikyun.reading import DIGEST, load_conflicts, load_ledger, load_quarantine
+from wgsyncd.stores.mikyun.rows import RowReader, Schema
+from wgsyncd.stores.mikyun.writing import Writer
+
+SCHEMA_VERSION = 2
+
+
+def check_schema(connection: Connection) -> None:
+    """SchemaError where wgsyncd's own tables are not those that this version knows."""
+    version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
+    if version is None or version < SCHEMA_VERSION:
+        raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
+        )
+
+
+class MariaDBStore:
+    """One node's view of mikyun_cloud. Connects when first asked, and again after every failure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._node, self._zone = settings.node.name, settings.node.zone
+        self._qr_lifetime = int(settings.qr.lifetime)
+        self._swapped = settings.usage.perspective == "device"
+        self._connection = Connection(settings.database, self._zone, on_connect=self._inspect)
+        self._rows = RowReader(self._zone, self._qr_lifetime)
+        self._schema = Schema()
+        self._has_updated_at = self._has_conflicts = False
+        self._digest = ""  # the statement that asks for it
+
+    def _inspect(self, connection: Connection) -> None:
+        """After each connect: is the schema ours, and which optional columns does this installation have?"""
+        check_schema(connection)
+        visible = connection.query(
+            "SELECT table_name, column_name, character_set_name FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND table_name IN ('customer_devices', 'contracts', 'v_parent_conflicts')"
+        )
+        names = {(str(table), str(column)) for table, column, _ in visible}
+        had, has = self._schema.has_deleted_at, ("customer_devices", "deleted_at") in names
+        self._has_updated_at = ("customer_devices", "updated_at") in names
+        self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
+        if (self._has_conflicts or had) and not has:
+            # The view filters on the column, so it exists; unseen, deleted devices would be let in.
+            raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/grants.sql)")
+        short = {"customer_devices": "d", "contracts": "c"}
+        utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
+        self._schema = Schema(has, frozenset(utf8))
+        deleted = "COALESCE(d.deleted_at, '~')" if has else "''"
+        self._digest = DIGEST.format(deleted=deleted, node=connection.quote(self._node))
+
+    def _writer(self) -> Writer:
+        self._ensure_inspected()
+        return Writer(self._connection, self._node, self._zone, self._qr_lifetime, self._swapped, self._has_updated_at)
+
+    def _ensure_inspected(self) -> None:
+        if not self._connection.alive:
+            self._connection.query("SELECT 1")
+
+    def snapshot(self) -> Snapshot:
+        """See :class:`wgsyncd.ports.Store`."""
+        state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
+        rows = self._rows.load(self._connection, self._schema)
+        conflicts = load_conflicts(self._connection) if self._has_conflicts else None
+        held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
+        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
+
+    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_inspected()
+        return self._rows.some(self._connection, devices, self._schema)
+
+    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+        """See :class:`wgsyncd.ports.Store`."""
+        found = load_ledger(self._connection, self._node, self._rows.by_id())
+        if found is None and not begin:
+            return Ledger(0, Records(), {}, frozenset())
+        if found is None:
+            self._writer().begin_node(windows)
+            found = load_ledger(self._connection, self._node, self._rows.by_id())
+        if found is None:
+            raise StoreError(f"the books of node {self._node} could not be begun")
+        return found
+
+    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+        """See :class:`wgsyncd.ports.Store`."""
+        taken, left_out = self._writer().commit(ledger, writes, now)
+        return Committed(ledger.become(writes.without(left_out)), taken, left_out)
+
+    def roll(self, windows: Windows) -> tuple[int, int]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._writer().roll(windows)
+
+    def purge(self, windows: Windows, keep_days: int) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._writer().purge(windows, keep_days)
+
+    def digest(self) -> object:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_inspected()
+        return self._connection.query(self._digest)
+
+    def figures(self, scope: Scope) -> Iterator[Figures]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return load_figures(self._connection, self._node, scope, swapped=self._swapped)
+
+    def quarantine(self) -> tuple[Held, ...]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return load_quarantine(self._connection, self._node)
+
+    def waits(self, ids: Collection[int]) -> frozenset[int]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._writer().waits(ids)
+
+    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._writer().discharge(ids, booked, audit, now)
+
+    def approve(self, plan_id: str) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        changed = self._connection.execute(
+            "UPDATE wgsyncd_nodes SET approved = %s WHERE node = %s", (plan_id, self._node)
+        )
+        if changed != 1:
+            raise StoreError(f"node {self._node} has no books yet: has its daemon ever run?")
+
+    def close(self) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._connection.close()
