@@ -24,7 +24,7 @@ IMPORTERS = {
     "structlog": {"log.py"},
     "prometheus_client": {"daemon/metrics.py"},
     "sdnotify": {"daemon/systemd.py"},
-    "PIL": {"cli/chart.py"},
+    "pygal": {"cli/chart.py"},
     "rich": {"cli/output.py"} | {name for name in FILES if name.startswith("demo/")},
     "msgspec": {"config/load.py", "config/schema.py", "stores/spool.py"},
 }

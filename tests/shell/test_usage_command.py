@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -165,34 +167,55 @@ def test_csv(run: Run) -> None:
 
 # -- pictures
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(run: Run, file: Path) -> ET.Element:
+    """The root of the picture that the command has written."""
+    assert run("--svg", str(file)) == (0, f"{file}: written\n")
+    return ET.parse(file).getroot()  # noqa: S314 - our own
+
 
 def test_svg(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "usage.svg"
-    assert run("--svg", str(file)) == (0, f"{file}: written\n")
-    words = [one.text for one in ET.parse(file).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
+    root = drawn(run, tmp_path / "usage.svg")
+    words = [one.text for one in root.iter(f"{SVG}text")]
     assert "all devices, by day, 2026-08-23 to 2026-09-21 Asia/Tokyo" in words
-    assert {"0 B", "1.00 GiB", "2026-08-23"} <= set(words)
-    hints = [one.text for one in ET.parse(file).iter("{http://www.w3.org/2000/svg}title")]  # noqa: S314
-    assert f"2026-09-21: rx {GiB + 5} B" in hints
+    assert {"0 B", "1.00 GiB", "2026-08-23", "rx: received by the server", "tx: sent by the server"} <= set(words)
+    bars = {hint.text: float(bar[1].attrib["height"])
+            for bar in root.iter(f"{SVG}g") if bar.get("class") == "bar" and (hint := bar.find(f"{SVG}title")) is not None}  # fmt: skip
+    assert len(bars) == 2 * 30
+    received, sent = bars[f"2026-09-21: rx {GiB + 5} B"], bars[f"2026-09-21: tx {2 * GiB + 5} B"]
+    assert received > 40
+    assert sent == pytest.approx(2 * received, rel=1e-6)
+    assert bars["2026-09-02: rx 0 B"] == 0
 
 
-def test_png(run: Run, tmp_path: Path) -> None:
-    from PIL import Image  # Pillow, which tests/run installs
-
-    file = tmp_path / "usage.png"
-    assert run("--png", str(file)) == (0, f"{file}: written\n")
-    with Image.open(file) as picture:
-        assert (picture.format, picture.size) == ("PNG", (1920, 800))
-        assert len(set(picture.getdata() if not hasattr(picture, "get_flattened_data")
-                       else picture.get_flattened_data())) > 4  # fmt: skip
+def test_svg_has_dark_colours_for_dark_viewers(run: Run, tmp_path: Path) -> None:
+    style = drawn(run, tmp_path / "usage.svg").find(f"{SVG}defs/{SVG}style")
+    assert style is not None
+    light, _, dark = (style.text or "").partition("@media (prefers-color-scheme:dark){")
+    for part in (".plot > .background", ".title", ".legends .legend text", ".axis text.major", ".axis .line"):
+        assert f"#chart-usage {part}" in light
+        assert f"#chart-usage {part}" in dark
 
 
-def test_png_without_pillow_says_what_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    status, said = run("--png", str(tmp_path / "usage.png"))
+def test_svg_runs_nothing_loads_nothing_and_is_the_same_again(run: Run, tmp_path: Path) -> None:
+    """pygal itself would embed its configuration as a script, a script from its own site, and today's date."""
+    first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+    assert not [one for one in drawn(run, first).iter() if one.tag.endswith("script")]
+    assert re.findall(r"https?:[^\"']*", first.read_text()) == ["http://www.w3.org/2000/svg"]
+    assert "<!--" not in first.read_text()
+    drawn(run, second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_svg_without_pygal_says_what_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygal", None)
+    status, said = run("--svg", str(tmp_path / "usage.svg"))
     assert status == 1
-    assert "--png needs Pillow: " in said
+    assert "--svg needs pygal: " in said
     assert len(said.splitlines()) == 1
+    assert not list(tmp_path.glob("*.svg"))
 
 
 def test_nothing_to_draw_is_a_picture_too(run: Run, db: FakeDatabase, tmp_path: Path) -> None:

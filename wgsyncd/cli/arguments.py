@@ -164,8 +164,7 @@ def _usage(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")
-    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart")
-    form.add_argument("--png", type=Path, metavar="FILE", help="the same; needs the extra wgsyncd[plot]")
+    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart; needs the extra wgsyncd[plot]")
 
 
 def _date(text: str) -> date:

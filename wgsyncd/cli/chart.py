@@ -1,80 +1,77 @@
-"""A bar chart of periods: laid out once, written as SVG by hand (it is forty lines) or as PNG by Pillow, which is an
-optional extra of the installation: ``wgsyncd[plot]``."""
+"""Draws booked bytes as an SVG bar chart, by pygal: the optional extra ``wgsyncd[plot]``."""
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
-from xml.sax.saxutils import escape, quoteattr
+from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import Period, in_units
 from wgsyncd.errors import Refused
 
 WIDTH, HEIGHT = 960, 400
-LEFT, RIGHT, TOP, BOTTOM = 90, 20, 60, 40
-RX, TX, GREY, BLACK = "#1f77b4", "#ff7f0e", "#dddddd", "#222222"  # told apart by colour-blind readers too
+LABEL_WIDTH = 100  # of a period's name below the axis, with room beside it
+RECEIVED, SENT = "#1f77b4", "#ff7f0e"  # colour-blind readers can tell these two apart, on white and on black
+# A viewer that knows no media queries, such as rsvg-convert, shows the light colours of pygal's own rules.
+DARK = """inline:
+@media (prefers-color-scheme: dark) {
+#chart-usage { background-color: #16181d }
+#chart-usage .graph > .background, #chart-usage .plot > .background { fill: #16181d }
+#chart-usage .title, #chart-usage .legends .legend text, #chart-usage text.no_data { fill: #dddddd }
+#chart-usage .axis text, #chart-usage .axis text.major { fill: #dddddd }
+#chart-usage .axis .line, #chart-usage .axis .major.line { stroke: #dddddd }
+#chart-usage .axis .guide.line { stroke: #444444 }
+}"""
 
 
-class Box(NamedTuple):
-    """A filled rectangle; ``hint`` is shown where the mouse rests on it."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    colour: str
-    hint: str = ""
-
-
-class Words(NamedTuple):
-    """A text: ``anchor`` says what of it is at ``x``: start, middle or end. ``y`` is its baseline."""
-
-    x: float
-    y: float
-    text: str
-    anchor: str = "start"
-    size: int = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What is to be seen."""
-
-    boxes: tuple[Box, ...]
-    words: tuple[Words, ...]
-
-
-def draw(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> Drawing:
-    """Stacked bars, one per period, with a scale in powers of 1024."""
-    ticks = _ticks(max((one.rx + one.tx for one in periods), default=0))
-    height, width = HEIGHT - TOP - BOTTOM, WIDTH - LEFT - RIGHT
-    boxes, words = [], [Words(LEFT, 24, title, size=15)]
-    for tick in ticks:
-        y = TOP + height * (1 - tick / ticks[-1])
-        boxes.append(Box(LEFT, y, width, 1, GREY))
-        words.append(Words(LEFT - 8, y + 4, in_units(tick), "end"))
-    step = width / max(len(periods), 1)
-    every = max(1, -(-len(periods) * 90 // width))  # as many names as have room
-    for at, one in enumerate(periods):
-        x, below = LEFT + at * step, TOP + float(height)
-        for amount, colour, what in ((one.rx, RX, "rx"), (one.tx, TX, "tx")):
-            tall = height * amount / ticks[-1]
-            below -= tall
-            if amount:
-                boxes.append(Box(x + step * 0.1, below, step * 0.8, tall, colour, f"{one.name}: {what} {amount} B"))
-        if at % every == 0:
-            words.append(Words(x + step / 2, HEIGHT - BOTTOM + 18, _short(one.name), "middle", 11))
-    for at, (colour, text) in enumerate(zip((RX, TX), legend, strict=True)):
-        boxes.append(Box(LEFT + at * 330, 36, 12, 12, colour))
-        words.append(Words(LEFT + at * 330 + 18, 46, text))
-    return Drawing(tuple(boxes), tuple(words))
+def svg(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> bytes:
+    """Stacked bars, one for each period, with a scale in powers of 1024. Refused if pygal is not installed."""
+    try:
+        import pygal
+        from pygal.style import Style
+    except ImportError:
+        raise Refused(f"--svg needs pygal: {sys.executable} -m pip install 'pygal>=3.0.5,<4'") from None
+    chart = pygal.StackedBar(
+        width=WIDTH,
+        height=HEIGHT,
+        title=title,
+        value_formatter=in_units,
+        y_labels=_ticks(max((one.rx + one.tx for one in periods), default=0)),
+        x_labels=[_label(one.name) for one in periods],
+        x_labels_major_every=max(1, -(-len(periods) * LABEL_WIDTH // WIDTH)),
+        show_minor_x_labels=False,
+        truncate_label=-1,
+        truncate_legend=-1,
+        legend_at_bottom=True,
+        js=(),
+        css=("file://style.css", "file://graph.css", DARK),
+        style=Style(
+            background="#ffffff",
+            plot_background="#ffffff",
+            foreground="#222222",
+            foreground_strong="#222222",
+            guide_stroke_color="#dddddd",
+            major_guide_stroke_color="#dddddd",
+            guide_stroke_dasharray="none",
+            major_guide_stroke_dasharray="none",
+            colors=(RECEIVED, SENT),
+            opacity="1",
+            font_family="sans-serif",
+            label_font_size=12,
+            major_label_font_size=12,
+            no_data_font_size=24,
+        ),
+    )
+    chart.uuid = "usage"  # instead of a random one: the same bytes make the same file
+    chart.add(legend[0], [{"value": one.rx, "label": f"{one.name}: rx {one.rx} B"} for one in periods])
+    chart.add(legend[1], [{"value": one.tx, "label": f"{one.name}: tx {one.tx} B"} for one in periods])
+    chart.add_xml_filter(_clean)
+    drawn: bytes = chart.render()
+    return drawn
 
 
 def _ticks(most: int) -> list[int]:
-    """At most seven round amounts from 0 to above the largest."""
+    """At most seven round amounts, from 0 to at least the largest."""
     unit = 1
     while most > unit * 1000:
         unit *= 1024
@@ -82,44 +79,17 @@ def _ticks(most: int) -> list[int]:
     return list(range(0, max(-(-most // step), 1) * step + 1, step))
 
 
-def _short(name: str) -> str:
+def _label(name: str) -> str:
     date, _, time = name.partition("T")
     return f"{date[5:]} {time[:5]}" if time else date
 
 
-def svg(drawing: Drawing) -> bytes:
-    """As SVG."""
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
-        '<rect width="100%" height="100%" fill="#ffffff"/>',
-    ]
-    for box in drawing.boxes:
-        hint = f"<title>{escape(box.hint)}</title>" if box.hint else ""
-        lines.append(f'<rect x="{box.x:.2f}" y="{box.y:.2f}" width="{box.width:.2f}" height="{box.height:.2f}"'
-                     f" fill={quoteattr(box.colour)}>{hint}</rect>")  # fmt: skip
-    for one in drawing.words:
-        lines.append(f'<text x="{one.x:.2f}" y="{one.y:.2f}" font-size="{one.size}" text-anchor="{one.anchor}"'
-                     f' fill="{BLACK}">{escape(one.text)}</text>')  # fmt: skip
-    return "\n".join([*lines, "</svg>\n"]).encode("utf-8")
-
-
-def png(drawing: Drawing, scale: int = 2) -> bytes:
-    """As PNG. Refused where Pillow is not installed."""
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        raise Refused(
-            f"--png needs Pillow: {sys.executable} -m pip install 'Pillow>=10.1' (--svg needs nothing)"
-        ) from None
-    image = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), "#ffffff")
-    pen = ImageDraw.Draw(image)
-    for box in drawing.boxes:
-        x, y = box.x * scale, box.y * scale
-        pen.rectangle((x, y, x + max(box.width * scale - 1, 0), y + max(box.height * scale - 1, 0)), fill=box.colour)
-    for one in drawing.words:
-        font = ImageFont.load_default(one.size * scale)
-        anchor = {"start": "ls", "middle": "ms", "end": "rs"}[one.anchor]
-        pen.text((one.x * scale, one.y * scale), one.text, fill=BLACK, font=font, anchor=anchor)
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    return out.getvalue()
+def _clean(root: Element) -> Element:
+    """Take pygal's scripts and its comments with today's date out; make the label of a bar a hint at the mouse."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if not isinstance(child.tag, str) or child.tag.endswith("script"):
+                parent.remove(child)
+            elif child.get("class") == "label" and child.tag.endswith("desc"):
+                child.tag = child.tag.replace("desc", "title")
+    return root

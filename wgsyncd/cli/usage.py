@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from wgsyncd.cli import output
@@ -34,8 +35,8 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
     """Gather, add up, print."""
     if args.top is None and args.contracts:
         args.fail("--contracts goes with --top")
-    if args.top is not None and (args.name or args.svg or args.png):
-        args.fail("--top ranks all devices or contracts: it takes no name, --svg or --png")
+    if args.top is not None and (args.name or args.svg):
+        args.fail("--top ranks all devices or contracts: it takes no name and no --svg")
     try:
         span = make_span(args.by, args.since, args.until, now, settings.node.zone)
     except ValueError as error:
@@ -198,8 +199,8 @@ def _print(
                "periods": [{"period": one.name, **_sums(one)} for one in periods]})  # fmt: skip
     elif args.csv:
         _csv(("period", *_sums(whole)), [(one.name, *_sums(one).values()) for one in periods])
-    elif args.svg or args.png:
-        _picture(args, output.clean(_title(span, who)), _meaning(settings), periods)
+    elif args.svg:
+        _picture(args.svg, output.clean(_title(span, who)), _meaning(settings), periods)
     else:
         output.say((_title(span, who), "head"))
         output.show(
@@ -261,13 +262,11 @@ def _csv(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
     writer.writerows(rows)
 
 
-def _picture(args: argparse.Namespace, title: str, legend: tuple[str, str], periods: list[Period]) -> None:
+def _picture(file: Path, title: str, legend: tuple[str, str], periods: list[Period]) -> None:
     from wgsyncd.cli import chart
 
-    file = args.svg or args.png
     with output.waiting(f"drawing {len(periods)} bars"):
-        drawing = chart.draw(title, legend, periods)
-        picture = chart.svg(drawing) if args.svg else chart.png(drawing)
+        picture = chart.svg(title, legend, periods)
     try:
         file.write_bytes(picture)
     except OSError as error:
