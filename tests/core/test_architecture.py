@@ -98,7 +98,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
                 "log", "redact"),
     "demo/": ("demo", "config", "errors"),
     "cli/": ("",),
-    "__init__.py": (),
+    "__init__.py": ("_version",),
+    "_version.py": (),  # the build writes it
     "__main__.py": ("cli",),
 }  # fmt: skip
 SUBROOMS = ("core.peers", "core.usage", "core.inspect", "stores.mikyun", "dataplane.wireguard")

@@ -37,8 +37,8 @@ def later(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
     control = tree / "DEBIAN" / "control"
     control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {LATER}+deb1", control.read_text()))
-    module = tree / "usr/lib/wgsyncd/wgsyncd/__init__.py"
-    module.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{LATER}"', module.read_text()))
+    module = tree / "usr/lib/wgsyncd/wgsyncd/_version.py"
+    module.write_text(re.sub(r"__version__ = '.*'", f"__version__ = '{LATER}'", module.read_text()))
     made = top / f"wgsyncd_{LATER}.deb"
     subprocess.run(["dpkg-deb", "--build", "-Znone", str(tree), str(made)], check=True, capture_output=True)
     return made

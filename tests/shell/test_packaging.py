@@ -17,13 +17,15 @@ import pytest
 TOP = Path(__file__).resolve().parent.parent.parent
 # Folders whose every file belongs to the project.
 FOLDERS = ("wgsyncd", "etc", "systemd", "tests")
+VERSION = "wgsyncd/_version.py"  # the build writes it
 AT_THE_TOP = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.lock"}
 
 
 def ours() -> set[str]:
     """Every file of the project, but for those that Python, a test or a build has written."""
     files = {path.relative_to(TOP).as_posix() for folder in FOLDERS for path in TOP.glob(f"{folder}/**/*") if path.is_file()}  # fmt: skip
-    return AT_THE_TOP | {name for name in files if "/__pycache__/" not in name and not name.endswith(".pyc")}
+    written = ("/__pycache__/", ".pyc", VERSION)
+    return AT_THE_TOP | {name for name in files if not any(one in name for one in written)}
 
 
 def build(source: Path, target: str, directory: Path) -> Path:
@@ -59,14 +61,14 @@ def metadata(wheel: zipfile.ZipFile) -> email.message.Message:
 
 def test_the_sdist_has_what_a_distributor_needs(sdist: Path) -> None:
     found = {path.relative_to(sdist).as_posix() for path in sdist.glob("**/*") if path.is_file()}
-    assert found - {"PKG-INFO", ".gitignore", ".ci/run"} == ours()
+    assert found - {"PKG-INFO", ".gitignore", ".ci/run"} == {VERSION, *ours()}
     assert (sdist / "tests/run").stat().st_mode & 0o111, "scripts stay executable"
 
 
 def test_the_wheel_has_the_program_and_the_files_that_it_reads(wheel: zipfile.ZipFile) -> None:
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     resources = {f"wgsyncd/{name}" for name in ours() if name.startswith("etc/sql/") or name == "etc/wgsyncd.toml"}
-    assert found == resources | {name for name in ours() if name.startswith("wgsyncd/")}
+    assert found == {VERSION} | resources | {name for name in ours() if name.startswith("wgsyncd/")}
     code = "".join(path.read_text() for path in TOP.glob("wgsyncd/**/*.py"))
     asked_for = re.findall(r'resources\.text\("([^"]+)"\)', code)
     assert len(asked_for) >= 5
