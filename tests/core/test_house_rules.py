@@ -58,7 +58,6 @@ UNSENTENCED: set[str] = {
     "__init__.py",
     "cli/adopt.py",
     "cli/arguments.py",
-    "cli/chart.py",
     "cli/client.py",
     "cli/doctor/checks.py",
     "cli/doctor/system.py",

@@ -57,3 +57,32 @@ def test_a_counter_that_began_anew_while_the_database_is_away_is_not_forgotten(n
     node.store.down = False
     node.cycle()
     node.right()
+
+
+@pytest.mark.parametrize("last", [900, 950])
+@pytest.mark.parametrize("fault", [False, True])
+def test_a_removal_in_the_middle_of_a_long_booking_loses_no_byte_of_a_counter_that_began_anew(
+    node: Node, small: None, fault: bool, last: int
+) -> None:
+    """Only the dump that is being booked shows the new start: the last sample equals or exceeds the baseline."""
+    for number in (5, 6, 7):
+        node.traffic(number, 900)
+    node.account()
+    node.wg.recreate_behind("wg0", key(7))
+    for number in (5, 6, 7):
+        node.traffic(number, 100)
+
+    def meanwhile(*, may_leave_off: bool) -> None:
+        node.agent.between = lambda *, may_leave_off: None
+        node.traffic(7, last - 100)
+        node.db.update(7, status="paused")
+        if fault:
+            node.store.next_writes = ["deadlock"]
+        node.agent.revoke()
+        assert key(7) not in node.wg.peers("wg0")
+
+    node.agent.between = meanwhile
+    node.account(fails=fault)
+    node.cycle()
+    node.right()
+    assert node.booked[7].rx == 900 + last

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,6 +12,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import Scribe
 from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, RowKey
 from wgsyncd.core.network import parse_host
+from wgsyncd.core.records import Slot
 from wgsyncd.core.state import Ledger, Sampled, Writes
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.backlog import Backlog
@@ -43,6 +44,7 @@ class Accounting:
         self._backlog: Backlog | None = None  # None: the spool was not looked into yet
         self._may_save = True
         self._firm = 0  # samples up to this number stand in the file as they do in memory, or are booked
+        self._posting: tuple[Mapping[str, InterfaceState], float, float] | None = None  # what :meth:`book` works on
 
     def inherit(self, old: Accounting) -> None:
         """Take over what the previous configuration's had seen."""
@@ -75,27 +77,31 @@ class Accounting:
         """Book what waits, then these dumps, in one go with ``more``; the ids of the rows whose step was taken. Nothing
         is sent where nothing moved. ``now``, ``mono``: when they were asked for, by both clocks. ``rows``: where they
         were just read, peers without a record may be adopted."""
-        self.book_backlog(now)
-        windows = self.windows(now)
-        unknown = _rows_of_unrecorded(live, self.books.ledger(windows), rows) if rows is not None else None
-        since = _wall(self._looked_at, now - mono)
-        late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
-        account = partial(posting.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
-        for part in posting.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
-            some = account(part, self.books.ledger(windows), whole=False)
-            with suppress(RowsLocked):  # what of it is not booked is a part of the rest, which says so
-                self._commit(some, NOTHING, windows, may_leave_off=may_leave_off)
-            self.books.between(may_leave_off=may_leave_off)
-        rest = account(live, self.books.ledger(windows), rows=unknown)
-        taken, left_out = self._commit(rest, more, windows, may_leave_off=may_leave_off)
-        self._health.locked_rows = len(left_out)
-        if self._edge("locked", bool(left_out)) and left_out:
-            self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
-        self._late = {row_id: self._late.get(row_id, self._looked_at) for row_id in left_out}
-        self._looked_at = {**self._looked_at, **dict.fromkeys(live, mono)}
-        if not left_out:
-            self._note_sampled(live, now)
-        return taken
+        self._posting = live, now, mono
+        try:
+            self.book_backlog(now)
+            windows = self.windows(now)
+            unknown = _rows_of_unrecorded(live, self.books.ledger(windows), rows) if rows is not None else None
+            since = _wall(self._looked_at, now - mono)
+            late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
+            account = partial(posting.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
+            for part in posting.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
+                some = account(part, self.books.ledger(windows), whole=False)
+                with suppress(RowsLocked):  # what of it is not booked is a part of the rest, which says so
+                    self._commit(some, NOTHING, windows, may_leave_off=may_leave_off)
+                self.books.between(may_leave_off=may_leave_off)
+            rest = account(live, self.books.ledger(windows), rows=unknown)
+            taken, left_out = self._commit(rest, more, windows, may_leave_off=may_leave_off)
+            self._health.locked_rows = len(left_out)
+            if self._edge("locked", bool(left_out)) and left_out:
+                self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
+            self._late = {row_id: self._late.get(row_id, self._looked_at) for row_id in left_out}
+            self._looked_at = {**self._looked_at, **dict.fromkeys(live, mono)}
+            if not left_out:
+                self._note_sampled(live, now)
+            return taken
+        finally:
+            self._posting = None
 
     def book_backlog(self, now: float) -> None:
         """Book the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`."""
@@ -181,6 +187,15 @@ class Accounting:
             self._late = {} if len(kept) == len(states) else self._late
         if whole and self._health.spool_ok:
             self._note_sampled(kept, now)
+
+    def keep_unposted(self, slots: Set[Slot]) -> None:
+        """Keep what the dumps say that :meth:`book` works on, of peers that are about to be removed. Their last sample
+        follows. These dumps may show that a counter began anew; the last sample alone may not show this any more."""
+        if self._posting is None:
+            return
+        live, now, mono = self._posting
+        peers = {name: {k: v for k, v in state.peers.items() if (name, k) in slots} for name, state in live.items()}
+        self.keep([replace(live[name], peers=some) for name, some in peers.items() if some], now, mono, whole=False)
 
     def _with(
         self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int

@@ -202,6 +202,7 @@ class Agent:
         ended = {step.row.id for step in self._decider.due(snapshot.rows, live, now)}  # which is written first
         out = [c for c in self._decider.shut_out(snapshot, live, known, now) if c.row_id not in ended]
         if out:
+            self._accounting.keep_unposted({(c.interface, c.public_key) for c in out} - self._looked_at)
             self._interfaces.apply(Plan(tuple(out), 0, {}), live, self._keep_last)
 
     def approve(self, plan_id: str, who: str = "") -> None:
