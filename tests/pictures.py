@@ -1,9 +1,9 @@
-"""The README's pictures: `status --watch` and `usage` of a real daemon with real WireGuard, MariaDB and customers, as tmux
-saw them.
+"""The pictures of README.md and etc/doc: real screens of a real daemon with real WireGuard and MariaDB, as tmux shows them.
 
     python -m tests.pictures           # writes etc/pictures/*.svg; needs root, tmux, libfaketime
+    python -m tests.pictures devices   # only the devices, which the demo shows
 
-Only the days are made: between two of them the daemon's clock is set (libfaketime), since nobody waits two weeks.
+Only the days of `usage` are made. Between two days, libfaketime sets the daemon's clock, because nobody waits two weeks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ CROWD = (("0001-DEV-001", 11), ("0001-DEV-002", 12), ("0002-DEV-001", 21))
 
 
 def main() -> None:
-    """Two weeks of three devices, then the pictures."""
+    """The devices of the demo; then two weeks of three devices, and the pictures of these."""
     PICTURES.mkdir(exist_ok=True)
+    devices()
+    if sys.argv[1:] == ["devices"]:
+        return
     with tempfile.TemporaryDirectory() as name, PrivateServer() as database:
         top = Path(name)
         database.load()
@@ -83,26 +86,37 @@ def play(bench: Bench, top: Path) -> None:
         one.transfer(up=20 << 20, down=90 << 20, seconds=seconds)
 
 
+def devices() -> None:
+    """The demo's table of devices, when a QR code has ended and traffic flows."""
+    argv = [sys.executable, "-m", "wgsyncd", "demo", "--seconds", "300"]
+    record("devices", "demo", argv, lines=40, until=r"DEV-001 .*[0-9],[0-9]+ [0-9,]+\n(.*\n)+qr_expired", shown=23)
+
+
 def pictures(bench: Bench) -> None:
-    """Take them."""
+    """Take the pictures of the bench's daemon."""
     since = datetime.now(ZoneInfo("Asia/Tokyo")).date() - timedelta(days=DAYS - 1)
     # A line of rates: both directions of wg0 in MiB a second.
-    record(bench, "status", "status --watch 1", lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
-    record(bench, "usage", f"usage --since {since}", lines=DAYS + 8, until=r"sent by the server")
+    status, usage = "status --watch 1", f"usage --since {since}"
+    record("status", status, of_daemon(bench, status), lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
+    record("usage", usage, of_daemon(bench, usage), lines=DAYS + 8, until=r"sent by the server")
 
 
-def record(bench: Bench, name: str, command: str, *, lines: int, until: str) -> None:
-    """Run it in a terminal of its own until it shows that, and draw what is seen."""
+def of_daemon(bench: Bench, command: str) -> list[str]:
+    """A command beside the bench's daemon, as an argument list."""
     words = shlex.split(command)
     daemon = bench.daemon
     settings = [f"{key}={value}" for key, value in daemon.environment.items()]
-    argv = bench.world.server.inside(
-        ["env", *settings, "COLORTERM=truecolor", sys.executable, "-m", "wgsyncd", words[0],
-         "--config", str(daemon.config), *words[1:]]
-    )  # fmt: skip
+    return bench.world.server.inside(
+        ["env", *settings, sys.executable, "-m", "wgsyncd", words[0], "--config", str(daemon.config), *words[1:]]
+    )
+
+
+def record(name: str, command: str, argv: list[str], *, lines: int, until: str, shown: int | None = None) -> None:
+    """Run a command in a terminal of its own until it shows that text. Draw its first lines, or all."""
     server = ["tmux", "-L", f"wgsyncd-{secrets.token_hex(4)}"]
     size = ["-x", str(WIDTH), "-y", str(lines)]
-    subprocess.run([*server, "new-session", "-d", *size, f"{shlex.join(argv)}; sleep 60"], check=True)
+    subprocess.run([*server, "new-session", "-d", *size, f"env COLORTERM=truecolor {shlex.join(argv)}; sleep 60"],
+                   check=True)  # fmt: skip
     try:
 
         def seen() -> str:
@@ -113,7 +127,7 @@ def record(bench: Bench, name: str, command: str, *, lines: int, until: str) -> 
             return re.sub(r"\x1b\[[0-9;]*m| +", lambda found: found[0][:1].strip("\x1b"), seen())
 
         wait(lambda: re.search(until, plain()), until)
-        draw(name, f"wgsyncd {command}", seen())
+        draw(name, f"wgsyncd {command}", "\n".join(seen().splitlines()[:shown]))
     finally:
         subprocess.run([*server, "kill-server"], check=False)
 

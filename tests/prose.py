@@ -75,6 +75,13 @@ def of_markdown(text: str) -> list[str]:
     return [sentence for block in blocks for sentence in _split(block)]
 
 
+def cells_of_markdown(text: str) -> list[str]:
+    """The cells of a page's tables. They are no sentences, but they have words."""
+    text = re.sub(r"`[^`]+`", _CODE, text)
+    rows = re.findall(r"^\|(.+)\|$", text, re.MULTILINE)
+    return [cell.strip() for row in rows for cell in row.split("|")]
+
+
 # -- Python
 
 

@@ -33,6 +33,7 @@ from wgsyncd import log
 from wgsyncd.daemon import memory
 
 TOP = Path(__file__).resolve().parents[2]
+PAGE = TOP / "etc" / "doc" / "benchmarks.md"
 BEGIN, END = "<!-- bench: the last result -->\n", "<!-- bench: end -->\n"
 
 
@@ -44,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--idle", type=float, help="seconds to watch an idle daemon; default: 60; with --quick: 5")
     parser.add_argument("--only", choices=["kernel", "books", "life"], help="one part, for work on it")
     parser.add_argument("--json", action="store_true", help="an object per number of peers, a line each")
-    parser.add_argument("--readme", action="store_true", help="also put the result into README.md")
+    parser.add_argument("--page", action="store_true", help="also put the result into etc/doc/benchmarks.md")
     args = parser.parse_args()
     args.peers = args.peers or [250, 10_000, 100_000][: 2 if args.quick else 3]
     args.repeat = args.repeat or (1 if args.quick else 5)
@@ -111,15 +112,14 @@ def _growth(results: list[dict[str, Any]]) -> str:
     return table.growth(large) if len(large) == 2 else ""
 
 
-def _into_readme(results: list[dict[str, Any]]) -> None:
+def _into_page(results: list[dict[str, Any]]) -> None:
     parts = [table.together(results), _growth(results)]
-    words = [word for word in sys.argv[1:] if word != "--readme"]
+    words = [word for word in sys.argv[1:] if word != "--page"]
     today = datetime.datetime.now(tz=datetime.UTC).date()
     said = f"{today}, Linux {results[0]['more']['kernel']}, `{' '.join(['tests/bench/run', *words])}`:"
-    readme = TOP / "README.md"
-    whole = readme.read_text(encoding="utf-8")
+    whole = PAGE.read_text(encoding="utf-8")
     block = BEGIN + "\n\n".join(filter(None, [said, *parts])) + "\n" + END
-    readme.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, whole, flags=re.DOTALL), encoding="utf-8")
+    PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, whole, flags=re.DOTALL), encoding="utf-8")
 
 
 def main() -> None:
@@ -136,8 +136,8 @@ def main() -> None:
         results = _in_vm()
     if args.only is None and not args.json and (said := _growth(results)):
         print(said)
-    if args.readme:
-        _into_readme(results)
+    if args.page:
+        _into_page(results)
 
 
 if __name__ == "__main__":

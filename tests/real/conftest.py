@@ -12,7 +12,7 @@ import pytest
 
 from tests.nspawn import Booted
 from tests.real.bench import Bench, Ear
-from tests.real.installed import NEEDED, Node, build
+from tests.real.installed import NEEDED, Node, as_later, build
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.demo.processes import CommandFailed
 from wgsyncd.demo.testbed import WgKind
@@ -73,6 +73,12 @@ def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> It
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's Debian package, built."""
     return build(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def later_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package as a later version."""
+    return as_later(package, tmp_path_factory.mktemp("later"))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""wgsyncd installed under a booted systemd as the README says: the project's Debian package, Debian's MariaDB as its own
-service, wg0 as wg-quick@wg0, one customer.
+"""wgsyncd installed under a booted systemd by the commands of README.md: the project's Debian package, Debian's MariaDB as
+its own service, wg0 as wg-quick@wg0, one customer.
 
-Where the kernel has no WireGuard, wg-quick@wg0 is a userspace one under the daemon's user, as the README tells to run it.
+If the kernel has no WireGuard, wg-quick@wg0 runs wireguard-go under the daemon's user, as etc/doc/install.md says.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests import nspawn
 from tests.nspawn import REPOSITORY, Booted
+from tests.pages import INSTALL, README, commands
 from tests.wait import until
 from wgsyncd.demo.testbed import kernel_has_wireguard
 
@@ -24,9 +25,9 @@ NEEDED = {
 }  # fmt: skip
 """Programs, and the Debian packages that have them."""
 
+LATER = "9.9.9"  # a version above every real one
 ACCOUNT = "'mikyun'@'127.0.0.1'"
-DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in the README
-README = REPOSITORY / "README.md"
+DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in README.md and install.md
 CONFIG = """
 [database]
 host = "127.0.0.1"
@@ -45,19 +46,6 @@ FAST = """
 [Service]
 WatchdogSec=10
 RestartSec=100ms
-"""
-# wg-quick itself would run it as root, and a daemon that is not root could not reach its socket.
-USERSPACE = """
-[Service]
-Type=exec
-User=wgsyncd
-AmbientCapabilities=CAP_NET_ADMIN
-RuntimeDirectory=wireguard
-ExecStart=
-ExecStart=/usr/bin/wireguard-go -f wg0
-ExecStartPost=+/bin/sh -ec 'until wg show wg0 >/dev/null 2>&1; do sleep 0.05; done; \\
-    wg-quick strip wg0 | wg setconf wg0 /dev/stdin; ip address add 10.200.0.1/24 dev wg0; ip link set wg0 up'
-ExecStop=
 """
 MARIADB = """
 [mariadbd]
@@ -78,12 +66,6 @@ ip -n customer link set inner up
 INSIDE = ("ip", "netns", "exec", "customer")
 
 
-def from_readme(name: str) -> str:
-    """The commands of the README under that name."""
-    [(_, commands)] = re.findall(rf"^```sh\n# ({name})\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    return str(commands)
-
-
 def build(directory: Path) -> Path:
     """The project's Debian package; $WGSYNCD_PACKAGE if somebody has built it already."""
     made = os.environ.get("WGSYNCD_PACKAGE")
@@ -94,6 +76,19 @@ def build(directory: Path) -> Path:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
+
+
+def as_later(package: Path, directory: Path) -> Path:
+    """The same package as a later version."""
+    tree = directory / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {LATER}+deb1", control.read_text()))
+    module = tree / "usr/lib/wgsyncd/wgsyncd/_version.py"
+    module.write_text(re.sub(r"__version__ = '.*'", f"__version__ = '{LATER}'", module.read_text()))
+    made = directory / f"wgsyncd_{LATER}.deb"
+    subprocess.run(["dpkg-deb", "--build", "-Znone", str(tree), str(made)], check=True, capture_output=True)
+    return made
 
 
 class Database:
@@ -131,26 +126,42 @@ class Node:
     def __init__(self, system: Booted) -> None:
         self.system, self.database = system, Database(system)
         self.password = self.key = self.preshared_key = ""
+        self.followed: dict[Path, set[str]] = {README: set(), INSTALL: set()}
+        self.quick_start = ""  # the configuration that README.md's quick start leaves
 
     def install(self, package: Path) -> None:
-        """From nothing to a device, by the README's own commands."""
-        self.apt_install(package)
+        """From nothing to a device, by README.md's own commands."""
         self.database.install()
+        self.checkout(package)
+        if "WGSYNCD_VM" in os.environ:
+            self.apt_install(package)
+        else:
+            self.follow(README, "package")
         if not kernel_has_wireguard():
-            self.system.write("/etc/systemd/system/wg-quick@wg0.service.d/userspace.conf", USERSPACE)
-            self.system.run("systemctl", "daemon-reload")
-        self.shell(from_readme("server"))
-        until(lambda: "\nPublicKey" not in self.peers() and self.get("/readyz").strip() == "ok", 60, "readyz says ok")
-        self.shell(from_readme("device"))
+            self.follow(INSTALL, "userspace")
+        self.follow(README, "server")
+        self.await_ready()
+        self.quick_start = self.system.run("cat", "/etc/wgsyncd/wgsyncd.toml")
+        self.follow(README, "device")
         self.password = self.system.run("cat", "/etc/wgsyncd/db-password").strip()
         [[self.key, self.preshared_key]] = self.database.sql("SELECT public_key, preshared_key FROM customer_devices")
         until(lambda: self.key in self.peers(), 10, "the peer is there")
         self.system.run("systemctl", "disable", "--now", UNIT)
         self.set_up()
 
-    def shell(self, commands: str, *prefix: str) -> str:
-        """Run them as root, in root's home, until one fails; what they printed."""
-        return self.system.run(*prefix, "sh", "-ec", f"cd /root\n{commands}", timeout=300)
+    def shell(self, script: str, *prefix: str) -> str:
+        """Run commands as root, in root's home, until one fails; what they printed."""
+        return self.system.run(*prefix, "sh", "-ec", f"cd /root\n{script}", timeout=300)
+
+    def follow(self, page: Path, name: str, *prefix: str) -> str:
+        """Run a named block of a page; what it printed."""
+        self.followed[page].add(name)
+        return self.shell(commands(page, name), *prefix)
+
+    def checkout(self, package: Path) -> None:
+        """What the pages' commands find in a checkout: a build. This one is done already, outside, where PyPI is."""
+        shutil.copy(package, self.system.root / "root")
+        self.system.write("/root/etc/debian/build", f"#!/bin/sh\necho /root/{package.name}\n", mode=0o755)
 
     def apt_install(self, package: Path) -> str:
         """The package itself; what apt printed."""
@@ -223,12 +234,12 @@ class Node:
 
         return until(again, 60, "nothing comes in") or self.owed()
 
-    def connect(self) -> None:
-        """The customer, in a network of its own, with what the README writes for the phone, if it is not there yet."""
+    def connect(self, page: Path = README) -> None:
+        """The customer, in a network of its own, with what a page writes for the phone, if it is not there yet."""
         if "customer" in self.system.run("ip", "netns", "list"):
             return
         self.shell(CUSTOMER)
-        self.shell(from_readme("phone"), "env", "WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go", *INSIDE)
+        self.follow(page, "phone", "env", "WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go", *INSIDE)
 
     def take_down(self) -> None:
         """wg0, and the customer with it: its session with what was wg0, and its socket in the same directory."""

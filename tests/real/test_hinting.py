@@ -13,6 +13,7 @@ import pytest
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
+from tests.pages import DOC, blocks
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 from wgsyncd.demo.mariadb import DATABASE
 
@@ -137,13 +138,12 @@ def test_a_change_that_the_watch_finds_does_not_wait_for_everybodys_counters(ben
     assert booked() > 50_000
 
 
-def test_the_lines_in_the_readme_do_what_they_say(bench: Bench) -> None:
-    """Those for a shell and for Python; PHP's are the same calls."""
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_lines_of_the_page_do_what_they_say(bench: Bench) -> None:
+    """The lines for Python and for a shell. The lines for PHP are the same calls."""
     bench.configure(BLIND)
     bench.daemon.start()
     for number, language in enumerate(("python", "sh")):
-        code = readme.split(f"```{language}\n# hint\n")[1].split("```")[0]
+        code = blocks(DOC / "tables.md", language)["notification"]
         one = Device(f"0001-{language}", f"10.200.0.{50 + number}")
         bench.insert(one)
         code = code.replace("/run/wgsyncd/notify.sock", str(notify(bench))).replace("0001-DEV-001", one.device)

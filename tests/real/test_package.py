@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.nspawn import REPOSITORY
-from tests.real.installed import UNIT, Node
+from tests.real.installed import LATER, UNIT, Node
 from tests.wait import until
-
-LATER = "9.9.9"
 
 
 @pytest.fixture
@@ -27,21 +25,6 @@ def node(installed: Node, package: Path) -> Iterator[Node]:
     if not installed.system.run("dpkg-query", "--show", "wgsyncd").endswith(f"\t{_version(package)}\n"):
         installed.shell(f"dpkg --install ./{package.name}")
     installed.system.run("systemctl", "stop", UNIT)
-
-
-@pytest.fixture(scope="module")
-def later(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same package as a later version."""
-    top = tmp_path_factory.mktemp("later")
-    tree = top / "tree"
-    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
-    control = tree / "DEBIAN" / "control"
-    control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {LATER}+deb1", control.read_text()))
-    module = tree / "usr/lib/wgsyncd/wgsyncd/_version.py"
-    module.write_text(re.sub(r"__version__ = '.*'", f"__version__ = '{LATER}'", module.read_text()))
-    made = top / f"wgsyncd_{LATER}.deb"
-    subprocess.run(["dpkg-deb", "--build", "-Znone", str(tree), str(made)], check=True, capture_output=True)
-    return made
 
 
 def _purge(node: Node) -> None:
@@ -72,7 +55,7 @@ def handshaken(node: Node) -> int:
     return int(node.system.run("wg", "show", "wg0", "latest-handshakes").split()[1])
 
 
-def test_an_upgrade_under_traffic(node: Node, later: Path) -> None:
+def test_an_upgrade_under_traffic(node: Node, later_package: Path) -> None:
     """The session that was stays, no packet is lost, every byte is booked once, and the new program runs."""
     run = node.system.run
     node.traffic()
@@ -81,7 +64,7 @@ def test_an_upgrade_under_traffic(node: Node, later: Path) -> None:
     configuration = run("cat", "/etc/wgsyncd/wgsyncd.toml")
     ping = ("ip", "netns", "exec", "customer", "ping", "-q", "-i", "0.02", "-s", "1000", "10.200.0.1")
     run("systemd-run", "--unit=stream", "--property=Type=exec", "--property=KillSignal=SIGINT", *ping)
-    node.apt_install(later)
+    node.apt_install(later_package)
     node.await_ready()
     run("systemctl", "stop", "stream")
     said = run("journalctl", "--no-pager", "--unit=stream", "--output=cat")

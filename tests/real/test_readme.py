@@ -1,25 +1,30 @@
-"""The README's way from nothing to a device's bytes in the table: the system under test was made by its commands (see
-installed.py), with the configuration as it is shipped; here are the last of them."""
+"""README.md's way from nothing to a device's bytes in the table: the installed system was made by its first commands (see
+installed.py), here are the last."""
 
 from __future__ import annotations
 
-from tests.nspawn import REPOSITORY
-from tests.real.installed import CONFIG, DEVICE, UNIT, Node, from_readme
+from tests.pages import README, blocks
+from tests.real.installed import CONFIG, Node
 
 
 def test_from_nothing_to_bytes(installed: Node) -> None:
-    shipped = (REPOSITORY / "etc" / "wgsyncd.toml").read_text()
-    installed.configure(text=shipped.replace(shipped[shipped.index("[interfaces.wg1]") : shipped.index("[peers]")], ""))
+    installed.configure(text=installed.quick_start)
     installed.systemctl("start")
     installed.await_ready()
     installed.connect()
-    said = installed.shell(from_readme("look"))
+    said = installed.follow(README, "result")
     installed.systemctl("stop")
     installed.configure(text=CONFIG)
+    assert_bytes_arrived(said)
+    assert installed.followed[README] == set(blocks(README)), "every block was run"
+
+
+def assert_bytes_arrived(said: str) -> None:
+    """What a page's last block prints when three pings went through the tunnel and back."""
     compared, _, row, *usage = said.splitlines()
     assert compared == "compared everything"
     device, status, handshake, rx, tx = row.split("\t")
     assert (device, status) == ("0001-DEV-001", "active")
     assert handshake != "NULL"
     assert min(int(rx), int(tx)) >= 3 * 64, "three pings"
-    assert "0001-DEV-001" in "\n".join(usage), (DEVICE, UNIT)
+    assert "0001-DEV-001" in "\n".join(usage)

