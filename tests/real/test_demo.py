@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import wgsyncd
+from tests.pages import README, TOP, text
 from tests.wait import until
 from wgsyncd.demo.mariadb import PrivateServer
 
@@ -23,14 +24,20 @@ from wgsyncd.demo.mariadb import PrivateServer
 class Demo:
     """One run. Its processes are found by a variable of the environment that all of them inherit."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, line: str = "", checkout: Path = TOP) -> None:
+        """``line``: a shell's line that ends with the demo's command, instead of the command itself."""
         self.directory, self.tag = directory, uuid.uuid4().hex
         environment = {
             **os.environ, "TMPDIR": str(directory), "DEMO_TEST": self.tag, "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": str(Path(wgsyncd.__file__).parent.parent),
         }  # fmt: skip
+        if line:
+            argv = ["sh", "-c", f'{line} "$@"', "sh"]
+            environment["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+        else:
+            argv = [sys.executable, "-m", "wgsyncd", "demo"]
+            environment["PYTHONPATH"] = str(TOP)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wgsyncd", "demo", "--json", *options], env=environment, text=True,
+            [*argv, "--json", *options], env=environment, text=True, cwd=checkout,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -48,7 +55,7 @@ class Demo:
     def finish(self, seconds: float) -> tuple[int, dict[str, Any], str]:
         """Exit code, the JSON object, and what was said on stderr."""
         out, said = self.process.communicate(timeout=seconds)
-        return self.process.returncode, json.loads(out) if out else {}, said
+        return self.process.returncode, json.loads(out.splitlines()[-1]) if out else {}, said
 
     def assert_nothing_left(self) -> None:
         """No process, and with it no namespace and no interface; no file."""
@@ -70,8 +77,14 @@ def assert_all_holds(demo: Demo, seconds: float) -> dict[str, Any]:
     return result
 
 
-def test_every_verdict_holds(tmp_path: Path) -> None:
-    result = assert_all_holds(Demo(tmp_path, "--seconds", "180"), 200)
+def test_every_verdict_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
+    """The line needs apt and PyPI, as tests/run does. It runs in a copy, where it finds no environment of the tests."""
+    (line,) = re.findall(r"^    (.+wgsyncd demo --install)$", text(README), re.MULTILINE)
+    checkout = tmp_path / "checkout"
+    kept = shutil.ignore_patterns(".*", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(TOP, checkout, ignore=kept)
+    (tmp_path / "demo").mkdir()
+    result = assert_all_holds(Demo(tmp_path / "demo", "--seconds", "180", line=line, checkout=checkout), 500)
     assert result["kind"] in ("kernel", "userspace")
 
 
@@ -127,7 +140,7 @@ def test_an_installed_mariadb_is_not_touched() -> None:
 
 def run_without(commands: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The demo where only these commands are to be found."""
-    environment = {"PATH": str(commands), "PYTHONPATH": str(Path(wgsyncd.__file__).parent.parent)}
+    environment = {"PATH": str(commands), "PYTHONPATH": str(TOP)}
     return subprocess.run(
         [sys.executable, "-m", "wgsyncd", "demo", *options], env=environment, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, timeout=60,
