@@ -24,6 +24,11 @@ def blocks(page: Path, language: str = "sh") -> dict[str, str]:
     return dict(re.findall(rf"^```{language}\n# ([^\n]+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL))
 
 
+def indented(page: Path) -> list[str]:
+    """The lines of commands that stand in no fence."""
+    return re.findall(r"^    (\S.*)$", _outside_blocks(text(page)), re.MULTILINE)
+
+
 def commands(page: Path, name: str) -> str:
     """The commands of one named block."""
     return blocks(page)[name]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from etc.debian import manpages
 from tests import pages
 from tests.monitoring import alerts
 from tests.pages import DOC, INSTALL, PAGES, README, TOP
@@ -24,6 +27,7 @@ TO_COME = {
     "wgsyncd_invalid_notifications_total", "wgsyncd_accounted_bytes_total", "wgsyncd_peers_without_metrics",
     "cli/wiring.py", "wiring.py", "redact.py", "stores/mikyun/messages.py",
 }  # fmt: skip
+COMMANDS = manpages.commands(manpages.top())
 SCREENS = {"text", "sql", "yaml", "php", "python"}  # languages of blocks that are no commands
 
 
@@ -52,6 +56,45 @@ def test_every_block_of_commands_has_a_name(page: Path) -> None:
     fences = re.findall(r"^```(.*)$", pages.text(page), re.MULTILINE)[::2]
     assert set(fences) <= {"sh", *SCREENS}
     assert len(pages.blocks(page)) == fences.count("sh") > 4
+
+
+def test_the_readme_has_the_two_lines() -> None:
+    """tests/real/test_demo.py runs the first line. The second line runs this test."""
+    demo, tests = pages.indented(README)
+    assert demo.endswith(".venv/bin/wgsyncd demo --install")
+    assert os.access(TOP / tests, os.X_OK)
+
+
+def test_the_commands_are_listed() -> None:
+    cells = pages.first_cells(pages.section(DOC / "commands.md", "Overview"))
+    assert {name.split()[0] for cell in cells for name in pages.code(cell)} == set(COMMANDS)
+
+
+@every_page
+def test_options_of_the_pages_exist(page: Path) -> None:
+    said = {(command, option) for text in pages.code(pages.text(page))
+            for command, rest in re.findall(r"\bwgsyncd ([a-z-]+)\b(.*)", text)
+            for option in re.findall(r"--[a-z-]+", rest)}  # fmt: skip
+    options = {(name, option) for name, parser in COMMANDS.items()
+               for action in manpages.options(parser) for option in action.option_strings}  # fmt: skip
+    assert said <= options
+
+
+@pytest.mark.parametrize("page", ["install", "runbook"])
+def test_a_page_becomes_a_manual_page(page: str) -> None:
+    """At 80 columns, as the package makes it: a heading of the page is one of the manual page, and no line is lost."""
+    roff = subprocess.run(
+        ["lowdown", "-s", "-tman", str(DOC / f"{page}.md")], capture_output=True, text=True, check=True
+    )
+    lint = subprocess.run(
+        ["mandoc", "-T", "utf8", "-W", "error"], input=roff.stdout, capture_output=True, text=True, check=True
+    )
+    shown = re.sub(r".\x08", "", lint.stdout)
+    for heading in re.findall(r"^## (.+)$", pages.text(DOC / f"{page}.md"), re.MULTILINE):
+        assert re.search(rf"^ *{re.escape(heading)}$", shown, re.MULTILINE), heading
+    for name, commands in pages.blocks(DOC / f"{page}.md").items():
+        for line in commands.splitlines():
+            assert line.strip() in shown, name
 
 
 def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
