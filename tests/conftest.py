@@ -17,7 +17,7 @@ settings.load_profile("wgsyncd")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(params=[(state_cache, "BATCH"), (posting, "PORTION")], ids=["batches", "portions"])
+@pytest.fixture(params=[(state_cache, "BATCH"), (posting, "CHUNK")], ids=["batches", "portions"])
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A booking in transactions of one device: because no more are written at a time, or no more are summed up."""
     where, name = request.param

@@ -15,7 +15,7 @@ def decode_dump(
 ) -> Device:
     """The messages of one untorn dump as one Device. ``known``: the peers of an earlier one. ValueError where they are
     not one."""
-    decoder = Decoder({key: one.peer for key, one in known.items()}, endpoints=endpoints)
+    decoder = Decoder({key: one.config for key, one in known.items()}, endpoints=endpoints)
     for data in payloads:
         decoder.append(data)
     return decoder.device()

@@ -9,10 +9,10 @@ from typing import Any
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase, Sums
 from wgsyncd.core.audit import ACTIONS
-from wgsyncd.core.inspect.names import Named
+from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import Noted, Particulars, Reach
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails
 
 
 class FakeReports:
@@ -22,14 +22,14 @@ class FakeReports:
         self.db = database
         self.down = self.no_audit = False
 
-    def names(self) -> Sequence[Named]:
+    def names(self) -> Sequence[DeviceName]:
         self._ask()
-        return [Named(n, d["device_id"], d["contract_id"]) for n, d in sorted(self.db.devices.items())]
+        return [DeviceName(n, d["device_id"], d["contract_id"]) for n, d in sorted(self.db.devices.items())]
 
-    def reach(self) -> Reach:
+    def coverage(self) -> Coverage:
         self._ask()
         days, buckets = [day for _, day in self.db.days], [start for _, start in self.db.buckets]
-        return Reach(min(days, default=None), min(buckets, default=None), dict(self.db.begun))
+        return Coverage(min(days, default=None), min(buckets, default=None), dict(self.db.begun))
 
     def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
         return self._sums(self.db.days, 1, lambda day: first <= day <= last, rows)
@@ -43,7 +43,7 @@ class FakeReports:
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
         return self._sums(self.db.buckets, 0, lambda at: start <= at < end, None)
 
-    def particulars(self, row_id: int) -> Particulars | None:
+    def details(self, row_id: int) -> DeviceDetails | None:
         self._ask()
         d = self.db.devices.get(row_id)
         if d is None:
@@ -53,18 +53,18 @@ class FakeReports:
             return _seconds(d.get(f"{what}_at"))
 
         sums = [Counters(d[f"rx_bytes_{w}"] or 0, d[f"tx_bytes_{w}"] or 0) for w in ("total", "24h", "month")]
-        return Particulars(
+        return DeviceDetails(
             d.get("device_role") or "", bool(d["is_parent"]), d.get("platform") or "", d.get("app_version") or "",
             at("created"), at("issued"), at("activated"), at("paused"),
             at("first_handshake"), at("last_handshake"), *sums,
         )  # fmt: skip
 
-    def audit(self, device: str, most: int) -> Sequence[Noted]:
+    def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         self._ask()
         if self.no_audit:
             raise StoreError("1142: SELECT command denied for table 'wgsyncd_audit'", 1142)
         ours = [one for one in self.db.logs if one.action in ACTIONS]
-        found = [Noted("", one.action, one.message) for one in ours
+        found = [AuditRow("", one.action, one.message) for one in ours
                  if (one.target_type, one.target_id) == ("device", device)]  # fmt: skip
         return found[::-1][:most]
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
+    ChangeKind,
     Counters,
     InterfaceState,
-    Kind,
-    Peer,
+    PeerConfig,
     PeerState,
     PublicKey,
 )
 from wgsyncd.core.network import Network, as_networks
 from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.errors import DumpTorn, InterfaceMissing, SpoolDamaged, SpoolError, WireGuardError
-from wgsyncd.ports import Creation, Failed
+from wgsyncd.errors import DumpInterrupted, InterfaceMissing, SpoolCorrupt, SpoolError, WireGuardError
+from wgsyncd.ports import FailedChange, NewInterface
 
 
 class Crash(BaseException):
@@ -66,7 +66,7 @@ class FakeWireGuard:
         self.reads: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
         self.touched: Counter[PublicKey] = Counter()
-        self.created: list[Creation] = []
+        self.created: list[NewInterface] = []
         self.broken: dict[str, int] = {}
         self.refused: dict[PublicKey, int] = {}
         self.torn: dict[str, int] = {}
@@ -84,26 +84,26 @@ class FakeWireGuard:
     def read(self, interface: str) -> InterfaceState:
         """A dump, which nothing later changes."""
         self.reads[interface] += 1
-        live = self._find(interface)
+        actual = self._find(interface)
         for attempt in range(6):
             self.retries += attempt > 0
             if not self.torn.get(interface):
                 break
             self.torn[interface] -= 1
         else:
-            raise DumpTorn(interface, "EINTR", "peers changed during each of 6 dumps")
-        epoch = f"fake-boot-{self._boot}:{live.index}"
-        peers = {key: _state(key, peer) for key, peer in live.peers.items()}
-        return InterfaceState(interface, epoch, live.public_key, live.listen_port, peers)
+            raise DumpInterrupted(interface, "EINTR", "peers changed during each of 6 dumps")
+        epoch = f"fake-boot-{self._boot}:{actual.index}"
+        peers = {key: _state(key, peer) for key, peer in actual.peers.items()}
+        return InterfaceState(interface, epoch, actual.public_key, actual.listen_port, peers)
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """The changes, in order; a refused one is returned and the others are made."""
         failed = []
         for change in changes:
-            live = self._find(interface)
-            number = self.refused.get(change.public_key, 0) or _set_peer(live, change)
+            actual = self._find(interface)
+            number = self.refused.get(change.public_key, 0) or _set_peer(actual, change)
             if number:
-                failed.append(Failed(change, errno.errorcode[number], os.strerror(number)))
+                failed.append(FailedChange(change, errno.errorcode[number], os.strerror(number)))
             self.writes[interface] += 1
             self.touched[change.public_key] += 1
             if self.crash_after is not None:
@@ -113,7 +113,7 @@ class FakeWireGuard:
                     raise Crash
         return failed
 
-    def create(self, creation: Creation) -> None:
+    def create(self, creation: NewInterface) -> None:
         """An empty interface. The private key file is not looked at."""
         self.created.append(creation)
         name = creation.interface
@@ -162,9 +162,9 @@ class FakeWireGuard:
         peer.rx += rx
         peer.tx += tx
 
-    def add_behind(self, interface: str, peer: Peer) -> None:
+    def add_behind(self, interface: str, peer: PeerConfig) -> None:
         """`wg set INTERFACE peer …` by someone else: sets this and nothing else."""
-        change = Change(Kind.ADD, interface, peer.public_key, None, peer)
+        change = Change(ChangeKind.ADD, interface, peer.public_key, None, peer)
         if number := _set_peer(self._find(interface), change):
             raise _error(interface, number)
 
@@ -174,13 +174,13 @@ class FakeWireGuard:
 
     def recreate_behind(self, interface: str, key: PublicKey) -> None:
         """A peer removed and added again by someone else: same configuration, counters and handshake at nothing."""
-        live = self._find(interface)
-        old = live.peers.pop(key)
-        live.peers[key] = _Live(old.preshared_key, old.allowed_ips, old.persistent_keepalive)
+        actual = self._find(interface)
+        old = actual.peers.pop(key)
+        actual.peers[key] = _Live(old.preshared_key, old.allowed_ips, old.persistent_keepalive)
 
-    def peers(self, interface: str) -> dict[PublicKey, Peer]:
+    def peers(self, interface: str) -> dict[PublicKey, PeerConfig]:
         """What is configured, without a read."""
-        return {key: _state(key, peer).peer for key, peer in self._find(interface).peers.items()}
+        return {key: _state(key, peer).config for key, peer in self._find(interface).peers.items()}
 
     def counters(self, interface: str, key: PublicKey) -> Counters:
         """A peer's bytes, without a read."""
@@ -220,7 +220,7 @@ class FakeSpool:
             raise SpoolError("spool cannot be read: Input/output error")
         if self.damaged:
             self.damaged, self.kept = False, None
-            raise SpoolDamaged("spool is torn; set aside as spool.bad1", "spool.bad1")
+            raise SpoolCorrupt("spool is torn; set aside as spool.bad1", "spool.bad1")
         return self.kept
 
     def save(self, backlog: Backlog) -> None:
@@ -241,34 +241,34 @@ def _error(interface: str, number: int) -> WireGuardError:
     return kind(interface, errno.errorcode[number], os.strerror(number))
 
 
-def _state(key: PublicKey, live: _Live) -> PeerState:
-    peer = Peer(key, live.preshared_key, as_networks(live.allowed_ips), live.persistent_keepalive)
-    return PeerState(peer, live.rx, live.tx, live.handshake, live.endpoint)
+def _state(key: PublicKey, actual: _Live) -> PeerState:
+    peer = PeerConfig(key, actual.preshared_key, as_networks(actual.allowed_ips), actual.persistent_keepalive)
+    return PeerState(peer, actual.rx, actual.tx, actual.handshake, actual.endpoint)
 
 
 def _set_peer(interface: _Interface, change: Change) -> int:
     """What set_peer() in Linux' drivers/net/wireguard/netlink.c does with a change's attributes; errno or 0."""
-    key, after = change.public_key, change.after
-    live = interface.peers.get(key)
-    if live is None:
-        if after is None or change.kind is Kind.UPDATE:  # WGPEER_F_REMOVE_ME, WGPEER_F_UPDATE_ONLY
+    key, after = change.public_key, change.desired
+    actual = interface.peers.get(key)
+    if actual is None:
+        if after is None or change.kind is ChangeKind.UPDATE:  # WGPEER_F_REMOVE_ME, WGPEER_F_UPDATE_ONLY
             return 0
         if key == interface.public_key:  # silently ignored
             return 0
-        live = interface.peers[key] = _Live()
+        actual = interface.peers[key] = _Live()
     if after is None:
         del interface.peers[key]
         return 0
     if change.sets_preshared_key:
-        live.preshared_key = after.preshared_key
+        actual.preshared_key = after.preshared_key
     if change.sets_allowed_ips:
-        live.allowed_ips.clear()
+        actual.allowed_ips.clear()
         for network in after.allowed_ips:
             if network.prefixlen > len(network.packed) * 8:
                 return errno.EINVAL  # those before it stay, and so does a peer that was just made
             for other in interface.peers.values():  # the last one who asks for an address has it
                 other.allowed_ips.discard(network)
-            live.allowed_ips.add(network)
+            actual.allowed_ips.add(network)
     if change.sets_keepalive:
-        live.persistent_keepalive = after.persistent_keepalive
+        actual.persistent_keepalive = after.persistent_keepalive
     return 0

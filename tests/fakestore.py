@@ -14,14 +14,14 @@ from zoneinfo import ZoneInfo
 from tests.fakes import Crash
 from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.inspect.verify import Figures, Scope
-from wgsyncd.core.model import Counters, Row, Status, Transition, read_key
-from wgsyncd.core.records import Records
-from wgsyncd.core.state import Booked, Held, Ledger, Writes
-from wgsyncd.core.usage.calendar import KEPT, Windows
-from wgsyncd.errors import InDoubt, Refused, RowsLocked, StaleLedger, StoreError
-from wgsyncd.ports import Committed, Snapshot
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
+from wgsyncd.core.model import Counters, DeviceRow, Status, Transition, read_key
+from wgsyncd.core.records import PeerRecords
+from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, UserError
+from wgsyncd.ports import CommitResult, Snapshot
 
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
@@ -66,7 +66,7 @@ class FakeStore:
             held,
         )
 
-    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self._read("some")
         named = [self.db.devices[n] for n in sorted(self.db.devices) if self.db.devices[n]["device_id"] in devices]
         if len(named) != len(devices):
@@ -80,17 +80,17 @@ class FakeStore:
                 return None
         return tuple(map(self._row, named))
 
-    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+    def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         self._read("ledger")
         if self._node not in self.db.seq:
-            if not begin:
-                return Ledger(0, Records(), {}, frozenset())
+            if not create:
+                return NodeState(0, PeerRecords(), {}, frozenset())
             with self._transaction("begin") as work:
-                self._begin(work, windows)
+                self._begin(work, calendar)
         db = self.db
-        return Ledger(
+        return NodeState(
             db.seq[self._node],
-            Records(record for (node, _), record in db.records.items() if node == self._node),
+            PeerRecords(record for (node, _), record in db.records.items() if node == self._node),
             {name: mark for (node, name), mark in db.interfaces.items() if node == self._node},
             frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
             db.spool.get(self._node, ""),
@@ -104,7 +104,7 @@ class FakeStore:
         ]
         return rows, self.db.approved.get(self._node)
 
-    def figures(self, scope: Scope) -> Iterator[Figures]:
+    def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         self._read("figures")
         db = self.db
         if self._node not in db.seq:
@@ -112,21 +112,25 @@ class FakeStore:
         scope = scope.after(max(db.begun.values()))
         return iter([figures(db, number, scope, self._sides) for number in sorted(db.devices)])
 
-    def quarantine(self) -> tuple[Held, ...]:
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
         self._read("quarantine")
-        return tuple(Held(number, one) for number, (node, one) in self.db.quarantine.items() if node == self._node)
+        return tuple(
+            QuarantineEntry(number, one) for number, (node, one) in self.db.quarantine.items() if node == self._node
+        )
 
-    def waits(self, ids: Collection[int]) -> frozenset[int]:
+    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return frozenset(one.id for one in self.quarantine() if one.id in ids)
 
     # ---- writing
 
-    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+    def resolve_quarantine(
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+    ) -> None:
         with self._transaction("discharge") as db:
             if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
-                raise Refused("one of them is no delta in the quarantine")
+                raise UserError("one of them is no delta in the quarantine")
             if any(one.row_id not in db.devices for one in booked):
-                raise Refused("a row is gone")
+                raise UserError("a row is gone")
             if any(one.row_id in self.locked for one in booked):
                 raise StoreError("1205: a row is locked by somebody else", 1205)
             for one in booked:
@@ -135,47 +139,47 @@ class FakeStore:
                 del db.quarantine[number]
             db.logs += audit
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
         taken: frozenset[int] = frozenset()
         with self._transaction("commit") as db:
-            if db.seq.get(self._node) != ledger.seq:
-                raise StaleLedger(f"the books of node {self._node} are not at {ledger.seq}")
-            ids = {b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps}
+            if db.seq.get(self._node) != node_state.revision:
+                raise RevisionConflict(f"the books of node {self._node} are not at {node_state.revision}")
+            ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
             left_out = frozenset(ids & self.locked & db.devices.keys())
-            if left_out & writes.odd or (left_out and writes.spool):
+            if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
-            writes = writes.without(left_out)
+            writes = writes.excluding(left_out)
             db.seq[self._node] += 1
-            db.spool[self._node] = writes.spool or db.spool.get(self._node, "")
+            db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
             if writes.approval_used:
                 db.approved[self._node] = None
-            taken = frozenset(step.row.id for step, _ in writes.steps if self._take(db, step))
-            for booked in writes.booked:
+            taken = frozenset(step.row.id for step, _ in writes.transitions if self._take(db, step))
+            for booked in writes.postings:
                 self._book(db, booked)
-            db.records |= {(self._node, record.slot): record for record in writes.records}
-            for slot in writes.gone:
+            db.records |= {(self._node, record.peer_id): record for record in writes.records}
+            for slot in writes.removed:
                 db.records.pop((self._node, slot), None)
-            db.interfaces |= {(self._node, name): mark for name, mark in writes.sampled.items()}
+            db.interfaces |= {(self._node, name): mark for name, mark in writes.checkpoints.items()}
             for delta in writes.quarantined:
                 db.quarantined += 1
                 db.quarantine[db.quarantined] = (self._node, delta)
             for one in writes.ended:
-                db.conditions.pop((self._node, one.kind, one.subject), None)
-            db.conditions |= {(self._node, one.kind, one.subject): one for one in writes.started}
-            db.logs += [*writes.audit, *(entry for step, entry in writes.steps if step.row.id in taken and entry)]
-        return Committed(ledger.become(writes), taken, left_out)
+                db.conditions.pop((self._node, one.type, one.subject), None)
+            db.conditions |= {(self._node, one.type, one.subject): one for one in writes.started}
+            db.logs += [*writes.audit, *(entry for step, entry in writes.transitions if step.row.id in taken and entry)]
+        return CommitResult(node_state.apply(writes), taken, left_out)
 
-    def roll(self, windows: Windows) -> tuple[int, int]:
+    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._read("roll")
-        wrong = {number: want for number in self.db.devices if (want := self._windows_differ(number, windows))}
+        wrong = {number: want for number in self.db.devices if (want := self._windows_differ(number, calendar))}
         if wrong:
             with self._transaction("roll") as db:
                 for number in wrong.keys() - self.locked:
                     db.devices[number] |= wrong[number]
         return len(wrong), len(wrong.keys() & self.locked)
 
-    def purge(self, windows: Windows, keep_days: int) -> None:
-        oldest, before = windows.day(windows.now - keep_days * 86400), windows.rolling_start - KEPT
+    def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
+        oldest, before = calendar.day(calendar.now - keep_days * 86400), calendar.rolling_start - BUCKET_RETENTION
         with self._transaction("purge") as db:
             db.days = {at: sums for at, sums in db.days.items() if at[1] >= oldest}
             db.buckets = {at: sums for at, sums in db.buckets.items() if at[1] >= before}
@@ -225,22 +229,22 @@ class FakeStore:
         if fate == "crash after":
             raise Crash
 
-    def _begin(self, db: FakeDatabase, windows: Windows) -> None:
+    def _begin(self, db: FakeDatabase, calendar: UsageCalendar) -> None:
         db.seq[self._node] = 0
-        db.begun[self._node] = windows.now
-        bucket = int(windows.now // windows.width) * windows.width
-        for table, window, at in ((db.buckets, "24h", bucket), (db.days, "month", windows.month[0])):
+        db.begun[self._node] = calendar.now
+        bucket = int(calendar.now // calendar.width) * calendar.width
+        for table, window, at in ((db.buckets, "24h", bucket), (db.days, "month", calendar.month[0])):
             begun = {number for number, _ in table}
             for number, device in db.devices.items():
                 rx, tx = (max(device[f"{side}_bytes_{window}"] or 0, 0) for side in self._sides)
                 if (rx or tx) and number not in begun:
                     table[number, at] = Counters(rx, tx)
 
-    def _row(self, d: Device) -> Row:
+    def _row(self, d: Device) -> DeviceRow:
         status, contract = word(d["status"]), self.db.contracts.get(d["contract_id"])
         known = status in ("issued", "active", "paused", "revoked", "expired", "deleted")
         standing = None if contract is None else word(contract)
-        return Row(
+        return DeviceRow(
             id=d["id"],
             device=d["device_id"],
             contract=d["contract_id"],
@@ -253,10 +257,12 @@ class FakeStore:
             contract_status=standing if standing in CONTRACT_WORDS else "of unknown status",
             contract_active=standing == "active",
             deleted=d["deleted_at"] is not None,
-            qr_end=_seconds(end := self._qr_end(d) if status in ("issued", "expired") else None, self._zone),
-            qr_end_text=end,
+            activation_deadline=_seconds(
+                end := self._qr_end(d) if status in ("issued", "expired") else None, self._zone
+            ),
+            version=end,
             first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
-            never_counted=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
+            has_no_usage=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
         )
 
     def _qr_end(self, d: Device) -> str | None:
@@ -278,7 +284,7 @@ class FakeStore:
             or read_key(device["public_key"]) != row.public_key
         ):
             return False
-        if step.kind != "first_handshake" and self._qr_end(device) != row.qr_end_text:
+        if step.kind != "first_handshake" and self._qr_end(device) != row.version:
             return False
         if step.kind == "expire":
             device["status"] = "expired"
@@ -289,8 +295,8 @@ class FakeStore:
             device["activated_at"] = device["activated_at"] or self._text(step.at)
         return True
 
-    def _book(self, db: FakeDatabase, booked: Booked) -> None:
-        for piece in booked.pieces:
+    def _book(self, db: FakeDatabase, booked: Posting) -> None:
+        for piece in booked.allocations:
             _add(db.days, (booked.row_id, piece.day), piece.rx, piece.tx)
             if piece.bucket is not None:
                 _add(db.buckets, (booked.row_id, piece.bucket), piece.rx, piece.tx)
@@ -305,12 +311,12 @@ class FakeStore:
             at = self._text(booked.handshake)
             device["last_handshake_at"] = max(device["last_handshake_at"] or at, at)
 
-    def _windows_differ(self, number: int, windows: Windows) -> dict[str, int]:
-        first, beyond = windows.month
+    def _windows_differ(self, number: int, calendar: UsageCalendar) -> dict[str, int]:
+        first, beyond = calendar.month
         recent = [
             s
             for (row, at), s in self.db.buckets.items()
-            if row == number and windows.rolling_start <= at <= windows.now
+            if row == number and calendar.rolling_start <= at <= calendar.now
         ]
         month = [s for (row, day), s in self.db.days.items() if row == number and first <= day < beyond]
         want = {

@@ -16,7 +16,7 @@ NAMES = ("wg0", "wg1")
 ROWS = st.integers(2, 9)
 FATES = st.sampled_from(["before", "during", "after", "after", "deadlock", "crash before", "crash after", "ok"])
 SAVES = st.sampled_from(["fails", "fails", "crash before", "crash after", "ok"])
-GUARD = '[guard]\nmin_removals = 1000\n[log]\nlevel = "error"\n'
+GUARD = '[guard]\nalways_allowed = 1000\n[log]\nlevel = "error"\n'
 LINK = 25 * 10**9 // 8  # bytes that pass in a second
 
 
@@ -109,7 +109,7 @@ class Troubles(RuleBasedStateMachine):
     @rule(polls=st.integers(1, 4))
     def midnight(self, polls: int) -> None:
         """Up to the day's first second, at which the daemon looks, and on."""
-        self.node.tick(self.node.windows.next_midnight(self.node.now) - self.node.now - 30)
+        self.node.tick(self.node.calendar.next_midnight(self.node.now) - self.node.now - 30)
         for _ in range(polls):
             self.work("account")
 
@@ -191,9 +191,9 @@ class Troubles(RuleBasedStateMachine):
             self.make_interface(name)
         node.tick(1800 - node.now % 900)  # no bucket ends in the cycles below
         node.cycle()
-        if node.health.guard_tripped:
+        if node.status.guard_tripped:
             assert not any(node.wanted().values()), "else a thousand may go unasked"
-            node.store.approve(node.health.plan_id)
+            node.store.approve(node.status.plan_id)
             node.cycle()
         node.true = {row: node.at_last(row) for row in node.db.devices}
         node.right()
@@ -206,7 +206,11 @@ class Troubles(RuleBasedStateMachine):
         node.account()
         assert (node.written, node.spool.saves) == before, "the next cycle writes nothing"
         assert not node.spool.kept or not node.spool.kept.samples
-        stuck = [row for row in node.store.snapshot().rows if row.status == "issued" and (row.qr_end or 0) < node.now]
+        stuck = [
+            row
+            for row in node.store.snapshot().rows
+            if row.status == "issued" and (row.activation_deadline or 0) < node.now
+        ]
         assert not stuck
         assert all(one.message.isprintable() for one in self.db.logs)
 
@@ -215,7 +219,7 @@ class Troubles(RuleBasedStateMachine):
             return
         truth = self.node.truth
         for row in self.used - truth.durable.odd:
-            least, most = truth.days(row, self.node.windows)
+            least, most = truth.days(row, self.node.calendar)
             booked = Counter({day: sums.rx for (number, day), sums in self.db.days.items() if number == row})
             assert least <= booked <= most, (row, least, booked, most)
 

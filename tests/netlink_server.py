@@ -40,9 +40,9 @@ def peer_attributes(state: PeerState, pads: int = 0) -> list[bytes]:
     """All but key and allowed IPs, in the kernel's order. ``pads``: before how many of the 64-bit counters it aligns."""
     seconds, nanoseconds = divmod(state.latest_handshake, 10**9)
     attributes = [
-        attr(2, state.peer.preshared_key),
+        attr(2, state.config.preshared_key),
         attr(6, struct.pack("=qq", seconds, nanoseconds)),
-        attr(5, struct.pack("=H", state.peer.persistent_keepalive)),
+        attr(5, struct.pack("=H", state.config.persistent_keepalive)),
         attr(0, b"") if pads == 2 else b"",
         attr(8, struct.pack("=Q", state.counters.tx)),
         attr(0, b"") if pads else b"",
@@ -58,10 +58,10 @@ def peer(
     state: PeerState, *, ips: Sequence[Network] | None = None, more: bool = False, nested: int = NESTED, pads: int = 0
 ) -> bytes:
     """A nested peer with (some of) its allowed IPs; ``more``: the continuation of one that did not fit."""
-    chosen = sorted(state.peer.allowed_ips) if ips is None else ips
+    chosen = sorted(state.config.allowed_ips) if ips is None else ips
     nest = attr(9 | nested, b"".join(allowed_ip(ip, nested) for ip in chosen))
     rest = b"" if more else b"".join(peer_attributes(state, pads))
-    return attr(nested, attr(1, state.peer.public_key) + rest + (nest if chosen else b""))
+    return attr(nested, attr(1, state.config.public_key) + rest + (nest if chosen else b""))
 
 
 def device(ifindex: int = 7, name: str = "wg0", port: int = 51820, key: bytes | None = bytes(range(32))) -> bytes:
@@ -81,7 +81,7 @@ def dump(
     """The payloads of a dump: ``peers_each`` pieces a message, a peer cut into pieces of ``ips_each`` allowed IPs."""
     pieces = []
     for state in states:
-        ips = sorted(state.peer.allowed_ips)
+        ips = sorted(state.config.allowed_ips)
         for at in range(0, len(ips) or 1, ips_each):
             pieces.append(peer(state, ips=ips[at : at + ips_each], more=at > 0, nested=nested, pads=pads))
     groups = [pieces[at : at + peers_each] for at in range(0, len(pieces), peers_each)] or [[]]
@@ -91,11 +91,11 @@ def dump(
 def shuffled_peer(state: PeerState, seed: int) -> bytes:
     """A peer in an order, and with attributes, that no kernel sends today."""
     parts = [
-        attr(1, state.peer.public_key),
+        attr(1, state.config.public_key),
         *peer_attributes(state),
         attr(0, b""),  # WGPEER_A_UNSPEC, the padding before 64-bit values on some machines
         attr(99, b"something new"),
-        attr(9 | NESTED, b"".join(map(allowed_ip, sorted(state.peer.allowed_ips)))),
+        attr(9 | NESTED, b"".join(map(allowed_ip, sorted(state.config.allowed_ips)))),
     ]
     random.Random(seed).shuffle(parts)
     return attr(NESTED, b"".join(parts))

@@ -6,16 +6,16 @@ from typing import Any
 
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
-from tests.samples import NETWORKS, NOW, address, key, psk, text, windows
+from tests.samples import NETWORKS, NOW, address, calendar, key, psk, text
 from tests.tables import FakeDatabase
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, Peer, PublicKey, RowKey, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, PeerConfig, PublicKey, RowKey, encode_key
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.status import Health
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock
 
@@ -27,7 +27,7 @@ CONFIG = '[node]\nname = "r640"\n[audit]\nlanguage = "en"\n' + "".join(
 
 def local(seconds: float) -> str:
     """As a DATETIME column has it."""
-    return windows(seconds).local(seconds)
+    return calendar(seconds).format_local(seconds)
 
 
 class Node:
@@ -48,7 +48,7 @@ class Node:
     def start(self) -> None:
         """A new process on what the last one left."""
         self.wg.crash_after = None
-        self.health = Health()
+        self.status = DaemonStatus()
         self.agent = self._agent()
 
     def reload(self) -> None:
@@ -58,11 +58,11 @@ class Node:
 
     def _agent(self) -> Agent:
         clock = Clock(lambda: self.now, lambda: self.mono)
-        return Agent(self.settings, self.wg, self.store, self.spool, self.health, clock)
+        return Agent(self.settings, self.wg, self.store, self.spool, self.status, clock)
 
     @property
-    def windows(self) -> Windows:
-        return Windows(self.now, int(self.settings.usage.bucket), self.settings.node.zone)
+    def calendar(self) -> UsageCalendar:
+        return UsageCalendar(self.now, int(self.settings.usage.bucket_width), self.settings.node.zone)
 
     def tick(self, seconds: float = 15) -> None:
         self.now += seconds
@@ -81,7 +81,7 @@ class Node:
 
     def issued(self, number: int, end: float, **columns: Any) -> None:
         """A device whose QR ends at ``end``."""
-        self.device(number, status="issued", qr_expires_at=self.windows.local(end), first_handshake_at=None,
+        self.device(number, status="issued", qr_expires_at=self.calendar.format_local(end), first_handshake_at=None,
                     last_handshake_at=None, **columns)  # fmt: skip
 
     # -- the device
@@ -97,16 +97,16 @@ class Node:
 
     # -- the daemon
 
-    def cycle(self, *, fails: bool = False) -> Outlook | None:
+    def cycle(self, *, fails: bool = False) -> Decision | None:
         """A quarter of a minute, then a reconcile; a StoreError only where it is said to come."""
         self.tick()
         try:
-            outlook = self.agent.reconcile()
+            decision = self.agent.reconcile()
         except StoreError:
             assert fails
             return None
         assert not fails
-        return outlook
+        return decision
 
     def account(self, *, fails: bool = False) -> None:
         self.tick()
@@ -169,27 +169,27 @@ class Node:
     def actions(self) -> list[tuple[str, str]]:
         return [(one.action, one.target_id) for one in self.db.logs]
 
-    def wanted(self) -> dict[str, dict[PublicKey, Peer]]:
+    def wanted(self) -> dict[str, dict[PublicKey, PeerConfig]]:
         """What the table says, read in the plainest way: no conflicts, no nonsense."""
-        peers: dict[str, dict[PublicKey, Peer]] = {name: {} for name in NETWORKS}
+        peers: dict[str, dict[PublicKey, PeerConfig]] = {name: {} for name in NETWORKS}
         for row in self.store.snapshot().rows:
-            if row.why_not(self.now) is None and row.public_key is not None:
+            if row.inactive_reason(self.now) is None and row.public_key is not None:
                 number = key_number(row.public_key)
                 secret = psk_of(row.preshared_key)
-                peers[row.interface][key(number)] = Peer(key(number), secret, (parse_host(row.address),))
+                peers[row.interface][key(number)] = PeerConfig(key(number), secret, (parse_host(row.address),))
         return peers
 
-    def kernel(self) -> dict[str, dict[PublicKey, Peer]]:
+    def kernel(self) -> dict[str, dict[PublicKey, PeerConfig]]:
         return {name: self.wg.peers(name) for name in NETWORKS}
 
-    def kernel_of(self, interface: str) -> dict[PublicKey, Peer]:
+    def kernel_of(self, interface: str) -> dict[PublicKey, PeerConfig]:
         return self.wg.peers(interface)
 
     def right(self) -> None:
         """Kernel as the table says, and every byte booked."""
         assert self.kernel() == self.wanted()
         assert self.booked == self.true
-        assert self.store.roll(self.windows) == (0, 0), "24 h and month are what buckets and days say"
+        assert self.store.refresh_windows(self.calendar) == (0, 0), "24 h and month are what buckets and days say"
 
 
 _NUMBERS: dict[RowKey, int] = {form: n for n in range(2000) for form in (text(n), key(n))}

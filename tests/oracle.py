@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wgsyncd.core.model import Counters
-from wgsyncd.core.records import Slot
-from wgsyncd.core.usage.calendar import EDGE, Windows
+from wgsyncd.core.records import PeerId
+from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
 
 Value = tuple[str, Counters, int]  # epoch, counters, handshake: all that a look can tell
 
@@ -46,7 +46,7 @@ class Life:
     """One peer, from its being added to its end."""
 
     row: int
-    slot: Slot
+    slot: PeerId
     peer: Any  # the kernel's own, which keeps its last counters when it is gone
     number: int  # lives in the order in which they began
     born: float
@@ -72,8 +72,8 @@ class Chain:
     def __init__(self) -> None:
         self.secured: dict[Life, Counters] = {}
         self.hidden: Counter[tuple[int, str]] = Counter()  # by row and side
-        self.last: dict[Slot, Point] = {}
-        self.ended: dict[Slot, int] = {}  # the number of the last life before a baseline zero
+        self.last: dict[PeerId, Point] = {}
+        self.ended: dict[PeerId, int] = {}  # the number of the last life before a baseline zero
         self.odd: set[int] = set()  # rows of which it is not known when their bytes came
 
     def copy(self) -> Chain:
@@ -82,7 +82,7 @@ class Chain:
         other.last, other.ended, other.odd = dict(self.last), dict(self.ended), set(self.odd)
         return other
 
-    def begin(self, slot: Slot, value: Value) -> None:
+    def begin(self, slot: PeerId, value: Value) -> None:
         """Baseline zero is committed."""
         last = self.last.get(slot)
         if last is not None and last.life is not None:
@@ -134,12 +134,12 @@ class Truth:
     lives: list[Life] = field(default_factory=list)
     durable: Chain = field(default_factory=Chain)  # by the database or the spool
     booked: Chain = field(default_factory=Chain)  # by the database
-    seen: dict[tuple[Slot, Value], list[Life]] = field(default_factory=dict)  # several, where they looked the same
+    seen: dict[tuple[PeerId, Value], list[Life]] = field(default_factory=dict)  # several, where they looked the same
 
     def of(self, row: int) -> Iterator[Life]:
         return (life for life in self.lives if life.row == row)
 
-    def secure(self, slot: Slot, value: Value, now: float, *, booked: bool) -> None:
+    def secure(self, slot: PeerId, value: Value, now: float, *, booked: bool) -> None:
         """A look stands in the database (``booked``) or in the spool."""
         lives = self.seen.get((slot, value))
         if lives is None:
@@ -153,7 +153,7 @@ class Truth:
                 if one.until is None and one.total.rx <= value[1].rx and one.total.tx <= value[1].tx:
                     one.until = now
 
-    def begin(self, slot: Slot, value: Value) -> None:
+    def begin(self, slot: PeerId, value: Value) -> None:
         self.booked.begin(slot, value)
         self.durable.begin(slot, value)
 
@@ -181,17 +181,17 @@ class Truth:
                 total = plus(total, self.durable.hides(life, value), -1)
         return total
 
-    def days(self, row: int, windows: Windows) -> tuple[Counter[str], Counter[str]]:
+    def days(self, row: int, calendar: UsageCalendar) -> tuple[Counter[str], Counter[str]]:
         """The bytes received that must be on each day, and those that may: by the looks between which they came."""
         least: Counter[str] = Counter()
         most: Counter[str] = Counter()
         for one in (one for life in self.of(row) for one in life.came):
             if one.until is None:
                 continue
-            end = max(one.after, one.until - EDGE - 0.001)
-            days, at = {windows.day(one.after), windows.day(one.at), windows.day(end)}, one.after
-            while (at := windows.next_midnight(at)) < end:
-                days.add(windows.day(at))
+            end = max(one.after, one.until - BOUNDARY_GRACE - 0.001)
+            days, at = {calendar.day(one.after), calendar.day(one.at), calendar.day(end)}, one.after
+            while (at := calendar.next_midnight(at)) < end:
+                days.add(calendar.day(at))
             for day in days:
                 most[day] += one.rx
             if len(days) == 1:

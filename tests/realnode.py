@@ -48,8 +48,8 @@ class RealNode(Node):
         for (number, _), sums in self.shop.days().items():
             old = days.get(number, Counters(0, 0))
             days[number] = Counters(old.rx + sums.rx, old.tx + sums.tx)
-        ledger = self.store.ledger(self.windows)
-        records = {slot: (r.row_id, r.config, r.state, r.counters) for slot, r in ledger.records.items()}
+        node_state = self.store.load_state(self.calendar)
+        records = {slot: (r.row_id, r.config_digest, r.state, r.counters) for slot, r in node_state.records.items()}
         audit = sorted((one.action, one.target_id) for one in self.shop.logs())
         return {"kernel": self.kernel(), "devices": devices, "days": days, "audit": audit, "records": records,
-                "conditions": sorted(ledger.conditions)}  # fmt: skip
+                "conditions": sorted(node_state.conditions)}  # fmt: skip

@@ -11,21 +11,21 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
+    DeviceRow,
     InterfaceState,
-    Peer,
+    PeerConfig,
     PeerState,
     PublicKey,
-    Row,
     Status,
     encode_key,
 )
 from wgsyncd.core.network import Networks, as_networks, parse_host, parse_network
-from wgsyncd.core.peers.desired import Desired, Policy, build_desired
+from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired
 from wgsyncd.core.peers.plan import Plan, make_plan
-from wgsyncd.core.peers.validate import Site
-from wgsyncd.core.records import Record, Records, State, config_digest
+from wgsyncd.core.peers.validate import InterfaceSpec
+from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState, config_digest
 from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.ports import Spool
 from wgsyncd.stores.spool import decode, encode
 
@@ -34,10 +34,10 @@ NOW = 1_790_000_000.0  # 2026-09-21 23:13:20 in Tokyo
 EPOCH = "boot-a:3"
 NETWORKS = {"wg0": "10.200.0.0/24", "wg1": "10.251.0.0/24"}
 SITES = tuple(
-    Site(name, name, (parse_network(net),), frozenset((parse_host(net.replace("0/24", "1")),)))
+    InterfaceSpec(name, name, (parse_network(net),), frozenset((parse_host(net.replace("0/24", "1")),)))
     for name, net in NETWORKS.items()
 )
-POLICY = Policy()
+POLICY = PeerPolicy()
 
 
 def key(number: int) -> PublicKey:
@@ -58,10 +58,10 @@ def address(number: int, interface: str = "wg0") -> str:
     return NETWORKS[interface].replace("0/24", str(number))
 
 
-def row(number: int, **changes: Any) -> Row:
+def row(number: int, **changes: Any) -> DeviceRow:
     """An active row with key ``number`` and address ``number`` (2 to 254) on wg0."""
     interface = changes.get("interface", "wg0")
-    plain = Row(
+    plain = DeviceRow(
         id=number,
         device=f"0001-DEV-{number:03}",
         contract="0001",
@@ -78,10 +78,15 @@ def row(number: int, **changes: Any) -> Row:
     return replace(plain, **changes)
 
 
-def issued(number: int, qr_end: float | None, **changes: Any) -> Row:
+def issued(number: int, activation_deadline: float | None, **changes: Any) -> DeviceRow:
     """A row whose QR nobody has scanned yet."""
     return row(
-        number, status=Status.ISSUED, status_text="issued", qr_end=qr_end, first_handshake_known=False, **changes
+        number,
+        status=Status.ISSUED,
+        status_text="issued",
+        activation_deadline=activation_deadline,
+        first_handshake_known=False,
+        **changes,
     )
 
 
@@ -89,65 +94,67 @@ def nets(*texts: str) -> Networks:
     return as_networks(map(parse_network, texts))
 
 
-def peer(number: int, *addresses: str, preshared_key: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> Peer:
+def peer(number: int, *addresses: str, preshared_key: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> PeerConfig:
     """A peer with key ``number``, by default with address ``number`` on wg0."""
-    return Peer(key(number), preshared_key, nets(*(addresses or (address(number),))), keepalive)
+    return PeerConfig(key(number), preshared_key, nets(*(addresses or (address(number),))), keepalive)
 
 
-def state(one: Peer, rx: int = 0, tx: int = 0, handshake: int = 0) -> PeerState:
+def state(one: PeerConfig, rx: int = 0, tx: int = 0, handshake: int = 0) -> PeerState:
     return PeerState(one, rx, tx, handshake)
 
 
-def dump(*peers: Peer | PeerState, name: str = "wg0", epoch: str = EPOCH, own: int | None = None) -> InterfaceState:
+def dump(
+    *peers: PeerConfig | PeerState, name: str = "wg0", epoch: str = EPOCH, own: int | None = None
+) -> InterfaceState:
     states = [one if isinstance(one, PeerState) else state(one) for one in peers]
     own_key = key(own) if own is not None else None
-    return InterfaceState(name, epoch, own_key, 51820, {one.peer.public_key: one for one in states})
+    return InterfaceState(name, epoch, own_key, 51820, {one.config.public_key: one for one in states})
 
 
-def live(*dumps: InterfaceState) -> dict[str, InterfaceState]:
+def actual(*dumps: InterfaceState) -> dict[str, InterfaceState]:
     return {one.name: one for one in dumps}
 
 
-def record(number: int, one: Peer | None = None, **changes: Any) -> Record:
+def record(number: int, one: PeerConfig | None = None, **changes: Any) -> PeerRecord:
     """What is recorded of key ``number`` for row ``number``. ``counters``: rx and tx in one."""
     one = one or peer(number)
     if "counters" in changes:
         changes["rx"], changes["tx"] = changes.pop("counters")
-    plain = Record(
+    plain = PeerRecord(
         "wg0", key(number), number, f"0001-DEV-{number:03}", "0001", ",".join(sorted(map(str, one.allowed_ips))),
-        config_digest(one), State.PRESENT, EPOCH, 0, 0, 0, NOW - 15,
+        config_digest(one), RecordState.PRESENT, EPOCH, 0, 0, 0, NOW - 15,
     )  # fmt: skip
     return replace(plain, **changes)
 
 
-def records(*some: Record) -> Records:
-    return Records(some)
+def records(*some: PeerRecord) -> PeerRecords:
+    return PeerRecords(some)
 
 
 def wants(
-    rows: Iterable[Row],
+    rows: Iterable[DeviceRow],
     kernel: Mapping[str, InterfaceState] | None = None,
     *,
-    policy: Policy = POLICY,
-    sites: Iterable[Site] = SITES,
+    policy: PeerPolicy = POLICY,
+    sites: Iterable[InterfaceSpec] = SITES,
     now: float = NOW,
 ) -> Desired:
-    return build_desired(rows, sites, policy, kernel if kernel is not None else live(dump(), dump(name="wg1")), now)
+    return build_desired(rows, sites, policy, kernel if kernel is not None else actual(dump(), dump(name="wg1")), now)
 
 
 def planned(
-    rows: Iterable[Row],
+    rows: Iterable[DeviceRow],
     kernel: Mapping[str, InterfaceState],
-    known: Records | None = None,
+    known: PeerRecords | None = None,
     *,
-    policy: Policy = POLICY,
+    policy: PeerPolicy = POLICY,
     now: float = NOW,
 ) -> Plan:
-    return make_plan(wants(rows, kernel, policy=policy, now=now), kernel, known or Records(), policy)
+    return make_plan(wants(rows, kernel, policy=policy, now=now), kernel, known or PeerRecords(), policy)
 
 
-def windows(now: float = NOW, zone: ZoneInfo = TOKYO, width: int = 900) -> Windows:
-    return Windows(now, width, zone)
+def calendar(now: float = NOW, zone: ZoneInfo = TOKYO, width: int = 900) -> UsageCalendar:
+    return UsageCalendar(now, width, zone)
 
 
 def loose_base64(raw: bytes) -> str:
@@ -161,7 +168,7 @@ def waiting(spool: Spool, *rx: int) -> Backlog:
     """One sample for each number, of the peer with that number and so many bytes."""
     made = spool.begin()
     for number in rx:
-        made = made.keep(dump(state(peer(number), number, 1, 9)), NOW, NOW + number, "2026-09-21", None)
+        made = made.append(dump(state(peer(number), number, 1, 9)), NOW, NOW + number, "2026-09-21", None)
     return made
 
 

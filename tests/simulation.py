@@ -13,16 +13,16 @@ from tests.fakestore import FakeStore
 from tests.node import Node
 from tests.oracle import Bytes, Life, Truth, Value
 from tests.samples import NETWORKS
-from wgsyncd.core.model import Change, Counters, InterfaceState, Kind, PublicKey, Row
+from wgsyncd.core.model import Change, ChangeKind, Counters, DeviceRow, InterfaceState, PublicKey
 from wgsyncd.core.peers import recording
-from wgsyncd.core.records import Record, Slot, State
-from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.core.records import PeerId, PeerRecord, RecordState
+from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import state_cache
-from wgsyncd.errors import SpoolDamaged, SpoolError, StoreError, WireGuardError
-from wgsyncd.ports import Committed, Failed, Snapshot
+from wgsyncd.errors import SpoolCorrupt, SpoolError, StoreError, WireGuardError
+from wgsyncd.ports import CommitResult, FailedChange, Snapshot
 
 STARTS = [  # before midnight, month ends, years' ends and changes of the clock
     ("Asia/Tokyo", "2026-09-21 23:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
@@ -48,14 +48,14 @@ class Kernel(FakeWireGuard):
         self.looked(state)
         return state
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         failed = []
         for change in changes:
             self.hook("kernel", "before change")
             try:
                 failed += super().apply(interface, [change])
             finally:
-                if change.kind is Kind.REMOVE:
+                if change.kind is ChangeKind.REMOVE:
                     self.removed(interface, change.public_key)
             self.hook("kernel", "after change")
         return failed
@@ -71,30 +71,30 @@ class Database(FakeStore):
         self.hook("store", "after snapshot")
         return found
 
-    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+    def node_state(self, calendar: UsageCalendar, *, begin: bool = True) -> NodeState:
         self.hook("store", "before ledger")
-        found = super().ledger(windows, begin=begin)
+        found = super().load_state(calendar, create=begin)
         self.hook("store", "after ledger")
         return found
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
         self.hook("store", "before commit")
         try:
-            done = super().commit(ledger, writes, now)
+            done = super().commit(node_state, writes, now)
         finally:
             self.written()
         self.hook("store", "after commit")
         return done
 
-    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+    def some(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self.hook("store", "before some")
-        found = super().some(devices)
+        found = super().load_devices(devices)
         self.hook("store", "after some")
         return found
 
-    def roll(self, windows: Windows) -> tuple[int, int]:
+    def roll(self, calendar: UsageCalendar) -> tuple[int, int]:
         self.hook("store", "before roll")
-        rolled = super().roll(windows)
+        rolled = super().refresh_windows(calendar)
         self.hook("store", "after roll")
         return rolled
 
@@ -109,7 +109,7 @@ class Spool(FakeSpool):
         self.hook("spool", "before load")
         try:
             return super().load()
-        except SpoolDamaged:
+        except SpoolCorrupt:
             self.lost()
             raise
 
@@ -144,7 +144,7 @@ class World(Node):
         self.looked: dict[str, float] = {}  # when this process has last seen an interface for sure
         self.cycle_saw: set[str] = set()
         self.spooled: set[object] = set()  # the looks that have stood in the file
-        self.here: dict[Slot, Life] = {}
+        self.here: dict[PeerId, Life] = {}
         super().__init__(extra, zone=zone)
         self.now = datetime.fromisoformat(start).replace(tzinfo=self.settings.node.zone).timestamp()
         self.wg, self.store, self.spool = Kernel(*NETWORKS), Database(self.settings), Spool()
@@ -152,7 +152,7 @@ class World(Node):
         self.wg.hook = self.store.hook = self.spool.hook = self.meet
         self.wg.looked, self.wg.removed = self.saw, self.removed
         self.store.written, self.spool.saved, self.spool.lost = self.wrote, self.saved, self.truth.lose_the_spool
-        self.known: dict[Slot, Record] = {}  # as last written
+        self.known: dict[PeerId, PeerRecord] = {}  # as last written
         self.start()
 
     # -- the process
@@ -180,10 +180,10 @@ class World(Node):
         try:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(state_cache, "BATCH", 2)
-                patch.setattr(recording, "TOGETHER", 1)
-                patch.setattr(posting, "PORTION", 3)
+                patch.setattr(recording, "MAX_PER_BATCH", 1)
+                patch.setattr(posting, "CHUNK", 3)
                 if task == "compare":
-                    self.agent.reconcile(count=False)
+                    self.agent.reconcile(with_accounting=False)
                 else:
                     getattr(self.agent, task)(*values)
         except StoreError:
@@ -199,7 +199,7 @@ class World(Node):
             self.hurried, self.left_off = False, True
             raise state_cache.LeftOff
         with contextlib.suppress(StoreError):
-            self.agent.revoke()
+            self.agent.remove_revoked()
 
     def meet(self, port: str, where: str) -> None:
         """At every call, before and after."""
@@ -237,7 +237,7 @@ class World(Node):
             value, zero = _value(record), record.counters == (0, 0) and not record.handshake
             if before == record:
                 continue
-            if record.state is not State.PRESENT and zero:
+            if record.state is not RecordState.PRESENT and zero:
                 self.truth.begin(slot, value)
             elif before is None or _value(before) != value:  # else only its name or configuration is new
                 self.truth.secure(slot, value, self.now, booked=True)
@@ -270,12 +270,12 @@ class World(Node):
 
     def follow(self, ended_by: int | None = None) -> None:
         """Which peers are there now, and which are not any more."""
-        live = {(name, key): peer for name, one in self.wg._interfaces.items() for key, peer in one.peers.items()}
+        actual = {(name, key): peer for name, one in self.wg._interfaces.items() for key, peer in one.peers.items()}
         for slot, life in list(self.here.items()):
-            if live.get(slot) is not life.peer:
+            if actual.get(slot) is not life.peer:
                 life.over, life.ended_by = True, ended_by
                 del self.here[slot]
-        for slot, peer in live.items():
+        for slot, peer in actual.items():
             row = self.owner.get(slot[1])
             if row is not None and slot not in self.here:
                 life = Life(row, slot, peer, len(self.truth.lives), self.now)
@@ -306,5 +306,5 @@ class World(Node):
         return self.truth.at_last(row, self.process, self.epochs())
 
 
-def _value(record: Record) -> Value:
+def _value(record: PeerRecord) -> Value:
     return record.epoch, record.counters, record.handshake

@@ -16,7 +16,7 @@ from tests.node import CONFIG
 from tests.tables import Device, FakeDatabase, new_device
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import Entry
+from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.model import Counters
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.ports import Reports, Store
@@ -36,7 +36,7 @@ class Shop(Protocol):
     def contract(self, name: str, status: str) -> None: ...
     def device(self, number: int) -> Device: ...
     def devices(self) -> list[int]: ...
-    def logs(self) -> list[Entry]: ...
+    def logs(self) -> list[AuditEntry]: ...
     def days(self) -> dict[tuple[int, str], Counters]: ...
     def buckets(self) -> dict[tuple[int, int], Counters]: ...
 
@@ -85,7 +85,7 @@ class FakeShop:
     def devices(self) -> list[int]:
         return sorted(self.db.devices)
 
-    def logs(self) -> list[Entry]:
+    def logs(self) -> list[AuditEntry]:
         return list(self.db.logs)
 
     def days(self) -> dict[tuple[int, str], Counters]:
@@ -165,9 +165,9 @@ class RealShop:
     def devices(self) -> list[int]:
         return [row["id"] for row in self.sql("SELECT id FROM customer_devices ORDER BY id")]
 
-    def logs(self) -> list[Entry]:
+    def logs(self) -> list[AuditEntry]:
         rows = self.sql("SELECT action_type, target_type, target_id, message FROM admin_logs ORDER BY id")
-        return [Entry(*row.values()) for row in rows]
+        return [AuditEntry(*row.values()) for row in rows]
 
     def forget_logs(self) -> None:
         self.sql("DELETE FROM admin_logs")

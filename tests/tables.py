@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.inspect.verify import DaySums, Figures, Scope
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.inspect.verify import DaySums, DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters
-from wgsyncd.core.records import Record, Slot
-from wgsyncd.core.state import Condition, Quarantined, Sampled
+from wgsyncd.core.records import PeerId, PeerRecord
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta
 
 MOST = 2**63 - 1
 Device = dict[str, Any]
@@ -38,17 +38,17 @@ class FakeDatabase:
 
     contracts: dict[str, str] = field(default_factory=lambda: {"0001": "active"})  # status by contract id
     devices: dict[int, Device] = field(default_factory=dict)
-    logs: list[Entry] = field(default_factory=list)
+    logs: list[AuditEntry] = field(default_factory=list)
     seq: dict[str, int] = field(default_factory=dict)  # by node
     begun: dict[str, float] = field(default_factory=dict)
     approved: dict[str, str | None] = field(default_factory=dict)
     spool: dict[str, str] = field(default_factory=dict)
-    records: dict[tuple[str, Slot], Record] = field(default_factory=dict)
-    interfaces: dict[tuple[str, str], Sampled] = field(default_factory=dict)
+    records: dict[tuple[str, PeerId], PeerRecord] = field(default_factory=dict)
+    interfaces: dict[tuple[str, str], InterfaceCheckpoint] = field(default_factory=dict)
     conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
     buckets: Sums = field(default_factory=dict)
     days: Sums = field(default_factory=dict)
-    quarantine: dict[int, tuple[str, Quarantined]] = field(default_factory=dict)  # by id
+    quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
     quarantined: int = 0  # the id that was given last
 
     def insert(self, number: int, **columns: Any) -> None:
@@ -61,7 +61,7 @@ class FakeDatabase:
         self.logs.clear()
 
 
-def figures(db: FakeDatabase, number: int, scope: Scope, sides: tuple[str, str]) -> Figures:
+def figures(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
     """What a verification asks of one device, in the plainest way."""
     device = db.devices[number]
 
@@ -75,7 +75,7 @@ def figures(db: FakeDatabase, number: int, scope: Scope, sides: tuple[str, str])
     def cut(sums: Counters) -> Counters:
         return Counters(min(sums.rx, MOST), min(sums.tx, MOST))
 
-    return Figures(
+    return DeviceTotals(
         number, device["device_id"], column("total"), column("24h"), column("month"),
         tuple(cut(between(db.buckets, *some)) for some in scope.rolling),
         tuple(cut(between(db.days, *some)) for some in scope.months),

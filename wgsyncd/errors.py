@@ -11,7 +11,7 @@ class WgsyncdError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConfigIssue:
     """One thing wrong with the configuration."""
 
     key: str  # dotted, as in the file
@@ -29,12 +29,12 @@ class Fault:
 class ConfigError(WgsyncdError):
     """The configuration cannot be used; all its faults at once."""
 
-    def __init__(self, path: str, faults: Sequence[Fault]) -> None:
+    def __init__(self, path: str, faults: Sequence[ConfigIssue]) -> None:
         self.path, self.faults = path, tuple(faults)
         super().__init__(f"{path}: {'; '.join(map(str, faults))}")
 
 
-class Refused(WgsyncdError):
+class UserError(WgsyncdError):
     """wgsyncd will not start, or not do what was asked, and says what to do first."""
 
 
@@ -64,7 +64,7 @@ class RowsLocked(StoreError):
         super().__init__(f"1205: {rows} rows of customer_devices are locked by somebody else", 1205)
 
 
-class StaleLedger(StoreError):
+class RevisionConflict(StoreError):
     """The books in memory are not those of the database (another writer, or a commit whose answer was lost)."""
 
 
@@ -72,7 +72,7 @@ class SpoolError(WgsyncdError):
     """The spool cannot be read or written now."""
 
 
-class SpoolDamaged(SpoolError):
+class SpoolCorrupt(SpoolError):
     """The spool was torn or foreign and has been set aside under ``name``."""
 
     def __init__(self, text: str, name: str) -> None:
@@ -92,5 +92,5 @@ class InterfaceMissing(WireGuardError):
     """There is no such interface (ENODEV)."""
 
 
-class DumpTorn(WireGuardError):
+class DumpInterrupted(WireGuardError):
     """The kernel's dump was interrupted (NLM_F_DUMP_INTR) each time it was asked for."""

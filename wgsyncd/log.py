@@ -37,7 +37,7 @@ def redact(text: str) -> str:
     return _KEY.sub(lambda match: f"{match[1] or match[2]}…", _BYTES.sub("b'…'", text))
 
 
-def one_line(text: str) -> str:
+def escape_control(text: str) -> str:
     """``text`` with what would break or disguise a line written as an escape."""
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
@@ -52,7 +52,7 @@ def _clean(value: object, escape: bool) -> object:
     if isinstance(value, Mapping):
         return {str(_clean(key, escape)): _clean(one, escape) for key, one in value.items()}
     text = redact(str(value))
-    return one_line(text) if escape else text
+    return escape_control(text) if escape else text
 
 
 def _name(logger: WrappedLogger, _: str, event: EventDict) -> EventDict:
@@ -198,7 +198,7 @@ def get(name: str) -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, structlog.get_logger(name))
 
 
-class Edge:
+class OnChange:
     """Says when something changed, so that trouble is logged once when it starts and once when it ends."""
 
     def __init__(self) -> None:

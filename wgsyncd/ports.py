@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.inspect.names import Named
-from wgsyncd.core.inspect.verify import Figures, Scope
-from wgsyncd.core.model import Change, Counters, InterfaceState, Row
-from wgsyncd.core.state import Booked, Held, Ledger, Writes
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.inspect.names import DeviceName
+from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
+from wgsyncd.core.model import Change, Counters, DeviceRow, InterfaceState
+from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.core.usage.calendar import UsageCalendar
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedChange:
     """A change that the interface refused: the errno's name and its text."""
 
     change: Change
@@ -35,7 +35,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Creation:
+class NewInterface:
     """How to make an interface that is missing."""
 
     interface: str
@@ -55,12 +55,12 @@ class WireGuard(Protocol):
     def read(self, interface: str) -> InterfaceState:
         """One complete, untorn dump. InterfaceMissing, DumpTorn or WireGuardError where there is none."""
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """Make the changes, in order, in as few messages as fit; what one of them meets is returned, not raised, and
         does not stop the others. Only what differs is sent: never REPLACE_PEERS; an UPDATE carries UPDATE_ONLY and the
         attributes that differ; a PSK is cleared by 32 zero bytes. WireGuardError where the interface itself fails."""
 
-    def create(self, creation: Creation) -> None:
+    def create(self, creation: NewInterface) -> None:
         """Make the interface with key, port, addresses and MTU, and set it up; half-made ones are taken away again.
         Never prints or raises with a key. WireGuardError where it cannot be made."""
 
@@ -72,18 +72,18 @@ class WireGuard(Protocol):
 class Snapshot:
     """What the store wants and knows at one moment."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[DeviceRow, ...]
     conflicts: Mapping[str, int] | None  # contracts with several parent devices, and how many; None: cannot be seen
     approved: str | None  # id of the set of removals that an admin let through the guard
     quarantined: int  # deltas waiting for an admin
 
 
-class Committed(NamedTuple):
+class CommitResult(NamedTuple):
     """What a transaction did."""
 
-    ledger: Ledger  # the books after it
-    taken: frozenset[int]  # ids of the rows whose step was taken
-    left_out: frozenset[int]  # ids of the rows that somebody else has locked: not booked, as if not in the dump
+    node_state: NodeState  # the books after it
+    applied: frozenset[int]  # ids of the rows whose step was taken
+    skipped: frozenset[int]  # ids of the rows that somebody else has locked: not booked, as if not in the dump
 
 
 class Store(Protocol):
@@ -92,43 +92,45 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """The rows and what goes with them."""
 
-    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """The rows of these devices; None where one of them is not there, or another row has a key or an address of
         theirs."""
 
-    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+    def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """The node's books as committed: this is what settles a commit whose answer was lost. Where there are none
         they are begun, or (``begin`` false: a dry run) empty ones returned."""
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
         """One transaction. A device whose row somebody else has locked is left out; where that cannot be (it is among
         ``odd``, or the samples are spooled ones) nothing is written: StoreError. StaleLedger if ``ledger`` is not what
         the store has; any StoreError: drop the ledger, it may or may not have happened. The new ledger goes on with
         the records of ``ledger``, which is not to be used any more."""
 
-    def roll(self, windows: Windows) -> tuple[int, int]:
+    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
         """Set the rolling and monthly figures that are not what the books say: how many devices' were not, and how many
         of them still are not, because somebody else has their rows locked."""
 
-    def purge(self, windows: Windows, keep_days: int) -> None:
+    def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """Forget buckets and days that are older than they are kept."""
 
     def digest(self) -> object:
         """Changes when something that a plan depends on does; cheap."""
 
-    def figures(self, scope: Scope) -> Iterator[Figures]:
+    def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """Every device's figures and the sums under them, in one view of the store, to be gone through before anything
         else is asked of it. The days from before any node's books were begun are left out of ``scope``."""
 
-    def quarantine(self) -> tuple[Held, ...]:
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The node's deltas that wait for an admin."""
 
-    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+    def resolve_quarantine(
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+    ) -> None:
         """One transaction: those deltas leave the quarantine, and what is booked of them is added to the devices.
         Refused, with nothing done, where one of them does not wait (any more), or a device of ``booked`` is gone;
         InDoubt where it may have happened."""
 
-    def waits(self, ids: Collection[int]) -> frozenset[int]:
+    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """Which of these deltas wait still: this is what settles a discharge that is in doubt."""
 
     def approve(self, plan_id: str) -> None:
@@ -138,7 +140,7 @@ class Store(Protocol):
         """Give the connection back."""
 
 
-class Reach(NamedTuple):
+class Coverage(NamedTuple):
     """How far back the books go."""
 
     first_day: str | None  # YYYY-MM-DD; None: there is none
@@ -147,7 +149,7 @@ class Reach(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Particulars:
+class DeviceDetails:
     """What a device's row says besides, for people. Times are UNIX seconds, None: never. Bytes are as the columns have
     them, in the configured perspective."""
 
@@ -166,7 +168,7 @@ class Particulars:
     month: Counters
 
 
-class Noted(NamedTuple):
+class AuditRow(NamedTuple):
     """One of wgsyncd's own rows of the audit trail."""
 
     at: str  # YYYY-MM-DD HH:MM:SS in the node's zone
@@ -178,10 +180,10 @@ class Reports(Protocol):
     """What the admin's commands ask of a store besides. Reads only; every method raises StoreError where there is no
     answer. Bytes are as the books have them, the server's view. ``rows``: of these devices only (ids), None: of all."""
 
-    def names(self) -> Sequence[Named]:
+    def names(self) -> Sequence[DeviceName]:
         """Every device's."""
 
-    def reach(self) -> Reach:
+    def coverage(self) -> Coverage:
         """How far back the books go."""
 
     def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
@@ -196,10 +198,10 @@ class Reports(Protocol):
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
         """Bytes by device, of these buckets."""
 
-    def particulars(self, row_id: int) -> Particulars | None:
+    def details(self, row_id: int) -> DeviceDetails | None:
         """What else a row says; None if it is gone."""
 
-    def audit(self, device: str, most: int) -> Sequence[Noted]:
+    def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         """The last audit rows that wgsyncd wrote about a device, the latest first."""
 
     def close(self) -> None:

@@ -79,8 +79,8 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
-    memory.rarely()  # both as the daemon does
-    memory.give_back()
+    memory.reduce_gc()  # both as the daemon does
+    memory.trim_heap()
     results = []
     with stages() as stage_for:
         for peers in args.peers:

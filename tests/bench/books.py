@@ -91,7 +91,7 @@ class Traffic:
         for key in list(peers)[: max(1, round(len(peers) * share))]:
             old = peers[key]
             later = max(old.latest_handshake + 1_000_000_000, time.time_ns() - 10**12)
-            peers[key] = PeerState(old.peer, old.rx + 1000, old.tx + 2000, later, old.endpoint)
+            peers[key] = PeerState(old.config, old.rx + 1000, old.tx + 2000, later, old.endpoint)
         self.dump = replace(self.dump, peers=peers)
         return self.dump
 
@@ -112,13 +112,15 @@ def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dic
         machine.wireguard.dump = traffic.move(share)
 
     account = machine.agent.account
-    booked = machine.agent.health.booked_rx
+    booked = machine.agent.status.accounted_rx
     times = medians(
         "commit", repeat, ours=(lambda: moved(1.0), account), bare=bare.update_devices, everything=bare.update_everything,
         partial=(lambda: moved(0.01), account), still=account,
     )  # fmt: skip
     few = max(1, round(stage.peers * 0.01))
-    assert machine.agent.health.booked_rx - booked == 1000 * repeat * (stage.peers + few), "not every byte was booked"
+    assert machine.agent.status.accounted_rx - booked == 1000 * repeat * (stage.peers + few), (
+        "not every byte was booked"
+    )
     stage.sql("CREATE OR REPLACE TABLE bench_names (id BIGINT PRIMARY KEY, device_name VARCHAR(255)) ENGINE = InnoDB"
               " SELECT id, device_name FROM customer_devices")  # fmt: skip
     everything = partial(_poll, machine, traffic, 1.0)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pymysql
 
 from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
-from wgsyncd.core.model import Change, Kind, Peer, PublicKey, decode_key
+from wgsyncd.core.model import Change, ChangeKind, PeerConfig, PublicKey, decode_key
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.peers.recording import TOGETHER
+from wgsyncd.core.peers.recording import MAX_PER_BATCH
 from wgsyncd.dataplane.wireguard import codec, netlink
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard, _open
 from wgsyncd.demo.mariadb import DATABASE
@@ -59,8 +59,8 @@ class Floors:
         changes, peers, keys, notes = [], [], [], []
         for n in range(self._stage.peers):
             public, secret = PublicKey(decode_key(key("public", n))), decode_key(key("psk A", n))
-            peer = Peer(public, secret, (parse_host(address(n)),))
-            changes.append(Change(Kind.ADD, IFACE, public, None, peer))
+            peer = PeerConfig(public, secret, (parse_host(address(n)),))
+            changes.append(Change(ChangeKind.ADD, IFACE, public, None, peer))
             peers.append(f"('bench', '{IFACE}', x'{public.hex()}', {n + 1}, 'c{n // 3:06}-DEV-{n % 3:03}', 'c{n // 3:06}',"
                          f" '{address(n)}/32', x'{n:016x}', 'arrives', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip
             keys.append(f"x'{public.hex()}'")
@@ -72,8 +72,8 @@ class Floors:
         logs = "admin_logs (action_type, target_type, target_id, message, created_at)"
         self._after = [
             (f"UPDATE wgsyncd_peers SET state = 'present' WHERE node = 'bench' AND interface = '{IFACE}' AND public_key IN"
-             f" ({', '.join(keys[at : at + TOGETHER])})", _insert(logs, notes[at : at + TOGETHER]))
-            for at in range(0, len(keys), TOGETHER)
+             f" ({', '.join(keys[at : at + MAX_PER_BATCH])})", _insert(logs, notes[at : at + MAX_PER_BATCH]))
+            for at in range(0, len(keys), MAX_PER_BATCH)
         ]  # fmt: skip
 
     def dump(self) -> None:

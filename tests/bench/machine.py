@@ -11,8 +11,8 @@ from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.status import Health
-from wgsyncd.ports import Clock, Creation, Failed
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.ports import Clock, FailedChange, NewInterface
 from wgsyncd.stores.mikyun.store import MariaDBStore
 from wgsyncd.stores.spool import FileSpool
 
@@ -34,11 +34,11 @@ class Watched:
     def read(self, interface: str) -> InterfaceState:
         return self.real.read(interface) if self.dump is None else self.dump
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         self.changes += len(changes)
         return self.real.apply(interface, changes)
 
-    def create(self, creation: Creation) -> None:
+    def create(self, creation: NewInterface) -> None:
         self.real.create(creation)
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Machine:
         self.stage = stage
         self.wireguard, self.store = Watched(), MariaDBStore(settings)
         clock, spool = Clock(time.time, time.monotonic), FileSpool(stage.folder / "state", settings.node.name)
-        self.agent = Agent(settings, self.wireguard, self.store, spool, Health(), clock)
+        self.agent = Agent(settings, self.wireguard, self.store, spool, DaemonStatus(), clock)
 
     def cycle(self) -> None:
         """What the daemon does for one reconcile."""

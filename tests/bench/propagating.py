@@ -66,8 +66,8 @@ def main() -> int:
 def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, Any]:
     """All of it."""
     bench.configure({"interfaces.wg0.networks": ["10.0.0.0/8"], "interfaces.wg0.addresses": ["10.0.0.1/8"],
-                     "schedule.account": "15s", "schedule.reconcile": "60s", "schedule.watch": None,
-                     "guard.min_removals": 1000})  # fmt: skip
+                     "schedule.poll_interval": "15s", "schedule.resync_interval": "60s", "schedule.watch_interval": None,
+                     "guard.always_allowed": 1000})  # fmt: skip
     numbers = range(256, 256 + count)
     devices = [Device(f"D-{n}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in numbers]
     for at in range(0, count, 1000):
@@ -115,16 +115,16 @@ def at_share(took: list[float], share: float) -> float:
 def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: int, *, hint: bool) -> list[float]:
     """Milliseconds of each change."""
     dice = random.Random(1)
-    live: Connection[Cursor] = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
+    actual: Connection[Cursor] = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
     ears = str(bench.daemon.directory / "notify.sock")
     took: list[float] = []
-    with live, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
+    with actual, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
         for _ in range(changes // 2):
             one = dice.choice(devices)
             key = decode_key(one.keys.public)
             for status in ("paused", "active"):
                 time.sleep(dice.uniform(0.1, 1.0))  # at any moment of its looking
-                with live.cursor() as cursor:
+                with actual.cursor() as cursor:
                     cursor.execute("UPDATE customer_devices SET status = %s WHERE device_id = %s", (status, one.device))
                 began = time.monotonic()
                 if hint:

@@ -15,47 +15,47 @@ import tempfile
 from pathlib import Path
 
 from tests import namespace
-from tests.samples import windows
+from tests.samples import calendar
 from wgsyncd import log
 from wgsyncd.config.load import parse
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, Kind, Peer, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
 from wgsyncd.core.network import parse_network
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.engine.interfaces import Interfaces
-from wgsyncd.engine.status import Health
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.stores.spool import FileSpool
 
 SETTINGS = parse('[interfaces.wg0]\nnetworks = ["10.0.0.0/8"]\naddresses = ["10.0.0.1/8"]\n')
 
 
-def peer(n: int) -> Peer:
+def peer(n: int) -> PeerConfig:
     net = parse_network(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    return Peer(PublicKey(os.urandom(32)), NO_PRESHARED_KEY, (net,), 0)
+    return PeerConfig(PublicKey(os.urandom(32)), NO_PRESHARED_KEY, (net,), 0)
 
 
 def measure(count: int, at_once: int, folder: Path) -> float:
     """Milliseconds."""
-    wireguard, health = KernelWireGuard("boot", timeout=120), Health()
-    interfaces = Interfaces(SETTINGS, wireguard, health)
+    wireguard, status = KernelWireGuard("boot", timeout=120), DaemonStatus()
+    interfaces = Interfaces(SETTINGS, wireguard, status)
     peers = [peer(n + 2) for n in range(count)]
-    wireguard.apply("wg0", [Change(Kind.ADD, "wg0", p.public_key, None, p) for p in peers])
+    wireguard.apply("wg0", [Change(ChangeKind.ADD, "wg0", p.public_key, None, p) for p in peers])
     spool = FileSpool(folder, "bench")
 
     def keep(state: InterfaceState) -> None:
-        now = windows()
+        now = calendar()
         # The worst case: all of them have moved.
-        spool.save(spool.begin().keep(state, 0.0, now.now, now.day(now.now), None))
+        spool.save(spool.begin().append(state, 0.0, now.now, now.day(now.now), None))
 
     for turn in range(20):
-        live = interfaces.read()
+        actual = interfaces.read()
         going = peers[turn * at_once : (turn + 1) * at_once]
-        changes = tuple(Change(Kind.REMOVE, "wg0", p.public_key, p, None) for p in going)
-        interfaces.apply(Plan(changes, count, {}), live, keep)
+        changes = tuple(Change(ChangeKind.REMOVE, "wg0", p.public_key, p, None) for p in going)
+        interfaces.apply(Plan(changes, count, {}), actual, keep)
     assert len(interfaces.read()["wg0"].peers) == count - 20 * at_once
-    wireguard.apply("wg0", [Change(Kind.REMOVE, "wg0", p.public_key, p, None) for p in peers])
+    wireguard.apply("wg0", [Change(ChangeKind.REMOVE, "wg0", p.public_key, p, None) for p in peers])
     wireguard.close()
-    return health.removal_window_longest * 1000
+    return status.removal_gap_longest * 1000
 
 
 def main() -> None:

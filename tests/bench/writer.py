@@ -20,9 +20,9 @@ from wgsyncd.demo.mariadb import DATABASE
 def main() -> None:
     """Write until told to stop."""
     path, table, devices, least = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    live = pymysql.connect(unix_socket=path, user=getpass.getuser(), database=DATABASE, autocommit=True)
+    actual = pymysql.connect(unix_socket=path, user=getpass.getuser(), database=DATABASE, autocommit=True)
     longest = 0.0
-    with live.cursor() as cursor:
+    with actual.cursor() as cursor:
         for turn in range(1 << 62):
             began = time.perf_counter()
             cursor.execute(
@@ -35,7 +35,7 @@ def main() -> None:
                 print("ready", flush=True)
             if select.select([sys.stdin], [], [], 0.002)[0] and turn >= least:
                 break
-    live.close()
+    actual.close()
     print(longest * 1000)
 
 

@@ -13,10 +13,10 @@ from tests.samples import NETWORKS, NOW, address, key, text
 from tests.store_fixture import RealShop, Shop
 from tests.wait import until
 from wgsyncd.config.load import parse
-from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.status import Health
-from wgsyncd.ports import Clock, Committed, Store
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.ports import Clock, CommitResult, Store
 
 
 class Between:
@@ -29,10 +29,10 @@ class Between:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
         if self.then is not None:
             self.then()
-        return self._store.commit(ledger, writes, now)
+        return self._store.commit(node_state, writes, now)
 
 
 class Desk:
@@ -46,7 +46,7 @@ class Desk:
         self.store = Between(shop.store())
         self.wg = FakeWireGuard(*NETWORKS)
         clock = Clock(lambda: self.now, lambda: self.now)
-        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), Health(), clock)
+        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), DaemonStatus(), clock)
         self.agent.reconcile()
 
     def work(self, rx: int, tx: int) -> None:
@@ -82,7 +82,7 @@ def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(s
     desk.work(70, 7)
     shop.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
     clock = Clock(lambda: desk.now, lambda: desk.now)
-    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), Health(), clock)
+    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), DaemonStatus(), clock)
     desk.agent.reconcile()
     assert desk.totals() == (0, 0)
     desk.work(5, 5)

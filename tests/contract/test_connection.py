@@ -80,7 +80,7 @@ def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_pa
     store = real_shop.store()
     right = store.snapshot().rows
     if not known:
-        store._rows = rows.RowReader(TOKYO, 86400)
+        store._rows = rows.RowCache(TOKYO, 86400)
     stream = Connection.stream
     killed: list[object] = []
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests import namespace
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PublicKey, encode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import Creation
+from wgsyncd.ports import NewInterface
 
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I"
 
@@ -37,8 +37,8 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-def creation(key_file: Path, name: str = "wg0", port: int = 51820, mtu: int = 1380) -> Creation:
-    return Creation(name, key_file, port, ("10.200.0.1/24", "fd00:200::1/64"), mtu)
+def creation(key_file: Path, name: str = "wg0", port: int = 51820, mtu: int = 1380) -> NewInterface:
+    return NewInterface(name, key_file, port, ("10.200.0.1/24", "fd00:200::1/64"), mtu)
 
 
 def links() -> set[str]:
@@ -77,8 +77,8 @@ def test_made_whole_and_made_again_after_someone_deleted_it(wg: LocalWireGuard, 
 @pytest.mark.vm
 def test_one_that_is_there_is_left_alone(wg: LocalWireGuard, key_file: Path) -> None:
     wg.create(creation(key_file))
-    peer = Peer(PublicKey(b"\x01" * 32), NO_PRESHARED_KEY, (parse_host("10.200.0.2"),))
-    wg.apply("wg0", [Change(Kind.ADD, "wg0", peer.public_key, None, peer)])
+    peer = PeerConfig(PublicKey(b"\x01" * 32), NO_PRESHARED_KEY, (parse_host("10.200.0.2"),))
+    wg.apply("wg0", [Change(ChangeKind.ADD, "wg0", peer.public_key, None, peer)])
     before = wg.read("wg0")
     with pytest.raises(WireGuardError, match="wg0: EEXIST"):
         wg.create(creation(key_file))

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests import netlink_server
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.dataplane.wireguard import kernel
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
-from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
+from wgsyncd.errors import DumpInterrupted, InterfaceMissing, WireGuardError
 
 FAMILY, MULTI, DUMP_INTR = 33, 0x2, 0x10
 CTRL, ERROR, DONE = 16, 2, 3
@@ -92,8 +92,8 @@ def wg() -> Iterator[KernelWireGuard]:
     opened.close()
 
 
-def peer(n: int) -> Peer:
-    return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (Network(bytes([10, 0, n >> 8, n & 255]), 32),))
+def peer(n: int) -> PeerConfig:
+    return PeerConfig(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (Network(bytes([10, 0, n >> 8, n & 255]), 32),))
 
 
 STATES = [PeerState(peer(n), n, n, 0) for n in range(1, 8)]
@@ -129,7 +129,7 @@ def raises(number: int) -> Script:
 
 def assert_whole(wg: KernelWireGuard) -> None:
     found = wg.read("wg0")
-    assert found.peers == {state.peer.public_key: state for state in STATES}
+    assert found.peers == {state.config.public_key: state for state in STATES}
     assert found.epoch == "boot:7"
 
 
@@ -160,7 +160,7 @@ def test_torn_dump_is_read_again_wherever_it_says_so(
 
 def test_dump_that_is_always_torn(scripted: ScriptedKernel, wg: KernelWireGuard) -> None:
     scripted.answers = [dump(torn_at=1)]
-    with pytest.raises(DumpTorn, match="wg0: EINTR"):
+    with pytest.raises(DumpInterrupted, match="wg0: EINTR"):
         wg.read("wg0")
     assert (wg.retries, len(scripted.asked)) == (5, 6)
 
@@ -294,7 +294,7 @@ def test_refused_family_number_is_looked_up_only_once(scripted: ScriptedKernel, 
 
 
 def adds(count: int) -> list[Change]:
-    return [Change(Kind.ADD, "wg0", peer(n).public_key, None, peer(n)) for n in range(1, count + 1)]
+    return [Change(ChangeKind.ADD, "wg0", peer(n).public_key, None, peer(n)) for n in range(1, count + 1)]
 
 
 def keys_in(payload: bytes) -> list[bytes]:

@@ -8,14 +8,14 @@ from datetime import datetime
 
 import pytest
 
-from tests.samples import NOW, TOKYO, record, windows
+from tests.samples import NOW, TOKYO, calendar, record
 from tests.store_fixture import Shop
 from wgsyncd.config import resources
-from wgsyncd.core.audit import ACTIONS, Entry
-from wgsyncd.core.inspect.names import Named
+from wgsyncd.core.audit import ACTIONS, AuditEntry
+from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Booked, Piece, Writes
-from wgsyncd.ports import Noted, Particulars, Reach, Reports
+from wgsyncd.core.state import Allocation, Posting, WriteBatch
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Reports
 
 BUCKET = int(NOW // 900) * 900
 MOST = 2**63 - 1
@@ -26,23 +26,23 @@ def reports(shop: Shop) -> Reports:
     return shop.reports()
 
 
-def book(shop: Shop, number: int, *pieces: Piece) -> None:
+def book(shop: Shop, number: int, *pieces: Allocation) -> None:
     """Bytes in buckets and days."""
     rx, tx = sum(p.rx for p in pieces), sum(p.tx for p in pieces)
     store = shop.store()
-    booked = Booked(number, rx, tx, Counters(rx, tx), Counters(rx, tx), pieces, None)
-    store.commit(store.ledger(windows()), Writes(booked=(booked,), records=(record(number),)), NOW)
+    booked = Posting(number, rx, tx, Counters(rx, tx), Counters(rx, tx), pieces, None)
+    store.commit(store.load_state(calendar()), WriteBatch(postings=(booked,), records=(record(number),)), NOW)
 
 
 def test_names(shop: Shop, reports: Reports) -> None:
     assert list(reports.names()) == []
     shop.insert(6, device_id="端末", contract_id="0002")
     shop.insert(5)
-    assert list(reports.names()) == [Named(5, "0001-DEV-005", "0001"), Named(6, "端末", "0002")]
+    assert list(reports.names()) == [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "端末", "0002")]
 
 
 def test_books_that_were_never_begun(reports: Reports) -> None:
-    assert reports.reach() == Reach(None, None, {})
+    assert reports.coverage() == Coverage(None, None, {})
     assert reports.days("2026-01-01", "2026-12-31") == {}
     assert reports.rows_of_buckets(0, 2**40) == {}
 
@@ -50,10 +50,10 @@ def test_books_that_were_never_begun(reports: Reports) -> None:
 def test_sums_by_time_and_by_device(shop: Shop, reports: Reports) -> None:
     shop.insert(5)
     shop.insert(6)
-    book(shop, 5, Piece(BUCKET, "2026-09-21", 1, 10), Piece(BUCKET - 900, "2026-09-20", 2, 20))
-    book(shop, 6, Piece(BUCKET, "2026-09-21", 100, 1000), Piece(None, "2026-08-31", 7, 70))
-    book(shop, 99, Piece(BUCKET, "2026-09-21", 4, 40))  # a device that is gone
-    assert reports.reach() == Reach("2026-08-31", BUCKET - 900, {"r640": NOW})
+    book(shop, 5, Allocation(BUCKET, "2026-09-21", 1, 10), Allocation(BUCKET - 900, "2026-09-20", 2, 20))
+    book(shop, 6, Allocation(BUCKET, "2026-09-21", 100, 1000), Allocation(None, "2026-08-31", 7, 70))
+    book(shop, 99, Allocation(BUCKET, "2026-09-21", 4, 40))  # a device that is gone
+    assert reports.coverage() == Coverage("2026-08-31", BUCKET - 900, {"r640": NOW})
     assert reports.days("2026-08-31", "2026-09-21") == {
         "2026-08-31": (7, 70), "2026-09-20": (2, 20), "2026-09-21": (105, 1050),
     }  # fmt: skip
@@ -71,8 +71,8 @@ def test_sums_by_time_and_by_device(shop: Shop, reports: Reports) -> None:
 def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: Reports) -> None:
     shop.insert(5)
     shop.insert(6)
-    book(shop, 5, Piece(BUCKET, "2026-09-21", MOST, MOST - 1))
-    book(shop, 6, Piece(BUCKET, "2026-09-21", MOST, 3))
+    book(shop, 5, Allocation(BUCKET, "2026-09-21", MOST, MOST - 1))
+    book(shop, 6, Allocation(BUCKET, "2026-09-21", MOST, 3))
     (found,) = reports.days("2026-09-21", "2026-09-21").values()
     assert found == (2 * MOST, MOST + 2)
     assert type(found.rx) is int
@@ -81,26 +81,26 @@ def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: Reports) 
 def test_particulars(shop: Shop, reports: Reports) -> None:
     shop.insert(5, rx_bytes_total=1, tx_bytes_24h=4, rx_bytes_month=None, tx_bytes_month=6, is_parent=1,
                 issued_at="2026-01-02 00:00:00", last_handshake_at="2026-01-03 00:00:00")  # fmt: skip
-    found = reports.particulars(5)
+    found = reports.details(5)
     assert found is not None
     nothing = (None, None)  # activated, paused
     begun = datetime(2026, 1, 1, tzinfo=TOKYO).timestamp()
     day = 86400
-    plain = Particulars("", True, "", "", begun, begun + day, *nothing, None, begun + 2 * day,
+    plain = DeviceDetails("", True, "", "", begun, begun + day, *nothing, None, begun + 2 * day,
                         Counters(1, 0), Counters(0, 4), Counters(0, 6))  # fmt: skip
     assert replace(found, role="") == plain
-    assert reports.particulars(6) is None
+    assert reports.details(6) is None
 
 
 def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) -> None:
     store = shop.store()
-    entries = [Entry("peer_added", "device", "0001-DEV-005", f"number {n}") for n in range(12)]
-    others = [Entry("peer_added", "device", "0001-DEV-006", "another's"), Entry("guard_tripped", "node", "r640", "x"),
-              Entry("device_paused", "device", "0001-DEV-005", "the application's own")]  # fmt: skip
-    store.commit(store.ledger(windows()), Writes(audit=(*entries, *others)), NOW)
+    entries = [AuditEntry("peer_added", "device", "0001-DEV-005", f"number {n}") for n in range(12)]
+    others = [AuditEntry("peer_added", "device", "0001-DEV-006", "another's"), AuditEntry("guard_tripped", "node", "r640", "x"),
+              AuditEntry("device_paused", "device", "0001-DEV-005", "the application's own")]  # fmt: skip
+    store.commit(store.load_state(calendar()), WriteBatch(audit=(*entries, *others)), NOW)
     found = reports.audit("0001-DEV-005", 10)
     assert [(one.action, one.message) for one in found] == [("peer_added", f"number {n}") for n in range(11, 1, -1)]
-    assert isinstance(found[0], Noted)
+    assert isinstance(found[0], AuditRow)
     assert list(reports.audit("0001-DEV-007", 10)) == []
 
 

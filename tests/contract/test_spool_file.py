@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.fakes import FakeSpool
 from tests.samples import NOW, as_kept, dump, key, peer, psk, state, waiting
 from wgsyncd import ports
-from wgsyncd.core.model import NO_PRESHARED_KEY, InterfaceState, Peer, PeerState, PublicKey, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, InterfaceState, PeerConfig, PeerState, PublicKey, encode_key
 from wgsyncd.core.usage.backlog import Backlog, Sample
-from wgsyncd.errors import SpoolDamaged, SpoolError
+from wgsyncd.errors import SpoolCorrupt, SpoolError
 from wgsyncd.stores import spool
 from wgsyncd.stores.spool import FileSpool, decode, encode
 
@@ -63,7 +63,7 @@ def test_nothing_is_made_before_something_is_kept(file: FileSpool) -> None:
 
 def test_only_its_owner_reads_it_and_no_secret_is_in_it(file: FileSpool) -> None:
     secret = dump(state(peer(5, preshared_key=psk(1)), 5))
-    file.save(file.begin().keep(secret, NOW, NOW, "", None))
+    file.save(file.begin().append(secret, NOW, NOW, "", None))
     assert file.file.stat().st_mode & 0o777 == 0o600
     assert file.file.parent.stat().st_mode & 0o777 == 0o700
     text = file.file.read_bytes()
@@ -77,7 +77,7 @@ def aside(file: FileSpool) -> list[str]:
 
 
 def set_aside(file: FileSpool, *, names: list[str]) -> str:
-    with pytest.raises(SpoolDamaged) as damaged:
+    with pytest.raises(SpoolCorrupt) as damaged:
         file.load()
     assert aside(file) == names
     assert damaged.value.name in names
@@ -170,7 +170,7 @@ SAMPLES = st.builds(
     lambda number, since, at, day, name, epoch, peers: Sample(
         number, since, at, day,
         InterfaceState(name, epoch, None, 0, {
-            k: PeerState(Peer(k, NO_PRESHARED_KEY, ()), rx, tx, shaken)
+            k: PeerState(PeerConfig(k, NO_PRESHARED_KEY, ()), rx, tx, shaken)
             for k, (rx, tx, shaken) in peers.items()
         }),
     ),

@@ -9,16 +9,24 @@ from typing import Any
 import pytest
 
 from tests.node import local
-from tests.samples import EPOCH, NOW, peer, record, text, windows
+from tests.samples import EPOCH, NOW, calendar, peer, record, text
 from tests.store_fixture import RealShop, Shop
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.model import Counters, Row, Transition
-from wgsyncd.core.records import Records, State
-from wgsyncd.core.state import Booked, Condition, Ledger, Piece, Quarantined, Sampled, Writes
-from wgsyncd.errors import RowsLocked, StaleLedger, StoreError
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.model import Counters, DeviceRow, Transition
+from wgsyncd.core.records import PeerRecords, RecordState
+from wgsyncd.core.state import (
+    Allocation,
+    Condition,
+    InterfaceCheckpoint,
+    NodeState,
+    Posting,
+    QuarantinedDelta,
+    WriteBatch,
+)
+from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
 from wgsyncd.ports import Store
 
-BUCKET, DAY = int(NOW // 900) * 900, windows().day(NOW)
+BUCKET, DAY = int(NOW // 900) * 900, calendar().day(NOW)
 END = NOW + 900.0
 
 
@@ -27,15 +35,15 @@ def store(shop: Shop) -> Store:
     return shop.store()
 
 
-def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Booked:
+def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
     sums = Counters(rx, tx)
-    return Booked(number, rx, tx, sums, sums, (Piece(BUCKET, day, rx, tx),), handshake)
+    return Posting(number, rx, tx, sums, sums, (Allocation(BUCKET, day, rx, tx),), handshake)
 
 
-def commit(store: Store, writes: Writes) -> frozenset[int]:
+def commit(store: Store, writes: WriteBatch) -> frozenset[int]:
     """Commit on the books as they are, and see that they are then what was promised."""
-    promised, taken, _ = store.commit(store.ledger(windows()), writes, NOW)
-    assert store.ledger(windows()) == promised
+    promised, taken, _ = store.commit(store.load_state(calendar()), writes, NOW)
+    assert store.load_state(calendar()) == promised
     return taken
 
 
@@ -43,11 +51,11 @@ def commit(store: Store, writes: Writes) -> frozenset[int]:
 
 
 def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Shop, store: Store) -> None:
-    empty = Ledger(0, Records(), {}, frozenset())
-    assert store.ledger(windows(), begin=False) == empty
+    empty = NodeState(0, PeerRecords(), {}, frozenset())
+    assert store.load_state(calendar(), create=False) == empty
     with pytest.raises(StoreError):
         store.approve("0123456789ab")
-    assert store.ledger(windows()) == empty
+    assert store.load_state(calendar()) == empty
     store.approve("0123456789ab")
     assert store.snapshot().approved == "0123456789ab"
 
@@ -56,69 +64,71 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: S
     shop.insert(5)
     shop.insert(6)
     shop.insert(7)
-    writes = Writes(
-        booked=(booked(5, 50, 5), booked(6, 60, 6), booked(99, 9, 9)),
+    writes = WriteBatch(
+        postings=(booked(5, 50, 5), booked(6, 60, 6), booked(99, 9, 9)),
         records=(record(5), record(6), record(99)),
-        sampled={"wg0": Sampled(EPOCH, NOW)},
+        checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
     )
-    before = store.ledger(windows())
+    before = store.load_state(calendar())
     with shop.locked(6):
-        ledger, _, left_out = store.commit(before, writes, NOW)
+        node_state, _, left_out = store.commit(before, writes, NOW)
         assert left_out == {6}
-        assert {slot: ledger.records[slot].row_id for slot in ledger.records} == {
-            record(5).slot: 5, record(99).slot: 99,
+        assert {slot: node_state.records[slot].row_id for slot in node_state.records} == {
+            record(5).peer_id: 5, record(99).peer_id: 99,
         }  # fmt: skip
-        assert not ledger.interfaces, "of all that it has it was not sampled"
+        assert not node_state.interfaces, "of all that it has it was not sampled"
         assert shop.device(5)["rx_bytes_total"] == 50
         assert shop.device(6)["rx_bytes_total"] == 0
         for one in (
-            Writes(booked=(booked(6, 1, 1),), spool="a:1"),
-            Writes(booked=(booked(6, 1, 1),), odd=frozenset({6})),
+            WriteBatch(postings=(booked(6, 1, 1),), spool_position="a:1"),
+            WriteBatch(postings=(booked(6, 1, 1),), commit_last=frozenset({6})),
         ):
             with pytest.raises(RowsLocked) as failed:
-                store.commit(ledger, one, NOW)
+                store.commit(node_state, one, NOW)
             assert failed.value.number == 1205
-        assert store.ledger(windows()) == ledger
-    assert store.ledger(windows()) == ledger
-    assert store.commit(ledger, writes, NOW).left_out == frozenset()
+        assert store.load_state(calendar()) == node_state
+    assert store.load_state(calendar()) == node_state
+    assert store.commit(node_state, writes, NOW).skipped == frozenset()
     assert shop.device(6)["rx_bytes_total"] == 60
 
 
 def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: Store) -> None:
     for number in (5, 6, 7):
         shop.insert(number, rx_bytes_24h=9)
-    commit(store, Writes())  # the books are begun: what the columns say is taken over
-    after = windows(NOW + 2 * 86400)
+    commit(store, WriteBatch())  # the books are begun: what the columns say is taken over
+    after = calendar(NOW + 2 * 86400)
     with shop.locked(6):
-        assert store.roll(after) == (3, 1)
+        assert store.refresh_windows(after) == (3, 1)
         assert [shop.device(number)["rx_bytes_24h"] for number in (5, 6, 7)] == [0, 9, 0]
-    assert store.roll(after) == (1, 0)
+    assert store.refresh_windows(after) == (1, 0)
     assert shop.device(6)["rx_bytes_24h"] == 0
 
 
 def test_the_name_of_booked_samples_stays_until_the_next(store: Store) -> None:
-    commit(store, Writes(spool="a1"))
-    commit(store, Writes(sampled={"wg0": Sampled(EPOCH, NOW)}))
-    assert store.ledger(windows()).spool == "a1"
-    commit(store, Writes(spool="b2"))
-    assert store.ledger(windows()).spool == "b2"
+    commit(store, WriteBatch(spool_position="a1"))
+    commit(store, WriteBatch(checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)}))
+    assert store.load_state(calendar()).spool_position == "a1"
+    commit(store, WriteBatch(spool_position="b2"))
+    assert store.load_state(calendar()).spool_position == "b2"
 
 
 def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
     shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=None)
     shop.insert(6, rx_bytes_month=-7, tx_bytes_month=9)
     shop.insert(7)
-    shop.store().ledger(windows())
-    shop.store(node="r650").ledger(windows(NOW + 40 * 86400))
+    shop.store().load_state(calendar())
+    shop.store(node="r650").load_state(calendar(NOW + 40 * 86400))
     assert shop.buckets() == {(5, BUCKET): (40, 4)}
-    first = windows().month[0]
+    first = calendar().month[0]
     assert shop.days() == {(5, first): (400, 0), (6, first): (0, 9)}
     before = shop.device(5)
-    shop.store().roll(windows())
+    shop.store().refresh_windows(calendar())
     assert shop.device(5) == {**before, "tx_bytes_month": 0}
 
 
-FULL = record(5, device="📱", state=State.ADDING, counters=Counters(2**64 - 1, 2**63), handshake=2**62, sampled_at=0.1)
+FULL = record(
+    5, device="📱", state=RecordState.ADDING, counters=Counters(2**64 - 1, 2**63), handshake=2**62, sampled_at=0.1
+)
 
 
 def test_the_books_come_back_as_they_were_written(store: Store) -> None:
@@ -126,14 +136,19 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
         (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x:9"))
     )
     foreign = record(6, row_id=None, device="", contract="")
-    commit(store, Writes(records=(FULL, foreign), sampled={"wg0": Sampled(EPOCH, 1.25)}, started=conditions))
-    books = store.ledger(windows())
+    commit(
+        store,
+        WriteBatch(records=(FULL, foreign), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.25)}, started=conditions),
+    )
+    books = store.load_state(calendar())
     assert set(books.records.values()) == {FULL, foreign}
     assert books.conditions == conditions
-    assert (books.seq, dict(books.interfaces)) == (1, {"wg0": Sampled(EPOCH, 1.25)})
-    commit(store, Writes(gone=(FULL.slot,), ended=conditions, sampled={"wg0": Sampled("b", 2.0)}))
-    assert set(store.ledger(windows()).records.values()) == {foreign}
-    assert store.ledger(windows()).conditions == frozenset()
+    assert (books.revision, dict(books.interfaces)) == (1, {"wg0": InterfaceCheckpoint(EPOCH, 1.25)})
+    commit(
+        store, WriteBatch(removed=(FULL.peer_id,), ended=conditions, checkpoints={"wg0": InterfaceCheckpoint("b", 2.0)})
+    )
+    assert set(store.load_state(calendar()).records.values()) == {foreign}
+    assert store.load_state(calendar()).conditions == frozenset()
 
 
 def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealShop) -> None:
@@ -145,9 +160,9 @@ def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealS
     for number in (5, 6):
         real_shop.insert(1000 + number, public_key=text(number), device_id=f"0001-DEV-{number:03}")
     store = real_shop.store()
-    commit(store, Writes(records=tuple(some.values())))
+    commit(store, WriteBatch(records=tuple(some.values())))
     rows = {one.id: one for one in store.snapshot().rows}
-    books = {one.row_id: one for one in store.ledger(windows()).records.values()}
+    books = {one.row_id: one for one in store.load_state(calendar()).records.values()}
     assert books == some
     for number in (1005, 1006):
         assert books[number].row_id is rows[number].id
@@ -157,80 +172,80 @@ def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealS
 
 def test_a_records_state_is_changed_where_it_is() -> None:
     """A word of another length would have the server rearrange pages."""
-    assert len({len(word) for word in State}) == 1
+    assert len({len(word) for word in RecordState}) == 1
 
 
 def test_whatever_changes_of_records_is_written(store: Store) -> None:
     """Each set of changes of its own, all in one transaction: they are written in different ways."""
     changes: dict[str, Any] = {
-        "state": State.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": 0, "sampled_at": NOW,
+        "state": RecordState.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": 0, "sampled_at": NOW,
         "device": "another", "config": bytes(8),
     }  # fmt: skip
     sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]
     peers = [peer(n, f"10.200.{n >> 8}.{n & 255}") for n in range(1, len(sets) + 1)]
     before = [record(n, one, rx=n, tx=7, handshake=9) for n, one in enumerate(peers, 1)]
-    commit(store, Writes(records=tuple(before)))
+    commit(store, WriteBatch(records=tuple(before)))
     after = [replace(one, **{name: changes[name] for name in some}) for one, some in zip(before, sets, strict=True)]
-    commit(store, Writes(records=tuple(after)))
-    assert set(store.ledger(windows()).records.values()) == set(after)
+    commit(store, WriteBatch(records=tuple(after)))
+    assert set(store.load_state(calendar()).records.values()) == set(after)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"rx": 9, "tx": 9}, {"state": State.RESTORING}, {"epoch": "b:9", "state": State.RESTORING}],
+    [{"rx": 9, "tx": 9}, {"state": RecordState.RESTORING}, {"epoch": "b:9", "state": RecordState.RESTORING}],
     ids=["moved", "settled", "anew"],
 )
 def test_books_that_somebody_took_records_out_of_are_stale(real_shop: RealShop, changes: dict[str, Any]) -> None:
     store = real_shop.store()
-    commit(store, Writes(records=(record(5), record(6))))
-    books = store.ledger(windows())
+    commit(store, WriteBatch(records=(record(5), record(6))))
+    books = store.load_state(calendar())
     real_shop.sql("DELETE FROM wgsyncd_peers WHERE row_id = 6")
-    with pytest.raises(StaleLedger):
-        store.commit(books, Writes(records=(record(5, **changes), record(6, **changes))), NOW)
-    assert set(store.ledger(windows()).records.values()) == {record(5)}
+    with pytest.raises(RevisionConflict):
+        store.commit(books, WriteBatch(records=(record(5, **changes), record(6, **changes))), NOW)
+    assert set(store.load_state(calendar()).records.values()) == {record(5)}
 
 
 def test_a_new_detail_takes_the_old_ones_place(store: Store) -> None:
     old = Condition("row_rejected", "5", "d", "bad_key")
-    for one in (old, old._replace(detail="bad_address")):
-        commit(store, Writes(started=frozenset((one,))))
-        assert store.ledger(windows()).conditions == {one}
+    for one in (old, old._replace(reason="bad_address")):
+        commit(store, WriteBatch(started=frozenset((one,))))
+        assert store.load_state(calendar()).conditions == {one}
 
 
 def test_only_the_books_as_they_are_can_be_written_to(shop: Shop, store: Store) -> None:
     shop.insert(5)
-    books = store.ledger(windows())
-    store.commit(books, Writes(booked=(booked(5, 1, 1),)), NOW)
-    with pytest.raises(StaleLedger):
-        store.commit(books, Writes(booked=(booked(5, 1, 1),), audit=(Entry("a", "b", "c", "d"),)), NOW)
+    books = store.load_state(calendar())
+    store.commit(books, WriteBatch(postings=(booked(5, 1, 1),)), NOW)
+    with pytest.raises(RevisionConflict):
+        store.commit(books, WriteBatch(postings=(booked(5, 1, 1),), audit=(AuditEntry("a", "b", "c", "d"),)), NOW)
     assert shop.device(5)["rx_bytes_total"] == 1
     assert shop.logs() == []
-    commit(store, Writes(booked=(booked(5, 1, 1),)))
+    commit(store, WriteBatch(postings=(booked(5, 1, 1),)))
 
 
 def test_nodes_have_books_of_their_own(shop: Shop, store: Store) -> None:
     other = shop.store(node="r650")
-    commit(store, Writes(records=(FULL,), quarantined=(Quarantined("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
-    commit(other, Writes(records=(record(5),)))
-    assert store.ledger(windows()).records == {FULL.slot: FULL}
+    commit(store, WriteBatch(records=(FULL,), quarantined=(QuarantinedDelta("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
+    commit(other, WriteBatch(records=(record(5),)))
+    assert store.load_state(calendar()).records == {FULL.peer_id: FULL}
     assert [one.snapshot().quarantined for one in (store, other)] == [1, 0]
 
 
 def test_an_approval_is_used_up(store: Store) -> None:
-    store.ledger(windows())
+    store.load_state(calendar())
     store.approve("0123456789ab")
-    commit(store, Writes(audit=(Entry("a", "b", "c", "d"),)))
+    commit(store, WriteBatch(audit=(AuditEntry("a", "b", "c", "d"),)))
     assert store.snapshot().approved == "0123456789ab"
-    commit(store, Writes(approval_used=True))
+    commit(store, WriteBatch(approval_used=True))
     assert store.snapshot().approved is None
 
 
 def test_the_audit_trail(shop: Shop, store: Store) -> None:
     entries = (
-        Entry("peer_added", "device", "📱", "%s {0} '\"\\ ピア"),
-        Entry("peer_removed", "device", "d", "m" * 2000),
+        AuditEntry("peer_added", "device", "📱", "%s {0} '\"\\ ピア"),
+        AuditEntry("peer_removed", "device", "d", "m" * 2000),
     )
-    commit(store, Writes(audit=entries))
+    commit(store, WriteBatch(audit=entries))
     assert shop.logs() == list(entries)
 
 
@@ -240,10 +255,10 @@ def test_the_audit_trail(shop: Shop, store: Store) -> None:
 def test_bytes_are_added_to_what_stands_there(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=1000, tx_bytes_total=None, rx_bytes_24h=None, last_handshake_at="2026-09-01 00:00:00")
     shop.insert(6)
-    store.ledger(windows())
+    store.load_state(calendar())
     before = shop.device(6)
-    commit(store, Writes(booked=(booked(5, 70, 7, NOW), booked(9, 5, 5, NOW))))
-    commit(store, Writes(booked=(booked(5, 1, 0, NOW - 5000),)))
+    commit(store, WriteBatch(postings=(booked(5, 70, 7, NOW), booked(9, 5, 5, NOW))))
+    commit(store, WriteBatch(postings=(booked(5, 1, 0, NOW - 5000),)))
     after = shop.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1071, 7, 71, 7, 71, 7
@@ -259,8 +274,8 @@ def test_bytes_are_added_to_what_stands_there(shop: Shop, store: Store) -> None:
 def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop) -> None:
     store = shop.store('[usage]\nperspective = "device"\n')
     shop.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
-    commit(store, Writes(booked=(booked(5, 70, 7),)))
-    assert store.roll(windows()) == (0, 0)
+    commit(store, WriteBatch(postings=(booked(5, 70, 7),)))
+    assert store.refresh_windows(calendar()) == (0, 0)
     after = shop.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         7, 70, 8, 72, 17, 90
@@ -271,8 +286,8 @@ def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop)
 def test_a_column_that_is_full_stops_nobody(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=2**63 - 1)
     shop.insert(6)
-    commit(store, Writes(booked=(booked(5, 2**63, 1), booked(6, 9, 9))))
-    store.roll(windows())
+    commit(store, WriteBatch(postings=(booked(5, 2**63, 1), booked(6, 9, 9))))
+    store.refresh_windows(calendar())
     assert shop.device(5)["rx_bytes_total"] == shop.device(5)["rx_bytes_24h"] == 2**63 - 1
     assert shop.device(6)["rx_bytes_total"] == 9
 
@@ -280,26 +295,26 @@ def test_a_column_that_is_full_stops_nobody(shop: Shop, store: Store) -> None:
 def test_batches(shop: Shop, store: Store) -> None:
     for number in range(1, 21):
         shop.insert(number)
-    for part in Writes(
-        booked=tuple(booked(n, n, 1) for n in range(1, 21)), records=tuple(map(record, range(1, 21)))
-    ).batches(7):
+    for part in WriteBatch(
+        postings=tuple(booked(n, n, 1) for n in range(1, 21)), records=tuple(map(record, range(1, 21)))
+    ).split(7):
         commit(store, part)
     assert [shop.device(n)["rx_bytes_total"] for n in shop.devices()] == list(range(1, 21))
-    assert store.ledger(windows()).seq == 3
-    assert len(store.ledger(windows()).records) == 20
+    assert store.load_state(calendar()).revision == 3
+    assert len(store.load_state(calendar()).records) == 20
 
 
 def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, store: Store) -> None:
-    store.ledger(windows())
+    store.load_state(calendar())
     shop.insert(5, status="deleted", deleted_at="2026-01-01 00:00:00")
     shop.insert(6, rx_bytes_24h=None)
     shop.insert(7)
-    month = windows().month[0]
-    old = Booked(5, 9, 9, Counters(9, 9), Counters(9, 9), (Piece(BUCKET - 86400, DAY, 1, 2), Piece(BUCKET - 87300, month, 3, 4),
-                 Piece(None, "2026-08-31", 5, 6)), None)  # fmt: skip
-    commit(store, Writes(booked=(old,)))
+    month = calendar().month[0]
+    old = Posting(5, 9, 9, Counters(9, 9), Counters(9, 9), (Allocation(BUCKET - 86400, DAY, 1, 2), Allocation(BUCKET - 87300, month, 3, 4),
+                 Allocation(None, "2026-08-31", 5, 6)), None)  # fmt: skip
+    commit(store, WriteBatch(postings=(old,)))
     before = shop.device(7)
-    assert store.roll(windows()) == (2, 0)
+    assert store.refresh_windows(calendar()) == (2, 0)
     assert [shop.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
         1,
         2,
@@ -311,29 +326,29 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
     assert shop.device(6)["rx_bytes_24h"] == 0
     assert shop.device(5)["updated_at"] == shop.device(6)["updated_at"] == before["updated_at"]
     assert shop.device(7) == before
-    assert store.roll(windows()) == (0, 0)
-    assert store.roll(windows(NOW + 900)) == (1, 0)
+    assert store.refresh_windows(calendar()) == (0, 0)
+    assert store.refresh_windows(calendar(NOW + 900)) == (1, 0)
     assert shop.device(5)["rx_bytes_24h"] == 0
 
 
 def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: Shop, store: Store) -> None:
     shop.insert(5)
-    later = Piece(BUCKET + 2 * 900, DAY, 30, 3)
+    later = Allocation(BUCKET + 2 * 900, DAY, 30, 3)
     sums = Counters(30, 3)
-    commit(store, Writes(booked=(Booked(5, 30, 3, sums, sums, (Piece(BUCKET, DAY, 1, 1), later), None),)))
+    commit(store, WriteBatch(postings=(Posting(5, 30, 3, sums, sums, (Allocation(BUCKET, DAY, 1, 1), later), None),)))
     for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
-        store.roll(windows(BUCKET + ahead))
+        store.refresh_windows(calendar(BUCKET + ahead))
         assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["tx_bytes_24h"]) == seen
-        assert store.roll(windows(BUCKET + ahead)) == (0, 0)
+        assert store.refresh_windows(calendar(BUCKET + ahead)) == (0, 0)
 
 
 def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store) -> None:
     shop.insert(5)
-    days = ("2025-08-17", windows().day(NOW - 400 * 86400), DAY)
+    days = ("2025-08-17", calendar().day(NOW - 400 * 86400), DAY)
     starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
-    pieces = tuple(Piece(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
-    commit(store, Writes(booked=(Booked(5, 3, 3, Counters(0, 0), Counters(0, 0), pieces, None),)))
-    store.purge(windows(), 400)
+    pieces = tuple(Allocation(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
+    commit(store, WriteBatch(postings=(Posting(5, 3, 3, Counters(0, 0), Counters(0, 0), pieces, None),)))
+    store.purge(calendar(), 400)
     assert sorted(day for _, day in shop.days()) == sorted(days[1:])
     assert sorted(start for _, start in shop.buckets()) == sorted(starts[1:])
 
@@ -341,14 +356,16 @@ def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store
 # -- steps
 
 
-def issued(shop: Shop, store: Store, **columns: Any) -> Row:
+def issued(shop: Shop, store: Store, **columns: Any) -> DeviceRow:
     plain = {"wg_iface": "wg0", "wg_ip": "10.200.0.5", "public_key": text(5), "qr_expires_at": local(END)}
     shop.insert(5, **(plain | columns))
     return store.snapshot().rows[0]
 
 
-def take(store: Store, one: Row, kind: str, at: float = NOW) -> frozenset[int]:
-    return commit(store, Writes(steps=((Transition(one, kind, at), Entry(kind, "device", one.device, "m")),)))
+def take(store: Store, one: DeviceRow, kind: str, at: float = NOW) -> frozenset[int]:
+    return commit(
+        store, WriteBatch(transitions=((Transition(one, kind, at), AuditEntry(kind, "device", one.device, "m")),))
+    )
 
 
 STEPS = {

@@ -8,49 +8,49 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.fakestore import FakeStore
-from tests.samples import EPOCH, NOW, windows
+from tests.samples import EPOCH, NOW, calendar
 from tests.store_fixture import RealShop, Shop
 from tests.wait import until
-from wgsyncd.core.audit import Entry
+from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.inspect import verify
-from wgsyncd.core.inspect.verify import Figures
+from wgsyncd.core.inspect.verify import DeviceTotals
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Booked, Piece, Quarantined, Sampled, Writes
-from wgsyncd.errors import InDoubt, Refused, StoreError
+from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
+from wgsyncd.errors import InDoubt, StoreError, UserError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun import figures
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
-LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, windows().day(LATER)
+LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, calendar().day(LATER)
 
 
-def look(store: Store, now: float = LATER) -> list[Figures]:
-    return list(store.figures(verify.scope(windows(now))))
+def look(store: Store, now: float = LATER) -> list[DeviceTotals]:
+    return list(store.device_totals(verify.make_ranges(calendar(now))))
 
 
 def checks(store: Store, now: float = LATER, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
-    found = store.figures(verify.scope(windows(now)))
-    return [(one.check.value, one.text) for one in verify.of_figures(found, sides)]
+    found = store.device_totals(verify.make_ranges(calendar(now)))
+    return [(one.check.value, one.text) for one in verify.check_totals(found, sides)]
 
 
-def book(store: Store, number: int, *pieces: Piece) -> None:
+def book(store: Store, number: int, *pieces: Allocation) -> None:
     """As the daemon does at LATER."""
-    recent = [p for p in pieces if p.bucket is not None and p.bucket >= windows(LATER).rolling_start]
-    first, beyond = windows(LATER).month
+    recent = [p for p in pieces if p.bucket is not None and p.bucket >= calendar(LATER).rolling_start]
+    first, beyond = calendar(LATER).month
     month = [p for p in pieces if first <= p.day < beyond]
     every, in_24h, in_month = (
         Counters(sum(p.rx for p in some), sum(p.tx for p in some)) for some in (pieces, recent, month)
     )
-    one = Booked(number, *every, in_24h, in_month, pieces, None)
-    store.commit(store.ledger(windows()), Writes(booked=(one,)), LATER)
+    one = Posting(number, *every, in_24h, in_month, pieces, None)
+    store.commit(store.load_state(calendar()), WriteBatch(postings=(one,)), LATER)
 
 
 @pytest.fixture
 def store(shop: Shop) -> Store:
     """With books that were begun at NOW."""
     made = shop.store()
-    made.ledger(windows())
+    made.load_state(calendar())
     return made
 
 
@@ -62,10 +62,10 @@ def test_without_books_there_is_nothing_to_verify(shop: Shop) -> None:
 def test_figures_are_told_with_the_sums_under_them(shop: Shop, store: Store) -> None:
     shop.insert(5)
     shop.insert(6, rx_bytes_total=None, tx_bytes_24h=None, rx_bytes_month=-1)
-    yesterday, before = windows().day(LATER - 86400), windows().day(LATER - 2 * 86400)
-    book(store, 5, Piece(LATE_BUCKET, LATE_DAY, 1, 2), Piece(LATE_BUCKET - 86400, yesterday, 4, 8),
-         Piece(LATE_BUCKET - 87300, yesterday, 16, 32), Piece(None, before, 64, 128))  # fmt: skip
-    book(store, 9, Piece(LATE_BUCKET, LATE_DAY, 5, 5))  # of a row that is gone
+    yesterday, before = calendar().day(LATER - 86400), calendar().day(LATER - 2 * 86400)
+    book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 1, 2), Allocation(LATE_BUCKET - 86400, yesterday, 4, 8),
+         Allocation(LATE_BUCKET - 87300, yesterday, 16, 32), Allocation(None, before, 64, 128))  # fmt: skip
+    book(store, 9, Allocation(LATE_BUCKET, LATE_DAY, 5, 5))  # of a row that is gone
     five, six = look(store)
     assert (five.row_id, five.device, five.total, five.rolling, five.month) == (
         5, "0001-DEV-005", (85, 170), (5, 10), (85, 170)
@@ -87,7 +87,7 @@ def test_many_devices_are_gone_through_in_parts(shop: Shop, store: Store, monkey
     monkeypatch.setattr(figures, "CHUNK", 2)
     for number in (-3, 5, 6, 7, 900):
         shop.insert(number)
-        book(store, number, Piece(LATE_BUCKET, LATE_DAY, 10 + number, 1))
+        book(store, number, Allocation(LATE_BUCKET, LATE_DAY, 10 + number, 1))
     assert [(one.row_id, one.in_buckets[0].rx, one.days[-1].kept.rx) for one in look(store)] == [
         (number, 10 + number, 10 + number) for number in (-3, 5, 6, 7, 900)
     ]
@@ -97,7 +97,7 @@ def test_many_devices_are_gone_through_in_parts(shop: Shop, store: Store, monkey
 def test_days_from_before_anybodys_books_are_left_out(shop: Shop, store: Store) -> None:
     shop.insert(5)
     assert len(look(store)[0].days) == 3
-    shop.store(node="r650").ledger(windows(LATER - 86400))
+    shop.store(node="r650").load_state(calendar(LATER - 86400))
     assert [one.day.name for one in look(store)[0].days] == [LATE_DAY]
 
 
@@ -106,17 +106,17 @@ def test_opening_balances_are_no_finding(shop: Shop) -> None:
     shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=40, rx_bytes_total=400,
                tx_bytes_total=40)  # fmt: skip
     store = shop.store()
-    store.ledger(windows())
+    store.load_state(calendar())
     for now in (NOW, NOW + 86400, NOW + 2 * 86400):
-        store.roll(windows(now))
+        store.refresh_windows(calendar(now))
         assert checks(store, now) == []
 
 
 def test_the_devices_perspective_swaps_the_columns_here_too(shop: Shop) -> None:
     store = shop.store('[usage]\nperspective = "device"\n')
-    store.ledger(windows())
+    store.load_state(calendar())
     shop.insert(5)
-    book(store, 5, Piece(LATE_BUCKET, LATE_DAY, 70, 7))
+    book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 70, 7))
     (five,) = look(store)
     assert five.total == five.rolling == five.month == five.in_buckets[0] == five.in_days[0] == (70, 7)
     shop.update(5, rx_bytes_24h=0)
@@ -125,25 +125,29 @@ def test_the_devices_perspective_swaps_the_columns_here_too(shop: Shop) -> None:
 
 def test_a_column_that_is_full_is_no_finding(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=2**63 - 1)
-    book(store, 5, Piece(LATE_BUCKET, LATE_DAY, 2**63, 1))
+    book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 2**63, 1))
     assert checks(store) == []
 
 
 def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
     """A zone whose midnight is at 18:30 UTC, with buckets of an hour."""
     zone = ZoneInfo("Asia/Kolkata")
-    store = shop.store('[usage]\nbucket = "1h"\n', zone="Asia/Kolkata")
-    frame = windows(LATER, zone, 3600)
-    store.ledger(windows(NOW, zone, 3600))
+    store = shop.store('[usage]\nbucket_width = "1h"\n', zone="Asia/Kolkata")
+    frame = calendar(LATER, zone, 3600)
+    store.load_state(calendar(NOW, zone, 3600))
     shop.insert(5)
     midnight = int(frame.next_midnight(LATER - 86400))
     assert midnight % 3600 == 1800
     edge, today, yesterday = midnight - 1800, frame.day(LATER), frame.day(midnight - 1)
-    book(store, 5, Piece(edge, yesterday, 1, 0), Piece(edge, today, 2, 0), Piece(edge + 3600, today, 4, 0))
-    days = {one.day.name: one for one in next(store.figures(verify.scope(frame))).days}
+    book(
+        store, 5, Allocation(edge, yesterday, 1, 0), Allocation(edge, today, 2, 0), Allocation(edge + 3600, today, 4, 0)
+    )
+    days = {one.day.name: one for one in next(store.device_totals(verify.make_ranges(frame))).days}
     assert (days[today].inner.rx, days[today].kept.rx, days[today].outer.rx) == (4, 6, 7)
     assert (days[yesterday].inner.rx, days[yesterday].kept.rx, days[yesterday].outer.rx) == (0, 1, 3)
-    assert [one.check for one in verify.of_figures(store.figures(verify.scope(frame)), ("rx", "tx"))] == []
+    assert [
+        one.check for one in verify.check_totals(store.device_totals(verify.make_ranges(frame)), ("rx", "tx"))
+    ] == []
 
 
 # -- the quarantine
@@ -152,24 +156,26 @@ def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
 SINCE = LATER - 15
 
 
-def hold(store: Store, *deltas: Quarantined) -> list[int]:
+def hold(store: Store, *deltas: QuarantinedDelta) -> list[int]:
     """Their ids."""
-    store.commit(store.ledger(windows()), Writes(quarantined=deltas), LATER)
+    store.commit(store.load_state(calendar()), WriteBatch(quarantined=deltas), LATER)
     return [one.id for one in store.quarantine()]
 
 
-def delta(number: int | None, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER) -> Quarantined:
-    return Quarantined("wg0", number, f"0001-DEV-{number:03}" if number else "", rx, tx, since, until)
+def delta(
+    number: int | None, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER
+) -> QuarantinedDelta:
+    return QuarantinedDelta("wg0", number, f"0001-DEV-{number:03}" if number else "", rx, tx, since, until)
 
 
-WORDS = (Entry("quarantine_released", "device", "0001-DEV-005", "m"),)
+WORDS = (AuditEntry("quarantine_released", "device", "0001-DEV-005", "m"),)
 
 
-def pieces(number: int, *some: Piece) -> Booked:
-    return Booked(number, 1000, 10, Counters(1000, 10), Counters(1000, 10), some, None)
+def pieces(number: int, *some: Allocation) -> Posting:
+    return Posting(number, 1000, 10, Counters(1000, 10), Counters(1000, 10), some, None)
 
 
-BOOKED = pieces(5, Piece(LATE_BUCKET, LATE_DAY, 1000, 10))
+BOOKED = pieces(5, Allocation(LATE_BUCKET, LATE_DAY, 1000, 10))
 
 
 def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None:
@@ -179,9 +185,9 @@ def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None
     mine = hold(store, delta(5), delta(None, 2**64 - 1, 0, 0.25))
     assert [one.delta for one in store.quarantine()] == [delta(5), delta(None, 2**64 - 1, 0, 0.25)]
     assert [one.id for one in other.quarantine()] == [theirs]
-    assert store.waits([theirs, *mine]) == set(mine)
-    with pytest.raises(Refused, match="is no delta in the quarantine"):
-        store.discharge([mine[0], theirs], [BOOKED], WORDS, LATER)
+    assert store.still_quarantined([theirs, *mine]) == set(mine)
+    with pytest.raises(UserError, match="is no delta in the quarantine"):
+        store.resolve_quarantine([mine[0], theirs], [BOOKED], WORDS, LATER)
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
     assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
 
@@ -189,8 +195,8 @@ def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None
 def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
     first, second = hold(store, delta(5), delta(5, 7, 7))
-    seq = store.ledger(windows()).seq
-    store.discharge([first], [BOOKED], WORDS, LATER)
+    seq = store.load_state(calendar()).revision
+    store.resolve_quarantine([first], [BOOKED], WORDS, LATER)
     five = shop.device(5)
     assert [five[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1001, 10, 1000, 10, 1000, 10
@@ -198,12 +204,12 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     assert five["updated_at"] == "2026-01-01 00:00:00"
     assert (shop.buckets(), shop.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
     assert shop.logs() == list(WORDS)
-    assert store.ledger(windows()).seq == seq, "the daemon's books are not disturbed"
-    with pytest.raises(Refused):
-        store.discharge([first], [BOOKED], WORDS, LATER)
+    assert store.load_state(calendar()).revision == seq, "the daemon's books are not disturbed"
+    with pytest.raises(UserError):
+        store.resolve_quarantine([first], [BOOKED], WORDS, LATER)
     assert shop.device(5) == five
-    assert store.waits([first, second]) == {second}
-    store.discharge([second], [], (), LATER)
+    assert store.still_quarantined([first, second]) == {second}
+    store.resolve_quarantine([second], [], (), LATER)
     assert shop.device(5) == five
     assert store.quarantine() == ()
 
@@ -212,8 +218,8 @@ def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> Non
     shop.insert(5)
     ids = hold(store, delta(5))
     with shop.locked(5), pytest.raises(StoreError, match="1205"):
-        store.discharge(ids, [BOOKED], WORDS, LATER)
-    store.discharge(ids, [BOOKED], WORDS, LATER)
+        store.resolve_quarantine(ids, [BOOKED], WORDS, LATER)
+    store.resolve_quarantine(ids, [BOOKED], WORDS, LATER)
     assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
 
 
@@ -229,11 +235,11 @@ def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
         assert isinstance(store, FakeStore)
         store.next_writes = ["after" if happened else "during"]
     with pytest.raises(StoreError) as lost:
-        store.discharge(ids, [BOOKED], WORDS, LATER)
+        store.resolve_quarantine(ids, [BOOKED], WORDS, LATER)
     if happened or isinstance(store, MariaDBStore):
         assert isinstance(lost.value, InDoubt)
     monkeypatch.undo()
-    assert store.waits(ids) == (set() if happened else set(ids))
+    assert store.still_quarantined(ids) == (set() if happened else set(ids))
     assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == ((1000, 1) if happened else (0, 0))
 
 
@@ -260,12 +266,12 @@ def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None
     shop.sql("START TRANSACTION")
     shop.sql("DELETE FROM wgsyncd_quarantine")
     with ThreadPoolExecutor(1) as slower:
-        released = slower.submit(store.discharge, ids, [BOOKED], WORDS, LATER)
+        released = slower.submit(store.resolve_quarantine, ids, [BOOKED], WORDS, LATER)
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         # InnoDB shows this table anew only when nobody has looked for a tenth of a second.
         until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
         shop.sql("COMMIT")
-        with pytest.raises(Refused, match="meanwhile"):
+        with pytest.raises(UserError, match="meanwhile"):
             released.result()
     assert (shop.device(5)["rx_bytes_total"], shop.days(), shop.logs()) == (0, {}, [])
 
@@ -273,8 +279,8 @@ def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None
 def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -> None:
     shop.insert(5)
     ids = hold(store, delta(5), delta(6))
-    with pytest.raises(Refused, match="gone"):
-        store.discharge(ids, [BOOKED, pieces(6)], WORDS, LATER)
+    with pytest.raises(UserError, match="gone"):
+        store.resolve_quarantine(ids, [BOOKED, pieces(6)], WORDS, LATER)
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)
 
 
@@ -287,9 +293,9 @@ def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
 ) -> None:
     """The write lands after the daemon has read everything it books from, and before its commit."""
     shop.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
-    books, _ = store.ledger(windows()), store.snapshot()
+    books, _ = store.load_state(calendar()), store.snapshot()
     shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
-    store.commit(books, Writes(booked=(BOOKED,), sampled={"wg0": Sampled(EPOCH, LATER)}), LATER)
+    store.commit(books, WriteBatch(postings=(BOOKED,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), LATER)
     five = shop.device(5)
     assert (five["rx_bytes_total"], five["tx_bytes_total"]) == ((figure or 0) + 1000, (figure or 0) + 10)
     assert checks(store) == []

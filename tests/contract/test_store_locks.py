@@ -15,11 +15,11 @@ import pymysql
 import pytest
 
 from tests.contract.test_store import BUCKET, DAY, booked
-from tests.samples import EPOCH, NOW, key, record, text, windows
+from tests.samples import EPOCH, NOW, calendar, key, record, text
 from tests.store_fixture import RealShop
-from wgsyncd.core.audit import Entry
+from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.model import Transition
-from wgsyncd.core.state import Booked, Condition, Quarantined, Sampled, Writes
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
@@ -31,7 +31,7 @@ class Witness:
     """Before each statement: what it is, and how many of the two rows another connection could lock."""
 
     def __init__(self, server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.live = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
+        self.actual = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
         self.seen: list[tuple[str, int]] = []
         for name in ("query", "execute"):
             self._wrap(name, getattr(Connection, name), monkeypatch)
@@ -44,7 +44,7 @@ class Witness:
         monkeypatch.setattr(Connection, name, run)
 
     def _free(self) -> int:
-        with self.live.cursor() as cursor:
+        with self.actual.cursor() as cursor:
             cursor.execute(_FREE)
             (row,) = cursor.fetchall()
             return int(row[0])
@@ -54,7 +54,7 @@ class Witness:
 def witness(mariadbd: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Witness]:
     with ExitStack() as stack:
         one = Witness(mariadbd, monkeypatch)
-        stack.callback(one.live.close)
+        stack.callback(one.actual.close)
         yield one
 
 
@@ -62,20 +62,20 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: Real
     for number in (5, 6):
         real_shop.insert(number, public_key=text(number))
     store = real_shop.store()
-    before, rows = store.ledger(windows()), store.snapshot().rows
+    before, rows = store.load_state(calendar()), store.snapshot().rows
     first = Transition(next(one for one in rows if one.id == 6), "expire", NOW)
-    writes = Writes(
-        booked=(booked(5, 50, 5), booked(6, 60, 6)),
+    writes = WriteBatch(
+        postings=(booked(5, 50, 5), booked(6, 60, 6)),
         records=(record(5), record(6)),
-        gone=(("wg0", key(9)),),
-        sampled={"wg0": Sampled(EPOCH, NOW)},
-        quarantined=(Quarantined("wg0", 5, "d", 1, 1, NOW - 9, NOW),),
-        steps=((first, Entry("device_expired", "device", "d", "…")),),
+        removed=(("wg0", key(9)),),
+        checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
+        quarantined=(QuarantinedDelta("wg0", 5, "d", 1, 1, NOW - 9, NOW),),
+        transitions=((first, AuditEntry("device_expired", "device", "d", "…")),),
         started=frozenset((Condition("row_rejected", "9", "d", "bad_key"),)),
-        audit=(Entry("peer_added", "device", "d", "…"),),
+        audit=(AuditEntry("peer_added", "device", "d", "…"),),
     )
     del witness.seen[:]
-    assert store.commit(before, writes, NOW).left_out == frozenset()
+    assert store.commit(before, writes, NOW).skipped == frozenset()
     locked = [sql for sql, free in witness.seen if free < 2]
     assert [sql.split()[0] for sql in locked] == ["UPDATE", "UPDATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
     for sql, what in zip(
@@ -92,17 +92,17 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
     for number in (5, 6):
         real_shop.insert(number)
     store = real_shop.store()
-    writes = Writes(booked=(booked(5, 50, 5), booked(6, 60, 6)), records=(record(5), record(6)))
-    ledger, _, _ = store.commit(store.ledger(windows()), writes, NOW)
-    with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as live, live.cursor() as cursor:
+    writes = WriteBatch(postings=(booked(5, 50, 5), booked(6, 60, 6)), records=(record(5), record(6)))
+    node_state, _, _ = store.commit(store.load_state(calendar()), writes, NOW)
+    with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
         for table, column in (("customer_devices", "id"), ("wgsyncd_buckets", "row_id"), ("wgsyncd_days", "row_id")):
             cursor.execute(f"SELECT * FROM {table} WHERE {column} = 5 FOR UPDATE")
-        ledger, _, left_out = store.commit(ledger, writes, NOW)
+        node_state, _, left_out = store.commit(node_state, writes, NOW)
         assert left_out == {5}
-        assert store.roll(windows()) == (0, 0)
-        live.rollback()
+        assert store.refresh_windows(calendar()) == (0, 0)
+        actual.rollback()
     assert [real_shop.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
-    assert store.commit(ledger, Writes(booked=(booked(5, 7, 7),)), NOW).left_out == frozenset()
+    assert store.commit(node_state, WriteBatch(postings=(booked(5, 7, 7),)), NOW).skipped == frozenset()
 
 
 ROWS = range(1, 41)
@@ -118,7 +118,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
 
     def daemon(node: str) -> None:
         store = real_shop.store(node=node)
-        ledger = store.ledger(windows())
+        node_state = store.load_state(calendar())
         for turn in range(TURNS):
             owed = dict.fromkeys(ROWS, 1 + turn % 3)
             while owed:
@@ -127,19 +127,19 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
                 some = [_of_turn(booked(number, owed[number], 2 * owed[number]), turn) for number in owed]
                 some.sort(key=lambda one: (one.row_id in last, one.row_id))
                 mine = tuple(record(number, rx=turn) for number in owed)
-                held = (Quarantined("wg0", 1 + turn % len(ROWS), "d", 1, 1, NOW - 9, NOW),)
-                writes = Writes(booked=tuple(some), records=mine, quarantined=held)
-                ledger, _, left_out = store.commit(ledger, writes, NOW)
+                held = (QuarantinedDelta("wg0", 1 + turn % len(ROWS), "d", 1, 1, NOW - 9, NOW),)
+                writes = WriteBatch(postings=tuple(some), records=mine, quarantined=held)
+                node_state, _, left_out = store.commit(node_state, writes, NOW)
                 for number in owed.keys() - left_out:
                     sums[node][number] += owed.pop(number)
-            store.roll(windows())
+            store.refresh_windows(calendar())
 
     def application() -> None:
-        with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as live, live.cursor() as cursor:
+        with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
             while not done.is_set():
                 for number in random.sample(ROWS, 3):
                     cursor.execute("UPDATE customer_devices SET device_name = 'x' WHERE id = %s", (number,))
-                live.rollback()
+                actual.rollback()
 
     def admin() -> None:
         store = real_shop.store(node="a")
@@ -147,7 +147,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
             for held in store.quarantine():
                 number = held.delta.row_id or 0
                 try:
-                    store.discharge([held.id], [booked(number, 1, 2)], [], NOW)
+                    store.resolve_quarantine([held.id], [booked(number, 1, 2)], [], NOW)
                 except StoreError as error:
                     assert str(error) == f"1205: row {number} is locked by somebody else: try again"
                 else:
@@ -168,5 +168,5 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
         assert real_shop.days()[number, DAY] == (rx, 2 * rx)
 
 
-def _of_turn(one: Booked, turn: int) -> Booked:
-    return replace(one, pieces=tuple(piece._replace(bucket=BUCKET + turn) for piece in one.pieces))
+def _of_turn(one: Posting, turn: int) -> Posting:
+    return replace(one, allocations=tuple(piece._replace(bucket=BUCKET + turn) for piece in one.allocations))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.samples import key, text
 from tests.store_fixture import RealShop
-from wgsyncd.core.model import Row
+from wgsyncd.core.model import DeviceRow
 from wgsyncd.stores.mikyun import connection, rows
 
 PAGE = 3
@@ -39,10 +39,10 @@ def insert(shop: RealShop, number: int, **columns: object) -> None:
     shop.insert(number, **{"public_key": text(number), "wg_ip": f"10.200.0.{number}", "wg_iface": "wg0", **columns})
 
 
-def fresh(shop: RealShop) -> tuple[Row, ...]:
+def fresh(shop: RealShop) -> tuple[DeviceRow, ...]:
     """As they are, read row by row."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows.RowReader, "_by_pages", lambda *_: None)
+        patch.setattr(rows.RowCache, "_load_pages", lambda *_: None)
         return shop.store().snapshot().rows
 
 
@@ -50,7 +50,7 @@ def fresh(shop: RealShop) -> tuple[Row, ...]:
 def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, seed: int) -> None:
     store, chance = real_shop.store(), random.Random(seed)
     there: set[int] = set()
-    before: dict[int, Row] = {}
+    before: dict[int, DeviceRow] = {}
     for turn in range(25):
         changed: set[int] = set()
         for _ in range(chance.choice((0, 1, 2, 12))):
@@ -93,7 +93,7 @@ def test_of_a_row_that_has_changed_the_rest_is_in_memory_once(real_shop: RealSho
     (before,) = store.snapshot().rows
     real_shop.update(1, rx_bytes_total=5)
     (after,) = store.snapshot().rows
-    assert (before.never_counted, after.never_counted) == (True, False)
+    assert (before.has_no_usage, after.has_no_usage) == (True, False)
     for name in ("device", "address", "public_key", "preshared_key"):
         assert getattr(after, name) is getattr(before, name), name
     real_shop.update(1, preshared_key=text(8), wg_ip="10.200.0.2")

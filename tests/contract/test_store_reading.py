@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.node import local
-from tests.samples import EPOCH, NOW, TOKYO, key, record, row, text, windows
+from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
 from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.model import Counters, Status, Transition
-from wgsyncd.core.state import Booked, Piece, Sampled, Writes
+from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
-from wgsyncd.stores.mikyun.rows import RowReader
+from wgsyncd.stores.mikyun.rows import RowCache
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
     shop.insert(5)
     (one,) = store.snapshot().rows
     assert (one.interface, one.address, one.public_key, one.preshared_key) == ("", "", None, None)
-    assert (one.status, one.deleted, one.first_handshake_known, one.never_counted) == (
+    assert (one.status, one.deleted, one.first_handshake_known, one.has_no_usage) == (
         Status.ISSUED,
         False,
         False,
@@ -86,9 +86,9 @@ def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
         before = one_connected.snapshot().rows
     real_shop.sql(f"ALTER TABLE customer_devices MODIFY {types} VARCHAR(16) CHARACTER SET ucs2")
     try:
-        unknown._rows = RowReader(TOKYO, 86400)
+        unknown._rows = RowCache(TOKYO, 86400)
         looks: list[Callable[[], object]] = [
-            lambda: known.snapshot().rows, lambda: unknown.snapshot().rows, lambda: some.some(frozenset(("端末5",))),
+            lambda: known.snapshot().rows, lambda: unknown.snapshot().rows, lambda: some.load_devices(frozenset(("端末5",))),
         ]  # fmt: skip
         for look in looks:
             with pytest.raises(StoreError, match="looked at anew"):  # the connection is of before
@@ -96,7 +96,7 @@ def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
             assert look() == before
         (one,) = real_shop.store().snapshot().rows
         assert (one.interface, one.address, one.status, one.device) == ("wg0", "10.200.0.5", Status.ACTIVE, "端末5")
-        assert real_shop.store().some(frozenset(("端末5",))) == (one,)
+        assert real_shop.store().load_devices(frozenset(("端末5",))) == (one,)
     finally:
         real_shop.sql("ALTER TABLE customer_devices MODIFY wg_iface VARCHAR(32), MODIFY wg_ip VARCHAR(64),"
                       " MODIFY status VARCHAR(16) NOT NULL DEFAULT 'issued'")  # fmt: skip
@@ -120,7 +120,7 @@ def test_counters_that_are_null_were_never_counted(shop: Shop, store: Store) -> 
     shop.insert(5, rx_bytes_total=None, tx_bytes_total=None)
     shop.insert(6, tx_bytes_total=1)
     shop.insert(7, last_handshake_at="2026-01-02 00:00:00")
-    assert [one.never_counted for one in store.snapshot().rows] == [True, False, False]
+    assert [one.has_no_usage for one in store.snapshot().rows] == [True, False, False]
 
 
 QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
@@ -143,7 +143,7 @@ QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
 @pytest.mark.parametrize(("columns", "end"), QR_ENDS.values(), ids=QR_ENDS.keys())
 def test_when_a_qr_ends(shop: Shop, store: Store, columns: dict[str, Any], end: str | None) -> None:
     shop.insert(5, **columns)
-    assert store.snapshot().rows[0].qr_end == (None if end is None else tokyo(end))
+    assert store.snapshot().rows[0].activation_deadline == (None if end is None else tokyo(end))
 
 
 @pytest.mark.parametrize("status", ["issued", "expired", "active", "paused"])
@@ -151,13 +151,13 @@ def test_a_qr_that_was_scanned_has_no_end(shop: Shop, store: Store, status: str)
     shop.insert(5, status=status, qr_expires_at="2026-03-01 10:00:00")
     (one,) = store.snapshot().rows
     ends = status in ("issued", "expired")
-    assert one.qr_end == (tokyo("2026-03-01 10:00:00") if ends else None)
-    assert one.qr_end_text == ("2026-03-01 10:00:00" if ends else None)
+    assert one.activation_deadline == (tokyo("2026-03-01 10:00:00") if ends else None)
+    assert one.version == ("2026-03-01 10:00:00" if ends else None)
 
 
 def test_times_before_1970_in_utc_are_its_beginning(shop: Shop, store: Store) -> None:
     shop.insert(5, qr_expires_at="1970-01-01 00:00:00")
-    assert store.snapshot().rows[0].qr_end == 0.0
+    assert store.snapshot().rows[0].activation_deadline == 0.0
 
 
 def test_the_qr_end_is_kept_as_it_is_written(shop: Shop) -> None:
@@ -167,14 +167,14 @@ def test_the_qr_end_is_kept_as_it_is_written(shop: Shop) -> None:
     shop.insert(7, qr_expires_at="0001-01-01 00:00:00")
     shop.insert(8, created_at="0000-00-00 00:00:00")
     seen = shop.store(zone="Europe/Berlin").snapshot().rows
-    assert [one.qr_end_text for one in seen] == [
+    assert [one.version for one in seen] == [
         "2026-03-29 02:30:00", "2026-03-29 02:30:00", "0001-01-01 00:00:00", None
     ]  # fmt: skip
 
 
 def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
     shop.insert(5, issued_at="2026-03-01 10:00:00")
-    assert shop.store('[qr]\nlifetime = "2h"\n').snapshot().rows[0].qr_end == tokyo("2026-03-01 12:00:00")
+    assert shop.store('[qr]\nlifetime = "2h"\n').snapshot().rows[0].activation_deadline == tokyo("2026-03-01 12:00:00")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_the_digest_changes_with_what_a_plan_depends_on_and_back(shop: Shop, sto
 
 def test_the_digest_changes_with_rows_contracts_and_approvals(shop: Shop, store: Store) -> None:
     shop.insert(5)
-    store.ledger(windows())
+    store.load_state(calendar())
     seen = [store.digest()]
     shop.insert(6)
     seen.append(store.digest())
@@ -258,13 +258,15 @@ def test_the_digest_changes_with_rows_contracts_and_approvals(shop: Shop, store:
 def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Store) -> None:
     shop.insert(5, status="active", public_key=text(5))
     (one,) = store.snapshot().rows
-    store.ledger(windows())
+    store.load_state(calendar())
     before = store.digest()
     some = Counters(70, 7)
-    booked = Booked(5, 70, 7, some, some, (Piece(int(NOW), windows().day(NOW), 70, 7),), NOW)
+    booked = Posting(5, 70, 7, some, some, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
     step = Transition(one, "first_handshake", NOW)
-    writes = Writes((booked,), (record(5),), sampled={"wg0": Sampled(EPOCH, 1.0)}, steps=((step, None),))
-    assert store.commit(store.ledger(windows()), writes, NOW)[1] == {5}
-    store.roll(windows(NOW + 40 * 86400))
+    writes = WriteBatch(
+        (booked,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
+    )
+    assert store.commit(store.load_state(calendar()), writes, NOW)[1] == {5}
+    store.refresh_windows(calendar(NOW + 40 * 86400))
     shop.update(5, rx_bytes_total=0, last_handshake_at=None)
     assert store.digest() == before

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgsyncd.core.model import NO_BYTES, NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey
+from wgsyncd.core.model import NO_BYTES, NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PublicKey
 from wgsyncd.dataplane.wireguard import userspace
 from wgsyncd.dataplane.wireguard.userspace import UserspaceWireGuard, x25519_public_key
 from wgsyncd.errors import InterfaceMissing, WireGuardError
@@ -109,11 +109,11 @@ def test_whole_answer(machine: Machine) -> None:
     assert process.requests[-1] == b"get=1\n\n"
     assert (found.kind, found.epoch, found.listen_port) == ("userspace", "boot:1", 51820)
     first = found.peers[KEY]
-    assert str(first.peer) == "Peer(BwcHBwcH… 10.0.0.1/32,fd00::1/128 keepalive=25)"
+    assert str(first.config) == "Peer(BwcHBwcH… 10.0.0.1/32,fd00::1/128 keepalive=25)"
     assert first.counters == (2, 2**64 - 1)
     assert (first.latest_handshake, first.endpoint) == (1_700_000_000_000_000_005, "[2001:db8::1%eth0]:5")
     second = found.peers[PublicKey(b"\x08" * 32)]
-    assert (second.peer.preshared_key, second.peer.allowed_ips, second.counters) == (
+    assert (second.config.preshared_key, second.config.allowed_ips, second.counters) == (
         NO_PRESHARED_KEY,
         (),
         NO_BYTES,
@@ -175,11 +175,11 @@ def test_random_lines_are_a_value_or_a_value_error(lines: list[str]) -> None:
 
 def test_changes_as_text(machine: Machine) -> None:
     process = machine.process(b"errno=0\n\n")
-    old = Peer(KEY, b"\x01" * 32, (), 25)
+    old = PeerConfig(KEY, b"\x01" * 32, (), 25)
     changes = [
-        Change(Kind.REMOVE, "lo", PublicKey(b"\x09" * 32), old, None),
-        Change(Kind.UPDATE, "lo", KEY, old, old._replace(preshared_key=NO_PRESHARED_KEY)),
-        Change(Kind.UPDATE, "lo", KEY, old, old._replace(persistent_keepalive=0)),
+        Change(ChangeKind.REMOVE, "lo", PublicKey(b"\x09" * 32), old, None),
+        Change(ChangeKind.UPDATE, "lo", KEY, old, old._replace(preshared_key=NO_PRESHARED_KEY)),
+        Change(ChangeKind.UPDATE, "lo", KEY, old, old._replace(persistent_keepalive=0)),
     ]
     assert machine.wg.apply("lo", changes) == []
     assert process.requests == [
@@ -193,8 +193,8 @@ def test_changes_as_text(machine: Machine) -> None:
 
 def test_refusal_by_a_process_that_does_not_hear_us_out(machine: Machine) -> None:
     machine.process(b"errno=-22\n\n", read_first=False)
-    peers = [Peer(PublicKey(n.to_bytes(32)), NO_PRESHARED_KEY, ()) for n in range(3)]
-    changes = [Change(Kind.ADD, "lo", each.public_key, None, each) for each in peers]
+    peers = [PeerConfig(PublicKey(n.to_bytes(32)), NO_PRESHARED_KEY, ()) for n in range(3)]
+    changes = [Change(ChangeKind.ADD, "lo", each.public_key, None, each) for each in peers]
     assert [each.name for each in machine.wg.apply("lo", changes)] == ["EINVAL"] * 3
 
 

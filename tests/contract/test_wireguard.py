@@ -10,7 +10,7 @@ import pytest
 
 from tests import namespace
 from tests.fakes import FakeWireGuard
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, decode_key, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PublicKey, decode_key, encode_key
 from wgsyncd.core.network import Network, as_networks, parse_network
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import InterfaceMissing
@@ -27,7 +27,7 @@ class Real:
     wg: WireGuard
     kind: str
 
-    def peers(self) -> dict[PublicKey, Peer]:
+    def peers(self) -> dict[PublicKey, PeerConfig]:
         if isinstance(self.wg, FakeWireGuard):
             return self.wg.peers(IFACE)
         return wg_show(IFACE)
@@ -41,19 +41,19 @@ class Real:
     def apply(self, *changes: Change) -> None:
         assert self.wg.apply(IFACE, changes) == []
 
-    def holds(self, *wanted: Peer) -> None:
+    def holds(self, *wanted: PeerConfig) -> None:
         """The witness says so, and a read says the same."""
         assert self.peers() == {each.public_key: each for each in wanted}
         found = self.wg.read(IFACE)
-        assert {key: state.peer for key, state in found.peers.items()} == self.peers()
+        assert {key: state.config for key, state in found.peers.items()} == self.peers()
 
 
-def wg_show(interface: str) -> dict[PublicKey, Peer]:
+def wg_show(interface: str) -> dict[PublicKey, PeerConfig]:
     found = {}
     for line in namespace.run("wg", "show", interface, "dump").splitlines()[1:]:
         key, psk, _endpoint, ips, _handshake, _rx, _tx, keepalive = line.split("\t")
         public_key = PublicKey(decode_key(key))
-        found[public_key] = Peer(
+        found[public_key] = PeerConfig(
             public_key,
             NO_PRESHARED_KEY if psk == "(none)" else decode_key(psk),
             () if ips == "(none)" else as_networks(map(parse_network, ips.split(","))),
@@ -77,18 +77,18 @@ def real(request: pytest.FixtureRequest) -> Iterator[Real]:
         yield Real(wg, kind)
 
 
-def peer(n: int, *ips: str, psk: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> Peer:
-    return Peer(PublicKey(n.to_bytes(4) * 8), psk, as_networks(map(parse_network, ips)), keepalive)
+def peer(n: int, *ips: str, psk: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> PeerConfig:
+    return PeerConfig(PublicKey(n.to_bytes(4) * 8), psk, as_networks(map(parse_network, ips)), keepalive)
 
 
-def change(before: Peer | None, after: Peer | None) -> Change:
-    kind = Kind.ADD if before is None else Kind.REMOVE if after is None else Kind.UPDATE
+def change(before: PeerConfig | None, after: PeerConfig | None) -> Change:
+    kind = ChangeKind.ADD if before is None else ChangeKind.REMOVE if after is None else ChangeKind.UPDATE
     some = after or before
     assert some is not None
     return Change(kind, IFACE, some.public_key, before, after)
 
 
-def add(*wanted: Peer) -> list[Change]:
+def add(*wanted: PeerConfig) -> list[Change]:
     return [change(None, each) for each in wanted]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import key, text
-from wgsyncd.core.audit import ACTIONS, Entry, Scribe
+from wgsyncd.core.audit import ACTIONS, AuditEntry, AuditMessages
 from wgsyncd.core.model import encode_key, fingerprint
 
 BEHAVIOUR = [
@@ -81,7 +81,7 @@ def test_the_actions_are_those_of_the_behaviour() -> None:
 @pytest.mark.parametrize("action", BEHAVIOUR)
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_every_action_has_words(action: str, language: str) -> None:
-    entry = Scribe(language).entry(action, "subject", **FACTS[action])
+    entry = AuditMessages(language).entry(action, "subject", **FACTS[action])
     assert (entry.action, entry.target_id) == (action, "subject")
     assert entry.target_type == TARGETS.get(action, "device")
     assert bool(JAPANESE.search(entry.message)) is (language == "ja")
@@ -93,16 +93,19 @@ def test_every_action_has_words(action: str, language: str) -> None:
 @pytest.mark.parametrize("action", [name for name in BEHAVIOUR if FACTS[name]])
 def test_a_missing_fact_is_a_bug_and_said_so(action: str) -> None:
     with pytest.raises(KeyError):
-        Scribe("en").entry(action, "subject")
+        AuditMessages("en").entry(action, "subject")
 
 
 def test_an_unknown_action_is_a_bug() -> None:
     with pytest.raises(KeyError):
-        Scribe("ja").entry("peer_teleported", "subject")
+        AuditMessages("ja").entry("peer_teleported", "subject")
 
 
 def test_who_approved_is_an_admin_where_nobody_knows_who() -> None:
-    said = [Scribe(one).entry("guard_approved", "r640", count=1, plan="0" * 12, by="").message for one in ("ja", "en")]
+    said = [
+        AuditMessages(one).entry("guard_approved", "r640", count=1, plan="0" * 12, by="").message
+        for one in ("ja", "en")
+    ]
     assert "管理者" in said[0]
     assert said[1].endswith("approved by an admin")
 
@@ -115,7 +118,7 @@ REASONS = ["has a new key", "row is gone", "QR ended, not scanned", "address", "
 @pytest.mark.parametrize("reason", REASONS)
 def test_reasons_are_in_the_language_too(reason: str) -> None:
     ja, en = (
-        Scribe(one).entry("peer_removed", "d", interface="wg0", address="-", reason=reason).message
+        AuditMessages(one).entry("peer_removed", "d", interface="wg0", address="-", reason=reason).message
         for one in ("ja", "en")
     )
     assert reason in en
@@ -125,7 +128,7 @@ def test_reasons_are_in_the_language_too(reason: str) -> None:
 @pytest.mark.parametrize("what", ["reset", "quarantined"])
 def test_anomalies_are_worded(what: str) -> None:
     facts = {**FACTS["usage_anomaly"], "what": what}
-    messages = {Scribe(language).entry("usage_anomaly", "d", **facts).message for language in ("ja", "en")}
+    messages = {AuditMessages(language).entry("usage_anomaly", "d", **facts).message for language in ("ja", "en")}
     assert len(messages) == 2
     assert not any(what in message for message in messages)
 
@@ -145,7 +148,7 @@ def test_a_key_in_any_field_does_not_reach_the_audit_trail(
         return
     facts[name] = left + secret + right
     target = facts.pop("target_id")
-    entry = Scribe(language).entry(action, target, **facts)
+    entry = AuditMessages(language).entry(action, target, **facts)
     for shown in (entry.target_id, entry.message):
         assert not BASE64.search(shown)
         assert secret not in shown
@@ -154,20 +157,20 @@ def test_a_key_in_any_field_does_not_reach_the_audit_trail(
 
 @given(st.text(max_size=90), st.sampled_from(("ja", "en")))
 def test_what_is_written_fits_and_is_printable(anything: str, language: str) -> None:
-    entry = Scribe(language).entry("peer_added", anything, interface=anything, address=anything * 40)
+    entry = AuditMessages(language).entry("peer_added", anything, interface=anything, address=anything * 40)
     assert len(entry.target_id) <= 64
     assert len(entry.message) <= 2000
     assert (entry.target_id + entry.message).isprintable()
 
 
 def test_nul_and_emoji() -> None:
-    entry = Scribe("en").entry("peer_added", "a\0b 📱", interface="wg0", address="{0} {interface} %s")
-    assert entry == Entry("peer_added", "device", "a�b 📱", "Peer added on wg0 with {0} {interface} %s")
+    entry = AuditMessages("en").entry("peer_added", "a\0b 📱", interface="wg0", address="{0} {interface} %s")
+    assert entry == AuditEntry("peer_added", "device", "a�b 📱", "Peer added on wg0 with {0} {interface} %s")
 
 
 def test_a_fingerprint_gets_through() -> None:
     assert (
         fingerprint(key(1))
-        in Scribe("ja").entry("foreign_peer_removed", "wg0", **FACTS["foreign_peer_removed"]).message
+        in AuditMessages("ja").entry("foreign_peer_removed", "wg0", **FACTS["foreign_peer_removed"]).message
     )
     assert text(1)[:8] in fingerprint(key(1))

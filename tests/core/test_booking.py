@@ -11,59 +11,61 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import EPOCH, NOW, dump, key, live, peer, psk, record, records, row, state, windows
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.model import Counters, InterfaceState, Row
-from wgsyncd.core.records import State, config_digest
-from wgsyncd.core.state import Booked, Condition, Ledger, Quarantined, Sampled, Writes
+from tests.samples import EPOCH, NOW, actual, calendar, dump, key, peer, psk, record, records, row, state
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
+from wgsyncd.core.records import RecordState, config_digest
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.core.usage import posting
-from wgsyncd.core.usage.posting import Anomaly, Booking, book, portions
+from wgsyncd.core.usage.posting import Anomaly, PostingResult, chunks, post
 
 
-def booking(kernel: dict[str, InterfaceState], books: Ledger, rows: list[Row] | None = None) -> Booking:
+def booking(kernel: dict[str, InterfaceState], books: NodeState, rows: list[DeviceRow] | None = None) -> PostingResult:
     known = {key(one.id): one for one in rows} if rows is not None else None
-    return book(kernel, books, windows(), since={}, max_rates={}, rows=known)
+    return post(kernel, books, calendar(), since={}, max_rates={}, rows=known)
 
 
-EMPTY = Ledger(0, records(), {}, frozenset())
+EMPTY = NodeState(0, records(), {}, frozenset())
 
 
 def test_an_unknown_peer_of_a_row_never_accounted_counts_in_full() -> None:
-    kernel = live(dump(state(peer(5), 700, 300, 10**10)))
-    writes = booking(kernel, EMPTY, [row(5, never_counted=True)]).writes
-    assert [(b.rx, b.tx, b.handshake) for b in writes.booked] == [(700, 300, 10.0)]
-    assert [(r.counters, r.state, r.epoch, r.row_id) for r in writes.records] == [((700, 300), State.PRESENT, EPOCH, 5)]
+    kernel = actual(dump(state(peer(5), 700, 300, 10**10)))
+    writes = booking(kernel, EMPTY, [row(5, has_no_usage=True)]).writes
+    assert [(b.rx, b.tx, b.handshake) for b in writes.postings] == [(700, 300, 10.0)]
+    assert [(r.counters, r.state, r.epoch, r.row_id) for r in writes.records] == [
+        ((700, 300), RecordState.PRESENT, EPOCH, 5)
+    ]
 
 
 def test_of_a_row_that_was_accounted_the_present_counters_become_the_baseline() -> None:
-    kernel = live(dump(state(peer(5), 700, 300, 10**10)))
+    kernel = actual(dump(state(peer(5), 700, 300, 10**10)))
     writes = booking(kernel, EMPTY, [row(5)]).writes
-    assert [(b.rx, b.tx, b.pieces) for b in writes.booked] == [(0, 0, ())]
+    assert [(b.rx, b.tx, b.allocations) for b in writes.postings] == [(0, 0, ())]
     assert writes.records[0].counters == (700, 300)
-    later = book(
-        live(dump(state(peer(5), 701, 300, 10**10))), EMPTY.after(writes), windows(NOW + 15), since={}, max_rates={}
+    later = post(
+        actual(dump(state(peer(5), 701, 300, 10**10))), EMPTY.after(writes), calendar(NOW + 15), since={}, max_rates={}
     )
-    assert later.writes.booked[0].rx == 1
+    assert later.writes.postings[0].rx == 1
 
 
 @pytest.mark.parametrize("rows", [None, [], [row(6)]])
-def test_a_peer_of_no_row_is_not_adopted(rows: list[Row] | None) -> None:
-    assert not booking(live(dump(state(peer(5), 700))), EMPTY, rows).writes
+def test_a_peer_of_no_row_is_not_adopted(rows: list[DeviceRow] | None) -> None:
+    assert not booking(actual(dump(state(peer(5), 700))), EMPTY, rows).writes
 
 
 def test_a_device_with_peers_on_both_interfaces_is_booked_once_with_the_sum() -> None:
-    kernel = live(dump(state(peer(5), 10, 1, 7)), dump(state(peer(5, "10.251.0.5/32"), 20, 2, 9), name="wg1"))
+    kernel = actual(dump(state(peer(5), 10, 1, 7)), dump(state(peer(5, "10.251.0.5/32"), 20, 2, 9), name="wg1"))
     known = record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1")
-    books = Ledger(1, records(*known), {}, frozenset())
-    (one,) = booking(kernel, books).writes.booked
+    books = NodeState(1, records(*known), {}, frozenset())
+    (one,) = booking(kernel, books).writes.postings
     assert (one.row_id, one.rx, one.tx, one.in_24h, one.handshake) == (5, 30, 3, (30, 3), 9e-9)
-    assert [(p.rx, p.tx) for p in one.pieces] == [(30, 3)], "one statement's value per bucket"
+    assert [(p.rx, p.tx) for p in one.allocations] == [(30, 3)], "one statement's value per bucket"
 
 
 def test_a_foreign_peers_record_moves_on_without_booking() -> None:
-    books = Ledger(1, records(record(5, row_id=None)), {}, frozenset())
-    writes = booking(live(dump(state(peer(5), 10))), books).writes
-    assert writes.booked == ()
+    books = NodeState(1, records(record(5, row_id=None)), {}, frozenset())
+    writes = booking(actual(dump(state(peer(5), 10))), books).writes
+    assert writes.postings == ()
     assert writes.records[0].counters == (10, 0)
 
 
@@ -88,36 +90,38 @@ def test_only_a_change_of_the_configuration_changes_its_digest() -> None:
 def test_the_ledger_after_a_transaction() -> None:
     old = Condition("row_rejected", "5", "d5", "bad_key")
     stands = Condition("row_rejected", "6", "d6", "bad_key")
-    books = Ledger(7, records(record(5), record(6)), {"wg0": Sampled("a", 1.0)}, frozenset((old, stands)))
-    new = stands._replace(detail="bad_address")
+    books = NodeState(
+        7, records(record(5), record(6)), {"wg0": InterfaceCheckpoint("a", 1.0)}, frozenset((old, stands))
+    )
+    new = stands._replace(reason="bad_address")
     after = books.after(
-        Writes(
+        WriteBatch(
             records=(record(6, counters=Counters(9, 9)), record(7)),
-            gone=(record(5).slot,),
-            sampled={"wg1": Sampled("b", 2.0)},
+            removed=(record(5).peer_id,),
+            checkpoints={"wg1": InterfaceCheckpoint("b", 2.0)},
             started=frozenset((new,)),
             ended=frozenset((old,)),
         )
     )
-    assert after.seq == 8
+    assert after.revision == 8
     assert after.records == records(record(6, counters=Counters(9, 9)), record(7))
-    assert after.interfaces == {"wg0": Sampled("a", 1.0), "wg1": Sampled("b", 2.0)}
+    assert after.interfaces == {"wg0": InterfaceCheckpoint("a", 1.0), "wg1": InterfaceCheckpoint("b", 2.0)}
     assert after.conditions == {new}, "a new detail takes the old one's place"
 
 
 def test_no_writes_are_false_and_any_write_is_true() -> None:
-    assert not Writes()
-    assert not Writes() + Writes()
+    assert not WriteBatch()
+    assert not WriteBatch() + WriteBatch()
     for some in (
-        Writes(records=(record(5),)), Writes(gone=(record(5).slot,)), Writes(approval_used=True),
-        Writes(audit=(Entry("a", "b", "c", "d"),)), Writes(sampled={"wg0": Sampled("a", 1.0)}),
+        WriteBatch(records=(record(5),)), WriteBatch(removed=(record(5).peer_id,)), WriteBatch(approval_used=True),
+        WriteBatch(audit=(AuditEntry("a", "b", "c", "d"),)), WriteBatch(checkpoints={"wg0": InterfaceCheckpoint("a", 1.0)}),
     ):  # fmt: skip
         assert some
 
 
 def test_of_two_records_of_one_peer_the_later_stands() -> None:
     later = record(5, counters=Counters(2, 2))
-    assert (Writes(records=(record(5), record(6))) + Writes(records=(later,))).records == (later, record(6))
+    assert (WriteBatch(records=(record(5), record(6))) + WriteBatch(records=(later,))).records == (later, record(6))
 
 
 # -- batches
@@ -134,71 +138,71 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
     numbers = range(1, len(moves) + 1)
     moved = dict(zip(numbers, moves, strict=True))
     both = [n for n in numbers if n % 3 == 0]
-    kernel = live(
+    kernel = actual(
         dump(*(state(peer(n), 9 + moved[n], 0) for n in reversed(numbers))),
         dump(*(state(peer(100 + n), 9 + 2 * moved[n], 1) for n in both), name="wg1"),
     )
     known = [record(n, rx=9) for n in reversed(numbers)]
     known += [record(100 + n, row_id=n, interface="wg1", rx=9) for n in both]
-    books = Ledger(0, records(*known), {"wg0": Sampled(EPOCH, NOW - 15)}, frozenset())
-    account = partial(book, windows=windows(), since={}, max_rates={"wg0": 1e9, "wg1": 1e9})
+    books = NodeState(0, records(*known), {"wg0": InterfaceCheckpoint(EPOCH, NOW - 15)}, frozenset())
+    account = partial(post, calendar=calendar(), since={}, max_rates={"wg0": 1e9, "wg1": 1e9})
     at_once = account(kernel, books)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(posting, "PORTION", size)
-        parts = list(portions(kernel, books, apart))
-    total, rest, odd = Writes(), books, list[Anomaly]()
+        patch.setattr(posting, "CHUNK", size)
+        parts = list(chunks(kernel, books, apart))
+    total, rest, odd = WriteBatch(), books, list[Anomaly]()
     rows = [[books.records[name, key].row_id or 0 for name, one in part.items() for key in one.peers] for part in parts]
     assert all(max(one) <= min(later) for one, later in pairwise(rows)), "in the order of the rows"
     for part in parts:
         assert sum(len(one.peers) for one in part.values()) == size
-        some = account(part, rest, whole=False)
-        assert not some.writes.sampled, "that all were looked at is said at the end"
-        assert not {b.row_id for b in some.writes.booked} & apart
+        some = account(part, rest, complete=False)
+        assert not some.writes.checkpoints, "that all were looked at is said at the end"
+        assert not {b.row_id for b in some.writes.postings} & apart
         rest = rest.after(some.writes)
         total += some.writes
         odd += some.anomalies
     last = account(kernel, rest)
     assert len([r for r in last.writes.records if r.row_id not in apart]) <= size
     total += last.writes
-    assert {b.row_id: b for b in total.booked} == {b.row_id: b for b in at_once.writes.booked}
-    assert {r.slot: r for r in total.records} == {r.slot: r for r in at_once.writes.records}
+    assert {b.row_id: b for b in total.postings} == {b.row_id: b for b in at_once.writes.postings}
+    assert {r.peer_id: r for r in total.records} == {r.peer_id: r for r in at_once.writes.records}
     assert Counter(total.quarantined) == Counter(at_once.writes.quarantined)
-    assert (total.odd, total.sampled) == (at_once.writes.odd, at_once.writes.sampled)
+    assert (total.commit_last, total.checkpoints) == (at_once.writes.commit_last, at_once.writes.checkpoints)
     assert Counter((*odd, *last.anomalies)) == Counter(at_once.anomalies)
 
 
-def booked(number: int) -> Booked:
-    return Booked(number, number, 1, Counters(number, 1), Counters(number, 1), (), None)
+def booked(number: int) -> Posting:
+    return Posting(number, number, 1, Counters(number, 1), Counters(number, 1), (), None)
 
 
-def many(devices: int, quiet: int, quarantined: int) -> Writes:
+def many(devices: int, quiet: int, quarantined: int) -> WriteBatch:
     """``devices`` booked (each third with a peer on both interfaces), ``quiet`` records without bytes."""
     both = tuple(record(n, interface="wg1") for n in range(0, devices, 3))
-    return Writes(
-        booked=tuple(booked(n) for n in reversed(range(devices))),
+    return WriteBatch(
+        postings=tuple(booked(n) for n in reversed(range(devices))),
         records=tuple(record(n) for n in range(devices + quiet)) + both,
-        quarantined=tuple(Quarantined("wg0", devices + n, "d", 9, 9, 0.0, 1.0) for n in range(quarantined)),
-        sampled={"wg0": Sampled("a", 1.0)},
-        audit=(Entry("usage_anomaly", "device", "d", "m"),),
+        quarantined=tuple(QuarantinedDelta("wg0", devices + n, "d", 9, 9, 0.0, 1.0) for n in range(quarantined)),
+        checkpoints={"wg0": InterfaceCheckpoint("a", 1.0)},
+        audit=(AuditEntry("usage_anomaly", "device", "d", "m"),),
     )
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 8))
 def test_batches_are_complete_in_themselves_and_add_up(devices: int, quiet: int, size: int) -> None:
     whole = many(devices, quiet, min(quiet, 2))
-    parts = list(whole.batches(size))
-    assert all(len(part.booked) <= size for part in parts)
-    total = Writes()
+    parts = list(whole.split(size))
+    assert all(len(part.postings) <= size for part in parts)
+    total = WriteBatch()
     for part in parts:
-        rows = {b.row_id for b in part.booked}
+        rows = {b.row_id for b in part.postings}
         assert rows <= {r.row_id for r in part.records}
-        others = [b.row_id for other in parts if other is not part for b in other.booked]
+        others = [b.row_id for other in parts if other is not part for b in other.postings]
         assert not {r.row_id for r in part.records} & set(others), "a device's bytes stand with its baselines"
-        assert [b.row_id for b in part.booked] == sorted(rows), "in id order: two writers cannot deadlock"
+        assert [b.row_id for b in part.postings] == sorted(rows), "in id order: two writers cannot deadlock"
         total += part
-    assert {b.row_id: b for b in total.booked} == {b.row_id: b for b in whole.booked}
-    assert len(total.booked) == len(whole.booked)
-    assert {r.slot: r for r in total.records} == {r.slot: r for r in whole.records}
+    assert {b.row_id: b for b in total.postings} == {b.row_id: b for b in whole.postings}
+    assert len(total.postings) == len(whole.postings)
+    assert {r.peer_id: r for r in total.records} == {r.peer_id: r for r in whole.records}
     assert [part.audit for part in parts if part.audit] == [whole.audit]
     assert parts[-1].audit == whole.audit, "what is said of the whole comes last"
 
@@ -206,16 +210,16 @@ def test_batches_are_complete_in_themselves_and_add_up(devices: int, quiet: int,
 @given(st.integers(0, 30), st.integers(1, 8))
 def test_a_record_whose_audit_row_comes_last_is_not_written_before_it(quiet: int, size: int) -> None:
     """What a record says is audited once: by the difference to it. Written earlier, a crash would lose the row."""
-    writes = replace(many(0, quiet, min(quiet, 3)), gone=(record(99).slot,))
-    parts = list(writes.batches(size))
+    writes = replace(many(0, quiet, min(quiet, 3)), removed=(record(99).peer_id,))
+    parts = list(writes.split(size))
     assert len([part for part in parts if part]) == 1
 
 
 def test_odd_devices_stand_in_the_transaction_that_speaks_of_them() -> None:
-    def one(number: int) -> Booked:
-        return Booked(number, 1, 1, Counters(1, 1), Counters(1, 1), (), None)
+    def one(number: int) -> Posting:
+        return Posting(number, 1, 1, Counters(1, 1), Counters(1, 1), (), None)
 
-    whole = Writes(booked=tuple(one(n) for n in range(1, 8)), odd=frozenset((1, 4)), approval_used=True)
-    parts = list(whole.batches(2))
-    assert [[b.row_id for b in part.booked] for part in parts] == [[2, 3], [5, 6], [7, 1, 4]]
+    whole = WriteBatch(postings=tuple(one(n) for n in range(1, 8)), commit_last=frozenset((1, 4)), approval_used=True)
+    parts = list(whole.split(2))
+    assert [[b.row_id for b in part.postings] for part in parts] == [[2, 3], [5, 6], [7, 1, 4]]
     assert [part.approval_used for part in parts] == [False, False, True]

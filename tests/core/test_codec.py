@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import netlink_server
 from tests.decoding import decode_dump
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PeerState, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks, parse_host, parse_network
 from wgsyncd.dataplane.wireguard import codec, dump, netlink
 
@@ -22,7 +22,7 @@ networks = st.one_of(
     st.builds(Network, st.binary(min_size=16, max_size=16), st.integers(0, 128)),
 )
 peers = st.builds(
-    Peer,
+    PeerConfig,
     keys.map(PublicKey),
     st.one_of(st.just(NO_PRESHARED_KEY), keys),
     st.frozensets(networks, max_size=9).map(as_networks),
@@ -35,15 +35,15 @@ endpoints = st.one_of(
     st.builds("[{}]:{}".format, st.sampled_from(["2001:db8::1", "::1", "fd00:1:2::a"]), st.integers(0, 65535)),
 )
 states = st.builds(PeerState, peers, byte_counts, byte_counts, st.integers(0, 2**62), endpoint=endpoints)
-state_lists = st.lists(states, max_size=12, unique_by=lambda state: state.peer.public_key)
+state_lists = st.lists(states, max_size=12, unique_by=lambda state: state.config.public_key)
 
 
 def key(n: int) -> PublicKey:
     return PublicKey(n.to_bytes(4) * 8)
 
 
-def peer(n: int, *ips: str, psk: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> Peer:
-    return Peer(key(n), psk, as_networks(map(parse_network, ips)), keepalive)
+def peer(n: int, *ips: str, psk: bytes = NO_PRESHARED_KEY, keepalive: int = 0) -> PeerConfig:
+    return PeerConfig(key(n), psk, as_networks(map(parse_network, ips)), keepalive)
 
 
 def state(n: int, *ips: str) -> PeerState:
@@ -51,7 +51,7 @@ def state(n: int, *ips: str) -> PeerState:
 
 
 def by_key(found: Sequence[PeerState]) -> dict[PublicKey, PeerState]:
-    return {each.peer.public_key: each for each in found}
+    return {each.config.public_key: each for each in found}
 
 
 # ---- dumps
@@ -81,7 +81,7 @@ def test_peer_cut_in_three_with_others_around_it() -> None:
 def test_continuation_in_a_message_that_tells_of_the_interface_again() -> None:
     """What Linux does when the very first peer is cut: its cursor still stands before that peer."""
     many = state(1, *(f"10.1.0.{n}" for n in range(6)))
-    ips = sorted(many.peer.allowed_ips)
+    ips = sorted(many.config.allowed_ips)
     first = netlink_server.payload(netlink_server.peer(many, ips=ips[:4]), netlink_server.device())
     second = netlink_server.payload(netlink_server.peer(many, ips=ips[4:], more=True), netlink_server.device())
     assert decode_dump([first, second]).peers == by_key([many])
@@ -194,8 +194,8 @@ def test_one_damaged_byte_is_never_anything_but_a_value_or_a_value_error(
     except ValueError:
         return
     for each in device.peers.values():
-        assert all(0 <= ip.prefixlen <= 8 * len(ip.packed) for ip in each.peer.allowed_ips)
-        assert len(each.peer.public_key) == len(each.peer.preshared_key) == 32
+        assert all(0 <= ip.prefixlen <= 8 * len(ip.packed) for ip in each.config.allowed_ips)
+        assert len(each.config.public_key) == len(each.config.preshared_key) == 32
 
 
 def test_every_truncation_of_a_datagram_is_noticed() -> None:
@@ -240,8 +240,8 @@ def _loop_seconds() -> float:
 # ---- requests
 
 
-def change(before: Peer | None, after: Peer | None) -> Change:
-    kind = Kind.ADD if before is None else Kind.REMOVE if after is None else Kind.UPDATE
+def change(before: PeerConfig | None, after: PeerConfig | None) -> Change:
+    kind = ChangeKind.ADD if before is None else ChangeKind.REMOVE if after is None else ChangeKind.UPDATE
     some = after or before
     assert some is not None
     return Change(kind, "wg0", some.public_key, before, after)
@@ -292,7 +292,9 @@ A, B = "10.0.0.1", "10.0.0.2"
         (peer(1, A, psk=PSK), peer(1, B, psk=PSK), UPDATE_ONLY | REPLACE_IPS, {9}),
     ],
 )
-def test_only_what_differs_is_sent(before: Peer | None, after: Peer | None, flags: int, attributes: set[int]) -> None:
+def test_only_what_differs_is_sent(
+    before: PeerConfig | None, after: PeerConfig | None, flags: int, attributes: set[int]
+) -> None:
     (batch,) = codec.set_peers("wg0", [change(before, after)])
     (found,) = sent(batch)
     assert set(found) == {1, 3} | attributes
@@ -308,7 +310,7 @@ def test_only_what_differs_is_sent(before: Peer | None, after: Peer | None, flag
 
 
 @given(st.lists(peers, max_size=30, unique_by=lambda p: p.public_key), st.integers(400, 3000))
-def test_batches_hold_all_changes_in_order_within_their_bound(wanted: list[Peer], limit: int) -> None:
+def test_batches_hold_all_changes_in_order_within_their_bound(wanted: list[PeerConfig], limit: int) -> None:
     changes = [change(None, each) for each in wanted]
     batches = list(codec.set_peers("wg0", changes, limit))
     assert [each for batch in batches for each in batch.changes] == changes
@@ -348,7 +350,7 @@ def test_ten_thousand_adds_fit_in_few_messages() -> None:
 
 
 def test_a_host_route_is_sent_as_such() -> None:
-    wanted = Peer(key(1), NO_PRESHARED_KEY, as_networks((parse_host("10.0.0.1"), parse_host("fd00::1"))))
+    wanted = PeerConfig(key(1), NO_PRESHARED_KEY, as_networks((parse_host("10.0.0.1"), parse_host("fd00::1"))))
     (batch,) = codec.set_peers("wg0", [change(None, wanted)])
     assert {ip.prefixlen for ip in ips_of(sent(batch)[0])} == {32, 128}
 

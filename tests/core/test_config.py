@@ -17,12 +17,12 @@ from wgsyncd.config import resources
 from wgsyncd.config.load import check_files, load, parse
 from wgsyncd.config.schema import CREDENTIAL, Database, Interface, Settings
 from wgsyncd.core.network import parse_host, parse_network
-from wgsyncd.errors import ConfigError, Fault
+from wgsyncd.errors import ConfigError, ConfigIssue
 
 LEAST = '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
 
 
-def faults(written: str) -> dict[str, Fault]:
+def faults(written: str) -> dict[str, ConfigIssue]:
     with pytest.raises(ConfigError) as caught:
         parse(written)
     return {fault.key: fault for fault in caught.value.faults}
@@ -32,25 +32,30 @@ def test_the_shipped_example_is_the_r640s() -> None:
     settings = parse(resources.text("wgsyncd.toml"))
     assert list(settings.interfaces) == ["wg0", "wg1"]
     wg0, wg1 = settings.interfaces.values()
-    assert (wg0.rows, wg0.networks, wg0.own_hosts) == (
+    assert (wg0.store_name, wg0.networks, wg0.own_hosts) == (
         "wg0", (parse_network("10.200.0.0/24"),), frozenset((parse_host("10.200.0.1"),))
     )  # fmt: skip
-    assert (wg1.rows, wg1.networks, wg1.own_hosts) == (
+    assert (wg1.store_name, wg1.networks, wg1.own_hosts) == (
         "wg1", (parse_network("10.251.0.0/24"),), frozenset((parse_host("10.251.0.1"),))
     )  # fmt: skip
     assert not wg0.create
-    assert (float(wg0.max_rate), float(wg0.persistent_keepalive)) == (25e9, 0)
+    assert (float(wg0.line_rate), float(wg0.persistent_keepalive)) == (25e9, 0)
     database = settings.database
     assert (database.host, database.port, database.name, database.user, float(database.timeout)) == (
         "127.0.0.1", 3306, "mikyun_cloud", "mikyun", 4
     )  # fmt: skip
     assert settings.node.zone == ZoneInfo("Asia/Tokyo")
-    assert (settings.guard.min_removals, settings.guard.share) == (10, 0.2)
+    assert (settings.guard.always_allowed, settings.guard.max_share) == (10, 0.2)
     assert [
-        float(one) for one in (settings.schedule.account, settings.schedule.reconcile, settings.schedule.watch)
+        float(one)
+        for one in (
+            settings.schedule.poll_interval,
+            settings.schedule.resync_interval,
+            settings.schedule.watch_interval,
+        )
     ] == [15, 60, 0.25]
     assert (settings.peers.foreign, settings.peers.always_keep) == ("remove", ())
-    assert [float(one) for one in (settings.qr.lifetime, settings.usage.bucket, settings.usage.keep_days)] == [
+    assert [float(one) for one in (settings.qr.lifetime, settings.usage.bucket_width, settings.usage.retention)] == [
         86400,
         900,
         400 * 86400,
@@ -68,14 +73,14 @@ def test_the_example_shows_the_defaults() -> None:
 
 def test_the_least_that_is_needed() -> None:
     settings = parse(LEAST)
-    assert settings.interfaces["wg0"].rows == "wg0"
+    assert settings.interfaces["wg0"].store_name == "wg0"
     assert settings.node.name == socket.gethostname().partition(".")[0]
 
 
 # One line each: (section, line, key, what is said). All of them together stand in one file below.
 ONE_BY_ONE = [
     ("node", 'zone = "Mars/Olympus"', "node.zone", "is not a time zone"),
-    ("node", "elsewhere = 5", "node.elsewhere", "Expected"),
+    ("node", "ignored_interfaces = 5", "node.ignored_interfaces", "Expected"),
     ("node", f'name = "{"n" * 65}"', "node.name", "longer than 64"),
     ("database", "port = 0", "database.port", "is not a port"),
     ("database", 'host = ["a"]', "database.host", "Expected `str`"),
@@ -83,7 +88,7 @@ ONE_BY_ONE = [
     ("database", 'name = ""', "database.name", "is not a database's name"),
     ("database", 'tls_ca = "ca.pem"', "database.tls_ca", "not an absolute path"),
     ("interfaces.wg0", 'addresses = ["10.200.0.1"]', "interfaces.wg0.addresses", "needs a prefix length"),
-    ("interfaces.wg0", 'max_rate = "25GB"', "interfaces.wg0.max_rate", "number with a unit"),
+    ("interfaces.wg0", 'line_rate = "25GB"', "interfaces.wg0.line_rate", "number with a unit"),
     ("interfaces.wg0", 'persistent_keepalive = "1500ms"', "interfaces.wg0.persistent_keepalive", "whole seconds"),
     ("interfaces.wg0", "listen_port = 65536", "interfaces.wg0.listen_port", "is not a port"),
     ("interfaces.wg0", "mtu = 100", "interfaces.wg0.mtu", "is not between"),
@@ -91,15 +96,15 @@ ONE_BY_ONE = [
     ("interfaces.wg0", "colour = 5", "interfaces.wg0.colour", "is not a key"),
     ("peers", 'foreign = "delete"', "peers.foreign", "is none of remove, keep, report"),
     ("peers", f'always_keep = ["{loose_base64(key(1))}"]', "peers.always_keep", "not canonical"),
-    ("guard", "min_removals = -1", "guard.min_removals", "below 0"),
-    ("guard", "share = 1.5", "guard.share", "is not between 0 and 1"),
-    ("schedule", 'account = "100ms"', "schedule.account", "is not between 1s and 24h"),
-    ("schedule", 'reconcile = "0s"', "schedule.reconcile", "is not between 1s and 24h"),
-    ("schedule", 'watch = "50ms"', "schedule.watch", "is neither 0s (off) nor from 100ms to 24h"),
+    ("guard", "always_allowed = -1", "guard.always_allowed", "below 0"),
+    ("guard", "max_share = 1.5", "guard.max_share", "is not between 0 and 1"),
+    ("schedule", 'poll_interval = "100ms"', "schedule.poll_interval", "is not between 1s and 24h"),
+    ("schedule", 'resync_interval = "0s"', "schedule.resync_interval", "is not between 1s and 24h"),
+    ("schedule", 'watch_interval = "50ms"', "schedule.watch_interval", "is neither 0s (off) nor from 100ms to 24h"),
     ("qr", 'lifetime = "0s"', "qr.lifetime", "not above 0"),
     ("qr", 'life = "1h"', "qr.life", "is not a key"),
-    ("usage", 'bucket = "7min"', "usage.bucket", "divide an hour"),
-    ("usage", 'keep_days = "61d"', "usage.keep_days", "below 62d"),
+    ("usage", 'bucket_width = "7min"', "usage.bucket_width", "divide an hour"),
+    ("usage", 'retention = "61d"', "usage.retention", "below 62d"),
     ("usage", 'perspective = "mine"', "usage.perspective", "is none of server, device"),
     ("audit", 'language = "de"', "audit.language", "is none of ja, en"),
     ("metrics", 'listen = "9586"', "metrics.listen", "is not host:port"),
@@ -109,9 +114,9 @@ ONE_BY_ONE = [
     ("database", 'user = "a\\u0000b"', "database.user", "NUL"),
     ("database", 'tls_ca = "/a\\u0000b"', "database.tls_ca", "NUL"),
     ("database", 'timeout = "31s"', "database.timeout", "is not between 100ms and 30s"),
-    ("schedule", 'account = "25h"', "schedule.account", "is not between 1s and 24h"),
-    ("schedule", 'reconcile = "2d"', "schedule.reconcile", "is not between 1s and 24h"),
-    ("schedule", 'watch = "25h"', "schedule.watch", "from 100ms to 24h"),
+    ("schedule", 'poll_interval = "25h"', "schedule.poll_interval", "is not between 1s and 24h"),
+    ("schedule", 'resync_interval = "2d"', "schedule.resync_interval", "is not between 1s and 24h"),
+    ("schedule", 'watch_interval = "25h"', "schedule.watch_interval", "from 100ms to 24h"),
     ("qr", 'lifetime = "36501d"', "qr.lifetime", "longer than a hundred years"),
     ("lgo", "level = 5", "lgo", "is not a section"),
 ]
@@ -152,8 +157,16 @@ def test_all_faults_are_told_at_once() -> None:
         ('[interfaces.wg0]\nnetworks = ["10.200.0.1/24"]', "interfaces.wg0.networks", "host bits"),
         ('[interfaces."a/b"]\nnetworks = ["10.0.0.0/8"]', "interfaces.a/b", "not an interface name"),
         ('[interfaces.a234567890123456]\nnetworks = ["10.0.0.0/8"]', "interfaces.a234567890123456", "15 characters"),
-        (LEAST + LEAST.replace("wg0", "wg1") + 'rows = "wg0"', "interfaces.wg1.rows", "also interfaces.wg0's"),
-        (LEAST + '[node]\nelsewhere = ["wg0"]', "interfaces.wg0.rows", "stands in node.elsewhere"),
+        (
+            LEAST + LEAST.replace("wg0", "wg1") + 'store_name = "wg0"',
+            "interfaces.wg1.store_name",
+            "also interfaces.wg0's",
+        ),
+        (
+            LEAST + '[node]\nignored_interfaces = ["wg0"]',
+            "interfaces.wg0.store_name",
+            "stands in node.ignored_interfaces",
+        ),
         ("[node", "(file)", "is not TOML"),
         (LEAST + LEAST, "(file)", "is not TOML"),
     ],
@@ -177,10 +190,10 @@ def test_every_bad_entry_of_a_list_is_told_by_its_place() -> None:
 def test_networks_are_asked_for_beside_other_faults() -> None:
     """All at once: not the missing networks only after the misspelt key was mended."""
     found = faults(
-        '[interfaces.wg0]\nmtu = "big"\ncolour = 5\n[interfaces.wg1]\nnetworks = 5\n[usage]\nbucket = "7min"'
+        '[interfaces.wg0]\nmtu = "big"\ncolour = 5\n[interfaces.wg1]\nnetworks = 5\n[usage]\nbucket_width = "7min"'
     )
     assert set(found) == {
-        "interfaces.wg0.mtu", "interfaces.wg0.colour", "interfaces.wg0.networks", "interfaces.wg1.networks", "usage.bucket"
+        "interfaces.wg0.mtu", "interfaces.wg0.colour", "interfaces.wg0.networks", "interfaces.wg1.networks", "usage.bucket_width"
     }  # fmt: skip
     assert "missing or empty" in found["interfaces.wg0.networks"].why
 

@@ -15,15 +15,15 @@ from tests.samples import address, key, planned, psk, row, text, wants
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
+    ChangeKind,
+    DeviceRow,
     InterfaceState,
-    Kind,
-    Peer,
-    Row,
+    PeerConfig,
     Status,
     encode_key,
 )
 from wgsyncd.core.network import as_networks, parse_host
-from wgsyncd.core.peers.desired import Policy
+from wgsyncd.core.peers.desired import PeerPolicy
 
 NAMES = ("wg0", "wg1")
 FEW = st.integers(2, 9)
@@ -31,7 +31,7 @@ Kernel = list[tuple[str, int, list[int], int, int]]
 
 
 @st.composite
-def rows_of(draw: st.DrawFn) -> list[Row]:
+def rows_of(draw: st.DrawFn) -> list[DeviceRow]:
     """Rows with colliding keys and addresses, some revoked, some nonsense."""
     rows = []
     for n in range(draw(st.integers(0, 9))):
@@ -57,7 +57,7 @@ kernels: st.SearchStrategy[Kernel] = st.lists(
     max_size=10,
 )
 policies = st.builds(
-    Policy,
+    PeerPolicy,
     foreign=st.sampled_from(("remove", "remove", "keep", "report")),
     always_keep=st.frozensets(FEW.map(key), max_size=1),
 )
@@ -67,7 +67,7 @@ def kernel_of(peers: Kernel) -> FakeWireGuard:
     kernel = FakeWireGuard(*NAMES)
     for name, number, hosts, secret, keepalive in peers:
         ips = as_networks(parse_host(address(host, name)) for host in hosts)
-        kernel.add_behind(name, Peer(key(number), psk(secret) if secret else NO_PRESHARED_KEY, ips, keepalive))
+        kernel.add_behind(name, PeerConfig(key(number), psk(secret) if secret else NO_PRESHARED_KEY, ips, keepalive))
     return kernel
 
 
@@ -80,33 +80,37 @@ def apply(kernel: FakeWireGuard, changes: Iterable[Change]) -> None:
         assert kernel.apply(change.interface, [change]) == []
 
 
-def is_desired(kernel: FakeWireGuard, rows: list[Row], policy: Policy, before: dict[str, InterfaceState]) -> None:
+def is_desired(
+    kernel: FakeWireGuard, rows: list[DeviceRow], policy: PeerPolicy, before: dict[str, InterfaceState]
+) -> None:
     """What is wanted is there exactly; what was frozen or kept is there as it was; nothing else but the unclear."""
     desired = wants(rows, before, policy=policy)
     plan = planned(rows, before, policy=policy)
     assert plan.withheld == (), "that is the guard's word, and none was asked"
-    unclear = {(c.interface, c.public_key) for c in plan.unclear}
+    unclear = {(c.interface, c.public_key) for c in plan.blocked}
     for name in NAMES:
         actual, old = kernel.peers(name), before[name].peers
-        wanted = {k: want.peer for k, want in desired.peers[name].items()}
+        wanted = {k: want.config for k, want in desired.peers[name].items()}
         for k, peer in wanted.items():
             assert (name, k) in unclear or actual[k] == peer
         for k in actual.keys() - wanted.keys():
-            assert actual[k] == old[k].peer, "what is not wanted is never changed"
-            kept = policy.foreign != "remove" and not desired.names(k)
+            assert actual[k] == old[k].config, "what is not wanted is never changed"
+            kept = policy.foreign != "remove" and not desired.has_key(k)
             assert kept or k in policy.always_keep or k in desired.frozen[name] or (name, k) in unclear
         for k in desired.frozen[name] | (policy.always_keep & old.keys()):
-            assert actual[k] == old[k].peer, "what is frozen or kept is never changed"
+            assert actual[k] == old[k].config, "what is frozen or kept is never changed"
 
 
 @settings(max_examples=250, deadline=None)
 @given(rows_of(), kernels, policies)
 @example([row(5, address=address(6)), row(6, address=address(5))], [("wg0", 5, [5], 0, 0), ("wg0", 6, [6], 0, 0)],
-         Policy())  # fmt: skip
+         PeerPolicy())  # fmt: skip
 @example([row(5, address=address(6)), row(6, address=address(7)), row(7, address=address(5))],
-         [("wg0", n, [n], 0, 0) for n in (5, 6, 7)], Policy())  # fmt: skip
-@example([row(5, interface="wg1")], [("wg0", 5, [5], 1, 25)], Policy())
-def test_one_cycle_reaches_desired_and_the_next_plans_nothing(rows: list[Row], peers: Kernel, policy: Policy) -> None:
+         [("wg0", n, [n], 0, 0) for n in (5, 6, 7)], PeerPolicy())  # fmt: skip
+@example([row(5, interface="wg1")], [("wg0", 5, [5], 1, 25)], PeerPolicy())
+def test_one_cycle_reaches_desired_and_the_next_plans_nothing(
+    rows: list[DeviceRow], peers: Kernel, policy: PeerPolicy
+) -> None:
     kernel = kernel_of(peers)
     before = read(kernel)
     apply(kernel, planned(rows, before, policy=policy).changes)
@@ -117,7 +121,7 @@ def test_one_cycle_reaches_desired_and_the_next_plans_nothing(rows: list[Row], p
 @settings(max_examples=200, deadline=None)
 @given(rows_of(), kernels, policies, st.data())
 def test_after_any_interrupted_prefix_one_more_cycle_reaches_desired(
-    rows: list[Row], peers: Kernel, policy: Policy, data: st.DataObject
+    rows: list[DeviceRow], peers: Kernel, policy: PeerPolicy, data: st.DataObject
 ) -> None:
     kernel = kernel_of(peers)
     for _ in range(data.draw(st.integers(1, 3), "crashes")):
@@ -131,40 +135,42 @@ def test_after_any_interrupted_prefix_one_more_cycle_reaches_desired(
 
 @settings(max_examples=120, deadline=None)
 @given(rows_of(), rows_of(), kernels)
-def test_from_what_one_table_left_another_table_is_reached(one: list[Row], other: list[Row], peers: Kernel) -> None:
+def test_from_what_one_table_left_another_table_is_reached(
+    one: list[DeviceRow], other: list[DeviceRow], peers: Kernel
+) -> None:
     kernel = kernel_of(peers)
     apply(kernel, planned(one, read(kernel)).changes)
     before = read(kernel)
     apply(kernel, planned(other, before).changes)
-    is_desired(kernel, other, Policy(), before)
+    is_desired(kernel, other, PeerPolicy(), before)
     assert planned(other, read(kernel)).changes == ()
 
 
 @settings(max_examples=200, deadline=None)
 @given(rows_of(), kernels, policies)
 def test_a_plan_without_its_removals_takes_nothing_from_who_stays(
-    rows: list[Row], peers: Kernel, policy: Policy
+    rows: list[DeviceRow], peers: Kernel, policy: PeerPolicy
 ) -> None:
     """The guard's promise: a peer whose removal is withheld keeps its configuration, and no key lives twice."""
     kernel = kernel_of(peers)
     before = read(kernel)
-    plan = planned(rows, before, policy=policy).withhold(lambda c: c.kind is Kind.REMOVE)
+    plan = planned(rows, before, policy=policy).withhold(lambda c: c.kind is ChangeKind.REMOVE)
     apply(kernel, plan.changes)
     for change in plan.withheld:
-        if change.before is not None:
-            assert kernel.peers(change.interface)[change.public_key] == change.before
+        if change.current is not None:
+            assert kernel.peers(change.interface)[change.public_key] == change.current
     doubled = kernel.peers("wg0").keys() & kernel.peers("wg1").keys()
     assert doubled <= before["wg0"].peers.keys() & before["wg1"].peers.keys()
 
 
 @settings(max_examples=100, deadline=None)
 @given(rows_of(), kernels)
-def test_an_unchanged_peer_is_never_touched(rows: list[Row], peers: Kernel) -> None:
+def test_an_unchanged_peer_is_never_touched(rows: list[DeviceRow], peers: Kernel) -> None:
     kernel = kernel_of(peers)
     before = read(kernel)
     apply(kernel, planned(rows, before).changes)
     for name in NAMES:
         for k, peer in kernel.peers(name).items():
-            if before[name].peers.get(k) is not None and before[name].peers[k].peer == peer:
+            if before[name].peers.get(k) is not None and before[name].peers[k].config == peer:
                 only_here = k not in before[NAMES[name == "wg0"]].peers and k not in kernel.peers(NAMES[name == "wg0"])
                 assert kernel.touched[k] == 0 or not only_here

@@ -15,11 +15,11 @@ from tests.samples import (
     NOW,
     POLICY,
     SITES,
+    actual,
     address,
     dump,
     issued,
     key,
-    live,
     loose_base64,
     nets,
     peer,
@@ -30,16 +30,16 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.model import NO_PRESHARED_KEY, Kind, PublicKey, Reason, Row, Status, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceRow, PublicKey, Reason, Status, encode_key
 from wgsyncd.core.network import parse_host, parse_network
-from wgsyncd.core.peers.desired import Desired, Policy, build_desired, share_keys
+from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired, share_keys
 from wgsyncd.core.peers.plan import make_plan
-from wgsyncd.core.peers.validate import Site, Want
-from wgsyncd.core.records import Records
+from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
+from wgsyncd.core.records import PeerRecords
 
 HUNDREDS = [row(n) for n in range(2, 202)]
 OWN = 900  # the interface's own key
-KERNEL = live(dump(own=OWN), dump(name="wg1", own=OWN + 1))
+KERNEL = actual(dump(own=OWN), dump(name="wg1", own=OWN + 1))
 
 
 def reasons(desired: Desired) -> dict[int, Reason]:
@@ -56,12 +56,17 @@ WANTS = {
     "contract paused": ({"contract_status": "paused", "contract_active": False}, False),
     "no contract": ({"contract_status": None, "contract_active": False}, False),
     "deleted": ({"deleted": True}, False),
-    "issued, alive": ({"status": Status.ISSUED, "qr_end": NOW + 1}, True),
-    "issued, at its end": ({"status": Status.ISSUED, "qr_end": NOW}, True),
-    "issued, ended": ({"status": Status.ISSUED, "qr_end": NOW - 0.001}, False),
-    "active, its QR long ended": ({"qr_end": NOW - 1e6}, True),
+    "issued, alive": ({"status": Status.ISSUED, "activation_deadline": NOW + 1}, True),
+    "issued, at its end": ({"status": Status.ISSUED, "activation_deadline": NOW}, True),
+    "issued, ended": ({"status": Status.ISSUED, "activation_deadline": NOW - 0.001}, False),
+    "active, its QR long ended": ({"activation_deadline": NOW - 1e6}, True),
     "issued, alive, contract terminated": (
-        {"status": Status.ISSUED, "qr_end": NOW + 9, "contract_status": "terminated", "contract_active": False},
+        {
+            "status": Status.ISSUED,
+            "activation_deadline": NOW + 9,
+            "contract_status": "terminated",
+            "contract_active": False,
+        },
         False,
     ),
 }
@@ -77,22 +82,22 @@ def test_which_rows_want_a_peer(changes: dict[str, Any], wanted: bool) -> None:
 
 def test_why_a_row_wants_none_is_said() -> None:
     said = {
-        row(5, deleted=True).why_not(NOW),
-        row(5, contract_status=None, contract_active=False).why_not(NOW),
-        row(5, contract_status="paused", contract_active=False).why_not(NOW),
-        row(5, status=Status.OFF, status_text="revoked").why_not(NOW),
-        issued(5, NOW - 1).why_not(NOW),
+        row(5, deleted=True).inactive_reason(NOW),
+        row(5, contract_status=None, contract_active=False).inactive_reason(NOW),
+        row(5, contract_status="paused", contract_active=False).inactive_reason(NOW),
+        row(5, status=Status.OFF, status_text="revoked").inactive_reason(NOW),
+        issued(5, NOW - 1).inactive_reason(NOW),
     }
     assert said == {"device deleted", "contract 0001 does not exist", "contract 0001 paused", "device revoked",
                     "QR ended, not scanned"}  # fmt: skip
 
 
 def test_the_peer_is_key_psk_host_route_and_the_configured_keepalive() -> None:
-    site = Site("kernel0", "wg0", SITES[0].networks, frozenset(), 25)
+    site = InterfaceSpec("kernel0", "wg0", SITES[0].networks, frozenset(), 25)
     rows = [row(5, preshared_key=encode_key(psk(5))), row(6, preshared_key="", address="10.200.0.6/32")]
     peers = wants(rows, {}, sites=[site]).peers["kernel0"]
-    assert peers[key(5)].peer == peer(5, preshared_key=psk(5), keepalive=25)
-    assert peers[key(6)].peer == peer(6, preshared_key=NO_PRESHARED_KEY, keepalive=25)
+    assert peers[key(5)].config == peer(5, preshared_key=psk(5), keepalive=25)
+    assert peers[key(6)].config == peer(6, preshared_key=NO_PRESHARED_KEY, keepalive=25)
 
 
 BAD: dict[str, tuple[Reason, dict[str, Any]]] = {
@@ -145,25 +150,25 @@ def test_a_bad_row_is_rejected_and_stops_no_other(reason: Reason, changes: dict[
 @pytest.mark.parametrize(("reason", "changes"), BAD.values(), ids=BAD.keys())
 def test_a_rejection_quotes_no_key(reason: Reason, changes: dict[str, Any]) -> None:
     secret = row(250, preshared_key=encode_key(psk(9)))
-    rejection = wants([*HUNDREDS, Row(**{**_fields(secret), **changes})], KERNEL).rejections[0]
+    rejection = wants([*HUNDREDS, DeviceRow(**{**_fields(secret), **changes})], KERNEL).rejections[0]
     for one in (changes.get("public_key"), changes.get("preshared_key"), encode_key(psk(9)), text(250)):
         assert not one or len(one) < 20 or one not in rejection.detail
 
 
-def _fields(one: Row) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Row.__dataclass_fields__}
+def _fields(one: DeviceRow) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in DeviceRow.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("changes", [c for r, c in BAD.values() if "public_key" not in c], ids=str)
 def test_a_rejected_row_freezes_its_live_peer(changes: dict[str, Any]) -> None:
-    kernel = live(dump(*(peer(n) for n in range(2, 202)), peer(250, "10.200.0.240/32"), own=OWN))
+    kernel = actual(dump(*(peer(n) for n in range(2, 202)), peer(250, "10.200.0.240/32"), own=OWN))
     desired = wants([*HUNDREDS, row(250, **changes)], kernel)
     assert desired.frozen["wg0"] == {key(250)}
     assert followed(desired) == {one.id for one in HUNDREDS}
 
 
 def test_an_active_row_needs_no_qr_end() -> None:
-    assert followed(wants([row(5, qr_end=None)])) == {5}
+    assert followed(wants([row(5, activation_deadline=None)])) == {5}
 
 
 def test_names_may_hold_anything() -> None:
@@ -172,13 +177,13 @@ def test_names_may_hold_anything() -> None:
 
 
 def test_rows_of_other_nodes_are_neither_ours_nor_wrong() -> None:
-    desired = wants([row(5, interface="wg9"), row(6)], policy=Policy(elsewhere=frozenset(("wg9",))))
+    desired = wants([row(5, interface="wg9"), row(6)], policy=PeerPolicy(ignored_interfaces=frozenset(("wg9",))))
     assert followed(desired) == {6}
     assert desired.rejections == ()
-    assert not desired.names(key(5))
+    assert not desired.has_key(key(5))
 
 
-def both_orders(build: Callable[[list[Row]], Desired], rows: list[Row]) -> Desired:
+def both_orders(build: Callable[[list[DeviceRow]], Desired], rows: list[DeviceRow]) -> Desired:
     first, second = build(rows), build(rows[::-1])
     assert reasons(first) == reasons(second)
     assert followed(first) == followed(second)
@@ -192,14 +197,14 @@ def test_of_two_rows_that_want_one_address_the_lowest_id_has_it() -> None:
 
 def test_of_two_rows_that_want_one_address_the_live_one_keeps_it() -> None:
     rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9/32")]
-    kernel = live(dump(peer(6, "10.200.0.9/32")))
+    kernel = actual(dump(peer(6, "10.200.0.9/32")))
     desired = both_orders(lambda some: wants(some, kernel), rows)
     assert followed(desired) == {6}
     assert reasons(desired) == {5: Reason.DUPLICATE_ADDRESS}
 
 
 def test_live_with_another_address_is_not_live_with_this_one() -> None:
-    kernel = live(dump(peer(6, "10.200.0.10/32")))
+    kernel = actual(dump(peer(6, "10.200.0.10/32")))
     rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9")]
     desired = wants(rows, kernel)
     assert followed(desired) == {5}
@@ -208,7 +213,7 @@ def test_live_with_another_address_is_not_live_with_this_one() -> None:
 
 def test_of_two_rows_that_want_one_key_the_live_one_keeps_it_and_its_peer_is_not_frozen() -> None:
     rows = [row(5, public_key=text(9)), row(6, public_key=text(9))]
-    kernel = live(dump(peer(9, address(6))))
+    kernel = actual(dump(peer(9, address(6))))
     desired = both_orders(lambda some: wants(some, kernel), rows)
     assert followed(desired) == {6}
     assert desired.frozen["wg0"] == frozenset()
@@ -216,20 +221,20 @@ def test_of_two_rows_that_want_one_key_the_live_one_keeps_it_and_its_peer_is_not
 
 
 def test_the_same_address_on_two_interfaces_is_no_conflict() -> None:
-    wide = tuple(Site(name, name, (parse_network("10.0.0.0/8"),), frozenset()) for name in ("wg0", "wg1"))
+    wide = tuple(InterfaceSpec(name, name, (parse_network("10.0.0.0/8"),), frozenset()) for name in ("wg0", "wg1"))
     rows = [row(5, address="10.1.1.1"), row(6, interface="wg1", address="10.1.1.1")]
     assert followed(wants(rows, sites=wide)) == {5, 6}
 
 
 def test_an_ended_row_gives_its_address_free() -> None:
     rows = [row(5, status=Status.OFF, address="10.200.0.9"), row(6, address="10.200.0.9")]
-    assert followed(wants(rows, live(dump(peer(5, "10.200.0.9/32"))))) == {6}
+    assert followed(wants(rows, actual(dump(peer(5, "10.200.0.9/32"))))) == {6}
 
 
 def test_a_claim_to_a_frozen_peers_address_is_rejected_and_so_on_down_the_chain() -> None:
     """5 is frozen on .6; so 6, who moves to .6, is frozen on .7; so 7, who moves to .7, is frozen on .8; 8 …"""
     length = 30
-    kernel = live(dump(*(peer(n, address(n + 1)) for n in range(5, 5 + length))))
+    kernel = actual(dump(*(peer(n, address(n + 1)) for n in range(5, 5 + length))))
     rows = [row(5, address="nonsense"), *(row(n, address=address(n)) for n in range(6, 5 + length))]
     desired = both_orders(lambda some: wants(some, kernel), rows)
     assert reasons(desired) == {5: Reason.BAD_ADDRESS} | dict.fromkeys(range(6, 5 + length), Reason.DUPLICATE_ADDRESS)
@@ -238,21 +243,21 @@ def test_a_claim_to_a_frozen_peers_address_is_rejected_and_so_on_down_the_chain(
 
 
 def test_two_that_swap_beside_a_frozen_one_are_not_touched_by_it() -> None:
-    kernel = live(dump(peer(5), peer(6), peer(7)))
+    kernel = actual(dump(peer(5), peer(6), peer(7)))
     rows = [row(5, address=address(6)), row(6, address=address(5)), row(7, address="?")]
     assert followed(wants(rows, kernel)) == {5, 6}
 
 
 @pytest.mark.parametrize(("foreign", "wanted"), [("remove", {5}), ("keep", set()), ("report", set())])
 def test_an_address_that_a_kept_foreign_peer_holds(foreign: str, wanted: set[int]) -> None:
-    desired = wants([row(5)], live(dump(peer(99, address(5)))), policy=Policy(foreign=foreign))
+    desired = wants([row(5)], actual(dump(peer(99, address(5)))), policy=PeerPolicy(foreign=foreign))
     assert followed(desired) == wanted
     assert reasons(desired) == dict.fromkeys({5} - wanted, Reason.DUPLICATE_ADDRESS)
 
 
 def test_what_is_always_kept_keeps_its_address_and_key() -> None:
-    policy = Policy(always_keep=frozenset((key(99),)))
-    kernel = live(dump(peer(99, address(5))))
+    policy = PeerPolicy(always_keep=frozenset((key(99),)))
+    kernel = actual(dump(peer(99, address(5))))
     desired = wants([row(5), row(6, public_key=text(99)), row(7)], kernel, policy=policy)
     assert followed(desired) == {7}
     assert reasons(desired) == {5: Reason.DUPLICATE_ADDRESS, 6: Reason.DUPLICATE_KEY}
@@ -290,12 +295,12 @@ def test_what_is_followed_never_conflicts(
     rows = [row(2 + n, **changes) for n, changes in enumerate(bad)]
     rows += [row(20 + n, public_key=text(k), address=address(a)) for n, (k, a) in enumerate(good)]
     random.shuffle(rows)
-    state = live(dump(*(peer(k, address(a)) for k, a in kernel), own=OWN))
+    state = actual(dump(*(peer(k, address(a)) for k, a in kernel), own=OWN))
     desired = wants(rows, state)
     mine = desired.peers["wg0"]
-    taken = [net for want in mine.values() for net in want.peer.allowed_ips]
+    taken = [net for want in mine.values() for net in want.config.allowed_ips]
     assert len(taken) == len(set(taken))
-    held = {net for k in desired.frozen["wg0"] for net in state["wg0"].peers[k].peer.allowed_ips}
+    held = {net for k in desired.frozen["wg0"] for net in state["wg0"].peers[k].config.allowed_ips}
     assert held.isdisjoint(taken)
     assert mine.keys().isdisjoint(desired.frozen["wg0"])
     assert sorted(followed(desired) | set(reasons(desired))) == sorted(one.id for one in rows)
@@ -306,34 +311,34 @@ def test_what_is_followed_never_conflicts(
 
 @pytest.mark.parametrize("foreign", ["keep", "report"])
 def test_a_peer_that_was_installed_for_a_row_is_not_foreign_once_the_row_has_another_key(foreign: str) -> None:
-    kernel, policy = live(dump(peer(5))), Policy(foreign=foreign)
+    kernel, policy = actual(dump(peer(5))), PeerPolicy(foreign=foreign)
     rekeyed = [row(5, public_key=text(50))]
     desired = build_desired(rekeyed, SITES, policy, kernel, NOW, lambda: {5: frozenset((key(5),))})
     assert (followed(desired), desired.rejections) == ({5}, ())
     plan = make_plan(desired, kernel, records(record(5)), policy)
-    assert [(c.kind, c.public_key) for c in plan.changes] == [(Kind.REMOVE, key(5)), (Kind.ADD, key(50))]
+    assert [(c.kind, c.public_key) for c in plan.changes] == [(ChangeKind.REMOVE, key(5)), (ChangeKind.ADD, key(50))]
     stranger = build_desired(rekeyed, SITES, policy, kernel, NOW, lambda: {6: frozenset((key(6),))})
     assert reasons(stranger) == {5: Reason.DUPLICATE_ADDRESS}, "one that nobody recorded keeps its address"
 
 
 @pytest.mark.parametrize("foreign", ["keep", "report"])
 def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: str) -> None:
-    kernel, policy = live(dump(peer(5))), Policy(foreign=foreign)
+    kernel, policy = actual(dump(peer(5))), PeerPolicy(foreign=foreign)
     desired = build_desired([row(6, address=address(5))], SITES, policy, kernel, NOW, lambda: {5: frozenset((key(5),))})
     assert followed(desired) == {6}
     plan = make_plan(desired, kernel, records(record(5)), policy)
     assert [(c.kind, c.public_key, c.reason) for c in plan.changes] == [
-        (Kind.REMOVE, key(5), "row is gone"), (Kind.ADD, key(6), "address moved from 0001-DEV-005")
+        (ChangeKind.REMOVE, key(5), "row is gone"), (ChangeKind.ADD, key(6), "address moved from 0001-DEV-005")
     ]  # fmt: skip
 
 
 def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() -> None:
     """It is still a paying customer's peer; unless another row names that key by now."""
-    kernel, installed = live(dump(peer(5))), {5: frozenset((key(5),))}
+    kernel, installed = actual(dump(peer(5))), {5: frozenset((key(5),))}
     for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
         desired = build_desired([bad], SITES, POLICY, kernel, NOW, lambda: installed)
         assert desired.frozen["wg0"] == {key(5)}
-        assert not make_plan(desired, kernel, Records(), POLICY).changes
+        assert not make_plan(desired, kernel, PeerRecords(), POLICY).changes
         taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, lambda: installed)
         assert taken_over.frozen["wg0"] == frozenset()
         assert followed(taken_over) == {6}
@@ -347,28 +352,30 @@ def test_keys_of_a_row_and_its_live_peer_are_in_memory_once() -> None:
         peer(5, preshared_key=psk(5)), peer(6)
     )  # fmt: skip
     before = [replace(one), replace(other)]
-    live_peer = found.peers[key(5)].peer
+    live_peer = found.peers[key(5)].config
     assert one.public_key is not live_peer.public_key
-    want = wants([one, other], live(found)).peers["wg0"][key(5)]
-    assert want.peer is live_peer
+    want = wants([one, other], actual(found)).peers["wg0"][key(5)]
+    assert want.config is live_peer
     assert one.public_key is live_peer.public_key
     assert one.preshared_key is live_peer.preshared_key
     assert [one, other] == before, "one with a text keeps its text"
 
 
 def test_the_peer_of_a_row_that_changed_otherwise_is_in_memory_once() -> None:
-    def sound(one: Row, before: Mapping[str, Mapping[PublicKey, Want]]) -> Mapping[str, Mapping[PublicKey, Want]]:
-        return build_desired([one], SITES, POLICY, {}, NOW, before=before).peers
+    def sound(
+        one: DeviceRow, before: Mapping[str, Mapping[PublicKey, DesiredPeer]]
+    ) -> Mapping[str, Mapping[PublicKey, DesiredPeer]]:
+        return build_desired([one], SITES, POLICY, {}, NOW, previous=before).peers
 
-    before = sound(row(5, never_counted=True), {})
+    before = sound(row(5, has_no_usage=True), {})
     after, was = sound(row(5), before)["wg0"][key(5)], before["wg0"][key(5)]
     assert after.row == row(5)
-    assert after.peer is was.peer
+    assert after.config is was.config
     assert after.digest is was.digest
     for other in (row(5, preshared_key=encode_key(psk(5))), row(5, public_key=text(6)), row(5, address=address(6))):
         changed = sound(other, before)
         assert changed == sound(other, {})
-        assert all(one.peer != was.peer for one in changed["wg0"].values())
+        assert all(one.config != was.config for one in changed["wg0"].values())
 
 
 def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
@@ -380,17 +387,17 @@ def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
         row(8, public_key="no key"),
     ]
     before = [replace(one) for one in rows]
-    share_keys(rows, live(*found))
+    share_keys(rows, actual(*found))
     assert rows == before
-    peers = [found[0].peers[key(5)].peer, found[1].peers[key(6)].peer]
+    peers = [found[0].peers[key(5)].config, found[1].peers[key(6)].config]
     assert all(one.public_key is its.public_key for one, its in zip(rows, peers, strict=False))
     assert rows[0].preshared_key is peers[0].preshared_key
 
 
 def test_a_row_that_comes_twice_is_not_its_own_rival() -> None:
     """So it comes where its contract does."""
-    kernel = live(dump(peer(5)))
+    kernel = actual(dump(peer(5)))
     desired = wants([row(5), row(5)], kernel)
     assert followed(desired) == {5}
     assert not desired.rejections
-    assert not make_plan(desired, kernel, Records(), POLICY).changes
+    assert not make_plan(desired, kernel, PeerRecords(), POLICY).changes

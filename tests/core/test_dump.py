@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests import netlink_server
 from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
 from tests.decoding import decode_dump
-from wgsyncd.core.model import Peer, PeerState, PublicKey
+from wgsyncd.core.model import PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks
 from wgsyncd.dataplane.wireguard import dump
 
@@ -17,11 +17,11 @@ hosts = st.builds(Network, st.binary(min_size=4, max_size=4), st.integers(0, 32)
 usual = st.lists(
     st.builds(
         lambda one, host, endpoint: one._replace(
-            peer=one.peer._replace(allowed_ips=(host,)), endpoint=endpoint
+            config=one.config._replace(allowed_ips=(host,)), endpoint=endpoint
         ),
         states, hosts, endpoints,
     ),
-    min_size=1, max_size=6, unique_by=lambda one: one.peer.public_key,
+    min_size=1, max_size=6, unique_by=lambda one: one.config.public_key,
 )  # fmt: skip
 
 
@@ -64,15 +64,15 @@ def test_a_difference_to_what_was_known_is_seen(found: list[PeerState], data: st
     one = data.draw(st.sampled_from(found))
     ips = st.frozensets(hosts, max_size=2)
     changed = data.draw(st.sampled_from([
-        one._replace(peer=one.peer._replace(preshared_key=data.draw(st.binary(min_size=32, max_size=32)))),
-        one._replace(peer=one.peer._replace(persistent_keepalive=data.draw(st.integers(0, 65535)))),
-        one._replace(peer=one.peer._replace(allowed_ips=as_networks(data.draw(ips)))),
+        one._replace(config=one.config._replace(preshared_key=data.draw(st.binary(min_size=32, max_size=32)))),
+        one._replace(config=one.config._replace(persistent_keepalive=data.draw(st.integers(0, 65535)))),
+        one._replace(config=one.config._replace(allowed_ips=as_networks(data.draw(ips)))),
         one._replace(rx=data.draw(st.integers(0, 2**64 - 1))),
         one._replace(tx=data.draw(st.integers(0, 2**64 - 1))),
         one._replace(latest_handshake=data.draw(st.integers(0, 2**62))),
         one._replace(endpoint=data.draw(endpoints)),
     ]))  # fmt: skip
-    before = by_key(found) | {one.peer.public_key: changed}
+    before = by_key(found) | {one.config.public_key: changed}
     assert decode_dump(netlink_server.dump(found), before).peers == by_key(found)
 
 
@@ -80,19 +80,19 @@ def test_what_is_the_same_is_the_same_object() -> None:
     still, moves = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
     before = decode_dump(netlink_server.dump([still, moves])).peers
     after = decode_dump(netlink_server.dump([still, moves._replace(rx=5, tx=5)]), before).peers
-    assert all(after[one].peer is before[one].peer for one in before)
+    assert all(after[one].config is before[one].config for one in before)
     assert after[key(2)].counters == (5, 5)
 
 
 def test_who_is_gone_is_not_known_any_more() -> None:
     here, gone = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
-    known: dict[PublicKey, Peer] = {}
+    known: dict[PublicKey, PeerConfig] = {}
     for found in ([here, gone], [here]):
         decoder = dump.Decoder(known)
         for payload in netlink_server.dump(found):
             decoder.append(payload)
         decoder.device()
-        assert known == {one.peer.public_key: one.peer for one in found}
+        assert known == {one.config.public_key: one.config for one in found}
 
 
 @given(usual)

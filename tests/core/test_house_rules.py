@@ -20,6 +20,7 @@ SOURCES = sorted([*HOME.rglob("*.py"), *(HOME.parent / "tests").rglob("*.py")])
 LONG: set[str] = {
     "tests/contract/test_kernel_faults.py",
     "tests/contract/test_store.py",
+    "tests/contract/test_store_figures.py",
     "tests/core/test_codec.py",
     "tests/core/test_config.py",
     "tests/core/test_desired.py",
@@ -32,7 +33,9 @@ LONG: set[str] = {
     "tests/shell/test_asking.py",
     "tests/shell/test_metrics.py",
     "tests/simulation.py",
+    "wgsyncd/engine/accounting.py",
     "wgsyncd/engine/agent.py",
+    "wgsyncd/stores/mikyun/writing.py",
 }
 
 

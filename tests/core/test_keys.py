@@ -14,8 +14,8 @@ from tests.samples import key, loose_base64, psk, row, text
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Change,
-    Kind,
-    Peer,
+    ChangeKind,
+    PeerConfig,
     PublicKey,
     decode_key,
     encode_key,
@@ -156,9 +156,9 @@ def test_covers_agrees_with_bitwise_and(base: int, length: int, host: int) -> No
 
 def test_no_repr_shows_a_preshared_key() -> None:
     secret = psk(1)
-    peer = Peer(key(1), secret, ())
+    peer = PeerConfig(key(1), secret, ())
     shown = repr(peer) + repr(row(1, preshared_key=encode_key(secret)))
-    shown += repr(Change(Kind.UPDATE, "wg0", key(1), peer, peer))
+    shown += repr(Change(ChangeKind.UPDATE, "wg0", key(1), peer, peer))
     for form in (encode_key(secret), secret.hex(), repr(secret)):
         assert form not in shown
 
@@ -175,19 +175,19 @@ ZEROS, ONE, TWO = NO_PRESHARED_KEY, psk(1), psk(2)
     ],
 )  # fmt: skip
 def test_a_preshared_key_is_sent_where_it_differs(before: bytes | None, after: bytes, sent: bool) -> None:
-    old = Peer(key(1), before, ()) if before is not None else None
-    kind = Kind.ADD if old is None else Kind.UPDATE
-    assert Change(kind, "wg0", key(1), old, Peer(key(1), after, ())).sets_preshared_key is sent
+    old = PeerConfig(key(1), before, ()) if before is not None else None
+    kind = ChangeKind.ADD if old is None else ChangeKind.UPDATE
+    assert Change(kind, "wg0", key(1), old, PeerConfig(key(1), after, ())).sets_preshared_key is sent
 
 
 def test_only_what_differs_is_sent() -> None:
     five, six = (parse_host("10.200.0.5"),), (parse_host("10.200.0.6"),)
-    old = Peer(PublicKey(key(1)), ONE, five, 25)
+    old = PeerConfig(PublicKey(key(1)), ONE, five, 25)
     cases = {old: (False, False, False), old._replace(allowed_ips=six): (True, False, False),
              old._replace(persistent_keepalive=0): (False, True, False),
              old._replace(preshared_key=TWO): (False, False, True)}  # fmt: skip
     for new, sent in cases.items():
-        change = Change(Kind.UPDATE, "wg0", old.public_key, old, new)
+        change = Change(ChangeKind.UPDATE, "wg0", old.public_key, old, new)
         assert (change.sets_allowed_ips, change.sets_keepalive, change.sets_preshared_key) == sent
-    removal = Change(Kind.REMOVE, "wg0", old.public_key, old, None)
+    removal = Change(ChangeKind.REMOVE, "wg0", old.public_key, old, None)
     assert not (removal.sets_allowed_ips or removal.sets_keepalive or removal.sets_preshared_key)

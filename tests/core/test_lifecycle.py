@@ -8,21 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import NOW, dump, issued, key, live, peer, row, state
-from wgsyncd.core.model import InterfaceState, Row, Status, Transition
-from wgsyncd.core.peers.lifecycle import assume, awaits, deadlines, next_steps, observe
+from tests.samples import NOW, actual, dump, issued, key, peer, row, state
+from wgsyncd.core.model import DeviceRow, InterfaceState, Status, Transition
+from wgsyncd.core.peers.lifecycle import deadlines, due_transitions, first_handshakes, is_pending, with_transitions
 
 END = int(NOW)
 SECOND = 10**9
 NAMES = {"wg0": "wg0", "wg1": "wg1"}
 
 
-def steps(rows: list[Row], kernel: dict[str, InterfaceState], now: float = NOW) -> list[tuple[int, str, float]]:
-    return [(s.row.id, s.kind, s.at) for s in next_steps(rows, NAMES, kernel, observe(rows, kernel, {}), now)]
+def steps(rows: list[DeviceRow], kernel: dict[str, InterfaceState], now: float = NOW) -> list[tuple[int, str, float]]:
+    return [
+        (s.row.id, s.kind, s.at) for s in due_transitions(rows, NAMES, kernel, first_handshakes(rows, kernel, {}), now)
+    ]
 
 
 def shaken(at_ns: int, number: int = 5) -> dict[str, InterfaceState]:
-    return live(dump(state(peer(number), handshake=at_ns)))
+    return actual(dump(state(peer(number), handshake=at_ns)))
 
 
 RACE = {
@@ -54,27 +56,27 @@ def test_a_handshake_after_the_end_that_is_not_yet_over_by_our_clock_changes_not
 def test_a_later_handshake_does_not_hide_the_first_one() -> None:
     """The kernel shows the latest only: seen in time, then again after the deadline, before the row was written."""
     rows = [issued(5, END)]
-    first = observe(rows, shaken((END - 10) * SECOND), {})
-    second = observe(rows, shaken((END + 110) * SECOND), first)
+    first = first_handshakes(rows, shaken((END - 10) * SECOND), {})
+    second = first_handshakes(rows, shaken((END + 110) * SECOND), first)
     assert second == {key(5): (END - 10) * SECOND}
-    taken = next_steps(rows, NAMES, shaken((END + 110) * SECOND), second, END + 111.0)
+    taken = due_transitions(rows, NAMES, shaken((END + 110) * SECOND), second, END + 111.0)
     assert [(s.kind, s.at) for s in taken] == [("activate", END - 10)]
 
 
 def test_what_was_seen_outlives_the_peer_and_is_forgotten_with_the_row() -> None:
     rows = [issued(5, END)]
-    seen = observe(rows, shaken(SECOND), {})
-    assert observe(rows, live(dump()), seen) == {key(5): SECOND}
-    assert observe([], shaken(SECOND), seen) == {}
-    assert observe([issued(5, END, public_key="junk")], shaken(SECOND), {}) == {}
+    seen = first_handshakes(rows, shaken(SECOND), {})
+    assert first_handshakes(rows, actual(dump()), seen) == {key(5): SECOND}
+    assert first_handshakes([], shaken(SECOND), seen) == {}
+    assert first_handshakes([issued(5, END, public_key="junk")], shaken(SECOND), {}) == {}
 
 
 def test_the_latest_of_several_interfaces_is_the_first_seen() -> None:
-    both = live(dump(state(peer(5), handshake=0)), dump(state(peer(5, "10.251.0.5/32"), handshake=7), name="wg1"))
-    assert observe([issued(5, END)], both, {}) == {key(5): 7}
+    both = actual(dump(state(peer(5), handshake=0)), dump(state(peer(5, "10.251.0.5/32"), handshake=7), name="wg1"))
+    assert first_handshakes([issued(5, END)], both, {}) == {key(5): 7}
 
 
-OTHERS: dict[str, tuple[Row, list[str]]] = {
+OTHERS: dict[str, tuple[DeviceRow, list[str]]] = {
     "active, known": (row(5), []),
     "active, never shaken hands": (row(5, first_handshake_known=False), ["first_handshake"]),
     "paused": (row(5, status=Status.OFF, first_handshake_known=False), []),
@@ -86,42 +88,42 @@ OTHERS: dict[str, tuple[Row, list[str]]] = {
 
 
 @pytest.mark.parametrize(("one", "kinds"), OTHERS.values(), ids=OTHERS.keys())
-def test_a_handshake_of(one: Row, kinds: list[str]) -> None:
+def test_a_handshake_of(one: DeviceRow, kinds: list[str]) -> None:
     assert [k for _, k, _ in steps([one], shaken((END - 5) * SECOND))] == kinds
-    assert awaits(one) is bool(kinds)
+    assert is_pending(one) is bool(kinds)
 
 
 def test_without_a_handshake_an_active_row_takes_no_step() -> None:
-    assert steps([row(5, first_handshake_known=False)], live(dump(peer(5)))) == []
+    assert steps([row(5, first_handshake_known=False)], actual(dump(peer(5)))) == []
 
 
 def test_a_row_with_an_unreadable_key_expires_all_the_same() -> None:
-    assert steps([issued(5, END - 1, public_key="junk")], live(dump())) == [(5, "expire", END - 1)]
+    assert steps([issued(5, END - 1, public_key="junk")], actual(dump())) == [(5, "expire", END - 1)]
 
 
 def test_without_a_dump_of_its_interface_nothing_is_known_and_nothing_done() -> None:
     rows = [issued(5, END - 100), issued(6, END - 100, interface="wg1")]
-    assert steps(rows, live(dump(name="wg1"))) == [(6, "expire", END - 100)]
+    assert steps(rows, actual(dump(name="wg1"))) == [(6, "expire", END - 100)]
     assert steps(rows, {}) == []
 
 
 @pytest.mark.parametrize("name", ["wg7", "", "WG0"])
 def test_a_row_that_names_no_interface_of_ours_expires_for_it_cannot_have_shaken_hands(name: str) -> None:
-    assert steps([issued(5, END - 100, interface=name)], live(dump())) == [(5, "expire", END - 100)]
+    assert steps([issued(5, END - 100, interface=name)], actual(dump())) == [(5, "expire", END - 100)]
     assert steps([issued(5, END - 100, interface=name)], {}) == [(5, "expire", END - 100)]
-    assert steps([issued(5, END + 100, interface=name)], live(dump())) == []
+    assert steps([issued(5, END + 100, interface=name)], actual(dump())) == []
 
 
 def test_a_row_of_another_node_is_that_nodes() -> None:
     rows = [issued(5, END - 100, interface="wg7"), issued(6, END - 100, interface="wg8")]
-    kernel = live(dump(state(peer(5), handshake=SECOND)))
-    taken = next_steps(rows, NAMES, kernel, observe(rows, kernel, {}), NOW, frozenset(("wg7",)))
+    kernel = actual(dump(state(peer(5), handshake=SECOND)))
+    taken = due_transitions(rows, NAMES, kernel, first_handshakes(rows, kernel, {}), NOW, frozenset(("wg7",)))
     assert [(s.row.id, s.kind) for s in taken] == [(6, "expire")]
 
 
 def test_the_interface_is_found_by_the_stores_name_of_it() -> None:
     rows = [issued(5, END - 100, interface="tunnel")]
-    assert [s.kind for s in next_steps(rows, {"tunnel": "wg0"}, live(dump()), {}, NOW)] == ["expire"]
+    assert [s.kind for s in due_transitions(rows, {"tunnel": "wg0"}, actual(dump()), {}, NOW)] == ["expire"]
 
 
 @given(st.integers(1, 2 * END), st.integers(1, 2 * END), st.integers(0, 2 * END))
@@ -131,7 +133,7 @@ def test_no_row_both_activates_and_expires_and_none_expires_early(end: int, now:
     assert kinds == (["activate"] if in_time else ["expire"] if now > end else [])
 
 
-ASSUMED: list[tuple[Row, str, Status, str]] = [
+ASSUMED: list[tuple[DeviceRow, str, Status, str]] = [
     (issued(5, END), "activate", Status.ACTIVE, "active"),
     (issued(5, END), "expire", Status.OFF, "expired"),
     (row(5, first_handshake_known=False), "first_handshake", Status.ACTIVE, "active"),
@@ -139,24 +141,24 @@ ASSUMED: list[tuple[Row, str, Status, str]] = [
 
 
 @pytest.mark.parametrize(("one", "kind", "status", "word"), ASSUMED, ids=[kind for _, kind, *_ in ASSUMED])
-def test_rows_are_assumed_as_the_steps_leave_them(one: Row, kind: str, status: Status, word: str) -> None:
+def test_rows_are_assumed_as_the_steps_leave_them(one: DeviceRow, kind: str, status: Status, word: str) -> None:
     other = issued(6, END)
-    after, untouched = assume([one, other], [Transition(one, kind, 1.0)])
+    after, untouched = with_transitions([one, other], [Transition(one, kind, 1.0)])
     assert (after.status, after.status_text) == (status, word)
     assert untouched is other
-    assert not awaits(after), "the step is not due again"
-    assert next_steps([after], NAMES, shaken((END - 5) * SECOND), {key(5): (END - 5) * SECOND}, END + 9.0) == []
+    assert not is_pending(after), "the step is not due again"
+    assert due_transitions([after], NAMES, shaken((END - 5) * SECOND), {key(5): (END - 5) * SECOND}, END + 9.0) == []
 
 
 def test_an_expired_row_wants_no_peer_and_an_activated_one_does() -> None:
     one = issued(5, END)
-    assert assume([one], [Transition(one, "expire", END)])[0].why_not(END + 9.0) == "device expired"
-    assert assume([one], [Transition(one, "activate", END)])[0].why_not(END + 9.0) is None
+    assert with_transitions([one], [Transition(one, "expire", END)])[0].inactive_reason(END + 9.0) == "device expired"
+    assert with_transitions([one], [Transition(one, "activate", END)])[0].inactive_reason(END + 9.0) is None
 
 
 DEADLINES: list[tuple[list[Any], list[float]]] = [
     ([], []),
-    ([row(5, qr_end=END + 5.0)], []),
+    ([row(5, activation_deadline=END + 5.0)], []),
     ([issued(5, None)], []),
     ([issued(5, END + 5.0, deleted=True)], []),
     ([issued(5, float(END))], [END]),
@@ -165,5 +167,5 @@ DEADLINES: list[tuple[list[Any], list[float]]] = [
 
 
 @pytest.mark.parametrize(("rows", "ends"), DEADLINES)
-def test_the_deadlines_in_their_order(rows: list[Row], ends: list[float]) -> None:
+def test_the_deadlines_in_their_order(rows: list[DeviceRow], ends: list[float]) -> None:
     assert deadlines(rows) == ends

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.inspect.names import Named, find_contract, find_device, near
+from wgsyncd.core.inspect.names import DeviceName, find_contract, find_device, suggestions
 
-NAMES = [Named(5, "0001-DEV-005", "0001"), Named(6, "0001-DEV-006", "0001"), Named(1, "M010-DEV-001", "M010"),
-         Named(7, "5", "0005")]  # fmt: skip
+NAMES = [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "0001-DEV-006", "0001"), DeviceName(1, "M010-DEV-001", "M010"),
+         DeviceName(7, "5", "0005")]  # fmt: skip
 
 
 def test_a_device_by_its_id_and_by_its_row() -> None:
@@ -23,8 +23,8 @@ def test_a_contract() -> None:
 
 def test_near_misses() -> None:
     devices = [one.device for one in NAMES]
-    assert near("DEV-005", devices) == ["0001-DEV-005", "M010-DEV-001", "0001-DEV-006"]
-    assert near("0001-DEV-0o6", devices)[0] == "0001-DEV-006"
-    assert near("", devices) == []
-    assert near("nothing like it at all", devices) == []
-    assert len(near("dev", [f"dev-{n}" for n in range(50)])) == 5
+    assert suggestions("DEV-005", devices) == ["0001-DEV-005", "M010-DEV-001", "0001-DEV-006"]
+    assert suggestions("0001-DEV-0o6", devices)[0] == "0001-DEV-006"
+    assert suggestions("", devices) == []
+    assert suggestions("nothing like it at all", devices) == []
+    assert len(suggestions("dev", [f"dev-{n}" for n in range(50)])) == 5

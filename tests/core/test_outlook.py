@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from tests.samples import dump, key, live, peer, record, records, row, wants
-from wgsyncd.core.model import Kind, Row, Status
-from wgsyncd.core.peers.desired import Policy
-from wgsyncd.core.peers.guard import Limits, Outlook, look_ahead
+from tests.samples import actual, dump, key, peer, record, records, row, wants
+from wgsyncd.core.model import ChangeKind, DeviceRow, Status
+from wgsyncd.core.peers.desired import PeerPolicy
+from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
-from wgsyncd.core.records import Record
+from wgsyncd.core.records import PeerRecord
 
-LIMITS = Limits(10, 0.2)
-ELSEWHERE = Policy(elsewhere=frozenset(("wg9",)))
+LIMITS = RemovalLimits(10, 0.2)
+ELSEWHERE = PeerPolicy(ignored_interfaces=frozenset(("wg9",)))
 
 
-def look(rows: list[Row], peers: range, known: list[Record] | None = None, approved: str | None = None) -> Outlook:
-    kernel = live(dump(*(peer(n) for n in peers)))
+def look(
+    rows: list[DeviceRow], peers: range, known: list[PeerRecord] | None = None, approved: str | None = None
+) -> Decision:
+    kernel = actual(dump(*(peer(n) for n in peers)))
     desired = wants(rows, kernel, policy=ELSEWHERE)
     plan = make_plan(desired, kernel, records(*(known or [])), ELSEWHERE)
-    return look_ahead(desired, plan, kernel, LIMITS, approved)
+    return apply_guard(desired, plan, kernel, LIMITS, approved)
 
 
-def off(number: int) -> Row:
+def off(number: int) -> DeviceRow:
     return row(number, status=Status.OFF, status_text="paused")
 
 
-BARE: dict[str, tuple[list[Row], range, bool]] = {
+BARE: dict[str, tuple[list[DeviceRow], range, bool]] = {
     "no row, two peers": ([], range(2, 4), True),
     "no row, one peer": ([], range(2, 3), False),
     "no row, no peer": ([], range(2, 2), False),
@@ -38,37 +40,39 @@ BARE: dict[str, tuple[list[Row], range, bool]] = {
 
 
 @pytest.mark.parametrize(("rows", "peers", "tripped"), BARE.values(), ids=BARE.keys())
-def test_where_no_row_names_any_key_two_removals_are_too_many(rows: list[Row], peers: range, tripped: bool) -> None:
-    outlook = look(rows, peers)
-    assert (outlook.tripped, outlook.withholds) == (tripped, tripped)
-    assert {c.public_key for c in outlook.plan.withheld} == ({key(n) for n in peers} if tripped else set())
-    assert len(outlook.plan.of(Kind.REMOVE)) == (0 if tripped else len(peers))
+def test_where_no_row_names_any_key_two_removals_are_too_many(
+    rows: list[DeviceRow], peers: range, tripped: bool
+) -> None:
+    decision = look(rows, peers)
+    assert (decision.tripped, decision.is_withholding) == (tripped, tripped)
+    assert {c.public_key for c in decision.plan.withheld} == ({key(n) for n in peers} if tripped else set())
+    assert len(decision.plan.of(ChangeKind.REMOVE)) == (0 if tripped else len(peers))
 
 
 def test_an_admin_can_let_go_the_peers_of_an_empty_table() -> None:
     asked = look([], range(2, 4))
-    outlook = look([], range(2, 4), approved=asked.plan_id)
-    assert (outlook.tripped, outlook.approved, outlook.withholds) == (True, True, False)
-    assert len(outlook.plan.of(Kind.REMOVE)) == 2
-    assert look([], range(2, 5), approved=asked.plan_id).withholds, "another set"
+    decision = look([], range(2, 4), approved=asked.plan_id)
+    assert (decision.tripped, decision.approved, decision.is_withholding) == (True, True, False)
+    assert len(decision.plan.of(ChangeKind.REMOVE)) == 2
+    assert look([], range(2, 5), approved=asked.plan_id).is_withholding, "another set"
 
 
 def test_what_is_unclear_neither_counts_for_the_guard_nor_waits_for_an_admin() -> None:
     """20 unclaimed peers beside a row with an unreadable key; the row's mending decides, no approval."""
-    outlook = look([row(2, public_key="junk"), off(3)], range(3, 24))
-    assert not outlook.tripped
-    assert [c.public_key for c in outlook.plan.changes] == [key(3)]
-    assert len(outlook.plan.unclear) == 20
-    assert outlook.plan.withheld == ()
+    decision = look([row(2, public_key="junk"), off(3)], range(3, 24))
+    assert not decision.tripped
+    assert [c.public_key for c in decision.plan.changes] == [key(3)]
+    assert len(decision.plan.blocked) == 20
+    assert decision.plan.withheld == ()
 
 
 def test_what_is_unclear_stays_so_beside_a_tripped_guard() -> None:
-    outlook = look([row(2, public_key="junk"), *(off(n) for n in range(3, 23))], range(3, 25))
-    assert outlook.withholds
-    assert {c.public_key for c in outlook.plan.withheld} == {key(n) for n in range(3, 23)}
-    assert {c.public_key for c in outlook.plan.unclear} == {key(23), key(24)}
+    decision = look([row(2, public_key="junk"), *(off(n) for n in range(3, 23))], range(3, 25))
+    assert decision.is_withholding
+    assert {c.public_key for c in decision.plan.withheld} == {key(n) for n in range(3, 23)}
+    assert {c.public_key for c in decision.plan.blocked} == {key(23), key(24)}
     without = look([row(2, public_key="junk"), *(off(n) for n in range(3, 23))], range(3, 23), [record(3)])
-    assert outlook.plan_id == without.plan_id, "an approval lets through what was shown, and that only"
+    assert decision.plan_id == without.plan_id, "an approval lets through what was shown, and that only"
 
 
 def test_the_limit_is_said() -> None:
@@ -76,7 +80,7 @@ def test_the_limit_is_said() -> None:
     assert look([off(2)], range(2, 12)).limit == 10
 
 
-EVERYBODY: dict[str, tuple[list[Row], range, bool]] = {
+EVERYBODY: dict[str, tuple[list[DeviceRow], range, bool]] = {
     "all four": ([off(n) for n in range(2, 6)], range(2, 6), True),
     "all ten": ([off(n) for n in range(2, 12)], range(2, 12), True),
     "all three: one contract": ([off(n) for n in range(2, 5)], range(2, 5), False),
@@ -87,6 +91,6 @@ EVERYBODY: dict[str, tuple[list[Row], range, bool]] = {
 
 @pytest.mark.parametrize(("rows", "peers", "tripped"), EVERYBODY.values(), ids=EVERYBODY.keys())
 def test_an_update_without_its_where_empties_no_small_server_either(
-    rows: list[Row], peers: range, tripped: bool
+    rows: list[DeviceRow], peers: range, tripped: bool
 ) -> None:
-    assert look(rows, peers).withholds == tripped
+    assert look(rows, peers).is_withholding == tripped

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import NOW, TOKYO
-from wgsyncd.core.inspect.periods import Period, by_days, by_hours, by_months, hour_of, in_units, make_span, total
+from wgsyncd.core.inspect.periods import Period, by_days, by_hours, by_months, format_bytes, hour_of, make_range, total
 from wgsyncd.core.model import Counters
 
 ZONES = [ZoneInfo(name) for name in ("Asia/Tokyo", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe", "UTC")]
@@ -27,7 +27,7 @@ def at(text: str, zone: ZoneInfo = TOKYO) -> float:
      (2**63, "8.00 EiB"), (2**74, "16384.00 EiB")],
 )  # fmt: skip
 def test_units(number: int, text: str) -> None:
-    assert in_units(number) == text
+    assert format_bytes(number) == text
 
 
 # -- which periods
@@ -35,27 +35,27 @@ def test_units(number: int, text: str) -> None:
 
 def test_what_is_left_out() -> None:
     """NOW is 2026-09-21 23:13:20 in Tokyo."""
-    days = make_span("day", None, None, NOW, TOKYO)
+    days = make_range("day", None, None, NOW, TOKYO)
     assert (days.first, days.last) == (date(2026, 8, 23), date(2026, 9, 21))
-    months = make_span("month", None, None, NOW, TOKYO)
+    months = make_range("month", None, None, NOW, TOKYO)
     assert (months.first, months.last) == (date(2025, 10, 1), date(2026, 9, 21))
-    hours = make_span("hour", None, None, NOW, TOKYO)
+    hours = make_range("hour", None, None, NOW, TOKYO)
     assert (hours.start, hours.end) == (at("2026-09-20 23:00"), at("2026-09-22 00:00"))
 
 
 def test_days_that_are_named() -> None:
-    one = make_span("hour", date(2026, 9, 20), date(2026, 9, 20), NOW, TOKYO)
+    one = make_range("hour", date(2026, 9, 20), date(2026, 9, 20), NOW, TOKYO)
     assert (one.start, one.end) == (at("2026-09-20"), at("2026-09-21"))
-    assert make_span("hour", None, date(2026, 9, 20), NOW, TOKYO) == one
-    assert make_span("hour", date(2026, 9, 21), None, NOW, TOKYO).end == at("2026-09-22 00:00")
-    assert make_span("day", date(2026, 9, 1), date(2030, 1, 1), NOW, TOKYO).last == date(2026, 9, 21), "not the future"
-    assert make_span("month", None, date(2026, 1, 31), NOW, TOKYO).first == date(2025, 2, 1)
+    assert make_range("hour", None, date(2026, 9, 20), NOW, TOKYO) == one
+    assert make_range("hour", date(2026, 9, 21), None, NOW, TOKYO).end == at("2026-09-22 00:00")
+    assert make_range("day", date(2026, 9, 1), date(2030, 1, 1), NOW, TOKYO).last == date(2026, 9, 21), "not the future"
+    assert make_range("month", None, date(2026, 1, 31), NOW, TOKYO).first == date(2025, 2, 1)
     with pytest.raises(ValueError, match="2026-09-21 is after 2026-09-20"):
-        make_span("day", date(2026, 9, 21), date(2026, 9, 20), NOW, TOKYO)
+        make_range("day", date(2026, 9, 21), date(2026, 9, 20), NOW, TOKYO)
 
 
 def test_months_of_a_span() -> None:
-    span = make_span("day", date(2025, 12, 31), date(2026, 2, 1), NOW, TOKYO)
+    span = make_range("day", date(2025, 12, 31), date(2026, 2, 1), NOW, TOKYO)
     assert list(span.months()) == [
         ("2025-12-31", "2025-12-31"), ("2026-01-01", "2026-01-31"), ("2026-02-01", "2026-02-01"),
     ]  # fmt: skip
@@ -65,18 +65,18 @@ def test_months_of_a_span() -> None:
 
 
 def test_empty_days_are_days_too() -> None:
-    span = make_span("day", date(2026, 2, 28), date(2026, 3, 1), NOW, TOKYO)
+    span = make_range("day", date(2026, 2, 28), date(2026, 3, 1), NOW, TOKYO)
     assert by_days(span, {"2026-03-01": Counters(1, 2)}) == [Period("2026-02-28", 0, 0), Period("2026-03-01", 1, 2)]
 
 
 def test_empty_months_are_months_too() -> None:
-    span = make_span("month", date(2025, 12, 31), date(2026, 2, 1), NOW, TOKYO)
+    span = make_range("month", date(2025, 12, 31), date(2026, 2, 1), NOW, TOKYO)
     found = by_months(span, {"2025-12-31": Counters(1, 2), "2026-02-01": Counters(3, 4), "2026-02-02": Counters(5, 6)})
     assert found == [Period("2025-12", 1, 2), Period("2026-01", 0, 0), Period("2026-02", 8, 10)]
 
 
 def test_hours_from_where_buckets_are_kept() -> None:
-    span = make_span("hour", None, None, NOW, TOKYO)
+    span = make_range("hour", None, None, NOW, TOKYO)
     oldest = int(at("2026-09-21 21:45"))
     found = by_hours(span, {oldest: Counters(1, 2), int(at("2026-09-21 23:00")): Counters(3, 4)}, oldest)
     assert found == [Period("2026-09-21T21:00+09:00", 1, 2), Period("2026-09-21T22:00+09:00", 0, 0),
@@ -86,7 +86,7 @@ def test_hours_from_where_buckets_are_kept() -> None:
 def test_an_hour_that_comes_twice_is_two_hours() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     now = datetime(2026, 10, 25, 12, tzinfo=berlin).timestamp()
-    names = [one.name for one in by_hours(make_span("hour", date(2026, 10, 25), None, now, berlin), {}, None)]
+    names = [one.name for one in by_hours(make_range("hour", date(2026, 10, 25), None, now, berlin), {}, None)]
     assert names[1:5] == ["2026-10-25T01:00+02:00", "2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00",
                           "2026-10-25T03:00+01:00"]  # fmt: skip
     assert len(names) == len(set(names)) == 14
@@ -106,7 +106,7 @@ def test_an_hour_begins_at_or_before(instant: int, zone: ZoneInfo) -> None:
 )  # fmt: skip
 def test_hours_add_up_to_the_buckets(now: int, zone: ZoneInfo, width: int, some: dict[int, Counters]) -> None:
     """Whatever bucket begins within the span is in one of its hours, once."""
-    span = make_span("hour", None, None, now, zone)
+    span = make_range("hour", None, None, now, zone)
     buckets = {begin: found for n, found in some.items()
                if span.start <= (begin := (now // width - n) * width) < span.end}  # fmt: skip
     found = by_hours(span, buckets, min(buckets, default=None))
@@ -118,6 +118,6 @@ def test_hours_add_up_to_the_buckets(now: int, zone: ZoneInfo, width: int, some:
 def test_days_and_months_add_up_to_the_days(some: dict[date, Counters]) -> None:
     days = {day.isoformat(): found for day, found in some.items()}
     for by, sums in (("day", by_days), ("month", by_months)):
-        span = make_span(by, date(2026, 1, 1), None, NOW, TOKYO)
+        span = make_range(by, date(2026, 1, 1), None, NOW, TOKYO)
         assert total(sums(span, days)) == total(days.values())
     assert total([]) == (0, 0)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.samples import (
+    actual,
     address,
     dump,
     issued,
     key,
-    live,
     peer,
     planned,
     psk,
@@ -21,11 +21,11 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.model import Change, InterfaceState, Kind, Row, Status, encode_key
-from wgsyncd.core.peers.desired import Policy
-from wgsyncd.core.peers.guard import Limits
+from wgsyncd.core.model import Change, ChangeKind, DeviceRow, InterfaceState, Status, encode_key
+from wgsyncd.core.peers.desired import PeerPolicy
+from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.peers.plan import Plan
-from wgsyncd.core.records import Record
+from wgsyncd.core.records import PeerRecord
 
 
 def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:
@@ -34,18 +34,18 @@ def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:
 
 
 def two(wg0: InterfaceState, wg1: InterfaceState) -> dict[str, InterfaceState]:
-    return live(wg0, wg1)
+    return actual(wg0, wg1)
 
 
-def off(number: int, status: str = "paused") -> Row:
+def off(number: int, status: str = "paused") -> DeviceRow:
     return row(number, status=Status.OFF, status_text=status)
 
 
 def test_no_difference_no_change() -> None:
     rows = [row(n, preshared_key=encode_key(psk(n))) for n in range(2, 202)]
-    plan = planned(rows, live(dump(*(peer(n, preshared_key=psk(n)) for n in range(2, 202)))))
+    plan = planned(rows, actual(dump(*(peer(n, preshared_key=psk(n)) for n in range(2, 202)))))
     assert plan.changes == plan.withheld == ()
-    assert plan.live == 200
+    assert plan.live_count == 200
 
 
 CASES = {
@@ -69,13 +69,13 @@ CASES = {
 
 
 @pytest.mark.parametrize(("rows", "kernel", "expected"), CASES.values(), ids=CASES.keys())
-def test_changes(rows: list[Row], kernel: list, expected: list) -> None:  # type: ignore[type-arg]
-    assert short(planned(rows, live(dump(*kernel)))) == expected
+def test_changes(rows: list[DeviceRow], kernel: list, expected: list) -> None:  # type: ignore[type-arg]
+    assert short(planned(rows, actual(dump(*kernel)))) == expected
 
 
 def test_an_interface_without_a_dump_is_left_out() -> None:
     rows = [row(5), row(6, interface="wg1", address="10.251.0.6")]
-    assert short(planned(rows, live(dump(name="wg1")))) == [("add", "wg1", 6, "wanted")]
+    assert short(planned(rows, actual(dump(name="wg1")))) == [("add", "wg1", 6, "wanted")]
 
 
 def test_removals_then_updates_then_additions_over_all_interfaces() -> None:
@@ -93,43 +93,43 @@ def test_a_device_that_moves_is_removed_here_and_added_there() -> None:
     kernel = two(dump(peer(5)), dump(name="wg1"))
     plan = planned([row(5, interface="wg1")], kernel, records(record(5)))
     assert short(plan) == [("remove", "wg0", 5, "moved to wg1"), ("add", "wg1", 5, "moved from wg0")]
-    assert all(c.explicit for c in plan.changes)
+    assert all(c.is_revocation for c in plan.changes)
 
 
 def test_a_new_key_removes_the_old_peer_and_gives_its_address_to_the_new() -> None:
-    plan = planned([row(5, public_key=text(50))], live(dump(peer(5))), records(record(5)))
+    plan = planned([row(5, public_key=text(50))], actual(dump(peer(5))), records(record(5)))
     assert short(plan) == [("remove", "wg0", 5, "has a new key"), ("add", "wg0", 5, "new key")]
 
 
 def test_a_row_that_is_gone_is_told_from_a_foreign_peer_by_its_record() -> None:
-    kernel = live(dump(peer(5), peer(6)))
+    kernel = actual(dump(peer(5), peer(6)))
     plan = planned([], kernel, records(record(5)))
     assert short(plan) == [("remove", "wg0", None, "in no row"), ("remove", "wg0", 5, "row is gone")]
     assert plan.foreign["wg0"] == (key(6),)
-    assert short(planned([], kernel, records(record(5)), policy=Policy(foreign="keep"))) == [
+    assert short(planned([], kernel, records(record(5)), policy=PeerPolicy(foreign="keep"))) == [
         ("remove", "wg0", 5, "row is gone")
     ]
 
 
 @pytest.mark.parametrize("foreign", ["keep", "report"])
 def test_foreign_peers_that_stay_are_still_told(foreign: str) -> None:
-    plan = planned([row(5)], live(dump(peer(5), peer(99))), policy=Policy(foreign=foreign))
+    plan = planned([row(5)], actual(dump(peer(5), peer(99))), policy=PeerPolicy(foreign=foreign))
     assert plan.changes == ()
     assert plan.foreign == {"wg0": (key(99),)}
 
 
 def test_what_is_always_kept_is_never_removed_nor_changed_not_even_when_a_row_revokes_it() -> None:
-    policy = Policy(always_keep=frozenset((key(99), key(5))))
+    policy = PeerPolicy(always_keep=frozenset((key(99), key(5))))
     rows = [off(5), row(99)]
-    plan = planned(rows, live(dump(peer(5), peer(99, "10.200.0.7/32"), peer(98))), policy=policy)
+    plan = planned(rows, actual(dump(peer(5), peer(99, "10.200.0.7/32"), peer(98))), policy=policy)
     assert short(plan) == [("remove", "wg0", None, "in no row")]
     assert plan.changes[0].public_key == key(98)
 
 
 def test_a_frozen_peer_is_neither_removed_nor_changed() -> None:
     frozen = row(5, preshared_key="junk")
-    assert planned([frozen], live(dump(peer(5, address(6), keepalive=25)))).changes == ()
-    assert planned([row(5, interface="wg7")], live(dump(peer(5)))).changes == ()
+    assert planned([frozen], actual(dump(peer(5, address(6), keepalive=25)))).changes == ()
+    assert planned([row(5, interface="wg7")], actual(dump(peer(5)))).changes == ()
 
 
 def test_while_a_key_is_unreadable_only_what_a_row_revokes_goes() -> None:
@@ -137,20 +137,20 @@ def test_while_a_key_is_unreadable_only_what_a_row_revokes_goes() -> None:
     rows = [row(5, public_key="junk"), off(6), row(7, interface="wg1", address="10.251.0.7"),
             row(8, public_key=text(80)), row(11)]  # fmt: skip
     plan = planned(rows, kernel, records(*(record(n) for n in (5, 6, 7, 8, 9))))
-    assert [(c.public_key, c.reason) for c in plan.of(Kind.REMOVE)] == [
+    assert [(c.public_key, c.reason) for c in plan.of(ChangeKind.REMOVE)] == [
         (key(6), "device paused"), (key(7), "moved to wg1"), (key(8), "has a new key")
     ]  # fmt: skip
-    assert {c.public_key for c in plan.unclear} == {key(5), key(9), key(10)}
-    assert not any(c.explicit for c in plan.unclear)
+    assert {c.public_key for c in plan.blocked} == {key(5), key(9), key(10)}
+    assert not any(c.is_revocation for c in plan.blocked)
     assert plan.withheld == (), "no admin is asked: mending the row ends it"
 
 
 def test_an_empty_table_removes_everything_so_the_guard_withholds_it() -> None:
-    kernel = live(dump(*(peer(n) for n in range(2, 202))))
+    kernel = actual(dump(*(peer(n) for n in range(2, 202))))
     plan = planned([], kernel, records(*(record(n) for n in range(2, 202))))
-    assert len(plan.of(Kind.REMOVE)) == 200
-    assert not Limits(10, 0.2).allow(200, plan.live)
-    held = plan.withhold(lambda c: c.kind is Kind.REMOVE)
+    assert len(plan.of(ChangeKind.REMOVE)) == 200
+    assert not RemovalLimits(10, 0.2).permits(200, plan.live_count)
+    held = plan.withhold(lambda c: c.kind is ChangeKind.REMOVE)
     assert (len(held.changes), len(held.withheld)) == (0, 200)
 
 
@@ -163,15 +163,15 @@ def test_an_empty_table_removes_everything_so_the_guard_withholds_it() -> None:
     ],
 )  # fmt: skip
 def test_guard_limits(least: int, share: float, removals: int, peers: int, allowed: bool) -> None:
-    assert Limits(least, share).allow(removals, peers) is allowed
+    assert RemovalLimits(least, share).permits(removals, peers) is allowed
 
 
 def removals(change: Change) -> bool:
-    return change.kind is Kind.REMOVE
+    return change.kind is ChangeKind.REMOVE
 
 
 def test_updates_and_additions_that_need_no_removal_go_on() -> None:
-    kernel = live(dump(peer(5), peer(6), peer(7, keepalive=25)))
+    kernel = actual(dump(peer(5), peer(6), peer(7, keepalive=25)))
     plan = planned([off(5), off(6), row(7), row(8)], kernel).withhold(removals)
     assert [(c.kind.value, c.row_id) for c in plan.changes] == [("update", 7), ("add", 8)]
     assert [(c.kind.value, c.row_id) for c in plan.withheld] == [("remove", 5), ("remove", 6)]
@@ -179,7 +179,7 @@ def test_updates_and_additions_that_need_no_removal_go_on() -> None:
 
 def test_what_needs_the_address_of_a_withheld_peer_is_withheld_and_so_on() -> None:
     """5 goes; 6 moves to 5's address, 7 to 6's, 8 to 7's, and 9 is new at 8's: all hang on 5."""
-    kernel = live(dump(*(peer(n) for n in range(5, 9)), peer(20, keepalive=25)))
+    kernel = actual(dump(*(peer(n) for n in range(5, 9)), peer(20, keepalive=25)))
     rows = [off(5), *(row(n, address=address(n - 1)) for n in range(6, 10)), row(20), row(21)]
     plan = planned(rows, kernel)
     assert len(plan.changes) == 7
@@ -196,8 +196,8 @@ def test_a_key_is_not_put_on_a_second_interface_while_its_removal_is_withheld() 
 
 
 def test_the_same_address_on_the_other_interface_is_not_held_up() -> None:
-    change_here = Change(Kind.REMOVE, "wg0", key(5), peer(5), None)
-    change_there = Change(Kind.ADD, "wg1", key(6), None, peer(6, address(5)))
+    change_here = Change(ChangeKind.REMOVE, "wg0", key(5), peer(5), None)
+    change_there = Change(ChangeKind.ADD, "wg1", key(6), None, peer(6, address(5)))
     plan = Plan((change_here, change_there), 1, {}).withhold(removals)
     assert plan.changes == (change_there,)
 
@@ -208,18 +208,18 @@ def test_a_device_that_cannot_arrive_does_not_leave() -> None:
     rows = [row(5, public_key="junk"), row(7, interface="wg1")]
     plan = planned(rows, kernel, records(record(7)))
     assert plan.changes == ()
-    assert {c.public_key for c in plan.unclear} == {key(7), key(99)}
+    assert {c.public_key for c in plan.blocked} == {key(7), key(99)}
     assert plan.withheld == ()
 
 
 def test_nothing_withheld_is_the_same_plan() -> None:
-    plan = planned([row(5)], live(dump()))
+    plan = planned([row(5)], actual(dump()))
     assert plan.withhold(removals) is plan
 
 
-def removing(*numbers: int, known: Callable[[int], Record] = record) -> Plan:
+def removing(*numbers: int, known: Callable[[int], PeerRecord] = record) -> Plan:
     rows = [row(n) for n in range(2, 30) if n not in numbers]
-    kernel = live(dump(*(peer(n) for n in range(2, 30))))
+    kernel = actual(dump(*(peer(n) for n in range(2, 30))))
     return planned(rows, kernel, records(*(known(n) for n in range(2, 30))))
 
 
@@ -232,23 +232,25 @@ def test_the_plan_id_names_exactly_a_set_of_removals() -> None:
 
 def test_the_plan_id_does_not_change_with_what_is_not_removed() -> None:
     base = [off(n) for n in range(5, 9)]
-    kernel = live(dump(*(peer(n) for n in range(5, 12))))
+    kernel = actual(dump(*(peer(n) for n in range(5, 12))))
     plain = planned([*base, row(9), row(10), row(11)], kernel)
     more = planned([*base, row(9, address=address(90)), row(10), row(11), row(12)], kernel)
-    later = planned([row(11), row(10), row(9), *base[::-1]], live(dump(*(peer(n, keepalive=25) for n in range(5, 12)))))
+    later = planned(
+        [row(11), row(10), row(9), *base[::-1]], actual(dump(*(peer(n, keepalive=25) for n in range(5, 12))))
+    )
     assert plain.removals_id == more.removals_id == later.removals_id
-    here = Plan((Change(Kind.REMOVE, "wg0", key(5), peer(5), None),), 1, {})
-    there = Plan((Change(Kind.REMOVE, "wg1", key(5), peer(5), None),), 1, {})
+    here = Plan((Change(ChangeKind.REMOVE, "wg0", key(5), peer(5), None),), 1, {})
+    there = Plan((Change(ChangeKind.REMOVE, "wg1", key(5), peer(5), None),), 1, {})
     assert here.removals_id != there.removals_id
 
 
 def test_who_gets_anothers_address_is_told_from_whom() -> None:
     """Added, updated, swapped, and from a peer of nobody's."""
-    kernel = live(dump(peer(5), peer(6), peer(7), peer(99, address(8)), peer(9)))
+    kernel = actual(dump(peer(5), peer(6), peer(7), peer(99, address(8)), peer(9)))
     rows = [off(5), row(10, address=address(5)), row(6, address=address(7)), row(7, address=address(6)),
             row(8), row(9, address=address(90))]  # fmt: skip
     plan = planned(rows, kernel, records(*(record(n) for n in (5, 6, 7, 9))))
-    told = {c.row_id: c.reason for c in plan.changes if c.kind is not Kind.REMOVE}
+    told = {c.row_id: c.reason for c in plan.changes if c.kind is not ChangeKind.REMOVE}
     assert told == {
         10: "address moved from 0001-DEV-005",
         6: f"address {address(6)}/32 -> {address(7)}/32, address moved from 0001-DEV-007",

@@ -9,10 +9,10 @@ import pytest
 from tests.samples import (
     EPOCH,
     NOW,
+    actual,
     address,
     dump,
     key,
-    live,
     peer,
     planned,
     psk,
@@ -23,141 +23,141 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.audit import Entry, Scribe
-from wgsyncd.core.model import Counters, InterfaceState, Peer, Row, Status, encode_key
+from wgsyncd.core.audit import AuditEntry, AuditMessages
+from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, PeerConfig, Status, encode_key
 from wgsyncd.core.peers import recording
-from wgsyncd.core.peers.guard import Limits, Outlook, look_ahead
-from wgsyncd.core.peers.recording import after_apply, before_apply, conditions, standing
-from wgsyncd.core.records import Record, State, config_digest
-from wgsyncd.core.state import Condition, Ledger, Sampled
+from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
+from wgsyncd.core.peers.recording import condition_changes, current_conditions, intents, outcomes
+from wgsyncd.core.records import PeerRecord, RecordState, config_digest
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState
 
-SCRIBE = Scribe("en")
+SCRIBE = AuditMessages("en")
 Kernel = dict[str, InterfaceState]
 
 
-def ledger(*some: Record, epoch: str = EPOCH) -> Ledger:
-    marks = {"wg0": Sampled(epoch, NOW), "wg1": Sampled(epoch, NOW)}
-    return Ledger(1, records(*some), marks, frozenset())
+def node_state(*some: PeerRecord, epoch: str = EPOCH) -> NodeState:
+    marks = {"wg0": InterfaceCheckpoint(epoch, NOW), "wg1": InterfaceCheckpoint(epoch, NOW)}
+    return NodeState(1, records(*some), marks, frozenset())
 
 
-def before(rows: list[Row], kernel: Kernel, books: Ledger) -> list[Record]:
+def before(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> list[PeerRecord]:
     desired = wants(rows, kernel)
-    return list(before_apply(books, planned(rows, kernel, books.records).changes, kernel, desired, SCRIBE, NOW).records)
+    return list(intents(books, planned(rows, kernel, books.records).changes, kernel, desired, SCRIBE, NOW).records)
 
 
-def after(rows: list[Row], kernel: Kernel, books: Ledger) -> tuple[list[tuple[str, str, str]], Ledger]:
+def after(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> tuple[list[tuple[str, str, str]], NodeState]:
     said = []
-    for writes in after_apply(books, kernel, wants(rows, kernel), SCRIBE, NOW):
+    for writes in outcomes(books, kernel, wants(rows, kernel), SCRIBE, NOW):
         said += [(e.action, e.target_id, e.message) for e in writes.audit]
         books = books.after(writes)
     return said, books
 
 
-def off(number: int) -> Row:
+def off(number: int) -> DeviceRow:
     return row(number, status=Status.OFF, status_text="paused")
 
 
-ADDING = record(5, state=State.ADDING, sampled_at=NOW)
+ADDING = record(5, state=RecordState.ADDING, sampled_at=NOW)
 
 
 def test_baseline_zero_is_recorded_of_each_peer_about_to_be_added() -> None:
-    assert before([row(5)], live(dump()), ledger()) == [ADDING]
+    assert before([row(5)], actual(dump()), node_state()) == [ADDING]
 
 
 def test_a_baseline_that_is_there_already_is_not_written_again() -> None:
-    earlier = record(5, state=State.ADDING, sampled_at=NOW - 60)
-    assert before([row(5)], live(dump()), ledger(earlier)) == []
+    earlier = record(5, state=RecordState.ADDING, sampled_at=NOW - 60)
+    assert before([row(5)], actual(dump()), node_state(earlier)) == []
 
 
 @pytest.mark.parametrize(
     "old",
     [
         record(5, counters=Counters(9, 9)),
-        record(5, state=State.ADDING, handshake=4),
-        record(5, state=State.ADDING, row_id=6),
-        record(5, state=State.ADDING, epoch="boot-a:2"),
-        record(5, state=State.ADDING, config=b"8 others"),
+        record(5, state=RecordState.ADDING, handshake=4),
+        record(5, state=RecordState.ADDING, row_id=6),
+        record(5, state=RecordState.ADDING, epoch="boot-a:2"),
+        record(5, state=RecordState.ADDING, config_digest=b"8 others"),
     ],
 )
-def test_a_baseline_of_another_life_or_configuration_is_set_to_zero_anew(old: Record) -> None:
-    assert before([row(5)], live(dump()), ledger(old)) == [ADDING]
+def test_a_baseline_of_another_life_or_configuration_is_set_to_zero_anew(old: PeerRecord) -> None:
+    assert before([row(5)], actual(dump()), node_state(old)) == [ADDING]
 
 
 def test_a_peer_that_its_interface_lost_is_being_restored_and_not_added() -> None:
-    kernel = live(dump(epoch="boot-b:3"))
-    (one,) = before([row(5)], kernel, ledger(record(5, counters=Counters(9, 9))))
-    assert (one.state, one.counters, one.epoch) == (State.RESTORING, (0, 0), "boot-b:3")
-    (new,) = before([row(5)], kernel, ledger())
-    assert new.state is State.ADDING
+    kernel = actual(dump(epoch="boot-b:3"))
+    (one,) = before([row(5)], kernel, node_state(record(5, counters=Counters(9, 9))))
+    assert (one.state, one.counters, one.epoch) == (RecordState.RESTORING, (0, 0), "boot-b:3")
+    (new,) = before([row(5)], kernel, node_state())
+    assert new.state is RecordState.ADDING
 
 
 def test_a_foreign_peer_is_recorded_before_it_goes_so_that_its_removal_is_audited() -> None:
-    kernel = live(dump(state(peer(99), 7, 8, 9)))
-    (one,) = before([], kernel, ledger())
+    kernel = actual(dump(state(peer(99), 7, 8, 9)))
+    (one,) = before([], kernel, node_state())
     assert (one.row_id, one.device, one.counters, one.handshake) == (None, "", (7, 8), 9)
-    assert after([], live(dump()), ledger(one))[0] == [
+    assert after([], actual(dump()), node_state(one))[0] == [
         ("foreign_peer_removed", "wg0", f"Peer {text(99)[:8]}… (10.200.0.99/32), which no row names, removed from wg0")
     ]
-    assert after([], kernel, ledger(one))[0] == [], "it is still there"
+    assert after([], kernel, node_state(one))[0] == [], "it is still there"
 
 
 def test_an_unchanged_kernel_writes_nothing() -> None:
-    kernel = live(dump(peer(5), peer(6)), dump(name="wg1"))
-    assert not any(after_apply(ledger(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), SCRIBE, NOW))
+    kernel = actual(dump(peer(5), peer(6)), dump(name="wg1"))
+    assert not any(outcomes(node_state(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), SCRIBE, NOW))
 
 
 def test_an_interface_without_a_dump_says_nothing_about_its_peers() -> None:
-    said, books = after([off(5)], live(dump(name="wg1")), ledger(record(5)))
+    said, books = after([off(5)], actual(dump(name="wg1")), node_state(record(5)))
     assert (said, books.records) == ([], records(record(5)))
 
 
-STORIES: dict[str, tuple[list[Row], Kernel, list[Record], list[tuple[str, str, str]]]] = {
+STORIES: dict[str, tuple[list[DeviceRow], Kernel, list[PeerRecord], list[tuple[str, str, str]]]] = {
     "added": (
-        [row(5)], live(dump(peer(5))), [ADDING],
+        [row(5)], actual(dump(peer(5))), [ADDING],
         [("peer_added", "0001-DEV-005", "Peer added on wg0 with 10.200.0.5/32")],
     ),
     "paused": (
-        [off(5)], live(dump()), [record(5)],
+        [off(5)], actual(dump()), [record(5)],
         [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): device paused")],
     ),
     "row gone": (
-        [], live(dump()), [record(5)],
+        [], actual(dump()), [record(5)],
         [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone")],
     ),
     "moved": (
-        [row(5, interface="wg1")], live(dump(), dump(peer(5, "10.251.0.5/32"), name="wg1")),
-        [record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1", state=State.ADDING)],
+        [row(5, interface="wg1")], actual(dump(), dump(peer(5, "10.251.0.5/32"), name="wg1")),
+        [record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1", state=RecordState.ADDING)],
         [("peer_moved", "0001-DEV-005", "Peer moved from wg0 to wg1 (10.251.0.5/32)")],
     ),
     "new key": (
-        [row(5, public_key=text(50))], live(dump(peer(50, address(5)))),
-        [record(5), record(50, peer(50, address(5)), row_id=5, device="0001-DEV-005", state=State.ADDING)],
+        [row(5, public_key=text(50))], actual(dump(peer(50, address(5)))),
+        [record(5), record(50, peer(50, address(5)), row_id=5, device="0001-DEV-005", state=RecordState.ADDING)],
         [("peer_updated", "0001-DEV-005", "Peer updated on wg0: key")],
     ),
     "new address": (
-        [row(5, address=address(6))], live(dump(peer(5, address(6)))), [record(5)],
+        [row(5, address=address(6))], actual(dump(peer(5, address(6)))), [record(5)],
         [("peer_updated", "0001-DEV-005", "Peer updated on wg0: address")],
     ),
     "new PSK": (
-        [row(5, preshared_key=encode_key(psk(5)))], live(dump(peer(5, preshared_key=psk(5)))), [record(5)],
+        [row(5, preshared_key=encode_key(psk(5)))], actual(dump(peer(5, preshared_key=psk(5)))), [record(5)],
         [("peer_updated", "0001-DEV-005", "Peer updated on wg0: preshared key or keepalive")],
     ),
-    "being added, and its row revoked before it was": ([off(5)], live(dump()), [ADDING], []),
-    "being added, not there yet": ([row(5)], live(dump()), [ADDING], []),
-    "gone by a foreign hand, still wanted": ([row(5)], live(dump()), [record(5)], []),
-    "removal refused": ([off(5)], live(dump(peer(5))), [record(5)], []),
-    "restored": ([row(5)], live(dump(peer(5))), [record(5, state=State.RESTORING)], []),
-    "renamed": ([row(5, device="other")], live(dump(peer(5))), [record(5)], []),
-    "taken over by another row": ([row(6, public_key=text(5), address=address(5))], live(dump(peer(5))),
+    "being added, and its row revoked before it was": ([off(5)], actual(dump()), [ADDING], []),
+    "being added, not there yet": ([row(5)], actual(dump()), [ADDING], []),
+    "gone by a foreign hand, still wanted": ([row(5)], actual(dump()), [record(5)], []),
+    "removal refused": ([off(5)], actual(dump(peer(5))), [record(5)], []),
+    "restored": ([row(5)], actual(dump(peer(5))), [record(5, state=RecordState.RESTORING)], []),
+    "renamed": ([row(5, device="other")], actual(dump(peer(5))), [record(5)], []),
+    "taken over by another row": ([row(6, public_key=text(5), address=address(5))], actual(dump(peer(5))),
                                   [record(5)], []),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "kernel", "known", "audit"), STORIES.values(), ids=STORIES.keys())
 def test_what_is_audited_after_apply_and_only_once(
-    rows: list[Row], kernel: Kernel, known: list[Record], audit: list[tuple[str, str, str]]
+    rows: list[DeviceRow], kernel: Kernel, known: list[PeerRecord], audit: list[tuple[str, str, str]]
 ) -> None:
-    said, books = after(rows, kernel, ledger(*known))
+    said, books = after(rows, kernel, node_state(*known))
     assert said == audit
     again, same = after(rows, kernel, books)
     assert again == []
@@ -169,14 +169,14 @@ def test_many_that_came_are_written_in_parts_each_complete_in_itself(
     monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
     """Beside one that has moved; and whoever dies in between finds the rest to be written, and nothing twice."""
-    monkeypatch.setattr(recording, "TOGETHER", 3)
+    monkeypatch.setattr(recording, "MAX_PER_BATCH", 3)
     rows = [row(n) for n in range(5, 14)] + [row(20, interface="wg1")]
-    kernel = live(dump(*(peer(n) for n in range(5, 14))), dump(peer(20, address(20, "wg1")), name="wg1"))
-    known = [record(n, state=State.ADDING) for n in range(5, 14)]
-    moved = replace(record(20), interface="wg1", state=State.ADDING, address=f"{address(20, 'wg1')}/32")
-    books = ledger(*known, record(20), moved)
+    kernel = actual(dump(*(peer(n) for n in range(5, 14))), dump(peer(20, address(20, "wg1")), name="wg1"))
+    known = [record(n, state=RecordState.ADDING) for n in range(5, 14)]
+    moved = replace(record(20), interface="wg1", state=RecordState.ADDING, address=f"{address(20, 'wg1')}/32")
+    books = node_state(*known, record(20), moved)
     told: list[str] = []
-    parts = list(after_apply(books, kernel, wants(rows, kernel), SCRIBE, NOW))
+    parts = list(outcomes(books, kernel, wants(rows, kernel), SCRIBE, NOW))
     assert [len(part.audit) for part in parts] == [3, 3, 4]
     for part in parts[:dies_after]:
         assert {entry.target_id for entry in part.audit} == {one.device for one in part.records}
@@ -184,66 +184,66 @@ def test_many_that_came_are_written_in_parts_each_complete_in_itself(
         books = books.after(part)
     said, books = after(rows, kernel, books)
     assert sorted(told + [device for _, device, _ in said]) == sorted(one.device for one in rows)
-    assert {one.state for one in books.records.values()} == {State.PRESENT}
+    assert {one.state for one in books.records.values()} == {RecordState.PRESENT}
     assert len(books.records) == len(rows)
 
 
 def test_after_apply_the_records_are_what_the_kernel_holds() -> None:
     rows = [row(5, address=address(6)), row(7, device="renamed"), off(8)]
-    kernel = live(dump(peer(5, address(6)), peer(7)))
-    _, books = after(rows, kernel, ledger(record(5), record(7), record(8)))
+    kernel = actual(dump(peer(5, address(6)), peer(7)))
+    _, books = after(rows, kernel, node_state(record(5), record(7), record(8)))
     assert set(books.records) == {("wg0", key(5)), ("wg0", key(7))}
     moved = books.records["wg0", key(5)]
-    assert (moved.address, moved.config) == ("10.200.0.6/32", config_digest(peer(5, address(6))))
+    assert (moved.address, moved.config_digest) == ("10.200.0.6/32", config_digest(peer(5, address(6))))
     assert books.records["wg0", key(7)].device == "renamed"
 
 
 def test_a_reboot_that_restores_250_peers_is_one_audit_row() -> None:
     rows = [row(n) for n in range(2, 252)]
-    books = ledger(*(record(n, counters=Counters(9, 9)) for n in range(2, 252)))
-    empty = live(dump(epoch="boot-b:3"))
-    started = before_apply(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), SCRIBE, NOW)
+    books = node_state(*(record(n, counters=Counters(9, 9)) for n in range(2, 252)))
+    empty = actual(dump(epoch="boot-b:3"))
+    started = intents(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), SCRIBE, NOW)
     assert len(started.records) == 250
-    full = live(dump(*(peer(n) for n in range(2, 252)), epoch="boot-b:3"))
+    full = actual(dump(*(peer(n) for n in range(2, 252)), epoch="boot-b:3"))
     said, done = after(rows, full, books.after(started))
     assert said == [("interface_restored", "wg0", "Interface is new: 250 peers restored")]
     assert after(rows, full, done)[0] == []
     assert done.interfaces["wg0"].epoch == "boot-b:3"
-    assert {r.state for r in done.records.values()} == {State.PRESENT}
+    assert {r.state for r in done.records.values()} == {RecordState.PRESENT}
 
 
 def test_the_first_look_at_an_interface_is_marked_and_is_no_restoration() -> None:
-    books = Ledger(0, records(), {}, frozenset())
-    said, done = after([], live(dump()), books)
+    books = NodeState(0, records(), {}, frozenset())
+    said, done = after([], actual(dump()), books)
     assert said == []
-    assert done.interfaces == {"wg0": Sampled(EPOCH, NOW)}
+    assert done.interfaces == {"wg0": InterfaceCheckpoint(EPOCH, NOW)}
 
 
 def test_a_peer_that_goes_before_its_coming_was_written_down_has_come_and_gone() -> None:
     """We died between adding it and writing that down; meanwhile its row was revoked."""
-    kernel, books = live(dump(peer(5))), ledger(ADDING)
+    kernel, books = actual(dump(peer(5))), node_state(ADDING)
     rows = [off(5)]
     changes = planned(rows, kernel, books.records).changes
-    writes = before_apply(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW)
+    writes = intents(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW)
     assert [(e.action, e.target_id, e.message) for e in writes.audit] == [
         ("peer_added", "0001-DEV-005", "Peer added on wg0 with 10.200.0.5/32")
     ]
-    assert [r.state for r in writes.records] == [State.PRESENT]
+    assert [r.state for r in writes.records] == [RecordState.PRESENT]
     books = books.after(writes)
-    assert not before_apply(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW), "told once"
-    assert [action for action, *_ in after(rows, live(dump()), books)[0]] == ["peer_removed"]
+    assert not intents(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW), "told once"
+    assert [action for action, *_ in after(rows, actual(dump()), books)[0]] == ["peer_removed"]
 
 
 def test_of_a_peer_whose_coming_was_written_down_only_its_going_is_told() -> None:
-    kernel, books = live(dump(peer(5))), ledger(record(5))
+    kernel, books = actual(dump(peer(5))), node_state(record(5))
     changes = planned([off(5)], kernel, books.records).changes
-    assert not before_apply(books, changes, kernel, wants([off(5)], kernel), SCRIBE, NOW)
+    assert not intents(books, changes, kernel, wants([off(5)], kernel), SCRIBE, NOW)
 
 
 def test_a_peer_that_left_for_an_interface_where_it_is_not_yet_moves_there() -> None:
     """The other interface refused it, or was away."""
-    kernel = live(dump(), dump(name="wg1"))
-    said, _ = after([row(5, interface="wg1")], kernel, ledger(record(5)))
+    kernel = actual(dump(), dump(name="wg1"))
+    said, _ = after([row(5, interface="wg1")], kernel, node_state(record(5)))
     assert said == [
         ("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): moved to another interface")
     ]
@@ -257,9 +257,9 @@ GUARD = Condition("guard_tripped", "r640", "r640", "0123456789ab:40")
 MISSING = Condition("interface_missing", "wg0", "wg0", "")
 
 
-def turn(old: set[Condition], new: set[Condition]) -> tuple[list[str], Ledger, tuple[Entry, ...]]:
-    books = Ledger(1, records(), {}, frozenset(old))
-    writes = conditions(books, frozenset(new), SCRIBE)
+def turn(old: set[Condition], new: set[Condition]) -> tuple[list[str], NodeState, tuple[AuditEntry, ...]]:
+    books = NodeState(1, records(), {}, frozenset(old))
+    writes = condition_changes(books, frozenset(new), SCRIBE)
     return [e.action for e in writes.audit], books.after(writes), writes.audit
 
 
@@ -277,48 +277,48 @@ def test_a_condition_is_audited_once_when_it_starts_and_once_when_it_ends(
 ) -> None:
     said, books, _ = turn(set(), {one})
     assert (said, books.conditions) == (start, frozenset((one,)))
-    assert not conditions(books, frozenset((one,)), SCRIBE)
+    assert not condition_changes(books, frozenset((one,)), SCRIBE)
     said, books, _ = turn({one}, set())
     assert (said, books.conditions) == (end, frozenset())
 
 
-def outlook(rows: list[Row], *peers: Peer, approved: str | None = None) -> Outlook:
-    kernel = live(dump(*peers))
+def decision(rows: list[DeviceRow], *peers: PeerConfig, approved: str | None = None) -> Decision:
+    kernel = actual(dump(*peers))
     desired, plan = wants(rows, kernel), planned(rows, kernel)
-    return look_ahead(desired, plan, kernel, Limits(1, 0.0), approved)
+    return apply_guard(desired, plan, kernel, RemovalLimits(1, 0.0), approved)
 
 
-def stands(outlook: Outlook, conflicts: dict[str, int] | None, *known: Condition) -> set[Condition]:
-    return set(standing(outlook, conflicts, ["wg1"], "r640", Ledger(1, records(), {}, frozenset(known))))
+def stands(decision: Decision, conflicts: dict[str, int] | None, *known: Condition) -> set[Condition]:
+    return set(current_conditions(decision, conflicts, ["wg1"], "r640", NodeState(1, records(), {}, frozenset(known))))
 
 
 LOST = Condition("interface_missing", "wg1", "wg1", "")
 
 
 def test_what_stands_after_a_cycle() -> None:
-    quiet = outlook([row(5, preshared_key="junk")], peer(5))
-    assert stands(quiet, {"0001": 2}) == {REJECTED._replace(detail="bad_preshared_key"), CONFLICT, LOST}
-    assert stands(outlook([row(5)]), {}, REJECTED, CONFLICT, GUARD) == {LOST}
+    quiet = decision([row(5, preshared_key="junk")], peer(5))
+    assert stands(quiet, {"0001": 2}) == {REJECTED._replace(reason="bad_preshared_key"), CONFLICT, LOST}
+    assert stands(decision([row(5)]), {}, REJECTED, CONFLICT, GUARD) == {LOST}
 
 
 def test_a_guard_that_withholds_stands_and_one_that_an_admin_opened_does_not() -> None:
     rows, peers = [off(5), off(6), row(7, address=address(5))], (peer(5), peer(6))
-    asked = outlook(rows, *peers)
+    asked = decision(rows, *peers)
     assert len(asked.plan.withheld) == 3, "the addition that needs an address too"
     assert stands(asked, {}) == {LOST, Condition("guard_tripped", "r640", "r640", f"{asked.plan_id}:2")}
-    assert stands(outlook(rows, *peers, approved=asked.plan_id), {}, GUARD) == {LOST}
+    assert stands(decision(rows, *peers, approved=asked.plan_id), {}, GUARD) == {LOST}
 
 
 def test_conflicts_that_cannot_be_seen_stand_as_they_were_known() -> None:
-    assert stands(outlook([]), None, CONFLICT) == {CONFLICT, LOST}
-    assert stands(outlook([]), None) == {LOST}
-    assert stands(outlook([]), {"0002": 3}, CONFLICT) == {Condition("parent_conflict", "0002", "0002", "3"), LOST}
+    assert stands(decision([]), None, CONFLICT) == {CONFLICT, LOST}
+    assert stands(decision([]), None) == {LOST}
+    assert stands(decision([]), {"0002": 3}, CONFLICT) == {Condition("parent_conflict", "0002", "0002", "3"), LOST}
 
 
 def test_a_condition_whose_detail_changed_starts_anew_and_does_not_end() -> None:
-    said, books, _ = turn({REJECTED}, {REJECTED._replace(detail="bad_address")})
+    said, books, _ = turn({REJECTED}, {REJECTED._replace(reason="bad_address")})
     assert said == ["row_rejected"]
-    assert books.conditions == {REJECTED._replace(detail="bad_address")}
+    assert books.conditions == {REJECTED._replace(reason="bad_address")}
 
 
 def test_the_words_hold_count_and_plan() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.samples import EPOCH, NOW, TOKYO, dump, key, live, peer, record, records, state, windows
-from wgsyncd.core.model import Counters, InterfaceState, Row
-from wgsyncd.core.records import Record
-from wgsyncd.core.state import Ledger, Sampled
-from wgsyncd.core.usage.calendar import ROLLING, Windows
-from wgsyncd.core.usage.posting import SLACK, Advance, Booking, advance, book
+from tests.samples import EPOCH, NOW, TOKYO, actual, calendar, dump, key, peer, record, records, state
+from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
+from wgsyncd.core.records import PeerRecord
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState
+from wgsyncd.core.usage.calendar import ROLLING, UsageCalendar
+from wgsyncd.core.usage.posting import SLACK, CounterDelta, PostingResult, counter_delta, post
 
 ZONES = ["Asia/Tokyo", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "UTC", "Pacific/Apia",
          "America/Havana", "Africa/Cairo"]  # fmt: skip
@@ -44,8 +44,8 @@ def stamp(zone: str, *parts: int, fold: int = 0) -> float:
 @example(2**53 + 1, 1, NOW, 1e-6, TOKYO, 900)
 @example(1, 0, NOW, 0, TOKYO, 900)
 def test_the_shares_add_up_to_the_delta(rx: int, tx: int, now: float, span: float, zone: ZoneInfo, width: int) -> None:
-    frame = Windows(now, width, zone)
-    pieces = frame.split(Counters(rx, tx), now - span)
+    frame = UsageCalendar(now, width, zone)
+    pieces = frame.allocate(Counters(rx, tx), now - span)
     assert (sum(p.rx for p in pieces), sum(p.tx for p in pieces)) == (rx, tx)
     assert all(p.rx >= 0 and p.tx >= 0 and (p.rx or p.tx) for p in pieces)
     assert all(p.bucket is None or (frame.rolling_start <= p.bucket <= now and p.bucket % width == 0) for p in pieces)
@@ -55,11 +55,11 @@ def test_the_shares_add_up_to_the_delta(rx: int, tx: int, now: float, span: floa
 
 
 def pieces(now: float, since: float, rx: int, zone: str = "Asia/Tokyo") -> list[tuple[int | None, str, int]]:
-    return [(p.bucket, p.day, p.rx) for p in windows(now, ZoneInfo(zone)).split(Counters(rx, 0), since)]
+    return [(p.bucket, p.day, p.rx) for p in calendar(now, ZoneInfo(zone)).allocate(Counters(rx, 0), since)]
 
 
 def test_nothing_gives_no_piece() -> None:
-    assert windows().split(Counters(0, 0), NOW - 99) == ()
+    assert calendar().allocate(Counters(0, 0), NOW - 99) == ()
 
 
 def test_a_delta_inside_one_bucket_is_one_piece() -> None:
@@ -125,7 +125,7 @@ def test_a_day_has_as_many_bytes_as_it_has_seconds(zone: str, date: tuple[int, i
 @example(ZoneInfo("America/Havana"), stamp("America/Havana", 2026, 3, 7, 23, 59))
 @example(ZoneInfo("America/Havana"), stamp("America/Havana", 2026, 11, 1, 0, 30, fold=1))
 def test_the_next_midnight_is_later_and_the_first_instant_of_its_day(zone: ZoneInfo, at: float) -> None:
-    frame = windows(at, zone)
+    frame = calendar(at, zone)
     midnight = frame.next_midnight(at)
     assert at < midnight <= at + 26 * 3600
     assert frame.day(midnight) > frame.day(at)
@@ -143,46 +143,46 @@ MONTHS = [
 
 @pytest.mark.parametrize(("zone", "at", "month"), MONTHS)
 def test_the_month_is_the_zones(zone: str, at: tuple[int, ...], month: tuple[str, str]) -> None:
-    assert windows(stamp(zone, *at), ZoneInfo(zone)).month == month
+    assert calendar(stamp(zone, *at), ZoneInfo(zone)).month == month
 
 
 def test_the_month_is_not_the_systems() -> None:
     last_of_utc = datetime(2026, 9, 30, 20, tzinfo=UTC).timestamp()
-    assert windows(last_of_utc).month[0] == "2026-10-01"
-    assert windows(last_of_utc).local(last_of_utc) == "2026-10-01 05:00:00"
+    assert calendar(last_of_utc).month[0] == "2026-10-01"
+    assert calendar(last_of_utc).format_local(last_of_utc) == "2026-10-01 05:00:00"
 
 
 @given(st.floats(1.2e9, 2.2e9))
 def test_the_rolling_window_covers_a_day_and_at_most_a_bucket_more(now: float) -> None:
-    assert ROLLING <= now - windows(now).rolling_start < ROLLING + 900
+    assert ROLLING <= now - calendar(now).rolling_start < ROLLING + 900
 
 
 @given(st.floats(1.2e9, 2.2e9), st.floats(0, 3e6))
 def test_the_mark_moves_with_a_window_and_with_nothing_else(now: float, later: float) -> None:
-    one, other = windows(now), windows(now + later)
+    one, other = calendar(now), calendar(now + later)
     moved = one.rolling_start != other.rolling_start or one.month != other.month
-    assert (one.mark != other.mark) is moved
+    assert (one.version != other.version) is moved
 
 
 # -- advance
 
 BASE = record(5, counters=Counters(100, 50), handshake=9)
 ADVANCES = {
-    "on": (Counters(150, 60), 9, EPOCH, Advance(Counters(50, 10), False)),
-    "still": (Counters(100, 50), 9, EPOCH, Advance(Counters(0, 0), False)),
-    "rx went back": (Counters(99, 60), 9, EPOCH, Advance(Counters(99, 60), True)),
-    "tx went back": (Counters(150, 0), 9, EPOCH, Advance(Counters(150, 0), True)),
-    "went to zero": (Counters(0, 0), 9, EPOCH, Advance(Counters(0, 0), True)),
-    "handshake gone, counters passed": (Counters(500, 500), 0, EPOCH, Advance(Counters(500, 500), True)),
-    "new epoch, lower": (Counters(3, 4), 0, "boot-b:3", Advance(Counters(3, 4), False)),
-    "new epoch, higher": (Counters(300, 400), 9, "boot-b:3", Advance(Counters(300, 400), False)),
-    "largest": (Counters(BIG, BIG), 9, EPOCH, Advance(Counters(BIG - 100, BIG - 50), False)),
+    "on": (Counters(150, 60), 9, EPOCH, CounterDelta(Counters(50, 10), False)),
+    "still": (Counters(100, 50), 9, EPOCH, CounterDelta(Counters(0, 0), False)),
+    "rx went back": (Counters(99, 60), 9, EPOCH, CounterDelta(Counters(99, 60), True)),
+    "tx went back": (Counters(150, 0), 9, EPOCH, CounterDelta(Counters(150, 0), True)),
+    "went to zero": (Counters(0, 0), 9, EPOCH, CounterDelta(Counters(0, 0), True)),
+    "handshake gone, counters passed": (Counters(500, 500), 0, EPOCH, CounterDelta(Counters(500, 500), True)),
+    "new epoch, lower": (Counters(3, 4), 0, "boot-b:3", CounterDelta(Counters(3, 4), False)),
+    "new epoch, higher": (Counters(300, 400), 9, "boot-b:3", CounterDelta(Counters(300, 400), False)),
+    "largest": (Counters(BIG, BIG), 9, EPOCH, CounterDelta(Counters(BIG - 100, BIG - 50), False)),
 }
 
 
 @pytest.mark.parametrize(("now", "handshake", "epoch", "expected"), ADVANCES.values(), ids=ADVANCES.keys())
-def test_advance(now: Counters, handshake: int, epoch: str, expected: Advance) -> None:
-    assert advance(BASE, state(peer(5), *now, handshake), epoch) == expected
+def test_advance(now: Counters, handshake: int, epoch: str, expected: CounterDelta) -> None:
+    assert counter_delta(BASE, state(peer(5), *now, handshake), epoch) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), st.booleans()), max_size=30))
@@ -193,7 +193,7 @@ def test_summed_over_polls_and_new_epochs_nothing_is_lost(polls: list[tuple[int,
             counter, life = 0, life + 1
         counter += delta
         epoch = f"boot:{life}"
-        booked += advance(base, state(peer(5), counter, 0, 1), epoch).delta.rx
+        booked += counter_delta(base, state(peer(5), counter, 0, 1), epoch).delta.rx
         base = record(5, counters=Counters(counter, 0), epoch=epoch, handshake=1)
     assert booked == sum(delta for delta, _ in polls)
 
@@ -201,60 +201,62 @@ def test_summed_over_polls_and_new_epochs_nothing_is_lost(polls: list[tuple[int,
 # -- book
 
 
-def ledger(*some: Record, at: float = NOW - 15) -> Ledger:
-    return Ledger(3, records(*some), {"wg0": Sampled(EPOCH, at)}, frozenset())
+def node_state(*some: PeerRecord, at: float = NOW - 15) -> NodeState:
+    return NodeState(3, records(*some), {"wg0": InterfaceCheckpoint(EPOCH, at)}, frozenset())
 
 
 def booking(
     kernel: InterfaceState,
-    books: Ledger,
+    books: NodeState,
     now: float = NOW,
     since: float | None = None,
     rate: float = 25e9,
-    rows: dict[int, Row] | None = None,
-) -> Booking:
+    rows: dict[int, DeviceRow] | None = None,
+) -> PostingResult:
     known = {key(n): one for n, one in rows.items()} if rows is not None else None
     since_of = {"wg0": since} if since is not None else {}
-    return book(live(kernel), books, windows(now), since=since_of, max_rates={"wg0": rate}, rows=known)
+    return post(actual(kernel), books, calendar(now), since=since_of, max_rates={"wg0": rate}, rows=known)
 
 
 def test_where_nothing_moved_nothing_is_written() -> None:
-    assert not booking(dump(state(peer(5), 100, 50, 9)), ledger(BASE)).writes
-    assert not booking(dump(), ledger(BASE)).writes
-    assert not booking(dump(state(peer(99), 10**9)), ledger(BASE)).writes
+    assert not booking(dump(state(peer(5), 100, 50, 9)), node_state(BASE)).writes
+    assert not booking(dump(), node_state(BASE)).writes
+    assert not booking(dump(state(peer(99), 10**9)), node_state(BASE)).writes
 
 
 def test_a_delta_goes_with_its_baseline_windows_and_handshake() -> None:
-    writes = booking(dump(state(peer(5), 150, 60, 10 * 10**9)), ledger(BASE)).writes
-    (one,) = writes.booked
+    writes = booking(dump(state(peer(5), 150, 60, 10 * 10**9)), node_state(BASE)).writes
+    (one,) = writes.postings
     assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 50, 10, 10.0)
     assert one.in_24h == one.in_month == (50, 10)
     assert [(r.counters, r.handshake, r.sampled_at, r.epoch) for r in writes.records] == [
         ((150, 60), 10 * 10**9, NOW, EPOCH)
     ]
-    assert writes.sampled == {"wg0": Sampled(EPOCH, NOW)}
+    assert writes.checkpoints == {"wg0": InterfaceCheckpoint(EPOCH, NOW)}
 
 
 def test_a_handshake_alone_is_booked_without_bytes_and_an_older_one_not_at_all() -> None:
-    (one,) = booking(dump(state(peer(5), 100, 50, 10**10)), ledger(BASE)).writes.booked
-    assert (one.rx, one.tx, one.pieces, one.handshake) == (0, 0, (), 10.0)
-    older = booking(dump(state(peer(5), 100, 50, 8)), ledger(BASE)).writes
-    assert older.booked == ()
+    (one,) = booking(dump(state(peer(5), 100, 50, 10**10)), node_state(BASE)).writes.postings
+    assert (one.rx, one.tx, one.allocations, one.handshake) == (0, 0, (), 10.0)
+    older = booking(dump(state(peer(5), 100, 50, 8)), node_state(BASE)).writes
+    assert older.postings == ()
     assert older.records[0].handshake == 8
 
 
 def test_a_reset_counts_from_zero_and_is_told() -> None:
-    found = booking(dump(state(peer(5), 30, 40, 9)), ledger(BASE))
-    assert (found.writes.booked[0].rx, found.writes.booked[0].tx) == (30, 40)
-    assert [(a.kind, a.was, a.found) for a in found.anomalies] == [("reset", (100, 50), (30, 40))]
+    found = booking(dump(state(peer(5), 30, 40, 9)), node_state(BASE))
+    assert (found.writes.postings[0].rx, found.writes.postings[0].tx) == (30, 40)
+    assert [(a.kind, a.previous, a.current) for a in found.anomalies] == [("reset", (100, 50), (30, 40))]
 
 
 def test_a_new_epoch_counts_from_zero_and_is_no_anomaly() -> None:
-    found = booking(dump(state(peer(5), 30, 40), epoch="boot-b:1"), ledger(BASE))
-    assert (found.writes.booked[0].rx, found.writes.booked[0].tx) == (30, 40)
+    found = booking(dump(state(peer(5), 30, 40), epoch="boot-b:1"), node_state(BASE))
+    assert (found.writes.postings[0].rx, found.writes.postings[0].tx) == (30, 40)
     assert found.anomalies == ()
     assert found.writes.records[0].epoch == "boot-b:1"
-    assert found.writes.sampled == {"wg0": Sampled(EPOCH, NOW)}, "the new life is audited before it is written"
+    assert found.writes.checkpoints == {"wg0": InterfaceCheckpoint(EPOCH, NOW)}, (
+        "the new life is audited before it is written"
+    )
 
 
 CAPACITY = int(8e6 / 8 * (15 + SLACK))  # bytes that 8 Mbit/s carry in 15 s
@@ -264,27 +266,27 @@ CAPACITY = int(8e6 / 8 * (15 + SLACK))  # bytes that 8 Mbit/s carry in 15 s
 @pytest.mark.parametrize("side", ["rx", "tx"])
 def test_more_than_the_link_carries_is_quarantined_and_not_booked(delta: int, ok: bool, side: str) -> None:
     counters = Counters(100 + delta, 50) if side == "rx" else Counters(100, 50 + delta)
-    found = booking(dump(state(peer(5), *counters, 9)), ledger(BASE), since=NOW - 15, rate=8e6)
+    found = booking(dump(state(peer(5), *counters, 9)), node_state(BASE), since=NOW - 15, rate=8e6)
     assert [q.rx + q.tx for q in found.writes.quarantined] == ([] if ok else [delta])
     assert [a.kind for a in found.anomalies] == ([] if ok else ["quarantined"])
-    assert sum(b.rx + b.tx for b in found.writes.booked) == (delta if ok else 0)
+    assert sum(b.rx + b.tx for b in found.writes.postings) == (delta if ok else 0)
     assert found.writes.records[0].counters == counters, "the next delta starts here either way"
 
 
 def test_a_restart_judges_a_delta_by_the_time_since_the_last_record() -> None:
-    books = ledger(record(5, sampled_at=NOW - 3600), at=NOW - 3600)
+    books = node_state(record(5, sampled_at=NOW - 3600), at=NOW - 3600)
     assert booking(dump(state(peer(5), 10**9)), books, rate=8e6).anomalies == ()
-    assert booking(dump(state(peer(5), 10**9)), ledger(record(5)), rate=8e6).anomalies[0].kind == "quarantined"
+    assert booking(dump(state(peer(5), 10**9)), node_state(record(5)), rate=8e6).anomalies[0].kind == "quarantined"
 
 
 def test_with_the_clock_set_back_nobody_knows_the_time_and_nothing_is_quarantined() -> None:
-    books = ledger(record(5, sampled_at=NOW + 86400), at=NOW + 86400)
+    books = node_state(record(5, sampled_at=NOW + 86400), at=NOW + 86400)
     found = booking(dump(state(peer(5), 10**9)), books, rate=8e6)
-    assert found.writes.booked[0].rx == 10**9
+    assert found.writes.postings[0].rx == 10**9
     assert found.anomalies == ()
 
 
 def test_the_time_a_process_measured_itself_is_believed_over_the_books() -> None:
-    books = ledger(record(5, sampled_at=NOW + 86400), at=NOW + 86400)
+    books = node_state(record(5, sampled_at=NOW + 86400), at=NOW + 86400)
     found = booking(dump(state(peer(5), 10**9)), books, since=NOW - 1, rate=8e6)
     assert [a.kind for a in found.anomalies] == ["quarantined"]

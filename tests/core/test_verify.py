@@ -12,34 +12,34 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core.test_usage import ZONES, stamp
-from tests.samples import NOW, dump, key, live, peer, record, records, row, state, wants, windows
+from tests.samples import NOW, actual, calendar, dump, key, peer, record, records, row, state, wants
 from wgsyncd.core.inspect.verify import (
     GRACE,
     Amount,
     Check,
     Day,
     DaySums,
-    Figures,
-    Finding,
+    DeviceTotals,
+    Discrepancy,
+    check_kernel,
+    check_totals,
+    confirmed,
     faults,
-    of_figures,
-    of_kernel,
-    scope,
-    standing,
+    make_ranges,
     unread,
     waiting,
 )
 from wgsyncd.core.model import Counters, InterfaceState, encode_key
-from wgsyncd.core.records import Record, State
-from wgsyncd.core.state import Ledger
-from wgsyncd.core.usage.calendar import KEPT, Windows
+from wgsyncd.core.records import PeerRecord, RecordState
+from wgsyncd.core.state import NodeState
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 
 # -- what is asked for
 
 
 def test_in_the_middle_of_everything_one_window_and_one_month_are_right() -> None:
     now = stamp("Asia/Tokyo", 2026, 9, 21, 10, 7)
-    asked = scope(windows(now))
+    asked = make_ranges(calendar(now))
     edge = int(stamp("Asia/Tokyo", 2026, 9, 20, 10, 0))
     assert asked.rolling == ((edge, edge + 86400 + 1),)
     assert asked.months == (("2026-09-01", "2026-10-01"),)
@@ -52,7 +52,7 @@ def test_in_the_middle_of_everything_one_window_and_one_month_are_right() -> Non
 def test_near_an_edge_those_of_both_sides_are_right(past: float) -> None:
     """And what a figure is that was not rolled on yet and got what is new."""
     first = stamp("Asia/Tokyo", 2026, 10, 1)
-    asked = scope(windows(first + past))
+    asked = make_ranges(calendar(first + past))
     old, new = int(first) - 86400 - 900, int(first) - 86400
     now = (new, new + 86401) if past > 0 else (old, old + 86401)
     assert asked.rolling[0] == now
@@ -68,17 +68,17 @@ def test_near_an_edge_those_of_both_sides_are_right(past: float) -> None:
 @example(stamp("America/Havana", 2026, 11, 1, 12), "America/Havana", 900, 80_000)
 @example(stamp("Australia/Lord_Howe", 2026, 4, 5, 12), "Australia/Lord_Howe", 3600, 80_000)
 def test_the_days_that_are_asked_for_are_whole_kept_and_exact(now: float, zone: str, width: int, back: float) -> None:
-    frame = Windows(now, width, ZoneInfo(zone))
-    days = scope(frame).days
+    frame = UsageCalendar(now, width, ZoneInfo(zone))
+    days = make_ranges(frame).days
     assert [day.name for day in days] == sorted({day.name for day in days})
     for day in days:
         assert frame.day(day.start) == day.name
-        assert frame.rolling_start - KEPT <= day.start <= now
+        assert frame.rolling_start - BUCKET_RETENTION <= day.start <= now
         assert day.outer[0] <= day.start and day.inner[0] - day.start < 3600
         assert day.inner[1] <= day.outer[1] <= day.inner[1] + 3600
         assert all(edge % 3600 == 0 for edge in day.inner + day.outer)
     # However bytes come in, the day and its buckets then agree with what is said of them.
-    pieces = frame.split(Counters(10**9, 1), now - back)
+    pieces = frame.allocate(Counters(10**9, 1), now - back)
     for day in days:
         buckets = [(p.bucket, p.rx) for p in pieces if p.bucket is not None]
         inner, outer = (sum(rx for b, rx in buckets if first <= b < beyond) for first, beyond in (day.inner, day.outer))
@@ -88,7 +88,7 @@ def test_the_days_that_are_asked_for_are_whole_kept_and_exact(now: float, zone: 
 
 
 def test_days_from_before_the_books_are_left_out() -> None:
-    asked = scope(windows(NOW))
+    asked = make_ranges(calendar(NOW))
     assert [day.name for day in asked.after(asked.days[1].start).days] == [day.name for day in asked.days[1:]]
     assert [day.name for day in asked.after(asked.days[1].start + 1).days] == [day.name for day in asked.days[2:]]
 
@@ -99,16 +99,16 @@ TODAY = Day("2026-09-21", 0.0, (0, 0), (0, 0), True)
 YESTERDAY = replace(TODAY, name="2026-09-20", whole=False)
 
 
-def figures(**changes: Any) -> Figures:
-    plain = Figures(
+def figures(**changes: Any) -> DeviceTotals:
+    plain = DeviceTotals(
         5, "0001-DEV-005", Counters(900, 90), Counters(10, 1), Counters(100, 11), (Counters(10, 1),),
         (Counters(100, 11),), (DaySums(TODAY, Counters(5, 1), Counters(5, 1), Counters(5, 1)),),
     )  # fmt: skip
     return replace(plain, **changes)
 
 
-def said(one: Figures, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
-    return [(found.check.value, found.text) for found in of_figures([one], sides)]
+def said(one: DeviceTotals, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
+    return [(found.check.value, found.text) for found in check_totals([one], sides)]
 
 
 def sums(day: Day, inner: int, outer: int, kept: int) -> dict[str, Any]:
@@ -142,14 +142,14 @@ def test_figures(changes: dict[str, Any], findings: list[tuple[str, str]]) -> No
 def test_figures_are_called_what_the_store_calls_them() -> None:
     one = figures(rolling=Counters(11, 1))
     assert said(one, ("tx", "rx")) == [("rolling", "tx of 24 h: 11, its buckets: 10 (+1)")]
-    (found,) = of_figures([one], ("rx", "tx"))
+    (found,) = check_totals([one], ("rx", "tx"))
     assert (found.device, found.left, found.right) == (
         "0001-DEV-005", Amount("rx of 24 h", 11), Amount("its buckets", 10)
     )  # fmt: skip
 
 
 def test_notes_are_no_faults() -> None:
-    found = [*of_figures([figures(total=Counters(0, 0))], ("rx", "tx")), *waiting(2)]
+    found = [*check_totals([figures(total=Counters(0, 0))], ("rx", "tx")), *waiting(2)]
     assert [(one.check, one.note) for one in found] == [(Check.TOTAL, True)] * 2 + [(Check.QUARANTINE, True)]
     assert faults(found) == ()
     assert found[-1].text == "2 deltas in quarantine, not booked"
@@ -159,32 +159,32 @@ def test_notes_are_no_faults() -> None:
 # -- kernel
 
 
-def ledger(*some: Record) -> Ledger:
-    return Ledger(1, records(*some), {}, frozenset())
+def node_state(*some: PeerRecord) -> NodeState:
+    return NodeState(1, records(*some), {}, frozenset())
 
 
-def at_kernel(books: Ledger, kernel: dict[str, InterfaceState]) -> list[Finding]:
-    return list(of_kernel(kernel, books, wants([row(5)], kernel)))
+def at_kernel(books: NodeState, kernel: dict[str, InterfaceState]) -> list[Discrepancy]:
+    return list(check_kernel(kernel, books, wants([row(5)], kernel)))
 
 
 BOOKED = record(5, counters=Counters(70, 7))
-KERNEL: dict[str, tuple[Ledger, dict[str, InterfaceState], list[Check]]] = {
-    "all is well": (ledger(BOOKED), live(dump(state(peer(5), 70, 7))), []),
-    "bytes on their way": (ledger(BOOKED), live(dump(state(peer(5), 71, 8))), [Check.UNBOOKED] * 2),
-    "below": (ledger(BOOKED), live(dump(state(peer(5), 69, 7))), [Check.BASELINE]),
-    "another epoch": (ledger(BOOKED), live(dump(state(peer(5), 1, 1), epoch="b")), []),
-    "no dump": (ledger(BOOKED), live(dump(name="wg1")), []),
-    "absent": (ledger(BOOKED), live(dump()), [Check.ABSENT]),
-    "not yet added": (ledger(replace(BOOKED, state=State.ADDING)), live(dump()), []),
-    "added, not yet written down": (ledger(record(5, state=State.ADDING)), live(dump(state(peer(5), 1))), [Check.UNBOOKED]),
-    "a foreign one that goes": (ledger(replace(BOOKED, row_id=None)), live(dump()), []),
-    "wanted, without a baseline": (ledger(), live(dump(peer(5))), [Check.UNRECORDED]),
-    "of nobody, without a baseline": (ledger(), live(dump(peer(6))), []),
+KERNEL: dict[str, tuple[NodeState, dict[str, InterfaceState], list[Check]]] = {
+    "all is well": (node_state(BOOKED), actual(dump(state(peer(5), 70, 7))), []),
+    "bytes on their way": (node_state(BOOKED), actual(dump(state(peer(5), 71, 8))), [Check.UNBOOKED] * 2),
+    "below": (node_state(BOOKED), actual(dump(state(peer(5), 69, 7))), [Check.BASELINE]),
+    "another epoch": (node_state(BOOKED), actual(dump(state(peer(5), 1, 1), epoch="b")), []),
+    "no dump": (node_state(BOOKED), actual(dump(name="wg1")), []),
+    "absent": (node_state(BOOKED), actual(dump()), [Check.ABSENT]),
+    "not yet added": (node_state(replace(BOOKED, state=RecordState.ADDING)), actual(dump()), []),
+    "added, not yet written down": (node_state(record(5, state=RecordState.ADDING)), actual(dump(state(peer(5), 1))), [Check.UNBOOKED]),
+    "a foreign one that goes": (node_state(replace(BOOKED, row_id=None)), actual(dump()), []),
+    "wanted, without a baseline": (node_state(), actual(dump(peer(5))), [Check.UNRECORDED]),
+    "of nobody, without a baseline": (node_state(), actual(dump(peer(6))), []),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("books", "kernel", "checks"), KERNEL.values(), ids=KERNEL.keys())
-def test_kernel(books: Ledger, kernel: dict[str, InterfaceState], checks: list[Check]) -> None:
+def test_kernel(books: NodeState, kernel: dict[str, InterfaceState], checks: list[Check]) -> None:
     found = at_kernel(books, kernel)
     assert [one.check for one in found] == checks
     assert all(encode_key(key(5)) not in one.text and encode_key(key(5))[:8] in one.text for one in found)
@@ -200,29 +200,29 @@ def test_an_interface_that_cannot_be_read_is_a_fault() -> None:
 
 
 def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
-    first = at_kernel(ledger(BOOKED), live(dump(state(peer(5), 80, 7))))
-    more = live(dump(state(peer(5), 95, 7)))
-    assert standing(first, at_kernel(ledger(BOOKED), more))[0].text.endswith("25 bytes are not booked")
+    first = at_kernel(node_state(BOOKED), actual(dump(state(peer(5), 80, 7))))
+    more = actual(dump(state(peer(5), 95, 7)))
+    assert confirmed(first, at_kernel(node_state(BOOKED), more))[0].text.endswith("25 bytes are not booked")
     moved_on = replace(BOOKED, rx=80, sampled_at=NOW)
-    assert standing(first, at_kernel(ledger(moved_on), more)) == ()
+    assert confirmed(first, at_kernel(node_state(moved_on), more)) == ()
     made_anew = replace(BOOKED, sampled_at=NOW)
-    assert standing(first, at_kernel(ledger(made_anew), more)) == ()
+    assert confirmed(first, at_kernel(node_state(made_anew), more)) == ()
 
 
 def test_figures_that_were_put_right_stand_no_more() -> None:
-    wrong = list(of_figures([figures(rolling=Counters(11, 1))], ("rx", "tx")))
-    worse = list(of_figures([figures(rolling=Counters(12, 1), month=Counters(0, 11))], ("rx", "tx")))
-    assert [one.text for one in standing(wrong, worse)] == ["rx of 24 h: 12, its buckets: 10 (+2)"]
-    assert standing(wrong, of_figures([figures()], ("rx", "tx"))) == ()
-    assert len(standing([], waiting(1))) == 1, "notes are as they are"
+    wrong = list(check_totals([figures(rolling=Counters(11, 1))], ("rx", "tx")))
+    worse = list(check_totals([figures(rolling=Counters(12, 1), month=Counters(0, 11))], ("rx", "tx")))
+    assert [one.text for one in confirmed(wrong, worse)] == ["rx of 24 h: 12, its buckets: 10 (+2)"]
+    assert confirmed(wrong, check_totals([figures()], ("rx", "tx"))) == ()
+    assert len(confirmed([], waiting(1))) == 1, "notes are as they are"
 
 
 def test_the_day_of_a_zone_whose_clock_is_set_back_to_midnight() -> None:
     """It has two midnights and is one day; where it is set back over midnight, the day before is in two pieces."""
     havana = ZoneInfo("America/Havana")
     noon = datetime(2026, 11, 1, 12, tzinfo=havana).timestamp()
-    (today,) = [day for day in scope(Windows(noon, 900, havana)).days if day.name == "2026-11-01"]
+    (today,) = [day for day in make_ranges(UsageCalendar(noon, 900, havana)).days if day.name == "2026-11-01"]
     assert today.outer[1] - today.outer[0] == 25 * 3600
     johns = ZoneInfo("America/St_Johns")
     noon = datetime(2010, 11, 7, 12, tzinfo=johns).timestamp()
-    assert {day.name for day in scope(Windows(noon, 900, johns)).days} == {"2010-11-05"}
+    assert {day.name for day in make_ranges(UsageCalendar(noon, 900, johns)).days} == {"2010-11-05"}

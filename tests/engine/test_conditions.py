@@ -36,7 +36,7 @@ def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[
     node.db.devices.clear()
     node.cycle()
     node.quiet()
-    plan = node.health.plan_id
+    plan = node.status.plan_id
     node.wg.add_interface("wg1")
     node.db.devices |= devices
     node.db.update(6, is_parent=0)
@@ -54,7 +54,7 @@ def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[
     assert len(events) == 6
     node.db.devices.clear()
     node.cycle()
-    node.store.approve(node.health.plan_id)
+    node.store.approve(node.status.plan_id)
     node.cycle()
     assert any("withheld removals approved by an admin" in line for line in said())
 
@@ -68,7 +68,7 @@ def test_parent_conflicts_that_cannot_be_seen_stay_as_they_were(node: Node, said
     node.cycle()
     node.quiet()
     assert ("parent_conflict_cleared", "0001") not in node.actions
-    assert node.health.parent_conflicts == 1
+    assert node.status.parent_conflicts == 1
     assert len([line for line in said() if "v_parent_conflicts cannot be read" in line]) == 1
     node.store.no_conflicts = False
     node.cycle()

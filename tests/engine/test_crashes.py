@@ -44,7 +44,7 @@ def outcome(node: Node) -> dict[str, Any]:
     """All that stands at the end, but not how it came to stand."""
     devices = {n: {**d, "last_handshake_at": None, "first_handshake_at": bool(d["first_handshake_at"])}
                for n, d in node.db.devices.items()}  # fmt: skip
-    records = {slot: (r.row_id, r.config, r.state, r.counters) for slot, r in node.db.records.items()}
+    records = {slot: (r.row_id, r.config_digest, r.state, r.counters) for slot, r in node.db.records.items()}
     return {"kernel": node.kernel(), "devices": devices, "records": records, "audit": sorted(node.actions),
             "conditions": sorted(node.db.conditions)}  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.node import Node
 from tests.samples import address, key, peer, psk, text
-from wgsyncd.core.model import Kind, encode_key
+from wgsyncd.core.model import ChangeKind, encode_key
 
 
 def test_without_a_change_ten_cycles_write_nothing_to_either_side(node: Node) -> None:
@@ -132,7 +132,7 @@ def test_a_foreign_peer_that_may_stay(policy: str) -> None:
     node.wg.add_behind("wg0", peer(99))
     node.cycle()
     assert node.wg.touched[key(99)] == 0
-    assert node.health.interfaces["wg0"].foreign == 1
+    assert node.status.interfaces["wg0"].foreign == 1
     node.quiet()
 
 
@@ -154,7 +154,7 @@ def test_a_peer_that_a_foreign_hand_made_anew_counts_from_zero_and_is_told(node:
     node.cycle()
     node.right()
     assert node.actions[-1] == ("usage_anomaly", "0001-DEV-005")
-    assert node.health.anomalies == {"reset": 1}
+    assert node.status.anomalies == {"reset": 1}
 
 
 def test_more_than_the_link_carries_is_kept_aside(node: Node) -> None:
@@ -165,7 +165,7 @@ def test_more_than_the_link_carries_is_kept_aside(node: Node) -> None:
     node.traffic(5, 9)
     node.cycle()
     node.right()
-    assert node.health.quarantined == 1
+    assert node.status.quarantined == 1
 
 
 @pytest.mark.parametrize("how", ["reboot", "link"])
@@ -232,8 +232,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(node: Node) -> None:
     node.db.update(5, status="paused")
     node.device(8)
     before = node.written
-    outlook = node.agent.inspector.preview()
-    assert [c.kind for c in outlook.plan.changes] == [Kind.REMOVE, Kind.ADD]
+    decision = node.agent.inspector.preview()
+    assert [c.kind for c in decision.plan.changes] == [ChangeKind.REMOVE, ChangeKind.ADD]
     assert node.written == before
     fresh = Node()
     assert fresh.agent.inspector.preview().plan.changes == ()
@@ -241,11 +241,11 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(node: Node) -> None:
 
 
 def test_notes_go_with_the_next_transaction_and_only_once(node: Node) -> None:
-    node.agent.note("daemon_started", version="9")
+    node.agent.queue_audit("daemon_started", version="9")
     node.cycle()
-    node.agent.note("daemon_stopped")
-    node.agent.settle()
-    node.agent.settle()
+    node.agent.queue_audit("daemon_stopped")
+    node.agent.flush()
+    node.agent.flush()
     assert node.actions[-2:] == [("daemon_started", "r640"), ("daemon_stopped", "r640")]
     node.quiet()
 
@@ -274,7 +274,7 @@ def test_a_peer_made_anew_is_noticed_while_it_is_idle(node: Node) -> None:
     node.cycle()
     node.wg.recreate_behind("wg0", key(5))
     node.cycle()
-    assert node.health.anomalies == {"reset": 1}
+    assert node.status.anomalies == {"reset": 1}
     node.quiet()
     node.traffic(5, 1000)
     node.cycle()
@@ -287,14 +287,14 @@ def test_what_came_while_nothing_ran_is_booked_to_that_time(node: Node) -> None:
     node.cycle()
     node.tick(3 * 86400)
     node.account()
-    node.agent.note("daemon_stopped")
-    node.agent.settle()
+    node.agent.queue_audit("daemon_stopped")
+    node.agent.flush()
     node.traffic(5, 3000)
     node.tick(30)
     node.start()
     node.cycle()
     node.right()
-    assert node.db.days[5, node.windows.day(node.now)] == (3000, 0)
+    assert node.db.days[5, node.calendar.day(node.now)] == (3000, 0)
 
 
 def test_of_two_rows_with_a_live_key_that_was_never_counted_the_one_whose_peer_it_is_pays() -> None:
@@ -316,7 +316,7 @@ def test_a_change_that_was_found_does_not_write_everybodys_counters(node: Node) 
     node.traffic(5, 100)
     node.traffic(8, 7)
     node.db.update(8, status="paused")
-    node.agent.reconcile(count=False)
+    node.agent.reconcile(with_accounting=False)
     assert key(8) not in node.wg.peers("wg0")
     assert [node.db.devices[n]["rx_bytes_total"] for n in (5, 8)] == [0, 7], "whoever goes is counted, the rest is left"
     node.account()
@@ -329,7 +329,7 @@ def test_on_an_interface_that_is_new_everything_is_counted_all_the_same(node: No
     node.wg.delete("wg0")
     node.wg.add_interface("wg0")
     node.tick()
-    node.agent.reconcile(count=False)
+    node.agent.reconcile(with_accounting=False)
     node.traffic(5, 100)
     node.account()
     assert node.db.devices[5]["rx_bytes_total"] == 100

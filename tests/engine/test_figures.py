@@ -23,7 +23,7 @@ def to(node: Node, end: float) -> None:
     """Time goes on; the daemon looks at each edge, as it does on the first second of a day and every quarter of a
     minute."""
     while True:
-        edge = min((node.now // WIDTH + 1) * WIDTH, node.windows.next_midnight(node.now))
+        edge = min((node.now // WIDTH + 1) * WIDTH, node.calendar.next_midnight(node.now))
         if edge > end:
             break
         node.tick(edge - node.now)
@@ -50,15 +50,15 @@ def test_every_byte_is_where_it_came(start: tuple[str, str], events: list[tuple[
             node.agent.account()
     node.tick(1)
     node.agent.account()
-    windows, device = node.windows, node.db.devices[5]
+    calendar, device = node.calendar, node.db.devices[5]
     days: Counter[str] = Counter()
     buckets: Counter[int] = Counter()
     for then, rx in came:
-        days[windows.day(then)] += rx
+        days[calendar.day(then)] += rx
         buckets[int(then // WIDTH) * WIDTH] += rx
     assert {day: sums.rx for (_, day), sums in node.db.days.items()} == days
     assert {bucket: sums.rx for (_, bucket), sums in node.db.buckets.items()} == buckets
     assert device["rx_bytes_total"] == sum(days.values())
-    assert device["rx_bytes_24h"] == sum(rx for then, rx in came if then >= windows.rolling_start)
-    first, beyond = windows.month
+    assert device["rx_bytes_24h"] == sum(rx for then, rx in came if then >= calendar.rolling_start)
+    first, beyond = calendar.month
     assert device["rx_bytes_month"] == sum(rx for day, rx in days.items() if first <= day < beyond)

@@ -38,7 +38,7 @@ def test_what_is_said_to_be_sampled_is_no_later_than_the_dump(node: Node, monkey
 
     monkeypatch.setattr(node.wg, "read", slow)
     node.account(fails=True)
-    assert node.health.sampled_at == {"wg0": asked, "wg1": asked}
+    assert node.status.sampled_at == {"wg0": asked, "wg1": asked}
 
 
 def test_a_counter_that_began_anew_while_the_database_is_away_is_not_forgotten(node: Node) -> None:
@@ -78,7 +78,7 @@ def test_a_removal_in_the_middle_of_a_long_booking_loses_no_byte_of_a_counter_th
         node.db.update(7, status="paused")
         if fault:
             node.store.next_writes = ["deadlock"]
-        node.agent.revoke()
+        node.agent.remove_revoked()
         assert key(7) not in node.wg.peers("wg0")
 
     node.agent.between = meanwhile

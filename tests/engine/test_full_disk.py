@@ -70,7 +70,7 @@ def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> N
     node.away((5, 100))
     node.wg.recreate_behind("wg0", key(5))
     node.away((5, 3), (5, 4))
-    assert not node.health.spool_ok
+    assert not node.status.spool_up
     node.back()
     node.right()
     assert node.booked[5] == (107, 0)
@@ -81,12 +81,12 @@ def test_a_spool_that_could_not_be_emptied_is_emptied_once_it_can_be(node: Node)
     node.spool.full = True
     node.back()
     node.account()
-    assert not node.health.spool_ok
+    assert not node.status.spool_up
     assert node.spool.kept is not None
     assert node.spool.kept.samples
     node.spool.full = False
     node.account()
-    assert node.health.spool_ok
+    assert node.status.spool_up
     assert not node.spool.kept.samples
     saves = node.spool.saves
     node.quiet()
@@ -132,4 +132,4 @@ def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -
     node.back()
     node.right()
     assert node.actions.count(("spool_set_aside", "r640")) == 1
-    assert node.health.spools_set_aside == 1
+    assert node.status.spool_corruptions == 1

@@ -32,7 +32,7 @@ def test_the_guard_withholds_what_would_empty_an_interface(full: Node, how: str)
             full.db.update(number, status="revoked")
     full.cycle()
     assert full.kernel() == before
-    assert full.health.guard_tripped
+    assert full.status.guard_tripped
     assert [one for one in full.actions if one[0].startswith("guard")] == [("guard_tripped", "r640")]
     full.quiet()
 
@@ -59,22 +59,22 @@ def test_an_approval_lets_exactly_its_set_through_once(full: Node) -> None:
     full.store.approve("0" * 12)
     full.cycle()
     assert len(full.wg.peers("wg0")) == 60, "not any plan: this one"
-    plan = full.health.plan_id
+    plan = full.status.plan_id
     full.db.update(22, status="revoked")
     full.store.approve(plan)
     full.cycle()
     assert len(full.wg.peers("wg0")) == 60, "another set of removals since"
-    full.store.approve(full.health.plan_id)
+    full.store.approve(full.status.plan_id)
     full.cycle()
     full.right()
     assert full.actions.count(("guard_approved", "r640")) == 1
     assert full.db.approved["r640"] is None
-    assert not full.health.guard_tripped
+    assert not full.status.guard_tripped
     full.quiet()
     for number in range(30, 61):
         full.db.update(number, status="revoked")
     full.cycle()
-    assert full.health.guard_tripped, "an approval is used up"
+    assert full.status.guard_tripped, "an approval is used up"
 
 
 def test_an_approval_is_for_the_removals_of_the_next_cycle_or_for_none(full: Node) -> None:
@@ -82,16 +82,16 @@ def test_an_approval_is_for_the_removals_of_the_next_cycle_or_for_none(full: Nod
     for number in range(2, 22):
         full.db.update(number, status="revoked")
     full.cycle()
-    full.agent.approve(full.health.plan_id, "alice (uid 1000, pid 7)")
+    full.agent.approve(full.status.plan_id, "alice (uid 1000, pid 7)")
     full.db.update(22, status="revoked")
     full.cycle()
     assert full.db.approved["r640"] is None
     full.db.update(22, status="active")
     full.cycle()
     assert len(full.wg.peers("wg0")) == 60
-    assert full.health.guard_tripped
+    assert full.status.guard_tripped
     full.quiet()
-    full.store.approve(full.health.plan_id)
+    full.store.approve(full.status.plan_id)
     full.cycle()
     full.right()
     assert [one.message for one in full.db.logs if "approved by an admin" in one.message], "not by alice"
@@ -101,13 +101,13 @@ def test_who_approved_is_written_down_once_also_after_a_reload(full: Node) -> No
     for number in range(2, 22):
         full.db.update(number, status="revoked")
     full.cycle()
-    full.agent.approve(full.health.plan_id, "alice (uid 1000, pid 7)")
+    full.agent.approve(full.status.plan_id, "alice (uid 1000, pid 7)")
     full.reload()
     full.cycle()
     for number in range(30, 61):
         full.db.update(number, status="revoked")
     full.cycle()
-    full.store.approve(full.health.plan_id)
+    full.store.approve(full.status.plan_id)
     full.cycle()
     said = [one.message.rpartition(" by ")[2] for one in full.db.logs if one.action == "guard_approved"]
     assert said == ["alice (uid 1000, pid 7)", "an admin"]
@@ -121,7 +121,7 @@ def test_a_guard_that_has_nothing_to_hold_any_more_is_quiet_and_an_old_approval_
     for number in range(2, 22):
         full.db.update(number, status="active")
     full.cycle()
-    assert not full.health.guard_tripped
+    assert not full.status.guard_tripped
     assert full.db.approved["r640"] is None
     full.quiet()
 
@@ -139,7 +139,7 @@ def test_a_failed_read_is_not_an_empty_table(full: Node) -> None:
     with pytest.raises(StoreError):
         full.agent.reconcile()
     assert len(full.wg.peers("wg0")) == 60
-    assert not full.health.guard_tripped
+    assert not full.status.guard_tripped
     assert full.booked[2] == Counters(0, 0)
 
 
@@ -158,10 +158,10 @@ def test_a_table_that_names_no_key_empties_no_interface_however_small(rows: str)
             node.db.update(number, public_key=None, status="paused")
     node.cycle()
     assert node.kernel() == before
-    assert node.health.guard_tripped
-    assert node.health.interfaces["wg0"].withheld == 2
+    assert node.status.guard_tripped
+    assert node.status.interfaces["wg0"].withheld == 2
     node.quiet()
-    node.store.approve(node.health.plan_id)
+    node.store.approve(node.status.plan_id)
     node.cycle()
     node.right()
     assert [one for one in node.actions if one[0].startswith("guard")] == [
@@ -174,11 +174,11 @@ def test_approved_removals_that_fail_are_withheld_anew_and_told_anew(full: Node)
         full.db.update(number, status="revoked")
         full.wg.refused[key(number)] = errno.EPERM
     full.cycle()
-    full.store.approve(full.health.plan_id)
+    full.store.approve(full.status.plan_id)
     full.cycle()
     assert len(full.wg.peers("wg0")) == 60
     full.cycle()
-    assert full.health.guard_tripped
+    assert full.status.guard_tripped
     said = [action for action, _ in full.actions if action.startswith("guard")]
     assert said == ["guard_tripped", "guard_approved", "guard_tripped"]
 
@@ -188,13 +188,13 @@ def test_the_guards_condition_ends_with_the_approval_in_one_transaction(full: No
     for number in range(2, 22):
         full.db.update(number, status="revoked")
     full.cycle()
-    full.store.approve(full.health.plan_id)
+    full.store.approve(full.status.plan_id)
     full.wg.crash_after = 21  # all twenty have lost their addresses, and the first is out
     assert not full.survive()
     assert full.actions[-1] == ("guard_approved", "r640")
-    assert {one.kind for one in full.db.conditions.values()} == set()
+    assert {one.type for one in full.db.conditions.values()} == set()
     full.cycle()
-    assert full.health.guard_tripped, "nineteen of fifty-nine, which nobody approved"
+    assert full.status.guard_tripped, "nineteen of fifty-nine, which nobody approved"
     assert full.actions[-2:] == [("peer_removed", "0001-DEV-002"), ("guard_tripped", "r640")]
 
 
@@ -207,12 +207,12 @@ def test_what_waits_for_an_unreadable_key_is_counted_apart_and_needs_no_admin() 
     for number in (6, 7):
         del node.db.devices[number], node.true[number]
     node.cycle()
-    assert not node.health.guard_tripped
-    one = node.health.interfaces["wg0"]
-    assert (one.actual, one.unclear, one.withheld, one.drift) == (3, 2, 0, 0)
+    assert not node.status.guard_tripped
+    one = node.status.interfaces["wg0"]
+    assert (one.actual, one.blocked, one.withheld, one.drift) == (3, 2, 0, 0)
     assert ("guard_tripped", "r640") not in node.actions
     node.quiet()
     node.db.update(5, public_key=text(5))
     node.cycle()
     node.right()
-    assert node.health.interfaces["wg0"].unclear == 0
+    assert node.status.interfaces["wg0"].blocked == 0

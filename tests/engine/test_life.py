@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.node import Node, local
-from tests.samples import key, text, windows
+from tests.samples import calendar, key, text
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_first_handshake_activates_once_with_the_kernels_time(node: Node, by
     assert status(node, 8) == "active"
     assert [device[f"{name}_at"] for name in ("first_handshake", "activated", "last_handshake")] == [local(at)] * 3
     assert node.actions.count(("device_activated", "0001-DEV-008")) == 1
-    assert node.health.transitions == {"activate": 1}
+    assert node.status.transitions == {"activate": 1}
     commits = node.store.commits
     node.account()
     node.account()
@@ -213,16 +213,16 @@ def test_the_24_h_figure_falls_to_nothing_for_idle_paused_and_removed_devices(no
 
 
 def test_bytes_on_the_first_second_of_a_month_belong_to_the_month_before(node: Node) -> None:
-    edge = windows(node.now).next_midnight(node.now)
-    while windows(edge).local(edge)[8:10] != "01":
-        edge = windows(edge).next_midnight(edge)
+    edge = calendar(node.now).next_midnight(node.now)
+    while calendar(edge).format_local(edge)[8:10] != "01":
+        edge = calendar(edge).next_midnight(edge)
     node.tick(edge - node.now - 30)
     node.account()
     node.traffic(5, 100)
     node.account()  # exactly at the edge
     assert node.now == edge
     assert node.db.devices[5]["rx_bytes_month"] == 0
-    assert node.db.days[5, windows(edge - 1).day(edge - 1)] == (100, 0)
+    assert node.db.days[5, calendar(edge - 1).day(edge - 1)] == (100, 0)
     node.traffic(5, 7)
     node.account()
     assert node.db.devices[5]["rx_bytes_month"] == 7

@@ -10,7 +10,7 @@ from tests.node import Node, local
 from tests.samples import key, text
 from wgsyncd.core.model import Counters, InterfaceState
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import Committed
+from wgsyncd.ports import CommitResult
 
 # -- the database is away
 
@@ -56,7 +56,7 @@ def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, faul
 
 def test_an_outage_over_midnight_books_each_day_what_came_on_it(node: Node) -> None:
     """A sample a day is kept, and the poll on the first second of the next one is the last of the day before."""
-    midnight = node.windows.next_midnight(node.now)
+    midnight = node.calendar.next_midnight(node.now)
     node.tick(midnight - node.now - 3600)
     node.cycle()
     node.store.down = True
@@ -71,7 +71,7 @@ def test_an_outage_over_midnight_books_each_day_what_came_on_it(node: Node) -> N
     node.store.down = False
     node.cycle()
     node.right()
-    first, second = (node.windows.day(midnight + offset) for offset in (-1, 1))
+    first, second = (node.calendar.day(midnight + offset) for offset in (-1, 1))
     assert node.db.days[6, first] == (1000, 10)
     assert node.db.days[6, second] == (200, 2)
 
@@ -88,7 +88,7 @@ def test_the_guard_holds_also_where_nothing_can_be_written(node: Node) -> None:
     assert node.kernel() == before
     node.store.read_only = False
     node.cycle()
-    node.store.approve(node.health.plan_id)
+    node.store.approve(node.status.plan_id)
     node.store.read_only = True
     node.cycle(fails=True)
     assert node.kernel() == before, "an approval has to be used up first"
@@ -155,7 +155,7 @@ def test_a_qr_that_was_renewed_while_the_database_was_away_is_let_in_again(node:
 
 
 def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away() -> None:
-    node = Node("[guard]\nmin_removals = 2\nshare = 0.0\n")
+    node = Node("[guard]\nalways_allowed = 2\nmax_share = 0.0\n")
     for number in range(5, 9):
         node.issued(number, node.now + 40)
     node.cycle()
@@ -222,9 +222,9 @@ def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_writte
     node.tick(100)
     node.device(9)
     commit = node.store.commit
-    done: list[Committed] = []
+    done: list[CommitResult] = []
 
-    def only_the_first(*args: Any) -> Committed:
+    def only_the_first(*args: Any) -> CommitResult:
         if done:
             raise StoreError("read-only")
         done.append(commit(*args))
@@ -241,7 +241,7 @@ def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_writte
 
 def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away() -> None:
     """Two here and two there are four."""
-    node = Node("[guard]\nmin_removals = 3\nshare = 0.0\n")
+    node = Node("[guard]\nalways_allowed = 3\nmax_share = 0.0\n")
     for number in (5, 6, 7, 8):
         node.issued(number, node.now + (40 if number < 8 else 4000), wg_iface="wg0" if number < 7 else "wg1")
     node.cycle()

@@ -15,7 +15,7 @@ PER_PEER = "[metrics]\nper_peer = true\nper_peer_limit = 3\n"
 
 
 def shown(node: Node) -> dict[str, set[str]]:
-    return {name: {peer.public_key for peer in one.peers} for name, one in node.health.interfaces.items()}
+    return {name: {peer.public_key for peer in one.peers} for name, one in node.status.interfaces.items()}
 
 
 @pytest.mark.parametrize("fault", ["down", "read_only"])
@@ -24,17 +24,17 @@ def test_what_the_dumps_show_is_shown_while_the_database_is_away(node: Node, fau
     node.traffic(5, 700, 30)
     node.shake(5)
     node.account(fails=True)
-    one = node.health.interfaces["wg0"]
+    one = node.status.interfaces["wg0"]
     assert (one.present, one.desired, one.actual, one.online, one.received, one.sent) == (True, 3, 3, 1, 700, 30)
     node.wg.delete("wg1")
     node.account(fails=True)
-    assert not node.health.interfaces["wg1"].present
-    assert node.health.interfaces["wg0"].present
+    assert not node.status.interfaces["wg1"].present
+    assert node.status.interfaces["wg0"].present
     node.wg.add_interface("wg1")
     node.wg.remove_behind("wg0", key(6))
     node.account(fails=True)
-    assert node.health.interfaces["wg1"].present
-    assert node.health.interfaces["wg0"].actual == 2
+    assert node.status.interfaces["wg1"].present
+    assert node.status.interfaces["wg0"].actual == 2
 
 
 def test_figures_of_single_peers_are_those_of_the_last_poll() -> None:
@@ -46,7 +46,7 @@ def test_figures_of_single_peers_are_those_of_the_last_poll() -> None:
     shaken = node.now
     node.shake(5)
     node.account()
-    (five, six) = node.health.interfaces["wg0"].peers
+    (five, six) = node.status.interfaces["wg0"].peers
     assert (five.public_key, five.counters, five.latest_handshake) == (text(5), Counters(700, 30), shaken)
     assert (six.public_key, six.counters, six.latest_handshake) == (text(6), Counters(0, 0), 0)
     assert five.device == node.db.devices[5]["device_id"]
@@ -63,16 +63,16 @@ def test_the_oldest_rows_get_series_and_the_others_are_counted() -> None:
     node.device(7, wg_iface="wg1")
     node.cycle()
     assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
-    assert node.health.peers_without_series == 0
+    assert node.status.peers_without_metrics == 0
     node.device(9)
     node.wg.add_behind("wg1", peer(1, "10.251.0.99/32"))  # in no row, and there until the next cycle
     node.cycle()
     assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
-    assert node.health.peers_without_series == 1
+    assert node.status.peers_without_metrics == 1
     node.db.update(6, status="paused")
     node.cycle()
     assert shown(node) == {"wg0": {text(8), text(9)}, "wg1": {text(7)}}
-    assert node.health.peers_without_series == 0
+    assert node.status.peers_without_metrics == 0
 
 
 def test_nobody_is_left_out_of_series_that_nobody_asked_for() -> None:
@@ -80,14 +80,14 @@ def test_nobody_is_left_out_of_series_that_nobody_asked_for() -> None:
     node.device(5)
     node.cycle()
     assert shown(node) == {"wg0": set(), "wg1": set()}
-    assert node.health.peers_without_series == 0
+    assert node.status.peers_without_metrics == 0
 
 
 def test_an_interface_that_is_configured_no_longer_has_no_old_sample(node: Node) -> None:
     """Its age would grow for ever."""
-    node.health.sampled_at = {**node.health.sampled_at, "wg9": node.now}  # of the configuration before
+    node.status.sampled_at = {**node.status.sampled_at, "wg9": node.now}  # of the configuration before
     node.account()
-    assert node.health.sampled_at == {"wg0": node.now, "wg1": node.now}
+    assert node.status.sampled_at == {"wg0": node.now, "wg1": node.now}
 
 
 def test_the_log_is_silent_where_nothing_happens_but_traffic(node: Node) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from tests.node import Node
 from tests.samples import NOW, key
-from wgsyncd.core.audit import Scribe
+from wgsyncd.core.audit import AuditMessages
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Held
-from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.core.state import QuarantineEntry
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import quarantine
-from wgsyncd.errors import Refused, StoreError
+from wgsyncd.errors import StoreError, UserError
 
 HELD = Counters(2**50, 15)
 
@@ -35,16 +35,16 @@ def node() -> Node:
     return made
 
 
-def windows(node: Node) -> Windows:
-    return node.windows
+def calendar(node: Node) -> UsageCalendar:
+    return node.calendar
 
 
-def release(node: Node, *ids: int) -> tuple[Held, ...]:
-    return quarantine.release(node.store, ids, Scribe("en"), lambda: node.windows)
+def release(node: Node, *ids: int) -> tuple[QuarantineEntry, ...]:
+    return quarantine.release(node.store, ids, AuditMessages("en"), lambda: node.calendar)
 
 
-def drop(node: Node, *ids: int) -> tuple[Held, ...]:
-    return quarantine.drop(node.store, ids, Scribe("en"), lambda: node.windows)
+def drop(node: Node, *ids: int) -> tuple[QuarantineEntry, ...]:
+    return quarantine.drop(node.store, ids, AuditMessages("en"), lambda: node.calendar)
 
 
 def told(node: Node) -> list[tuple[str, str, str]]:
@@ -58,14 +58,14 @@ def adds_up(node: Node) -> bool:
 def test_what_is_released_is_booked_to_the_time_it_came_in(node: Node) -> None:
     (held,) = node.store.quarantine()
     assert held.delta.rate == pytest.approx(2**50 * 8 / 15)
-    bucket, day = int(held.delta.since // 900) * 900, node.windows.day(held.delta.since)
+    bucket, day = int(held.delta.since // 900) * 900, node.calendar.day(held.delta.since)
     node.tick(3600)
     assert release(node, held.id) == (held,)
     assert node.booked[5] == node.true[5] == (2**50 + 70, 22)
     assert node.db.buckets[5, bucket].rx >= 2**50
     assert node.db.days[5, day].rx >= 2**50
     assert node.db.devices[5]["rx_bytes_24h"] == node.db.devices[5]["rx_bytes_month"] == 2**50 + 70
-    since, until = (windows(node).local(at) for at in (held.delta.since, held.delta.until))
+    since, until = (calendar(node).format_local(at) for at in (held.delta.since, held.delta.until))
     assert told(node) == [
         ("quarantine_released", "device",
          f"Traffic held back on wg0 booked by an admin: rx {2**50}, tx 15 bytes, {since} to {until}")
@@ -95,14 +95,14 @@ def test_an_edge_that_passes_while_it_is_released(node: Node) -> None:
     (held,) = node.store.quarantine()
     node.tick(held.delta.since // 900 * 900 + 900 + 86400 - 1 - node.now)
     node.agent.account()
-    discharge = node.store.discharge
+    discharge = node.store.resolve_quarantine
 
     def slow(*args: Any, **named: Any) -> None:
         node.tick(2)
         node.agent.account()
         discharge(*args, **named)
 
-    node.store.discharge = slow  # type: ignore[method-assign]
+    node.store.resolve_quarantine = slow  # type: ignore[method-assign]
     release(node, held.id)
     assert node.db.devices[5]["rx_bytes_24h"] == 0
     node.right()
@@ -126,7 +126,7 @@ def test_what_is_dropped_is_not_booked(node: Node) -> None:
     assert [action for action, *_ in told(node)] == ["quarantine_dropped"]
     assert node.store.quarantine() == ()
     node.cycle()
-    assert node.health.quarantined == 0
+    assert node.status.quarantined == 0
 
 
 @pytest.mark.parametrize("work", [release, drop])
@@ -143,7 +143,7 @@ def test_an_answer_that_is_lost_is_settled_by_looking(node: Node, work: object, 
         assert node.booked[5] == (70, 7)
         assert told(node) == []
         work(node, held.id)  # type: ignore[operator]
-    with pytest.raises(Refused):
+    with pytest.raises(UserError):
         work(node, held.id)  # type: ignore[operator]
     assert node.booked[5] == (node.true[5] if work is release else (70, 7))
     assert len(told(node)) == 1
@@ -152,7 +152,7 @@ def test_an_answer_that_is_lost_is_settled_by_looking(node: Node, work: object, 
 def test_a_commit_that_was_lost_and_did_not_happen_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     (held,) = node.store.quarantine()
     node.store.next_writes = ["after"]
-    monkeypatch.setattr(node.store, "waits", frozenset)
+    monkeypatch.setattr(node.store, "still_quarantined", frozenset)
     with pytest.raises(StoreError):
         release(node, held.id)
 
@@ -160,7 +160,7 @@ def test_a_commit_that_was_lost_and_did_not_happen_is_told(node: Node, monkeypat
 def test_an_unknown_id_leaves_all_of_them_alone(node: Node) -> None:
     (held,) = node.store.quarantine()
     for work in (release, drop):
-        with pytest.raises(Refused, match="no delta 99 in quarantine"):
+        with pytest.raises(UserError, match="no delta 99 in quarantine"):
             work(node, held.id, 99)
     assert (node.booked[5], len(node.store.quarantine()), told(node)) == ((70, 7), 1, [])
 
@@ -168,9 +168,9 @@ def test_an_unknown_id_leaves_all_of_them_alone(node: Node) -> None:
 def test_a_device_that_is_gone_can_only_be_dropped(node: Node) -> None:
     (held,) = node.store.quarantine()
     del node.db.devices[5]
-    with pytest.raises(Refused, match="gone"):
+    with pytest.raises(UserError, match="gone"):
         release(node, held.id)
-    assert node.db.days.keys() == {(5, node.windows.day(node.now))}
+    assert node.db.days.keys() == {(5, node.calendar.day(node.now))}
     drop(node, held.id)
     assert node.store.quarantine() == ()
 
@@ -178,7 +178,7 @@ def test_a_device_that_is_gone_can_only_be_dropped(node: Node) -> None:
 def test_a_foreign_peers_delta_can_only_be_dropped(node: Node) -> None:
     (held,) = node.store.quarantine()
     node.db.quarantine[held.id] = ("r640", held.delta.__class__("wg0", None, "", 1, 1, NOW, NOW + 15))
-    with pytest.raises(Refused, match="only be dropped"):
+    with pytest.raises(UserError, match="only be dropped"):
         release(node, held.id)
     drop(node, held.id)
 

@@ -22,7 +22,7 @@ def node() -> Node:
 
 
 def some(node: Node, *numbers: int) -> bool:
-    return node.agent.reconcile_some(frozenset(f"0001-DEV-{number:03}" for number in numbers))
+    return node.agent.reconcile_devices(frozenset(f"0001-DEV-{number:03}" for number in numbers))
 
 
 def pause(node: Node) -> None:

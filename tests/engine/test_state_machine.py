@@ -83,7 +83,7 @@ class Life(Troubles):
     def issue_anew(self, number: int, life: int) -> None:
         """With a new key, as a new QR code has."""
         if number in self.db.devices:
-            end = self.node.windows.local(self.node.now + life)
+            end = self.node.calendar.format_local(self.node.now + life)
             self.db.update(number, public_key=self.new_key(number), status="issued", qr_expires_at=end)
 
     # -- the machine

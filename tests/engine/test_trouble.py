@@ -12,8 +12,8 @@ from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
 from wgsyncd.core.model import Change
-from wgsyncd.errors import StaleLedger, StoreError
-from wgsyncd.ports import Failed
+from wgsyncd.errors import RevisionConflict, StoreError
+from wgsyncd.ports import FailedChange
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOBUFS, errno.EBUSY])
@@ -39,7 +39,7 @@ def test_a_torn_dump_removes_and_books_nothing(node: Node) -> None:
     node.wg.torn["wg0"] = 2
     node.cycle()
     node.right()
-    assert node.health.dump_retries == 7
+    assert node.status.dump_retries == 7
 
 
 def test_one_peer_that_is_refused_does_not_sink_the_others(node: Node) -> None:
@@ -48,8 +48,8 @@ def test_one_peer_that_is_refused_does_not_sink_the_others(node: Node) -> None:
         node.device(number)
     node.cycle()
     assert set(node.wg.peers("wg0")) == {key(n) for n in (5, 6, 7, 9)}
-    assert node.health.change_failures == {("wg0", "EINVAL"): 1}
-    assert node.health.interfaces["wg0"].drift == 1
+    assert node.status.change_failures == {("wg0", "EINVAL"): 1}
+    assert node.status.interfaces["wg0"].drift == 1
     assert ("peer_added", "0001-DEV-008") not in node.actions
     commits = node.store.commits
     node.cycle()
@@ -81,7 +81,7 @@ def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(_: object) -> tuple[int, int]:
         raise StoreError("1205: Lock wait timeout exceeded", 1205)
 
-    monkeypatch.setattr(node.store, "roll", locked)
+    monkeypatch.setattr(node.store, "refresh_windows", locked)
 
 
 def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) -> None:
@@ -90,7 +90,7 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
         node.traffic(6, 100, 10)
         node.traffic(7, 100, 10)
         node.account()
-        assert node.health.locked_rows == 1
+        assert node.status.locked_rows == 1
     assert node.booked[7] == (300, 30)
     assert node.booked[6] == (0, 0)
     node.tick(3600)
@@ -98,7 +98,7 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
     node.store.locked.clear()
     node.cycle()
     node.right()
-    assert node.health.locked_rows == 0
+    assert node.status.locked_rows == 0
     assert not node.db.quarantine
 
 
@@ -115,11 +115,11 @@ def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_
         node.traffic(number, 10)
     node.account(fails=True)
     assert [node.booked[number].rx for number in (5, 6)] == [100, 10]
-    assert not node.health.anomalies
+    assert not node.status.anomalies
     node.store.locked.clear()
     node.account()
     node.right()
-    assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == node.health.anomalies["reset"] == 1
+    assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == node.status.anomalies["reset"] == 1
 
 
 @pytest.mark.parametrize("shakes", [False, True])
@@ -179,7 +179,7 @@ def test_a_row_that_somebody_has_locked_keeps_no_revoked_peer_in(node: Node, mon
     node.cycle(fails=True)
     assert key(5) not in node.wg.peers("wg0")
     assert node.actions[-1] == ("peer_removed", "0001-DEV-005")
-    assert node.health.interfaces["wg0"].actual == 2
+    assert node.status.interfaces["wg0"].actual == 2
     monkeypatch.undo()
     node.cycle()
     node.right()
@@ -191,7 +191,7 @@ def test_a_row_that_somebody_has_locked_hides_no_new_interface(node: Node, monke
     node.wg.delete("wg0")
     node.wg.add_interface("wg0")
     node.account(fails=True)
-    assert node.agent.found_new
+    assert node.agent.needs_reconcile
 
 
 # -- an interface of which the ground moves
@@ -205,7 +205,7 @@ def test_an_interface_made_anew_while_changes_are_applied_is_left_to_the_next_cy
     node.db.update(5, status="paused")
     apply = node.wg.apply
 
-    def applied(interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def applied(interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         failed = apply(interface, changes)
         node.wg.delete("wg0")
         node.wg.add_interface("wg0")
@@ -215,9 +215,9 @@ def test_an_interface_made_anew_while_changes_are_applied_is_left_to_the_next_cy
     node.cycle()
     monkeypatch.undo()
     assert ("interface_restored", "wg0") not in node.actions, "nothing was restored yet"
-    assert not node.health.interfaces["wg0"].present
+    assert not node.status.interfaces["wg0"].present
     node.account()
-    assert node.agent.found_new
+    assert node.agent.needs_reconcile
     node.cycle()
     node.right()
     assert node.booked[6] == (100, 0)
@@ -242,15 +242,15 @@ def test_an_interface_that_cannot_be_made_is_missing() -> None:
     node.wg.create_fails = errno.EOPNOTSUPP
     node.cycle()
     assert ("interface_missing", "wg7") in node.actions
-    assert not node.health.interfaces["wg7"].present
+    assert not node.status.interfaces["wg7"].present
     assert key(5) in node.wg.peers("wg0"), "the others go on"
-    outlook = node.agent.inspector.preview()
-    assert list(outlook.troubles) == ["wg7"]
+    decision = node.agent.inspector.preview()
+    assert list(decision.interface_errors) == ["wg7"]
     node.quiet()
     node.wg.create_fails = 0
     node.cycle()
-    assert node.health.interfaces["wg7"].present
-    assert "interface_missing" not in {one.kind for one in node.db.conditions.values()}
+    assert node.status.interfaces["wg7"].present
+    assert "interface_missing" not in {one.type for one in node.db.conditions.values()}
     assert node.actions.count(("interface_missing", "wg7")) == 1
 
 
@@ -296,7 +296,7 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node
         node.db.update(7, status="paused")
         if fault:
             node.store.next_writes = ["deadlock"]
-        node.agent.revoke()
+        node.agent.remove_revoked()
         assert key(7) not in node.wg.peers("wg0")
 
     node.agent.between = meanwhile
@@ -304,16 +304,16 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node
     assert key(7) not in node.wg.peers("wg0")
     node.cycle()
     node.right()
-    assert not node.health.anomalies
+    assert not node.status.anomalies
 
 
 def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: Node, small: None) -> None:
     """Not to the days since the dump before, though it is booked in the same piece of work as that one's bytes."""
     node.account()
     node.tick(86400 - 15)
-    first = node.windows.day(node.now)
+    first = node.calendar.day(node.now)
     node.tick(86400)
-    last = node.windows.day(node.now)
+    last = node.calendar.day(node.now)
     for number in (5, 6):
         node.traffic(number, 1)
 
@@ -321,7 +321,7 @@ def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: No
         node.agent.between = lambda *, may_leave_off: None
         node.traffic(5, 1000)
         node.db.update(5, status="paused")
-        node.agent.revoke()
+        node.agent.remove_revoked()
 
     node.agent.between = meanwhile
     node.account()
@@ -333,7 +333,7 @@ def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: No
 
 @pytest.mark.parametrize("fate", ["before", "during", "after", "deadlock"])
 def test_a_note_is_written_once_whatever_became_of_its_commit(node: Node, fate: str) -> None:
-    node.agent.note("config_reloaded")
+    node.agent.queue_audit("config_reloaded")
     node.store.next_writes = [fate]
     for _ in range(3):
         node.survive()
@@ -351,7 +351,7 @@ def test_the_books_of_another_writer_are_not_written_over(node: Node) -> None:
     other.cycle()
     node.traffic(5, 5)
     node.tick()
-    with pytest.raises(StaleLedger):
+    with pytest.raises(RevisionConflict):
         node.agent.account()
     node.account()
     assert node.booked == node.true
@@ -359,11 +359,11 @@ def test_the_books_of_another_writer_are_not_written_over(node: Node) -> None:
 
 def test_a_note_is_not_lost_to_another_writer(node: Node) -> None:
     """The transaction is known not to have happened: StaleLedger is no lost answer."""
-    node.agent.note("config_reloaded")
+    node.agent.queue_audit("config_reloaded")
     node.db.seq["r640"] += 1
     with pytest.raises(StoreError):
-        node.agent.settle()
-    node.agent.settle()
+        node.agent.flush()
+    node.agent.flush()
     assert node.actions.count(("config_reloaded", "r640")) == 1
 
 
@@ -372,7 +372,7 @@ def test_two_nodes_share_a_database() -> None:
     two = Node(database=one.db, node="r650")
     for node, name, interface in ((one, "wg0", "wg1"), (two, "wg1", "wg0")):
         mine = {name: node.settings.interfaces[name]}
-        elsewhere = msgspec.structs.replace(node.settings.node, elsewhere=(interface,))
+        elsewhere = msgspec.structs.replace(node.settings.node, ignored_interfaces=(interface,))
         node.settings = msgspec.structs.replace(node.settings, interfaces=mine, node=elsewhere)
         node.start()
     one.device(5)
@@ -392,12 +392,12 @@ def test_two_nodes_share_a_database() -> None:
 
 def test_that_all_were_looked_at_is_said_when_all_are_booked(node: Node, small: None) -> None:
     """Else what the rest moved would be taken for bytes of the time after it."""
-    before = node.store.ledger(node.windows).interfaces
+    before = node.store.load_state(node.calendar).interfaces
     for number in (5, 6, 7):
         node.traffic(number, 100)
     node.tick()
     node.store.next_writes = ["ok", "before"]
     node.account(fails=True)
-    books = node.store.ledger(node.windows)
+    books = node.store.load_state(node.calendar)
     assert sum(record.counters.rx for record in books.records.values()) == 100
     assert books.interfaces == before

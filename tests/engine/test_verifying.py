@@ -10,10 +10,10 @@ import pytest
 
 from tests.node import Node
 from tests.samples import NOW, TOKYO, key
-from wgsyncd.core.inspect.verify import Check, Finding
+from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Counters, fingerprint
 from wgsyncd.engine import inspector
-from wgsyncd.engine.status import Health
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 
 SOON = NOW + 3 * 86400  # the days on which the books were begun are out of sight
@@ -26,7 +26,7 @@ def rounds(node: Node, *works: Callable[[], object]) -> Iterator[None]:
         yield
 
 
-def found(node: Node, *works: Callable[[], object]) -> list[Finding]:
+def found(node: Node, *works: Callable[[], object]) -> list[Discrepancy]:
     before = node.written
     findings = list(node.agent.inspector.verify(rounds(node, *works) if works else iter(())))
     assert works or node.written == before, "looking writes nothing"
@@ -42,7 +42,7 @@ def prove(node: Node) -> None:
         node.agent.reconcile()
         node.tick(1)
 
-    node.agent.inspector.prove(work, node.health)
+    node.agent.inspector.run_verification(work, node.status)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None
     """Over the edges of buckets, days and a month, while devices come, go, move and talk; by a second process at any
     moment between the daemon's pieces of work, and by the daemon itself."""
     dice = random.Random(seed)
-    node = Node(f'[usage]\nbucket = "5min"\nperspective = "{perspective}"\n')
+    node = Node(f'[usage]\nbucket_width = "5min"\nperspective = "{perspective}"\n')
     node.tick(8 * 86400 + dice.random() * 3600 - 300)  # 2026-09-29, in the evening
     numbers = (5, 6, 7, 8)
     for number in numbers:
@@ -107,7 +107,7 @@ def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None
         assert list(node.agent.inspector.verify(iter_work(work, 4))) == []
         if dice.random() < 0.3:
             prove(node)
-            assert not any(node.health.findings.values())
+            assert not any(node.status.findings.values())
     assert looks == 80
 
 
@@ -160,7 +160,7 @@ def test_bytes_that_come_in_after_a_long_outage(node: Node) -> None:
     node.traffic(5, 10**9, 10**9)
     node.tick(3 * 86400)
     node.account()
-    assert sum(s.rx for (n, day), s in node.db.days.items() if n == 5 and day > node.windows.day(SOON)) > 0
+    assert sum(s.rx for (n, day), s in node.db.days.items() if n == 5 and day > node.calendar.day(SOON)) > 0
     node.account()
     assert found(node) == []
 
@@ -186,7 +186,7 @@ FAULTS: dict[str, Callable[[Node], object]] = {
     "rolling": lambda node: node.db.update(5, rx_bytes_24h=7),
     "month": lambda node: node.db.update(5, tx_bytes_month=None),
     "negative": lambda node: node.db.update(5, rx_bytes_total=-5),
-    "day": lambda node: node.db.days.update({(5, node.windows.day(node.now)): Counters(2000, 199)}),
+    "day": lambda node: node.db.days.update({(5, node.calendar.day(node.now)): Counters(2000, 199)}),
     "unbooked": lambda node: node.wg.traffic("wg0", key(5), rx=12),
     "baseline": lambda node: node.wg.recreate_behind("wg0", key(5)),
     "absent": lambda node: node.wg.remove_behind("wg0", key(5)),
@@ -226,8 +226,8 @@ def test_figures_are_called_what_their_columns_are() -> None:
 @pytest.mark.parametrize("bucket", [True, False])
 def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
     """More in the buckets is wrong on each day; less only where all bytes must have one."""
-    number, today = 5, node.windows.day(node.now)
-    yesterday = node.windows.day(node.now - 86400)
+    number, today = 5, node.calendar.day(node.now)
+    yesterday = node.calendar.day(node.now - 86400)
     if bucket:
         node.db.buckets[number, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
         node.agent._accounting._rolled = None
@@ -272,13 +272,13 @@ def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) 
 
 def test_the_daemon_counts_and_says_what_does_not_add_up(node: Node, said: Callable[[], list[str]]) -> None:
     prove(node)
-    assert not any(node.health.findings.values())
+    assert not any(node.status.findings.values())
     assert not [line for line in said() if "add up" in line]
     for number in range(5, 7):
         node.db.update(number, rx_bytes_24h=7, tx_bytes_24h=7)
     node.wg.traffic("wg0", key(5), rx=12)
     prove(node)
-    assert {check: count for check, count in node.health.findings.items() if count} == {"rolling": 4}
+    assert {check: count for check, count in node.status.findings.items() if count} == {"rolling": 4}
     assert len([line for line in said() if "does not add up" in line]) == 4
 
 
@@ -289,7 +289,7 @@ def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]
     lines = [line for line in said() if "does not add up" in line]
     assert len(lines) == 21
     assert "findings=10" in lines[-1]
-    assert node.health.findings["rolling"] == 30
+    assert node.status.findings["rolling"] == 30
 
 
 @pytest.mark.parametrize(("hour", "ago", "found", "due"), [
@@ -297,8 +297,8 @@ def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]
 ])  # fmt: skip
 def test_when_the_daemon_verifies(hour: int, ago: float, found: int, due: bool) -> None:
     now = datetime(2026, 9, 22, hour, 37, tzinfo=TOKYO).timestamp()
-    health = Health(findings={"rolling": found, "day": 0}, succeeded_at={"verify": now - ago * 3600})
-    assert inspector.is_due(health, now, TOKYO) is due
+    status = DaemonStatus(findings={"rolling": found, "day": 0}, succeeded_at={"verify": now - ago * 3600})
+    assert inspector.is_due(status, now, TOKYO) is due
 
 
 def test_a_store_that_is_away_is_no_finding(node: Node) -> None:

@@ -11,7 +11,7 @@ from tests.node import Node
 from tests.samples import key
 from wgsyncd.core.model import Change
 from wgsyncd.engine import state_cache
-from wgsyncd.ports import Failed
+from wgsyncd.ports import FailedChange
 
 
 def days(node: Node, number: int) -> dict[str, int]:
@@ -64,11 +64,11 @@ def test_no_sample_is_booked_twice_whatever_becomes_of_its_commit(node: Node, co
 
 def test_what_is_booked_waits_no_longer(node: Node) -> None:
     node.away((5, 100))
-    assert node.health.spooled == 1
+    assert node.status.spool_pending_counters == 1
     node.back()
     assert node.spool.kept is not None
     assert not node.spool.kept.samples
-    assert (node.health.spooled, node.health.spooled_since) == (0, 0.0)
+    assert (node.status.spool_pending_counters, node.status.spooled_since) == (0, 0.0)
 
 
 @pytest.mark.parametrize("locked", [5, 6, 7])
@@ -115,7 +115,7 @@ def late_traffic(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """5 moves on after the dump that a plan is made from; it cannot once it has no allowed IPs."""
     apply = node.wg.apply
 
-    def applied(interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def applied(interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         if interface == "wg0" and key(5) in node.wg.peers("wg0") and node.wg.peers("wg0")[key(5)].allowed_ips:
             node.traffic(5, 7, 7)
         return apply(interface, changes)
@@ -231,7 +231,7 @@ def test_a_device_that_was_idle_over_midnight_has_nothing_on_the_old_day(node: N
 def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Node) -> None:
     """The look on the day's first second is the old day's last."""
     node.away((5, 100))
-    midnight = node.windows.next_midnight(node.now)
+    midnight = node.calendar.next_midnight(node.now)
     node.tick(midnight - node.now - 30)
     node.account(fails=True)
     node.away((5, 10))
@@ -246,7 +246,7 @@ def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Nod
 
 def test_a_locked_row_does_not_bring_the_others_bytes_to_another_day(node: Node) -> None:
     """What 6 moves was sampled all the time; only of 5 nobody knows when it came."""
-    midnight = node.windows.next_midnight(node.now)
+    midnight = node.calendar.next_midnight(node.now)
     node.tick(midnight - node.now - 30)
     node.store.locked = {5}
     for _ in range(4):

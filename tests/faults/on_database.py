@@ -155,29 +155,29 @@ def _fill(file: os.PathLike[str], disk: os.PathLike[str], leave: int) -> None:
 
 def _grow(play: Play) -> None:
     """Use up what admin_logs has left of its file."""
-    live = play.stage.web.connect()
-    with contextlib.closing(live), live.cursor() as cursor:
+    actual = play.stage.web.connect()
+    with contextlib.closing(actual), actual.cursor() as cursor:
         for _ in range(400):
             cursor.execute("INSERT INTO admin_logs (action_type, message) VALUES ('filler', %s)", ("x" * 400,))
-            live.commit()
+            actual.commit()
 
 
 def _write(play: Play) -> None:
-    live = play.stage.web.connect(1)
-    with contextlib.closing(live), live.cursor() as cursor:
+    actual = play.stage.web.connect(1)
+    with contextlib.closing(actual), actual.cursor() as cursor:
         cursor.execute("INSERT INTO contract_notes (contract_id, note) VALUES ('0001', 'room again')")
-        live.commit()
+        actual.commit()
 
 
 def row_lock(play: Play, step: Step) -> Deed[None]:
     """Somebody's open transaction holds rows for longer than the daemon waits."""
     names = [play.stage.devices[n].name for n in step.parameters["devices"]]
     with (yield from play.holding("database")):
-        live = yield from _locked(play, names)
-        with contextlib.closing(live):
+        actual = yield from _locked(play, names)
+        with contextlib.closing(actual):
             play.faults[step.kind] += 1
             yield from play.pause(step.parameters["lasts"])
-            live.rollback()
+            actual.rollback()
 
 
 def _locked(play: Play, names: list[str]) -> Deed[pymysql.Connection[pymysql.cursors.Cursor]]:
@@ -185,10 +185,10 @@ def _locked(play: Play, names: list[str]) -> Deed[pymysql.Connection[pymysql.cur
     sql = f"UPDATE customer_devices SET device_name = 'in an open transaction' WHERE device_id IN ({places})"
     while True:
         try:
-            live = play.stage.web.connect()
-            with live.cursor() as cursor:
+            actual = play.stage.web.connect()
+            with actual.cursor() as cursor:
                 cursor.execute(sql, tuple(names))
-            return live
+            return actual
         except (pymysql.MySQLError, OSError):
             yield from play.pause(0.05)
 
@@ -199,8 +199,8 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
     waiting = ("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'mikyun'"
                " AND info LIKE '%%STRAIGHT_JOIN customer_devices%%' AND time_ms > 50")  # fmt: skip
     with (yield from play.holding("database")):
-        live = yield from _locked(play, names)
-        with contextlib.closing(live):
+        actual = yield from _locked(play, names)
+        with contextlib.closing(actual):
             end = time.monotonic() + 4 * play.stage.pace
             while time.monotonic() < end:
                 with contextlib.suppress(Away):
@@ -209,7 +209,7 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
                 yield from play.pause(0.05)
             else:
                 return
-            with live.cursor() as cursor:
+            with actual.cursor() as cursor:
                 cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
                 try:
                     cursor.execute("UPDATE wgsyncd_nodes SET seq = seq")
@@ -217,7 +217,7 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
                 except pymysql.MySQLError as error:
                     play.moments[f"deadlock, we lost: {error.args[0]}"] += 1
             play.faults[step.kind] += 1
-            live.rollback()
+            actual.rollback()
 
 
 ACTS = {"db_kill": db_kill, "db_kill_at": db_kill_at, "db_stop": db_stop, "db_restart": db_restart,

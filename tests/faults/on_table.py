@@ -153,7 +153,7 @@ def qr(play: Play, step: Step) -> Deed[None]:
         play.faults[step.kind] += 1
         play.moments[f"qr: {word}"] += 1
         if not scanned:
-            yield from play.until(lambda: play.stage.live(device) is None)
+            yield from play.until(lambda: play.stage.actual(device) is None)
             yield from _change(play, devices, {"status": "active"})
             yield from play.loud(devices)
 

@@ -92,17 +92,17 @@ class Truth:
         account.seen = account.seen.plus(Bytes(seen.rx - least.rx, seen.tx - least.tx))
         self.removals.times += 1
 
-    def counted(self, live: Mapping[str, Bytes]) -> dict[str, Bytes]:
+    def counted(self, actual: Mapping[str, Bytes]) -> dict[str, Bytes]:
         """At least so much, with the counters of the peers that live."""
         return {
-            device: account.ended.plus(account.conceded).plus(live.get(device, NONE))
+            device: account.ended.plus(account.conceded).plus(actual.get(device, NONE))
             for device, account in self.accounts.items()
         }
 
-    def compare(self, live: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
+    def compare(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
         """The totals (the admin's doings undone) that are wrong."""
         wrong: list[Difference] = []
-        for device, least in self.counted(live).items():
+        for device, least in self.counted(actual).items():
             account = self.accounts[device]
             for at, side in enumerate(SIDES):
                 figure = booked[device][at] + account.shift[side]
@@ -110,14 +110,14 @@ class Truth:
                     wrong.append(Difference(device, f"{side}_bytes_total", least[at], figure))
         return wrong
 
-    def conclude(self, live: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
+    def conclude(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
         """The round is over: sum up what is wrong, and begin the next one at what is booked."""
-        wrong = self.compare(live, booked)
+        wrong = self.compare(actual, booked)
         for one in wrong:
             self.lost += max(0, one.true - one.booked)
             self.doubled += max(0, one.booked - one.true)
         self.differences += wrong
-        for device, least in self.counted(live).items():
+        for device, least in self.counted(actual).items():
             account = self.accounts[device]
             figure = Bytes(*(booked[device][at] + account.shift[side] for at, side in enumerate(SIDES)))
             more = Bytes(figure.rx - least.rx, figure.tx - least.tx)
@@ -127,9 +127,9 @@ class Truth:
             account.unsure = account.seen = NONE
         return wrong
 
-    def data(self, live: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> dict[str, Any]:
+    def data(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> dict[str, Any]:
         """Sums for the report. ``true`` is what was counted, whatever was booked of it."""
-        counted = self.counted(live)
+        counted = self.counted(actual)
         found: dict[str, Any] = {}
         for at, side in enumerate(SIDES):
             wrong = sum(one.booked - one.true for one in self.differences if one.column.startswith(side))

@@ -63,14 +63,14 @@ def _sums(play: Play) -> dict[str, Any]:
     """True and booked bytes of all devices, by column. A window's truth is what it is made of, its buckets or its days:
     that they are all that was counted is the days' line, whichever clock they were booked by."""
     found = verdict.read(play)
-    live = by_device(play.stage.devices, play.stage.counters(fresh=True))
-    columns = play.truth.data(live, {name: one.total for name, one in found.items()})
+    actual = by_device(play.stage.devices, play.stage.counters(fresh=True))
+    columns = play.truth.data(actual, {name: one.total for name, one in found.items()})
     for at, side in enumerate(SIDES):
         booked = sum(one.days[at] for one in found.values())
         columns[f"{side} of days"] = {"true": columns[f"{side}_bytes_total"]["true"], "booked": booked}
-        windows = {"24h": [(one.buckets, one.rolling) for one in found.values()],
+        calendar = {"24h": [(one.buckets, one.rolling) for one in found.values()],
                    "month": [(one.days_of_month, one.month) for one in found.values()]}  # fmt: skip
-        for name, pairs in windows.items():
+        for name, pairs in calendar.items():
             true, booked = (sum(pair[which][at] for pair in pairs) for which in (0, 1))
             columns[f"{side}_bytes_{name}"] = {"true": true, "booked": booked}
     return columns

@@ -215,7 +215,7 @@ class Play:
     def loud(self, devices: list[Device]) -> Deed[None]:
         """Mend the wires; the customers, who got their devices' present configuration, talk again."""
         for device in devices:
-            yield from self.until(lambda d=device: self.stage.live(d) is not None)  # type: ignore[misc]
+            yield from self.until(lambda d=device: self.stage.actual(d) is not None)  # type: ignore[misc]
             self.stage.introduce(device)
             self.stage.wire([device], True)
             self.stage.talk(device, True)
@@ -247,7 +247,7 @@ class Play:
 
     def last(self, device: Device) -> Bytes:
         """The counters of a quiet device's peer, which is about to go."""
-        return self.stage.live(device) or NONE
+        return self.stage.actual(device) or NONE
 
     def peers(self, devices: list[Device]) -> list[Peer]:
         """The devices' peers as they are now, before they go."""

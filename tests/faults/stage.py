@@ -147,7 +147,7 @@ class Stage:
                          "timeout": f"{min(2 * slow, 20)}s"},
             "interfaces.wg0": {"networks": ["10.200.0.0/24"], "addresses": ["10.200.0.1/24"]},
             "interfaces.wg1": {"networks": ["10.251.0.0/24"], "addresses": ["10.251.0.1/24"]},
-            "guard": {"min_removals": 100, "share": 1.0},
+            "guard": {"always_allowed": 100, "share": 1.0},
             "schedule": {"account": f"{slow}s", "reconcile": f"{2 * slow}s", "watch": f"{0.2 * slow}s"},
             "audit": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
         }  # fmt: skip
@@ -182,7 +182,7 @@ class Stage:
                 return {(name, key): Bytes(p.rx, p.tx) for name, peers in dump.items() for key, p in peers.items()}
             time.sleep(0.02)
 
-    def live(self, device: Device) -> Bytes | None:
+    def actual(self, device: Device) -> Bytes | None:
         """The counters of the device's peer, as its row wants it; None where it has none."""
         return self.counters().get((device.interface, device.keys.public))
 

@@ -16,7 +16,7 @@ from tests.faults.stage import by_device
 from tests.faults.web import Away
 
 PATIENCE = 60.0  # nominal seconds in which the books must be right
-BUCKET = 900  # seconds; the default of usage.bucket
+BUCKET = 900  # seconds; the default of usage.bucket_width
 ROLLING = 86400
 
 _FIGURES = """
@@ -82,18 +82,18 @@ def settle(play: Play, began: float) -> Deed[Verdict]:
     end = began + PATIENCE * play.stage.pace
     while True:
         counters = play.stage.counters(fresh=True)
-        live = by_device(play.stage.devices, counters)
+        actual = by_device(play.stage.devices, counters)
         try:
             found = read(play)
         except Away:
             yield
             continue
         booked = {name: one.total for name, one in found.items()}
-        wrong = play.truth.compare(live, booked)
+        wrong = play.truth.compare(actual, booked)
         others = inner(play, found)
         late = time.monotonic() > end
         if late or not (wrong or others):
-            concluded = play.truth.conclude(live, booked)
+            concluded = play.truth.conclude(actual, booked)
             play.truth.differences += others
             return Verdict(None if late else time.monotonic() - began, concluded + others)
         yield

@@ -45,15 +45,15 @@ class Web:
 
     def connect(self, lock_wait: int = 0) -> Connection[Cursor]:
         """A connection of one's own; it waits so many seconds for locks."""
-        live = pymysql.connect(
+        actual = pymysql.connect(
             **self._database.connect_args, database=DATABASE, autocommit=False,
             connect_timeout=self._timeout, read_timeout=lock_wait + self._timeout, write_timeout=self._timeout,
         )  # fmt: skip
-        with live.cursor() as cursor:
+        with actual.cursor() as cursor:
             cursor.execute(
                 "SET SESSION innodb_lock_wait_timeout = %s, SESSION tx_isolation = 'READ-COMMITTED'", (lock_wait,)
             )
-        return live
+        return actual
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
         """The rows of a SELECT."""

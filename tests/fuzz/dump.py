@@ -16,14 +16,14 @@ import atheris
 with atheris.instrument_imports():
     from tests import netlink_server
     from tests.decoding import decode_dump
-    from wgsyncd.core.model import Peer, PeerState, PublicKey
+    from wgsyncd.core.model import PeerConfig, PeerState, PublicKey
     from wgsyncd.core.network import Network
     from wgsyncd.dataplane.wireguard import dump, netlink
 
 _ENDPOINTS = (None, "192.0.2.1:7", "[2001:db8::1]:7")
 _SEEDS = [
     PeerState(
-        Peer(PublicKey(bytes([n]) * 32), bytes([n & 1]) * 32, (Network(bytes([10, 0, 0, n]), 32),), n & 1),
+        PeerConfig(PublicKey(bytes([n]) * 32), bytes([n & 1]) * 32, (Network(bytes([10, 0, 0, n]), 32),), n & 1),
         n, n, n * 10**9, endpoint,
     )
     for n, endpoint in enumerate(_ENDPOINTS, 1)
@@ -48,7 +48,7 @@ def one(data: bytes) -> None:
             damaged[(at * 256 + value) % len(damaged)] ^= value
         payload = bytes(damaged)
     found = _decode(payload, {})
-    assert found == _decode(payload, {one.peer.public_key: one for one in _SEEDS})
+    assert found == _decode(payload, {one.config.public_key: one for one in _SEEDS})
     dump._USUAL = {}
     try:
         assert found == _decode(payload, {})
@@ -57,7 +57,7 @@ def one(data: bytes) -> None:
     if isinstance(found, dump.Device):
         for key, peer in found.peers.items():
             assert bytes(key) in payload
-            assert all(0 <= ip.prefixlen <= 8 * len(ip.packed) for ip in peer.peer.allowed_ips)
+            assert all(0 <= ip.prefixlen <= 8 * len(ip.packed) for ip in peer.config.allowed_ips)
     try:
         list(netlink.messages(data))
         netlink.decode_family(data)

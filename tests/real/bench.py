@@ -90,7 +90,7 @@ class Bench:
             "database.password_file": str(self.database.password_file),
             "interfaces.wg0.networks": ["10.200.0.0/24"], "interfaces.wg0.addresses": ["10.200.0.1/24"],
             "interfaces.wg1.networks": ["10.251.0.0/24"], "interfaces.wg1.addresses": ["10.251.0.1/24"],
-            "schedule.account": "1s", "schedule.reconcile": "60s", "schedule.watch": "200ms",
+            "schedule.poll_interval": "1s", "schedule.resync_interval": "60s", "schedule.watch_interval": "200ms",
             "audit.language": "en", "log.format": "json", **(changes or {}),
         }  # fmt: skip
         sections: dict[str, list[str]] = {}

@@ -37,11 +37,13 @@ networks = ["10.200.0.0/24"]
 addresses = ["10.200.0.1/24"]
 {interface}
 [schedule]
-account = "1s"
-reconcile = "2s"
-watch = "250ms"
+poll_interval = "1s"
+resync_interval = "2s"
+watch_interval = "250ms"
 """
-SELDOM = CONFIG.replace('account = "1s"', 'account = "1h"').replace('reconcile = "2s"', 'reconcile = "1h"')
+SELDOM = CONFIG.replace('poll_interval = "1s"', 'poll_interval = "1h"').replace(
+    'resync_interval = "2s"', 'resync_interval = "1h"'
+)
 FAST = """
 [Service]
 WatchdogSec=10

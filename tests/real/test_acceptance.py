@@ -208,12 +208,12 @@ def test_an_approval_is_for_exactly_that_set(bench: Bench) -> None:
 
 
 def test_two_nodes_share_a_database(bench: Bench) -> None:
-    """By `rows = "…"` each serves its own; a device that moves from one to the other is right on both."""
+    """By `store_name = "…"` each serves its own; a device that moves from one to the other is right on both."""
     one = bench.daemon
     no_wg0 = {"interfaces.wg0.networks": None, "interfaces.wg0.addresses": None}
     no_wg1 = {"interfaces.wg1.networks": None, "interfaces.wg1.addresses": None}
-    first = {"interfaces.wg0.rows": "tokyo0", "node.elsewhere": ["osaka0"]}
-    second = {"interfaces.wg1.rows": "osaka0", "node.elsewhere": ["tokyo0"], "metrics.listen": "127.0.0.1:9587",
+    first = {"interfaces.wg0.store_name": "tokyo0", "node.ignored_interfaces": ["osaka0"]}
+    second = {"interfaces.wg1.store_name": "osaka0", "node.ignored_interfaces": ["tokyo0"], "metrics.listen": "127.0.0.1:9587",
               "interfaces.wg1.networks": ["10.200.0.0/24"]}  # fmt: skip
     bench.configure({**first, **no_wg1}, one)
     two = bench.add_daemon("two", {**second, **no_wg0})

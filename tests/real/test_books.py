@@ -91,7 +91,7 @@ def test_faults_are_found_and_told(bench: Bench) -> None:
 
 def test_released_traffic_is_what_the_kernel_counted(bench: Bench) -> None:
     """And neither command touches what another node holds back, or what is not there."""
-    bench.configure({"interfaces.wg0.max_rate": "8kbit"})
+    bench.configure({"interfaces.wg0.line_rate": "8kbit"})
     device = real_device("0001-fast", "10.200.0.11")
     bench.insert(device)
     daemon = bench.daemon.start()

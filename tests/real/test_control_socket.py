@@ -98,16 +98,16 @@ def test_a_reload_says_how_it_went_and_a_bad_file_changes_nothing(bench: Bench) 
     bench.daemon.start()
     bench.await_peers(held)
     good = bench.daemon.config.read_text()
-    bench.daemon.config.write_text(good + "[guard]\nshare = 7.0\n[nonsense]\n")
+    bench.daemon.config.write_text(good + "[guard]\nmax_share = 7.0\n[nonsense]\n")
     done = bench.daemon.cli("reload", code=2)
     assert done.stdout == ""
     first, *faults = done.stderr.splitlines()
     assert first == f"wgsyncd: {bench.daemon.config}: 2 faults; the old configuration goes on"
-    assert sorted(one.split()[0] for one in faults) == ["guard.share", "nonsense:"]
+    assert sorted(one.split()[0] for one in faults) == ["guard.max_share", "nonsense:"]
     assert bench.daemon.status()["configuration"]["refused"] is True
     assert "was refused, the old one goes on" in bench.daemon.cli("status").stdout
     assert set(bench.peers()) == {held.keys.public}
-    bench.daemon.config.write_text(good + "[guard]\nshare = 0.7\n")
+    bench.daemon.config.write_text(good + "[guard]\nmax_share = 0.7\n")
     since = len(bench.daemon.notices.all)
     assert bench.daemon.cli("reload").stdout == f"{bench.daemon.config}: taken\n"
     assert bench.daemon.notices.has("READY=1", since), "it was done before it was said"

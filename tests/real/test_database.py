@@ -21,11 +21,11 @@ ACCOUNTS = f"'{ACCOUNT}'@'localhost'"
 def login(database: PrivateServer) -> Iterator[Connection[Cursor]]:
     """As the daemon logs in."""
     password = database.password_file.read_text().strip()
-    live = pymysql.connect(
+    actual = pymysql.connect(
         unix_socket=str(database.socket), user=ACCOUNT, password=password, database=DATABASE, autocommit=True
     )
-    yield live
-    live.close()
+    yield actual
+    actual.close()
 
 
 def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
@@ -35,7 +35,7 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
     bad = Device("0001-bad", "192.168.0.1")
     bench.insert(held, late, bad)
     crowd = bench.make(4, first=20)
-    bench.configure({"guard.min_removals": 1, "guard.share": 0.0})
+    bench.configure({"guard.always_allowed": 1, "guard.max_share": 0.0})
     bench.world.server.run("wg", "set", "wg1", "peer", Device("", "").keys.public, "allowed-ips", "10.251.0.9/32")
     daemon = bench.daemon.start()
     bench.await_peers(interface="wg1")

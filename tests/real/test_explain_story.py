@@ -31,10 +31,10 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     wait(lambda: explain(bench, held)["bytes"]["total"]["rx"] > 100_000, "booked")
     story, peers = bench.beside(lambda: explain(bench, held))
     assert story["verdict"] == "has its peer on wg0, as the row wants it"
-    (live,), kernel = story["peers"], peers[held.keys.public]
-    assert (live["counters"], live["preshared_key"]) == ({"rx": kernel.rx, "tx": kernel.tx}, True)
-    assert live["endpoint"] in bench.world.server.run("wg", "show", "wg0", "endpoints")
-    assert live["baseline"]["counters"]["rx"] + live["unbooked"]["rx"] == kernel.rx
+    (actual,), kernel = story["peers"], peers[held.keys.public]
+    assert (actual["counters"], actual["preshared_key"]) == ({"rx": kernel.rx, "tx": kernel.tx}, True)
+    assert actual["endpoint"] in bench.world.server.run("wg", "show", "wg0", "endpoints")
+    assert actual["baseline"]["counters"]["rx"] + actual["unbooked"]["rx"] == kernel.rx
     assert [one["action"] for one in story["audit"]] == ["device_activated", "peer_added"]
     text = bench.daemon.cli("explain", held.device, shows=held.keys.public).stdout
     assert "First handshake at " in text

@@ -17,15 +17,15 @@ from tests.pages import DOC, blocks
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 from wgsyncd.demo.mariadb import DATABASE
 
-BLIND = {"schedule.watch": "0s", "schedule.reconcile": "1h", "schedule.account": "1h"}
+BLIND = {"schedule.watch_interval": "0s", "schedule.resync_interval": "1h", "schedule.poll_interval": "1h"}
 
 
 @pytest.fixture
 def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
     """The application's own connection."""
-    live = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
-    yield live
-    live.close()
+    actual = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
+    yield actual
+    actual.close()
 
 
 def notify(bench: Bench) -> Path:
@@ -33,8 +33,8 @@ def notify(bench: Bench) -> Path:
 
 
 def hint(bench: Bench, *devices: Device) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as live:
-        live.sendto(" ".join(one.device for one in devices).encode(), str(notify(bench)))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as actual:
+        actual.sendto(" ".join(one.device for one in devices).encode(), str(notify(bench)))
 
 
 @both_kinds
@@ -94,9 +94,9 @@ def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
     lies = ["no-such-device", held.device, "", "\x00\x01", "D" * 5000, held.device + " x"]
 
     def flood() -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as live:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as actual:
             for number in range(18_000):
-                live.sendto(lies[number % len(lies)].encode(), str(notify(bench)))
+                actual.sendto(lies[number % len(lies)].encode(), str(notify(bench)))
 
     threads = [threading.Thread(target=flood) for _ in range(3)]
     for one in threads:
@@ -113,7 +113,7 @@ def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
 
 
 def test_a_change_that_the_watch_finds_does_not_wait_for_everybodys_counters(bench: Bench) -> None:
-    bench.configure({**BLIND, "schedule.watch": "200ms"})
+    bench.configure({**BLIND, "schedule.watch_interval": "200ms"})
     held, going = real_device("0001-held", "10.200.0.11"), Device("0001-going", "10.200.0.12")
     bench.insert(held, going)
     bench.daemon.start()

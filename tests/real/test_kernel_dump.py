@@ -12,11 +12,11 @@ import pytest
 from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PublicKey, encode_key
 from wgsyncd.core.network import as_networks, parse_network
 from wgsyncd.dataplane.wireguard import dump
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
-from wgsyncd.errors import DumpTorn
+from wgsyncd.errors import DumpInterrupted
 
 pytestmark = pytest.mark.vm
 IFACE = "wg0"
@@ -27,21 +27,21 @@ def wg() -> Iterator[LocalWireGuard]:
     with namespace.own_network(), namespace.kernel_link(IFACE):
         local = LocalWireGuard(timeout=120)
         yield local
-        rest = [Change(Kind.REMOVE, IFACE, key, each, None) for key, each in configured(local).items()]
+        rest = [Change(ChangeKind.REMOVE, IFACE, key, each, None) for key, each in configured(local).items()]
         local.apply(IFACE, rest)
         local.close()
 
 
-def peer(n: int, *ips: str) -> Peer:
-    return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, as_networks(map(parse_network, ips)), n % 3)
+def peer(n: int, *ips: str) -> PeerConfig:
+    return PeerConfig(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, as_networks(map(parse_network, ips)), n % 3)
 
 
-def add(wanted: Peer) -> Change:
-    return Change(Kind.ADD, IFACE, wanted.public_key, None, wanted)
+def add(wanted: PeerConfig) -> Change:
+    return Change(ChangeKind.ADD, IFACE, wanted.public_key, None, wanted)
 
 
-def configured(wg: LocalWireGuard) -> dict[PublicKey, Peer]:
-    return {key: state.peer for key, state in wg.read(IFACE).peers.items()}
+def configured(wg: LocalWireGuard) -> dict[PublicKey, PeerConfig]:
+    return {key: state.config for key, state in wg.read(IFACE).peers.items()}
 
 
 def test_two_thousand_five_hundred_peers(wg: LocalWireGuard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_three_thousand_allowed_ips_are_sent_replaced_and_cleared(wg: LocalWireG
     wg.apply(IFACE, [add(peer(2, "10.0.0.2")), add(many), add(peer(3, "10.0.0.3"))])
     for before, after in [(many, few), (few, none), (none, many)]:
         assert wg_show(IFACE)[many.public_key] == before
-        wg.apply(IFACE, [Change(Kind.UPDATE, IFACE, many.public_key, before, after)])
+        wg.apply(IFACE, [Change(ChangeKind.UPDATE, IFACE, many.public_key, before, after)])
         assert configured(wg) == wg_show(IFACE)
     assert wg_show(IFACE)[many.public_key] == many
 
@@ -134,7 +134,7 @@ def test_dump_during_changes_is_whole_or_refused(wg: LocalWireGuard) -> None:
             nonlocal refused, whole
             try:
                 found = configured(wg)
-            except DumpTorn:
+            except DumpInterrupted:
                 refused += 1
             else:
                 whole += 1

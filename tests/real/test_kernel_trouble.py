@@ -10,7 +10,7 @@ import pytest
 from tests import namespace
 from tests.contract.test_wireguard import wg_show
 from tests.wait import until
-from wgsyncd.core.model import NO_PRESHARED_KEY, Change, Kind, Peer, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PublicKey
 from wgsyncd.core.network import parse_network
 from wgsyncd.dataplane.wireguard import codec, netlink
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.vm
 IFACE = "wg0"
 
 
-def peer(n: int) -> Peer:
+def peer(n: int) -> PeerConfig:
     net = parse_network(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    return Peer(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (net,), 0)
+    return PeerConfig(PublicKey(n.to_bytes(4) * 8), NO_PRESHARED_KEY, (net,), 0)
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def wg() -> Iterator[KernelWireGuard]:
     with namespace.own_network(), namespace.kernel_link(IFACE):
         kernel = KernelWireGuard("boot", timeout=120)
         peers = [peer(n) for n in range(1, 1001)]
-        assert kernel.apply(IFACE, [Change(Kind.ADD, IFACE, p.public_key, None, p) for p in peers]) == []
+        assert kernel.apply(IFACE, [Change(ChangeKind.ADD, IFACE, p.public_key, None, p) for p in peers]) == []
         yield kernel
-        kernel.apply(IFACE, [Change(Kind.REMOVE, IFACE, p.public_key, p, None) for p in peers])
+        kernel.apply(IFACE, [Change(ChangeKind.REMOVE, IFACE, p.public_key, p, None) for p in peers])
         kernel.close()
 
 
@@ -45,7 +45,7 @@ def test_a_dump_that_still_runs_makes_the_next_one_busy_and_is_got_over(wg: Kern
 
     def whole() -> bool:
         try:
-            return {key: state.peer for key, state in wg.read(IFACE).peers.items()} == wg_show(IFACE)
+            return {key: state.config for key, state in wg.read(IFACE).peers.items()} == wg_show(IFACE)
         except WireGuardError as error:
             assert error.name == "EBUSY"
             return False
@@ -63,4 +63,4 @@ def test_signals_in_the_middle_of_a_dump_change_nothing(wg: KernelWireGuard) -> 
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert len(caught) > 10
-    assert all({key: state.peer for key, state in one.items()} == wg_show(IFACE) for one in found)
+    assert all({key: state.config for key, state in one.items()} == wg_show(IFACE) for one in found)

@@ -24,9 +24,9 @@ DEADLOCK, READ_ONLY = 1213, 1290
 @pytest.fixture
 def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
     """A second client that keeps a transaction open."""
-    live = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
-    yield live
-    live.close()
+    actual = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
+    yield actual
+    actual.close()
 
 
 def _troubles(bench: Bench) -> list[str]:

@@ -20,16 +20,16 @@ from wgsyncd.demo.mariadb import DATABASE
 
 CROWD = 5000
 WIDE = {"interfaces.wg0.networks": ["10.200.0.0/16"], "interfaces.wg0.addresses": ["10.200.0.1/16"],
-        "guard.min_removals": 10_000, "schedule.account": "15s", "database.timeout": "10s"}  # fmt: skip
+        "guard.always_allowed": 10_000, "schedule.poll_interval": "15s", "database.timeout": "10s"}  # fmt: skip
 MINUTE = 60.0
 
 
 @pytest.fixture
 def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
     """The application's own connection."""
-    live = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
-    yield live
-    live.close()
+    actual = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
+    yield actual
+    actual.close()
 
 
 def resident(bench: Bench) -> int:
@@ -82,7 +82,7 @@ def storm(bench: Bench, seconds: float, change: Callable[[int], Device]) -> None
 
 
 def test_a_change_every_ten_milliseconds_for_a_minute(bench: Bench, admin: Connection[Cursor]) -> None:
-    bench.configure({"guard.min_removals": 1000})
+    bench.configure({"guard.always_allowed": 1000})
     crowd = bench.make(50)
     bench.daemon.start()
     bench.await_peers(*crowd)

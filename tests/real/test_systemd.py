@@ -84,11 +84,11 @@ def test_reload_applies(node: Node) -> None:
 
 def test_reload_of_a_bad_configuration_changes_nothing(node: Node) -> None:
     pid, before, since = node.show("MainPID"), node.peers(), node.cursor()
-    node.configure('max_rate = "fast"\nshare = 7')
+    node.configure('line_rate = "fast"\nmax_share = 7')
     with pytest.raises(AssertionError, match="Job for wgsyncd.service failed"):
         node.systemctl("reload")
     until(lambda: "wgsyncd_config_ok 0.0" in node.get("/metrics"), 10, "the gauge says so")
-    assert node.said("interfaces.wg0.max_rate", since)
+    assert node.said("interfaces.wg0.line_rate", since)
     assert node.said("interfaces.wg0.share", since)
     assert node.show("MainPID") == pid
     assert node.peers() == before
@@ -139,13 +139,13 @@ def test_killed_daemon_is_restarted(node: Node) -> None:
 
 def test_bad_configuration_at_start_is_final(installed: Node) -> None:
     since = installed.cursor()
-    installed.configure(text='[interfaces.wg0]\nnetworks = ["10.0.0.1/8"]\n[guard]\nshare = 7\n')
+    installed.configure(text='[interfaces.wg0]\nnetworks = ["10.0.0.1/8"]\n[guard]\nmax_share = 7\n')
     installed.system.run("systemctl", "start", UNIT, check=False)
     assert installed.show("ActiveState") == "failed"
     assert installed.show("ExecMainStatus") == "2"
     assert installed.show("NRestarts") == "0"
     assert installed.said("interfaces.wg0.networks", since)  # all faults, with key and reason
-    assert installed.said("guard.share", since)
+    assert installed.said("guard.max_share", since)
     installed.system.run("systemctl", "reset-failed", UNIT)
 
 

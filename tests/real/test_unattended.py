@@ -44,11 +44,13 @@ def test_sighup_with_faults_changes_nothing(bench: Bench) -> None:
     crowd = bench.make(2)
     daemon = bench.daemon.start()
     before = bench.world.dump()
-    bench.configure({"interfaces.wg0.networks": ["10.9.0.0/16"], "guard.share": 7, "schedule.account": "never"})
+    bench.configure(
+        {"interfaces.wg0.networks": ["10.9.0.0/16"], "guard.max_share": 7, "schedule.poll_interval": "never"}
+    )
     since = len(daemon.notices.all)
     daemon.signal(signal.SIGHUP)
     wait(lambda: daemon.notices.has("READY=1", since), "READY=1 after the reload")
-    assert {line["key"] for line in daemon.lines(level="error")} == {"guard.share", "schedule.account"}
+    assert {line["key"] for line in daemon.lines(level="error")} == {"guard.max_share", "schedule.poll_interval"}
     assert daemon.metrics()["wgsyncd_config_ok"] == 0
     assert daemon.notices.has("STATUS=wg0: 2 peers, 0 online; wg1: 0 peers, 0 online; new configuration refused", since)
     [(_, target, message)] = bench.logs("config_rejected")
@@ -75,7 +77,7 @@ def test_sighup_with_faults_changes_nothing(bench: Bench) -> None:
 def test_sigterm_books_once_more_and_leaves_the_peers(bench: Bench) -> None:
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held)
-    bench.configure({"schedule.account": "1h", "schedule.reconcile": "1h"})
+    bench.configure({"schedule.poll_interval": "1h", "schedule.resync_interval": "1h"})
     daemon = bench.daemon.start()
     assert bench.customer(held).transfer(up=200_000, down=100_000).wait(PATIENCE) == 0
     assert bench.sql("SELECT rx_bytes_total rx FROM customer_devices") == [{"rx": "0"}]  # nobody looked yet
@@ -130,7 +132,7 @@ def test_sigterm_before_anything_is_loaded(bench: Bench) -> None:
 
 def test_sigusr1_reconciles_now(bench: Bench) -> None:
     crowd = bench.make(1)
-    bench.configure({"schedule.reconcile": "1h", "schedule.watch": "0s"})
+    bench.configure({"schedule.resync_interval": "1h", "schedule.watch_interval": "0s"})
     daemon = bench.daemon.start()
     bench.await_peers(*crowd)
     _add_stranger(bench)
@@ -263,7 +265,7 @@ def _freeze(bench: Bench) -> None:
 
 def test_a_bad_configuration_at_start_is_told_at_once(bench: Bench) -> None:
     """Every fault, one line each, and none that only follows from another."""
-    bench.daemon.config.write_text("[interfaces.wg0]\nnetworks = 7\n[guard]\nshare = 9\n[log]\nlevel = 'loud'\n")
+    bench.daemon.config.write_text("[interfaces.wg0]\nnetworks = 7\n[guard]\nmax_share = 9\n[log]\nlevel = 'loud'\n")
     done = bench.daemon.cli("run", code=2)
     keys = [line.partition("key=")[2].split()[0] for line in done.stderr.splitlines()]
-    assert sorted(keys) == ["guard.share", "interfaces.wg0.networks", "log.level"]
+    assert sorted(keys) == ["guard.max_share", "interfaces.wg0.networks", "log.level"]

@@ -17,41 +17,41 @@ from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main
-from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import control, lock
-from wgsyncd.daemon.admin import COMMANDS, Orders
+from wgsyncd.daemon.admin import COMMANDS, AdminRequests
 from wgsyncd.daemon.control import Control, Request
 from wgsyncd.engine import status_report
 from wgsyncd.engine.agent import Agent
-from wgsyncd.errors import Fault, Refused, StoreError
+from wgsyncd.errors import ConfigIssue, StoreError, UserError
 
 
 class Work:
     """The daemon's side, without its loop."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self.health = node, node.health
-        self.faults: Sequence[Fault] = ()
+        self.node, self.status = node, node.status
+        self.faults: Sequence[ConfigIssue] = ()
         self.said: list[object] = []
 
     @property
     def agent(self) -> Agent:
         return self.node.agent
 
-    def carry_out(self) -> Outlook | None:
+    def carry_out(self) -> Decision | None:
         self.said.append("all")
         try:
             return self.node.agent.reconcile()
         except StoreError as error:
-            self.health.trouble = str(error)
+            self.status.last_error = str(error)
             return None
 
-    def compare(self, devices: frozenset[str]) -> bool:
+    def reconcile_now(self, devices: frozenset[str]) -> bool:
         self.said.append(devices)
-        self.health.trouble = "2002: no database"
+        self.status.last_error = "2002: no database"
         return "D-9" not in devices
 
-    def reload(self, who: str) -> Sequence[Fault]:
+    def reload(self, who: str) -> Sequence[ConfigIssue]:
         self.said.append(who)
         return self.faults
 
@@ -62,15 +62,15 @@ def work(node: Node, config: Path) -> Iterator[Work]:
     held = lock.acquire(lock.path())
     made = Work(node)
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    asked = {"status": lambda: status_report.of_daemon(node.health, node.settings, config)}
+    asked = {"status": lambda: status_report.of_daemon(node.status, node.settings, config)}
     server = Control(control.path(), config, lambda: bell.put(True), asked, COMMANDS)
-    orders = Orders(server, made, config, lambda: node.settings.node.zone)
+    orders = AdminRequests(server, made, config, lambda: node.settings.node.zone)
 
     def obey() -> None:
         while bell.get():
             orders.wait()
-            while orders.patience() is not None:
-                orders.obey()
+            while orders.delay() is not None:
+                orders.handle_next()
 
     thread = threading.Thread(target=obey)
     thread.start()
@@ -162,7 +162,7 @@ def test_an_approval_that_could_not_be_carried_out_says_why(
             node.store.down = True
 
     monkeypatch.setattr(node.store, "approve", then)
-    assert main.main(["approve", "--config", str(config), node.health.plan_id]) == 1
+    assert main.main(["approve", "--config", str(config), node.status.plan_id]) == 1
     assert said in capsys.readouterr().err
     assert node.kernel() == before
 
@@ -193,10 +193,10 @@ def test_reload_says_whether_the_configuration_was_taken(
 ) -> None:
     assert run("reload") == (0, [f"{config}: taken"])
     assert work.said == [f"root (uid 0, pid {os.getpid()})"]
-    work.faults = (Fault("guard.share", "3", "is above 1"), Fault("node.zone", "", "is missing"))
+    work.faults = (ConfigIssue("guard.max_share", "3", "is above 1"), ConfigIssue("node.zone", "", "is missing"))
     assert main.main(["reload"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"wgsyncd: {config}: 2 faults; the old configuration goes on", "  guard.share = 3: is above 1",
+        f"wgsyncd: {config}: 2 faults; the old configuration goes on", "  guard.max_share = 3: is above 1",
         "  node.zone: is missing",
     ]  # fmt: skip
     status_report, lines = run("reload", "--json")
@@ -225,11 +225,11 @@ def test_who_is_not_permitted_is_told_what_to_do(
     )
 
 
-@pytest.mark.parametrize("error", [StoreError("2002: no database"), Refused("no")])
+@pytest.mark.parametrize("error", [StoreError("2002: no database"), UserError("no")])
 def test_what_a_request_meets_is_told_to_who_asked(
     work: Work, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fails() -> Outlook:
+    def fails() -> Decision:
         raise error
 
     monkeypatch.setattr(work.node.agent.inspector, "preview", fails)
@@ -238,11 +238,11 @@ def test_what_a_request_meets_is_told_to_who_asked(
 
 def test_nonsense_from_another_version_harms_nobody(node: Node, work: Work, run: Run) -> None:
     for facts in ({}, {"plan": 5}, {"plan": None}):
-        with pytest.raises(Refused, match="plan is not a text"):
+        with pytest.raises(UserError, match="plan is not a text"):
             control.ask(control.path(), "approve", facts)
-    with pytest.raises(Refused, match="devices is not a list of texts"):
+    with pytest.raises(UserError, match="devices is not a list of texts"):
         control.ask(control.path(), "sync", {"devices": "D-1"})
-    with pytest.raises(Refused, match="is no command of this daemon"):
+    with pytest.raises(UserError, match="is no command of this daemon"):
         control.ask(control.path(), "dance", {})
     assert run("status")[0] == 0
 
@@ -253,23 +253,23 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
     class Slow(Work):
         def compare(self, devices: frozenset[str]) -> bool:
             now[0] += 0.25
-            return super().compare(devices)
+            return super().reconcile_now(devices)
 
     class Queue:
         def take(self) -> Request:
             return Request("sync", {"devices": ["D-1"]}, "me")
 
     work = Slow(node)
-    orders = Orders(cast(Control, Queue()), work, config, lambda: node.settings.node.zone)
+    orders = AdminRequests(cast(Control, Queue()), work, config, lambda: node.settings.node.zone)
     monkeypatch.setattr("wgsyncd.daemon.admin.time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0]))
-    assert orders.patience() is None
+    assert orders.delay() is None
     orders.wait()
     for _ in range(4):
-        assert orders.obey(), "a few are obeyed at once"
+        assert orders.handle_next(), "a few are obeyed at once"
     began, since = len(work.said), now[0]
     while now[0] < since + 100:
-        if not orders.obey():
-            now[0] += orders.patience() or 0
+        if not orders.handle_next():
+            now[0] += orders.delay() or 0
     assert len(work.said) - began == pytest.approx(100 * 0.2 / 0.25, abs=2)
 
 
@@ -277,7 +277,7 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
 
 
 def test_status_has_the_same_keys_with_the_daemon_and_without(node: Node, work: Work, run: Run) -> None:
-    node.health.succeeded_at = {"reconcile": node.now, "account": node.now}
+    node.status.succeeded_at = {"reconcile": node.now, "account": node.now}
     one, other = (json.loads(run("status", "--json", *more)[1][0]) for more in ((), ("--no-daemon",)))
     assert list(one) == list(other)
     assert (one["source"], other["source"]) == ("daemon", "command")
@@ -295,7 +295,7 @@ def test_status_is_answered_while_the_main_thread_is_busy(
     def hangs(_: frozenset[str]) -> bool:
         return go.wait(60)
 
-    monkeypatch.setattr(work, "compare", hangs)
+    monkeypatch.setattr(work, "reconcile_now", hangs)
     waiting = threading.Thread(target=control.ask, args=(control.path(), "sync", {"devices": ["D-1"]}))
     waiting.start()
     assert run("status")[0] == 0
@@ -307,10 +307,10 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     node.db.update(5, preshared_key="junk")
     del node.db.devices[6]
     node.cycle()
-    health = node.health
-    health.database_up, health.database_error = False, "2002: refused"
-    health.config_ok, health.quarantined, health.findings = False, 2, {"month": 3}
-    health.spooled, health.locked_rows, health.parent_conflicts = 4, 5, 6
+    status = node.status
+    status.database_up, status.database_error = False, "2002: refused"
+    status.config_ok, status.quarantined, status.findings = False, 2, {"month": 3}
+    status.spool_pending_counters, status.locked_rows, status.parent_conflicts = 4, 5, 6
     lines = run("status")[1]
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)

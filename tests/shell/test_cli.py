@@ -17,7 +17,7 @@ from tests.shell.conftest import Run
 from wgsyncd.cli import main
 from wgsyncd.core.model import fingerprint
 from wgsyncd.daemon import lock
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 
 
 def test_plan_says_nothing_to_do(node: Node, run: Run) -> None:
@@ -46,7 +46,7 @@ def test_plan_shows_the_steps_that_are_due(node: Node, run: Run) -> None:
     node.tick(100)
     status, lines = run("plan")
     assert status == 2
-    ended, shaken = (node.windows.local(node.now + shift)[:16] for shift in (-95, -100))
+    ended, shaken = (node.calendar.format_local(node.now + shift)[:16] for shift in (-95, -100))
     assert lines == [
         f"> row 8 (0001-DEV-008): issued -> expired (QR ended {ended}, never scanned)",
         f"> row 9 (0001-DEV-009): issued -> active (first handshake {shaken})",
@@ -148,7 +148,7 @@ def test_who_may_not_look_is_told_so(node: Node, run: Run, monkeypatch: pytest.M
         return real(path, *args, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", denied)
-    with pytest.raises(Refused, match="cannot tell whether wgsyncd runs: Permission denied"):
+    with pytest.raises(UserError, match="cannot tell whether wgsyncd runs: Permission denied"):
         lock.holder(lock.path())
     status, lines = run("status")
     assert status == 0

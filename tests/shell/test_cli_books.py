@@ -110,7 +110,7 @@ def test_an_empty_quarantine(at_work: Node, run: Run) -> None:
 def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
     status, lines = run("quarantine")
     first = held.store.quarantine()[0].delta
-    since, until = held.windows.local(first.since), held.windows.local(first.until)
+    since, until = held.calendar.format_local(first.since), held.calendar.format_local(first.until)
     assert status == 0
     assert lines[0].split() == ["id", "device", "interface", "received", "sent", "from", "until", "rate"]
     assert lines[1].split() == [

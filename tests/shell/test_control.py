@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.wait import until
 from wgsyncd.daemon import control
 from wgsyncd.daemon.control import Caller, Control, NobodyListensError, OtherConfigurationError
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 
 
 class Main:
@@ -49,13 +49,13 @@ def server(file: Path, tmp_path: Path, main: Main) -> Iterator[Control]:
 
 
 def raw(file: Path, said: bytes, *, end: bool = False) -> dict[str, Any]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as live:
-        live.settimeout(30)
-        live.connect(str(file))
-        live.sendall(said)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as actual:
+        actual.settimeout(30)
+        actual.connect(str(file))
+        actual.sendall(said)
         if end:
-            live.shutdown(socket.SHUT_WR)
-        with live.makefile("rb") as answer:
+            actual.shutdown(socket.SHUT_WR)
+        with actual.makefile("rb") as answer:
             found: dict[str, Any] = json.loads(answer.readline())
             return found
 
@@ -80,7 +80,7 @@ def test_the_rest_waits_for_the_main_thread_which_knows_who_asked(server: Contro
         second = server.take()
         assert second is not None
         second.fail("no")
-        with pytest.raises(Refused, match="^no$"):
+        with pytest.raises(UserError, match="^no$"):
             refused.result(10)
     assert server.take() is None
 
@@ -134,7 +134,7 @@ def test_so_many_clients_and_no_more(server: Control, file: Path) -> None:
         for one in silent:
             one.connect(str(file))
         until(lambda: len(server._clients) == control.CLIENTS, 10, "all are in")
-        with pytest.raises(Refused, match="others are being answered: try again"):
+        with pytest.raises(UserError, match="others are being answered: try again"):
             control.ask(file, "now", {})
     finally:
         for one in silent:
@@ -147,20 +147,20 @@ def test_so_many_wait_for_the_main_thread_and_who_only_reads_does_not(server: Co
     with ThreadPoolExecutor(control.WAITING) as pool:
         waiting = [pool.submit(control.ask, file, "later", {}) for _ in range(control.WAITING)]
         until(lambda: main.woken == control.WAITING, 10, "all wait")
-        with pytest.raises(Refused, match="wait for the daemon already"):
+        with pytest.raises(UserError, match="wait for the daemon already"):
             control.ask(file, "later", {})
         assert control.ask(file, "now", {}) == {"it": "is"}
         server.close()
         for one in waiting:
-            with pytest.raises(Refused, match="the daemon stops"):
+            with pytest.raises(UserError, match="the daemon stops"):
                 one.result(10)
 
 
 def test_no_answer_of_the_main_thread_in_time(server: Control, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Refused, match="no answer within 0 s"):
+    with pytest.raises(UserError, match="no answer within 0 s"):
         control.ask(file, "later", {}, 0.05)
     monkeypatch.setattr(control, "ANSWER_WITHIN", 0.05)
-    with pytest.raises(Refused, match="has not come to it within 0 s"):
+    with pytest.raises(UserError, match="has not come to it within 0 s"):
         control.ask(file, "later", {})
 
 
@@ -177,7 +177,7 @@ def test_who_may_ask(
     if allowed:
         assert control.ask(file, "now", {}) == {"it": "is"}
         return
-    with pytest.raises(Refused, match="not permitted: run this as root or in the group wgsyncd"):
+    with pytest.raises(UserError, match="not permitted: run this as root or in the group wgsyncd"):
         control.ask(file, "now", {})
 
 
@@ -205,7 +205,7 @@ def test_the_socket_is_for_the_group_and_that_of_a_killed_process_is_taken_over(
 
 
 def test_a_place_where_none_can_be_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no commands can be taken: No such file or directory"):
+    with pytest.raises(UserError, match="no commands can be taken: No such file or directory"):
         Control(tmp_path / "none" / "control.sock", tmp_path, lambda: None, {}, frozenset())
 
 
@@ -231,7 +231,7 @@ def test_who_is_turned_away_before_he_has_asked_is_told_so(file: Path) -> None:
             turned.result(10)
             return "{}"
 
-        with mock.patch.object(json, "dumps", late), pytest.raises(Refused, match="^too many$"):
+        with mock.patch.object(json, "dumps", late), pytest.raises(UserError, match="^too many$"):
             control.ask(file, "now", {})
 
 
@@ -248,6 +248,6 @@ def test_a_daemon_that_goes_away_while_it_answers(file: Path, answer: bytes) -> 
                 client.sendall(answer)
 
         served = pool.submit(serve)
-        with pytest.raises(Refused, match="the daemon went away"):
+        with pytest.raises(UserError, match="the daemon went away"):
             control.ask(file, "now", {})
         served.result(10)

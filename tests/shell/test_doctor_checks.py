@@ -20,7 +20,7 @@ from wgsyncd.cli import main
 from wgsyncd.cli.doctor import command, files, interfaces, system
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
-from wgsyncd.core.inspect.finding import Database, Finding, Level, fault, ok, version_of, warning
+from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, ok, version_of, warning
 from wgsyncd.dataplane.wireguard.links import Link
 from wgsyncd.errors import StoreError, WireGuardError
 from wgsyncd.stores.mikyun import doctor
@@ -35,7 +35,7 @@ OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysq
 
 def worst(findings: Any) -> Finding:
     found: list[Finding] = list(findings)
-    return max(found, key=lambda one: list(Level).index(one.level))
+    return max(found, key=lambda one: list(Severity).index(one.severity))
 
 
 # -- the unit
@@ -57,28 +57,28 @@ def worst(findings: Any) -> Finding:
 )
 def test_units(change: dict[str, str], level: str, why: str) -> None:
     one = worst(system._unit(GOOD | change, 7))
-    assert (one.level.value, one.why) == (level, why)
-    assert bool(one.mend) == (level != "ok")
+    assert (one.severity.value, one.message) == (level, why)
+    assert bool(one.fix) == (level != "ok")
 
 
 def test_no_systemd_is_no_fault() -> None:
-    assert worst(system._unit(None, 7)).level is Level.WARNING
+    assert worst(system._unit(None, 7)).severity is Severity.WARNING
 
 
 def test_nobody_runs() -> None:
-    assert system._daemon(None, GOOD).mend == "systemctl enable --now wgsyncd"
-    assert system._daemon(None, {"LoadState": "not-found"}).mend.startswith(
+    assert system._daemon(None, GOOD).fix == "systemctl enable --now wgsyncd"
+    assert system._daemon(None, {"LoadState": "not-found"}).fix.startswith(
         "apt-get install --reinstall ./wgsyncd_*.deb"
     )
 
 
 def test_a_process_without_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "_status", lambda _: {"CapEff": "0000000000000400"})
-    assert system._capability(7).level is Level.FAULT
+    assert system._capability(7).severity is Severity.FAULT
     monkeypatch.setattr(system, "_status", lambda _: {"CapEff": "0000000000001000"})
-    assert system._capability(7).level is Level.OK
+    assert system._capability(7).severity is Severity.OK
     monkeypatch.setattr(system, "_status", lambda _: {})
-    assert system._capability(7).level is Level.WARNING
+    assert system._capability(7).severity is Severity.WARNING
 
 
 # -- files
@@ -114,7 +114,7 @@ def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> N
     file.write_text("x")
     file.chmod(mode)
     one = files._secret("password", file, who)
-    assert (one.level.value, why in one.why) == (level, True), one
+    assert (one.severity.value, why in one.message) == (level, True), one
 
 
 def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
@@ -122,27 +122,27 @@ def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("x")
     (tmp_path / "password").chmod(0o640)
     one = files._secret("password", tmp_path / "password", OTHER)
-    assert one.level is Level.FAULT
-    assert "the user daemon may not enter " in one.why
+    assert one.severity is Severity.FAULT
+    assert "the user daemon may not enter " in one.message
 
 
 def test_wg_quick_files(tmp_path: Path) -> None:
-    assert [one.level for one in files.wg_quick_files(["wg0"], tmp_path)] == [Level.OK]
+    assert [one.severity for one in files.wg_quick_files(["wg0"], tmp_path)] == [Severity.OK]
     (tmp_path / "wg0.conf").write_text("[Interface]\nListenPort = 1\n")
     (tmp_path / "wg7.conf").write_text("[Peer]\n")
-    assert [one.level for one in files.wg_quick_files(["wg0"], tmp_path)] == [Level.OK], "wg7 is not ours"
+    assert [one.severity for one in files.wg_quick_files(["wg0"], tmp_path)] == [Severity.OK], "wg7 is not ours"
     (tmp_path / "wg0.conf").write_text("[Interface]\n[peer]\nPublicKey = x\n # [Peer]\n")
     (one,) = files.wg_quick_files(["wg0"], tmp_path)
-    assert "has 1 [Peer] sections" in one.why
+    assert "has 1 [Peer] sections" in one.message
 
 
 def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def usage(free: int) -> Callable[[Path], Any]:
         return lambda _: type("Usage", (), {"free": free})()
 
-    for free, level in ((1 << 20, Level.FAULT), (100 << 20, Level.WARNING), (9 << 30, Level.OK)):
+    for free, level in ((1 << 20, Severity.FAULT), (100 << 20, Severity.WARNING), (9 << 30, Severity.OK)):
         monkeypatch.setattr(shutil, "disk_usage", usage(free))
-        assert files._disk(tmp_path / "not" / "yet").level is level
+        assert files._disk(tmp_path / "not" / "yet").severity is level
 
 
 # -- interfaces
@@ -154,15 +154,15 @@ def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.Look:
 
 def test_interfaces() -> None:
     wg = FakeWireGuard("wg0", "wg1")
-    assert worst(interfaces.check(SETTINGS, wg, look())).mend == "systemctl restart wg-quick@wg0"
+    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
     for number, name in enumerate(("wg0", "wg1"), 90):
         wg.delete(name)
         wg.add_interface(name, public_key=key(number))
-    assert worst(interfaces.check(SETTINGS, wg, look())).level is Level.OK
-    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).mend == "ip link set wg0 up"
-    assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).mend == "ip address add 10.200.0.1/24 dev wg0"
+    assert worst(interfaces.check(SETTINGS, wg, look())).severity is Severity.OK
+    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up"
+    assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).fix == "ip address add 10.200.0.1/24 dev wg0"
     wg.delete("wg0")
-    assert worst(interfaces.check(SETTINGS, wg, look())).mend == "wg-quick up wg0"
+    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "wg-quick up wg0"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_interfaces() -> None:
 )  # fmt: skip
 def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> None:
     one = interfaces._missing("wg0", SETTINGS.interfaces["wg0"], WireGuardError("wg0", name, "why"))
-    assert (one.level.value, one.mend.startswith(mend)) == (level, True)
+    assert (one.severity.value, one.fix.startswith(mend)) == (level, True)
 
 
 # -- the database
@@ -185,7 +185,7 @@ def told(**changes: Any) -> list[Finding]:
 
 
 def test_a_good_database() -> None:
-    assert worst(told()).level is Level.OK
+    assert worst(told()).severity is Severity.OK
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_good_database() -> None:
     ],
 )
 def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
-    assert next(one for one in told(**changes) if one.check == check).level.value == level
+    assert next(one for one in told(**changes) if one.check == check).severity.value == level
 
 
 @pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "sudo -u mikyun wgsyncd doctor"),
@@ -213,7 +213,7 @@ def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
         raise StoreError("why", number)
 
     (one,) = doctor.check(SETTINGS, examine)
-    assert (one.level, one.mend.startswith(mend)) == (Level.FAULT, True)
+    assert (one.severity, one.fix.startswith(mend)) == (Severity.FAULT, True)
 
 
 def test_versions() -> None:
@@ -237,10 +237,10 @@ def test_metrics() -> None:
     with HTTPServer(("127.0.0.1", 0), _Stranger) as server:
         threading.Thread(target=server.handle_request).start()
         settings = parse(CONFIG + f'[metrics]\nlisten = "127.0.0.1:{server.server_port}"\n')
-        assert "another program answers" in system._metrics(settings, 7).why
-    assert system._metrics(settings, 7).level is Level.FAULT
-    assert system._metrics(settings, None).level is Level.WARNING
-    assert system._metrics(parse(CONFIG + '[metrics]\nlisten = ""\n'), None).level is Level.OK
+        assert "another program answers" in system._metrics(settings, 7).message
+    assert system._metrics(settings, 7).severity is Severity.FAULT
+    assert system._metrics(settings, None).severity is Severity.WARNING
+    assert system._metrics(parse(CONFIG + '[metrics]\nlisten = ""\n'), None).severity is Severity.OK
 
 
 # -- what is printed

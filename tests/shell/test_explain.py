@@ -109,9 +109,9 @@ def test_the_same_for_machines(node: Node, ask: Ask) -> None:
     assert data["public_key"] == text(5)
     assert data["preshared_key"] is True
     assert [rule["holds"] for rule in data["rules"]] == [True] * 4
-    (live,) = data["peers"]
-    assert (live["interface"], live["allowed_ips"], live["preshared_key"]) == ("wg0", ["10.200.0.5/32"], True)
-    assert (live["counters"]["rx"], live["baseline"]["counters"]["rx"], live["unbooked"]["rx"]) == (
+    (actual,) = data["peers"]
+    assert (actual["interface"], actual["allowed_ips"], actual["preshared_key"]) == ("wg0", ["10.200.0.5/32"], True)
+    assert (actual["counters"]["rx"], actual["baseline"]["counters"]["rx"], actual["unbooked"]["rx"]) == (
         3 * 2**20 + 1000, 3 * 2**20, 1000,
     )  # fmt: skip
     assert data["bytes"]["total"] == {"rx": 3 * 2**20, "tx": 2**20}

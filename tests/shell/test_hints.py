@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.wait import until
 from wgsyncd.daemon import notify_socket
-from wgsyncd.daemon.notify_socket import MOST, Hints, Taken
-from wgsyncd.engine.status import Health
-from wgsyncd.errors import Refused
+from wgsyncd.daemon.notify_socket import MOST, Notification, NotifySocket
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import UserError
 
 
 class Bell:
@@ -35,56 +35,58 @@ def bell() -> Bell:
 
 
 @pytest.fixture
-def health() -> Health:
-    return Health()
+def status() -> DaemonStatus:
+    return DaemonStatus()
 
 
 @pytest.fixture
-def ears(tmp_path: Path, health: Health, bell: Bell) -> Iterator[Hints]:
-    ears = Hints(tmp_path / "notify.sock", health, bell)
+def ears(tmp_path: Path, status: DaemonStatus, bell: Bell) -> Iterator[NotifySocket]:
+    ears = NotifySocket(tmp_path / "notify.sock", status, bell)
     yield ears
     ears.close()
 
 
 def say(path: Path, *datagrams: bytes) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as live:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as actual:
         for one in datagrams:
-            live.sendto(one, str(path))
+            actual.sendto(one, str(path))
 
 
-def test_hints_are_collapsed_until_they_are_taken(ears: Hints, tmp_path: Path, health: Health, bell: Bell) -> None:
+def test_hints_are_collapsed_until_they_are_taken(
+    ears: NotifySocket, tmp_path: Path, status: DaemonStatus, bell: Bell
+) -> None:
     say(tmp_path / "notify.sock", b"A", b"B  A\n", b"C", b"\tA ")
-    until(lambda: health.hints == 4, 5, "all are in")
+    until(lambda: status.notifications == 4, 5, "all are in")
     assert bell.rung == 1
-    assert ears.take() == Taken(frozenset("ABC"), False)
+    assert ears.take() == Notification(frozenset("ABC"), False)
     assert not ears.take()
     say(tmp_path / "notify.sock", b"A", b"")
-    until(lambda: health.hints == 6, 5, "two more")
+    until(lambda: status.notifications == 6, 5, "two more")
     assert bell.rung == 2
-    assert ears.take() == Taken(frozenset(), True)
+    assert ears.take() == Notification(frozenset(), True)
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe", b"A" * 65, b"A\x00B", b"ok \x1b[31m", "\u202e".encode()])
-def test_garbage_is_counted_and_wakes_nobody(ears: Hints, health: Health, bell: Bell, junk: bytes) -> None:
+def test_garbage_is_counted_and_wakes_nobody(ears: NotifySocket, status: DaemonStatus, bell: Bell, junk: bytes) -> None:
     ears.put(junk)
-    assert (health.hints, health.hints_ignored, bell.rung) == (0, 1, 0)
+    assert (status.notifications, status.invalid_notifications, bell.rung) == (0, 1, 0)
     assert not ears.take()
 
 
-def test_a_flood_is_all_rows_and_takes_no_room(ears: Hints, bell: Bell) -> None:
+def test_a_flood_is_all_rows_and_takes_no_room(ears: NotifySocket, bell: Bell) -> None:
     for number in range(100_000):
         ears.put(b"D-%d" % number)
     assert len(ears._waiting) == MOST + 1
     assert bell.rung == 1
-    assert ears.take() == Taken(frozenset(), True)
+    assert ears.take() == Notification(frozenset(), True)
     ears.put(b"D-1")
-    assert ears.take() == Taken(frozenset({"D-1"}), False)
+    assert ears.take() == Notification(frozenset({"D-1"}), False)
 
 
-def test_no_hint_waits_without_a_wake(tmp_path: Path, health: Health) -> None:
+def test_no_hint_waits_without_a_wake(tmp_path: Path, status: DaemonStatus) -> None:
     """Whatever the main thread takes while others come in."""
     bell = threading.Semaphore(0)
-    ears = Hints(tmp_path / "notify.sock", health, bell.release)
+    ears = NotifySocket(tmp_path / "notify.sock", status, bell.release)
 
     def send() -> None:
         for number in range(30_000):
@@ -98,22 +100,24 @@ def test_no_hint_waits_without_a_wake(tmp_path: Path, health: Health) -> None:
         while bell.acquire(timeout=0.5):
             ears.take()
         sender.join()
-        assert not ears.waits
+        assert not ears.pending
     finally:
         sys.setswitchinterval(before)
         ears.close()
-    assert health.hints == 30_000, "and its end is none"
+    assert status.notifications == 30_000, "and its end is none"
 
 
-def test_many_devices_in_one_are_all_rows(ears: Hints) -> None:
+def test_many_devices_in_one_are_all_rows(ears: NotifySocket) -> None:
     ears.put(b" ".join(b"D-%d" % number for number in range(MOST + 1)))
     assert ears.take().everything
 
 
-def test_the_socket_of_a_process_that_was_killed_is_taken_over(tmp_path: Path, health: Health, bell: Bell) -> None:
+def test_the_socket_of_a_process_that_was_killed_is_taken_over(
+    tmp_path: Path, status: DaemonStatus, bell: Bell
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(tmp_path / "notify.sock"))
-    ears = Hints(tmp_path / "notify.sock", health, bell)
+    ears = NotifySocket(tmp_path / "notify.sock", status, bell)
     assert (tmp_path / "notify.sock").stat().st_mode & 0o777 == 0o660
     say(tmp_path / "notify.sock", b"D-1")
     until(lambda: bell.rung, 5, "heard")
@@ -121,9 +125,9 @@ def test_the_socket_of_a_process_that_was_killed_is_taken_over(tmp_path: Path, h
     assert not (tmp_path / "notify.sock").exists()
 
 
-def test_a_place_where_none_can_be_is_said(tmp_path: Path, health: Health, bell: Bell) -> None:
-    with pytest.raises(Refused, match="no hints can be taken: No such file or directory"):
-        Hints(tmp_path / "none" / "notify.sock", health, bell)
+def test_a_place_where_none_can_be_is_said(tmp_path: Path, status: DaemonStatus, bell: Bell) -> None:
+    with pytest.raises(UserError, match="no hints can be taken: No such file or directory"):
+        NotifySocket(tmp_path / "none" / "notify.sock", status, bell)
 
 
 @given(st.binary(max_size=300))

@@ -206,7 +206,7 @@ def test_no_priorities_elsewhere(tmp_path: Path) -> None:
 
 
 def test_edge_says_each_change_once() -> None:
-    changed = log.Edge()
+    changed = log.OnChange()
     assert [changed("db", state) for state in (None, "down", "down", None, "down")] == [False, True, False, True, True]
     assert changed("other", "down")
 

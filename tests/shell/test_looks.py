@@ -10,21 +10,23 @@ import pytest
 
 from tests.node import Node, local
 from tests.samples import key
-from wgsyncd.core.state import Ledger, Writes
+from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.daemon import change_watch
 from wgsyncd.daemon.daemon import Daemon
-from wgsyncd.daemon.events import Inbox, Message
-from wgsyncd.daemon.poll_interval import Watch
-from wgsyncd.daemon.rate_limit import LONGEST, Budget
+from wgsyncd.daemon.events import Event, EventQueue
+from wgsyncd.daemon.poll_interval import PollInterval
+from wgsyncd.daemon.rate_limit import LONGEST, TokenBucket
 from wgsyncd.daemon.systemd import Notifier
-from wgsyncd.ports import Committed
+from wgsyncd.ports import CommitResult
 
 
 @pytest.fixture
 def daemon(node: Node, tmp_path: Path) -> Daemon:
     """It has reconciled once."""
-    made = Daemon(tmp_path / "wgsyncd.toml", node.settings, lambda _: node.agent, Inbox(), node.health, Notifier({}))
-    made._handle(Message.RECONCILE)
+    made = Daemon(
+        tmp_path / "wgsyncd.toml", node.settings, lambda _: node.agent, EventQueue(), node.status, Notifier({})
+    )
+    made._handle(Event.RECONCILE)
     return made
 
 
@@ -34,16 +36,16 @@ def has(node: Node, number: int) -> bool:
 
 def test_a_change_is_found(node: Node, daemon: Daemon) -> None:
     node.db.update(5, status="paused")
-    daemon.looks.look()
+    daemon.looks.check_digest()
     assert not has(node, 5)
     node.db.update(5, status="active")
-    daemon.looks.look()
+    daemon.looks.check_digest()
     assert has(node, 5)
 
 
-@pytest.mark.parametrize("task", [Message.ACCOUNT, Message.RECONCILE])
+@pytest.mark.parametrize("task", [Event.ACCOUNT, Event.RECONCILE])
 def test_who_was_shut_out_during_a_booking_and_may_come_back_at_once_does(
-    node: Node, daemon: Daemon, small: None, monkeypatch: pytest.MonkeyPatch, task: Message
+    node: Node, daemon: Daemon, small: None, monkeypatch: pytest.MonkeyPatch, task: Event
 ) -> None:
     commit = node.store.commit
     shut: list[bool] = []
@@ -62,25 +64,25 @@ def test_who_was_shut_out_during_a_booking_and_may_come_back_at_once_does(
     daemon._handle(task)
     assert len(shut) >= 3 and shut[0] and not shut[-1], "it went between the transactions"
     node.db.update(7, status="active")
-    daemon.looks.look()
+    daemon.looks.check_digest()
     assert has(node, 7)
 
 
 def test_who_was_shut_out_by_a_hint_and_comes_back_without_one(node: Node, daemon: Daemon) -> None:
     node.db.update(5, status="paused")
-    assert daemon.compare(frozenset(("0001-DEV-005",)))
+    assert daemon.reconcile_now(frozenset(("0001-DEV-005",)))
     assert not has(node, 5)
     node.db.update(5, status="active")
-    daemon.looks.look()
+    daemon.looks.check_digest()
     assert has(node, 5)
 
 
 def test_a_hint_of_nothing_new_costs_no_reconcile(node: Node, daemon: Daemon) -> None:
-    runs = node.health.runs["reconcile"]
-    assert daemon.compare(frozenset(("0001-DEV-005",)))
-    assert daemon.compare(frozenset(("no-such-device",)))
-    daemon.looks.look()
-    assert node.health.runs["reconcile"] == runs
+    runs = node.status.runs["reconcile"]
+    assert daemon.reconcile_now(frozenset(("0001-DEV-005",)))
+    assert daemon.reconcile_now(frozenset(("no-such-device",)))
+    daemon.looks.check_digest()
+    assert node.status.runs["reconcile"] == runs
 
 
 class Passing:
@@ -93,10 +95,10 @@ class Passing:
         self._commit = node.store.commit
         monkeypatch.setattr(node.store, "commit", self.commit)
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
-        done = self._commit(ledger, writes, now)
-        if writes.booked:
-            self.after.append((len(writes.booked), has(self.node, self.number)))
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
+        done = self._commit(node_state, writes, now)
+        if writes.postings:
+            self.after.append((len(writes.postings), has(self.node, self.number)))
             self.happen.get(len(self.after), lambda: None)()
         return done
 
@@ -106,9 +108,9 @@ def passing(node: Node, small: None, monkeypatch: pytest.MonkeyPatch) -> Passing
     return Passing(node, monkeypatch, 8)
 
 
-@pytest.mark.parametrize("task", [Message.ACCOUNT, Message.RECONCILE])
+@pytest.mark.parametrize("task", [Event.ACCOUNT, Event.RECONCILE])
 def test_who_may_come_in_does_not_wait_for_the_end_of_a_booking(
-    node: Node, daemon: Daemon, passing: Passing, task: Message
+    node: Node, daemon: Daemon, passing: Passing, task: Event
 ) -> None:
     for number in (5, 6, 7):
         node.traffic(number, 100)
@@ -122,8 +124,8 @@ def test_who_may_come_in_does_not_wait_for_the_end_of_a_booking(
 def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_watch, "TIMES", 1)
-    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    monkeypatch.setattr(change_watch, "MAX_PREEMPTIONS", 1)
+    monkeypatch.setattr(PollInterval, "due", lambda *_: True)
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
@@ -134,10 +136,10 @@ def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     passing.happen[1] = lambda: node.device(8)
     passing.happen[2] = one_comes_one_goes
     node.tick()
-    daemon._handle(Message.ACCOUNT)
+    daemon._handle(Event.ACCOUNT)
     assert passing.after == [(1, False), (1, True), (1, False)]
     assert not has(node, 9), "he waits for the next look, else the last ones would never be booked"
-    daemon.looks.look()
+    daemon.looks.check_digest()
     assert has(node, 9)
     node.right()
 
@@ -145,28 +147,30 @@ def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
 def test_changes_all_the_time_do_not_keep_a_booking_from_its_end(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Watch, "due", lambda *_: True)
-    for number in range(20, 20 + 2 * change_watch.TIMES):
+    monkeypatch.setattr(PollInterval, "due", lambda *_: True)
+    for number in range(20, 20 + 2 * change_watch.MAX_PREEMPTIONS):
         node.device(number)
-    daemon.looks.look()
-    for number in range(20, 20 + 2 * change_watch.TIMES):
+    daemon.looks.check_digest()
+    for number in range(20, 20 + 2 * change_watch.MAX_PREEMPTIONS):
         node.traffic(number, 100)
     changes = iter(range(100, 200))
     passing.happen = {count: lambda: node.device(next(changes)) for count in range(1, 100)}
-    passing.number = 100 + change_watch.TIMES - 1
+    passing.number = 100 + change_watch.MAX_PREEMPTIONS - 1
     node.tick()
-    daemon._handle(Message.ACCOUNT)
-    assert [is_in for _, is_in in passing.after] == [False] * change_watch.TIMES + [True] * change_watch.TIMES
-    assert not has(node, 100 + change_watch.TIMES)
-    daemon.looks.look()
+    daemon._handle(Event.ACCOUNT)
+    assert [is_in for _, is_in in passing.after] == [False] * change_watch.MAX_PREEMPTIONS + [
+        True
+    ] * change_watch.MAX_PREEMPTIONS
+    assert not has(node, 100 + change_watch.MAX_PREEMPTIONS)
+    daemon.looks.check_digest()
     node.right()
 
 
 def test_a_hint_does_not_wait_for_the_end_of_a_booking(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Watch, "due", lambda *_: False)
-    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Message.HINT))
+    monkeypatch.setattr(PollInterval, "due", lambda *_: False)
+    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Event.NOTIFY))
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
@@ -177,10 +181,10 @@ def test_a_hint_does_not_wait_for_the_end_of_a_booking(
 
     passing.happen[1] = hinted
     node.tick()
-    daemon._handle(Message.ACCOUNT)
+    daemon._handle(Event.ACCOUNT)
     daemon.looks.close()
     assert passing.after == [(1, False), (1, True), (1, True)]
-    assert node.health.runs["reconcile"] == 1, "he alone was read"
+    assert node.status.runs["reconcile"] == 1, "he alone was read"
     node.right()
 
 
@@ -188,8 +192,8 @@ def test_a_flood_of_hints_keeps_nobody_in_who_is_shut_out(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """They have used up their time when rows change in the middle of a booking."""
-    monkeypatch.setattr(Watch, "due", lambda *_: True)
-    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Message.HINT))
+    monkeypatch.setattr(PollInterval, "due", lambda *_: True)
+    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Event.NOTIFY))
     assert daemon.looks._hints is not None
     daemon.looks._hints.put(b"0001-DEV-005")
     daemon.looks._budget.spend(time.monotonic() - 100, time.monotonic())
@@ -198,7 +202,7 @@ def test_a_flood_of_hints_keeps_nobody_in_who_is_shut_out(
     passing.number = 7
     passing.happen[1] = lambda: node.db.update(7, status="paused")
     node.tick()
-    daemon._handle(Message.ACCOUNT)
+    daemon._handle(Event.ACCOUNT)
     daemon.looks.close()
     assert [is_in for _, is_in in passing.after] == [True, False, False]
     node.right()
@@ -207,16 +211,16 @@ def test_a_flood_of_hints_keeps_nobody_in_who_is_shut_out(
 def test_a_handshake_is_noted_though_its_booking_was_left_off(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Watch, "due", lambda *_: True)
+    monkeypatch.setattr(PollInterval, "due", lambda *_: True)
     node.device(4, first_handshake_at=None, last_handshake_at=None)
-    daemon.looks.look()
+    daemon.looks.check_digest()
     node.tick()
     node.shake(4)
     for number in (4, 5, 6, 7):
         node.traffic(number, 100)
     passing.happen[1] = lambda: node.device(8)
     node.tick()
-    daemon._handle(Message.ACCOUNT)
+    daemon._handle(Event.ACCOUNT)
     assert has(node, 8)
     assert node.db.devices[4]["first_handshake_at"] == node.db.devices[4]["last_handshake_at"] == local(node.now - 15)
 
@@ -225,10 +229,10 @@ def test_the_booking_of_midnight_is_not_left_off(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second look would be one of the next day."""
-    monkeypatch.setattr(Watch, "due", lambda *_: True)
-    day = node.windows.day(node.now)
-    node.tick(node.windows.next_midnight(node.now) - node.now - 55)
-    daemon._handle(Message.ACCOUNT)
+    monkeypatch.setattr(PollInterval, "due", lambda *_: True)
+    day = node.calendar.day(node.now)
+    node.tick(node.calendar.next_midnight(node.now) - node.now - 55)
+    daemon._handle(Event.ACCOUNT)
     for number in (5, 6, 7):
         node.traffic(number, 55_000)
     node.tick(55.2)
@@ -238,21 +242,21 @@ def test_the_booking_of_midnight_is_not_left_off(
         node.tick(5)
 
     passing.happen[1] = past_midnight
-    daemon._handle(Message.ACCOUNT)
+    daemon._handle(Event.ACCOUNT)
     assert {(number, on): sums.rx for (number, on), sums in node.db.days.items()} == {
         (5, day): 55_000, (6, day): 55_000, (7, day): 55_000
     }  # fmt: skip
 
 
 def test_bursts_of_hints_are_followed_at_once_and_floods_leave_time() -> None:
-    budget, now = Budget(0.5, 1.0), 100.0
+    budget, now = TokenBucket(0.5, 1.0), 100.0
     for _ in range(3):
-        assert budget.patience(now) <= 0
+        assert budget.delay(now) <= 0
         budget.spend(now, now + 0.5)
         now += 0.5
-    assert budget.patience(now) == pytest.approx(0, abs=1e-9), "what was saved is used up"
+    assert budget.delay(now) == pytest.approx(0, abs=1e-9), "what was saved is used up"
     budget.spend(now, now + 0.5)
-    assert budget.patience(now + 0.5) == pytest.approx(0.5)
+    assert budget.delay(now + 0.5) == pytest.approx(0.5)
     budget.spend(now, now + 100)
-    assert budget.patience(now + 100) == LONGEST
-    assert budget.patience(now + 1000) == -1.0 / 0.5, "no more is saved than that"
+    assert budget.delay(now + 100) == LONGEST
+    assert budget.delay(now + 1000) == -1.0 / 0.5, "no more is saved than that"

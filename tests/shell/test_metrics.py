@@ -24,37 +24,37 @@ from wgsyncd.core.model import Counters, Reason
 from wgsyncd.daemon import http as http_module
 from wgsyncd.daemon import metrics
 from wgsyncd.daemon.http import Server
-from wgsyncd.engine.status import Health, InterfaceHealth, PeerHealth
-from wgsyncd.errors import Refused
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus
+from wgsyncd.errors import UserError
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
-PEER = PeerHealth(KEY, "10.200.0.5/32", 'MK "1"\n🎉', Counters(rx=10, tx=20), 1.7e9)
+PEER = PeerStatus(KEY, "10.200.0.5/32", 'MK "1"\n🎉', Counters(rx=10, tx=20), 1.7e9)
 
 
-def healthy() -> Health:
-    health = Health(
+def healthy() -> DaemonStatus:
+    status = DaemonStatus(
         interfaces={
-            "wg0": InterfaceHealth(True, desired=3, actual=2, received=5, withheld=4, unclear=7),
-            "wg1": InterfaceHealth(False),
+            "wg0": InterfaceStatus(True, desired=3, actual=2, received=5, withheld=4, blocked=7),
+            "wg1": InterfaceStatus(False),
         }
     )
-    health.intervals = {"account": 15, "reconcile": 60, "watch": 0.5}
-    health.add("runs", "reconcile")
-    health.add("duration_sums", "reconcile", 0.25)
-    health.add("rejected", Reason.BAD_KEY, 2)
-    health.add("changes", ("wg0", "add"), 3)
-    health.add("change_failures", ("wg0", "EPERM"))
-    health.booked_rx = 2**60
-    return health
+    status.intervals = {"account": 15, "reconcile": 60, "watch": 0.5}
+    status.add("runs", "reconcile")
+    status.add("duration_sums", "reconcile", 0.25)
+    status.add("rejected", Reason.BAD_KEY, 2)
+    status.add("changes", ("wg0", "add"), 3)
+    status.add("change_failures", ("wg0", "EPERM"))
+    status.accounted_rx = 2**60
+    return status
 
 
 class Http:
     """A server and what it answers."""
 
-    def __init__(self, health: Health, host: str = "127.0.0.1") -> None:
+    def __init__(self, status: DaemonStatus, host: str = "127.0.0.1") -> None:
         self.alive = self.ready = True
-        self.health = health
-        self.server = Server(health, (host, 0), lambda: self.alive, lambda: self.ready)
+        self.status = status
+        self.server = Server(status, (host, 0), lambda: self.alive, lambda: self.ready)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.server.address[1]}"
 
@@ -129,19 +129,19 @@ def test_no_field_of_health_is_forgotten() -> None:
     """Each number that the daemon keeps changes the metrics; the others are named here."""
     silent = {"plan_id", "database_error", "reconciled", "trouble"}
     silent |= {"rejections", "pending", "withheld", "troubles", "recent", "started_at"}  # for `wgsyncd status`
-    before = metrics.registry(Health())
-    for field in dataclasses.fields(Health):
+    before = metrics.registry(DaemonStatus())
+    for field in dataclasses.fields(DaemonStatus):
         if field.name in silent:
             continue
-        health = Health()
+        status = DaemonStatus()
         if field.name == "interfaces":
-            health.interfaces = {"wg0": InterfaceHealth(True)}
-        elif isinstance(getattr(health, field.name), dict):
+            status.interfaces = {"wg0": InterfaceStatus(True)}
+        elif isinstance(getattr(status, field.name), dict):
             key = ("wg0", "add") if field.name.startswith("change") else "reconcile"
-            setattr(health, field.name, {key: 7})
+            setattr(status, field.name, {key: 7})
         else:
-            setattr(health, field.name, not getattr(health, field.name))
-        assert exposed(metrics.registry(health)) != exposed(before), field.name
+            setattr(status, field.name, not getattr(status, field.name))
+        assert exposed(metrics.registry(status)) != exposed(before), field.name
 
 
 def exposed(registry: CollectorRegistry) -> list[str]:
@@ -155,17 +155,17 @@ def test_no_series_per_peer_and_no_key_unless_asked_for(http: Http) -> None:
 
 
 def test_series_per_peer_come_and_go(http: Http) -> None:
-    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=(PEER,))}
+    http.status.interfaces = {"wg0": InterfaceStatus(True, peers=(PEER,))}
     labels = {"interface": "wg0", "public_key": KEY, "allowed_ips": "10.200.0.5/32", "friendly_name": PEER.device}
     assert http.value("wireguard_sent_bytes_total", **labels) == 20
     assert http.value("wireguard_received_bytes_total", **labels) == 10
     assert http.value("wireguard_latest_handshake_seconds", **labels) == 1.7e9
-    http.health.interfaces = {"wg0": InterfaceHealth(True)}
+    http.status.interfaces = {"wg0": InterfaceStatus(True)}
     assert "wireguard_" not in http.get("/metrics")[1]
 
 
 def test_openmetrics_too(http: Http) -> None:
-    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=(PEER,))}
+    http.status.interfaces = {"wg0": InterfaceStatus(True, peers=(PEER,))}
     _, text, kind = http.get("/metrics", accept="application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
     names = {one.name for one in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
@@ -173,7 +173,7 @@ def test_openmetrics_too(http: Http) -> None:
 
 
 def test_promtool_has_nothing_to_say(http: Http) -> None:
-    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=(PEER,))}
+    http.status.interfaces = {"wg0": InterfaceStatus(True, peers=(PEER,))}
     text = http.get("/metrics")[1]
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
@@ -194,17 +194,17 @@ def test_health_and_readiness(http: Http) -> None:
     http.alive = http.ready = False
     assert http.get("/healthz")[0] == 503
     assert http.get("/readyz")[:2] == (503, "no complete reconcile since start\n")
-    http.health.reconciled = True
-    http.health.database_error = f"2003 refused\n{KEY}"
+    http.status.reconciled = True
+    http.status.database_error = f"2003 refused\n{KEY}"
     assert http.get("/readyz")[:2] == (503, "the database does not answer: 2003 refused\\nxTIBA5rb…\n")
-    http.health.database_up = True
+    http.status.database_up = True
     assert http.get("/readyz")[:2] == (503, "the last answer of the database is too old\n")
 
 
 def test_the_port_is_free_at_once() -> None:
     port = 0
     for _ in range(3):
-        server = Server(Health(), ("127.0.0.1", port), lambda: True, lambda: True)
+        server = Server(DaemonStatus(), ("127.0.0.1", port), lambda: True, lambda: True)
         port = server.address[1]
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()  # leaves a TIME_WAIT behind
         server.close()
@@ -230,13 +230,13 @@ def test_ipv6() -> None:
     ],
 )
 def test_cannot_listen(listen: tuple[str, int], said: str) -> None:
-    with pytest.raises(Refused, match=re.escape(said)):
-        Server(Health(), listen, lambda: True, lambda: True)
+    with pytest.raises(UserError, match=re.escape(said)):
+        Server(DaemonStatus(), listen, lambda: True, lambda: True)
 
 
 def test_port_is_taken(http: Http) -> None:
-    with pytest.raises(Refused, match="address already in use"):
-        Server(Health(), http.server.address, lambda: True, lambda: True)
+    with pytest.raises(UserError, match="address already in use"):
+        Server(DaemonStatus(), http.server.address, lambda: True, lambda: True)
 
 
 def test_slow_clients_block_nobody_and_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_a_client_that_goes_away_says_nothing(http: Http, capfd: pytest.CaptureF
 
 def test_a_thousand_peers_are_quick(http: Http) -> None:
     peers = tuple(dataclasses.replace(PEER, public_key=f"{n:043}=") for n in range(1000))
-    http.health.interfaces = {"wg0": InterfaceHealth(True, peers=peers)}
+    http.status.interfaces = {"wg0": InterfaceStatus(True, peers=peers)}
     began = time.monotonic()
     assert http.get("/metrics")[1].count("wireguard_sent_bytes_total{") == 1000
     assert time.monotonic() - began < 2

@@ -12,10 +12,10 @@ import pytest
 from tests.monitoring import RULE_TESTS, RULES, Alert, alerts, dashboard, names, panels, queries
 from wgsyncd.core.model import Counters
 from wgsyncd.daemon import metrics
-from wgsyncd.engine.status import Health, InterfaceHealth, PeerHealth
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus
 
 PROMETHEUS_OWN = {"up", "ALERTS"}
-PEER = PeerHealth(
+PEER = PeerStatus(
     "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "10.200.0.5/32", "MK-1", Counters(rx=10, tx=20), 1.7e9
 )
 
@@ -23,9 +23,9 @@ every_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert
 
 
 def exported() -> set[str]:
-    health = Health(interfaces={"wg0": InterfaceHealth(True, peers=(PEER,))}, intervals={"account": 15})
-    health.sampled_at = {"wg0": 1.7e9}
-    return {sample.name for family in metrics.registry(health).collect() for sample in family.samples}
+    status = DaemonStatus(interfaces={"wg0": InterfaceStatus(True, peers=(PEER,))}, intervals={"account": 15})
+    status.sampled_at = {"wg0": 1.7e9}
+    return {sample.name for family in metrics.registry(status).collect() for sample in family.samples}
 
 
 def promtool(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and books their traf
 EXIT_CODES = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
 USAGE = """\
 Bytes are WireGuard's, as booked; KiB, MiB, ... are powers of 1024, --csv and --json have exact bytes. rx and tx mean
-what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.keep_days.
+what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.retention.
 
 exit status: 0 done, 1 failed (also: no such device or contract), 2 bad configuration or usage"""
 EXPLAIN = """\

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from wgsyncd.core.inspect.periods import Period, in_units
-from wgsyncd.errors import Refused
+from wgsyncd.core.inspect.periods import Period, format_bytes
+from wgsyncd.errors import UserError
 
 WIDTH, HEIGHT = 960, 400
 LABEL_WIDTH = 100  # of a period's name below the axis, with room beside it
@@ -30,12 +30,12 @@ def svg(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> bytes
         import pygal
         from pygal.style import Style
     except ImportError:
-        raise Refused(f"--svg needs pygal: {sys.executable} -m pip install 'pygal>=3.0.5,<4'") from None
+        raise UserError(f"--svg needs pygal: {sys.executable} -m pip install 'pygal>=3.0.5,<4'") from None
     chart = pygal.StackedBar(
         width=WIDTH,
         height=HEIGHT,
         title=title,
-        value_formatter=in_units,
+        value_formatter=format_bytes,
         y_labels=_ticks(max((one.rx + one.tx for one in periods), default=0)),
         x_labels=[_label(one.name) for one in periods],
         x_labels_major_every=max(1, -(-len(periods) * LABEL_WIDTH // WIDTH)),

@@ -17,7 +17,7 @@ from wgsyncd.daemon import control, lock
 from wgsyncd.daemon.control import NobodyListensError, OtherConfigurationError
 from wgsyncd.engine import plan_report, status_report
 from wgsyncd.engine.agent import Agent
-from wgsyncd.errors import Fault, Refused, WgsyncdError
+from wgsyncd.errors import ConfigIssue, UserError, WgsyncdError
 
 Load = Callable[[], tuple[Settings, Agent]]
 """Makes what a command needs to look for itself. ConfigError where it cannot."""
@@ -43,7 +43,7 @@ def _who_runs() -> str:
     """Whether there is a daemon, where it does not answer."""
     try:
         pid = lock.holder(lock.path())
-    except Refused as error:
+    except UserError as error:
         return str(error)
     return f"runs (pid {pid}), but has no control socket" if pid else "does not run"
 
@@ -51,7 +51,7 @@ def _who_runs() -> str:
 def _note(why: str) -> None:
     """That a command looked for itself."""
     said = f"wgsyncd {why}" if why.startswith(("does not", "runs")) else why
-    print(output.clean(f"wgsyncd: {said}: this is what the command sees by itself"), file=sys.stderr)
+    print(output.sanitize(f"wgsyncd: {said}: this is what the command sees by itself"), file=sys.stderr)
 
 
 # -- plan, approve
@@ -67,7 +67,7 @@ def plan(args: argparse.Namespace, load: Load) -> int:
     if args.json:
         print(json.dumps({"source": "command" if why else "daemon", **data}, ensure_ascii=False))
     else:
-        output.lines(plan_report.plan_as_lines(data))
+        output.print_lines(plan_report.plan_as_lines(data))
     if data["not_compared"]:
         return 1  # what could not be compared may need anything
     return 2 if plan_report.wants_anything(data) else 0
@@ -99,7 +99,7 @@ def show_status(args: argparse.Namespace, load: Load) -> int:
         if args.json:
             print(json.dumps(data, ensure_ascii=False))
         else:
-            output.lines(status_report.as_lines(data, output.width()))
+            output.print_lines(status_report.as_lines(data, output.width()))
         return 0
     try:
         if args.json:
@@ -107,7 +107,7 @@ def show_status(args: argparse.Namespace, load: Load) -> int:
                 print(json.dumps(_look(args, load), ensure_ascii=False), flush=True)
                 time.sleep(args.watch)
         if not output.is_terminal():
-            raise Refused("--watch draws on a terminal; for a program there is --watch --json, an object per line")
+            raise UserError("--watch draws on a terminal; for a program there is --watch --json, an object per line")
         _look(args, load)  # who may not see it is told so, at once; what comes later is shown on the screen
         output.live(lambda: _screen(args, load), args.watch)
     except KeyboardInterrupt:
@@ -127,7 +127,7 @@ def _screen(args: argparse.Namespace, load: Load) -> list[plan_report.Line]:
     try:
         lines = status_report.as_lines(_look(args, load), output.width())
     except WgsyncdError as error:
-        lines = [(output.clean(str(error)), "fault")]
+        lines = [(output.sanitize(str(error)), "fault")]
     return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s; ^C ends", "")]
 
 
@@ -138,7 +138,7 @@ def sync(args: argparse.Namespace) -> int:
     """Have everything compared, or these devices, and wait until it is done."""
     answer = control.ask(control.path(), "sync", {"devices": args.device}, args.timeout)
     what = ", ".join(args.device) or "everything"
-    print(json.dumps(answer) if args.json else output.clean(f"compared {what}"))
+    print(json.dumps(answer) if args.json else output.sanitize(f"compared {what}"))
     return 0
 
 
@@ -148,11 +148,11 @@ def reload(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(answer, ensure_ascii=False))
     elif answer["taken"]:
-        print(output.clean(f"{answer['config']}: taken"))
+        print(output.sanitize(f"{answer['config']}: taken"))
     else:
-        faults = [Fault(**one) for one in answer["faults"]]
+        faults = [ConfigIssue(**one) for one in answer["faults"]]
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        print(output.clean(f"wgsyncd: {answer['config']}: {count}; the old configuration goes on"), file=sys.stderr)
+        print(output.sanitize(f"wgsyncd: {answer['config']}: {count}; the old configuration goes on"), file=sys.stderr)
         for fault in faults:
-            print(output.clean(f"  {fault}"), file=sys.stderr)
+            print(output.sanitize(f"  {fault}"), file=sys.stderr)
     return 0 if answer["taken"] else 2

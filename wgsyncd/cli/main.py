@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from wgsyncd.cli import arguments
-from wgsyncd.daemon.events import Inbox
+from wgsyncd.daemon.events import EventQueue
 from wgsyncd.demo import run as demo
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. What an admin can cause is one clear line on standard error, never a trace."""
     args = arguments.parser(demo.add_arguments).parse_args(argv)
     if args.command == "run":
-        inbox = Inbox()
-        inbox.listen(stop_within=STOP_WITHIN)
+        inbox = EventQueue()
+        inbox.install_signal_handlers(stop_within=STOP_WITHIN)
         return _guarded(lambda: _run(args, inbox))
     if args.command == "demo":
         return _guarded(lambda: demo.main(args))
@@ -65,10 +65,10 @@ def _guarded(command: Callable[[], int], bad_config: int = 2) -> int:
         count = len(error.faults)
         print(f"wgsyncd: {error.path}: {count} fault{'s' if count > 1 else ''}", file=sys.stderr)
         for fault in error.faults:
-            print(f"  {log.one_line(log.redact(str(fault)))}", file=sys.stderr)
+            print(f"  {log.escape_control(log.redact(str(fault)))}", file=sys.stderr)
         return bad_config
     except WgsyncdError as error:
-        print(f"wgsyncd: {log.one_line(log.redact(str(error)))}", file=sys.stderr)
+        print(f"wgsyncd: {log.escape_control(log.redact(str(error)))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell has it: 128 and the signal
@@ -82,7 +82,7 @@ def _agent(settings: Settings) -> Agent:
     from wgsyncd import log
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
     from wgsyncd.engine.agent import Agent
-    from wgsyncd.engine.status import Health
+    from wgsyncd.engine.status import DaemonStatus
     from wgsyncd.ports import Clock
     from wgsyncd.stores import spool
     from wgsyncd.stores.mikyun.store import MariaDBStore
@@ -90,7 +90,7 @@ def _agent(settings: Settings) -> Agent:
     log.configure("warning")  # to standard error: standard output is the command's answer
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, Health(), clock)
+    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, DaemonStatus(), clock)
 
 
 def _reports(settings: Settings) -> Reports:
@@ -99,11 +99,11 @@ def _reports(settings: Settings) -> Reports:
     return MariaDBReports(settings)
 
 
-def _run(args: argparse.Namespace, inbox: Inbox) -> int:
+def _run(args: argparse.Namespace, inbox: EventQueue) -> int:
     from wgsyncd import log
     from wgsyncd.config import load
     from wgsyncd.daemon import lock
-    from wgsyncd.errors import ConfigError, Refused
+    from wgsyncd.errors import ConfigError, UserError
 
     log.configure()
     try:
@@ -115,7 +115,7 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
         for fault in error.faults:
             log.get("cli").error("bad configuration", file=error.path, key=fault.key, why=str(fault))
         return 2
-    except Refused as error:
+    except UserError as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
     from wgsyncd.daemon import memory
@@ -123,24 +123,24 @@ def _run(args: argparse.Namespace, inbox: Inbox) -> int:
     from wgsyncd.daemon.systemd import Notifier
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
     from wgsyncd.engine.agent import Agent
-    from wgsyncd.engine.status import Health
+    from wgsyncd.engine.status import DaemonStatus
     from wgsyncd.ports import Clock
     from wgsyncd.stores import spool
     from wgsyncd.stores.mikyun.store import MariaDBStore
 
-    memory.rarely()
-    memory.give_back()
-    health, wireguard = Health(), LocalWireGuard(endpoints=False)  # a daemon has no use for them
+    memory.reduce_gc()
+    memory.trim_heap()
+    status, wireguard = DaemonStatus(), LocalWireGuard(endpoints=False)  # a daemon has no use for them
     clock = Clock(time.time, time.monotonic)
 
     def build(settings: Settings) -> Agent:
         samples = spool.FileSpool(spool.directory(), settings.node.name)
-        return Agent(settings, wireguard, MariaDBStore(settings), samples, health, clock)
+        return Agent(settings, wireguard, MariaDBStore(settings), samples, status, clock)
 
     try:
         with claimed:
-            return Daemon(args.config, settings, build, inbox, health, Notifier()).run()
-    except Refused as error:
+            return Daemon(args.config, settings, build, inbox, status, Notifier()).run()
+    except UserError as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
     except Exception:  # a bug: die loudly (but without a key: the log redacts), and be restarted

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from wgsyncd.core.model import PublicKey, encode_key
-from wgsyncd.log import one_line, redact
+from wgsyncd.log import escape_control, redact
 
 BAR = 30  # columns of a bar at least
 _COLOURS = {
@@ -47,14 +47,14 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     return out is not None and out.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def clean(text: str) -> str:
+def sanitize(text: str) -> str:
     """Fit to be printed: no key, nothing that breaks a line."""
-    return one_line(redact(text))
+    return escape_control(redact(text))
 
 
 def show(table: Table) -> None:
     """Print a table, with bars where somebody sees them."""
-    rows = [tuple(map(clean, row)) for row in table.rows]
+    rows = [tuple(map(sanitize, row)) for row in table.rows]
     lines = [table.head, *rows, *([table.foot] if table.foot else [])]
     widths = [max(len(line[at]) for line in lines) for at in range(len(table.head))]
 
@@ -89,13 +89,13 @@ def _ceiling(amount: int, most: int) -> int:
     return -(-amount // most)  # a byte is seen
 
 
-def say(*parts: tuple[str, str] | str | PublicKey) -> None:
+def print_line(*parts: tuple[str, str] | str | PublicKey) -> None:
     """Print one line; a part may be a pair of text and one of ``ok``, ``warning``, ``fault``, ``held``, ``head``; or a
     public key, which is then printed in full."""
     plain = [
         (encode_key(part), "") if isinstance(part, bytes)
-        else (clean(part), "") if isinstance(part, str)
-        else (clean(part[0]), part[1])
+        else (sanitize(part), "") if isinstance(part, str)
+        else (sanitize(part[0]), part[1])
         for part in parts
     ]  # fmt: skip
     if not is_terminal():
@@ -110,17 +110,17 @@ def say(*parts: tuple[str, str] | str | PublicKey) -> None:
     Console(highlight=False, markup=False, emoji=False).print(line, soft_wrap=True)
 
 
-def lines(some: Sequence[tuple[str, str]]) -> None:
+def print_lines(some: Sequence[tuple[str, str]]) -> None:
     """Print many lines as :func:`say` does one."""
     if not is_terminal():
-        print("\n".join(clean(text).rstrip() for text, _ in some))
+        print("\n".join(sanitize(text).rstrip() for text, _ in some))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
     for text, kind in some:
-        console.print(Text(clean(text), style=_COLOURS.get(kind, "")), soft_wrap=True)
+        console.print(Text(sanitize(text), style=_COLOURS.get(kind, "")), soft_wrap=True)
 
 
 def width() -> int:
@@ -166,6 +166,6 @@ def live(draw: Callable[[], Sequence[tuple[str, str]]], every: float) -> None:
         while True:
             text = Text(no_wrap=True, overflow="ellipsis")
             for line, kind in draw():
-                text.append(clean(line) + "\n", _COLOURS.get(kind))
+                text.append(sanitize(line) + "\n", _COLOURS.get(kind))
             shown.update(text, refresh=True)
             time.sleep(every)

@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from wgsyncd.core.inspect.verify import Amount, Check, Finding, faults
-from wgsyncd.core.state import Held
-from wgsyncd.core.usage.calendar import Windows
-from wgsyncd.log import one_line, redact
+from wgsyncd.core.inspect.verify import Amount, Check, Discrepancy, faults
+from wgsyncd.core.state import QuarantineEntry
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.log import escape_control, redact
 
 NAMED = 5  # devices that one line names
 
 
-def findings_as_text(findings: Sequence[Finding]) -> str:
+def findings_as_text(findings: Sequence[Discrepancy]) -> str:
     """What does not add up, a line each; then the notes, those about totals in one."""
     wrong = faults(findings)
     lines = _table([(one.check.value, one.device or "-", one.text) for one in wrong])
@@ -24,16 +24,16 @@ def findings_as_text(findings: Sequence[Finding]) -> str:
     if below:
         some = ", ".join(below[:NAMED]) + (", …" if len(below) > NAMED else "")
         lines.append(f"note: total below the month, as an admin's new figure is: {len(below)} ({some})")
-    return "\n".join(one_line(redact(line)) for line in lines)
+    return "\n".join(escape_control(redact(line)) for line in lines)
 
 
-def findings_as_data(findings: Sequence[Finding]) -> dict[str, Any]:
+def findings_as_data(findings: Sequence[Discrepancy]) -> dict[str, Any]:
     """The same for machines; numbers by name."""
 
     def number(amount: Amount | None) -> dict[str, int]:
         return {} if amount is None else {amount.name: amount.value}
 
-    def data(one: Finding) -> dict[str, Any]:
+    def data(one: Discrepancy) -> dict[str, Any]:
         numbers = number(one.left) | number(one.right)
         return {
             "check": one.check.value, "device": redact(one.device), "what": redact(one.text), "numbers": numbers
@@ -45,21 +45,21 @@ def findings_as_data(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def held_as_text(held: Sequence[Held], windows: Windows, done: str) -> str:
+def held_as_text(held: Sequence[QuarantineEntry], calendar: UsageCalendar, done: str) -> str:
     """What waits in quarantine (``done``: list), or what was released or dropped. Bytes are the server's view."""
     if not held:
         return "nothing in quarantine"
     rows = [("id", "device", "interface", "received", "sent", "from", "until", "rate")]
     for number, d in held:
-        times = windows.local(d.since), windows.local(d.until)
+        times = calendar.format_local(d.since), calendar.format_local(d.until)
         rows.append((str(number), d.device or "-", d.interface, str(d.rx), str(d.tx), *times, _rate(d.rate)))
     lines = _table(rows)
     if done != "list":
         lines.append(f"{len(held)} {'released: booked' if done == 'release' else 'dropped: not booked'}")
-    return "\n".join(one_line(redact(line)) for line in lines)
+    return "\n".join(escape_control(redact(line)) for line in lines)
 
 
-def held_as_data(held: Sequence[Held]) -> dict[str, Any]:
+def held_as_data(held: Sequence[QuarantineEntry]) -> dict[str, Any]:
     """The same for machines; times are UNIX seconds, the rate is in bits per second."""
     return {
         "quarantine": [

@@ -14,11 +14,21 @@ from typing import Any
 
 from wgsyncd.cli import output
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.names import Named, find_contract, find_device, near
-from wgsyncd.core.inspect.periods import Period, Span, by_days, by_hours, by_months, hour_of, in_units, make_span, total
+from wgsyncd.core.inspect.names import DeviceName, find_contract, find_device, suggestions
+from wgsyncd.core.inspect.periods import (
+    Period,
+    ReportRange,
+    by_days,
+    by_hours,
+    by_months,
+    format_bytes,
+    hour_of,
+    make_range,
+    total,
+)
 from wgsyncd.core.model import NO_BYTES, Counters
-from wgsyncd.errors import Refused
-from wgsyncd.ports import Reach, Reports
+from wgsyncd.errors import UserError
+from wgsyncd.ports import Coverage, Reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +48,17 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
     if args.top is not None and (args.name or args.svg):
         args.fail("--top ranks all devices or contracts: it takes no name and no --svg")
     try:
-        span = make_span(args.by, args.since, args.until, now, settings.node.zone)
+        span = make_range(args.by, args.since, args.until, now, settings.node.zone)
     except ValueError as error:
         args.fail(f"--since {error}")
     swapped = settings.usage.perspective == "device"
     names = reports.names()
-    reach = reports.reach()
+    reach = reports.coverage()
     if args.top is not None:
         ranks = _ranking(_by_row(reports, span), names, contracts=args.contracts, swapped=swapped)
         _print_ranking(args, settings, span, ranks, _notes(span, reach))
         return 0
-    rows, who = _whose(args.name, names)
+    rows, who = _resolve_name(args.name, names)
     periods = _periods(reports, span, rows, reach)
     if swapped:
         periods = [one._replace(rx=one.tx, tx=one.rx) for one in periods]
@@ -59,7 +69,7 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
 # -- gather
 
 
-def _whose(name: str | None, names: Sequence[Named]) -> tuple[Collection[int] | None, dict[str, str]]:
+def _resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, dict[str, str]]:
     """The rows that are meant, and who that is. Refused, with what looks like it, where there is none."""
     if name is None:
         return None, {"kind": "all"}
@@ -67,11 +77,11 @@ def _whose(name: str | None, names: Sequence[Named]) -> tuple[Collection[int] | 
         return [device.row_id], {"kind": "device", "device": device.device, "contract": device.contract}
     if contract := find_contract(name, names):
         return [one.row_id for one in names if one.contract == contract], {"kind": "contract", "contract": contract}
-    alike = near(name, [one.device for one in names] + [one.contract for one in names])
-    raise Refused(f"no device or contract is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
+    alike = suggestions(name, [one.device for one in names] + [one.contract for one in names])
+    raise UserError(f"no device or contract is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
-def _periods(reports: Reports, span: Span, rows: Collection[int] | None, reach: Reach) -> list[Period]:
+def _periods(reports: Reports, span: ReportRange, rows: Collection[int] | None, reach: Coverage) -> list[Period]:
     if span.by == "hour":
         return by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
     days: dict[str, Counters] = {}
@@ -83,7 +93,7 @@ def _periods(reports: Reports, span: Span, rows: Collection[int] | None, reach: 
     return by_days(span, days) if span.by == "day" else by_months(span, days)
 
 
-def _by_row(reports: Reports, span: Span) -> Mapping[int, Counters]:
+def _by_row(reports: Reports, span: ReportRange) -> Mapping[int, Counters]:
     if span.by == "hour":
         return reports.rows_of_buckets(span.start, span.end)
     sums: dict[int, Counters] = {}
@@ -96,19 +106,21 @@ def _by_row(reports: Reports, span: Span) -> Mapping[int, Counters]:
     return sums
 
 
-def _ranking(sums: Mapping[int, Counters], names: Sequence[Named], *, contracts: bool, swapped: bool) -> list[_Rank]:
+def _ranking(
+    sums: Mapping[int, Counters], names: Sequence[DeviceName], *, contracts: bool, swapped: bool
+) -> list[_Rank]:
     """Everybody who moved anything, those who moved most first. Bytes of a row that is gone are nobody's, yet told."""
     known = {one.row_id: one for one in names}
     by_name: dict[tuple[str, str], Counters] = {}
     for row, found in sums.items():
-        one = known.get(row, Named(row, f"(row {row}, gone)", "(gone)"))
+        one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
         name = ("", one.contract) if contracts else (one.device, one.contract)
         by_name[name] = total([by_name.get(name, NO_BYTES), found])
     ranks = [_Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
     return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.contract, r.device))
 
 
-def _notes(span: Span, reach: Reach) -> list[str]:
+def _notes(span: ReportRange, reach: Coverage) -> list[str]:
     """What the figures do not say by themselves."""
     notes = []
     zone = span.zone
@@ -149,7 +161,7 @@ def _meaning(settings: Settings) -> tuple[str, str]:
     return "rx: received by the server", "tx: sent by the server"
 
 
-def _title(span: Span, who: Mapping[str, str]) -> str:
+def _title(span: ReportRange, who: Mapping[str, str]) -> str:
     whose = {
         "all": "all devices",
         "device": f"device {who.get('device')} (contract {who.get('contract')})",
@@ -158,13 +170,13 @@ def _title(span: Span, who: Mapping[str, str]) -> str:
     return f"{whose}, {_span(span)}"
 
 
-def _span(span: Span) -> str:
+def _span(span: ReportRange) -> str:
     if span.by == "hour":
         return f"by hour, {_local(span.start, span.zone)} to {_local(span.end, span.zone)} {span.zone}"
     return f"by {span.by}, {span.first} to {span.last} {span.zone}"
 
 
-def _frame(settings: Settings, span: Span, notes: list[str]) -> dict[str, Any]:
+def _frame(settings: Settings, span: ReportRange, notes: list[str]) -> dict[str, Any]:
     """What every JSON answer has."""
     return {
         "by": span.by,
@@ -176,7 +188,7 @@ def _frame(settings: Settings, span: Span, notes: list[str]) -> dict[str, Any]:
     }
 
 
-def _iso(at: int, span: Span) -> str:
+def _iso(at: int, span: ReportRange) -> str:
     return datetime.fromtimestamp(at, span.zone).isoformat(timespec="minutes")
 
 
@@ -187,35 +199,35 @@ def _sums(one: Period | _Rank | Counters) -> dict[str, int]:
 def _print(
     args: argparse.Namespace,
     settings: Settings,
-    span: Span,
+    span: ReportRange,
     who: dict[str, str],
     periods: list[Period],
     notes: list[str],
 ) -> None:
     whole = total(periods)
     if args.json:
-        who = {key: output.clean(value) for key, value in who.items()}
+        who = {key: output.sanitize(value) for key, value in who.items()}
         _json({"of": who, **_frame(settings, span, notes), "total": _sums(whole),
                "periods": [{"period": one.name, **_sums(one)} for one in periods]})  # fmt: skip
     elif args.csv:
         _csv(("period", *_sums(whole)), [(one.name, *_sums(one).values()) for one in periods])
     elif args.svg:
-        _picture(args.svg, output.clean(_title(span, who)), _meaning(settings), periods)
+        _picture(args.svg, output.sanitize(_title(span, who)), _meaning(settings), periods)
     else:
-        output.say((_title(span, who), "head"))
+        output.print_line((_title(span, who), "head"))
         output.show(
             output.Table(
                 (span.by, "rx", "tx", "total"),
-                [(_name(one), *map(in_units, _sums(one).values())) for one in periods],
-                ("total", *map(in_units, _sums(whole).values())),
+                [(_name(one), *map(format_bytes, _sums(one).values())) for one in periods],
+                ("total", *map(format_bytes, _sums(whole).values())),
                 bars=[(one.rx, one.tx) for one in periods],
             )
         )
-        _tail(settings, notes)
+        _print_notes(settings, notes)
 
 
 def _print_ranking(
-    args: argparse.Namespace, settings: Settings, span: Span, ranks: list[_Rank], notes: list[str]
+    args: argparse.Namespace, settings: Settings, span: ReportRange, ranks: list[_Rank], notes: list[str]
 ) -> None:
     whole = total(Counters(one.rx, one.tx) for one in ranks)
     first = ranks[: args.top]
@@ -224,32 +236,32 @@ def _print_ranking(
     if args.json:
         _json({"of": {"kind": "contracts" if args.contracts else "devices", "count": len(ranks)},
                **_frame(settings, span, notes), "total": _sums(whole),
-               "ranking": [{**dict(zip(head, map(output.clean, names), strict=True)), **_sums(one)}
+               "ranking": [{**dict(zip(head, map(output.sanitize, names), strict=True)), **_sums(one)}
                            for names, one in shown]})  # fmt: skip
     elif args.csv:
-        _csv((*head, *_sums(whole)), [(*map(output.clean, names), *_sums(one).values()) for names, one in shown])
+        _csv((*head, *_sums(whole)), [(*map(output.sanitize, names), *_sums(one).values()) for names, one in shown])
     else:
         kind = "contracts" if args.contracts else "devices"
-        output.say((f"{len(first)} of {len(ranks)} {kind} with traffic, {_span(span)}", "head"))
+        output.print_line((f"{len(first)} of {len(ranks)} {kind} with traffic, {_span(span)}", "head"))
         output.show(
             output.Table(
                 (*head, "rx", "tx", "total"),
-                [(*names, *map(in_units, _sums(one).values())) for names, one in shown],
-                (f"all {len(ranks)}", *[""] * (len(head) - 1), *map(in_units, _sums(whole).values())),
+                [(*names, *map(format_bytes, _sums(one).values())) for names, one in shown],
+                (f"all {len(ranks)}", *[""] * (len(head) - 1), *map(format_bytes, _sums(whole).values())),
                 left=len(head),
                 bars=[(one.rx, one.tx) for one in first],
             )
         )
-        _tail(settings, notes)
+        _print_notes(settings, notes)
 
 
 def _name(one: Period) -> str:
     return one.name.replace("T", " ")
 
 
-def _tail(settings: Settings, notes: list[str]) -> None:
+def _print_notes(settings: Settings, notes: list[str]) -> None:
     for note in ["; ".join(_meaning(settings)), *notes]:
-        output.say(note)
+        output.print_line(note)
 
 
 def _json(data: dict[str, Any]) -> None:
@@ -270,5 +282,5 @@ def _picture(file: Path, title: str, legend: tuple[str, str], periods: list[Peri
     try:
         file.write_bytes(picture)
     except OSError as error:
-        raise Refused(f"{file} cannot be written: {error.strerror}") from None
+        raise UserError(f"{file} cannot be written: {error.strerror}") from None
     print(f"{file}: written")

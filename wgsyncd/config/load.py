@@ -18,7 +18,7 @@ import msgspec
 from wgsyncd.config.schema import BitRate, Interface, Seconds, Settings
 from wgsyncd.core.model import PublicKey, decode_key
 from wgsyncd.core.network import Network, parse_host, parse_network
-from wgsyncd.errors import ConfigError, Fault
+from wgsyncd.errors import ConfigError, ConfigIssue
 
 T = TypeVar("T")
 _SECRET = re.compile(r"pass|secret|private_?key|preshared|psk|://[^/]*:[^/]*@", re.IGNORECASE)
@@ -65,10 +65,10 @@ def _show(key: str, value: object) -> str:
     return "" if _SECRET.search(key) or _SECRET.search(shown) else shown
 
 
-def _section(kind: Any, raw: object, path: str, faults: list[Fault]) -> Any:
+def _section(kind: Any, raw: object, path: str, faults: list[ConfigIssue]) -> Any:
     """One table of the file as ``kind``, fault by fault; None where too little of it can be read."""
     if not isinstance(raw, dict):
-        faults.append(Fault(path, _show(path, raw), "is not a table"))
+        faults.append(ConfigIssue(path, _show(path, raw), "is not a table"))
         return None
     fields = {f.name: f for f in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
@@ -76,15 +76,15 @@ def _section(kind: Any, raw: object, path: str, faults: list[Fault]) -> Any:
         name = f"{path}.{key}".lstrip(".")
         if key not in fields:
             hint = " (secrets stand in files: password_file, private_key_file)" if _SECRET.search(key) else ""
-            faults.append(Fault(name, _show(key, value), f"is not a key that wgsyncd knows{hint}"))
+            faults.append(ConfigIssue(name, _show(key, value), f"is not a key that wgsyncd knows{hint}"))
             continue
         try:
             values[key] = _convert(value, fields[key].type)
         except (msgspec.ValidationError, ValueError) as error:
-            faults.append(Fault(name, _show(key, value), str(error)))
+            faults.append(ConfigIssue(name, _show(key, value), str(error)))
     for name, field in fields.items():
         if field.required and name not in raw:
-            faults.append(Fault(f"{path}.{name}".lstrip("."), "", "is missing"))
+            faults.append(ConfigIssue(f"{path}.{name}".lstrip("."), "", "is missing"))
     whole = all(name in values or not field.required for name, field in fields.items())
     return kind(**values) if whole else None  # with the defaults, so that what hangs together is checked all the same
 
@@ -123,23 +123,25 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, [Fault("(file)", "", f"is not TOML: {error}")]) from None
-    faults: list[Fault] = []
+        raise ConfigError(path, [ConfigIssue("(file)", "", f"is not TOML: {error}")]) from None
+    faults: list[ConfigIssue] = []
     as_written = _leaves(raw)
     interfaces: dict[str, Interface] = {}
     tables = raw.pop("interfaces", None)
     if not isinstance(tables, dict) or not tables:
-        faults.append(Fault("interfaces", "", "is missing: name at least one, as [interfaces.wg0]"))
+        faults.append(ConfigIssue("interfaces", "", "is missing: name at least one, as [interfaces.wg0]"))
         tables = {}
     for name, table in tables.items():
         one = _section(Interface, table, f"interfaces.{name}", faults)
         if one is not None:
-            interfaces[name] = msgspec.structs.replace(one, rows=one.rows or name)
+            interfaces[name] = msgspec.structs.replace(one, store_name=one.store_name or name)
     sections: dict[str, Any] = {}
     kinds = {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "interfaces"}
     for name, table in raw.items():
         if name not in kinds:
-            faults.append(Fault(name, "", f"is not a section that wgsyncd knows ({', '.join(kinds)}, interfaces)"))
+            faults.append(
+                ConfigIssue(name, "", f"is not a section that wgsyncd knows ({', '.join(kinds)}, interfaces)")
+            )
         else:
             sections[name] = _section(kinds[name], table, name, faults)
     good = {name: section for name, section in sections.items() if section is not None}
@@ -160,7 +162,7 @@ def load(path: Path) -> Settings:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
-        raise ConfigError(str(path), [Fault("(file)", "", f"cannot be read: {why}")]) from None
+        raise ConfigError(str(path), [ConfigIssue("(file)", "", f"cannot be read: {why}")]) from None
     return parse(text, str(path))
 
 
@@ -169,13 +171,13 @@ def check_files(settings: Settings, path: str) -> None:
     :func:`load`: a file that is away just now is no reason to stop."""
     named: dict[str, Path | None] = {"database.password_file": settings.database.password_file}
     named |= {f"interfaces.{name}.private_key_file": one.private_key_file for name, one in settings.interfaces.items()}
-    faults: list[Fault] = []
+    faults: list[ConfigIssue] = []
     for key, file in named.items():
         try:
             if file is not None and not file.read_bytes().strip():
-                faults.append(Fault(key, str(file), "is empty"))
+                faults.append(ConfigIssue(key, str(file), "is empty"))
         except OSError as error:
-            faults.append(Fault(key, str(file), f"cannot be read: {error.strerror}"))
+            faults.append(ConfigIssue(key, str(file), f"cannot be read: {error.strerror}"))
     if faults:
         raise ConfigError(path, faults)
 
@@ -188,21 +190,26 @@ def _leaves(table: Mapping[str, object], path: str = "") -> dict[str, object]:
     return found
 
 
-def _faults_between(settings: Settings, as_written: Mapping[str, object]) -> list[Fault]:
+def _faults_between(settings: Settings, as_written: Mapping[str, object]) -> list[ConfigIssue]:
     """What no single value shows: ranges, and values that do not fit each other."""
-    faults: list[Fault] = []
+    faults: list[ConfigIssue] = []
 
     def check(good: bool, key: str, value: object, why: str) -> None:
         if not good:
-            faults.append(Fault(key, _show(key, as_written.get(key, value)), why))
+            faults.append(ConfigIssue(key, _show(key, as_written.get(key, value)), why))
 
     by_rows: dict[str, str] = {}
     for name, one in settings.interfaces.items():
         key = f"interfaces.{name}"
         check(bool(re.fullmatch(r"[^\s/:]{1,15}", name)), key, name, "is not an interface name (1 to 15 characters)")
-        other = by_rows.setdefault(one.rows, name)
-        check(other == name, f"{key}.rows", one.rows, f"is also interfaces.{other}'s")
-        check(one.rows not in settings.node.elsewhere, f"{key}.rows", one.rows, "stands in node.elsewhere too")
+        other = by_rows.setdefault(one.store_name, name)
+        check(other == name, f"{key}.store_name", one.store_name, f"is also interfaces.{other}'s")
+        check(
+            one.store_name not in settings.node.ignored_interfaces,
+            f"{key}.store_name",
+            one.store_name,
+            "stands in node.ignored_interfaces too",
+        )
         check(bool(one.networks), f"{key}.networks", [], "is missing or empty: no row could be served")
         check(0 <= one.listen_port < 65536, f"{key}.listen_port", one.listen_port, "is not a port")
         check(one.mtu == 0 or 576 <= one.mtu <= 65535, f"{key}.mtu", one.mtu, "is not between 576 and 65535")
@@ -210,7 +217,7 @@ def _faults_between(settings: Settings, as_written: Mapping[str, object]) -> lis
             0 <= one.persistent_keepalive <= 65535 and float(one.persistent_keepalive).is_integer(),
             f"{key}.persistent_keepalive", float(one.persistent_keepalive), "is not whole seconds from 0 to 65535",
         )  # fmt: skip
-        check(one.max_rate > 0, f"{key}.max_rate", float(one.max_rate), "is not above 0")
+        check(one.line_rate > 0, f"{key}.line_rate", float(one.line_rate), "is not above 0")
         for address in one.addresses:
             host, _, prefix = address.partition("/")
             try:
@@ -227,16 +234,21 @@ def _faults_between(settings: Settings, as_written: Mapping[str, object]) -> lis
     check(0 < database.port < 65536, "database.port", database.port, "is not a port")
     check(0.1 <= database.timeout <= 30, "database.timeout", float(database.timeout), "is not between 100ms and 30s")
     check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", database.name, "is not a database's name")
-    for task in ("account", "reconcile"):
+    for task in ("poll_interval", "resync_interval"):
         check(1 <= getattr(schedule, task) <= 86400, f"schedule.{task}", None, "is not between 1s and 24h")
-    watch = float(schedule.watch)
-    check(watch == 0 or 0.1 <= watch <= 86400, "schedule.watch", watch, "is neither 0s (off) nor from 100ms to 24h")
+    watch = float(schedule.watch_interval)
+    check(
+        watch == 0 or 0.1 <= watch <= 86400,
+        "schedule.watch_interval",
+        watch,
+        "is neither 0s (off) nor from 100ms to 24h",
+    )
     check(settings.qr.lifetime > 0, "qr.lifetime", float(settings.qr.lifetime), "is not above 0")
-    check(settings.guard.min_removals >= 0, "guard.min_removals", settings.guard.min_removals, "is below 0")
-    check(0 <= settings.guard.share <= 1, "guard.share", settings.guard.share, "is not between 0 and 1")
-    whole = float(usage.bucket).is_integer() and usage.bucket >= 60 and 3600 % int(usage.bucket) == 0
-    check(whole, "usage.bucket", float(usage.bucket), "is not whole minutes that divide an hour")
-    check(usage.keep_days >= 62 * 86400, "usage.keep_days", float(usage.keep_days), "is below 62d (two months)")
+    check(settings.guard.always_allowed >= 0, "guard.always_allowed", settings.guard.always_allowed, "is below 0")
+    check(0 <= settings.guard.max_share <= 1, "guard.max_share", settings.guard.max_share, "is not between 0 and 1")
+    whole = float(usage.bucket_width).is_integer() and usage.bucket_width >= 60 and 3600 % int(usage.bucket_width) == 0
+    check(whole, "usage.bucket_width", float(usage.bucket_width), "is not whole minutes that divide an hour")
+    check(usage.retention >= 62 * 86400, "usage.retention", float(usage.retention), "is below 62d (two months)")
     if settings.metrics.listen:
         host, _, port = settings.metrics.listen.rpartition(":")
         check(bool(host) and port.isdecimal() and int(port) < 65536, "metrics.listen", settings.metrics.listen,

@@ -11,7 +11,7 @@ import msgspec
 
 from wgsyncd.core.model import PublicKey
 from wgsyncd.core.network import Network, parse_host
-from wgsyncd.errors import ConfigError, Fault
+from wgsyncd.errors import ConfigError, ConfigIssue
 
 CREDENTIAL = "db-password"
 
@@ -29,7 +29,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str = ""
     zone: ZoneInfo = ZoneInfo("Asia/Tokyo")
-    elsewhere: tuple[str, ...] = ()
+    ignored_interfaces: tuple[str, ...] = ()
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class Database(msgspec.Struct, frozen=True):
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            fault = Fault("database.password_file", str(path), f"cannot be read: {why}")
+            fault = ConfigIssue("database.password_file", str(path), f"cannot be read: {why}")
             raise ConfigError("configuration", [fault]) from None
 
 
@@ -69,10 +69,10 @@ class Interface(msgspec.Struct, frozen=True):
     """One WireGuard interface of this node."""
 
     networks: tuple[Network, ...] = ()  # config.py asks for at least one
-    rows: str = ""
+    store_name: str = ""
     addresses: tuple[str, ...] = ()  # "10.200.0.1/24"
     persistent_keepalive: Seconds = Seconds(0)
-    max_rate: BitRate = BitRate(25e9)
+    line_rate: BitRate = BitRate(25e9)
     create: bool = False
     private_key_file: Path | None = None
     listen_port: int = 0
@@ -94,16 +94,16 @@ class Peers(msgspec.Struct, frozen=True):
 class Guard(msgspec.Struct, frozen=True):
     """When removals wait for an admin."""
 
-    min_removals: int = 10
-    share: float = 0.2
+    always_allowed: int = 10
+    max_share: float = 0.2
 
 
 class Schedule(msgspec.Struct, frozen=True):
     """How often."""
 
-    account: Seconds = Seconds(15)
-    reconcile: Seconds = Seconds(60)
-    watch: Seconds = Seconds(0.25)
+    poll_interval: Seconds = Seconds(15)
+    resync_interval: Seconds = Seconds(60)
+    watch_interval: Seconds = Seconds(0.25)
 
 
 class Qr(msgspec.Struct, frozen=True):
@@ -116,8 +116,8 @@ class Usage(msgspec.Struct, frozen=True):
     """How traffic is booked."""
 
     perspective: Literal["server", "device"] = "server"
-    bucket: Seconds = Seconds(900)
-    keep_days: Seconds = Seconds(400 * 86400)
+    bucket_width: Seconds = Seconds(900)
+    retention: Seconds = Seconds(400 * 86400)
 
 
 class Audit(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 
-class Entry(NamedTuple):
+class AuditEntry(NamedTuple):
     """One row of the audit trail. ``target_type``: device, contract, interface or node."""
 
     action: str
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     message: str
 
 
-_WORDS: dict[str, tuple[str, str, str]] = {
+_MESSAGES: dict[str, tuple[str, str, str]] = {
     # action: (target type, English, Japanese)
     "device_activated": (
         "device",
@@ -127,7 +127,7 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "daemon_stopped": ("node", "wgsyncd stopped; peers stay in place", "wgsyncd が停止しました。ピアは維持されます"),
 }
 
-ACTIONS = frozenset(_WORDS)
+ACTIONS = frozenset(_MESSAGES)
 
 _ANOMALIES = {
     "reset": ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
@@ -147,15 +147,15 @@ _REASONS_JA = {
 _KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 
 
-class Scribe:
+class AuditMessages:
     """Words entries in one language ("ja" or "en")."""
 
     def __init__(self, language: str) -> None:
         self._language = language
 
-    def entry(self, action: str, target_id: str, **facts: object) -> Entry:
+    def entry(self, action: str, target_id: str, **facts: object) -> AuditEntry:
         """An entry for ``action``; KeyError for an action that behaviour.md §6 does not know, or a missing fact."""
-        target_type, english, japanese = _WORDS[action]
+        target_type, english, japanese = _MESSAGES[action]
         japan = self._language == "ja"
         if japan and "reason" in facts:
             facts["reason"] = _japanese(str(facts["reason"]))
@@ -164,7 +164,7 @@ class Scribe:
         if "what" in facts:
             facts["what"] = _ANOMALIES[str(facts["what"])][japan]
         message = (japanese if japan else english).format(**facts)
-        return Entry(action, target_type, _plain(target_id)[:64], _plain(message)[:2000])
+        return AuditEntry(action, target_type, _plain(target_id)[:64], _plain(message)[:2000])
 
 
 def _japanese(reason: str) -> str:

@@ -24,7 +24,7 @@ PublicKey = NewType("PublicKey", bytes)
 _T = TypeVar("_T")
 
 
-def once(new: _T, old: _T) -> _T:
+def reuse_equal(new: _T, old: _T) -> _T:
     """``new``; where ``old`` is equal, that object: so it is in memory once. 100 bytes of 100,000 peers are 10 MB."""
     return old if old == new else new
 
@@ -72,7 +72,7 @@ def fingerprint(key: bytes) -> str:
     return encode_key(key[:6]) + "…"
 
 
-QR_ENDED = "QR ended, not scanned"  # why a row wants no peer
+DEADLINE_PASSED = "QR ended, not scanned"  # why a row wants no peer
 
 
 class Counters(NamedTuple):
@@ -85,7 +85,7 @@ class Counters(NamedTuple):
 NO_BYTES = Counters(0, 0)
 
 
-class Peer(NamedTuple):
+class PeerConfig(NamedTuple):
     """A peer's configuration, as wanted or as found. Equal means: the kernel needs nothing."""
 
     public_key: PublicKey
@@ -101,7 +101,7 @@ class Peer(NamedTuple):
 class PeerState(NamedTuple):
     """A peer in the kernel."""
 
-    peer: Peer
+    config: PeerConfig
     rx: int  # see Counters; two numbers, since an object for both would be 64 bytes of each peer
     tx: int
     latest_handshake: int  # UNIX nanoseconds, 0 = never
@@ -138,7 +138,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DeviceRow:
     """One device as the store has it. Texts are as they stand there, keys as :func:`read_key` gives them (a text costs
     more memory than a key, and both are kept for as long as the row is): nothing is trusted yet."""
 
@@ -154,17 +154,19 @@ class Row:
     contract_status: str | None  # None: the contract does not exist
     contract_active: bool
     deleted: bool = False
-    qr_end: float | None = None  # UNIX seconds, of issued and expired ones; None: the store has no date for it
-    qr_end_text: str | None = None  # as the store writes it: a step is taken only while it still says so
+    activation_deadline: float | None = (
+        None  # UNIX seconds, of issued and expired ones; None: the store has no date for it
+    )
+    version: str | None = None  # as the store writes it: a step is taken only while it still says so
     first_handshake_known: bool = False
-    never_counted: bool = False  # all totals are zero and no handshake was ever recorded
+    has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
 
-    def share(self, peer: Peer) -> None:
+    def share_keys(self, peer: PeerConfig) -> None:
         """From now on the keys are the peer's own objects, where they are equal: see :func:`once`."""
-        object.__setattr__(self, "public_key", once(self.public_key, peer.public_key))
-        object.__setattr__(self, "preshared_key", once(self.preshared_key, peer.preshared_key))
+        object.__setattr__(self, "public_key", reuse_equal(self.public_key, peer.public_key))
+        object.__setattr__(self, "preshared_key", reuse_equal(self.preshared_key, peer.preshared_key))
 
-    def why_not(self, now: float) -> str | None:
+    def inactive_reason(self, now: float) -> str | None:
         """Why this row wants no peer at ``now``, or None if it wants one (behaviour: "which rows want a peer")."""
         if self.deleted:
             return "device deleted"
@@ -174,12 +176,12 @@ class Row:
             return f"contract {self.contract} {self.contract_status}"
         if self.status is Status.OFF:
             return f"device {self.status_text}"
-        if self.status is Status.ISSUED and self.qr_end is not None and now > self.qr_end:
-            return QR_ENDED
+        if self.status is Status.ISSUED and self.activation_deadline is not None and now > self.activation_deadline:
+            return DEADLINE_PASSED
         return None
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """What a change does; in the order in which they are applied."""
 
     REMOVE = "remove"
@@ -192,33 +194,35 @@ class Change:
     """One thing to do to one interface. ``before`` is what the dump had (None for ADD), ``after`` what is wanted (None
     for REMOVE). ``device`` is empty for a peer that no row and no record knows (a foreign one)."""
 
-    kind: Kind
+    kind: ChangeKind
     interface: str
     public_key: PublicKey
-    before: Peer | None
-    after: Peer | None
+    current: PeerConfig | None
+    desired: PeerConfig | None
     row_id: int | None = None
     device: str = ""
     contract: str = ""
     reason: str = ""
-    explicit: bool = True  # a removal: a row revokes this very peer, it is not merely unclaimed
+    is_revocation: bool = True  # a removal: a row revokes this very peer, it is not merely unclaimed
 
     @property
     def sets_preshared_key(self) -> bool:
         """A left-out PSK means "unchanged" to the kernel; so it is sent only where it differs, zeros to clear it."""
-        old = self.before.preshared_key if self.before else NO_PRESHARED_KEY
-        return self.after is not None and self.after.preshared_key != old
+        old = self.current.preshared_key if self.current else NO_PRESHARED_KEY
+        return self.desired is not None and self.desired.preshared_key != old
 
     @property
     def sets_allowed_ips(self) -> bool:
         """Whether the allowed IPs have to be sent (the whole list, replacing what is there)."""
-        return self.after is not None and (self.before is None or self.before.allowed_ips != self.after.allowed_ips)
+        return self.desired is not None and (
+            self.current is None or self.current.allowed_ips != self.desired.allowed_ips
+        )
 
     @property
     def sets_keepalive(self) -> bool:
         """Whether the persistent keepalive has to be sent."""
-        old = self.before.persistent_keepalive if self.before else 0
-        return self.after is not None and self.after.persistent_keepalive != old
+        old = self.current.persistent_keepalive if self.current else 0
+        return self.desired is not None and self.desired.persistent_keepalive != old
 
 
 class Reason(StrEnum):
@@ -250,6 +254,6 @@ class Rejection:
 class Transition:
     """A step in a device's life, to be written only if the row is still ``row`` (an admin's click in between wins)."""
 
-    row: Row
+    row: DeviceRow
     kind: str  # "activate", "expire" or "first_handshake" (an active row that never had one)
     at: float  # UNIX seconds: the handshake's time, or the deadline that passed

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from wgsyncd.core.audit import Entry
+from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.model import Counters, PublicKey, Transition
-from wgsyncd.core.records import Record, Records, Slot
+from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
 class Condition(NamedTuple):
     """Something that stands until it ends: a rejected row, a parent conflict, a tripped guard, a missing interface."""
 
-    kind: str  # "row_rejected" | "parent_conflict" | "guard_tripped" | "interface_missing"
+    type: str  # "row_rejected" | "parent_conflict" | "guard_tripped" | "interface_missing"
     subject: str  # row id, contract id, node, interface
-    label: str  # what people call it: device id, contract id …
-    detail: str  # reason code, count, plan id: language-free
+    name: str  # what people call it: device id, contract id …
+    reason: str  # reason code, count, plan id: language-free
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class InterfaceCheckpoint:
     """An interface's life and when it was last read completely (UNIX seconds)."""
 
     epoch: str
@@ -29,17 +29,17 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class NodeState:
     """The books as the database has them at ``seq``. Valid only as long as nobody else writes: each transaction
     compares and counts ``seq`` up, and a mismatch throws the ledger away."""
 
-    seq: int
-    records: Records
-    interfaces: Mapping[str, Sampled]
+    revision: int
+    records: PeerRecords
+    interfaces: Mapping[str, InterfaceCheckpoint]
     conditions: frozenset[Condition]
-    spool: str = ""  # name of the spooled samples that were booked last
+    spool_position: str = ""  # name of the spooled samples that were booked last
 
-    def installed(self) -> dict[int, frozenset[PublicKey]]:
+    def installed_keys(self) -> dict[int, frozenset[PublicKey]]:
         """The keys of the recorded peers of each row."""
         keys: dict[int, frozenset[PublicKey]] = {}
         for record in self.records.each():
@@ -47,30 +47,30 @@ class Ledger:
                 keys[record.row_id] = keys.get(record.row_id, frozenset()) | {record.public_key}
         return keys
 
-    def after(self, writes: Writes) -> Ledger:
+    def after(self, writes: WriteBatch) -> NodeState:
         """The books once ``writes`` is committed."""
-        return replace(self, records=self.records.copy()).become(writes)
+        return replace(self, records=self.records.copy()).apply(writes)
 
-    def become(self, writes: Writes) -> Ledger:
+    def apply(self, writes: WriteBatch) -> NodeState:
         """The same without a copy: the records are the new ledger's, and this one is not to be used any more. (To copy
         100,000 for each transaction of a booking takes as long as the booking.)"""
         records = self.records
         for record in writes.records:
             records.add(record)
-        for slot in writes.gone:
+        for slot in writes.removed:
             records.discard(slot)
-        over = {(c.kind, c.subject) for c in writes.ended | writes.started}
-        standing = frozenset(c for c in self.conditions if (c.kind, c.subject) not in over)
-        return Ledger(
-            self.seq + 1,
+        over = {(c.type, c.subject) for c in writes.ended | writes.started}
+        standing = frozenset(c for c in self.conditions if (c.type, c.subject) not in over)
+        return NodeState(
+            self.revision + 1,
             records,
-            {**self.interfaces, **writes.sampled},
+            {**self.interfaces, **writes.checkpoints},
             standing | writes.started,
-            writes.spool or self.spool,
+            writes.spool_position or self.spool_position,
         )
 
 
-class Piece(NamedTuple):
+class Allocation(NamedTuple):
     """Bytes of one device in one bucket (None: older than the rolling window) and one day of the zone."""
 
     bucket: int | None  # UNIX seconds of the bucket's start
@@ -80,7 +80,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Booked:
+class Posting:
     """Bytes and handshake to add to one device's columns."""
 
     row_id: int
@@ -88,16 +88,16 @@ class Booked:
     tx: int
     in_24h: Counters
     in_month: Counters
-    pieces: tuple[Piece, ...]
+    allocations: tuple[Allocation, ...]
     handshake: float | None  # UNIX seconds of a newer handshake
 
-    def __add__(self, other: Booked) -> Booked:
+    def __add__(self, other: Posting) -> Posting:
         """Both of one device: an UPDATE that joins a list takes each row of the table once only."""
-        pieces: dict[tuple[int | None, str], Piece] = {}
-        for p in self.pieces + other.pieces:
+        pieces: dict[tuple[int | None, str], Allocation] = {}
+        for p in self.allocations + other.allocations:
             old = pieces.get((p.bucket, p.day))
             pieces[p.bucket, p.day] = p._replace(rx=p.rx + old.rx, tx=p.tx + old.tx) if old else p
-        return Booked(
+        return Posting(
             self.row_id,
             self.rx + other.rx,
             self.tx + other.tx,
@@ -109,7 +109,7 @@ class Booked:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class QuarantinedDelta:
     """A delta that the link cannot have carried."""
 
     interface: str
@@ -126,96 +126,96 @@ class Quarantined:
         return max(self.rx, self.tx) * 8 / (self.until - self.since) if self.until > self.since else None
 
 
-class Held(NamedTuple):
+class QuarantineEntry(NamedTuple):
     """A delta in quarantine, by the number that an admin names it with."""
 
     id: int
-    delta: Quarantined
+    delta: QuarantinedDelta
 
 
 @dataclass(frozen=True, slots=True)
-class Writes:
+class WriteBatch:
     """What one transaction writes, besides ``seq``."""
 
-    booked: tuple[Booked, ...] = ()
-    records: tuple[Record, ...] = ()
-    gone: tuple[Slot, ...] = ()
-    sampled: Mapping[str, Sampled] = field(default_factory=dict)
-    steps: tuple[
-        tuple[Transition, Entry | None], ...
+    postings: tuple[Posting, ...] = ()
+    records: tuple[PeerRecord, ...] = ()
+    removed: tuple[PeerId, ...] = ()
+    checkpoints: Mapping[str, InterfaceCheckpoint] = field(default_factory=dict)
+    transitions: tuple[
+        tuple[Transition, AuditEntry | None], ...
     ] = ()  # each with its audit row, written only if the step is taken
-    quarantined: tuple[Quarantined, ...] = ()
-    odd: frozenset[int] = frozenset()  # row ids of which audit or quarantine rows in here speak
+    quarantined: tuple[QuarantinedDelta, ...] = ()
+    commit_last: frozenset[int] = frozenset()  # row ids of which audit or quarantine rows in here speak
     started: frozenset[Condition] = frozenset()
     ended: frozenset[Condition] = frozenset()
     approval_used: bool = False
-    audit: tuple[Entry, ...] = ()
-    spool: str = ""  # name of the spooled samples that are booked herewith
+    audit: tuple[AuditEntry, ...] = ()
+    spool_position: str = ""  # name of the spooled samples that are booked herewith
 
     def __bool__(self) -> bool:
-        return self != Writes()
+        return self != WriteBatch()
 
-    def __add__(self, other: Writes) -> Writes:
+    def __add__(self, other: WriteBatch) -> WriteBatch:
         """Both in one transaction; of two records of one peer the later one stands."""
-        records, booked = self.records or other.records, self.booked or other.booked
+        records, booked = self.records or other.records, self.postings or other.postings
         if self.records and other.records:
-            records = tuple({r.slot: r for r in self.records + other.records}.values())
-        if self.booked and other.booked:
-            sums: dict[int, Booked] = {}
-            for one in self.booked + other.booked:
+            records = tuple({r.peer_id: r for r in self.records + other.records}.values())
+        if self.postings and other.postings:
+            sums: dict[int, Posting] = {}
+            for one in self.postings + other.postings:
                 sums[one.row_id] = sums[one.row_id] + one if one.row_id in sums else one
             booked = tuple(sums.values())
-        return Writes(
+        return WriteBatch(
             booked,
             records,
-            self.gone + other.gone,
-            {**self.sampled, **other.sampled},
-            self.steps + other.steps,
+            self.removed + other.removed,
+            {**self.checkpoints, **other.checkpoints},
+            self.transitions + other.transitions,
             self.quarantined + other.quarantined,
-            self.odd | other.odd,
+            self.commit_last | other.commit_last,
             self.started | other.started,
             self.ended | other.ended,
             self.approval_used or other.approval_used,
             self.audit + other.audit,
-            other.spool or self.spool,
+            other.spool_position or self.spool_position,
         )
 
-    def without(self, row_ids: Set[int]) -> Writes:
+    def excluding(self, row_ids: Set[int]) -> WriteBatch:
         """Without the booking of some devices and without their steps, as if they had not been in the dump. That the
         interface was sampled is not said then: of these devices it was not."""
         if not row_ids:
             return self
-        left = {b.row_id for b in self.booked} & row_ids
+        left = {b.row_id for b in self.postings} & row_ids
         return replace(
             self,
-            booked=tuple(b for b in self.booked if b.row_id not in left),
+            postings=tuple(b for b in self.postings if b.row_id not in left),
             records=tuple(r for r in self.records if r.row_id not in left),
-            steps=tuple(step for step in self.steps if step[0].row.id not in row_ids),
-            sampled={},
+            transitions=tuple(step for step in self.transitions if step[0].row.id not in row_ids),
+            checkpoints={},
         )
 
-    def batches(self, size: int) -> Iterator[Writes]:
+    def split(self, size: int) -> Iterator[WriteBatch]:
         """The same writes as transactions that book at most ``size`` devices each, every one complete in itself: a
         device's bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions,
         audit) comes last, so that a crash in between leaves a state that the next cycle finishes; with it all records
         that book nothing, since audit rows are the difference to them (and they lock no row of anybody else), the
         devices of ``odd``, whose audit and quarantine rows must stand or fall with their baselines, and those that take
         a step: once a handshake is booked nobody would look for the step any more."""
-        by_row: dict[int, list[Record]] = {}
-        loose: list[Record] = []
-        booked_rows = {b.row_id for b in self.booked}
+        by_row: dict[int, list[PeerRecord]] = {}
+        loose: list[PeerRecord] = []
+        booked_rows = {b.row_id for b in self.postings}
         for record in self.records:
             if record.row_id in booked_rows and record.row_id is not None:
                 by_row.setdefault(record.row_id, []).append(record)
             else:
                 loose.append(record)
         # In id order, so that two writers cannot deadlock on rows; those of the last transaction at the end.
-        last = self.odd | {step.row.id for step, _ in self.steps}
-        booked = sorted(self.booked, key=lambda b: (b.row_id in last, b.row_id))
+        last = self.commit_last | {step.row.id for step, _ in self.transitions}
+        booked = sorted(self.postings, key=lambda b: (b.row_id in last, b.row_id))
         at = 0
         while len(booked) - at > size and booked[at + size - 1].row_id not in last:
             part = booked[at : at + size]
-            yield Writes(booked=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
+            yield WriteBatch(postings=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
             at += size
         rest = tuple(r for rs in by_row.values() for r in rs)
-        yield replace(self, booked=tuple(booked[at:]), records=rest + tuple(loose))
+        yield replace(self, postings=tuple(booked[at:]), records=rest + tuple(loose))

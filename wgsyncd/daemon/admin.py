@@ -9,44 +9,44 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
-from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon.control import Control, Request
 from wgsyncd.daemon.notify_socket import parse
-from wgsyncd.daemon.rate_limit import Budget
+from wgsyncd.daemon.rate_limit import TokenBucket
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.plan_report import plan_as_data
-from wgsyncd.engine.status import Health
-from wgsyncd.errors import Fault, Refused, StoreError, WireGuardError
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
 COMMANDS = frozenset({"plan", "approve", "sync", "reload"})
 SHARE, SAVED = 0.2, 1.0  # of the time, and seconds
 
 
-class Work(Protocol):
+class DaemonApi(Protocol):
     """The daemon's side."""
 
-    health: Health
+    status: DaemonStatus
 
     @property
     def agent(self) -> Agent:
         """The one of now: a reload makes another."""
 
-    def compare(self, devices: frozenset[str]) -> bool:
+    def reconcile_now(self, devices: frozenset[str]) -> bool:
         """These; whether that went well."""
 
-    def carry_out(self) -> Outlook | None:
+    def carry_out(self) -> Decision | None:
         """Reconcile now; what was done, None where that failed."""
 
-    def reload(self, who: str) -> Sequence[Fault]:
+    def reload(self, who: str) -> Sequence[ConfigIssue]:
         """Take the configuration in, or say what is wrong with it."""
 
 
-class Orders:
+class AdminRequests:
     """Takes them from the socket. ``zone``: in which the daemon tells times now; ``file``: its configuration's."""
 
-    def __init__(self, control: Control, work: Work, file: Path, zone: Callable[[], ZoneInfo]) -> None:
+    def __init__(self, control: Control, work: DaemonApi, file: Path, zone: Callable[[], ZoneInfo]) -> None:
         self._control, self._work, self._file, self._zone = control, work, file, zone
-        self._budget = Budget(SHARE, SAVED)
+        self._budget = TokenBucket(SHARE, SAVED)
         self._waiting = False
         self._log = log.get("control")
 
@@ -54,13 +54,13 @@ class Orders:
         """Something was asked."""
         self._waiting = True
 
-    def patience(self) -> float | None:
+    def delay(self) -> float | None:
         """Seconds until :meth:`obey` has something to do; None: it has not."""
-        return self._budget.patience(time.monotonic()) if self._waiting else None
+        return self._budget.delay(time.monotonic()) if self._waiting else None
 
-    def obey(self) -> bool:
+    def handle_next(self) -> bool:
         """Do the next one, if there is time for it; whether there was one."""
-        if not self._waiting or self._budget.patience(time.monotonic()) > 0:
+        if not self._waiting or self._budget.delay(time.monotonic()) > 0:
             return False
         request = self._control.take()
         if request is None:
@@ -69,7 +69,7 @@ class Orders:
         began = time.monotonic()
         try:
             self._do(request)
-        except (Refused, StoreError, WireGuardError) as error:
+        except (UserError, StoreError, WireGuardError) as error:
             request.fail(str(error))
         except BaseException:
             request.fail("the daemon met a bug, or stops: see its log")
@@ -95,21 +95,23 @@ class Orders:
         plan_id = request.text("plan")
         self._log.info("approve", plan=plan_id, who=request.who)
         self._work.agent.approve(plan_id, request.who)
-        outlook = self._work.carry_out()
-        if outlook is None:
-            raise Refused(f"plan {plan_id} is approved, but not carried out yet: {self._work.health.trouble}")
-        if outlook.withholds:
-            raise Refused("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
-        request.answer(plan_as_data(outlook, self._zone(), time.time()))
+        decision = self._work.carry_out()
+        if decision is None:
+            raise UserError(f"plan {plan_id} is approved, but not carried out yet: {self._work.status.last_error}")
+        if decision.is_withholding:
+            raise UserError("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
+        request.answer(plan_as_data(decision, self._zone(), time.time()))
 
     def _sync(self, request: Request) -> None:
         devices = request.devices()
         try:
             named = parse(" ".join(devices).encode())
         except ValueError as error:
-            raise Refused(f"one of the devices {error}") from None
+            raise UserError(f"one of the devices {error}") from None
         self._log.debug("sync", who=request.who, devices=len(named))
-        good = self._work.compare(named) if named else self._work.carry_out() is not None  # all: with the counters
+        good = (
+            self._work.reconcile_now(named) if named else self._work.carry_out() is not None
+        )  # all: with the counters
         if not good:
-            raise Refused(f"failed: {self._work.health.trouble}")
+            raise UserError(f"failed: {self._work.status.last_error}")
         request.answer({"compared": list(devices) or "everything"})

@@ -11,20 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.daemon.notify_socket import Hints
-from wgsyncd.daemon.poll_interval import Watch, worked
-from wgsyncd.daemon.rate_limit import Budget
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.daemon.notify_socket import NotifySocket
+from wgsyncd.daemon.poll_interval import PollInterval, thread_cpu_time
+from wgsyncd.daemon.rate_limit import TokenBucket
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.state_cache import LeftOff
-from wgsyncd.engine.status import Health
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 
 SHARE, SAVED = 0.5, 1.0  # of the time, and seconds, for hints
-TIMES = 5  # so often a booking is left off at most; then it goes on to its end, whatever changes
+MAX_PREEMPTIONS = 5  # so often a booking is left off at most; then it goes on to its end, whatever changes
 
 
-class Looks:
+class ChangeWatcher:
     """Looks round for one daemon. ``agent``: the one of now. ``work``: does a piece of work, and says whether it went
     well. ``floor``: seconds between looks at least; 0: never look."""
 
@@ -32,24 +32,24 @@ class Looks:
         self,
         agent: Callable[[], Agent],
         work: Callable[[str, Callable[[], object]], bool],
-        health: Health,
+        status: DaemonStatus,
         floor: float,
     ) -> None:
-        self._agent, self._work, self._health = agent, work, health
-        self.watch = Watch(floor)
+        self._agent, self._work, self._status = agent, work, status
+        self.watch = PollInterval(floor)
         # Of the rows as the last good reconcile found them. None: none was good, or the kernel was changed since: rows
         # that are as they were then may want something done now.
         self._digest: object = None
         self._seen: object = None  # the last digest read
         self._revoked = False  # by :meth:`between`, in the piece of work of now
-        self._hints: Hints | None = None
-        self._budget = Budget(SHARE, SAVED)
+        self._hints: NotifySocket | None = None
+        self._budget = TokenBucket(SHARE, SAVED)
         self._may_leave_off = False  # the booking of now
         self._left_off_for = ""  # "hints" or "rows": the last one was
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
         """Take hints at a socket. Refused where that cannot be."""
-        self._hints = Hints(path, self._health, wake)
+        self._hints = NotifySocket(path, self._status, wake)
 
     def close(self) -> None:
         """No more hints."""
@@ -58,29 +58,29 @@ class Looks:
 
     @property
     def _hinted(self) -> bool:
-        return self._hints is not None and self._hints.waits
+        return self._hints is not None and self._hints.pending
 
     def patience(self, now: float) -> float:
         """Seconds until :meth:`go_round` has something to do."""
-        wait = self.watch.patience(now)
-        return min(wait, self._budget.patience(now)) if self._hinted else wait
+        wait = self.watch.delay(now)
+        return min(wait, self._budget.delay(now)) if self._hinted else wait
 
-    def go_round(self) -> None:
+    def poll(self) -> None:
         """Do what was hinted; look whether rows have changed, if that is due."""
         self._follow_hints()
         if self.watch.due(time.monotonic()):
-            self.look()
+            self.check_digest()
 
-    def look(self) -> bool:
+    def check_digest(self) -> bool:
         """Ask whether rows have changed, and if so reconcile; whether that went well."""
         answered = self._work("watch", self._read_digest)
-        if self._health.intervals.get("watch") != self.watch.period:
-            self._health.intervals = {**self._health.intervals, "watch": self.watch.period}
+        if self._status.intervals.get("watch") != self.watch.period:
+            self._status.intervals = {**self._status.intervals, "watch": self.watch.period}
         if answered and self._seen != self._digest:
-            return self.compare(frozenset())
+            return self.reconcile_hinted(frozenset())
         return answered
 
-    def compare(self, devices: frozenset[str]) -> bool:
+    def reconcile_hinted(self, devices: frozenset[str]) -> bool:
         """These devices, or (none named) all rows, since something may have changed; whether that went well. What
         concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
         they would be written all the time, and the next change would wait for it."""
@@ -90,23 +90,23 @@ class Looks:
 
         def some() -> None:
             nonlocal done
-            done = self._agent().reconcile_some(devices)
+            done = self._agent().reconcile_devices(devices)
 
         sent = self._agent().sent
         good = self._work("hint", some)
         if self._agent().sent != sent:
             self._digest = None
-        return good and (done or self.look())
+        return good and (done or self.check_digest())
 
-    def reconcile(self, *, count: bool = True) -> Outlook:
+    def reconcile(self, *, count: bool = True) -> Decision:
         """Reconcile, and know of which rows."""
         digest: object = None
         with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
             digest = self._seen = self._agent().store.digest()  # before the rows: later changes, the next look finds
         self._digest = None
-        outlook = self._agent().reconcile(count=count)
+        decision = self._agent().reconcile(with_accounting=count)
         self._digest = digest
-        return outlook
+        return decision
 
     def begin(self) -> None:
         """A piece of work."""
@@ -122,7 +122,7 @@ class Looks:
     def count(self, task: str, piece: Callable[[], object]) -> None:
         """A piece of work that ends with a booking. Where rows change meanwhile it is left off, a few times, they are
         followed, and what is left is booked."""
-        for more in range(TIMES, -1, -1):
+        for more in range(MAX_PREEMPTIONS, -1, -1):
             self._may_leave_off, self._left_off_for = more > 0, ""
             try:
                 good = self._work(task, piece)
@@ -131,14 +131,14 @@ class Looks:
             if not good or not self._left_off_for:
                 return
             if self._left_off_for == "rows":
-                self.compare(frozenset())
+                self.reconcile_hinted(frozenset())
             self._follow_hints()
             task, piece = "account", self._agent().account
 
     def between(self, *, may_leave_off: bool) -> None:
         """Between two transactions of it: leave it off for rows that have changed. If it may not be, only whom they
         have shut out goes at once."""
-        hinted = self._hinted and self._budget.patience(time.monotonic()) <= 0
+        hinted = self._hinted and self._budget.delay(time.monotonic()) <= 0
         leave_off = may_leave_off and self._may_leave_off
         if hinted and leave_off:
             self._leave_off("hints")
@@ -151,22 +151,22 @@ class Looks:
         if leave_off:
             self._leave_off("rows")
         self._revoked = True
-        self._agent().revoke()
+        self._agent().remove_revoked()
 
     def _leave_off(self, reason: str) -> None:
         self._may_leave_off, self._left_off_for = False, reason
         raise LeftOff
 
     def _read_digest(self) -> None:
-        began, before, answered = time.monotonic(), worked(), False
+        began, before, answered = time.monotonic(), thread_cpu_time(), False
         try:
             self._seen, answered = self._agent().store.digest(), True
         finally:
-            self.watch.looked(began, time.monotonic() - began, worked() - before, answered=answered)
+            self.watch.record_query(began, time.monotonic() - began, thread_cpu_time() - before, answered=answered)
 
     def _follow_hints(self) -> None:
         began = time.monotonic()
-        if self._hints is None or not self._hints.waits or self._budget.patience(began) > 0:
+        if self._hints is None or not self._hints.pending or self._budget.delay(began) > 0:
             return
-        self.compare(self._hints.take().devices)
+        self.reconcile_hinted(self._hints.take().devices)
         self._budget.spend(began, time.monotonic())

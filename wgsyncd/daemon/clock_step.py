@@ -8,7 +8,7 @@ STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one 
 SETTLED = 3600.0  # seconds after which a clock that was set is trusted with work that is done once a day
 
 
-class WallClock:
+class ClockStepDetector:
     """Looks at both."""
 
     def __init__(self) -> None:

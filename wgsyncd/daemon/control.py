@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from wgsyncd import log
 from wgsyncd.daemon import lock
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 
 Data = Mapping[str, Any]
 
@@ -40,11 +40,11 @@ ANSWER_WITHIN = 120.0  # seconds, for the main thread
 _PEERGROUPS = 59  # SO_PEERGROUPS, asm-generic/socket.h; Python's socket module does not name it
 
 
-class NobodyListensError(Refused):
+class NobodyListensError(UserError):
     """No daemon has the socket open."""
 
 
-class OtherConfigurationError(Refused):
+class OtherConfigurationError(UserError):
     """The daemon runs with another configuration file than the one that is asked about."""
 
 
@@ -76,14 +76,14 @@ class Request:
         """The device ids that it names. Refused where they are none."""
         named = self.data.get("devices", [])
         if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-            raise Refused("devices is not a list of texts")
+            raise UserError("devices is not a list of texts")
         return tuple(named)
 
     def text(self, key: str) -> str:
         """A text of it. Refused where it is none."""
         value = self.data.get(key)
         if not isinstance(value, str):
-            raise Refused(f"{key} is not a text")
+            raise UserError(f"{key} is not a text")
         return value
 
     def answer(self, data: Data) -> None:
@@ -129,7 +129,7 @@ class Control:
             self._socket.listen(CLIENTS)
         except OSError as error:
             self._socket.close()
-            raise Refused(f"{path}: no commands can be taken: {error.strerror}") from error
+            raise UserError(f"{path}: no commands can be taken: {error.strerror}") from error
         threading.Thread(target=self._accept, name="control", daemon=True).start()
 
     def take(self) -> Request | None:
@@ -207,28 +207,28 @@ def path() -> Path:
 
 def ask(file: Path, command: str, facts: Data, seconds: float = ANSWER_WITHIN + 10) -> Any:
     """Ask the daemon; its answer's data. NobodyListensError, OtherConfigurationError, or Refused with what it says."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as live:
-        live.settimeout(seconds)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as actual:
+        actual.settimeout(seconds)
         try:
-            live.connect(str(file))
+            actual.connect(str(file))
             with contextlib.suppress(BrokenPipeError):  # who is turned away has his answer already
-                live.sendall(json.dumps({"command": command, **facts}).encode() + b"\n")
-            answer = json.loads(_line(live, None, time.monotonic() + seconds))
+                actual.sendall(json.dumps({"command": command, **facts}).encode() + b"\n")
+            answer = json.loads(_line(actual, None, time.monotonic() + seconds))
         except TimeoutError:
-            raise Refused(f"no answer within {seconds:.0f} s; `wgsyncd status` shows how the daemon is") from None
+            raise UserError(f"no answer within {seconds:.0f} s; `wgsyncd status` shows how the daemon is") from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}") from None
         except PermissionError:
-            raise Refused(f"{file}: not permitted: run this as root or in the group wgsyncd") from None
+            raise UserError(f"{file}: not permitted: run this as root or in the group wgsyncd") from None
         except OSError as error:
-            raise Refused(f"{file}: the daemon went away: {error.strerror}") from None
+            raise UserError(f"{file}: the daemon went away: {error.strerror}") from None
         except ValueError:
-            raise Refused(f"{file}: the daemon went away in the middle of its answer") from None
+            raise UserError(f"{file}: the daemon went away in the middle of its answer") from None
     if answer.get("ok"):
         return answer["data"]
     if answer.get("kind") == "other_config":
         raise OtherConfigurationError(str(answer["error"]))
-    raise Refused(str(answer.get("error")))
+    raise UserError(str(answer.get("error")))
 
 
 def _error(why: str) -> Data:

@@ -14,24 +14,24 @@ from typing import Any
 
 from wgsyncd import __version__
 from wgsyncd.daemon.metrics import exposition, registry
-from wgsyncd.engine.status import Health
-from wgsyncd.errors import Refused
-from wgsyncd.log import one_line, redact
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import UserError
+from wgsyncd.log import escape_control, redact
 
 _CLIENT_SECONDS = 10.0  # how long a client may take for its request and for taking the answer
 _CLIENTS = 32  # at once
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
-def why_not_ready(health: Health) -> str:
+def why_not_ready(status: DaemonStatus) -> str:
     """One line for a person who asks /readyz."""
-    if not health.reconciled:
+    if not status.reconciled:
         reason = "no complete reconcile since start"
-    elif not health.database_up:
-        reason = f"the database does not answer: {health.database_error}"
+    elif not status.database_up:
+        reason = f"the database does not answer: {status.database_error}"
     else:
         reason = "the last answer of the database is too old"
-    return one_line(redact(reason))
+    return escape_control(redact(reason))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -139,10 +139,10 @@ class Server:
     """
 
     def __init__(
-        self, health: Health, listen: tuple[str, int], alive: Callable[[], bool], ready: Callable[[], bool]
+        self, status: DaemonStatus, listen: tuple[str, int], alive: Callable[[], bool], ready: Callable[[], bool]
     ) -> None:
-        self.health, self.alive, self.ready = health, alive, ready
-        self._registry = registry(health)
+        self.status, self.alive, self.ready = status, alive, ready
+        self._registry = registry(status)
         sock = _inherited() or _listen(*listen)
         self.address: tuple[str, int] = sock.getsockname()[:2]
         self._listener = _Listener(self, sock)
@@ -157,7 +157,7 @@ class Server:
         if path == "/healthz":
             return (200, plain, b"ok\n") if self.alive() else (503, plain, b"the main loop has not reported lately\n")
         if path == "/readyz":
-            return (200, plain, b"ok\n") if self.ready() else (503, plain, f"{why_not_ready(self.health)}\n".encode())
+            return (200, plain, b"ok\n") if self.ready() else (503, plain, f"{why_not_ready(self.status)}\n".encode())
         return 404, plain, b"there are /metrics, /healthz and /readyz\n"
 
     def close(self) -> None:
@@ -167,11 +167,11 @@ class Server:
         self._listener.server_close()
 
 
-class Web:
+class HttpServer:
     """The server at the address that is configured, which a reload may change."""
 
-    def __init__(self, health: Health, alive: Callable[[], bool], ready: Callable[[], bool]) -> None:
-        self._health, self._alive, self._ready = health, alive, ready
+    def __init__(self, status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        self._status, self._alive, self._ready = status, alive, ready
         self._server: Server | None = None
 
     def listen(self, address: tuple[str, int] | None) -> None:
@@ -180,12 +180,12 @@ class Web:
         self.close()  # first: the new address may be the old port on another host
         try:
             self._server = self._serve(address)
-        except Refused:
+        except UserError:
             self._server = self._serve(before)
             raise
 
     def _serve(self, address: tuple[str, int] | None) -> Server | None:
-        return Server(self._health, address, self._alive, self._ready) if address is not None else None
+        return Server(self._status, address, self._alive, self._ready) if address is not None else None
 
     def close(self) -> None:
         """Serve no more."""
@@ -218,7 +218,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         why = (error.strerror or str(error)).lower()
-        raise Refused(
+        raise UserError(
             f"metrics.listen = {shown}: cannot listen there: {why}. Free the port, name an address of this machine, "
             'or turn the HTTP side off with listen = ""'
         ) from error

@@ -9,7 +9,7 @@ import socket
 import struct
 from pathlib import Path
 
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 
 
 def path() -> Path:
@@ -24,13 +24,13 @@ def acquire(file: Path) -> int:
         file.parent.mkdir(mode=0o755, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise Refused(f"{file}: the lock file cannot be made: {error.strerror}") from error
+        raise UserError(f"{file}: the lock file cannot be made: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
-        raise Refused(f"another wgsyncd runs for this node: pid {pid or 'unknown'} holds {file}") from None
+        raise UserError(f"another wgsyncd runs for this node: pid {pid or 'unknown'} holds {file}") from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
     return descriptor
@@ -43,7 +43,7 @@ def holder(file: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Refused(f"{file}: cannot tell whether wgsyncd runs: {error.strerror}; run this as root") from error
+        raise UserError(f"{file}: cannot tell whether wgsyncd runs: {error.strerror}; run this as root") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -64,7 +64,7 @@ def claim(node: str) -> socket.socket:
         claimed.listen(1)
     except OSError:
         claimed.close()
-        raise Refused(
+        raise UserError(
             f"another wgsyncd runs for node {node} in this network namespace: pid {_pid_of(address)}"
         ) from None
     return claimed

@@ -12,14 +12,14 @@ _LARGE = 1 << 20  # bytes
 _TOP = 2 << 20  # bytes that may stay: rows come in texts of half a MiB, whose room would be asked for again each time
 
 
-def rarely() -> None:
+def reduce_gc() -> None:
     """Look for circular garbage rarely: a cycle makes objects by the hundred thousand, none of them in a circle, and
     all but few are gone at its end without the collector's help. What is there now (the program) is not looked at."""
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _OLDER, _OLDER)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Give a large block back to the system as soon as it is free. A cycle makes tables of some megabytes; by itself
     glibc takes such for something that comes again and keeps room for them, up to 32 MiB each."""
     with suppress(ImportError, AttributeError):  # a Python without ctypes; another C library

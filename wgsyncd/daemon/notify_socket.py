@@ -17,15 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from wgsyncd.engine.status import Health
-from wgsyncd.errors import Refused
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import UserError
 
 MOST = 200  # devices; more at once are all rows
 LONGEST = 64  # characters of customer_devices.device_id
 _SIZE = 65536
 
 
-class Taken(NamedTuple):
+class Notification(NamedTuple):
     """What was hinted since the last time."""
 
     devices: frozenset[str]
@@ -47,11 +47,11 @@ def parse(datagram: bytes) -> frozenset[str]:
 _ALL: frozenset[str] = frozenset()
 
 
-class Hints:
+class NotifySocket:
     """The socket, drained by a thread of its own; the main thread is told by ``wake`` and takes."""
 
-    def __init__(self, path: Path, health: Health, wake: Callable[[], None]) -> None:
-        self._path, self._health, self._wake = path, health, wake
+    def __init__(self, path: Path, status: DaemonStatus, wake: Callable[[], None]) -> None:
+        self._path, self._status, self._wake = path, status, wake
         self._lock = threading.Lock()
         self._waiting: list[frozenset[str]] = []
         self._closed = False
@@ -63,7 +63,7 @@ class Hints:
             os.chmod(path, 0o660)  # for the directory's group
         except OSError as error:
             self._socket.close()
-            raise Refused(f"{path}: no hints can be taken: {error.strerror}") from error
+            raise UserError(f"{path}: no hints can be taken: {error.strerror}") from error
         threading.Thread(target=self._listen, name="hints", daemon=True).start()
 
     def _listen(self) -> None:
@@ -81,9 +81,9 @@ class Hints:
         try:
             devices = parse(datagram)
         except ValueError:
-            self._health.hints_ignored += 1
+            self._status.invalid_notifications += 1
             return
-        self._health.hints += 1
+        self._status.notifications += 1
         with self._lock:  # else what waits could be taken in between, and nobody be told of this one
             waiting = len(self._waiting)
             if waiting > MOST:
@@ -93,17 +93,17 @@ class Hints:
             self._wake()
 
     @property
-    def waits(self) -> bool:
+    def pending(self) -> bool:
         """Whether there is something to take."""
         return bool(self._waiting)
 
-    def take(self) -> Taken:
+    def take(self) -> Notification:
         """All that was hinted since."""
         with self._lock:
             taken, self._waiting = self._waiting, []
         devices = frozenset[str]().union(*taken)
         everything = not all(taken) or len(devices) > MOST
-        return Taken(frozenset() if everything else devices, everything)
+        return Notification(frozenset() if everything else devices, everything)
 
     def close(self) -> None:
         """No more of them."""

@@ -6,12 +6,12 @@ import time
 from collections import deque
 
 SHARE = 0.01  # of one core
-AWAY = 5.0  # seconds between two looks at a database that is away
-RARELY = 10.0  # seconds: never less often, however dear it is
+RETRY_INTERVAL = 5.0  # seconds between two looks at a database that is away
+MAX_INTERVAL = 10.0  # seconds: never less often, however dear it is
 _RECENT = 8  # looks and turns
 
 
-class Watch:
+class PollInterval:
     """Times the looks. All times are seconds; those that are given are monotonic.
 
     The cost is what the daemon's thread works for a turn of its loop that brings nothing but a look, and what the
@@ -30,18 +30,18 @@ class Watch:
         """Whether to look now."""
         return bool(self._floor) and now >= self._next
 
-    def patience(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         """Seconds until the next look."""
-        return max(0.0, self._next - now) if self._floor else RARELY
+        return max(0.0, self._next - now) if self._floor else MAX_INTERVAL
 
-    def looked(self, began: float, took: float, worked: float, *, answered: bool) -> None:
+    def record_query(self, began: float, took: float, worked: float, *, answered: bool) -> None:
         """A look began, took so long, and meanwhile this thread worked for so long."""
         if answered:
             self._server.append(max(0.0, took - worked))
             self._looked = True
-        self._next = began + (self.period if answered else max(self.period, AWAY))
+        self._next = began + (self.period if answered else max(self.period, RETRY_INTERVAL))
 
-    def turned(self, worked: float) -> None:
+    def record_idle_turn(self, worked: float) -> None:
         """A turn of the loop is over that brought nothing but a look, or nothing; this thread worked so long for it."""
         if self._looked:
             self._own.append(worked)
@@ -51,9 +51,9 @@ class Watch:
     def period(self) -> float:
         """Seconds between looks while the database answers."""
         cost = min(self._own, default=0.0) + min(self._server, default=0.0)
-        return max(self._floor, min(cost / SHARE, RARELY))
+        return max(self._floor, min(cost / SHARE, MAX_INTERVAL))
 
 
-def worked() -> float:
+def thread_cpu_time() -> float:
     """Seconds that this thread has worked, of whatever beginning."""
     return time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)

@@ -10,7 +10,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.daemon.events import Inbox, Message
+from wgsyncd.daemon.events import Event, EventQueue
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # it has no types
@@ -29,7 +29,7 @@ class Every(BaseTrigger):  # type: ignore[misc]  # it has no types
 class Schedule:
     """The jobs of one daemon."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: EventQueue) -> None:
         self._inbox = inbox
         self._scheduler: BackgroundScheduler | None = None
 
@@ -41,12 +41,12 @@ class Schedule:
         scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(1)}, job_defaults=defaults, timezone=zone, daemon=True
         )
-        scheduler.add_job(self._put(Message.ACCOUNT), Every(plan.account))
-        scheduler.add_job(self._put(Message.RECONCILE), Every(plan.reconcile))
+        scheduler.add_job(self._put(Event.ACCOUNT), Every(plan.poll_interval))
+        scheduler.add_job(self._put(Event.RECONCILE), Every(plan.resync_interval))
         # On the month's first second, so that what came before it is booked to the old month; days likewise.
-        scheduler.add_job(self._put(Message.ACCOUNT), "cron", hour=0, minute=0, second=0)
-        scheduler.add_job(self._put(Message.PURGE), "cron", hour=4, minute=17)
-        scheduler.add_job(self._put(Message.VERIFY), "cron", minute=37)  # and then if it is due
+        scheduler.add_job(self._put(Event.ACCOUNT), "cron", hour=0, minute=0, second=0)
+        scheduler.add_job(self._put(Event.PURGE), "cron", hour=4, minute=17)
+        scheduler.add_job(self._put(Event.VERIFY), "cron", minute=37)  # and then if it is due
         scheduler.start()
         self._scheduler = scheduler
 
@@ -56,5 +56,5 @@ class Schedule:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
 
-    def _put(self, message: Message) -> Callable[[], None]:
+    def _put(self, message: Event) -> Callable[[], None]:
         return lambda: self._inbox.put(message)

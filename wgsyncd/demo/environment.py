@@ -47,12 +47,12 @@ foreign = "remove"
 always_keep = ["{site}"]
 
 [guard]
-min_removals = 3
+always_allowed = 3
 
 [schedule]
-account = "{every:.0f}s"
-reconcile = "{reconcile:.0f}s"
-watch = "{watch:.0f}ms"
+poll_interval = "{every:.0f}s"
+resync_interval = "{reconcile:.0f}s"
+watch_interval = "{watch:.0f}ms"
 
 [audit]
 language = "{language}"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from wgsyncd.demo import testbed
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 
 # By the commands that are used. The -core packages of MariaDB bring the programs without a service, so that no second
 # server begins to run on the machine.
@@ -38,18 +38,22 @@ def missing() -> list[str]:
 def ensure(*, install: bool) -> None:
     """Have all that is needed, by apt where ``install`` or somebody at the terminal says so; else Refused."""
     if os.geteuid() != 0:
-        raise Refused("the demo makes network namespaces and interfaces of its own: run it as root (sudo wgsyncd demo)")
+        raise UserError(
+            "the demo makes network namespaces and interfaces of its own: run it as root (sudo wgsyncd demo)"
+        )
     absent = missing()
     if absent:
         command = ["apt-get", "install", "--yes", "--no-install-recommends", *absent]
         if not install and not _asked(absent):
-            raise Refused(f"packages are missing: {' '.join(command)}   (or: wgsyncd demo --install)")
+            raise UserError(f"packages are missing: {' '.join(command)}   (or: wgsyncd demo --install)")
         _apt(command)
         absent = missing()
         if absent:
-            raise Refused(f"still not here after the installation: {', '.join(absent)}")
+            raise UserError(f"still not here after the installation: {', '.join(absent)}")
     if not Path("/dev/net/tun").exists() and not testbed.kernel_has_wireguard():
-        raise Refused("neither WireGuard in the kernel nor /dev/net/tun for wireguard-go: modprobe wireguard (or tun)")
+        raise UserError(
+            "neither WireGuard in the kernel nor /dev/net/tun for wireguard-go: modprobe wireguard (or tun)"
+        )
 
 
 def _asked(absent: list[str]) -> bool:
@@ -62,10 +66,10 @@ def _asked(absent: list[str]) -> bool:
 def _apt(command: list[str]) -> None:
     """Run apt-get; its output goes to stderr, since stdout may be JSON. Refused where it cannot do it."""
     if not shutil.which("apt-get"):
-        raise Refused(f"there is no apt-get here; install by other means: {' '.join(command[4:])}")
+        raise UserError(f"there is no apt-get here; install by other means: {' '.join(command[4:])}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for attempt in (command, ["apt-get", "update"], command):  # the lists may be old, or not there at all
         done = subprocess.run(attempt, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
         if attempt is command and done.returncode == 0:
             return
-    raise Refused(f"apt-get could not do it: {' '.join(command)}")
+    raise UserError(f"apt-get could not do it: {' '.join(command)}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from wgsyncd.errors import Refused, WgsyncdError
+from wgsyncd.errors import UserError, WgsyncdError
 
 if TYPE_CHECKING:
     from wgsyncd.demo.environment import Stage
@@ -136,11 +136,11 @@ def _isolate() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS) != 0:
         why = os.strerror(ctypes.get_errno())
-        raise Refused(f"no namespaces can be made here (unshare: {why}): needs root with CAP_SYS_ADMIN")
+        raise UserError(f"no namespaces can be made here (unshare: {why}): needs root with CAP_SYS_ADMIN")
     for arguments in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "mode=755", "wgsyncd-demo", "/run"]):
         done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Refused(f"{done.stderr.strip()}: needs root with CAP_SYS_ADMIN")
+            raise UserError(f"{done.stderr.strip()}: needs root with CAP_SYS_ADMIN")
     Path("/run/wireguard").mkdir(mode=0o700)
 
 

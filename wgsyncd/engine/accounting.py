@@ -9,34 +9,34 @@ from functools import partial
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import Scribe
-from wgsyncd.core.model import InterfaceState, PeerState, PublicKey, Row, RowKey
+from wgsyncd.core.audit import AuditMessages
+from wgsyncd.core.model import DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.records import Slot
-from wgsyncd.core.state import Ledger, Sampled, Writes
+from wgsyncd.core.records import PeerId
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.core.usage.calendar import EDGE, Windows
-from wgsyncd.engine.state_cache import Books
-from wgsyncd.engine.status import Health
-from wgsyncd.errors import RowsLocked, SpoolDamaged, SpoolError
+from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
+from wgsyncd.engine.state_cache import StateCache
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import RowsLocked, SpoolCorrupt, SpoolError
 from wgsyncd.ports import Clock, Spool, Store
 
-NOTHING = Writes()
+NOTHING = WriteBatch()
 
 
 class Accounting:
     """One node's account of its interfaces' counters."""
 
     def __init__(
-        self, settings: Settings, store: Store, spool: Spool, health: Health, clock: Clock, scribe: Scribe
+        self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock, scribe: AuditMessages
     ) -> None:
         self._settings, self._store, self._spool = settings, store, spool
-        self._health, self._clock, self._scribe = health, clock, scribe
+        self._status, self._clock, self._scribe = status, clock, scribe
         self._log = log.get("accounting")
-        self._edge = log.Edge()
-        self._max_rates = {name: float(one.max_rate) for name, one in settings.interfaces.items()}
-        self.books = Books(store, health)
+        self._edge = log.OnChange()
+        self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
+        self.books = StateCache(store, status)
         # Monotonic time of the last look at each interface, all of which is booked or kept.
         self._looked_at: dict[str, float] = {}
         self._late: dict[int, dict[str, float]] = {}  # the same for the rows that were locked since
@@ -52,53 +52,57 @@ class Accounting:
         self._may_save, self._firm = old._may_save, old._firm
         self.books.inherit(old.books)
 
-    def windows(self, now: float) -> Windows:
+    def calendar(self, now: float) -> UsageCalendar:
         """The windows at an instant."""
-        return Windows(now, int(self._settings.usage.bucket), self._settings.node.zone)
+        return UsageCalendar(now, int(self._settings.usage.bucket_width), self._settings.node.zone)
 
     # -- into the store
 
-    def must_come_first(self, live: Mapping[str, InterfaceState], now: float, rows: Sequence[Row]) -> bool:
+    def must_come_first(self, actual: Mapping[str, InterfaceState], now: float, rows: Sequence[DeviceRow]) -> bool:
         """Whether there is something to book before the kernel is changed: samples that wait (a peer among them must
         not be added anew before they are booked), or peers of rows that were there before us."""
-        ledger = self.books.ledger(self.windows(now))
-        return bool(self._load().samples) or bool(_rows_of_unrecorded(live, ledger, rows))
+        node_state = self.books.current(self.calendar(now))
+        return bool(self._load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
 
     def book(
         self,
-        live: Mapping[str, InterfaceState],
+        actual: Mapping[str, InterfaceState],
         now: float,
         mono: float,
-        more: Writes = NOTHING,
-        rows: Sequence[Row] | None = None,
+        more: WriteBatch = NOTHING,
+        rows: Sequence[DeviceRow] | None = None,
         *,
         may_leave_off: bool = False,
     ) -> frozenset[int]:
         """Book what waits, then these dumps, in one go with ``more``; the ids of the rows whose step was taken. Nothing
         is sent where nothing moved. ``now``, ``mono``: when they were asked for, by both clocks. ``rows``: where they
         were just read, peers without a record may be adopted."""
-        self._posting = live, now, mono
+        self._posting = actual, now, mono
         try:
             self.book_backlog(now)
-            windows = self.windows(now)
-            unknown = _rows_of_unrecorded(live, self.books.ledger(windows), rows) if rows is not None else None
+            calendar = self.calendar(now)
+            unknown = _rows_of_unrecorded(actual, self.books.current(calendar), rows) if rows is not None else None
             since = _wall(self._looked_at, now - mono)
             late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
-            account = partial(posting.book, windows=windows, since=since, late=late, max_rates=self._max_rates)
-            for part in posting.portions(live, self.books.ledger(windows), {step.row.id for step, _ in more.steps}):
-                some = account(part, self.books.ledger(windows), whole=False)
+            account = partial(
+                posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates
+            )
+            for part in posting.chunks(
+                actual, self.books.current(calendar), {step.row.id for step, _ in more.transitions}
+            ):
+                some = account(part, self.books.current(calendar), complete=False)
                 with suppress(RowsLocked):  # what of it is not booked is a part of the rest, which says so
-                    self._commit(some, NOTHING, windows, may_leave_off=may_leave_off)
+                    self._commit(some, NOTHING, calendar, may_leave_off=may_leave_off)
                 self.books.between(may_leave_off=may_leave_off)
-            rest = account(live, self.books.ledger(windows), rows=unknown)
-            taken, left_out = self._commit(rest, more, windows, may_leave_off=may_leave_off)
-            self._health.locked_rows = len(left_out)
+            rest = account(actual, self.books.current(calendar), rows=unknown)
+            taken, left_out = self._commit(rest, more, calendar, may_leave_off=may_leave_off)
+            self._status.locked_rows = len(left_out)
             if self._edge("locked", bool(left_out)) and left_out:
                 self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
             self._late = {row_id: self._late.get(row_id, self._looked_at) for row_id in left_out}
-            self._looked_at = {**self._looked_at, **dict.fromkeys(live, mono)}
+            self._looked_at = {**self._looked_at, **dict.fromkeys(actual, mono)}
             if not left_out:
-                self._note_sampled(live, now)
+                self._note_sampled(actual, now)
             return taken
         finally:
             self._posting = None
@@ -107,21 +111,31 @@ class Accounting:
         """Book the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`."""
         backlog = self._load()
         if not backlog.samples:
-            if not self._health.spool_ok:  # what was booked still stands in the file
+            if not self._status.spool_up:  # what was booked still stands in the file
                 self._save(backlog)
             return
-        windows = self.windows(now)
-        backlog = self._backlog = backlog.unbooked(self.books.ledger(windows).spool)
+        calendar = self.calendar(now)
+        backlog = self._backlog = backlog.after(self.books.current(calendar).spool_position)
         for sample in backlog.samples:
             name, span = sample.state.name, sample.at - sample.since
             since = {name: min(sample.at, now) - span} if sample.since else {}
-            ledger = self.books.ledger(windows)
-            booking = posting.book(
-                {name: sample.state}, ledger, windows, since=since, max_rates=self._max_rates, at=sample.at, whole=False
+            node_state = self.books.current(calendar)
+            booking = posting.post(
+                {name: sample.state},
+                node_state,
+                calendar,
+                since=since,
+                max_rates=self._max_rates,
+                at=sample.at,
+                complete=False,
             )
             # One that no file has needs no mark of its own; that of the file stays.
-            mark = backlog.mark(sample) if sample.number <= self._firm else ledger.spool or f"{backlog.stream}:0"
-            self._commit(booking, Writes(spool=mark), windows)
+            mark = (
+                backlog.position(sample)
+                if sample.number <= self._firm
+                else node_state.spool_position or f"{backlog.stream}:0"
+            )
+            self._commit(booking, WriteBatch(spool_position=mark), calendar)
             later = tuple(one for one in self._backlog.samples if one.number > sample.number)
             self._backlog = replace(self._backlog, samples=later)
         self._save(self._backlog)
@@ -131,43 +145,45 @@ class Accounting:
     def roll(self, now: float) -> None:
         """Roll the rolling and monthly figures on where an edge has passed. Last of all work: a row that somebody has
         locked must not keep a revoked peer in."""
-        windows = self.windows(now)
-        if self._rolled != windows.mark:
-            _, locked = self._store.roll(windows)
+        calendar = self.calendar(now)
+        if self._rolled != calendar.version:
+            _, locked = self._store.refresh_windows(calendar)
             if not locked:
-                self._rolled = windows.mark
+                self._rolled = calendar.version
 
-    def settled(self, now: float) -> Writes:
+    def settled(self, now: float) -> WriteBatch:
         """When the interfaces were last looked at, for the books: what is booked after a restart came later than that.
         Otherwise this is written only with bytes."""
-        marks = self.books.ledger(self.windows(now)).interfaces
-        at = {name: min(seconds, now) for name, seconds in self._health.sampled_at.items()}
-        return Writes(sampled={
-            name: Sampled(mark.epoch, at[name]) for name, mark in marks.items() if at.get(name, 0.0) > mark.at
+        marks = self.books.current(self.calendar(now)).interfaces
+        at = {name: min(seconds, now) for name, seconds in self._status.sampled_at.items()}
+        return WriteBatch(checkpoints={
+            name: InterfaceCheckpoint(mark.epoch, at[name])
+            for name, mark in marks.items()
+            if at.get(name, 0.0) > mark.at
         })  # fmt: skip
 
     def _commit(
-        self, booking: posting.Booking, more: Writes, windows: Windows, *, may_leave_off: bool = False
+        self, booking: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, *, may_leave_off: bool = False
     ) -> tuple[frozenset[int], frozenset[int]]:
         words = tuple(
             self._scribe.entry(
-                "usage_anomaly", a.device, interface=a.interface, what=a.kind, old_rx=a.was.rx, rx=a.found.rx,
-                old_tx=a.was.tx, tx=a.found.tx,
+                "usage_anomaly", a.device, interface=a.interface, what=a.kind, old_rx=a.previous.rx, rx=a.current.rx,
+                old_tx=a.previous.tx, tx=a.current.tx,
             )
             for a in booking.anomalies
         )  # fmt: skip
-        writes = booking.writes + Writes(audit=words) + more
+        writes = booking.writes + WriteBatch(audit=words) + more
         if not writes:
             return frozenset(), frozenset()
-        done = self.books.commit(writes, windows, may_leave_off=may_leave_off)
+        done = self.books.commit(writes, calendar, may_leave_off=may_leave_off)
         for anomaly in booking.anomalies:
-            self._health.add("anomalies", anomaly.kind)
+            self._status.add("anomalies", anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
         return done
 
-    def _note_sampled(self, live: Iterable[str], now: float) -> None:
-        before = {name: at for name, at in self._health.sampled_at.items() if name in self._settings.interfaces}
-        self._health.sampled_at = {**before, **dict.fromkeys(live, now)}
+    def _note_sampled(self, actual: Iterable[str], now: float) -> None:
+        before = {name: at for name, at in self._status.sampled_at.items() if name in self._settings.interfaces}
+        self._status.sampled_at = {**before, **dict.fromkeys(actual, now)}
 
     # -- into the spool
 
@@ -177,7 +193,7 @@ class Accounting:
         ``whole``: they are of all peers."""
         before, states = self._load(), tuple(states)
         backlog, kept = self._with(before, states, now, now - mono, 0)
-        if backlog is not before or not self._health.spool_ok:
+        if backlog is not before or not self._status.spool_up:
             if not self._save(backlog):
                 backlog, kept = self._with(before, states, now, now - mono, self._firm)
                 self._show(backlog)
@@ -185,30 +201,30 @@ class Accounting:
         if whole:
             self._looked_at = {**self._looked_at, **dict.fromkeys(kept, mono)}
             self._late = {} if len(kept) == len(states) else self._late
-        if whole and self._health.spool_ok:
+        if whole and self._status.spool_up:
             self._note_sampled(kept, now)
 
-    def keep_unposted(self, slots: Set[Slot]) -> None:
+    def keep_unposted(self, peers: Set[PeerId]) -> None:
         """Keep what the dumps say that :meth:`book` works on, of peers that are about to be removed. Their last sample
         follows. These dumps may show that a counter began anew; the last sample alone may not show this any more."""
         if self._posting is None:
             return
-        live, now, mono = self._posting
-        peers = {name: {k: v for k, v in state.peers.items() if (name, k) in slots} for name, state in live.items()}
-        self.keep([replace(live[name], peers=some) for name, some in peers.items() if some], now, mono, whole=False)
+        actual, now, mono = self._posting
+        kept = {name: {k: v for k, v in state.peers.items() if (name, k) in peers} for name, state in actual.items()}
+        self.keep([replace(actual[name], peers=some) for name, some in kept.items() if some], now, mono, whole=False)
 
     def _with(
         self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int
     ) -> tuple[Backlog, list[str]]:
         """The backlog with these dumps, and the interfaces for which there was room."""
-        windows, kept = self.windows(now), list[str]()
+        calendar, kept = self.calendar(now), list[str]()
         looked = [_wall(one, ahead) for one in (self._looked_at, *self._late.values())]
         for state in states:
             since = min(one.get(state.name, 0.0) for one in looked)
-            day = windows.day(now - EDGE)  # a look on a day's first second closes the day before
-            day = day if windows.day(since) == day else ""
+            day = calendar.day(now - BOUNDARY_GRACE)  # a look on a day's first second closes the day before
+            day = day if calendar.day(since) == day else ""
             try:
-                backlog = backlog.keep(state, since, now, day, self.books.known, firm=firm)
+                backlog = backlog.append(state, since, now, day, self.books.last_known, durable_position=firm)
             except OverflowError as error:
                 if self._edge("full", True):
                     self._log.error("spool is full: later samples wait in the kernel only", why=str(error))
@@ -222,13 +238,13 @@ class Accounting:
         found: Backlog | None = None
         try:
             found = self._spool.load()
-        except SpoolDamaged as error:
-            self._health.spools_set_aside += 1
+        except SpoolCorrupt as error:
+            self._status.spool_corruptions += 1
             self._log.error("spooled samples are lost to the books", why=str(error))
-            self.books.note(self._scribe.entry("spool_set_aside", self._settings.node.name, file=error.name))
+            self.books.queue_audit(self._scribe.entry("spool_set_aside", self._settings.node.name, file=error.name))
         except SpoolError as error:
             self._may_save = False  # else what cannot be read would be overwritten
-            self._health.spool_ok = False
+            self._status.spool_up = False
             self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
         self._backlog = found or self._spool.begin()
         self._firm = self._backlog.next_number - 1 if found is not None else 0
@@ -249,18 +265,18 @@ class Accounting:
         try:
             self._spool.save(backlog)
         except SpoolError as error:
-            self._health.spool_ok = False
+            self._status.spool_up = False
             if self._edge("spool", str(error)):
                 self._log.error("spool cannot be written: samples wait in memory", why=str(error))
             return False
         self._firm = backlog.next_number - 1
-        self._health.spool_ok = True
+        self._status.spool_up = True
         self._edge("spool", "")
         return True
 
     def _show(self, backlog: Backlog) -> None:
-        self._health.spooled = backlog.peers
-        self._health.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
+        self._status.spool_pending_counters = backlog.peers
+        self._status.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
 
 
 def _wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
@@ -269,29 +285,29 @@ def _wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
 
 
 def _rows_of_unrecorded(
-    live: Mapping[str, InterfaceState], ledger: Ledger, rows: Iterable[Row]
-) -> dict[PublicKey, Row]:
+    actual: Mapping[str, InterfaceState], node_state: NodeState, rows: Iterable[DeviceRow]
+) -> dict[PublicKey, DeviceRow]:
     """The rows whose key is live but not in the books. Of several rows with one key it is the one whose address the
     peer has, else the lowest id: as the plan decides too."""
     unrecorded: Mapping[RowKey, PeerState] = {
         key: found
-        for name, state in live.items()
+        for name, state in actual.items()
         for key, found in state.peers.items()
-        if key not in ledger.records.of(name)
+        if key not in node_state.records.of(name)
     }
-    whose: dict[PublicKey, Row] = {}
+    whose: dict[PublicKey, DeviceRow] = {}
     for row in rows if unrecorded else ():
         found = unrecorded.get(row.public_key)
         if found is None:
             continue
-        rival = whose.get(found.peer.public_key)
+        rival = whose.get(found.config.public_key)
         if rival is None or (_has_address(found, row) and not _has_address(found, rival)):
-            whose[found.peer.public_key] = row
+            whose[found.config.public_key] = row
     return whose
 
 
-def _has_address(found: PeerState, row: Row) -> bool:
+def _has_address(found: PeerState, row: DeviceRow) -> bool:
     try:
-        return parse_host(row.address) in found.peer.allowed_ips
+        return parse_host(row.address) in found.config.allowed_ips
     except ValueError:
         return False

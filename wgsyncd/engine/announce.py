@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from wgsyncd import log
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.core.state import Condition, Writes
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.state import Condition, WriteBatch
 
 _log = log.get("conditions")
 
 
-def announce(writes: Writes, outlook: Outlook) -> None:
+def log_conditions(writes: WriteBatch, decision: Decision) -> None:
     """Say what begins and what ends with these writes."""
-    details = {str(r.row_id): r.detail for r in outlook.desired.rejections}
+    details = {str(r.row_id): r.detail for r in decision.desired.rejections}
     for condition in sorted(writes.started):
         _begins(condition, details.get(condition.subject, ""))
     for condition in sorted(writes.ended):
         _ends(condition)
-    if outlook.approved:
-        _log.warning("withheld removals approved by an admin", plan=outlook.plan_id)
+    if decision.approved:
+        _log.warning("withheld removals approved by an admin", plan=decision.plan_id)
 
 
 def _begins(condition: Condition, detail: str) -> None:
-    if condition.kind == "row_rejected":
+    if condition.type == "row_rejected":
         event = "row cannot be followed; its live peer, if any, stays as it is"
-        _log.warning(event, row=condition.subject, device=condition.label, reason=condition.detail, why=detail)
-    elif condition.kind == "guard_tripped":
-        plan, _, count = condition.detail.partition(":")
+        _log.warning(event, row=condition.subject, device=condition.name, reason=condition.reason, why=detail)
+    elif condition.type == "guard_tripped":
+        plan, _, count = condition.reason.partition(":")
         todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`"
         _log.error("too many removals: withheld until an admin approves", removals=int(count), todo=todo)
-    elif condition.kind == "parent_conflict":
-        _log.warning("several parent devices in one contract", contract=condition.label, devices=condition.detail)
+    elif condition.type == "parent_conflict":
+        _log.warning("several parent devices in one contract", contract=condition.name, devices=condition.reason)
     else:
-        _log.warning("interface missing: its peers are without service", interface=condition.label)
+        _log.warning("interface missing: its peers are without service", interface=condition.name)
 
 
 def _ends(condition: Condition) -> None:
-    if condition.kind == "row_rejected":
-        _log.info("row no longer rejected", row=condition.subject, device=condition.label, reason=condition.detail)
-    elif condition.kind == "guard_tripped":
-        _log.info("no removals withheld any more", plan=condition.detail.partition(":")[0])
-    elif condition.kind == "parent_conflict":
-        _log.info("no longer several parent devices", contract=condition.label)
+    if condition.type == "row_rejected":
+        _log.info("row no longer rejected", row=condition.subject, device=condition.name, reason=condition.reason)
+    elif condition.type == "guard_tripped":
+        _log.info("no removals withheld any more", plan=condition.reason.partition(":")[0])
+    elif condition.type == "parent_conflict":
+        _log.info("no longer several parent devices", contract=condition.name)
     else:
-        _log.info("interface is back", interface=condition.label)
+        _log.info("interface is back", interface=condition.name)

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect import verify
-from wgsyncd.core.inspect.verify import Finding
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.core.state import Ledger
-from wgsyncd.core.usage.calendar import Windows
-from wgsyncd.engine.interfaces import Interfaces, Live
-from wgsyncd.engine.status import Health
+from wgsyncd.core.inspect.verify import Discrepancy
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.state import NodeState
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine.interfaces import Actual, Interfaces
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Snapshot, Store
 
 EARLY = 4  # o'clock
@@ -26,12 +26,12 @@ LINES = 20  # of the log; the rest is counted
 _log = log.get("verify")
 
 
-class View(NamedTuple):
+class Preview(NamedTuple):
     """An outlook and what it was decided from."""
 
-    outlook: Outlook
+    decision: Decision
     snapshot: Snapshot
-    ledger: Ledger
+    node_state: NodeState
     now: float
 
 
@@ -40,57 +40,57 @@ class Inspector:
     place."""
 
     def __init__(
-        self, settings: Settings, store: Store, interfaces: Interfaces, windows: Callable[[float], Windows],
-        now: Callable[[], float], decide: Callable[[Snapshot, Live, Ledger, float], Outlook],
+        self, settings: Settings, store: Store, interfaces: Interfaces, calendar: Callable[[float], UsageCalendar],
+        now: Callable[[], float], decide: Callable[[Snapshot, Actual, NodeState, float], Decision],
     ) -> None:  # fmt: skip
         self._settings, self._store, self._interfaces = settings, store, interfaces
-        self._windows, self._now, self._decide = windows, now, decide
+        self._calendar, self._now, self._decide = calendar, now, decide
 
-    def preview(self) -> Outlook:
+    def preview(self) -> Decision:
         """What a cycle would do now."""
-        return self.look().outlook
+        return self.view().decision
 
-    def look(self) -> View:
+    def view(self) -> Preview:
         """The same, with what it was decided from."""
         now = self._now()
-        live = self._interfaces.read(create=False)
+        actual = self._interfaces.read(create=False)
         snapshot = self._store.snapshot()
-        ledger = self._store.ledger(self._windows(now), begin=False)
-        outlook = replace(self._decide(snapshot, live, ledger, now), quarantined=snapshot.quarantined)
-        return View(outlook, snapshot, ledger, now)
+        node_state = self._store.load_state(self._calendar(now), create=False)
+        decision = replace(self._decide(snapshot, actual, node_state, now), quarantined=snapshot.quarantined)
+        return Preview(decision, snapshot, node_state, now)
 
-    def verify(self, rounds: Iterator[None]) -> tuple[Finding, ...]:
+    def verify(self, rounds: Iterator[None]) -> tuple[Discrepancy, ...]:
         """What does not add up, and notes. Kernel and books are never read at one moment, so while bytes flow there is
         always something: it stands if it is found again after each of ``rounds``, in which the daemon works."""
-        return _until_sure(self._at_the_kernel, rounds) + _until_sure(self._at_the_figures, rounds)
+        return _confirm(self._at_the_kernel, rounds) + _confirm(self._at_the_figures, rounds)
 
-    def prove(self, work: Callable[[], object], health: Health) -> None:
+    def run_verification(self, work: Callable[[], object], status: DaemonStatus) -> None:
         """The daemon's own verification, to metrics and log. ``work`` is its round between two looks."""
 
         def rounds() -> Iterator[None]:
             work()
             yield
 
-        tell(self.verify(rounds()), health)
+        publish(self.verify(rounds()), status)
 
-    def _at_the_kernel(self) -> list[Finding]:
+    def _at_the_kernel(self) -> list[Discrepancy]:
         now = self._now()
-        snapshot, ledger = self._store.snapshot(), self._store.ledger(self._windows(now), begin=False)
-        live = self._interfaces.read(create=False)
-        desired = self._decide(snapshot, live, ledger, now).desired
+        snapshot, node_state = self._store.snapshot(), self._store.load_state(self._calendar(now), create=False)
+        actual = self._interfaces.read(create=False)
+        desired = self._decide(snapshot, actual, node_state, now).desired
         return [
-            *verify.unread(self._interfaces.troubles),
-            *verify.of_kernel(live, ledger, desired),
+            *verify.unread(self._interfaces.read_errors),
+            *verify.check_kernel(actual, node_state, desired),
             *verify.waiting(snapshot.quarantined),
         ]
 
-    def _at_the_figures(self) -> list[Finding]:
+    def _at_the_figures(self) -> list[Discrepancy]:
         sides = ("tx", "rx") if self._settings.usage.perspective == "device" else ("rx", "tx")
-        figures = self._store.figures(verify.scope(self._windows(self._now())))
-        return list(verify.of_figures(figures, sides))
+        figures = self._store.device_totals(verify.make_ranges(self._calendar(self._now())))
+        return list(verify.check_totals(figures, sides))
 
 
-def _until_sure(look: Callable[[], Sequence[Finding]], rounds: Iterator[None]) -> tuple[Finding, ...]:
+def _confirm(look: Callable[[], Sequence[Discrepancy]], rounds: Iterator[None]) -> tuple[Discrepancy, ...]:
     """What is found and found again: done as soon as nothing stands, or when there are no rounds left."""
     found = tuple(look())
     while verify.faults(found):
@@ -98,21 +98,21 @@ def _until_sure(look: Callable[[], Sequence[Finding]], rounds: Iterator[None]) -
             next(rounds)
         except StopIteration:
             break
-        found = verify.standing(found, look())
+        found = verify.confirmed(found, look())
     return found
 
 
-def is_due(health: Health, now: float, zone: ZoneInfo) -> bool:
+def is_due(status: DaemonStatus, now: float, zone: ZoneInfo) -> bool:
     """Asked every hour. Once a day, before people get up; and in any hour where none succeeded for a day (the daemon is
     new, or they failed), or the last one found something."""
     early = datetime.fromtimestamp(now, zone).hour == EARLY
-    return early or any(health.findings.values()) or now - health.succeeded_at.get("verify", 0.0) > DAY
+    return early or any(status.findings.values()) or now - status.succeeded_at.get("verify", 0.0) > DAY
 
 
-def tell(findings: Sequence[Finding], health: Health) -> None:
+def publish(findings: Sequence[Discrepancy], status: DaemonStatus) -> None:
     """In the metrics and, where something is wrong, in the log."""
     faults = verify.faults(findings)
-    health.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
+    status.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
     for one in faults[:LINES]:
         _log.warning("does not add up", check=one.check.value, device=one.device, what=one.text)
     if len(faults) > LINES:

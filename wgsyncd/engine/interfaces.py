@@ -8,26 +8,26 @@ from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import Change, InterfaceState, Kind
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState
 from wgsyncd.core.peers.plan import Plan
-from wgsyncd.engine.status import Health
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import Creation, Failed, WireGuard
+from wgsyncd.ports import FailedChange, NewInterface, WireGuard
 
-Live = Mapping[str, InterfaceState]
+Actual = Mapping[str, InterfaceState]
 ONE_BY_ONE = 3  # changes of a kind that are remembered each by itself
 
 
 class Interfaces:
     """The configured interfaces. One that fails is said once, by the errno's name, and does not stop the others."""
 
-    def __init__(self, settings: Settings, wireguard: WireGuard, health: Health) -> None:
-        self._settings, self._wireguard, self._health = settings, wireguard, health
-        self._edge = log.Edge()
+    def __init__(self, settings: Settings, wireguard: WireGuard, status: DaemonStatus) -> None:
+        self._settings, self._wireguard, self._status = settings, wireguard, status
+        self._edge = log.OnChange()
         self._log = log.get("interfaces")
-        self.sent = 0  # batches of changes
+        self.batches_sent = 0  # batches of changes
         self.missing: frozenset[str] = frozenset()  # at the last read
-        self.troubles: dict[str, str] = {}  # why interfaces could not be read, likewise
+        self.read_errors: dict[str, str] = {}  # why interfaces could not be read, likewise
 
     def inherit(self, old: Interfaces) -> None:
         """Take over what was said already."""
@@ -35,25 +35,25 @@ class Interfaces:
 
     def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
         """A dump of every interface that has one; with ``create``, missing ones are made where configured."""
-        live: dict[str, InterfaceState] = {}
+        actual: dict[str, InterfaceState] = {}
         missing: set[str] = set()
-        self.troubles = {}
+        self.read_errors = {}
         for name in self._settings.interfaces:
             try:
-                live[name] = self._read(name, create)
+                actual[name] = self._read(name, create)
             except WireGuardError as error:
-                self.troubles[name] = str(error)
+                self.read_errors[name] = str(error)
                 if isinstance(error, InterfaceMissing):
                     missing.add(name)
                 if self._edge(("interface", name), error.name):
                     self._log.error("interface cannot be read", interface=name, error=str(error))
                 continue
             if self._edge(("interface", name), ""):
-                self._log.info("interface found", interface=name, kind=live[name].kind, peers=len(live[name].peers))
+                self._log.info("interface found", interface=name, kind=actual[name].kind, peers=len(actual[name].peers))
         self.missing = frozenset(missing)
-        self._health.troubles = dict(self.troubles)
-        self._health.dump_retries = self._wireguard.retries
-        return live
+        self._status.interface_errors = dict(self.read_errors)
+        self._status.dump_retries = self._wireguard.retries
+        return actual
 
     def _read(self, name: str, create: bool) -> InterfaceState:
         one = self._settings.interfaces[name]
@@ -63,47 +63,47 @@ class Interfaces:
             if not create or not one.create or one.private_key_file is None:
                 raise
         try:
-            self._wireguard.create(Creation(name, one.private_key_file, one.listen_port, one.addresses, one.mtu))
+            self._wireguard.create(NewInterface(name, one.private_key_file, one.listen_port, one.addresses, one.mtu))
         except WireGuardError as error:
             raise InterfaceMissing(name, error.name, f"is missing and cannot be made: {error.text}") from error
         self._log.warning("interface was missing and has been made", interface=name)
         return self._wireguard.read(name)
 
-    def apply(self, plan: Plan, live: Live, keep: Callable[[InterfaceState], None]) -> dict[str, InterfaceState]:
+    def apply(self, plan: Plan, actual: Actual, keep: Callable[[InterfaceState], None]) -> dict[str, InterfaceState]:
         """Apply the plan: all interfaces' removals, then updates, then additions. ``keep`` is given the last sample of
         peers just before they go. Returns the dumps afterwards, without those of interfaces that could not be read
         back."""
         broken: set[str] = set()
-        for kind in Kind:
-            for name in live:
+        for kind in ChangeKind:
+            for name in actual:
                 changes = [c for c in plan.of(kind) if c.interface == name]
                 if not changes or name in broken:
                     continue
-                self.sent += 1
+                self.batches_sent += 1
                 try:
-                    if kind is Kind.REMOVE:
-                        failed = self._remove(live[name], changes, keep)
+                    if kind is ChangeKind.REMOVE:
+                        failed = self._remove(actual[name], changes, keep)
                     else:
                         failed = self._wireguard.apply(name, changes)
                 except WireGuardError as error:
                     broken.add(name)
-                    self._health.add("change_failures", (name, error.name))
+                    self._status.add("change_failures", (name, error.name))
                     if self._edge(("apply", name), error.name):
                         self._log.error("changes failed", interface=name, action=kind.value, error=str(error))
                     continue
                 self._edge(("apply", name), "")
                 for one in failed:
-                    self._health.add("change_failures", (name, one.name))
+                    self._status.add("change_failures", (name, one.name))
                     if self._edge(("change", name, one.change.public_key), one.name):
                         device = one.change.device
                         self._log.error("change refused", interface=name, device=device, error=one.name, why=one.text)
                 done = len(changes) - len(failed)
                 if done:
-                    self._health.add("changes", (name, kind.value), done)
+                    self._status.add("changes", (name, kind.value), done)
                     self._log.info("peers changed", interface=name, action=kind.value, peers=done)
                     refused = {one.change.public_key for one in failed}
-                    self._remember(name, kind, [c for c in changes if c.public_key not in refused])
-        after = dict(live)
+                    self._log_recent(name, kind, [c for c in changes if c.public_key not in refused])
+        after = dict(actual)
         for name in {c.interface for c in plan.changes}:
             try:
                 after[name] = self._wireguard.read(name)
@@ -112,17 +112,17 @@ class Interfaces:
                 self._log.error("interface cannot be read back", interface=name, error=str(error))
         return after
 
-    def _remember(self, name: str, kind: Kind, done: list[Change]) -> None:
+    def _log_recent(self, name: str, kind: ChangeKind, done: list[Change]) -> None:
         """For `status`: one by one where they are few."""
         if len(done) > ONE_BY_ONE:
-            self._health.remember(kind.value, interface=name, text=f"{len(done)} peers")
+            self._status.add_event(kind.value, interface=name, text=f"{len(done)} peers")
             return
         for change in done:
-            self._health.remember(kind.value, interface=name, device=change.device or "(foreign)", text=change.reason)
+            self._status.add_event(kind.value, interface=name, device=change.device or "(foreign)", text=change.reason)
 
     def _remove(
         self, planned: InterfaceState, changes: list[Change], keep: Callable[[InterfaceState], None]
-    ) -> list[Failed]:
+    ) -> list[FailedChange]:
         """Take peers out without losing what they moved since the dump that the plan was made from.
 
         Without allowed IPs nothing passes a peer any more, and the kernel counts nothing for it but keepalives and
@@ -131,9 +131,9 @@ class Interfaces:
         """
         name = planned.name
         silenced = [
-            replace(c, kind=Kind.UPDATE, after=c.before._replace(allowed_ips=()))
+            replace(c, kind=ChangeKind.UPDATE, desired=c.current._replace(allowed_ips=()))
             for c in changes
-            if c.before is not None and c.before.allowed_ips
+            if c.current is not None and c.current.allowed_ips
         ]
         if silenced:
             self._wireguard.apply(name, silenced)  # one that refuses is read and removed like the others
@@ -144,8 +144,8 @@ class Interfaces:
         going = {c.public_key: state.peers[c.public_key] for c in changes if c.public_key in state.peers}
         keep(replace(state, peers=going))
         failed = self._wireguard.apply(name, changes)
-        window, health = time.monotonic() - looked, self._health
-        health.removal_windows += 1
-        health.removal_window_sum += window
-        health.removal_window_longest = max(health.removal_window_longest, window)
+        window, status = time.monotonic() - looked, self._status
+        status.removal_gaps += 1
+        status.removal_gap_sum += window
+        status.removal_gap_longest = max(status.removal_gap_longest, window)
         return failed

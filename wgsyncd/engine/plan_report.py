@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import QR_ENDED, Change, Row, fingerprint
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.log import one_line, redact
+from wgsyncd.core.model import DEADLINE_PASSED, Change, DeviceRow, fingerprint
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.log import escape_control, redact
 
 Line = tuple[str, str]
 """A text, and its kind for :func:`wgsyncd.cli.output.say` ("" for none)."""
@@ -39,34 +39,34 @@ def iso(at: float, zone: ZoneInfo) -> str | None:
     return datetime.fromtimestamp(int(at), zone).isoformat() if at else None
 
 
-def plan_as_data(outlook: Outlook, zone: ZoneInfo, now: float) -> dict[str, Any]:
+def plan_as_data(decision: Decision, zone: ZoneInfo, now: float) -> dict[str, Any]:
     """A plan held against the guard. The keys are stable."""
-    plan = outlook.plan
+    plan = decision.plan
 
     def changes(some: Iterable[Change]) -> list[dict[str, Any]]:
-        return [_change(one, outlook, zone, now) for one in some]
+        return [_change(one, decision, zone, now) for one in some]
 
     return {
-        "plan": outlook.plan_id,
+        "plan": decision.plan_id,
         "interfaces": [
-            {"interface": name, "live": len(state.peers), "desired": len(outlook.desired.peers.get(name, ()))}
-            for name, state in outlook.live.items()
+            {"interface": name, "live": len(state.peers), "desired": len(decision.desired.peers.get(name, ()))}
+            for name, state in decision.actual.items()
         ],
         "changes": changes(plan.changes),
         "withheld": changes(plan.withheld),
-        "unclear": changes(plan.unclear),
+        "unclear": changes(plan.blocked),
         "steps": [
             {
                 "row": s.row.id, "device": redact(s.row.device), "step": s.kind, "at": iso(s.at, zone),
                 "text": _STEPS[s.kind].format(at=clock(s.at, zone, now)),
             }
-            for s in outlook.steps
+            for s in decision.transitions
         ],
-        "not_compared": {name: redact(why) for name, why in outlook.troubles.items()},
-        "rejected": rejected_as_data(outlook.desired.rejections),
-        "guard": {"tripped": outlook.tripped, "approved": outlook.approved, "plan": outlook.plan_id,
-                  "limit": outlook.limit},
-        "live": plan.live,
+        "not_compared": {name: redact(why) for name, why in decision.interface_errors.items()},
+        "rejected": rejected_as_data(decision.desired.rejections),
+        "guard": {"tripped": decision.tripped, "approved": decision.approved, "plan": decision.plan_id,
+                  "limit": decision.limit},
+        "live": plan.live_count,
     }  # fmt: skip
 
 
@@ -78,9 +78,9 @@ def rejected_as_data(rejections: Iterable[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _change(change: Change, outlook: Outlook, zone: ZoneInfo, now: float) -> dict[str, Any]:
-    peer = change.after or change.before
-    row, why = outlook.desired.revoked.get(change.public_key, (None, ""))
+def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> dict[str, Any]:
+    peer = change.desired or change.current
+    row, why = decision.desired.revoked.get(change.public_key, (None, ""))
     reason = change.reason
     if row is not None and why == reason:
         reason = _why(row, why, zone, now)
@@ -96,11 +96,11 @@ def _change(change: Change, outlook: Outlook, zone: ZoneInfo, now: float) -> dic
     }
 
 
-def _why(row: Row, why: str, zone: ZoneInfo, now: float) -> str:
+def _why(row: DeviceRow, why: str, zone: ZoneInfo, now: float) -> str:
     """Why a row wants no peer, with the time where one tells."""
-    ended = why == QR_ENDED or (row.status_text == "expired" and not row.first_handshake_known)
-    if ended and row.qr_end is not None and row.qr_end < now:
-        return f"QR ended {clock(row.qr_end, zone, now)}, never scanned"
+    ended = why == DEADLINE_PASSED or (row.status_text == "expired" and not row.first_handshake_known)
+    if ended and row.activation_deadline is not None and row.activation_deadline < now:
+        return f"QR ended {clock(row.activation_deadline, zone, now)}, never scanned"
     return why
 
 
@@ -120,7 +120,7 @@ def plan_as_lines(data: Mapping[str, Any]) -> list[Line]:
     for one in data["rejected"]:
         lines.append((f"? row {one['row']} ({one['device']}) rejected, {one['reason']}: {one['detail']}", "warning"))
     lines += _verdict(data)
-    return [(one_line(redact(text)), kind) for text, kind in lines]
+    return [(escape_control(redact(text)), kind) for text, kind in lines]
 
 
 def _of_interface(

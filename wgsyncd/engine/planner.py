@@ -8,113 +8,117 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import Change, Kind, PublicKey, Row, Transition
+from wgsyncd.core.model import Change, ChangeKind, DeviceRow, PublicKey, Transition
 from wgsyncd.core.peers import lifecycle
-from wgsyncd.core.peers.desired import Policy, build_desired
-from wgsyncd.core.peers.guard import Limits, Outlook, look_ahead
+from wgsyncd.core.peers.desired import PeerPolicy, build_desired
+from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
-from wgsyncd.core.peers.validate import Site, Want
-from wgsyncd.core.state import Ledger
-from wgsyncd.engine.interfaces import Live
+from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
+from wgsyncd.core.state import NodeState
+from wgsyncd.engine.interfaces import Actual
 from wgsyncd.ports import Snapshot
 
 
-class Decider:
+class Planner:
     """One node's."""
 
     def __init__(self, settings: Settings) -> None:
         self._sites = tuple(
-            Site(name, one.rows, one.networks, one.own_hosts, int(one.persistent_keepalive))
+            InterfaceSpec(name, one.store_name, one.networks, one.own_hosts, int(one.persistent_keepalive))
             for name, one in settings.interfaces.items()
         )
-        self._interface_of = {site.rows: site.interface for site in self._sites}
-        self._limits = Limits(settings.guard.min_removals, settings.guard.share)
-        self.policy = Policy(
-            frozenset(settings.node.elsewhere), settings.peers.foreign, frozenset(settings.peers.always_keep)
+        self._interface_of = {site.store_name: site.interface for site in self._sites}
+        self._limits = RemovalLimits(settings.guard.always_allowed, settings.guard.max_share)
+        self.policy = PeerPolicy(
+            frozenset(settings.node.ignored_interfaces), settings.peers.foreign, frozenset(settings.peers.always_keep)
         )
-        self.waiting: tuple[Row, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
-        self._ends: list[float] = []  # of their QR codes, sorted: asked for at every turn of the daemon's loop
+        self.pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
+        self._deadlines: list[float] = []  # of their QR codes, sorted: asked for at every turn of the daemon's loop
         self.loaded = False  # rows were read completely once
-        self._peers: Mapping[str, Mapping[PublicKey, Want]] = {}  # as last wanted: the same row is not read twice
+        self._peers: Mapping[
+            str, Mapping[PublicKey, DesiredPeer]
+        ] = {}  # as last wanted: the same row is not read twice
         self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
 
-    def inherit(self, old: Decider) -> None:
+    def inherit(self, old: Planner) -> None:
         """Take over what the decider of the previous configuration had seen."""
         self._first_seen, self.loaded = old._first_seen, old.loaded
-        self._await(old.waiting)
+        self._set_pending(old.pending_rows)
 
     # -- what is kept in mind
 
-    def load(self, rows: Iterable[Row]) -> None:
+    def load(self, rows: Iterable[DeviceRow]) -> None:
         """All rows, as just read."""
-        self._await(filter(lifecycle.awaits, rows))
+        self._set_pending(filter(lifecycle.is_pending, rows))
         self.loaded = True
 
-    def load_some(self, rows: Iterable[Row]) -> None:
+    def update_rows(self, rows: Iterable[DeviceRow]) -> None:
         """Some rows, as just read."""
         some = {row.id: row for row in rows}
-        others = (row for row in self.waiting if row.id not in some)
-        self._await((*others, *filter(lifecycle.awaits, some.values())))
+        others = (row for row in self.pending_rows if row.id not in some)
+        self._set_pending((*others, *filter(lifecycle.is_pending, some.values())))
 
-    def took(self, steps: Iterable[Transition]) -> None:
+    def transitions_applied(self, steps: Iterable[Transition]) -> None:
         """These steps are written."""
-        self._await(lifecycle.assume(self.waiting, steps))
+        self._set_pending(lifecycle.with_transitions(self.pending_rows, steps))
 
     def next_deadline(self, now: float) -> float | None:
         """UNIX seconds of the nearest QR end that is known."""
-        at = bisect_left(self._ends, now)
-        return self._ends[at] if at < len(self._ends) else None
+        at = bisect_left(self._deadlines, now)
+        return self._deadlines[at] if at < len(self._deadlines) else None
 
-    def _await(self, rows: Iterable[Row]) -> None:
-        self.waiting = tuple(rows)
-        self._ends = lifecycle.deadlines(self.waiting)
+    def _set_pending(self, rows: Iterable[DeviceRow]) -> None:
+        self.pending_rows = tuple(rows)
+        self._deadlines = lifecycle.deadlines(self.pending_rows)
 
     # -- deciding
 
-    def due(self, rows: Iterable[Row], live: Live, now: float, *, some: bool = False) -> list[Transition]:
+    def due(self, rows: Iterable[DeviceRow], actual: Actual, now: float, *, some: bool = False) -> list[Transition]:
         """The steps that are due in devices' lives. ``some``: these are not all rows."""
-        waiting = [row for row in rows if lifecycle.awaits(row)]
-        seen = lifecycle.observe(waiting, live, self._first_seen)
+        waiting = [row for row in rows if lifecycle.is_pending(row)]
+        seen = lifecycle.first_handshakes(waiting, actual, self._first_seen)
         self._first_seen = {**self._first_seen, **seen} if some else seen
-        return lifecycle.next_steps(waiting, self._interface_of, live, self._first_seen, now, self.policy.elsewhere)
+        return lifecycle.due_transitions(
+            waiting, self._interface_of, actual, self._first_seen, now, self.policy.ignored_interfaces
+        )
 
     def decide(
-        self, snapshot: Snapshot, live: Live, ledger: Ledger, now: float, *, part_of: int | None = None
-    ) -> Outlook:
+        self, snapshot: Snapshot, actual: Actual, node_state: NodeState, now: float, *, part_of: int | None = None
+    ) -> Decision:
         """What a cycle would do. ``part_of``: how many peers there are, where ``live`` holds some of them."""
-        steps = tuple(self.due(snapshot.rows, live, now, some=part_of is not None))
-        rows = lifecycle.assume(snapshot.rows, steps)
+        steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None))
+        rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
-            rows, self._sites, self.policy, live, now, ledger.installed,
-            self._let_go() if part_of is None else self._peers,
+            rows, self._sites, self.policy, actual, now, node_state.installed_keys,
+            self._take_cached() if part_of is None else self._peers,
         )  # fmt: skip
         if part_of is None:
             self._peers = desired.peers
-        plan = make_plan(desired, live, ledger.records, self.policy)
-        plan = plan if part_of is None else replace(plan, live=part_of)
-        return replace(look_ahead(desired, plan, live, self._limits, snapshot.approved), steps=steps)
+        plan = make_plan(desired, actual, node_state.records, self.policy)
+        plan = plan if part_of is None else replace(plan, live_count=part_of)
+        return replace(apply_guard(desired, plan, actual, self._limits, snapshot.approved), transitions=steps)
 
-    def _let_go(self) -> Mapping[str, Mapping[PublicKey, Want]]:
+    def _take_cached(self) -> Mapping[str, Mapping[PublicKey, DesiredPeer]]:
         """The peers as last wanted, whose table is needed no more once the next one is made."""
         peers, self._peers = self._peers, {}
         return peers
 
-    def drift(self, outlook: Outlook, after: Live, ledger: Ledger) -> list[Change]:
+    def drift(self, decision: Decision, after: Actual, node_state: NodeState) -> list[Change]:
         """What still differs after a plan was applied, but for what it withheld."""
-        if not outlook.plan.changes:
+        if not decision.plan.changes:
             return []
-        plan = make_plan(outlook.desired, after, ledger.records, self.policy)
-        undone = {(c.kind, c.interface, c.public_key) for c in outlook.plan.withheld}
+        plan = make_plan(decision.desired, after, node_state.records, self.policy)
+        undone = {(c.kind, c.interface, c.public_key) for c in decision.plan.withheld}
         return [c for c in plan.changes if (c.kind, c.interface, c.public_key) not in undone]
 
-    def shut_out(self, snapshot: Snapshot, live: Live, known: Ledger, now: float) -> list[Change]:
+    def revocations(self, snapshot: Snapshot, actual: Actual, known: NodeState, now: float) -> list[Change]:
         """The removals of peers whose row wants none, as far as the guard lets them. They need nothing written first,
         unless the row's QR has just ended."""
         # An approval that cannot be used up would be used again.
-        outlook = self.decide(replace(snapshot, approved=None), live, known, now)
-        return [c for c in outlook.plan.of(Kind.REMOVE) if c.public_key in outlook.desired.revoked]
+        decision = self.decide(replace(snapshot, approved=None), actual, known, now)
+        return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
 
-    def ended(self, steps: Iterable[Transition], live: Live) -> list[Change]:
+    def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:
         """The removals of peers whose QR has ended by these steps, if the guard lets them."""
-        going = lifecycle.ended(steps, live, self.policy.always_keep)
-        return going if self._limits.allow(len(going), sum(len(state.peers) for state in live.values())) else []
+        going = lifecycle.expired_removals(steps, actual, self.policy.always_keep)
+        return going if self._limits.permits(len(going), sum(len(state.peers) for state in actual.values())) else []

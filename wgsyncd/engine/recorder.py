@@ -5,76 +5,83 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wgsyncd import log
-from wgsyncd.core.audit import Scribe
-from wgsyncd.core.model import Kind
+from wgsyncd.core.audit import AuditMessages
+from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.core.state import Ledger, Writes
-from wgsyncd.core.usage.calendar import Windows
-from wgsyncd.engine.announce import announce
-from wgsyncd.engine.interfaces import Live
-from wgsyncd.engine.state_cache import Books
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine.announce import log_conditions
+from wgsyncd.engine.interfaces import Actual
+from wgsyncd.engine.state_cache import StateCache
 from wgsyncd.ports import Snapshot
 
 
-class Chronicle:
+class Recorder:
     """One node's. ``approver``: who has let the plan through that the next cycle carries out."""
 
-    def __init__(self, node: str, books: Books, scribe: Scribe) -> None:
+    def __init__(self, node: str, books: StateCache, scribe: AuditMessages) -> None:
         self._node, self._books, self._scribe = node, books, scribe
         self._log = log.get("agent")
-        self._edge = log.Edge()
+        self._edge = log.OnChange()
         self.approver = ""
 
-    def before(self, outlook: Outlook, windows: Windows) -> None:
+    def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
         """Baseline zero of who is about to be added, and what else must stand before the kernel is changed."""
-        writes = recording.before_apply(
-            self._books.ledger(windows), outlook.plan.changes, outlook.live, outlook.desired, self._scribe, windows.now
+        writes = recording.intents(
+            self._books.current(calendar),
+            decision.plan.changes,
+            decision.actual,
+            decision.desired,
+            self._scribe,
+            calendar.now,
         )
-        if outlook.approved:
-            count = len(outlook.plan.of(Kind.REMOVE))
-            facts = {"count": count, "plan": outlook.plan_id, "by": self.approver}
+        if decision.approved:
+            count = len(decision.plan.of(ChangeKind.REMOVE))
+            facts = {"count": count, "plan": decision.plan_id, "by": self.approver}
             # The condition ends here, so that removals which fail and are withheld again are told again.
-            over = frozenset(c for c in self._books.ledger(windows).conditions if c.kind == "guard_tripped")
+            over = frozenset(c for c in self._books.current(calendar).conditions if c.type == "guard_tripped")
             entry = self._scribe.entry("guard_approved", self._node, **facts)
-            writes += Writes(approval_used=True, audit=(entry,), ended=over)
+            writes += WriteBatch(approval_used=True, audit=(entry,), ended=over)
         if writes:
-            self._books.commit(writes, windows)
-        if outlook.approved:
+            self._books.commit(writes, calendar)
+        if decision.approved:
             self.approver = ""
 
-    def after(
-        self, outlook: Outlook, after: Live, snapshot: Snapshot, missing: frozenset[str], windows: Windows
+    def record_outcome(
+        self, decision: Decision, after: Actual, snapshot: Snapshot, missing: frozenset[str], calendar: UsageCalendar
     ) -> None:
         """What came of it, by the dump ``after``, and what stands since or no longer."""
-        parts = recording.after_apply(self._books.ledger(windows), after, outlook.desired, self._scribe, windows.now)
-        writes = self._all_but_the_last(parts, windows)
-        ledger = self._books.ledger(windows)
+        parts = recording.outcomes(self._books.current(calendar), after, decision.desired, self._scribe, calendar.now)
+        writes = self._all_but_the_last(parts, calendar)
+        node_state = self._books.current(calendar)
         conflicts = snapshot.conflicts
         if conflicts is None and self._edge("conflicts", "unseen"):
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
-        standing = recording.standing(outlook, conflicts, missing, self._node, ledger)
-        writes += recording.conditions(ledger, standing, self._scribe)
-        if snapshot.approved and not outlook.approved:
-            writes += Writes(approval_used=True)  # for another set of removals than what is wanted now
+        standing = recording.current_conditions(decision, conflicts, missing, self._node, node_state)
+        writes += recording.condition_changes(node_state, standing, self._scribe)
+        if snapshot.approved and not decision.approved:
+            writes += WriteBatch(approval_used=True)  # for another set of removals than what is wanted now
             self.approver = ""
         if writes or self._books.has_notes:
-            self._books.commit(writes, windows)
-        announce(writes, outlook)  # once it is written: what fails is tried again, and would be said again
+            self._books.commit(writes, calendar)
+        log_conditions(writes, decision)  # once it is written: what fails is tried again, and would be said again
 
-    def after_some(self, outlook: Outlook, after: Live, ledger: Ledger, windows: Windows) -> None:
+    def record_some_outcomes(
+        self, decision: Decision, after: Actual, node_state: NodeState, calendar: UsageCalendar
+    ) -> None:
         """The same for a few devices: ``ledger`` and ``after`` have theirs alone, and nothing is said of the rest."""
-        parts = recording.after_apply(ledger, after, outlook.desired, self._scribe, windows.now)
-        writes = self._all_but_the_last(parts, windows)
+        parts = recording.outcomes(node_state, after, decision.desired, self._scribe, calendar.now)
+        writes = self._all_but_the_last(parts, calendar)
         if writes:
-            self._books.commit(writes, windows)
-        announce(writes, outlook)
+            self._books.commit(writes, calendar)
+        log_conditions(writes, decision)
 
-    def _all_but_the_last(self, parts: Iterable[Writes], windows: Windows) -> Writes:
+    def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
         """Commit these; the last one is left to be committed with more."""
-        last = Writes()
+        last = WriteBatch()
         for part in parts:
             if last:
-                self._books.commit(last, windows)
+                self._books.commit(last, calendar)
             last = part
         return last

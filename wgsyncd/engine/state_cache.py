@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.state import Ledger, Writes
-from wgsyncd.core.usage.calendar import Windows
-from wgsyncd.engine.status import Health
-from wgsyncd.errors import RowsLocked, StaleLedger, StoreError
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
 from wgsyncd.ports import Store
 
 BATCH = 250  # devices per transaction: short locks for the web application's own writes, and hardly slower than 500
@@ -30,24 +30,24 @@ def _nothing(*, may_leave_off: bool) -> None:
     pass
 
 
-class Books:
+class StateCache:
     """One node's books. After any other StoreError than RowsLocked the ledger is dropped and read again before the next
     commit, so what is booked next starts from what the store really has."""
 
-    def __init__(self, store: Store, health: Health) -> None:
-        self._store, self._health = store, health
-        self._ledger: Ledger | None = None
-        self.known: Ledger | None = None  # as last seen; the store may be ahead of it
-        self._notes: list[Entry] = []  # audit rows about the daemon itself: they go with the next transaction
+    def __init__(self, store: Store, status: DaemonStatus) -> None:
+        self._store, self._status = store, status
+        self._node_state: NodeState | None = None
+        self.last_known: NodeState | None = None  # as last seen; the store may be ahead of it
+        self._notes: list[AuditEntry] = []  # audit rows about the daemon itself: they go with the next transaction
         self.between: Between = _nothing
         self._in_doubt: tuple[int, int] | None = None  # seq before, and notes in, a commit whose answer was lost
 
-    def inherit(self, old: Books) -> None:
+    def inherit(self, old: StateCache) -> None:
         """Take over the notes of the books before."""
-        self._notes, self._in_doubt, self.known = old._notes, old._in_doubt, old.known
+        self._notes, self._in_doubt, self.last_known = old._notes, old._in_doubt, old.last_known
         self.between = old.between
 
-    def note(self, entry: Entry) -> None:
+    def queue_audit(self, entry: AuditEntry) -> None:
         """An audit row for the next transaction."""
         self._notes.append(entry)
 
@@ -56,50 +56,50 @@ class Books:
         """Whether a transaction is wanted for notes alone."""
         return bool(self._notes)
 
-    def ledger(self, windows: Windows) -> Ledger:
+    def current(self, calendar: UsageCalendar) -> NodeState:
         """The ledger, from the store where memory is not sure of it."""
-        if self._ledger is None:
-            self._ledger = self._store.ledger(windows)
+        if self._node_state is None:
+            self._node_state = self._store.load_state(calendar)
             if self._in_doubt is not None:
                 seq, notes = self._in_doubt
-                if self._ledger.seq > seq:  # it has happened, only its answer was lost
+                if self._node_state.revision > seq:  # it has happened, only its answer was lost
                     del self._notes[:notes]
                 self._in_doubt = None
-        self.known = self._ledger
-        return self._ledger
+        self.last_known = self._node_state
+        return self._node_state
 
     def commit(
-        self, writes: Writes, windows: Windows, *, may_leave_off: bool = False
+        self, writes: WriteBatch, calendar: UsageCalendar, *, may_leave_off: bool = False
     ) -> tuple[frozenset[int], frozenset[int]]:
         """Commit; returns the ids of the rows whose step was taken, and of those left out because they are locked."""
         taken: frozenset[int] = frozenset()
         left_out: frozenset[int] = frozenset()
-        parts = list(writes.batches(BATCH))
+        parts = list(writes.split(BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1:
                 self.between(may_leave_off=may_leave_off)
-            if index == len(parts) and left_out and writes.spool:
+            if index == len(parts) and left_out and writes.spool_position:
                 # It says that all of the samples is booked: so it must not come before that is.
                 raise RowsLocked(len(left_out))
-            ledger = self.ledger(windows)
+            node_state = self.current(calendar)
             notes = len(self._notes) if index == len(parts) else 0
-            part = replace(batch, sampled={}) if left_out else batch  # of those left out it was not
+            part = replace(batch, checkpoints={}) if left_out else batch  # of those left out it was not
             try:
-                self._ledger, steps, locked = self._store.commit(
-                    ledger, part + Writes(audit=tuple(self._notes[:notes])), windows.now
+                self._node_state, steps, locked = self._store.commit(
+                    node_state, part + WriteBatch(audit=tuple(self._notes[:notes])), calendar.now
                 )
             except RowsLocked:  # refused whole
                 raise
-            except StaleLedger:
-                self._ledger = None
+            except RevisionConflict:
+                self._node_state = None
                 raise
             except StoreError:  # it may have happened
-                self._ledger, self._in_doubt = None, (ledger.seq, notes)
+                self._node_state, self._in_doubt = None, (node_state.revision, notes)
                 raise
-            self.known = self._ledger
+            self.last_known = self._node_state
             del self._notes[:notes]
             taken |= steps
             left_out |= locked
-            self._health.booked_rx += sum(b.rx for b in part.booked if b.row_id not in locked)
-            self._health.booked_tx += sum(b.tx for b in part.booked if b.row_id not in locked)
+            self._status.accounted_rx += sum(b.rx for b in part.postings if b.row_id not in locked)
+            self._status.accounted_tx += sum(b.tx for b in part.postings if b.row_id not in locked)
         return taken, left_out

@@ -17,7 +17,7 @@ REMEMBERED = 10  # last changes
 
 
 @dataclass(frozen=True, slots=True)
-class PeerHealth:
+class PeerStatus:
     """One live peer, for the per-peer series."""
 
     public_key: str  # base64
@@ -37,7 +37,7 @@ class Event(NamedTuple):
     text: str
 
 
-class Mark(NamedTuple):
+class RateSample(NamedTuple):
     """From where a rate is measured: when the counters were read, and what they said."""
 
     at: float  # UNIX seconds
@@ -46,7 +46,7 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class InterfaceHealth:
+class InterfaceStatus:
     """One interface as the last cycle left it."""
 
     present: bool
@@ -57,31 +57,31 @@ class InterfaceHealth:
     frozen: int = 0
     foreign: int = 0
     withheld: int = 0  # removals that the guard holds back
-    unclear: int = 0  # removals that wait until a row's unreadable key is mended
+    blocked: int = 0  # removals that wait until a row's unreadable key is mended
     drift: int = 0  # peers that differed after apply
     received: int = 0  # bytes, sum of the live peers' counters
     sent: int = 0
     latest_handshake: float = 0.0  # of any peer, UNIX seconds
     rx_rate: float | None = None  # bytes per second, between two polls; None: there was only one
     tx_rate: float | None = None
-    mark: Mark | None = None
-    peers: tuple[PeerHealth, ...] = ()  # only where per-peer series are asked for
+    mark: RateSample | None = None
+    peers: tuple[PeerStatus, ...] = ()  # only where per-peer series are asked for
 
 
 @dataclass(slots=True)
-class Health:
+class DaemonStatus:
     """The whole picture."""
 
-    interfaces: Mapping[str, InterfaceHealth] = field(default_factory=dict)
+    interfaces: Mapping[str, InterfaceStatus] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
     rejections: tuple[Rejection, ...] = ()  # the same, one by one
     pending: Mapping[str, int] = field(default_factory=dict)  # changes that the last reconcile left, by add, update …
     withheld: int = 0  # changes that wait for an admin
-    troubles: Mapping[str, str] = field(default_factory=dict)  # why interfaces could not be read, the last time
+    interface_errors: Mapping[str, str] = field(default_factory=dict)  # why interfaces could not be read, the last time
     recent: tuple[Event, ...] = ()  # the last changes, the latest last
     started_at: float = 0.0
     parent_conflicts: int = 0
-    peers_without_series: int = 0  # live peers beyond metrics.per_peer_limit
+    peers_without_metrics: int = 0  # live peers beyond metrics.per_peer_limit
     quarantined: int = 0  # deltas waiting for an admin
     findings: Mapping[str, int] = field(default_factory=dict)  # of the last verification, by check; without notes
     guard_tripped: bool = False
@@ -100,20 +100,20 @@ class Health:
     anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
     sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: what was counted until then is kept,
     # in the database or in the spool
-    hints: int = 0  # datagrams of the application
-    hints_ignored: int = 0  # that were none
+    notifications: int = 0  # datagrams of the application
+    invalid_notifications: int = 0  # that were none
     locked_rows: int = 0  # devices not booked the last time because somebody else has their row locked
-    spooled: int = 0  # counters in the spool
+    spool_pending_counters: int = 0  # counters in the spool
     spooled_since: float = 0.0  # of its oldest sample, 0.0 = it is empty
-    spool_ok: bool = True  # the last write to it worked
-    spools_set_aside: int = 0  # damaged ones
-    removal_windows: int = 0  # times that peers were taken out after a last look at their counters
-    removal_window_sum: float = 0.0  # seconds between look and removal, of all
-    removal_window_longest: float = 0.0
-    booked_rx: int = 0  # bytes committed since start
-    booked_tx: int = 0
+    spool_up: bool = True  # the last write to it worked
+    spool_corruptions: int = 0  # damaged ones
+    removal_gaps: int = 0  # times that peers were taken out after a last look at their counters
+    removal_gap_sum: float = 0.0  # seconds between look and removal, of all
+    removal_gap_longest: float = 0.0
+    accounted_rx: int = 0  # bytes committed since start
+    accounted_tx: int = 0
 
-    trouble: str = ""  # what the last failed piece of work failed of
+    last_error: str = ""  # what the last failed piece of work failed of
     database_up: bool = False
     database_error: str = ""  # what it said last, without values
     database_errors: int = 0
@@ -129,7 +129,7 @@ class Health:
         counts[key] = counts.get(key, 0) + amount
         setattr(self, name, counts)
 
-    def remember(self, what: str, *, interface: str = "", device: str = "", text: str = "", at: float = 0.0) -> None:
+    def add_event(self, what: str, *, interface: str = "", device: str = "", text: str = "", at: float = 0.0) -> None:
         """One of the last changes; ``at``: UNIX seconds, 0 for now."""
         event = Event(at or time.time(), what, interface, device, text)
         self.recent = (*self.recent, event)[-REMEMBERED:]

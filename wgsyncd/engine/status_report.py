@@ -16,22 +16,22 @@ from typing import Any
 
 from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.periods import in_units
-from wgsyncd.core.peers.guard import Outlook
+from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.plan_report import Line, iso, plan_as_data, rejected_as_data
-from wgsyncd.engine.status import Health
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.log import one_line, redact
+from wgsyncd.log import escape_control, redact
 
 SHOWN = 8  # rejected rows on the screen; --json has all
 _STALE = 3  # times the configured interval, before a good cycle is too long ago
 
 
-def of_daemon(health: Health, settings: Settings, file: Path) -> dict[str, Any]:
+def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> dict[str, Any]:
     """Of the daemon that this process is. Called in a client's thread: only reads."""
     now, zone = time.time(), settings.node.zone
-    interfaces = dict(health.interfaces)
-    loaded = health.config_loaded_at
+    interfaces = dict(status.interfaces)
+    loaded = status.config_loaded_at
     return {
         "node": settings.node.name,
         "version": __version__,
@@ -39,9 +39,9 @@ def of_daemon(health: Health, settings: Settings, file: Path) -> dict[str, Any]:
         "at": iso(now, zone),
         "daemon": f"runs (pid {os.getpid()})",
         "pid": os.getpid(),
-        "started": iso(health.started_at, zone),
+        "started": iso(status.started_at, zone),
         "configuration": {
-            "file": str(file), "loaded": iso(loaded, zone), "refused": not health.config_ok,
+            "file": str(file), "loaded": iso(loaded, zone), "refused": not status.config_ok,
             "changed_since": _changed(file, loaded),
         },
         "interfaces": [
@@ -65,55 +65,55 @@ def of_daemon(health: Health, settings: Settings, file: Path) -> dict[str, Any]:
         ],
         "cycles": {
             task: {
-                "last_good": iso(health.succeeded_at.get(task, 0.0), zone),
-                "age": _age(now, health.succeeded_at.get(task, 0.0)),
-                "every": health.intervals.get(task),
+                "last_good": iso(status.succeeded_at.get(task, 0.0), zone),
+                "age": _age(now, status.succeeded_at.get(task, 0.0)),
+                "every": status.intervals.get(task),
             }
             for task in ("reconcile", "account")
         },
-        "trouble": redact(health.trouble) if not health.database_up else "",
+        "trouble": redact(status.last_error) if not status.database_up else "",
         "database": {
-            "up": health.database_up, "error": redact(health.database_error) if not health.database_up else "",
-            "read": iso(health.database_read_at, zone), "age": _age(now, health.database_read_at),
+            "up": status.database_up, "error": redact(status.database_error) if not status.database_up else "",
+            "read": iso(status.database_read_at, zone), "age": _age(now, status.database_read_at),
         },
-        "pending": dict(health.pending),
-        "withheld": health.withheld,
-        "unclear": sum(one.unclear for one in interfaces.values()),
-        "not_compared": {name: redact(why) for name, why in health.troubles.items()},
-        "rejected": rejected_as_data(health.rejections),
-        "guard": {"tripped": health.guard_tripped, "approved": False, "plan": health.plan_id},
-        "quarantined": health.quarantined,
-        "findings": sum(health.findings.values()),
-        "spooled": health.spooled,
-        "locked_rows": health.locked_rows,
-        "parent_conflicts": health.parent_conflicts,
+        "pending": dict(status.pending),
+        "withheld": status.withheld,
+        "unclear": sum(one.blocked for one in interfaces.values()),
+        "not_compared": {name: redact(why) for name, why in status.interface_errors.items()},
+        "rejected": rejected_as_data(status.rejections),
+        "guard": {"tripped": status.guard_tripped, "approved": False, "plan": status.plan_id},
+        "quarantined": status.quarantined,
+        "findings": sum(status.findings.values()),
+        "spooled": status.spool_pending_counters,
+        "locked_rows": status.locked_rows,
+        "parent_conflicts": status.parent_conflicts,
         "changes": [
             {
                 "at": iso(one.at, zone), "change": one.what, "interface": one.interface,
                 "device": redact(one.device), "text": redact(one.text),
             }
-            for one in reversed(health.recent)
+            for one in reversed(status.recent)
         ],
     }  # fmt: skip
 
 
-def of_outlook(settings: Settings, outlook: Outlook, daemon: str, now: float) -> dict[str, Any]:
+def of_outlook(settings: Settings, decision: Decision, daemon: str, now: float) -> dict[str, Any]:
     """Of a look of the command's own."""
     zone = settings.node.zone
     interfaces = []
     for name in settings.interfaces:
-        state = outlook.live.get(name)
+        state = decision.actual.get(name)
         peers = list(state.peers.values()) if state else []
         latest = max((p.latest_handshake for p in peers), default=0) / 1e9
         interfaces.append({
             "interface": name,
             "present": state is not None,
             "kind": state.kind if state else "unreadable",
-            "desired": len(outlook.desired.peers[name]),
+            "desired": len(decision.desired.peers[name]),
             "actual": len(peers),
             "online": sum(1 for p in peers if now - p.latest_handshake / 1e9 < ONLINE),
-            "frozen": len(outlook.desired.frozen.get(name, ())),
-            "foreign": len(outlook.plan.foreign.get(name, ())),
+            "frozen": len(decision.desired.frozen.get(name, ())),
+            "foreign": len(decision.plan.foreign.get(name, ())),
             "drift": None,
             "rx_bytes": sum(p.counters.rx for p in peers),
             "tx_bytes": sum(p.counters.tx for p in peers),
@@ -121,7 +121,7 @@ def of_outlook(settings: Settings, outlook: Outlook, daemon: str, now: float) ->
             "tx_rate": None,
             "latest_handshake": iso(latest, zone),
         })  # fmt: skip
-    plan = plan_as_data(outlook, zone, now)
+    plan = plan_as_data(decision, zone, now)
     return {
         "node": settings.node.name,
         "version": __version__,
@@ -141,7 +141,7 @@ def of_outlook(settings: Settings, outlook: Outlook, daemon: str, now: float) ->
         "not_compared": plan["not_compared"],
         "rejected": plan["rejected"],
         "guard": {key: plan["guard"][key] for key in ("tripped", "approved", "plan")},
-        "quarantined": outlook.quarantined,
+        "quarantined": decision.quarantined,
         "findings": None,
         "spooled": None,
         "locked_rows": None,
@@ -191,7 +191,7 @@ def as_lines(data: Mapping[str, Any], width: int = 1000) -> list[Line]:
     if data["changes"] is not None:
         lines += [("", ""), ("last changes" if data["changes"] else "no changes since it runs", "head")]
         lines += [(_event(one), "") for one in data["changes"]]
-    return [(one_line(redact(text)), kind) for text, kind in lines]
+    return [(escape_control(redact(text)), kind) for text, kind in lines]
 
 
 def _interfaces(interfaces: list[Mapping[str, Any]], at: str, width: int) -> list[Line]:
@@ -208,7 +208,7 @@ def _interfaces(interfaces: list[Mapping[str, Any]], at: str, width: int) -> lis
     rates = {f"{side}/s": [_rate(one[f"{key}_rate"]) for one in interfaces]
              for side, key in (("in", "rx"), ("out", "tx"))}  # fmt: skip
     columns |= {} if all(one["rx_rate"] is None for one in interfaces) else rates
-    totals = {side: [in_units(one[f"{key}_bytes"]) for one in interfaces]
+    totals = {side: [format_bytes(one[f"{key}_bytes"]) for one in interfaces]
               for side, key in (("received", "rx"), ("sent", "tx"))}  # fmt: skip
     table = _table(columns | totals)
     if len(table[0]) > width:
@@ -230,7 +230,7 @@ def _table(columns: Mapping[str, list[str]]) -> list[str]:
 
 
 def _rate(rate: float | None) -> str:
-    return "-" if rate is None else in_units(int(rate))
+    return "-" if rate is None else format_bytes(int(rate))
 
 
 def _work(data: Mapping[str, Any]) -> list[Line]:

@@ -7,59 +7,61 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import Change, InterfaceState, Kind, PeerState, PublicKey, decode_key, encode_key
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.engine.interfaces import Live
-from wgsyncd.engine.status import Health, InterfaceHealth, Mark, PeerHealth
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.engine.interfaces import Actual
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus, RateSample
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake: REJECT_AFTER_TIME of the WireGuard paper; a session older is dead
 
 
-def draw(
-    health: Health,
+def update_from_reconcile(
+    status: DaemonStatus,
     settings: Settings,
-    outlook: Outlook,
-    after: Live,
+    decision: Decision,
+    after: Actual,
     drift: Sequence[Change],
     snapshot: Snapshot,
     now: float,
 ) -> None:
     """Fill in what a complete reconcile shows; ``after`` are the dumps after apply."""
-    shown, health.peers_without_series = _series(settings, outlook, after)
-    before = health.interfaces
-    health.interfaces = {
-        name: _rated(_interface(name, after.get(name), outlook, drift, shown.get(name, ()), now), before.get(name), now)
+    shown, status.peers_without_metrics = _series(settings, decision, after)
+    before = status.interfaces
+    status.interfaces = {
+        name: _rated(
+            _interface(name, after.get(name), decision, drift, shown.get(name, ()), now), before.get(name), now
+        )
         for name in settings.interfaces
     }
-    health.rejections = outlook.desired.rejections
-    health.pending = Counter(change.kind.value for change in drift)
-    health.withheld = len(outlook.plan.withheld)
-    health.rejected = outlook.desired.rejected_by_reason()
+    status.rejections = decision.desired.rejections
+    status.pending = Counter(change.kind.value for change in drift)
+    status.withheld = len(decision.plan.withheld)
+    status.rejected = decision.desired.rejected_by_reason()
     if snapshot.conflicts is not None:  # else they stand as they were
-        health.parent_conflicts = len(snapshot.conflicts)
-    health.quarantined = snapshot.quarantined
-    health.guard_tripped = outlook.withholds
-    health.plan_id = outlook.plan_id if health.guard_tripped else ""
-    health.reconciled = True
+        status.parent_conflicts = len(snapshot.conflicts)
+    status.quarantined = snapshot.quarantined
+    status.guard_tripped = decision.is_withholding
+    status.plan_id = decision.plan_id if status.guard_tripped else ""
+    status.reconciled = True
 
 
-def recount(health: Health, live: Live, now: float) -> None:
+def refresh(status: DaemonStatus, actual: Actual, now: float) -> None:
     """Between reconciles, which may be far apart where the database is away: what the dumps alone show."""
-    health.interfaces = {
-        name: _rated(_recounted(one, live.get(name), now), one, now) for name, one in health.interfaces.items()
+    status.interfaces = {
+        name: _rated(_recounted(one, actual.get(name), now), one, now) for name, one in status.interfaces.items()
     }
 
 
 RATED_OVER = 5.0  # seconds at least
 
 
-def _rated(one: InterfaceHealth, before: InterfaceHealth | None, now: float) -> InterfaceHealth:
+def _rated(one: InterfaceStatus, before: InterfaceStatus | None, now: float) -> InterfaceStatus:
     """With the rates since the last mark, once that is long enough ago. Where counters went away with their peers, the
     rate begins anew."""
     if not one.present:
         return one
-    here = Mark(now, one.received, one.sent)
+    here = RateSample(now, one.received, one.sent)
     mark = before.mark if before is not None else None
     if mark is None or now < mark.at or one.received < mark.received or one.sent < mark.sent:
         return replace(one, mark=here)
@@ -81,9 +83,9 @@ def _online(peers: Sequence[PeerState], now: float) -> int:
     return sum(1 for peer in peers if peer.latest_handshake > dead)
 
 
-def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -> InterfaceHealth:
+def _recounted(one: InterfaceStatus, state: InterfaceState | None, now: float) -> InterfaceStatus:
     if state is None:
-        return InterfaceHealth(present=False, desired=one.desired)
+        return InterfaceStatus(present=False, desired=one.desired)
     peers = tuple(state.peers.values())
     found = [(shown, state.peers.get(PublicKey(decode_key(shown.public_key)))) for shown in one.peers]
     return replace(
@@ -99,26 +101,26 @@ def _recounted(one: InterfaceHealth, state: InterfaceState | None, now: float) -
     )
 
 
-def _moved(shown: PeerHealth, found: PeerState) -> PeerHealth:
+def _moved(shown: PeerStatus, found: PeerState) -> PeerStatus:
     return replace(shown, counters=found.counters, latest_handshake=found.latest_handshake / 1e9)
 
 
-def _series(settings: Settings, outlook: Outlook, after: Live) -> tuple[Mapping[str, tuple[PeerHealth, ...]], int]:
+def _series(settings: Settings, decision: Decision, after: Actual) -> tuple[Mapping[str, tuple[PeerStatus, ...]], int]:
     """The peers that get series of their own, and how many get none because they are too many.
 
     The oldest rows come first: so a new peer never takes the series of another, which would leave a gap in it.
     """
     if not settings.metrics.per_peer:
         return {}, 0
-    wants = outlook.desired.peers
+    wants = decision.desired.peers
     peers = [(name, key, wants.get(name, {}).get(key)) for name, state in after.items() for key in state.peers]
     peers.sort(key=lambda one: (one[2] is None, one[2].row.id if one[2] else 0, one[0], one[1]))
-    shown: dict[str, list[PeerHealth]] = {}
+    shown: dict[str, list[PeerStatus]] = {}
     for name, key, want in peers[: settings.metrics.per_peer_limit]:
         found = after[name].peers[key]
-        addresses = ",".join(sorted(map(str, found.peer.allowed_ips)))
+        addresses = ",".join(sorted(map(str, found.config.allowed_ips)))
         device = want.row.device if want else ""
-        one = PeerHealth(encode_key(key), addresses, device, found.counters, found.latest_handshake / 1e9)
+        one = PeerStatus(encode_key(key), addresses, device, found.counters, found.latest_handshake / 1e9)
         shown.setdefault(name, []).append(one)
     left_out = max(0, len(peers) - settings.metrics.per_peer_limit)
     return {name: tuple(ones) for name, ones in shown.items()}, left_out
@@ -127,26 +129,26 @@ def _series(settings: Settings, outlook: Outlook, after: Live) -> tuple[Mapping[
 def _interface(
     name: str,
     state: InterfaceState | None,
-    outlook: Outlook,
+    decision: Decision,
     drift: Sequence[Change],
-    shown: tuple[PeerHealth, ...],
+    shown: tuple[PeerStatus, ...],
     now: float,
-) -> InterfaceHealth:
-    wants = outlook.desired.peers.get(name, {})
+) -> InterfaceStatus:
+    wants = decision.desired.peers.get(name, {})
     if state is None:
-        return InterfaceHealth(present=False, desired=len(wants))
+        return InterfaceStatus(present=False, desired=len(wants))
     peers = tuple(state.peers.values())
-    held = [c for c in outlook.plan.withheld if c.interface == name and c.kind is Kind.REMOVE]
-    return InterfaceHealth(
+    held = [c for c in decision.plan.withheld if c.interface == name and c.kind is ChangeKind.REMOVE]
+    return InterfaceStatus(
         present=True,
         kind=state.kind,
         desired=len(wants),
         actual=len(peers),
         online=_online(peers, now),
-        frozen=len(outlook.desired.frozen.get(name, ())),
-        foreign=len([key for key in outlook.plan.foreign.get(name, ()) if key in state.peers]),
+        frozen=len(decision.desired.frozen.get(name, ())),
+        foreign=len([key for key in decision.plan.foreign.get(name, ()) if key in state.peers]),
         withheld=len(held),
-        unclear=sum(1 for c in outlook.plan.unclear if c.interface == name and c.kind is Kind.REMOVE),
+        blocked=sum(1 for c in decision.plan.blocked if c.interface == name and c.kind is ChangeKind.REMOVE),
         drift=sum(1 for c in drift if c.interface == name),
         received=sum(peer.rx for peer in peers),
         sent=sum(peer.tx for peer in peers),
@@ -155,25 +157,25 @@ def _interface(
     )
 
 
-def in_one_line(health: Health) -> str:
+def summary_line(status: DaemonStatus) -> str:
     """One line for `systemctl status`."""
     parts = [
         f"{name}: {one.actual} peers, {one.online} online" if one.present else f"{name}: missing"
-        for name, one in health.interfaces.items()
+        for name, one in status.interfaces.items()
     ]
-    if not health.database_up:
-        parts.insert(0, f"database away ({health.database_error})")
-    if health.guard_tripped:
-        held = sum(one.withheld for one in health.interfaces.values())
-        parts.insert(0, f"GUARD withholds {held} removals (wgsyncd approve {health.plan_id})")
-    rejected = sum(health.rejected.values())
+    if not status.database_up:
+        parts.insert(0, f"database away ({status.database_error})")
+    if status.guard_tripped:
+        held = sum(one.withheld for one in status.interfaces.values())
+        parts.insert(0, f"GUARD withholds {held} removals (wgsyncd approve {status.plan_id})")
+    rejected = sum(status.rejected.values())
     if rejected:
         parts.append(f"{rejected} rows rejected")
-    if health.quarantined:
-        parts.append(f"{health.quarantined} in quarantine (wgsyncd quarantine)")
-    findings = sum(health.findings.values())
+    if status.quarantined:
+        parts.append(f"{status.quarantined} in quarantine (wgsyncd quarantine)")
+    findings = sum(status.findings.values())
     if findings:
         parts.append(f"does not add up: {findings} (wgsyncd verify)")
-    if not health.config_ok:
+    if not status.config_ok:
         parts.append("new configuration refused")
     return "; ".join(parts) or "starting"

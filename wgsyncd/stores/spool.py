@@ -19,14 +19,14 @@ import msgspec
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     InterfaceState,
-    Peer,
+    PeerConfig,
     PeerState,
     PublicKey,
     decode_key,
     encode_key,
 )
 from wgsyncd.core.usage.backlog import Backlog, Sample
-from wgsyncd.errors import SpoolDamaged, SpoolError
+from wgsyncd.errors import SpoolCorrupt, SpoolError
 
 MAGIC = b"wgsyncd spool 1 "
 _DIGEST = 32  # hexadecimal digits of the checksum
@@ -81,7 +81,7 @@ class FileSpool:
             aside = self._free_name()
             os.rename(self.file, aside)
         self._sync()
-        raise SpoolDamaged(f"{self.file} {why}; set aside as {aside.name}", aside.name) from cause
+        raise SpoolCorrupt(f"{self.file} {why}; set aside as {aside.name}", aside.name) from cause
 
     def save(self, backlog: Backlog) -> None:
         """See :class:`wgsyncd.ports.Spool`."""
@@ -156,7 +156,7 @@ def _sample(one: _Sample) -> Sample:
     peers: dict[PublicKey, PeerState] = {}
     for text, (rx, tx, handshake) in one.peers.items():
         key = PublicKey(decode_key(text))
-        peers[key] = PeerState(Peer(key, NO_PRESHARED_KEY, ()), rx, tx, handshake)
+        peers[key] = PeerState(PeerConfig(key, NO_PRESHARED_KEY, ()), rx, tx, handshake)
     return Sample(one.number, one.since, one.at, one.day, InterfaceState(one.interface, one.epoch, None, 0, peers))
 
 

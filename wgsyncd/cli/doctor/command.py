@@ -14,10 +14,10 @@ from pathlib import Path
 from wgsyncd.cli import output
 from wgsyncd.cli.arguments import DEFAULT_CONFIG
 from wgsyncd.cli.doctor import files, interfaces, system
-from wgsyncd.cli.output import clean, say
+from wgsyncd.cli.output import print_line, sanitize
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Database, Finding, Level, fault, warning
+from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, warning
 from wgsyncd.errors import ConfigError
 from wgsyncd.ports import WireGuard
 from wgsyncd.stores import spool
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], Wire
         print(json.dumps(_data(findings), ensure_ascii=False))
     else:
         _print(findings)
-    return 1 if any(one.level is Level.FAULT for one in findings) else 0
+    return 1 if any(one.severity is Severity.FAULT for one in findings) else 0
 
 
 def _look(
@@ -65,27 +65,32 @@ def _of(one: Finding, config_file: Path) -> Finding:
     """A command of ours is exact only with the configuration that it is about."""
     if config_file == DEFAULT_CONFIG:
         return one
-    return replace(one, mend=_OURS.sub(rf"\1 --config {config_file}", one.mend))
+    return replace(one, fix=_OURS.sub(rf"\1 --config {config_file}", one.fix))
 
 
 def _print(findings: list[Finding]) -> None:
     width = max(len(one.check) for one in findings)
     for one in findings:
-        word = one.level.value if one.level is not Level.FAULT else "FAULT"
-        say((f"{word:8} ", one.level.value), f"{one.check:{width}}  {one.why}")
-        if one.mend:
-            say(" " * (11 + width), (one.mend, "head"))
-    count = Counter(one.level for one in findings)
-    faults, warnings = count[Level.FAULT], count[Level.WARNING]
-    say(f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {count[Level.OK]} ok")
+        word = one.severity.value if one.severity is not Severity.FAULT else "FAULT"
+        print_line((f"{word:8} ", one.severity.value), f"{one.check:{width}}  {one.message}")
+        if one.fix:
+            print_line(" " * (11 + width), (one.fix, "head"))
+    count = Counter(one.severity for one in findings)
+    faults, warnings = count[Severity.FAULT], count[Severity.WARNING]
+    print_line(f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {count[Severity.OK]} ok")
 
 
 def _data(findings: list[Finding]) -> dict[str, object]:
     return {
-        "faults": sum(1 for one in findings if one.level is Level.FAULT),
-        "warnings": sum(1 for one in findings if one.level is Level.WARNING),
+        "faults": sum(1 for one in findings if one.severity is Severity.FAULT),
+        "warnings": sum(1 for one in findings if one.severity is Severity.WARNING),
         "checks": [
-            {"check": one.check, "level": one.level.value, "why": clean(one.why), "mend": clean(one.mend) or None}
+            {
+                "check": one.check,
+                "level": one.severity.value,
+                "why": sanitize(one.message),
+                "mend": sanitize(one.fix) or None,
+            }
             for one in findings
         ],
     }

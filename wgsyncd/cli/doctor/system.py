@@ -14,7 +14,7 @@ from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.daemon import lock
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 
 UNIT = "wgsyncd"
 _CAP_NET_ADMIN = 12  # capabilities(7)
@@ -38,7 +38,7 @@ def holder() -> tuple[int | None, str]:
     """The daemon's pid, or why it cannot be told."""
     try:
         return lock.holder(lock.path()), ""
-    except Refused as error:
+    except UserError as error:
         return None, str(error)
 
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from wgsyncd.core.model import (
     NO_BYTES,
     Change,
+    ChangeKind,
     Counters,
-    Kind,
+    DeviceRow,
     PeerState,
     PublicKey,
     Rejection,
-    Row,
     Status,
     Transition,
     decode_key,
@@ -23,10 +23,10 @@ from wgsyncd.core.model import (
 )
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers import lifecycle
-from wgsyncd.core.peers.guard import Outlook
-from wgsyncd.core.records import Record
-from wgsyncd.core.state import Ledger
-from wgsyncd.core.usage.posting import advance
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.records import PeerRecord
+from wgsyncd.core.state import NodeState
+from wgsyncd.core.usage.posting import counter_delta
 
 
 class Rule(NamedTuple):
@@ -38,30 +38,30 @@ class Rule(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class ActualPeer:
     """A peer of the device on an interface. ``record``: its baseline, None where the books do not know it yet."""
 
     interface: str
     found: PeerState
     row_key: bool  # it has the key that the row has now
-    record: Record | None
+    record: PeerRecord | None
     unbooked: Counters  # since the baseline
     reset: bool  # the counters went back without a known reason
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class PendingChange:
     """A change of the plan that is the device's, and whether the next cycle makes it."""
 
     change: Change
-    fate: str  # "next", "withheld" (by the guard) or "unclear" (until an unreadable key is mended)
+    when: str  # "next", "withheld" (by the guard) or "unclear" (until an unreadable key is mended)
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Explanation:
     """All of it."""
 
-    row: Row
+    row: DeviceRow
     key: PublicKey | None
     bad_key: str  # why the key cannot be read
     interface: str | None  # the kernel's name of the row's; None: it is not this node's
@@ -69,18 +69,18 @@ class Story:
     rules: tuple[Rule, ...]
     rejection: Rejection | None
     frozen: bool
-    peers: tuple[Live, ...]
-    left: tuple[Record, ...]  # baselines of peers that no interface has now
-    due: tuple[Due, ...]
+    peers: tuple[ActualPeer, ...]
+    stale_records: tuple[PeerRecord, ...]  # baselines of peers that no interface has now
+    due: tuple[PendingChange, ...]
     steps: tuple[Transition, ...]
     trouble: str  # why the row's interface could not be read
-    holder: str  # who has the row's address on its interface, where that is another peer
+    address_holder: str  # who has the row's address on its interface, where that is another peer
     verdict: str = ""
 
 
-def find_rows(text: str, rows: Iterable[Row]) -> list[Row]:
+def find_rows(text: str, rows: Iterable[DeviceRow]) -> list[DeviceRow]:
     """The rows that an admin may mean by a public key or an address."""
-    found: list[Row] = []
+    found: list[DeviceRow] = []
     try:
         address = parse_host(text)
     except ValueError:
@@ -94,37 +94,42 @@ def find_rows(text: str, rows: Iterable[Row]) -> list[Row]:
     return found
 
 
-def tell(
-    row: Row, outlook: Outlook, ledger: Ledger, interface_of: Mapping[str, str], elsewhere: frozenset[str], now: float
-) -> Story:
+def explain(
+    row: DeviceRow,
+    decision: Decision,
+    node_state: NodeState,
+    interface_of: Mapping[str, str],
+    elsewhere: frozenset[str],
+    now: float,
+) -> Explanation:
     """The story of a row. ``interface_of``: the kernel's interface name for the store's."""
     key, bad_key = None, ""
     try:
         key = PublicKey(decode_key(row.public_key))
     except ValueError as error:
         bad_key = str(error)
-    steps = tuple(step for step in outlook.steps if step.row.id == row.id)
-    after = lifecycle.assume((row,), steps)[0]
-    rejection = next((one for one in outlook.desired.rejections if one.row_id == row.id), None)
-    records = [one for one in ledger.records.each() if one.row_id == row.id or one.public_key == key]
+    steps = tuple(step for step in decision.transitions if step.row.id == row.id)
+    after = lifecycle.with_transitions((row,), steps)[0]
+    rejection = next((one for one in decision.desired.rejections if one.row_id == row.id), None)
+    records = [one for one in node_state.records.each() if one.row_id == row.id or one.public_key == key]
     keys = {one.public_key for one in records if one.row_id == row.id} | ({key} if key is not None else set())
     peers = tuple(
-        _live(name, found, key, ledger.records.of(name).get(found.peer.public_key), state.epoch)
-        for name, state in outlook.live.items()
+        _live(name, found, key, node_state.records.of(name).get(found.config.public_key), state.epoch)
+        for name, state in decision.actual.items()
         for found in state.peers.values()
-        if found.peer.public_key in keys
+        if found.config.public_key in keys
     )
-    slots = {(one.interface, one.found.peer.public_key) for one in peers}
-    plan = outlook.plan
-    fates = (("next", plan.changes), ("withheld", plan.withheld), ("unclear", plan.unclear))
+    slots = {(one.interface, one.found.config.public_key) for one in peers}
+    plan = decision.plan
+    fates = (("next", plan.changes), ("withheld", plan.withheld), ("unclear", plan.blocked))
     due = tuple(
-        Due(change, fate)
+        PendingChange(change, fate)
         for fate, changes in fates
         for change in changes
         if change.row_id == row.id or (change.row_id is None and change.public_key == key)
     )
     interface = interface_of.get(row.interface)
-    story = Story(
+    story = Explanation(
         row=row,
         key=key,
         bad_key=bad_key,
@@ -132,25 +137,25 @@ def tell(
         elsewhere=row.interface in elsewhere,
         rules=_rules(after, now),
         rejection=rejection,
-        frozen=any(one.found.peer.public_key in outlook.desired.frozen.get(one.interface, ()) for one in peers),
+        frozen=any(one.found.config.public_key in decision.desired.frozen.get(one.interface, ()) for one in peers),
         peers=peers,
-        left=tuple(one for one in records if one.slot not in slots),
+        stale_records=tuple(one for one in records if one.peer_id not in slots),
         due=due,
         steps=steps,
-        trouble=outlook.troubles.get(interface, "") if interface is not None else "",
-        holder=_holder(row, key, interface, outlook, ledger),
+        trouble=decision.interface_errors.get(interface, "") if interface is not None else "",
+        address_holder=_holder(row, key, interface, decision, node_state),
     )
-    return replace(story, verdict=_verdict(story, after.why_not(now)))
+    return replace(story, verdict=_verdict(story, after.inactive_reason(now)))
 
 
-def _live(name: str, found: PeerState, key: PublicKey | None, record: Record | None, epoch: str) -> Live:
-    delta, reset = advance(record, found, epoch) if record is not None else (NO_BYTES, False)
-    return Live(name, found, found.peer.public_key == key, record, delta, reset)
+def _live(name: str, found: PeerState, key: PublicKey | None, record: PeerRecord | None, epoch: str) -> ActualPeer:
+    delta, reset = counter_delta(record, found, epoch) if record is not None else (NO_BYTES, False)
+    return ActualPeer(name, found, found.config.public_key == key, record, delta, reset)
 
 
-def _rules(row: Row, now: float) -> tuple[Rule, ...]:
+def _rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
     """The four conditions, as the README has them."""
-    ended = row.status is Status.ISSUED and row.qr_end is not None and now > row.qr_end
+    ended = row.status is Status.ISSUED and row.activation_deadline is not None and now > row.activation_deadline
     return (
         Rule("its contract exists", row.contract_status is not None, row.contract),
         Rule("its contract is active", row.contract_active, row.contract_status or "no contract"),
@@ -163,8 +168,10 @@ def _rules(row: Row, now: float) -> tuple[Rule, ...]:
     )
 
 
-def _holder(row: Row, key: PublicKey | None, interface: str | None, outlook: Outlook, ledger: Ledger) -> str:
-    state = outlook.live.get(interface) if interface is not None else None
+def _holder(
+    row: DeviceRow, key: PublicKey | None, interface: str | None, decision: Decision, node_state: NodeState
+) -> str:
+    state = decision.actual.get(interface) if interface is not None else None
     if state is None:
         return ""
     try:
@@ -172,8 +179,8 @@ def _holder(row: Row, key: PublicKey | None, interface: str | None, outlook: Out
     except ValueError:
         return ""
     for found in state.peers.values():
-        if address in found.peer.allowed_ips and found.peer.public_key != key:
-            record = ledger.records.of(state.name).get(found.peer.public_key)
+        if address in found.config.allowed_ips and found.config.public_key != key:
+            record = node_state.records.of(state.name).get(found.config.public_key)
             if record is None or record.row_id != row.id:
                 return record.device if record is not None and record.device else "a foreign peer"
     return ""
@@ -184,19 +191,19 @@ _FATES = {
     "withheld": ", but the guard withholds that (wgsyncd plan)",
     "unclear": ", but that waits until the unreadable key of a row is mended",
 }
-_DOING = {Kind.ADD: "adds", Kind.UPDATE: "updates", Kind.REMOVE: "removes"}
+_DOING = {ChangeKind.ADD: "adds", ChangeKind.UPDATE: "updates", ChangeKind.REMOVE: "removes"}
 
 
-def _verdict(story: Story, why_not: str | None) -> str:
+def _verdict(story: Explanation, why_not: str | None) -> str:
     """One sentence: what it has, what it wants, what comes next."""
     where = " and ".join(dict.fromkeys(one.interface for one in story.peers))
     doing = "; ".join(
-        f"the next cycle {_DOING[one.change.kind]} it {'from' if one.change.kind is Kind.REMOVE else 'on'}"
-        f" {one.change.interface}{_FATES[one.fate]}"
+        f"the next cycle {_DOING[one.change.kind]} it {'from' if one.change.kind is ChangeKind.REMOVE else 'on'}"
+        f" {one.change.interface}{_FATES[one.when]}"
         for one in story.due
     )
     if story.elsewhere:
-        return f"is another node's: {story.row.interface} stands in node.elsewhere"
+        return f"is another node's: {story.row.interface} stands in node.ignored_interfaces"
     if story.rejection is not None:
         kept = f"its live peer on {where} is left as it is" if story.frozen else doing or "it has no peer"
         return f"wants a peer but cannot be followed, {story.rejection.reason.value}: {story.rejection.detail}; {kept}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How bad."""
 
     OK = "ok"
@@ -19,24 +19,24 @@ class Finding:
     """What one check says: one line why, and the command that mends it ("" where there is nothing to mend)."""
 
     check: str
-    level: Level
-    why: str
-    mend: str = ""
+    severity: Severity
+    message: str
+    fix: str = ""
 
 
 def ok(check: str, why: str) -> Finding:
     """All is well."""
-    return Finding(check, Level.OK, why)
+    return Finding(check, Severity.OK, why)
 
 
 def warning(check: str, why: str, mend: str) -> Finding:
     """It works, but not for ever, or nobody can tell."""
-    return Finding(check, Level.WARNING, why, mend)
+    return Finding(check, Severity.WARNING, why, mend)
 
 
 def fault(check: str, why: str, mend: str) -> Finding:
     """It does not work, or gives something away."""
-    return Finding(check, Level.FAULT, why, mend)
+    return Finding(check, Severity.FAULT, why, mend)
 
 
 @dataclass(frozen=True, slots=True)

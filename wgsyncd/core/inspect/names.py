@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Named(NamedTuple):
+class DeviceName(NamedTuple):
     """A device's names."""
 
     row_id: int
@@ -19,7 +19,7 @@ def _same(text: str, name: str) -> bool:
     return text.casefold() == name.casefold()  # as the columns' collation compares
 
 
-def find_device(text: str, names: Iterable[Named]) -> Named | None:
+def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
     """The device of that device id; else, where it is a plain number, the one with that row id."""
     names = tuple(names)
     for one in names:
@@ -30,12 +30,12 @@ def find_device(text: str, names: Iterable[Named]) -> Named | None:
     return None
 
 
-def find_contract(text: str, names: Iterable[Named]) -> str | None:
+def find_contract(text: str, names: Iterable[DeviceName]) -> str | None:
     """The contract of that contract id, among those that have a device."""
     return next((one.contract for one in names if _same(text, one.contract)), None)
 
 
-def near(text: str, names: Iterable[str], most: int = 5) -> list[str]:
+def suggestions(text: str, names: Iterable[str], most: int = 5) -> list[str]:
     """Names that may have been meant: those that hold the text, then those that look like it."""
     known = {name.casefold(): name for name in sorted(set(names), reverse=True) if name}
     wanted = text.casefold()

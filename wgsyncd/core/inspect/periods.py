@@ -1,6 +1,6 @@
 """Booked bytes by hour, day or month of the node's zone: which periods a span has, and what fell into each.
 
-The books keep sums per bucket (a few days) and per day (``usage.keep_days``). A period here is always a whole number of
+The books keep sums per bucket (a few days) and per day (``usage.retention``). A period here is always a whole number of
 those, so the figures add up to the tables exactly.
 """
 
@@ -19,7 +19,7 @@ HOUR = 3600
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def in_units(number: int) -> str:
+def format_bytes(number: int) -> str:
     """Bytes for people, in powers of 1024 as wg(8) prints them: ``512 B``, ``1.50 GiB``."""
     size = float(number)
     for unit in _UNITS:
@@ -38,7 +38,7 @@ class Period(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ReportRange:
     """Whole days ``first`` to ``last`` of ``zone``, both in it, looked at by ``by``. By hour: from ``start`` on (UNIX
     seconds, the beginning of an hour of the zone) until before ``end``."""
 
@@ -58,7 +58,7 @@ class Span:
             at = after
 
 
-def make_span(by: str, since: date | None, until: date | None, now: float, zone: ZoneInfo) -> Span:
+def make_range(by: str, since: date | None, until: date | None, now: float, zone: ZoneInfo) -> ReportRange:
     """The span of these days, both in it. What is left out: the last 24 hours and the running one, the last 30 days,
     the last 12 months. ValueError where it ends before it begins."""
     today = datetime.fromtimestamp(now, zone).date()
@@ -75,7 +75,7 @@ def make_span(by: str, since: date | None, until: date | None, now: float, zone:
         first = since or back
     if first > last:
         raise ValueError(f"{first} is after {last}")
-    return Span(by, first, last, zone, start, end)
+    return ReportRange(by, first, last, zone, start, end)
 
 
 def _next_month(day: date) -> date:
@@ -92,7 +92,7 @@ def hour_of(at: int, zone: ZoneInfo) -> int:
     return at - local.minute * 60 - local.second
 
 
-def by_hours(span: Span, buckets: Mapping[int, Counters], oldest: int | None) -> list[Period]:
+def by_hours(span: ReportRange, buckets: Mapping[int, Counters], oldest: int | None) -> list[Period]:
     """Every hour of the span that the buckets reach back to (``oldest``: the first one that is kept), also the empty
     ones."""
     sums: dict[int, Counters] = {}
@@ -108,14 +108,14 @@ def by_hours(span: Span, buckets: Mapping[int, Counters], oldest: int | None) ->
     ]
 
 
-def by_days(span: Span, days: Mapping[str, Counters]) -> list[Period]:
+def by_days(span: ReportRange, days: Mapping[str, Counters]) -> list[Period]:
     """Every day of the span, also the empty ones."""
     count = (span.last - span.first).days + 1
     names = [(span.first + timedelta(days=n)).isoformat() for n in range(count)]
     return [Period(name, *days.get(name, NO_BYTES)) for name in names]
 
 
-def by_months(span: Span, days: Mapping[str, Counters]) -> list[Period]:
+def by_months(span: ReportRange, days: Mapping[str, Counters]) -> list[Period]:
     """Every month of the span, also the empty ones; of the first and last one the days that the span has."""
     sums = {first[:7]: NO_BYTES for first, _ in span.months()}
     for day, found in days.items():

@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import Counters, InterfaceState, PeerState, fingerprint
 from wgsyncd.core.peers.desired import Desired
-from wgsyncd.core.records import Record, State
-from wgsyncd.core.state import Ledger
-from wgsyncd.core.usage.calendar import KEPT, ROLLING, Windows
+from wgsyncd.core.records import PeerRecord, RecordState
+from wgsyncd.core.state import NodeState
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, ROLLING, UsageCalendar
 
 GRACE = 60.0  # seconds round an edge in which the windows of either side are right: a poll is late, clocks differ
 HOUR = 3600  # seconds; every width of a bucket divides it, so that a bucket lies in one hour of UTC
@@ -63,7 +63,7 @@ class Amount(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Discrepancy:
     """One thing that does not add up. Holds no key in full."""
 
     check: Check
@@ -94,7 +94,7 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class VerifyRanges:
     """The sums that a verification needs of the store, each over a half-open range.
 
     Of ``rolling`` and ``months`` the first is that of now; the others are right too while an edge is near.
@@ -104,7 +104,7 @@ class Scope:
     months: tuple[tuple[str, str], ...]  # of days
     days: tuple[Day, ...]
 
-    def after(self, begun: float) -> Scope:
+    def after(self, begun: float) -> VerifyRanges:
         """Without the days that began before the books did: their opening balances stand in one bucket and one day
         that need not match."""
         return replace(self, days=tuple(day for day in self.days if day.start >= begun))
@@ -120,7 +120,7 @@ class DaySums(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class DeviceTotals:
     """One device's figures, and the sums that a :class:`Scope` asks for, in its order. Bytes; rx is what the server
     received, whatever the figures are called. Sums for figures are cut to what a figure can hold."""
 
@@ -134,32 +134,32 @@ class Figures:
     days: tuple[DaySums, ...]
 
 
-def scope(windows: Windows) -> Scope:
+def make_ranges(calendar: UsageCalendar) -> VerifyRanges:
     """What to ask for at ``windows.now``."""
-    before, after = (replace(windows, now=windows.now + seconds) for seconds in (-GRACE, GRACE))
+    before, after = (replace(calendar, now=calendar.now + seconds) for seconds in (-GRACE, GRACE))
     # Once an edge has passed, a figure that was not yet rolled on has its old start and gets what is new already.
     frames = (
-        (windows, windows),
+        (calendar, calendar),
         (before, before),
         (after, after),
-        (before, windows),
-        (windows, after),
+        (before, calendar),
+        (calendar, after),
         (before, after),
     )
-    return Scope(
+    return VerifyRanges(
         tuple(dict.fromkeys((a.rolling_start, b.rolling_start + ROLLING + 1) for a, b in frames)),
         tuple(dict.fromkeys((a.month[0], b.month[1]) for a, b in frames)),
-        _days(windows),
+        _days(calendar),
     )
 
 
-def _days(windows: Windows) -> tuple[Day, ...]:
+def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
     spans: list[tuple[str, float, float]] = []
     torn: set[str] = set()  # by a clock set back over midnight: days that are not in one piece
-    start = windows.next_midnight(windows.rolling_start - KEPT)
-    while start <= windows.now:
-        end, name = windows.next_midnight(start), windows.day(start)
-        seen = {windows.day(at) for at in range(int(start), int(end), HOUR // 4)}
+    start = calendar.next_midnight(calendar.rolling_start - BUCKET_RETENTION)
+    while start <= calendar.now:
+        end, name = calendar.next_midnight(start), calendar.day(start)
+        seen = {calendar.day(at) for at in range(int(start), int(end), HOUR // 4)}
         torn |= seen if seen != {name} else set()
         if spans and spans[-1][0] == name:  # a clock set back to midnight: one day that has two of them
             start = spans.pop()[1]
@@ -171,14 +171,14 @@ def _days(windows: Windows) -> tuple[Day, ...]:
             start,
             inner=(math.ceil(start / HOUR) * HOUR, math.floor(end / HOUR) * HOUR),
             outer=(math.floor(start / HOUR) * HOUR, math.ceil(end / HOUR) * HOUR),
-            whole=start >= windows.rolling_start + windows.width,  # an edge may pass while the store is asked
+            whole=start >= calendar.rolling_start + calendar.width,  # an edge may pass while the store is asked
         )
         for name, start, end in spans
         if name not in torn
     )
 
 
-def of_figures(devices: Iterable[Figures], sides: tuple[str, str]) -> Iterator[Finding]:
+def check_totals(devices: Iterable[DeviceTotals], sides: tuple[str, str]) -> Iterator[Discrepancy]:
     """What does not add up in the store. ``sides``: what the figures of received and of sent bytes are called there."""
     for one in devices:
         for side, name in enumerate(sides):
@@ -196,7 +196,7 @@ def of_figures(devices: Iterable[Figures], sides: tuple[str, str]) -> Iterator[F
                 yield from _day(one, sums, side)
 
 
-def _day(one: Figures, sums: DaySums, side: int) -> Iterator[Finding]:
+def _day(one: DeviceTotals, sums: DaySums, side: int) -> Iterator[Discrepancy]:
     name, kept = f"{('received', 'sent')[side]} on {sums.day.name}", sums.kept[side]
     if sums.inner[side] > kept:
         yield _finding(Check.DAY, one, name, kept, "its buckets", sums.inner[side])
@@ -204,39 +204,41 @@ def _day(one: Figures, sums: DaySums, side: int) -> Iterator[Finding]:
         yield _finding(Check.DAY, one, name, kept, "its buckets", sums.outer[side])
 
 
-def _finding(check: Check, one: Figures, name: str, value: int, against: str, other: int) -> Finding:
+def _finding(check: Check, one: DeviceTotals, name: str, value: int, against: str, other: int) -> Discrepancy:
     text = f"{name}: {value}, {against}: {other} ({value - other:+d})"
-    return Finding(check, one.device, text, Amount(name, value), Amount(against, other), (check, one.row_id, name))
+    return Discrepancy(check, one.device, text, Amount(name, value), Amount(against, other), (check, one.row_id, name))
 
 
 # -- kernel and baselines
 
 
-def of_kernel(live: Mapping[str, InterfaceState], ledger: Ledger, desired: Desired) -> Iterator[Finding]:
+def check_kernel(
+    actual: Mapping[str, InterfaceState], node_state: NodeState, desired: Desired
+) -> Iterator[Discrepancy]:
     """What does not add up between the dumps and the baselines, both read lately; the ledger before the dumps. While
     traffic flows and peers come and go there are always some: those that stand are wrong."""
-    for record in ledger.records.each():
-        name, key = record.slot
-        state = live.get(name)
+    for record in node_state.records.each():
+        name, key = record.peer_id
+        state = actual.get(name)
         # A foreign peer is recorded only while it goes; in another epoch counters begin at zero.
         if state is None or record.row_id is None or record.epoch != state.epoch:
             continue
         found = state.peers.get(key)
         if found is not None:
             yield from _counters(record, found)
-        elif record.state is State.PRESENT:
+        elif record.state is RecordState.PRESENT:
             text = f"recorded as a peer of {name} ({fingerprint(key)}), but the interface has none"
-            yield Finding(Check.ABSENT, record.device, text, key=(Check.ABSENT, name, key))
-    for name, state in live.items():
+            yield Discrepancy(Check.ABSENT, record.device, text, key=(Check.ABSENT, name, key))
+    for name, state in actual.items():
         for key, want in desired.peers.get(name, {}).items():
-            if key in state.peers and key not in ledger.records.of(name):
+            if key in state.peers and key not in node_state.records.of(name):
                 text = f"a peer of {name} ({fingerprint(key)}) without a baseline: its bytes are not booked"
-                yield Finding(Check.UNRECORDED, want.row.device, text, key=(Check.UNRECORDED, name, key))
+                yield Discrepancy(Check.UNRECORDED, want.row.device, text, key=(Check.UNRECORDED, name, key))
 
 
-def _counters(record: Record, found: PeerState) -> Iterator[Finding]:
+def _counters(record: PeerRecord, found: PeerState) -> Iterator[Discrepancy]:
     # A baseline that is moved on, or a peer that is made anew, is other evidence: then somebody has seen to it.
-    evidence = (record.slot, record.counters, record.sampled_at)
+    evidence = (record.peer_id, record.counters, record.sampled_at)
     where = f"{record.interface} ({fingerprint(record.public_key)})"
     for side, counter, baseline in zip(("rx", "tx"), found.counters, record.counters, strict=True):
         if counter == baseline:
@@ -247,30 +249,30 @@ def _counters(record: Record, found: PeerState) -> Iterator[Finding]:
         else:
             check, what = Check.UNBOOKED, f"{counter - baseline} bytes are not booked"
         text = f"{side} counted on {where}: {counter}, baseline: {baseline}: {what}"
-        yield Finding(check, record.device, text, left, right, (check, side, *evidence))
+        yield Discrepancy(check, record.device, text, left, right, (check, side, *evidence))
 
 
-def unread(troubles: Mapping[str, str]) -> Iterator[Finding]:
+def unread(troubles: Mapping[str, str]) -> Iterator[Discrepancy]:
     """Interfaces that have no dump, and why."""
     for name, why in troubles.items():
-        yield Finding(
+        yield Discrepancy(
             Check.UNREAD, "", f"{name} cannot be read, so nothing is known of it: {why}", key=(Check.UNREAD, name)
         )
 
 
-def waiting(count: int) -> Iterator[Finding]:
+def waiting(count: int) -> Iterator[Discrepancy]:
     """Deltas in quarantine."""
     if count:
         text = f"{count} delta{'s' if count > 1 else ''} in quarantine, not booked"
-        yield Finding(Check.QUARANTINE, "", text, key=(Check.QUARANTINE,))
+        yield Discrepancy(Check.QUARANTINE, "", text, key=(Check.QUARANTINE,))
 
 
-def standing(first: Iterable[Finding], later: Iterable[Finding]) -> tuple[Finding, ...]:
+def confirmed(first: Iterable[Discrepancy], later: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
     """What a later look found too, as it found it; notes as they are now."""
     keys = {one.key for one in first}
     return tuple(one for one in later if one.note or one.key in keys)
 
 
-def faults(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def faults(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
     """Without the notes."""
     return tuple(one for one in findings if not one.note)

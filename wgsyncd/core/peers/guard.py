@@ -5,62 +5,62 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wgsyncd.core.model import InterfaceState, Kind, Transition
+from wgsyncd.core.model import ChangeKind, InterfaceState, Transition
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.plan import Plan
 
-ONE_CONTRACT = 3  # peers: the devices that a contract has at most unless it says otherwise (max_devices' default)
+SMALL_NODE = 3  # peers: the devices that a contract has at most unless it says otherwise (max_devices' default)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RemovalLimits:
     """From how many removals on an admin is asked."""
 
-    min_removals: int
-    share: float
+    always_allowed: int
+    max_share: float
 
-    def most(self, live: int) -> float:
+    def max_removals(self, actual: int) -> float:
         """How many removals of so many live peers may go unasked."""
-        return max(self.min_removals, self.share * live)
+        return max(self.always_allowed, self.max_share * actual)
 
-    def allow(self, removals: int, live: int) -> bool:
+    def permits(self, removals: int, actual: int) -> bool:
         """Whether so many may."""
-        return removals <= self.most(live)
+        return removals <= self.max_removals(actual)
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Decision:
     """What a cycle would do, and what it was decided from."""
 
     desired: Desired
     plan: Plan  # after the guard
-    live: Mapping[str, InterfaceState]
+    actual: Mapping[str, InterfaceState]
     plan_id: str  # of all removals that were wanted
     tripped: bool  # more removals were wanted than may go unasked
     approved: bool  # but an admin let exactly these through
     limit: float  # removals that may go unasked
-    steps: tuple[Transition, ...] = ()  # in devices' lives, that are due
+    transitions: tuple[Transition, ...] = ()  # in devices' lives, that are due
     quarantined: int = 0  # deltas that wait for an admin
-    troubles: Mapping[str, str] = field(default_factory=dict)  # interfaces that could not be compared, and why
+    interface_errors: Mapping[str, str] = field(default_factory=dict)  # interfaces that could not be compared, and why
 
     @property
-    def withholds(self) -> bool:
+    def is_withholding(self) -> bool:
         """Whether removals wait for an admin."""
         return self.tripped and not self.approved
 
 
-def look_ahead(
-    desired: Desired, plan: Plan, live: Mapping[str, InterfaceState], limits: Limits, approved: str | None
-) -> Outlook:
+def apply_guard(
+    desired: Desired, plan: Plan, actual: Mapping[str, InterfaceState], limits: RemovalLimits, approved: str | None
+) -> Decision:
     """Put a plan before the guard. ``approved``: the id of the set of removals that an admin let through."""
     plan_id = plan.removals_id
-    removals = len(plan.of(Kind.REMOVE))
+    removals = len(plan.of(ChangeKind.REMOVE))
     # However few they are: a table without a row of this node was emptied, or is not the one it was; and all peers at
     # once, none of them for another, are an UPDATE without its WHERE rather than a contract that was paused.
-    bare = removals > 1 and desired.names_nobody
-    everybody = removals > ONE_CONTRACT and removals == plan.live and not plan.of(Kind.ADD)
-    tripped = bare or everybody or not limits.allow(removals, plan.live)
+    no_rows_left = removals > 1 and desired.is_empty
+    removes_all = removals > SMALL_NODE and removals == plan.live_count and not plan.of(ChangeKind.ADD)
+    tripped = no_rows_left or removes_all or not limits.permits(removals, plan.live_count)
     let_through = tripped and approved == plan_id
     if tripped and not let_through:
-        plan = plan.withhold(lambda change: change.kind is Kind.REMOVE)
-    return Outlook(desired, plan, live, plan_id, tripped, let_through, limits.most(plan.live))
+        plan = plan.withhold(lambda change: change.kind is ChangeKind.REMOVE)
+    return Decision(desired, plan, actual, plan_id, tripped, let_through, limits.max_removals(plan.live_count))

@@ -10,25 +10,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from wgsyncd.core.model import QR_ENDED, Change, InterfaceState, Kind, PublicKey, Row, Status, Transition, decode_key
+from wgsyncd.core.model import (
+    DEADLINE_PASSED,
+    Change,
+    ChangeKind,
+    DeviceRow,
+    InterfaceState,
+    PublicKey,
+    Status,
+    Transition,
+    decode_key,
+)
 
 
-def awaits(row: Row) -> bool:
+def is_pending(row: DeviceRow) -> bool:
     """Whether a handshake or a deadline can still change this row."""
     if row.deleted:
         return False
     return row.status is Status.ISSUED or (row.status is Status.ACTIVE and not row.first_handshake_known)
 
 
-def _key(row: Row) -> PublicKey | None:
+def _key(row: DeviceRow) -> PublicKey | None:
     try:
         return PublicKey(decode_key(row.public_key))
     except ValueError:
         return None  # cannot have shaken hands
 
 
-def observe(
-    rows: Iterable[Row], live: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
+def first_handshakes(
+    rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
 ) -> dict[PublicKey, int]:
     """The earliest handshake seen of each row's key, UNIX nanoseconds: what was known, and what these dumps add."""
     seen: dict[PublicKey, int] = {}
@@ -36,17 +46,17 @@ def observe(
         key = _key(row)
         if key is None:
             continue
-        latest = [s.peers[key].latest_handshake for s in live.values() if key in s.peers]
+        latest = [s.peers[key].latest_handshake for s in actual.values() if key in s.peers]
         first = first_seen.get(key) or max(latest, default=0)
         if first:
             seen[key] = first
     return seen
 
 
-def next_steps(
-    rows: Iterable[Row],
+def due_transitions(
+    rows: Iterable[DeviceRow],
     interface_of: Mapping[str, str],
-    live: Mapping[str, InterfaceState],
+    actual: Mapping[str, InterfaceState],
     first_seen: Mapping[PublicKey, int],
     now: float,
     elsewhere: frozenset[str] = frozenset(),
@@ -60,10 +70,10 @@ def next_steps(
     """
     steps: list[Transition] = []
     for row in rows:
-        if not awaits(row) or row.interface in elsewhere:
+        if not is_pending(row) or row.interface in elsewhere:
             continue
         interface = interface_of.get(row.interface)
-        if interface is not None and interface not in live:
+        if interface is not None and interface not in actual:
             continue
         key = _key(row)
         nanoseconds = first_seen.get(key, 0) if key is not None else 0
@@ -71,14 +81,14 @@ def next_steps(
         if row.status is Status.ACTIVE:
             if nanoseconds:
                 steps.append(Transition(row, "first_handshake", handshake))
-        elif nanoseconds and (row.qr_end is None or handshake <= row.qr_end):
+        elif nanoseconds and (row.activation_deadline is None or handshake <= row.activation_deadline):
             steps.append(Transition(row, "activate", handshake))
-        elif row.qr_end is not None and now > row.qr_end:
-            steps.append(Transition(row, "expire", row.qr_end))
+        elif row.activation_deadline is not None and now > row.activation_deadline:
+            steps.append(Transition(row, "expire", row.activation_deadline))
     return steps
 
 
-def assume(rows: Iterable[Row], steps: Iterable[Transition]) -> tuple[Row, ...]:
+def with_transitions(rows: Iterable[DeviceRow], steps: Iterable[Transition]) -> tuple[DeviceRow, ...]:
     """The rows as they are once the steps are taken: for what is decided before the store has said so."""
     steps = tuple(steps)
     if not steps:
@@ -94,20 +104,26 @@ def assume(rows: Iterable[Row], steps: Iterable[Transition]) -> tuple[Row, ...]:
     )
 
 
-def ended(steps: Iterable[Transition], live: Mapping[str, InterfaceState], keep: frozenset[PublicKey]) -> list[Change]:
+def expired_removals(
+    steps: Iterable[Transition], actual: Mapping[str, InterfaceState], keep: frozenset[PublicKey]
+) -> list[Change]:
     """The removals of the live peers whose QR has ended by these steps; never of those in ``keep``."""
     rows = {key: step.row for step in steps if step.kind == "expire" and (key := _key(step.row)) is not None}
     return [
         Change(
-            Kind.REMOVE, name, key, found.peer, None, rows[key].id, rows[key].device, rows[key].contract,
-            QR_ENDED,
+            ChangeKind.REMOVE, name, key, found.config, None, rows[key].id, rows[key].device, rows[key].contract,
+            DEADLINE_PASSED,
         )
-        for name, state in live.items()
+        for name, state in actual.items()
         for key, found in state.peers.items()
         if key in rows and key not in keep
     ]  # fmt: skip
 
 
-def deadlines(rows: Iterable[Row]) -> list[float]:
+def deadlines(rows: Iterable[DeviceRow]) -> list[float]:
     """The QR ends that lie ahead of these rows or behind them, UNIX seconds, the earliest first."""
-    return sorted(row.qr_end for row in rows if row.status is Status.ISSUED and row.qr_end is not None and awaits(row))
+    return sorted(
+        row.activation_deadline
+        for row in rows
+        if row.status is Status.ISSUED and row.activation_deadline is not None and is_pending(row)
+    )

@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from wgsyncd.core.model import Change, InterfaceState, Kind, Peer, PublicKey
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
 from wgsyncd.core.network import Network
-from wgsyncd.core.peers.desired import Desired, Policy
-from wgsyncd.core.records import Record, Records
+from wgsyncd.core.peers.desired import Desired, PeerPolicy
+from wgsyncd.core.records import PeerRecord, PeerRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +22,19 @@ class Plan:
     """What to do, in the order in which to do it: all removals, then updates, then additions."""
 
     changes: tuple[Change, ...]
-    live: int  # peers in the kernel, on all interfaces that could be read
+    live_count: int  # peers in the kernel, on all interfaces that could be read
     foreign: Mapping[str, tuple[PublicKey, ...]]  # by interface: live peers that no row names, kept or not
     withheld: tuple[Change, ...] = ()  # by the guard: not done until an admin says so
-    unclear: tuple[Change, ...] = ()  # not done while some row's key is unreadable: the peer may be that row's
+    blocked: tuple[Change, ...] = ()  # not done while some row's key is unreadable: the peer may be that row's
 
-    def of(self, kind: Kind) -> tuple[Change, ...]:
+    def of(self, kind: ChangeKind) -> tuple[Change, ...]:
         """The changes of one kind."""
         return tuple(c for c in self.changes if c.kind is kind)
 
     @property
     def removals_id(self) -> str:
         """Names exactly this set of removals, for an admin to approve: 12 hexadecimal digits."""
-        slots = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(Kind.REMOVE))
+        slots = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(ChangeKind.REMOVE))
         return hashlib.sha256(b"".join(slots)).hexdigest()[:12]
 
     def withhold(self, which: Callable[[Change], bool]) -> Plan:
@@ -47,72 +47,84 @@ class Plan:
         while True:
             taken: set[tuple[str, Network]] = set()
             keys: set[PublicKey] = set()
-            absent = {c.public_key for c in held if c.kind is Kind.ADD}
+            absent = {c.public_key for c in held if c.kind is ChangeKind.ADD}
             for change in held:
-                if change.before is not None:
-                    taken |= {(change.interface, net) for net in change.before.allowed_ips}
-                if change.kind is Kind.REMOVE:
+                if change.current is not None:
+                    taken |= {(change.interface, net) for net in change.current.allowed_ips}
+                if change.kind is ChangeKind.REMOVE:
                     keys.add(change.public_key)
-            needing = [c for c in going if _needs(c, taken, keys, absent)]
+            needing = [c for c in going if _depends_on(c, taken, keys, absent)]
             if not needing:
                 return replace(self, changes=tuple(going), withheld=self.withheld + tuple(held))
             held += needing
-            going = [c for c in going if not _needs(c, taken, keys, absent)]
+            going = [c for c in going if not _depends_on(c, taken, keys, absent)]
 
 
-def _needs(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
-    if change.after is None:
+def _depends_on(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
+    if change.desired is None:
         return change.public_key in absent  # a device that cannot arrive there does not leave here
-    if change.kind is Kind.ADD and change.public_key in keys:
+    if change.kind is ChangeKind.ADD and change.public_key in keys:
         return True
-    return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.after.allowed_ips)
+    return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.desired.allowed_ips)
 
 
-def make_plan(desired: Desired, live: Mapping[str, InterfaceState], records: Records, policy: Policy) -> Plan:
+def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: PeerRecords, policy: PeerPolicy) -> Plan:
     """The changes that lead from the dumps to what is desired. Interfaces without a dump are left out.
 
     While a row's key is unreadable, its live peer cannot be told from an unclaimed one: those are withheld.
     """
     changes: list[Change] = []
     foreign: dict[str, tuple[PublicKey, ...]] = {}
-    for name, state in live.items():
+    for name, state in actual.items():
         wants = desired.peers.get(name, {})
-        strangers: list[PublicKey] = []
+        foreign_keys: list[PublicKey] = []
         for key, found in state.peers.items():
             want = wants.get(key)
             if want is not None:
-                if found.peer is not want.peer and found.peer != want.peer:
+                if found.config is not want.config and found.config != want.config:
                     row = want.row
-                    reason = _difference(found.peer, want.peer)
+                    reason = _difference(found.config, want.config)
                     changes.append(
-                        Change(Kind.UPDATE, name, key, found.peer, want.peer, row.id, row.device, row.contract, reason)
+                        Change(
+                            ChangeKind.UPDATE,
+                            name,
+                            key,
+                            found.config,
+                            want.config,
+                            row.id,
+                            row.device,
+                            row.contract,
+                            reason,
+                        )
                     )
                 continue
             record = records.of(name).get(key)
-            known = desired.names(key) or (record is not None and record.row_id is not None)
+            known = desired.has_key(key) or (record is not None and record.row_id is not None)
             if not known:
-                strangers.append(key)
+                foreign_keys.append(key)
             if key in desired.frozen.get(name, ()) or key in policy.always_keep:
                 continue
             if not known and policy.foreign != "remove":
                 continue
-            changes.append(_removal(name, found.peer, record, desired))
+            changes.append(_removal(name, found.config, record, desired))
         for key, want in wants.items():
             if key not in state.peers:
                 row = want.row
-                changes.append(Change(Kind.ADD, name, key, None, want.peer, row.id, row.device, row.contract, "wanted"))
-        foreign[name] = tuple(strangers)
-    changes = _tell_moves(changes)
-    order = list(Kind)
+                changes.append(
+                    Change(ChangeKind.ADD, name, key, None, want.config, row.id, row.device, row.contract, "wanted")
+                )
+        foreign[name] = tuple(foreign_keys)
+    changes = _annotate_moves(changes)
+    order = list(ChangeKind)
     changes.sort(key=lambda c: (order.index(c.kind), c.interface, c.row_id or 0, c.public_key))
-    plan = Plan(tuple(changes), sum(len(state.peers) for state in live.values()), foreign)
+    plan = Plan(tuple(changes), sum(len(state.peers) for state in actual.values()), foreign)
     if desired.unreadable_keys:
-        held = plan.withhold(lambda c: c.kind is Kind.REMOVE and not c.explicit)
-        plan = replace(held, withheld=(), unclear=held.withheld)
+        held = plan.withhold(lambda c: c.kind is ChangeKind.REMOVE and not c.is_revocation)
+        plan = replace(held, withheld=(), blocked=held.withheld)
     return plan
 
 
-def _removal(name: str, peer: Peer, record: Record | None, desired: Desired) -> Change:
+def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
     key = peer.public_key
     row_id, device, contract = (record.row_id, record.device, record.contract) if record else (None, "", "")
     explicit = True
@@ -128,30 +140,30 @@ def _removal(name: str, peer: Peer, record: Record | None, desired: Desired) -> 
     else:
         explicit = False
         reason = "row is gone" if device else "in no row"
-    return Change(Kind.REMOVE, name, key, peer, None, row_id, device, contract, reason, explicit)
+    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, contract, reason, explicit)
 
 
-def _tell_moves(changes: list[Change]) -> list[Change]:
+def _annotate_moves(changes: list[Change]) -> list[Change]:
     """The same, where additions and updates say from whom they have what is theirs now."""
     holders: dict[tuple[str, Network], str] = {}
     keys_from: dict[PublicKey, str] = {}
     rows_on: set[tuple[str, int | None]] = set()
     for one in changes:
-        if one.before is None:
+        if one.current is None:
             continue
-        if one.kind is Kind.REMOVE:
+        if one.kind is ChangeKind.REMOVE:
             keys_from[one.public_key] = one.interface
             rows_on.add((one.interface, one.row_id))
-        for net in set(one.before.allowed_ips) - set(one.after.allowed_ips if one.after else ()):
+        for net in set(one.current.allowed_ips) - set(one.desired.allowed_ips if one.desired else ()):
             holders[one.interface, net] = one.device or "a foreign peer"
     told = []
     for one in changes:
         reason = one.reason
-        if one.after is not None:
-            got = {holders.get((one.interface, net), "") for net in one.after.allowed_ips} - {"", one.device}
-            if one.kind is Kind.ADD and one.public_key in keys_from:
+        if one.desired is not None:
+            got = {holders.get((one.interface, net), "") for net in one.desired.allowed_ips} - {"", one.device}
+            if one.kind is ChangeKind.ADD and one.public_key in keys_from:
                 reason = f"moved from {keys_from[one.public_key]}"
-            elif one.kind is Kind.ADD and (one.interface, one.row_id) in rows_on:
+            elif one.kind is ChangeKind.ADD and (one.interface, one.row_id) in rows_on:
                 reason = "new key"
             if got:
                 taken = f"address moved from {', '.join(sorted(got))}"
@@ -160,7 +172,7 @@ def _tell_moves(changes: list[Change]) -> list[Change]:
     return told
 
 
-def _difference(found: Peer, wanted: Peer) -> str:
+def _difference(found: PeerConfig, wanted: PeerConfig) -> str:
     parts = []
     if found.allowed_ips != wanted.allowed_ips:
         old, new = (",".join(sorted(map(str, ips))) or "-" for ips in (found.allowed_ips, wanted.allowed_ips))

@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wgsyncd.core.model import Counters, InterfaceState, PublicKey
-from wgsyncd.core.state import Ledger
+from wgsyncd.core.state import NodeState
 
-MOST = 500_000  # peers in all samples together; some 60 MB as they are written
+CAPACITY = 500_000  # peers in all samples together; some 60 MB as they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class Backlog:
         """How many counters are kept."""
         return sum(len(sample.state.peers) for sample in self.samples)
 
-    def mark(self, sample: Sample) -> str:
+    def position(self, sample: Sample) -> str:
         """What the books note with the sample: see :attr:`wgsyncd.core.state.Ledger.spool`."""
         return f"{self.stream}:{sample.number}"
 
-    def unbooked(self, mark: str) -> Backlog:
+    def after(self, mark: str) -> Backlog:
         """Without what the books have, by their mark."""
         stream, _, number = mark.partition(":")
         if stream != self.stream:
@@ -67,8 +67,15 @@ class Backlog:
         kept = tuple(sample for sample in self.samples if sample.number > booked)
         return replace(self, next_number=max(self.next_number, booked + 1), samples=kept)
 
-    def keep(
-        self, state: InterfaceState, since: float, at: float, day: str, known: Ledger | None, *, firm: int = 0
+    def append(
+        self,
+        state: InterfaceState,
+        since: float,
+        at: float,
+        day: str,
+        known: NodeState | None,
+        *,
+        durable_position: int = 0,
     ) -> Backlog:
         """With one more sample (of what neither the books nor the samples have), which takes the place of those that it
         makes needless; never of one numbered ``firm`` or below. The same backlog if it says nothing new.
@@ -81,14 +88,14 @@ class Backlog:
         over: dict[int, set[PublicKey]] = {}  # by the sample's place
         for key, found in state.peers.items():
             seen = past.get(key, [])
-            now = _Seen(state.epoch, found.counters, found.latest_handshake)
-            if (not seen and known is not None) or (seen and now == seen[-1]._replace(place=None)):
+            now = _Observation(state.epoch, found.counters, found.latest_handshake)
+            if (not seen and known is not None) or (seen and now == seen[-1]._replace(at_sample=None)):
                 del news[key]  # nobody's, or as it was
                 continue
-            place = seen[-1].place if seen else None
-            if place is None or len(seen) < 2 or seen[-2].began_anew(seen[-1]) or seen[-1].ended(now):
+            place = seen[-1].at_sample if seen else None
+            if place is None or len(seen) < 2 or seen[-2].restarted(seen[-1]) or seen[-1].ended(now):
                 continue
-            if day and self.samples[place].day == day and self.samples[place].number > firm:
+            if day and self.samples[place].day == day and self.samples[place].number > durable_position:
                 over.setdefault(place, set()).add(key)
         if not news:
             return self
@@ -99,40 +106,40 @@ class Backlog:
         new = Sample(self.next_number, began, at, day, replace(state, peers=news))
         samples = (*(one for one in older if one.state.peers), new)
         kept = replace(self, next_number=self.next_number + 1, samples=samples)
-        if kept.peers > MOST:
-            raise OverflowError(f"the spool holds {self.peers} counters, its most is {MOST}")
+        if kept.peers > CAPACITY:
+            raise OverflowError(f"the spool holds {self.peers} counters, its most is {CAPACITY}")
         return kept
 
-    def _past(self, state: InterfaceState, known: Ledger | None) -> dict[PublicKey, list[_Seen]]:
+    def _past(self, state: InterfaceState, known: NodeState | None) -> dict[PublicKey, list[_Observation]]:
         """What was seen before of each peer of a dump, from the baseline on."""
-        past: dict[PublicKey, list[_Seen]] = {}
+        past: dict[PublicKey, list[_Observation]] = {}
         recorded = known.records.of(state.name) if known is not None else {}
         for key in state.peers:
             record = recorded.get(key)
             if record is not None:
-                past[key] = [_Seen(record.epoch, record.counters, record.handshake)]
+                past[key] = [_Observation(record.epoch, record.counters, record.handshake)]
         for place, one in enumerate(self.samples):
             if one.state.name == state.name:
                 for key in one.state.peers.keys() & state.peers.keys():
                     found = one.state.peers[key]
-                    seen = _Seen(one.state.epoch, found.counters, found.latest_handshake, place)
+                    seen = _Observation(one.state.epoch, found.counters, found.latest_handshake, place)
                     past.setdefault(key, []).append(seen)
         return past
 
 
-class _Seen(NamedTuple):
+class _Observation(NamedTuple):
     """A peer at one look."""
 
     epoch: str
     counters: Counters
     handshake: int
-    place: int | None = None  # of the sample; None: the baseline
+    at_sample: int | None = None  # of the sample; None: the baseline
 
-    def began_anew(self, later: _Seen) -> bool:
+    def restarted(self, later: _Observation) -> bool:
         """Whether ``later`` shows that this life is over, and what comes after ``later`` may not."""
         return self.epoch == later.epoch and self.ended(later)
 
-    def ended(self, later: _Seen) -> bool:
+    def ended(self, later: _Observation) -> bool:
         """Whether ``later`` is of another life; see :func:`wgsyncd.core.usage.posting.advance`."""
         return (
             self.epoch != later.epoch

@@ -10,15 +10,15 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Piece
+from wgsyncd.core.state import Allocation
 
 ROLLING = 86400  # seconds of the rolling window
-EDGE = 1.0  # seconds: a poll within them after an edge was made for that edge, and closes what came before it
-KEPT = 2 * 86400  # seconds that buckets are kept after they left it
+BOUNDARY_GRACE = 1.0  # seconds: a poll within them after an edge was made for that edge, and closes what came before it
+BUCKET_RETENTION = 2 * 86400  # seconds that buckets are kept after they left it
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class UsageCalendar:
     """The windows at one instant: buckets of ``width`` seconds, days and months of ``zone``."""
 
     now: float
@@ -35,7 +35,7 @@ class Windows:
         """The zone's date at an instant."""
         return datetime.fromtimestamp(at, self.zone).date().isoformat()
 
-    def local(self, at: float) -> str:
+    def format_local(self, at: float) -> str:
         """An instant as the zone writes it, to the second."""
         return datetime.fromtimestamp(int(at), self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
@@ -46,14 +46,14 @@ class Windows:
         return first.isoformat(), (first + timedelta(days=32)).replace(day=1).isoformat()
 
     @property
-    def mark(self) -> tuple[int, str]:
+    def version(self) -> tuple[int, str]:
         """Changes when a window has to be rolled on."""
         return self.rolling_start, self.month[0]
 
     @property
     def closes_a_day(self) -> bool:
         """Whether a poll now was made for a midnight, and closes the day before it."""
-        return self.day(self.now) != self.day(self.now - EDGE)
+        return self.day(self.now) != self.day(self.now - BOUNDARY_GRACE)
 
     def next_midnight(self, at: float) -> float:
         """The zone's next midnight after an instant."""
@@ -63,12 +63,12 @@ class Windows:
         # A clock set back over midnight (St John's until 2011) has two of them: after the first the second is next.
         return first if first > at else midnight.replace(fold=1).timestamp()
 
-    def _edges(self, since: float, until: float) -> Iterator[float]:
+    def _boundaries(self, since: float, until: float) -> Iterator[float]:
         at = since
         while at < until:
             bucket = (int(at // self.width) + 1) * self.width if at >= self.rolling_start else self.rolling_start
             at = min(float(bucket), self.next_midnight(at))
-            if at < until - EDGE:
+            if at < until - BOUNDARY_GRACE:
                 yield at
 
     def shares(self, since: float, until: float | None = None) -> tuple[Share, ...]:
@@ -76,7 +76,7 @@ class Windows:
         no bucket. An edge in the span's last second does not split it."""
         end = self.now if until is None else min(until, self.now)
         start = min(since, end)
-        edges = [start, *self._edges(start, end), end]
+        edges = [start, *self._boundaries(start, end), end]
         shares: list[Share] = []
         for left, right in itertools.pairwise(edges):
             whole = right is edges[-1] or end == start
@@ -85,9 +85,9 @@ class Windows:
             shares.append(Share(known, self.day(left), 1.0 if whole else (right - start) / (end - start)))
         return tuple(shares)
 
-    def split(self, delta: Counters, since: float, until: float | None = None) -> tuple[Piece, ...]:
+    def allocate(self, delta: Counters, since: float, until: float | None = None) -> tuple[Allocation, ...]:
         """A delta that came in between two instants, shared out over their buckets and days by time."""
-        return split(delta, self.shares(since, until))
+        return allocate_shares(delta, self.shares(since, until))
 
 
 class Share(NamedTuple):
@@ -98,13 +98,13 @@ class Share(NamedTuple):
     until: float  # its end, as a share of the span: 1.0 for the last
 
 
-def split(delta: Counters, shares: Sequence[Share]) -> tuple[Piece, ...]:
+def allocate_shares(delta: Counters, shares: Sequence[Share]) -> tuple[Allocation, ...]:
     """A delta shared out; the pieces add up to it."""
-    pieces: list[Piece] = []
+    pieces: list[Allocation] = []
     done_rx = done_tx = 0
     for bucket, day, until in shares:
         rx, tx = (delta.rx, delta.tx) if until == 1.0 else (int(delta.rx * until), int(delta.tx * until))
         if rx > done_rx or tx > done_tx:
-            pieces.append(Piece(bucket, day, rx - done_rx, tx - done_tx))
+            pieces.append(Allocation(bucket, day, rx - done_rx, tx - done_tx))
         done_rx, done_tx = rx, tx
     return tuple(pieces)

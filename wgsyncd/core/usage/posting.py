@@ -37,31 +37,31 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from wgsyncd.core.model import NO_BYTES, Counters, InterfaceState, PeerState, PublicKey, Row
-from wgsyncd.core.records import Record, State, addresses_of, config_digest
-from wgsyncd.core.state import Booked, Ledger, Piece, Quarantined, Sampled, Writes
-from wgsyncd.core.usage.calendar import Share, Windows, split
+from wgsyncd.core.model import NO_BYTES, Counters, DeviceRow, InterfaceState, PeerState, PublicKey
+from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
+from wgsyncd.core.state import Allocation, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
+from wgsyncd.core.usage.calendar import Share, UsageCalendar, allocate_shares
 
 SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
-PORTION = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each
+CHUNK = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each
 
 
-class Advance(NamedTuple):
+class CounterDelta(NamedTuple):
     """What a counter did since its baseline."""
 
     delta: Counters
     reset: bool  # it went back without a reason that we know
 
 
-def advance(baseline: Record, found: PeerState, epoch: str) -> Advance:
+def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> CounterDelta:
     """The bytes since the baseline. A counter below it, or a handshake that is gone, means that somebody else made the
     peer anew: both counters then count from zero, and it is reported."""
     if baseline.epoch != epoch:
-        return Advance(found.counters, False)
+        return CounterDelta(found.counters, False)
     rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
     if rx < 0 or tx < 0 or (baseline.handshake and not found.latest_handshake):
-        return Advance(found.counters, True)
-    return Advance(Counters(rx, tx), False)
+        return CounterDelta(found.counters, True)
+    return CounterDelta(Counters(rx, tx), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,66 +72,66 @@ class Anomaly:
     interface: str
     device: str
     contract: str
-    was: Counters
-    found: Counters
+    previous: Counters
+    current: Counters
 
 
 @dataclass(frozen=True, slots=True)
-class Booking:
+class PostingResult:
     """What a set of dumps says since the ledger."""
 
-    writes: Writes
+    writes: WriteBatch
     anomalies: tuple[Anomaly, ...]
 
 
 @dataclass(slots=True)
-class _Account:
+class _Accumulator:
     """One device's sum while dumps are gone through."""
 
     delta: Counters
-    pieces: list[Piece]
+    pieces: list[Allocation]
     handshake: int
 
 
-def portions(
-    live: Mapping[str, InterfaceState], ledger: Ledger, apart: Set[int]
+def chunks(
+    actual: Mapping[str, InterfaceState], node_state: NodeState, apart: Set[int]
 ) -> Iterator[dict[str, InterfaceState]]:
     """Where very many peers moved: parts of these dumps, in the order of the peers' rows, to be booked each by itself
     before the dumps as a whole are, for which then the rest is left. ``apart``: rows that are left for it, too."""
     moved = [
         record
-        for record in ledger.records.each()
+        for record in node_state.records.each()
         if record.row_id not in apart
-        and (state := live.get(record.interface)) is not None
+        and (state := actual.get(record.interface)) is not None
         and (found := state.peers.get(record.public_key)) is not None
         and _has_moved(record, found, state.epoch)
     ]
     moved.sort(key=lambda record: record.row_id or 0)
-    for at in range(0, len(moved) - PORTION, PORTION):
+    for at in range(0, len(moved) - CHUNK, CHUNK):
         peers: dict[str, dict[PublicKey, PeerState]] = {}
-        for record in moved[at : at + PORTION]:
-            found = live[record.interface].peers[record.public_key]
+        for record in moved[at : at + CHUNK]:
+            found = actual[record.interface].peers[record.public_key]
             peers.setdefault(record.interface, {})[record.public_key] = found
-        yield {name: replace(live[name], peers=some) for name, some in peers.items()}
+        yield {name: replace(actual[name], peers=some) for name, some in peers.items()}
 
 
-def _has_moved(record: Record, found: PeerState, epoch: str) -> bool:
+def _has_moved(record: PeerRecord, found: PeerState, epoch: str) -> bool:
     counted = record.rx == found.rx and record.tx == found.tx and record.handshake == found.latest_handshake
     return not counted or record.epoch != epoch
 
 
-def book(
-    live: Mapping[str, InterfaceState],
-    ledger: Ledger,
-    windows: Windows,
+def post(
+    actual: Mapping[str, InterfaceState],
+    node_state: NodeState,
+    calendar: UsageCalendar,
     *,
     since: Mapping[str, float],
     max_rates: Mapping[str, float],
-    late: Mapping[int, Mapping[str, float]] | None = None,
-    rows: Mapping[PublicKey, Row] | None = None,
+    skipped_since: Mapping[int, Mapping[str, float]] | None = None,
+    rows: Mapping[PublicKey, DeviceRow] | None = None,
     at: float | None = None,
-    whole: bool = True,
-) -> Booking:
+    complete: bool = True,
+) -> PostingResult:
     """Account for dumps taken at ``at`` (UNIX seconds; None: at ``windows.now``). Only of ``whole`` ones it is said
     that the interface was sampled. A peer that is not in one is left as it is.
 
@@ -140,26 +140,26 @@ def book(
     rows by key where they were just read: only then can a peer that has no record yet be adopted. Nothing moved: empty
     writes.
     """
-    now = windows.now if at is None else min(at, windows.now)
+    now = calendar.now if at is None else min(at, calendar.now)
     sampled_at = now if at is None else at  # also where the clock was set back since: then nobody knows
-    accounts: dict[int, _Account] = {}
-    records: list[Record] = []
-    quarantined: list[Quarantined] = []
+    accounts: dict[int, _Accumulator] = {}
+    records: list[PeerRecord] = []
+    quarantined: list[QuarantinedDelta] = []
     anomalies: list[Anomaly] = []
     odd: set[int] = set()
     shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all have the same
 
     def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
-        account = accounts.setdefault(row_id, _Account(NO_BYTES, [], 0))
+        account = accounts.setdefault(row_id, _Accumulator(NO_BYTES, [], 0))
         account.delta = Counters(account.delta.rx + delta.rx, account.delta.tx + delta.tx)
         if delta != (0, 0):
             if started not in shares:
-                shares[started] = windows.shares(started, now)
-            account.pieces += split(delta, shares[started])
+                shares[started] = calendar.shares(started, now)
+            account.pieces += allocate_shares(delta, shares[started])
         account.handshake = max(account.handshake, handshake)
 
-    for name, state in live.items():
-        sampled, recorded = ledger.interfaces.get(name), ledger.records.of(name)
+    for name, state in actual.items():
+        sampled, recorded = node_state.interfaces.get(name), node_state.records.of(name)
         for key, found in state.peers.items():
             record = recorded.get(key)
             if record is None:
@@ -168,13 +168,13 @@ def book(
                     continue
                 # First start beside running peers: what a device that was never counted has used so far is its due;
                 # of any other the present counters were counted by whoever filled the columns before us.
-                records.append(adopt(name, state.epoch, found, row, now))
-                add(row.id, found.counters if row.never_counted else NO_BYTES, now, found.latest_handshake)
+                records.append(initial_record(name, state.epoch, found, row, now))
+                add(row.id, found.counters if row.has_no_usage else NO_BYTES, now, found.latest_handshake)
                 continue
             if not _has_moved(record, found, state.epoch):
                 continue
-            delta, reset = advance(record, found, state.epoch)
-            started = (late or {}).get(record.row_id or 0, since).get(name)
+            delta, reset = counter_delta(record, found, state.epoch)
+            started = (skipped_since or {}).get(record.row_id or 0, since).get(name)
             known_span = True
             if started is None:
                 started = max(record.sampled_at, sampled.at if sampled else 0.0)
@@ -194,35 +194,36 @@ def book(
                 anomalies.append(
                     Anomaly("quarantined", name, record.device, record.contract, record.counters, found.counters)
                 )
-                quarantined.append(Quarantined(name, record.row_id, record.device, *delta, came_since, now))
+                quarantined.append(QuarantinedDelta(name, record.row_id, record.device, *delta, came_since, now))
                 delta = NO_BYTES
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
                 add(record.row_id, delta, came_since, newer)
-            records.append(Record(  # not by `replace`, which takes four times as long
-                name, record.public_key, record.row_id, record.device, record.contract, record.address, record.config,
+            records.append(PeerRecord(  # not by `replace`, which takes four times as long
+                name, record.public_key, record.row_id, record.device, record.contract, record.address,
+                record.config_digest,
                 record.state, state.epoch, found.rx, found.tx, found.latest_handshake, sampled_at,
             ))  # fmt: skip
-    first, beyond = windows.month
+    first, beyond = calendar.month
     booked = tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
     if not (records or quarantined):
-        return Booking(Writes(), ())
-    writes = Writes(
-        booked=booked,
+        return PostingResult(WriteBatch(), ())
+    writes = WriteBatch(
+        postings=booked,
         records=tuple(records),
         quarantined=tuple(quarantined),
-        odd=frozenset(odd),
+        commit_last=frozenset(odd),
         # A new epoch is left for the record step, which audits it; until then the interface keeps its old mark.
-        sampled={
-            name: Sampled(mark.epoch, now)
-            for name in live
-            if whole and (mark := ledger.interfaces.get(name)) is not None
+        checkpoints={
+            name: InterfaceCheckpoint(mark.epoch, now)
+            for name in actual
+            if complete and (mark := node_state.interfaces.get(name)) is not None
         },
     )
-    return Booking(writes, tuple(anomalies))
+    return PostingResult(writes, tuple(anomalies))
 
 
-def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
+def _booked(row_id: int, account: _Accumulator, first: str, beyond: str) -> Posting:
     handshake = account.handshake / 1e9 if account.handshake else None
     if len(account.pieces) == 1:  # as nearly always
         (one,) = account.pieces
@@ -231,40 +232,40 @@ def _booked(row_id: int, account: _Account, first: str, beyond: str) -> Booked:
             (delta if one.bucket is not None else NO_BYTES),
             (delta if first <= one.day < beyond else NO_BYTES),
         )
-        return Booked(row_id, delta.rx, delta.tx, in_24h, in_month, (one,), handshake)
+        return Posting(row_id, delta.rx, delta.tx, in_24h, in_month, (one,), handshake)
     recent = [p for p in account.pieces if p.bucket is not None]
     month = [p for p in account.pieces if first <= p.day < beyond]
     merged: dict[tuple[int | None, str], Counters] = {}
     for p in account.pieces:
         old = merged.get((p.bucket, p.day), NO_BYTES)
         merged[p.bucket, p.day] = Counters(old.rx + p.rx, old.tx + p.tx)
-    return Booked(
+    return Posting(
         row_id,
         account.delta.rx,
         account.delta.tx,
         Counters(sum(p.rx for p in recent), sum(p.tx for p in recent)),
         Counters(sum(p.rx for p in month), sum(p.tx for p in month)),
-        tuple(Piece(bucket, day, rx, tx) for (bucket, day), (rx, tx) in merged.items()),
+        tuple(Allocation(bucket, day, rx, tx) for (bucket, day), (rx, tx) in merged.items()),
         handshake,
     )
 
 
-def release(held: Iterable[Quarantined], windows: Windows) -> tuple[Booked, ...]:
+def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> tuple[Posting, ...]:
     """Deltas that were held back, as what they add to each device: shared out over their own time, as all are."""
-    accounts: dict[int, _Account] = {}
+    accounts: dict[int, _Accumulator] = {}
     for one in held:
         if one.row_id is None:
             continue
-        account = accounts.setdefault(one.row_id, _Account(NO_BYTES, [], 0))
+        account = accounts.setdefault(one.row_id, _Accumulator(NO_BYTES, [], 0))
         account.delta = Counters(account.delta.rx + one.rx, account.delta.tx + one.tx)
-        account.pieces += windows.split(Counters(one.rx, one.tx), one.since, one.until)
-    first, beyond = windows.month
+        account.pieces += calendar.allocate(Counters(one.rx, one.tx), one.since, one.until)
+    first, beyond = calendar.month
     return tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
 
 
-def adopt(interface: str, epoch: str, found: PeerState, row: Row, now: float) -> Record:
+def initial_record(interface: str, epoch: str, found: PeerState, row: DeviceRow, now: float) -> PeerRecord:
     """The first record of a peer that was there before us."""
-    return Record(
-        interface, found.peer.public_key, row.id, row.device, row.contract, addresses_of(found.peer),
-        config_digest(found.peer), State.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
+    return PeerRecord(
+        interface, found.config.public_key, row.id, row.device, row.contract, addresses_of(found.config),
+        config_digest(found.config), RecordState.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from socket import AF_INET, AF_INET6
 from struct import Struct
 from typing import NamedTuple
 
-from wgsyncd.core.model import KEY_BYTES, Change, Kind
+from wgsyncd.core.model import KEY_BYTES, Change, ChangeKind
 from wgsyncd.core.network import Network
 from wgsyncd.dataplane.wireguard.netlink import (
     ATTR,
@@ -98,10 +98,10 @@ def _join(head: bytes, peers: Sequence[bytes]) -> bytes:
 def _peer_parts(change: Change, room: int) -> list[bytes]:
     """The nested peer attributes of a change, each of at most ``room`` bytes; several only for many IPs."""
     key = attr(PEER_PUBLIC_KEY, change.public_key)
-    after = change.after
+    after = change.desired
     if after is None:
         return [attr(NLA_F_NESTED, key + _FLAGS_ATTR.pack(8, PEER_FLAGS, PEER_F_REMOVE_ME))]
-    flags = PEER_F_UPDATE_ONLY if change.kind is Kind.UPDATE else 0
+    flags = PEER_F_UPDATE_ONLY if change.kind is ChangeKind.UPDATE else 0
     values = b""
     ips: list[bytes] = []
     if change.sets_preshared_key:

@@ -11,7 +11,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
 
-from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, Peer, PeerState, PublicKey
+from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks
 from wgsyncd.dataplane.wireguard.codec import (
     DEVICE_IFINDEX,
@@ -98,8 +98,8 @@ class Decoder:
     not kept. ``endpoints``: whether they are wanted; to word them is a quarter of it.
     """
 
-    def __init__(self, known: dict[PublicKey, Peer] | None = None, *, endpoints: bool = True) -> None:
-        self._known: dict[PublicKey, Peer] = {} if known is None else known
+    def __init__(self, known: dict[PublicKey, PeerConfig] | None = None, *, endpoints: bool = True) -> None:
+        self._known: dict[PublicKey, PeerConfig] = {} if known is None else known
         self._endpoints = endpoints
         self.clear()
 
@@ -151,7 +151,7 @@ def _key(data: bytes, start: int, end: int) -> bytes:
 
 
 def _decode_peers(
-    data: bytes, at: int, end: int, known: dict[PublicKey, Peer], peers: dict[PublicKey, PeerState],
+    data: bytes, at: int, end: int, known: dict[PublicKey, PeerConfig], peers: dict[PublicKey, PeerState],
     *, endpoints: bool,
 ) -> None:  # fmt: skip
     """The peers of one message, put into ``peers``. Written out and without a call: it runs for each of them."""
@@ -185,10 +185,10 @@ def _decode_peers(
         at += (length + 3) & ~3
 
 
-def _peer(key: PublicKey, psk: bytes, packed: bytes, mask: int, keepalive: int) -> Peer:
+def _peer(key: PublicKey, psk: bytes, packed: bytes, mask: int, keepalive: int) -> PeerConfig:
     if psk == NO_PRESHARED_KEY:
         psk = NO_PRESHARED_KEY  # one object for all that have none
-    return Peer(key, psk, (Network(packed, mask),), keepalive)
+    return PeerConfig(key, psk, (Network(packed, mask),), keepalive)
 
 
 def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerState], *, endpoints: bool) -> None:
@@ -237,13 +237,13 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
     if known is None:
         if rx < 0 or tx < 0:
             raise ValueError("peer without counters")
-        peer = Peer(public_key, psk, as_networks(found), keepalive)
+        peer = PeerConfig(public_key, psk, as_networks(found), keepalive)
         peers[public_key] = PeerState(peer, rx, tx, handshake, endpoint)
     elif rx >= 0 or tx >= 0:
         raise ValueError("one peer twice in one dump")
     else:  # the rest of a peer whose allowed IPs did not fit: key and allowed IPs, nothing else
-        merged = known.peer._replace(allowed_ips=as_networks((*known.peer.allowed_ips, *found)))
-        peers[public_key] = known._replace(peer=merged)
+        merged = known.config._replace(allowed_ips=as_networks((*known.config.allowed_ips, *found)))
+        peers[public_key] = known._replace(config=merged)
 
 
 def _decode_ips(data: bytes, at: int, end: int) -> list[Network]:

@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.model import Change, InterfaceState, Kind, Peer, PublicKey, decode_key
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey, decode_key
 from wgsyncd.dataplane.wireguard import codec, dump, netlink
-from wgsyncd.errors import DumpTorn, InterfaceMissing, WireGuardError
-from wgsyncd.ports import Creation, Failed
+from wgsyncd.errors import DumpInterrupted, InterfaceMissing, WireGuardError
+from wgsyncd.ports import FailedChange, NewInterface
 
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
 _SO_RCVBUFFORCE = 33
@@ -70,7 +70,7 @@ class KernelWireGuard:
         self._boot_id = boot_id
         self._timeout, self._endpoints = timeout, endpoints
         self._socket: socket.socket | None = None
-        self._known: dict[str, dict[PublicKey, Peer]] = {}  # each interface's peers as last read or set
+        self._known: dict[str, dict[PublicKey, PeerConfig]] = {}  # each interface's peers as last read or set
         self._family = 0  # the kernel numbers the family anew each time the module is loaded
         self._seq = int(time.time()) & 0x7FFFFFFF
 
@@ -96,15 +96,15 @@ class KernelWireGuard:
                     raise WireGuardError(interface, "EBADMSG", f"cannot make sense of the kernel's dump: {e}") from e
                 epoch = f"{self._boot_id}:{device.ifindex}"
                 return InterfaceState(interface, epoch, device.public_key, device.listen_port, device.peers)
-        raise DumpTorn(interface, "EINTR", f"peers changed during each of {1 + _REREADS} dumps")
+        raise DumpInterrupted(interface, "EINTR", f"peers changed during each of {1 + _REREADS} dumps")
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """Send the changes in few large messages; one that the kernel refuses is sent again peer by peer.
 
         The kernel takes the peers of a message in order and stops at the first error, so those before the bad one are
         in place already: sending them once more says the same again.
         """
-        failed: list[Failed] = []
+        failed: list[FailedChange] = []
         for batch in codec.set_peers(interface, changes):
             number = self._set(interface, batch.payloads)
             if not number:
@@ -118,7 +118,7 @@ class KernelWireGuard:
                         failed.append(_failed(change, number))
         # As the next dump should have them: what it has exactly so will be these objects, see Decoder.
         known = self._known.setdefault(interface, {})
-        known.update((c.public_key, c.after) for c in changes if c.kind is Kind.ADD and c.after is not None)
+        known.update((c.public_key, c.desired) for c in changes if c.kind is ChangeKind.ADD and c.desired is not None)
         return failed
 
     def _set(self, interface: str, payloads: Sequence[bytes]) -> int:
@@ -204,7 +204,7 @@ class KernelWireGuard:
 
     # ---- making an interface
 
-    def create(self, creation: Creation) -> None:
+    def create(self, creation: NewInterface) -> None:
         """Make the interface under another name, then give it its own and set it up in one message: whoever sees the
         name sees a whole interface, even after a crash in between, whose remains the next attempt takes away."""
         interface = creation.interface
@@ -256,7 +256,7 @@ def _creation_error(interface: str, number: int) -> WireGuardError:
     return WireGuardError(interface, _NAMES.get(number, str(number)), why)
 
 
-def _read_private_key(creation: Creation) -> bytes:
+def _read_private_key(creation: NewInterface) -> bytes:
     path = creation.private_key_file
     try:
         return decode_key(path.read_text().strip())
@@ -268,8 +268,8 @@ def _read_private_key(creation: Creation) -> bytes:
         raise WireGuardError(creation.interface, "EINVAL", f"private key in {path} {why}") from None
 
 
-def _failed(change: Change, number: int) -> Failed:
-    return Failed(change, _NAMES.get(number, str(number)), os.strerror(number))
+def _failed(change: Change, number: int) -> FailedChange:
+    return FailedChange(change, _NAMES.get(number, str(number)), os.strerror(number))
 
 
 def _link_exists(interface: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.dataplane.wireguard.userspace import SOCKETS, UserspaceWireGuard
-from wgsyncd.ports import Creation, Failed
+from wgsyncd.ports import FailedChange, NewInterface
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
 
@@ -33,11 +33,11 @@ class LocalWireGuard:
         """One complete, untorn dump."""
         return self._side(interface).read(interface)
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """Make the changes; those that were refused come back."""
         return self._side(interface).apply(interface, changes)
 
-    def create(self, creation: Creation) -> None:
+    def create(self, creation: NewInterface) -> None:
         """Make an interface of the kernel. One of userspace is made by its own service and then found by itself."""
         self._kernel.create(creation)
 

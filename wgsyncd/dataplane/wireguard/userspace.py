@@ -18,15 +18,15 @@ from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
     Change,
+    ChangeKind,
     InterfaceState,
-    Kind,
-    Peer,
+    PeerConfig,
     PeerState,
     PublicKey,
 )
 from wgsyncd.core.network import Network, Networks, as_networks
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import Failed
+from wgsyncd.ports import FailedChange
 
 SOCKETS = Path("/var/run/wireguard")
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE})
@@ -69,9 +69,9 @@ class UserspaceWireGuard:
         except ValueError:
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers") from None
 
-    def apply(self, interface: str, changes: Sequence[Change]) -> list[Failed]:
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """`set=1` for many peers at once; where the process refuses one, again peer by peer (setting is idempotent)."""
-        failed: list[Failed] = []
+        failed: list[FailedChange] = []
         for at in range(0, len(changes), _BATCH_PEERS):
             batch = changes[at : at + _BATCH_PEERS]
             number = self._set(interface, batch)
@@ -132,17 +132,17 @@ def _error(interface: str, number: int) -> WireGuardError:
     return WireGuardError(interface, errno.errorcode.get(number, str(number)), f"its process: {os.strerror(number)}")
 
 
-def _failed(change: Change, number: int) -> Failed:
-    return Failed(change, errno.errorcode.get(number, str(number)), os.strerror(number))
+def _failed(change: Change, number: int) -> FailedChange:
+    return FailedChange(change, errno.errorcode.get(number, str(number)), os.strerror(number))
 
 
 def _encode(change: Change) -> Iterator[str]:
     yield f"public_key={change.public_key.hex()}"
-    after = change.after
+    after = change.desired
     if after is None:
         yield "remove=true"
         return
-    if change.kind is Kind.UPDATE:
+    if change.kind is ChangeKind.UPDATE:
         yield "update_only=true"
     if change.sets_preshared_key:
         yield f"preshared_key={after.preshared_key.hex()}"
@@ -189,7 +189,7 @@ def _peer(key: PublicKey, values: dict[str, str], ips: Networks) -> PeerState:
     psk = _hex_key(values["preshared_key"]) if "preshared_key" in values else NO_PRESHARED_KEY
     seconds, nanoseconds = (int(values.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
     return PeerState(
-        Peer(key, psk, ips, int(values.get("persistent_keepalive_interval", "0"))),
+        PeerConfig(key, psk, ips, int(values.get("persistent_keepalive_interval", "0"))),
         int(values.get("rx_bytes", "0")),
         int(values.get("tx_bytes", "0")),
         seconds * 1_000_000_000 + nanoseconds,

@@ -140,20 +140,20 @@ class Connection:
         tls: dict[str, Any] = (
             {"ssl_disabled": True} if local else {"ssl": ssl.create_default_context(cafile=_path(s.tls_ca))}
         )
-        live = pymysql.connect(
+        actual = pymysql.connect(
             **where, **tls, user=s.user, password=_password(s), database=s.name, charset="utf8mb4", autocommit=True,
             connect_timeout=s.timeout, read_timeout=s.timeout, write_timeout=s.timeout,  # the default is for ever
             client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
         )  # fmt: skip
         offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")
         seconds = max(1, int(s.timeout) - 1)  # below our own patience: the server names the trouble (1205) before we go
-        with live.cursor() as cursor:
+        with actual.cursor() as cursor:
             # A numeric offset: names need the server's zone tables, which are seldom loaded (error 1298).
             cursor.execute(
                 SETTINGS + "SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s",
                 (f"{offset[:3]}:{offset[3:]}", SQL_MODE, seconds, seconds),
             )
-        return live
+        return actual
 
 
 def _password(settings: Database) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from wgsyncd.core.inspect.verify import Day, DaySums, Figures, Scope
+from wgsyncd.core.inspect.verify import Day, DaySums, DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.writing import MOST
+from wgsyncd.stores.mikyun.writing import BIGINT_MAX
 
 # Devices per query: each is answered well within database.timeout, also where all of them have three days of full
 # buckets (half a second on two old cores).
@@ -21,7 +21,7 @@ Sums = Mapping[Range, Counters]
 NOTHING = Counters(0, 0)
 
 
-def load_figures(connection: Connection, node: str, scope: Scope, *, swapped: bool) -> Iterator[Figures]:
+def load_figures(connection: Connection, node: str, scope: VerifyRanges, *, swapped: bool) -> Iterator[DeviceTotals]:
     """Every device in id order, all as they were at one moment. StoreError where the node has no books."""
     with connection.transaction(snapshot=True):
         (mine, begun), *_ = connection.query("SELECT MAX(node = %s), MAX(begun) FROM wgsyncd_nodes", (node,))
@@ -40,13 +40,15 @@ def load_figures(connection: Connection, node: str, scope: Scope, *, swapped: bo
                 yield _figures(row_id, device, figures, in_buckets.get(row_id, {}), in_days.get(row_id, {}), scope)
 
 
-def _figures(row_id: int, device: str, figures: Sequence[Counters], buckets: Sums, days: Sums, scope: Scope) -> Figures:
+def _figures(
+    row_id: int, device: str, figures: Sequence[Counters], buckets: Sums, days: Sums, scope: VerifyRanges
+) -> DeviceTotals:
     def cut(sums: Sums, ranges: Iterable[Range]) -> tuple[Counters, ...]:
         found = (sums.get(one, NOTHING) for one in ranges)
-        return tuple(Counters(min(one.rx, MOST), min(one.tx, MOST)) for one in found)
+        return tuple(Counters(min(one.rx, BIGINT_MAX), min(one.tx, BIGINT_MAX)) for one in found)
 
     total, rolling, month = figures
-    return Figures(
+    return DeviceTotals(
         row_id, device, total, rolling, month, cut(buckets, scope.rolling), cut(days, scope.months),
         tuple(
             DaySums(day, buckets.get(day.inner, NOTHING), buckets.get(day.outer, NOTHING),

@@ -7,9 +7,9 @@ from datetime import datetime
 from sys import intern
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import PublicKey, Row, once
-from wgsyncd.core.records import Record, Records, State
-from wgsyncd.core.state import Condition, Held, Ledger, Quarantined, Sampled
+from wgsyncd.core.model import DeviceRow, PublicKey, reuse_equal
+from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, QuarantinedDelta, QuarantineEntry
 from wgsyncd.stores.mikyun.connection import Connection
 
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
@@ -46,7 +46,7 @@ def load_conflicts(connection: Connection) -> Mapping[str, int]:
     return {str(contract): int(count) for contract, count in rows}
 
 
-def load_ledger(connection: Connection, node: str, rows: Mapping[int, Row]) -> Ledger | None:
+def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow]) -> NodeState | None:
     """The node's books, or None if it has none yet. Read in one snapshot, so that ``seq`` belongs to them. ``rows``:
     what is the same in them is kept once."""
     with connection.transaction():
@@ -59,13 +59,13 @@ def load_ledger(connection: Connection, node: str, rows: Mapping[int, Row]) -> L
             " sampled_at FROM wgsyncd_peers WHERE node = %s",
             (node,),
         )
-        records = Records()
+        records = PeerRecords()
         times: dict[float, float] = {}  # there are few
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
             if row := rows.get(row_id):
-                row_id, key, device = row.id, once(key, row.public_key), once(device, row.device)  # noqa: PLW2901
-            records.add(Record(
-                intern(name), PublicKey(key), row_id, device, intern(contract), address, config, State(state),
+                row_id, key, device = row.id, reuse_equal(key, row.public_key), reuse_equal(device, row.device)  # noqa: PLW2901
+            records.add(PeerRecord(
+                intern(name), PublicKey(key), row_id, device, intern(contract), address, config, RecordState(state),
                 intern(epoch), rx, tx, handshake, times.setdefault(at, at),
             ))  # fmt: skip
         interfaces = connection.query(
@@ -74,16 +74,16 @@ def load_ledger(connection: Connection, node: str, rows: Mapping[int, Row]) -> L
         standing = connection.query(
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
-    marks = {name: Sampled(epoch, at) for name, epoch, at in interfaces}
+    marks = {name: InterfaceCheckpoint(epoch, at) for name, epoch, at in interfaces}
     seq, spool = found[0]
-    return Ledger(int(seq), records, marks, frozenset(Condition(*values) for values in standing), spool)
+    return NodeState(int(seq), records, marks, frozenset(Condition(*values) for values in standing), spool)
 
 
-def load_quarantine(connection: Connection, node: str) -> tuple[Held, ...]:
+def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:
     """The node's deltas that wait for an admin, in the order in which they came."""
     found = connection.query(
         "SELECT id, interface, row_id, device, rx, tx, since, until FROM wgsyncd_quarantine WHERE node = %s"
         " ORDER BY id",
         (node,),
     )
-    return tuple(Held(number, Quarantined(*values)) for number, *values in found)
+    return tuple(QuarantineEntry(number, QuarantinedDelta(*values)) for number, *values in found)

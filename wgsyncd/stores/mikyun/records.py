@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from wgsyncd.core.records import Record
-from wgsyncd.core.state import Ledger
-from wgsyncd.errors import StaleLedger
+from wgsyncd.core.records import PeerRecord
+from wgsyncd.core.state import NodeState
+from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.mikyun.connection import Connection
 
 AT_ONCE = 1000  # records in one statement: some 300 bytes each, far below max_allowed_packet's default, 16 MB
@@ -32,14 +32,14 @@ _T = TypeVar("_T")
 _Sets = tuple[tuple[str, str | int | float], ...]  # columns and their values
 
 
-def keep(connection: Connection, node: str, ledger: Ledger, records: Iterable[Record]) -> None:
+def save(connection: Connection, node: str, node_state: NodeState, records: Iterable[PeerRecord]) -> None:
     """Write records, in the open transaction; ``ledger`` is what the books have. StaleLedger if they have not."""
-    moved: dict[str, list[Record]] = {}
-    alike: dict[tuple[str, _Sets], list[Record]] = {}
-    others: list[Record] = []
+    moved: dict[str, list[PeerRecord]] = {}
+    alike: dict[tuple[str, _Sets], list[PeerRecord]] = {}
+    others: list[PeerRecord] = []
     for record in records:
-        known = ledger.records.of(record.interface).get(record.public_key)
-        if known is None or not record.is_of_same(known):
+        known = node_state.records.of(record.interface).get(record.public_key)
+        if known is None or not record.same_identity(known):
             others.append(record)
         elif record.epoch == known.epoch and record.state is known.state:
             moved.setdefault(record.interface, []).append(record)
@@ -49,15 +49,15 @@ def keep(connection: Connection, node: str, ledger: Ledger, records: Iterable[Re
             others.append(record)
     for interface, some in moved.items():
         for part in _parts(some):
-            _check(_move(connection, node, interface, part), part)
+            _check(_update_counters(connection, node, interface, part), part)
     for (interface, sets), some in alike.items():
         for part in _parts(some):
-            _check(_set(connection, node, interface, sets, part), part)
+            _check(_update_columns(connection, node, interface, sets, part), part)
     for part in _parts(others):
         _insert(connection, node, part)
 
 
-def _sets(record: Record, known: Record) -> _Sets | None:
+def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
     """What to set for many at once: the state, or all that makes a baseline zero of a record. None: neither."""
     if (record.epoch, record.rx, record.tx, record.handshake, record.sampled_at) == (
         known.epoch, known.rx, known.tx, known.handshake, known.sampled_at
@@ -69,7 +69,7 @@ def _sets(record: Record, known: Record) -> _Sets | None:
     return None
 
 
-def _move(connection: Connection, node: str, interface: str, records: Sequence[Record]) -> int:
+def _update_counters(connection: Connection, node: str, interface: str, records: Sequence[PeerRecord]) -> int:
     """Counters and handshakes; returns how many records are there."""
     rows = ",".join(f"(x'{r.public_key.hex()}',{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})" for r in records)
     return connection.execute(
@@ -82,7 +82,9 @@ def _move(connection: Connection, node: str, interface: str, records: Sequence[R
     )
 
 
-def _set(connection: Connection, node: str, interface: str, sets: _Sets, records: Sequence[Record]) -> int:
+def _update_columns(
+    connection: Connection, node: str, interface: str, sets: _Sets, records: Sequence[PeerRecord]
+) -> int:
     """The same columns to the same values in all of them; returns how many are there."""
     keys = ",".join(f"x'{r.public_key.hex()}'" for r in records)
     where = f"WHERE node = %s AND interface = %s AND public_key IN ({keys})"
@@ -91,13 +93,13 @@ def _set(connection: Connection, node: str, interface: str, sets: _Sets, records
     return connection.execute(f"UPDATE wgsyncd_peers SET {columns} {where}", (*values, node, interface))  # noqa: S608
 
 
-def _insert(connection: Connection, node: str, records: Sequence[Record]) -> None:
+def _insert(connection: Connection, node: str, records: Sequence[PeerRecord]) -> None:
     """All of them, in place of what is there."""
     quote = connection.quote
     name, epochs = quote(node), {epoch: quote(epoch) for epoch in {r.epoch for r in records}}
     rows = ",".join(
         f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else r.row_id},"
-        f"{quote(r.device[:64])},{quote(r.contract[:32])},{quote(r.address[:64])},x'{r.config.hex()}','{r.state.value}',"
+        f"{quote(r.device[:64])},{quote(r.contract[:32])},{quote(r.address[:64])},x'{r.config_digest.hex()}','{r.state.value}',"
         f"{epochs[r.epoch]},{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})"
         for r in records
     )
@@ -111,6 +113,6 @@ def _parts(records: Sequence[_T]) -> Iterator[Sequence[_T]]:
         yield records[at : at + AT_ONCE]
 
 
-def _check(found: int, records: Sequence[Record]) -> None:
+def _check(found: int, records: Sequence[PeerRecord]) -> None:
     if found != len(records):
-        raise StaleLedger(f"{len(records) - found} baselines were removed by somebody else")
+        raise RevisionConflict(f"{len(records) - found} baselines were removed by somebody else")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.names import Named
+from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
-from wgsyncd.ports import Noted, Particulars, Reach
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.store import check_schema
@@ -31,18 +31,18 @@ class MariaDBReports:
         self._zone = settings.node.zone
         self._connection = Connection(settings.database, settings.node.zone, on_connect=check_schema)
 
-    def names(self) -> Sequence[Named]:
+    def names(self) -> Sequence[DeviceName]:
         """See :class:`wgsyncd.ports.Reports`."""
         rows = self._connection.query("SELECT id, device_id, contract_id FROM customer_devices ORDER BY id")
-        return [Named(int(number), str(device), str(contract)) for number, device, contract in rows]
+        return [DeviceName(int(number), str(device), str(contract)) for number, device, contract in rows]
 
-    def reach(self) -> Reach:
+    def coverage(self) -> Coverage:
         """See :class:`wgsyncd.ports.Reports`."""
         day, bucket = self._connection.query(
             "SELECT (SELECT MIN(day) FROM wgsyncd_days), (SELECT MIN(start) FROM wgsyncd_buckets)"
         )[0]
         begun = self._connection.query("SELECT node, begun FROM wgsyncd_nodes")
-        return Reach(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
+        return Coverage(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
 
     def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
         """See :class:`wgsyncd.ports.Reports`."""
@@ -61,7 +61,7 @@ class MariaDBReports:
         """See :class:`wgsyncd.ports.Reports`."""
         return self._sums("row_id", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end))
 
-    def particulars(self, row_id: int) -> Particulars | None:
+    def details(self, row_id: int) -> DeviceDetails | None:
         """See :class:`wgsyncd.ports.Reports`."""
         rows = self._connection.query(PARTICULARS, (row_id,))
         if not rows:
@@ -69,15 +69,15 @@ class MariaDBReports:
         role, parent, platform, version, *rest = rows[0]
         created, issued, activated, paused, first, last = (to_seconds(at, self._zone) for at in rest[:6])
         sums = [int(value or 0) for value in rest[6:]]
-        return Particulars(
+        return DeviceDetails(
             role or "", bool(parent), platform or "", version or "", created, issued, activated, paused, first, last,
             Counters(*sums[:2]), Counters(*sums[2:4]), Counters(*sums[4:]),
         )  # fmt: skip
 
-    def audit(self, device: str, most: int) -> Sequence[Noted]:
+    def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         """See :class:`wgsyncd.ports.Reports`."""
         rows = self._connection.query(AUDIT, (device, most))
-        return [Noted(str(at), str(action), str(message)) for at, action, message in rows]
+        return [AuditRow(str(at), str(action), str(message)) for at, action, message in rows]
 
     def close(self) -> None:
         """See :class:`wgsyncd.ports.Reports`."""

@@ -15,7 +15,7 @@ from sys import intern
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import Row, Status, encode_key, once, read_key
+from wgsyncd.core.model import DeviceRow, Status, encode_key, read_key, reuse_equal
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.reading import to_seconds
@@ -50,7 +50,7 @@ WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
 _CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
 _UNKNOWN = "of unknown status"
-_NONE: Mapping[int, Row] = {}
+_NONE: Mapping[int, DeviceRow] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,17 @@ class _Page:
     """Some rows in id order, and the digests of their texts (a fifth of their length) in the same order. These are one
     string: a table of them would take as much as a fifth of the rows."""
 
-    rows: list[Row]
+    rows: list[DeviceRow]
     digests: bytearray
     digest: bytes = b""  # of all their texts as one; empty where that has not been seen
 
-    def known(self) -> Iterator[tuple[bytes, Row]]:
+    def known(self) -> Iterator[tuple[bytes, DeviceRow]]:
         """Each row with its digest."""
         for at, row in enumerate(self.rows):
             yield bytes(self.digests[_DIGEST * at : _DIGEST * (at + 1)]), row
 
 
-class RowReader:
+class RowCache:
     """Reads the rows with what their contracts say. ``qr_lifetime``: seconds of a QR code without an end of its own."""
 
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
@@ -90,10 +90,10 @@ class RowReader:
         self._readable = True  # the last time; until it is so again no pages are tried
         self._next = token_hex(8)  # between two rows' texts: nobody can write it into a column to make a row of his own
 
-    def load(self, connection: Connection, schema: Schema) -> tuple[Row, ...]:
+    def load(self, connection: Connection, schema: Schema) -> tuple[DeviceRow, ...]:
         """Every device, in id order, of one moment. No answer raises; an empty tuple is an empty table."""
         columns = self._columns(schema)
-        pages = self._by_pages(connection, columns) if self._readable else None
+        pages = self._load_pages(connection, columns) if self._readable else None
         if pages is None:
             pages = self._one_by_one(connection, columns)
         self._readable = pages is not None
@@ -103,11 +103,11 @@ class RowReader:
         self._pages = pages
         return tuple(row for page in pages for row in page.rows)
 
-    def by_id(self) -> dict[int, Row]:
+    def by_id(self) -> dict[int, DeviceRow]:
         """The rows of the last time, as far as they are kept."""
         return {row.id: row for page in self._pages for row in page.rows}
 
-    def _by_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
+    def _load_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
         """A value for each page of the last time. None where one cannot be read so, because it is too long."""
         bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection)
         before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
@@ -122,7 +122,7 @@ class RowReader:
         pages_anew: list[_Page] = []
         for page in whole:
             for known, row in page.known():
-                _put(pages_anew, known, row)
+                _store_row(pages_anew, known, row)
         return pages_anew
 
     def _page(self, old: _Page, count: int, text: str) -> _Page | None:
@@ -149,10 +149,10 @@ class RowReader:
             if row is None:
                 readable = False
             else:
-                _put(pages, digest, row)
+                _store_row(pages, digest, row)
         return pages if readable else None
 
-    def some(self, connection: Connection, devices: frozenset[str], schema: Schema) -> tuple[Row, ...] | None:
+    def some(self, connection: Connection, devices: frozenset[str], schema: Schema) -> tuple[DeviceRow, ...] | None:
         """The rows of some devices; None where one is not there or cannot be read so, or where other rows have a key or
         an address of theirs."""
         names = sorted(devices)
@@ -168,7 +168,7 @@ class RowReader:
         rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
-    def _of_text(self, text: str | None, before: Mapping[int, Row] = _NONE) -> Row | None:
+    def _of_text(self, text: str | None, before: Mapping[int, DeviceRow] = _NONE) -> DeviceRow | None:
         """None: not to be told from it. ``before``: rows as they were, by id."""
         fields = (text or "").split(_SEPARATOR)  # None: it would be longer than max_allowed_packet
         whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
@@ -195,7 +195,7 @@ def _digest(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=_DIGEST).digest()
 
 
-def _put(pages: list[_Page], digest: bytes, row: Row) -> None:
+def _store_row(pages: list[_Page], digest: bytes, row: DeviceRow) -> None:
     if not pages or len(pages[-1].rows) == _PAGE:
         pages.append(_Page([], bytearray()))
     pages[-1].rows.append(row)
@@ -230,7 +230,7 @@ def _places(values: Sized) -> str:
     return ", ".join(["%s"] * len(values))
 
 
-def _row(fields: Sequence[str], zone: ZoneInfo, before: Row | None = None) -> Row:
+def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None) -> DeviceRow:
     """``before``: the same row as it was; what has not changed is kept once, as its peer and its record have it."""
     row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
         fields
@@ -242,10 +242,10 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: Row | None = None) -> Ro
     key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
     number = int(row_id) if before is None else before.id
     if before is not None:
-        device, address = once(device, before.device), once(address, before.address)
-        key, secret = once(key, before.public_key), once(secret, before.preshared_key)
+        device, address = reuse_equal(device, before.device), reuse_equal(address, before.address)
+        key, secret = reuse_equal(key, before.public_key), reuse_equal(secret, before.preshared_key)
     has_end = qr_end != "" and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
-    return Row(
+    return DeviceRow(
         id=number,
         device=device,
         contract=intern(contract),
@@ -258,10 +258,10 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: Row | None = None) -> Ro
         contract_status=None if no_contract else contract_word,
         contract_active=contract_word == "active",
         deleted=deleted,
-        qr_end=_instant(qr_end, zone) if has_end else None,
-        qr_end_text=qr_end if has_end else None,
+        activation_deadline=_instant(qr_end, zone) if has_end else None,
+        version=qr_end if has_end else None,
         first_handshake_known=not (first_unknown and last_unknown),
-        never_counted=zero and last_unknown,
+        has_no_usage=zero and last_unknown,
     )
 
 

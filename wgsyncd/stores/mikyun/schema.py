@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Database
-from wgsyncd.errors import Refused
+from wgsyncd.errors import UserError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
 
@@ -22,7 +22,7 @@ def grants(account: str, *, missing: frozenset[str] = frozenset(), tables: froze
     """The GRANT statements for an account such as ``'mikyun'@'127.0.0.1'``, without optional columns and tables that
     an installation does not have."""
     if not re.fullmatch(r"'[^'\\]{1,80}'@'[^'\\]{1,255}'", account):
-        raise Refused(f"{account} is not an account: write it as 'mikyun'@'127.0.0.1', quotes and all")
+        raise UserError(f"{account} is not an account: write it as 'mikyun'@'127.0.0.1', quotes and all")
     script = resources.text("sql/grants.sql")
     for column in missing:
         script = re.sub(rf",\s*{column}\b", "", script)
@@ -46,7 +46,7 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
         if "wgsyncd_schema" in have:
             version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
             if version is not None and version > SCHEMA_VERSION:
-                raise Refused(f"the tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION} only")
+                raise UserError(f"the tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION} only")
         for one in statements(resources.text("sql/wgsyncd.sql")):
             connection.execute(one)
             created = re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", one)

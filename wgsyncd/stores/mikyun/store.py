@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import Entry
-from wgsyncd.core.inspect.verify import Figures, Scope
-from wgsyncd.core.model import Row
-from wgsyncd.core.records import Records
-from wgsyncd.core.state import Booked, Held, Ledger, Writes
-from wgsyncd.core.usage.calendar import Windows
+from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
+from wgsyncd.core.model import DeviceRow
+from wgsyncd.core.records import PeerRecords
+from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
-from wgsyncd.ports import Committed, Snapshot
+from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.figures import load_figures
-from wgsyncd.stores.mikyun.reading import DIGEST, load_conflicts, load_ledger, load_quarantine
-from wgsyncd.stores.mikyun.rows import RowReader, Schema
-from wgsyncd.stores.mikyun.writing import Writer
+from wgsyncd.stores.mikyun.reading import DIGEST, load_conflicts, load_quarantine, load_state
+from wgsyncd.stores.mikyun.rows import RowCache, Schema
+from wgsyncd.stores.mikyun.writing import StateWriter
 
 SCHEMA_VERSION = 2
 
@@ -41,7 +41,7 @@ class MariaDBStore:
         self._qr_lifetime = int(settings.qr.lifetime)
         self._swapped = settings.usage.perspective == "device"
         self._connection = Connection(settings.database, self._zone, on_connect=self._inspect)
-        self._rows = RowReader(self._zone, self._qr_lifetime)
+        self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
         self._has_updated_at = self._has_conflicts = False
         self._digest = ""  # the statement that asks for it
@@ -66,9 +66,11 @@ class MariaDBStore:
         deleted = "COALESCE(d.deleted_at, '~')" if has else "''"
         self._digest = DIGEST.format(deleted=deleted, node=connection.quote(self._node))
 
-    def _writer(self) -> Writer:
+    def _writer(self) -> StateWriter:
         self._ensure_inspected()
-        return Writer(self._connection, self._node, self._zone, self._qr_lifetime, self._swapped, self._has_updated_at)
+        return StateWriter(
+            self._connection, self._node, self._zone, self._qr_lifetime, self._swapped, self._has_updated_at
+        )
 
     def _ensure_inspected(self) -> None:
         if not self._connection.alive:
@@ -82,56 +84,58 @@ class MariaDBStore:
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
 
-    def some(self, devices: frozenset[str]) -> tuple[Row, ...] | None:
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
         return self._rows.some(self._connection, devices, self._schema)
 
-    def ledger(self, windows: Windows, *, begin: bool = True) -> Ledger:
+    def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
-        found = load_ledger(self._connection, self._node, self._rows.by_id())
-        if found is None and not begin:
-            return Ledger(0, Records(), {}, frozenset())
+        found = load_state(self._connection, self._node, self._rows.by_id())
+        if found is None and not create:
+            return NodeState(0, PeerRecords(), {}, frozenset())
         if found is None:
-            self._writer().begin_node(windows)
-            found = load_ledger(self._connection, self._node, self._rows.by_id())
+            self._writer().begin_node(calendar)
+            found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None:
             raise StoreError(f"the books of node {self._node} could not be begun")
         return found
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> Committed:
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`."""
-        taken, left_out = self._writer().commit(ledger, writes, now)
-        return Committed(ledger.become(writes.without(left_out)), taken, left_out)
+        taken, left_out = self._writer().commit(node_state, writes, now)
+        return CommitResult(node_state.apply(writes.excluding(left_out)), taken, left_out)
 
-    def roll(self, windows: Windows) -> tuple[int, int]:
+    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
-        return self._writer().roll(windows)
+        return self._writer().refresh_windows(calendar)
 
-    def purge(self, windows: Windows, keep_days: int) -> None:
+    def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """See :class:`wgsyncd.ports.Store`."""
-        self._writer().purge(windows, keep_days)
+        self._writer().purge(calendar, keep_days)
 
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
         return self._connection.query(self._digest)
 
-    def figures(self, scope: Scope) -> Iterator[Figures]:
+    def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""
         return load_figures(self._connection, self._node, scope, swapped=self._swapped)
 
-    def quarantine(self) -> tuple[Held, ...]:
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """See :class:`wgsyncd.ports.Store`."""
         return load_quarantine(self._connection, self._node)
 
-    def waits(self, ids: Collection[int]) -> frozenset[int]:
+    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """See :class:`wgsyncd.ports.Store`."""
-        return self._writer().waits(ids)
+        return self._writer().still_quarantined(ids)
 
-    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+    def resolve_quarantine(
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+    ) -> None:
         """See :class:`wgsyncd.ports.Store`."""
-        self._writer().discharge(ids, booked, audit, now)
+        self._writer().resolve_quarantine(ids, booked, audit, now)
 
     def approve(self, plan_id: str) -> None:
         """See :class:`wgsyncd.ports.Store`."""

@@ -13,23 +13,25 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.audit import Entry
+from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.model import Transition, encode_key
-from wgsyncd.core.state import Booked, Ledger, Writes
-from wgsyncd.core.usage.calendar import KEPT, Windows
-from wgsyncd.errors import Refused, RowsLocked, StaleLedger, StoreError
+from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, UserError
 from wgsyncd.stores.mikyun import records
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.reading import to_datetime
 from wgsyncd.stores.mikyun.rows import QR_END
 
-MOST = 9223372036854775807  # of a BIGINT: a column that an admin filled to the brim must not stop everybody's booking
+BIGINT_MAX = (
+    9223372036854775807  # of a BIGINT: a column that an admin filled to the brim must not stop everybody's booking
+)
 
 AT_ONCE = 1000  # rows of one INSERT: admin_logs', of 8 KB at most, stay below max_allowed_packet's default, 16 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class StateWriter:
     """Writes one node's books."""
 
     connection: Connection
@@ -39,41 +41,43 @@ class Writer:
     swapped: bool  # perspective = "device": rx_* columns get what the server sent
     has_updated_at: bool
 
-    def commit(self, ledger: Ledger, writes: Writes, now: float) -> tuple[frozenset[int], frozenset[int]]:
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> tuple[frozenset[int], frozenset[int]]:
         """Write it all in one transaction that also turns ``seq`` into ``seq + 1``; returns the ids of the rows whose
         step was taken, and of those that were left out because somebody else has them locked. StaleLedger if ``ledger``
         is not the database's, RowsLocked if a locked row cannot be left out: nothing is written then."""
-        run, seq = self.connection.execute, ledger.seq
-        ids = {b.row_id for b in writes.booked} | {step.row.id for step, _ in writes.steps}
+        run, seq = self.connection.execute, node_state.revision
+        ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
         with self.connection.transaction():
             used = ", approved = NULL" if writes.approval_used else ""
             sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){used}
                       WHERE node = %s AND seq = %s"""  # noqa: S608
-            if run(sql, (writes.spool, writes.spool, self.node, seq)) != 1:
-                raise StaleLedger(f"the books of node {self.node} are not at {seq}: another writer, or a lost answer")
+            if run(sql, (writes.spool_position, writes.spool_position, self.node, seq)) != 1:
+                raise RevisionConflict(
+                    f"the books of node {self.node} are not at {seq}: another writer, or a lost answer"
+                )
             if ids:
                 run("SAVEPOINT nothing_kept")
-            self._keep_own(ledger, writes, now)
-            sums = self._sums(writes.booked)  # in words already: from here on others wait
+            self._write_node_state(node_state, writes, now)
+            sums = self._usage_update_sql(writes.postings)  # in words already: from here on others wait
             left_out = self._locked(ids)
-            if left_out & writes.odd or (left_out and writes.spool):
+            if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
             if left_out:
                 run("ROLLBACK TO SAVEPOINT nothing_kept")
-                writes = writes.without(left_out)
-                self._keep_own(ledger, writes, now)
-                sums = self._sums(writes.booked)
-            steps = sorted(writes.steps, key=lambda one: one[0].row.id)
-            taken = frozenset(step.row.id for step, _ in steps if self._take(step))
+                writes = writes.excluding(left_out)
+                self._write_node_state(node_state, writes, now)
+                sums = self._usage_update_sql(writes.postings)
+            steps = sorted(writes.transitions, key=lambda one: one[0].row.id)
+            taken = frozenset(step.row.id for step, _ in steps if self._apply_transition(step))
             if sums:
                 run(sums)
-                self._keep_pieces(writes.booked)
-            self._write_down([entry for step, entry in writes.steps if step.row.id in taken and entry], now)
+                self._add_allocations(writes.postings)
+            self._insert_audit([entry for step, entry in writes.transitions if step.row.id in taken and entry], now)
         return taken, left_out
 
-    def _keep_own(self, ledger: Ledger, writes: Writes, now: float) -> None:
+    def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
         """What is this node's alone, and what is told anyhow."""
-        self._keep_records(ledger, writes)
+        self._keep_records(node_state, writes)
         for q in writes.quarantined:
             self.connection.execute(
                 "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
@@ -81,7 +85,7 @@ class Writer:
                 (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
             )
         self._keep_conditions(writes, now)
-        self._write_down(writes.audit, now)
+        self._insert_audit(writes.audit, now)
 
     def _locked(self, ids: Iterable[int]) -> frozenset[int]:
         """Lock rows for this transaction; the ids of those that another one has locked. They would make everybody
@@ -97,7 +101,9 @@ class Writer:
         there = {row[0] for row in self.connection.query(f"SELECT id {among}")}  # the others are gone
         return frozenset(there - got)
 
-    def discharge(self, ids: Collection[int], booked: Sequence[Booked], audit: Sequence[Entry], now: float) -> None:
+    def resolve_quarantine(
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+    ) -> None:
         """Take these deltas out of quarantine and book what came of them, in one transaction. Refused, with nothing
         done, where one of them does not wait any more or a device of ``booked`` is gone."""
         places = ", ".join(["%s"] * len(ids))
@@ -105,33 +111,35 @@ class Writer:
         with self.connection.transaction():
             found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
             if unknown := sorted(set(ids) - found):
-                raise Refused(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
+                raise UserError(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
             if locked := self._locked(b.row_id for b in booked):
                 raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
-            if booked and self.connection.execute(self._sums(booked)) != len(booked):
-                raise Refused(f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped")
-            self._keep_pieces(booked)
+            if booked and self.connection.execute(self._usage_update_sql(booked)) != len(booked):
+                raise UserError(
+                    f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped"
+                )
+            self._add_allocations(booked)
             # Last, and counted: of two who release the same delta the slower one finds it gone, and all is undone.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
-                raise Refused("somebody else released or dropped one of them meanwhile: nothing is done")
-            self._write_down(audit, now)
+                raise UserError("somebody else released or dropped one of them meanwhile: nothing is done")
+            self._insert_audit(audit, now)
 
-    def _missing(self, booked: Sequence[Booked]) -> int | None:
+    def _missing(self, booked: Sequence[Posting]) -> int | None:
         rows = [b.row_id for b in booked]
         sql = f"SELECT id FROM customer_devices WHERE id IN ({', '.join(['%s'] * len(rows))})"  # noqa: S608
         return min(set(rows) - {row[0] for row in self.connection.query(sql, rows)}, default=None)
 
-    def waits(self, ids: Collection[int]) -> frozenset[int]:
+    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """Which of these deltas wait; a transaction that has them in hand is waited for."""
         places = ", ".join(["%s"] * len(ids))
         sql = f"SELECT id FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places}) LOCK IN SHARE MODE"  # noqa: S608
         return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
 
-    def _write_down(self, audit: Iterable[Entry], now: float) -> None:
+    def _insert_audit(self, audit: Iterable[AuditEntry], now: float) -> None:
         at = to_datetime(now, self.zone)
         self._insert("admin_logs (action_type, target_type, target_id, message, created_at)", [(*e, at) for e in audit])
 
-    def _take(self, step: Transition) -> bool:
+    def _apply_transition(self, step: Transition) -> bool:
         """A step in a device's life, if the row still is what the step was decided on."""
         row, at = step.row, to_datetime(step.at, self.zone)
         first, values = "", [] if step.kind == "expire" else [at]
@@ -147,15 +155,15 @@ class Writer:
         where: list[object] = [row.id, row.status.value, key]
         if step.kind != "first_handshake":  # a QR that was renewed meanwhile is another QR
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
-            where.append(row.qr_end_text)
-        sql = f"UPDATE customer_devices SET {first}{self._untouched('')} WHERE {condition}"  # noqa: S608
+            where.append(row.version)
+        sql = f"UPDATE customer_devices SET {first}{self._keep_updated_at_sql('')} WHERE {condition}"  # noqa: S608
         return self.connection.execute(sql, (*values, *where)) == 1
 
-    def _untouched(self, prefix: str) -> str:
+    def _keep_updated_at_sql(self, prefix: str) -> str:
         # ON UPDATE CURRENT_TIMESTAMP moves the column unless the statement sets it; it belongs to the application.
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
-    def _sums(self, booked: Sequence[Booked]) -> str:
+    def _usage_update_sql(self, booked: Sequence[Posting]) -> str:
         """The UPDATE that adds to the columns; empty where nothing is to be added. It joins a list of values: so it
         needs column grants only, and cannot bring back a row that was deleted meanwhile."""
         if not booked:
@@ -163,7 +171,7 @@ class Writer:
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         sums = ", ".join(
             f"d.{column}_bytes_{window} ="
-            f" LEAST(CAST(COALESCE(d.{column}_bytes_{window}, 0) AS DECIMAL(20)) + v.{side}_{window}, {MOST})"
+            f" LEAST(CAST(COALESCE(d.{column}_bytes_{window}, 0) AS DECIMAL(20)) + v.{side}_{window}, {BIGINT_MAX})"
             for window in ("total", "24h", "month")
             for column, side in (("rx", rx), ("tx", tx))
         )
@@ -178,11 +186,12 @@ class Writer:
                                   0 AS tx_month, CAST(NULL AS DATETIME) AS handshake UNION ALL VALUES {rows}) v
                    STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
                    SET {sums}, d.last_handshake_at = IF(v.handshake IS NULL OR d.last_handshake_at >= v.handshake,
-                                                        d.last_handshake_at, v.handshake){self._untouched("d.")}"""  # noqa: S608
+                                                        d.last_handshake_at, v.handshake)
+                       {self._keep_updated_at_sql("d.")}"""  # noqa: S608
 
-    def _keep_pieces(self, booked: Sequence[Booked]) -> None:
+    def _add_allocations(self, booked: Sequence[Posting]) -> None:
         """The same bytes into buckets and days."""
-        pieces = [(b.row_id, p) for b in booked for p in b.pieces]
+        pieces = [(b.row_id, p) for b in booked for p in b.allocations]
         buckets = [f"({i},{p.bucket},{p.rx},{p.tx})" for i, p in pieces if p.bucket is not None]
         days = [f"({i},'{p.day}',{p.rx},{p.tx})" for i, p in pieces]
         for table, values in (
@@ -193,25 +202,25 @@ class Writer:
                 add = "ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
                 self.connection.execute(f"INSERT INTO {table} VALUES {', '.join(values)} {add}")  # noqa: S608
 
-    def _keep_records(self, ledger: Ledger, writes: Writes) -> None:
-        records.keep(self.connection, self.node, ledger, writes.records)
-        if writes.gone:
-            places = ", ".join(["(%s, %s)"] * len(writes.gone))
+    def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
+        records.save(self.connection, self.node, node_state, writes.records)
+        if writes.removed:
+            places = ", ".join(["(%s, %s)"] * len(writes.removed))
             self.connection.execute(
                 f"DELETE FROM wgsyncd_peers WHERE node = %s AND (interface, public_key) IN ({places})",  # noqa: S608
-                (self.node, *_flat(writes.gone)),
+                (self.node, *_flat(writes.removed)),
             )
         self._insert(
             "wgsyncd_interfaces (node, interface, epoch, sampled_at)",
-            [(self.node, name, mark.epoch, mark.at) for name, mark in writes.sampled.items()],
+            [(self.node, name, mark.epoch, mark.at) for name, mark in writes.checkpoints.items()],
             " ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), sampled_at = VALUES(sampled_at)",
         )
 
-    def _keep_conditions(self, writes: Writes, now: float) -> None:
+    def _keep_conditions(self, writes: WriteBatch, now: float) -> None:
         for condition in writes.ended:
             self.connection.execute(
                 "DELETE FROM wgsyncd_conditions WHERE node = %s AND kind = %s AND subject = %s",
-                (self.node, condition.kind, condition.subject),
+                (self.node, condition.type, condition.subject),
             )
         self._insert(
             "wgsyncd_conditions (node, kind, subject, label, detail, since)",
@@ -224,7 +233,7 @@ class Writer:
             part = rows[at : at + AT_ONCE]
             self.connection.execute(f"INSERT INTO {into} VALUES {_places(part)}{rest}", _flat(part))  # noqa: S608
 
-    def begin_node(self, windows: Windows) -> None:
+    def begin_node(self, calendar: UsageCalendar) -> None:
         """The node's first books. Figures that stand in the window columns already are taken over as opening balances,
         else the first roll would set them to zero."""
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
@@ -234,13 +243,13 @@ class Writer:
                        AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.row_id = d.id)"""
         with self.connection.transaction():
             begin = "INSERT IGNORE INTO wgsyncd_nodes (node, seq, begun) VALUES (%s, 0, %s)"
-            if not self.connection.execute(begin, (self.node, windows.now)):
+            if not self.connection.execute(begin, (self.node, calendar.now)):
                 return
-            bucket = int(windows.now // windows.width) * windows.width
-            for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", windows.month[0])):
+            bucket = int(calendar.now // calendar.width) * calendar.width
+            for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", calendar.month[0])):
                 self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
 
-    def roll(self, windows: Windows, size: int = 500) -> tuple[int, int]:
+    def refresh_windows(self, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
         """Set the 24 h and month columns to what buckets and days say, where they differ; returns how many rows did,
         and in how many of them they still do, because somebody else has these locked. Derived, so it may run at any
         time and any number of times; nothing is written where all is right."""
@@ -252,9 +261,11 @@ class Writer:
                              WHERE row_id {among} AND start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
                   LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days
                              WHERE row_id {among} AND day >= %s AND day < %s GROUP BY row_id) m ON m.row_id = d.id"""
-        differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted)
-        values = (windows.rolling_start, int(windows.now), *windows.month)
-        sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {MOST})" for c, v in wanted) + self._untouched("d.")
+        differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted)
+        values = (calendar.rolling_start, int(calendar.now), *calendar.month)
+        sets = ", ".join(
+            f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted
+        ) + self._keep_updated_at_sql("d.")
         ids = array("q", (row[0] for row in self.connection.stream("SELECT id FROM customer_devices ORDER BY id")))
         wrong = locked = 0
         for at in range(0, len(ids), size):
@@ -273,11 +284,11 @@ class Writer:
                     self.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608
         return wrong, locked
 
-    def purge(self, windows: Windows, keep_days: int, size: int = 10000) -> None:
+    def purge(self, calendar: UsageCalendar, keep_days: int, size: int = 10000) -> None:
         """Drop buckets that left the rolling window two days ago and days older than ``keep_days``."""
-        oldest = windows.day(windows.now - keep_days * 86400)
+        oldest = calendar.day(calendar.now - keep_days * 86400)
         for table, column, before in (
-            ("wgsyncd_buckets", "start", windows.rolling_start - KEPT),
+            ("wgsyncd_buckets", "start", calendar.rolling_start - BUCKET_RETENTION),
             ("wgsyncd_days", "day", oldest),
         ):
             some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
