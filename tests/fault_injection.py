@@ -122,7 +122,7 @@ class Troubles(RuleBasedStateMachine):
     @rule(rows=st.sets(ROWS, min_size=1, max_size=2))
     def hint(self, rows: set[int]) -> None:
         """Somebody says that something has changed about a few devices."""
-        self.node.work("reconcile_some", frozenset(f"0001-DEV-{row:03}" for row in rows))
+        self.node.work("reconcile_devices", frozenset(f"0001-DEV-{row:03}" for row in rows))
 
     @rule()
     def the_next_booking_is_left_off(self) -> None:

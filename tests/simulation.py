@@ -71,10 +71,10 @@ class Database(FakeStore):
         self.hook("store", "after snapshot")
         return found
 
-    def node_state(self, calendar: UsageCalendar, *, begin: bool = True) -> NodeState:
-        self.hook("store", "before ledger")
-        found = super().load_state(calendar, create=begin)
-        self.hook("store", "after ledger")
+    def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
+        self.hook("store", "before load_state")
+        found = super().load_state(calendar, create=create)
+        self.hook("store", "after load_state")
         return found
 
     def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
@@ -86,17 +86,17 @@ class Database(FakeStore):
         self.hook("store", "after commit")
         return done
 
-    def some(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
-        self.hook("store", "before some")
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
+        self.hook("store", "before load_devices")
         found = super().load_devices(devices)
-        self.hook("store", "after some")
+        self.hook("store", "after load_devices")
         return found
 
-    def roll(self, calendar: UsageCalendar) -> tuple[int, int]:
-        self.hook("store", "before roll")
-        rolled = super().refresh_windows(calendar)
-        self.hook("store", "after roll")
-        return rolled
+    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
+        self.hook("store", "before refresh_windows")
+        refreshed = super().refresh_windows(calendar)
+        self.hook("store", "after refresh_windows")
+        return refreshed
 
 
 class Spool(FakeSpool):
@@ -191,7 +191,7 @@ class World(Node):
         except Crash:
             self.start()
             return
-        if not self.store.locked and not self.left_off and task not in ("reconcile_some", "compare"):
+        if not self.store.locked and not self.left_off and task not in ("reconcile_devices", "compare"):
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
 
     def between(self, *, may_leave_off: bool) -> None:
