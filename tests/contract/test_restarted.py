@@ -31,7 +31,7 @@ def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path
             row, record = want.row, books.records["wg0", key(number)]
             assert row.public_key is want.config.public_key
             assert row.preshared_key is want.config.preshared_key
-            assert record.config is want.digest
+            assert record.config_digest is want.digest
             assert record.row_id is row.id
             assert account_first or record.public_key is want.config.public_key
             assert account_first or record.device is row.device

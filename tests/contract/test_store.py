@@ -179,7 +179,7 @@ def test_whatever_changes_of_records_is_written(store: Store) -> None:
     """Each set of changes of its own, all in one transaction: they are written in different ways."""
     changes: dict[str, Any] = {
         "state": RecordState.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": 0, "sampled_at": NOW,
-        "device": "another", "config": bytes(8),
+        "device": "another", "config_digest": bytes(8),
     }  # fmt: skip
     sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]
     peers = [peer(n, f"10.200.{n >> 8}.{n & 255}") for n in range(1, len(sets) + 1)]
