@@ -15,6 +15,7 @@ from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock
@@ -48,17 +49,16 @@ class Node:
     def start(self) -> None:
         """A new process on what the last one left."""
         self.wg.crash_after = None
-        self.status = DaemonStatus()
+        self.status, self.state = DaemonStatus(), AgentState()
         self.agent = self._agent()
 
     def reload(self) -> None:
         """The same process with a new configuration."""
-        old, self.agent = self.agent, self._agent()
-        self.agent.inherit(old)
+        self.agent = self._agent()
 
     def _agent(self) -> Agent:
         clock = Clock(lambda: self.now, lambda: self.mono)
-        return Agent(self.settings, self.wg, self.store, self.spool, self.status, clock)
+        return Agent(self.settings, self.wg, self.store, self.spool, self.status, clock, self.state)
 
     @property
     def calendar(self) -> UsageCalendar:

@@ -11,6 +11,7 @@ from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Clock, FailedChange, NewInterface
 from wgsyncd.stores.mikyun.store import MariaDBStore
@@ -53,7 +54,7 @@ class Machine:
         self.stage = stage
         self.wireguard, self.store = Watched(), MariaDBStore(settings)
         clock, spool = Clock(time.time, time.monotonic), FileSpool(stage.folder / "state", settings.node.name)
-        self.agent = Agent(settings, self.wireguard, self.store, spool, DaemonStatus(), clock)
+        self.agent = Agent(settings, self.wireguard, self.store, spool, DaemonStatus(), clock, AgentState())
 
     def cycle(self) -> None:
         """What the daemon does for one reconcile."""

@@ -22,6 +22,7 @@ from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, InterfaceSt
 from wgsyncd.core.network import parse_network
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Interfaces
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.stores.spool import FileSpool
@@ -37,7 +38,7 @@ def peer(n: int) -> PeerConfig:
 def measure(count: int, at_once: int, folder: Path) -> float:
     """Milliseconds."""
     wireguard, status = KernelWireGuard("boot", timeout=120), DaemonStatus()
-    interfaces = Interfaces(SETTINGS, wireguard, status)
+    interfaces = Interfaces(SETTINGS, wireguard, status, AgentState())
     peers = [peer(n + 2) for n in range(count)]
     wireguard.apply("wg0", [Change(ChangeKind.ADD, "wg0", p.public_key, None, p) for p in peers])
     spool = FileSpool(folder, "bench")

@@ -15,6 +15,7 @@ from tests.wait import until
 from wgsyncd.config.load import parse
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Clock, CommitResult, Store
 
@@ -46,7 +47,7 @@ class Desk:
         self.store = Between(shop.store())
         self.wg = FakeWireGuard(*NETWORKS)
         clock = Clock(lambda: self.now, lambda: self.now)
-        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), DaemonStatus(), clock)
+        self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), DaemonStatus(), clock, AgentState())
         self.agent.reconcile()
 
     def work(self, rx: int, tx: int) -> None:
@@ -82,7 +83,7 @@ def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(s
     desk.work(70, 7)
     shop.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
     clock = Clock(lambda: desk.now, lambda: desk.now)
-    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), DaemonStatus(), clock)
+    desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), DaemonStatus(), clock, AgentState())
     desk.agent.reconcile()
     assert desk.totals() == (0, 0)
     desk.work(5, 5)

@@ -85,7 +85,7 @@ def test_nobody_is_left_out_of_series_that_nobody_asked_for() -> None:
 
 def test_an_interface_that_is_configured_no_longer_has_no_old_sample(node: Node) -> None:
     """Its age would grow for ever."""
-    node.status.sampled_at = {**node.status.sampled_at, "wg9": node.now}  # of the configuration before
+    node.state.sampled_at["wg9"] = node.now  # of the configuration before
     node.account()
     assert node.status.sampled_at == {"wg0": node.now, "wg1": node.now}
 

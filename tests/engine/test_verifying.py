@@ -13,7 +13,7 @@ from tests.samples import NOW, TOKYO, key
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Counters, fingerprint
 from wgsyncd.engine import inspector
-from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.errors import StoreError
 
 SOON = NOW + 3 * 86400  # the days on which the books were begun are out of sight
@@ -297,8 +297,8 @@ def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]
 ])  # fmt: skip
 def test_when_the_daemon_verifies(hour: int, ago: float, found: int, due: bool) -> None:
     now = datetime(2026, 9, 22, hour, 37, tzinfo=TOKYO).timestamp()
-    status = DaemonStatus(findings={"rolling": found, "day": 0}, succeeded_at={"verify": now - ago * 3600})
-    assert inspector.is_due(status, now, TOKYO) is due
+    state = AgentState(verified_at=now - ago * 3600, has_findings=bool(found))
+    assert inspector.is_due(state, now, TOKYO) is due
 
 
 def test_a_store_that_is_away_is_no_finding(node: Node) -> None:

@@ -24,7 +24,7 @@ from wgsyncd.ports import CommitResult
 def daemon(node: Node, tmp_path: Path) -> Daemon:
     """It has reconciled once."""
     made = Daemon(
-        tmp_path / "wgsyncd.toml", node.settings, lambda _: node.agent, EventQueue(), node.status, Notifier({})
+        tmp_path / "wgsyncd.toml", node.settings, lambda *_: node.agent, EventQueue(), node.status, Notifier({})
     )
     made._handle(Event.RECONCILE)
     return made

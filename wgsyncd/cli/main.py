@@ -20,6 +20,7 @@ from wgsyncd.demo import run as demo
 if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
     from wgsyncd.engine.agent import Agent
+    from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.ports import Reports
 
 STOP_WITHIN = 7.0  # seconds for the last account; 10 are promised
@@ -82,6 +83,7 @@ def _agent(settings: Settings) -> Agent:
     from wgsyncd import log
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
     from wgsyncd.engine.agent import Agent
+    from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
     from wgsyncd.ports import Clock
     from wgsyncd.stores import spool
@@ -90,7 +92,7 @@ def _agent(settings: Settings) -> Agent:
     log.configure("warning")  # to standard error: standard output is the command's answer
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, DaemonStatus(), clock)
+    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, DaemonStatus(), clock, AgentState())
 
 
 def _reports(settings: Settings) -> Reports:
@@ -133,9 +135,9 @@ def _run(args: argparse.Namespace, inbox: EventQueue) -> int:
     status, wireguard = DaemonStatus(), LocalWireGuard(endpoints=False)  # a daemon has no use for them
     clock = Clock(time.time, time.monotonic)
 
-    def build(settings: Settings) -> Agent:
+    def build(settings: Settings, state: AgentState) -> Agent:
         samples = spool.FileSpool(spool.directory(), settings.node.name)
-        return Agent(settings, wireguard, MariaDBStore(settings), samples, status, clock)
+        return Agent(settings, wireguard, MariaDBStore(settings), samples, status, clock, state)
 
     try:
         with claimed:

@@ -74,8 +74,7 @@ class ChangeWatcher:
     def check_digest(self) -> bool:
         """Ask whether rows have changed, and if so reconcile; whether that went well."""
         answered = self._work("watch", self._read_digest)
-        if self._status.intervals.get("watch") != self.watch.period:
-            self._status.intervals = {**self._status.intervals, "watch": self.watch.period}
+        self._status.record_interval("watch", self.watch.period)
         if answered and self._seen != self._digest:
             return self.reconcile_hinted(frozenset())
         return answered

@@ -25,6 +25,7 @@ from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
 from wgsyncd.engine import inspector, status_report
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import summary_line
 from wgsyncd.errors import ConfigError, ConfigIssue, UserError
@@ -34,13 +35,14 @@ LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watc
 
 
 class Daemon:
-    """One node's daemon. ``build`` makes an agent from settings; it is called again for each reload."""
+    """One node's daemon. ``build`` makes an agent from settings and from the state that outlives it; it is called again
+    for each reload."""
 
     def __init__(
         self,
         path: Path,
         settings: Settings,
-        build: Callable[[Settings], Agent],
+        build: Callable[[Settings, AgentState], Agent],
         inbox: EventQueue,
         status: DaemonStatus,
         notifier: Notifier,
@@ -49,7 +51,8 @@ class Daemon:
         self.inbox, self.status, self.notifier = inbox, status, notifier
         self._log = log.get("daemon")
         self._tasks = Tasks(status)
-        self._agent = build(settings)
+        self._state = AgentState()
+        self._agent = build(settings, self._state)
         self._agent.between = self._between
         self._web = HttpServer(status, self._is_alive, self._is_ready)
         self._schedule = Schedule(inbox)
@@ -131,7 +134,7 @@ class Daemon:
             return  # on such a clock nothing is forgotten, and no window judged
         elif message is Event.PURGE:
             self._work("purge", self._agent.purge)
-        elif message is Event.VERIFY and inspector.is_due(self.status, time.time(), self.settings.node.zone):
+        elif message is Event.VERIFY and inspector.is_due(self._state, time.time(), self.settings.node.zone):
             self._work("verify", self._verify)
 
     def _poll(self) -> None:
@@ -200,8 +203,8 @@ class Daemon:
             keys = ", ".join(dict.fromkeys(fault.key for fault in faults))
             self._agent.queue_audit("config_rejected", count=len(faults), reason=keys)
         else:
-            agent = self.build(settings)
-            agent.inherit(self._agent)
+            agent = self.build(settings, self._state)
+            agent.between = self._between
             self._agent.store.close()
             self._agent, self.settings = agent, settings
             log.configure(settings.log.level, settings.log.format)

@@ -21,11 +21,11 @@ class Tasks:
     def do(self, task: str, piece: Callable[[], object]) -> bool:
         """One of them; whether it succeeded."""
         status, started = self._status, time.monotonic()
-        status.add("runs", task)
+        status.count_run(task)
         try:
             piece()
         except (StoreError, WireGuardError) as error:
-            status.add("failures", task)
+            status.count_failure(task)
             database = isinstance(error, StoreError)
             if database:
                 status.database_up, status.database_error = False, str(error)
@@ -39,13 +39,11 @@ class Tasks:
             # A poll in which nothing moved asks nobody, and a look only reads: neither proves that writing works. After
             # every failure the next good look leads to a reconcile.
             proves = task not in ("account", "watch", "verify")
-            status.database_up = status.database_up or proves
-            if proves and self._edge("trouble", None):
-                self._log.info("works again", task=task)
-            now = time.time()
-            status.succeeded_at = {**status.succeeded_at, task: now}
+            if proves:
+                status.database_up = True
+                if self._edge("trouble", None):
+                    self._log.info("works again", task=task)
+            status.record_success(task, time.time())
             return True
         finally:
-            seconds = time.monotonic() - started
-            status.durations = {**status.durations, task: seconds}
-            status.add("duration_sums", task, seconds)
+            status.record_duration(task, time.monotonic() - started)

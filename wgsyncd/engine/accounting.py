@@ -17,6 +17,7 @@ from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.state_cache import StateCache
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RowsLocked, SpoolCorrupt, SpoolError
@@ -29,28 +30,17 @@ class Accounting:
     """One node's account of its interfaces' counters."""
 
     def __init__(
-        self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock, scribe: AuditMessages
-    ) -> None:
+        self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock, scribe: AuditMessages,
+        state: AgentState,
+    ) -> None:  # fmt: skip
         self._settings, self._store, self._spool = settings, store, spool
-        self._status, self._clock, self._scribe = status, clock, scribe
+        self._status, self._clock, self._scribe, self._state = status, clock, scribe, state
         self._log = log.get("accounting")
         self._edge = log.OnChange()
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
-        self.books = StateCache(store, status)
-        # Monotonic time of the last look at each interface, all of which is booked or kept.
-        self._looked_at: dict[str, float] = {}
-        self._late: dict[int, dict[str, float]] = {}  # the same for the rows that were locked since
+        self.books = StateCache(store, status, state)
         self._rolled: tuple[int, str] | None = None
-        self._backlog: Backlog | None = None  # None: the spool was not looked into yet
-        self._may_save = True
-        self._firm = 0  # samples up to this number stand in the file as they do in memory, or are booked
         self._posting: tuple[Mapping[str, InterfaceState], float, float] | None = None  # what :meth:`book` works on
-
-    def inherit(self, old: Accounting) -> None:
-        """Take over what the previous configuration's had seen."""
-        self._looked_at, self._late, self._backlog = old._looked_at, old._late, old._backlog
-        self._may_save, self._firm = old._may_save, old._firm
-        self.books.inherit(old.books)
 
     def calendar(self, now: float) -> UsageCalendar:
         """The windows at an instant."""
@@ -82,8 +72,8 @@ class Accounting:
             self.book_backlog(now)
             calendar = self.calendar(now)
             unknown = _rows_of_unrecorded(actual, self.books.current(calendar), rows) if rows is not None else None
-            since = _wall(self._looked_at, now - mono)
-            late = {row_id: _wall(looked, now - mono) for row_id, looked in self._late.items()}
+            since = _wall(self._state.last_samples, now - mono)
+            late = {row_id: _wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
             account = partial(
                 posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates
             )
@@ -99,8 +89,10 @@ class Accounting:
             self._status.locked_rows = len(left_out)
             if self._edge("locked", bool(left_out)) and left_out:
                 self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
-            self._late = {row_id: self._late.get(row_id, self._looked_at) for row_id in left_out}
-            self._looked_at = {**self._looked_at, **dict.fromkeys(actual, mono)}
+            self._state.skipped_since = {
+                row_id: self._state.skipped_since.get(row_id, self._state.last_samples) for row_id in left_out
+            }
+            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(actual, mono)}
             if not left_out:
                 self._note_sampled(actual, now)
             return taken
@@ -111,11 +103,11 @@ class Accounting:
         """Book the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`."""
         backlog = self._load()
         if not backlog.samples:
-            if not self._status.spool_up:  # what was booked still stands in the file
+            if not self._state.spool_up:  # what was booked still stands in the file
                 self._save(backlog)
             return
         calendar = self.calendar(now)
-        backlog = self._backlog = backlog.after(self.books.current(calendar).spool_position)
+        backlog = self._state.backlog = backlog.after(self.books.current(calendar).spool_position)
         for sample in backlog.samples:
             name, span = sample.state.name, sample.at - sample.since
             since = {name: min(sample.at, now) - span} if sample.since else {}
@@ -132,13 +124,13 @@ class Accounting:
             # One that no file has needs no mark of its own; that of the file stays.
             mark = (
                 backlog.position(sample)
-                if sample.number <= self._firm
+                if sample.number <= self._state.durable_position
                 else node_state.spool_position or f"{backlog.stream}:0"
             )
             self._commit(booking, WriteBatch(spool_position=mark), calendar)
-            later = tuple(one for one in self._backlog.samples if one.number > sample.number)
-            self._backlog = replace(self._backlog, samples=later)
-        self._save(self._backlog)
+            later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
+            self._state.backlog = replace(self._state.backlog, samples=later)
+        self._save(self._state.backlog)
         self._edge("full", False)
         self._log.info("spooled samples booked", samples=len(backlog.samples), peers=backlog.peers)
 
@@ -155,7 +147,7 @@ class Accounting:
         """When the interfaces were last looked at, for the books: what is booked after a restart came later than that.
         Otherwise this is written only with bytes."""
         marks = self.books.current(self.calendar(now)).interfaces
-        at = {name: min(seconds, now) for name, seconds in self._status.sampled_at.items()}
+        at = {name: min(seconds, now) for name, seconds in self._state.sampled_at.items()}
         return WriteBatch(checkpoints={
             name: InterfaceCheckpoint(mark.epoch, at[name])
             for name, mark in marks.items()
@@ -177,13 +169,13 @@ class Accounting:
             return frozenset(), frozenset()
         done = self.books.commit(writes, calendar, may_leave_off=may_leave_off)
         for anomaly in booking.anomalies:
-            self._status.add("anomalies", anomaly.kind)
+            self._status.count_anomaly(anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
         return done
 
     def _note_sampled(self, actual: Iterable[str], now: float) -> None:
-        before = {name: at for name, at in self._status.sampled_at.items() if name in self._settings.interfaces}
-        self._status.sampled_at = {**before, **dict.fromkeys(actual, now)}
+        before = {name: at for name, at in self._state.sampled_at.items() if name in self._settings.interfaces}
+        self._state.sampled_at = self._status.sampled_at = {**before, **dict.fromkeys(actual, now)}
 
     # -- into the spool
 
@@ -193,15 +185,15 @@ class Accounting:
         ``whole``: they are of all peers."""
         before, states = self._load(), tuple(states)
         backlog, kept = self._with(before, states, now, now - mono, 0)
-        if backlog is not before or not self._status.spool_up:
+        if backlog is not before or not self._state.spool_up:
             if not self._save(backlog):
-                backlog, kept = self._with(before, states, now, now - mono, self._firm)
+                backlog, kept = self._with(before, states, now, now - mono, self._state.durable_position)
                 self._show(backlog)
-            self._backlog = backlog
+            self._state.backlog = backlog
         if whole:
-            self._looked_at = {**self._looked_at, **dict.fromkeys(kept, mono)}
-            self._late = {} if len(kept) == len(states) else self._late
-        if whole and self._status.spool_up:
+            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(kept, mono)}
+            self._state.skipped_since = {} if len(kept) == len(states) else self._state.skipped_since
+        if whole and self._state.spool_up:
             self._note_sampled(kept, now)
 
     def keep_unposted(self, peers: Set[PeerId]) -> None:
@@ -218,7 +210,7 @@ class Accounting:
     ) -> tuple[Backlog, list[str]]:
         """The backlog with these dumps, and the interfaces for which there was room."""
         calendar, kept = self.calendar(now), list[str]()
-        looked = [_wall(one, ahead) for one in (self._looked_at, *self._late.values())]
+        looked = [_wall(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
         for state in states:
             since = min(one.get(state.name, 0.0) for one in looked)
             day = calendar.day(now - BOUNDARY_GRACE)  # a look on a day's first second closes the day before
@@ -233,8 +225,8 @@ class Accounting:
         return backlog, kept
 
     def _load(self) -> Backlog:
-        if self._backlog is not None:
-            return self._backlog
+        if self._state.backlog is not None:
+            return self._state.backlog
         found: Backlog | None = None
         try:
             found = self._spool.load()
@@ -243,36 +235,39 @@ class Accounting:
             self._log.error("spooled samples are lost to the books", why=str(error))
             self.books.queue_audit(self._scribe.entry("spool_set_aside", self._settings.node.name, file=error.name))
         except SpoolError as error:
-            self._may_save = False  # else what cannot be read would be overwritten
-            self._status.spool_up = False
+            self._state.may_save = False  # else what cannot be read would be overwritten
+            self._set_spool_up(False)
             self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
-        self._backlog = found or self._spool.begin()
-        self._firm = self._backlog.next_number - 1 if found is not None else 0
+        self._state.backlog = found or self._spool.begin()
+        self._state.durable_position = self._state.backlog.next_number - 1 if found is not None else 0
         now, mono = self._clock.now(), self._clock.monotonic()
-        for sample in self._backlog.samples:
+        for sample in self._state.backlog.samples:
             if sample.at <= now:
-                self._looked_at[sample.state.name] = mono - (now - sample.at)
-        self._show(self._backlog)
+                self._state.last_samples[sample.state.name] = mono - (now - sample.at)
+        self._show(self._state.backlog)
         if found is not None and found.samples:
             self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
-        return self._backlog
+        return self._state.backlog
 
     def _save(self, backlog: Backlog) -> bool:
         """Whether it stands in the file now."""
         self._show(backlog)
-        if not self._may_save:
+        if not self._state.may_save:
             return False
         try:
             self._spool.save(backlog)
         except SpoolError as error:
-            self._status.spool_up = False
+            self._set_spool_up(False)
             if self._edge("spool", str(error)):
                 self._log.error("spool cannot be written: samples wait in memory", why=str(error))
             return False
-        self._firm = backlog.next_number - 1
-        self._status.spool_up = True
+        self._state.durable_position = backlog.next_number - 1
+        self._set_spool_up(True)
         self._edge("spool", "")
         return True
+
+    def _set_spool_up(self, up: bool) -> None:
+        self._state.spool_up = self._status.spool_up = up
 
     def _show(self, backlog: Backlog) -> None:
         self._status.spool_pending_counters = backlog.peers

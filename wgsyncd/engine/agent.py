@@ -25,6 +25,7 @@ from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.engine.accounting import Accounting
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.planner import Planner
@@ -42,30 +43,24 @@ class Agent:
     """Keeps one node's interfaces equal to the store's rows, and the store's figures equal to the interfaces'."""
 
     def __init__(
-        self, settings: Settings, wireguard: WireGuard, store: Store, spool: Spool, status: DaemonStatus, clock: Clock
-    ) -> None:
+        self, settings: Settings, wireguard: WireGuard, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
+        state: AgentState,
+    ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
-        self._log = log.get("agent")
+        self._state, self._log = state, log.get("agent")
         self._scribe = AuditMessages(settings.audit.language)
-        self._decider = Planner(settings)
+        self._decider = Planner(settings, state)
         self._edge = log.OnChange()
-        self._interfaces = Interfaces(settings, wireguard, status)
-        self._accounting = Accounting(settings, store, spool, status, clock, self._scribe)
+        self._interfaces = Interfaces(settings, wireguard, status, state)
+        self._accounting = Accounting(settings, store, spool, status, clock, self._scribe, state)
         self._books = self._accounting.books
-        self._chronicle = Recorder(settings.node.name, self._books, self._scribe)
+        self._chronicle = Recorder(settings.node.name, self._books, self._scribe, state)
         self.inspector = Inspector(
-            settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide
+            settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide, state
         )
         self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
         self.needs_reconcile = False  # an account found an interface that is new: it waits to be filled
         self._looked_at: set[PeerId] = set()  # peers that went in this piece of work: there is a later sample of them
-
-    def inherit(self, old: Agent) -> None:
-        """Take over what the agent of the previous configuration had seen."""
-        self._decider.inherit(old._decider)
-        self._accounting.inherit(old._accounting)
-        self._interfaces.inherit(old._interfaces)
-        self._chronicle.approver = old._chronicle.approver
 
     def queue_audit(self, action: str, **facts: object) -> None:
         """Audit something about the daemon itself, with the next transaction."""
@@ -95,7 +90,7 @@ class Agent:
         """Book what the counters and handshakes say. No statement is sent where nothing moved."""
         now, mono, actual = self._begin()
         refresh(self.status, actual, now)
-        steps = self._decider.due(self._decider.pending_rows, actual, now)
+        steps = self._decider.due(self._state.pending_rows, actual, now)
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
             steps_of_life = self._steps([step for step in steps if step.kind != "expire"])
@@ -135,7 +130,7 @@ class Agent:
             self._chronicle.record_intent(decision, calendar)
         except StoreError:  # it does not answer, or takes nothing in
             if snapshot is None:
-                steps = self._decider.due(self._decider.pending_rows, actual, now)
+                steps = self._decider.due(self._state.pending_rows, actual, now)
             still = [step for step in steps if step.row.id not in refused]
             self._degraded(actual, now, mono, snapshot, still, refused)
             raise
@@ -220,7 +215,7 @@ class Agent:
                 f"{plan_id} is not the plan of now, which is {decision.plan_id}: look at `wgsyncd plan` again"
             )
         self.store.approve(plan_id)
-        self._chronicle.approver = who
+        self._state.approver = who
 
     def flush(self) -> None:
         """Commit notes that wait for a transaction, and when the interfaces were last looked at."""
@@ -261,7 +256,7 @@ class Agent:
     def _note_taken(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
         done = [step for step in steps if step.row.id in taken]
         for step in done:
-            self.status.add("transitions", step.kind)
+            self.status.count_transition(step.kind)
             self.status.add_event(step.kind, device=step.row.device, text=_STEPS[step.kind], at=self.clock.now())
             self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
         self._decider.transitions_applied(done)
@@ -304,7 +299,7 @@ class Agent:
         if snapshot is not None and known is not None:
             going = [c for c in self._decider.revocations(snapshot, actual, known, now) if c.row_id not in refused]
         else:
-            going = self._decider.expired(steps, actual) if self._decider.loaded else []
+            going = self._decider.expired(steps, actual) if self._state.rows_loaded else []
         if going:
             self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
             self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)

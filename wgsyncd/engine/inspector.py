@@ -15,6 +15,7 @@ from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Snapshot, Store
@@ -41,10 +42,10 @@ class Inspector:
 
     def __init__(
         self, settings: Settings, store: Store, interfaces: Interfaces, calendar: Callable[[float], UsageCalendar],
-        now: Callable[[], float], decide: Callable[[Snapshot, Actual, NodeState, float], Decision],
+        now: Callable[[], float], decide: Callable[[Snapshot, Actual, NodeState, float], Decision], state: AgentState,
     ) -> None:  # fmt: skip
         self._settings, self._store, self._interfaces = settings, store, interfaces
-        self._calendar, self._now, self._decide = calendar, now, decide
+        self._calendar, self._now, self._decide, self._state = calendar, now, decide, state
 
     def preview(self) -> Decision:
         """What a cycle would do now."""
@@ -71,7 +72,9 @@ class Inspector:
             work()
             yield
 
-        publish(self.verify(rounds()), status)
+        findings = self.verify(rounds())
+        self._state.verified_at, self._state.has_findings = self._now(), bool(verify.faults(findings))
+        publish(findings, status)
 
     def _at_the_kernel(self) -> list[Discrepancy]:
         now = self._now()
@@ -102,11 +105,11 @@ def _confirm(look: Callable[[], Sequence[Discrepancy]], rounds: Iterator[None]) 
     return found
 
 
-def is_due(status: DaemonStatus, now: float, zone: ZoneInfo) -> bool:
+def is_due(state: AgentState, now: float, zone: ZoneInfo) -> bool:
     """Asked every hour. Once a day, before people get up; and in any hour where none succeeded for a day (the daemon is
     new, or they failed), or the last one found something."""
     early = datetime.fromtimestamp(now, zone).hour == EARLY
-    return early or any(status.findings.values()) or now - status.succeeded_at.get("verify", 0.0) > DAY
+    return early or state.has_findings or now - state.verified_at > DAY
 
 
 def publish(findings: Sequence[Discrepancy], status: DaemonStatus) -> None:

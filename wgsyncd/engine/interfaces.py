@@ -10,6 +10,7 @@ from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState
 from wgsyncd.core.peers.plan import Plan
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import FailedChange, NewInterface, WireGuard
@@ -21,17 +22,13 @@ ONE_BY_ONE = 3  # changes of a kind that are remembered each by itself
 class Interfaces:
     """The configured interfaces. One that fails is said once, by the errno's name, and does not stop the others."""
 
-    def __init__(self, settings: Settings, wireguard: WireGuard, status: DaemonStatus) -> None:
+    def __init__(self, settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> None:
         self._settings, self._wireguard, self._status = settings, wireguard, status
-        self._edge = log.OnChange()
+        self._edge = state.interface_log
         self._log = log.get("interfaces")
         self.batches_sent = 0  # batches of changes
         self.missing: frozenset[str] = frozenset()  # at the last read
         self.read_errors: dict[str, str] = {}  # why interfaces could not be read, likewise
-
-    def inherit(self, old: Interfaces) -> None:
-        """Take over what was said already."""
-        self._edge = old._edge
 
     def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
         """A dump of every interface that has one; with ``create``, missing ones are made where configured."""
@@ -87,19 +84,19 @@ class Interfaces:
                         failed = self._wireguard.apply(name, changes)
                 except WireGuardError as error:
                     broken.add(name)
-                    self._status.add("change_failures", (name, error.name))
+                    self._status.count_change_failure(name, error.name)
                     if self._edge(("apply", name), error.name):
                         self._log.error("changes failed", interface=name, action=kind.value, error=str(error))
                     continue
                 self._edge(("apply", name), "")
                 for one in failed:
-                    self._status.add("change_failures", (name, one.name))
+                    self._status.count_change_failure(name, one.name)
                     if self._edge(("change", name, one.change.public_key), one.name):
                         device = one.change.device
                         self._log.error("change refused", interface=name, device=device, error=one.name, why=one.text)
                 done = len(changes) - len(failed)
                 if done:
-                    self._status.add("changes", (name, kind.value), done)
+                    self._status.count_changes(name, kind.value, done)
                     self._log.info("peers changed", interface=name, action=kind.value, peers=done)
                     refused = {one.change.public_key for one in failed}
                     self._log_recent(name, kind, [c for c in changes if c.public_key not in refused])
@@ -144,8 +141,5 @@ class Interfaces:
         going = {c.public_key: state.peers[c.public_key] for c in changes if c.public_key in state.peers}
         keep(replace(state, peers=going))
         failed = self._wireguard.apply(name, changes)
-        window, status = time.monotonic() - looked, self._status
-        status.removal_gaps += 1
-        status.removal_gap_sum += window
-        status.removal_gap_longest = max(status.removal_gap_longest, window)
+        self._status.record_removal_gap(time.monotonic() - looked)
         return failed

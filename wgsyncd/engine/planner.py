@@ -15,6 +15,7 @@ from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
 from wgsyncd.core.state import NodeState
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.ports import Snapshot
 
@@ -22,7 +23,8 @@ from wgsyncd.ports import Snapshot
 class Planner:
     """One node's."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, state: AgentState) -> None:
+        self._state = state
         self._sites = tuple(
             InterfaceSpec(name, one.store_name, one.networks, one.own_hosts, int(one.persistent_keepalive))
             for name, one in settings.interfaces.items()
@@ -32,35 +34,28 @@ class Planner:
         self.policy = PeerPolicy(
             frozenset(settings.node.ignored_interfaces), settings.peers.foreign, frozenset(settings.peers.always_keep)
         )
-        self.pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
-        self._deadlines: list[float] = []  # of their QR codes, sorted: asked for at every turn of the daemon's loop
-        self.loaded = False  # rows were read completely once
+        # Of the pending rows, sorted: the daemon's loop asks for the nearest one at every turn.
+        self._deadlines = lifecycle.deadlines(state.pending_rows)
         self._peers: Mapping[
             str, Mapping[PublicKey, DesiredPeer]
         ] = {}  # as last wanted: the same row is not read twice
-        self._first_seen: dict[PublicKey, int] = {}  # earliest handshake seen of the keys of waiting rows
-
-    def inherit(self, old: Planner) -> None:
-        """Take over what the decider of the previous configuration had seen."""
-        self._first_seen, self.loaded = old._first_seen, old.loaded
-        self._set_pending(old.pending_rows)
 
     # -- what is kept in mind
 
     def load(self, rows: Iterable[DeviceRow]) -> None:
         """All rows, as just read."""
         self._set_pending(filter(lifecycle.is_pending, rows))
-        self.loaded = True
+        self._state.rows_loaded = True
 
     def update_rows(self, rows: Iterable[DeviceRow]) -> None:
         """Some rows, as just read."""
         some = {row.id: row for row in rows}
-        others = (row for row in self.pending_rows if row.id not in some)
+        others = (row for row in self._state.pending_rows if row.id not in some)
         self._set_pending((*others, *filter(lifecycle.is_pending, some.values())))
 
     def transitions_applied(self, steps: Iterable[Transition]) -> None:
         """These steps are written."""
-        self._set_pending(lifecycle.with_transitions(self.pending_rows, steps))
+        self._set_pending(lifecycle.with_transitions(self._state.pending_rows, steps))
 
     def next_deadline(self, now: float) -> float | None:
         """UNIX seconds of the nearest QR end that is known."""
@@ -68,18 +63,19 @@ class Planner:
         return self._deadlines[at] if at < len(self._deadlines) else None
 
     def _set_pending(self, rows: Iterable[DeviceRow]) -> None:
-        self.pending_rows = tuple(rows)
-        self._deadlines = lifecycle.deadlines(self.pending_rows)
+        self._state.pending_rows = tuple(rows)
+        self._deadlines = lifecycle.deadlines(self._state.pending_rows)
 
     # -- deciding
 
     def due(self, rows: Iterable[DeviceRow], actual: Actual, now: float, *, some: bool = False) -> list[Transition]:
         """The steps that are due in devices' lives. ``some``: these are not all rows."""
         waiting = [row for row in rows if lifecycle.is_pending(row)]
-        seen = lifecycle.first_handshakes(waiting, actual, self._first_seen)
-        self._first_seen = {**self._first_seen, **seen} if some else seen
+        known = self._state.first_handshakes
+        seen = lifecycle.first_handshakes(waiting, actual, known)
+        self._state.first_handshakes = {**known, **seen} if some else seen
         return lifecycle.due_transitions(
-            waiting, self._interface_of, actual, self._first_seen, now, self.policy.ignored_interfaces
+            waiting, self._interface_of, actual, self._state.first_handshakes, now, self.policy.ignored_interfaces
         )
 
     def decide(

@@ -11,6 +11,7 @@ from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.announce import log_conditions
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.state_cache import StateCache
@@ -18,13 +19,12 @@ from wgsyncd.ports import Snapshot
 
 
 class Recorder:
-    """One node's. ``approver``: who has let the plan through that the next cycle carries out."""
+    """One node's."""
 
-    def __init__(self, node: str, books: StateCache, scribe: AuditMessages) -> None:
-        self._node, self._books, self._scribe = node, books, scribe
+    def __init__(self, node: str, books: StateCache, scribe: AuditMessages, state: AgentState) -> None:
+        self._node, self._books, self._scribe, self._state = node, books, scribe, state
         self._log = log.get("agent")
         self._edge = log.OnChange()
-        self.approver = ""
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
         """Baseline zero of who is about to be added, and what else must stand before the kernel is changed."""
@@ -38,7 +38,7 @@ class Recorder:
         )
         if decision.approved:
             count = len(decision.plan.of(ChangeKind.REMOVE))
-            facts = {"count": count, "plan": decision.plan_id, "by": self.approver}
+            facts = {"count": count, "plan": decision.plan_id, "by": self._state.approver}
             # The condition ends here, so that removals which fail and are withheld again are told again.
             over = frozenset(c for c in self._books.current(calendar).conditions if c.type == "guard_tripped")
             entry = self._scribe.entry("guard_approved", self._node, **facts)
@@ -46,7 +46,7 @@ class Recorder:
         if writes:
             self._books.commit(writes, calendar)
         if decision.approved:
-            self.approver = ""
+            self._state.approver = ""
 
     def record_outcome(
         self, decision: Decision, after: Actual, snapshot: Snapshot, missing: frozenset[str], calendar: UsageCalendar
@@ -62,7 +62,7 @@ class Recorder:
         writes += recording.condition_changes(node_state, standing, self._scribe)
         if snapshot.approved and not decision.approved:
             writes += WriteBatch(approval_used=True)  # for another set of removals than what is wanted now
-            self.approver = ""
+            self._state.approver = ""
         if writes or self._books.has_notes:
             self._books.commit(writes, calendar)
         log_conditions(writes, decision)  # once it is written: what fails is tried again, and would be said again

@@ -9,6 +9,7 @@ from typing import Protocol
 from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
 from wgsyncd.ports import Store
@@ -34,38 +35,35 @@ class StateCache:
     """One node's books. After any other StoreError than RowsLocked the ledger is dropped and read again before the next
     commit, so what is booked next starts from what the store really has."""
 
-    def __init__(self, store: Store, status: DaemonStatus) -> None:
-        self._store, self._status = store, status
-        self._node_state: NodeState | None = None
-        self.last_known: NodeState | None = None  # as last seen; the store may be ahead of it
-        self._notes: list[AuditEntry] = []  # audit rows about the daemon itself: they go with the next transaction
+    def __init__(self, store: Store, status: DaemonStatus, state: AgentState) -> None:
+        self._store, self._status, self._state = store, status, state
+        self._node_state: NodeState | None = None  # a reload may bring another store, so each agent reads it again
         self.between: Between = _nothing
-        self._in_doubt: tuple[int, int] | None = None  # seq before, and notes in, a commit whose answer was lost
-
-    def inherit(self, old: StateCache) -> None:
-        """Take over the notes of the books before."""
-        self._notes, self._in_doubt, self.last_known = old._notes, old._in_doubt, old.last_known
-        self.between = old.between
 
     def queue_audit(self, entry: AuditEntry) -> None:
         """An audit row for the next transaction."""
-        self._notes.append(entry)
+        self._state.queued_audit.append(entry)
+
+    @property
+    def last_known(self) -> NodeState | None:
+        """As last seen; the store may be ahead of it."""
+        return self._state.last_known
 
     @property
     def has_notes(self) -> bool:
         """Whether a transaction is wanted for notes alone."""
-        return bool(self._notes)
+        return bool(self._state.queued_audit)
 
     def current(self, calendar: UsageCalendar) -> NodeState:
         """The ledger, from the store where memory is not sure of it."""
         if self._node_state is None:
             self._node_state = self._store.load_state(calendar)
-            if self._in_doubt is not None:
-                seq, notes = self._in_doubt
-                if self._node_state.revision > seq:  # it has happened, only its answer was lost
-                    del self._notes[:notes]
-                self._in_doubt = None
-        self.last_known = self._node_state
+            if self._state.in_doubt is not None:
+                revision, notes = self._state.in_doubt
+                if self._node_state.revision > revision:  # it has happened, only its answer was lost
+                    del self._state.queued_audit[:notes]
+                self._state.in_doubt = None
+        self._state.last_known = self._node_state
         return self._node_state
 
     def commit(
@@ -82,11 +80,11 @@ class StateCache:
                 # It says that all of the samples is booked: so it must not come before that is.
                 raise RowsLocked(len(left_out))
             node_state = self.current(calendar)
-            notes = len(self._notes) if index == len(parts) else 0
+            notes = len(self._state.queued_audit) if index == len(parts) else 0
             part = replace(batch, checkpoints={}) if left_out else batch  # of those left out it was not
             try:
                 self._node_state, steps, locked = self._store.commit(
-                    node_state, part + WriteBatch(audit=tuple(self._notes[:notes])), calendar.now
+                    node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:notes])), calendar.now
                 )
             except RowsLocked:  # refused whole
                 raise
@@ -94,10 +92,10 @@ class StateCache:
                 self._node_state = None
                 raise
             except StoreError:  # it may have happened
-                self._node_state, self._in_doubt = None, (node_state.revision, notes)
+                self._node_state, self._state.in_doubt = None, (node_state.revision, notes)
                 raise
-            self.last_known = self._node_state
-            del self._notes[:notes]
+            self._state.last_known = self._node_state
+            del self._state.queued_audit[:notes]
             taken |= steps
             left_out |= locked
             self._status.accounted_rx += sum(b.rx for b in part.postings if b.row_id not in locked)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, Rejection
 
@@ -68,9 +68,16 @@ class InterfaceStatus:
     peers: tuple[PeerStatus, ...] = ()  # only where per-peer series are asked for
 
 
+Key = TypeVar("Key", str, tuple[str, str])
+
+
+def _plus(counts: Mapping[Key, int], key: Key, amount: int = 1) -> Mapping[Key, int]:
+    return {**counts, key: counts.get(key, 0) + amount}
+
+
 @dataclass(slots=True)
 class DaemonStatus:
-    """The whole picture."""
+    """The whole picture. It is output only: nothing is decided by it, what a decision needs has an owner elsewhere."""
 
     interfaces: Mapping[str, InterfaceStatus] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
@@ -123,11 +130,48 @@ class DaemonStatus:
     reconciled: bool = False  # one complete reconcile since start
     intervals: Mapping[str, float] = field(default_factory=dict)  # configured, by task
 
-    def add(self, name: str, key: str | tuple[str, str], amount: float = 1) -> None:
-        """Count in one of the mappings, replacing it."""
-        counts: dict[str | tuple[str, str], float] = dict(getattr(self, name))
-        counts[key] = counts.get(key, 0) + amount
-        setattr(self, name, counts)
+    def count_run(self, task: str) -> None:
+        """A task begins."""
+        self.runs = _plus(self.runs, task)
+
+    def count_failure(self, task: str) -> None:
+        """A task failed."""
+        self.failures = _plus(self.failures, task)
+
+    def record_duration(self, task: str, seconds: float) -> None:
+        """A task is over, well or not, and took so long."""
+        self.durations = {**self.durations, task: seconds}
+        self.duration_sums = {**self.duration_sums, task: self.duration_sums.get(task, 0.0) + seconds}
+
+    def record_success(self, task: str, at: float) -> None:
+        """A task succeeded at that time."""
+        self.succeeded_at = {**self.succeeded_at, task: at}
+
+    def record_interval(self, task: str, seconds: float) -> None:
+        """So much time lies between two runs of a task."""
+        self.intervals = {**self.intervals, task: seconds}
+
+    def count_changes(self, interface: str, kind: str, peers: int) -> None:
+        """An interface took changes of so many peers."""
+        self.changes = _plus(self.changes, (interface, kind), peers)
+
+    def count_change_failure(self, interface: str, errno_name: str) -> None:
+        """An interface refused a change, or a batch of changes."""
+        self.change_failures = _plus(self.change_failures, (interface, errno_name))
+
+    def count_transition(self, kind: str) -> None:
+        """A device took a step in its life."""
+        self.transitions = _plus(self.transitions, kind)
+
+    def count_anomaly(self, kind: str) -> None:
+        """A counter did something that an admin should know."""
+        self.anomalies = _plus(self.anomalies, kind)
+
+    def record_removal_gap(self, seconds: float) -> None:
+        """Peers were taken out so long after the last look at their counters."""
+        self.removal_gaps += 1
+        self.removal_gap_sum += seconds
+        self.removal_gap_longest = max(self.removal_gap_longest, seconds)
 
     def add_event(self, what: str, *, interface: str = "", device: str = "", text: str = "", at: float = 0.0) -> None:
         """One of the last changes; ``at``: UNIX seconds, 0 for now."""
