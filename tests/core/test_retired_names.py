@@ -39,7 +39,6 @@ LEFT: set[str] = {
     "LeftOff",
     "between",
     "book",
-    "inherit",
     "may_leave_off",
     "scribe",
     "unclear",
