@@ -196,14 +196,14 @@ class Accounting:
         if whole and self._state.spool_up:
             self._note_sampled(kept, now)
 
-    def keep_unposted(self, peers: Set[PeerId]) -> None:
-        """Keep what the dumps say that :meth:`book` works on, of peers that are about to be removed. Their last sample
-        follows. These dumps may show that a counter began anew; the last sample alone may not show this any more."""
+    def keep_restarted(self, peers: Set[PeerId]) -> None:
+        """Keep what the dumps say that :meth:`book` works on, of peers that are about to be removed and whose counters
+        began anew. The last sample, which follows, may not show the new start any more."""
         if self._posting is None:
             return
         actual, now, mono = self._posting
-        kept = {name: {k: v for k, v in state.peers.items() if (name, k) in peers} for name, state in actual.items()}
-        self.keep([replace(actual[name], peers=some) for name, some in kept.items() if some], now, mono, whole=False)
+        states = [self._load().restarted(state, peers, self.books.last_known) for state in actual.values()]
+        self.keep([state for state in states if state.peers], now, mono, whole=False)
 
     def _with(
         self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int

@@ -201,7 +201,7 @@ class Agent:
         ended = {step.row.id for step in self._decider.due(snapshot.rows, actual, now)}  # which is written first
         out = [c for c in self._decider.revocations(snapshot, actual, known, now) if c.row_id not in ended]
         if out:
-            self._accounting.keep_unposted({(c.interface, c.public_key) for c in out} - self._looked_at)
+            self._accounting.keep_restarted({(c.interface, c.public_key) for c in out} - self._looked_at)
             self._interfaces.apply(Plan(tuple(out), 0, {}), actual, self._spool_last_sample)
 
     def approve(self, plan_id: str, who: str = "") -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wgsyncd.core.model import Counters, InterfaceState, PublicKey
+from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState
 
 CAPACITY = 500_000  # peers in all samples together; some 60 MB as they are written
@@ -109,6 +110,18 @@ class Backlog:
         if kept.peers > CAPACITY:
             raise OverflowError(f"the spool holds {self.peers} counters, its most is {CAPACITY}")
         return kept
+
+    def restarted(self, state: InterfaceState, ids: Set[PeerId], known: NodeState | None) -> InterfaceState:
+        """The part of a dump with those of ``ids`` whose counters began anew in this epoch since their last look."""
+        peers = {key: state.peers[key] for name, key in ids if name == state.name and key in state.peers}
+        past = self._past(replace(state, peers=peers), known)
+        new = {
+            key: found
+            for key, found in peers.items()
+            if key in past
+            and past[key][-1].restarted(_Observation(state.epoch, found.counters, found.latest_handshake))
+        }
+        return replace(state, peers=new)
 
     def _past(self, state: InterfaceState, known: NodeState | None) -> dict[PublicKey, list[_Observation]]:
         """What was seen before of each peer of a dump, from the baseline on."""
