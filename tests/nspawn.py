@@ -23,9 +23,10 @@ from tests.wait import until
 REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux", "mount": "mount", "umount": "mount"}
 """The programs it uses, and the Debian packages that have them."""
-# Of this machine's own, and not to be seen inside.
+# Of this machine's own, and not to be seen inside. A container image forbids packages to restart services, by policy-rc.d.
 _HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql", "var/log/journal",
-           "usr/lib/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd")  # fmt: skip
+           "usr/lib/wgsyncd", "usr/bin/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd",
+           "usr/sbin/policy-rc.d")  # fmt: skip
 
 
 class Booted:

@@ -193,7 +193,7 @@ def test_an_installed_service(installed: Node) -> None:
     run = installed.system.run
 
     def look() -> dict[str, dict[str, Any]]:
-        data = json.loads(run("/usr/sbin/wgsyncd", "doctor", "--json", check=False))
+        data = json.loads(run("/usr/bin/wgsyncd", "doctor", "--json", check=False))
         return {one["check"]: one for one in data["checks"]}
 
     installed.configure()
@@ -217,18 +217,18 @@ def test_an_installed_service(installed: Node) -> None:
     good = run("cat", "/etc/wireguard/wg0.conf")
     bad = f"{good}SaveConfig = true\n[Peer]\nPublicKey = x\n[Peer]\nPublicKey = y\n"
     installed.system.write("/etc/wireguard/wg0.conf", bad, mode=0o600)
-    findings = json.loads(run("/usr/sbin/wgsyncd", "doctor", "--json", check=False))["checks"]
+    findings = json.loads(run("/usr/bin/wgsyncd", "doctor", "--json", check=False))["checks"]
     mends = [one["mend"] for one in findings if one["check"] == "wg-quick"]
     assert len(mends) == 2
     for mend in mends:
         run("sh", "-c", mend)
     assert run("cat", "/etc/wireguard/wg0.conf") == good
     assert look()["wg-quick"]["level"] == "ok"
-    nobody = run("runuser", "-u", "nobody", "--", "/usr/sbin/wgsyncd", "doctor")
+    nobody = run("runuser", "-u", "nobody", "--", "/usr/bin/wgsyncd", "doctor")
     assert "not entered: /etc/wgsyncd/db-password is not for you to read" in nobody
     assert nobody.splitlines()[-1].startswith("0 faults, "), "what only root may see is no fault"
     run("chmod", "600", "/etc/wgsyncd/wgsyncd.toml")
-    nobody = run("runuser", "-u", "nobody", "--", "/usr/sbin/wgsyncd", "doctor")
+    nobody = run("runuser", "-u", "nobody", "--", "/usr/bin/wgsyncd", "doctor")
     assert nobody.startswith("warning  configuration  (file): cannot be read: Permission denied\n")
     run("chmod", "644", "/etc/wgsyncd/wgsyncd.toml")
     run("systemctl", "stop", "wgsyncd")

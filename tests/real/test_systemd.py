@@ -180,7 +180,7 @@ def test_socket_unit_holds_the_port_through_a_restart(node: Node) -> None:
 
 def test_second_daemon_is_refused(node: Node) -> None:
     pid = node.show("MainPID")
-    again = "setpriv --reuid=wgsyncd --regid=wgsyncd --clear-groups /usr/sbin/wgsyncd run 2>&1; echo exit $?"
+    again = "setpriv --reuid=wgsyncd --regid=wgsyncd --clear-groups /usr/bin/wgsyncd run 2>&1; echo exit $?"
     assert re.search(rf"pid {pid} holds /run/wgsyncd/lock\b.*\nexit 1$", node.system.run("sh", "-c", again).strip())
     assert node.show("MainPID") == pid
 

@@ -37,7 +37,7 @@ def settings(path: Path, section: str) -> dict[str, list[str]]:
 def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: str) -> None:
     """systemd-analyze also looks for the program, so a copy of the unit names one that is there."""
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/usr/sbin/wgsyncd", shutil.which("true") or ""))
+    unit.write_text(UNIT.read_text().replace("/usr/bin/wgsyncd", shutil.which("true") or ""))
     if drop_in:
         (tmp_path / f"{UNIT.name}.d").mkdir()
         shutil.copy(UNITS / drop_in, tmp_path / f"{UNIT.name}.d")
@@ -80,7 +80,7 @@ def test_traps_are_avoided() -> None:
 def test_a_reload_can_fail() -> None:
     """Type=notify-reload (systemd 253) waits too, but takes the READY=1 after a refused configuration for success."""
     service = settings(UNIT, "Service")
-    assert service["ExecReload"] == ["/usr/sbin/wgsyncd reload"]
+    assert service["ExecReload"] == ["/usr/bin/wgsyncd reload"]
 
 
 def test_unit_and_configuration_name_the_same_things() -> None:

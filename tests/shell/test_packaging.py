@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 TOP = Path(__file__).resolve().parent.parent.parent
 # Folders whose every file belongs to the project.
@@ -88,10 +90,38 @@ def test_the_metadata_says_whose_it_is_and_who_may_use_it(
     assert metadata.get_payload() == (TOP / "README.md").read_text()
 
 
-def test_every_direct_dependency_is_locked() -> None:
+LOCKS = {"requirements.lock": ("plot", "test", "build"), "etc/debian/runtime.lock": ("plot",)}
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """What pip has to know of each package that a lock names: its version, then the hashes of its files."""
+    entries = re.split(r"(?m)^(?=[a-z])", re.sub(r"(?m)^#.*\n", "", (TOP / name).read_text()))
+    return {entry.split("==")[0]: entry.split() for entry in entries if entry}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_direct_dependency_is_locked(lock: str) -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
-    names = {w.split(">")[0].strip().lower().replace("_", "-") for w in wanted}
-    lines = (TOP / "requirements.lock").read_text().splitlines()
-    locked = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
-    assert names <= locked
+    extras = (project["optional-dependencies"][extra] for extra in LOCKS[lock])
+    wanted = [Requirement(one) for one in [*project["dependencies"], *(one for extra in extras for one in extra)]]
+    found = locked(lock)
+    for one in wanted:
+        if one.name != "wgsyncd":
+            version = found[canonicalize_name(one.name)][0].partition("==")[2]
+            assert one.specifier.contains(version), f"{lock}: {one} is locked as {version}"
+
+
+def test_every_file_of_a_locked_package_has_its_hash_and_no_lock_names_a_host() -> None:
+    for lock in (*LOCKS, "etc/debian/build.lock"):
+        for name, entry in locked(lock).items():
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", " ".join(entry)), f"{lock}: {name}"
+        assert "://" not in (TOP / lock).read_text()
+
+
+def test_the_locks_agree() -> None:
+    """The Debian package runs, and is built by, what the tests ran with."""
+    everything = locked("requirements.lock")
+    build, runtime = locked("etc/debian/build.lock"), locked("etc/debian/runtime.lock")
+    for one in (build, runtime):
+        assert {name: everything[name] for name in one} == one
+    assert "pytest" not in {**build, **runtime}
