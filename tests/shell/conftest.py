@@ -1,14 +1,19 @@
-"""The command line over a node in memory."""
+"""The command line over a node in memory, and a server of HTTP on sockets of both kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from tests.http_site import Site
 from tests.node import CONFIG, Node
+from tests.wait import until
 from wgsyncd import log
 from wgsyncd.cli import main
 from wgsyncd.config.schema import Settings
@@ -54,3 +59,31 @@ def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         return status, capsys.readouterr().out.splitlines()
 
     return command
+
+
+Make = Callable[..., Site]
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    before = set(threading.enumerate())
+    with ExitStack() as stack:
+
+        def made(**options: Any) -> Site:
+            if request.param == "tcp":
+                listener = socket.create_server(("127.0.0.1", 0))
+            else:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listener.bind(str(tmp_path / "socket"))
+                listener.listen(64)
+            site = Site(listener, **options)
+            stack.callback(site.server.close)
+            return site
+
+        yield made
+    until(lambda: set(threading.enumerate()) <= before, 10, "every thread has ended")
+
+
+@pytest.fixture
+def site(make: Make) -> Site:
+    return make()

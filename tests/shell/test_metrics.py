@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import selectors
 import socket
 import subprocess
 import sys
@@ -18,12 +17,10 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.wait import until
 from wgsyncd import __version__
 from wgsyncd.core.model import Counters, Reason
-from wgsyncd.daemon import http as http_module
 from wgsyncd.daemon import metrics
-from wgsyncd.daemon.http import Server
+from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus
 from wgsyncd.errors import UserError
 
@@ -54,9 +51,12 @@ class Http:
     def __init__(self, status: DaemonStatus, host: str = "127.0.0.1") -> None:
         self.alive = self.ready = True
         self.status = status
-        self.server = Server(status, (host, 0), lambda: self.alive, lambda: self.ready)
+        self.server = MonitoringServer(pages(status, lambda: self.alive, lambda: self.ready))
+        self.server.listen((host, 0))
+        assert self.server.address
+        self.address = self.server.address
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self.server.address[1]}"
+        self.url = f"http://{shown}:{self.address[1]}"
 
     def get(self, path: str, method: str = "GET", accept: str = "") -> tuple[int, str, str]:
         request = urllib.request.Request(self.url + path, method=method, headers={"Accept": accept})  # noqa: S310
@@ -182,10 +182,17 @@ def test_promtool_has_nothing_to_say(http: Http) -> None:
 def test_paths_and_methods(http: Http) -> None:
     assert http.get("/metrics?x=1")[0] == 200
     assert http.get("/metrics", "HEAD")[:2] == (200, "")
-    for path in ("/", "/metrics/", "/metricsx", "/favicon.ico", "/..", "/%6Detrics"):
+    for path in ("/metrics/", "/metricsx", "/favicon.ico", "/..", "/%6Detrics"):
         assert http.get(path)[0] == 404
-    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
-        assert http.get("/metrics", method)[0] == 501
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "NONSENSE"):
+        assert http.get("/metrics", method)[0] == 405
+
+
+def test_the_root_lists_the_paths_and_there_is_nothing_to_change_over_tcp(http: Http) -> None:
+    assert http.get("/")[:2] == (200, "GET /metrics\nGET /healthz\nGET /readyz\n")
+    for command in ("status", "plan", "approve", "sync", "reload"):
+        for method in ("GET", "POST"):
+            assert http.get(f"/{command}", method)[0] == 404
 
 
 def test_health_and_readiness(http: Http) -> None:
@@ -201,10 +208,16 @@ def test_health_and_readiness(http: Http) -> None:
     assert http.get("/readyz")[:2] == (503, "the last answer of the database is too old\n")
 
 
+def nothing() -> MonitoringServer:
+    return MonitoringServer(pages(DaemonStatus(), lambda: True, lambda: True))
+
+
 def test_the_port_is_free_at_once() -> None:
     port = 0
     for _ in range(3):
-        server = Server(DaemonStatus(), ("127.0.0.1", port), lambda: True, lambda: True)
+        server = nothing()
+        server.listen(("127.0.0.1", port))
+        assert server.address
         port = server.address[1]
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()  # leaves a TIME_WAIT behind
         server.close()
@@ -212,7 +225,7 @@ def test_the_port_is_free_at_once() -> None:
 
 def test_listens_only_where_told(http: Http) -> None:
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", http.server.address[1]), timeout=5)
+        socket.create_connection(("127.0.0.2", http.address[1]), timeout=5)
 
 
 def test_ipv6() -> None:
@@ -231,77 +244,12 @@ def test_ipv6() -> None:
 )
 def test_cannot_listen(listen: tuple[str, int], said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
-        Server(DaemonStatus(), listen, lambda: True, lambda: True)
+        nothing().listen(listen)
 
 
 def test_port_is_taken(http: Http) -> None:
     with pytest.raises(UserError, match="address already in use"):
-        Server(DaemonStatus(), http.server.address, lambda: True, lambda: True)
-
-
-def test_slow_clients_block_nobody_and_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_module, "_CLIENT_SECONDS", 1.0)
-    monkeypatch.setattr(http_module, "_CLIENTS", 3)
-    http = Http(healthy())
-    address = http.server.address
-    slow = [socket.create_connection(address, timeout=10) for _ in range(2)]
-    for one in slow:
-        one.sendall(b"GET /metr")
-    assert http.get("/healthz")[0] == 200
-    crowd = [socket.create_connection(address, timeout=10) for _ in range(5)]  # more than may be served at once
-
-    def trickle() -> bool:  # never idle for long, never done
-        try:
-            slow[0].sendall(b"i")
-        except OSError:
-            return True
-        return False
-
-    until(trickle, 10, "a client that sends a byte now and then is cut off", every=0.1)
-    until(lambda: served(http), 10, "others are served again")
-    for one in (*slow, *crowd):
-        one.close()
-    http.server.close()
-
-
-def test_nothing_wakes_up_without_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float | None] = []
-
-    class Watched(selectors.EpollSelector):
-        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-            waits.append(timeout)
-            return super().select(timeout)
-
-    monkeypatch.setattr(selectors, "DefaultSelector", Watched)
-    http = Http(healthy())
-    until(lambda: waits == [None], 5, "waits for as long as it takes")
-    with socket.create_connection(http.server.address, timeout=10) as one:
-        until(lambda: waits[-1] == 1.0, 5, "while there is a client it looks after the time")
-        one.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-        assert one.recv(99).startswith(b"HTTP/1.0 200")
-    until(lambda: waits[-1] is None, 5, "and after it waits again")
-    woken = len(waits)
-    http.server.close()
-    assert len(waits) == woken
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(http.server.address, timeout=5)
-
-
-def served(http: Http) -> bool:
-    try:
-        return http.get("/metrics")[0] == 200
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def test_a_client_that_goes_away_says_nothing(http: Http, capfd: pytest.CaptureFixture[str]) -> None:
-    for data in (b"", b"GET /metrics HTTP/1.0\r\n\r\n", b"\x16\x03\x01nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
-        with socket.create_connection(http.server.address) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
-            one.sendall(data)
-    assert http.get("/metrics")[0] == 200
-    until(lambda: not http.server._listener._since, 5, "all clients are gone")
-    assert capfd.readouterr().err == ""
+        nothing().listen(http.address)
 
 
 def test_a_thousand_peers_are_quick(http: Http) -> None:
@@ -315,10 +263,11 @@ def test_a_thousand_peers_are_quick(http: Http) -> None:
 INHERIT = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
-from wgsyncd.engine.status import Health
-from wgsyncd.daemon.http import Server
+from wgsyncd.daemon.monitoring import MonitoringServer, pages
+from wgsyncd.engine.status import DaemonStatus
+server = MonitoringServer(pages(DaemonStatus(), lambda: True, lambda: True))
 for _ in range(2):
-    server = Server(Health(), ("127.0.0.1", 1), lambda: True, lambda: True)
+    server.listen(("127.0.0.1", 1))
     print(server.address[1], flush=True)
     sys.stdin.readline()
     server.close()

@@ -18,7 +18,7 @@ from wgsyncd.daemon import admin, control, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
 from wgsyncd.daemon.clock_step import ClockStepDetector
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
-from wgsyncd.daemon.http import HttpServer
+from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.daemon.poll_interval import PollInterval, thread_cpu_time
 from wgsyncd.daemon.scheduler import Schedule
 from wgsyncd.daemon.systemd import Notifier
@@ -54,7 +54,7 @@ class Daemon:
         self._state = AgentState()
         self._agent = build(settings, self._state)
         self._agent.between = self._between
-        self._web = HttpServer(status, self._is_alive, self._is_ready)
+        self._web = MonitoringServer(pages(status, self._is_alive, self._is_ready))
         self._schedule = Schedule(inbox)
         self.looks = ChangeWatcher(lambda: self._agent, self._work, status, float(settings.schedule.watch_interval))
         self._control: control.Control | None = None

@@ -1,225 +1,135 @@
-"""The HTTP side: /metrics, /healthz, /readyz, on the one address that is configured, in a thread of its own."""
+"""A small bounded HTTP server, which serves the TCP port and the control socket.
+
+The server answers one request of each connection and closes the connection. Each client has a thread of its own, and
+each of its reads and writes has a time limit. So a client that is slow, silent or malicious delays nobody else.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import errno
 import selectors
 import socket
-import socketserver
 import threading
 import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
-from typing import Any
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
-from wgsyncd import __version__
-from wgsyncd.daemon.metrics import exposition, registry
-from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import UserError
-from wgsyncd.log import escape_control, redact
+from wgsyncd.daemon.http_message import TEXT, Refusal, Request, Response, encode, receive
 
-_CLIENT_SECONDS = 10.0  # how long a client may take for its request and for taking the answer
-_CLIENTS = 32  # at once
-_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+TAKE_WITHIN = 10.0  # seconds, for the client to take the whole answer
+LINGER = 1.0  # seconds, for a refused client to read the refusal
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
-
-def why_not_ready(status: DaemonStatus) -> str:
-    """One line for a person who asks /readyz."""
-    if not status.reconciled:
-        reason = "no complete reconcile since start"
-    elif not status.database_up:
-        reason = f"the database does not answer: {status.database_error}"
-    else:
-        reason = "the last answer of the database is too old"
-    return escape_control(redact(reason))
+Answer = Callable[[Request], Response]
+Routes = Mapping[str, Mapping[str, Answer]]  # path, then method
+Admit = Callable[[socket.socket], str]  # names the client, or raises Refusal
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """GET and HEAD of three paths."""
-
-    server: _Listener
-    server_version = f"wgsyncd/{__version__}"
-    sys_version = ""
-    timeout = _CLIENT_SECONDS  # of one read or write; _Listener bounds them all together
-
-    def do_GET(self) -> None:
-        """Answer."""
-        path = self.path.partition("?")[0]
-        status, kind, body = self.server.answer(path, self.headers.get("Accept") or "")
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815 - http.server's name
-
-    def log_message(self, *_: object) -> None:
-        """No access log."""
-
-
-class _Listener(socketserver.ThreadingTCPServer):
-    """A thread per client, so many clients, each for so long.
-
-    Not http.server's own server: that one looks its name up in the DNS, which at boot may take a minute.
-    """
-
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-    timeout = 0  # of handle_request(): it is called where somebody waits
-
-    def __init__(self, server: Server, sock: socket.socket) -> None:
-        # TCPServer's own would make a socket, if only to close it: the unit may be without AF_INET, and the socket
-        # systemd's.
-        socketserver.BaseServer.__init__(self, sock.getsockname(), _Handler)
-        self.socket = sock
-        self.answer = server.answer
-        self._since: dict[socket.socket, float] = {}
-        self._bell, self._button = socket.socketpair()
-
-    def serve(self) -> None:
-        """Until :meth:`stop`. Wakes up for a client, and once a second while there are any; not otherwise, which
-        serve_forever would."""
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(self.socket, selectors.EVENT_READ)
-            waiting.register(self._bell, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in waiting.select(1.0 if self._since else None)]
-                if self._bell in ready:
-                    return
-                if ready:
-                    self.handle_request()
-                self._cut_off_the_slow()
-
-    def stop(self) -> None:
-        """End :meth:`serve`."""
-        self._button.send(b"!")
-
-    def server_close(self) -> None:
-        """Give the sockets back."""
-        super().server_close()
-        self._bell.close()
-        self._button.close()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a client, or turn it away where there are too many."""
-        if len(self._since) >= _CLIENTS:
-            self.shutdown_request(request)
-            return
-        self._since[request] = time.monotonic()
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """A client is done with."""
-        super().shutdown_request(request)
-        self._since.pop(request, None)
-
-    def _cut_off_the_slow(self) -> None:
-        """The thread concerned then closes."""
-        late = time.monotonic() - _CLIENT_SECONDS
-        for request, since in list(self._since.items()):
-            if since < late:
-                try:
-                    request.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    self._since.pop(request, None)  # gone in the meantime
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
-
-
-class Server:
-    """HTTP on ``listen`` (host, port; port 0 for a free one) and nowhere else, in a daemon thread.
-
-    ``alive`` and ``ready`` are asked in that thread's children, so they may only read. A listening socket that systemd
-    hands over (LISTEN_FDS, sd_listen_fds(3)) is used instead of ``listen``. Refused where it cannot listen.
-    """
-
-    def __init__(
-        self, status: DaemonStatus, listen: tuple[str, int], alive: Callable[[], bool], ready: Callable[[], bool]
-    ) -> None:
-        self.status, self.alive, self.ready = status, alive, ready
-        self._registry = registry(status)
-        sock = _inherited() or _listen(*listen)
-        self.address: tuple[str, int] = sock.getsockname()[:2]
-        self._listener = _Listener(self, sock)
-        self._thread = threading.Thread(target=self._listener.serve, name="metrics", daemon=True)
-        self._thread.start()
-
-    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
-        """Status, content type and body."""
-        plain = "text/plain; charset=utf-8"
-        if path == "/metrics":
-            return 200, *exposition(self._registry, accept)
-        if path == "/healthz":
-            return (200, plain, b"ok\n") if self.alive() else (503, plain, b"the main loop has not reported lately\n")
-        if path == "/readyz":
-            return (200, plain, b"ok\n") if self.ready() else (503, plain, f"{why_not_ready(self.status)}\n".encode())
-        return 404, plain, b"there are /metrics, /healthz and /readyz\n"
-
-    def close(self) -> None:
-        """Stop listening; on return the port is free."""
-        self._listener.stop()
-        self._thread.join()
-        self._listener.server_close()
+def _everybody(_: socket.socket) -> str:
+    return ""
 
 
 class HttpServer:
-    """The server at the address that is configured, which a reload may change."""
+    """Serves ``routes`` on a socket that listens, in threads of its own, until :meth:`close`.
 
-    def __init__(self, status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], bool]) -> None:
-        self._status, self._alive, self._ready = status, alive, ready
-        self._server: Server | None = None
+    ``admit`` looks at each client first. A route's answer runs in its client's thread.
+    """
 
-    def listen(self, address: tuple[str, int] | None) -> None:
-        """Serve there, or (None) nowhere; Refused, and as before, where that cannot be had."""
-        before = self._server.address if self._server is not None else None
-        self.close()  # first: the new address may be the old port on another host
-        try:
-            self._server = self._serve(address)
-        except UserError:
-            self._server = self._serve(before)
-            raise
-
-    def _serve(self, address: tuple[str, int] | None) -> Server | None:
-        return Server(self._status, address, self._alive, self._ready) if address is not None else None
+    def __init__(self, listener: socket.socket, routes: Routes, admit: Admit = _everybody, clients: int = 32) -> None:
+        self._listener, self._routes, self._admit, self._most = listener, routes, admit, clients
+        listener.setblocking(False)
+        self._clients: set[socket.socket] = set()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Serve no more."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Stop listening. The address is free afterwards."""
+        self._wake_write.send(b"!")
+        self._thread.join()
+        for one in (self._listener, self._wake_read, self._wake_write):
+            one.close()
 
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            while True:
+                if self._wake_read in [key.fileobj for key, _ in selector.select()]:
+                    return
+                self._accept()
 
-def _inherited() -> socket.socket | None:
-    """systemd's socket, as a copy: it stays open for the next :class:`Server` when this one closes."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
-        return None
-    os.set_inheritable(_LISTEN_FDS_START, False)
-    return socket.socket(fileno=os.dup(_LISTEN_FDS_START))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
+    def _accept(self) -> None:
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-            sock.listen(_Listener.request_queue_size)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        why = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"metrics.listen = {shown}: cannot listen there: {why}. Free the port, name an address of this machine, "
-            'or turn the HTTP side off with listen = ""'
-        ) from error
-    return sock
+            client, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                time.sleep(0.1)  # The client waits in the backlog meanwhile.
+            return
+        if len(self._clients) >= self._most:
+            with client, contextlib.suppress(OSError):
+                client.setblocking(False)
+                client.send(encode(Refusal(503, f"{self._most} others are being answered: try again").response()))
+            return
+        self._clients.add(client)
+        try:
+            threading.Thread(target=self._handle, args=(client,), name="http client", daemon=True).start()
+        except RuntimeError:  # The system has no more threads.
+            self._end(client)
+
+    # -- in a client's thread
+
+    def _handle(self, client: socket.socket) -> None:
+        try:
+            with contextlib.suppress(OSError):  # The client went away.
+                self._answer(client)
+        finally:
+            self._end(client)
+
+    def _end(self, client: socket.socket) -> None:
+        client.close()
+        self._clients.discard(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        method = ""
+        try:
+            who = self._admit(client)
+            request = receive(client)
+            if request is None:
+                return
+            method = request.method
+            response = self._find(request)(request._replace(who=who))
+        except Refusal as refusal:
+            response = refusal.response()
+        client.settimeout(TAKE_WITHIN)
+        client.sendall(encode(response, with_body=method != "HEAD"))
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            _linger(client)
+
+    def _find(self, request: Request) -> Answer:
+        if request.path == "/" and "/" not in self._routes:
+            methods: Mapping[str, Answer] = {"GET": self._list}
+        elif request.path in self._routes:
+            methods = self._routes[request.path]
+        else:
+            raise Refusal(404, "there is nothing here: GET / lists the paths")
+        answer = methods.get("GET" if request.method == "HEAD" else request.method)
+        if answer is None:
+            allow = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+            raise Refusal(405, f"{request.path} takes {allow}", allow=allow)
+        return answer
+
+    def _list(self, _: Request) -> Response:
+        lines = [f"{method} {path}\n" for path, methods in self._routes.items() for method in methods]
+        return Response(200, "".join(lines).encode(), TEXT)
+
+
+def _linger(client: socket.socket) -> None:
+    """Read what a refused client still sends: a close with unread data would make the kernel drop the answer."""
+    client.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + LINGER
+    while (left := deadline - time.monotonic()) > 0:
+        client.settimeout(left)
+        if not client.recv(65536):
+            return

@@ -1,0 +1,62 @@
+"""A server of HTTP for tests, and a client that says any bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+from wgsyncd.daemon.http import HttpServer
+from wgsyncd.daemon.http_message import TEXT, Request, Response
+
+OK = b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Site:
+    """A server on a socket of one kind, and what it was asked."""
+
+    def __init__(self, listener: socket.socket, **options: Any) -> None:
+        self.family, self.address = listener.family, listener.getsockname()
+        self.asked: list[Request] = []
+        self.server = HttpServer(
+            listener,
+            {"/ok": {"GET": self._answer}, "/do": {"POST": self._answer}, "/big": {"GET": self._big}},
+            **options,
+        )
+
+    def _answer(self, request: Request) -> Response:
+        self.asked.append(request)
+        return Response(200, b"fine\n", TEXT)
+
+    def _big(self, _: Request) -> Response:
+        return Response(200, bytes(50_000_000))
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(self.family, socket.SOCK_STREAM)
+        client.settimeout(30)
+        client.connect(self.address)
+        return client
+
+    def say(self, data: bytes, *, end: bool = False) -> bytes:
+        """The whole answer to these bytes, up to the connection's end."""
+        with self.connect() as client, client.makefile("rb") as answer:
+            client.sendall(data)
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            return answer.read()
+
+    def status(self, data: bytes, *, end: bool = False) -> int:
+        return int(self.say(data, end=end).split(b" ", 2)[1])
+
+    def works(self) -> bool:
+        return self.status(OK) == 200
+
+    @property
+    def clients(self) -> int:
+        return len(self.server._clients)
+
+
+def send(client: socket.socket, data: bytes) -> None:
+    """Say this as far as the server listens."""
+    with contextlib.suppress(OSError):
+        client.sendall(data)

@@ -1,0 +1,116 @@
+"""What monitoring reads over TCP: /metrics, /healthz and /readyz, at the configured address."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from wgsyncd.daemon import http
+from wgsyncd.daemon.http_message import TEXT, Request, Response
+from wgsyncd.daemon.metrics import exposition, registry
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import UserError
+from wgsyncd.log import escape_control, redact
+
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+_BACKLOG = 64
+
+
+def why_not_ready(status: DaemonStatus) -> str:
+    """One line for a person who asks /readyz."""
+    if not status.reconciled:
+        reason = "no complete reconcile since start"
+    elif not status.database_up:
+        reason = f"the database does not answer: {status.database_error}"
+    else:
+        reason = "the last answer of the database is too old"
+    return escape_control(redact(reason))
+
+
+def pages(status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], bool]) -> http.Routes:
+    """The paths. The clients' threads call ``alive`` and ``ready``, which may only read."""
+    metrics = registry(status)
+
+    def scrape(request: Request) -> Response:
+        content_type, body = exposition(metrics, request.accept)
+        return Response(200, body, content_type)
+
+    def health(_: Request) -> Response:
+        return _text("" if alive() else "the main loop has not reported lately")
+
+    def readiness(_: Request) -> Response:
+        return _text("" if ready() else why_not_ready(status))
+
+    return {"/metrics": {"GET": scrape}, "/healthz": {"GET": health}, "/readyz": {"GET": readiness}}
+
+
+def _text(fault: str) -> Response:
+    return Response(503 if fault else 200, f"{fault or 'ok'}\n".encode(), TEXT)
+
+
+class MonitoringServer:
+    """Serves ``routes`` at the configured address, which a reload may change."""
+
+    def __init__(self, routes: http.Routes) -> None:
+        self.routes = routes
+        self.address: tuple[str, int] | None = None
+        self._server: http.HttpServer | None = None
+
+    def listen(self, address: tuple[str, int] | None) -> None:
+        """Serve at an address (port 0: a free one), or with None nowhere.
+
+        systemd's socket (LISTEN_FDS) takes the place of the address. If the address cannot be had, UserError says why
+        and the server stays where it was.
+        """
+        before = self.address
+        self.close()  # The new address may be the old port on another host.
+        try:
+            self._serve(address)
+        except UserError:
+            self._serve(before)
+            raise
+
+    def _serve(self, address: tuple[str, int] | None) -> None:
+        if address is not None:
+            listener = _inherited() or _listen(*address)
+            self.address = listener.getsockname()[:2]
+            self._server = http.HttpServer(listener, self.routes)
+
+    def close(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._server.close()
+            self._server = self.address = None
+
+
+def _inherited() -> socket.socket | None:
+    """A copy of systemd's socket. The original stays open for the next server."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    os.set_inheritable(_LISTEN_FDS_START, False)
+    return socket.socket(fileno=os.dup(_LISTEN_FDS_START))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. The host's name is looked up, but no client's."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        why = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"metrics.listen = {shown}: cannot listen there: {why}. Free the port, name an address of this machine, "
+            'or turn the HTTP side off with listen = ""'
+        ) from error
+    return sock
