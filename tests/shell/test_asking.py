@@ -251,7 +251,7 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
     now = [1000.0]
 
     class Slow(Work):
-        def compare(self, devices: frozenset[str]) -> bool:
+        def reconcile_now(self, devices: frozenset[str]) -> bool:
             now[0] += 0.25
             return super().reconcile_now(devices)
 
