@@ -21,9 +21,8 @@ from typing import NamedTuple
 import shtab
 
 from wgsyncd import __version__
-from wgsyncd.cli import arguments
+from wgsyncd.cli import main as command_line
 from wgsyncd.config import resources
-from wgsyncd.demo import run as demo
 
 SIGNALS = {
     "SIGHUP": "Read the configuration again, then compare everything. `wgsyncd reload` does the same and says how it"
@@ -57,7 +56,7 @@ EXAMPLES = {
 
 def top() -> argparse.ArgumentParser:
     """The command line's parser."""
-    return arguments.parser(demo.add_arguments)
+    return command_line.parser()
 
 
 def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

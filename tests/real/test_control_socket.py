@@ -23,7 +23,7 @@ NOBODY = 65534
 # A process that has loaded all it needs before it gives its rights away: the interpreter may be where nobody may look.
 AS_ANOTHER = """
 import os, sys
-import wgsyncd.cli.main, wgsyncd.cli.client
+import wgsyncd.cli.main, wgsyncd.cli.client, wgsyncd.cli.wiring, wgsyncd.config.load, wgsyncd.engine.status_report
 os.setgroups([int(gid) for gid in sys.argv[1].split(",") if gid])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)

@@ -15,7 +15,7 @@ from tests.http_site import Site
 from tests.node import CONFIG, Node
 from tests.wait import until
 from wgsyncd import log
-from wgsyncd.cli import main
+from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
 from wgsyncd.engine.agent import Agent
 
@@ -46,7 +46,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
         log.configure("warning")
         return made.agent
 
-    monkeypatch.setattr(main, "_agent", agent)
+    monkeypatch.setattr(wiring, "open_agent", agent)
     yield made
     log.configure()
 

@@ -14,7 +14,7 @@ from tests.node import CONFIG, Node
 from tests.samples import NOW, address, key, nets, peer, text
 from tests.shell.conftest import Run
 from wgsyncd import log
-from wgsyncd.cli import main
+from wgsyncd.cli import wiring
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.engine.agent import Agent
@@ -40,7 +40,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         log.configure("warning")
         return made.agent
 
-    monkeypatch.setattr(main, "_agent", agent)
+    monkeypatch.setattr(wiring, "open_agent", agent)
     return made
 
 

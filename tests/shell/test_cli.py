@@ -185,3 +185,18 @@ def test_output_to_a_closed_pipe_is_told_in_one_line(config: Path) -> None:
 
 def test_without_any_output_the_status_is_the_answer(config: Path) -> None:
     assert said(config, ">&-") == (0, "")
+
+
+def test_the_command_line_loads_nothing_slow() -> None:
+    """`run` installs its signal handlers after it, and a signal that comes earlier would end the process."""
+    slow = ["structlog", "msgspec", "rich", "pyroute2", "pymysql", "apscheduler", "prometheus_client"]
+    program = f"import sys, wgsyncd.cli.main; wgsyncd.cli.main.parser(); print([n for n in {slow} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
+def test_check_config_and_its_errors_need_no_netlink_and_no_tables(config: Path) -> None:
+    program = "import sys; from wgsyncd.cli.main import main; main(); print([n for n in ('rich', 'pyroute2', 'pymysql') if n in sys.modules])"
+    argv = [sys.executable, "-c", program, "check-config", "--config", str(config)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -14,7 +14,7 @@ from tests.node import CONFIG, Node
 from tests.samples import key
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
-from wgsyncd.cli import main
+from wgsyncd.cli import main, wiring
 from wgsyncd.core.model import encode_key
 from wgsyncd.daemon import lock
 
@@ -85,7 +85,7 @@ def test_verify_waits_for_the_daemon_where_one_runs(
 
 
 def test_verify_of_books_that_were_never_begun(config: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "_agent", lambda _: Node().agent)
+    monkeypatch.setattr(wiring, "open_agent", lambda _: Node().agent)
     assert run("verify")[0] == 1
 
 

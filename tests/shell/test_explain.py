@@ -15,7 +15,7 @@ from tests.node import CONFIG, Node, local
 from tests.samples import address, peer, psk, text
 from tests.terminal import on_a_terminal
 from wgsyncd import log
-from wgsyncd.cli import main
+from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import encode_key
 from wgsyncd.engine.agent import Agent
@@ -59,8 +59,8 @@ def run(
     def port(_: Settings) -> Reports:
         return reports
 
-    monkeypatch.setattr(main, "_agent", agent)
-    monkeypatch.setattr(main, "_reports", port)
+    monkeypatch.setattr(wiring, "open_agent", agent)
+    monkeypatch.setattr(wiring, "open_reports", port)
 
     def command(*args: str) -> tuple[int, str]:
         capsys.readouterr()

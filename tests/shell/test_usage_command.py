@@ -21,7 +21,7 @@ from tests.node import CONFIG
 from tests.samples import NOW, TOKYO
 from tests.tables import FakeDatabase
 from tests.terminal import on_a_terminal
-from wgsyncd.cli import main
+from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
 from wgsyncd.ports import Reports
@@ -58,7 +58,7 @@ def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     def reports(_: Settings) -> Reports:
         return FakeReports(db)
 
-    monkeypatch.setattr(main, "_reports", reports)
+    monkeypatch.setattr(wiring, "open_reports", reports)
     monkeypatch.setattr(time, "time", lambda: NOW)
 
     def command(*args: str) -> tuple[int, str]:

@@ -1,286 +1,68 @@
-"""`wgsyncd usage`: booked bytes of a device, a contract or all, by hour, day or month."""
+"""`wgsyncd usage` shows booked bytes of a device, an owner or all, by hour, day or month."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from wgsyncd.cli import output
-from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.names import DeviceName, find_contract, find_device, suggestions
-from wgsyncd.core.inspect.periods import (
-    Period,
-    ReportRange,
-    by_days,
-    by_hours,
-    by_months,
-    format_bytes,
-    hour_of,
-    make_range,
-    total,
-)
-from wgsyncd.core.model import NO_BYTES, Counters
-from wgsyncd.errors import UserError
-from wgsyncd.ports import Coverage, Reports
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+
+EPILOG = """\
+Bytes are WireGuard's, as booked; KiB, MiB, ... are powers of 1024, --csv and --json have exact bytes. rx and tx mean
+what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.retention.
+
+exit status: 0 done, 1 failed (also: no such device or contract), 2 bad configuration or usage"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rank:
-    """One of those who moved most."""
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = options.add_command(commands, "usage", "Show booked bytes by hour, day or month.", run, EPILOG)
+    parser.set_defaults(fail=parser.error)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="DEVICE|CONTRACT",
+        help="a device id, a contract id, or a row's id; default: all",
+    )
+    parser.add_argument("--by", choices=("hour", "day", "month"), default="day", help="default: %(default)s")
+    parser.add_argument(
+        "--since",
+        type=_date,
+        metavar="DATE",
+        help="first day, as 2026-09-01; default: the last 24 hours, 30 days or 12 months",
+    )
+    parser.add_argument("--until", type=_date, metavar="DATE", help="last day, in it; default: today")
+    parser.add_argument("--top", type=_count, metavar="N", help="instead of periods: who moved most")
+    parser.add_argument("--contracts", action="store_true", help="with --top: contracts instead of devices")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")
+    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart; needs the extra wgsyncd[plot]")
 
-    device: str  # "" for a contract
-    contract: str
-    rx: int
-    tx: int
 
-
-def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: float) -> int:
+def run(args: argparse.Namespace) -> int:
     """Gather, add up, print."""
-    if args.top is None and args.contracts:
-        args.fail("--contracts goes with --top")
-    if args.top is not None and (args.name or args.svg):
-        args.fail("--top ranks all devices or contracts: it takes no name and no --svg")
+    from wgsyncd.cli import render_usage, wiring
+    from wgsyncd.config import load
+
+    settings = load.load(args.config)
+    return render_usage.run(args, settings, wiring.open_reports(settings), time.time())
+
+
+def _date(text: str) -> date:
     try:
-        span = make_range(args.by, args.since, args.until, now, settings.node.zone)
-    except ValueError as error:
-        args.fail(f"--since {error}")
-    swapped = settings.usage.perspective == "device"
-    names = reports.names()
-    reach = reports.coverage()
-    if args.top is not None:
-        ranks = _ranking(_by_row(reports, span), names, contracts=args.contracts, swapped=swapped)
-        _print_ranking(args, settings, span, ranks, _notes(span, reach))
-        return 0
-    rows, who = _resolve_name(args.name, names)
-    periods = _periods(reports, span, rows, reach)
-    if swapped:
-        periods = [one._replace(rx=one.tx, tx=one.rx) for one in periods]
-    _print(args, settings, span, who, periods, _notes(span, reach))
-    return 0
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day of the configured zone
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date, as 2026-09-01 is") from None
 
 
-# -- gather
-
-
-def _resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, dict[str, str]]:
-    """The rows that are meant, and who that is. Refused, with what looks like it, where there is none."""
-    if name is None:
-        return None, {"kind": "all"}
-    if device := find_device(name, names):
-        return [device.row_id], {"kind": "device", "device": device.device, "contract": device.contract}
-    if contract := find_contract(name, names):
-        return [one.row_id for one in names if one.contract == contract], {"kind": "contract", "contract": contract}
-    alike = suggestions(name, [one.device for one in names] + [one.contract for one in names])
-    raise UserError(f"no device or contract is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
-
-
-def _periods(reports: Reports, span: ReportRange, rows: Collection[int] | None, reach: Coverage) -> list[Period]:
-    if span.by == "hour":
-        return by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
-    days: dict[str, Counters] = {}
-    months = list(span.months())
-    with output.progress("reading months", len(months)) as step:
-        for first, last in months:  # one question each, so that none takes longer than the database may
-            days |= reports.days(first, last, rows)
-            step()
-    return by_days(span, days) if span.by == "day" else by_months(span, days)
-
-
-def _by_row(reports: Reports, span: ReportRange) -> Mapping[int, Counters]:
-    if span.by == "hour":
-        return reports.rows_of_buckets(span.start, span.end)
-    sums: dict[int, Counters] = {}
-    months = list(span.months())
-    with output.progress("reading months", len(months)) as step:
-        for first, last in months:
-            for row, found in reports.rows_of_days(first, last).items():
-                sums[row] = total([sums.get(row, NO_BYTES), found])
-            step()
-    return sums
-
-
-def _ranking(
-    sums: Mapping[int, Counters], names: Sequence[DeviceName], *, contracts: bool, swapped: bool
-) -> list[_Rank]:
-    """Everybody who moved anything, those who moved most first. Bytes of a row that is gone are nobody's, yet told."""
-    known = {one.row_id: one for one in names}
-    by_name: dict[tuple[str, str], Counters] = {}
-    for row, found in sums.items():
-        one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
-        name = ("", one.contract) if contracts else (one.device, one.contract)
-        by_name[name] = total([by_name.get(name, NO_BYTES), found])
-    ranks = [_Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
-    return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.contract, r.device))
-
-
-def _notes(span: ReportRange, reach: Coverage) -> list[str]:
-    """What the figures do not say by themselves."""
-    notes = []
-    zone = span.zone
-    if span.by == "hour":
-        start, end = float(span.start), float(span.end)
-        if reach.first_bucket is None:
-            notes.append("no hours are kept")
-        elif span.start < hour_of(reach.first_bucket, zone):
-            notes.append(f"hours are kept from {_local(reach.first_bucket, zone)} on; --by day reaches further back")
-    else:
-        start = datetime(span.first.year, span.first.month, span.first.day, tzinfo=zone).timestamp()
-        end = datetime(span.last.year, span.last.month, span.last.day, tzinfo=zone).timestamp() + 86400
-        if reach.first_day is None:
-            notes.append("no days are kept")
-        elif span.first.isoformat() < reach.first_day:
-            notes.append(f"the first day with any bytes is {reach.first_day}")
-    for node, begun in sorted(reach.begun.items()):
-        local = datetime.fromtimestamp(begun, zone)
-        at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
-        if start <= at < end:
-            where = "that hour" if span.by == "hour" else f"{local.date().replace(day=1)}"
-            notes.append(
-                f"the books of {node} began at {_local(begun, zone)}: what the columns said before is in {where}"
-            )
-    return notes
-
-
-def _local(at: float, zone: Any) -> str:
-    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
-
-
-# -- print
-
-
-def _meaning(settings: Settings) -> tuple[str, str]:
-    if settings.usage.perspective == "device":
-        return "rx: received by the devices", "tx: sent by the devices"
-    return "rx: received by the server", "tx: sent by the server"
-
-
-def _title(span: ReportRange, who: Mapping[str, str]) -> str:
-    whose = {
-        "all": "all devices",
-        "device": f"device {who.get('device')} (contract {who.get('contract')})",
-        "contract": f"contract {who.get('contract')}",
-    }[who["kind"]]
-    return f"{whose}, {_span(span)}"
-
-
-def _span(span: ReportRange) -> str:
-    if span.by == "hour":
-        return f"by hour, {_local(span.start, span.zone)} to {_local(span.end, span.zone)} {span.zone}"
-    return f"by {span.by}, {span.first} to {span.last} {span.zone}"
-
-
-def _frame(settings: Settings, span: ReportRange, notes: list[str]) -> dict[str, Any]:
-    """What every JSON answer has."""
-    return {
-        "by": span.by,
-        "since": span.first.isoformat() if span.by != "hour" else _iso(span.start, span),
-        "until": span.last.isoformat() if span.by != "hour" else _iso(span.end, span),
-        "zone": str(span.zone),
-        "perspective": settings.usage.perspective,
-        "notes": notes,
-    }
-
-
-def _iso(at: int, span: ReportRange) -> str:
-    return datetime.fromtimestamp(at, span.zone).isoformat(timespec="minutes")
-
-
-def _sums(one: Period | _Rank | Counters) -> dict[str, int]:
-    return {"rx_bytes": one.rx, "tx_bytes": one.tx, "total_bytes": one.rx + one.tx}
-
-
-def _print(
-    args: argparse.Namespace,
-    settings: Settings,
-    span: ReportRange,
-    who: dict[str, str],
-    periods: list[Period],
-    notes: list[str],
-) -> None:
-    whole = total(periods)
-    if args.json:
-        who = {key: output.sanitize(value) for key, value in who.items()}
-        _json({"of": who, **_frame(settings, span, notes), "total": _sums(whole),
-               "periods": [{"period": one.name, **_sums(one)} for one in periods]})  # fmt: skip
-    elif args.csv:
-        _csv(("period", *_sums(whole)), [(one.name, *_sums(one).values()) for one in periods])
-    elif args.svg:
-        _picture(args.svg, output.sanitize(_title(span, who)), _meaning(settings), periods)
-    else:
-        output.print_line((_title(span, who), "head"))
-        output.show(
-            output.Table(
-                (span.by, "rx", "tx", "total"),
-                [(_name(one), *map(format_bytes, _sums(one).values())) for one in periods],
-                ("total", *map(format_bytes, _sums(whole).values())),
-                bars=[(one.rx, one.tx) for one in periods],
-            )
-        )
-        _print_notes(settings, notes)
-
-
-def _print_ranking(
-    args: argparse.Namespace, settings: Settings, span: ReportRange, ranks: list[_Rank], notes: list[str]
-) -> None:
-    whole = total(Counters(one.rx, one.tx) for one in ranks)
-    first = ranks[: args.top]
-    shown = [((one.contract,) if args.contracts else (one.device, one.contract), one) for one in first]
-    head = ("contract",) if args.contracts else ("device", "contract")
-    if args.json:
-        _json({"of": {"kind": "contracts" if args.contracts else "devices", "count": len(ranks)},
-               **_frame(settings, span, notes), "total": _sums(whole),
-               "ranking": [{**dict(zip(head, map(output.sanitize, names), strict=True)), **_sums(one)}
-                           for names, one in shown]})  # fmt: skip
-    elif args.csv:
-        _csv((*head, *_sums(whole)), [(*map(output.sanitize, names), *_sums(one).values()) for names, one in shown])
-    else:
-        kind = "contracts" if args.contracts else "devices"
-        output.print_line((f"{len(first)} of {len(ranks)} {kind} with traffic, {_span(span)}", "head"))
-        output.show(
-            output.Table(
-                (*head, "rx", "tx", "total"),
-                [(*names, *map(format_bytes, _sums(one).values())) for names, one in shown],
-                (f"all {len(ranks)}", *[""] * (len(head) - 1), *map(format_bytes, _sums(whole).values())),
-                left=len(head),
-                bars=[(one.rx, one.tx) for one in first],
-            )
-        )
-        _print_notes(settings, notes)
-
-
-def _name(one: Period) -> str:
-    return one.name.replace("T", " ")
-
-
-def _print_notes(settings: Settings, notes: list[str]) -> None:
-    for note in ["; ".join(_meaning(settings)), *notes]:
-        output.print_line(note)
-
-
-def _json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, ensure_ascii=False))
-
-
-def _csv(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-
-
-def _picture(file: Path, title: str, legend: tuple[str, str], periods: list[Period]) -> None:
-    from wgsyncd.cli import chart
-
-    with output.waiting(f"drawing {len(periods)} bars"):
-        picture = chart.svg(title, legend, periods)
-    try:
-        file.write_bytes(picture)
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from None
-    print(f"{file}: written")
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from wgsyncd.demo.environment import Stage
     from wgsyncd.demo.output import Screen, Verdict
 
-# What costs time to import is imported where it is used: every command of wgsyncd asks here for the demo's options.
-
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 _CLEANING = 0.05  # the share of --seconds that is kept for it
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
@@ -35,23 +33,6 @@ class Ended(BaseException):
 
     def __init__(self, number: int) -> None:
         self.number = number
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `wgsyncd demo`."""
-    parser.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
-    parser.add_argument("--json", action="store_true", help="print the verdicts as one JSON object")
-    parser.add_argument(
-        "--seconds", type=_bound, default=60, metavar="N",
-        help="bound all of it; a slower machine needs more, and gets more patience from it (default: 60)",
-    )  # fmt: skip
-
-
-def _bound(text: str) -> float:
-    seconds = float(text)
-    if not 5 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError("is not between 5 and 86400")
-    return seconds
 
 
 def main(args: argparse.Namespace) -> int:

@@ -1,1 +1,96 @@
-"""`wgsyncd doctor`: looks at everything that has to be right around wgsyncd, and says what mends what is not."""
+"""`wgsyncd doctor`: what is wrong around wgsyncd, and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from wgsyncd.cli import output
+from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.options import DEFAULT_CONFIG
+from wgsyncd.cli.output import print_line, sanitize
+from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, warning
+from wgsyncd.errors import ConfigError
+from wgsyncd.ports import WireGuard
+from wgsyncd.stores import spool
+from wgsyncd.stores.mikyun import doctor
+
+_OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
+Examine = Callable[[Settings], Database]
+
+
+def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look) -> int:
+    """Look at everything, print."""
+    findings: list[Finding] = []
+    with output.waiting("looking round"):
+        findings += (_of(one, args.config) for one in _look(args, examine, wireguard, look))
+    if args.json:
+        print(json.dumps(_data(findings), ensure_ascii=False))
+    else:
+        _print(findings)
+    return 1 if any(one.severity is Severity.FAULT for one in findings) else 0
+
+
+def _look(
+    args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look
+) -> Iterator[Finding]:
+    pid, unseen = system.holder()
+    unit = system.show()
+    try:
+        settings = load.load(args.config)
+    except ConfigError as error:
+        if os.geteuid() and args.config.parent.exists() and not os.access(args.config, os.R_OK):
+            yield warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")
+            return
+        for one in error.faults:
+            yield fault("configuration", f"{error.path}: {one}", f"editor {args.config} && wgsyncd check-config")
+        yield from system.check(None, pid, unseen, unit)
+        return
+    yield files.configuration(args.config, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+    yield from files.check(settings, system.who(pid, unit), spool.directory())
+    yield from doctor.check(settings, examine)
+    yield from interfaces.check(settings, wireguard(), look)
+    yield from system.check(settings, pid, unseen, unit)
+
+
+def _of(one: Finding, config_file: Path) -> Finding:
+    """A command of ours is exact only with the configuration that it is about."""
+    if config_file == DEFAULT_CONFIG:
+        return one
+    return replace(one, fix=_OURS.sub(rf"\1 --config {config_file}", one.fix))
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(one.check) for one in findings)
+    for one in findings:
+        word = one.severity.value if one.severity is not Severity.FAULT else "FAULT"
+        print_line((f"{word:8} ", one.severity.value), f"{one.check:{width}}  {one.message}")
+        if one.fix:
+            print_line(" " * (11 + width), (one.fix, "head"))
+    count = Counter(one.severity for one in findings)
+    faults, warnings = count[Severity.FAULT], count[Severity.WARNING]
+    print_line(f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {count[Severity.OK]} ok")
+
+
+def _data(findings: list[Finding]) -> dict[str, object]:
+    return {
+        "faults": sum(1 for one in findings if one.severity is Severity.FAULT),
+        "warnings": sum(1 for one in findings if one.severity is Severity.WARNING),
+        "checks": [
+            {
+                "check": one.check,
+                "level": one.severity.value,
+                "why": sanitize(one.message),
+                "mend": sanitize(one.fix) or None,
+            }
+            for one in findings
+        ],
+    }

@@ -1,0 +1,45 @@
+"""`wgsyncd check-config` prints every fault of the configuration."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = options.add_command(
+        commands,
+        "check-config",
+        "Check the configuration; print every fault with its key and reason.",
+        run,
+        "exit status: 0 good, 2 faults, or bad usage",
+    )
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the configuration and the files that it names."""
+    import json
+
+    from wgsyncd.config import load
+    from wgsyncd.errors import ConfigError
+
+    try:
+        settings = load.load(args.config)
+        load.check_files(settings, str(args.config))
+    except ConfigError as error:
+        if args.json:
+            print(json.dumps({"config": error.path, "faults": [fault.as_data() for fault in error.faults]}))
+            return 2
+        raise
+    if args.json:
+        print(json.dumps({"config": str(args.config), "faults": []}))
+        return 0
+    print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+    return 0

@@ -1,0 +1,45 @@
+"""`wgsyncd demo` shows wgsyncd at work."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = options.add_command(
+        commands,
+        "demo",
+        "Show wgsyncd at work on a database, interfaces and customers of its own.",
+        run,
+        config=False,
+    )
+    parser.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
+    parser.add_argument("--json", action="store_true", help="print the verdicts as one JSON object")
+    parser.add_argument(
+        "--seconds",
+        type=_bound,
+        default=60,
+        metavar="N",
+        help="bound all of it; a slower machine needs more, and gets more patience from it (default: 60)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every scenario."""
+    from wgsyncd.demo import run as demo
+
+    return demo.main(args)
+
+
+def _bound(text: str) -> float:
+    seconds = float(text)
+    if not 5 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError("is not between 5 and 86400")
+    return seconds

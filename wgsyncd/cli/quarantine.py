@@ -1,0 +1,56 @@
+"""`wgsyncd quarantine` lists the traffic that was held back, and releases or drops it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+    from wgsyncd.core.usage.calendar import UsageCalendar
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    text = "Show traffic that was held back since no link carries it; release or drop it."
+    parser = options.add_command(commands, "quarantine", text, run)
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "release", "drop"),
+        default="list",
+        help="release: book it after all; drop: forget it; default: list",
+    )
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="as the list has them")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, release or drop."""
+    import json
+
+    from wgsyncd.cli import wiring
+    from wgsyncd.cli.render_verify import held_as_data, held_as_text
+    from wgsyncd.config import load
+    from wgsyncd.core.audit import AuditMessages
+    from wgsyncd.core.usage.calendar import UsageCalendar
+    from wgsyncd.engine import quarantine
+    from wgsyncd.errors import UserError
+
+    if (args.action == "list") == bool(args.ids):
+        raise UserError("wgsyncd quarantine [list], or wgsyncd quarantine release|drop ID …")
+    settings = load.load(args.config)
+    agent = wiring.open_agent(settings)
+
+    def calendar() -> UsageCalendar:
+        return UsageCalendar(agent.clock.now(), int(settings.usage.bucket_width), settings.node.zone)
+
+    if args.action == "list":
+        held = agent.store.quarantine()
+    else:
+        work = {"release": quarantine.release, "drop": quarantine.drop}[args.action]
+        held = work(agent.store, frozenset(args.ids), AuditMessages(settings.audit.language), calendar)
+    print(json.dumps(held_as_data(held)) if args.json else held_as_text(held, calendar(), args.action))
+    return 0

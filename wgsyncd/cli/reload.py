@@ -1,0 +1,47 @@
+"""`wgsyncd reload` has the running daemon read its configuration again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+
+EPILOG = """\
+A configuration with faults changes nothing: they are printed, and the daemon goes on with the old one.
+
+exit status: 0 taken, 1 failed (also: no daemon runs, or no answer in time), 2 refused, or bad usage"""
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    text = "Have the running daemon read its configuration again; wait until it has."
+    parser = options.add_command(commands, "reload", text, run, EPILOG, config=False)
+    options.add_timeout(parser)
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Have the configuration read again: 0 taken, 2 refused, the old one going on."""
+    import json
+
+    from wgsyncd.cli import output
+    from wgsyncd.daemon import control
+    from wgsyncd.errors import ConfigIssue
+
+    answer = control.ask(control.path(), "reload", {}, args.timeout)
+    if args.json:
+        print(json.dumps(answer, ensure_ascii=False))
+    elif answer["taken"]:
+        print(output.sanitize(f"{answer['config']}: taken"))
+    else:
+        faults = [ConfigIssue(**one) for one in answer["faults"]]
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        print(output.sanitize(f"wgsyncd: {answer['config']}: {count}; the old configuration goes on"), file=sys.stderr)
+        for fault in faults:
+            print(output.sanitize(f"  {fault}"), file=sys.stderr)
+    return 0 if answer["taken"] else 2

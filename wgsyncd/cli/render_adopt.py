@@ -1,0 +1,169 @@
+"""`wgsyncd adopt`: what a first start would do to the peers that are live, before it does; changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from wgsyncd.cli import output
+from wgsyncd.cli.doctor import files
+from wgsyncd.cli.output import print_line, sanitize
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
+from wgsyncd.core.inspect.finding import Finding, Severity
+from wgsyncd.core.model import PublicKey, encode_key, fingerprint
+from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.inspector import Preview
+
+_WORDS = {
+    Match.MATCHES: "as their rows want them: nothing is sent for them",
+    Match.DIFFERS: "otherwise than their rows want them: would be changed in place",
+    Match.UNWANTED: "of rows that want no peer: would be removed",
+    Match.FROZEN: "of rows that cannot be followed (wgsyncd plan): left as they are",
+    Match.FOREIGN: "in no row",
+}
+_SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!"}
+
+
+def run(args: argparse.Namespace, settings: Settings, agent: Agent) -> int:
+    """Look, tell; 0 nothing would be changed, 2 something would, 1 an interface could not be looked at."""
+    with output.waiting("looking at the interfaces"):
+        view = agent.inspector.view()
+        found = adopt(view.decision, view.node_state.records, view.snapshot.rows)
+        beside = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.severity is not Severity.OK]
+    keep = _keep(settings, found)
+    if args.json:
+        print(json.dumps(_data(view, found, keep, settings.node.zone), ensure_ascii=False))
+    else:
+        for name, one in found.items():
+            _interface(view, name, one, settings.node.zone)
+        _rest(view, beside)
+        _advice(args.config, found, keep)
+    if view.decision.interface_errors:
+        return 1
+    return 2 if view.decision.plan.changes or view.decision.plan.withheld or view.decision.plan.blocked else 0
+
+
+def _keep(settings: Settings, found: Mapping[str, Adoption]) -> list[PublicKey]:
+    """What `peers.always_keep` has to name for every foreign peer to stay."""
+    foreign = [one.found.config.public_key for of in found.values() for one in of.of(Match.FOREIGN)]
+    return list(dict.fromkeys([*settings.peers.always_keep, *foreign]))
+
+
+def _interface(view: Preview, name: str, one: Adoption, zone: ZoneInfo) -> None:
+    state = view.decision.actual[name]
+    kind = "the kernel's" if state.kind == "kernel" else "a userspace process's"
+    print_line((f"{name}: {kind}, {len(one.peers)} live peers", "head"))
+    for standing, meaning in _WORDS.items():
+        peers, words = one.of(standing), meaning
+        if not peers:
+            continue
+        if standing is Match.FOREIGN:
+            stays = sum(1 for peer in peers if peer.action is Action.STAYS)
+            words += f": {len(peers) - stays} would be removed, {stays} stay as configured"
+        going = any(peer.action is not Action.STAYS for peer in peers)
+        print_line(f"  {len(peers):4}  ", (words, "warning" if going else "ok"))
+        if standing is not Match.MATCHES:
+            for peer in peers:
+                print_line(f"          {_SIGNS[peer.action]} {_line(peer, zone)}")
+    if one.missing:
+        print_line(f"  {len(one.missing):4}  wanted by rows and not there yet: would be added")
+    if one.booked or one.started:
+        print_line(f"        counters so far: booked in full for {one.booked} devices that nobody ever counted,"
+            f" the starting point for {one.started}")  # fmt: skip
+    print_line("")
+
+
+def _line(peer: LivePeer, zone: ZoneInfo) -> str:
+    found = peer.found
+    ips = ",".join(sorted(map(str, found.config.allowed_ips))) or "no addresses"
+    who = f"{peer.device}  " if peer.device else ""
+    last = f"last handshake {_time(found.latest_handshake, zone)}" if found.latest_handshake else "never a handshake"
+    waits = " (waits for an admin, or until an unreadable key is mended)" if peer.action is Action.WAITS else ""
+    text = f"{who}{ips}  {fingerprint(found.config.public_key)}  {last}"
+    if peer.match is Match.FOREIGN:
+        return text + (f", {found.endpoint}" if found.endpoint else "") + waits
+    return text + (f"  {peer.reason}" if peer.reason else "") + waits
+
+
+def _time(at: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(at // 10**9, zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _rest(view: Preview, beside: list[Finding]) -> None:
+    for name, why in view.decision.interface_errors.items():
+        print_line((f"{name} cannot be looked at: {why}", "fault"))
+    ended = sum(1 for step in view.decision.transitions if step.kind == "expire")
+    if ended:
+        print_line(f"{ended} devices whose QR code ended, never scanned, would be written as expired")
+    for one in beside:
+        print_line((one.message, "warning"))
+        print_line("    ", (one.fix, "head"))
+
+
+def _advice(file: Path, found: Mapping[str, Adoption], keep: list[PublicKey]) -> None:
+    foreign = [(name, one) for name, of in found.items() for one in of.of(Match.FOREIGN)]
+    going = [one for _, one in foreign if one.action is not Action.STAYS]
+    if not going:
+        print_line(f"Nothing was changed. {_start(found)}")
+        return
+    print_line(f"Nothing was changed. Before the first start set in {file}, under [peers],")
+    print_line("either, for now, that all that is in no row stays:")
+    print_line("")
+    print_line('    foreign = "report"')
+    print_line("")
+    print_line("or which of them stay for good (links between sites); the others are removed:")
+    print_line("")
+    print_line("    always_keep = [")
+    names = {one.found.config.public_key: (name, one) for name, one in foreign}
+    for key in keep:
+        name, peer = names.get(key, ("", None))
+        ips = ",".join(sorted(map(str, peer.found.config.allowed_ips))) if peer else "kept already"
+        print_line('        "', key, f'",  # {name} {ips}'.replace("  #  ", "  # "))
+    print_line("    ]")
+
+
+def _start(found: Mapping[str, Adoption]) -> str:
+    gone = sum(1 for of in found.values() for one in of.peers if one.action is Action.REMOVED)
+    waits = sum(1 for of in found.values() for one in of.peers if one.action is Action.WAITS)
+    if gone or waits:
+        return f"A start would remove {gone} peers of rows that want none" + (f"; {waits} wait" if waits else "")
+    return "A start would remove no peer: systemctl enable --now wgsyncd"
+
+
+def _data(view: Preview, found: Mapping[str, Adoption], keep: list[PublicKey], zone: ZoneInfo) -> dict[str, Any]:
+    """For machines; the keys are stable."""
+
+    def peer(one: LivePeer) -> dict[str, Any]:
+        state = one.found
+        seen = state.latest_handshake // 10**9
+        return {
+            "peer": fingerprint(state.config.public_key),
+            "device": sanitize(one.device) or None,
+            "standing": one.match.value,
+            "fate": one.action.value,
+            "reason": sanitize(one.reason) or None,
+            "allowed_ips": sorted(map(str, state.config.allowed_ips)),
+            "endpoint": state.endpoint,
+            "latest_handshake": datetime.fromtimestamp(seen, zone).isoformat() if seen else None,
+            "counters": state.counters._asdict(),
+        }
+
+    return {
+        "interfaces": [
+            {
+                "interface": name, "kind": view.decision.actual[name].kind, "peers": [peer(one) for one in of.peers],
+                "missing": [sanitize(change.device) for change in of.missing],
+                "counters_booked": of.booked, "counters_started_from": of.started,
+            }
+            for name, of in found.items()
+        ],
+        "not_looked_at": {name: sanitize(why) for name, why in view.decision.interface_errors.items()},
+        "rejected": len(view.decision.desired.rejections),
+        "always_keep": [encode_key(key) for key in keep],
+    }  # fmt: skip

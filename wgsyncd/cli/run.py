@@ -1,0 +1,63 @@
+"""`wgsyncd run` is the daemon."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wgsyncd.cli import options
+from wgsyncd.daemon.events import EventQueue
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+
+STOP_WITHIN = 7.0  # seconds for the last account; 10 are promised
+EXIT_STATUS = "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug"
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    options.add_command(commands, "run", "Run the daemon.", run, EXIT_STATUS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until a signal ends it. The signal handlers stand before anything slow is imported."""
+    inbox = EventQueue()
+    inbox.install_signal_handlers(stop_within=STOP_WITHIN)
+    from wgsyncd import log
+    from wgsyncd.config import load
+    from wgsyncd.daemon import lock
+    from wgsyncd.errors import ConfigError, UserError
+
+    log.configure()
+    try:
+        settings = load.load(args.config)
+        log.configure(settings.log.level, settings.log.format)
+        lock.acquire(lock.path())
+        claimed = lock.claim(settings.node.name)
+    except ConfigError as error:
+        for fault in error.faults:
+            log.get("cli").error("bad configuration", file=error.path, key=fault.key, why=str(fault))
+        return 2
+    except UserError as error:
+        log.get("cli").error("wgsyncd does not start", why=str(error))
+        return 1
+    from wgsyncd.cli import wiring
+    from wgsyncd.daemon import memory
+    from wgsyncd.daemon.daemon import Daemon
+    from wgsyncd.daemon.systemd import Notifier
+    from wgsyncd.engine.status import DaemonStatus
+
+    memory.reduce_gc()
+    memory.trim_heap()
+    status = DaemonStatus()
+    try:
+        with claimed:
+            build = wiring.daemon_agents(status)
+            return Daemon(args.config, settings, build, inbox, status, Notifier()).run()
+    except UserError as error:
+        log.get("cli").error("wgsyncd does not start", why=str(error))
+        return 1
+    except Exception:  # a bug: die loudly (but without a key: the log redacts), and be restarted
+        log.get("daemon").critical("bug: wgsyncd dies and wants to be restarted", exc_info=True)
+        return 70  # EX_SOFTWARE, sysexits.h

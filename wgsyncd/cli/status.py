@@ -1,0 +1,88 @@
+"""`wgsyncd status` shows how the node is, once or on a screen that is drawn again and again."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+    from wgsyncd.engine.plan_report import Line
+
+EPILOG = """\
+What the running daemon knows, as of its last cycle and poll; where none runs, what the command sees by itself.
+
+exit status: 0 done, 1 failed, 2 bad configuration or usage"""
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    text = "Show interfaces, peers, rejected rows, the guard and the last changes."
+    parser = options.add_command(commands, "status", text, run, EPILOG)
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=options.seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="keep it on the screen and draw it anew, every 2 seconds unless told otherwise; ^C ends it",
+    )
+    options.add_json(parser)
+    options.add_no_daemon(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """One screen, once or (--watch) again and again until ^C."""
+    import json
+
+    from wgsyncd.cli import output
+    from wgsyncd.engine import status_report
+    from wgsyncd.errors import UserError
+
+    if args.watch is None:
+        data = _look(args)
+        if args.json:
+            print(json.dumps(data, ensure_ascii=False))
+        else:
+            output.print_lines(status_report.as_lines(data, output.width()))
+        return 0
+    try:
+        if args.json:
+            while True:
+                print(json.dumps(_look(args), ensure_ascii=False), flush=True)
+                time.sleep(args.watch)
+        if not output.is_terminal():
+            raise UserError("--watch draws on a terminal; for a program there is --watch --json, an object per line")
+        _look(args)  # who may not see it is told so, at once; what comes later is shown on the screen
+        output.live(lambda: _screen(args), args.watch)
+    except KeyboardInterrupt:
+        pass  # that is how it ends
+    return 0
+
+
+def _look(args: argparse.Namespace) -> dict[str, Any]:
+    from wgsyncd.cli import client, wiring
+    from wgsyncd.config import load
+    from wgsyncd.engine import status_report
+
+    data, why = client.ask_daemon(args, "status")
+    if data is None:
+        settings = load.load(args.config)
+        agent = wiring.open_agent(settings)
+        data = status_report.of_outlook(settings, agent.inspector.preview(), why, time.time())
+    return data
+
+
+def _screen(args: argparse.Namespace) -> list[Line]:
+    from wgsyncd.cli import output
+    from wgsyncd.engine import status_report
+    from wgsyncd.errors import WgsyncdError
+
+    try:
+        lines = status_report.as_lines(_look(args), output.width())
+    except WgsyncdError as error:
+        lines = [(output.sanitize(str(error)), "fault")]
+    return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s; ^C ends", "")]

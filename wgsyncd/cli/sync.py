@@ -1,0 +1,36 @@
+"""`wgsyncd sync` has the running daemon compare everything, or a few devices, now."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wgsyncd.cli import options
+
+if TYPE_CHECKING:
+    from wgsyncd.cli.options import Commands
+
+EPILOG = """\
+exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 2 bad usage"""
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    text = "Have the running daemon compare everything, or a few devices, now; wait until it has."
+    parser = options.add_command(commands, "sync", text, run, EPILOG, config=False)
+    parser.add_argument("device", nargs="*", metavar="DEVICE", help="device ids; default: all")
+    options.add_timeout(parser)
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Have everything compared, or these devices, and wait until it is done."""
+    import json
+
+    from wgsyncd.cli import output
+    from wgsyncd.daemon import control
+
+    answer = control.ask(control.path(), "sync", {"devices": args.device}, args.timeout)
+    what = ", ".join(args.device) or "everything"
+    print(json.dumps(answer) if args.json else output.sanitize(f"compared {what}"))
+    return 0
