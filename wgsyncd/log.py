@@ -1,58 +1,27 @@
-"""The log: one event is one line, and no line holds a key. The only importer of structlog.
+"""The log: one event is one line, and no line holds a key.
 
-Under the journal each line begins with its priority (``<6>``, sd-daemon(3)) and leaves the time to the journal. The log
-goes to standard error, unbuffered by us; what cannot be written is lost rather than allowed to stop the daemon.
+Only this module imports structlog. The log goes to standard error without a buffer of ours. A line that cannot be
+written is lost: a full disk must not stop the daemon. Under the journal each line begins with its priority (``<6>``,
+sd-daemon(3)), and the journal adds the time.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import traceback
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from wgsyncd.core.model import KEY_BYTES, fingerprint
 from wgsyncd.errors import WgsyncdError
+from wgsyncd.redact import clean
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _FIRST = ("timestamp", "level", "event")
-
-# A key as wg(8) writes it (base64, also its URL-safe alphabet), as UAPI writes it (hex), and bytes as repr() does.
-# No boundary is asked for on the left: too much hidden is better than a key behind a letter. Standing before the first
-# "=", the last 43 characters are the key.
-_KEY = re.compile(r"([A-Za-z0-9+/_-]{8})[A-Za-z0-9+/_-]{35}(?:=|%3[Dd])|([0-9A-Fa-f]{8})[0-9A-Fa-f]{56,}")
-_BYTES = re.compile(r"""(?<![A-Za-z0-9_])b(['"])(?:\\.|(?!\1)[^\\])*\1""")
-# C0, DEL and C1; line and paragraph separator; marks that turn the reading direction; lone surrogates.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def redact(text: str) -> str:
-    """``text`` with everything that looks like a WireGuard key cut to its first eight characters and an ellipsis."""
-    return _KEY.sub(lambda match: f"{match[1] or match[2]}…", _BYTES.sub("b'…'", text))
-
-
-def escape_control(text: str) -> str:
-    """``text`` with what would break or disguise a line written as an escape."""
-    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
-
-
-def _clean(value: object, escape: bool) -> object:
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, (bytes, bytearray)):
-        return fingerprint(bytes(value)) if len(value) == KEY_BYTES else f"({len(value)} bytes)"
-    if type(value) in (list, tuple, set, frozenset):
-        return [_clean(one, escape) for one in cast("list[object]", value)]
-    if isinstance(value, Mapping):
-        return {str(_clean(key, escape)): _clean(one, escape) for key, one in value.items()}
-    text = redact(str(value))
-    return escape_control(text) if escape else text
 
 
 def _name(logger: WrappedLogger, _: str, event: EventDict) -> EventDict:
@@ -61,18 +30,20 @@ def _name(logger: WrappedLogger, _: str, event: EventDict) -> EventDict:
 
 
 class _Clean:
-    """Keys out, and with ``escape`` control characters too (JSON has its own escapes for those)."""
+    """Removes keys from an event; with ``escape`` it escapes control characters, too (JSON does so itself)."""
 
     def __init__(self, *, escape: bool) -> None:
         self.escape = escape
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         first = [key for key in _FIRST if key in event]
-        return {key: _clean(event[key], self.escape) for key in [*first, *(key for key in event if key not in first)]}
+        return {
+            key: clean(event[key], escape=self.escape) for key in [*first, *(key for key in event if key not in first)]
+        }
 
 
 def _exception(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """``exc_info`` as ``error`` (with its causes) and, for a bug logged as an error, ``trace``: innermost last."""
+    """Replace ``exc_info`` by ``error`` (with its causes) and, for a bug, by ``trace`` (innermost frame last)."""
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
     if given and error is None:
@@ -92,7 +63,7 @@ def _exception(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 
 class _Priority:
-    """The journal's priority before a rendered line."""
+    """Puts the journal's priority before a rendered line."""
 
     def __init__(self, render: Processor) -> None:
         self.render = render
@@ -102,7 +73,7 @@ class _Priority:
 
 
 def _logfmt_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """logfmt has no lists: ``a, b``."""
+    """Write a list as ``a, b``: logfmt has no lists."""
     return {key: ", ".join(map(str, one)) if isinstance(one, list) else one for key, one in event.items()}
 
 
@@ -124,7 +95,7 @@ class _Output:
 
 
 class _Standard(logging.Handler):
-    """What libraries say through the standard library's logging."""
+    """Takes the messages that libraries send through the standard library's logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on."""
@@ -137,7 +108,7 @@ class _Standard(logging.Handler):
 
 
 def _is_journal(stream: TextIO) -> bool:
-    """Whether the stream is the journal's: JOURNAL_STREAM is its device and inode (systemd.exec(5))."""
+    """Whether the journal reads this stream: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
     try:
         stat = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -150,7 +121,7 @@ def configure(
     format: Literal["auto", "console", "json", "logfmt"] = "auto",  # noqa: A002 - the configuration's word
     stream: TextIO | None = None,
 ) -> None:
-    """Set the log up, at start and again on reload. ``stream`` is standard error unless a test has another."""
+    """Set the log up, at start and again on reload. ``stream`` is standard error; a test may pass another one."""
     out = sys.stderr if stream is None else stream
     journal = _is_journal(out)
     style = format if format != "auto" else "console" if out.isatty() else "logfmt"
@@ -194,18 +165,18 @@ def _number(level: str) -> int:
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """A logger; ``name`` stands in its lines as ``logger``. May be called before :func:`configure`."""
+    """A logger; its lines show ``name`` as ``logger``. It may be called before :func:`configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(name))
 
 
 class OnChange:
-    """Says when something changed, so that trouble is logged once when it starts and once when it ends."""
+    """Tells when a state changed, so that trouble is logged once when it starts and once when it ends."""
 
     def __init__(self) -> None:
         self._states: dict[Hashable, object] = {}
 
     def __call__(self, key: Hashable, state: object) -> bool:
-        """Whether ``state`` differs from the last one of ``key``. An unknown key's last state is None."""
+        """Whether ``state`` differs from the last state of ``key``. The last state of an unknown key is None."""
         before = self._states.get(key)
         self._states[key] = state
         return before != state

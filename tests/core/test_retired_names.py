@@ -23,7 +23,7 @@ _WORDS = """
     Windows Work Writer Writes _Account _Court _Diary _Seen _arm _await _by_pages _do_without_store _edges _hear
     _is_told _keep_last _keep_own _keep_pieces _let_go _look_round _mind_the_clock _move _named _needs _prove _remember
     _saved_up _tail _take _tell_moves _uncounted _until_sure _untouched _whose _worked _write_down advance after_apply
-    after_some allow assume awaits bare batches become before_apply began_anew between book booked_rx booked_tx came
+    after_some assume awaits bare batches become before_apply began_anew between book booked_rx booked_tx came
     compare discharge everybody found_new give_back go_round health hints hints_ignored in_one_line in_units inherit
     is_of_same keep_clear_of ledger load_ledger load_some look_ahead make_span max_rate may_leave_off min_removals
     names_nobody narrow never_counted next_steps obey observe of_figures of_kernel one_line outlook peers_without_series

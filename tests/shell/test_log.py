@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from wgsyncd import log
 from wgsyncd.errors import WgsyncdError
+from wgsyncd.redact import redact
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 FORMATS = ["console", "logfmt", "json"]
@@ -51,7 +52,7 @@ def written(format: str, level: str = "debug") -> io.StringIO:  # noqa: A002
     ],
 )
 def test_what_looks_like_a_key_is_cut(text: str) -> None:
-    short = log.redact(text)
+    short = redact(text)
     assert "…" in short
     assert text not in short
     assert len(short) <= len(text) - 30
@@ -60,7 +61,7 @@ def test_what_looks_like_a_key_is_cut(text: str) -> None:
 @given(st.binary(min_size=32, max_size=32), st.text(max_size=20), st.text(max_size=20))
 def test_no_key_survives_whatever_stands_around_it(key: bytes, before: str, after: str) -> None:
     for form in (base64.b64encode(key).decode(), key.hex()):
-        assert form[9:] not in log.redact(before + form + after)
+        assert form[9:] not in redact(before + form + after)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_no_key_survives_whatever_stands_around_it(key: bytes, before: str, afte
     ],
 )
 def test_other_texts_stay(text: str) -> None:
-    assert log.redact(text) == text
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_error(first: str, *more: str) -> None:
-    from wgsyncd.log import escape_control, redact
+    from wgsyncd.redact import escape_control, redact
 
     for line in (f"wgsyncd: {first}", *more):
         print(escape_control(redact(line)), file=sys.stderr)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from wgsyncd.core.model import PublicKey, encode_key
-from wgsyncd.log import escape_control, redact
+from wgsyncd.redact import escape_control, redact
 
 BAR = 30  # columns of a bar at least
 _COLOURS = {

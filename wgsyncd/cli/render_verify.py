@@ -9,7 +9,7 @@ from typing import Any
 from wgsyncd.core.inspect.verify import Amount, Check, Discrepancy, faults
 from wgsyncd.core.state import QuarantineEntry
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.log import escape_control, redact
+from wgsyncd.redact import escape_control, redact
 
 NAMED = 5  # devices that one line names
 

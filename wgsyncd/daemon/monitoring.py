@@ -11,7 +11,7 @@ from wgsyncd.daemon.http_message import TEXT, Request, Response
 from wgsyncd.daemon.metrics import exposition, registry
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
-from wgsyncd.log import escape_control, redact
+from wgsyncd.redact import escape_control, redact
 
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 _BACKLOG = 64
@@ -36,13 +36,13 @@ def pages(status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], b
         content_type, body = exposition(metrics, request.accept)
         return Response(200, body, content_type)
 
-    def health(_: Request) -> Response:
+    def liveness(_: Request) -> Response:
         return _text("" if alive() else "the main loop has not reported lately")
 
     def readiness(_: Request) -> Response:
         return _text("" if ready() else why_not_ready(status))
 
-    return {"/metrics": {"GET": scrape}, "/healthz": {"GET": health}, "/readyz": {"GET": readiness}}
+    return {"/metrics": {"GET": scrape}, "/healthz": {"GET": liveness}, "/readyz": {"GET": readiness}}
 
 
 def _text(fault: str) -> Response:

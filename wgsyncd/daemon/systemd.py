@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from sdnotify import SystemdNotifier
 
-from wgsyncd.log import redact
+from wgsyncd.redact import redact
 
 _STATUS_LENGTH = 500  # the whole datagram may have 4096 bytes (NOTIFY_BUFFER_MAX)
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import DEADLINE_PASSED, Change, DeviceRow, fingerprint
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.log import escape_control, redact
+from wgsyncd.redact import escape_control, redact
 
 Line = tuple[str, str]
 """A text, and its kind for :func:`wgsyncd.cli.output.say` ("" for none)."""

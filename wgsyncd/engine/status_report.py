@@ -21,7 +21,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.plan_report import Line, iso, plan_as_data, rejected_as_data
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.log import escape_control, redact
+from wgsyncd.redact import escape_control, redact
 
 SHOWN = 8  # rejected rows on the screen; --json has all
 _STALE = 3  # times the configured interval, before a good cycle is too long ago
