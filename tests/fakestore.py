@@ -50,8 +50,8 @@ class FakeStore:
         self.calls: Counter[str] = Counter()
         self.reads = self.commits = self.statements = 0
         self._node, self._zone = settings.node.name, settings.node.zone
-        self._lifetime = int(settings.qr.lifetime)
-        self._sides = ("tx", "rx") if settings.usage.perspective == "device" else ("rx", "tx")
+        self._lifetime = int(settings.mikyun.qr.lifetime)
+        self._sides = ("tx", "rx") if settings.mikyun.perspective == "device" else ("rx", "tx")
 
     # ---- reading
 

@@ -20,10 +20,15 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock
 
-CONFIG = '[node]\nname = "r640"\n[audit]\nlanguage = "en"\n' + "".join(
-    f'[interfaces.{name}]\nnetworks = ["{net}"]\naddresses = ["{net.replace(".0/24", ".1/24")}"]\n'
-    for name, net in NETWORKS.items()
+CONFIG = (
+    '[node]\nname = "r640"\n'
+    + "".join(
+        f'[interfaces.{name}]\nnetworks = ["{net}"]\naddresses = ["{net.replace(".0/24", ".1/24")}"]\n'
+        for name, net in NETWORKS.items()
+    )
+    + '[mikyun]\nlanguage = "en"\n'
 )
+"""What is added first is a key of the table mikyun."""
 
 
 def local(seconds: float) -> str:

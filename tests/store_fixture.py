@@ -131,8 +131,8 @@ class RealShop:
         return reports
 
     def _settings(self, extra: str, node: str, zone: str) -> Settings:
-        where = f'[database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
-        return parse(_config(node, zone) + where + f'user = "{ACCOUNT}"\n' + extra)
+        where = f'[mikyun.database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
+        return parse(_config(node, zone) + extra + where + f'user = "{ACCOUNT}"\n')
 
     def insert(self, number: int, **columns: Any) -> None:
         row = new_device(number, **columns)

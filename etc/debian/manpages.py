@@ -190,7 +190,7 @@ class Key(NamedTuple):
 class Section(NamedTuple):
     """A table. That of an interface stands for all of them."""
 
-    name: str
+    name: str  # "" for the keys before the first table
     about: str
     keys: Sequence[Key]
 
@@ -205,7 +205,9 @@ def sections(text: str) -> tuple[str, list[Section]]:
             continue
         if match := _SECTION.match(line):
             found.append(Section(match[1], match[2] or "", ()))
-        elif found and (match := _KEY.match(line)):
+        elif (match := _KEY.match(line)) and (found or not match[1]):
+            if not found:
+                found.append(Section("", "", ()))  # keys before the first table
             keys.append(Key(match[2], match[3], match[4] or "", bool(match[1])))
             found[-1] = found[-1]._replace(keys=keys)
         elif keys and (match := _MORE.match(line)):
@@ -244,7 +246,7 @@ def configuration_page() -> str:
 
 
 def _section(section: Section) -> Iterable[str]:
-    yield f".SH {escape(f'[{section.name}]')}"
+    yield f".SH {escape(f'[{section.name}]' if section.name else 'BEFORE THE FIRST TABLE')}"
     if section.about:
         yield escape(section.about)
     for key in section.keys:

@@ -1,6 +1,6 @@
 -- wgsyncd's own tables. Applied by an admin's account: `wgsyncd init-db`, or mariadb mikyun_cloud < wgsyncd.sql.
 -- Safe to run twice. Times are UNIX seconds unless the column is a DATE (in the configured zone); bytes are the server's
--- view (rx = received from the peer) whatever `usage.perspective` says.
+-- view (rx = received from the peer) whatever `mikyun.perspective` says.
 
 CREATE TABLE IF NOT EXISTS wgsyncd_schema (
     version INT NOT NULL PRIMARY KEY

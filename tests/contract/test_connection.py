@@ -21,7 +21,7 @@ KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 
 
 def test_a_port_where_nobody_listens_is_told_with_its_host() -> None:
-    store = MariaDBStore(parse(CONFIG + '[database]\nhost = "127.0.0.1"\nport = 1\n'))
+    store = MariaDBStore(parse(CONFIG + '[mikyun.database]\nhost = "127.0.0.1"\nport = 1\n'))
     with pytest.raises(StoreError, match=r"2003: Can't connect to MySQL server on '127\.0\.0\.1' .*Connection refused"):
         store.snapshot()
 
@@ -63,8 +63,8 @@ def test_a_bug_in_our_own_sql_is_no_passing_trouble() -> None:
 
 def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
     """Not a bad configuration: the agent has its duties without a database, and asks again."""
-    store = MariaDBStore(parse(CONFIG + '[database]\npassword_file = "/nowhere/password"\n'))
-    told = "database.password_file = /nowhere/password: cannot be read: No such file or directory"
+    store = MariaDBStore(parse(CONFIG + '[mikyun.database]\npassword_file = "/nowhere/password"\n'))
+    told = "mikyun.database.password_file = /nowhere/password: cannot be read: No such file or directory"
     with pytest.raises(StoreError, match=told):
         store.snapshot()
 

@@ -272,7 +272,7 @@ def test_bytes_are_added_to_what_stands_there(shop: Shop, store: Store) -> None:
 
 
 def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop) -> None:
-    store = shop.store('[usage]\nperspective = "device"\n')
+    store = shop.store('perspective = "device"\n')
     shop.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
     commit(store, WriteBatch(postings=(booked(5, 70, 7),)))
     assert store.refresh_windows(calendar()) == (0, 0)

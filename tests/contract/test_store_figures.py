@@ -113,7 +113,7 @@ def test_opening_balances_are_no_finding(shop: Shop) -> None:
 
 
 def test_the_devices_perspective_swaps_the_columns_here_too(shop: Shop) -> None:
-    store = shop.store('[usage]\nperspective = "device"\n')
+    store = shop.store('perspective = "device"\n')
     store.load_state(calendar())
     shop.insert(5)
     book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 70, 7))

@@ -174,7 +174,9 @@ def test_the_qr_end_is_kept_as_it_is_written(shop: Shop) -> None:
 
 def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
     shop.insert(5, issued_at="2026-03-01 10:00:00")
-    assert shop.store('[qr]\nlifetime = "2h"\n').snapshot().rows[0].activation_deadline == tokyo("2026-03-01 12:00:00")
+    assert shop.store('[mikyun.qr]\nlifetime = "2h"\n').snapshot().rows[0].activation_deadline == tokyo(
+        "2026-03-01 12:00:00"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -40,7 +41,7 @@ def test_the_shipped_example_is_the_r640s() -> None:
     )  # fmt: skip
     assert not wg0.create
     assert (float(wg0.line_rate), float(wg0.persistent_keepalive)) == (25e9, 0)
-    database = settings.database
+    database = settings.mikyun.database
     assert (database.host, database.port, database.name, database.user, float(database.timeout)) == (
         "127.0.0.1", 3306, "mikyun_cloud", "mikyun", 4
     )  # fmt: skip
@@ -55,20 +56,24 @@ def test_the_shipped_example_is_the_r640s() -> None:
         )
     ] == [15, 60, 0.25]
     assert (settings.peers.foreign, settings.peers.always_keep) == ("remove", ())
-    assert [float(one) for one in (settings.qr.lifetime, settings.usage.bucket_width, settings.usage.retention)] == [
+    assert [
+        float(one) for one in (settings.mikyun.qr.lifetime, settings.usage.bucket_width, settings.usage.retention)
+    ] == [
         86400,
         900,
         400 * 86400,
     ]
-    assert (settings.audit.language, settings.usage.perspective) == ("ja", "server")
+    assert (settings.control_plane, settings.mikyun.language, settings.mikyun.perspective) == ("mikyun", "ja", "server")
     assert settings.metrics.address == ("127.0.0.1", 9586)
 
 
 def test_the_example_shows_the_defaults() -> None:
     shown, least = parse(resources.text("wgsyncd.toml")), parse(LEAST)
     for section in Settings.__struct_fields__:
-        if section not in ("interfaces", "database"):
+        if section not in ("interfaces", "mikyun"):
             assert getattr(shown, section) == getattr(least, section)
+    database = msgspec.structs.replace(shown.mikyun.database, password_file=None)
+    assert msgspec.structs.replace(shown.mikyun, database=database) == least.mikyun
 
 
 def test_the_least_that_is_needed() -> None:
@@ -82,11 +87,11 @@ ONE_BY_ONE = [
     ("node", 'zone = "Mars/Olympus"', "node.zone", "is not a time zone"),
     ("node", "ignored_interfaces = 5", "node.ignored_interfaces", "Expected"),
     ("node", f'name = "{"n" * 65}"', "node.name", "longer than 64"),
-    ("database", "port = 0", "database.port", "is not a port"),
-    ("database", 'host = ["a"]', "database.host", "Expected `str`"),
-    ("database", 'timeout = "4"', "database.timeout", "number with a unit"),
-    ("database", 'name = ""', "database.name", "is not a database's name"),
-    ("database", 'tls_ca = "ca.pem"', "database.tls_ca", "not an absolute path"),
+    ("mikyun.database", "port = 0", "mikyun.database.port", "is not a port"),
+    ("mikyun.database", 'host = ["a"]', "mikyun.database.host", "Expected `str`"),
+    ("mikyun.database", 'timeout = "4"', "mikyun.database.timeout", "number with a unit"),
+    ("mikyun.database", 'name = ""', "mikyun.database.name", "is not a database's name"),
+    ("mikyun.database", 'tls_ca = "ca.pem"', "mikyun.database.tls_ca", "not an absolute path"),
     ("interfaces.wg0", 'addresses = ["10.200.0.1"]', "interfaces.wg0.addresses", "needs a prefix length"),
     ("interfaces.wg0", 'line_rate = "25GB"', "interfaces.wg0.line_rate", "number with a unit"),
     ("interfaces.wg0", 'persistent_keepalive = "1500ms"', "interfaces.wg0.persistent_keepalive", "whole seconds"),
@@ -101,23 +106,23 @@ ONE_BY_ONE = [
     ("schedule", 'poll_interval = "100ms"', "schedule.poll_interval", "is not between 1s and 24h"),
     ("schedule", 'resync_interval = "0s"', "schedule.resync_interval", "is not between 1s and 24h"),
     ("schedule", 'watch_interval = "50ms"', "schedule.watch_interval", "is neither 0s (off) nor from 100ms to 24h"),
-    ("qr", 'lifetime = "0s"', "qr.lifetime", "not above 0"),
-    ("qr", 'life = "1h"', "qr.life", "is not a key"),
+    ("mikyun.qr", 'lifetime = "0s"', "mikyun.qr.lifetime", "not above 0"),
+    ("mikyun.qr", 'life = "1h"', "mikyun.qr.life", "is not a key"),
     ("usage", 'bucket_width = "7min"', "usage.bucket_width", "divide an hour"),
     ("usage", 'retention = "61d"', "usage.retention", "below 62d"),
-    ("usage", 'perspective = "mine"', "usage.perspective", "is none of server, device"),
-    ("audit", 'language = "de"', "audit.language", "is none of ja, en"),
+    ("mikyun", 'perspective = "mine"', "mikyun.perspective", "is none of server, device"),
+    ("mikyun", 'language = "de"', "mikyun.language", "is none of ja, en"),
     ("metrics", 'listen = "9586"', "metrics.listen", "is not host:port"),
     ("metrics", 'per_peer = "yes"', "metrics.per_peer", "Expected `bool`"),
     ("metrics", "per_peer_limit = -1", "metrics.per_peer_limit", "is below 0"),
     ("log", 'level = "loud"', "log.level", "is none of debug, info, warning, error"),
-    ("database", 'user = "a\\u0000b"', "database.user", "NUL"),
-    ("database", 'tls_ca = "/a\\u0000b"', "database.tls_ca", "NUL"),
-    ("database", 'timeout = "31s"', "database.timeout", "is not between 100ms and 30s"),
+    ("mikyun.database", 'user = "a\\u0000b"', "mikyun.database.user", "NUL"),
+    ("mikyun.database", 'tls_ca = "/a\\u0000b"', "mikyun.database.tls_ca", "NUL"),
+    ("mikyun.database", 'timeout = "31s"', "mikyun.database.timeout", "is not between 100ms and 30s"),
     ("schedule", 'poll_interval = "25h"', "schedule.poll_interval", "is not between 1s and 24h"),
     ("schedule", 'resync_interval = "2d"', "schedule.resync_interval", "is not between 1s and 24h"),
     ("schedule", 'watch_interval = "25h"', "schedule.watch_interval", "from 100ms to 24h"),
-    ("qr", 'lifetime = "36501d"', "qr.lifetime", "longer than a hundred years"),
+    ("mikyun.qr", 'lifetime = "36501d"', "mikyun.qr.lifetime", "longer than a hundred years"),
     ("lgo", "level = 5", "lgo", "is not a section"),
 ]
 
@@ -167,6 +172,8 @@ def test_all_faults_are_told_at_once() -> None:
             "interfaces.wg0.store_name",
             "stands in node.ignored_interfaces",
         ),
+        ('control_plane = "other"\n' + LEAST, "control_plane", "is none of mikyun"),
+        (LEAST + "[mikyun]\ndatabase = 5", "mikyun.database", "is not a table"),
         ("[node", "(file)", "is not TOML"),
         (LEAST + LEAST, "(file)", "is not TOML"),
     ],
@@ -206,31 +213,33 @@ def test_a_private_key_in_the_file_is_pointed_elsewhere() -> None:
 
 SECRET = "hunter2-correct-horse"  # what must not be shown
 LEAKS = [
-    f'[database]\npassword = "{SECRET}"',
-    f'[database]\nPassword = "{SECRET}"',
-    f'[database]\npassword1 = "{SECRET}"',
-    f'[database]\ndb_password = ["{SECRET}"]',
-    f'[database]\nsecret = "{SECRET}"',
-    f'[database]\npassword_file = "{SECRET}"',
-    f'[database.auth]\npassword = "{SECRET}"',
-    f'[database]\nauth = {{ pass = "{SECRET}" }}',
-    f'[database]\nlist = [{{ pass = "{SECRET}" }}]',
+    f'[mikyun.database]\npassword = "{SECRET}"',
+    f'[mikyun.database]\nPassword = "{SECRET}"',
+    f'[mikyun.database]\npassword1 = "{SECRET}"',
+    f'[mikyun.database]\ndb_password = ["{SECRET}"]',
+    f'[mikyun.database]\nsecret = "{SECRET}"',
+    f'[mikyun.database]\npassword_file = "{SECRET}"',
+    f'[mikyun.database.auth]\npassword = "{SECRET}"',
+    f'[mikyun.database]\nauth = {{ pass = "{SECRET}" }}',
+    f'[mikyun.database]\nlist = [{{ pass = "{SECRET}" }}]',
     f'database = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
-    f'[database]\nurl = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
+    f'[mikyun.database]\nurl = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
+    f'[database]\npassword = "{SECRET}"',  # an earlier version's place
+    f'mikyun = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
     f'password = "{SECRET}"',
     f'[password]\nvalue = "{SECRET}"',
     f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\nprivate_key = "{SECRET}"',
     f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\nprivate_key_file = "{SECRET}"',
     f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\npreshared_key = "{SECRET}"',
-    f'[database]\npassword = "{SECRET}',
-    f'[database]\nname = "mysql://mikyun:{SECRET}@127.0.0.1/of a database"',
+    f'[mikyun.database]\npassword = "{SECRET}',
+    f'[mikyun.database]\nname = "mysql://mikyun:{SECRET}@127.0.0.1/of a database"',
     f'[metrics]\nlisten = "http://mikyun:{SECRET}@127.0.0.1:x"',
 ]
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_password_is_never_shown(leak: str) -> None:
-    top = leak.startswith(("database =", "password ="))
+    top = leak.startswith(("database =", "mikyun =", "password ="))
     with pytest.raises(ConfigError) as caught:
         parse(leak + "\n" + LEAST if top else LEAST + leak)
     assert caught.value.faults
@@ -238,7 +247,7 @@ def test_a_password_is_never_shown(leak: str) -> None:
 
 
 def test_a_password_in_the_file_is_pointed_elsewhere() -> None:
-    fault = faults(LEAST + f'[database]\npassword = "{SECRET}"')["database.password"]
+    fault = faults(LEAST + f'[mikyun.database]\npassword = "{SECRET}"')["mikyun.database.password"]
     assert "secrets stand in files: password_file, private_key_file" in fault.why
     assert fault.value == ""
 
@@ -264,11 +273,11 @@ def test_a_password_file_that_cannot_be_read_is_named_and_not_quoted(tmp_path: P
     with pytest.raises(ConfigError) as caught:
         Database(password_file=file).password()
     (fault,) = caught.value.faults
-    assert (fault.key, fault.value) == ("database.password_file", str(file))
+    assert (fault.key, fault.value) == ("mikyun.database.password_file", str(file))
 
 
 def with_files(password: Path, key_file: Path) -> Settings:
-    return parse(f'{LEAST}private_key_file = "{key_file}"\n[database]\npassword_file = "{password}"')
+    return parse(f'{LEAST}private_key_file = "{key_file}"\n[mikyun.database]\npassword_file = "{password}"')
 
 
 def test_files_that_the_configuration_names_are_looked_at(tmp_path: Path) -> None:
@@ -278,8 +287,8 @@ def test_files_that_the_configuration_names_are_looked_at(tmp_path: Path) -> Non
     check_files(with_files(good, good), "x")
     check_files(parse(LEAST), "x")
     for password, private, said in (
-        (none, empty, {"database.password_file": "cannot be read: No such file", "interfaces.wg0.private_key_file": "is empty"}),
-        (empty, tmp_path, {"database.password_file": "is empty", "interfaces.wg0.private_key_file": "Is a directory"}),
+        (none, empty, {"mikyun.database.password_file": "cannot be read: No such file", "interfaces.wg0.private_key_file": "is empty"}),
+        (empty, tmp_path, {"mikyun.database.password_file": "is empty", "interfaces.wg0.private_key_file": "Is a directory"}),
     ):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             check_files(with_files(password, private), "the path")
@@ -294,8 +303,8 @@ def test_files_that_the_configuration_names_are_looked_at(tmp_path: Path) -> Non
 def test_load_asks_no_such_file(tmp_path: Path) -> None:
     """One that is away just now is no reason to refuse a reload."""
     file = tmp_path / "wgsyncd.toml"
-    file.write_text(LEAST + '[database]\npassword_file = "/nowhere"')
-    assert load(file).database.password_file == Path("/nowhere")
+    file.write_text(LEAST + '[mikyun.database]\npassword_file = "/nowhere"')
+    assert load(file).mikyun.database.password_file == Path("/nowhere")
 
 
 def test_load_reads_a_file_and_names_it(tmp_path: Path) -> None:
@@ -314,12 +323,15 @@ DURATIONS = {"15s": 15, "500ms": 0.5, "5min": 300, "24h": 86400, "1.5h": 5400, "
 
 @pytest.mark.parametrize(("written_", "seconds"), DURATIONS.items())
 def test_durations(written_: str, seconds: float) -> None:
-    assert parse(LEAST + f'[database]\ntimeout = "4s"\n[qr]\nlifetime = "{written_}"').qr.lifetime == seconds
+    assert (
+        parse(LEAST + f'[mikyun.database]\ntimeout = "4s"\n[mikyun.qr]\nlifetime = "{written_}"').mikyun.qr.lifetime
+        == seconds
+    )
 
 
 @pytest.mark.parametrize("bad", ['""', '"s"', '"-5s"', '"5 m"', '"5S"', '"1e3s"', "5", '"5s\\u0000"', "true"])
 def test_what_is_no_duration(bad: str) -> None:
-    fault = faults(LEAST + f"[qr]\nlifetime = {bad}")["qr.lifetime"]
+    fault = faults(LEAST + f"[mikyun.qr]\nlifetime = {bad}")["mikyun.qr.lifetime"]
     assert "number with a unit" in fault.why
 
 
@@ -346,9 +358,18 @@ def test_where_metrics_listen(listen: str, address: tuple[str, int] | None) -> N
 ODD = ["5", "-1", "1e400", "nan", "9223372036854775807", "true", '""', '"\\u0000"', '"x"', '"📱"', '"a:²"', '"²s"', "[]", "[5]",
        '[""]', '["x/²"]', "[[]]", "{}", "{ a = 1 }", "2026-01-01", "12:00:00", "2026-01-01T00:00:00Z", '"/"', '"1e9d"',
        '"10.200.0.5/32"', '["10.200.0.5/33"]', '["::/129"]', '["fe80::1%a/64"]', f'"{"9" * 400}s"']  # fmt: skip
-KEYS = [(f"[{section}]", field.name) for section in Settings.__struct_fields__ if section != "interfaces"
-        for field in msgspec.structs.fields(type(getattr(parse(LEAST), section)))]  # fmt: skip
-KEYS += [("", field.name) for field in msgspec.structs.fields(Interface) if field.name != "networks"]
+
+
+def tables(kind: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:
+    """Every key below a table, as its table's header and its name."""
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from tables(field.type, f"{path}.{field.name}".lstrip("."))
+        elif path:
+            yield f"[{path}]", field.name
+
+
+KEYS = [*tables(Settings, ""), *(("", name) for name in Interface.__struct_fields__ if name != "networks")]
 
 
 @pytest.mark.parametrize(("section", "name"), KEYS)

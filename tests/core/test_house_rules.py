@@ -62,8 +62,6 @@ UNSENTENCED: set[str] = {
     "cli/doctor/system.py",
     "cli/output.py",
     "cli/render_verify.py",
-    "config/__init__.py",
-    "config/schema.py",
     "core/audit.py",
     "core/inspect/adopt.py",
     "core/inspect/explain.py",

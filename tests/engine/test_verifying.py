@@ -74,7 +74,7 @@ def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None
     """Over the edges of buckets, days and a month, while devices come, go, move and talk; by a second process at any
     moment between the daemon's pieces of work, and by the daemon itself."""
     dice = random.Random(seed)
-    node = Node(f'[usage]\nbucket_width = "5min"\nperspective = "{perspective}"\n')
+    node = Node(f'perspective = "{perspective}"\n[usage]\nbucket_width = "5min"\n')
     node.tick(8 * 86400 + dice.random() * 3600 - 300)  # 2026-09-29, in the evening
     numbers = (5, 6, 7, 8)
     for number in numbers:
@@ -214,7 +214,7 @@ def test_what_a_finding_says(node: Node) -> None:
 
 
 def test_figures_are_called_what_their_columns_are() -> None:
-    node = Node('[usage]\nperspective = "device"\n')
+    node = Node('perspective = "device"\n')
     node.device(5)
     node.cycle()
     node.traffic(5, 70, 7)

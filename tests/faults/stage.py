@@ -143,13 +143,13 @@ class Stage:
         slow = max(1.0, self.pace / 2)
         values: dict[str, dict[str, object]] = {
             "node": {"name": "faults", "zone": "Asia/Tokyo"},
-            "database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
-                         "timeout": f"{min(2 * slow, 20)}s"},
+            "mikyun.database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
+                                "timeout": f"{min(2 * slow, 20)}s"},
             "interfaces.wg0": {"networks": ["10.200.0.0/24"], "addresses": ["10.200.0.1/24"]},
             "interfaces.wg1": {"networks": ["10.251.0.0/24"], "addresses": ["10.251.0.1/24"]},
             "guard": {"always_allowed": 100, "max_share": 1.0},
             "schedule": {"poll_interval": f"{slow}s", "resync_interval": f"{2 * slow}s", "watch_interval": f"{0.2 * slow}s"},
-            "audit": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
+            "mikyun": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
         }  # fmt: skip
         lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
                  for section, table in values.items()]  # fmt: skip

@@ -86,12 +86,12 @@ class Bench:
         """Write the configuration. ``changes`` by dotted key, as JSON values (they are TOML too); None leaves out."""
         daemon = daemon or self.daemon
         values: dict[str, object] = {
-            "node.name": daemon.directory.name, "database.socket": str(self.database.socket),
-            "database.password_file": str(self.database.password_file),
+            "node.name": daemon.directory.name, "mikyun.database.socket": str(self.database.socket),
+            "mikyun.database.password_file": str(self.database.password_file),
             "interfaces.wg0.networks": ["10.200.0.0/24"], "interfaces.wg0.addresses": ["10.200.0.1/24"],
             "interfaces.wg1.networks": ["10.251.0.0/24"], "interfaces.wg1.addresses": ["10.251.0.1/24"],
             "schedule.poll_interval": "1s", "schedule.resync_interval": "60s", "schedule.watch_interval": "200ms",
-            "audit.language": "en", "log.format": "json", **(changes or {}),
+            "mikyun.language": "en", "log.format": "json", **(changes or {}),
         }  # fmt: skip
         sections: dict[str, list[str]] = {}
         for key, value in values.items():

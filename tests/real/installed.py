@@ -29,7 +29,7 @@ LATER = "9.9.9"  # a version above every real one
 ACCOUNT = "'mikyun'@'127.0.0.1'"
 DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in README.md and install.md
 CONFIG = """
-[database]
+[mikyun.database]
 host = "127.0.0.1"
 password_file = "/etc/wgsyncd/db-password"
 [interfaces.wg0]

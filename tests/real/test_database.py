@@ -301,7 +301,7 @@ def test_conflicts_that_can_no_longer_be_seen_still_stand(bench: Bench) -> None:
 
 
 def test_a_database_that_is_not_there_is_told_in_whole_words(bench: Bench) -> None:
-    bench.configure({"database.socket": str(bench.directory / "none.sock")})
+    bench.configure({"mikyun.database.socket": str(bench.directory / "none.sock")})
     said = bench.daemon.cli("status", code=1).stderr
     assert "Can't connect to" in said
     assert "…" not in said

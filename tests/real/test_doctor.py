@@ -92,9 +92,9 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
     "another name": (
         lambda b: b.configure({"node.name": "other"}), "tables", "warning", "was this server renamed?", "wgsyncd plan"),
     "no database": (
-        lambda b: b.configure({"database.socket": "/nowhere.sock"}), "database", "fault", "Can't connect", "systemctl start mariadb"),
+        lambda b: b.configure({"mikyun.database.socket": "/nowhere.sock"}), "database", "fault", "Can't connect", "systemctl start mariadb"),
     "another account": (
-        lambda b: b.configure({"database.user": "nobody-of-that-name"}), "database", "fault", "1045", "editor "),
+        lambda b: b.configure({"mikyun.database.user": "nobody-of-that-name"}), "database", "fault", "1045", "editor "),
     "the application writes another zone": (
         lambda b: b.sql("UPDATE customer_devices SET created_at = UTC_TIMESTAMP() + INTERVAL 15 HOUR"),
         "written times", "fault", "h from now", "@@global.time_zone"),
@@ -114,7 +114,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         lambda b: b.configure({"metrics.listen": "127.0.0.1:9999"}),
         "metrics", "fault", "nobody answers on 127.0.0.1:9999", "systemctl restart wgsyncd"),
     "a bad configuration": (
-        lambda b: b.configure({"qr.lifetime": "soon"}), "configuration", "fault", "qr.lifetime", "check-config"),
+        lambda b: b.configure({"mikyun.qr.lifetime": "soon"}), "configuration", "fault", "mikyun.qr.lifetime", "check-config"),
     "a configuration for everybody": (
         lambda b: b.daemon.config.chmod(0o666), "configuration", "fault", "can be written by others", "chmod go-w"),
 }  # fmt: skip
@@ -160,7 +160,7 @@ def secret(good: Bench) -> Path:
     file = good.directory / "password"
     shutil.copy(good.database.password_file, file)
     file.chmod(0o600)
-    good.configure({"database.password_file": str(file)})
+    good.configure({"mikyun.database.password_file": str(file)})
     return file
 
 

@@ -93,5 +93,5 @@ def test_nobody_of_that_name_and_no_database(bench: Bench) -> None:
     done = bench.daemon.cli("explain", "0001-wg0-01", code=1)
     assert done.stderr == "wgsyncd: no device is called '0001-wg0-01'; alike: 0001-wg0-010, 0001-wg0-011\n"
     assert done.stdout == ""
-    bench.configure({"database.socket": str(bench.directory / "none.sock")})
+    bench.configure({"mikyun.database.socket": str(bench.directory / "none.sock")})
     assert "Can't connect" in bench.daemon.cli("explain", "0001-wg0-010", code=1).stderr

@@ -51,7 +51,7 @@ def _served(bench: Bench, others: int = 0, timeout: str = "1s") -> tuple[Device,
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held)
     bench.make(others, first=20) if others else None
-    bench.configure({"database.timeout": timeout})
+    bench.configure({"mikyun.database.timeout": timeout})
     bench.daemon.start()
     customer = bench.customer(held)
     assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0

@@ -23,7 +23,7 @@ scrape_configs:
   - job_name: wgsyncd
     static_configs: [{targets: ["127.0.0.1:9586"]}]
 """
-ALL_ON = {"metrics.per_peer": True, "schedule.resync_interval": "1s", "database.timeout": "1s"}
+ALL_ON = {"metrics.per_peer": True, "schedule.resync_interval": "1s", "mikyun.database.timeout": "1s"}
 
 
 @pytest.fixture(autouse=True, scope="module")

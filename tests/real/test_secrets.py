@@ -46,17 +46,17 @@ def test_errors_do_not_repeat_what_they_choke_on(bench: Bench) -> None:
     daemon = bench.daemon.start()
     bench.await_peers(*crowd)
     password = bench.database.password_file.read_text().strip()
-    bench.configure({"database.password": password, "peers.always_keep": [random_key()[:-1]]})
+    bench.configure({"mikyun.database.password": password, "peers.always_keep": [random_key()[:-1]]})
     daemon.signal(signal.SIGHUP)
     wait(lambda: bench.logs("config_rejected"), "refused")
-    assert "database.password" in daemon.cli("reload", code=2).stderr
+    assert "mikyun.database.password" in daemon.cli("reload", code=2).stderr
     daemon.cli("reload", "--json", code=2)
     assert "password" in daemon.cli("check-config", code=2).stderr
     wrong = bench.directory / "wrong"
     wrong.write_text(f"{password}x\n")
-    bench.configure({"database.password_file": str(wrong)})
+    bench.configure({"mikyun.database.password_file": str(wrong)})
     assert "1045" in daemon.cli("status", "--no-daemon", code=1).stderr
-    bench.configure({"database.password_file": None})
+    bench.configure({"mikyun.database.password_file": None})
     assert "1045" in daemon.cli("plan", "--no-daemon", code=1).stderr
     bench.sql("DELETE FROM wgsyncd_peers; ALTER TABLE wgsyncd_peers MODIFY public_key BINARY(3)")  # 1406: data too long
     bench.insert(Device("0001-more", "10.200.0.99", preshared_key=random_key()))

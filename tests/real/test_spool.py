@@ -31,7 +31,7 @@ def served(bench: Bench) -> tuple[Device, Customer]:
     """A customer with traffic already booked."""
     device = real_device("0001-held", "10.200.0.11")
     bench.insert(device)
-    bench.configure({"database.timeout": "2s"})
+    bench.configure({"mikyun.database.timeout": "2s"})
     bench.daemon.start()
     customer = bench.customer(device)
     assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0

@@ -20,7 +20,7 @@ from wgsyncd.demo.mariadb import DATABASE
 
 CROWD = 5000
 WIDE = {"interfaces.wg0.networks": ["10.200.0.0/16"], "interfaces.wg0.addresses": ["10.200.0.1/16"],
-        "guard.always_allowed": 10_000, "schedule.poll_interval": "15s", "database.timeout": "10s"}  # fmt: skip
+        "guard.always_allowed": 10_000, "schedule.poll_interval": "15s", "mikyun.database.timeout": "10s"}  # fmt: skip
 MINUTE = 60.0
 
 
@@ -105,7 +105,7 @@ def test_a_change_every_ten_milliseconds_for_a_minute(bench: Bench, admin: Conne
 
 
 def test_a_change_while_the_database_restarts(bench: Bench) -> None:
-    bench.configure({"database.timeout": "1s"})
+    bench.configure({"mikyun.database.timeout": "1s"})
     crowd = bench.make(5)
     bench.daemon.start()
     bench.await_peers(*crowd)

@@ -86,9 +86,9 @@ def test_a_reload_can_fail() -> None:
 def test_unit_and_configuration_name_the_same_things() -> None:
     shipped = tomllib.loads((REPOSITORY / "etc" / "wgsyncd.toml").read_text())
     unit = UNIT.read_text()
-    assert shipped["database"]["password_file"] in unit
+    assert shipped["mikyun"]["database"]["password_file"] in unit
     assert settings(UNITS / "wgsyncd.socket", "Socket")["ListenStream"] == [shipped["metrics"]["listen"]]
-    timeout = float(shipped["database"]["timeout"].removesuffix("s"))
+    timeout = float(shipped["mikyun"]["database"]["timeout"].removesuffix("s"))
     assert timeout * 5 < int(settings(UNIT, "Service")["WatchdogSec"][0])
     for interface in shipped["interfaces"]:
         assert f"wg-quick@{interface}.service" in settings(UNIT, "Unit")["After"][0]

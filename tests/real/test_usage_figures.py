@@ -64,7 +64,7 @@ def test_what_a_customer_moved(bench: Bench) -> None:
     assert usage(bench, "--top", "5")["ranking"] == [
         {"device": "0001-held", "contract": "0001", "rx_bytes": want[0], "tx_bytes": want[1], "total_bytes": sum(want)}
     ]
-    bench.configure({"usage.perspective": "device"})
+    bench.configure({"mikyun.perspective": "device"})
     assert whole(usage(bench, "0001-held")) == want[::-1]
 
 
@@ -95,7 +95,7 @@ def test_nobody_of_that_name_and_no_database(bench: Bench) -> None:
     bench.make(1)
     done = bench.daemon.cli("usage", "0001-wg0-01O", code=1)
     assert done.stderr == "wgsyncd: no device or contract is called '0001-wg0-01O'; alike: 0001-wg0-010\n"
-    bench.configure({"database.socket": str(bench.directory / "none.sock")})
+    bench.configure({"mikyun.database.socket": str(bench.directory / "none.sock")})
     done = bench.daemon.cli("usage", code=1)
     assert len(done.stderr.splitlines()) == 1
     assert "Can't connect" in done.stderr

@@ -122,7 +122,7 @@ def test_a_bad_configuration(config: Path, capsys: pytest.CaptureFixture[str], c
 
 def test_check_config_looks_at_the_files_and_status_does_not(node: Node, config: Path, run: Run) -> None:
     assert run("check-config")[0] == 0
-    config.write_text(CONFIG + '[database]\npassword_file = "/nowhere"\n')
+    config.write_text(CONFIG + '[mikyun.database]\npassword_file = "/nowhere"\n')
     assert run("check-config")[0] == 2
     assert run("status")[0] == 0
 

@@ -82,12 +82,12 @@ def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
 
 def test_every_key_of_the_configuration_is_in_the_manual_and_says_what_it_is(made: Mapping[str, str]) -> None:
     _, sections = manpages.sections(resources.text("wgsyncd.toml"))
-    told = {f"{one.name}.{key.name}": key.about for one in sections for key in one.keys}
+    told = {f"{one.name}.{key.name}".lstrip("."): key.about for one in sections for key in one.keys}
     assert set(told) == keys(Settings)
     assert {key for key, about in told.items() if not about} == set()
     page = printed(made["wgsyncd.toml.5"])
     for section in sections:
-        assert f"[{section.name}]" in page
+        assert (f"[{section.name}]" if section.name else "BEFORE THE FIRST TABLE") in page
         for key in section.keys:
             assert f"{key.name} = {key.value}" in page
             assert key.about in page

@@ -132,7 +132,7 @@ def test_what_was_there_before_the_books_is_said(run: Run) -> None:
 
 
 def test_columns_of_the_devices_own_view(run: Run, config: Path) -> None:
-    config.write_text(CONFIG + '[usage]\nperspective = "device"\n')
+    config.write_text(CONFIG + 'perspective = "device"\n')
     found = data(run, "0001-DEV-005")
     assert (found["perspective"], found["total"]["rx_bytes"]) == ("device", 2 * GiB)
     assert data(run, "--top", "1")["ranking"][0]["rx_bytes"] == 2 * GiB

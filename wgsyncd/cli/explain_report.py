@@ -58,7 +58,7 @@ def as_data(told: ExplainReport) -> dict[str, Any]:
             for c, fate in ((due.change, due.when) for due in story.due)
         ],
         "steps": [{"step": step.kind, "at": _time(told, step.at)} for step in story.steps],
-        "perspective": told.settings.usage.perspective,
+        "perspective": told.settings.mikyun.perspective,
         "bytes": None,
         "audit": None if told.no_audit else [
             {"at": one.at, "action": one.action, "message": sanitize(one.message)} for one in told.audit

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from wgsyncd.stores.mikyun import schema
 
     settings = load.load(args.config)
-    database = settings.database.for_admin(args.user, args.socket and str(args.socket), args.password_file)
+    database = settings.mikyun.database.for_admin(args.user, args.socket and str(args.socket), args.password_file)
     for line in schema.init(database, settings.node.zone, args.grants):
         print(line)
     return 0

@@ -51,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
         held = agent.store.quarantine()
     else:
         work = {"release": quarantine.release, "drop": quarantine.drop}[args.action]
-        held = work(agent.store, frozenset(args.ids), AuditMessages(settings.audit.language), calendar)
+        held = work(agent.store, frozenset(args.ids), AuditMessages(settings.mikyun.language), calendar)
     print(json.dumps(held_as_data(held)) if args.json else held_as_text(held, calendar(), args.action))
     return 0

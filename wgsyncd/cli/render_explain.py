@@ -194,7 +194,7 @@ def _bytes(told: ExplainReport) -> None:
             ("bytes    ", "rx", "tx"), [(name, format_bytes(n.rx), format_bytes(n.tx)) for name, n in rows.items()]
         )
     )
-    whose = "device" if told.settings.usage.perspective == "device" else "server"
+    whose = "device" if told.settings.mikyun.perspective == "device" else "server"
     print_line(f"rx: received by the {whose}; the kernel's are always the server's")
 
 

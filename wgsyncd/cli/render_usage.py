@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
         span = make_range(args.by, args.since, args.until, now, settings.node.zone)
     except ValueError as error:
         args.fail(f"--since {error}")
-    swapped = settings.usage.perspective == "device"
+    swapped = settings.mikyun.perspective == "device"
     names = reports.names()
     reach = reports.coverage()
     if args.top is not None:
@@ -156,7 +156,7 @@ def _local(at: float, zone: Any) -> str:
 
 
 def _meaning(settings: Settings) -> tuple[str, str]:
-    if settings.usage.perspective == "device":
+    if settings.mikyun.perspective == "device":
         return "rx: received by the devices", "tx: sent by the devices"
     return "rx: received by the server", "tx: sent by the server"
 
@@ -183,7 +183,7 @@ def _frame(settings: Settings, span: ReportRange, notes: list[str]) -> dict[str,
         "since": span.first.isoformat() if span.by != "hour" else _iso(span.start, span),
         "until": span.last.isoformat() if span.by != "hour" else _iso(span.end, span),
         "zone": str(span.zone),
-        "perspective": settings.usage.perspective,
+        "perspective": settings.mikyun.perspective,
         "notes": notes,
     }
 

@@ -1,1 +1,1 @@
-"""The configuration: typed settings, the loader that reports all faults at once, and the shipped files."""
+"""The configuration: typed settings, a loader that reports every fault, and the shipped files."""

@@ -1,4 +1,8 @@
-"""The settings: typed, frozen, with their defaults. What they mean stands in etc/wgsyncd.toml; config.py reads them."""
+"""The typed, frozen settings with their defaults.
+
+etc/wgsyncd.toml explains each setting. wgsyncd.config.load reads the file. What only one control plane needs is a table
+of that control plane's name: a second control plane adds one optional table to :class:`Settings`.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ class BitRate(float):
     """Bits per second, written like ``25Gbit``."""
 
 
-class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which server this is."""
+class Node(msgspec.Struct, frozen=True):
+    """The server on which this daemon runs."""
 
     name: str = ""
     zone: ZoneInfo = ZoneInfo("Asia/Tokyo")
@@ -33,7 +37,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Database(msgspec.Struct, frozen=True):
-    """Where the rows are. The password is read when it is needed and kept nowhere."""
+    """The MariaDB server of mikyun_cloud. The password is read when the store connects, and kept nowhere."""
 
     host: str = "127.0.0.1"
     port: int = 3306
@@ -41,16 +45,19 @@ class Database(msgspec.Struct, frozen=True):
     name: str = "mikyun_cloud"
     user: str = "mikyun"
     password_file: Path | None = None
-    tls_ca: Path | None = None  # of a server on another machine; default: the system's authorities
+    tls_ca: Path | None = None  # None: the system's certificate authorities
     timeout: Seconds = Seconds(4)
 
     def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
-        """The same database, entered with another account."""
+        """The same database with an administrator's account."""
         where = socket or self.socket
         return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
 
     def password(self) -> str:
-        """The password: of ``password_file``, else of systemd's credential, else none. ConfigError if unreadable."""
+        """The password from ``password_file``, else from systemd's credential, else "".
+
+        ConfigError if the file cannot be read.
+        """
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         path = self.password_file
         if path is None and directory and (Path(directory) / CREDENTIAL).exists():
@@ -61,14 +68,29 @@ class Database(msgspec.Struct, frozen=True):
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            fault = ConfigIssue("database.password_file", str(path), f"cannot be read: {why}")
+            fault = ConfigIssue("mikyun.database.password_file", str(path), f"cannot be read: {why}")
             raise ConfigError("configuration", [fault]) from None
+
+
+class Qr(msgspec.Struct, frozen=True):
+    """QR codes that have no deadline of their own."""
+
+    lifetime: Seconds = Seconds(86400)
+
+
+class Mikyun(msgspec.Struct, frozen=True):
+    """The control plane "mikyun": a MariaDB database with the tables of mikyun_cloud."""
+
+    perspective: Literal["server", "device"] = "server"
+    language: Literal["ja", "en"] = "ja"
+    database: Database = Database()
+    qr: Qr = Qr()
 
 
 class Interface(msgspec.Struct, frozen=True):
     """One WireGuard interface of this node."""
 
-    networks: tuple[Network, ...] = ()  # config.py asks for at least one
+    networks: tuple[Network, ...] = ()  # the loader demands at least one
     store_name: str = ""
     addresses: tuple[str, ...] = ()  # "10.200.0.1/24"
     persistent_keepalive: Seconds = Seconds(0)
@@ -85,49 +107,36 @@ class Interface(msgspec.Struct, frozen=True):
 
 
 class Peers(msgspec.Struct, frozen=True):
-    """Peers that no row names."""
+    """Peers in the kernel that no row names."""
 
     foreign: Literal["remove", "keep", "report"] = "remove"
     always_keep: tuple[PublicKey, ...] = ()
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """When removals wait for an admin."""
+    """How many removals are applied without an administrator's approval."""
 
     always_allowed: int = 10
     max_share: float = 0.2
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """How often."""
+    """The intervals of the daemon's periodic work."""
 
     poll_interval: Seconds = Seconds(15)
     resync_interval: Seconds = Seconds(60)
     watch_interval: Seconds = Seconds(0.25)
 
 
-class Qr(msgspec.Struct, frozen=True):
-    """QR codes."""
-
-    lifetime: Seconds = Seconds(86400)
-
-
 class Usage(msgspec.Struct, frozen=True):
-    """How traffic is booked."""
+    """The accounting of traffic."""
 
-    perspective: Literal["server", "device"] = "server"
     bucket_width: Seconds = Seconds(900)
     retention: Seconds = Seconds(400 * 86400)
 
 
-class Audit(msgspec.Struct, frozen=True):
-    """admin_logs."""
-
-    language: Literal["ja", "en"] = "ja"
-
-
 class Metrics(msgspec.Struct, frozen=True):
-    """The HTTP side."""
+    """The HTTP server for Prometheus."""
 
     listen: str = "127.0.0.1:9586"
     per_peer: bool = False
@@ -135,29 +144,28 @@ class Metrics(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host and port, or None when it is off."""
+        """Host and port. None: the server is off."""
         host, _, port = self.listen.rpartition(":")
         return (host.strip("[]"), int(port)) if self.listen else None
 
 
 class Log(msgspec.Struct, frozen=True):
-    """The log."""
+    """Which lines are logged, and in which format."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json", "logfmt"] = "auto"
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The whole configuration. ``interfaces`` is by the kernel's name."""
+    """The whole configuration. The kernel's interface names are the keys of ``interfaces``."""
 
     interfaces: dict[str, Interface]
+    control_plane: Literal["mikyun"] = "mikyun"
     node: Node = Node()
-    database: Database = Database()
     peers: Peers = Peers()
     guard: Guard = Guard()
     schedule: Schedule = Schedule()
-    qr: Qr = Qr()
     usage: Usage = Usage()
-    audit: Audit = Audit()
     metrics: Metrics = Metrics()
     log: Log = Log()
+    mikyun: Mikyun = Mikyun()

@@ -28,7 +28,7 @@ _CONFIGURATION = """\
 name = "demo"
 zone = "{zone}"
 
-[database]
+[mikyun.database]
 socket = "{socket}"
 name = "{database}"
 user = "{account}"
@@ -54,7 +54,7 @@ poll_interval = "{every:.0f}s"
 resync_interval = "{reconcile:.0f}s"
 watch_interval = "{watch:.0f}ms"
 
-[audit]
+[mikyun]
 language = "{language}"
 
 [metrics]

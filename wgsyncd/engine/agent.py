@@ -48,7 +48,7 @@ class Agent:
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
         self._state, self._log = state, log.get("agent")
-        self._scribe = AuditMessages(settings.audit.language)
+        self._scribe = AuditMessages(settings.mikyun.language)
         self._decider = Planner(settings, state)
         self._edge = log.OnChange()
         self._interfaces = Interfaces(settings, wireguard, status, state)

@@ -88,7 +88,7 @@ class Inspector:
         ]
 
     def _at_the_figures(self) -> list[Discrepancy]:
-        sides = ("tx", "rx") if self._settings.usage.perspective == "device" else ("rx", "tx")
+        sides = ("tx", "rx") if self._settings.mikyun.perspective == "device" else ("rx", "tx")
         figures = self._store.device_totals(verify.make_ranges(self._calendar(self._now())))
         return list(verify.check_totals(figures, sides))
 

@@ -45,8 +45,8 @@ class Who:
 
 def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_QUICK) -> Iterator[Finding]:
     """All of it. ``who``: None where there is no such user."""
-    if settings.database.password_file is not None:
-        yield _secret("password", settings.database.password_file, who)
+    if settings.mikyun.database.password_file is not None:
+        yield _secret("password", settings.mikyun.database.password_file, who)
     for name, one in settings.interfaces.items():
         if one.private_key_file is not None:
             yield _secret(f"{name} private key", one.private_key_file, who)

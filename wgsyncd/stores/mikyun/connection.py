@@ -28,11 +28,11 @@ NO_SUCH_TABLE, SYNTAX = 1146, 1064
 NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
 _HINTS = {
     1044: "; grant the account its rights: wgsyncd init-db --grants",
-    1045: "; check database.user and the password's file",
+    1045: "; check mikyun.database.user and the password's file",
     1133: "; create the account first: CREATE USER",
     1142: "; see etc/sql/grants.sql: wgsyncd init-db --grants, with an admin's account",
     1143: "; see etc/sql/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1698: "; check database.user and how that account is authenticated",
+    1698: "; check mikyun.database.user and how that account is authenticated",
 }
 IDLE = 30.0  # seconds after which a connection is not trusted: the server may have closed it (wait_timeout)
 MOST_JOINED = 4 << 20  # bytes of what GROUP_CONCAT makes: eight times what rows.RowReader usually has in one value

@@ -18,17 +18,17 @@ _FUTURE = 120.0  # seconds by which what the application wrote may lie ahead
 
 def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
     """All of it."""
-    where = settings.database.socket or f"{settings.database.host}:{settings.database.port}"
+    where = settings.mikyun.database.socket or f"{settings.mikyun.database.host}:{settings.mikyun.database.port}"
     try:
         facts = examine(settings)
     except StoreError as error:
-        file = settings.database.password_file
+        file = settings.mikyun.database.password_file
         if os.geteuid() and file is not None and not os.access(file, os.R_OK):
             yield warning("database", f"{where}: not entered: {file} is not for you to read", "sudo wgsyncd doctor")
             return
         yield fault("database", f"{where}: {error}", _entering(settings, error))
         return
-    yield ok("database", f"{where}, {settings.database.name} as {facts.account}")
+    yield ok("database", f"{where}, {settings.mikyun.database.name} as {facts.account}")
     yield _version(facts)
     yield _schema(facts, settings)
     yield _rights(facts)
@@ -41,13 +41,13 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
 def _entering(settings: Settings, error: StoreError) -> str:
     if error.number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
-    user, file = settings.database.user, settings.database.password_file
+    user, file = settings.mikyun.database.user, settings.mikyun.database.password_file
     if error.number == 1045 and file is not None:
         return f"editor {file}"
     if error.number == 1698:  # known by its user, as whom root is not taken
         return f"sudo -u {user} wgsyncd doctor"
     if error.number in (1044, 1049):
-        host = "localhost" if settings.database.socket else settings.database.host
+        host = "localhost" if settings.mikyun.database.socket else settings.mikyun.database.host
         return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'{user}'@'{host}'\""
     return "wgsyncd check-config && mariadb-admin ping"
 

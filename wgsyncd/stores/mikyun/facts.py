@@ -26,7 +26,7 @@ Rights = Mapping[tuple[str, str], frozenset[str]]  # by table and column
 
 def examine(settings: Settings) -> Database:
     """Ask everything. StoreError where the database cannot be entered."""
-    connection = Connection(settings.database, settings.node.zone, on_connect=lambda _: None)
+    connection = Connection(settings.mikyun.database, settings.node.zone, on_connect=lambda _: None)
     try:
         version, account, socket = connection.query("SELECT VERSION(), CURRENT_USER(), @@socket")[0]
         name, _, host = str(account).rpartition("@")

@@ -29,7 +29,7 @@ class MariaDBReports:
 
     def __init__(self, settings: Settings) -> None:
         self._zone = settings.node.zone
-        self._connection = Connection(settings.database, settings.node.zone, on_connect=check_schema)
+        self._connection = Connection(settings.mikyun.database, settings.node.zone, on_connect=check_schema)
 
     def names(self) -> Sequence[DeviceName]:
         """See :class:`wgsyncd.ports.Reports`."""

@@ -38,9 +38,9 @@ class MariaDBStore:
 
     def __init__(self, settings: Settings) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
-        self._qr_lifetime = int(settings.qr.lifetime)
-        self._swapped = settings.usage.perspective == "device"
-        self._connection = Connection(settings.database, self._zone, on_connect=self._inspect)
+        self._qr_lifetime = int(settings.mikyun.qr.lifetime)
+        self._swapped = settings.mikyun.perspective == "device"
+        self._connection = Connection(settings.mikyun.database, self._zone, on_connect=self._inspect)
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
         self._has_updated_at = self._has_conflicts = False
