@@ -1,28 +1,25 @@
-"""Writes wgsyncd's manual pages and shell completion from its argument parser and its shipped configuration.
+"""Writes wgsyncd's manual pages and shell completion, from what the program and its pages say already.
 
-    python etc/debian/manpages.py DIRECTORY
+    python -m etc.debian.manpages DIRECTORY
 
-writes wgsyncd.8, wgsyncd.toml.5, wgsyncd.bash and _wgsyncd (for zsh). The command needs wgsyncd and shtab. The pages
-use the man(7) language and ASCII only. Their date is SOURCE_DATE_EPOCH (reproducible-builds.org), or else today.
+writes wgsyncd.8 (from the argument parser), wgsyncd.toml.5 (from the shipped configuration), wgsyncd-install.7 and
+wgsyncd-runbook.7 (from etc/doc), wgsyncd.bash and _wgsyncd (for zsh). It needs wgsyncd, shtab and lowdown. The
+date of the pages is SOURCE_DATE_EPOCH (reproducible-builds.org), or else today.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import sys
-import textwrap
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import shtab
 
-from wgsyncd import __version__
+from etc.debian.markdown_page import PAGES, markdown_page
+from etc.debian.roff import definitions, escape, head, paragraphs
+from etc.debian.toml_page import configuration_page
 from wgsyncd.cli import main as command_line
-from wgsyncd.config import resources
 
 SIGNALS = {
     "SIGHUP": "Read the configuration again, then compare everything. `wgsyncd reload` does the same and says how it"
@@ -72,61 +69,31 @@ def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [one for one in parser._actions if not isinstance(one, argparse._HelpAction)]
 
 
-# -- roff
-
-
-def escape(text: str) -> str:
-    """Text as man(7) prints it: `code` in bold, all that is not ASCII by its number."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("^", "\\(ha").replace("~", "\\(ti")
-    text = "".join(one if one.isascii() else f"\\[u{ord(one):04X}]" for one in text)
-    text = re.sub(r"`([^`]*)`", r"\\fB\1\\fR", text)
-    lines = textwrap.wrap(text, 78, break_long_words=False, break_on_hyphens=False)  # which roff joins again
-    return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in lines)
-
-
-def _head(name: str, section: int, about: str) -> Iterator[str]:
-    at = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH") or time.time()))
-    yield f'.TH {name.upper()} {section} "{time.strftime("%Y-%m-%d", at)}" "wgsyncd {__version__}" "wgsyncd"'
-    yield ".nh"  # a file's name is not hyphenated
-    yield from (".SH NAME", f"{escape(name)} \\- {escape(about)}")
-
-
-def _list(entries: Mapping[str, str]) -> Iterator[str]:
-    for term, text in entries.items():
-        yield from (".TP", f"\\fB{escape(term)}\\fR", escape(text))
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    for number, one in enumerate(part for part in text.split("\n\n") if part.strip()):
-        if number:
-            yield ".PP"
-        yield escape(" ".join(one.split()))
-
-
 # -- wgsyncd(8)
 
 
 def command_page() -> str:
     """wgsyncd(8)."""
     parser = top()
-    lines = [*_head("wgsyncd", 8, "keep WireGuard peers equal to a MariaDB table")]
+    lines = [*head("wgsyncd", 8, "keep WireGuard peers equal to a MariaDB table")]
     lines += [".SH SYNOPSIS"]
     lines += [".nf", *(_synopsis(name, one) for name, one in commands(parser).items()), ".fi"]
-    lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION)]
+    lines += [".SH DESCRIPTION", *paragraphs(DESCRIPTION)]
     lines += [".SH COMMANDS"]
     for name, one in commands(parser).items():
-        lines += [f".SS {escape(name)}", *_paragraphs(one.description or "")]
+        lines += [f".SS {escape(name)}", *paragraphs(one.description or "")]
         for action in options(one):
             lines += [".TP", _term(one, action), escape(_help(one, action))]
-        lines += [".PP", *_paragraphs(one.epilog or "")]
+        lines += [".PP", *paragraphs(one.epilog or "")]
     for title, entries in (
         ("SIGNALS", SIGNALS),
         ("FILES", FILES),
         ("ENVIRONMENT", ENVIRONMENT),
         ("EXAMPLES", EXAMPLES),
     ):
-        lines += [f".SH {title}", *_list(entries)]
-    lines += [".SH SEE ALSO", "\\fBwgsyncd.toml\\fR(5), \\fBwg\\fR(8), \\fBsystemctl\\fR(1)"]
+        lines += [f".SH {title}", *definitions(entries)]
+    others = ("wgsyncd.toml", 5), ("wgsyncd-install", 7), ("wgsyncd-runbook", 7), ("wg", 8), ("systemctl", 1)
+    lines += [".SH SEE ALSO", ", ".join(f"\\fB{escape(name)}\\fR({section})" for name, section in others)]
     return "\n".join(lines) + "\n"
 
 
@@ -171,90 +138,6 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     return parser._get_formatter()._expand_help(action)
 
 
-# -- the shipped configuration as documentation: sections, keys, and what the comments say of them
-
-_SECTION = re.compile(r"\[([\w.]+)\]\s*(?:#\s*(.*))?$")
-_KEY = re.compile(r"""(#\s)?(\w+)\s=\s("[^"]*"|\[[^\]]*\]|[^\s#]+)\s*(?:\#\s*(.*))?$""")
-_MORE = re.compile(r"\s+#\s*(.*)$")
-
-
-class Key(NamedTuple):
-    """A key, as the file has it."""
-
-    name: str
-    value: str
-    about: str
-    unset: bool  # it is commented out: an example
-
-
-class Section(NamedTuple):
-    """A table. That of an interface stands for all of them."""
-
-    name: str  # "" for the keys before the first table
-    about: str
-    keys: Sequence[Key]
-
-
-def sections(text: str) -> tuple[str, list[Section]]:
-    """What the head says, and the sections. ValueError where a line is not understood: it would be left out."""
-    head: list[str] = []
-    found: list[Section] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        keys = list(found[-1].keys) if found else []
-        if not line.strip():
-            continue
-        if match := _SECTION.match(line):
-            found.append(Section(match[1], match[2] or "", ()))
-        elif (match := _KEY.match(line)) and (found or not match[1]):
-            if not found:
-                found.append(Section("", "", ()))  # keys before the first table
-            keys.append(Key(match[2], match[3], match[4] or "", bool(match[1])))
-            found[-1] = found[-1]._replace(keys=keys)
-        elif keys and (match := _MORE.match(line)):
-            keys[-1] = keys[-1]._replace(about=f"{keys[-1].about} {match[1]}".strip())
-            found[-1] = found[-1]._replace(keys=keys)
-        elif not found and line.startswith("# "):
-            head.append(line[2:])
-        else:
-            raise ValueError(f"line {number}: {line}")
-    return " ".join(head), _one_interface(found)
-
-
-def _one_interface(found: list[Section]) -> list[Section]:
-    interfaces = [one for one in found if one.name.startswith("interfaces.")]
-    first = interfaces[0]._replace(name="interfaces.NAME")
-    return [first if one is interfaces[0] else one for one in found if one not in interfaces[1:]]
-
-
-# -- wgsyncd.toml(5)
-
-
-def configuration_page() -> str:
-    """wgsyncd.toml(5)."""
-    about, found = sections(resources.text("wgsyncd.toml"))
-    lines = [*_head("wgsyncd.toml", 5, "configuration of wgsyncd")]
-    lines += [".SH SYNOPSIS", "/etc/wgsyncd/wgsyncd.toml"]
-    lines += [".SH DESCRIPTION", *_paragraphs(about), ".PP"]
-    lines += [*_paragraphs(
-        "The file is TOML. What stands after a key here is its default, or an example, which is then said. A reload"
-        " with faults in the file changes nothing; `wgsyncd check-config` tells all of them at once."
-    )]  # fmt: skip
-    for section in found:
-        lines += _section(section)
-    lines += [".SH SEE ALSO", "\\fBwgsyncd\\fR(8)"]
-    return "\n".join(lines) + "\n"
-
-
-def _section(section: Section) -> Iterable[str]:
-    yield f".SH {escape(f'[{section.name}]' if section.name else 'BEFORE THE FIRST TABLE')}"
-    if section.about:
-        yield escape(section.about)
-    for key in section.keys:
-        yield from (".TP", f"\\fB{escape(key.name)}\\fR = {escape(key.value)}")
-        text = key.about + (" " if key.about and key.unset else "") + ("(An example: unset by default.)" * key.unset)
-        yield escape(text)
-
-
 # -- completion
 
 
@@ -274,6 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args(argv).directory
     pages = {"wgsyncd.8": command_page(), "wgsyncd.toml.5": configuration_page(), **completion()}
+    pages |= {f"wgsyncd-{name}.7": markdown_page(name) for name in PAGES}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():

@@ -12,7 +12,11 @@ FILES = {path.relative_to(HOME).as_posix(): path for path in sorted(HOME.rglob("
 
 
 def test_the_top_has_at_most_twelve_names() -> None:
-    top = {name.partition("/")[0] for name in FILES} - {"__init__.py", "__main__.py", "_version.py"}  # the build writes _version.py
+    top = {name.partition("/")[0] for name in FILES} - {
+        "__init__.py",
+        "__main__.py",
+        "_version.py",
+    }  # the build writes _version.py
     assert len(top) <= 12, sorted(top)
 
 

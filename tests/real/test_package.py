@@ -49,6 +49,7 @@ def test_what_it_brings(node: Node) -> None:
     run = node.system.run
     owned = set(run("dpkg", "--listfiles", "wgsyncd").splitlines())
     assert {"/usr/share/man/man8/wgsyncd.8.gz", "/usr/share/man/man5/wgsyncd.toml.5.gz",
+            "/usr/share/man/man7/wgsyncd-install.7.gz", "/usr/share/man/man7/wgsyncd-runbook.7.gz",
             "/usr/bin/wgsyncd", "/usr/share/bash-completion/completions/wgsyncd", "/usr/share/zsh/vendor-completions/_wgsyncd"} <= owned  # fmt: skip
     found = set(run("find", "/usr/lib/wgsyncd", "/usr/share/wgsyncd").splitlines())
     found.discard("/usr/share/wgsyncd/probe.py")  # the sandbox's test put it there

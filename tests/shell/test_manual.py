@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from etc.debian import manpages
+from etc.debian import manpages, roff, toml_page
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 
@@ -18,7 +18,7 @@ COMMANDS = manpages.commands(manpages.top())
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """What `python etc/debian/manpages.py DIRECTORY` writes."""
+    """What `python -m etc.debian.manpages DIRECTORY` writes."""
     directory = tmp_path_factory.mktemp("manual") / "new"
     assert manpages.main([str(directory)]) == 0
     return {file.name: file.read_text(encoding="ascii") for file in directory.iterdir()}
@@ -31,7 +31,14 @@ def printed(page: str) -> str:
 
 
 def test_the_pages_are_sound(made: Mapping[str, str]) -> None:
-    assert set(made) == {"wgsyncd.8", "wgsyncd.toml.5", "wgsyncd.bash", "_wgsyncd"}
+    assert set(made) == {
+        "wgsyncd.8",
+        "wgsyncd.toml.5",
+        "wgsyncd-install.7",
+        "wgsyncd-runbook.7",
+        "wgsyncd.bash",
+        "_wgsyncd",
+    }
     for name in ("wgsyncd.8", "wgsyncd.toml.5"):
         lint = ["mandoc", "-T", "lint", "-W", "style"]
         done = subprocess.run(lint, input=made[name], capture_output=True, text=True, check=False)
@@ -42,10 +49,8 @@ def test_the_pages_are_sound(made: Mapping[str, str]) -> None:
 def test_every_command_and_option_is_in_the_manual_as_in_the_help(made: Mapping[str, str], command: str) -> None:
     parser = COMMANDS[command]
     page = made["wgsyncd.8"]
-    assert f"\\fBwgsyncd {manpages.escape(command)}\\fR" in page
-    section = printed(
-        ".TH A 8 2026-01-01\n.SH A\n" + page.split(f".SS {manpages.escape(command)}\n")[1].split(".SS ")[0]
-    )
+    assert f"\\fBwgsyncd {roff.escape(command)}\\fR" in page
+    section = printed(".TH A 8 2026-01-01\n.SH A\n" + page.split(f".SS {roff.escape(command)}\n")[1].split(".SS ")[0])
     helped = " ".join(parser.format_help().split())
     assert " ".join((parser.description or "").split()) in section
     for action in manpages.options(parser):
@@ -81,7 +86,7 @@ def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
 
 
 def test_every_key_of_the_configuration_is_in_the_manual_and_says_what_it_is(made: Mapping[str, str]) -> None:
-    _, sections = manpages.sections(resources.text("wgsyncd.toml"))
+    _, sections = toml_page.sections(resources.text("wgsyncd.toml"))
     told = {f"{one.name}.{key.name}".lstrip("."): key.about for one in sections for key in one.keys}
     assert set(told) == keys(Settings)
     assert {key for key, about in told.items() if not about} == set()
@@ -96,7 +101,7 @@ def test_every_key_of_the_configuration_is_in_the_manual_and_says_what_it_is(mad
 @pytest.mark.parametrize("line", ["nonsense", "key", "# nothing of a key"])
 def test_a_line_that_would_be_left_out_is_a_bug(line: str) -> None:
     with pytest.raises(ValueError, match="line 2"):
-        manpages.sections(f"[a]\n{line}\n")
+        toml_page.sections(f"[a]\n{line}\n")
 
 
 def test_the_date_is_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +111,8 @@ def test_the_date_is_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_roff_is_escaped() -> None:
-    assert manpages.escape(".a -b `c d` \\") == "\\&.a \\-b \\fBc d\\fR \\e"
-    assert manpages.escape("µ^~") == "\\[u00B5]\\(ha\\(ti"
+    assert roff.escape(".a -b `c d` \\") == "\\&.a \\-b \\fBc d\\fR \\e"
+    assert roff.escape("µ^~") == "\\[u00B5]\\(ha\\(ti"
 
 
 def test_a_place_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:

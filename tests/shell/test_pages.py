@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from etc.debian import manpages
+from etc.debian.markdown_page import markdown_page
 from tests import pages
 from tests.monitoring import alerts
 from tests.pages import DOC, INSTALL, PAGES, README, TOP
@@ -83,12 +84,9 @@ def test_options_of_the_pages_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", ["install", "runbook"])
 def test_a_page_becomes_a_manual_page(page: str) -> None:
     """At 80 columns, as the package makes it: a heading of the page is one of the manual page, and no line is lost."""
-    roff = subprocess.run(
-        ["lowdown", "-s", "-tman", str(DOC / f"{page}.md")], capture_output=True, text=True, check=True
-    )
-    lint = subprocess.run(
-        ["mandoc", "-T", "utf8", "-W", "error"], input=roff.stdout, capture_output=True, text=True, check=True
-    )
+    roff = markdown_page(page)
+    argv = ["mandoc", "-T", "utf8", "-W", "error"]
+    lint = subprocess.run(argv, input=roff, capture_output=True, text=True, check=True)
     shown = re.sub(r".\x08", "", lint.stdout)
     for heading in re.findall(r"^## (.+)$", pages.text(DOC / f"{page}.md"), re.MULTILINE):
         assert re.search(rf"^ *{re.escape(heading)}$", shown, re.MULTILINE), heading
