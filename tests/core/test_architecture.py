@@ -26,7 +26,7 @@ IMPORTERS = {
     "sdnotify": {"daemon/systemd.py"},
     "pygal": {"cli/chart.py"},
     "rich": {"cli/output.py"} | {name for name in FILES if name.startswith("demo/")},
-    "msgspec": {"config/load.py", "config/values.py", "config/schema.py", "stores/spool.py"},
+    "msgspec": {"config/load.py", "config/values.py", "config/schema.py", "daemon/admin.py", "stores/spool.py"},
 }
 
 
@@ -76,7 +76,7 @@ def test_each_library_is_imported_where_it_may_be_and_there_it_is(library: str) 
     found = {name for name, path in FILES.items() if library in {m.partition(".")[0] for m in imports(path)}}
     assert found <= IMPORTERS[library]
     assert found, f"{library} is a dependency that nobody uses"
-    most = 4 if library == "msgspec" else 2  # the modules that decode a file: the configuration, the spool
+    most = 5 if library == "msgspec" else 2  # the modules that decode configuration, spool and requests of admins
     assert len([name for name in found if not name.startswith("demo/")]) <= most
 
 
@@ -235,7 +235,6 @@ def test_there_is_no_lock() -> None:
 THREADS = {
     "daemon/http.py",
     "daemon/notify_socket.py",
-    "daemon/control.py",
     "daemon/events.py",
     "daemon/daemon.py",
 }  # the HTTP server, the sockets' clients and the scheduler have threads of their own

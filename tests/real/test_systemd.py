@@ -188,9 +188,9 @@ def test_second_daemon_is_refused(node: Node) -> None:
 HOUR = """
 import sys
 sys.path.insert(0, "/usr/lib/wgsyncd")
-from wgsyncd import control
+from wgsyncd.cli.client import ask
 for _ in range(60):
-    control.ask(control.path(), "sync", {"devices": []})
+    ask("/sync", "POST", {"devices": []})
 """
 
 

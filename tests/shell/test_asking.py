@@ -9,18 +9,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
-from wgsyncd.cli import main
+from wgsyncd.cli import client, main
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon import control, lock
-from wgsyncd.daemon.admin import COMMANDS, AdminRequests
-from wgsyncd.daemon.control import Control, Request
+from wgsyncd.daemon import control_socket, lock
+from wgsyncd.daemon.admin import AdminRequest, AdminRequests, Selection
+from wgsyncd.daemon.control_socket import ControlSocket
 from wgsyncd.engine import status_report
 from wgsyncd.engine.agent import Agent
 from wgsyncd.errors import ConfigIssue, StoreError, UserError
@@ -62,9 +61,9 @@ def work(node: Node, config: Path) -> Iterator[Work]:
     held = lock.acquire(lock.path())
     made = Work(node)
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    asked = {"status": lambda: status_report.of_daemon(node.status, node.settings, config)}
-    server = Control(control.path(), config, lambda: bell.put(True), asked, COMMANDS)
-    orders = AdminRequests(server, made, config, lambda: node.settings.node.zone)
+    orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))
+    routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config))
+    server = ControlSocket(control_socket.path(), routes)
 
     def obey() -> None:
         while bell.get():
@@ -79,9 +78,6 @@ def work(node: Node, config: Path) -> Iterator[Work]:
     thread.join()
     server.close()
     os.close(held)
-
-
-ALL = sorted(COMMANDS | {"status"})
 
 
 def without_times(data: dict[str, object]) -> dict[str, object]:
@@ -221,7 +217,7 @@ def test_who_is_not_permitted_is_told_what_to_do(
     monkeypatch.setattr("socket.socket.connect", denied)
     assert main.main(command.split()) == 1
     assert capsys.readouterr().err == (
-        f"wgsyncd: {control.path()}: not permitted: run this as root or in the group wgsyncd\n"
+        f"wgsyncd: {control_socket.path()}: not permitted: run this as root or in the group wgsyncd\n"
     )
 
 
@@ -237,13 +233,14 @@ def test_what_a_request_meets_is_told_to_who_asked(
 
 
 def test_nonsense_from_another_version_harms_nobody(node: Node, work: Work, run: Run) -> None:
-    for facts in ({}, {"plan": 5}, {"plan": None}):
-        with pytest.raises(UserError, match="plan is not a text"):
-            control.ask(control.path(), "approve", facts)
-    with pytest.raises(UserError, match="devices is not a list of texts"):
-        control.ask(control.path(), "sync", {"devices": "D-1"})
-    with pytest.raises(UserError, match="is no command of this daemon"):
-        control.ask(control.path(), "dance", {})
+    for body in ({}, {"plan": 5}, {"plan": None}, {"plan": "x", "force": True}):
+        with pytest.raises(UserError, match=r"the body is wrong: .*`(\$\.)?(plan|force)`"):
+            client.ask("/approve", "POST", body)
+    with pytest.raises(UserError, match=r"the body is wrong: Expected `array`, got `str` - at `\$\.devices`"):
+        client.ask("/sync", "POST", {"devices": "D-1"})
+    with pytest.raises(UserError, match="there is nothing here"):
+        client.ask("/dance", "POST")
+    assert work.said == []
     assert run("status")[0] == 0
 
 
@@ -255,12 +252,12 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
             now[0] += 0.25
             return super().reconcile_now(devices)
 
-    class Queue:
-        def take(self) -> Request:
-            return Request("sync", {"devices": ["D-1"]}, "me")
+    class Flood(AdminRequests):
+        def _take(self) -> AdminRequest:
+            return AdminRequest("sync", Selection(("D-1",)), "me")
 
     work = Slow(node)
-    orders = AdminRequests(cast(Control, Queue()), work, config, lambda: node.settings.node.zone)
+    orders = Flood(work, config, lambda: node.settings.node.zone, lambda: None)
     monkeypatch.setattr("wgsyncd.daemon.admin.time", SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0]))
     assert orders.delay() is None
     orders.wait()
@@ -296,7 +293,7 @@ def test_status_is_answered_while_the_main_thread_is_busy(
         return go.wait(60)
 
     monkeypatch.setattr(work, "reconcile_now", hangs)
-    waiting = threading.Thread(target=control.ask, args=(control.path(), "sync", {"devices": ["D-1"]}))
+    waiting = threading.Thread(target=client.ask, args=("/sync", "POST", {"devices": ["D-1"]}))
     waiting.start()
     assert run("status")[0] == 0
     go.set()
@@ -453,7 +450,7 @@ def test_interrupted_is_130_and_no_trace(node: Node, config: Path, monkeypatch: 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(control, "ask", interrupted)
+    monkeypatch.setattr(client, "ask", interrupted)
     assert main.main(["plan", "--config", str(config)]) == 130
 
 

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from wgsyncd.cli import client, wiring
     from wgsyncd.config import load
 
-    data, why = client.ask_daemon(args, "approve", plan=args.plan_id)
+    data, why = client.ask_daemon(args, "/approve", body={"plan": args.plan_id})
     if data is None:
         wiring.open_agent(load.load(args.config)).approve(args.plan_id)
         client.print_note(why)

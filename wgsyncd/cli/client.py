@@ -3,27 +3,81 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
+import socket
 import sys
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
 from typing import Any
+from urllib.parse import urlencode
 
 from wgsyncd.cli import output
 from wgsyncd.cli.options import DEFAULT_CONFIG
-from wgsyncd.daemon import control, lock
-from wgsyncd.daemon.control import NobodyListensError, OtherConfigurationError
+from wgsyncd.daemon import control_socket, lock
 from wgsyncd.errors import UserError
 
 Answer = tuple[dict[str, Any] | None, str]
 """What the daemon answered, or None and why it was not asked."""
 
 
-def ask_daemon(args: argparse.Namespace, command: str, **facts: str) -> Answer:
+class NobodyListensError(UserError):
+    """No daemon has the socket open."""
+
+
+class OtherConfigurationError(UserError):
+    """The daemon runs with another configuration file."""
+
+
+class _Connection(HTTPConnection):
+    """An HTTP connection to the control socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(control_socket.path()))
+
+
+def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, timeout: float = 130.0) -> bytes:
+    """The daemon's answer as JSON. UserError with what the daemon says, or with the reason why it says nothing."""
+    file = control_socket.path()
+    connection = _Connection("localhost", timeout=timeout)
+    try:
+        with contextlib.suppress(BrokenPipeError):  # A refused client may have its answer already.
+            connection.request(method, path, json.dumps(body or {}) if method == "POST" else None)
+        answer = connection.getresponse()
+        if answer.length is None:
+            raise HTTPException("the head is not complete")
+        said = answer.read()
+        refusal = json.loads(said) if answer.status >= 400 else {}
+    except TimeoutError:
+        raise UserError(f"no answer within {timeout:.0f} s; `wgsyncd status` shows how the daemon is") from None
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}") from None
+    except PermissionError:
+        raise UserError(f"{file}: not permitted: run this as root or in the group wgsyncd") from None
+    except (OSError, HTTPException, ValueError):
+        raise UserError(f"{file}: the daemon went away before its answer was complete") from None
+    finally:
+        connection.close()
+    if answer.status == 409 and refusal.get("key") == "config":
+        raise OtherConfigurationError(str(refusal["error"]))
+    if answer.status >= 400:
+        raise UserError(str(refusal.get("error")))
+    return said
+
+
+def ask_daemon(
+    args: argparse.Namespace, path: str, method: str = "POST", body: Mapping[str, Any] | None = None
+) -> Answer:
     """Ask the daemon, unless the command may not: none runs, it has another configuration, or ``--no-daemon``."""
     if getattr(args, "no_daemon", False):
         return None, "the daemon was not asked"
     if args.config != DEFAULT_CONFIG:
-        facts["config"] = str(args.config.resolve())
+        path += "?" + urlencode({"config": os.fsencode(args.config.resolve())})
     try:
-        return control.ask(control.path(), command, facts), ""
+        return json.loads(ask(path, method, body)), ""
     except NobodyListensError:
         return None, _who_runs()
     except OtherConfigurationError as error:

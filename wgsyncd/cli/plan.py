@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from wgsyncd.config import load
     from wgsyncd.engine import plan_report
 
-    data, why = client.ask_daemon(args, "plan")
+    data, why = client.ask_daemon(args, "/plan")
     if data is None:
         settings = load.load(args.config)
         agent = wiring.open_agent(settings)

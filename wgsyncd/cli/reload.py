@@ -29,11 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """Have the configuration read again: 0 taken, 2 refused, the old one going on."""
     import json
 
-    from wgsyncd.cli import output
-    from wgsyncd.daemon import control
+    from wgsyncd.cli import client, output
     from wgsyncd.errors import ConfigIssue
 
-    answer = control.ask(control.path(), "reload", {}, args.timeout)
+    answer = json.loads(client.ask("/reload", "POST", {}, args.timeout))
     if args.json:
         print(json.dumps(answer, ensure_ascii=False))
     elif answer["taken"]:

@@ -68,7 +68,7 @@ def _look(args: argparse.Namespace) -> dict[str, Any]:
     from wgsyncd.config import load
     from wgsyncd.engine import status_report
 
-    data, why = client.ask_daemon(args, "status")
+    data, why = client.ask_daemon(args, "/status", "GET")
     if data is None:
         settings = load.load(args.config)
         agent = wiring.open_agent(settings)

@@ -27,10 +27,9 @@ def run(args: argparse.Namespace) -> int:
     """Have everything compared, or these devices, and wait until it is done."""
     import json
 
-    from wgsyncd.cli import output
-    from wgsyncd.daemon import control
+    from wgsyncd.cli import client, output
 
-    answer = control.ask(control.path(), "sync", {"devices": args.device}, args.timeout)
+    answer = json.loads(client.ask("/sync", "POST", {"devices": args.device}, args.timeout))
     what = ", ".join(args.device) or "everything"
     print(json.dumps(answer) if args.json else output.sanitize(f"compared {what}"))
     return 0

@@ -1,16 +1,28 @@
-"""What admins ask of the daemon over the control socket, done in the main thread, one after the other."""
+"""What admins ask over the control socket: the main thread does it, one request after the other.
+
+A client's thread checks a request, queues it and waits for the answer. Only the main thread touches kernel and
+database. GET /status alone is answered in the client's thread, because it only reads the daemon's status.
+"""
 
 from __future__ import annotations
 
+import json
+import queue
+import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from wgsyncd import log
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon.control import Control, Request
+from wgsyncd.daemon.http import Answer, Routes
+from wgsyncd.daemon.http_message import Refusal, Request, Response
 from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.rate_limit import TokenBucket
 from wgsyncd.engine.agent import Agent
@@ -18,100 +30,205 @@ from wgsyncd.engine.plan_report import plan_as_data
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
-COMMANDS = frozenset({"plan", "approve", "sync", "reload"})
-SHARE, SAVED = 0.2, 1.0  # of the time, and seconds
+WAITING = 8  # requests that may wait for the main thread
+ANSWER_WITHIN = 120.0  # seconds, for the main thread
+SHARE, SAVED = 0.2, 1.0  # the requests' share of the time, and the seconds that they may save up
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /plan and POST /reload: an empty object."""
+
+
+class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /approve."""
+
+    plan: str
+
+
+class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /sync. No devices are all devices."""
+
+    devices: tuple[str, ...] = ()
+
+
+BODIES: dict[str, type[Any]] = {"plan": Nothing, "approve": Approval, "sync": Selection, "reload": Nothing}
+_KEY = re.compile(r"field `([^`]+)`|at `\$\.(\w+)")  # as msgspec's errors name it
+
+
+def read_body(body: bytes, kind: type[Any]) -> Any:
+    """A request's body. Refusal with the key that is wrong."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        key = _KEY.search(str(error))
+        raise Refusal(400, f"the body is wrong: {error}", (key[1] or key[2]) if key else "") from None
+
+
+def encode(report: Any) -> Response:
+    """A report as JSON."""
+    text = json.dumps(msgspec.to_builtins(report), ensure_ascii=False) + "\n"
+    return Response(200, text.encode("utf-8", "backslashreplace"))  # A file's name may be no UTF-8.
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRequest:
+    """One request that waits for the main thread."""
+
+    command: str
+    body: Any
+    who: str
+    answer: queue.SimpleQueue[Response] = field(default_factory=queue.SimpleQueue, repr=False)
 
 
 class DaemonApi(Protocol):
-    """The daemon's side."""
+    """What a request needs of the daemon."""
 
     status: DaemonStatus
 
     @property
     def agent(self) -> Agent:
-        """The one of now: a reload makes another."""
+        """The current agent. A reload makes another one."""
 
     def reconcile_now(self, devices: frozenset[str]) -> bool:
-        """These; whether that went well."""
+        """Reconcile these devices, and say whether that succeeded."""
 
     def carry_out(self) -> Decision | None:
-        """Reconcile now; what was done, None where that failed."""
+        """Reconcile everything, and return what was done. None if that failed."""
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:
-        """Take the configuration in, or say what is wrong with it."""
+        """Take over the configuration, or say what is wrong with it."""
 
 
 class AdminRequests:
-    """Takes them from the socket. ``zone``: in which the daemon tells times now; ``file``: its configuration's."""
+    """The queue between the clients' threads and the main thread, which ``wake`` wakes.
 
-    def __init__(self, control: Control, work: DaemonApi, file: Path, zone: Callable[[], ZoneInfo]) -> None:
-        self._control, self._work, self._file, self._zone = control, work, file, zone
+    ``file`` is the configuration file, and ``zone`` is the daemon's current time zone.
+    """
+
+    def __init__(self, work: DaemonApi, file: Path, zone: Callable[[], ZoneInfo], wake: Callable[[], None]) -> None:
+        self._work, self._file, self._zone, self._wake = work, file, zone, wake
+        self._config = str(file.resolve())
+        self._queue: queue.SimpleQueue[AdminRequest] = queue.SimpleQueue()
         self._budget = TokenBucket(SHARE, SAVED)
-        self._waiting = False
+        self._waiting = self._closed = False
         self._log = log.get("control")
 
+    # -- in the clients' threads
+
+    def routes(self, status: Callable[[], Any]) -> Routes:
+        """The paths of the control socket. ``status`` makes the report of GET /status, and only reads."""
+        posts = {
+            f"/{name}": {"POST": self._checked(partial(self._queued, name, kind))} for name, kind in BODIES.items()
+        }
+        return {"/status": {"GET": self._checked(lambda _: encode(status()))}, **posts}
+
+    def _checked(self, answer: Answer) -> Answer:
+        def checked(request: Request) -> Response:
+            if request.query.get("config", self._config) != self._config:
+                raise Refusal(409, f"the daemon runs with {self._config}", "config")
+            return answer(request)
+
+        return checked
+
+    def _queued(self, command: str, kind: type[Any], asked: Request) -> Response:
+        request = AdminRequest(command, read_body(asked.body, kind), asked.who)
+        if self._queue.qsize() >= WAITING:
+            raise Refusal(503, f"{WAITING} others wait for the daemon already: try again")
+        self._queue.put(request)
+        if self._closed:
+            self._refuse_all()
+        self._wake()
+        try:
+            return request.answer.get(timeout=ANSWER_WITHIN)
+        except queue.Empty:
+            raise Refusal(
+                503, f"the daemon has not come to it within {ANSWER_WITHIN:.0f} s; see `wgsyncd status`"
+            ) from None
+
+    # -- in the main thread
+
+    def close(self) -> None:
+        """Refuse the requests that wait, and all later ones."""
+        self._closed = True
+        self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        while (request := self._take()) is not None:
+            request.answer.put(Refusal(503, "the daemon stops").response())
+
+    def _take(self) -> AdminRequest | None:
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return None
+
     def wait(self) -> None:
-        """Something was asked."""
+        """Note that somebody asked something."""
         self._waiting = True
 
     def delay(self) -> float | None:
-        """Seconds until :meth:`obey` has something to do; None: it has not."""
+        """Seconds until :meth:`handle_next` has something to do. None if nothing waits."""
         return self._budget.delay(time.monotonic()) if self._waiting else None
 
     def handle_next(self) -> bool:
-        """Do the next one, if there is time for it; whether there was one."""
+        """Handle the next request if there is time for it. Say whether there was one."""
         if not self._waiting or self._budget.delay(time.monotonic()) > 0:
             return False
-        request = self._control.take()
+        request = self._take()
         if request is None:
             self._waiting = False
             return False
         began = time.monotonic()
-        try:
-            self._do(request)
-        except (UserError, StoreError, WireGuardError) as error:
-            request.fail(str(error))
-        except BaseException:
-            request.fail("the daemon met a bug, or stops: see its log")
-            raise
+        request.answer.put(self._respond(request))
         self._budget.spend(began, time.monotonic())
         return True
 
-    def _do(self, request: Request) -> None:
-        if request.command == "plan":
-            request.answer(plan_as_data(self._work.agent.inspector.preview(), self._zone(), time.time()))
-        elif request.command == "approve":
-            self._approve(request)
-        elif request.command == "sync":
-            self._sync(request)
-        else:
-            self._log.info("reload", who=request.who)
-            faults = self._work.reload(request.who)
-            request.answer({
-                "taken": not faults, "config": str(self._file), "faults": [one.as_data() for one in faults]
-            })  # fmt: skip
+    def _respond(self, request: AdminRequest) -> Response:
+        try:
+            return encode(self._do(request))
+        except Refusal as refusal:
+            return refusal.response()
+        except UserError as error:
+            return Refusal(409, str(error)).response()
+        except (StoreError, WireGuardError) as error:
+            return Refusal(503, str(error)).response()
+        except BaseException:
+            request.answer.put(Refusal(500, "the daemon met a bug, or stops: see its log").response())
+            raise
 
-    def _approve(self, request: Request) -> None:
-        plan_id = request.text("plan")
-        self._log.info("approve", plan=plan_id, who=request.who)
-        self._work.agent.approve(plan_id, request.who)
+    def _do(self, request: AdminRequest) -> Any:
+        if request.command == "plan":
+            return plan_as_data(self._work.agent.inspector.preview(), self._zone(), time.time())
+        if request.command == "approve":
+            return self._approve(request.body.plan, request.who)
+        if request.command == "sync":
+            return self._sync(request.body.devices, request.who)
+        self._log.info("reload", who=request.who)
+        faults = self._work.reload(request.who)
+        return {"taken": not faults, "config": str(self._file), "faults": [one.as_data() for one in faults]}
+
+    def _approve(self, plan: str, who: str) -> Any:
+        self._log.info("approve", plan=plan, who=who)
+        try:
+            self._work.agent.approve(plan, who)
+        except UserError as error:
+            raise Refusal(409, str(error), "plan") from None
         decision = self._work.carry_out()
         if decision is None:
-            raise UserError(f"plan {plan_id} is approved, but not carried out yet: {self._work.status.last_error}")
+            raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._work.status.last_error}")
         if decision.is_withholding:
-            raise UserError("the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again")
-        request.answer(plan_as_data(decision, self._zone(), time.time()))
+            said = "the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again"
+            raise Refusal(409, said, "plan")
+        return plan_as_data(decision, self._zone(), time.time())
 
-    def _sync(self, request: Request) -> None:
-        devices = request.devices()
+    def _sync(self, devices: tuple[str, ...], who: str) -> Any:
         try:
             named = parse(" ".join(devices).encode())
         except ValueError as error:
-            raise UserError(f"one of the devices {error}") from None
-        self._log.debug("sync", who=request.who, devices=len(named))
-        good = (
-            self._work.reconcile_now(named) if named else self._work.carry_out() is not None
-        )  # all: with the counters
+            raise Refusal(400, f"one of the devices {error}", "devices") from None
+        self._log.debug("sync", who=who, devices=len(named))
+        # Everything is reconciled with its counters.
+        good = self._work.reconcile_now(named) if named else self._work.carry_out() is not None
         if not good:
-            raise UserError(f"failed: {self._work.status.last_error}")
-        request.answer({"compared": list(devices) or "everything"})
+            raise Refusal(503, f"failed: {self._work.status.last_error}")
+        return {"compared": list(devices) or "everything"}

@@ -14,7 +14,7 @@ from wgsyncd import __version__, log
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon import admin, control, lock
+from wgsyncd.daemon import admin, control_socket, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
 from wgsyncd.daemon.clock_step import ClockStepDetector
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
@@ -57,8 +57,8 @@ class Daemon:
         self._web = MonitoringServer(pages(status, self._is_alive, self._is_ready))
         self._schedule = Schedule(inbox)
         self.looks = ChangeWatcher(lambda: self._agent, self._work, status, float(settings.schedule.watch_interval))
-        self._control: control.Control | None = None
-        self._orders: admin.AdminRequests | None = None
+        self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: inbox.put(Event.ADMIN))
+        self._control: control_socket.ControlSocket | None = None
         self._beat = time.monotonic()
         self._fed = 0.0
         self._idle = True  # this turn of the loop has brought nothing but a look
@@ -109,7 +109,7 @@ class Daemon:
         """Seconds to wait for a message: until the next look at the rows or the next QR end."""
         now = time.monotonic()
         wait = min(LONGEST_WAIT, self.looks.patience(now))
-        asked = self._orders.delay() if self._orders is not None else None
+        asked = self._admin.delay()
         wait = wait if asked is None else min(wait, asked)
         if self._deadline is None or self._deadline > time.time():  # else it is due and not yet done
             self._deadline = self._agent.next_deadline()
@@ -120,8 +120,8 @@ class Daemon:
     def _handle(self, message: Event) -> None:
         if message is Event.RELOAD:
             self.reload("a signal")
-        elif message is Event.ADMIN and self._orders is not None:
-            self._orders.wait()  # obeyed by the look round
+        elif message is Event.ADMIN:
+            self._admin.wait()  # The poll handles the request.
         elif message is Event.NOTIFY:
             pass  # followed by the look round
         elif message is Event.ACCOUNT:
@@ -139,7 +139,7 @@ class Daemon:
 
     def _poll(self) -> None:
         """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
-        if self._orders is not None and self._orders.handle_next():
+        if self._admin.handle_next():
             self._idle = False
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
@@ -164,7 +164,7 @@ class Daemon:
         self.looks.end(good=good)
         return good
 
-    # -- what an admin asks for (orders.py)
+    # -- what an admin asks for (admin.py)
 
     @property
     def agent(self) -> Agent:
@@ -231,14 +231,10 @@ class Daemon:
         except UserError as error:
             self._log.warning("no hints from the application", why=str(error))
         try:
-            asked = {"status": lambda: status_report.of_daemon(self.status, self.settings, self.path)}
-            self._control = control.Control(
-                control.path(), self.path, lambda: self.inbox.put(Event.ADMIN), asked, admin.COMMANDS
-            )
+            answers = self._admin.routes(lambda: status_report.of_daemon(self.status, self.settings, self.path))
+            self._control = control_socket.ControlSocket(control_socket.path(), {**self._web.routes, **answers})
         except UserError as error:
             self._log.warning("no commands to the running daemon", why=str(error))
-            return
-        self._orders = admin.AdminRequests(self._control, self, self.path, lambda: self.settings.node.zone)
 
     # -- time
 
@@ -267,6 +263,7 @@ class Daemon:
     def _end(self) -> None:
         self._schedule.disarm()
         self.looks.close()
+        self._admin.close()
         if self._control is not None:
             self._control.close()
         self._web.close()
