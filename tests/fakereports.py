@@ -8,11 +8,11 @@ from typing import Any
 
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase, Sums
-from wgsyncd.core.audit import ACTIONS
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import AuditRow, Coverage, DeviceDetails
+from wgsyncd.stores.mikyun.messages import ACTIONS
 
 
 class FakeReports:

@@ -14,14 +14,15 @@ from zoneinfo import ZoneInfo
 from tests.fakes import Crash
 from tests.tables import MOST, Device, FakeDatabase, Sums, figures, word
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters, DeviceRow, Status, Transition, read_key
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, UserError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.mikyun.messages import AuditMessages
 
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
@@ -50,6 +51,7 @@ class FakeStore:
         self.calls: Counter[str] = Counter()
         self.reads = self.commits = self.statements = 0
         self._node, self._zone = settings.node.name, settings.node.zone
+        self._messages = AuditMessages(settings.mikyun.language, self._zone)
         self._lifetime = int(settings.mikyun.qr.lifetime)
         self._sides = ("tx", "rx") if settings.mikyun.perspective == "device" else ("rx", "tx")
 
@@ -61,7 +63,13 @@ class FakeStore:
         held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
         return Snapshot(
             tuple(self._row(self.db.devices[number]) for number in sorted(self.db.devices)),
-            None if self.no_conflicts else {contract: count for contract, count in parents.items() if count > 1},
+            None
+            if self.no_conflicts
+            else frozenset(
+                Condition("parent_conflict", contract, contract, str(count))
+                for contract, count in parents.items()
+                if count > 1
+            ),
             self.db.approved.get(self._node),
             held,
         )
@@ -124,7 +132,7 @@ class FakeStore:
     # ---- writing
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
     ) -> None:
         with self._transaction("discharge") as db:
             if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
@@ -137,7 +145,7 @@ class FakeStore:
                 self._book(db, one)
             for number in set(ids):
                 del db.quarantine[number]
-            db.logs += audit
+            db.logs += self._messages.entries(audit)
 
     def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
         taken: frozenset[int] = frozenset()
@@ -166,7 +174,8 @@ class FakeStore:
             for one in writes.ended:
                 db.conditions.pop((self._node, one.type, one.subject), None)
             db.conditions |= {(self._node, one.type, one.subject): one for one in writes.started}
-            db.logs += [*writes.audit, *(entry for step, entry in writes.transitions if step.row.id in taken and entry)]
+            steps = (event for step, event in writes.transitions if step.row.id in taken and event)
+            db.logs += self._messages.entries([*writes.audit, *steps])
         return CommitResult(node_state.apply(writes), taken, left_out)
 
     def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:

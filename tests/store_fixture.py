@@ -16,10 +16,10 @@ from tests.node import CONFIG
 from tests.tables import Device, FakeDatabase, new_device
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.model import Counters
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.ports import Reports, Store
+from wgsyncd.stores.mikyun.messages import AuditEntry
 from wgsyncd.stores.mikyun.reports import MariaDBReports
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
@@ -37,6 +37,7 @@ class Shop(Protocol):
     def device(self, number: int) -> Device: ...
     def devices(self) -> list[int]: ...
     def logs(self) -> list[AuditEntry]: ...
+    def log(self, entry: AuditEntry) -> None: ...
     def days(self) -> dict[tuple[int, str], Counters]: ...
     def buckets(self) -> dict[tuple[int, int], Counters]: ...
 
@@ -87,6 +88,9 @@ class FakeShop:
 
     def logs(self) -> list[AuditEntry]:
         return list(self.db.logs)
+
+    def log(self, entry: AuditEntry) -> None:
+        self.db.logs.append(entry)
 
     def days(self) -> dict[tuple[int, str], Counters]:
         return dict(self.db.days)
@@ -168,6 +172,10 @@ class RealShop:
     def logs(self) -> list[AuditEntry]:
         rows = self.sql("SELECT action_type, target_type, target_id, message FROM admin_logs ORDER BY id")
         return [AuditEntry(*row.values()) for row in rows]
+
+    def log(self, entry: AuditEntry) -> None:
+        into = "admin_logs (action_type, target_type, target_id, message, created_at)"
+        self.sql(f"INSERT INTO {into} VALUES (%s, %s, %s, %s, NOW())", *entry)
 
     def forget_logs(self) -> None:
         self.sql("DELETE FROM admin_logs")

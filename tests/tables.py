@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from wgsyncd.core.audit import AuditEntry
 from wgsyncd.core.inspect.verify import DaySums, DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.core.records import PeerId, PeerRecord
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta
+from wgsyncd.stores.mikyun.messages import AuditEntry
 
 MOST = 2**63 - 1
 Device = dict[str, Any]

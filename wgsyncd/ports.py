@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceRow, InterfaceState
-from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
 
@@ -73,7 +73,7 @@ class Snapshot:
     """What the store wants and knows at one moment."""
 
     rows: tuple[DeviceRow, ...]
-    conflicts: Mapping[str, int] | None  # contracts with several parent devices, and how many; None: cannot be seen
+    conditions: frozenset[Condition] | None  # of the store's own kinds; None: the store cannot see them
     approved: str | None  # id of the set of removals that an admin let through the guard
     quarantined: int  # deltas waiting for an admin
 
@@ -124,7 +124,7 @@ class Store(Protocol):
         """The node's deltas that wait for an admin."""
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
     ) -> None:
         """One transaction: those deltas leave the quarantine, and what is booked of them is added to the devices.
         Refused, with nothing done, where one of them does not wait (any more), or a device of ``booked`` is gone;

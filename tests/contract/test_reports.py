@@ -11,11 +11,12 @@ import pytest
 from tests.samples import NOW, TOKYO, calendar, record
 from tests.store_fixture import Shop
 from wgsyncd.config import resources
-from wgsyncd.core.audit import ACTIONS, AuditEntry
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Reports
+from wgsyncd.stores.mikyun.messages import ACTIONS, AuditEntry, AuditMessages
 
 BUCKET = int(NOW // 900) * 900
 MOST = 2**63 - 1
@@ -94,12 +95,19 @@ def test_particulars(shop: Shop, reports: Reports) -> None:
 
 def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) -> None:
     store = shop.store()
-    entries = [AuditEntry("peer_added", "device", "0001-DEV-005", f"number {n}") for n in range(12)]
-    others = [AuditEntry("peer_added", "device", "0001-DEV-006", "another's"), AuditEntry("guard_tripped", "node", "r640", "x"),
-              AuditEntry("device_paused", "device", "0001-DEV-005", "the application's own")]  # fmt: skip
-    store.commit(store.load_state(calendar()), WriteBatch(audit=(*entries, *others)), NOW)
+    events = [
+        AuditEvent(AuditAction.PEER_ADDED, "0001-DEV-005", AuditFacts(interface="wg0", address=f"number {n}"))
+        for n in range(12)
+    ]
+    others = [
+        AuditEvent(AuditAction.PEER_ADDED, "0001-DEV-006", AuditFacts(interface="wg0", address="another's")),
+        AuditEvent(AuditAction.GUARD_TRIPPED, "0001-DEV-005", AuditFacts(count=1, plan="x")),
+    ]
+    store.commit(store.load_state(calendar()), WriteBatch(audit=(*events, *others)), NOW)
+    shop.log(AuditEntry("device_paused", "device", "0001-DEV-005", "the application's own"))
     found = reports.audit("0001-DEV-005", 10)
-    assert [(one.action, one.message) for one in found] == [("peer_added", f"number {n}") for n in range(11, 1, -1)]
+    told = [AuditMessages("en", TOKYO).entry(one) for one in events[:1:-1]]
+    assert [(one.action, one.message) for one in found] == [(one.action, one.message) for one in told]
     assert isinstance(found[0], AuditRow)
     assert list(reports.audit("0001-DEV-007", 10)) == []
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.node import local
-from tests.samples import EPOCH, NOW, calendar, peer, record, text
+from tests.samples import EPOCH, NOW, TOKYO, calendar, peer, record, text
 from tests.store_fixture import RealShop, Shop
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters, DeviceRow, Transition
 from wgsyncd.core.records import PeerRecords, RecordState
 from wgsyncd.core.state import (
@@ -25,6 +25,7 @@ from wgsyncd.core.state import (
 )
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
 from wgsyncd.ports import Store
+from wgsyncd.stores.mikyun.messages import AuditMessages
 
 BUCKET, DAY = int(NOW // 900) * 900, calendar().day(NOW)
 END = NOW + 900.0
@@ -217,7 +218,9 @@ def test_only_the_books_as_they_are_can_be_written_to(shop: Shop, store: Store) 
     books = store.load_state(calendar())
     store.commit(books, WriteBatch(postings=(booked(5, 1, 1),)), NOW)
     with pytest.raises(RevisionConflict):
-        store.commit(books, WriteBatch(postings=(booked(5, 1, 1),), audit=(AuditEntry("a", "b", "c", "d"),)), NOW)
+        store.commit(
+            books, WriteBatch(postings=(booked(5, 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)), NOW
+        )
     assert shop.device(5)["rx_bytes_total"] == 1
     assert shop.logs() == []
     commit(store, WriteBatch(postings=(booked(5, 1, 1),)))
@@ -234,19 +237,22 @@ def test_nodes_have_books_of_their_own(shop: Shop, store: Store) -> None:
 def test_an_approval_is_used_up(store: Store) -> None:
     store.load_state(calendar())
     store.approve("0123456789ab")
-    commit(store, WriteBatch(audit=(AuditEntry("a", "b", "c", "d"),)))
+    commit(store, WriteBatch(audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)))
     assert store.snapshot().approved == "0123456789ab"
     commit(store, WriteBatch(approval_used=True))
     assert store.snapshot().approved is None
 
 
 def test_the_audit_trail(shop: Shop, store: Store) -> None:
-    entries = (
-        AuditEntry("peer_added", "device", "📱", "%s {0} '\"\\ ピア"),
-        AuditEntry("peer_removed", "device", "d", "m" * 2000),
+    events = (
+        AuditEvent(AuditAction.PEER_ADDED, "📱", AuditFacts(interface="wg0", address="%s {0} '\"\\ ピア")),
+        AuditEvent(AuditAction.PEER_ADDED, "d", AuditFacts(interface="wg0", address="m " * 1000)),
     )
-    commit(store, WriteBatch(audit=entries))
-    assert shop.logs() == list(entries)
+    commit(store, WriteBatch(audit=events))
+    entries = list(AuditMessages("en", TOKYO).entries(events))
+    assert shop.logs() == entries
+    assert "%s {0} '\"\\ ピア" in entries[0].message
+    assert len(entries[1].message) == 2000
 
 
 # -- bytes
@@ -363,9 +369,8 @@ def issued(shop: Shop, store: Store, **columns: Any) -> DeviceRow:
 
 
 def take(store: Store, one: DeviceRow, kind: str, at: float = NOW) -> frozenset[int]:
-    return commit(
-        store, WriteBatch(transitions=((Transition(one, kind, at), AuditEntry(kind, "device", one.device, "m")),))
-    )
+    event = AuditEvent(AuditAction.DEVICE_ACTIVATED, one.device, AuditFacts(at=at))
+    return commit(store, WriteBatch(transitions=((Transition(one, kind, at), event),)))
 
 
 STEPS = {
@@ -381,7 +386,7 @@ def test_a_step_is_taken(shop: Shop, store: Store, kind: str) -> None:
     before = shop.device(5)
     assert take(store, one, kind) == {5}
     assert shop.device(5) == before | STEPS[kind]
-    assert [entry.action for entry in shop.logs()] == [kind]
+    assert [entry.action for entry in shop.logs()] == ["device_activated"]
 
 
 def test_dates_that_stand_there_stay(shop: Shop, store: Store) -> None:

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.fakestore import FakeStore
-from tests.samples import EPOCH, NOW, calendar
+from tests.samples import EPOCH, NOW, TOKYO, calendar
 from tests.store_fixture import RealShop, Shop
 from tests.wait import until
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import DeviceTotals
 from wgsyncd.core.model import Counters
@@ -19,6 +19,7 @@ from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, Quarant
 from wgsyncd.errors import InDoubt, StoreError, UserError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun import figures
+from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
@@ -168,7 +169,13 @@ def delta(
     return QuarantinedDelta("wg0", number, f"0001-DEV-{number:03}" if number else "", rx, tx, since, until)
 
 
-WORDS = (AuditEntry("quarantine_released", "device", "0001-DEV-005", "m"),)
+EVENTS = (
+    AuditEvent(
+        AuditAction.QUARANTINE_RELEASED,
+        "0001-DEV-005",
+        AuditFacts(interface="wg0", current=Counters(1000, 10), since=SINCE, until=LATER),
+    ),
+)
 
 
 def pieces(number: int, *some: Allocation) -> Posting:
@@ -187,7 +194,7 @@ def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None
     assert [one.id for one in other.quarantine()] == [theirs]
     assert store.still_quarantined([theirs, *mine]) == set(mine)
     with pytest.raises(UserError, match="is no delta in the quarantine"):
-        store.resolve_quarantine([mine[0], theirs], [BOOKED], WORDS, LATER)
+        store.resolve_quarantine([mine[0], theirs], [BOOKED], EVENTS, LATER)
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
     assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
 
@@ -196,17 +203,17 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
     first, second = hold(store, delta(5), delta(5, 7, 7))
     seq = store.load_state(calendar()).revision
-    store.resolve_quarantine([first], [BOOKED], WORDS, LATER)
+    store.resolve_quarantine([first], [BOOKED], EVENTS, LATER)
     five = shop.device(5)
     assert [five[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1001, 10, 1000, 10, 1000, 10
     ]  # fmt: skip
     assert five["updated_at"] == "2026-01-01 00:00:00"
     assert (shop.buckets(), shop.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
-    assert shop.logs() == list(WORDS)
+    assert shop.logs() == list(AuditMessages("en", TOKYO).entries(EVENTS))
     assert store.load_state(calendar()).revision == seq, "the daemon's books are not disturbed"
     with pytest.raises(UserError):
-        store.resolve_quarantine([first], [BOOKED], WORDS, LATER)
+        store.resolve_quarantine([first], [BOOKED], EVENTS, LATER)
     assert shop.device(5) == five
     assert store.still_quarantined([first, second]) == {second}
     store.resolve_quarantine([second], [], (), LATER)
@@ -218,8 +225,8 @@ def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> Non
     shop.insert(5)
     ids = hold(store, delta(5))
     with shop.locked(5), pytest.raises(StoreError, match="1205"):
-        store.resolve_quarantine(ids, [BOOKED], WORDS, LATER)
-    store.resolve_quarantine(ids, [BOOKED], WORDS, LATER)
+        store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
+    store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
     assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
 
 
@@ -235,7 +242,7 @@ def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
         assert isinstance(store, FakeStore)
         store.next_writes = ["after" if happened else "during"]
     with pytest.raises(StoreError) as lost:
-        store.resolve_quarantine(ids, [BOOKED], WORDS, LATER)
+        store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
     if happened or isinstance(store, MariaDBStore):
         assert isinstance(lost.value, InDoubt)
     monkeypatch.undo()
@@ -266,7 +273,7 @@ def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None
     shop.sql("START TRANSACTION")
     shop.sql("DELETE FROM wgsyncd_quarantine")
     with ThreadPoolExecutor(1) as slower:
-        released = slower.submit(store.resolve_quarantine, ids, [BOOKED], WORDS, LATER)
+        released = slower.submit(store.resolve_quarantine, ids, [BOOKED], EVENTS, LATER)
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         # InnoDB shows this table anew only when nobody has looked for a tenth of a second.
         until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
@@ -280,7 +287,7 @@ def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -
     shop.insert(5)
     ids = hold(store, delta(5), delta(6))
     with pytest.raises(UserError, match="gone"):
-        store.resolve_quarantine(ids, [BOOKED, pieces(6)], WORDS, LATER)
+        store.resolve_quarantine(ids, [BOOKED, pieces(6)], EVENTS, LATER)
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)
 
 

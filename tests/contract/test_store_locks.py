@@ -17,7 +17,7 @@ import pytest
 from tests.contract.test_store import BUCKET, DAY, booked
 from tests.samples import EPOCH, NOW, calendar, key, record, text
 from tests.store_fixture import RealShop
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Transition
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
@@ -70,9 +70,9 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: Real
         removed=(("wg0", key(9)),),
         checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
         quarantined=(QuarantinedDelta("wg0", 5, "d", 1, 1, NOW - 9, NOW),),
-        transitions=((first, AuditEntry("device_expired", "device", "d", "…")),),
+        transitions=((first, AuditEvent(AuditAction.DEVICE_EXPIRED, "d", AuditFacts(at=NOW))),),
         started=frozenset((Condition("row_rejected", "9", "d", "bad_key"),)),
-        audit=(AuditEntry("peer_added", "device", "d", "…"),),
+        audit=(AuditEvent(AuditAction.INTERFACE_MISSING, "d"),),
     )
     del witness.seen[:]
     assert store.commit(before, writes, NOW).skipped == frozenset()

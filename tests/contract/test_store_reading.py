@@ -12,7 +12,7 @@ from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
 from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.model import Counters, Status, Transition
-from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
+from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.rows import RowCache
@@ -32,7 +32,7 @@ def tokyo(written: str) -> float:
 
 def test_an_empty_table_is_an_answer(store: Store) -> None:
     seen = store.snapshot()
-    assert (seen.rows, seen.conflicts, seen.approved, seen.quarantined) == ((), {}, None, 0)
+    assert (seen.rows, seen.conditions, seen.approved, seen.quarantined) == ((), frozenset(), None, 0)
 
 
 def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
@@ -220,7 +220,7 @@ def test_parents(shop: Shop, store: Store) -> None:
     for number, deleted in ((5, None), (6, None), (7, "2026-01-01 00:00:00")):
         shop.insert(number, is_parent=1, deleted_at=deleted)
     shop.insert(8, contract_id="0002", is_parent=1)
-    assert store.snapshot().conflicts == {"0001": 2}
+    assert store.snapshot().conditions == frozenset((Condition("parent_conflict", "0001", "0001", "2"),))
     assert [one.deleted for one in store.snapshot().rows] == [False, False, True, False]
 
 

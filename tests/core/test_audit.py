@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import key, text
-from wgsyncd.core.audit import ACTIONS, AuditEntry, AuditMessages
-from wgsyncd.core.model import encode_key, fingerprint
+from tests.samples import NOW, TOKYO, key, text
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.model import Counters, encode_key, fingerprint
+from wgsyncd.stores.mikyun.messages import ACTIONS, AuditEntry, AuditMessages
 
 BEHAVIOUR = [
     "device_activated",
@@ -39,33 +42,53 @@ BEHAVIOUR = [
     "spool_set_aside",
 ]
 
-FACTS: dict[str, dict[str, Any]] = {
-    "device_activated": {"at": "2026-09-21 10:00:00"},
-    "qr_expired": {"at": "2026-09-21 10:00:00"},
-    "peer_added": {"interface": "wg0", "address": "10.200.0.5/32"},
-    "peer_removed": {"interface": "wg0", "address": "10.200.0.5/32", "reason": "device paused"},
-    "peer_updated": {"interface": "wg0", "reason": "address"},
-    "peer_moved": {"old": "wg0", "interface": "wg1", "address": "10.251.0.5/32"},
-    "foreign_peer_removed": {"interface": "wg0", "address": "10.200.0.5/32", "peer": fingerprint(key(1))},
-    "row_rejected": {"reason": "bad_key"},
-    "row_accepted": {"reason": "bad_key"},
-    "parent_conflict": {"count": 2},
-    "parent_conflict_cleared": {},
-    "guard_tripped": {"count": 40, "plan": "0123456789ab"},
-    "guard_approved": {"count": 40, "plan": "0123456789ab", "by": "root (uid 0, pid 9)"},
-    "interface_restored": {"count": 250},
-    "interface_missing": {},
-    "usage_anomaly": {"interface": "wg0", "what": "reset", "old_rx": 9, "rx": 1, "old_tx": 8, "tx": 2},
-    "quarantine_released": {"interface": "wg0", "rx": 9, "tx": 1, "since": "2026-09-21 10:00:00",
-                            "until": "2026-09-21 10:00:15"},
-    "quarantine_dropped": {"interface": "wg0", "rx": 9, "tx": 1, "since": "2026-09-21 10:00:00",
-                           "until": "2026-09-21 10:00:15"},
-    "config_reloaded": {},
-    "config_rejected": {"count": 3, "reason": "node.zone"},
-    "daemon_started": {"version": "0.1.0"},
-    "daemon_stopped": {},
-    "spool_set_aside": {"file": "spool.bad1"},
-}  # fmt: skip
+FACTS: dict[str, AuditFacts] = {
+    "device_activated": AuditFacts(at=NOW),
+    "qr_expired": AuditFacts(at=NOW),
+    "peer_added": AuditFacts(interface="wg0", address="10.200.0.5/32"),
+    "peer_removed": AuditFacts(interface="wg0", address="10.200.0.5/32", reason="device paused"),
+    "peer_updated": AuditFacts(interface="wg0", reason="address"),
+    "peer_moved": AuditFacts(previous_interface="wg0", interface="wg1", address="10.251.0.5/32"),
+    "foreign_peer_removed": AuditFacts(interface="wg0", address="10.200.0.5/32", peer=fingerprint(key(1))),
+    "row_rejected": AuditFacts(reason="bad_key"),
+    "row_accepted": AuditFacts(reason="bad_key"),
+    "parent_conflict": AuditFacts(condition="parent_conflict", detail="2"),
+    "parent_conflict_cleared": AuditFacts(condition="parent_conflict"),
+    "guard_tripped": AuditFacts(count=40, plan="0123456789ab"),
+    "guard_approved": AuditFacts(count=40, plan="0123456789ab", by="root (uid 0, pid 9)"),
+    "interface_restored": AuditFacts(count=250),
+    "interface_missing": AuditFacts(),
+    "usage_anomaly": AuditFacts(interface="wg0", anomaly="reset", previous=Counters(9, 8), current=Counters(1, 2)),
+    "quarantine_released": AuditFacts(interface="wg0", current=Counters(9, 1), since=NOW, until=NOW + 15),
+    "quarantine_dropped": AuditFacts(interface="wg0", current=Counters(9, 1), since=NOW, until=NOW + 15),
+    "config_reloaded": AuditFacts(),
+    "config_rejected": AuditFacts(count=3, keys="node.zone"),
+    "daemon_started": AuditFacts(version="0.1.0"),
+    "daemon_stopped": AuditFacts(),
+    "spool_set_aside": AuditFacts(file="spool.bad1"),
+}
+EVENTS = {
+    "qr_expired": AuditAction.DEVICE_EXPIRED,
+    "parent_conflict": AuditAction.STORE_CONDITION_STARTED,
+    "parent_conflict_cleared": AuditAction.STORE_CONDITION_ENDED,
+}
+
+
+def event(action: str, target: str = "subject", **changes: Any) -> AuditEvent:
+    """The event that makes a row with this action."""
+    return AuditEvent(EVENTS.get(action) or AuditAction(action), target, replace(FACTS[action], **changes))
+
+
+def told(facts: AuditFacts) -> dict[str, Any]:
+    """The facts that there are."""
+    found = ((one.name, getattr(facts, one.name)) for one in fields(AuditFacts))
+    return {name: value for name, value in found if value is not None and name != "condition"}
+
+
+def entry(one: AuditEvent, language: str = "en") -> AuditEntry:
+    return AuditMessages(language, TOKYO).entry(one)
+
+
 TARGETS = {"spool_set_aside": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
@@ -78,34 +101,40 @@ def test_the_actions_are_those_of_the_behaviour() -> None:
     assert set(BEHAVIOUR) == ACTIONS == set(FACTS)
 
 
+def test_the_store_knows_every_event() -> None:
+    assert {event(action).action for action in BEHAVIOUR} == set(AuditAction)
+
+
 @pytest.mark.parametrize("action", BEHAVIOUR)
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_every_action_has_words(action: str, language: str) -> None:
-    entry = AuditMessages(language).entry(action, "subject", **FACTS[action])
-    assert (entry.action, entry.target_id) == (action, "subject")
-    assert entry.target_type == TARGETS.get(action, "device")
-    assert bool(JAPANESE.search(entry.message)) is (language == "ja")
-    assert "{" not in entry.message
-    for name, fact in FACTS[action].items():
-        assert name in ("what", "reason") or str(fact) in entry.message
+    made = entry(event(action), language)
+    assert (made.action, made.target_id) == (action, "subject")
+    assert made.target_type == TARGETS.get(action, "device")
+    assert bool(JAPANESE.search(made.message)) is (language == "ja")
+    assert "{" not in made.message
+    for name, fact in told(FACTS[action]).items():
+        if isinstance(fact, Counters):
+            assert all(str(number) in made.message for number in fact)
+        elif name in ("at", "since", "until"):
+            assert str(datetime.fromtimestamp(fact, TOKYO))[:19] in made.message
+        else:
+            assert name in ("anomaly", "reason") or str(fact) in made.message
 
 
-@pytest.mark.parametrize("action", [name for name in BEHAVIOUR if FACTS[name]])
+@pytest.mark.parametrize("action", [name for name in BEHAVIOUR if told(FACTS[name])])
 def test_a_missing_fact_is_a_bug_and_said_so(action: str) -> None:
     with pytest.raises(KeyError):
-        AuditMessages("en").entry(action, "subject")
+        entry(AuditEvent(event(action).action, "subject", AuditFacts(condition=FACTS[action].condition)))
 
 
-def test_an_unknown_action_is_a_bug() -> None:
+def test_an_unknown_condition_is_a_bug() -> None:
     with pytest.raises(KeyError):
-        AuditMessages("ja").entry("peer_teleported", "subject")
+        entry(event("parent_conflict", condition="cousin_conflict"))
 
 
 def test_who_approved_is_an_admin_where_nobody_knows_who() -> None:
-    said = [
-        AuditMessages(one).entry("guard_approved", "r640", count=1, plan="0" * 12, by="").message
-        for one in ("ja", "en")
-    ]
+    said = [entry(event("guard_approved", by=""), one).message for one in ("ja", "en")]
     assert "管理者" in said[0]
     assert said[1].endswith("approved by an admin")
 
@@ -117,39 +146,40 @@ REASONS = ["has a new key", "row is gone", "QR ended, not scanned", "address", "
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_reasons_are_in_the_language_too(reason: str) -> None:
-    ja, en = (
-        AuditMessages(one).entry("peer_removed", "d", interface="wg0", address="-", reason=reason).message
-        for one in ("ja", "en")
-    )
+    ja, en = (entry(event("peer_removed", reason=reason), one).message for one in ("ja", "en"))
     assert reason in en
     assert JAPANESE.search(ja.partition(": ")[2])
 
 
 @pytest.mark.parametrize("what", ["reset", "quarantined"])
 def test_anomalies_are_worded(what: str) -> None:
-    facts = {**FACTS["usage_anomaly"], "what": what}
-    messages = {AuditMessages(language).entry("usage_anomaly", "d", **facts).message for language in ("ja", "en")}
+    messages = {entry(event("usage_anomaly", anomaly=what), language).message for language in ("ja", "en")}
     assert len(messages) == 2
     assert not any(what in message for message in messages)
 
 
-fields = st.sampled_from([(action, name) for action in BEHAVIOUR for name in [*FACTS[action], "target_id"]])
+told_fields = st.sampled_from(
+    [
+        (action, name)
+        for action in BEHAVIOUR
+        for name, fact in [*told(FACTS[action]).items(), ("target", "")]
+        if isinstance(fact, str)
+    ]
+)
 keys = st.binary(min_size=32, max_size=32).map(encode_key)
 around = st.text(max_size=12)
 
 
-@given(fields, keys, around, around, st.sampled_from(("ja", "en")))
+@given(told_fields, keys, around, around, st.sampled_from(("ja", "en")))
 def test_a_key_in_any_field_does_not_reach_the_audit_trail(
     field: tuple[str, str], secret: str, left: str, right: str, language: str
 ) -> None:
     action, name = field
-    facts: dict[str, Any] = {**FACTS[action], "target_id": "subject"}
-    if name == "what":
+    if name == "anomaly":
         return
-    facts[name] = left + secret + right
-    target = facts.pop("target_id")
-    entry = AuditMessages(language).entry(action, target, **facts)
-    for shown in (entry.target_id, entry.message):
+    text = left + secret + right
+    made = entry(event(action, text) if name == "target" else event(action, **{name: text}), language)
+    for shown in (made.target_id, made.message):
         assert not BASE64.search(shown)
         assert secret not in shown
         assert secret[:20] not in shown, "not even cut in half"
@@ -157,20 +187,17 @@ def test_a_key_in_any_field_does_not_reach_the_audit_trail(
 
 @given(st.text(max_size=90), st.sampled_from(("ja", "en")))
 def test_what_is_written_fits_and_is_printable(anything: str, language: str) -> None:
-    entry = AuditMessages(language).entry("peer_added", anything, interface=anything, address=anything * 40)
-    assert len(entry.target_id) <= 64
-    assert len(entry.message) <= 2000
-    assert (entry.target_id + entry.message).isprintable()
+    made = entry(event("peer_added", anything, interface=anything, address=anything * 40), language)
+    assert len(made.target_id) <= 64
+    assert len(made.message) <= 2000
+    assert (made.target_id + made.message).isprintable()
 
 
 def test_nul_and_emoji() -> None:
-    entry = AuditMessages("en").entry("peer_added", "a\0b 📱", interface="wg0", address="{0} {interface} %s")
-    assert entry == AuditEntry("peer_added", "device", "a�b 📱", "Peer added on wg0 with {0} {interface} %s")
+    made = entry(event("peer_added", "a\0b 📱", address="{0} {interface} %s"))
+    assert made == AuditEntry("peer_added", "device", "a�b 📱", "Peer added on wg0 with {0} {interface} %s")
 
 
 def test_a_fingerprint_gets_through() -> None:
-    assert (
-        fingerprint(key(1))
-        in AuditMessages("ja").entry("foreign_peer_removed", "wg0", **FACTS["foreign_peer_removed"]).message
-    )
+    assert fingerprint(key(1)) in entry(event("foreign_peer_removed"), "ja").message
     assert text(1)[:8] in fingerprint(key(1))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, actual, calendar, dump, key, peer, psk, record, records, row, state
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
 from wgsyncd.core.records import RecordState, config_digest
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
@@ -114,7 +114,7 @@ def test_no_writes_are_false_and_any_write_is_true() -> None:
     assert not WriteBatch() + WriteBatch()
     for some in (
         WriteBatch(records=(record(5),)), WriteBatch(removed=(record(5).peer_id,)), WriteBatch(approval_used=True),
-        WriteBatch(audit=(AuditEntry("a", "b", "c", "d"),)), WriteBatch(checkpoints={"wg0": InterfaceCheckpoint("a", 1.0)}),
+        WriteBatch(audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)), WriteBatch(checkpoints={"wg0": InterfaceCheckpoint("a", 1.0)}),
     ):  # fmt: skip
         assert some
 
@@ -183,7 +183,7 @@ def many(devices: int, quiet: int, quarantined: int) -> WriteBatch:
         records=tuple(record(n) for n in range(devices + quiet)) + both,
         quarantined=tuple(QuarantinedDelta("wg0", devices + n, "d", 9, 9, 0.0, 1.0) for n in range(quarantined)),
         checkpoints={"wg0": InterfaceCheckpoint("a", 1.0)},
-        audit=(AuditEntry("usage_anomaly", "device", "d", "m"),),
+        audit=(AuditEvent(AuditAction.INTERFACE_MISSING, "d"),),
     )
 
 

@@ -66,7 +66,6 @@ UNSENTENCED: set[str] = {
     "cli/doctor/system.py",
     "cli/output.py",
     "cli/render_verify.py",
-    "core/audit.py",
     "core/inspect/adopt.py",
     "core/inspect/explain.py",
     "core/inspect/periods.py",

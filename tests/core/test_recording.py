@@ -9,6 +9,7 @@ import pytest
 from tests.samples import (
     EPOCH,
     NOW,
+    TOKYO,
     actual,
     address,
     dump,
@@ -23,15 +24,16 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.audit import AuditEntry, AuditMessages
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, PeerConfig, Status, encode_key
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.recording import condition_changes, current_conditions, intents, outcomes
 from wgsyncd.core.records import PeerRecord, RecordState, config_digest
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState
+from wgsyncd.stores.mikyun.messages import AuditMessages
 
-SCRIBE = AuditMessages("en")
+MESSAGES = AuditMessages("en", TOKYO)
 Kernel = dict[str, InterfaceState]
 
 
@@ -42,13 +44,13 @@ def node_state(*some: PeerRecord, epoch: str = EPOCH) -> NodeState:
 
 def before(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> list[PeerRecord]:
     desired = wants(rows, kernel)
-    return list(intents(books, planned(rows, kernel, books.records).changes, kernel, desired, SCRIBE, NOW).records)
+    return list(intents(books, planned(rows, kernel, books.records).changes, kernel, desired, NOW).records)
 
 
 def after(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> tuple[list[tuple[str, str, str]], NodeState]:
     said = []
-    for writes in outcomes(books, kernel, wants(rows, kernel), SCRIBE, NOW):
-        said += [(e.action, e.target_id, e.message) for e in writes.audit]
+    for writes in outcomes(books, kernel, wants(rows, kernel), NOW):
+        said += [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.audit)]
         books = books.after(writes)
     return said, books
 
@@ -103,7 +105,7 @@ def test_a_foreign_peer_is_recorded_before_it_goes_so_that_its_removal_is_audite
 
 def test_an_unchanged_kernel_writes_nothing() -> None:
     kernel = actual(dump(peer(5), peer(6)), dump(name="wg1"))
-    assert not any(outcomes(node_state(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), SCRIBE, NOW))
+    assert not any(outcomes(node_state(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), NOW))
 
 
 def test_an_interface_without_a_dump_says_nothing_about_its_peers() -> None:
@@ -176,11 +178,11 @@ def test_many_that_came_are_written_in_parts_each_complete_in_itself(
     moved = replace(record(20), interface="wg1", state=RecordState.ADDING, address=f"{address(20, 'wg1')}/32")
     books = node_state(*known, record(20), moved)
     told: list[str] = []
-    parts = list(outcomes(books, kernel, wants(rows, kernel), SCRIBE, NOW))
+    parts = list(outcomes(books, kernel, wants(rows, kernel), NOW))
     assert [len(part.audit) for part in parts] == [3, 3, 4]
     for part in parts[:dies_after]:
-        assert {entry.target_id for entry in part.audit} == {one.device for one in part.records}
-        told += [entry.target_id for entry in part.audit]
+        assert {entry.target for entry in part.audit} == {one.device for one in part.records}
+        told += [entry.target for entry in part.audit]
         books = books.after(part)
     said, books = after(rows, kernel, books)
     assert sorted(told + [device for _, device, _ in said]) == sorted(one.device for one in rows)
@@ -202,7 +204,7 @@ def test_a_reboot_that_restores_250_peers_is_one_audit_row() -> None:
     rows = [row(n) for n in range(2, 252)]
     books = node_state(*(record(n, counters=Counters(9, 9)) for n in range(2, 252)))
     empty = actual(dump(epoch="boot-b:3"))
-    started = intents(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), SCRIBE, NOW)
+    started = intents(books, planned(rows, empty, books.records).changes, empty, wants(rows, empty), NOW)
     assert len(started.records) == 250
     full = actual(dump(*(peer(n) for n in range(2, 252)), epoch="boot-b:3"))
     said, done = after(rows, full, books.after(started))
@@ -224,20 +226,20 @@ def test_a_peer_that_goes_before_its_coming_was_written_down_has_come_and_gone()
     kernel, books = actual(dump(peer(5))), node_state(ADDING)
     rows = [off(5)]
     changes = planned(rows, kernel, books.records).changes
-    writes = intents(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW)
-    assert [(e.action, e.target_id, e.message) for e in writes.audit] == [
+    writes = intents(books, changes, kernel, wants(rows, kernel), NOW)
+    assert [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.audit)] == [
         ("peer_added", "0001-DEV-005", "Peer added on wg0 with 10.200.0.5/32")
     ]
     assert [r.state for r in writes.records] == [RecordState.PRESENT]
     books = books.after(writes)
-    assert not intents(books, changes, kernel, wants(rows, kernel), SCRIBE, NOW), "told once"
+    assert not intents(books, changes, kernel, wants(rows, kernel), NOW), "told once"
     assert [action for action, *_ in after(rows, actual(dump()), books)[0]] == ["peer_removed"]
 
 
 def test_of_a_peer_whose_coming_was_written_down_only_its_going_is_told() -> None:
     kernel, books = actual(dump(peer(5))), node_state(record(5))
     changes = planned([off(5)], kernel, books.records).changes
-    assert not intents(books, changes, kernel, wants([off(5)], kernel), SCRIBE, NOW)
+    assert not intents(books, changes, kernel, wants([off(5)], kernel), NOW)
 
 
 def test_a_peer_that_left_for_an_interface_where_it_is_not_yet_moves_there() -> None:
@@ -257,10 +259,10 @@ GUARD = Condition("guard_tripped", "r640", "r640", "0123456789ab:40")
 MISSING = Condition("interface_missing", "wg0", "wg0", "")
 
 
-def turn(old: set[Condition], new: set[Condition]) -> tuple[list[str], NodeState, tuple[AuditEntry, ...]]:
+def turn(old: set[Condition], new: set[Condition]) -> tuple[list[str], NodeState, tuple[AuditEvent, ...]]:
     books = NodeState(1, records(), {}, frozenset(old))
-    writes = condition_changes(books, frozenset(new), SCRIBE)
-    return [e.action for e in writes.audit], books.after(writes), writes.audit
+    writes = condition_changes(books, frozenset(new))
+    return [e.action for e in MESSAGES.entries(writes.audit)], books.after(writes), writes.audit
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def test_a_condition_is_audited_once_when_it_starts_and_once_when_it_ends(
 ) -> None:
     said, books, _ = turn(set(), {one})
     assert (said, books.conditions) == (start, frozenset((one,)))
-    assert not condition_changes(books, frozenset((one,)), SCRIBE)
+    assert not condition_changes(books, frozenset((one,)))
     said, books, _ = turn({one}, set())
     assert (said, books.conditions) == (end, frozenset())
 
@@ -288,8 +290,16 @@ def decision(rows: list[DeviceRow], *peers: PeerConfig, approved: str | None = N
     return apply_guard(desired, plan, kernel, RemovalLimits(1, 0.0), approved)
 
 
-def stands(decision: Decision, conflicts: dict[str, int] | None, *known: Condition) -> set[Condition]:
-    return set(current_conditions(decision, conflicts, ["wg1"], "r640", NodeState(1, records(), {}, frozenset(known))))
+def stands(decision: Decision, conflicts: set[Condition] | None, *known: Condition) -> set[Condition]:
+    return set(
+        current_conditions(
+            decision,
+            None if conflicts is None else frozenset(conflicts),
+            ["wg1"],
+            "r640",
+            NodeState(1, records(), {}, frozenset(known)),
+        )
+    )
 
 
 LOST = Condition("interface_missing", "wg1", "wg1", "")
@@ -297,22 +307,23 @@ LOST = Condition("interface_missing", "wg1", "wg1", "")
 
 def test_what_stands_after_a_cycle() -> None:
     quiet = decision([row(5, preshared_key="junk")], peer(5))
-    assert stands(quiet, {"0001": 2}) == {REJECTED._replace(reason="bad_preshared_key"), CONFLICT, LOST}
-    assert stands(decision([row(5)]), {}, REJECTED, CONFLICT, GUARD) == {LOST}
+    assert stands(quiet, {CONFLICT}) == {REJECTED._replace(reason="bad_preshared_key"), CONFLICT, LOST}
+    assert stands(decision([row(5)]), set(), REJECTED, CONFLICT, GUARD) == {LOST}
 
 
 def test_a_guard_that_withholds_stands_and_one_that_an_admin_opened_does_not() -> None:
     rows, peers = [off(5), off(6), row(7, address=address(5))], (peer(5), peer(6))
     asked = decision(rows, *peers)
     assert len(asked.plan.withheld) == 3, "the addition that needs an address too"
-    assert stands(asked, {}) == {LOST, Condition("guard_tripped", "r640", "r640", f"{asked.plan_id}:2")}
-    assert stands(decision(rows, *peers, approved=asked.plan_id), {}, GUARD) == {LOST}
+    assert stands(asked, set()) == {LOST, Condition("guard_tripped", "r640", "r640", f"{asked.plan_id}:2")}
+    assert stands(decision(rows, *peers, approved=asked.plan_id), set(), GUARD) == {LOST}
 
 
 def test_conflicts_that_cannot_be_seen_stand_as_they_were_known() -> None:
+    theirs = Condition("parent_conflict", "0002", "0002", "3")
     assert stands(decision([]), None, CONFLICT) == {CONFLICT, LOST}
     assert stands(decision([]), None) == {LOST}
-    assert stands(decision([]), {"0002": 3}, CONFLICT) == {Condition("parent_conflict", "0002", "0002", "3"), LOST}
+    assert stands(decision([]), {theirs}, CONFLICT) == {theirs, LOST}
 
 
 def test_a_condition_whose_detail_changed_starts_anew_and_does_not_end() -> None:
@@ -322,7 +333,7 @@ def test_a_condition_whose_detail_changed_starts_anew_and_does_not_end() -> None
 
 
 def test_the_words_hold_count_and_plan() -> None:
-    messages = {e.action: e.message for e in turn(set(), {GUARD, CONFLICT, REJECTED})[2]}
+    messages = {e.action: e.message for e in MESSAGES.entries(turn(set(), {GUARD, CONFLICT, REJECTED})[2])}
     assert messages["guard_tripped"].startswith("40 removals withheld (plan 0123456789ab)")
     assert messages["parent_conflict"] == "2 parent devices in one contract"
     assert "(bad_key)" in messages["row_rejected"]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.node import Node
 from tests.samples import address, key, peer, psk, text
+from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.model import ChangeKind, encode_key
 
 
@@ -241,9 +242,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(node: Node) -> None:
 
 
 def test_notes_go_with_the_next_transaction_and_only_once(node: Node) -> None:
-    node.agent.queue_audit("daemon_started", version="9")
+    node.agent.queue_audit(AuditAction.DAEMON_STARTED, AuditFacts(version="9"))
     node.cycle()
-    node.agent.queue_audit("daemon_stopped")
+    node.agent.queue_audit(AuditAction.DAEMON_STOPPED)
     node.agent.flush()
     node.agent.flush()
     assert node.actions[-2:] == [("daemon_started", "r640"), ("daemon_stopped", "r640")]
@@ -287,7 +288,7 @@ def test_what_came_while_nothing_ran_is_booked_to_that_time(node: Node) -> None:
     node.cycle()
     node.tick(3 * 86400)
     node.account()
-    node.agent.queue_audit("daemon_stopped")
+    node.agent.queue_audit(AuditAction.DAEMON_STOPPED)
     node.agent.flush()
     node.traffic(5, 3000)
     node.tick(30)

@@ -8,7 +8,6 @@ import pytest
 
 from tests.node import Node
 from tests.samples import NOW, key
-from wgsyncd.core.audit import AuditMessages
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import QuarantineEntry
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -40,11 +39,11 @@ def calendar(node: Node) -> UsageCalendar:
 
 
 def release(node: Node, *ids: int) -> tuple[QuarantineEntry, ...]:
-    return quarantine.release(node.store, ids, AuditMessages("en"), lambda: node.calendar)
+    return quarantine.release(node.store, ids, lambda: node.calendar)
 
 
 def drop(node: Node, *ids: int) -> tuple[QuarantineEntry, ...]:
-    return quarantine.drop(node.store, ids, AuditMessages("en"), lambda: node.calendar)
+    return quarantine.drop(node.store, ids, lambda: node.calendar)
 
 
 def told(node: Node) -> list[tuple[str, str, str]]:

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
+from wgsyncd.core.audit import AuditAction
 from wgsyncd.core.model import Change
 from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import FailedChange
@@ -333,7 +334,7 @@ def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: No
 
 @pytest.mark.parametrize("fate", ["before", "during", "after", "deadlock"])
 def test_a_note_is_written_once_whatever_became_of_its_commit(node: Node, fate: str) -> None:
-    node.agent.queue_audit("config_reloaded")
+    node.agent.queue_audit(AuditAction.CONFIG_RELOADED)
     node.store.next_writes = [fate]
     for _ in range(3):
         node.survive()
@@ -359,7 +360,7 @@ def test_the_books_of_another_writer_are_not_written_over(node: Node) -> None:
 
 def test_a_note_is_not_lost_to_another_writer(node: Node) -> None:
     """The transaction is known not to have happened: StaleLedger is no lost answer."""
-    node.agent.queue_audit("config_reloaded")
+    node.agent.queue_audit(AuditAction.CONFIG_RELOADED)
     node.db.seq["r640"] += 1
     with pytest.raises(StoreError):
         node.agent.flush()

@@ -307,13 +307,13 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     status = node.status
     status.database_up, status.database_error = False, "2002: refused"
     status.config_ok, status.quarantined, status.findings = False, 2, {"month": 3}
-    status.spool_pending_counters, status.locked_rows, status.parent_conflicts = 4, 5, 6
+    status.spool_pending_counters, status.locked_rows, status.store_conditions = 4, 5, {"parent_conflict": 6}
     lines = run("status")[1]
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)
     for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
                  "was refused, the old one goes on", "in quarantine, not booked: 2", "does not add up: 3",
-                 "in the spool: 4", "rows being locked: 5", "several parent devices: 6", "guard: quiet",
+                 "in the spool: 4", "rows being locked: 5", "conditions of type parent_conflict: 6", "guard: quiet",
                  "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
         assert said in text, said

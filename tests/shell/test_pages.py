@@ -16,9 +16,9 @@ from tests.monitoring import alerts
 from tests.pages import DOC, INSTALL, PAGES, README, TOP
 from tests.prose import words
 from tests.shell.test_monitoring import exported
-from wgsyncd.core.audit import ACTIONS
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import Reason
+from wgsyncd.stores.mikyun.messages import ACTIONS
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 # Names of names.md and files of house.md that other parts of the same step bring.

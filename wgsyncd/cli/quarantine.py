@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     from wgsyncd.cli import wiring
     from wgsyncd.cli.render_verify import held_as_data, held_as_text
     from wgsyncd.config import load
-    from wgsyncd.core.audit import AuditMessages
     from wgsyncd.core.usage.calendar import UsageCalendar
     from wgsyncd.engine import quarantine
     from wgsyncd.errors import UserError
@@ -51,6 +50,6 @@ def run(args: argparse.Namespace) -> int:
         held = agent.store.quarantine()
     else:
         work = {"release": quarantine.release, "drop": quarantine.drop}[args.action]
-        held = work(agent.store, frozenset(args.ids), AuditMessages(settings.mikyun.language), calendar)
+        held = work(agent.store, frozenset(args.ids), calendar)
     print(json.dumps(held_as_data(held)) if args.json else held_as_text(held, calendar(), args.action))
     return 0

@@ -1,184 +1,76 @@
-"""What happened -> audit entries. The one place that words them, in Japanese and English; never a key in one.
+"""Audit events: what happened to whom, as an action with facts.
 
-A message is made of labels, addresses, counts and reason codes only, so nothing that a row holds by mistake (a key in
-the address column) can reach admin_logs through it: texts from rows are cut to what such a field may look like.
+An event holds no sentence and no key. The store words an event in the language of its own audit trail.
 """
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wgsyncd.core.model import Counters
 
 
-class AuditEntry(NamedTuple):
-    """One row of the audit trail. ``target_type``: device, contract, interface or node."""
+class AuditAction(StrEnum):
+    """What happened."""
 
-    action: str
-    target_type: str
-    target_id: str
-    message: str
-
-
-_MESSAGES: dict[str, tuple[str, str, str]] = {
-    # action: (target type, English, Japanese)
-    "device_activated": (
-        "device",
-        "First handshake at {at}: activated",
-        "{at} に初回ハンドシェイクを確認し、有効化しました",
-    ),
-    "qr_expired": (
-        "device",
-        "QR code ended at {at} without a handshake: expired",
-        "QRコードが {at} に未使用のまま失効しました",
-    ),
-    "peer_added": (
-        "device",
-        "Peer added on {interface} with {address}",
-        "{interface} にピアを追加しました({address})",
-    ),
-    "peer_removed": (
-        "device",
-        "Peer removed from {interface} ({address}): {reason}",
-        "{interface} からピアを削除しました({address}): {reason}",
-    ),
-    "peer_updated": (
-        "device",
-        "Peer updated on {interface}: {reason}",
-        "{interface} のピアを更新しました: {reason}",
-    ),
-    "peer_moved": (
-        "device",
-        "Peer moved from {old} to {interface} ({address})",
-        "ピアを {old} から {interface} へ移動しました({address})",
-    ),
-    "foreign_peer_removed": (
-        "interface",
-        "Peer {peer} ({address}), which no row names, removed from {interface}",
-        "台帳にないピア {peer}({address})を {interface} から削除しました",
-    ),
-    "row_rejected": (
-        "device",
-        "Row cannot be followed ({reason}); its live peer, if any, is left as it is",
-        "この行は適用できません({reason})。稼働中のピアがあれば現状のまま維持します",
-    ),
-    "row_accepted": (
-        "device",
-        "Row is no longer rejected: mended, or it wants no peer any more (was {reason})",
-        "この行の適用不可状態は解消しました(修正済み、またはピア不要。以前: {reason})",
-    ),
-    "parent_conflict": (
-        "contract",
-        "{count} parent devices in one contract",
-        "1契約に親端末が {count} 台あります",
-    ),
-    "parent_conflict_cleared": (
-        "contract",
-        "No longer several parent devices",
-        "親端末の重複は解消しました",
-    ),
-    "guard_tripped": (
-        "node",
-        "{count} removals withheld (plan {plan}): look with wgsyncd plan, let through with wgsyncd approve {plan}",
-        "{count} 件の削除を保留しました(プラン {plan})。wgsyncd plan で確認し、"
-        "wgsyncd approve {plan} で承認してください",
-    ),
-    "guard_approved": (
-        "node",
-        "{count} withheld removals (plan {plan}) approved by {by}",
-        "保留中の削除 {count} 件(プラン {plan})が {by} により承認されました",
-    ),
-    "interface_restored": (
-        "interface",
-        "Interface is new: {count} peers restored",
-        "インターフェースが新しくなり、ピア {count} 件を復元しました",
-    ),
-    "interface_missing": (
-        "interface",
-        "Interface is missing: its peers are without service",
-        "インターフェースが見つかりません。ピアは接続できません",
-    ),
-    "usage_anomaly": (
-        "device",
-        "Counters on {interface} {what}: rx {old_rx} -> {rx}, tx {old_tx} -> {tx} bytes",
-        "{interface} のカウンタ異常({what}): rx {old_rx} -> {rx}、tx {old_tx} -> {tx} バイト",
-    ),
-    "spool_set_aside": (
-        "node",
-        "Spooled samples could not be read and were set aside as {file}: what was counted in them is not booked",
-        "未計上サンプルの保存ファイルが読めないため {file} として退避しました。その分の通信量は計上されていません",
-    ),
-    "quarantine_released": (
-        "device",
-        "Traffic held back on {interface} booked by an admin: rx {rx}, tx {tx} bytes, {since} to {until}",
-        "{interface} で保留していた通信量を管理者が計上しました: rx {rx}、tx {tx} バイト({since}から{until})",
-    ),
-    "quarantine_dropped": (
-        "device",
-        "Traffic held back on {interface} dropped by an admin, not booked: rx {rx}, tx {tx} bytes, {since} to {until}",
-        "{interface} で保留していた通信量を管理者が破棄しました(計上なし): rx {rx}、tx {tx} バイト({since}から{until})",
-    ),
-    "config_reloaded": ("node", "Configuration reloaded", "設定を再読み込みしました"),
-    "config_rejected": (
-        "node",
-        "New configuration has {count} faults, the old one goes on: {reason}",
-        "新しい設定に {count} 件の誤りがあります。旧設定のまま継続します: {reason}",
-    ),
-    "daemon_started": ("node", "wgsyncd {version} started", "wgsyncd {version} が起動しました"),
-    "daemon_stopped": ("node", "wgsyncd stopped; peers stay in place", "wgsyncd が停止しました。ピアは維持されます"),
-}
-
-ACTIONS = frozenset(_MESSAGES)
-
-_ANOMALIES = {
-    "reset": ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
-    "quarantined": ("moved more than the link can carry; not booked", "回線容量を超える増加。計上を保留"),
-}
-_REASONS_JA = {
-    "has a new key": "鍵が変更されました",
-    "row is gone": "台帳から行がなくなりました",
-    "QR ended, not scanned": "QRコードが未使用のまま失効",
-    "address": "アドレス",
-    "key": "鍵",
-    "preshared key or keepalive": "事前共有鍵またはキープアライブ",
-    "device deleted": "端末が削除されました",
-    "gone from the kernel": "カーネル側で削除されていました",
-    "moved to another interface": "別のインターフェースへ移動",
-}
-_KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
+    DEVICE_ACTIVATED = "device_activated"
+    DEVICE_EXPIRED = "device_expired"
+    PEER_ADDED = "peer_added"
+    PEER_REMOVED = "peer_removed"
+    PEER_UPDATED = "peer_updated"
+    PEER_MOVED = "peer_moved"
+    FOREIGN_PEER_REMOVED = "foreign_peer_removed"
+    ROW_REJECTED = "row_rejected"
+    ROW_ACCEPTED = "row_accepted"
+    STORE_CONDITION_STARTED = "store_condition_started"  # a condition of the store's own kind
+    STORE_CONDITION_ENDED = "store_condition_ended"
+    GUARD_TRIPPED = "guard_tripped"
+    GUARD_APPROVED = "guard_approved"
+    INTERFACE_RESTORED = "interface_restored"
+    INTERFACE_MISSING = "interface_missing"
+    USAGE_ANOMALY = "usage_anomaly"
+    SPOOL_CORRUPT = "spool_set_aside"
+    QUARANTINE_RELEASED = "quarantine_released"
+    QUARANTINE_DROPPED = "quarantine_dropped"
+    CONFIG_RELOADED = "config_reloaded"
+    CONFIG_REJECTED = "config_rejected"
+    DAEMON_STARTED = "daemon_started"
+    DAEMON_STOPPED = "daemon_stopped"
 
 
-class AuditMessages:
-    """Words entries in one language ("ja" or "en")."""
+@dataclass(frozen=True, slots=True)
+class AuditFacts:
+    """The facts of an event. Each action has its own few; None means that the action does not have the fact."""
 
-    def __init__(self, language: str) -> None:
-        self._language = language
-
-    def entry(self, action: str, target_id: str, **facts: object) -> AuditEntry:
-        """An entry for ``action``; KeyError for an action that behaviour.md §6 does not know, or a missing fact."""
-        target_type, english, japanese = _MESSAGES[action]
-        japan = self._language == "ja"
-        if japan and "reason" in facts:
-            facts["reason"] = _japanese(str(facts["reason"]))
-        if "by" in facts:
-            facts["by"] = facts["by"] or ("管理者" if japan else "an admin")
-        if "what" in facts:
-            facts["what"] = _ANOMALIES[str(facts["what"])][japan]
-        message = (japanese if japan else english).format(**facts)
-        return AuditEntry(action, target_type, _plain(target_id)[:64], _plain(message)[:2000])
-
-
-def _japanese(reason: str) -> str:
-    if reason in _REASONS_JA:
-        return _REASONS_JA[reason]
-    if reason.startswith("contract "):
-        return "契約 " + reason.removeprefix("contract ")
-    if reason.startswith("device "):
-        return "端末 " + reason.removeprefix("device ")
-    return reason
+    interface: str | None = None
+    previous_interface: str | None = None
+    address: str | None = None
+    peer: str | None = None  # a fingerprint
+    reason: str | None = None
+    condition: str | None = None  # the type of a condition of the store's own kind
+    detail: str | None = None  # the reason of such a condition
+    anomaly: str | None = None
+    count: int | None = None
+    plan: str | None = None
+    by: str | None = None  # who approved; "" where nobody knows
+    at: float | None = None  # UNIX seconds, as all times
+    since: float | None = None
+    until: float | None = None
+    previous: Counters | None = None
+    current: Counters | None = None
+    file: str | None = None
+    version: str | None = None
+    keys: str | None = None  # of the configuration
 
 
-def _plain(text: str) -> str:
-    """Without control characters (a NUL in a device's name) and without anything that could be a key."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else "�" for c in text)
-    return _KEYLIKE.sub("…", text)
+NO_FACTS = AuditFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Something that the audit trail is to hold. ``target`` names the device, owner, interface or node."""
+
+    action: AuditAction
+    target: str
+    facts: AuditFacts = NO_FACTS

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import NamedTuple
 
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Counters, PublicKey, Transition
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
-class Condition(NamedTuple):
-    """Something that stands until it ends: a rejected row, a parent conflict, a tripped guard, a missing interface."""
+class ConditionType(StrEnum):
+    """The kinds of conditions that every store has. A store may add kinds of its own."""
 
-    type: str  # "row_rejected" | "parent_conflict" | "guard_tripped" | "interface_missing"
-    subject: str  # row id, contract id, node, interface
-    name: str  # what people call it: device id, contract id …
+    ROW_REJECTED = "row_rejected"
+    GUARD_TRIPPED = "guard_tripped"
+    INTERFACE_MISSING = "interface_missing"
+
+
+_COMMON = frozenset(ConditionType)
+
+
+class Condition(NamedTuple):
+    """Something that stands until it ends, such as a rejected row, a tripped guard or a missing interface."""
+
+    type: str  # a ConditionType, or a word of the store's own
+    subject: str  # row id, owner, node, interface
+    name: str  # what people call the subject
     reason: str  # reason code, count, plan id: language-free
+
+    @property
+    def is_of_store(self) -> bool:
+        """Whether the condition is of a kind of the store's own."""
+        return self.type not in _COMMON
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +159,14 @@ class WriteBatch:
     removed: tuple[PeerId, ...] = ()
     checkpoints: Mapping[str, InterfaceCheckpoint] = field(default_factory=dict)
     transitions: tuple[
-        tuple[Transition, AuditEntry | None], ...
+        tuple[Transition, AuditEvent | None], ...
     ] = ()  # each with its audit row, written only if the step is taken
     quarantined: tuple[QuarantinedDelta, ...] = ()
     commit_last: frozenset[int] = frozenset()  # row ids of which audit or quarantine rows in here speak
     started: frozenset[Condition] = frozenset()
     ended: frozenset[Condition] = frozenset()
     approval_used: bool = False
-    audit: tuple[AuditEntry, ...] = ()
+    audit: tuple[AuditEvent, ...] = ()
     spool_position: str = ""  # name of the spooled samples that are booked herewith
 
     def __bool__(self) -> bool:

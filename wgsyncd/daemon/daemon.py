@@ -13,6 +13,7 @@ from pathlib import Path
 from wgsyncd import __version__, log
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import admin, control_socket, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
@@ -73,7 +74,7 @@ class Daemon:
         self._schedule_all(settings)
         self.status.started_at = self.status.config_loaded_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
-        self._agent.queue_audit("daemon_started", version=__version__)
+        self._agent.queue_audit(AuditAction.DAEMON_STARTED, AuditFacts(version=__version__))
         try:
             self._handle(Event.RECONCILE)
             self.notifier.ready(summary_line(self.status))
@@ -201,7 +202,7 @@ class Daemon:
                 self._log.error("new configuration refused, the old one goes on", key=fault.key, why=str(fault))
             self.status.config_ok = False
             keys = ", ".join(dict.fromkeys(fault.key for fault in faults))
-            self._agent.queue_audit("config_rejected", count=len(faults), reason=keys)
+            self._agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
         else:
             agent = self.build(settings, self._state)
             agent.between = self._between
@@ -213,7 +214,7 @@ class Daemon:
             self.status.config_ok, self.status.config_loaded_at = True, time.time()
             self._log.info("configuration reloaded", who=who)
             self.status.add_event("config", text="configuration reloaded")
-            self._agent.queue_audit("config_reloaded")
+            self._agent.queue_audit(AuditAction.CONFIG_RELOADED)
         self._handle(Event.RECONCILE)
         self.notifier.ready(summary_line(self.status))
         return faults
@@ -256,7 +257,7 @@ class Daemon:
     def _stop(self) -> None:
         self.notifier.stopping("stopping: last account")
         self._work("account", self._agent.account)
-        self._agent.queue_audit("daemon_stopped")
+        self._agent.queue_audit(AuditAction.DAEMON_STOPPED)
         self._work("settle", self._agent.flush)
         signal.setitimer(signal.ITIMER_REAL, 0)  # in time
 

@@ -125,7 +125,7 @@ def _rows(status: DaemonStatus) -> Iterator[Metric]:
     yield _gauges("rejected_rows", "Rows that cannot be followed.", "reason", {**rejected, **status.rejected})
     transitions = _from_zero(TRANSITIONS, status.transitions)
     yield _counters("transitions_total", "Steps in devices' lives written to the database.", ["kind"], transitions)
-    yield _gauge("parent_conflicts", "Contracts with more than one parent device.", status.parent_conflicts)
+    yield _gauges("conditions", "Conditions that the database reports.", "type", status.store_conditions)
     anomalies = _from_zero(ANOMALIES, status.anomalies)
     yield _counters("anomalies_total", "Counter values that no known event explains.", ["kind"], anomalies)
     yield _gauge("quarantined_deltas", "Traffic held back for an admin because no link carries it.", status.quarantined)

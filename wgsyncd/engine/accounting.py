@@ -9,7 +9,7 @@ from functools import partial
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import AuditMessages
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.records import PeerId
@@ -30,11 +30,11 @@ class Accounting:
     """One node's account of its interfaces' counters."""
 
     def __init__(
-        self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock, scribe: AuditMessages,
+        self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
         state: AgentState,
     ) -> None:  # fmt: skip
         self._settings, self._store, self._spool = settings, store, spool
-        self._status, self._clock, self._scribe, self._state = status, clock, scribe, state
+        self._status, self._clock, self._state = status, clock, state
         self._log = log.get("accounting")
         self._edge = log.OnChange()
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
@@ -157,14 +157,7 @@ class Accounting:
     def _commit(
         self, booking: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, *, may_leave_off: bool = False
     ) -> tuple[frozenset[int], frozenset[int]]:
-        words = tuple(
-            self._scribe.entry(
-                "usage_anomaly", a.device, interface=a.interface, what=a.kind, old_rx=a.previous.rx, rx=a.current.rx,
-                old_tx=a.previous.tx, tx=a.current.tx,
-            )
-            for a in booking.anomalies
-        )  # fmt: skip
-        writes = booking.writes + WriteBatch(audit=words) + more
+        writes = booking.writes + WriteBatch(audit=tuple(map(_event, booking.anomalies))) + more
         if not writes:
             return frozenset(), frozenset()
         done = self.books.commit(writes, calendar, may_leave_off=may_leave_off)
@@ -233,7 +226,9 @@ class Accounting:
         except SpoolCorrupt as error:
             self._status.spool_corruptions += 1
             self._log.error("spooled samples are lost to the books", why=str(error))
-            self.books.queue_audit(self._scribe.entry("spool_set_aside", self._settings.node.name, file=error.name))
+            self.books.queue_audit(
+                AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
+            )
         except SpoolError as error:
             self._state.may_save = False  # else what cannot be read would be overwritten
             self._set_spool_up(False)
@@ -306,3 +301,10 @@ def _has_address(found: PeerState, row: DeviceRow) -> bool:
         return parse_host(row.address) in found.config.allowed_ips
     except ValueError:
         return False
+
+
+def _event(anomaly: posting.Anomaly) -> AuditEvent:
+    facts = AuditFacts(
+        interface=anomaly.interface, anomaly=anomaly.kind, previous=anomaly.previous, current=anomaly.current
+    )
+    return AuditEvent(AuditAction.USAGE_ANOMALY, anomaly.device, facts)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import AuditEntry, AuditMessages
+from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import InterfaceState, Transition
 from wgsyncd.core.peers.desired import share_keys
 from wgsyncd.core.peers.guard import Decision
@@ -48,13 +48,12 @@ class Agent:
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
         self._state, self._log = state, log.get("agent")
-        self._scribe = AuditMessages(settings.mikyun.language)
         self._decider = Planner(settings, state)
         self._edge = log.OnChange()
         self._interfaces = Interfaces(settings, wireguard, status, state)
-        self._accounting = Accounting(settings, store, spool, status, clock, self._scribe, state)
+        self._accounting = Accounting(settings, store, spool, status, clock, state)
         self._books = self._accounting.books
-        self._chronicle = Recorder(settings.node.name, self._books, self._scribe, state)
+        self._chronicle = Recorder(settings.node.name, self._books, state)
         self.inspector = Inspector(
             settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide, state
         )
@@ -62,9 +61,9 @@ class Agent:
         self.needs_reconcile = False  # an account found an interface that is new: it waits to be filled
         self._looked_at: set[PeerId] = set()  # peers that went in this piece of work: there is a later sample of them
 
-    def queue_audit(self, action: str, **facts: object) -> None:
+    def queue_audit(self, action: AuditAction, facts: AuditFacts = NO_FACTS) -> None:
         """Audit something about the daemon itself, with the next transaction."""
-        self._books.queue_audit(self._scribe.entry(action, self.settings.node.name, **facts))
+        self._books.queue_audit(AuditEvent(action, self.settings.node.name, facts))
 
     @property
     def between(self) -> Between:
@@ -251,7 +250,7 @@ class Agent:
         return not self._accounting.calendar(now).closes_a_day  # else the rest would be looked at in the next day
 
     def _steps(self, steps: Iterable[Transition]) -> WriteBatch:
-        return WriteBatch(transitions=tuple((step, self._word(step)) for step in steps))
+        return WriteBatch(transitions=tuple((step, _event(step)) for step in steps))
 
     def _note_taken(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
         done = [step for step in steps if step.row.id in taken]
@@ -275,13 +274,6 @@ class Agent:
             for name, state in actual.items()
         }
 
-    def _word(self, step: Transition) -> AuditEntry | None:
-        action = {"activate": "device_activated", "expire": "qr_expired"}.get(step.kind)
-        if action is None:
-            return None
-        at = self._accounting.calendar(step.at).format_local(step.at)
-        return self._scribe.entry(action, step.row.device, at=at)
-
     def _degraded(
         self,
         actual: Actual,
@@ -303,3 +295,11 @@ class Agent:
         if going:
             self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
             self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
+
+
+_ACTIONS = {"activate": AuditAction.DEVICE_ACTIVATED, "expire": AuditAction.DEVICE_EXPIRED}
+
+
+def _event(step: Transition) -> AuditEvent | None:
+    action = _ACTIONS.get(step.kind)
+    return AuditEvent(action, step.row.device, AuditFacts(at=step.at)) if action is not None else None

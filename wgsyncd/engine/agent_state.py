@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wgsyncd import log
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, PublicKey
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
@@ -26,7 +26,7 @@ class AgentState:
 
     # The state cache.
     last_known: NodeState | None = None  # as last seen; the store may be ahead of it
-    queued_audit: list[AuditEntry] = field(default_factory=list)  # they go with the next transaction
+    queued_audit: list[AuditEvent] = field(default_factory=list)  # they go with the next transaction
     in_doubt: tuple[int, int] | None = None  # the revision before, and the queued audit rows in, a commit in doubt
 
     # Accounting. All that an interface counted until its last sample is posted or kept.

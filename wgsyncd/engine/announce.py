@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wgsyncd import log
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.state import Condition, WriteBatch
+from wgsyncd.core.state import Condition, ConditionType, WriteBatch
 
 _log = log.get("conditions")
 
@@ -21,25 +21,25 @@ def log_conditions(writes: WriteBatch, decision: Decision) -> None:
 
 
 def _begins(condition: Condition, detail: str) -> None:
-    if condition.type == "row_rejected":
+    if condition.type == ConditionType.ROW_REJECTED:
         event = "row cannot be followed; its live peer, if any, stays as it is"
         _log.warning(event, row=condition.subject, device=condition.name, reason=condition.reason, why=detail)
-    elif condition.type == "guard_tripped":
+    elif condition.type == ConditionType.GUARD_TRIPPED:
         plan, _, count = condition.reason.partition(":")
         todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`"
         _log.error("too many removals: withheld until an admin approves", removals=int(count), todo=todo)
-    elif condition.type == "parent_conflict":
-        _log.warning("several parent devices in one contract", contract=condition.name, devices=condition.reason)
-    else:
+    elif condition.type == ConditionType.INTERFACE_MISSING:
         _log.warning("interface missing: its peers are without service", interface=condition.name)
+    else:
+        _log.warning("condition begins", type=condition.type, name=condition.name, reason=condition.reason)
 
 
 def _ends(condition: Condition) -> None:
-    if condition.type == "row_rejected":
+    if condition.type == ConditionType.ROW_REJECTED:
         _log.info("row no longer rejected", row=condition.subject, device=condition.name, reason=condition.reason)
-    elif condition.type == "guard_tripped":
+    elif condition.type == ConditionType.GUARD_TRIPPED:
         _log.info("no removals withheld any more", plan=condition.reason.partition(":")[0])
-    elif condition.type == "parent_conflict":
-        _log.info("no longer several parent devices", contract=condition.name)
-    else:
+    elif condition.type == ConditionType.INTERFACE_MISSING:
         _log.info("interface is back", interface=condition.name)
+    else:
+        _log.info("condition ends", type=condition.type, name=condition.name)

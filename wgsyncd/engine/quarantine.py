@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from wgsyncd.core.audit import AuditEntry, AuditMessages
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Posting, QuarantineEntry
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -12,16 +13,14 @@ from wgsyncd.errors import InDoubt, UserError
 from wgsyncd.ports import Store
 
 
-def release(
-    store: Store, ids: Collection[int], scribe: AuditMessages, calendar: Callable[[], UsageCalendar]
-) -> tuple[QuarantineEntry, ...]:
+def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalendar]) -> tuple[QuarantineEntry, ...]:
     """Book these, in one transaction and once. Refused, with nothing done, where one of them is not there."""
     frame, held = calendar(), _find(store, ids)
     for one in held:
         if one.delta.row_id is None:
             raise UserError(f"{one.id} is of a peer that was no device's, so nothing is done: it can only be dropped")
     booked = posting.post_released((one.delta for one in held), frame)
-    _discharge(store, ids, booked, _words(scribe, "quarantine_released", held, frame), frame.now)
+    _discharge(store, ids, booked, _events(AuditAction.QUARANTINE_RELEASED, held), frame.now)
     now = calendar()
     if (
         now.version != frame.version
@@ -30,12 +29,10 @@ def release(
     return held
 
 
-def drop(
-    store: Store, ids: Collection[int], scribe: AuditMessages, calendar: Callable[[], UsageCalendar]
-) -> tuple[QuarantineEntry, ...]:
+def drop(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalendar]) -> tuple[QuarantineEntry, ...]:
     """Forget these, unbooked. Refused, with nothing done, where one of them is not there."""
     frame, held = calendar(), _find(store, ids)
-    _discharge(store, ids, (), _words(scribe, "quarantine_dropped", held, frame), frame.now)
+    _discharge(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame.now)
     return held
 
 
@@ -46,21 +43,19 @@ def _find(store: Store, ids: Collection[int]) -> tuple[QuarantineEntry, ...]:
     return held
 
 
-def _words(
-    scribe: AuditMessages, action: str, held: Sequence[QuarantineEntry], frame: UsageCalendar
-) -> tuple[AuditEntry, ...]:
-    deltas = [one.delta for one in held]
+def _events(action: AuditAction, held: Sequence[QuarantineEntry]) -> tuple[AuditEvent, ...]:
     return tuple(
-        scribe.entry(
-            action, d.device, interface=d.interface, rx=d.rx, tx=d.tx, since=frame.format_local(d.since),
-            until=frame.format_local(d.until),
+        AuditEvent(
+            action,
+            d.device,
+            AuditFacts(interface=d.interface, current=Counters(d.rx, d.tx), since=d.since, until=d.until),
         )
-        for d in deltas
-    )  # fmt: skip
+        for d in (one.delta for one in held)
+    )
 
 
 def _discharge(
-    store: Store, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+    store: Store, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
 ) -> None:
     try:
         store.resolve_quarantine(ids, booked, audit, now)

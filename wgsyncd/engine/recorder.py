@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wgsyncd import log
-from wgsyncd.core.audit import AuditMessages
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import ConditionType, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.announce import log_conditions
@@ -21,10 +20,8 @@ from wgsyncd.ports import Snapshot
 class Recorder:
     """One node's."""
 
-    def __init__(self, node: str, books: StateCache, scribe: AuditMessages, state: AgentState) -> None:
-        self._node, self._books, self._scribe, self._state = node, books, scribe, state
-        self._log = log.get("agent")
-        self._edge = log.OnChange()
+    def __init__(self, node: str, books: StateCache, state: AgentState) -> None:
+        self._node, self._books, self._state = node, books, state
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
         """Baseline zero of who is about to be added, and what else must stand before the kernel is changed."""
@@ -33,15 +30,16 @@ class Recorder:
             decision.plan.changes,
             decision.actual,
             decision.desired,
-            self._scribe,
             calendar.now,
         )
         if decision.approved:
             count = len(decision.plan.of(ChangeKind.REMOVE))
-            facts = {"count": count, "plan": decision.plan_id, "by": self._state.approver}
+            facts = AuditFacts(count=count, plan=decision.plan_id, by=self._state.approver)
             # The condition ends here, so that removals which fail and are withheld again are told again.
-            over = frozenset(c for c in self._books.current(calendar).conditions if c.type == "guard_tripped")
-            entry = self._scribe.entry("guard_approved", self._node, **facts)
+            over = frozenset(
+                c for c in self._books.current(calendar).conditions if c.type == ConditionType.GUARD_TRIPPED
+            )
+            entry = AuditEvent(AuditAction.GUARD_APPROVED, self._node, facts)
             writes += WriteBatch(approval_used=True, audit=(entry,), ended=over)
         if writes:
             self._books.commit(writes, calendar)
@@ -52,14 +50,11 @@ class Recorder:
         self, decision: Decision, after: Actual, snapshot: Snapshot, missing: frozenset[str], calendar: UsageCalendar
     ) -> None:
         """What came of it, by the dump ``after``, and what stands since or no longer."""
-        parts = recording.outcomes(self._books.current(calendar), after, decision.desired, self._scribe, calendar.now)
+        parts = recording.outcomes(self._books.current(calendar), after, decision.desired, calendar.now)
         writes = self._all_but_the_last(parts, calendar)
         node_state = self._books.current(calendar)
-        conflicts = snapshot.conflicts
-        if conflicts is None and self._edge("conflicts", "unseen"):
-            self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
-        standing = recording.current_conditions(decision, conflicts, missing, self._node, node_state)
-        writes += recording.condition_changes(node_state, standing, self._scribe)
+        standing = recording.current_conditions(decision, snapshot.conditions, missing, self._node, node_state)
+        writes += recording.condition_changes(node_state, standing)
         if snapshot.approved and not decision.approved:
             writes += WriteBatch(approval_used=True)  # for another set of removals than what is wanted now
             self._state.approver = ""
@@ -71,7 +66,7 @@ class Recorder:
         self, decision: Decision, after: Actual, node_state: NodeState, calendar: UsageCalendar
     ) -> None:
         """The same for a few devices: ``ledger`` and ``after`` have theirs alone, and nothing is said of the rest."""
-        parts = recording.outcomes(node_state, after, decision.desired, self._scribe, calendar.now)
+        parts = recording.outcomes(node_state, after, decision.desired, calendar.now)
         writes = self._all_but_the_last(parts, calendar)
         if writes:
             self._books.commit(writes, calendar)

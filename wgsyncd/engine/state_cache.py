@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
@@ -40,7 +40,7 @@ class StateCache:
         self._node_state: NodeState | None = None  # a reload may bring another store, so each agent reads it again
         self.between: Between = _nothing
 
-    def queue_audit(self, entry: AuditEntry) -> None:
+    def queue_audit(self, entry: AuditEvent) -> None:
         """An audit row for the next transaction."""
         self._state.queued_audit.append(entry)
 

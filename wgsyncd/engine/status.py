@@ -87,7 +87,7 @@ class DaemonStatus:
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # why interfaces could not be read, the last time
     recent: tuple[Event, ...] = ()  # the last changes, the latest last
     started_at: float = 0.0
-    parent_conflicts: int = 0
+    store_conditions: Mapping[str, int] = field(default_factory=dict)  # conditions of the store's own kinds, by type
     peers_without_metrics: int = 0  # live peers beyond metrics.per_peer_limit
     quarantined: int = 0  # deltas waiting for an admin
     findings: Mapping[str, int] = field(default_factory=dict)  # of the last verification, by check; without notes

@@ -86,7 +86,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> dict[str,
         "findings": sum(status.findings.values()),
         "spooled": status.spool_pending_counters,
         "locked_rows": status.locked_rows,
-        "parent_conflicts": status.parent_conflicts,
+        "conditions": dict(status.store_conditions),
         "changes": [
             {
                 "at": iso(one.at, zone), "change": one.what, "interface": one.interface,
@@ -145,7 +145,7 @@ def of_outlook(settings: Settings, decision: Decision, daemon: str, now: float) 
         "findings": None,
         "spooled": None,
         "locked_rows": None,
-        "parent_conflicts": None,
+        "conditions": None,
         "changes": None,
     }
 
@@ -268,8 +268,9 @@ def _odd(data: Mapping[str, Any]) -> list[Line]:
         lines.append((f"counters that wait for the database in the spool: {data['spooled']}", "warning"))
     if data["locked_rows"]:
         lines.append((f"devices not booked, their rows being locked: {data['locked_rows']}", "warning"))
-    if data["parent_conflicts"]:
-        lines.append((f"contracts with several parent devices: {data['parent_conflicts']}", "warning"))
+    for kind, count in (data["conditions"] or {}).items():
+        if count:
+            lines.append((f"conditions of type {kind}: {count}", "warning"))
     return lines
 
 

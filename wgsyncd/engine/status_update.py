@@ -38,8 +38,9 @@ def update_from_reconcile(
     status.pending = Counter(change.kind.value for change in drift)
     status.withheld = len(decision.plan.withheld)
     status.rejected = decision.desired.rejected_by_reason()
-    if snapshot.conflicts is not None:  # else they stand as they were
-        status.parent_conflicts = len(snapshot.conflicts)
+    if snapshot.conditions is not None:  # else they stand as they were
+        counts = Counter(one.type for one in snapshot.conditions)
+        status.store_conditions = {**dict.fromkeys(status.store_conditions, 0), **counts}
     status.quarantined = snapshot.quarantined
     status.guard_tripped = decision.is_withholding
     status.plan_id = decision.plan_id if status.guard_tripped else ""

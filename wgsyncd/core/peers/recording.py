@@ -9,26 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from wgsyncd.core.audit import AuditEntry, AuditMessages
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, WriteBatch
+from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState, WriteBatch
 
 MAX_PER_BATCH = 2_500  # peers that came, in one transaction
 
 
 def intents(
     node_state: NodeState, changes: Iterable[Change], actual: Mapping[str, InterfaceState], desired: Desired,
-    scribe: AuditMessages,
     now: float,
 ) -> WriteBatch:  # fmt: skip
     """Baseline zero of each peer about to be added, and a record of each foreign peer about to be removed (so that its
     removal is audited even if we die right after it). Of a peer that goes before its coming was written down, that."""
     records: list[PeerRecord] = []
-    entries: list[AuditEntry] = []
+    entries: list[AuditEvent] = []
     for change in changes:
         name, key = change.interface, change.public_key
         state = actual[name]
@@ -55,7 +54,7 @@ def intents(
             records.append(record)
         elif change.kind is ChangeKind.REMOVE and known is not None and known.state is RecordState.ADDING:
             records.append(replace(known, state=RecordState.PRESENT))
-            entries.append(scribe.entry("peer_added", known.device, interface=name, address=known.address))
+            entries.append(_added(known))
     return WriteBatch(records=tuple(records), audit=tuple(entries))
 
 
@@ -72,13 +71,12 @@ def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
 class _OutcomeBuilder:
     """Collects what the dump says against the ledger."""
 
-    scribe: AuditMessages
     actual: Mapping[str, InterfaceState]
     desired: Desired
     records: list[PeerRecord] = field(default_factory=list)
     departed: list[PeerRecord] = field(default_factory=list)
     arrived: list[PeerRecord] = field(default_factory=list)  # as recorded before they came
-    entries: list[AuditEntry] = field(default_factory=list)
+    entries: list[AuditEvent] = field(default_factory=list)
 
     def peer(self, record: PeerRecord) -> None:
         """Hold one record against the dump."""
@@ -102,9 +100,7 @@ class _OutcomeBuilder:
         self.records.append(fresh)
         if record.config_digest != fresh.config_digest and record.row_id is not None:
             reason = "address" if record.address != fresh.address else "preshared key or keepalive"
-            self.entries.append(
-                self.scribe.entry("peer_updated", fresh.device, interface=fresh.interface, reason=reason)
-            )
+            self.entries.append(_updated(fresh, reason))
 
     def fresh(self, record: PeerRecord) -> PeerRecord:
         """The record of a peer that is there, as the dump and the rows have it now."""
@@ -133,12 +129,10 @@ class _OutcomeBuilder:
             before = added.pop(record.row_id, None) if record.row_id is not None else None
             new = self.fresh(before) if before is not None else None
             if new is not None and new.interface != record.interface:
-                facts = {"old": record.interface, "interface": new.interface, "address": new.address}
-                self.entries.append(self.scribe.entry("peer_moved", new.device, **facts))
+                facts = AuditFacts(interface=new.interface, previous_interface=record.interface, address=new.address)
+                self.entries.append(AuditEvent(AuditAction.PEER_MOVED, new.device, facts))
             elif new is not None:
-                self.entries.append(
-                    self.scribe.entry("peer_updated", new.device, interface=new.interface, reason="key")
-                )
+                self.entries.append(_updated(new, "key"))
             elif record.state is RecordState.PRESENT:
                 self.entries.append(self._removed(record))
         if paired:
@@ -154,21 +148,19 @@ class _OutcomeBuilder:
 
     def _arrivals(self, records: Sequence[PeerRecord], paired: Set[int]) -> WriteBatch:
         fresh = tuple(map(self.fresh, records))
-        word = self.scribe.entry
         words = (
-            word("peer_added", new.device, interface=new.interface, address=new.address)
+            _added(new)
             for old, new in zip(records, fresh, strict=True)
             if old.state is RecordState.ADDING and old.row_id not in paired
         )
         return WriteBatch(records=fresh, audit=tuple(words))
 
-    def _removed(self, record: PeerRecord) -> AuditEntry:
+    def _removed(self, record: PeerRecord) -> AuditEvent:
         desired = self.desired
-        where = {"interface": record.interface, "address": record.address or "-"}
+        address = record.address or "-"
         if record.row_id is None:
-            return self.scribe.entry(
-                "foreign_peer_removed", record.interface, peer=fingerprint(record.public_key), **where
-            )
+            facts = AuditFacts(interface=record.interface, address=address, peer=fingerprint(record.public_key))
+            return AuditEvent(AuditAction.FOREIGN_PEER_REMOVED, record.interface, facts)
         revoked = desired.revoked.get(record.public_key)
         if revoked is not None:
             reason = revoked[1]
@@ -178,28 +170,39 @@ class _OutcomeBuilder:
             key = desired.key_of(record.row_id)
             same = "gone from the kernel" if key == record.public_key else "has a new key"
             reason = "row is gone" if key is None else same
-        return self.scribe.entry("peer_removed", record.device, reason=reason, **where)
+        facts = AuditFacts(interface=record.interface, address=address, reason=reason)
+        return AuditEvent(AuditAction.PEER_REMOVED, record.device, facts)
+
+
+def _added(record: PeerRecord) -> AuditEvent:
+    facts = AuditFacts(interface=record.interface, address=record.address)
+    return AuditEvent(AuditAction.PEER_ADDED, record.device, facts)
+
+
+def _updated(record: PeerRecord, reason: str) -> AuditEvent:
+    facts = AuditFacts(interface=record.interface, reason=reason)
+    return AuditEvent(AuditAction.PEER_UPDATED, record.device, facts)
 
 
 def outcomes(
-    node_state: NodeState, actual: Mapping[str, InterfaceState], desired: Desired, scribe: AuditMessages, now: float
+    node_state: NodeState, actual: Mapping[str, InterfaceState], desired: Desired, now: float
 ) -> Iterator[WriteBatch]:
     """What the dump after apply says against the ledger: records brought up to date, and the audit rows of it. In
     several parts where very many peers came, to be committed one after the other (the words of a hundred thousand would
     take 40 MiB). Each is complete in itself; the last one may be empty."""
-    diary = _OutcomeBuilder(scribe, actual, desired)
+    diary = _OutcomeBuilder(actual, desired)
     sampled: dict[str, InterfaceCheckpoint] = {}
     for name in actual:
         for record in node_state.records.of(name).values():
             diary.peer(record)
-    restored: list[AuditEntry] = []
+    restored: list[AuditEvent] = []
     for name, state in actual.items():
         mark = node_state.interfaces.get(name)
         if mark is None or mark.epoch != state.epoch:
             sampled[name] = InterfaceCheckpoint(state.epoch, now)
         if mark is not None and mark.epoch != state.epoch:
             count = len(state.peers.keys() & node_state.records.of(name).keys())
-            restored.append(scribe.entry("interface_restored", name, count=count))
+            restored.append(AuditEvent(AuditAction.INTERFACE_RESTORED, name, AuditFacts(count=count)))
     del node_state  # each part makes another: this one need not be kept beside it
     yield from diary.match_moves()
     yield WriteBatch(
@@ -210,35 +213,30 @@ def outcomes(
     )
 
 
-_STARTS = {
-    "row_rejected": "row_rejected",
-    "parent_conflict": "parent_conflict",
-    "guard_tripped": "guard_tripped",
-    "interface_missing": "interface_missing",
-}
-_ENDS = {"row_rejected": "row_accepted", "parent_conflict": "parent_conflict_cleared"}
-
-
 def current_conditions(
-    decision: Decision, conflicts: Mapping[str, int] | None, missing: Iterable[str], node: str, node_state: NodeState
+    decision: Decision,
+    of_store: frozenset[Condition] | None,
+    missing: Iterable[str],
+    node: str,
+    node_state: NodeState,
 ) -> frozenset[Condition]:
-    """What stands after a cycle. ``conflicts`` None: they could not be seen, so those that were known still stand."""
+    """What stands after a cycle. ``of_store``: the conditions of the store's own kinds. None: the store could not see
+    them, so those that were known still stand."""
     rejected = {
-        Condition("row_rejected", str(r.row_id), r.device[:64], str(r.reason)) for r in decision.desired.rejections
+        Condition(ConditionType.ROW_REJECTED, str(r.row_id), r.device, r.reason.value)
+        for r in decision.desired.rejections
     }
-    if conflicts is None:
-        parents = {c for c in node_state.conditions if c.type == "parent_conflict"}
-    else:
-        parents = {Condition("parent_conflict", contract, contract, str(n)) for contract, n in conflicts.items()}
-    lost = {Condition("interface_missing", name, name, "") for name in missing}
+    if of_store is None:
+        of_store = frozenset(c for c in node_state.conditions if c.is_of_store)
+    lost = {Condition(ConditionType.INTERFACE_MISSING, name, name, "") for name in missing}
     guard: set[Condition] = set()
     if decision.is_withholding:
         count = sum(1 for change in decision.plan.withheld if change.kind is ChangeKind.REMOVE)
-        guard = {Condition("guard_tripped", node, node, f"{decision.plan_id}:{count}")}
-    return frozenset(rejected | parents | lost | guard)
+        guard = {Condition(ConditionType.GUARD_TRIPPED, node, node, f"{decision.plan_id}:{count}")}
+    return frozenset(rejected | of_store | lost | guard)
 
 
-def condition_changes(node_state: NodeState, now_stands: frozenset[Condition], scribe: AuditMessages) -> WriteBatch:
+def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -> WriteBatch:
     """The conditions that start and end, each with its audit row; one that only changed its detail starts anew.
 
     The end of a missing interface is told by `interface_restored`, that of a tripped guard by `guard_approved` or by
@@ -247,11 +245,30 @@ def condition_changes(node_state: NodeState, now_stands: frozenset[Condition], s
     started = now_stands - node_state.conditions
     subjects = {(c.type, c.subject) for c in now_stands}
     ended = frozenset(c for c in node_state.conditions if (c.type, c.subject) not in subjects)
-    entries = [_word(scribe, _STARTS[c.type], c) for c in sorted(started)]
-    entries += [_word(scribe, _ENDS[c.type], c) for c in sorted(ended) if c.type in _ENDS]
-    return WriteBatch(started=started, ended=ended, audit=tuple(entries))
+    events = [_started(c) for c in sorted(started)]
+    events += [event for c in sorted(ended) if (event := _ended(c)) is not None]
+    return WriteBatch(started=started, ended=ended, audit=tuple(events))
 
 
-def _word(scribe: AuditMessages, action: str, condition: Condition) -> AuditEntry:
-    plan, _, count = condition.reason.partition(":")
-    return scribe.entry(action, condition.name, reason=condition.reason, count=count or condition.reason, plan=plan)
+def _started(condition: Condition) -> AuditEvent:
+    match condition.type:
+        case ConditionType.ROW_REJECTED:
+            return AuditEvent(AuditAction.ROW_REJECTED, condition.name, AuditFacts(reason=condition.reason))
+        case ConditionType.GUARD_TRIPPED:
+            plan, _, count = condition.reason.partition(":")
+            facts = AuditFacts(plan=plan, count=int(count))
+            return AuditEvent(AuditAction.GUARD_TRIPPED, condition.name, facts)
+        case ConditionType.INTERFACE_MISSING:
+            return AuditEvent(AuditAction.INTERFACE_MISSING, condition.name)
+    facts = AuditFacts(condition=condition.type, detail=condition.reason)
+    return AuditEvent(AuditAction.STORE_CONDITION_STARTED, condition.name, facts)
+
+
+def _ended(condition: Condition) -> AuditEvent | None:
+    match condition.type:
+        case ConditionType.ROW_REJECTED:
+            return AuditEvent(AuditAction.ROW_ACCEPTED, condition.name, AuditFacts(reason=condition.reason))
+        case ConditionType.GUARD_TRIPPED | ConditionType.INTERFACE_MISSING:
+            return None
+    facts = AuditFacts(condition=condition.type, detail=condition.reason)
+    return AuditEvent(AuditAction.STORE_CONDITION_ENDED, condition.name, facts)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from wgsyncd.core.model import DeviceRow, InterfaceState, PublicKey, decode_key
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import NodeState
+from wgsyncd.core.state import ConditionType, NodeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def select_subset(
         except ValueError:
             return None  # whose live peer is it?
     if any(
-        condition.type == "row_rejected" and condition.subject in map(str, ids) for condition in node_state.conditions
+        condition.type == ConditionType.ROW_REJECTED and condition.subject in map(str, ids)
+        for condition in node_state.conditions
     ):
         return None  # it may be accepted now, which is to be told
     marks = node_state.interfaces

@@ -12,6 +12,8 @@ from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, QuarantinedDelta, QuarantineEntry
 from wgsyncd.stores.mikyun.connection import Connection
 
+PARENT_CONFLICT = "parent_conflict"  # the type of this store's own conditions
+
 # What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
 # matter; each with a weight of its own, so that two changes at once (two devices that swap their status) do not cancel
 # out as XORs or plain sums of CRCs may. CRC32 costs the server less than half of MD5; what it misses, once in some 2^32
@@ -40,10 +42,10 @@ def to_datetime(seconds: float, zone: ZoneInfo) -> str:
     return str(datetime.fromtimestamp(int(seconds), zone))[:19]
 
 
-def load_conflicts(connection: Connection) -> Mapping[str, int]:
-    """Contracts with more than one parent device, and how many."""
+def load_conflicts(connection: Connection) -> frozenset[Condition]:
+    """A condition for each contract that has more than one parent device, with their count."""
     rows = connection.query("SELECT contract_id, parent_count FROM v_parent_conflicts")
-    return {str(contract): int(count) for contract, count in rows}
+    return frozenset(Condition(PARENT_CONFLICT, str(contract), str(contract), str(count)) for contract, count in rows)
 
 
 def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow]) -> NodeState | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from wgsyncd import log
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.records import PeerRecords
@@ -15,6 +16,7 @@ from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.figures import load_figures
+from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import DIGEST, load_conflicts, load_quarantine, load_state
 from wgsyncd.stores.mikyun.rows import RowCache, Schema
 from wgsyncd.stores.mikyun.writing import StateWriter
@@ -43,6 +45,8 @@ class MariaDBStore:
         self._connection = Connection(settings.mikyun.database, self._zone, on_connect=self._inspect)
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
+        self._log, self._edge = log.get("store"), log.OnChange()
+        self._messages = AuditMessages(settings.mikyun.language, self._zone)
         self._has_updated_at = self._has_conflicts = False
         self._digest = ""  # the statement that asks for it
 
@@ -69,7 +73,13 @@ class MariaDBStore:
     def _writer(self) -> StateWriter:
         self._ensure_inspected()
         return StateWriter(
-            self._connection, self._node, self._zone, self._qr_lifetime, self._swapped, self._has_updated_at
+            self._connection,
+            self._node,
+            self._zone,
+            self._qr_lifetime,
+            self._swapped,
+            self._has_updated_at,
+            self._messages,
         )
 
     def _ensure_inspected(self) -> None:
@@ -81,6 +91,8 @@ class MariaDBStore:
         state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
         rows = self._rows.load(self._connection, self._schema)
         conflicts = load_conflicts(self._connection) if self._has_conflicts else None
+        if self._edge("conflicts", conflicts is None) and conflicts is None:
+            self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
 
@@ -132,7 +144,7 @@ class MariaDBStore:
         return self._writer().still_quarantined(ids)
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
     ) -> None:
         """See :class:`wgsyncd.ports.Store`."""
         self._writer().resolve_quarantine(ids, booked, audit, now)

@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.audit import AuditEntry
+from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Transition, encode_key
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, UserError
 from wgsyncd.stores.mikyun import records
 from wgsyncd.stores.mikyun.connection import Connection, Values
+from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import to_datetime
 from wgsyncd.stores.mikyun.rows import QR_END
 
@@ -40,6 +41,7 @@ class StateWriter:
     qr_lifetime: int
     swapped: bool  # perspective = "device": rx_* columns get what the server sent
     has_updated_at: bool
+    messages: AuditMessages
 
     def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> tuple[frozenset[int], frozenset[int]]:
         """Write it all in one transaction that also turns ``seq`` into ``seq + 1``; returns the ids of the rows whose
@@ -72,7 +74,7 @@ class StateWriter:
             if sums:
                 run(sums)
                 self._add_allocations(writes.postings)
-            self._insert_audit([entry for step, entry in writes.transitions if step.row.id in taken and entry], now)
+            self._insert_audit([event for step, event in writes.transitions if step.row.id in taken and event], now)
         return taken, left_out
 
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
@@ -102,7 +104,7 @@ class StateWriter:
         return frozenset(there - got)
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEntry], now: float
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
     ) -> None:
         """Take these deltas out of quarantine and book what came of them, in one transaction. Refused, with nothing
         done, where one of them does not wait any more or a device of ``booked`` is gone."""
@@ -135,9 +137,12 @@ class StateWriter:
         sql = f"SELECT id FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places}) LOCK IN SHARE MODE"  # noqa: S608
         return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
 
-    def _insert_audit(self, audit: Iterable[AuditEntry], now: float) -> None:
+    def _insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
         at = to_datetime(now, self.zone)
-        self._insert("admin_logs (action_type, target_type, target_id, message, created_at)", [(*e, at) for e in audit])
+        self._insert(
+            "admin_logs (action_type, target_type, target_id, message, created_at)",
+            [(*e, at) for e in self.messages.entries(audit)],
+        )
 
     def _apply_transition(self, step: Transition) -> bool:
         """A step in a device's life, if the row still is what the step was decided on."""

@@ -1,0 +1,225 @@
+"""Audit events become rows of admin_logs: the one place that words them, in Japanese and in English.
+
+A message holds labels, addresses, counts and reason codes only. So nothing that a row holds by mistake, such as a key
+in the address column, can reach admin_logs through a message. Texts from rows are cut to what such a field may hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from datetime import datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+
+
+class AuditEntry(NamedTuple):
+    """One row of admin_logs. ``target_type``: device, contract, interface or node."""
+
+    action: str
+    target_type: str
+    target_id: str
+    message: str
+
+
+_MESSAGES: dict[str, tuple[str, str, str]] = {
+    # action: (target type, English, Japanese)
+    "device_activated": (
+        "device",
+        "First handshake at {at}: activated",
+        "{at} に初回ハンドシェイクを確認し、有効化しました",
+    ),
+    "qr_expired": (
+        "device",
+        "QR code ended at {at} without a handshake: expired",
+        "QRコードが {at} に未使用のまま失効しました",
+    ),
+    "peer_added": (
+        "device",
+        "Peer added on {interface} with {address}",
+        "{interface} にピアを追加しました({address})",
+    ),
+    "peer_removed": (
+        "device",
+        "Peer removed from {interface} ({address}): {reason}",
+        "{interface} からピアを削除しました({address}): {reason}",
+    ),
+    "peer_updated": (
+        "device",
+        "Peer updated on {interface}: {reason}",
+        "{interface} のピアを更新しました: {reason}",
+    ),
+    "peer_moved": (
+        "device",
+        "Peer moved from {previous_interface} to {interface} ({address})",
+        "ピアを {previous_interface} から {interface} へ移動しました({address})",
+    ),
+    "foreign_peer_removed": (
+        "interface",
+        "Peer {peer} ({address}), which no row names, removed from {interface}",
+        "台帳にないピア {peer}({address})を {interface} から削除しました",
+    ),
+    "row_rejected": (
+        "device",
+        "Row cannot be followed ({reason}); its live peer, if any, is left as it is",
+        "この行は適用できません({reason})。稼働中のピアがあれば現状のまま維持します",
+    ),
+    "row_accepted": (
+        "device",
+        "Row is no longer rejected: mended, or it wants no peer any more (was {reason})",
+        "この行の適用不可状態は解消しました(修正済み、またはピア不要。以前: {reason})",
+    ),
+    "parent_conflict": (
+        "contract",
+        "{detail} parent devices in one contract",
+        "1契約に親端末が {detail} 台あります",
+    ),
+    "parent_conflict_cleared": (
+        "contract",
+        "No longer several parent devices",
+        "親端末の重複は解消しました",
+    ),
+    "guard_tripped": (
+        "node",
+        "{count} removals withheld (plan {plan}): look with wgsyncd plan, let through with wgsyncd approve {plan}",
+        "{count} 件の削除を保留しました(プラン {plan})。wgsyncd plan で確認し、"
+        "wgsyncd approve {plan} で承認してください",
+    ),
+    "guard_approved": (
+        "node",
+        "{count} withheld removals (plan {plan}) approved by {by}",
+        "保留中の削除 {count} 件(プラン {plan})が {by} により承認されました",
+    ),
+    "interface_restored": (
+        "interface",
+        "Interface is new: {count} peers restored",
+        "インターフェースが新しくなり、ピア {count} 件を復元しました",
+    ),
+    "interface_missing": (
+        "interface",
+        "Interface is missing: its peers are without service",
+        "インターフェースが見つかりません。ピアは接続できません",
+    ),
+    "usage_anomaly": (
+        "device",
+        "Counters on {interface} {anomaly}: rx {previous.rx} -> {current.rx}, tx {previous.tx} -> {current.tx} bytes",
+        "{interface} のカウンタ異常({anomaly}): "
+        "rx {previous.rx} -> {current.rx}、tx {previous.tx} -> {current.tx} バイト",
+    ),
+    "spool_set_aside": (
+        "node",
+        "Spooled samples could not be read and were set aside as {file}: what was counted in them is not booked",
+        "未計上サンプルの保存ファイルが読めないため {file} として退避しました。その分の通信量は計上されていません",
+    ),
+    "quarantine_released": (
+        "device",
+        "Traffic held back on {interface} booked by an admin: "
+        "rx {current.rx}, tx {current.tx} bytes, {since} to {until}",
+        "{interface} で保留していた通信量を管理者が計上しました: "
+        "rx {current.rx}、tx {current.tx} バイト({since}から{until})",
+    ),
+    "quarantine_dropped": (
+        "device",
+        "Traffic held back on {interface} dropped by an admin, not booked: "
+        "rx {current.rx}, tx {current.tx} bytes, {since} to {until}",
+        "{interface} で保留していた通信量を管理者が破棄しました(計上なし): "
+        "rx {current.rx}、tx {current.tx} バイト({since}から{until})",
+    ),
+    "config_reloaded": ("node", "Configuration reloaded", "設定を再読み込みしました"),
+    "config_rejected": (
+        "node",
+        "New configuration has {count} faults, the old one goes on: {keys}",
+        "新しい設定に {count} 件の誤りがあります。旧設定のまま継続します: {keys}",
+    ),
+    "daemon_started": ("node", "wgsyncd {version} started", "wgsyncd {version} が起動しました"),
+    "daemon_stopped": ("node", "wgsyncd stopped; peers stay in place", "wgsyncd が停止しました。ピアは維持されます"),
+}
+
+_ANOMALIES = {
+    "reset": ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
+    "quarantined": ("moved more than the link can carry; not booked", "回線容量を超える増加。計上を保留"),
+}
+_REASONS_JA = {
+    "has a new key": "鍵が変更されました",
+    "row is gone": "台帳から行がなくなりました",
+    "QR ended, not scanned": "QRコードが未使用のまま失効",
+    "address": "アドレス",
+    "key": "鍵",
+    "preshared key or keepalive": "事前共有鍵またはキープアライブ",
+    "device deleted": "端末が削除されました",
+    "gone from the kernel": "カーネル側で削除されていました",
+    "moved to another interface": "別のインターフェースへ移動",
+}
+_KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
+
+
+class AuditMessages:
+    """Words events in one language ("ja" or "en"), with times of one zone."""
+
+    def __init__(self, language: str, zone: ZoneInfo) -> None:
+        self._japanese, self._zone = language == "ja", zone
+
+    def entries(self, events: Iterable[AuditEvent]) -> Iterator[AuditEntry]:
+        """The rows of these events."""
+        return map(self.entry, events)
+
+    def entry(self, event: AuditEvent) -> AuditEntry:
+        """The row of an event. KeyError for an event that this store does not know, or for a missing fact."""
+        action = _action(event)
+        target_type, english, japanese = _MESSAGES[action]
+        facts = dict(self._words(event.facts))
+        message = (japanese if self._japanese else english).format(**facts)
+        return AuditEntry(action, target_type, _plain(event.target)[:64], _plain(message)[:2000])
+
+    def _words(self, facts: AuditFacts) -> Iterator[tuple[str, object]]:
+        for one in _FACTS:
+            value = getattr(facts, one)
+            if value is None:
+                continue
+            if one in ("at", "since", "until"):
+                value = datetime.fromtimestamp(int(value), self._zone).strftime("%Y-%m-%d %H:%M:%S")
+            elif one == "reason":
+                value = _reason_in_japanese(value) if self._japanese else value
+            elif one == "by":
+                value = value or ("管理者" if self._japanese else "an admin")
+            elif one == "anomaly":
+                value = _ANOMALIES[value][self._japanese]
+            yield one, value
+
+
+_FACTS = tuple(one.name for one in fields(AuditFacts))
+_ACTIONS = {AuditAction.DEVICE_EXPIRED: "qr_expired"}  # all others have the name of the event's action
+_CONDITIONS = {
+    (AuditAction.STORE_CONDITION_STARTED, "parent_conflict"): "parent_conflict",
+    (AuditAction.STORE_CONDITION_ENDED, "parent_conflict"): "parent_conflict_cleared",
+}
+
+
+def _action(event: AuditEvent) -> str:
+    if event.facts.condition is not None:
+        return _CONDITIONS[event.action, event.facts.condition]
+    return _ACTIONS.get(event.action, event.action.value)
+
+
+ACTIONS = frozenset(_MESSAGES)
+"""The action types of wgsyncd's own rows of admin_logs: the view wgsyncd_audit shows these."""
+
+
+def _reason_in_japanese(reason: str) -> str:
+    if reason in _REASONS_JA:
+        return _REASONS_JA[reason]
+    if reason.startswith("contract "):
+        return "契約 " + reason.removeprefix("contract ")
+    if reason.startswith("device "):
+        return "端末 " + reason.removeprefix("device ")
+    return reason
+
+
+def _plain(text: str) -> str:
+    """Without control characters (a NUL in a device's name) and without anything that could be a key."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "�" for c in text)
+    return _KEYLIKE.sub("…", text)
