@@ -18,7 +18,7 @@ CORE = [name for name in FILES if name.startswith("core/")]
 VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum",
           "functools", "hashlib", "ipaddress", "itertools", "math", "re", "string", "typing", "zoneinfo"}  # fmt: skip
 IMPORTERS = {
-    "pyroute2": {"dataplane/wireguard/kernel.py", "dataplane/wireguard/links.py"},
+    "pyroute2": {"dataplane/wireguard/create.py", "dataplane/wireguard/links.py"},
     "pymysql": {"stores/mikyun/connection.py"},
     "apscheduler": {"daemon/scheduler.py"},
     "structlog": {"log.py"},

@@ -79,8 +79,6 @@ UNSENTENCED: set[str] = {
     "daemon/notify_socket.py",
     "daemon/poll_interval.py",
     "daemon/tasks.py",
-    "dataplane/wireguard/kernel.py",
-    "dataplane/wireguard/netlink.py",
     "demo/__init__.py",
     "demo/fault_scenarios.py",
     "demo/mariadb.py",

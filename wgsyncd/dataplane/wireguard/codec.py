@@ -1,8 +1,8 @@
-"""The bytes of WireGuard's generic netlink messages. Pure: bytes in, values out, and back.
+"""Encodes WireGuard's generic netlink messages; pure functions from values to bytes.
 
-Sources: uapi/linux/wireguard.h, uapi/linux/netlink.h, uapi/linux/genetlink.h, net: drivers/net/wireguard/netlink.c.
-Netlink speaks the machine's byte order; only what is inside a sockaddr is in network order. Whatever is malformed
-raises ValueError, whose text never holds a key.
+Sources: uapi/linux/wireguard.h, uapi/linux/netlink.h, uapi/linux/genetlink.h, drivers/net/wireguard/netlink.c in Linux.
+Netlink uses the machine's byte order; only the fields of a sockaddr use network order. Malformed values raise
+ValueError. Its text never contains a key.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _IP4_ATTR, _IP6_ATTR = Struct("=HHHHHxxHH4sHHBxxx"), Struct("=HHHHHxxHH16sHHBxxx
 
 
 MESSAGE_BYTES = 32 * 1024
-"""Bound of a SET_DEVICE message. An attribute's length is 16 bits, so the peers of one message must stay below 64 KiB;
-half of that keeps the kernel's allocation small and a batch at about 250 peers."""
+"""The largest SET_DEVICE message. The length of an attribute has 16 bits, so the peers of one message must stay below
+64 KiB. Half of that keeps the kernel's allocation small and a batch at about 250 peers."""
 
 
 class Batch(NamedTuple):
-    """Changes that travel together: one payload for many of them, or many payloads for one that is too large."""
+    """Changes that are sent together: one payload for many changes, or many payloads for one large change."""
 
     payloads: list[bytes]
     changes: list[Change]
@@ -54,12 +54,12 @@ def _device(command: int, interface: str) -> bytes:
 
 
 def get_device(interface: str) -> bytes:
-    """Payload of a WG_CMD_GET_DEVICE request; to be sent with NLM_F_DUMP."""
+    """The payload of a WG_CMD_GET_DEVICE request. Send it with NLM_F_DUMP."""
     return _device(_WG_CMD_GET_DEVICE, interface)
 
 
 def set_device(interface: str, *, private_key: bytes, listen_port: int) -> bytes:
-    """Payload that gives a new interface its private key and its port (0: the kernel's choice)."""
+    """The payload that gives a new interface its private key and its port (0: the kernel chooses)."""
     if len(private_key) != KEY_BYTES:
         raise ValueError("private key is not 32 bytes")
     port = attr(DEVICE_LISTEN_PORT, U16.pack(listen_port))
@@ -67,9 +67,10 @@ def set_device(interface: str, *, private_key: bytes, listen_port: int) -> bytes
 
 
 def set_peers(interface: str, changes: Iterable[Change], limit: int = MESSAGE_BYTES) -> Iterator[Batch]:
-    """Payloads of at most ``limit`` bytes that make the changes, in their order. WGDEVICE_F_REPLACE_PEERS is never set.
+    """Payloads of at most ``limit`` bytes that make the changes in order. They never set WGDEVICE_F_REPLACE_PEERS.
 
-    A peer with more allowed IPs than fit is spread over payloads of its own: the first replaces, the others add.
+    A peer with too many allowed IPs for one payload gets several payloads of its own. The first one replaces the
+    allowed IPs, the others add to them.
     """
     head = _device(_WG_CMD_SET_DEVICE, interface)
     room = limit - len(head) - ATTR.size - NLMSGHDR.size
@@ -96,7 +97,7 @@ def _join(head: bytes, peers: Sequence[bytes]) -> bytes:
 
 
 def _peer_parts(change: Change, room: int) -> list[bytes]:
-    """The nested peer attributes of a change, each of at most ``room`` bytes; several only for many IPs."""
+    """The nested peer attributes of a change, each of at most ``room`` bytes. Only many IPs need several."""
     key = attr(PEER_PUBLIC_KEY, change.public_key)
     after = change.desired
     if after is None:
@@ -113,7 +114,7 @@ def _peer_parts(change: Change, room: int) -> list[bytes]:
         ips = [_encode_ip(network) for network in after.allowed_ips]
     parts = []
     first = key + _FLAGS_ATTR.pack(8, PEER_FLAGS, flags) + values
-    more = key + _FLAGS_ATTR.pack(8, PEER_FLAGS, PEER_F_UPDATE_ONLY)  # or it would bring back a peer just removed
+    more = key + _FLAGS_ATTR.pack(8, PEER_FLAGS, PEER_F_UPDATE_ONLY)  # otherwise it could bring back a removed peer
     fit = max((room - len(first) - 3 * ATTR.size) // _IP6_ATTR.size, 1)
     for at in range(0, len(ips) or 1, fit):
         chunk = b"".join(ips[at : at + fit])

@@ -1,7 +1,7 @@
-"""The bytes of a WireGuard dump -> peers. Pure: bytes in, values out.
+"""Decodes the bytes of a WireGuard dump into peers; pure functions.
 
-Sources: uapi/linux/wireguard.h; get_peer() in Linux' drivers/net/wireguard/netlink.c. Whatever is malformed raises
-ValueError, whose text never holds a key.
+Sources: uapi/linux/wireguard.h; get_peer() in drivers/net/wireguard/netlink.c in Linux. Malformed bytes raise
+ValueError. Its text never contains a key.
 """
 
 from __future__ import annotations
@@ -54,12 +54,13 @@ def _header(length: int, kind: int) -> int:
     return int(U32.unpack(ATTR.pack(length, kind))[0])
 
 
-# A peer with one IPv4 address as Linux sends it, each attribute in its place. One unpack costs a tenth of a loop over
-# attributes. It has several forms: no endpoint, one of IPv4 or of IPv6; where the machine wants 64-bit numbers aligned,
-# empty attributes before the second of the counters or before both (nla_put_u64_64bit in Linux' net/netlink.h).
+# Linux sends the attributes of a peer with one IPv4 address always in the same order. One unpack of such a peer takes a
+# tenth of the time of a loop over its attributes. There are several forms: without an endpoint, with an IPv4 or an IPv6
+# endpoint. Some machines align 64-bit numbers: then an empty attribute stands before the second counter or before both
+# (nla_put_u64_64bit in net/netlink.h in Linux).
 _PADDING = _header(4, 0)
 _USUAL: dict[int, tuple[Struct | None, tuple[object, ...]]] = {}
-"""By the header of the nested peer: how to unpack it, and what its attributes' headers must be."""
+"""By the header of the nested peer: the form to unpack it, and the headers that its attributes must have."""
 for _endpoint in (0, 16, 28):
     for _pads in (0, 1, 2):
         _form = Struct(
@@ -82,7 +83,7 @@ _PREFIX = tuple(bytes((length,)) for length in range(33))
 
 
 class Device(NamedTuple):
-    """What a complete dump says of an interface."""
+    """One interface as a complete dump shows it."""
 
     ifindex: int
     public_key: PublicKey | None
@@ -91,11 +92,11 @@ class Device(NamedTuple):
 
 
 class Decoder:
-    """One dump, message by message as they come, so that none of them has to be kept.
+    """Decodes one dump message by message, so that no message has to be kept.
 
-    ``known``: the peers as they are configured, as far as seen before. What is the same there is the same object here,
-    so that all who keep it keep one; what is not is put there, and :meth:`device` takes out who is gone. Counters are
-    not kept. ``endpoints``: whether they are wanted; to word them is a quarter of it.
+    ``known``: the configurations of the peers of earlier dumps. An unchanged peer gets the known object again, so that
+    memory holds it once. A changed peer is put into ``known``; :meth:`device` takes the peers out that are gone.
+    ``endpoints``: whether to decode endpoints. To format them takes a quarter of the decoder's time.
     """
 
     def __init__(self, known: dict[PublicKey, PeerConfig] | None = None, *, endpoints: bool = True) -> None:
@@ -104,14 +105,14 @@ class Decoder:
         self.clear()
 
     def clear(self) -> None:
-        """Begin again."""
+        """Forget the messages so far."""
         self._ifindex = self._listen_port = 0
         self._public_key: PublicKey | None = None
         self._peers: dict[PublicKey, PeerState] = {}
         self._fault: ValueError | None = None
 
     def append(self, data: bytes) -> None:
-        """The next message's payload. What is wrong with it is told at the end: the rest has to be read anyhow."""
+        """Decode the payload of the next message. :meth:`device` reports an error: the rest must be read anyway."""
         if self._fault is None:
             try:
                 self._append(data)
@@ -133,8 +134,10 @@ class Decoder:
                 self._listen_port = number(U16, data, start, end)
 
     def device(self) -> Device:
-        """All messages as one Device; a peer spread over several messages is one again. ValueError where they are not
-        a dump."""
+        """The interface after the last message. A peer that came in several messages is whole.
+
+        Raises ValueError if the messages were not a dump.
+        """
         if self._fault is not None:
             raise self._fault
         if not self._ifindex:
@@ -154,7 +157,7 @@ def _decode_peers(
     data: bytes, at: int, end: int, known: dict[PublicKey, PeerConfig], peers: dict[PublicKey, PeerState],
     *, endpoints: bool,
 ) -> None:  # fmt: skip
-    """The peers of one message, put into ``peers``. Written out and without a call: it runs for each of them."""
+    """Decode the peers of one message into ``peers``. The loop avoids calls, because it runs once a peer."""
     while at < end:
         if end - at < 4:
             raise ValueError("netlink attribute without a whole header")
@@ -187,12 +190,12 @@ def _decode_peers(
 
 def _peer(key: PublicKey, psk: bytes, packed: bytes, mask: int, keepalive: int) -> PeerConfig:
     if psk == NO_PRESHARED_KEY:
-        psk = NO_PRESHARED_KEY  # one object for all that have none
+        psk = NO_PRESHARED_KEY  # one object for all peers without a key
     return PeerConfig(key, psk, (Network(packed, mask),), keepalive)
 
 
 def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerState], *, endpoints: bool) -> None:
-    """One nested peer of any form, put into ``peers``."""
+    """Decode one nested peer of any form into ``peers``."""
     key: bytes | None = None
     psk, keepalive, handshake, endpoint = NO_PRESHARED_KEY, 0, 0, None
     found: Sequence[Network] = ()
@@ -231,7 +234,7 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
     if handshake < 0:
         raise ValueError("handshake time before 1970")
     if psk == NO_PRESHARED_KEY:
-        psk = NO_PRESHARED_KEY  # one object for all that have none
+        psk = NO_PRESHARED_KEY  # one object for all peers without a key
     public_key = PublicKey(key)
     known = peers.get(public_key)
     if known is None:
@@ -241,7 +244,7 @@ def _decode_peer(data: bytes, at: int, end: int, peers: dict[PublicKey, PeerStat
         peers[public_key] = PeerState(peer, rx, tx, handshake, endpoint)
     elif rx >= 0 or tx >= 0:
         raise ValueError("one peer twice in one dump")
-    else:  # the rest of a peer whose allowed IPs did not fit: key and allowed IPs, nothing else
+    else:  # the next part of a peer with many allowed IPs: it has a key and allowed IPs only
         merged = known.config._replace(allowed_ips=as_networks((*known.config.allowed_ips, *found)))
         peers[public_key] = known._replace(config=merged)
 
@@ -271,7 +274,7 @@ def _decode_ips(data: bytes, at: int, end: int) -> list[Network]:
 
 
 def _decode_endpoint(data: bytes, start: int, end: int) -> str | None:
-    """A sockaddr_in or sockaddr_in6 as wg(8) prints it; None for a family that is neither."""
+    """A sockaddr_in or sockaddr_in6 as wg(8) prints it; None for another family."""
     if end - start < 16:
         raise ValueError(f"endpoint has {end - start} bytes")
     family = U16.unpack_from(data, start)[0]

@@ -1,4 +1,4 @@
-"""An interface as the network sees it: up or down, and its addresses."""
+"""The state of a network interface: up or down, and its addresses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _IFF_UP = 1  # uapi/linux/if.h
 
 
 class Link(NamedTuple):
-    """``addresses`` as "10.200.0.1/24"."""
+    """A network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
 
     up: bool
     addresses: frozenset[str]
 
 
 def link(interface: str) -> Link | None:
-    """How it stands; None where there is none. WireGuardError where the kernel does not say."""
+    """The interface's state; None if it does not exist. Raises WireGuardError if the kernel does not answer."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 

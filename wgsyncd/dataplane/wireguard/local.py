@@ -1,4 +1,4 @@
-"""The WireGuard interfaces of this machine, whoever carries them: found out each time, as wg(8) does."""
+"""The WireGuard interfaces of this machine, each provided by the kernel or by a process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same 
 
 
 class LocalWireGuard:
-    """A process that answers on an interface's socket is its userspace WireGuard; else the kernel is asked.
+    """Uses the process that answers on an interface's socket, otherwise the kernel; wg(8) chooses likewise.
 
-    ``timeout``: seconds that either may take for one answer. ``endpoints``: whether peers' addresses are wanted.
+    ``timeout``: seconds that one answer may take. ``endpoints``: whether dumps contain the peers' endpoints.
     """
 
     def __init__(self, timeout: float = 5.0, sockets: Path = SOCKETS, *, endpoints: bool = True) -> None:
@@ -26,23 +26,23 @@ class LocalWireGuard:
 
     @property
     def retries(self) -> int:
-        """Dumps read again since start because they were torn; a userspace WireGuard's never are."""
+        """Dumps that were read again since start because they were interrupted. Only the kernel's can be."""
         return self._kernel.retries
 
     def read(self, interface: str) -> InterfaceState:
-        """One complete, untorn dump."""
+        """Read one complete dump."""
         return self._side(interface).read(interface)
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """Make the changes; those that were refused come back."""
+        """Make the changes and return the refused ones."""
         return self._side(interface).apply(interface, changes)
 
     def create(self, creation: NewInterface) -> None:
-        """Make an interface of the kernel. One of userspace is made by its own service and then found by itself."""
+        """Make an interface of the kernel. A userspace interface is made by its own service."""
         self._kernel.create(creation)
 
     def close(self) -> None:
-        """Give back the netlink socket."""
+        """Close the netlink socket."""
         self._kernel.close()
 
     def _side(self, interface: str) -> KernelWireGuard | UserspaceWireGuard:

@@ -1,7 +1,7 @@
-"""Netlink's framing: messages, attributes, errors and generic netlink's families. Pure: bytes in, values out, and back.
+"""Netlink's framing: messages, attributes, errors and generic netlink families; pure functions.
 
-Sources: uapi/linux/netlink.h, uapi/linux/genetlink.h. All numbers are in the machine's byte order. Whatever is
-malformed raises ValueError.
+Sources: uapi/linux/netlink.h, uapi/linux/genetlink.h. All numbers use the machine's byte order. Malformed bytes raise
+ValueError.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Message(NamedTuple):
 
 
 def message(kind: int, flags: int, seq: int, payload: bytes) -> bytes:
-    """A netlink message to the kernel."""
+    """A netlink message for the kernel."""
     return NLMSGHDR.pack(NLMSGHDR.size + len(payload), kind, flags, seq, 0) + payload
 
 
@@ -51,8 +51,8 @@ def messages(datagram: bytes) -> Iterator[Message]:
 
 
 def error_number(payload: bytes) -> int:
-    """The errno (positive, 0 = none) of an NLMSG_ERROR or NLMSG_DONE."""
-    if not payload:  # a DONE need not carry one
+    """The errno (positive, 0 = success) of an NLMSG_ERROR or NLMSG_DONE message."""
+    if not payload:  # NLMSG_DONE may have no payload
         return 0
     if len(payload) < _S32.size:
         raise ValueError("netlink error message without a number")
@@ -65,7 +65,7 @@ def attr(kind: int, value: bytes) -> bytes:
 
 
 def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Type, start and end of each attribute's value between two offsets."""
+    """The type, start and end of each attribute's value between two offsets."""
     while at < end:
         if end - at < 4:
             raise ValueError("netlink attribute without a whole header")
@@ -77,19 +77,19 @@ def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def number(form: Struct, data: bytes, start: int, end: int) -> int:
-    """An attribute's value that is one number."""
+    """The value of an attribute that holds one number."""
     if end - start != form.size:
         raise ValueError(f"netlink attribute has {end - start} bytes, not {form.size}")
     return int(form.unpack_from(data, start)[0])
 
 
 def get_family(name: str) -> bytes:
-    """Payload of a CTRL_CMD_GETFAMILY request; asking for it also makes the kernel load the family's module."""
+    """The payload of a CTRL_CMD_GETFAMILY request. The request makes the kernel load the family's module."""
     return GENLMSGHDR.pack(_CTRL_CMD_GETFAMILY, 1) + attr(_CTRL_ATTR_FAMILY_NAME, name.encode() + b"\0")
 
 
 def decode_family(payload: bytes) -> int:
-    """The message type that the family has until its module is unloaded."""
+    """The message type of the family. It is valid until the module is unloaded."""
     for kind, start, end in attributes(payload, GENLMSGHDR.size, len(payload)):
         if kind == _CTRL_ATTR_FAMILY_ID:
             return number(U16, payload, start, end)

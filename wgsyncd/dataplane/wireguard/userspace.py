@@ -1,7 +1,7 @@
 """Userspace WireGuard (wireguard-go, boringtun): the text protocol on /var/run/wireguard/NAME.sock.
 
-Source: https://www.wireguard.com/xplatform/. One request per connection. Keys are lower-case hexadecimal. Nothing that
-came over the socket is ever put into an error's text: every line of it may be a key.
+Source: https://www.wireguard.com/xplatform/. A connection carries one request. Keys are lower-case hexadecimal. An
+error's text never contains a line of the socket, because each line may be a key.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from wgsyncd.ports import FailedChange
 
 SOCKETS = Path("/var/run/wireguard")
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE})
-"""No file, a stale one that nobody listens on, or one that is no stream socket."""
+"""The file is missing, nobody listens on it, or it is not a stream socket."""
 _BATCH_PEERS = 500
 
 
 class UserspaceWireGuard:
-    """WireGuard interfaces that a process of this machine carries.
+    """WireGuard interfaces that processes of this machine provide.
 
-    ``timeout``: seconds that the process may take for one whole request.
+    ``timeout``: seconds that a process may take for one whole request.
     """
 
     def __init__(self, boot_id: str, timeout: float = 5.0, sockets: Path = SOCKETS) -> None:
@@ -46,17 +46,17 @@ class UserspaceWireGuard:
         self._sockets = sockets
 
     def carries(self, interface: str) -> bool:
-        """Whether a process answers for this interface. As wg(8) decides it: by connecting to its socket."""
+        """Whether a process provides this interface. wg(8) decides it likewise: it connects to the socket."""
         try:
             self._connect(interface).close()
         except InterfaceMissing:
             return False
-        except WireGuardError:  # somebody is there, and says no: the request will say why
+        except WireGuardError:  # a process is there and refuses; the request will tell why
             return True
         return True
 
     def read(self, interface: str) -> InterfaceState:
-        """One `get=1`. InterfaceMissing where nobody listens or the tun is gone."""
+        """Read one complete dump (`get=1`). Raises InterfaceMissing if no process listens or the tun device is gone."""
         number, lines = self._request(interface, "get=1\n\n")
         if number:
             raise _error(interface, number)
@@ -70,7 +70,7 @@ class UserspaceWireGuard:
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers") from None
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """`set=1` for many peers at once; where the process refuses one, again peer by peer (setting is idempotent)."""
+        """Send `set=1` for many peers at once. If the process refuses, send it again peer by peer; it is idempotent."""
         failed: list[FailedChange] = []
         for at in range(0, len(changes), _BATCH_PEERS):
             batch = changes[at : at + _BATCH_PEERS]
@@ -102,12 +102,12 @@ class UserspaceWireGuard:
         return connection
 
     def _request(self, interface: str, text: str) -> tuple[int, list[str]]:
-        """Errno and lines of the answer, which ends with an empty line."""
+        """The errno and the lines of the answer. An empty line ends it."""
         deadline = time.monotonic() + self._timeout
         with self._connect(interface) as connection:
             try:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    connection.sendall(text.encode())  # it may hang up at a bad line, and has said why before
+                    connection.sendall(text.encode())  # the process may hang up at a bad line; it has answered then
                 answer = bytearray()
                 while not answer.endswith(b"\n\n"):
                     connection.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -125,7 +125,7 @@ class UserspaceWireGuard:
         name, _, value = lines.pop().partition("=") if lines else ("", "", "")
         if name != "errno" or not value.lstrip("-").isdigit():
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers")
-        return abs(int(value)), lines  # wireguard-go says -22 where the protocol says 22
+        return abs(int(value)), lines  # wireguard-go writes -22 where the protocol has 22
 
 
 def _error(interface: str, number: int) -> WireGuardError:
@@ -161,7 +161,7 @@ def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
     key: PublicKey | None = None
     values: dict[str, str] = {}
     ips: list[Network] = []
-    for line in [*lines, "public_key="]:  # one more, so that the last peer ends like the others
+    for line in [*lines, "public_key="]:  # a last line, so that the last peer ends like the others
         name, equals, value = line.partition("=")
         if not equals:
             raise ValueError("line without a value")
@@ -217,9 +217,9 @@ _P = 2**255 - 19
 
 
 def x25519_public_key(private_key: bytes) -> bytes:
-    """The public key of a private one (RFC 7748, section 5), which this protocol leaves out. About 2 ms.
+    """The public key of a private key (RFC 7748, section 5); the protocol does not send it. This takes about 2 ms.
 
-    Python's integers take a time that depends on their values; it is not seen by anyone outside this machine.
+    The time depends on the key, because Python's integers do. Only processes of this machine could measure it.
     """
     scalar = int.from_bytes(private_key, "little") & ~(7 | 1 << 255) | 1 << 254
     x2, z2, x3, z3, swap = 1, 0, 9, 1, 0
