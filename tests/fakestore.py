@@ -4,7 +4,6 @@ of mikyun_cloud, so that the same tests run on both (tests/contract/test_store.p
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -224,7 +223,7 @@ class FakeStore:
             raise StoreError("2006: Server has gone away", 2006)
         if fate == "crash before":
             raise Crash
-        work = copy.deepcopy(self.db)
+        work = self.db.copy()
         self.statements += 1
         yield work
         if fate == "deadlock":

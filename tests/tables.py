@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +59,11 @@ class FakeDatabase:
     def update(self, number: int, **columns: Any) -> None:
         self.devices[number] |= columns
 
+    def copy(self) -> FakeDatabase:
+        """A copy for a transaction to work on. Rows are the only values that can change, so they are copied too."""
+        tables = {name: copy(value) for name, value in vars(self).items()}
+        return FakeDatabase(**tables | {"devices": {number: dict(row) for number, row in self.devices.items()}})
+
     def forget_logs(self) -> None:
         self.logs.clear()
 
@@ -64,12 +71,14 @@ class FakeDatabase:
 def figures(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
     """What a verification asks of one device, in the plainest way."""
     device = db.devices[number]
+    buckets = {at: sums for (row, at), sums in db.buckets.items() if row == number}
+    days = {at: sums for (row, at), sums in db.days.items() if row == number}
 
     def column(window: str) -> Counters:
         return Counters(*(device[f"{side}_bytes_{window}"] or 0 for side in sides))
 
-    def between(sums: Sums, first: Any, beyond: Any) -> Counters:
-        some = [s for (row, at), s in sums.items() if row == number and first <= at < beyond]
+    def between(sums: Mapping[Any, Counters], first: Any, beyond: Any) -> Counters:
+        some = [s for at, s in sums.items() if first <= at < beyond]
         return Counters(sum(s.rx for s in some), sum(s.tx for s in some))
 
     def cut(sums: Counters) -> Counters:
@@ -77,11 +86,11 @@ def figures(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str
 
     return DeviceTotals(
         number, device["device_id"], column("total"), column("24h"), column("month"),
-        tuple(cut(between(db.buckets, *some)) for some in scope.rolling),
-        tuple(cut(between(db.days, *some)) for some in scope.months),
+        tuple(cut(between(buckets, *some)) for some in scope.rolling),
+        tuple(cut(between(days, *some)) for some in scope.months),
         tuple(
-            DaySums(day, between(db.buckets, *day.inner), between(db.buckets, *day.outer),
-                    db.days.get((number, day.name), Counters(0, 0)))
+            DaySums(day, between(buckets, *day.inner), between(buckets, *day.outer),
+                    days.get(day.name, Counters(0, 0)))
             for day in scope.days
         ),
     )  # fmt: skip
