@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-import wgsyncd
+from tests.sources import FILES, nodes
 
-HOME = Path(wgsyncd.__file__).parent
-FILES = {path.relative_to(HOME).as_posix(): path for path in sorted(HOME.rglob("*.py"))}
 CORE = [name for name in FILES if name.startswith("core/")]
 
 VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum",
@@ -30,9 +29,14 @@ IMPORTERS = {
 }
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """The dotted names of all modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -44,9 +48,8 @@ def imports(path: Path) -> Iterator[str]:
 
 def code(path: Path) -> Iterator[ast.AST]:
     """Every node of a file except docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    yield from (node for node in ast.walk(tree) if id(node) not in docs)
+    docs = {id(node.value) for node in nodes(path) if isinstance(node, ast.Expr)}
+    yield from (node for node in nodes(path) if id(node) not in docs)
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -61,7 +64,7 @@ CLOCKS = {"now", "today", "utcnow", "time", "time_ns", "monotonic", "perf_counte
 
 @pytest.mark.parametrize("name", CORE)
 def test_core_asks_for_no_time_and_does_no_io(name: str) -> None:
-    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+    for node in nodes(FILES[name]):
         if not isinstance(node, ast.Call):
             continue
         called = node.func

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-import wgsyncd
-
-HOME = Path(wgsyncd.__file__).parent
-FILES = {path.relative_to(HOME).as_posix(): path for path in sorted(HOME.rglob("*.py"))}
+from tests.sources import FILES, HOME, tree
 
 
 def test_the_top_has_at_most_twelve_names() -> None:
@@ -54,7 +50,7 @@ def test_no_file_is_longer_than_300_lines() -> None:
 
 def test_a_docstring_begins_with_one_sentence() -> None:
     for name, path in FILES.items():
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        doc = ast.get_docstring(tree(path))
         first = (doc or "").partition("\n")[0]
         good = first.endswith(".") and len(first) <= 100
         assert good != (name in UNSENTENCED), f"{name}: {first!r}"

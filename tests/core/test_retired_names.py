@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import wgsyncd
-
-HOME = Path(wgsyncd.__file__).parent
-FILES = {path.relative_to(HOME).as_posix(): path for path in sorted(HOME.rglob("*.py"))}
+from tests.sources import FILES, nodes
 
 # Each had a meaning of its own in this project. etc/doc/glossary.md has the terms that replaced them.
 _WORDS = """
@@ -47,7 +44,7 @@ LEFT: set[str] = {
 
 def defined(path: Path) -> Iterator[tuple[str, int]]:
     """The names that a file gives to something, each with its line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name, node.lineno
         elif isinstance(node, ast.arg):
