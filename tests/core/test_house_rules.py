@@ -91,7 +91,6 @@ UNSENTENCED: set[str] = {
     "engine/quarantine.py",
     "engine/recorder.py",
     "engine/state_cache.py",
-    "engine/status_report.py",
     "errors.py",
     "ports.py",
     "stores/__init__.py",

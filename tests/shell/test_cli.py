@@ -75,11 +75,11 @@ def test_what_waits_for_an_unreadable_key_is_shown(node: Node, run: Run) -> None
     assert [line[0] for line in lines] == ["w", "!", "?"]
     assert lines[1].endswith("(remove, waits until the unreadable key of a row is mended)")
     data = json.loads(run("plan", "--json")[1][0])
-    assert (len(data["unclear"]), data["withheld"], data["guard"]["tripped"]) == (1, [], False)
+    assert (len(data["blocked"]), data["withheld"], data["guard"]["tripped"]) == (1, [], False)
     status, lines = run("status")
     assert status == 0
     assert "pending: nothing; withheld: 0; waiting for an unreadable key to be mended: 1" in lines
-    assert json.loads(run("status", "--json")[1][0])["unclear"] == 1
+    assert json.loads(run("status", "--json")[1][0])["blocked"] == 1
 
 
 def test_an_interface_that_cannot_be_compared_is_an_error(node: Node, run: Run) -> None:
@@ -89,11 +89,11 @@ def test_an_interface_that_cannot_be_compared_is_an_error(node: Node, run: Run) 
     assert status == 1
     assert lines[0].startswith("wg1 cannot be compared: wg1: EPERM: ")
     assert lines[2].startswith("- wg0")
-    assert list(json.loads(run("plan", "--json")[1][0])["not_compared"]) == ["wg1"]
+    assert list(json.loads(run("plan", "--json")[1][0])["interface_errors"]) == ["wg1"]
     status, lines = run("status")
     assert status == 0
     assert any(line.startswith("wg1 cannot be compared: ") for line in lines)
-    assert list(json.loads(run("status", "--json")[1][0])["not_compared"]) == ["wg1"]
+    assert list(json.loads(run("status", "--json")[1][0])["interface_errors"]) == ["wg1"]
 
 
 def test_the_guard_is_told_with_what_lets_it_go(node: Node, run: Run) -> None:

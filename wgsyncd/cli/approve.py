@@ -28,20 +28,24 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Let a plan's removals through."""
-    import json
-
-    from wgsyncd.cli import client, wiring
+    from wgsyncd.cli import client, output, wiring
+    from wgsyncd.cli.reports import ApproveReport
     from wgsyncd.config import load
+    from wgsyncd.engine.plan_report import PlanReport
 
-    data, why = client.ask_daemon(args, "/approve", body={"plan": args.plan_id})
-    if data is None:
+    done, why = client.ask_daemon(args, PlanReport, "/approve", body={"plan": args.plan_id})
+    removed: int | None = None
+    if done is None:
         wiring.open_agent(load.load(args.config)).approve(args.plan_id)
         client.print_note(why)
         text = f"plan {args.plan_id} approved; the daemon carries it out with its next cycle"
-        answer = {"plan": args.plan_id, "approved": True, "carried_out": False, "removed": None}
     else:
-        removed = sum(1 for one in data["changes"] if one["action"] == "remove")
+        removed = sum(1 for one in done.changes if one.action == "remove")
         text = f"plan {args.plan_id} approved and carried out: {removed} removed"
-        answer = {"plan": args.plan_id, "approved": True, "carried_out": True, "removed": removed}
-    print(json.dumps(answer) if args.json else text)
+    if args.json:
+        output.print_json(
+            ApproveReport(plan=args.plan_id, approved=True, carried_out=done is not None, removed=removed)
+        )
+    else:
+        print(text)
     return 0

@@ -10,16 +10,17 @@ import socket
 import sys
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
+
+import msgspec
 
 from wgsyncd.cli import output
 from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.daemon import control_socket, lock
 from wgsyncd.errors import UserError
 
-Answer = tuple[dict[str, Any] | None, str]
-"""What the daemon answered, or None and why it was not asked."""
+Report = TypeVar("Report", bound=msgspec.Struct)
 
 
 class NobodyListensError(UserError):
@@ -68,16 +69,24 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
     return said
 
 
+def decode(answer: bytes, kind: type[Report]) -> Report:
+    """The daemon's answer as the report that it is. UserError if another version of wgsyncd made it."""
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.DecodeError as error:
+        raise UserError(f"the daemon is of another version than this command: {error}") from None
+
+
 def ask_daemon(
-    args: argparse.Namespace, path: str, method: str = "POST", body: Mapping[str, Any] | None = None
-) -> Answer:
-    """Ask the daemon, unless the command may not: none runs, it has another configuration, or ``--no-daemon``."""
+    args: argparse.Namespace, kind: type[Report], path: str, method: str = "POST", body: Mapping[str, Any] | None = None
+) -> tuple[Report | None, str]:
+    """The daemon's report. None, and why, if none runs, if it has another configuration, or with ``--no-daemon``."""
     if getattr(args, "no_daemon", False):
         return None, "the daemon was not asked"
     if args.config != DEFAULT_CONFIG:
         path += "?" + urlencode({"config": os.fsencode(args.config.resolve())})
     try:
-        return json.loads(ask(path, method, body)), ""
+        return decode(ask(path, method, body), kind), ""
     except NobodyListensError:
         return None, _who_runs()
     except OtherConfigurationError as error:

@@ -7,6 +7,7 @@ NO_COLOR and TERM=dumb are honoured (rich does that). Nothing is read as markup:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -15,8 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+import msgspec
+from msgspec import Struct
+
 from wgsyncd.core.model import PublicKey, encode_key
 from wgsyncd.redact import escape_control, redact
+
+Line = tuple[str, str]
+"""A text, and its kind for :func:`print_line` ("" for none)."""
 
 BAR = 30  # columns of a bar at least
 _COLOURS = {
@@ -52,37 +59,45 @@ def sanitize(text: str) -> str:
     return escape_control(redact(text))
 
 
-def show(table: Table) -> None:
+def print_json(report: Struct) -> None:
+    """Print a report as one JSON object on one line."""
+    print(json.dumps(msgspec.to_builtins(report), ensure_ascii=False), flush=True)
+
+
+def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:
+    """Rows of cells as lines. Columns after the first ``left`` are numbers and stand at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at < left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def print_table(table: Table) -> None:
     """Print a table, with bars where somebody sees them."""
-    rows = [tuple(map(sanitize, row)) for row in table.rows]
-    lines = [table.head, *rows, *([table.foot] if table.foot else [])]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(table.head))]
-
-    def plain(line: tuple[str, ...]) -> str:
-        cells = [cell.ljust(w) if at < table.left else cell.rjust(w)
-                 for at, (cell, w) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
-        return "  ".join(cells).rstrip()
-
+    rows = [table.head, *table.rows, *([table.foot] if table.foot else [])]
+    lines = table_lines([tuple(map(sanitize, row)) for row in rows], table.left)
     if not is_terminal():
-        print("\n".join(map(plain, lines)))
+        print("\n".join(lines))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
-    room = max(BAR, console.width - sum(widths) - 2 * len(widths))
+    room = max(BAR, console.width - max(map(len, lines)) - 2)
     block = "█" if "utf" in console.encoding.lower() else "#"
     most = max((rx + tx for rx, tx in table.bars), default=0) or 1
-    console.print(Text(plain(table.head), style=_COLOURS["head"]), soft_wrap=True)
-    for at, row in enumerate(rows):
-        line = Text(plain(row))
-        if table.bars:
-            rx, tx = table.bars[at]
+    for at, text in enumerate(lines):
+        is_row = 0 < at <= len(table.rows)
+        line = Text(text, style="" if is_row else _COLOURS["head"])
+        if is_row and table.bars:
+            rx, tx = table.bars[at - 1]
             whole, part = _ceiling((rx + tx) * room, most), _ceiling(rx * room, most)
             line.append("  ").append(block * part, _COLOURS["rx"]).append(block * (whole - part), _COLOURS["tx"])
         console.print(line, soft_wrap=True)
-    if table.foot:
-        console.print(Text(plain(table.foot), style=_COLOURS["head"]), soft_wrap=True)
 
 
 def _ceiling(amount: int, most: int) -> int:
@@ -110,7 +125,7 @@ def print_line(*parts: tuple[str, str] | str | PublicKey) -> None:
     Console(highlight=False, markup=False, emoji=False).print(line, soft_wrap=True)
 
 
-def print_lines(some: Sequence[tuple[str, str]]) -> None:
+def print_lines(some: Sequence[Line]) -> None:
     """Print many lines as :func:`say` does one."""
     if not is_terminal():
         print("\n".join(sanitize(text).rstrip() for text, _ in some))
@@ -155,7 +170,7 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
         yield shown.update
 
 
-def live(draw: Callable[[], Sequence[tuple[str, str]]], every: float) -> None:
+def live(draw: Callable[[], Sequence[Line]], every: float) -> None:
     """Draw lines as for :func:`say` on a screen of their own, anew after ``every`` seconds, until interrupted."""
     from rich.console import Console
     from rich.live import Live

@@ -29,23 +29,23 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """What a cycle would do: 0 nothing, 2 something, 1 where that cannot be told of every interface."""
-    import json
     import time
 
     from wgsyncd.cli import client, output, wiring
+    from wgsyncd.cli.render_plan import plan_as_lines
     from wgsyncd.config import load
     from wgsyncd.engine import plan_report
 
-    data, why = client.ask_daemon(args, "/plan")
-    if data is None:
+    report, why = client.ask_daemon(args, plan_report.PlanReport, "/plan")
+    if report is None:
         settings = load.load(args.config)
-        agent = wiring.open_agent(settings)
-        data = plan_report.plan_as_data(agent.inspector.preview(), settings.node.zone, time.time())
+        decision = wiring.open_agent(settings).inspector.preview()
+        report = plan_report.build(decision, settings.node.zone, time.time(), source="command")
         client.print_note(why)
     if args.json:
-        print(json.dumps({"source": "command" if why else "daemon", **data}, ensure_ascii=False))
+        output.print_json(report)
     else:
-        output.print_lines(plan_report.plan_as_lines(data))
-    if data["not_compared"]:
+        output.print_lines(plan_as_lines(report))
+    if report.interface_errors:
         return 1  # what could not be compared may need anything
-    return 2 if plan_report.wants_anything(data) else 0
+    return 0 if report.is_empty else 2

@@ -189,7 +189,7 @@ def _bytes(told: ExplainReport) -> None:
     if more is None:
         return
     rows = {"total": more.total, "24 h": more.last_24h, "month": more.month}
-    output.show(
+    output.print_table(
         output.Table(
             ("bytes    ", "rx", "tx"), [(name, format_bytes(n.rx), format_bytes(n.tx)) for name, n in rows.items()]
         )

@@ -215,7 +215,7 @@ def _print(
         _picture(args.svg, output.sanitize(_title(span, who)), _meaning(settings), periods)
     else:
         output.print_line((_title(span, who), "head"))
-        output.show(
+        output.print_table(
             output.Table(
                 (span.by, "rx", "tx", "total"),
                 [(_name(one), *map(format_bytes, _sums(one).values())) for one in periods],
@@ -243,7 +243,7 @@ def _print_ranking(
     else:
         kind = "contracts" if args.contracts else "devices"
         output.print_line((f"{len(first)} of {len(ranks)} {kind} with traffic, {_span(span)}", "head"))
-        output.show(
+        output.print_table(
             output.Table(
                 (*head, "rx", "tx", "total"),
                 [(*names, *map(format_bytes, _sums(one).values())) for names, one in shown],

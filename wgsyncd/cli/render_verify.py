@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from wgsyncd.cli.output import table_lines
 from wgsyncd.core.inspect.verify import Amount, Check, Discrepancy, faults
 from wgsyncd.core.state import QuarantineEntry
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -17,7 +18,7 @@ NAMED = 5  # devices that one line names
 def findings_as_text(findings: Sequence[Discrepancy]) -> str:
     """What does not add up, a line each; then the notes, those about totals in one."""
     wrong = faults(findings)
-    lines = _table([(one.check.value, one.device or "-", one.text) for one in wrong])
+    lines = table_lines([(one.check.value, one.device or "-", one.text) for one in wrong])
     lines.append(f"{len(wrong)} {'finding' if len(wrong) == 1 else 'findings'}" if wrong else "everything adds up")
     lines += [f"note: {one.text}" for one in findings if one.note and one.check is not Check.TOTAL]
     below = sorted({one.device for one in findings if one.check is Check.TOTAL})
@@ -53,7 +54,7 @@ def held_as_text(held: Sequence[QuarantineEntry], calendar: UsageCalendar, done:
     for number, d in held:
         times = calendar.format_local(d.since), calendar.format_local(d.until)
         rows.append((str(number), d.device or "-", d.interface, str(d.rx), str(d.tx), *times, _rate(d.rate)))
-    lines = _table(rows)
+    lines = table_lines(rows)
     if done != "list":
         lines.append(f"{len(held)} {'released: booked' if done == 'release' else 'dropped: not booked'}")
     return "\n".join(escape_control(redact(line)) for line in lines)
@@ -77,8 +78,3 @@ def _rate(bits: float | None) -> str:
         return "in no time"
     power = min(max(0, (len(str(int(bits))) - 1) // 3), 6)
     return f"{bits / 1000**power:.3g} {' kMGTPE'[power].strip()}bit/s"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

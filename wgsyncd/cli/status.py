@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wgsyncd.cli import options
 
 if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
-    from wgsyncd.engine.plan_report import Line
+    from wgsyncd.cli.output import Line
+    from wgsyncd.engine.status_report import StatusReport
 
 EPILOG = """\
 What the running daemon knows, as of its last cycle and poll; where none runs, what the command sees by itself.
@@ -36,23 +37,21 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One screen, once or (--watch) again and again until ^C."""
-    import json
-
     from wgsyncd.cli import output
-    from wgsyncd.engine import status_report
+    from wgsyncd.cli.render_status import as_lines
     from wgsyncd.errors import UserError
 
     if args.watch is None:
-        data = _look(args)
+        report = _look(args)
         if args.json:
-            print(json.dumps(data, ensure_ascii=False))
+            output.print_json(report)
         else:
-            output.print_lines(status_report.as_lines(data, output.width()))
+            output.print_lines(as_lines(report, output.width()))
         return 0
     try:
         if args.json:
             while True:
-                print(json.dumps(_look(args), ensure_ascii=False), flush=True)
+                output.print_json(_look(args))
                 time.sleep(args.watch)
         if not output.is_terminal():
             raise UserError("--watch draws on a terminal; for a program there is --watch --json, an object per line")
@@ -63,26 +62,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _look(args: argparse.Namespace) -> dict[str, Any]:
+def _look(args: argparse.Namespace) -> StatusReport:
     from wgsyncd.cli import client, wiring
     from wgsyncd.config import load
     from wgsyncd.engine import status_report
 
-    data, why = client.ask_daemon(args, "/status", "GET")
-    if data is None:
+    report, why = client.ask_daemon(args, status_report.StatusReport, "/status", "GET")
+    if report is None:
         settings = load.load(args.config)
-        agent = wiring.open_agent(settings)
-        data = status_report.of_outlook(settings, agent.inspector.preview(), why, time.time())
-    return data
+        report = status_report.of_preview(settings, wiring.open_agent(settings).inspector.view(), why)
+    return report
 
 
 def _screen(args: argparse.Namespace) -> list[Line]:
     from wgsyncd.cli import output
-    from wgsyncd.engine import status_report
+    from wgsyncd.cli.render_status import as_lines
     from wgsyncd.errors import WgsyncdError
 
     try:
-        lines = status_report.as_lines(_look(args), output.width())
+        lines = as_lines(_look(args), output.width())
     except WgsyncdError as error:
         lines = [(output.sanitize(str(error)), "fault")]
     return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s; ^C ends", "")]

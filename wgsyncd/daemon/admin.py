@@ -25,8 +25,8 @@ from wgsyncd.daemon.http import Answer, Routes
 from wgsyncd.daemon.http_message import Refusal, Request, Response
 from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.rate_limit import TokenBucket
+from wgsyncd.engine import plan_report
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.plan_report import plan_as_data
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
@@ -198,7 +198,7 @@ class AdminRequests:
 
     def _do(self, request: AdminRequest) -> Any:
         if request.command == "plan":
-            return plan_as_data(self._work.agent.inspector.preview(), self._zone(), time.time())
+            return plan_report.build(self._work.agent.inspector.preview(), self._zone(), time.time())
         if request.command == "approve":
             return self._approve(request.body.plan, request.who)
         if request.command == "sync":
@@ -219,7 +219,7 @@ class AdminRequests:
         if decision.is_withholding:
             said = "the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again"
             raise Refusal(409, said, "plan")
-        return plan_as_data(decision, self._zone(), time.time())
+        return plan_report.build(decision, self._zone(), time.time())
 
     def _sync(self, devices: tuple[str, ...], who: str) -> Any:
         try:
