@@ -30,7 +30,6 @@ LONG: set[str] = {
     "tests/engine/test_verifying.py",
     "tests/fakestore.py",
     "tests/real/test_database.py",
-    "tests/shell/test_asking.py",
     "tests/simulation.py",
     "wgsyncd/engine/accounting.py",
     "wgsyncd/engine/agent.py",

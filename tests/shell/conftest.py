@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.asked_daemon import Work, running
 from tests.http_site import Site
 from tests.node import CONFIG, Node
 from tests.wait import until
@@ -87,3 +88,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture
 def site(make: Make) -> Site:
     return make()
+
+
+@pytest.fixture
+def work(node: Node, config: Path) -> Iterator[Work]:
+    """A daemon that runs, with its lock and its control socket."""
+    with running(node, config) as made:
+        yield made

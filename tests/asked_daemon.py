@@ -1,0 +1,74 @@
+"""The daemon's side of what admins ask, without its loop, on a node in memory."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.node import Node
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.daemon import control_socket, lock
+from wgsyncd.daemon.admin import AdminRequests
+from wgsyncd.daemon.control_socket import ControlSocket
+from wgsyncd.engine import status_report
+from wgsyncd.engine.agent import Agent
+from wgsyncd.errors import ConfigIssue, StoreError
+
+
+class Work:
+    """The daemon's side, without its loop."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.status = node, node.status
+        self.faults: Sequence[ConfigIssue] = ()
+        self.said: list[object] = []
+
+    @property
+    def agent(self) -> Agent:
+        return self.node.agent
+
+    def carry_out(self) -> Decision | None:
+        self.said.append("all")
+        try:
+            return self.node.agent.reconcile()
+        except StoreError as error:
+            self.status.last_error = str(error)
+            return None
+
+    def reconcile_now(self, devices: frozenset[str]) -> bool:
+        self.said.append(devices)
+        self.status.last_error = "2002: no database"
+        return "D-9" not in devices
+
+    def reload(self, who: str) -> Sequence[ConfigIssue]:
+        self.said.append(who)
+        return self.faults
+
+
+@contextmanager
+def running(node: Node, config: Path) -> Iterator[Work]:
+    """A daemon that runs: lock, socket, and somebody who obeys."""
+    held = lock.acquire(lock.path())
+    made = Work(node)
+    bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))
+    routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config))
+    server = ControlSocket(control_socket.path(), routes)
+
+    def obey() -> None:
+        while bell.get():
+            orders.wait()
+            while orders.delay() is not None:
+                orders.handle_next()
+
+    thread = threading.Thread(target=obey)
+    thread.start()
+    yield made
+    bell.put(False)
+    thread.join()
+    server.close()
+    os.close(held)

@@ -1,0 +1,181 @@
+"""`wgsyncd status` over a real socket, with a node in memory behind it: one screen, its JSON, and --watch."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.asked_daemon import Work
+from tests.node import Node
+from tests.shell.conftest import Run
+from tests.terminal import on_a_terminal
+from wgsyncd.cli import client, main
+
+
+def test_status_has_the_same_keys_with_the_daemon_and_without(node: Node, work: Work, run: Run) -> None:
+    node.status.succeeded_at = {"reconcile": node.now, "account": node.now}
+    one, other = (json.loads(run("status", "--json", *more)[1][0]) for more in ((), ("--no-daemon",)))
+    assert list(one) == list(other)
+    assert (one["source"], other["source"]) == ("daemon", "command")
+    assert [list(i) for i in one["interfaces"]] == [list(i) for i in other["interfaces"]]
+    same = ("interface", "present", "kind", "desired", "actual", "online", "frozen", "foreign", "rx_bytes", "tx_bytes")
+    assert [[i[k] for k in same] for i in one["interfaces"]] == [[i[k] for k in same] for i in other["interfaces"]]
+    assert {len(str(lines)) > 0 for lines in (run("status")[1], run("status", "--no-daemon")[1])} == {True}
+
+
+def test_status_is_answered_while_the_main_thread_is_busy(
+    node: Node, work: Work, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def hangs(_: frozenset[str]) -> bool:
+        return go.wait(60)
+
+    monkeypatch.setattr(work, "reconcile_now", hangs)
+    waiting = threading.Thread(target=client.ask, args=("/sync", "POST", {"devices": ["D-1"]}))
+    waiting.start()
+    assert run("status")[0] == 0
+    go.set()
+    waiting.join()
+
+
+def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> None:
+    node.db.update(5, preshared_key="junk")
+    del node.db.devices[6]
+    node.cycle()
+    status = node.status
+    status.database_up, status.database_error = False, "2002: refused"
+    status.config_ok, status.quarantined, status.findings = False, 2, {"month": 3}
+    status.spool_pending_counters, status.locked_rows, status.store_conditions = 4, 5, {"parent_conflict": 6}
+    lines = run("status")[1]
+    assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
+    text = "\n".join(lines)
+    for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
+                 "was refused, the old one goes on", "in quarantine, not booked: 2", "does not add up: 3",
+                 "in the spool: 4", "rows being locked: 5", "conditions of type parent_conflict: 6", "guard: quiet",
+                 "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
+                 "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
+        assert said in text, said
+    assert len(lines) <= 30, "one screen"
+
+
+def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, run: Run) -> None:
+    node.issued(8, node.now + 900)
+    node.issued(9, node.now + 20)
+    node.cycle()
+    node.shake(8)
+    node.cycle()
+    node.cycle()
+    changes = json.loads(run("status", "--json")[1][0])["changes"]
+    assert [(one["change"], one["device"], one["text"]) for one in reversed(changes)][-4:] == [
+        ("add", "0001-DEV-009", "wanted"),
+        ("activate", "0001-DEV-008", "active (first handshake)"),
+        ("expire", "0001-DEV-009", "expired (QR ended)"),
+        ("remove", "0001-DEV-009", "device expired"),
+    ]
+    assert " ago" in run("status")[1][3], "the latest handshake"
+
+
+def test_the_table_of_interfaces_has_what_is_not_as_ever_and_fits_the_terminal(
+    node: Node, work: Work, run: Run, config: Path
+) -> None:
+    plain = ["interface", "desired", "actual", "online", "handshake"]
+    assert run("status")[1][2].split() == [*plain, "received", "sent"]
+    node.account()
+    assert run("status")[1][2].split() == [*plain, "in/s", "out/s", "received", "sent"]
+    node.db.update(5, preshared_key="junk")
+    node.wg.delete("wg1")
+    node.cycle()
+    lines = run("status")[1]
+    assert lines[2].split()[:7] == ["interface", "kind", "desired", "actual", "online", "frozen", "handshake"]
+    assert lines[4].split()[:2] == ["wg1", "unreadable"]
+    said = on_a_terminal(lambda: main.main(["status", "--config", str(config)]), columns=80)
+    assert "handshake" in said
+    assert "received" not in said
+
+
+def test_a_thousand_rejected_rows_are_one_screen_and_all_of_the_json(node: Node, work: Work, run: Run) -> None:
+    for number in range(10, 60):
+        node.device(number, preshared_key="junk")
+    node.cycle()
+    assert len(run("status")[1]) <= 30
+    assert "rejected: 42 more rows (wgsyncd plan has all)" in run("status")[1]
+    assert len(json.loads(run("status", "--json")[1][0])["rejected"]) == 50
+
+
+def test_rates_are_measured_between_polls_and_begin_anew_with_the_counters(node: Node, work: Work, run: Run) -> None:
+    def rates() -> tuple[object, object]:
+        one = json.loads(run("status", "--json")[1][0])["interfaces"][0]
+        return one["rx_rate"], one["tx_rate"]
+
+    assert rates() == (None, None)
+    node.traffic(5, 1500, 300)
+    node.account()
+    assert rates() == (100.0, 20.0)
+    node.wg.reboot()
+    node.cycle()
+    assert rates() == (None, None), "not below nothing"
+    node.account()
+    assert rates() == (0.0, 0.0)
+
+
+def test_watch_draws_again_until_interrupted(
+    node: Node, work: Work, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == 2:
+            raise KeyboardInterrupt
+        node.db.update(5, status="paused")
+        node.cycle()
+
+    monkeypatch.setattr("wgsyncd.cli.output.time.sleep", sleep)
+    said = on_a_terminal(lambda: main.main(["status", "--config", str(config), "--watch", "7"]), LINES="40")
+    assert turns == [7.0, 7.0]
+    assert "0001-DEV-005" in said
+    assert "every 7 s; ^C ends" in said
+
+
+def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No daemon, and then no database either: that is when somebody watches."""
+    turns = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        node.store.down = len(turns) == 1
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("wgsyncd.cli.output.time.sleep", sleep)
+    argv = ["status", "--config", str(config), "--watch"]
+    said = on_a_terminal(lambda: main.main(argv), LINES="40")
+    first, second, third = said.split("^C ends")[:3]
+    assert "does not run" in first
+    assert "2013: Lost connection" in second
+    assert "does not run" in third
+    node.store.down = True
+    assert on_a_terminal(lambda: main.main(argv)) == "", "from the start: an error as any other"
+
+
+def test_watch_is_for_a_terminal_or_a_program(
+    node: Node, work: Work, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["status", "--config", str(config), "--watch"]) == 1
+    assert "--watch --json" in capsys.readouterr().err
+    turns = []
+
+    def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("wgsyncd.cli.status.time.sleep", sleep)
+    status_report, lines = run("status", "--json", "--watch")
+    assert (status_report, turns) == (0, [2.0] * 3)
+    assert [json.loads(line)["node"] for line in lines] == ["r640"] * 3
