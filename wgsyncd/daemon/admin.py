@@ -153,10 +153,10 @@ class AdminRequests:
         self._refuse_all()
 
     def _refuse_all(self) -> None:
-        while (request := self._take()) is not None:
+        while (request := self._next()) is not None:
             request.answer.put(Refusal(503, "the daemon stops").response())
 
-    def _take(self) -> AdminRequest | None:
+    def _next(self) -> AdminRequest | None:
         try:
             return self._queue.get_nowait()
         except queue.Empty:
@@ -174,7 +174,7 @@ class AdminRequests:
         """Handle the next request if there is time for it. Say whether there was one."""
         if not self._waiting or self._budget.delay(time.monotonic()) > 0:
             return False
-        request = self._take()
+        request = self._next()
         if request is None:
             self._waiting = False
             return False

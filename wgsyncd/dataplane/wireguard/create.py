@@ -1,4 +1,4 @@
-"""Makes a WireGuard interface of the kernel, whole or not at all; pyroute2 makes the link and its addresses."""
+"""Makes a WireGuard interface of the kernel, whole or not at all."""
 
 from __future__ import annotations
 
