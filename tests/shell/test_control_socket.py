@@ -39,7 +39,7 @@ class Main:
         self.woken += 1
 
     def take(self) -> AdminRequest:
-        request = self.requests._take()
+        request = self.requests._next()
         assert request
         return request
 
@@ -81,7 +81,7 @@ def test_the_rest_waits_for_the_main_thread_which_knows_who_asked(server: Contro
         main.take().answer.put(Refusal(503, "no").response())
         with pytest.raises(UserError, match="^no$"):
             refused.result(10)
-    assert main.requests._take() is None
+    assert main.requests._next() is None
 
 
 WRONG: list[tuple[bytes, type[Any], str]] = [
