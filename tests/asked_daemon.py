@@ -14,6 +14,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import control_socket, lock
 from wgsyncd.daemon.admin import AdminRequests
 from wgsyncd.daemon.control_socket import ControlSocket
+from wgsyncd.daemon.monitoring import pages
 from wgsyncd.engine import status_report
 from wgsyncd.engine.agent import Agent
 from wgsyncd.errors import ConfigIssue, StoreError
@@ -57,6 +58,7 @@ def running(node: Node, config: Path) -> Iterator[Work]:
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
     orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))
     routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config))
+    routes = {**pages(node.status, lambda: True, lambda: True), **routes}
     server = ControlSocket(control_socket.path(), routes)
 
     def obey() -> None:
