@@ -189,7 +189,7 @@ def test_a_flood_of_orders_gets_a_fifth_of_the_time(node: Node, config: Path, mo
             return super().reconcile_now(devices)
 
     class Flood(AdminRequests):
-        def _take(self) -> AdminRequest:
+        def _next(self) -> AdminRequest:
             return AdminRequest("sync", Selection(("D-1",)), "me")
 
     work = Slow(node)
