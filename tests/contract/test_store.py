@@ -13,6 +13,7 @@ from tests.samples import EPOCH, NOW, TOKYO, calendar, peer, record, text
 from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters, DeviceRow, Transition
+from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.records import PeerRecords, RecordState
 from wgsyncd.core.state import (
     Allocation,
@@ -370,7 +371,7 @@ def issued(shop: Shop, store: Store, **columns: Any) -> DeviceRow:
 
 def take(store: Store, one: DeviceRow, kind: str, at: float = NOW) -> frozenset[int]:
     event = AuditEvent(AuditAction.DEVICE_ACTIVATED, one.device, AuditFacts(at=at))
-    return commit(store, WriteBatch(transitions=((Transition(one, kind, at), event),)))
+    return commit(store, WriteBatch(transitions=((Transition(one, TransitionKind(kind), at), event),)))
 
 
 STEPS = {

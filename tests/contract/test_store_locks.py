@@ -19,6 +19,7 @@ from tests.samples import EPOCH, NOW, calendar, key, record, text
 from tests.store_fixture import RealShop
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Transition
+from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.errors import StoreError
@@ -63,7 +64,7 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: Real
         real_shop.insert(number, public_key=text(number))
     store = real_shop.store()
     before, rows = store.load_state(calendar()), store.snapshot().rows
-    first = Transition(next(one for one in rows if one.id == 6), "expire", NOW)
+    first = Transition(next(one for one in rows if one.id == 6), TransitionKind.EXPIRE, NOW)
     writes = WriteBatch(
         postings=(booked(5, 50, 5), booked(6, 60, 6)),
         records=(record(5), record(6)),

@@ -12,6 +12,7 @@ from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
 from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.model import Counters, Status, Transition
+from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
@@ -264,7 +265,7 @@ def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Sto
     before = store.digest()
     some = Counters(70, 7)
     booked = Posting(5, 70, 7, some, some, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
-    step = Transition(one, "first_handshake", NOW)
+    step = Transition(one, TransitionKind.FIRST_HANDSHAKE, NOW)
     writes = WriteBatch(
         (booked,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
     )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.samples import NOW, TOKYO, key, text
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters, encode_key, fingerprint
+from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, InactiveReason, UpdatedPart
 from wgsyncd.stores.mikyun.messages import ACTIONS, AuditEntry, AuditMessages
 
 BEHAVIOUR = [
@@ -46,19 +47,21 @@ FACTS: dict[str, AuditFacts] = {
     "device_activated": AuditFacts(at=NOW),
     "qr_expired": AuditFacts(at=NOW),
     "peer_added": AuditFacts(interface="wg0", address="10.200.0.5/32"),
-    "peer_removed": AuditFacts(interface="wg0", address="10.200.0.5/32", reason="device paused"),
-    "peer_updated": AuditFacts(interface="wg0", reason="address"),
+    "peer_removed": AuditFacts(interface="wg0", address="10.200.0.5/32", reason=ChangeReason(ChangeCause.ROW_GONE)),
+    "peer_updated": AuditFacts(interface="wg0", updated=UpdatedPart.ADDRESS),
     "peer_moved": AuditFacts(previous_interface="wg0", interface="wg1", address="10.251.0.5/32"),
     "foreign_peer_removed": AuditFacts(interface="wg0", address="10.200.0.5/32", peer=fingerprint(key(1))),
-    "row_rejected": AuditFacts(reason="bad_key"),
-    "row_accepted": AuditFacts(reason="bad_key"),
+    "row_rejected": AuditFacts(rejection="bad_key"),
+    "row_accepted": AuditFacts(rejection="bad_key"),
     "parent_conflict": AuditFacts(condition="parent_conflict", detail="2"),
     "parent_conflict_cleared": AuditFacts(condition="parent_conflict"),
     "guard_tripped": AuditFacts(count=40, plan="0123456789ab"),
     "guard_approved": AuditFacts(count=40, plan="0123456789ab", by="root (uid 0, pid 9)"),
     "interface_restored": AuditFacts(count=250),
     "interface_missing": AuditFacts(),
-    "usage_anomaly": AuditFacts(interface="wg0", anomaly="reset", previous=Counters(9, 8), current=Counters(1, 2)),
+    "usage_anomaly": AuditFacts(
+        interface="wg0", anomaly=AnomalyKind.RESET, previous=Counters(9, 8), current=Counters(1, 2)
+    ),
     "quarantine_released": AuditFacts(interface="wg0", current=Counters(9, 1), since=NOW, until=NOW + 15),
     "quarantine_dropped": AuditFacts(interface="wg0", current=Counters(9, 1), since=NOW, until=NOW + 15),
     "config_reloaded": AuditFacts(),
@@ -119,7 +122,7 @@ def test_every_action_has_words(action: str, language: str) -> None:
         elif name in ("at", "since", "until"):
             assert str(datetime.fromtimestamp(fact, TOKYO))[:19] in made.message
         else:
-            assert name in ("anomaly", "reason") or str(fact) in made.message
+            assert name in ("anomaly", "reason", "updated") or str(fact) in made.message
 
 
 @pytest.mark.parametrize("action", [name for name in BEHAVIOUR if told(FACTS[name])])
@@ -139,23 +142,52 @@ def test_who_approved_is_an_admin_where_nobody_knows_who() -> None:
     assert said[1].endswith("approved by an admin")
 
 
-REASONS = ["has a new key", "row is gone", "QR ended, not scanned", "address", "key", "preshared key or keepalive",
-           "device deleted", "device paused", "device of unknown status", "contract 0001 paused",
-           "contract 0001 does not exist", "gone from the kernel"]  # fmt: skip
+INACTIVE = {
+    "QR ended, not scanned": InactiveReason(Inactive.DEADLINE_PASSED),
+    "device deleted": InactiveReason(Inactive.DEVICE_INACTIVE, "deleted"),
+    "device paused": InactiveReason(Inactive.DEVICE_INACTIVE, "paused"),
+    "device of unknown status": InactiveReason(Inactive.DEVICE_INACTIVE, "of unknown status"),
+    "contract 0001 paused": InactiveReason(Inactive.OWNER_INACTIVE, "paused", "0001", "contract"),
+    "contract 0001 does not exist": InactiveReason(Inactive.OWNER_MISSING, "", "0001", "contract"),
+}
+REASONS = {
+    "has a new key": ChangeReason(ChangeCause.KEY_REPLACED),
+    "row is gone": ChangeReason(ChangeCause.ROW_GONE),
+    "gone from the kernel": ChangeReason(ChangeCause.GONE_FROM_KERNEL),
+    "moved to another interface": ChangeReason(ChangeCause.MOVED_TO, "wg1"),
+    **{text: ChangeReason(ChangeCause.INACTIVE, inactive=why) for text, why in INACTIVE.items()},
+}
+UPDATED = {
+    "address": UpdatedPart.ADDRESS,
+    "key": UpdatedPart.KEY,
+    "preshared key or keepalive": UpdatedPart.OTHER,
+}
 
 
-@pytest.mark.parametrize("reason", REASONS)
-def test_reasons_are_in_the_language_too(reason: str) -> None:
+def test_every_kind_of_reason_is_worded() -> None:
+    assert {why.kind for why in INACTIVE.values()} == set(Inactive)
+    assert set(UPDATED.values()) == set(UpdatedPart)
+
+
+@pytest.mark.parametrize(("text", "reason"), REASONS.items())
+def test_reasons_are_in_the_language_too(text: str, reason: ChangeReason) -> None:
     ja, en = (entry(event("peer_removed", reason=reason), one).message for one in ("ja", "en"))
-    assert reason in en
+    assert en.endswith(f": {text}")
     assert JAPANESE.search(ja.partition(": ")[2])
 
 
-@pytest.mark.parametrize("what", ["reset", "quarantined"])
-def test_anomalies_are_worded(what: str) -> None:
+@pytest.mark.parametrize(("text", "part"), UPDATED.items())
+def test_what_was_updated_is_in_the_language_too(text: str, part: UpdatedPart) -> None:
+    ja, en = (entry(event("peer_updated", updated=part), one).message for one in ("ja", "en"))
+    assert en.endswith(f": {text}")
+    assert JAPANESE.search(ja.partition(": ")[2])
+
+
+@pytest.mark.parametrize("what", AnomalyKind)
+def test_anomalies_are_worded(what: AnomalyKind) -> None:
     messages = {entry(event("usage_anomaly", anomaly=what), language).message for language in ("ja", "en")}
     assert len(messages) == 2
-    assert not any(what in message for message in messages)
+    assert not any(what.value in message for message in messages)
 
 
 told_fields = st.sampled_from(
@@ -175,7 +207,7 @@ def test_a_key_in_any_field_does_not_reach_the_audit_trail(
     field: tuple[str, str], secret: str, left: str, right: str, language: str
 ) -> None:
     action, name = field
-    if name == "anomaly":
+    if name in ("anomaly", "updated"):
         return
     text = left + secret + right
     made = entry(event(action, text) if name == "target" else event(action, **{name: text}), language)

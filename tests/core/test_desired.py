@@ -30,12 +30,14 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceRow, PublicKey, Reason, Status, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceRow, PublicKey, Status, encode_key
 from wgsyncd.core.network import parse_host, parse_network
 from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired, share_keys
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
+from wgsyncd.core.reasons import Reason
 from wgsyncd.core.records import PeerRecords
+from wgsyncd.engine import wording
 
 HUNDREDS = [row(n) for n in range(2, 202)]
 OWN = 900  # the interface's own key
@@ -81,15 +83,15 @@ def test_which_rows_want_a_peer(changes: dict[str, Any], wanted: bool) -> None:
 
 
 def test_why_a_row_wants_none_is_said() -> None:
-    said = {
+    reasons = {
         row(5, deleted=True).inactive_reason(NOW),
         row(5, contract_status=None, contract_active=False).inactive_reason(NOW),
         row(5, contract_status="paused", contract_active=False).inactive_reason(NOW),
         row(5, status=Status.OFF, status_text="revoked").inactive_reason(NOW),
         issued(5, NOW - 1).inactive_reason(NOW),
     }
-    assert said == {"device deleted", "contract 0001 does not exist", "contract 0001 paused", "device revoked",
-                    "QR ended, not scanned"}  # fmt: skip
+    assert {wording.inactive(why) for why in reasons if why is not None} == {"device deleted", "contract 0001 does not exist", "contract 0001 paused", "device revoked",
+                    "activation deadline passed"}  # fmt: skip
 
 
 def test_the_peer_is_key_psk_host_route_and_the_configured_keepalive() -> None:
@@ -135,7 +137,7 @@ BAD: dict[str, tuple[Reason, dict[str, Any]]] = {
     ),
     "duplicate address": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100"}),
     "the same address, written otherwise": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100/32"}),
-    "no QR end": (Reason.NO_QR_END, {"status": Status.ISSUED}),
+    "no QR end": (Reason.NO_DEADLINE, {"status": Status.ISSUED}),
 }
 
 
@@ -152,7 +154,7 @@ def test_a_rejection_quotes_no_key(reason: Reason, changes: dict[str, Any]) -> N
     secret = row(250, preshared_key=encode_key(psk(9)))
     rejection = wants([*HUNDREDS, DeviceRow(**{**_fields(secret), **changes})], KERNEL).rejections[0]
     for one in (changes.get("public_key"), changes.get("preshared_key"), encode_key(psk(9)), text(250)):
-        assert not one or len(one) < 20 or one not in rejection.detail
+        assert not one or len(one) < 20 or one not in wording.rejection(rejection)
 
 
 def _fields(one: DeviceRow) -> dict[str, Any]:
@@ -327,7 +329,7 @@ def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: 
     desired = build_desired([row(6, address=address(5))], SITES, policy, kernel, NOW, lambda: {5: frozenset((key(5),))})
     assert followed(desired) == {6}
     plan = make_plan(desired, kernel, records(record(5)), policy)
-    assert [(c.kind, c.public_key, c.reason) for c in plan.changes] == [
+    assert [(c.kind, c.public_key, wording.change(c)) for c in plan.changes] == [
         (ChangeKind.REMOVE, key(5), "row is gone"), (ChangeKind.ADD, key(6), "address moved from 0001-DEV-005")
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.samples import NOW, actual, dump, issued, key, peer, row, state
 from wgsyncd.core.model import DeviceRow, InterfaceState, Status, Transition
 from wgsyncd.core.peers.lifecycle import deadlines, due_transitions, first_handshakes, is_pending, with_transitions
+from wgsyncd.core.reasons import Inactive, InactiveReason, TransitionKind
 
 END = int(NOW)
 SECOND = 10**9
@@ -143,7 +144,7 @@ ASSUMED: list[tuple[DeviceRow, str, Status, str]] = [
 @pytest.mark.parametrize(("one", "kind", "status", "word"), ASSUMED, ids=[kind for _, kind, *_ in ASSUMED])
 def test_rows_are_assumed_as_the_steps_leave_them(one: DeviceRow, kind: str, status: Status, word: str) -> None:
     other = issued(6, END)
-    after, untouched = with_transitions([one, other], [Transition(one, kind, 1.0)])
+    after, untouched = with_transitions([one, other], [Transition(one, TransitionKind(kind), 1.0)])
     assert (after.status, after.status_text) == (status, word)
     assert untouched is other
     assert not is_pending(after), "the step is not due again"
@@ -152,8 +153,12 @@ def test_rows_are_assumed_as_the_steps_leave_them(one: DeviceRow, kind: str, sta
 
 def test_an_expired_row_wants_no_peer_and_an_activated_one_does() -> None:
     one = issued(5, END)
-    assert with_transitions([one], [Transition(one, "expire", END)])[0].inactive_reason(END + 9.0) == "device expired"
-    assert with_transitions([one], [Transition(one, "activate", END)])[0].inactive_reason(END + 9.0) is None
+    expired = Transition(one, TransitionKind.EXPIRE, END)
+    assert with_transitions([one], [expired])[0].inactive_reason(END + 9.0) == InactiveReason(
+        Inactive.DEVICE_INACTIVE, "expired"
+    )
+    activated = Transition(one, TransitionKind.ACTIVATE, END)
+    assert with_transitions([one], [activated])[0].inactive_reason(END + 9.0) is None
 
 
 DEADLINES: list[tuple[list[Any], list[float]]] = [

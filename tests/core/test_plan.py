@@ -26,11 +26,12 @@ from wgsyncd.core.peers.desired import PeerPolicy
 from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.records import PeerRecord
+from wgsyncd.engine import wording
 
 
 def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:
     """What a plan does, by kind, interface, row and reason."""
-    return [(c.kind.value, c.interface, c.row_id, c.reason) for c in plan.changes]
+    return [(c.kind.value, c.interface, c.row_id, wording.change(c)) for c in plan.changes]
 
 
 def two(wg0: InterfaceState, wg1: InterfaceState) -> dict[str, InterfaceState]:
@@ -51,7 +52,7 @@ def test_no_difference_no_change() -> None:
 CASES = {
     "added": ([row(5)], [], [("add", "wg0", 5, "wanted")]),
     "paused": ([off(5)], [peer(5)], [("remove", "wg0", 5, "device paused")]),
-    "QR ended": ([issued(5, 1.0)], [peer(5)], [("remove", "wg0", 5, "QR ended, not scanned")]),
+    "QR ended": ([issued(5, 1.0)], [peer(5)], [("remove", "wg0", 5, "activation deadline passed")]),
     "contract paused": (
         [row(5, contract_status="paused", contract_active=False)],
         [peer(5)],
@@ -137,7 +138,7 @@ def test_while_a_key_is_unreadable_only_what_a_row_revokes_goes() -> None:
     rows = [row(5, public_key="junk"), off(6), row(7, interface="wg1", address="10.251.0.7"),
             row(8, public_key=text(80)), row(11)]  # fmt: skip
     plan = planned(rows, kernel, records(*(record(n) for n in (5, 6, 7, 8, 9))))
-    assert [(c.public_key, c.reason) for c in plan.of(ChangeKind.REMOVE)] == [
+    assert [(c.public_key, wording.change(c)) for c in plan.of(ChangeKind.REMOVE)] == [
         (key(6), "device paused"), (key(7), "moved to wg1"), (key(8), "has a new key")
     ]  # fmt: skip
     assert {c.public_key for c in plan.blocked} == {key(5), key(9), key(10)}
@@ -250,7 +251,7 @@ def test_who_gets_anothers_address_is_told_from_whom() -> None:
     rows = [off(5), row(10, address=address(5)), row(6, address=address(7)), row(7, address=address(6)),
             row(8), row(9, address=address(90))]  # fmt: skip
     plan = planned(rows, kernel, records(*(record(n) for n in (5, 6, 7, 9))))
-    told = {c.row_id: c.reason for c in plan.changes if c.kind is not ChangeKind.REMOVE}
+    told = {c.row_id: wording.change(c) for c in plan.changes if c.kind is not ChangeKind.REMOVE}
     assert told == {
         10: "address moved from 0001-DEV-005",
         6: f"address {address(6)}/32 -> {address(7)}/32, address moved from 0001-DEV-007",

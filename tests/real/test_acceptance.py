@@ -104,7 +104,7 @@ def test_bad_rows_stop_nobody(bench: Bench) -> None:
         "twice": (f"public_key = '{good[1].keys.public}'", "duplicate_key"),
         "ours": (f"public_key = '{server.keys.public}'", "interface_key"),
         "wg7": ("wg_iface = 'wg7'", "unknown_interface"),
-        "date": ("status = 'issued', qr_expires_at = 0, issued_at = NULL, created_at = 0", "no_qr_end"),
+        "date": ("status = 'issued', qr_expires_at = 0, issued_at = NULL, created_at = 0", "no_deadline"),
     }
     new = ("zeros", "twice", "ours")  # a row with another readable key is another peer's: these never had one
     rows = [Device(name, f"10.200.0.{n}") for n, name in enumerate(kinds, 220)]

@@ -89,7 +89,7 @@ def test_reasons_are_those_that_an_admin_asks_for(bench: Bench) -> None:
     assert "does not run: this is what the command sees by itself" in done.stderr
     lines = {line.split()[2]: line for line in done.stdout.splitlines() if line[0] in "-~+"}
     assert lines[paused.device].endswith("contract 0002 paused")
-    assert lines[ended.device].endswith("  QR ended 2026-01-02 03:12, never scanned")
+    assert lines[ended.device].endswith("  activation deadline 2026-01-02 03:12 passed")
     assert lines[heir.device].endswith(f"address moved from {first.device}")
 
 

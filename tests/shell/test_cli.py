@@ -48,7 +48,7 @@ def test_plan_shows_the_steps_that_are_due(node: Node, run: Run) -> None:
     assert status == 2
     ended, shaken = (node.calendar.format_local(node.now + shift)[:16] for shift in (-95, -100))
     assert lines == [
-        f"> row 8 (0001-DEV-008): issued -> expired (QR ended {ended}, never scanned)",
+        f"> row 8 (0001-DEV-008): issued -> expired (activation deadline {ended} passed)",
         f"> row 9 (0001-DEV-009): issued -> active (first handshake {shaken})",
     ]
     data = json.loads(run("plan", "--json")[1][0])

@@ -137,13 +137,13 @@ def test_the_same_for_machines(node: Node, ask: Ask) -> None:
          "wants a peer but cannot be followed, duplicate_address: the address is 0001-DEV-005's;"
          " its live peer on wg0 is left as it is"),
         ({"wg_ip": "10.9.9.9"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, address_outside: wg_ip 10.9.9.9 is outside the networks of wg0;"
+         "wants a peer but cannot be followed, address_outside: address 10.9.9.9 is outside the networks of wg0;"
          " its live peer on wg0 is left as it is"),
         ({"public_key": "junk"}, [1, 1, 1, 1],
          "wants a peer but cannot be followed, bad_key: public_key has 3 bytes, not 32;"
          " its live peer on wg0 is left as it is"),
         ({"wg_iface": "wg7"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, unknown_interface: wg_iface 'wg7' is not configured;"
+         "wants a peer but cannot be followed, unknown_interface: interface 'wg7' is not configured;"
          " its live peer on wg0 is left as it is"),
     ],
 )  # fmt: skip

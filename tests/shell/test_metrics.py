@@ -18,7 +18,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from wgsyncd import __version__
-from wgsyncd.core.model import Counters, Reason
+from wgsyncd.core.model import Counters
+from wgsyncd.core.reasons import Reason
 from wgsyncd.daemon import metrics
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus

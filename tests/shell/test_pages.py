@@ -17,7 +17,7 @@ from tests.pages import DOC, INSTALL, PAGES, README, TOP
 from tests.prose import words
 from tests.shell.test_monitoring import exported
 from wgsyncd.core.inspect.verify import FAULTS
-from wgsyncd.core.model import Reason
+from wgsyncd.core.reasons import Reason
 from wgsyncd.stores.mikyun.messages import ACTIONS
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

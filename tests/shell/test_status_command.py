@@ -74,7 +74,7 @@ def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, ru
     assert [(one["change"], one["device"], one["text"]) for one in reversed(changes)][-4:] == [
         ("add", "0001-DEV-009", "wanted"),
         ("activate", "0001-DEV-008", "active (first handshake)"),
-        ("expire", "0001-DEV-009", "expired (QR ended)"),
+        ("expire", "0001-DEV-009", "expired (activation deadline passed)"),
         ("remove", "0001-DEV-009", "device expired"),
     ]
     assert " ago" in run("status")[1][3], "the latest handshake"

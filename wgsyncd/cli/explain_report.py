@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from wgsyncd.cli.explain_verdict import verdict
 from wgsyncd.cli.output import sanitize
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.explain import ActualPeer, Explanation
 from wgsyncd.core.model import NO_PRESHARED_KEY, encode_key, fingerprint
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import wording
 from wgsyncd.ports import AuditRow, DeviceDetails
 
 
@@ -34,7 +36,7 @@ def as_data(told: ExplainReport) -> dict[str, Any]:
         "device": sanitize(row.device),
         "row": row.id,
         "contract": sanitize(row.contract),
-        "verdict": sanitize(story.verdict),
+        "verdict": sanitize(verdict(story)),
         "interface": sanitize(row.interface),
         "address": sanitize(row.address),
         "public_key": encode_key(story.key) if story.key is not None else None,
@@ -48,13 +50,13 @@ def as_data(told: ExplainReport) -> dict[str, Any]:
         "rules": [{"rule": rule.text, "holds": rule.holds, "value": sanitize(rule.value)} for rule in story.rules],
         "rejected": None
         if story.rejection is None
-        else {"reason": story.rejection.reason.value, "detail": sanitize(story.rejection.detail)},
+        else {"reason": story.rejection.reason.value, "detail": sanitize(wording.rejection(story.rejection))},
         "frozen": story.frozen,
         "kernel_error": sanitize(story.trouble) or None,
         "address_held_by": sanitize(story.address_holder) or None,
         "peers": [_peer(told, one) for one in story.peers],
         "plan": [
-            {"action": c.kind.value, "interface": c.interface, "reason": sanitize(c.reason), "when": fate}
+            {"action": c.kind.value, "interface": c.interface, "reason": sanitize(wording.change(c)), "when": fate}
             for c, fate in ((due.change, due.when) for due in story.due)
         ],
         "steps": [{"step": step.kind, "at": _time(told, step.at)} for step in story.steps],

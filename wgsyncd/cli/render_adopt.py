@@ -17,6 +17,8 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
 from wgsyncd.core.inspect.finding import Finding, Severity
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
+from wgsyncd.core.reasons import TransitionKind
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 
@@ -88,7 +90,7 @@ def _line(peer: LivePeer, zone: ZoneInfo) -> str:
     text = f"{who}{ips}  {fingerprint(found.config.public_key)}  {last}"
     if peer.match is Match.FOREIGN:
         return text + (f", {found.endpoint}" if found.endpoint else "") + waits
-    return text + (f"  {peer.reason}" if peer.reason else "") + waits
+    return text + (f"  {wording.change(peer.change)}" if peer.change else "") + waits
 
 
 def _time(at: int, zone: ZoneInfo) -> str:
@@ -98,9 +100,9 @@ def _time(at: int, zone: ZoneInfo) -> str:
 def _rest(view: Preview, beside: list[Finding]) -> None:
     for name, why in view.decision.interface_errors.items():
         print_line((f"{name} cannot be looked at: {why}", "fault"))
-    ended = sum(1 for step in view.decision.transitions if step.kind == "expire")
+    ended = sum(1 for step in view.decision.transitions if step.kind is TransitionKind.EXPIRE)
     if ended:
-        print_line(f"{ended} devices whose QR code ended, never scanned, would be written as expired")
+        print_line(f"{ended} devices that were not activated by their deadline would be written as expired")
     for one in beside:
         print_line((one.message, "warning"))
         print_line("    ", (one.fix, "head"))
@@ -147,7 +149,7 @@ def _data(view: Preview, found: Mapping[str, Adoption], keep: list[PublicKey], z
             "device": sanitize(one.device) or None,
             "standing": one.match.value,
             "fate": one.action.value,
-            "reason": sanitize(one.reason) or None,
+            "reason": sanitize(wording.change(one.change)) if one.change else None,
             "allowed_ips": sorted(map(str, state.config.allowed_ips)),
             "endpoint": state.endpoint,
             "latest_handshake": datetime.fromtimestamp(seen, zone).isoformat() if seen else None,

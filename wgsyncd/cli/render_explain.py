@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from wgsyncd.cli import output
 from wgsyncd.cli.explain_report import ExplainReport, as_data
+from wgsyncd.cli.explain_verdict import verdict
 from wgsyncd.cli.output import print_line
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.explain import ActualPeer, explain, find_rows
@@ -22,6 +23,7 @@ from wgsyncd.core.model import (
     fingerprint,
 )
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
@@ -81,7 +83,7 @@ def _find(text: str, view: Preview) -> DeviceRow:
 
 def _print(told: ExplainReport) -> None:
     story, row = told.story, told.story.row
-    print_line((row.device, "head"), " ", story.verdict)
+    print_line((row.device, "head"), " ", verdict(story))
     print_line()
     _about(told)
     print_line()
@@ -91,16 +93,21 @@ def _print(told: ExplainReport) -> None:
             f"{rule.text}{rule.value and f': {rule.value}'}",
         )
     if story.rejection is not None:
-        print_line(("NO  ", "fault"), f"it can be followed: {story.rejection.reason.value}, {story.rejection.detail}")
+        print_line(
+            ("NO  ", "fault"),
+            f"it can be followed: {story.rejection.reason.value}, {wording.rejection(story.rejection)}",
+        )
     elif all(rule.holds for rule in story.rules) and not story.elsewhere:
         print_line(("yes ", "ok"), "it can be followed")
     print_line()
     _kernel(told)
     for step in story.steps:
-        print_line("due        ", f"{step.kind}, as of {told.calendar.format_local(step.at)}")
+        print_line("due        ", f"{step.kind.value}, as of {told.calendar.format_local(step.at)}")
     for due in story.due:
         change = due.change
-        print_line("plan       ", f"{change.kind.value} on {change.interface}: {change.reason}" + _FATES[due.when])
+        print_line(
+            "plan       ", f"{change.kind.value} on {change.interface}: {wording.change(change)}" + _FATES[due.when]
+        )
     if not story.due and not story.steps:
         print_line("plan       ", "nothing to do")
     print_line()
@@ -111,7 +118,7 @@ def _print(told: ExplainReport) -> None:
 _FATES = {
     "next": "",
     "withheld": " (withheld by the guard: wgsyncd plan)",
-    "unclear": " (waits until the unreadable key of a row is mended)",
+    "unclear": f" ({wording.UNTIL_MENDED})",
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wgsyncd.core.model import Counters
+from wgsyncd.core.reasons import AnomalyKind, ChangeReason, UpdatedPart
 
 
 class AuditAction(StrEnum):
@@ -47,10 +48,12 @@ class AuditFacts:
     previous_interface: str | None = None
     address: str | None = None
     peer: str | None = None  # a fingerprint
-    reason: str | None = None
+    reason: ChangeReason | None = None
+    updated: UpdatedPart | None = None
+    rejection: str | None = None  # the code of a Reason
     condition: str | None = None  # the type of a condition of the store's own kind
     detail: str | None = None  # the reason of such a condition
-    anomaly: str | None = None
+    anomaly: AnomalyKind | None = None
     count: int | None = None
     plan: str | None = None
     by: str | None = None  # who approved; "" where nobody knows

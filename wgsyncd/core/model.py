@@ -13,6 +13,16 @@ from enum import StrEnum
 from typing import NamedTuple, NewType, TypeVar
 
 from wgsyncd.core.network import Networks
+from wgsyncd.core.reasons import (
+    WANTED,
+    ChangeReason,
+    Inactive,
+    InactiveReason,
+    KeyFault,
+    Reason,
+    RejectionFacts,
+    TransitionKind,
+)
 
 KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
@@ -33,6 +43,22 @@ RowKey = bytes | str | None
 """A key as a row has it: its 32 bytes, or where it is none the text as it stands there."""
 
 
+class InvalidKey(ValueError):
+    """A text is no key. Never holds the text."""
+
+    def __init__(self, fault: KeyFault, size: int = 0) -> None:
+        self.fault, self.size = fault, size
+        super().__init__(f"has {size} bytes, not {KEY_BYTES}" if fault is KeyFault.LENGTH else _KEY_FAULTS[fault])
+
+
+_KEY_FAULTS = {
+    KeyFault.EMPTY: "is empty",
+    KeyFault.NOT_BASE64: "is not base64",
+    KeyFault.NOT_CANONICAL: "is not canonical base64",
+    KeyFault.ZERO: "is all zeros",
+}
+
+
 def read_key(text: str | None) -> RowKey:
     """A row's text; :func:`decode_key` says of one that is no key why it is not."""
     try:
@@ -44,21 +70,21 @@ def read_key(text: str | None) -> RowKey:
 def decode_key(text: RowKey) -> bytes:
     """The 32 bytes of a key as wg(8) writes it: 44 characters of canonical base64. Bytes are one already.
 
-    Raises ValueError (whose text never holds the key) for anything else. ``binascii.a2b_base64`` alone lets junk,
+    Raises InvalidKey for anything else. ``binascii.a2b_base64`` alone lets junk,
     white space and non-canonical last characters through, so two different texts could name one key.
     """
     if not text:
-        raise ValueError("is empty")
+        raise InvalidKey(KeyFault.EMPTY)
     if isinstance(text, bytes):
         return text
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:  # binascii.Error too
-        raise ValueError("is not base64") from None
+        raise InvalidKey(KeyFault.NOT_BASE64) from None
     if len(raw) != KEY_BYTES:
-        raise ValueError(f"has {len(raw)} bytes, not {KEY_BYTES}")
+        raise InvalidKey(KeyFault.LENGTH, len(raw))
     if encode_key(raw) != text:
-        raise ValueError("is not canonical base64")
+        raise InvalidKey(KeyFault.NOT_CANONICAL)
     return raw
 
 
@@ -70,9 +96,6 @@ def encode_key(key: bytes) -> str:
 def fingerprint(key: bytes) -> str:
     """The first eight characters of a key's base64: enough for an admin to find it in `wg show`, too few to use it."""
     return encode_key(key[:6]) + "…"
-
-
-DEADLINE_PASSED = "QR ended, not scanned"  # why a row wants no peer
 
 
 class Counters(NamedTuple):
@@ -166,18 +189,23 @@ class DeviceRow:
         object.__setattr__(self, "public_key", reuse_equal(self.public_key, peer.public_key))
         object.__setattr__(self, "preshared_key", reuse_equal(self.preshared_key, peer.preshared_key))
 
-    def inactive_reason(self, now: float) -> str | None:
+    @property
+    def is_expired(self) -> bool:
+        """Whether the device was not activated by its deadline, and the store says so."""
+        return self.status is Status.OFF and self.status_text == "expired"
+
+    def inactive_reason(self, now: float) -> InactiveReason | None:
         """Why this row wants no peer at ``now``, or None if it wants one (behaviour: "which rows want a peer")."""
         if self.deleted:
-            return "device deleted"
+            return InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
         if self.contract_status is None:
-            return f"contract {self.contract} does not exist"
+            return InactiveReason(Inactive.OWNER_MISSING, "", self.contract, "contract")
         if not self.contract_active:
-            return f"contract {self.contract} {self.contract_status}"
+            return InactiveReason(Inactive.OWNER_INACTIVE, self.contract_status, self.contract, "contract")
         if self.status is Status.OFF:
-            return f"device {self.status_text}"
+            return InactiveReason(Inactive.DEVICE_INACTIVE, self.status_text)
         if self.status is Status.ISSUED and self.activation_deadline is not None and now > self.activation_deadline:
-            return DEADLINE_PASSED
+            return InactiveReason(Inactive.DEADLINE_PASSED)
         return None
 
 
@@ -202,7 +230,7 @@ class Change:
     row_id: int | None = None
     device: str = ""
     contract: str = ""
-    reason: str = ""
+    reason: ChangeReason = WANTED
     is_revocation: bool = True  # a removal: a row revokes this very peer, it is not merely unclaimed
 
     @property
@@ -225,29 +253,14 @@ class Change:
         return self.desired is not None and self.desired.persistent_keepalive != old
 
 
-class Reason(StrEnum):
-    """Why a row cannot be followed."""
-
-    BAD_KEY = "bad_key"
-    BAD_PRESHARED_KEY = "bad_preshared_key"
-    BAD_ADDRESS = "bad_address"
-    ADDRESS_OUTSIDE = "address_outside"
-    INTERFACE_ADDRESS = "interface_address"
-    INTERFACE_KEY = "interface_key"
-    UNKNOWN_INTERFACE = "unknown_interface"
-    DUPLICATE_KEY = "duplicate_key"
-    DUPLICATE_ADDRESS = "duplicate_address"
-    NO_QR_END = "no_qr_end"
-
-
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that wants a peer but cannot be followed. ``detail`` is for people and holds no key."""
+    """A row that wants a peer but cannot be followed."""
 
     row_id: int
     device: str
     reason: Reason
-    detail: str
+    facts: RejectionFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,5 +268,5 @@ class Transition:
     """A step in a device's life, to be written only if the row is still ``row`` (an admin's click in between wins)."""
 
     row: DeviceRow
-    kind: str  # "activate", "expire" or "first_handshake" (an active row that never had one)
+    kind: TransitionKind
     at: float  # UNIX seconds: the handshake's time, or the deadline that passed

@@ -16,7 +16,8 @@ from prometheus_client.exposition import choose_encoder
 
 from wgsyncd import __version__
 from wgsyncd.core.inspect.verify import FAULTS
-from wgsyncd.core.model import ChangeKind, Reason
+from wgsyncd.core.model import ChangeKind
+from wgsyncd.core.reasons import Reason
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
 
 TASKS = ("account", "hint", "purge", "reconcile", "verify", "watch")

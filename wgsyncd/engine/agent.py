@@ -22,8 +22,10 @@ from wgsyncd.core.peers.desired import share_keys
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.subset import is_independent, select_subset
+from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.engine import wording
 from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
@@ -35,8 +37,6 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
 from wgsyncd.errors import StoreError, UserError
 from wgsyncd.ports import Clock, Snapshot, Spool, Store, WireGuard
-
-_STEPS = {"activate": "active (first handshake)", "expire": "expired (QR ended)", "first_handshake": "first handshake"}
 
 
 class Agent:
@@ -92,7 +92,7 @@ class Agent:
         steps = self._decider.due(self._state.pending_rows, actual, now)
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
-            steps_of_life = self._steps([step for step in steps if step.kind != "expire"])
+            steps_of_life = self._steps([step for step in steps if step.kind is not TransitionKind.EXPIRE])
             self._note_taken(
                 steps, self._accounting.book(actual, now, mono, steps_of_life, may_leave_off=self._may_leave_off(now))
             )
@@ -256,7 +256,9 @@ class Agent:
         done = [step for step in steps if step.row.id in taken]
         for step in done:
             self.status.count_transition(step.kind)
-            self.status.add_event(step.kind, device=step.row.device, text=_STEPS[step.kind], at=self.clock.now())
+            self.status.add_event(
+                step.kind, device=step.row.device, text=wording.TRANSITIONS[step.kind], at=self.clock.now()
+            )
             self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
         self._decider.transitions_applied(done)
 
@@ -297,7 +299,10 @@ class Agent:
             self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
 
 
-_ACTIONS = {"activate": AuditAction.DEVICE_ACTIVATED, "expire": AuditAction.DEVICE_EXPIRED}
+_ACTIONS = {
+    TransitionKind.ACTIVATE: AuditAction.DEVICE_ACTIVATED,
+    TransitionKind.EXPIRE: AuditAction.DEVICE_EXPIRED,
+}
 
 
 def _event(step: Transition) -> AuditEvent | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from wgsyncd import log
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import Condition, ConditionType, WriteBatch
+from wgsyncd.engine import wording
 
 _log = log.get("conditions")
 
 
 def log_conditions(writes: WriteBatch, decision: Decision) -> None:
     """Say what begins and what ends with these writes."""
-    details = {str(r.row_id): r.detail for r in decision.desired.rejections}
+    details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
     for condition in sorted(writes.started):
         _begins(condition, details.get(condition.subject, ""))
     for condition in sorted(writes.ended):

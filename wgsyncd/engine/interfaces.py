@@ -10,6 +10,7 @@ from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState
 from wgsyncd.core.peers.plan import Plan
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import InterfaceMissing, WireGuardError
@@ -115,7 +116,9 @@ class Interfaces:
             self._status.add_event(kind.value, interface=name, text=f"{len(done)} peers")
             return
         for change in done:
-            self._status.add_event(kind.value, interface=name, device=change.device or "(foreign)", text=change.reason)
+            self._status.add_event(
+                kind.value, interface=name, device=change.device or "(foreign)", text=wording.change(change)
+            )
 
     def _remove(
         self, planned: InterfaceState, changes: list[Change], keep: Callable[[InterfaceState], None]

@@ -11,14 +11,16 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from wgsyncd.core.model import DEADLINE_PASSED, Change, DeviceRow, Rejection, fingerprint
+from wgsyncd.core.model import Change, DeviceRow, Rejection, fingerprint
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.reasons import Inactive, InactiveReason, TransitionKind
+from wgsyncd.engine import wording
 from wgsyncd.redact import redact
 
 _STEPS = {
-    "activate": "issued -> active (first handshake {at})",
-    "expire": "issued -> expired (QR ended {at}, never scanned)",
-    "first_handshake": "first handshake {at} is noted",
+    TransitionKind.ACTIVATE: "issued -> active (first handshake {at})",
+    TransitionKind.EXPIRE: "issued -> expired (activation deadline {at} passed)",
+    TransitionKind.FIRST_HANDSHAKE: "first handshake {at} is noted",
 }
 
 
@@ -131,7 +133,9 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
 def rejected_rows(rejections: Iterable[Rejection]) -> list[RejectedRow]:
     """The rows that cannot be followed."""
     return [
-        RejectedRow(row=one.row_id, device=redact(one.device), reason=one.reason.value, detail=redact(one.detail))
+        RejectedRow(
+            row=one.row_id, device=redact(one.device), reason=one.reason.value, detail=redact(wording.rejection(one))
+        )
         for one in rejections
     ]
 
@@ -149,10 +153,10 @@ def iso(at: float, zone: ZoneInfo) -> str | None:
 
 def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> PlannedChange:
     peer = change.desired or change.current
-    row, why = decision.desired.revoked.get(change.public_key, (None, ""))
-    reason = change.reason
-    if row is not None and why == reason:
-        reason = _why(row, why, zone, now)
+    reason = wording.change(change)
+    if change.reason.inactive is not None and change.public_key in decision.desired.revoked:
+        row, _ = decision.desired.revoked[change.public_key]
+        reason = _passed_deadline(row, change.reason.inactive, zone, now) or reason
     return PlannedChange(
         action=change.kind.value,
         interface=change.interface,
@@ -165,9 +169,9 @@ def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> P
     )
 
 
-def _why(row: DeviceRow, why: str, zone: ZoneInfo, now: float) -> str:
-    """Why a row wants no peer, with the time where one tells."""
-    ended = why == DEADLINE_PASSED or (row.status_text == "expired" and not row.first_handshake_known)
-    if ended and row.activation_deadline is not None and row.activation_deadline < now:
-        return f"QR ended {clock(row.activation_deadline, zone, now)}, never scanned"
-    return why
+def _passed_deadline(row: DeviceRow, why: InactiveReason, zone: ZoneInfo, now: float) -> str:
+    """When a device that was never activated should have been; "" where that is not why its row wants no peer."""
+    never = why.kind is Inactive.DEADLINE_PASSED or (row.is_expired and not row.first_handshake_known)
+    if never and row.activation_deadline is not None and row.activation_deadline < now:
+        return f"activation deadline {clock(row.activation_deadline, zone, now)} passed"
+    return ""

@@ -39,7 +39,7 @@ class LivePeer:
     match: Match
     action: Action
     device: str  # "" for a foreign one
-    reason: str  # of a change or a removal
+    change: Change | None  # of a change or a removal
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,11 @@ def _stand(
         standing = Match.MATCHES if want else Match.FOREIGN if foreign else Match.FROZEN
         if standing is Match.FROZEN and not device:
             device = _claimant(key, decision)
-        return LivePeer(found, standing, Action.STAYS, device, "")
+        return LivePeer(found, standing, Action.STAYS, device, None)
     what, waits = change
     standing = Match.DIFFERS if what.kind is ChangeKind.UPDATE else Match.FOREIGN if foreign else Match.UNWANTED
     fate = Action.WAITS if waits else Action.CHANGED if what.kind is ChangeKind.UPDATE else Action.REMOVED
-    return LivePeer(found, standing, fate, what.device, what.reason)
+    return LivePeer(found, standing, fate, what.device, what)
 
 
 def _claimant(key: PublicKey, decision: Decision) -> str:

@@ -4,15 +4,15 @@ what the next cycle would do with it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from wgsyncd.core.model import (
     NO_BYTES,
     Change,
-    ChangeKind,
     Counters,
     DeviceRow,
+    InvalidKey,
     PeerState,
     PublicKey,
     Rejection,
@@ -24,6 +24,7 @@ from wgsyncd.core.model import (
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.reasons import InactiveReason
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.posting import counter_delta
@@ -63,7 +64,7 @@ class Explanation:
 
     row: DeviceRow
     key: PublicKey | None
-    bad_key: str  # why the key cannot be read
+    bad_key: InvalidKey | None  # why the key cannot be read
     interface: str | None  # the kernel's name of the row's; None: it is not this node's
     elsewhere: bool
     rules: tuple[Rule, ...]
@@ -75,7 +76,7 @@ class Explanation:
     steps: tuple[Transition, ...]
     trouble: str  # why the row's interface could not be read
     address_holder: str  # who has the row's address on its interface, where that is another peer
-    verdict: str = ""
+    inactive: InactiveReason | None  # why the row wants no peer, once the transitions are applied
 
 
 def find_rows(text: str, rows: Iterable[DeviceRow]) -> list[DeviceRow]:
@@ -103,11 +104,12 @@ def explain(
     now: float,
 ) -> Explanation:
     """The story of a row. ``interface_of``: the kernel's interface name for the store's."""
-    key, bad_key = None, ""
+    key: PublicKey | None = None
+    bad_key: InvalidKey | None = None
     try:
         key = PublicKey(decode_key(row.public_key))
-    except ValueError as error:
-        bad_key = str(error)
+    except InvalidKey as error:
+        bad_key = error
     steps = tuple(step for step in decision.transitions if step.row.id == row.id)
     after = lifecycle.with_transitions((row,), steps)[0]
     rejection = next((one for one in decision.desired.rejections if one.row_id == row.id), None)
@@ -129,7 +131,7 @@ def explain(
         if change.row_id == row.id or (change.row_id is None and change.public_key == key)
     )
     interface = interface_of.get(row.interface)
-    story = Explanation(
+    return Explanation(
         row=row,
         key=key,
         bad_key=bad_key,
@@ -144,8 +146,8 @@ def explain(
         steps=steps,
         trouble=decision.interface_errors.get(interface, "") if interface is not None else "",
         address_holder=_holder(row, key, interface, decision, node_state),
+        inactive=after.inactive_reason(now),
     )
-    return replace(story, verdict=_verdict(story, after.inactive_reason(now)))
 
 
 def _live(name: str, found: PeerState, key: PublicKey | None, record: PeerRecord | None, epoch: str) -> ActualPeer:
@@ -184,33 +186,3 @@ def _holder(
             if record is None or record.row_id != row.id:
                 return record.device if record is not None and record.device else "a foreign peer"
     return ""
-
-
-_FATES = {
-    "next": "",
-    "withheld": ", but the guard withholds that (wgsyncd plan)",
-    "unclear": ", but that waits until the unreadable key of a row is mended",
-}
-_DOING = {ChangeKind.ADD: "adds", ChangeKind.UPDATE: "updates", ChangeKind.REMOVE: "removes"}
-
-
-def _verdict(story: Explanation, why_not: str | None) -> str:
-    """One sentence: what it has, what it wants, what comes next."""
-    where = " and ".join(dict.fromkeys(one.interface for one in story.peers))
-    doing = "; ".join(
-        f"the next cycle {_DOING[one.change.kind]} it {'from' if one.change.kind is ChangeKind.REMOVE else 'on'}"
-        f" {one.change.interface}{_FATES[one.when]}"
-        for one in story.due
-    )
-    if story.elsewhere:
-        return f"is another node's: {story.row.interface} stands in node.ignored_interfaces"
-    if story.rejection is not None:
-        kept = f"its live peer on {where} is left as it is" if story.frozen else doing or "it has no peer"
-        return f"wants a peer but cannot be followed, {story.rejection.reason.value}: {story.rejection.detail}; {kept}"
-    if story.trouble:
-        return f"wants {'a' if why_not is None else 'no'} peer; the kernel cannot be asked: {story.trouble}"
-    if why_not is not None:
-        return f"wants no peer ({why_not})" + (f"; {doing}" if doing else f", yet {where} has it" if where else "")
-    if doing:
-        return f"wants a peer; {doing}"
-    return f"has its peer on {where}, as the row wants it" if where else "wants a peer and has none"

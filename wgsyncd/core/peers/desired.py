@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from wgsyncd.core.model import DeviceRow, InterfaceState, PublicKey, Reason, Rejection, decode_key
+from wgsyncd.core.model import DeviceRow, InterfaceState, InvalidKey, PublicKey, Rejection, decode_key
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec, RowRejected, validate_row
+from wgsyncd.core.reasons import NO_FACTS, InactiveReason, Reason, RejectionFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Desired:
     peers: Mapping[str, Mapping[PublicKey, DesiredPeer]]  # by interface
     rejections: tuple[Rejection, ...]
     frozen: Mapping[str, frozenset[PublicKey]]  # live peers of rejected rows: left as they are
-    revoked: Mapping[PublicKey, tuple[DeviceRow, str]]  # keys of rows that want no peer, and why not
+    revoked: Mapping[PublicKey, tuple[DeviceRow, InactiveReason]]  # keys of rows that want no peer, and why not
     unmatched_keys: Set[PublicKey]  # the readable keys of this node's rows that have no peer in ``peers``
     rejected: Mapping[int, PublicKey]  # the readable keys of the rows that are, by their ids
     unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
@@ -85,9 +86,9 @@ class Conflicts:
             self._all_keys = self.unclaimed_keys | {claim.config.public_key for claim in self.claims}
         return self._all_keys
 
-    def reject(self, row: DeviceRow, reason: Reason, detail: str, key: PublicKey | None) -> None:
+    def reject(self, row: DeviceRow, reason: Reason, facts: RejectionFacts, key: PublicKey | None) -> None:
         self.rejected_ids.add(row.id)
-        self.rejections.append(Rejection(row.id, row.device, reason, detail))
+        self.rejections.append(Rejection(row.id, row.device, reason, facts))
         if key is not None:
             self.frozen.add(key)
 
@@ -115,7 +116,7 @@ class Conflicts:
         return peer is not None and claim.address in peer.config.allowed_ips
 
     def resolve(
-        self, reason: Reason, what: str, thing: Callable[[DesiredPeer], bytes], within: Callable[[DesiredPeer], str]
+        self, reason: Reason, thing: Callable[[DesiredPeer], bytes], within: Callable[[DesiredPeer], str]
     ) -> None:
         """Of several claims to one thing the live one keeps it, else the lowest id. ``within``: where it is
         claimed; elsewhere the same is another one."""
@@ -135,7 +136,7 @@ class Conflicts:
                 if claim is not winner:
                     # A rival for the same key has no live peer of its own: that key's peer is the winner's.
                     own = None if claim.config.public_key == winner.config.public_key else claim.config.public_key
-                    self.reject(claim.row, reason, f"{what} is {winner.row.device}'s", own)
+                    self.reject(claim.row, reason, RejectionFacts(claim.row.address, rival=winner.row.device), own)
 
     def reject_overlaps(self, untouchable: frozenset[PublicKey]) -> None:
         """Reject claims to what a peer holds that is left as it is, until no more follow from that."""
@@ -158,10 +159,10 @@ class Conflicts:
                 return
             for claim in stuck:
                 if claim.config.public_key in fixed:
-                    self.reject(claim.row, Reason.DUPLICATE_KEY, "its peer belongs to a kept or frozen one", None)
+                    self.reject(claim.row, Reason.DUPLICATE_KEY, NO_FACTS, None)
                 else:
-                    detail = f"{claim.row.address} is held by a peer that is left as it is"
-                    self.reject(claim.row, Reason.DUPLICATE_ADDRESS, detail, claim.config.public_key)
+                    facts = RejectionFacts(claim.row.address)
+                    self.reject(claim.row, Reason.DUPLICATE_ADDRESS, facts, claim.config.public_key)
 
 
 def build_desired(
@@ -180,7 +181,7 @@ def build_desired(
     by_rows = {site.store_name: site for site in interface_specs}
     own_keys = {state.public_key for state in actual.values() if state.public_key is not None}
     court = Conflicts(actual, installed_keys)
-    revoked: dict[PublicKey, tuple[DeviceRow, str]] = {}
+    revoked: dict[PublicKey, tuple[DeviceRow, InactiveReason]] = {}
     wanted = {site.store_name: previous.get(site.interface, _NOTHING) for site in interface_specs}
     del previous  # where the caller has let go of it, it is gone once all rows are read, before the next one is made
     rejected: dict[int, PublicKey] = {}
@@ -191,8 +192,8 @@ def build_desired(
         key: PublicKey | None = None
         try:
             key = PublicKey(decode_key(row.public_key))
-        except ValueError as error:
-            bad_key = str(error)
+        except InvalidKey as error:
+            bad_key = RejectionFacts(key_fault=error.fault, key_bytes=error.size)
         why_not = row.inactive_reason(now)
         if why_not is not None:
             if key is not None:
@@ -201,22 +202,22 @@ def build_desired(
             continue
         if key is None:
             unreadable += 1
-            court.reject(row, Reason.BAD_KEY, f"public_key {bad_key}", None)
+            court.reject(row, Reason.BAD_KEY, bad_key, None)
             continue
         try:
             if key in own_keys:
-                raise RowRejected(Reason.INTERFACE_KEY, "public_key is an interface's own")
+                raise RowRejected(Reason.INTERFACE_KEY)
             old = wanted.get(row.interface, _NOTHING).get(key)
             known = old if old is not None and old.row is row else validate_row(row, key, by_rows, old)
             court.claims.append(_as_found(known, actual))
         except RowRejected as fault:
             rejected[row.id] = key
             court.unclaimed_keys.add(key)
-            court.reject(row, fault.reason, fault.detail, key)
+            court.reject(row, fault.reason, fault.facts, key)
 
     wanted.clear()
-    court.resolve(Reason.DUPLICATE_KEY, "the public key", lambda claim: claim.config.public_key, lambda _: "")
-    court.resolve(Reason.DUPLICATE_ADDRESS, "the address", lambda claim: claim.address, lambda claim: claim.interface)
+    court.resolve(Reason.DUPLICATE_KEY, lambda claim: claim.config.public_key, lambda _: "")
+    court.resolve(Reason.DUPLICATE_ADDRESS, lambda claim: claim.address, lambda claim: claim.interface)
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
         installed = {key for keys in installed_keys().values() for key in keys}  # some row's until now, so not foreign

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.core.model import (
-    DEADLINE_PASSED,
     Change,
     ChangeKind,
     DeviceRow,
@@ -21,6 +20,9 @@ from wgsyncd.core.model import (
     Transition,
     decode_key,
 )
+from wgsyncd.core.reasons import ChangeCause, ChangeReason, Inactive, InactiveReason, TransitionKind
+
+_EXPIRED = ChangeReason(ChangeCause.INACTIVE, inactive=InactiveReason(Inactive.DEADLINE_PASSED))
 
 
 def is_pending(row: DeviceRow) -> bool:
@@ -80,11 +82,11 @@ def due_transitions(
         handshake = nanoseconds / 1e9
         if row.status is Status.ACTIVE:
             if nanoseconds:
-                steps.append(Transition(row, "first_handshake", handshake))
+                steps.append(Transition(row, TransitionKind.FIRST_HANDSHAKE, handshake))
         elif nanoseconds and (row.activation_deadline is None or handshake <= row.activation_deadline):
-            steps.append(Transition(row, "activate", handshake))
+            steps.append(Transition(row, TransitionKind.ACTIVATE, handshake))
         elif row.activation_deadline is not None and now > row.activation_deadline:
-            steps.append(Transition(row, "expire", row.activation_deadline))
+            steps.append(Transition(row, TransitionKind.EXPIRE, row.activation_deadline))
     return steps
 
 
@@ -93,7 +95,7 @@ def with_transitions(rows: Iterable[DeviceRow], steps: Iterable[Transition]) -> 
     steps = tuple(steps)
     if not steps:
         return tuple(rows)
-    status = {s.row.id: Status.OFF if s.kind == "expire" else Status.ACTIVE for s in steps}
+    status = {s.row.id: Status.OFF if s.kind is TransitionKind.EXPIRE else Status.ACTIVE for s in steps}
     return tuple(
         replace(row, status=Status.OFF, status_text="expired")
         if status.get(row.id) is Status.OFF
@@ -108,12 +110,13 @@ def expired_removals(
     steps: Iterable[Transition], actual: Mapping[str, InterfaceState], keep: frozenset[PublicKey]
 ) -> list[Change]:
     """The removals of the live peers whose QR has ended by these steps; never of those in ``keep``."""
-    rows = {key: step.row for step in steps if step.kind == "expire" and (key := _key(step.row)) is not None}
+    rows = {
+        key: step.row for step in steps if step.kind is TransitionKind.EXPIRE and (key := _key(step.row)) is not None
+    }
     return [
         Change(
             ChangeKind.REMOVE, name, key, found.config, None, rows[key].id, rows[key].device, rows[key].contract,
-            DEADLINE_PASSED,
-        )
+                )
         for name, state in actual.items()
         for key, found in state.peers.items()
         if key in rows and key not in keep

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.desired import Desired, PeerPolicy
+from wgsyncd.core.reasons import WANTED, ChangeCause, ChangeReason
 from wgsyncd.core.records import PeerRecord, PeerRecords
 
 
@@ -83,7 +84,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
             if want is not None:
                 if found.config is not want.config and found.config != want.config:
                     row = want.row
-                    reason = _difference(found.config, want.config)
+                    reason = ChangeReason(ChangeCause.DIFFERS)
                     changes.append(
                         Change(
                             ChangeKind.UPDATE,
@@ -111,7 +112,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
             if key not in state.peers:
                 row = want.row
                 changes.append(
-                    Change(ChangeKind.ADD, name, key, None, want.config, row.id, row.device, row.contract, "wanted")
+                    Change(ChangeKind.ADD, name, key, None, want.config, row.id, row.device, row.contract, WANTED)
                 )
         foreign[name] = tuple(foreign_keys)
     changes = _annotate_moves(changes)
@@ -131,21 +132,22 @@ def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: De
     revoked = desired.revoked.get(key)
     wanted_on = desired.interface_of(key)
     if wanted_on is not None:
-        reason = f"moved to {wanted_on}"
+        reason = ChangeReason(ChangeCause.MOVED_TO, wanted_on)
     elif revoked is not None:
-        row, reason = revoked
+        row, inactive = revoked
+        reason = ChangeReason(ChangeCause.INACTIVE, inactive=inactive)
         row_id, device, contract = row.id, row.device, row.contract
     elif row_id is not None and desired.key_of(row_id) not in (None, key):
-        reason = "has a new key"
+        reason = ChangeReason(ChangeCause.KEY_REPLACED)
     else:
         explicit = False
-        reason = "row is gone" if device else "in no row"
+        reason = ChangeReason(ChangeCause.ROW_GONE if device else ChangeCause.NO_ROW)
     return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, contract, reason, explicit)
 
 
 def _annotate_moves(changes: list[Change]) -> list[Change]:
     """The same, where additions and updates say from whom they have what is theirs now."""
-    holders: dict[tuple[str, Network], str] = {}
+    holders: dict[tuple[str, Network], str] = {}  # devices; "" is a foreign peer
     keys_from: dict[PublicKey, str] = {}
     rows_on: set[tuple[str, int | None]] = set()
     for one in changes:
@@ -155,30 +157,18 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
             keys_from[one.public_key] = one.interface
             rows_on.add((one.interface, one.row_id))
         for net in set(one.current.allowed_ips) - set(one.desired.allowed_ips if one.desired else ()):
-            holders[one.interface, net] = one.device or "a foreign peer"
+            holders[one.interface, net] = one.device
     told = []
     for one in changes:
         reason = one.reason
         if one.desired is not None:
-            got = {holders.get((one.interface, net), "") for net in one.desired.allowed_ips} - {"", one.device}
+            nets = ((one.interface, net) for net in one.desired.allowed_ips)
+            got = {holders[net] for net in nets if net in holders} - {one.device}
             if one.kind is ChangeKind.ADD and one.public_key in keys_from:
-                reason = f"moved from {keys_from[one.public_key]}"
+                reason = ChangeReason(ChangeCause.MOVED_FROM, keys_from[one.public_key])
             elif one.kind is ChangeKind.ADD and (one.interface, one.row_id) in rows_on:
-                reason = "new key"
+                reason = ChangeReason(ChangeCause.NEW_KEY)
             if got:
-                taken = f"address moved from {', '.join(sorted(got))}"
-                reason = taken if reason == "wanted" else f"{reason}, {taken}"
-        told.append(one if reason == one.reason else replace(one, reason=reason))
+                reason = replace(reason, address_from=tuple(sorted(got)))
+        told.append(one if reason is one.reason else replace(one, reason=reason))
     return told
-
-
-def _difference(found: PeerConfig, wanted: PeerConfig) -> str:
-    parts = []
-    if found.allowed_ips != wanted.allowed_ips:
-        old, new = (",".join(sorted(map(str, ips))) or "-" for ips in (found.allowed_ips, wanted.allowed_ips))
-        parts.append(f"address {old} -> {new}")
-    if found.preshared_key != wanted.preshared_key:
-        parts.append("preshared key" if any(wanted.preshared_key) else "preshared key cleared")
-    if found.persistent_keepalive != wanted.persistent_keepalive:
-        parts.append(f"keepalive {found.persistent_keepalive} -> {wanted.persistent_keepalive} s")
-    return ", ".join(parts)

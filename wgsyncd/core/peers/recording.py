@@ -14,6 +14,7 @@ from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.validate import DesiredPeer
+from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
 from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState, WriteBatch
 
@@ -99,8 +100,8 @@ class _OutcomeBuilder:
             return
         self.records.append(fresh)
         if record.config_digest != fresh.config_digest and record.row_id is not None:
-            reason = "address" if record.address != fresh.address else "preshared key or keepalive"
-            self.entries.append(_updated(fresh, reason))
+            part = UpdatedPart.ADDRESS if record.address != fresh.address else UpdatedPart.OTHER
+            self.entries.append(_updated(fresh, part))
 
     def fresh(self, record: PeerRecord) -> PeerRecord:
         """The record of a peer that is there, as the dump and the rows have it now."""
@@ -132,7 +133,7 @@ class _OutcomeBuilder:
                 facts = AuditFacts(interface=new.interface, previous_interface=record.interface, address=new.address)
                 self.entries.append(AuditEvent(AuditAction.PEER_MOVED, new.device, facts))
             elif new is not None:
-                self.entries.append(_updated(new, "key"))
+                self.entries.append(_updated(new, UpdatedPart.KEY))
             elif record.state is RecordState.PRESENT:
                 self.entries.append(self._removed(record))
         if paired:
@@ -163,13 +164,13 @@ class _OutcomeBuilder:
             return AuditEvent(AuditAction.FOREIGN_PEER_REMOVED, record.interface, facts)
         revoked = desired.revoked.get(record.public_key)
         if revoked is not None:
-            reason = revoked[1]
-        elif desired.interface_of(record.public_key) is not None:
-            reason = "moved to another interface"
+            reason = ChangeReason(ChangeCause.INACTIVE, inactive=revoked[1])
+        elif (wanted_on := desired.interface_of(record.public_key)) is not None:
+            reason = ChangeReason(ChangeCause.MOVED_TO, wanted_on)
         else:
             key = desired.key_of(record.row_id)
-            same = "gone from the kernel" if key == record.public_key else "has a new key"
-            reason = "row is gone" if key is None else same
+            same = ChangeCause.GONE_FROM_KERNEL if key == record.public_key else ChangeCause.KEY_REPLACED
+            reason = ChangeReason(ChangeCause.ROW_GONE if key is None else same)
         facts = AuditFacts(interface=record.interface, address=address, reason=reason)
         return AuditEvent(AuditAction.PEER_REMOVED, record.device, facts)
 
@@ -179,8 +180,8 @@ def _added(record: PeerRecord) -> AuditEvent:
     return AuditEvent(AuditAction.PEER_ADDED, record.device, facts)
 
 
-def _updated(record: PeerRecord, reason: str) -> AuditEvent:
-    facts = AuditFacts(interface=record.interface, reason=reason)
+def _updated(record: PeerRecord, part: UpdatedPart) -> AuditEvent:
+    facts = AuditFacts(interface=record.interface, updated=part)
     return AuditEvent(AuditAction.PEER_UPDATED, record.device, facts)
 
 
@@ -253,7 +254,7 @@ def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -
 def _started(condition: Condition) -> AuditEvent:
     match condition.type:
         case ConditionType.ROW_REJECTED:
-            return AuditEvent(AuditAction.ROW_REJECTED, condition.name, AuditFacts(reason=condition.reason))
+            return AuditEvent(AuditAction.ROW_REJECTED, condition.name, AuditFacts(rejection=condition.reason))
         case ConditionType.GUARD_TRIPPED:
             plan, _, count = condition.reason.partition(":")
             facts = AuditFacts(plan=plan, count=int(count))
@@ -267,7 +268,7 @@ def _started(condition: Condition) -> AuditEvent:
 def _ended(condition: Condition) -> AuditEvent | None:
     match condition.type:
         case ConditionType.ROW_REJECTED:
-            return AuditEvent(AuditAction.ROW_ACCEPTED, condition.name, AuditFacts(reason=condition.reason))
+            return AuditEvent(AuditAction.ROW_ACCEPTED, condition.name, AuditFacts(rejection=condition.reason))
         case ConditionType.GUARD_TRIPPED | ConditionType.INTERFACE_MISSING:
             return None
     facts = AuditFacts(condition=condition.type, detail=condition.reason)

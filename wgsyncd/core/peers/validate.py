@@ -9,13 +9,14 @@ from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
     DeviceRow,
+    InvalidKey,
     PeerConfig,
     PublicKey,
-    Reason,
     Status,
     decode_key,
 )
 from wgsyncd.core.network import Network, parse_host
+from wgsyncd.core.reasons import NO_FACTS, KeyFault, Reason, RejectionFacts
 from wgsyncd.core.records import config_digest
 
 
@@ -46,41 +47,42 @@ class DesiredPeer:
 
 
 class RowRejected(Exception):
-    """The row cannot be. ``detail`` is for people and holds no key."""
+    """The row cannot be followed."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason, self.detail = reason, detail
+    def __init__(self, reason: Reason, facts: RejectionFacts = NO_FACTS) -> None:
+        self.reason, self.facts = reason, facts
 
 
 def validate_row(
     row: DeviceRow, key: PublicKey, sites: Mapping[str, InterfaceSpec], before: DesiredPeer | None = None
 ) -> DesiredPeer:
     """What it wants; ``key`` is its public key, ``sites`` are by the store's names. CannotBeFollowed where it is not
-    sound. Its texts may hold anything, so a detail quotes none but the address and the interface. ``before``: what the
+    sound. ``before``: what the
     row wanted as it was; a peer that is the same is kept once."""
     if row.status is Status.ISSUED and row.activation_deadline is None:
-        raise RowRejected(Reason.NO_QR_END, "issued, but it has neither qr_expires_at, issued_at nor created_at")
+        raise RowRejected(Reason.NO_DEADLINE)
     site = sites.get(row.interface)
     if site is None:
-        raise RowRejected(Reason.UNKNOWN_INTERFACE, f"wg_iface {row.interface[:15]!r} is not configured")
+        raise RowRejected(Reason.UNKNOWN_INTERFACE, RejectionFacts(row.interface[:15]))
     if key == bytes(KEY_BYTES):
-        raise RowRejected(Reason.BAD_KEY, "public_key is all zeros")
+        raise RowRejected(Reason.BAD_KEY, RejectionFacts(key_fault=KeyFault.ZERO))
     psk = NO_PRESHARED_KEY
     if row.preshared_key:
         try:
             psk = decode_key(row.preshared_key)
-        except ValueError as error:
-            raise RowRejected(Reason.BAD_PRESHARED_KEY, f"preshared_key {error}") from None
+        except InvalidKey as error:
+            facts = RejectionFacts(key_fault=error.fault, key_bytes=error.size)
+            raise RowRejected(Reason.BAD_PRESHARED_KEY, facts) from None
         if psk == NO_PRESHARED_KEY:
-            raise RowRejected(Reason.BAD_PRESHARED_KEY, "preshared_key is all zeros, which would mean none")
+            raise RowRejected(Reason.BAD_PRESHARED_KEY, RejectionFacts(key_fault=KeyFault.ZERO))
     try:
         address = parse_host(row.address)
     except ValueError:
-        raise RowRejected(Reason.BAD_ADDRESS, f"wg_ip {row.address[:45]!r} is not a host address") from None
+        raise RowRejected(Reason.BAD_ADDRESS, RejectionFacts(row.address[:45])) from None
     if address in site.own_hosts:
-        raise RowRejected(Reason.INTERFACE_ADDRESS, f"wg_ip {row.address} is {site.interface}'s own")
+        raise RowRejected(Reason.INTERFACE_ADDRESS, RejectionFacts(row.address, site.interface))
     if not any(net.covers(address) for net in site.networks):
-        raise RowRejected(Reason.ADDRESS_OUTSIDE, f"wg_ip {row.address} is outside the networks of {site.interface}")
+        raise RowRejected(Reason.ADDRESS_OUTSIDE, RejectionFacts(row.address, site.interface))
     peer = PeerConfig(key, psk, (address,), site.persistent_keepalive)
     if before is not None and before.config == peer:
         return DesiredPeer(before.config, row, site.interface, before.digest)

@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceRow, InterfaceState, PeerState, PublicKey
+from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.core.usage.calendar import Share, UsageCalendar, allocate_shares
@@ -68,7 +69,7 @@ def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> Counter
 class Anomaly:
     """Something about a peer's counters that an admin should know."""
 
-    kind: str  # "reset" or "quarantined"
+    kind: AnomalyKind
     interface: str
     device: str
     contract: str
@@ -184,7 +185,7 @@ def post(
             came_since = max(started, record.sampled_at) if record.sampled_at <= now else started
             if reset:
                 anomalies.append(
-                    Anomaly("reset", name, record.device, record.contract, record.counters, found.counters)
+                    Anomaly(AnomalyKind.RESET, name, record.device, record.contract, record.counters, found.counters)
                 )
             capacity = max_rates.get(name, float("inf")) / 8 * (now - started + SLACK)
             too_much = known_span and max(delta) > capacity
@@ -192,7 +193,9 @@ def post(
                 odd.add(record.row_id)
             if too_much:
                 anomalies.append(
-                    Anomaly("quarantined", name, record.device, record.contract, record.counters, found.counters)
+                    Anomaly(
+                        AnomalyKind.QUARANTINED, name, record.device, record.contract, record.counters, found.counters
+                    )
                 )
                 quarantined.append(QuarantinedDelta(name, record.row_id, record.device, *delta, came_since, now))
                 delta = NO_BYTES

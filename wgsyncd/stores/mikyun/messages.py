@@ -14,6 +14,9 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, InactiveReason, UpdatedPart
+
+DELETED = InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
 
 
 class AuditEntry(NamedTuple):
@@ -49,8 +52,8 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "peer_updated": (
         "device",
-        "Peer updated on {interface}: {reason}",
-        "{interface} のピアを更新しました: {reason}",
+        "Peer updated on {interface}: {updated}",
+        "{interface} のピアを更新しました: {updated}",
     ),
     "peer_moved": (
         "device",
@@ -64,13 +67,13 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "row_rejected": (
         "device",
-        "Row cannot be followed ({reason}); its live peer, if any, is left as it is",
-        "この行は適用できません({reason})。稼働中のピアがあれば現状のまま維持します",
+        "Row cannot be followed ({rejection}); its live peer, if any, is left as it is",
+        "この行は適用できません({rejection})。稼働中のピアがあれば現状のまま維持します",
     ),
     "row_accepted": (
         "device",
-        "Row is no longer rejected: mended, or it wants no peer any more (was {reason})",
-        "この行の適用不可状態は解消しました(修正済み、またはピア不要。以前: {reason})",
+        "Row is no longer rejected: mended, or it wants no peer any more (was {rejection})",
+        "この行の適用不可状態は解消しました(修正済み、またはピア不要。以前: {rejection})",
     ),
     "parent_conflict": (
         "contract",
@@ -139,19 +142,25 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
 }
 
 _ANOMALIES = {
-    "reset": ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
-    "quarantined": ("moved more than the link can carry; not booked", "回線容量を超える増加。計上を保留"),
+    AnomalyKind.RESET: ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
+    AnomalyKind.QUARANTINED: ("moved more than the link can carry; not booked", "回線容量を超える増加。計上を保留"),
 }
-_REASONS_JA = {
-    "has a new key": "鍵が変更されました",
-    "row is gone": "台帳から行がなくなりました",
-    "QR ended, not scanned": "QRコードが未使用のまま失効",
-    "address": "アドレス",
-    "key": "鍵",
-    "preshared key or keepalive": "事前共有鍵またはキープアライブ",
-    "device deleted": "端末が削除されました",
-    "gone from the kernel": "カーネル側で削除されていました",
-    "moved to another interface": "別のインターフェースへ移動",
+_UPDATED = {
+    UpdatedPart.ADDRESS: ("address", "アドレス"),
+    UpdatedPart.KEY: ("key", "鍵"),
+    UpdatedPart.OTHER: ("preshared key or keepalive", "事前共有鍵またはキープアライブ"),
+}
+_CAUSES = {
+    ChangeCause.KEY_REPLACED: ("has a new key", "鍵が変更されました"),
+    ChangeCause.ROW_GONE: ("row is gone", "台帳から行がなくなりました"),
+    ChangeCause.GONE_FROM_KERNEL: ("gone from the kernel", "カーネル側で削除されていました"),
+    ChangeCause.MOVED_TO: ("moved to another interface", "別のインターフェースへ移動"),
+}
+_INACTIVE = {
+    Inactive.OWNER_MISSING: ("contract {owner} does not exist", "契約 {owner} が存在しません"),
+    Inactive.OWNER_INACTIVE: ("contract {owner} {state}", "契約 {owner} {state}"),
+    Inactive.DEVICE_INACTIVE: ("device {state}", "端末 {state}"),
+    Inactive.DEADLINE_PASSED: ("QR ended, not scanned", "QRコードが未使用のまま失効"),
 }
 _KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 
@@ -182,7 +191,9 @@ class AuditMessages:
             if one in ("at", "since", "until"):
                 value = datetime.fromtimestamp(int(value), self._zone).strftime("%Y-%m-%d %H:%M:%S")
             elif one == "reason":
-                value = _reason_in_japanese(value) if self._japanese else value
+                value = _reason(value, japanese=self._japanese)
+            elif one == "updated":
+                value = _UPDATED[value][self._japanese]
             elif one == "by":
                 value = value or ("管理者" if self._japanese else "an admin")
             elif one == "anomaly":
@@ -208,14 +219,13 @@ ACTIONS = frozenset(_MESSAGES)
 """The action types of wgsyncd's own rows of admin_logs: the view wgsyncd_audit shows these."""
 
 
-def _reason_in_japanese(reason: str) -> str:
-    if reason in _REASONS_JA:
-        return _REASONS_JA[reason]
-    if reason.startswith("contract "):
-        return "契約 " + reason.removeprefix("contract ")
-    if reason.startswith("device "):
-        return "端末 " + reason.removeprefix("device ")
-    return reason
+def _reason(reason: ChangeReason, *, japanese: bool) -> str:
+    if reason.inactive is None:
+        return _CAUSES[reason.cause][japanese]
+    why = reason.inactive
+    if why == DELETED and japanese:
+        return "端末が削除されました"
+    return _INACTIVE[why.kind][japanese].format(owner=why.owner, state=why.state)
 
 
 def _plain(text: str) -> str:

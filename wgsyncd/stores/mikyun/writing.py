@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Transition, encode_key
+from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, UserError
@@ -147,18 +148,18 @@ class StateWriter:
     def _apply_transition(self, step: Transition) -> bool:
         """A step in a device's life, if the row still is what the step was decided on."""
         row, at = step.row, to_datetime(step.at, self.zone)
-        first, values = "", [] if step.kind == "expire" else [at]
-        if step.kind == "expire":
+        first, values = "", [] if step.kind is TransitionKind.EXPIRE else [at]
+        if step.kind is TransitionKind.EXPIRE:
             first = "status = 'expired'"
         else:
             first = "first_handshake_at = COALESCE(first_handshake_at, %s)"
-            if step.kind == "activate":
+            if step.kind is TransitionKind.ACTIVATE:
                 first = f"status = 'active', activated_at = COALESCE(activated_at, %s), {first}"
                 values.append(at)
         condition = "id = %s AND status = %s AND public_key <=> %s"
         key = encode_key(row.public_key) if isinstance(row.public_key, bytes) else row.public_key
         where: list[object] = [row.id, row.status.value, key]
-        if step.kind != "first_handshake":  # a QR that was renewed meanwhile is another QR
+        if step.kind is not TransitionKind.FIRST_HANDSHAKE:  # a QR that was renewed meanwhile is another QR
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
             where.append(row.version)
         sql = f"UPDATE customer_devices SET {first}{self._keep_updated_at_sql('')} WHERE {condition}"  # noqa: S608

@@ -1,0 +1,118 @@
+"""Reasons become English sentences: the one module that words them for reports, the log and commands."""
+
+from __future__ import annotations
+
+from wgsyncd.core.model import Change, PeerConfig, Rejection
+from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
+
+UNTIL_MENDED = "waits until the unreadable key of a row is mended"
+FOREIGN = "a foreign peer"
+
+TRANSITIONS = {
+    TransitionKind.ACTIVATE: "active (first handshake)",
+    TransitionKind.EXPIRE: "expired (activation deadline passed)",
+    TransitionKind.FIRST_HANDSHAKE: "first handshake",
+}
+
+
+def inactive(reason: InactiveReason) -> str:
+    """Why a row wants no peer."""
+    owner = f"{reason.owner_kind or 'owner'} {reason.owner}"
+    match reason.kind:
+        case Inactive.OWNER_MISSING:
+            return f"{owner} does not exist"
+        case Inactive.OWNER_INACTIVE:
+            return f"{owner} {reason.state}"
+        case Inactive.DEVICE_INACTIVE:
+            return f"device {reason.state}"
+        case Inactive.DEADLINE_PASSED:
+            return "activation deadline passed"
+
+
+def change(one: Change) -> str:
+    """Why a change is made."""
+    reason = one.reason
+    words = _cause(one)
+    if not reason.address_from:
+        return words
+    holders = ", ".join(sorted(device or FOREIGN for device in reason.address_from))
+    taken = f"address moved from {holders}"
+    return taken if reason.cause is ChangeCause.WANTED else f"{words}, {taken}"
+
+
+def _cause(one: Change) -> str:
+    reason = one.reason
+    match reason.cause:
+        case ChangeCause.DIFFERS:
+            return difference(one.current, one.desired) if one.current and one.desired else "differs"
+        case ChangeCause.MOVED_FROM:
+            return f"moved from {reason.interface}"
+        case ChangeCause.MOVED_TO:
+            return f"moved to {reason.interface}"
+        case ChangeCause.INACTIVE if reason.inactive is not None:
+            return inactive(reason.inactive)
+    return _CAUSES[reason.cause]
+
+
+_CAUSES = {
+    ChangeCause.WANTED: "wanted",
+    ChangeCause.NEW_KEY: "new key",
+    ChangeCause.KEY_REPLACED: "has a new key",
+    ChangeCause.INACTIVE: "inactive",
+    ChangeCause.ROW_GONE: "row is gone",
+    ChangeCause.NO_ROW: "in no row",
+    ChangeCause.GONE_FROM_KERNEL: "gone from the kernel",
+}
+
+
+def difference(found: PeerConfig, wanted: PeerConfig) -> str:
+    """In what two configurations of a peer differ; never a key."""
+    parts = []
+    if found.allowed_ips != wanted.allowed_ips:
+        old, new = (",".join(sorted(map(str, ips))) or "-" for ips in (found.allowed_ips, wanted.allowed_ips))
+        parts.append(f"address {old} -> {new}")
+    if found.preshared_key != wanted.preshared_key:
+        parts.append("preshared key" if any(wanted.preshared_key) else "preshared key cleared")
+    if found.persistent_keepalive != wanted.persistent_keepalive:
+        parts.append(f"keepalive {found.persistent_keepalive} -> {wanted.persistent_keepalive} s")
+    return ", ".join(parts)
+
+
+def key_fault(fault: KeyFault, size: int = 0) -> str:
+    """What is wrong with a key, as the rest of a sentence about the key."""
+    return {
+        KeyFault.EMPTY: "is empty",
+        KeyFault.NOT_BASE64: "is not base64",
+        KeyFault.NOT_CANONICAL: "is not canonical base64",
+        KeyFault.LENGTH: f"has {size} bytes, not 32",
+        KeyFault.ZERO: "is all zeros",
+    }[fault]
+
+
+def rejection(one: Rejection) -> str:
+    """Why a row is rejected; never a key."""
+    facts = one.facts
+    fault = key_fault(facts.key_fault, facts.key_bytes) if facts.key_fault is not None else ""
+    match one.reason:
+        case Reason.BAD_KEY:
+            return f"public_key {fault}"
+        case Reason.BAD_PRESHARED_KEY:
+            return f"preshared_key {fault}{', which would mean none' if facts.key_fault is KeyFault.ZERO else ''}"
+        case Reason.BAD_ADDRESS:
+            return f"address {facts.value!r} is not a host address"
+        case Reason.ADDRESS_OUTSIDE:
+            return f"address {facts.value} is outside the networks of {facts.interface}"
+        case Reason.INTERFACE_ADDRESS:
+            return f"address {facts.value} is {facts.interface}'s own"
+        case Reason.INTERFACE_KEY:
+            return "public_key is an interface's own"
+        case Reason.UNKNOWN_INTERFACE:
+            return f"interface {facts.value!r} is not configured"
+        case Reason.DUPLICATE_KEY:
+            return f"the public key is {facts.rival}'s" if facts.rival else "its peer belongs to a kept or frozen one"
+        case Reason.DUPLICATE_ADDRESS if facts.rival:
+            return f"the address is {facts.rival}'s"
+        case Reason.DUPLICATE_ADDRESS:
+            return f"address {facts.value} is held by a peer that is left as it is"
+        case Reason.NO_DEADLINE:
+            return "issued, but it has no activation deadline"
