@@ -46,7 +46,7 @@ def test_the_shipped_example_is_the_r640s() -> None:
         "127.0.0.1", 3306, "mikyun_cloud", "mikyun", 4
     )  # fmt: skip
     assert settings.node.zone == ZoneInfo("Asia/Tokyo")
-    assert (settings.guard.always_allowed, settings.guard.max_share) == (10, 0.2)
+    assert (settings.guard.always_allowed, settings.guard.max_share, settings.guard.small_node) == (10, 0.2, 3)
     assert [
         float(one)
         for one in (
@@ -102,6 +102,7 @@ ONE_BY_ONE = [
     ("peers", 'foreign = "delete"', "peers.foreign", "is none of remove, keep, report"),
     ("peers", f'always_keep = ["{loose_base64(key(1))}"]', "peers.always_keep", "not canonical"),
     ("guard", "always_allowed = -1", "guard.always_allowed", "below 0"),
+    ("guard", "small_node = -1", "guard.small_node", "below 0"),
     ("guard", "max_share = 1.5", "guard.max_share", "is not between 0 and 1"),
     ("schedule", 'poll_interval = "100ms"', "schedule.poll_interval", "is not between 1s and 24h"),
     ("schedule", 'resync_interval = "0s"', "schedule.resync_interval", "is not between 1s and 24h"),

@@ -94,3 +94,13 @@ def test_an_update_without_its_where_empties_no_small_server_either(
     rows: list[DeviceRow], peers: range, tripped: bool
 ) -> None:
     assert look(rows, peers).is_withholding == tripped
+
+
+@pytest.mark.parametrize(("small_node", "peers", "tripped"), [(3, 3, False), (3, 4, True), (5, 5, False), (0, 1, True)])
+def test_all_peers_of_a_small_node_may_go(small_node: int, peers: int, tripped: bool) -> None:
+    numbers = range(2, 2 + peers)
+    rows, kernel = [off(n) for n in numbers], actual(dump(*(peer(n) for n in numbers)))
+    desired = wants(rows, kernel)
+    plan = make_plan(desired, kernel, records(), PeerPolicy())
+    limits = RemovalLimits(10, 0.2, small_node)
+    assert apply_guard(desired, plan, kernel, limits, None).tripped is tripped

@@ -38,6 +38,7 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
     check(len(node.name) <= 64 and node.name.isprintable(), "node.name", node.name,
           "is longer than 64 characters or unprintable")  # fmt: skip
     check(guard.always_allowed >= 0, "guard.always_allowed", guard.always_allowed, "is below 0")
+    check(guard.small_node >= 0, "guard.small_node", guard.small_node, "is below 0")
     check(0 <= guard.max_share <= 1, "guard.max_share", guard.max_share, "is not between 0 and 1")
     for task in ("poll_interval", "resync_interval"):
         check(1 <= getattr(settings.schedule, task) <= 86400, f"schedule.{task}", None, "is not between 1s and 24h")

@@ -118,6 +118,7 @@ class Guard(msgspec.Struct, frozen=True):
 
     always_allowed: int = 10
     max_share: float = 0.2
+    small_node: int = 3
 
 
 class Schedule(msgspec.Struct, frozen=True):

@@ -30,7 +30,8 @@ class Planner:
             for name, one in settings.interfaces.items()
         )
         self._interface_of = {site.store_name: site.interface for site in self._sites}
-        self._limits = RemovalLimits(settings.guard.always_allowed, settings.guard.max_share)
+        guard = settings.guard
+        self._limits = RemovalLimits(guard.always_allowed, guard.max_share, guard.small_node)
         self.policy = PeerPolicy(
             frozenset(settings.node.ignored_interfaces), settings.peers.foreign, frozenset(settings.peers.always_keep)
         )

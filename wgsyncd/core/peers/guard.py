@@ -9,8 +9,6 @@ from wgsyncd.core.model import ChangeKind, InterfaceState, Transition
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.plan import Plan
 
-SMALL_NODE = 3  # peers: the devices that a contract has at most unless it says otherwise (max_devices' default)
-
 
 @dataclass(frozen=True, slots=True)
 class RemovalLimits:
@@ -18,6 +16,7 @@ class RemovalLimits:
 
     always_allowed: int
     max_share: float
+    small_node: int = 3  # a node with at most so many live peers may lose all of them
 
     def max_removals(self, actual: int) -> float:
         """How many removals of so many live peers may go unasked."""
@@ -56,9 +55,9 @@ def apply_guard(
     plan_id = plan.removals_id
     removals = len(plan.of(ChangeKind.REMOVE))
     # However few they are: a table without a row of this node was emptied, or is not the one it was; and all peers at
-    # once, none of them for another, are an UPDATE without its WHERE rather than a contract that was paused.
+    # once, none of them for another, are an UPDATE without its WHERE rather than an owner that was paused.
     no_rows_left = removals > 1 and desired.is_empty
-    removes_all = removals > SMALL_NODE and removals == plan.live_count and not plan.of(ChangeKind.ADD)
+    removes_all = removals > limits.small_node and removals == plan.live_count and not plan.of(ChangeKind.ADD)
     tripped = no_rows_left or removes_all or not limits.permits(removals, plan.live_count)
     let_through = tripped and approved == plan_id
     if tripped and not let_through:
