@@ -51,7 +51,7 @@ def test_a_hint_is_followed_at_once_and_concerns_nobody_else(bench: Bench) -> No
     hint(bench, first)
     bench.await_peers(second, third)
     wait(lambda: [one[:2] for one in bench.logs("peer_removed")] == [("peer_removed", first.device)], "written down")
-    assert bench.daemon.cycles("hint") == 2
+    assert bench.daemon.cycles("notify") == 2
     assert bench.daemon.cycles("reconcile") == 1
     bench.sql("UPDATE customer_devices SET status = 'paused'")
     hint(bench)
@@ -77,9 +77,9 @@ def test_a_hint_that_comes_before_the_commit_changes_nothing_and_the_watch_finds
     bench.await_peers(held)
     with admin.cursor() as cursor:
         cursor.execute("UPDATE customer_devices SET status = 'paused' WHERE device_id = %s", (held.device,))
-    hints = bench.daemon.metrics()["wgsyncd_hints_total"]
+    hints = bench.daemon.metrics()["wgsyncd_notifications_total"]
     hint(bench, held)
-    wait(lambda: bench.daemon.metrics()["wgsyncd_hints_total"] > hints, "it came")
+    wait(lambda: bench.daemon.metrics()["wgsyncd_notifications_total"] > hints, "it came")
     looks = bench.daemon.cycles("watch")
     wait(lambda: bench.daemon.cycles("watch") > looks + 1, "looks at a row as it was")
     assert set(bench.peers()) == {held.keys.public}
@@ -105,7 +105,10 @@ def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
     bench.await_peers(held)
     for one in threads:
         one.join()
-    came = ("wgsyncd_hints_ignored_total", "wgsyncd_hints_total")  # the last ones may still be in its socket
+    came = (
+        "wgsyncd_invalid_notifications_total",
+        "wgsyncd_notifications_total",
+    )  # the last ones may still be in its socket
     wait(lambda: [bench.daemon.metrics()[name] for name in came] == [18_000, 36_000], "every one was heard, once")
     wait(lambda: bench.daemon.cli("sync").stdout == "compared everything\n", "it answers")
     assert set(bench.peers()) == {held.keys.public}

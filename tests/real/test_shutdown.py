@@ -95,10 +95,10 @@ def test_the_spool_has_a_place_of_its_own(installed: Node) -> None:
     installed.database.stop()
     try:
         installed.traffic()
-        until(lambda: "wgsyncd_spooled_counters 1.0" in installed.get("/metrics"), 20, "it is in the spool")
+        until(lambda: "wgsyncd_spool_pending_counters 1.0" in installed.get("/metrics"), 20, "it is in the spool")
         assert installed.system.run("stat", "--format=%U %a", "/var/lib/wgsyncd").strip() == "wgsyncd 700"
         installed.systemctl("restart")
-        until(lambda: "wgsyncd_spooled_counters 1.0" in installed.get("/metrics"), 20, "it still is")
+        until(lambda: "wgsyncd_spool_pending_counters 1.0" in installed.get("/metrics"), 20, "it still is")
     finally:
         installed.database.start()
     installed.await_ready()

@@ -66,7 +66,7 @@ def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(benc
     bench.database.kill()
     assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
     first = still(bench, device, customer)
-    wait(lambda: bench.daemon.metrics()["wgsyncd_spooled_counters"] == 1, "the metric tells of it")
+    wait(lambda: bench.daemon.metrics()["wgsyncd_spool_pending_counters"] == 1, "the metric tells of it")
     bench.daemon.kill()
     bench.world.server.run("ip", "link", "delete", "wg0")
     bench.remake("wg0")
@@ -85,7 +85,7 @@ def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(benc
         return booked(bench) == (first.rx + second.rx, first.tx + second.tx)
 
     wait(even, "and what came after it")
-    wait(lambda: bench.daemon.metrics()["wgsyncd_spooled_counters"] == 0, "nothing waits any more")
+    wait(lambda: bench.daemon.metrics()["wgsyncd_spool_pending_counters"] == 0, "nothing waits any more")
     assert bench.logs("usage_anomaly") == []
     bench.ear.hear("spool", spool(bench).read_text().replace(device.keys.public, ""))
     assert spool(bench).stat().st_mode & 0o777 == 0o600
@@ -123,7 +123,7 @@ def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
     line = bench.daemon.lines(event="spooled samples are lost to the books")[0]
     assert "torn" in line["why"]
     assert spool(bench).with_suffix(".bad1").read_bytes() == torn
-    assert bench.daemon.metrics()["wgsyncd_spools_set_aside_total"] == 1
+    assert bench.daemon.metrics()["wgsyncd_spool_corruptions_total"] == 1
     bench.database.start()
     wait(lambda: booked(bench) == shown(bench, device), "the kernel still knew")
     assert booked(bench).rx >= total.rx
@@ -143,7 +143,7 @@ def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:
     before = bench.daemon.metrics()[failures]
     wait(lambda: bench.daemon.metrics()[failures] > before + 2, "more failures")
     assert len(bench.daemon.lines(event="spool cannot be used: samples that cannot be booked wait in memory")) == 1
-    assert bench.daemon.metrics()["wgsyncd_spool_ok"] == 0
+    assert bench.daemon.metrics()["wgsyncd_spool_up"] == 0
     bench.database.start()
     wait(lambda: booked(bench) == shown(bench, device), "booked all the same")
 
@@ -162,9 +162,9 @@ def test_who_is_paused_in_the_middle_of_a_transfer_pays_for_it(bench: Bench) -> 
     assert booked(bench).rx >= last.rx
     assert booked(bench).tx >= last.tx
     metrics = bench.daemon.metrics()
-    assert metrics["wgsyncd_removal_window_seconds_count"] == 1
-    assert metrics["wgsyncd_removal_window_longest_seconds"] > 0
-    assert metrics["wgsyncd_spooled_counters"] == 0
+    assert metrics["wgsyncd_removal_gap_seconds_count"] == 1
+    assert metrics["wgsyncd_removal_gap_longest_seconds"] > 0
+    assert metrics["wgsyncd_spool_pending_counters"] == 0
     transfer.send_signal(signal.SIGKILL)
     transfer.wait(PATIENCE)
 

@@ -100,9 +100,9 @@ def test_every_family_has_help_a_type_and_a_good_name(http: Http) -> None:
 
 def test_values(http: Http) -> None:
     assert http.value("wgsyncd_desired_peers", interface="wg0") == 3
-    assert http.value("wgsyncd_unclear_removals", interface="wg0") == 7
+    assert http.value("wgsyncd_blocked_removals", interface="wg0") == 7
     assert http.value("wgsyncd_guard_withheld_removals", interface="wg0") == 4
-    assert http.value("wgsyncd_unclear_removals", interface="wg1") == 0
+    assert http.value("wgsyncd_blocked_removals", interface="wg1") == 0
     assert http.value("wgsyncd_interface_present", interface="wg1") == 0
     assert http.value("wgsyncd_changes_total", interface="wg0", action="add") == 3
     assert http.value("wgsyncd_changes_total", interface="wg1", action="remove") == 0
@@ -112,9 +112,9 @@ def test_values(http: Http) -> None:
     assert http.value("wgsyncd_change_failures_total", interface="wg1", error="EINVAL") == 0
     assert http.value("wgsyncd_task_failures_total", task="account") == 0
     assert http.value("wgsyncd_task_failures_total", task="purge") == 0
-    assert http.value("wgsyncd_peers_without_series") == 0
+    assert http.value("wgsyncd_peers_without_metrics") == 0
     assert http.value("wgsyncd_task_last_success_timestamp_seconds", task="account") == 0
-    assert http.value("wgsyncd_booked_bytes_total", direction="received") == 2**60
+    assert http.value("wgsyncd_accounted_bytes_total", direction="received") == 2**60
     assert http.value("wgsyncd_build_info", version=__version__) == 1
     start = http.value("process_start_time_seconds")
     assert start is not None

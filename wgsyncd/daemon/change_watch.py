@@ -92,7 +92,7 @@ class ChangeWatcher:
             done = self._agent().reconcile_devices(devices)
 
         sent = self._agent().sent
-        good = self._work("hint", some)
+        good = self._work("notify", some)
         if self._agent().sent != sent:
             self._digest = None
         return good and (done or self.check_digest())
