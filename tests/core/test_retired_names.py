@@ -37,7 +37,6 @@ LEFT: set[str] = {
     "between",
     "book",
     "may_leave_off",
-    "unclear",
 }
 
 

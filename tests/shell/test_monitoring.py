@@ -24,7 +24,7 @@ every_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert
 
 def exported() -> set[str]:
     status = DaemonStatus(interfaces={"wg0": InterfaceStatus(True, peers=(PEER,))}, intervals={"account": 15})
-    status.sampled_at = {"wg0": 1.7e9}
+    status.sampled_at, status.store_conditions = {"wg0": 1.7e9}, {"parent_conflict": 0}
     return {sample.name for family in metrics.registry(status).collect() for sample in family.samples}
 
 
