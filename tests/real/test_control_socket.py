@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,45 @@ def test_only_the_group_is_answered(bench: Bench, public: Path) -> None:
     refused = another()
     assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", text.replace(f"{socket}: ", ""))
     assert [one["who"] for one in bench.daemon.lines(event="command refused: not in the group")] != []
+
+
+def test_curl_drives_the_daemon_and_tcp_takes_no_commands(bench: Bench) -> None:
+    crowd = bench.make(20)
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+    socket = Path(bench.daemon.environment["RUNTIME_DIRECTORY"]) / "control.sock"
+
+    def curl(*args: str) -> tuple[str, str]:
+        """Status and body, from where the daemon's loopback interface is."""
+        argv = ["curl", "-sS", "--max-time", "60", "-w", "\n%{http_code}", *args]
+        said = subprocess.run(bench.world.server.inside(argv), capture_output=True, text=True, check=True).stdout
+        bench.ear.hear("curl", said)
+        body, _, status = said.rpartition("\n")
+        return status, body
+
+    def asked(*args: str) -> dict[str, Any]:
+        status, body = curl("--unix-socket", str(socket), *args)
+        assert status == "200", body
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    assert asked("http://a/status")["node"] == "bench"
+    bench.sql("UPDATE customer_devices SET status = 'paused'")
+    wait(lambda: asked("http://a/status")["guard"]["tripped"], "the guard holds")
+    plan = asked("-X", "POST", "http://a/plan")["plan"]
+    for method, path, body in (("GET", "status", None), ("POST", "plan", "{}"), ("POST", "sync", "{}"),
+                               ("POST", "reload", "{}"), ("POST", "approve", f'{{"plan": "{plan}"}}')):  # fmt: skip
+        data = () if body is None else ("-d", body)
+        assert curl("-X", method, *data, f"http://127.0.0.1:9586/{path}")[0] == "404"
+    for path in ("metrics", "healthz", "readyz"):
+        assert curl("-d", "{}", f"http://127.0.0.1:9586/{path}")[0] == "405"
+        assert curl(f"http://127.0.0.1:9586/{path}")[0] == "200"
+    assert len(bench.peers()) == 20
+    asked("-d", f'{{"plan": "{plan}"}}', "http://a/approve")
+    assert bench.peers() == {}
+    assert bench.daemon.lines(event="approve", plan=plan)[0]["who"].startswith("root (uid 0, pid ")
+    assert asked("-X", "POST", "http://a/reload")["taken"] is True
+    assert asked("-d", f'{{"devices": ["{crowd[0].device}"]}}', "http://a/sync")["compared"] == [crowd[0].device]
 
 
 def test_watch_shows_a_row_that_changes(bench: Bench) -> None:

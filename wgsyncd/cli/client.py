@@ -53,7 +53,7 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
         said = answer.read()
         refusal = json.loads(said) if answer.status >= 400 else {}
     except TimeoutError:
-        raise UserError(f"no answer within {timeout:.0f} s; `wgsyncd status` shows how the daemon is") from None
+        raise UserError(f"no answer within {timeout:.0f} s: `wgsyncd status` shows how the daemon is") from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}") from None
     except PermissionError:

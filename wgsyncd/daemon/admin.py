@@ -142,7 +142,7 @@ class AdminRequests:
             return request.answer.get(timeout=ANSWER_WITHIN)
         except queue.Empty:
             raise Refusal(
-                503, f"the daemon has not come to it within {ANSWER_WITHIN:.0f} s; see `wgsyncd status`"
+                503, f"the daemon has not come to it within {ANSWER_WITHIN:.0f} s: see `wgsyncd status`"
             ) from None
 
     # -- in the main thread
@@ -217,7 +217,7 @@ class AdminRequests:
         if decision is None:
             raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._work.status.last_error}")
         if decision.is_withholding:
-            said = "the rows changed in that moment; nothing was let through: look at `wgsyncd plan` again"
+            said = "the rows changed in that moment, so nothing was let through: look at `wgsyncd plan` again"
             raise Refusal(409, said, "plan")
         return plan_report.build(decision, self._zone(), time.time())
 

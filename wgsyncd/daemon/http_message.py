@@ -1,7 +1,7 @@
 """A request and an answer of HTTP/1, as bytes on a connection and as values.
 
-The reading is strict. Whatever could be read in two ways is refused: a doubled or odd Content-Length, a
-Transfer-Encoding, a folded header, a line that ends with LF alone.
+The reading is strict. A request that could be read in two ways is refused. Such a request has a doubled or odd
+Content-Length, a Transfer-Encoding, a folded header, or a line that ends with LF alone.
 """
 
 from __future__ import annotations
