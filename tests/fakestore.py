@@ -255,7 +255,7 @@ class FakeStore:
         return DeviceRow(
             id=d["id"],
             device=d["device_id"],
-            contract=d["contract_id"],
+            owner=d["contract_id"],
             interface=d["wg_iface"] or "",
             address=d["wg_ip"] or "",
             public_key=read_key(d["public_key"]),

@@ -64,7 +64,7 @@ def row(number: int, **changes: Any) -> DeviceRow:
     plain = DeviceRow(
         id=number,
         device=f"0001-DEV-{number:03}",
-        contract="0001",
+        owner="0001",
         interface=interface,
         address=address(number, interface if interface in NETWORKS else "wg0"),
         public_key=text(number),

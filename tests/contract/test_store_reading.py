@@ -76,7 +76,7 @@ def test_the_same_text_from_other_columns_is_another_row(shop: Shop, store: Stor
     (before,) = store.snapshot().rows
     shop.update(5, device_id="5", contract_id="a\x1f0001")
     (after,) = store.snapshot().rows
-    assert [(one.device, one.contract) for one in (before, after)] == [("5\x1fa", "0001"), ("5", "a\x1f0001")]
+    assert [(one.device, one.owner) for one in (before, after)] == [("5\x1fa", "0001"), ("5", "a\x1f0001")]
 
 
 def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
@@ -206,7 +206,7 @@ def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, 
         shop.contract(contract, status)
     shop.insert(5, contract_id=contract)
     (one,) = store.snapshot().rows
-    assert (one.contract, one.contract_active) == (contract, active)
+    assert (one.owner, one.contract_active) == (contract, active)
     assert (one.contract_status is None) is (status is None)
     assert one.contract_status in (None, "active", "paused", "of unknown status")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.inspect.names import DeviceName, find_contract, find_device, suggestions
+from wgsyncd.core.inspect.names import DeviceName, find_owner, find_device, suggestions
 
 NAMES = [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "0001-DEV-006", "0001"), DeviceName(1, "M010-DEV-001", "M010"),
          DeviceName(7, "5", "0005")]  # fmt: skip
@@ -17,8 +17,8 @@ def test_a_device_by_its_id_and_by_its_row() -> None:
 
 
 def test_a_contract() -> None:
-    assert find_contract("m010", NAMES) == "M010"
-    assert find_contract("1", NAMES) is None
+    assert find_owner("m010", NAMES) == "M010"
+    assert find_owner("1", NAMES) is None
 
 
 def test_near_misses() -> None:

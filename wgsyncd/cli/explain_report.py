@@ -35,7 +35,7 @@ def as_data(told: ExplainReport) -> dict[str, Any]:
     data: dict[str, Any] = {
         "device": sanitize(row.device),
         "row": row.id,
-        "contract": sanitize(row.contract),
+        "contract": sanitize(row.owner),
         "verdict": sanitize(verdict(story)),
         "interface": sanitize(row.interface),
         "address": sanitize(row.address),

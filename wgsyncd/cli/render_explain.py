@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, settings: Settings, agent: Agent, reports: Rep
 def _find(text: str, view: Preview) -> DeviceRow:
     """The one row that is meant; Refused, with what is alike, where there is none or more than one."""
     rows = view.snapshot.rows
-    names = [DeviceName(row.id, row.device, row.contract) for row in rows]
+    names = [DeviceName(row.id, row.device, row.owner) for row in rows]
     named = find_device(text, names)
     if named is not None:
         return next(row for row in rows if row.id == named.row_id)
@@ -126,7 +126,7 @@ def _about(told: ExplainReport) -> None:
     story, row, more = told.story, told.story.row, told.particulars
     print_line(
         "row        ",
-        f"{row.id}, contract {row.contract}, {row.interface or 'no interface'}, {row.address or 'no address'}",
+        f"{row.id}, contract {row.owner}, {row.interface or 'no interface'}, {row.address or 'no address'}",
     )
     if story.key is not None:
         print_line("key        ", story.key)

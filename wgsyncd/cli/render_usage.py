@@ -14,7 +14,7 @@ from typing import Any
 
 from wgsyncd.cli import output
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.names import DeviceName, find_contract, find_device, suggestions
+from wgsyncd.core.inspect.names import DeviceName, find_owner, find_device, suggestions
 from wgsyncd.core.inspect.periods import (
     Period,
     ReportRange,
@@ -74,10 +74,10 @@ def _resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collec
     if name is None:
         return None, {"kind": "all"}
     if device := find_device(name, names):
-        return [device.row_id], {"kind": "device", "device": device.device, "contract": device.contract}
-    if contract := find_contract(name, names):
-        return [one.row_id for one in names if one.contract == contract], {"kind": "contract", "contract": contract}
-    alike = suggestions(name, [one.device for one in names] + [one.contract for one in names])
+        return [device.row_id], {"kind": "device", "device": device.device, "contract": device.owner}
+    if contract := find_owner(name, names):
+        return [one.row_id for one in names if one.owner == contract], {"kind": "contract", "contract": contract}
+    alike = suggestions(name, [one.device for one in names] + [one.owner for one in names])
     raise UserError(f"no device or contract is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
@@ -114,7 +114,7 @@ def _ranking(
     by_name: dict[tuple[str, str], Counters] = {}
     for row, found in sums.items():
         one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
-        name = ("", one.contract) if contracts else (one.device, one.contract)
+        name = ("", one.owner) if contracts else (one.device, one.owner)
         by_name[name] = total([by_name.get(name, NO_BYTES), found])
     ranks = [_Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
     return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.contract, r.device))

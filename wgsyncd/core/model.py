@@ -167,7 +167,7 @@ class DeviceRow:
 
     id: int
     device: str
-    contract: str
+    owner: str
     interface: str  # the store's name of it
     address: str
     public_key: RowKey = field(repr=False)
@@ -199,9 +199,9 @@ class DeviceRow:
         if self.deleted:
             return InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
         if self.contract_status is None:
-            return InactiveReason(Inactive.OWNER_MISSING, "", self.contract, "contract")
+            return InactiveReason(Inactive.OWNER_MISSING, "", self.owner, "contract")
         if not self.contract_active:
-            return InactiveReason(Inactive.OWNER_INACTIVE, self.contract_status, self.contract, "contract")
+            return InactiveReason(Inactive.OWNER_INACTIVE, self.contract_status, self.owner, "contract")
         if self.status is Status.OFF:
             return InactiveReason(Inactive.DEVICE_INACTIVE, self.status_text)
         if self.status is Status.ISSUED and self.activation_deadline is not None and now > self.activation_deadline:
@@ -229,7 +229,7 @@ class Change:
     desired: PeerConfig | None
     row_id: int | None = None
     device: str = ""
-    contract: str = ""
+    owner: str = ""
     reason: ChangeReason = WANTED
     is_revocation: bool = True  # a removal: a row revokes this very peer, it is not merely unclaimed
 

@@ -35,7 +35,7 @@ class PeerRecord:
     public_key: PublicKey
     row_id: int | None
     device: str
-    contract: str
+    owner: str
     address: str
     config_digest: bytes  # see config_digest
     state: RecordState
@@ -64,7 +64,7 @@ class PeerRecord:
         """Whether nothing but epoch, state, counters, handshake and their time differ."""
         return (
             self.config_digest == old.config_digest
-            and self.row_id == old.row_id and self.device == old.device and self.contract == old.contract
+            and self.row_id == old.row_id and self.device == old.device and self.owner == old.owner
             and self.address == old.address and self.peer_id == old.peer_id
         )  # fmt: skip
 

@@ -259,7 +259,7 @@ class Agent:
             self.status.add_event(
                 step.kind, device=step.row.device, text=wording.TRANSITIONS[step.kind], at=self.clock.now()
             )
-            self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.contract)
+            self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.owner)
         self._decider.transitions_applied(done)
 
     def _spool_last_sample(self, state: InterfaceState) -> None:

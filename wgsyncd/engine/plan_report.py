@@ -162,7 +162,7 @@ def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> P
         interface=change.interface,
         row=change.row_id,
         device=redact(change.device),
-        owner=redact(change.contract),
+        owner=redact(change.owner),
         address=",".join(sorted(map(str, peer.allowed_ips))) if peer else "",
         peer=fingerprint(change.public_key),
         reason=redact(reason),

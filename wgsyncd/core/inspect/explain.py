@@ -159,7 +159,7 @@ def _rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
     """The four conditions, as the README has them."""
     ended = row.status is Status.ISSUED and row.activation_deadline is not None and now > row.activation_deadline
     return (
-        Rule("its contract exists", row.contract_status is not None, row.contract),
+        Rule("its contract exists", row.contract_status is not None, row.owner),
         Rule("its contract is active", row.contract_active, row.contract_status or "no contract"),
         Rule(
             "its status is active, or issued with the QR code alive",

@@ -12,7 +12,7 @@ class DeviceName(NamedTuple):
 
     row_id: int
     device: str
-    contract: str
+    owner: str
 
 
 def _same(text: str, name: str) -> bool:
@@ -30,9 +30,9 @@ def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
     return None
 
 
-def find_contract(text: str, names: Iterable[DeviceName]) -> str | None:
+def find_owner(text: str, names: Iterable[DeviceName]) -> str | None:
     """The contract of that contract id, among those that have a device."""
-    return next((one.contract for one in names if _same(text, one.contract)), None)
+    return next((one.owner for one in names if _same(text, one.owner)), None)
 
 
 def suggestions(text: str, names: Iterable[str], most: int = 5) -> list[str]:

@@ -115,7 +115,7 @@ def expired_removals(
     }
     return [
         Change(
-            ChangeKind.REMOVE, name, key, found.config, None, rows[key].id, rows[key].device, rows[key].contract,
+            ChangeKind.REMOVE, name, key, found.config, None, rows[key].id, rows[key].device, rows[key].owner,
                 )
         for name, state in actual.items()
         for key, found in state.peers.items()

@@ -94,7 +94,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
                             want.config,
                             row.id,
                             row.device,
-                            row.contract,
+                            row.owner,
                             reason,
                         )
                     )
@@ -112,7 +112,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
             if key not in state.peers:
                 row = want.row
                 changes.append(
-                    Change(ChangeKind.ADD, name, key, None, want.config, row.id, row.device, row.contract, WANTED)
+                    Change(ChangeKind.ADD, name, key, None, want.config, row.id, row.device, row.owner, WANTED)
                 )
         foreign[name] = tuple(foreign_keys)
     changes = _annotate_moves(changes)
@@ -127,7 +127,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
 
 def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
     key = peer.public_key
-    row_id, device, contract = (record.row_id, record.device, record.contract) if record else (None, "", "")
+    row_id, device, contract = (record.row_id, record.device, record.owner) if record else (None, "", "")
     explicit = True
     revoked = desired.revoked.get(key)
     wanted_on = desired.interface_of(key)
@@ -136,7 +136,7 @@ def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: De
     elif revoked is not None:
         row, inactive = revoked
         reason = ChangeReason(ChangeCause.INACTIVE, inactive=inactive)
-        row_id, device, contract = row.id, row.device, row.contract
+        row_id, device, contract = row.id, row.device, row.owner
     elif row_id is not None and desired.key_of(row_id) not in (None, key):
         reason = ChangeReason(ChangeCause.KEY_REPLACED)
     else:

@@ -39,7 +39,7 @@ def intents(
             mark = node_state.interfaces.get(name)
             restoring = known is not None and mark is not None and mark.epoch != state.epoch
             record = PeerRecord(
-                name, key, row.id, row.device, row.contract, addresses_of(change.desired), want.digest,
+                name, key, row.id, row.device, row.owner, addresses_of(change.desired), want.digest,
                 RecordState.RESTORING if restoring else RecordState.ADDING, state.epoch, 0, 0, 0, now,
             )  # fmt: skip
             if known is None or replace(known, sampled_at=now) != record:
@@ -47,7 +47,7 @@ def intents(
         elif change.kind is ChangeKind.REMOVE and known is None and change.current is not None:
             found = state.peers[key]
             record = PeerRecord(
-                name, key, change.row_id, change.device, change.contract, addresses_of(change.current),
+                name, key, change.row_id, change.device, change.owner, addresses_of(change.current),
                 config_digest(change.current), RecordState.PRESENT, state.epoch, found.rx, found.tx,
                 found.latest_handshake,
                 now,
@@ -64,7 +64,7 @@ def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
     row = want.row
     return (
         record.config_digest == want.digest and record.state is RecordState.PRESENT and record.row_id == row.id
-        and record.device == row.device and record.contract == row.contract
+        and record.device == row.device and record.owner == row.owner
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ class _OutcomeBuilder:
             digest, addresses = record.config_digest, record.address
         return PeerRecord(  # not by `replace`, which takes four times as long
             record.interface, record.public_key, row.id if row else record.row_id, row.device if row else record.device,
-            row.contract if row else record.contract, addresses, digest, RecordState.PRESENT, record.epoch, record.rx,
+            row.owner if row else record.owner, addresses, digest, RecordState.PRESENT, record.epoch, record.rx,
             record.tx, record.handshake, record.sampled_at,
         )  # fmt: skip
 

@@ -72,7 +72,7 @@ class Anomaly:
     kind: AnomalyKind
     interface: str
     device: str
-    contract: str
+    owner: str
     previous: Counters
     current: Counters
 
@@ -185,7 +185,7 @@ def post(
             came_since = max(started, record.sampled_at) if record.sampled_at <= now else started
             if reset:
                 anomalies.append(
-                    Anomaly(AnomalyKind.RESET, name, record.device, record.contract, record.counters, found.counters)
+                    Anomaly(AnomalyKind.RESET, name, record.device, record.owner, record.counters, found.counters)
                 )
             capacity = max_rates.get(name, float("inf")) / 8 * (now - started + SLACK)
             too_much = known_span and max(delta) > capacity
@@ -193,9 +193,7 @@ def post(
                 odd.add(record.row_id)
             if too_much:
                 anomalies.append(
-                    Anomaly(
-                        AnomalyKind.QUARANTINED, name, record.device, record.contract, record.counters, found.counters
-                    )
+                    Anomaly(AnomalyKind.QUARANTINED, name, record.device, record.owner, record.counters, found.counters)
                 )
                 quarantined.append(QuarantinedDelta(name, record.row_id, record.device, *delta, came_since, now))
                 delta = NO_BYTES
@@ -203,7 +201,7 @@ def post(
             if record.row_id is not None and (delta != (0, 0) or newer):
                 add(record.row_id, delta, came_since, newer)
             records.append(PeerRecord(  # not by `replace`, which takes four times as long
-                name, record.public_key, record.row_id, record.device, record.contract, record.address,
+                name, record.public_key, record.row_id, record.device, record.owner, record.address,
                 record.config_digest,
                 record.state, state.epoch, found.rx, found.tx, found.latest_handshake, sampled_at,
             ))  # fmt: skip
@@ -269,6 +267,6 @@ def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> 
 def initial_record(interface: str, epoch: str, found: PeerState, row: DeviceRow, now: float) -> PeerRecord:
     """The first record of a peer that was there before us."""
     return PeerRecord(
-        interface, found.config.public_key, row.id, row.device, row.contract, addresses_of(found.config),
+        interface, found.config.public_key, row.id, row.device, row.owner, addresses_of(found.config),
         config_digest(found.config), RecordState.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
     )  # fmt: skip

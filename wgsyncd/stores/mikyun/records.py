@@ -99,7 +99,7 @@ def _insert(connection: Connection, node: str, records: Sequence[PeerRecord]) ->
     name, epochs = quote(node), {epoch: quote(epoch) for epoch in {r.epoch for r in records}}
     rows = ",".join(
         f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else r.row_id},"
-        f"{quote(r.device[:64])},{quote(r.contract[:32])},{quote(r.address[:64])},x'{r.config_digest.hex()}','{r.state.value}',"
+        f"{quote(r.device[:64])},{quote(r.owner[:32])},{quote(r.address[:64])},x'{r.config_digest.hex()}','{r.state.value}',"
         f"{epochs[r.epoch]},{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})"
         for r in records
     )

@@ -248,7 +248,7 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None)
     return DeviceRow(
         id=number,
         device=device,
-        contract=intern(contract),
+        owner=intern(contract),
         interface=intern(interface),
         address=address,
         public_key=key,
