@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
@@ -16,6 +17,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock
@@ -113,10 +115,10 @@ class Node:
         assert not fails
         return decision
 
-    def account(self, *, fails: bool = False) -> None:
+    def account(self, until: Until = never, *, fails: bool = False) -> None:
         self.tick()
         try:
-            self.agent.account()
+            self.agent.account(until)
         except StoreError:
             assert fails
             return
@@ -133,6 +135,21 @@ class Node:
             self.start()
             return False
         return True
+
+    def account_during(self, happens: Callable[[], object], *, fails: bool = False) -> None:
+        """An account; after its first transaction this happens, which is urgent."""
+        happened = False
+
+        def until() -> bool:
+            nonlocal happened
+            if happened:
+                return False
+            happened = True
+            happens()
+            return True
+
+        self.account(until, fails=fails)
+        assert happened, "it has more than one transaction"
 
     def away(self, *looks: tuple[int, int]) -> None:
         """The database is away; a look after so many bytes of each device."""

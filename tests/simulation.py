@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -176,16 +175,21 @@ class World(Node):
         """A piece of work, of which anything may become; in small transactions, between which who is shut out goes."""
         self.tick()
         self.cycle_saw, self.left_off = set(), False
-        self.agent.between = self.between
         try:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(state_cache, "BATCH", 2)
                 patch.setattr(recording, "MAX_PER_BATCH", 1)
                 patch.setattr(posting, "CHUNK", 3)
-                if task == "compare":
-                    self.agent.reconcile(with_accounting=False)
+                if task == "account":
+                    self.agent.account(self.is_urgent, preemptible=self.hurried)
+                elif task == "reconcile":
+                    self.agent.reconcile(self.is_urgent, preemptible=self.hurried)
+                elif task == "compare":
+                    self.agent.reconcile(self.is_urgent, with_accounting=False)
                 else:
                     getattr(self.agent, task)(*values)
+                if self.agent.preempted:
+                    self.hurried, self.left_off = False, True
         except StoreError:
             pass
         except Crash:
@@ -194,12 +198,9 @@ class World(Node):
         if not self.store.locked and not self.left_off and task not in ("reconcile_devices", "compare"):
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
 
-    def between(self, *, may_leave_off: bool) -> None:
-        if may_leave_off and self.hurried:
-            self.hurried, self.left_off = False, True
-            raise state_cache.LeftOff
-        with contextlib.suppress(StoreError):
-            self.agent.remove_revoked()
+    def is_urgent(self) -> bool:
+        """Something is, after every transaction."""
+        return True
 
     def meet(self, port: str, where: str) -> None:
         """At every call, before and after."""

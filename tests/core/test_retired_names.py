@@ -31,13 +31,7 @@ _WORDS = """
 RETIRED = set(_WORDS.split())
 
 # Still defined under a retired name. This list only ever gets shorter.
-LEFT: set[str] = {
-    "Between",
-    "LeftOff",
-    "between",
-    "book",
-    "may_leave_off",
-}
+LEFT: set[str] = set()
 
 
 def defined(path: Path) -> Iterator[tuple[str, int]]:

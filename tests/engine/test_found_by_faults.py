@@ -72,17 +72,14 @@ def test_a_removal_in_the_middle_of_a_long_booking_loses_no_byte_of_a_counter_th
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
-    def meanwhile(*, may_leave_off: bool) -> None:
-        node.agent.between = lambda *, may_leave_off: None
+    def meanwhile() -> None:
         node.traffic(7, last - 100)
         node.db.update(7, status="paused")
         if fault:
             node.store.next_writes = ["deadlock"]
-        node.agent.remove_revoked()
-        assert key(7) not in node.wg.peers("wg0")
 
-    node.agent.between = meanwhile
-    node.account(fails=fault)
+    node.account_during(meanwhile, fails=fault)
+    assert key(7) not in node.wg.peers("wg0")
     node.cycle()
     node.right()
     assert node.booked[7].rx == 900 + last

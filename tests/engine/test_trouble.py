@@ -291,17 +291,13 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
-    def meanwhile(*, may_leave_off: bool) -> None:
-        node.agent.between = lambda *, may_leave_off: None
+    def meanwhile() -> None:
         node.traffic(7, 23)
         node.db.update(7, status="paused")
         if fault:
             node.store.next_writes = ["deadlock"]
-        node.agent.remove_revoked()
-        assert key(7) not in node.wg.peers("wg0")
 
-    node.agent.between = meanwhile
-    node.account(fails=fault)
+    node.account_during(meanwhile, fails=fault)
     assert key(7) not in node.wg.peers("wg0")
     node.cycle()
     node.right()
@@ -318,14 +314,11 @@ def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: No
     for number in (5, 6):
         node.traffic(number, 1)
 
-    def meanwhile(*, may_leave_off: bool) -> None:
-        node.agent.between = lambda *, may_leave_off: None
+    def meanwhile() -> None:
         node.traffic(5, 1000)
         node.db.update(5, status="paused")
-        node.agent.remove_revoked()
 
-    node.agent.between = meanwhile
-    node.account()
+    node.account_during(meanwhile)
     node.cycle()
     node.right()
     assert (5, first) not in node.db.days or node.db.days[5, first].rx <= 1

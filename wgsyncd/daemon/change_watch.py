@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from wgsyncd.core.peers.guard import Decision
@@ -16,12 +17,12 @@ from wgsyncd.daemon.notify_socket import NotifySocket
 from wgsyncd.daemon.poll_interval import PollInterval, thread_cpu_time
 from wgsyncd.daemon.rate_limit import TokenBucket
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.state_cache import LeftOff
+from wgsyncd.engine.state_cache import Until
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 
 SHARE, SAVED = 0.5, 1.0  # of the time, and seconds, for hints
-MAX_PREEMPTIONS = 5  # so often a booking is left off at most; then it goes on to its end, whatever changes
+MAX_PREEMPTIONS = 5  # so often a posting is preempted at most; then it goes on to its end, whatever changes
 
 
 class ChangeWatcher:
@@ -32,20 +33,20 @@ class ChangeWatcher:
         self,
         agent: Callable[[], Agent],
         work: Callable[[str, Callable[[], object]], bool],
+        heartbeat: Callable[[], None],
         status: DaemonStatus,
         floor: float,
     ) -> None:
-        self._agent, self._work, self._status = agent, work, status
+        self._agent, self._work, self._heartbeat, self._status = agent, work, heartbeat, status
         self.watch = PollInterval(floor)
         # Of the rows as the last good reconcile found them. None: none was good, or the kernel was changed since: rows
         # that are as they were then may want something done now.
         self._digest: object = None
         self._seen: object = None  # the last digest read
-        self._revoked = False  # by :meth:`between`, in the piece of work of now
+        self._interrupted = False  # the piece of work of now was told of changed rows, so it may have removed peers
         self._hints: NotifySocket | None = None
         self._budget = TokenBucket(SHARE, SAVED)
-        self._may_leave_off = False  # the booking of now
-        self._left_off_for = ""  # "hints" or "rows": the last one was
+        self._hints_are_urgent = False  # the posting of now ends for them
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
         """Take hints at a socket. Refused where that cannot be."""
@@ -84,7 +85,7 @@ class ChangeWatcher:
         concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
         they would be written all the time, and the next change would wait for it."""
         if not devices:
-            return self._work("reconcile", lambda: self.reconcile(count=False))
+            return self._work("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False))
         done = False
 
         def some() -> None:
@@ -97,64 +98,61 @@ class ChangeWatcher:
             self._digest = None
         return good and (done or self.check_digest())
 
-    def reconcile(self, *, count: bool = True) -> Decision:
+    def reconcile(self, until: Until, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
         """Reconcile, and know of which rows."""
         digest: object = None
         with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
             digest = self._seen = self._agent().store.digest()  # before the rows: later changes, the next look finds
         self._digest = None
-        decision = self._agent().reconcile(with_accounting=count)
+        agent = self._agent()
+        decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting)
         self._digest = digest
         return decision
 
     def begin(self) -> None:
         """A piece of work."""
-        self._revoked = False
+        self._interrupted = False
 
     def end(self, *, good: bool) -> None:
         """It is over."""
-        if not good or self._revoked:
+        if not good or self._interrupted:
             self._digest = None
 
-    # -- beside a booking of many devices
+    # -- beside a posting of many devices
 
-    def count(self, task: str, piece: Callable[[], object]) -> None:
-        """A piece of work that ends with a booking. Where rows change meanwhile it is left off, a few times, they are
-        followed, and what is left is booked."""
+    def run_preemptible(self, task: str, piece: Callable[..., object]) -> None:
+        """A piece of work that ends with a posting. Where rows change meanwhile the posting is preempted, a few times:
+        the changes are followed, and what is left is posted."""
         for more in range(MAX_PREEMPTIONS, -1, -1):
-            self._may_leave_off, self._left_off_for = more > 0, ""
+            preemptible = self._hints_are_urgent = more > 0
             try:
-                good = self._work(task, piece)
+                good = self._work(task, partial(piece, self.is_urgent, preemptible=preemptible))
             finally:
-                self._may_leave_off = False
-            if not good or not self._left_off_for:
+                self._hints_are_urgent = False
+            if not good or not self._agent().preempted:
                 return
-            if self._left_off_for == "rows":
+            if self._interrupted:
                 self.reconcile_hinted(frozenset())
             self._follow_hints()
             task, piece = "account", self._agent().account
 
-    def between(self, *, may_leave_off: bool) -> None:
-        """Between two transactions of it: leave it off for rows that have changed. If it may not be, only whom they
-        have shut out goes at once."""
+    def is_urgent(self) -> bool:
+        """Whether rows have changed, or a hint waits for the end of a posting that may be preempted. A posting asks
+        between its transactions; the watchdog is fed too, as the loop does not come round meanwhile."""
+        self._heartbeat()
         hinted = self._hinted and self._budget.delay(time.monotonic()) <= 0
-        leave_off = may_leave_off and self._may_leave_off
-        if hinted and leave_off:
-            self._leave_off("hints")
+        if hinted and self._hints_are_urgent:
+            self._hints_are_urgent = False  # a posting that goes on nevertheless is told once
+            return True
         if not (hinted or self.watch.due(time.monotonic())):
-            return
+            return False
         before = self._seen
-        self._read_digest()
+        with contextlib.suppress(StoreError):  # the next transaction meets it too
+            self._read_digest()
         if self._seen == before:
-            return
-        if leave_off:
-            self._leave_off("rows")
-        self._revoked = True
-        self._agent().remove_revoked()
-
-    def _leave_off(self, reason: str) -> None:
-        self._may_leave_off, self._left_off_for = False, reason
-        raise LeftOff
+            return False
+        self._interrupted = True
+        return True
 
     def _read_digest(self) -> None:
         began, before, answered = time.monotonic(), thread_cpu_time(), False

@@ -54,10 +54,10 @@ class Daemon:
         self._tasks = Tasks(status)
         self._state = AgentState()
         self._agent = build(settings, self._state)
-        self._agent.between = self._between
         self._web = MonitoringServer(pages(status, self._is_alive, self._is_ready))
         self._schedule = Schedule(inbox)
-        self.looks = ChangeWatcher(lambda: self._agent, self._work, status, float(settings.schedule.watch_interval))
+        interval = float(settings.schedule.watch_interval)
+        self.looks = ChangeWatcher(lambda: self._agent, self._work, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: inbox.put(Event.ADMIN))
         self._control: control_socket.ControlSocket | None = None
         self._beat = time.monotonic()
@@ -126,11 +126,11 @@ class Daemon:
         elif message is Event.NOTIFY:
             pass  # followed by the look round
         elif message is Event.ACCOUNT:
-            self.looks.count("account", self._agent.account)
+            self.looks.run_preemptible("account", self._agent.account)
             if self._agent.needs_reconcile:
                 self._handle(Event.RECONCILE)
         elif message is Event.RECONCILE:
-            self.looks.count("reconcile", self.looks.reconcile)
+            self.looks.run_preemptible("reconcile", self.looks.reconcile)
         elif not self._clock.trusted:
             return  # on such a clock nothing is forgotten, and no window judged
         elif message is Event.PURGE:
@@ -147,13 +147,9 @@ class Daemon:
             self._handle(Event.RECONCILE)
         self.looks.poll()
 
-    def _between(self, *, may_leave_off: bool) -> None:
-        self._heartbeat()
-        self.looks.between(may_leave_off=may_leave_off)
-
     def _verify(self) -> None:
         def work() -> None:
-            self._agent.reconcile()
+            self._agent.reconcile(self.looks.is_urgent)
             self._heartbeat()
 
         self._agent.inspector.run_verification(work, self.status)
@@ -179,7 +175,7 @@ class Daemon:
     def carry_out(self) -> Decision | None:
         """Reconcile now; what was done, None where that failed."""
         done: list[Decision] = []
-        self._work("reconcile", lambda: done.append(self.looks.reconcile()))
+        self._work("reconcile", lambda: done.append(self.looks.reconcile(self.looks.is_urgent)))
         return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:
@@ -205,7 +201,6 @@ class Daemon:
             self._agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
         else:
             agent = self.build(settings, self._state)
-            agent.between = self._between
             self._agent.store.close()
             self._agent, self.settings = agent, settings
             log.configure(settings.log.level, settings.log.format)
@@ -256,7 +251,7 @@ class Daemon:
 
     def _stop(self) -> None:
         self.notifier.stopping("stopping: last account")
-        self._work("account", self._agent.account)
+        self._work("account", lambda: self._agent.account(self.looks.is_urgent))
         self._agent.queue_audit(AuditAction.DAEMON_STOPPED)
         self._work("settle", self._agent.flush)
         signal.setitimer(signal.ITIMER_REAL, 0)  # in time

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
@@ -18,12 +19,30 @@ from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
-from wgsyncd.engine.state_cache import StateCache
+from wgsyncd.engine.state_cache import StateCache, Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RowsLocked, SpoolCorrupt, SpoolError
 from wgsyncd.ports import Clock, Spool, Store
 
 NOTHING = WriteBatch()
+
+
+class Samples(NamedTuple):
+    """Dumps of interfaces, and when they were asked for, by both clocks."""
+
+    actual: Mapping[str, InterfaceState]
+    now: float  # UNIX seconds
+    monotonic: float
+
+    def without(self, peers: Set[PeerId]) -> Samples:
+        """These samples, but not those of these peers."""
+        if not peers:
+            return self
+        rest = {
+            name: {key: found for key, found in state.peers.items() if (name, key) not in peers}
+            for name, state in self.actual.items()
+        }
+        return self._replace(actual={name: replace(self.actual[name], peers=one) for name, one in rest.items()})
 
 
 class Accounting:
@@ -40,7 +59,6 @@ class Accounting:
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
         self.books = StateCache(store, status, state)
         self._rolled: tuple[int, str] | None = None
-        self._posting: tuple[Mapping[str, InterfaceState], float, float] | None = None  # what :meth:`book` works on
 
     def calendar(self, now: float) -> UsageCalendar:
         """The windows at an instant."""
@@ -54,61 +72,70 @@ class Accounting:
         node_state = self.books.current(self.calendar(now))
         return bool(self._load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
 
-    def book(
-        self,
-        actual: Mapping[str, InterfaceState],
-        now: float,
-        mono: float,
-        more: WriteBatch = NOTHING,
-        rows: Sequence[DeviceRow] | None = None,
-        *,
-        may_leave_off: bool = False,
-    ) -> frozenset[int]:
-        """Book what waits, then these dumps, in one go with ``more``; the ids of the rows whose step was taken. Nothing
-        is sent where nothing moved. ``now``, ``mono``: when they were asked for, by both clocks. ``rows``: where they
-        were just read, peers without a record may be adopted."""
-        self._posting = actual, now, mono
-        try:
-            self.book_backlog(now)
-            calendar = self.calendar(now)
-            unknown = _rows_of_unrecorded(actual, self.books.current(calendar), rows) if rows is not None else None
-            since = _wall(self._state.last_samples, now - mono)
-            late = {row_id: _wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
-            account = partial(
-                posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates
-            )
-            for part in posting.chunks(
-                actual, self.books.current(calendar), {step.row.id for step, _ in more.transitions}
-            ):
-                some = account(part, self.books.current(calendar), complete=False)
-                with suppress(RowsLocked):  # what of it is not booked is a part of the rest, which says so
-                    self._commit(some, NOTHING, calendar, may_leave_off=may_leave_off)
-                self.books.between(may_leave_off=may_leave_off)
-            rest = account(actual, self.books.current(calendar), rows=unknown)
-            taken, left_out = self._commit(rest, more, calendar, may_leave_off=may_leave_off)
-            self._status.locked_rows = len(left_out)
-            if self._edge("locked", bool(left_out)) and left_out:
-                self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
-            self._state.skipped_since = {
-                row_id: self._state.skipped_since.get(row_id, self._state.last_samples) for row_id in left_out
-            }
-            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(actual, mono)}
-            if not left_out:
-                self._note_sampled(actual, now)
-            return taken
-        finally:
-            self._posting = None
+    def post(
+        self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
+        until: Until = never, end: int | None = None,
+    ) -> frozenset[int] | None:  # fmt: skip
+        """Post the backlog, then these samples, in one go with ``more``; the ids of the rows whose step was taken.
 
-    def book_backlog(self, now: float) -> None:
-        """Book the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`."""
+        Nothing is sent where nothing moved. ``rows``: where they were just read, a peer without a record is adopted.
+        ``until`` is asked after each transaction that posted something. Where it says yes, the answer is None: to post
+        the same samples again posts the rest. ``end``: the backlog's samples from this number on are later than these,
+        so they wait. They are the last samples of peers that were removed meanwhile.
+        """
+        actual, now, mono = samples
+        devices = self.books.devices_posted
+
+        def is_told_to_stop() -> bool:
+            nonlocal devices
+            before, devices = devices, self.books.devices_posted
+            return devices > before and until()  # so every call gets on, whatever the answers
+
+        if not self.post_backlog(now, is_told_to_stop, end):
+            return None
+        calendar = self.calendar(now)
+        unknown = _rows_of_unrecorded(actual, self.books.current(calendar), rows) if rows is not None else None
+        since = _wall(self._state.last_samples, now - mono)
+        late = {row_id: _wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
+        account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
+        for part in posting.chunks(actual, self.books.current(calendar), {step.row.id for step, _ in more.transitions}):
+            some = account(part, self.books.current(calendar), complete=False)
+            with suppress(RowsLocked):  # what of it is not posted is a part of the rest, which says so
+                if self._commit(some, NOTHING, calendar, is_told_to_stop) is None:
+                    return None
+            if is_told_to_stop():
+                return None
+        rest = account(actual, self.books.current(calendar), rows=unknown)
+        done = self._commit(rest, more, calendar, is_told_to_stop)
+        if done is None:
+            return None
+        taken, left_out = done
+        self._status.locked_rows = len(left_out)
+        if self._edge("locked", bool(left_out)) and left_out:
+            self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
+        last = self._state.last_samples
+        self._state.skipped_since = {row_id: self._state.skipped_since.get(row_id, last) for row_id in left_out}
+        self._state.last_samples = {**last, **dict.fromkeys(actual, mono)}
+        if not left_out:
+            self._note_sampled(actual, now)
+        return taken
+
+    def backlog_end(self) -> int:
+        """The number of the next sample that is kept."""
+        return self._load().next_number
+
+    def post_backlog(self, now: float, until: Until = never, end: int | None = None) -> bool:
+        """Post the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`. False
+        where ``until`` has said yes before their end. ``end``: see :meth:`post`."""
         backlog = self._load()
         if not backlog.samples:
             if not self._state.spool_up:  # what was booked still stands in the file
                 self._save(backlog)
-            return
+            return True
         calendar = self.calendar(now)
         backlog = self._state.backlog = backlog.after(self.books.current(calendar).spool_position)
-        for sample in backlog.samples:
+        waiting = [sample for sample in backlog.samples if end is None or sample.number < end]
+        for sample in waiting:
             name, span = sample.state.name, sample.at - sample.since
             since = {name: min(sample.at, now) - span} if sample.since else {}
             node_state = self.books.current(calendar)
@@ -127,12 +154,20 @@ class Accounting:
                 if sample.number <= self._state.durable_position
                 else node_state.spool_position or f"{backlog.stream}:0"
             )
-            self._commit(booking, WriteBatch(spool_position=mark), calendar)
+            if self._commit(booking, WriteBatch(spool_position=mark), calendar, until) is None:
+                return False
             later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
             self._state.backlog = replace(self._state.backlog, samples=later)
+            if until():
+                return False
+        if not waiting:
+            return True
         self._save(self._state.backlog)
         self._edge("full", False)
-        self._log.info("spooled samples booked", samples=len(backlog.samples), peers=backlog.peers)
+        self._log.info(
+            "spooled samples booked", samples=len(waiting), peers=sum(len(one.state.peers) for one in waiting)
+        )
+        return True
 
     def roll(self, now: float) -> None:
         """Roll the rolling and monthly figures on where an edge has passed. Last of all work: a row that somebody has
@@ -155,12 +190,14 @@ class Accounting:
         })  # fmt: skip
 
     def _commit(
-        self, booking: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, *, may_leave_off: bool = False
-    ) -> tuple[frozenset[int], frozenset[int]]:
+        self, booking: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, until: Until
+    ) -> tuple[frozenset[int], frozenset[int]] | None:
         writes = booking.writes + WriteBatch(audit=tuple(map(_event, booking.anomalies))) + more
         if not writes:
             return frozenset(), frozenset()
-        done = self.books.commit(writes, calendar, may_leave_off=may_leave_off)
+        done = self.books.commit(writes, calendar, until)
+        if done is None:
+            return None  # their audit rows are in the last transaction
         for anomaly in booking.anomalies:
             self._status.count_anomaly(anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
@@ -172,11 +209,11 @@ class Accounting:
 
     # -- into the spool
 
-    def keep(self, states: Iterable[InterfaceState], now: float, mono: float, *, whole: bool = True) -> None:
-        """Keep what these dumps say and the books do not have, until it can be booked. Never raises: where it cannot be
-        written it waits in memory, which is said once. ``now``, ``mono``: when they were asked for, by both clocks.
-        ``whole``: they are of all peers."""
-        before, states = self._load(), tuple(states)
+    def keep(self, samples: Samples, *, whole: bool = True) -> None:
+        """Keep what these samples say and the store does not have, until it can be posted. Never raises: where the
+        spool cannot be written it waits in memory, which is said once. ``whole``: they are of all peers."""
+        actual, now, mono = samples
+        before, states = self._load(), tuple(actual.values())
         backlog, kept = self._with(before, states, now, now - mono, 0)
         if backlog is not before or not self._state.spool_up:
             if not self._save(backlog):
@@ -189,14 +226,11 @@ class Accounting:
         if whole and self._state.spool_up:
             self._note_sampled(kept, now)
 
-    def keep_restarted(self, peers: Set[PeerId]) -> None:
-        """Keep what the dumps say that :meth:`book` works on, of peers that are about to be removed and whose counters
-        began anew. The last sample, which follows, may not show the new start any more."""
-        if self._posting is None:
-            return
-        actual, now, mono = self._posting
-        states = [self._load().restarted(state, peers, self.books.last_known) for state in actual.values()]
-        self.keep([state for state in states if state.peers], now, mono, whole=False)
+    def keep_restarted(self, samples: Samples, peers: Set[PeerId]) -> None:
+        """Keep those of these samples that are of peers about to be removed whose counters began anew. The last sample,
+        which follows, may not show the new start any more. To post such a sample once more does no harm."""
+        parts = [self._load().restarted(state, peers, self.books.last_known) for state in samples.actual.values()]
+        self.keep(samples._replace(actual={part.name: part for part in parts if part.peers}), whole=False)
 
     def _with(
         self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int

@@ -11,13 +11,13 @@ it did not is done then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import InterfaceState, Transition
+from wgsyncd.core.model import DeviceRow, InterfaceState, Transition
 from wgsyncd.core.peers.desired import share_keys
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
@@ -25,14 +25,15 @@ from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
-from wgsyncd.engine.accounting import Accounting
+from wgsyncd.engine.accounting import NOTHING, Accounting, Samples
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.planner import Planner
 from wgsyncd.engine.recorder import Recorder
-from wgsyncd.engine.state_cache import Between, LeftOff
+from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
 from wgsyncd.errors import StoreError, UserError
@@ -59,20 +60,12 @@ class Agent:
         )
         self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
         self.needs_reconcile = False  # an account found an interface that is new: it waits to be filled
+        self.preempted = False  # the last piece of work left samples unposted, for something urgent
         self._looked_at: set[PeerId] = set()  # peers that went in this piece of work: there is a later sample of them
 
     def queue_audit(self, action: AuditAction, facts: AuditFacts = NO_FACTS) -> None:
         """Audit something about the daemon itself, with the next transaction."""
         self._books.queue_audit(AuditEvent(action, self.settings.node.name, facts))
-
-    @property
-    def between(self) -> Between:
-        """Called between the transactions of a long booking; it may call :meth:`revoke`, or have it left off."""
-        return self._books.between
-
-    @between.setter
-    def between(self, look: Between) -> None:
-        self._books.between = look
 
     @property
     def sent(self) -> int:
@@ -85,29 +78,31 @@ class Agent:
 
     # -- the two pieces of work
 
-    def account(self) -> None:
-        """Book what the counters and handshakes say. No statement is sent where nothing moved."""
-        now, mono, actual = self._begin()
-        refresh(self.status, actual, now)
-        steps = self._decider.due(self._state.pending_rows, actual, now)
+    def account(self, until: Until = never, *, preemptible: bool = False) -> None:
+        """Post what the counters and handshakes say. No statement is sent where nothing moved. ``until``,
+        ``preemptible``: see :meth:`_post`."""
+        samples = self._take_samples()
+        refresh(self.status, samples.actual, samples.now)
+        steps = self._decider.due(self._state.pending_rows, samples.actual, samples.now)
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
             steps_of_life = self._steps([step for step in steps if step.kind is not TransitionKind.EXPIRE])
-            self._note_taken(
-                steps, self._accounting.book(actual, now, mono, steps_of_life, may_leave_off=self._may_leave_off(now))
-            )
-        except LeftOff:
-            return
+            taken = self._post(samples, steps_of_life, until=until, preemptible=preemptible)
         except StoreError:
-            self._degraded(actual, now, mono, None, steps)
+            self._degraded(samples, None, steps)
             raise
-        self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in actual.items())
-        self._accounting.roll(now)
+        if self.preempted:
+            return
+        self._note_taken(steps, taken)
+        self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in samples.actual.items())
+        self._accounting.roll(samples.now)
 
-    def reconcile(self, *, with_accounting: bool = True) -> Decision:
-        """Make the kernel what the rows say, and write down what was done. ``count``: book the counters too; otherwise
-        only as far as must be, and the next :meth:`account` books the rest."""
-        now, mono, actual = self._begin()
+    def reconcile(self, until: Until = never, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
+        """Make the kernel what the rows say, and write down what was done. ``with_accounting``: post the counters too;
+        otherwise only as far as must be, and the next :meth:`account` posts the rest. ``until``, ``preemptible``: see
+        :meth:`_post`."""
+        samples = self._take_samples()
+        actual, now, _ = samples
         calendar = self._accounting.calendar(now)
         snapshot: Snapshot | None = None
         steps: list[Transition] = []
@@ -118,9 +113,9 @@ class Agent:
                 share_keys(snapshot.rows, actual)
             steps = self._decider.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
-                taken = self._accounting.book(actual, now, mono, self._steps(steps), snapshot.rows)
+                taken = self._post(samples, self._steps(steps), snapshot.rows, until=until)
             else:
-                taken = self._books.commit(self._steps(steps), calendar)[0] if steps else frozenset()
+                taken = self._take_steps(steps, calendar)
             self._note_taken(steps, taken)
             refused = frozenset(step.row.id for step in steps) - taken
             if steps:
@@ -131,22 +126,20 @@ class Agent:
             if snapshot is None:
                 steps = self._decider.due(self._state.pending_rows, actual, now)
             still = [step for step in steps if step.row.id not in refused]
-            self._degraded(actual, now, mono, snapshot, still, refused)
+            self._degraded(samples, snapshot, still, refused)
             raise
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
         after = self._interfaces.apply(decision.plan, actual, self._spool_last_sample)
         # One made anew in between is for the next cycle: what it says was not asked of it.
         after = {name: state for name, state in after.items() if state.epoch == actual[name].epoch}
-        counted = self._excluding_removed({**actual, **after})
+        counted = samples._replace(actual={**actual, **after}).without(self._looked_at)
         try:  # the kernel first: a customer waits for that, nobody for a figure
             if with_accounting:
-                self._accounting.book(counted, now, mono, may_leave_off=self._may_leave_off(now))
+                self._post(counted, until=until, preemptible=preemptible)
             else:
-                self._accounting.book_backlog(self.clock.now())
-        except LeftOff:
-            pass
+                self._accounting.post_backlog(self.clock.now())
         except StoreError:
-            self._accounting.keep(counted.values(), now, mono)
+            self._accounting.keep(counted.without(self._looked_at))
             raise
         remaining = self._decider.drift(decision, after, self._books.current(calendar))
         if self._edge("drift", len(remaining)) and remaining:
@@ -159,7 +152,7 @@ class Agent:
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
         """The same for a few devices alone, and without their counters. False where a full cycle is needed: they have
         to do with others, or are not there, or something went otherwise."""
-        now, _, actual = self._begin()
+        actual, now, _ = self._take_samples()
         calendar = self._accounting.calendar(now)
         rows = self.store.load_devices(devices)
         node_state = self._books.current(calendar)
@@ -170,7 +163,7 @@ class Agent:
             return False
         steps = self._decider.due(rows, part.actual, now, some=True)
         if steps:
-            taken = self._books.commit(self._steps(steps), calendar)[0]
+            taken = self._take_steps(steps, calendar)
             self._note_taken(steps, taken)
             rows = self.store.load_devices(devices)
             if rows is None or len(taken) < len(steps):
@@ -182,26 +175,11 @@ class Agent:
             return False
         self._chronicle.record_intent(decision, calendar)
         after = self._interfaces.apply(decision.plan, part.actual, self._spool_last_sample)
-        self._accounting.book_backlog(self.clock.now())
+        self._accounting.post_backlog(self.clock.now())
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
         books = part.within(self._books.current(calendar))
         self._chronicle.record_some_outcomes(decision, after, books, calendar)
         return not self._decider.drift(decision, after, books)
-
-    def remove_revoked(self) -> None:
-        """Between the transactions of a long booking: whom a row has shut out since goes now. All else is left to the
-        next cycle, and nothing is written to the store."""
-        known = self._books.last_known
-        if known is None:
-            return
-        now = self.clock.now()
-        actual = self._interfaces.read(create=False)
-        snapshot = self.store.snapshot()
-        ended = {step.row.id for step in self._decider.due(snapshot.rows, actual, now)}  # which is written first
-        out = [c for c in self._decider.revocations(snapshot, actual, known, now) if c.row_id not in ended]
-        if out:
-            self._accounting.keep_restarted({(c.interface, c.public_key) for c in out} - self._looked_at)
-            self._interfaces.apply(Plan(tuple(out), 0, {}), actual, self._spool_last_sample)
 
     def approve(self, plan_id: str, who: str = "") -> None:
         """Let exactly that set of removals through, with the next cycle and once. Refused where it is not what is
@@ -228,10 +206,11 @@ class Agent:
 
     # -- gather
 
-    def _begin(self) -> tuple[float, float, Actual]:
-        """A piece of work: both clocks, and then the dumps."""
+    def _take_samples(self) -> Samples:
+        """A piece of work begins with both clocks, and then the dumps."""
         self._looked_at.clear()
-        return self.clock.now(), self.clock.monotonic(), self._interfaces.read()
+        self.preempted = False
+        return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
 
     def _snapshot(self) -> Snapshot:
         snapshot = self.store.snapshot()
@@ -246,8 +225,41 @@ class Agent:
 
     # -- act
 
-    def _may_leave_off(self, now: float) -> bool:
-        return not self._accounting.calendar(now).closes_a_day  # else the rest would be looked at in the next day
+    def _post(
+        self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
+        until: Until = never, preemptible: bool = False,
+    ) -> frozenset[int]:  # fmt: skip
+        """Post samples, until ``until`` says that something urgent waits. The ids of the rows whose step was taken.
+
+        A ``preemptible`` posting ends there, which :attr:`preempted` says: the next samples tell the same and more. Any
+        other one goes on to its end, with the time of its samples; before that, whom a row has revoked is removed. The
+        samples that close a day are of this kind: the next ones would be those of the next day.
+        """
+        preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
+        end = self._accounting.backlog_end()
+        while (taken := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
+            if preemptible:
+                self.preempted = True
+                return frozenset()
+            self._remove_revoked(samples)
+        return taken
+
+    def _remove_revoked(self, samples: Samples) -> None:
+        """Remove whom a row has revoked since. All else is left to the next cycle, and nothing is written to the store.
+        ``samples``: those that are being posted, which goes on afterwards."""
+        known = self._books.last_known
+        now, actual, snapshot = self.clock.now(), self._interfaces.read(create=False), self.store.snapshot()
+        ended = {step.row.id for step in self._decider.due(snapshot.rows, actual, now)}  # which is written first
+        revoked = self._decider.revocations(snapshot, actual, known, now) if known is not None else []
+        going = [change for change in revoked if change.row_id not in ended]
+        if going:
+            peers = {(change.interface, change.public_key) for change in going}
+            self._accounting.keep_restarted(samples, peers - self._looked_at)
+            self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
+
+    def _take_steps(self, steps: Iterable[Transition], calendar: UsageCalendar) -> frozenset[int]:
+        done = self._books.commit(self._steps(steps), calendar) if steps else None
+        return done[0] if done is not None else frozenset()
 
     def _steps(self, steps: Iterable[Transition]) -> WriteBatch:
         return WriteBatch(transitions=tuple((step, _event(step)) for step in steps))
@@ -263,32 +275,19 @@ class Agent:
         self._decider.transitions_applied(done)
 
     def _spool_last_sample(self, state: InterfaceState) -> None:
-        self._accounting.keep([state], self.clock.now(), self.clock.monotonic(), whole=False)
+        now, mono = self.clock.now(), self.clock.monotonic()
+        self._accounting.keep(Samples({state.name: state}, now, mono), whole=False)
         self._looked_at.update((state.name, key) for key in state.peers)
 
-    def _excluding_removed(self, actual: Actual) -> dict[str, InterfaceState]:
-        """These dumps without the peers that were looked at since: they would seem to have gone back."""
-        gone = self._looked_at
-        return {
-            name: replace(state, peers={k: found for k, found in state.peers.items() if (name, k) not in gone})
-            if gone
-            else state
-            for name, state in actual.items()
-        }
-
     def _degraded(
-        self,
-        actual: Actual,
-        now: float,
-        mono: float,
-        snapshot: Snapshot | None,
-        steps: list[Transition],
+        self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
         refused: frozenset[int] = frozenset(),
-    ) -> None:
+    ) -> None:  # fmt: skip
         """The store takes nothing in. What was counted is kept in the spool; and nobody stays in whom a row shuts out:
         by the rows as just read (``snapshot``), or where they cannot be read, those whose QR has ended since. The books
         follow when the store is back. ``refused``: rows that are not as ``snapshot`` has them any more."""
-        self._accounting.keep(self._excluding_removed(actual).values(), now, mono)
+        self._accounting.keep(samples.without(self._looked_at))
+        actual, now, _ = samples
         known = self._books.last_known
         if snapshot is not None and known is not None:
             going = [c for c in self._decider.revocations(snapshot, actual, known, now) if c.row_id not in refused]

@@ -3,8 +3,8 @@ complete, and a lost answer settled by looking."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.state import NodeState, WriteBatch
@@ -17,18 +17,12 @@ from wgsyncd.ports import Store
 BATCH = 250  # devices per transaction: short locks for the web application's own writes, and hardly slower than 500
 
 
-class LeftOff(Exception):
-    """A booking ended between two of its transactions, for what does not wait. The next one books the rest."""
+Until = Callable[[], bool]  # answers whether something urgent waits; it changes nothing of the engine
 
 
-class Between(Protocol):
-    """Called between the transactions of a long commit; it may raise :class:`LeftOff` where it is told so."""
-
-    def __call__(self, *, may_leave_off: bool) -> None: ...
-
-
-def _nothing(*, may_leave_off: bool) -> None:
-    pass
+def never() -> bool:
+    """Nothing is urgent."""
+    return False
 
 
 class StateCache:
@@ -38,7 +32,7 @@ class StateCache:
     def __init__(self, store: Store, status: DaemonStatus, state: AgentState) -> None:
         self._store, self._status, self._state = store, status, state
         self._node_state: NodeState | None = None  # a reload may bring another store, so each agent reads it again
-        self.between: Between = _nothing
+        self.devices_posted = 0  # since this agent began
 
     def queue_audit(self, entry: AuditEvent) -> None:
         """An audit row for the next transaction."""
@@ -67,15 +61,18 @@ class StateCache:
         return self._node_state
 
     def commit(
-        self, writes: WriteBatch, calendar: UsageCalendar, *, may_leave_off: bool = False
-    ) -> tuple[frozenset[int], frozenset[int]]:
-        """Commit; returns the ids of the rows whose step was taken, and of those left out because they are locked."""
+        self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never
+    ) -> tuple[frozenset[int], frozenset[int]] | None:
+        """Commit; returns the ids of the rows whose step was taken, and of those left out because they are locked.
+
+        ``until`` is asked between two transactions. Where it says yes the rest is not committed: None. The last
+        transaction holds the steps, so then none was taken."""
         taken: frozenset[int] = frozenset()
         left_out: frozenset[int] = frozenset()
         parts = list(writes.split(BATCH))
         for index, batch in enumerate(parts, 1):
-            if index > 1:
-                self.between(may_leave_off=may_leave_off)
+            if index > 1 and until():
+                return None
             if index == len(parts) and left_out and writes.spool_position:
                 # It says that all of the samples is booked: so it must not come before that is.
                 raise RowsLocked(len(left_out))
@@ -98,6 +95,8 @@ class StateCache:
             del self._state.queued_audit[:notes]
             taken |= steps
             left_out |= locked
-            self._status.accounted_rx += sum(b.rx for b in part.postings if b.row_id not in locked)
-            self._status.accounted_tx += sum(b.tx for b in part.postings if b.row_id not in locked)
+            posted = [one for one in part.postings if one.row_id not in locked]
+            self.devices_posted += len(posted)
+            self._status.accounted_rx += sum(one.rx for one in posted)
+            self._status.accounted_tx += sum(one.tx for one in posted)
         return taken, left_out
