@@ -245,9 +245,4 @@ def test_there_is_no_lock() -> None:
             assert "threading" not in set(imports(path)) or name in THREADS, name
 
 
-THREADS = {
-    "daemon/http.py",
-    "daemon/notify_socket.py",
-    "daemon/events.py",
-    "daemon/daemon.py",
-}  # the HTTP server, the sockets' clients and the scheduler have threads of their own
+THREADS = {"daemon/http.py", "daemon/notify_socket.py"}
