@@ -18,10 +18,6 @@ class ConfigIssue:
     value: str  # as written; "" where it is missing or must not be shown
     why: str
 
-    def as_data(self) -> dict[str, str]:
-        """The same for machines."""
-        return {"key": self.key, "value": self.value, "why": self.why}
-
     def __str__(self) -> str:
         return f"{self.key}{f' = {self.value}' if self.value else ''}: {self.why}"
 

@@ -32,6 +32,7 @@ IMPORTERS = {
         "config/schema.py",
         "stores/spool.py",
         "daemon/admin.py",
+        "daemon/admin_report.py",
         "engine/plan_report.py",
         "engine/status_report.py",
         *(name for name in FILES if name.startswith("cli/")),

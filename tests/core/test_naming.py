@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.inspect.names import DeviceName, find_owner, find_device, suggestions
+from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, suggestions
 
 NAMES = [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "0001-DEV-006", "0001"), DeviceName(1, "M010-DEV-001", "M010"),
          DeviceName(7, "5", "0005")]  # fmt: skip

@@ -24,7 +24,7 @@ def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
 
     said = bench.daemon.cli("adopt", code=2, shows=link.keys.public).stdout
     data = json.loads(bench.daemon.cli("adopt", "--json", code=2, shows=link.keys.public).stdout)
-    standing = {one["device"]: one["standing"] for one in data["interfaces"][0]["peers"]}
+    standing = {one["device"]: one["match"] for one in data["interfaces"][0]["peers"]}
     assert standing == {"0001-held": "matches", "0002-gone": "unwanted", None: "foreign"}
     assert held.keys.public not in said
     assert untouched(before, bench.peers())

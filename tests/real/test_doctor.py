@@ -26,8 +26,8 @@ def doctor(bench: Bench, code: int | None = 0) -> dict[str, dict[str, Any]]:
     for one in data["checks"]:
         if found.get(one["check"], {}).get("level") in (None, "ok"):
             found[one["check"]] = one
-        assert bool(one["mend"]) == (one["level"] != "ok")
-    assert data["faults"] == sum(1 for one in data["checks"] if one["level"] == "fault")
+        assert bool(one["fix"]) == (one["severity"] != "ok")
+    assert data["faults"] == sum(1 for one in data["checks"] if one["severity"] == "fault")
     return found
 
 
@@ -44,12 +44,12 @@ def good(bench: Bench) -> Bench:
 def test_a_good_machine_has_no_fault(good: Bench) -> None:
     before = good.sql("CHECKSUM TABLE wgsyncd_nodes, customer_devices, admin_logs")
     found = doctor(good)
-    levels = {name: one["level"] for name, one in found.items()}
+    levels = {name: one["severity"] for name, one in found.items()}
     assert {name for name, level in levels.items() if level == "fault"} == set()
     for name in ("configuration", "password", "database", "server", "tables", "rights", "secrets", "written times",
                  "database clock", "wg0", "wg0 address", "wg1", "daemon", "capability", "metrics"):  # fmt: skip
         assert levels[name] == "ok", found[name]
-    assert "2 peers" in found["wg0"]["why"]
+    assert "2 peers" in found["wg0"]["message"]
     text = good.daemon.cli("doctor").stdout
     assert text.splitlines()[0].startswith("ok       configuration   ")
     assert text.splitlines()[-1].startswith("0 faults, ")
@@ -147,11 +147,11 @@ def test_what_is_broken_is_found_and_its_command_mends_it(good: Bench, shell: Ca
     how, check, level, why, mend = BROKEN[what]
     how(good)
     one = doctor(good, code=1 if level == "fault" else 0)[check]
-    assert (one["level"], why in one["why"], mend in one["mend"]) == (level, True, True), one
+    assert (one["severity"], why in one["message"], mend in one["fix"]) == (level, True, True), one
     if what in MENDED:
-        shell(one["mend"])
-        assert doctor(good, code=None)[check]["level"] == "ok"
-        wait(lambda: doctor(good, code=None)["metrics"]["level"] == "ok", "the daemon is well again")
+        shell(one["fix"])
+        assert doctor(good, code=None)[check]["severity"] == "ok"
+        wait(lambda: doctor(good, code=None)["metrics"]["severity"] == "ok", "the daemon is well again")
 
 
 @pytest.fixture
@@ -165,19 +165,19 @@ def secret(good: Bench) -> Path:
 
 
 def test_a_password_that_others_can_read(good: Bench, secret: Path) -> None:
-    assert doctor(good)["password"]["level"] == "ok"
+    assert doctor(good)["password"]["severity"] == "ok"
     secret.chmod(0o644)
     one = doctor(good, code=1)["password"]
-    assert "open to everybody (-rw-r--r--)" in one["why"]
-    assert f"chmod 640 {secret}" in one["mend"]
+    assert "open to everybody (-rw-r--r--)" in one["message"]
+    assert f"chmod 640 {secret}" in one["fix"]
     secret.chmod(0o660)
-    assert doctor(good)["password"]["level"] == "warning"
+    assert doctor(good)["password"]["severity"] == "warning"
     secret.write_text("")
-    assert doctor(good, code=1)["password"]["why"].endswith("is empty")
+    assert doctor(good, code=1)["password"]["message"].endswith("is empty")
     secret.unlink()
     found = doctor(good, code=1)
-    assert "does not exist" in found["password"]["why"]
-    assert found["database"]["level"] == "fault"
+    assert "does not exist" in found["password"]["message"]
+    assert found["database"]["severity"] == "fault"
 
 
 def test_another_program_on_the_port(good: Bench) -> None:
@@ -185,7 +185,7 @@ def test_another_program_on_the_port(good: Bench) -> None:
     good.daemon.stop()
     process = good.world.server.start("python3", "-m", "http.server", "9586", "--bind", "127.0.0.1")
     good.extra.append(process)
-    wait(lambda: "another program answers" in doctor(good, code=1)["metrics"]["why"], "the other program")
+    wait(lambda: "another program answers" in doctor(good, code=1)["metrics"]["message"], "the other program")
 
 
 def test_an_installed_service(installed: Node) -> None:
@@ -202,28 +202,28 @@ def test_an_installed_service(installed: Node) -> None:
     until(lambda: installed.get("/readyz").strip() == "ok", 20, "ready")
     found = look()
     for name in ("daemon", "unit", "capability", "metrics", "password", "state", "secrets", "rights", "wg0"):
-        assert found[name]["level"] == "ok", found[name]
-    assert "wg0: 1 peers" in found["unit"]["why"]
-    assert "cannot be written" not in found["state"]["why"]
+        assert found[name]["severity"] == "ok", found[name]
+    assert "wg0: 1 peers" in found["unit"]["message"]
+    assert "cannot be written" not in found["state"]["message"]
     run("chown", "root:root", "/etc/wgsyncd/db-password")
-    assert "cannot be read by the user wgsyncd" in look()["password"]["why"]
+    assert "cannot be read by the user wgsyncd" in look()["password"]["message"]
     run("chgrp", "wgsyncd", "/etc/wgsyncd/db-password")
     run("chown", "root:root", "/var/lib/wgsyncd")
     one = look()["state"]
-    assert one["level"] == "fault"
-    assert one["mend"] == "install -d -m 700 -o wgsyncd -g wgsyncd /var/lib/wgsyncd"
-    run("sh", "-c", one["mend"])
-    assert look()["state"]["level"] == "ok", "the command mends it"
+    assert one["severity"] == "fault"
+    assert one["fix"] == "install -d -m 700 -o wgsyncd -g wgsyncd /var/lib/wgsyncd"
+    run("sh", "-c", one["fix"])
+    assert look()["state"]["severity"] == "ok", "the command mends it"
     good = run("cat", "/etc/wireguard/wg0.conf")
     bad = f"{good}SaveConfig = true\n[Peer]\nPublicKey = x\n[Peer]\nPublicKey = y\n"
     installed.system.write("/etc/wireguard/wg0.conf", bad, mode=0o600)
     findings = json.loads(run("/usr/bin/wgsyncd", "doctor", "--json", check=False))["checks"]
-    mends = [one["mend"] for one in findings if one["check"] == "wg-quick"]
+    mends = [one["fix"] for one in findings if one["check"] == "wg-quick"]
     assert len(mends) == 2
     for mend in mends:
         run("sh", "-c", mend)
     assert run("cat", "/etc/wireguard/wg0.conf") == good
-    assert look()["wg-quick"]["level"] == "ok"
+    assert look()["wg-quick"]["severity"] == "ok"
     nobody = run("runuser", "-u", "nobody", "--", "/usr/bin/wgsyncd", "doctor")
     assert "not entered: /etc/wgsyncd/db-password is not for you to read" in nobody
     assert nobody.splitlines()[-1].startswith("0 faults, "), "what only root may see is no fault"
@@ -233,14 +233,14 @@ def test_an_installed_service(installed: Node) -> None:
     run("chmod", "644", "/etc/wgsyncd/wgsyncd.toml")
     run("systemctl", "stop", "wgsyncd")
     found = look()
-    assert found["daemon"]["level"] == found["unit"]["level"] == "fault"
-    assert found["unit"]["why"] == "it is inactive (dead)"
+    assert found["daemon"]["severity"] == found["unit"]["severity"] == "fault"
+    assert found["unit"]["message"] == "it is inactive (dead)"
     installed.configure(text="[interfaces.wg0]\n")
     run("systemctl", "start", "wgsyncd", check=False)
     until(lambda: installed.show("ActiveState") == "failed", 20, "refused")
     found = look()
-    assert "it failed: a bad configuration" in found["unit"]["why"]
-    assert found["configuration"]["level"] == "fault"
+    assert "it failed: a bad configuration" in found["unit"]["message"]
+    assert found["configuration"]["severity"] == "fault"
     installed.configure()
     run("systemctl", "reset-failed", "wgsyncd")
     run("systemctl", "disable", "wgsyncd")

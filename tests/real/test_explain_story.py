@@ -23,7 +23,7 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     bench.insert(held)
     story = explain(bench, held)
     assert story["verdict"] == "wants a peer; the next cycle adds it on wg0"
-    assert 0 < story["qr_seconds_left"] <= 86400
+    assert 0 < story["activation_seconds_left"] <= 86400
     bench.daemon.start()
     bench.await_peers(held)
     assert bench.customer(held).transfer(up=100_000, down=50_000).wait() == 0

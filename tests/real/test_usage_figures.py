@@ -62,7 +62,7 @@ def test_what_a_customer_moved(bench: Bench) -> None:
         assert whole(usage(bench, "0001-held", "--by", by)) == want
         assert whole(usage(bench, "0001", "--by", by)) == want
     assert usage(bench, "--top", "5")["ranking"] == [
-        {"device": "0001-held", "contract": "0001", "rx_bytes": want[0], "tx_bytes": want[1], "total_bytes": sum(want)}
+        {"device": "0001-held", "owner": "0001", "rx_bytes": want[0], "tx_bytes": want[1], "total_bytes": sum(want)}
     ]
     bench.configure({"mikyun.perspective": "device"})
     assert whole(usage(bench, "0001-held")) == want[::-1]
@@ -79,10 +79,10 @@ def test_sums_are_those_of_the_tables(bench: Bench) -> None:
     ranked = usage(bench, "--top", "1000", "--since", since)
     assert whole(ranked) == sums(bench, within)
     assert sum(one["rx_bytes"] for one in ranked["ranking"]) == sums(bench, within)[0]
-    assert [one["device"] for one in ranked["ranking"] if one["contract"] == "(gone)"] == ["(row 999, gone)"]
+    assert [one["device"] for one in ranked["ranking"] if one["owner"] == "(gone)"] == ["(row 999, gone)"]
     best = bench.sql(f"SELECT device_id, SUM(rx) rx FROM wgsyncd_days t JOIN customer_devices d ON d.id = t.row_id"
                      f" WHERE {within} GROUP BY d.id ORDER BY SUM(rx + tx) DESC LIMIT 1")[0]  # fmt: skip
-    known = [one for one in ranked["ranking"] if one["contract"] != "(gone)"]
+    known = [one for one in ranked["ranking"] if one["owner"] != "(gone)"]
     assert (known[0]["device"], str(known[0]["rx_bytes"])) == (best["device_id"], best["rx"])
     table = csv.DictReader(io.StringIO(bench.daemon.cli("usage", "--csv", "--since", since).stdout))
     assert sum(int(row["tx_bytes"]) for row in table) == sums(bench, within)[1]
@@ -94,7 +94,7 @@ def test_sums_are_those_of_the_tables(bench: Bench) -> None:
 def test_nobody_of_that_name_and_no_database(bench: Bench) -> None:
     bench.make(1)
     done = bench.daemon.cli("usage", "0001-wg0-01O", code=1)
-    assert done.stderr == "wgsyncd: no device or contract is called '0001-wg0-01O'; alike: 0001-wg0-010\n"
+    assert done.stderr == "wgsyncd: no device or owner is called '0001-wg0-01O'; alike: 0001-wg0-010\n"
     bench.configure({"mikyun.database.socket": str(bench.directory / "none.sock")})
     done = bench.daemon.cli("usage", code=1)
     assert len(done.stderr.splitlines()) == 1

@@ -54,7 +54,7 @@ def ask(run: Run) -> dict[str, Any]:
 def test_how_each_peer_stands(node: Node, run: Run) -> None:
     before, written = node.kernel(), node.written
     [wg0, wg1] = ask(run)["interfaces"]
-    found = {one["device"]: (one["standing"], one["fate"]) for one in wg0["peers"]}
+    found = {one["device"]: (one["match"], one["action"]) for one in wg0["peers"]}
     assert found == {
         "0001-DEV-005": ("matches", "stays"),
         "0001-DEV-006": ("differs", "changed"),
@@ -96,8 +96,8 @@ def paste(node: Node, run: Run, config: Path, which: str) -> None:
 def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: str) -> None:
     paste(node, run, config, which)
     wg0 = ask(run)["interfaces"][0]
-    [link] = [one for one in wg0["peers"] if one["standing"] == "foreign"]
-    assert link["fate"] == "stays"
+    [link] = [one for one in wg0["peers"] if one["match"] == "foreign"]
+    assert link["action"] == "stays"
     node.cycle()
     assert key(LINK) in node.kernel_of("wg0")
     assert key(7) not in node.kernel_of("wg0"), "what a row revokes goes"
@@ -122,8 +122,8 @@ def test_removals_that_wait(node: Node, run: Run) -> None:
     """The guard's, and those of an unreadable key."""
     for number in range(230, 250):
         node.wg.add_behind("wg0", peer(number, address(number)))
-    foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["standing"] == "foreign"]
-    assert {one["fate"] for one in foreign} == {"waits"}
+    foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["match"] == "foreign"]
+    assert {one["action"] for one in foreign} == {"waits"}
     assert "(waits for an admin, or until an unreadable key is mended)" in "\n".join(run("adopt")[1])
 
 

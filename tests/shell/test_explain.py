@@ -169,7 +169,7 @@ def test_a_qr_code_and_the_time_it_has(node: Node, run: Run, ask: Ask) -> None:
     node.issued(8, end)
     node.cycle()
     assert f"QR code    ends {local(end)}, in 2 h" in run("8")[1]
-    assert ask("8")["qr_seconds_left"] == 2 * 3600 + 50
+    assert ask("8")["activation_seconds_left"] == 2 * 3600 + 50
     node.tick(2 * 3600 + 60)
     assert ask("8")["steps"] == [{"step": "expire", "at": f"{local(end).replace(' ', 'T')}+09:00"}]
     assert ask("8")["verdict"] == "wants no peer (device expired); the next cycle removes it from wg0"

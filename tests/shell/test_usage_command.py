@@ -94,7 +94,7 @@ def test_all_by_day_as_a_table(run: Run) -> None:
 def test_one_device_for_machines(run: Run) -> None:
     found = data(run, "0001-dev-005", "--since", "2026-09-20")
     assert found == {
-        "of": {"kind": "device", "device": "0001-DEV-005", "contract": "0001"},
+        "of": {"kind": "device", "device": "0001-DEV-005", "owner": "0001"},
         "by": "day", "since": "2026-09-20", "until": "2026-09-21", "zone": "Asia/Tokyo", "perspective": "server",
         "notes": [],
         "total": {"rx_bytes": GiB, "tx_bytes": 2 * GiB, "total_bytes": 3 * GiB},
@@ -106,9 +106,9 @@ def test_one_device_for_machines(run: Run) -> None:
     assert data(run, "5", "--since", "2026-09-20") == found, "by its row"
 
 
-def test_a_contract_is_its_devices(run: Run) -> None:
+def test_an_owner_is_the_owners_devices(run: Run) -> None:
     found = data(run, "0001", "--by", "month")
-    assert found["of"] == {"kind": "contract", "contract": "0001"}
+    assert found["of"] == {"kind": "owner", "device": None, "owner": "0001"}
     assert len(found["periods"]) == 12
     assert found["periods"][-1] == {"period": "2026-09", "rx_bytes": GiB + 1, "tx_bytes": 2 * GiB + 2,
                                     "total_bytes": 3 * GiB + 3}  # fmt: skip
@@ -142,17 +142,17 @@ def test_columns_of_the_devices_own_view(run: Run, config: Path) -> None:
 def test_who_moved_most(run: Run) -> None:
     found = data(run, "--top", "3")
     assert found["of"] == {"kind": "devices", "count": 4}
-    assert [(one["device"], one["contract"], one["total_bytes"]) for one in found["ranking"]] == [
+    assert [(one["device"], one["owner"], one["total_bytes"]) for one in found["ranking"]] == [
         ("0001-DEV-005", "0001", 3 * GiB), ("(row 99, gone)", "(gone)", 3000), ("M010-DEV-007", "M010", 10),
     ]  # fmt: skip
     assert found["total"]["total_bytes"] == 3 * GiB + 3013, "of all, not of those shown"
-    found = data(run, "--top", "9", "--contracts", "--by", "hour")
-    assert [(one["contract"], one["total_bytes"]) for one in found["ranking"]] == [("0001", 47)]
+    found = data(run, "--top", "9", "--by-owner", "--by", "hour")
+    assert [(one["owner"], one["total_bytes"]) for one in found["ranking"]] == [("0001", 47)]
     assert run("--top", "1")[1].splitlines() == [
         "1 of 4 devices with traffic, by day, 2026-08-23 to 2026-09-21 Asia/Tokyo",
-        "device        contract        rx        tx     total",
-        "0001-DEV-005  0001      1.00 GiB  2.00 GiB  3.00 GiB",
-        "all 4                   1.00 GiB  2.00 GiB  3.00 GiB",
+        "device        owner        rx        tx     total",
+        "0001-DEV-005  0001   1.00 GiB  2.00 GiB  3.00 GiB",
+        "all 4                1.00 GiB  2.00 GiB  3.00 GiB",
         "rx: received by the server; tx: sent by the server",
     ]
 
@@ -230,13 +230,13 @@ def test_nothing_to_draw_is_a_picture_too(run: Run, db: FakeDatabase, tmp_path: 
 def test_a_name_that_is_not_there(run: Run) -> None:
     status, said = run("DEV-006")
     assert status == 1
-    assert said.startswith("wgsyncd: no device or contract is called 'DEV-006'; alike: 0001-DEV-006, ")
+    assert said.startswith("wgsyncd: no device or owner is called 'DEV-006'; alike: 0001-DEV-006, ")
     assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     "args",
-    [("--since", "yesterday"), ("--since", "2026-09-21", "--until", "2026-09-01"), ("--contracts",), ("--top", "0"),
+    [("--since", "yesterday"), ("--since", "2026-09-21", "--until", "2026-09-01"), ("--by-owner",), ("--top", "0"),
      ("--top", "3", "0001"), ("--json", "--csv"), ("--by", "week"), ("--since", "2027-01-01")],
 )  # fmt: skip
 def test_bad_usage(run: Run, args: tuple[str, ...]) -> None:

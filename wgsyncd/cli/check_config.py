@@ -25,8 +25,8 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the configuration and the files that it names."""
-    import json
-
+    from wgsyncd.cli import output
+    from wgsyncd.cli.reports import CheckConfigReport
     from wgsyncd.config import load
     from wgsyncd.errors import ConfigError
 
@@ -34,12 +34,12 @@ def run(args: argparse.Namespace) -> int:
         settings = load.load(args.config)
         load.check_files(settings, str(args.config))
     except ConfigError as error:
-        if args.json:
-            print(json.dumps({"config": error.path, "faults": [fault.as_data() for fault in error.faults]}))
-            return 2
-        raise
+        if not args.json:
+            raise
+        output.print_json(CheckConfigReport(config=error.path, faults=list(error.faults)))
+        return 2
     if args.json:
-        print(json.dumps({"config": str(args.config), "faults": []}))
-        return 0
-    print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+        output.print_json(CheckConfigReport(config=str(args.config), faults=[]))
+    else:
+        print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
     return 0

@@ -1,25 +1,27 @@
-"""What `wgsyncd explain` has gathered about a device, and the same for machines."""
+"""The document of `wgsyncd explain --json`, and what the command gathers for it and for its lines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from msgspec import Struct
+
+from wgsyncd.cli.adopt_report import CountersReport
 from wgsyncd.cli.explain_verdict import verdict
 from wgsyncd.cli.output import sanitize
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.explain import ActualPeer, Explanation
-from wgsyncd.core.model import NO_PRESHARED_KEY, encode_key, fingerprint
+from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, encode_key, fingerprint
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.ports import AuditRow, DeviceDetails
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainReport:
-    """All that is printed."""
+class Gathered:
+    """All that the command knows about the device."""
 
     story: Explanation
     particulars: DeviceDetails | None
@@ -28,78 +30,213 @@ class ExplainReport:
     settings: Settings
     calendar: UsageCalendar
 
+    def time(self, at: float | None) -> str | None:
+        """A time for machines."""
+        return None if at is None else datetime.fromtimestamp(int(at), self.settings.node.zone).isoformat()
 
-def as_data(told: ExplainReport) -> dict[str, Any]:
+
+class RuleReport(Struct, frozen=True, kw_only=True):
+    """One condition that a row has to meet."""
+
+    rule: str
+    holds: bool
+    value: str
+
+
+class RejectionReport(Struct, frozen=True, kw_only=True):
+    """Why the row cannot be followed."""
+
+    reason: str
+    detail: str
+
+
+class BaselineReport(Struct, frozen=True, kw_only=True):
+    """What was last booked of a peer."""
+
+    counters: CountersReport
+    epoch: str
+    state: str
+    sampled: str | None
+
+
+class PeerReport(Struct, frozen=True, kw_only=True):
+    """One live peer of the device."""
+
+    interface: str
+    of_this_key: bool
+    peer: str  # the key's fingerprint
+    endpoint: str | None
+    latest_handshake: str | None
+    allowed_ips: list[str]
+    preshared_key: bool
+    persistent_keepalive: int
+    counters: CountersReport
+    baseline: BaselineReport | None
+    unbooked: CountersReport
+
+
+class PendingReport(Struct, frozen=True, kw_only=True):
+    """One change that is planned for the device."""
+
+    action: str
+    interface: str
+    reason: str
+    when: str  # next, withheld or blocked
+
+
+class DueStep(Struct, frozen=True, kw_only=True):
+    """One step in the device's life that is due."""
+
+    step: str
+    at: str | None
+
+
+class BytesReport(Struct, frozen=True, kw_only=True, rename={"last_24h": "24h"}):
+    """The device's figures, in the configured perspective."""
+
+    total: CountersReport
+    last_24h: CountersReport
+    month: CountersReport
+
+
+class DetailsReport(Struct, frozen=True, kw_only=True):
+    """What the row says besides."""
+
+    role: str
+    parent: bool
+    platform: str
+    app: str
+    created: str | None
+    issued: str | None
+    activated: str | None
+    paused: str | None
+    first_handshake: str | None
+    last_handshake: str | None
+
+
+class AuditReport(Struct, frozen=True, kw_only=True):
+    """One audit row."""
+
+    at: str
+    action: str
+    message: str
+
+
+class ExplainReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd explain --json`."""
+
+    device: str
+    row: int
+    owner: str
+    verdict: str
+    interface: str
+    address: str
+    public_key: str | None
+    preshared_key: bool
+    status: str
+    deleted: bool
+    activation_deadline: str | None
+    activation_seconds_left: int | None
+    rules: list[RuleReport]
+    rejected: RejectionReport | None
+    frozen: bool
+    kernel_error: str | None
+    address_held_by: str | None
+    peers: list[PeerReport]
+    plan: list[PendingReport]
+    steps: list[DueStep]
+    perspective: str
+    bytes: BytesReport | None
+    details: DetailsReport | None
+    audit: list[AuditReport] | None
+    audit_error: str | None
+
+
+def explain_report(told: Gathered) -> ExplainReport:
+    """The report about one device."""
     story, row, more = told.story, told.story.row, told.particulars
-    """One device's story; the keys are stable."""
-    data: dict[str, Any] = {
-        "device": sanitize(row.device),
-        "row": row.id,
-        "contract": sanitize(row.owner),
-        "verdict": sanitize(verdict(story)),
-        "interface": sanitize(row.interface),
-        "address": sanitize(row.address),
-        "public_key": encode_key(story.key) if story.key is not None else None,
-        "preshared_key": bool(row.preshared_key),
-        "status": row.status_text,
-        "deleted": row.deleted,
-        "qr_end": _time(told, row.activation_deadline),
-        "qr_seconds_left": (
-            None if row.activation_deadline is None else int(row.activation_deadline - told.calendar.now)
-        ),
-        "rules": [{"rule": rule.text, "holds": rule.holds, "value": sanitize(rule.value)} for rule in story.rules],
-        "rejected": None
+    deadline = row.activation_deadline
+    return ExplainReport(
+        device=sanitize(row.device),
+        row=row.id,
+        owner=sanitize(row.owner),
+        verdict=sanitize(verdict(story)),
+        interface=sanitize(row.interface),
+        address=sanitize(row.address),
+        public_key=encode_key(story.key) if story.key is not None else None,
+        preshared_key=bool(row.preshared_key),
+        status=row.status_text,
+        deleted=row.deleted,
+        activation_deadline=told.time(deadline),
+        activation_seconds_left=None if deadline is None else int(deadline - told.calendar.now),
+        rules=[RuleReport(rule=rule.text, holds=rule.holds, value=sanitize(rule.value)) for rule in story.rules],
+        rejected=None
         if story.rejection is None
-        else {"reason": story.rejection.reason.value, "detail": sanitize(wording.rejection(story.rejection))},
-        "frozen": story.frozen,
-        "kernel_error": sanitize(story.trouble) or None,
-        "address_held_by": sanitize(story.address_holder) or None,
-        "peers": [_peer(told, one) for one in story.peers],
-        "plan": [
-            {"action": c.kind.value, "interface": c.interface, "reason": sanitize(wording.change(c)), "when": fate}
-            for c, fate in ((due.change, due.when) for due in story.due)
+        else RejectionReport(reason=story.rejection.reason.value, detail=sanitize(wording.rejection(story.rejection))),
+        frozen=story.frozen,
+        kernel_error=sanitize(story.trouble) or None,
+        address_held_by=sanitize(story.address_holder) or None,
+        peers=[_peer(told, one) for one in story.peers],
+        plan=[
+            PendingReport(
+                action=due.change.kind.value,
+                interface=due.change.interface,
+                reason=sanitize(wording.change(due.change)),
+                when=due.when,
+            )
+            for due in story.due
         ],
-        "steps": [{"step": step.kind, "at": _time(told, step.at)} for step in story.steps],
-        "perspective": told.settings.mikyun.perspective,
-        "bytes": None,
-        "audit": None if told.no_audit else [
-            {"at": one.at, "action": one.action, "message": sanitize(one.message)} for one in told.audit
-        ],
-        "audit_error": sanitize(told.no_audit) or None,
-    }  # fmt: skip
-    if more is not None:
-        data["bytes"] = {"total": more.total._asdict(), "24h": more.last_24h._asdict(), "month": more.month._asdict()}
-        data |= {"role": sanitize(more.role), "parent": more.parent, "platform": sanitize(more.platform),
-                 "app": sanitize(more.app), "created": _time(told, more.created),
-                 "issued": _time(told, more.issued), "activated": _time(told, more.activated),
-                 "paused": _time(told, more.paused), "first_handshake": _time(told, more.first_handshake),
-                 "last_handshake": _time(told, more.last_handshake)}  # fmt: skip
-    return data
+        steps=[DueStep(step=step.kind, at=told.time(step.at)) for step in story.steps],
+        perspective=told.settings.mikyun.perspective,
+        bytes=None
+        if more is None
+        else BytesReport(total=_counters(more.total), last_24h=_counters(more.last_24h), month=_counters(more.month)),
+        details=None if more is None else _details(told, more),
+        audit=None
+        if told.no_audit
+        else [AuditReport(at=one.at, action=one.action, message=sanitize(one.message)) for one in told.audit],
+        audit_error=sanitize(told.no_audit) or None,
+    )
 
 
-def _peer(told: ExplainReport, one: ActualPeer) -> dict[str, Any]:
-    record = one.record
-    return {
-        "interface": one.interface,
-        "of_this_key": one.row_key,
-        "peer": fingerprint(one.found.config.public_key),
-        "endpoint": one.found.endpoint,
-        "latest_handshake": _time(told, one.found.latest_handshake / 1e9 or None),
-        "allowed_ips": sorted(map(str, one.found.config.allowed_ips)),
-        "preshared_key": one.found.config.preshared_key != NO_PRESHARED_KEY,
-        "persistent_keepalive": one.found.config.persistent_keepalive,
-        "counters": one.found.counters._asdict(),
-        "baseline": None
+def _details(told: Gathered, more: DeviceDetails) -> DetailsReport:
+    return DetailsReport(
+        role=sanitize(more.role),
+        parent=more.parent,
+        platform=sanitize(more.platform),
+        app=sanitize(more.app),
+        created=told.time(more.created),
+        issued=told.time(more.issued),
+        activated=told.time(more.activated),
+        paused=told.time(more.paused),
+        first_handshake=told.time(more.first_handshake),
+        last_handshake=told.time(more.last_handshake),
+    )
+
+
+def _peer(told: Gathered, one: ActualPeer) -> PeerReport:
+    record, config = one.record, one.found.config
+    return PeerReport(
+        interface=one.interface,
+        of_this_key=one.row_key,
+        peer=fingerprint(config.public_key),
+        endpoint=one.found.endpoint,
+        latest_handshake=told.time(one.found.latest_handshake / 1e9 or None),
+        allowed_ips=sorted(map(str, config.allowed_ips)),
+        preshared_key=config.preshared_key != NO_PRESHARED_KEY,
+        persistent_keepalive=config.persistent_keepalive,
+        counters=_counters(one.found.counters),
+        baseline=None
         if record is None
-        else {
-            "counters": record.counters._asdict(),
-            "epoch": record.epoch,
-            "state": record.state.value,
-            "sampled": _time(told, record.sampled_at),
-        },
-        "unbooked": one.unbooked._asdict(),
-    }
+        else BaselineReport(
+            counters=_counters(record.counters),
+            epoch=record.epoch,
+            state=record.state.value,
+            sampled=told.time(record.sampled_at),
+        ),
+        unbooked=_counters(one.unbooked),
+    )
 
 
-def _time(told: ExplainReport, at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(int(at), told.settings.node.zone).isoformat()
+def _counters(counters: Counters) -> CountersReport:
+    return CountersReport(rx=counters.rx, tx=counters.tx)

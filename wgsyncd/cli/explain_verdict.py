@@ -9,7 +9,7 @@ from wgsyncd.engine import wording
 _WHEN = {
     "next": "",
     "withheld": ", but the guard withholds that (wgsyncd plan)",
-    "unclear": f", but that {wording.UNTIL_MENDED}",
+    "blocked": f", but that {wording.UNTIL_MENDED}",
 }
 _DOING = {ChangeKind.ADD: "adds", ChangeKind.UPDATE: "updates", ChangeKind.REMOVE: "removes"}
 

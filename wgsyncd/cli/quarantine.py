@@ -29,10 +29,9 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, release or drop."""
-    import json
-
-    from wgsyncd.cli import wiring
-    from wgsyncd.cli.render_verify import held_as_data, held_as_text
+    from wgsyncd.cli import output, wiring
+    from wgsyncd.cli.render_verify import held_as_lines
+    from wgsyncd.cli.verify_report import quarantine_report
     from wgsyncd.config import load
     from wgsyncd.core.usage.calendar import UsageCalendar
     from wgsyncd.engine import quarantine
@@ -51,5 +50,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         work = {"release": quarantine.release, "drop": quarantine.drop}[args.action]
         held = work(agent.store, frozenset(args.ids), calendar)
-    print(json.dumps(held_as_data(held)) if args.json else held_as_text(held, calendar(), args.action))
+    if args.json:
+        output.print_json(quarantine_report(held))
+    else:
+        print("\n".join(held_as_lines(held, calendar(), args.action)))
     return 0

@@ -27,20 +27,17 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Have the configuration read again: 0 taken, 2 refused, the old one going on."""
-    import json
-
     from wgsyncd.cli import client, output
-    from wgsyncd.errors import ConfigIssue
+    from wgsyncd.daemon.admin_report import ReloadReport
 
-    answer = json.loads(client.ask("/reload", "POST", {}, args.timeout))
+    report = client.decode(client.ask("/reload", "POST", {}, args.timeout), ReloadReport)
     if args.json:
-        print(json.dumps(answer, ensure_ascii=False))
-    elif answer["taken"]:
-        print(output.sanitize(f"{answer['config']}: taken"))
+        output.print_json(report)
+    elif report.taken:
+        print(output.sanitize(f"{report.config}: taken"))
     else:
-        faults = [ConfigIssue(**one) for one in answer["faults"]]
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        print(output.sanitize(f"wgsyncd: {answer['config']}: {count}; the old configuration goes on"), file=sys.stderr)
-        for fault in faults:
+        count = f"{len(report.faults)} fault{'s' if len(report.faults) > 1 else ''}"
+        print(output.sanitize(f"wgsyncd: {report.config}: {count}; the old configuration goes on"), file=sys.stderr)
+        for fault in report.faults:
             print(output.sanitize(f"  {fault}"), file=sys.stderr)
-    return 0 if answer["taken"] else 2
+    return 0 if report.taken else 2

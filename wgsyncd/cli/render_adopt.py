@@ -1,22 +1,21 @@
-"""`wgsyncd adopt`: what a first start would do to the peers that are live, before it does; changes nothing."""
+"""The lines of `wgsyncd adopt`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from wgsyncd.cli import output
+from wgsyncd.cli.adopt_report import adopt_report
 from wgsyncd.cli.doctor import files
-from wgsyncd.cli.output import print_line, sanitize
+from wgsyncd.cli.output import print_line
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
 from wgsyncd.core.inspect.finding import Finding, Severity
-from wgsyncd.core.model import PublicKey, encode_key, fingerprint
+from wgsyncd.core.model import PublicKey, fingerprint
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace, settings: Settings, agent: Agent) -> int:
         beside = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.severity is not Severity.OK]
     keep = _keep(settings, found)
     if args.json:
-        print(json.dumps(_data(view, found, keep, settings.node.zone), ensure_ascii=False))
+        output.print_json(adopt_report(view, found, keep, settings.node.zone))
     else:
         for name, one in found.items():
             _interface(view, name, one, settings.node.zone)
@@ -136,36 +135,3 @@ def _start(found: Mapping[str, Adoption]) -> str:
     if gone or waits:
         return f"A start would remove {gone} peers of rows that want none" + (f"; {waits} wait" if waits else "")
     return "A start would remove no peer: systemctl enable --now wgsyncd"
-
-
-def _data(view: Preview, found: Mapping[str, Adoption], keep: list[PublicKey], zone: ZoneInfo) -> dict[str, Any]:
-    """For machines; the keys are stable."""
-
-    def peer(one: LivePeer) -> dict[str, Any]:
-        state = one.found
-        seen = state.latest_handshake // 10**9
-        return {
-            "peer": fingerprint(state.config.public_key),
-            "device": sanitize(one.device) or None,
-            "standing": one.match.value,
-            "fate": one.action.value,
-            "reason": sanitize(wording.change(one.change)) if one.change else None,
-            "allowed_ips": sorted(map(str, state.config.allowed_ips)),
-            "endpoint": state.endpoint,
-            "latest_handshake": datetime.fromtimestamp(seen, zone).isoformat() if seen else None,
-            "counters": state.counters._asdict(),
-        }
-
-    return {
-        "interfaces": [
-            {
-                "interface": name, "kind": view.decision.actual[name].kind, "peers": [peer(one) for one in of.peers],
-                "missing": [sanitize(change.device) for change in of.missing],
-                "counters_booked": of.booked, "counters_started_from": of.started,
-            }
-            for name, of in found.items()
-        ],
-        "not_looked_at": {name: sanitize(why) for name, why in view.decision.interface_errors.items()},
-        "rejected": len(view.decision.desired.rejections),
-        "always_keep": [encode_key(key) for key in keep],
-    }  # fmt: skip

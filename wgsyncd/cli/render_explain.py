@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from wgsyncd.cli import output
-from wgsyncd.cli.explain_report import ExplainReport, as_data
+from wgsyncd.cli.explain_report import Gathered, explain_report
 from wgsyncd.cli.explain_verdict import verdict
 from wgsyncd.cli.output import print_line
 from wgsyncd.config.schema import Settings
@@ -49,9 +48,9 @@ def run(args: argparse.Namespace, settings: Settings, agent: Agent, reports: Rep
     except StoreError as error:  # of the whole story one part only
         no_audit = str(error)
     calendar = UsageCalendar(view.now, int(settings.usage.bucket_width), settings.node.zone)
-    told = ExplainReport(story, reports.details(row.id), audit, no_audit, settings, calendar)
+    told = Gathered(story, reports.details(row.id), audit, no_audit, settings, calendar)
     if args.json:
-        print(json.dumps(as_data(told), ensure_ascii=False))
+        output.print_json(explain_report(told))
     else:
         _print(told)
     return 0
@@ -81,7 +80,7 @@ def _find(text: str, view: Preview) -> DeviceRow:
 # -- for people
 
 
-def _print(told: ExplainReport) -> None:
+def _print(told: Gathered) -> None:
     story, row = told.story, told.story.row
     print_line((row.device, "head"), " ", verdict(story))
     print_line()
@@ -118,15 +117,15 @@ def _print(told: ExplainReport) -> None:
 _FATES = {
     "next": "",
     "withheld": " (withheld by the guard: wgsyncd plan)",
-    "unclear": f" ({wording.UNTIL_MENDED})",
+    "blocked": f" ({wording.UNTIL_MENDED})",
 }
 
 
-def _about(told: ExplainReport) -> None:
+def _about(told: Gathered) -> None:
     story, row, more = told.story, told.story.row, told.particulars
     print_line(
         "row        ",
-        f"{row.id}, contract {row.owner}, {row.interface or 'no interface'}, {row.address or 'no address'}",
+        f"{row.id}, owner {row.owner}, {row.interface or 'no interface'}, {row.address or 'no address'}",
     )
     if story.key is not None:
         print_line("key        ", story.key)
@@ -151,7 +150,7 @@ def _about(told: ExplainReport) -> None:
         print_line("QR code    ", f"{'ends' if left >= 0 else 'ended'} {at(row.activation_deadline)}, {_ago(left)}")
 
 
-def _kernel(told: ExplainReport) -> None:
+def _kernel(told: Gathered) -> None:
     story, now = told.story, told.calendar.now
     if story.trouble:
         print_line("kernel     ", f"cannot be asked: {story.trouble}")
@@ -191,7 +190,7 @@ def _epoch(one: ActualPeer) -> str:
     return f"epoch {one.record.epoch}"
 
 
-def _bytes(told: ExplainReport) -> None:
+def _bytes(told: Gathered) -> None:
     more = told.particulars
     if more is None:
         return
@@ -205,7 +204,7 @@ def _bytes(told: ExplainReport) -> None:
     print_line(f"rx: received by the {whose}; the kernel's are always the server's")
 
 
-def _audit(told: ExplainReport) -> None:
+def _audit(told: Gathered) -> None:
     print_line()
     if told.no_audit:
         print_line(("audit rows cannot be read: ", "warning"), told.no_audit)

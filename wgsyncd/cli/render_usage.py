@@ -1,20 +1,19 @@
-"""`wgsyncd usage`: booked bytes of a device, a contract or all, by hour, day or month."""
+"""The tables, CSV and picture of `wgsyncd usage`."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from wgsyncd.cli import output
+from wgsyncd.cli.usage_report import Rank, Subject, ranking_report, sums, usage_report
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.names import DeviceName, find_owner, find_device, suggestions
+from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, suggestions
 from wgsyncd.core.inspect.periods import (
     Period,
     ReportRange,
@@ -31,22 +30,12 @@ from wgsyncd.errors import UserError
 from wgsyncd.ports import Coverage, Reports
 
 
-@dataclass(frozen=True, slots=True)
-class _Rank:
-    """One of those who moved most."""
-
-    device: str  # "" for a contract
-    contract: str
-    rx: int
-    tx: int
-
-
 def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: float) -> int:
     """Gather, add up, print."""
-    if args.top is None and args.contracts:
-        args.fail("--contracts goes with --top")
+    if args.top is None and args.by_owner:
+        args.fail("--by-owner goes with --top")
     if args.top is not None and (args.name or args.svg):
-        args.fail("--top ranks all devices or contracts: it takes no name and no --svg")
+        args.fail("--top ranks all devices or owners: it takes no name and no --svg")
     try:
         span = make_range(args.by, args.since, args.until, now, settings.node.zone)
     except ValueError as error:
@@ -55,7 +44,7 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
     names = reports.names()
     reach = reports.coverage()
     if args.top is not None:
-        ranks = _ranking(_by_row(reports, span), names, contracts=args.contracts, swapped=swapped)
+        ranks = _ranking(_by_row(reports, span), names, by_owner=args.by_owner, swapped=swapped)
         _print_ranking(args, settings, span, ranks, _notes(span, reach))
         return 0
     rows, who = _resolve_name(args.name, names)
@@ -69,16 +58,16 @@ def run(args: argparse.Namespace, settings: Settings, reports: Reports, now: flo
 # -- gather
 
 
-def _resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, dict[str, str]]:
+def _resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, Subject]:
     """The rows that are meant, and who that is. Refused, with what looks like it, where there is none."""
     if name is None:
-        return None, {"kind": "all"}
+        return None, Subject("all")
     if device := find_device(name, names):
-        return [device.row_id], {"kind": "device", "device": device.device, "contract": device.owner}
-    if contract := find_owner(name, names):
-        return [one.row_id for one in names if one.owner == contract], {"kind": "contract", "contract": contract}
+        return [device.row_id], Subject("device", device.device, device.owner)
+    if owner := find_owner(name, names):
+        return [one.row_id for one in names if one.owner == owner], Subject("owner", owner=owner)
     alike = suggestions(name, [one.device for one in names] + [one.owner for one in names])
-    raise UserError(f"no device or contract is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
+    raise UserError(f"no device or owner is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
 def _periods(reports: Reports, span: ReportRange, rows: Collection[int] | None, reach: Coverage) -> list[Period]:
@@ -96,28 +85,28 @@ def _periods(reports: Reports, span: ReportRange, rows: Collection[int] | None, 
 def _by_row(reports: Reports, span: ReportRange) -> Mapping[int, Counters]:
     if span.by == "hour":
         return reports.rows_of_buckets(span.start, span.end)
-    sums: dict[int, Counters] = {}
+    found_sums: dict[int, Counters] = {}
     months = list(span.months())
     with output.progress("reading months", len(months)) as step:
         for first, last in months:
             for row, found in reports.rows_of_days(first, last).items():
-                sums[row] = total([sums.get(row, NO_BYTES), found])
+                found_sums[row] = total([found_sums.get(row, NO_BYTES), found])
             step()
-    return sums
+    return found_sums
 
 
 def _ranking(
-    sums: Mapping[int, Counters], names: Sequence[DeviceName], *, contracts: bool, swapped: bool
-) -> list[_Rank]:
+    by_row: Mapping[int, Counters], names: Sequence[DeviceName], *, by_owner: bool, swapped: bool
+) -> list[Rank]:
     """Everybody who moved anything, those who moved most first. Bytes of a row that is gone are nobody's, yet told."""
     known = {one.row_id: one for one in names}
     by_name: dict[tuple[str, str], Counters] = {}
-    for row, found in sums.items():
+    for row, found in by_row.items():
         one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
-        name = ("", one.owner) if contracts else (one.device, one.owner)
+        name = ("", one.owner) if by_owner else (one.device, one.owner)
         by_name[name] = total([by_name.get(name, NO_BYTES), found])
-    ranks = [_Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
-    return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.contract, r.device))
+    ranks = [Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
+    return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.owner, r.device))
 
 
 def _notes(span: ReportRange, reach: Coverage) -> list[str]:
@@ -161,12 +150,12 @@ def _meaning(settings: Settings) -> tuple[str, str]:
     return "rx: received by the server", "tx: sent by the server"
 
 
-def _title(span: ReportRange, who: Mapping[str, str]) -> str:
+def _title(span: ReportRange, who: Subject) -> str:
     whose = {
         "all": "all devices",
-        "device": f"device {who.get('device')} (contract {who.get('contract')})",
-        "contract": f"contract {who.get('contract')}",
-    }[who["kind"]]
+        "device": f"device {who.device} (owner {who.owner})",
+        "owner": f"owner {who.owner}",
+    }[who.kind]
     return f"{whose}, {_span(span)}"
 
 
@@ -176,41 +165,22 @@ def _span(span: ReportRange) -> str:
     return f"by {span.by}, {span.first} to {span.last} {span.zone}"
 
 
-def _frame(settings: Settings, span: ReportRange, notes: list[str]) -> dict[str, Any]:
-    """What every JSON answer has."""
-    return {
-        "by": span.by,
-        "since": span.first.isoformat() if span.by != "hour" else _iso(span.start, span),
-        "until": span.last.isoformat() if span.by != "hour" else _iso(span.end, span),
-        "zone": str(span.zone),
-        "perspective": settings.mikyun.perspective,
-        "notes": notes,
-    }
-
-
-def _iso(at: int, span: ReportRange) -> str:
-    return datetime.fromtimestamp(at, span.zone).isoformat(timespec="minutes")
-
-
-def _sums(one: Period | _Rank | Counters) -> dict[str, int]:
-    return {"rx_bytes": one.rx, "tx_bytes": one.tx, "total_bytes": one.rx + one.tx}
+_HEAD = ("rx_bytes", "tx_bytes", "total_bytes")
 
 
 def _print(
     args: argparse.Namespace,
     settings: Settings,
     span: ReportRange,
-    who: dict[str, str],
+    who: Subject,
     periods: list[Period],
     notes: list[str],
 ) -> None:
     whole = total(periods)
     if args.json:
-        who = {key: output.sanitize(value) for key, value in who.items()}
-        _json({"of": who, **_frame(settings, span, notes), "total": _sums(whole),
-               "periods": [{"period": one.name, **_sums(one)} for one in periods]})  # fmt: skip
+        output.print_json(usage_report(span, settings.mikyun.perspective, notes, who, periods))
     elif args.csv:
-        _csv(("period", *_sums(whole)), [(one.name, *_sums(one).values()) for one in periods])
+        _csv(("period", *_HEAD), [(one.name, *sums(one)) for one in periods])
     elif args.svg:
         _picture(args.svg, output.sanitize(_title(span, who)), _meaning(settings), periods)
     else:
@@ -218,8 +188,8 @@ def _print(
         output.print_table(
             output.Table(
                 (span.by, "rx", "tx", "total"),
-                [(_name(one), *map(format_bytes, _sums(one).values())) for one in periods],
-                ("total", *map(format_bytes, _sums(whole).values())),
+                [(_name(one), *map(format_bytes, sums(one))) for one in periods],
+                ("total", *map(format_bytes, sums(whole))),
                 bars=[(one.rx, one.tx) for one in periods],
             )
         )
@@ -227,27 +197,24 @@ def _print(
 
 
 def _print_ranking(
-    args: argparse.Namespace, settings: Settings, span: ReportRange, ranks: list[_Rank], notes: list[str]
+    args: argparse.Namespace, settings: Settings, span: ReportRange, ranks: list[Rank], notes: list[str]
 ) -> None:
     whole = total(Counters(one.rx, one.tx) for one in ranks)
     first = ranks[: args.top]
-    shown = [((one.contract,) if args.contracts else (one.device, one.contract), one) for one in first]
-    head = ("contract",) if args.contracts else ("device", "contract")
+    shown = [((one.owner,) if args.by_owner else (one.device, one.owner), one) for one in first]
+    head = ("owner",) if args.by_owner else ("device", "owner")
+    kind = "owners" if args.by_owner else "devices"
     if args.json:
-        _json({"of": {"kind": "contracts" if args.contracts else "devices", "count": len(ranks)},
-               **_frame(settings, span, notes), "total": _sums(whole),
-               "ranking": [{**dict(zip(head, map(output.sanitize, names), strict=True)), **_sums(one)}
-                           for names, one in shown]})  # fmt: skip
+        output.print_json(ranking_report(span, settings.mikyun.perspective, notes, kind, ranks, args.top))
     elif args.csv:
-        _csv((*head, *_sums(whole)), [(*map(output.sanitize, names), *_sums(one).values()) for names, one in shown])
+        _csv((*head, *_HEAD), [(*map(output.sanitize, names), *sums(one)) for names, one in shown])
     else:
-        kind = "contracts" if args.contracts else "devices"
         output.print_line((f"{len(first)} of {len(ranks)} {kind} with traffic, {_span(span)}", "head"))
         output.print_table(
             output.Table(
                 (*head, "rx", "tx", "total"),
-                [(*names, *map(format_bytes, _sums(one).values())) for names, one in shown],
-                (f"all {len(ranks)}", *[""] * (len(head) - 1), *map(format_bytes, _sums(whole).values())),
+                [(*names, *map(format_bytes, sums(one))) for names, one in shown],
+                (f"all {len(ranks)}", *[""] * (len(head) - 1), *map(format_bytes, sums(whole))),
                 left=len(head),
                 bars=[(one.rx, one.tx) for one in first],
             )
@@ -262,10 +229,6 @@ def _name(one: Period) -> str:
 def _print_notes(settings: Settings, notes: list[str]) -> None:
     for note in ["; ".join(_meaning(settings)), *notes]:
         output.print_line(note)
-
-
-def _json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, ensure_ascii=False))
 
 
 def _csv(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:

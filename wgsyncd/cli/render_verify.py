@@ -1,21 +1,18 @@
-"""What `verify` and `quarantine` print: what does not add up, and what is held back. Plain text and plain data; no
-key in full."""
+"""The lines of `wgsyncd verify` and `wgsyncd quarantine`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from wgsyncd.cli.output import table_lines
-from wgsyncd.core.inspect.verify import Amount, Check, Discrepancy, faults
+from wgsyncd.cli.output import sanitize, table_lines
+from wgsyncd.core.inspect.verify import Check, Discrepancy, faults
 from wgsyncd.core.state import QuarantineEntry
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.redact import escape_control, redact
 
 NAMED = 5  # devices that one line names
 
 
-def findings_as_text(findings: Sequence[Discrepancy]) -> str:
+def findings_as_lines(findings: Sequence[Discrepancy]) -> list[str]:
     """What does not add up, a line each; then the notes, those about totals in one."""
     wrong = faults(findings)
     lines = table_lines([(one.check.value, one.device or "-", one.text) for one in wrong])
@@ -25,31 +22,13 @@ def findings_as_text(findings: Sequence[Discrepancy]) -> str:
     if below:
         some = ", ".join(below[:NAMED]) + (", …" if len(below) > NAMED else "")
         lines.append(f"note: total below the month, as an admin's new figure is: {len(below)} ({some})")
-    return "\n".join(escape_control(redact(line)) for line in lines)
+    return [sanitize(line) for line in lines]
 
 
-def findings_as_data(findings: Sequence[Discrepancy]) -> dict[str, Any]:
-    """The same for machines; numbers by name."""
-
-    def number(amount: Amount | None) -> dict[str, int]:
-        return {} if amount is None else {amount.name: amount.value}
-
-    def data(one: Discrepancy) -> dict[str, Any]:
-        numbers = number(one.left) | number(one.right)
-        return {
-            "check": one.check.value, "device": redact(one.device), "what": redact(one.text), "numbers": numbers
-        }  # fmt: skip
-
-    return {
-        "findings": [data(one) for one in findings if not one.note],
-        "notes": [data(one) for one in findings if one.note],
-    }
-
-
-def held_as_text(held: Sequence[QuarantineEntry], calendar: UsageCalendar, done: str) -> str:
+def held_as_lines(held: Sequence[QuarantineEntry], calendar: UsageCalendar, done: str) -> list[str]:
     """What waits in quarantine (``done``: list), or what was released or dropped. Bytes are the server's view."""
     if not held:
-        return "nothing in quarantine"
+        return ["nothing in quarantine"]
     rows = [("id", "device", "interface", "received", "sent", "from", "until", "rate")]
     for number, d in held:
         times = calendar.format_local(d.since), calendar.format_local(d.until)
@@ -57,20 +36,7 @@ def held_as_text(held: Sequence[QuarantineEntry], calendar: UsageCalendar, done:
     lines = table_lines(rows)
     if done != "list":
         lines.append(f"{len(held)} {'released: booked' if done == 'release' else 'dropped: not booked'}")
-    return "\n".join(escape_control(redact(line)) for line in lines)
-
-
-def held_as_data(held: Sequence[QuarantineEntry]) -> dict[str, Any]:
-    """The same for machines; times are UNIX seconds, the rate is in bits per second."""
-    return {
-        "quarantine": [
-            {
-                "id": number, "row": d.row_id, "device": redact(d.device), "interface": d.interface, "rx": d.rx,
-                "tx": d.tx, "since": d.since, "until": d.until, "rate": d.rate,
-            }
-            for number, d in held
-        ]
-    }  # fmt: skip
+    return [sanitize(line) for line in lines]
 
 
 def _rate(bits: float | None) -> str:

@@ -1,8 +1,10 @@
-"""The documents of `--json` that only the command line makes."""
+"""The documents of `--json` that only the command line makes, and that need no module of their own."""
 
 from __future__ import annotations
 
 from msgspec import Struct
+
+from wgsyncd.errors import ConfigIssue
 
 
 class ApproveReport(Struct, frozen=True, kw_only=True):
@@ -12,3 +14,10 @@ class ApproveReport(Struct, frozen=True, kw_only=True):
     approved: bool
     carried_out: bool  # false: the daemon does it in its next cycle
     removed: int | None
+
+
+class CheckConfigReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd check-config --json`."""
+
+    config: str
+    faults: list[ConfigIssue]

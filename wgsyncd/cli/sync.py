@@ -25,11 +25,12 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Have everything compared, or these devices, and wait until it is done."""
-    import json
-
     from wgsyncd.cli import client, output
+    from wgsyncd.daemon.admin_report import SyncReport
 
-    answer = json.loads(client.ask("/sync", "POST", {"devices": args.device}, args.timeout))
-    what = ", ".join(args.device) or "everything"
-    print(json.dumps(answer) if args.json else output.sanitize(f"compared {what}"))
+    report = client.decode(client.ask("/sync", "POST", {"devices": args.device}, args.timeout), SyncReport)
+    if args.json:
+        output.print_json(report)
+    else:
+        print(output.sanitize(f"compared {', '.join(args.device) or 'everything'}"))
     return 0

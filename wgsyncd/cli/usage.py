@@ -17,7 +17,7 @@ EPILOG = """\
 Bytes are WireGuard's, as booked; KiB, MiB, ... are powers of 1024, --csv and --json have exact bytes. rx and tx mean
 what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.retention.
 
-exit status: 0 done, 1 failed (also: no such device or contract), 2 bad configuration or usage"""
+exit status: 0 done, 1 failed (also: no such device or owner), 2 bad configuration or usage"""
 
 
 def register(commands: Commands) -> None:
@@ -27,8 +27,8 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        metavar="DEVICE|CONTRACT",
-        help="a device id, a contract id, or a row's id; default: all",
+        metavar="DEVICE|OWNER",
+        help="a device id, an owner, or a row's id; default: all",
     )
     parser.add_argument("--by", choices=("hour", "day", "month"), default="day", help="default: %(default)s")
     parser.add_argument(
@@ -39,7 +39,7 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--until", type=_date, metavar="DATE", help="last day, in it; default: today")
     parser.add_argument("--top", type=_count, metavar="N", help="instead of periods: who moved most")
-    parser.add_argument("--contracts", action="store_true", help="with --top: contracts instead of devices")
+    parser.add_argument("--by-owner", action="store_true", help="with --top: owners instead of devices")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")

@@ -30,10 +30,9 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, and say what does not add up."""
-    import json
-
     from wgsyncd.cli import output, wiring
-    from wgsyncd.cli.render_verify import findings_as_data, findings_as_text
+    from wgsyncd.cli.render_verify import findings_as_lines
+    from wgsyncd.cli.verify_report import verify_report
     from wgsyncd.config import load
     from wgsyncd.core.inspect.verify import faults
 
@@ -41,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
     agent = wiring.open_agent(settings)
     with output.waiting("holding kernel, baselines, buckets, days and figures against each other") as say:
         findings = agent.inspector.verify(_rounds(settings, say))
-    print(json.dumps(findings_as_data(findings), ensure_ascii=False) if args.json else findings_as_text(findings))
+    if args.json:
+        output.print_json(verify_report(findings))
+    else:
+        print("\n".join(findings_as_lines(findings)))
     return 1 if faults(findings) else 0
 
 

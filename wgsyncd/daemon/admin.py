@@ -21,6 +21,7 @@ import msgspec
 
 from wgsyncd import log
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.daemon.admin_report import ReloadReport, SyncReport
 from wgsyncd.daemon.http import Answer, Routes
 from wgsyncd.daemon.http_message import Refusal, Request, Response
 from wgsyncd.daemon.notify_socket import parse
@@ -205,7 +206,7 @@ class AdminRequests:
             return self._sync(request.body.devices, request.who)
         self._log.info("reload", who=request.who)
         faults = self._work.reload(request.who)
-        return {"taken": not faults, "config": str(self._file), "faults": [one.as_data() for one in faults]}
+        return ReloadReport(taken=not faults, config=str(self._file), faults=list(faults))
 
     def _approve(self, plan: str, who: str) -> Any:
         self._log.info("approve", plan=plan, who=who)
@@ -231,4 +232,4 @@ class AdminRequests:
         good = self._work.reconcile_now(named) if named else self._work.carry_out() is not None
         if not good:
             raise Refusal(503, f"failed: {self._work.status.last_error}")
-        return {"compared": list(devices) or "everything"}
+        return SyncReport(compared=list(devices) or "everything")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 from collections import Counter
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from wgsyncd.cli import output
 from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.doctor.report import doctor_report
 from wgsyncd.cli.options import DEFAULT_CONFIG
-from wgsyncd.cli.output import print_line, sanitize
+from wgsyncd.cli.output import print_line
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, warning
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], Wire
     with output.waiting("looking round"):
         findings += (_of(one, args.config) for one in _look(args, examine, wireguard, look))
     if args.json:
-        print(json.dumps(_data(findings), ensure_ascii=False))
+        output.print_json(doctor_report(findings))
     else:
         _print(findings)
     return 1 if any(one.severity is Severity.FAULT for one in findings) else 0
@@ -78,19 +78,3 @@ def _print(findings: list[Finding]) -> None:
     count = Counter(one.severity for one in findings)
     faults, warnings = count[Severity.FAULT], count[Severity.WARNING]
     print_line(f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {count[Severity.OK]} ok")
-
-
-def _data(findings: list[Finding]) -> dict[str, object]:
-    return {
-        "faults": sum(1 for one in findings if one.severity is Severity.FAULT),
-        "warnings": sum(1 for one in findings if one.severity is Severity.WARNING),
-        "checks": [
-            {
-                "check": one.check,
-                "level": one.severity.value,
-                "why": sanitize(one.message),
-                "mend": sanitize(one.fix) or None,
-            }
-            for one in findings
-        ],
-    }

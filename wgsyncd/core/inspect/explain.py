@@ -55,7 +55,7 @@ class PendingChange:
     """A change of the plan that is the device's, and whether the next cycle makes it."""
 
     change: Change
-    when: str  # "next", "withheld" (by the guard) or "unclear" (until an unreadable key is mended)
+    when: str  # "next", "withheld" (by the guard) or "blocked" (until an unreadable key is mended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def explain(
     )
     slots = {(one.interface, one.found.config.public_key) for one in peers}
     plan = decision.plan
-    fates = (("next", plan.changes), ("withheld", plan.withheld), ("unclear", plan.blocked))
+    fates = (("next", plan.changes), ("withheld", plan.withheld), ("blocked", plan.blocked))
     due = tuple(
         PendingChange(change, fate)
         for fate, changes in fates
