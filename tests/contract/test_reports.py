@@ -113,5 +113,5 @@ def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) ->
 
 
 def test_the_view_of_the_audit_rows_has_all_actions_and_no_other() -> None:
-    script = resources.text("sql/wgsyncd.sql").partition("VIEW wgsyncd_audit")[2].partition(";")[0]
+    script = resources.text("sql/mikyun/wgsyncd.sql").partition("VIEW wgsyncd_audit")[2].partition(";")[0]
     assert set(re.findall(r"'(\w+)'", script)) == ACTIONS

@@ -109,7 +109,7 @@ def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
 @every_page
 def test_metrics_of_the_pages_exist(page: Path) -> None:
     said = {name for text in pages.code(pages.text(page)) for name in re.findall(r"\b(?:wgsyncd|wireguard)_\w+", text)}
-    tables = set(re.findall(r"\b(wgsyncd_\w+)", (TOP / "etc/sql/wgsyncd.sql").read_text(encoding="utf-8")))
+    tables = set(re.findall(r"\b(wgsyncd_\w+)", (TOP / "etc/sql/mikyun/wgsyncd.sql").read_text(encoding="utf-8")))
     families = {re.sub(r"_(sum|count)$", "", name) for name in exported()}
     assert said - {"wgsyncd_"} - TO_COME <= exported() | families | tables
 

@@ -1,4 +1,4 @@
-"""The files that come with wgsyncd: its SQL and the example configuration."""
+"""Finds the files that come with wgsyncd: its SQL and the example configuration."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def text(name: str) -> str:
-    """The text of ``etc/NAME``, such as ``sql/wgsyncd.sql``. FileNotFoundError where nothing of that name is shipped.
+    """The text of ``etc/NAME``, such as ``sql/mikyun/wgsyncd.sql``. FileNotFoundError if no such file is shipped.
 
-    An installed wgsyncd carries them as ``wgsyncd/etc/``; a source checkout has them in its top-level ``etc/``.
+    An installed wgsyncd has these files in ``wgsyncd/etc/``. A source checkout has them in its top-level ``etc/``.
     """
     installed = resources.files("wgsyncd").joinpath("etc", *name.split("/"))
     if installed.is_file():

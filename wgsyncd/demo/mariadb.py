@@ -150,8 +150,8 @@ class PrivateServer:
     def load(self) -> None:
         """The web application's tables and wgsyncd's, in :data:`DATABASE`."""
         self.sql(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4", database="")
-        self.sql(resources.text("sql/mikyun_cloud.sql"))
-        self.sql(resources.text("sql/wgsyncd.sql"))
+        self.sql(resources.text("sql/mikyun/mikyun_cloud.sql"))
+        self.sql(resources.text("sql/mikyun/wgsyncd.sql"))
 
     def create_account(self) -> None:
         """The daemon's account with exactly the shipped grants; its new password in :attr:`password_file` (0600)."""
@@ -177,7 +177,7 @@ class PrivateServer:
 
 def grants(account: str) -> str:
     """The shipped grants for one account, as statements."""
-    lines = resources.text("sql/grants.sql").splitlines()
+    lines = resources.text("sql/mikyun/grants.sql").splitlines()
     return "\n".join(line for line in lines if not line.startswith("--")).replace("{account}", account)
 
 

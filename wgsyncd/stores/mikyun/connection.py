@@ -30,8 +30,8 @@ _HINTS = {
     1044: "; grant the account its rights: wgsyncd init-db --grants",
     1045: "; check mikyun.database.user and the password's file",
     1133: "; create the account first: CREATE USER",
-    1142: "; see etc/sql/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1143: "; see etc/sql/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1142: "; see etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1143: "; see etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
     1698: "; check mikyun.database.user and how that account is authenticated",
 }
 IDLE = 30.0  # seconds after which a connection is not trusted: the server may have closed it (wait_timeout)

@@ -102,7 +102,7 @@ def _newest(connection: Connection, settings: Settings) -> float | None:
 def _wanted() -> dict[str, dict[str, frozenset[str]]]:
     """What the shipped script grants: by table and privilege, the columns; no columns: the whole table."""
     wanted: dict[str, dict[str, frozenset[str]]] = {}
-    for one in statements(resources.text("sql/grants.sql")):
+    for one in statements(resources.text("sql/mikyun/grants.sql")):
         found = re.fullmatch(r"GRANT (.+) ON (\w+) TO \{account\}", " ".join(one.split()))
         assert found, one
         for privilege, columns in re.findall(r"([A-Z]+)(?: \(([^)]*)\))?", found[1]):

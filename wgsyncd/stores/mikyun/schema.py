@@ -23,7 +23,7 @@ def grants(account: str, *, missing: frozenset[str] = frozenset(), tables: froze
     an installation does not have."""
     if not re.fullmatch(r"'[^'\\]{1,80}'@'[^'\\]{1,255}'", account):
         raise UserError(f"{account} is not an account: write it as 'mikyun'@'127.0.0.1', quotes and all")
-    script = resources.text("sql/grants.sql")
+    script = resources.text("sql/mikyun/grants.sql")
     for column in missing:
         script = re.sub(rf",\s*{column}\b", "", script)
     found = [one.replace("{account}", account) for one in statements(script)]
@@ -47,7 +47,7 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
             version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
             if version is not None and version > SCHEMA_VERSION:
                 raise UserError(f"the tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION} only")
-        for one in statements(resources.text("sql/wgsyncd.sql")):
+        for one in statements(resources.text("sql/mikyun/wgsyncd.sql")):
             connection.execute(one)
             created = re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", one)
             if created:

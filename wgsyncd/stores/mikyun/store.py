@@ -63,7 +63,9 @@ class MariaDBStore:
         self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
         if (self._has_conflicts or had) and not has:
             # The view filters on the column, so it exists; unseen, deleted devices would be let in.
-            raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/grants.sql)")
+            raise StoreError(
+                "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
+            )
         short = {"customer_devices": "d", "contracts": "c"}
         utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
         self._schema = Schema(has, frozenset(utf8))
