@@ -1,0 +1,61 @@
+"""Writes the JSON schema of every `--json` document.
+
+    python etc/json_schema.py [DIRECTORY]
+
+writes NAME.json for each document, by default into etc/doc/schema.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wgsyncd.cli import adopt_report, explain_report, reports, usage_report, verify_report
+from wgsyncd.cli.doctor import report as doctor_report
+from wgsyncd.daemon import admin_report
+from wgsyncd.engine import plan_report, status_report
+
+DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
+    "adopt": adopt_report.AdoptReport,
+    "approve": reports.ApproveReport,
+    "check-config": reports.CheckConfigReport,
+    "doctor": doctor_report.DoctorReport,
+    "explain": explain_report.ExplainReport,
+    "plan": plan_report.PlanReport,
+    "quarantine": verify_report.QuarantineReport,
+    "reload": admin_report.ReloadReport,
+    "status": status_report.StatusReport,
+    "sync": admin_report.SyncReport,
+    "usage": usage_report.UsageReport,
+    "usage-top": usage_report.UsageRankingReport,
+    "verify": verify_report.VerifyReport,
+}
+DIRECTORY = Path(__file__).parent / "doc/schema"
+
+
+def schema(name: str) -> str:
+    """The schema of one document, as the file has it."""
+    (definition,), parts = msgspec.json.schema_components([DOCUMENTS[name]], ref_template="#/$defs/{name}")
+    whole: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"wgsyncd {name}",
+        **definition,
+        "$defs": parts,
+    }
+    return json.dumps(whole, indent=2, sort_keys=True) + "\n"
+
+
+def main(directory: Path = DIRECTORY) -> None:
+    """Write every schema."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in DOCUMENTS:
+        (directory / f"{name}.json").write_text(schema(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
