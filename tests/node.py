@@ -20,7 +20,7 @@ from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import Clock
+from wgsyncd.ports import Clock, Plane
 
 CONFIG = (
     '[node]\nname = "r640"\n'
@@ -50,6 +50,7 @@ class Node:
         self.store = FakeStore(self.settings, database)
         self.db = self.store.db
         self.spool = FakeSpool()
+        self.planes: tuple[Plane[Any, Any], ...] = ()
         self.true: dict[int, Counters] = {}
         self.start()
 
@@ -65,7 +66,7 @@ class Node:
 
     def _agent(self) -> Agent:
         clock = Clock(lambda: self.now, lambda: self.mono)
-        return Agent(self.settings, self.wg, self.store, self.spool, self.status, clock, self.state)
+        return Agent(self.settings, self.wg, self.store, self.spool, self.status, clock, self.state, self.planes)
 
     @property
     def calendar(self) -> UsageCalendar:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceRow, InterfaceState
+from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -76,6 +78,37 @@ class Snapshot:
     conditions: frozenset[Condition] | None  # of the store's own kinds; None: the store cannot see them
     approved: str | None  # id of the set of removals that an admin let through the guard
     quarantined: int  # deltas waiting for an admin
+
+
+class Phase(Enum):
+    """The phases in which a cycle applies its plans, in their order. So nobody is ever unshaped or unfiltered."""
+
+    WITHDRAW = "withdraw"  # access that ends
+    PREPARE = "prepare"  # what must stand before a peer comes in
+    PEERS = "peers"  # peers go, change and come
+    GRANT = "grant"  # access that begins
+    CLEAN_UP = "clean up"  # what no peer uses any more
+
+
+Found = TypeVar("Found")
+Planned = TypeVar("Planned")
+
+
+class Plane(Protocol[Found, Planned]):
+    """A planner and its data plane, beside the peers. WireGuardError where the data plane fails: the cycle goes on, but
+    no peer comes in before every plane is prepared."""
+
+    name: str  # for the log
+
+    def read(self) -> Found:
+        """What the data plane has now."""
+
+    def plan(self, snapshot: Snapshot, decision: Decision, found: Found) -> Planned:
+        """What has to change, in all phases. Pure: it reads nothing else and changes nothing."""
+
+    def apply(self, phase: Phase, plan: Planned, actual: Mapping[str, InterfaceState]) -> None:
+        """Do the part of a plan that belongs to a phase; nothing where it has none. ``actual``: the peers as they were
+        read last, after the phase PEERS as they are then. An interface that could not be read back is not in it."""
 
 
 class CommitResult(NamedTuple):

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import DeviceRow, InterfaceState, Transition
+from wgsyncd.core.model import ChangeKind, DeviceRow, InterfaceState, Transition
 from wgsyncd.core.peers.desired import share_keys
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
@@ -31,13 +32,14 @@ from wgsyncd.engine.accounting import NOTHING, Accounting, Samples
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
+from wgsyncd.engine.planes import Cycle, Planes
 from wgsyncd.engine.planner import Planner
 from wgsyncd.engine.recorder import Recorder
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
 from wgsyncd.errors import StoreError, UserError
-from wgsyncd.ports import Clock, Snapshot, Spool, Store, WireGuard
+from wgsyncd.ports import Clock, Phase, Plane, Snapshot, Spool, Store, WireGuard
 
 
 class Agent:
@@ -45,7 +47,7 @@ class Agent:
 
     def __init__(
         self, settings: Settings, wireguard: WireGuard, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
-        state: AgentState,
+        state: AgentState, planes: Sequence[Plane[Any, Any]] = (),
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
         self._state, self._log = state, log.get("agent")
@@ -54,6 +56,7 @@ class Agent:
         self._interfaces = Interfaces(settings, wireguard, status, state)
         self._accounting = Accounting(settings, store, spool, status, clock, state)
         self._books = self._accounting.books
+        self._planes = Planes(planes)  # beside the peers
         self._chronicle = Recorder(settings.node.name, self._books, state)
         self.inspector = Inspector(
             settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide, state
@@ -121,6 +124,7 @@ class Agent:
             if steps:
                 snapshot = self._snapshot()
             decision = self._decide(snapshot, actual, self._books.current(calendar), now)
+            planes = self._planes.cycle(snapshot, decision)
             self._chronicle.record_intent(decision, calendar)
         except StoreError:  # it does not answer, or takes nothing in
             if snapshot is None:
@@ -129,9 +133,7 @@ class Agent:
             self._degraded(samples, snapshot, still, refused)
             raise
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
-        after = self._interfaces.apply(decision.plan, actual, self._spool_last_sample)
-        # One made anew in between is for the next cycle: what it says was not asked of it.
-        after = {name: state for name, state in after.items() if state.epoch == actual[name].epoch}
+        after = self._apply(planes, decision, actual)
         counted = samples._replace(actual={**actual, **after}).without(self._looked_at)
         try:  # the kernel first: a customer waits for that, nobody for a figure
             if with_accounting:
@@ -151,7 +153,9 @@ class Agent:
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
         """The same for a few devices alone, and without their counters. False where a full cycle is needed: they have
-        to do with others, or are not there, or something went otherwise."""
+        to do with others, or are not there, or something went otherwise; or there are planes beside the peers."""
+        if self._planes:
+            return False
         actual, now, _ = self._take_samples()
         calendar = self._accounting.calendar(now)
         rows = self.store.load_devices(devices)
@@ -224,6 +228,19 @@ class Agent:
         )
 
     # -- act
+
+    def _apply(self, planes: Cycle, decision: Decision, actual: Actual) -> dict[str, InterfaceState]:
+        """Apply all plans, phase by phase; the dumps of the peers afterwards. Where a plane is not prepared, peers go
+        and nobody comes in."""
+        after = dict(actual)
+        for phase in Phase:
+            if phase is Phase.PEERS:
+                plan = decision.plan
+                plan = plan if planes.is_ready else plan.withhold(lambda change: change.kind is ChangeKind.ADD)
+                after = self._interfaces.apply(plan, actual, self._spool_last_sample)
+            planes.apply(phase, after)
+        # One made anew in between is for the next cycle: what it says was not asked of it.
+        return {name: state for name, state in after.items() if state.epoch == actual[name].epoch}
 
     def _post(
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
