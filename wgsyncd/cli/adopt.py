@@ -26,8 +26,25 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look and tell: 0 nothing would be changed, 2 something would, 1 an interface could not be looked at."""
-    from wgsyncd.cli import render_adopt, wiring
+    from wgsyncd.cli import output, render_adopt, wiring
+    from wgsyncd.cli.adopt_report import adopt_report, keys_to_keep
+    from wgsyncd.cli.doctor import files
     from wgsyncd.config import load
+    from wgsyncd.core.inspect.adopt import adopt
+    from wgsyncd.core.inspect.finding import Severity
 
     settings = load.load(args.config)
-    return render_adopt.run(args, settings, wiring.open_agent(settings))
+    agent, zone = wiring.open_agent(settings), settings.node.zone
+    with output.waiting("looking at the interfaces"):
+        view = agent.inspector.view()
+        found = adopt(view.decision, view.node_state.records, view.snapshot.rows)
+        beside = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.severity is not Severity.OK]
+    keep = keys_to_keep(settings.peers.always_keep, found)
+    if args.json:
+        output.print_json(adopt_report(view, found, keep, zone))
+    else:
+        render_adopt.print_adoption(args.config, view, found, keep, beside, zone)
+    if view.decision.interface_errors:
+        return 1
+    plan = view.decision.plan
+    return 2 if plan.changes or plan.withheld or plan.blocked else 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from wgsyncd.cli.output import sanitize
-from wgsyncd.core.inspect.adopt import Adoption, LivePeer
+from wgsyncd.core.inspect.adopt import Adoption, LivePeer, Match
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
 from wgsyncd.engine import wording
 from wgsyncd.engine.inspector import Preview
@@ -76,6 +76,12 @@ def adopt_report(
         rejected=len(view.decision.desired.rejections),
         always_keep=[encode_key(key) for key in keep],
     )
+
+
+def keys_to_keep(kept: Iterable[PublicKey], found: Mapping[str, Adoption]) -> list[PublicKey]:
+    """What `peers.always_keep` has to name for every foreign peer to stay; ``kept`` are the keys that it names now."""
+    foreign = [one.found.config.public_key for of in found.values() for one in of.of(Match.FOREIGN)]
+    return list(dict.fromkeys([*kept, *foreign]))
 
 
 def _peer(one: LivePeer, zone: ZoneInfo) -> LivePeerReport:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from wgsyncd.cli import output
-from wgsyncd.cli.adopt_report import adopt_report
-from wgsyncd.cli.doctor import files
 from wgsyncd.cli.output import print_line
-from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
-from wgsyncd.core.inspect.finding import Finding, Severity
+from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match
+from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.model import PublicKey, fingerprint
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.engine import wording
-from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 
 _WORDS = {
@@ -31,29 +25,19 @@ _WORDS = {
 _SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!"}
 
 
-def run(args: argparse.Namespace, settings: Settings, agent: Agent) -> int:
-    """Look, tell; 0 nothing would be changed, 2 something would, 1 an interface could not be looked at."""
-    with output.waiting("looking at the interfaces"):
-        view = agent.inspector.view()
-        found = adopt(view.decision, view.node_state.records, view.snapshot.rows)
-        beside = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.severity is not Severity.OK]
-    keep = _keep(settings, found)
-    if args.json:
-        output.print_json(adopt_report(view, found, keep, settings.node.zone))
-    else:
-        for name, one in found.items():
-            _interface(view, name, one, settings.node.zone)
-        _rest(view, beside)
-        _advice(args.config, found, keep)
-    if view.decision.interface_errors:
-        return 1
-    return 2 if view.decision.plan.changes or view.decision.plan.withheld or view.decision.plan.blocked else 0
-
-
-def _keep(settings: Settings, found: Mapping[str, Adoption]) -> list[PublicKey]:
-    """What `peers.always_keep` has to name for every foreign peer to stay."""
-    foreign = [one.found.config.public_key for of in found.values() for one in of.of(Match.FOREIGN)]
-    return list(dict.fromkeys([*settings.peers.always_keep, *foreign]))
+def print_adoption(
+    file: Path,
+    view: Preview,
+    found: Mapping[str, Adoption],
+    keep: list[PublicKey],
+    beside: list[Finding],
+    zone: ZoneInfo,
+) -> None:
+    """Print each interface, what else was found, and the lines for the configuration ``file``."""
+    for name, one in found.items():
+        _interface(view, name, one, zone)
+    _rest(view, beside)
+    _advice(file, found, keep)
 
 
 def _interface(view: Preview, name: str, one: Adoption, zone: ZoneInfo) -> None:

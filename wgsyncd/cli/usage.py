@@ -47,12 +47,36 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Gather, add up, print."""
-    from wgsyncd.cli import render_usage, wiring
+    """Read, add up, print."""
+    from wgsyncd.cli import render_usage, usage_query, wiring
     from wgsyncd.config import load
+    from wgsyncd.core.inspect.periods import make_range
 
     settings = load.load(args.config)
-    return render_usage.run(args, settings, wiring.open_reports(settings), time.time())
+    if args.top is None and args.by_owner:
+        args.fail("--by-owner goes with --top")
+    if args.top is not None and (args.name or args.svg):
+        args.fail("--top ranks all devices or owners: it takes no name and no --svg")
+    try:
+        span = make_range(args.by, args.since, args.until, time.time(), settings.node.zone)
+    except ValueError as error:
+        args.fail(f"--since {error}")
+    swapped = settings.mikyun.perspective == "device"
+    reports = wiring.open_reports(settings)
+    names = reports.names()
+    reach = reports.coverage()
+    notes = usage_query.notes_on(span, reach)
+    if args.top is not None:
+        by_row = usage_query.read_by_row(reports, span)
+        ranks = usage_query.rank(by_row, names, by_owner=args.by_owner, swapped=swapped)
+        render_usage.print_ranking(args, settings, span, ranks, notes)
+        return 0
+    rows, who = usage_query.resolve_name(args.name, names)
+    periods = usage_query.read_periods(reports, span, rows, reach)
+    if swapped:
+        periods = [one._replace(rx=one.tx, tx=one.rx) for one in periods]
+    render_usage.print_periods(args, settings, span, who, periods, notes)
+    return 0
 
 
 def _date(text: str) -> date:
