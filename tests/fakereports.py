@@ -9,9 +9,10 @@ from typing import Any
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase, Sums
 from wgsyncd.core.inspect.names import DeviceName
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import Counters, DeviceRow
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
+from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.messages import ACTIONS
 
 
@@ -58,6 +59,9 @@ class FakeReports:
             at("created"), at("issued"), at("activated"), at("paused"),
             at("first_handshake"), at("last_handshake"), *sums,
         )  # fmt: skip
+
+    def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
+        return rules(row, now)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         self._ask()

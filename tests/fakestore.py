@@ -21,6 +21,7 @@ from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, W
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, UserError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.messages import AuditMessages
 
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
@@ -262,9 +263,11 @@ class FakeStore:
             preshared_key=read_key(d["preshared_key"]),
             status=Status(status) if status in ("issued", "active") else Status.OFF,
             status_text=status if known else "of unknown status",
-            contract_status=standing if standing in CONTRACT_WORDS else "of unknown status",
-            contract_active=standing == "active",
-            deleted=d["deleted_at"] is not None,
+            inactive=inactive_reasons(
+                d["contract_id"],
+                standing if standing in CONTRACT_WORDS else "of unknown status",
+                deleted=d["deleted_at"] is not None,
+            ),
             activation_deadline=_seconds(
                 end := self._qr_end(d) if status in ("issued", "expired") else None, self._zone
             ),

@@ -23,12 +23,15 @@ from wgsyncd.core.network import Networks, as_networks, parse_host, parse_networ
 from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired
 from wgsyncd.core.peers.plan import Plan, make_plan
 from wgsyncd.core.peers.validate import InterfaceSpec
+from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState, config_digest
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.ports import Spool
 from wgsyncd.stores.spool import decode, encode
 
+DELETED = (InactiveReason(Inactive.DEVICE_INACTIVE, "deleted"),)
+NO_OWNER = (InactiveReason(Inactive.OWNER_MISSING, "", "0001", "contract"),)
 TOKYO = ZoneInfo("Asia/Tokyo")
 NOW = 1_790_000_000.0  # 2026-09-21 23:13:20 in Tokyo
 EPOCH = "boot-a:3"
@@ -58,6 +61,11 @@ def address(number: int, interface: str = "wg0") -> str:
     return NETWORKS[interface].replace("0/24", str(number))
 
 
+def owner(state: str) -> tuple[InactiveReason, ...]:
+    """Why a device is off whose owner is so."""
+    return (InactiveReason(Inactive.OWNER_INACTIVE, state, "0001", "contract"),)
+
+
 def row(number: int, **changes: Any) -> DeviceRow:
     """An active row with key ``number`` and address ``number`` (2 to 254) on wg0."""
     interface = changes.get("interface", "wg0")
@@ -71,8 +79,6 @@ def row(number: int, **changes: Any) -> DeviceRow:
         preshared_key=None,
         status=Status.ACTIVE,
         status_text="active",
-        contract_status="active",
-        contract_active=True,
         first_handshake_known=True,
     )
     return replace(plain, **changes)

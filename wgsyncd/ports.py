@@ -201,6 +201,14 @@ class DeviceDetails:
     month: Counters
 
 
+class Rule(NamedTuple):
+    """One of the rules by which the store lets a device have a peer, and whether the device's row keeps it."""
+
+    text: str
+    holds: bool
+    value: str
+
+
 class AuditRow(NamedTuple):
     """One of wgsyncd's own rows of the audit trail."""
 
@@ -233,6 +241,9 @@ class Reports(Protocol):
 
     def details(self, row_id: int) -> DeviceDetails | None:
         """What else a row says; None if it is gone."""
+
+    def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
+        """The store's rules for a peer, held against a row at ``now`` (UNIX seconds)."""
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         """The last audit rows that wgsyncd wrote about a device, the latest first."""

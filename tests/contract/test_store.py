@@ -137,7 +137,7 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
     conditions = frozenset(
         (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x:9"))
     )
-    foreign = record(6, row_id=None, device="", contract="")
+    foreign = record(6, row_id=None, device="", owner="")
     commit(
         store,
         WriteBatch(records=(FULL, foreign), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.25)}, started=conditions),

@@ -108,7 +108,7 @@ def test_a_change_of_a_contract_is_seen_in_every_page(real_shop: RealShop) -> No
         insert(real_shop, number)
     store.snapshot()
     real_shop.contract("0001", "paused")
-    assert {one.contract_status for one in store.snapshot().rows} == {"paused"}
+    assert {reason.state for one in store.snapshot().rows for reason in one.inactive} == {"paused"}
 
 
 def test_a_page_that_is_cut_off_anywhere_is_read_row_by_row(

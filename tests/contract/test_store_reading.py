@@ -12,10 +12,11 @@ from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
 from tests.store_fixture import RealShop, Shop
 from wgsyncd.core.model import Counters, Status, Transition
-from wgsyncd.core.reasons import TransitionKind
+from wgsyncd.core.reasons import Inactive, TransitionKind
 from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
+from wgsyncd.stores.mikyun.eligibility import DELETED
 from wgsyncd.stores.mikyun.rows import RowCache
 
 
@@ -50,9 +51,9 @@ def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
     shop.insert(5)
     (one,) = store.snapshot().rows
     assert (one.interface, one.address, one.public_key, one.preshared_key) == ("", "", None, None)
-    assert (one.status, one.deleted, one.first_handshake_known, one.has_no_usage) == (
+    assert (one.status, one.inactive, one.first_handshake_known, one.has_no_usage) == (
         Status.ISSUED,
-        False,
+        (),
         False,
         True,
     )
@@ -206,9 +207,12 @@ def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, 
         shop.contract(contract, status)
     shop.insert(5, contract_id=contract)
     (one,) = store.snapshot().rows
-    assert (one.owner, one.contract_active) == (contract, active)
-    assert (one.contract_status is None) is (status is None)
-    assert one.contract_status in (None, "active", "paused", "of unknown status")
+    assert (one.owner, not one.inactive) == (contract, active)
+    if not active:
+        kind = Inactive.OWNER_MISSING if status is None else Inactive.OWNER_INACTIVE
+        (reason,) = one.inactive
+        assert (reason.kind, reason.owner, reason.owner_kind) == (kind, contract, "contract")
+        assert reason.state == ("" if status is None else "paused" if status == "paused" else "of unknown status")
 
 
 def test_names_of_emoji_and_nul(shop: Shop, store: Store) -> None:
@@ -222,7 +226,7 @@ def test_parents(shop: Shop, store: Store) -> None:
         shop.insert(number, is_parent=1, deleted_at=deleted)
     shop.insert(8, contract_id="0002", is_parent=1)
     assert store.snapshot().conditions == frozenset((Condition("parent_conflict", "0001", "0001", "2"),))
-    assert [one.deleted for one in store.snapshot().rows] == [False, False, True, False]
+    assert [DELETED in one.inactive for one in store.snapshot().rows] == [False, False, True, False]
 
 
 # -- has anything changed?

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samples import (
+    DELETED,
+    NO_OWNER,
     NOW,
     POLICY,
     SITES,
@@ -22,6 +24,7 @@ from tests.samples import (
     key,
     loose_base64,
     nets,
+    owner,
     peer,
     psk,
     record,
@@ -55,9 +58,9 @@ def followed(desired: Desired) -> set[int]:
 WANTS = {
     "active": ({}, True),
     "paused": ({"status": Status.OFF, "status_text": "paused"}, False),
-    "contract paused": ({"contract_status": "paused", "contract_active": False}, False),
-    "no contract": ({"contract_status": None, "contract_active": False}, False),
-    "deleted": ({"deleted": True}, False),
+    "contract paused": ({"inactive": owner("paused")}, False),
+    "no contract": ({"inactive": NO_OWNER}, False),
+    "deleted": ({"inactive": DELETED}, False),
     "issued, alive": ({"status": Status.ISSUED, "activation_deadline": NOW + 1}, True),
     "issued, at its end": ({"status": Status.ISSUED, "activation_deadline": NOW}, True),
     "issued, ended": ({"status": Status.ISSUED, "activation_deadline": NOW - 0.001}, False),
@@ -66,8 +69,7 @@ WANTS = {
         {
             "status": Status.ISSUED,
             "activation_deadline": NOW + 9,
-            "contract_status": "terminated",
-            "contract_active": False,
+            "inactive": owner("terminated"),
         },
         False,
     ),
@@ -84,9 +86,9 @@ def test_which_rows_want_a_peer(changes: dict[str, Any], wanted: bool) -> None:
 
 def test_why_a_row_wants_none_is_said() -> None:
     reasons = {
-        row(5, deleted=True).inactive_reason(NOW),
-        row(5, contract_status=None, contract_active=False).inactive_reason(NOW),
-        row(5, contract_status="paused", contract_active=False).inactive_reason(NOW),
+        row(5, inactive=DELETED).inactive_reason(NOW),
+        row(5, inactive=NO_OWNER).inactive_reason(NOW),
+        row(5, inactive=owner("paused")).inactive_reason(NOW),
         row(5, status=Status.OFF, status_text="revoked").inactive_reason(NOW),
         issued(5, NOW - 1).inactive_reason(NOW),
     }
@@ -174,7 +176,7 @@ def test_an_active_row_needs_no_qr_end() -> None:
 
 
 def test_names_may_hold_anything() -> None:
-    rows = [row(5, device="NUL\0 and 📱", contract="\0"), row(6, device="", contract="")]
+    rows = [row(5, device="NUL\0 and 📱", owner="\0"), row(6, device="", owner="")]
     assert followed(wants(rows)) == {5, 6}
 
 
@@ -266,14 +268,14 @@ def test_what_is_always_kept_keeps_its_address_and_key() -> None:
 
 
 def test_unreadable_keys_are_counted_where_the_row_wants_a_peer() -> None:
-    rows = [row(5, public_key="?"), row(6, public_key=None), row(7, public_key="?", deleted=True), row(8)]
+    rows = [row(5, public_key="?"), row(6, public_key=None), row(7, public_key="?", inactive=DELETED), row(8)]
     assert wants(rows).unreadable_keys == 2
 
 
 def test_a_key_that_a_good_row_wants_is_not_revoked_by_an_old_one() -> None:
     for rows in (
-        [row(5, deleted=True), row(6, public_key=text(5))],
-        [row(6, public_key=text(5)), row(5, deleted=True)],
+        [row(5, inactive=DELETED), row(6, public_key=text(5))],
+        [row(6, public_key=text(5)), row(5, inactive=DELETED)],
     ):
         desired = wants(rows)
         assert followed(desired) == {6}

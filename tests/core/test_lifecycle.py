@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import NOW, actual, dump, issued, key, peer, row, state
+from tests.samples import DELETED, NOW, actual, dump, issued, key, owner, peer, row, state
 from wgsyncd.core.model import DeviceRow, InterfaceState, Status, Transition
 from wgsyncd.core.peers.lifecycle import deadlines, due_transitions, first_handshakes, is_pending, with_transitions
 from wgsyncd.core.reasons import Inactive, InactiveReason, TransitionKind
@@ -81,9 +81,9 @@ OTHERS: dict[str, tuple[DeviceRow, list[str]]] = {
     "active, known": (row(5), []),
     "active, never shaken hands": (row(5, first_handshake_known=False), ["first_handshake"]),
     "paused": (row(5, status=Status.OFF, first_handshake_known=False), []),
-    "deleted": (issued(5, END - 1e6, deleted=True), []),
+    "deleted": (issued(5, END - 1e6, inactive=DELETED), []),
     "issued without any end": (issued(5, None), ["activate"]),
-    "issued, contract paused": (issued(5, NOW + 9, contract_active=False, contract_status="paused"), ["activate"]),
+    "issued, contract paused": (issued(5, NOW + 9, inactive=owner("paused")), ["activate"]),
     "bad address": (issued(5, NOW + 9, address="junk"), ["activate"]),
 }
 
@@ -165,7 +165,7 @@ DEADLINES: list[tuple[list[Any], list[float]]] = [
     ([], []),
     ([row(5, activation_deadline=END + 5.0)], []),
     ([issued(5, None)], []),
-    ([issued(5, END + 5.0, deleted=True)], []),
+    ([issued(5, END + 5.0, inactive=DELETED)], []),
     ([issued(5, float(END))], [END]),
     ([issued(5, END - 5.0), issued(6, END + 7.0), issued(7, END + 5.0)], [END - 5.0, END + 5.0, END + 7.0]),
 ]

@@ -12,6 +12,7 @@ from tests.samples import (
     dump,
     issued,
     key,
+    owner,
     peer,
     planned,
     psk,
@@ -54,7 +55,7 @@ CASES = {
     "paused": ([off(5)], [peer(5)], [("remove", "wg0", 5, "device paused")]),
     "QR ended": ([issued(5, 1.0)], [peer(5)], [("remove", "wg0", 5, "activation deadline passed")]),
     "contract paused": (
-        [row(5, contract_status="paused", contract_active=False)],
+        [row(5, inactive=owner("paused"))],
         [peer(5)],
         [("remove", "wg0", 5, "contract 0001 paused")],
     ),

@@ -168,13 +168,13 @@ def test_a_qr_code_and_the_time_it_has(node: Node, run: Run, ask: Ask) -> None:
     end = node.now + 2 * 3600 + 65
     node.issued(8, end)
     node.cycle()
-    assert f"QR code    ends {local(end)}, in 2 h" in run("8")[1]
+    assert f"activation ends {local(end)}, in 2 h" in run("8")[1]
     assert ask("8")["activation_seconds_left"] == 2 * 3600 + 50
     node.tick(2 * 3600 + 60)
     assert ask("8")["steps"] == [{"step": "expire", "at": f"{local(end).replace(' ', 'T')}+09:00"}]
     assert ask("8")["verdict"] == "wants no peer (device expired); the next cycle removes it from wg0"
     node.cycle()
-    assert f"QR code    ended {local(end)}, " in run("8")[1]
+    assert f"activation ended {local(end)}, " in run("8")[1]
 
 
 def test_what_waits_for_an_unreadable_key_is_told(node: Node, ask: Ask) -> None:

@@ -16,7 +16,7 @@ from wgsyncd.core.inspect.explain import ActualPeer, Explanation
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, encode_key, fingerprint
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
-from wgsyncd.ports import AuditRow, DeviceDetails
+from wgsyncd.ports import AuditRow, DeviceDetails, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Gathered:
     """All that the command knows about the device."""
 
     story: Explanation
+    rules: Sequence[Rule]
     particulars: DeviceDetails | None
     audit: Sequence[AuditRow]
     no_audit: str  # why it cannot be read
@@ -134,7 +135,6 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     public_key: str | None
     preshared_key: bool
     status: str
-    deleted: bool
     activation_deadline: str | None
     activation_seconds_left: int | None
     rules: list[RuleReport]
@@ -166,10 +166,9 @@ def explain_report(told: Gathered) -> ExplainReport:
         public_key=encode_key(story.key) if story.key is not None else None,
         preshared_key=bool(row.preshared_key),
         status=row.status_text,
-        deleted=row.deleted,
         activation_deadline=told.time(deadline),
         activation_seconds_left=None if deadline is None else int(deadline - told.calendar.now),
-        rules=[RuleReport(rule=rule.text, holds=rule.holds, value=sanitize(rule.value)) for rule in story.rules],
+        rules=[RuleReport(rule=rule.text, holds=rule.holds, value=sanitize(rule.value)) for rule in told.rules],
         rejected=None
         if story.rejection is None
         else RejectionReport(reason=story.rejection.reason.value, detail=sanitize(wording.rejection(story.rejection))),

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace, settings: Settings, agent: Agent, reports: Rep
     except StoreError as error:  # of the whole story one part only
         no_audit = str(error)
     calendar = UsageCalendar(view.now, int(settings.usage.bucket_width), settings.node.zone)
-    told = Gathered(story, reports.details(row.id), audit, no_audit, settings, calendar)
+    rules = reports.rules(story.settled, view.now)
+    told = Gathered(story, rules, reports.details(row.id), audit, no_audit, settings, calendar)
     if args.json:
         output.print_json(explain_report(told))
     else:
@@ -86,7 +87,7 @@ def _print(told: Gathered) -> None:
     print_line()
     _about(told)
     print_line()
-    for rule in story.rules:
+    for rule in told.rules:
         print_line(
             ("yes " if rule.holds else "NO  ", "ok" if rule.holds else "fault"),
             f"{rule.text}{rule.value and f': {rule.value}'}",
@@ -96,7 +97,7 @@ def _print(told: Gathered) -> None:
             ("NO  ", "fault"),
             f"it can be followed: {story.rejection.reason.value}, {wording.rejection(story.rejection)}",
         )
-    elif all(rule.holds for rule in story.rules) and not story.elsewhere:
+    elif all(rule.holds for rule in told.rules) and not story.elsewhere:
         print_line(("yes ", "ok"), "it can be followed")
     print_line()
     _kernel(told)
@@ -147,7 +148,7 @@ def _about(told: Gathered) -> None:
         print_line("handshakes ", f"{first}last {at(more.last_handshake)}")
     if row.activation_deadline is not None and (row.status is Status.ISSUED or row.status_text == "expired"):
         left = row.activation_deadline - told.calendar.now
-        print_line("QR code    ", f"{'ends' if left >= 0 else 'ended'} {at(row.activation_deadline)}, {_ago(left)}")
+        print_line("activation ", f"{'ends' if left >= 0 else 'ended'} {at(row.activation_deadline)}, {_ago(left)}")
 
 
 def _kernel(told: Gathered) -> None:

@@ -174,9 +174,7 @@ class DeviceRow:
     preshared_key: RowKey = field(repr=False)
     status: Status
     status_text: str  # as it stands in the store, for messages
-    contract_status: str | None  # None: the contract does not exist
-    contract_active: bool
-    deleted: bool = False
+    inactive: tuple[InactiveReason, ...] = ()  # what besides the status keeps the device off; the first one is told
     activation_deadline: float | None = (
         None  # UNIX seconds, of issued and expired ones; None: the store has no date for it
     )
@@ -196,12 +194,8 @@ class DeviceRow:
 
     def inactive_reason(self, now: float) -> InactiveReason | None:
         """Why this row wants no peer at ``now``, or None if it wants one (behaviour: "which rows want a peer")."""
-        if self.deleted:
-            return InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
-        if self.contract_status is None:
-            return InactiveReason(Inactive.OWNER_MISSING, "", self.owner, "contract")
-        if not self.contract_active:
-            return InactiveReason(Inactive.OWNER_INACTIVE, self.contract_status, self.owner, "contract")
+        if self.inactive:
+            return self.inactive[0]
         if self.status is Status.OFF:
             return InactiveReason(Inactive.DEVICE_INACTIVE, self.status_text)
         if self.status is Status.ISSUED and self.activation_deadline is not None and now > self.activation_deadline:

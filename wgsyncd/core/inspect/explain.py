@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from wgsyncd.core.model import (
     NO_BYTES,
@@ -16,7 +15,6 @@ from wgsyncd.core.model import (
     PeerState,
     PublicKey,
     Rejection,
-    Status,
     Transition,
     decode_key,
     read_key,
@@ -28,14 +26,6 @@ from wgsyncd.core.reasons import InactiveReason
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.posting import counter_delta
-
-
-class Rule(NamedTuple):
-    """One of the conditions that a row has to meet, and what it has."""
-
-    text: str
-    holds: bool
-    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +53,11 @@ class Explanation:
     """All of it."""
 
     row: DeviceRow
+    settled: DeviceRow  # the row once the transitions that are due are applied
     key: PublicKey | None
     bad_key: InvalidKey | None  # why the key cannot be read
     interface: str | None  # the kernel's name of the row's; None: it is not this node's
     elsewhere: bool
-    rules: tuple[Rule, ...]
     rejection: Rejection | None
     frozen: bool
     peers: tuple[ActualPeer, ...]
@@ -137,7 +127,7 @@ def explain(
         bad_key=bad_key,
         interface=interface,
         elsewhere=row.interface in elsewhere,
-        rules=_rules(after, now),
+        settled=after,
         rejection=rejection,
         frozen=any(one.found.config.public_key in decision.desired.frozen.get(one.interface, ()) for one in peers),
         peers=peers,
@@ -153,21 +143,6 @@ def explain(
 def _live(name: str, found: PeerState, key: PublicKey | None, record: PeerRecord | None, epoch: str) -> ActualPeer:
     delta, reset = counter_delta(record, found, epoch) if record is not None else (NO_BYTES, False)
     return ActualPeer(name, found, found.config.public_key == key, record, delta, reset)
-
-
-def _rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
-    """The four conditions, as the README has them."""
-    ended = row.status is Status.ISSUED and row.activation_deadline is not None and now > row.activation_deadline
-    return (
-        Rule("its contract exists", row.contract_status is not None, row.owner),
-        Rule("its contract is active", row.contract_active, row.contract_status or "no contract"),
-        Rule(
-            "its status is active, or issued with the QR code alive",
-            row.status is not Status.OFF and not ended,
-            f"{row.status_text}, QR code ended" if ended else row.status_text,
-        ),
-        Rule("it is not deleted", not row.deleted, "deleted" if row.deleted else ""),
-    )
 
 
 def _holder(

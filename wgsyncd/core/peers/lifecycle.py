@@ -27,8 +27,8 @@ _EXPIRED = ChangeReason(ChangeCause.INACTIVE, inactive=InactiveReason(Inactive.D
 
 def is_pending(row: DeviceRow) -> bool:
     """Whether a handshake or a deadline can still change this row."""
-    if row.deleted:
-        return False
+    if any(reason.kind is Inactive.DEVICE_INACTIVE for reason in row.inactive):
+        return False  # the device itself is off for good; an owner may come back
     return row.status is Status.ISSUED or (row.status is Status.ACTIVE and not row.first_handshake_known)
 
 

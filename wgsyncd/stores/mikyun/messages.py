@@ -14,9 +14,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, InactiveReason, UpdatedPart
-
-DELETED = InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
+from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, UpdatedPart
+from wgsyncd.stores.mikyun.eligibility import DELETED
 
 
 class AuditEntry(NamedTuple):

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.names import DeviceName
-from wgsyncd.core.model import Counters
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails
+from wgsyncd.core.model import Counters, DeviceRow
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.store import check_schema
 
@@ -73,6 +74,10 @@ class MariaDBReports:
             role or "", bool(parent), platform or "", version or "", created, issued, activated, paused, first, last,
             Counters(*sums[:2]), Counters(*sums[2:4]), Counters(*sums[4:]),
         )  # fmt: skip
+
+    def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
+        """See :class:`wgsyncd.ports.Reports`."""
+        return rules(row, now)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         """See :class:`wgsyncd.ports.Reports`."""

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from wgsyncd.core.model import DeviceRow, Status, encode_key, read_key, reuse_equal
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Values
+from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.reading import to_seconds
 
 _SEPARATOR = "\x1f"  # "unit separator" of ASCII; where a text has one in it, all are read column by column
@@ -255,9 +256,7 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None)
         preshared_key=secret,
         status=Status(status_text) if status_text in ("issued", "active") else Status.OFF,
         status_text=status_text,
-        contract_status=None if no_contract else contract_word,
-        contract_active=contract_word == "active",
-        deleted=deleted,
+        inactive=inactive_reasons(intern(contract), None if no_contract else contract_word, deleted=deleted),
         activation_deadline=_instant(qr_end, zone) if has_end else None,
         version=qr_end if has_end else None,
         first_handshake_known=not (first_unknown and last_unknown),

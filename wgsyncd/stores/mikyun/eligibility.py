@@ -1,0 +1,41 @@
+"""Which devices of mikyun_cloud may have a peer: those of an active contract, in use, and not deleted."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from wgsyncd.core.model import DeviceRow, Status
+from wgsyncd.core.reasons import Inactive, InactiveReason
+from wgsyncd.ports import Rule
+
+DELETED = InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
+
+
+@lru_cache(maxsize=1024)  # most rows have the same few reasons, so each is in memory once
+def inactive_reasons(contract: str, contract_status: str | None, *, deleted: bool) -> tuple[InactiveReason, ...]:
+    """What besides its status keeps a device off. ``contract_status`` None: the contract does not exist."""
+    reasons = (DELETED,) if deleted else ()
+    if contract_status is None:
+        return (*reasons, InactiveReason(Inactive.OWNER_MISSING, "", contract, "contract"))
+    if contract_status != "active":
+        return (*reasons, InactiveReason(Inactive.OWNER_INACTIVE, contract_status, contract, "contract"))
+    return reasons
+
+
+def rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
+    """The four rules, in the order of etc/doc/tables.md."""
+    kinds = {reason.kind: reason for reason in row.inactive}
+    missing, inactive = Inactive.OWNER_MISSING in kinds, kinds.get(Inactive.OWNER_INACTIVE)
+    ended = row.status is Status.ISSUED and row.activation_deadline is not None and now > row.activation_deadline
+    contract = "no contract" if missing else inactive.state if inactive is not None else "active"
+    deleted = Inactive.DEVICE_INACTIVE in kinds
+    return (
+        Rule("its contract exists", not missing, row.owner),
+        Rule("its contract is active", not missing and inactive is None, contract),
+        Rule(
+            "its status is active, or issued with the QR code alive",
+            row.status is not Status.OFF and not ended,
+            f"{row.status_text}, QR code ended" if ended else row.status_text,
+        ),
+        Rule("it is not deleted", not deleted, "deleted" if deleted else ""),
+    )
