@@ -12,22 +12,18 @@ import pytest
 from etc.debian import manpages
 from etc.debian.markdown_page import markdown_page
 from tests import pages
+from tests.core.test_architecture import ROOMS
 from tests.monitoring import alerts
 from tests.pages import DOC, INSTALL, PAGES, README, TOP
 from tests.prose import words
+from tests.shell.test_manual import keys
 from tests.shell.test_monitoring import exported
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.reasons import Reason
 from wgsyncd.stores.mikyun.messages import ACTIONS
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-# Names of names.md and files of house.md that other parts of the same step bring.
-TO_COME = {
-    "wgsyncd_spool_pending_counters", "wgsyncd_spool_up", "wgsyncd_spool_corruptions_total", "wgsyncd_removal_gap_seconds",
-    "wgsyncd_removal_gap_longest_seconds", "wgsyncd_blocked_removals", "wgsyncd_notifications_total",
-    "wgsyncd_invalid_notifications_total", "wgsyncd_accounted_bytes_total", "wgsyncd_peers_without_metrics",
-    "cli/wiring.py", "wiring.py", "redact.py", "stores/mikyun/messages.py",
-}  # fmt: skip
 COMMANDS = manpages.commands(manpages.top())
 SCREENS = {"text", "sql", "yaml", "php", "python"}  # languages of blocks that are no commands
 
@@ -111,7 +107,7 @@ def test_metrics_of_the_pages_exist(page: Path) -> None:
     said = {name for text in pages.code(pages.text(page)) for name in re.findall(r"\b(?:wgsyncd|wireguard)_\w+", text)}
     tables = set(re.findall(r"\b(wgsyncd_\w+)", (TOP / "etc/sql/mikyun/wgsyncd.sql").read_text(encoding="utf-8")))
     families = {re.sub(r"_(sum|count)$", "", name) for name in exported()}
-    assert said - {"wgsyncd_"} - TO_COME <= exported() | families | tables
+    assert said - {"wgsyncd_"} <= exported() | families | tables
 
 
 def test_monitoring_names_what_matters() -> None:
@@ -141,7 +137,23 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
     named = {name for name in pages.code(page) if re.fullmatch(r"[\w/]+(\.\w+|/)", name)}
     homes = (TOP / "wgsyncd", TOP, DOC, TOP / "wgsyncd/dataplane/wireguard")
     assert len(named) > 40
-    assert [name for name in sorted(named - TO_COME) if not any((home / name).exists() for home in homes)] == []
+    assert [name for name in sorted(named) if not any((home / name).exists() for home in homes)] == []
+
+
+def test_the_architecture_has_the_import_table_of_its_test() -> None:
+    table = pages.section(DOC / "architecture.md", "Rooms")
+    core = {"core", "core.peers", "core.usage", "core.inspect"}
+    found = {}
+    for room, _, allowed in re.findall(r"^\| `(.+?)` \|(.+)\|(.+)\|$", table, re.MULTILINE):
+        names = {name.replace("/", ".") for name in pages.code(allowed)}
+        found[room] = names - {"core.*"} | (core if "core.*" in names else set())
+    found["cli/"] = {""}
+    assert found == {room: set(allowed) for room, allowed in ROOMS.items() if not room.startswith("_")}
+
+
+def test_the_configuration_has_every_key_once() -> None:
+    cells = pages.first_cells(pages.section(DOC / "configuration.md", "Keys"))
+    assert sorted(key for cell in cells for key in pages.code(cell)) == sorted(keys(Settings))
 
 
 def test_the_glossary_has_each_term_once() -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from etc.debian import toml_page
 from tests import prose
+from tests.monitoring import alerts
 from tests.pages import PAGES, TOP, text
 from tests.prose import Limits
 
@@ -39,6 +41,18 @@ def test_code_is_plain(file: Path) -> None:
     source = file.read_text(encoding="utf-8")
     assert prose.faults(prose.of_python(source), OF_CODE) == []
     assert prose.faults(prose.messages(source), OF_CODE) == []
+
+
+def test_the_configuration_is_plain() -> None:
+    _, sections = toml_page.sections((TOP / "etc/wgsyncd.toml").read_text(encoding="utf-8"))
+    about = [part for section in sections for key in section.keys for part in prose.of_markdown(key.about)]
+    assert len(about) > 40
+    assert prose.faults(about, OF_CODE) == []
+
+
+@pytest.mark.parametrize("field", ["summary", "description"])
+def test_alerts_are_plain(field: str) -> None:
+    assert prose.faults([alert.field(field) for alert in alerts()], OF_CODE) == []
 
 
 def test_what_is_listed_is_there() -> None:
