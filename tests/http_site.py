@@ -40,7 +40,7 @@ class Site:
     def say(self, data: bytes, *, end: bool = False) -> bytes:
         """The whole answer to these bytes, up to the connection's end."""
         with self.connect() as client, client.makefile("rb") as answer:
-            client.sendall(data)
+            send(client, data)
             if end:
                 client.shutdown(socket.SHUT_WR)
             return answer.read()
