@@ -9,11 +9,11 @@ from pathlib import Path
 
 _PROGRAM = """
 import os
-from wgsyncd import garbage
+from wgsyncd.daemon import memory
 def resident():
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
-garbage.give_back()
+memory.trim_heap()
 large = b"x" * (20 << 20)
 del large  # from now on glibc by itself keeps room for such
 before = resident()
