@@ -173,6 +173,13 @@ class Store(Protocol):
         """Give the connection back."""
 
 
+class Link(NamedTuple):
+    """A network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
+
+    up: bool
+    addresses: frozenset[str]
+
+
 class Coverage(NamedTuple):
     """How far back the books go."""
 

@@ -162,6 +162,16 @@ def test_only_the_demo_command_imports_the_demo() -> None:
     assert not {name for name in outside if any(m.startswith("wgsyncd.demo") for m in imports(FILES[name]))}
 
 
+def test_only_the_wiring_names_a_concrete_store_or_data_plane() -> None:
+    concrete = ("wgsyncd.stores", "wgsyncd.dataplane")
+    named = {
+        name
+        for name in FILES
+        if name.startswith(("cli/", "daemon/", "engine/")) and any(m.startswith(concrete) for m in imports(FILES[name]))
+    }
+    assert named == {"cli/wiring.py"}
+
+
 COLUMNS = [
     "contract_number",
     "vpn_subnet",

@@ -21,8 +21,8 @@ from wgsyncd.cli.doctor import checks, files, interfaces, system
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, ok, version_of, warning
-from wgsyncd.dataplane.wireguard.links import Link
 from wgsyncd.errors import StoreError, WireGuardError
+from wgsyncd.ports import Link
 from wgsyncd.stores.mikyun import doctor
 
 SETTINGS = parse(CONFIG)

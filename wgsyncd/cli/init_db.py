@@ -34,11 +34,12 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Apply the shipped SQL."""
+    from wgsyncd.cli import wiring
     from wgsyncd.config import load
-    from wgsyncd.stores.mikyun import schema
 
     settings = load.load(args.config)
-    database = settings.mikyun.database.for_admin(args.user, args.socket and str(args.socket), args.password_file)
-    for line in schema.init(database, settings.node.zone, args.grants):
+    for line in wiring.init_store(
+        settings, user=args.user, socket=args.socket, password_file=args.password_file, grants=args.grants
+    ):
         print(line)
     return 0

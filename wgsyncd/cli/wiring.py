@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
+    from wgsyncd.core.inspect.finding import Finding
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
-    from wgsyncd.ports import Reports
+    from wgsyncd.ports import Link, Reports, WireGuard
 
 
 def open_agent(settings: Settings) -> Agent:
@@ -54,3 +56,42 @@ def open_reports(settings: Settings) -> Reports:
     from wgsyncd.stores.mikyun.reports import MariaDBReports
 
     return MariaDBReports(settings)
+
+
+def open_wireguard() -> WireGuard:
+    """The data plane by itself."""
+    from wgsyncd.dataplane.wireguard.local import LocalWireGuard
+
+    return LocalWireGuard()
+
+
+def read_link(interface: str) -> Link | None:
+    """The interface's link; None if it does not exist."""
+    from wgsyncd.dataplane.wireguard.links import link
+
+    return link(interface)
+
+
+def check_store(settings: Settings) -> Iterator[Finding]:
+    """What `wgsyncd doctor` says about the store."""
+    from wgsyncd.stores.mikyun import doctor
+    from wgsyncd.stores.mikyun.facts import examine
+
+    return doctor.check(settings, examine)
+
+
+def init_store(
+    settings: Settings, *, user: str, socket: Path | None, password_file: Path | None, grants: str | None
+) -> list[str]:
+    """Create wgsyncd's own tables with an admin's account, and say what was done."""
+    from wgsyncd.stores.mikyun import schema
+
+    database = settings.mikyun.database.for_admin(user, str(socket) if socket else None, password_file)
+    return schema.init(database, settings.node.zone, grants)
+
+
+def spool_directory() -> Path:
+    """Where the spool is."""
+    from wgsyncd.stores import spool
+
+    return spool.directory()

@@ -6,32 +6,27 @@ import argparse
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from wgsyncd.cli import output
+from wgsyncd.cli import output, wiring
 from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.doctor.report import doctor_report
 from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.cli.output import print_line
 from wgsyncd.config import load
-from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, warning
+from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.errors import ConfigError
-from wgsyncd.ports import WireGuard
-from wgsyncd.stores import spool
-from wgsyncd.stores.mikyun import doctor
 
 _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
-Examine = Callable[[Settings], Database]
 
 
-def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look) -> int:
+def run(args: argparse.Namespace) -> int:
     """Look at everything, print."""
     findings: list[Finding] = []
     with output.waiting("looking round"):
-        findings += (_of(one, args.config) for one in _look(args, examine, wireguard, look))
+        findings += (_of(one, args.config) for one in _look(args))
     if args.json:
         output.print_json(doctor_report(findings))
     else:
@@ -39,9 +34,7 @@ def run(args: argparse.Namespace, examine: Examine, wireguard: Callable[[], Wire
     return 1 if any(one.severity is Severity.FAULT for one in findings) else 0
 
 
-def _look(
-    args: argparse.Namespace, examine: Examine, wireguard: Callable[[], WireGuard], look: interfaces.Look
-) -> Iterator[Finding]:
+def _look(args: argparse.Namespace) -> Iterator[Finding]:
     pid, unseen = system.holder()
     unit = system.show()
     try:
@@ -55,9 +48,9 @@ def _look(
         yield from system.check(None, pid, unseen, unit)
         return
     yield files.configuration(args.config, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
-    yield from files.check(settings, system.who(pid, unit), spool.directory())
-    yield from doctor.check(settings, examine)
-    yield from interfaces.check(settings, wireguard(), look)
+    yield from files.check(settings, system.who(pid, unit), wiring.spool_directory())
+    yield from wiring.check_store(settings)
+    yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
     yield from system.check(settings, pid, unseen, unit)
 
 

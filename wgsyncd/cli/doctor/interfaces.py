@@ -9,10 +9,9 @@ from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import parse_host
-from wgsyncd.dataplane.wireguard.links import Link
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import WireGuard
+from wgsyncd.ports import Link, WireGuard
 
 _MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
 Look = Callable[[str], Link | None]

@@ -5,18 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import NamedTuple
 
 from wgsyncd.errors import WireGuardError
+from wgsyncd.ports import Link
 
 _IFF_UP = 1  # uapi/linux/if.h
-
-
-class Link(NamedTuple):
-    """A network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
-
-    up: bool
-    addresses: frozenset[str]
 
 
 def link(interface: str) -> Link | None:
