@@ -1,4 +1,4 @@
-"""`wgsyncd demo` as somebody runs it: every verdict holds, and nothing is left behind, however it ends."""
+"""`wgsyncd demo` as somebody runs it: every scenario holds, and nothing is left behind, however it ends."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ class Demo:
 
 
 def assert_all_holds(demo: Demo, seconds: float) -> dict[str, Any]:
-    """Every story was played, and ended as expected."""
+    """Every scenario ran, and ended as expected."""
     code, result, said = demo.finish(seconds)
-    assert [one for one in result["verdicts"] if not one["ok"]] == [], said
+    assert [one for one in result["scenarios"] if not one["ok"]] == [], said
     assert result["ok"] is True
     assert code == 0
-    assert len(result["verdicts"]) >= 20
-    for one in result["verdicts"]:
-        assert all(one[name] for name in ("story", "expected", "kernel", "table")), one
+    assert len(result["scenarios"]) == 12
+    for one in result["scenarios"]:
+        assert all(one[name] for name in ("name", "expected", "kernel", "table")), one
     demo.assert_nothing_left()
     return result
 
 
-def test_every_verdict_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
+def test_every_scenario_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
     """The line needs apt and PyPI, as tests/run does. It runs in a copy, where it finds no environment of the tests."""
     (line,) = re.findall(r"^    (.+wgsyncd demo --install)$", text(README), re.MULTILINE)
     checkout = tmp_path / "checkout"
@@ -89,7 +89,7 @@ def test_every_verdict_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
 
 
 @pytest.mark.vm
-def test_every_verdict_holds_with_the_kernels_wireguard(tmp_path: Path) -> None:
+def test_every_scenario_holds_with_the_kernels_wireguard(tmp_path: Path) -> None:
     result = assert_all_holds(Demo(tmp_path, "--seconds", "600"), 620)
     assert result["kind"] == "kernel"
 
@@ -102,8 +102,6 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path: Path, number: si
     code, result, _ = demo.finish(30)
     assert code == 128 + number
     assert result["ok"] is False
-    assert result["verdicts"][-1]["story"] == "nothing is left"
-    assert result["verdicts"][-1]["ok"] is True
     demo.assert_nothing_left()
 
 
@@ -121,7 +119,7 @@ def test_too_little_time_is_said_and_kept(tmp_path: Path) -> None:
     code, result, _ = demo.finish(60)
     assert code == 1
     assert time.monotonic() - began < 12
-    assert "out of time" in [one["kernel"] for one in result["verdicts"]]
+    assert "out of time" in [one["kernel"] for one in result["scenarios"]]
     demo.assert_nothing_left()
 
 

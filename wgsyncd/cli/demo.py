@@ -21,7 +21,7 @@ def register(commands: Commands) -> None:
         config=False,
     )
     parser.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
-    parser.add_argument("--json", action="store_true", help="print the verdicts as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print what was seen of each scenario as one JSON object")
     parser.add_argument(
         "--seconds",
         type=_bound,

@@ -1,1 +1,1 @@
-"""`wgsyncd demo`: the real daemon on a database, interfaces and customers of its own. See :mod:`wgsyncd.demo.run`."""
+"""The demo of wgsyncd: a testbed of its own, and the scenarios that run on it."""

@@ -1,4 +1,4 @@
-"""What the stories play on: the database, the world, the real daemon, and the looking at all of them."""
+"""The environment of the scenarios: a database, a testbed, the real daemon, and looks at all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from wgsyncd.demo import observation, processes
-from wgsyncd.demo.fixtures import PARTS, Device, Part, make_devices, opening
+from wgsyncd.demo.fixtures import DEVICES, Device, DeviceSpec, make_devices, opening
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.demo.observation import Bytes, Log, Sample, Seen
 from wgsyncd.demo.processes import CommandFailed
@@ -66,7 +66,7 @@ format = "logfmt"
 
 
 class Stage:
-    """Database, world and daemon.
+    """Database, testbed and daemon.
 
     ``pace``: 1 on an ordinary machine; a slower one gets that many times the patience. ``show`` gets every look.
     """
@@ -92,7 +92,7 @@ class Stage:
         self.devices = make_devices()
         self.database.sql(opening(self.devices, self.local_time(0)))
         self.world.open()
-        self.world.add_customers([part.device for part in PARTS if part.played])
+        self.world.add_customers([spec.device for spec in DEVICES if spec.has_client])
         self.site = new_keys()
         self.world.server.run("wg", "set", "wg0", "peer", self.site.public, "allowed-ips", "10.200.0.250/32")
         slow = min(self.pace, 4)  # emulated, a cycle takes seconds
@@ -133,23 +133,23 @@ class Stage:
         """The DATETIME so many seconds from now, as the web application writes it."""
         return datetime.fromtimestamp(time.time() + seconds, ZONE).strftime("%Y-%m-%d %H:%M:%S")
 
-    def key(self, part: Part) -> str:
+    def key(self, spec: DeviceSpec) -> str:
         """A device's present public key."""
-        return self.devices[part.device].keys.public
+        return self.devices[spec.device].keys.public
 
-    def admin(self, assignments: str, part: Part) -> None:
+    def admin(self, assignments: str, spec: DeviceSpec) -> None:
         """What an admin's click does: an UPDATE of one device."""
-        self.database.sql(f"UPDATE customer_devices SET {assignments} WHERE device_id = '{part.device}'")  # noqa: S608
+        self.database.sql(f"UPDATE customer_devices SET {assignments} WHERE device_id = '{spec.device}'")  # noqa: S608
 
-    def scan(self, part: Part) -> None:
+    def scan(self, spec: DeviceSpec) -> None:
         """A customer scans the QR code: the client has what the row says, and nothing is sent yet."""
-        row, device = self.sample().rows[part.device], self.devices[part.device]
+        row, device = self.sample().rows[spec.device], self.devices[spec.device]
         server = self.world.interfaces[row.interface]
-        self.customer(part).configure(server, device.keys, row.address, device.preshared_key)
+        self.customer(spec).configure(server, device.keys, row.address, device.preshared_key)
 
-    def customer(self, part: Part) -> Customer:
+    def customer(self, spec: DeviceSpec) -> Customer:
         """Who holds a device."""
-        return self.world.customers[part.device]
+        return self.world.customers[spec.device]
 
     def finish(self, *transfers: subprocess.Popen[bytes]) -> bool:
         """Wait for transfers; whether all of them got through."""
@@ -158,19 +158,19 @@ class Stage:
         )
 
     def silence(self, key: str) -> None:
-        """Wait until a peer is silent: a byte between a peer's last dump and its removal would be nobody's."""
+        """Wait until a peer is silent. Bytes between its last dump and its removal would not be accounted."""
         since = self._still.get
         self.wait(lambda sample: sample.at - since(key, (None, sample.at))[1] > SILENT_AFTER, seconds=SILENT_AFTER)
 
     def sample(self) -> Sample:
-        """Look at everything. While the database is away, its part is what was seen last."""
+        """Look at everything. While the database is away, the rows are those of the last look."""
         rows, logs = self._last.rows, self._last.logs
         news = f"SELECT action_type, target_id, message FROM admin_logs ORDER BY id LIMIT {len(logs)}, 999"  # noqa: S608
         try:
             rows = {one.device: one for one in map(observation.row, self.database.sql(observation.ROWS))}
             logs += tuple(Log(*map(str, one.values())) for one in self.database.sql(news))
         except CommandFailed:
-            pass  # a story killed it; no verdict holds with old rows
+            pass  # a scenario killed the database; no scenario holds with old rows
         self._last = sample = Sample(time.monotonic(), rows, self.world.dump(), logs)
         for key in (key for peers in sample.peers.values() for key in peers):
             if self._still.get(key, (None,))[0] != sample.counted(key):
@@ -179,8 +179,10 @@ class Stage:
         return sample
 
     def until(self, look: Callable[[Sample], Seen], *, seconds: float = 0) -> Seen:
-        """Look until it is as expected; what is seen then, or when the daemon has ended, or the patience: a story that
-        has failed must leave time for the others. ``seconds``: what has to be waited for in any case."""
+        """Look until the outcome is as expected, the daemon has ended, or time is up. What is seen then.
+
+        A scenario that fails must leave time for the others. ``seconds``: time that the scenario takes in any case.
+        """
         deadline = time.monotonic() + seconds + 10 * self.pace
         while True:
             now = look(self.sample())
@@ -191,5 +193,5 @@ class Stage:
             time.sleep(0.05)
 
     def wait(self, condition: Callable[[Sample], bool], *, seconds: float = 0) -> bool:
-        """Wait for a condition in the middle of a story; whether it came true."""
+        """Wait for a condition in the middle of a scenario. Whether it came true."""
         return self.until(lambda sample: Seen("", "", condition(sample)), seconds=seconds).ok

@@ -1,8 +1,7 @@
-"""The stories of what goes wrong: crashes amid traffic, strays, unreadable rows, an UPDATE without its WHERE."""
+"""The scenarios of failures: crashes, foreign peers, unreadable rows, an UPDATE without WHERE."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from wgsyncd.demo import fixtures
@@ -27,7 +26,7 @@ def killed(stage: Stage) -> Seen:
 
 
 def database_dies(stage: Stage) -> Seen:
-    """The database is killed and stays away for some accountings; the daemon lives on."""
+    """The database is killed, and is away for some polls. The daemon runs on."""
 
     def crash() -> None:
         stage.database.kill()
@@ -44,23 +43,23 @@ def database_dies(stage: Stage) -> Seen:
 
 
 def _flows(stage: Stage) -> None:
-    """Wait until some more traffic of the customer has come through."""
+    """Wait until the customer has sent some more data."""
     key = stage.key(fixtures.SCANS)
     before = stage.sample().counted(key)
     stage.wait(lambda sample: sample.counted(key).rx > before.rx + _SOME)
 
 
 def _amid_traffic(stage: Stage, crash: Callable[[], None]) -> Seen:
-    """Something dies while a customer is busy: nobody's peer is touched and every byte is booked once."""
-    part, key, before = fixtures.SCANS, stage.key(fixtures.SCANS), stage.sample()
-    transfer = stage.customer(part).transfer(up=UP, down=DOWN, seconds=3 * stage.pace)
+    """Something dies while a customer transfers data. No peer is touched, and each byte is accounted once."""
+    spec, key, before = fixtures.SCANS, stage.key(fixtures.SCANS), stage.sample()
+    transfer = stage.customer(spec).transfer(up=UP, down=DOWN, seconds=3 * stage.pace)
     _flows(stage)
     crash()
     touched = stage.sample().identities() != before.identities()
     through = stage.finish(transfer)
 
     def look(sample: Sample) -> Seen:
-        counted, total = sample.counted(key), sample.rows[part.device].total
+        counted, total = sample.counted(key), sample.rows[spec.device].total
         grown = counted.rx > before.counted(key).rx + UP and counted.tx > before.counted(key).tx + DOWN
         same = not touched and sample.identities() == before.identities()
         ok = through and same and grown and counted == total
@@ -83,20 +82,20 @@ def stray_peer(stage: Stage) -> Seen:
 
 
 def unreadable_key(stage: Stage) -> Seen:
-    """A row's key is made unreadable and, later, right again; in between another device is added to the table."""
-    part, key, other = fixtures.BROKEN, stage.key(fixtures.BROKEN), new_keys().public
+    """A row's key becomes unreadable, and later readable again. Meanwhile the table gets another device."""
+    spec, key, other = fixtures.BROKEN, stage.key(fixtures.BROKEN), new_keys().public
     before = stage.sample().identities()
-    stage.admin("public_key = 'scanned wrongly'", part)
-    named = stage.wait(lambda sample: sample.logged("row_rejected", part.device))
+    stage.admin("public_key = 'scanned wrongly'", spec)
+    named = stage.wait(lambda sample: sample.logged("row_rejected", spec.device))
     columns = "contract_id, device_id, wg_iface, wg_ip, public_key, status"
     values = f"'0002', '0002-DEV-007', 'wg1', '10.251.0.27', '{other}', 'active'"
     stage.database.sql(f"INSERT INTO customer_devices ({columns}) VALUES ({values})")  # noqa: S608
     served = stage.wait(lambda sample: sample.find(other) is not None and sample.find(key) is not None)
-    stage.admin(f"public_key = '{key}'", part)
+    stage.admin(f"public_key = '{key}'", spec)
 
     def look(sample: Sample) -> Seen:
         same = {one: seen for one, seen in sample.identities().items() if one != other} == before
-        accepted = sample.logged("row_accepted", part.device)
+        accepted = sample.logged("row_accepted", spec.device)
         table = f"{'named' if named else 'NOT named'}, {'then accepted' if accepted else 'NOT accepted'}"
         ok = named and served and same and accepted
         return Seen(f"{sample.where(key)}, beside it {sample.where(other)}", table, ok)
@@ -105,7 +104,7 @@ def unreadable_key(stage: Stage) -> Seen:
 
 
 def without_where(stage: Stage) -> Seen:
-    """Every device is paused by a slip, which is undone when the audit trail tells of it."""
+    """A slip pauses every device. The slip is undone when the audit trail reports it."""
     before = stage.sample()
     statuses = {row.device: row.status for row in before.rows.values()}
     stage.database.sql("UPDATE customer_devices SET status = 'paused'")
@@ -125,7 +124,7 @@ def without_where(stage: Stage) -> Seen:
 
 
 def stopped(stage: Stage) -> Seen:
-    """SIGTERM."""
+    """The daemon gets SIGTERM."""
     before = stage.sample().identities()
     stage.daemon.terminate()
 
@@ -135,13 +134,3 @@ def stopped(stage: Stage) -> Seen:
         return Seen(f"{len(sample.identities())} peers", f"exit {code}, {sample.last_log}", ok)
 
     return stage.until(look)
-
-
-def no_key_told(stage: Stage) -> Seen:
-    """All that was written down is searched for keys."""
-    sample, log = stage.sample(), stage.log.read_text(encoding="utf-8", errors="replace")
-    trail = "\n".join(" ".join(row) for row in sample.logs)
-    secrets = {text for one in stage.devices.values() for text in (one.keys.private, one.preshared_key) if text}
-    told = re.search(r"[A-Za-z0-9+/]{40}", trail) is not None or any(secret in log for secret in secrets)
-    table = f"{len(sample.logs)} rows, {len(log.splitlines())} lines of log, {'A KEY' if told else 'no key'}"
-    return Seen("-", table, not told and bool(sample.logs))

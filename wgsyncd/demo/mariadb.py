@@ -1,6 +1,7 @@
-"""A MariaDB server of one's own: data, socket and log in one directory. An installed server is not touched.
+"""Runs a private MariaDB server with its data, socket and log in one directory.
 
-The SQL here goes through the `mariadb` command: a second client, independent of the one the daemon uses.
+An installed server is not touched. The SQL here goes through the `mariadb` command: a client that is independent of the
+one that the daemon uses.
 """
 
 from __future__ import annotations

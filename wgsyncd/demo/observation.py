@@ -1,4 +1,4 @@
-"""What can be seen from outside: the table by the mariadb client, the kernel by wg(8), both at one moment."""
+"""Looks from outside at one moment: at the table by the mariadb client, at the kernel by wg(8)."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Sample:
         found = self.find(public_key)
         return Bytes(found[1].rx, found[1].tx) if found else Bytes(0, 0)
 
-    def identities(self, *, without: str = "") -> dict[str, tuple[str, str, str | None]]:
+    def identities(self) -> dict[str, tuple[str, str, str | None]]:
         """By key what is another after a peer was taken away or set anew: interface, addresses, endpoint."""
         return {
             key: (interface, peer.allowed_ips, peer.endpoint)
-            for interface, peers in self.peers.items() for key, peer in peers.items() if key != without
+            for interface, peers in self.peers.items() for key, peer in peers.items()
         }  # fmt: skip
 
     def logged(self, action: str, target: str = "") -> bool:
@@ -103,8 +103,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a story came to: in the kernel, in the table, and whether both are as expected."""
+    """What is seen in the kernel and in the table, and whether both are as expected."""
 
+    kernel: str
+    table: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a scenario ended."""
+
+    name: str
+    expected: str
     kernel: str
     table: str
     ok: bool

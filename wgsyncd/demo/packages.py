@@ -1,4 +1,4 @@
-"""What the demo needs of the system: which Debian packages, which of them are missing, and how to get them."""
+"""Finds the Debian packages that the demo needs and that are missing, and installs them if asked."""
 
 from __future__ import annotations
 

@@ -12,9 +12,6 @@ from typing import IO, Any
 
 from wgsyncd.errors import WgsyncdError
 
-MARK = "WGSYNCD_DEMO"
-"""In the environment of every child (and, inherited, of theirs), so that what is left of a demo can be found."""
-
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 """PR_SET_PDEATHSIG, prctl(2). Done by a command since Python's preexec_fn is not safe; it is kept over execve(2) of
 ordinary programs (lost with file capabilities, as ping has them). The signal comes when the *thread* that started the
@@ -73,20 +70,6 @@ def until(
         if time.monotonic() > deadline:
             raise CommandFailed(f"{what}: not ready after {seconds:.0f} s")
         time.sleep(0.02)
-
-
-def marked(mark: str) -> list[str]:
-    """The processes whose environment carries ``MARK=mark``, as "pid name"."""
-    found = []
-    for one in Path("/proc").iterdir():
-        if not one.name.isdigit() or int(one.name) == os.getpid():
-            continue
-        try:
-            if f"{MARK}={mark}".encode() in (one / "environ").read_bytes().split(b"\0"):
-                found.append(f"{one.name} {(one / 'comm').read_text().strip()}")
-        except OSError:
-            continue  # gone in between, or not ours to read
-    return found
 
 
 def _short(argv: Sequence[str]) -> str:

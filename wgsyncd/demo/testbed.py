@@ -1,4 +1,4 @@
-"""A server with wg0 and wg1, and its customers, each in a network namespace that vanishes with us.
+"""A server with wg0 and wg1, and its customers, each in a network namespace of its own.
 
 A namespace has no name in the file system: a sleeping child holds it, and `nsenter` leads into it. Its mount namespace
 is private too, with a /run/wireguard of its own: that is where userspace WireGuard and wg(8) meet, by interface name.

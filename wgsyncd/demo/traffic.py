@@ -1,5 +1,7 @@
-"""A known number of bytes through a tunnel: `serve PORT` at the server, and `transfer HOST PORT UP DOWN SECONDS` on the
-customer's side, which sends UP bytes, gets DOWN bytes, and ends.
+"""Sends a known number of bytes through a tunnel.
+
+`serve PORT` runs at the server. `transfer HOST PORT UP DOWN SECONDS` runs at the customer: it sends UP bytes, gets DOWN
+bytes, and ends.
 
 A program of its own (:data:`COMMAND`) that starts quickly on slow machines too: nothing but the standard library.
 """
