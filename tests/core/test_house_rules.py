@@ -31,7 +31,6 @@ LONG: set[str] = {
     "tests/fakestore.py",
     "tests/real/test_database.py",
     "tests/simulation.py",
-    "wgsyncd/engine/accounting.py",
     "wgsyncd/engine/agent.py",
     "wgsyncd/stores/mikyun/writing.py",
 }
@@ -74,7 +73,6 @@ UNSENTENCED: set[str] = {
     "daemon/tasks.py",
     "engine/accounting.py",
     "engine/agent.py",
-    "engine/announce.py",
     "engine/inspector.py",
     "engine/interfaces.py",
     "engine/planner.py",

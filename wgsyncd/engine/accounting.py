@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
-from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.spooler import Samples, Spooler, wall
 from wgsyncd.engine.state_cache import StateCache, Until, never
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import RowsLocked, SpoolCorrupt, SpoolError
+from wgsyncd.errors import RowsLocked
 from wgsyncd.ports import Clock, Spool, Store
 
 NOTHING = WriteBatch()
-
-
-class Samples(NamedTuple):
-    """Dumps of interfaces, and when they were asked for, by both clocks."""
-
-    actual: Mapping[str, InterfaceState]
-    now: float  # UNIX seconds
-    monotonic: float
-
-    def without(self, peers: Set[PeerId]) -> Samples:
-        """These samples, but not those of these peers."""
-        if not peers:
-            return self
-        rest = {
-            name: {key: found for key, found in state.peers.items() if (name, key) not in peers}
-            for name, state in self.actual.items()
-        }
-        return self._replace(actual={name: replace(self.actual[name], peers=one) for name, one in rest.items()})
 
 
 class Accounting:
@@ -52,12 +32,12 @@ class Accounting:
         self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
         state: AgentState,
     ) -> None:  # fmt: skip
-        self._settings, self._store, self._spool = settings, store, spool
-        self._status, self._clock, self._state = status, clock, state
+        self._settings, self._store, self._status, self._state = settings, store, status, state
         self._log = log.get("accounting")
         self._edge = log.OnChange()
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
         self.books = StateCache(store, status, state)
+        self.spooler = Spooler(settings, spool, status, clock, state, self.books, self.calendar)
         self._rolled: tuple[int, str] | None = None
 
     def calendar(self, now: float) -> UsageCalendar:
@@ -70,7 +50,7 @@ class Accounting:
         """Whether there is something to book before the kernel is changed: samples that wait (a peer among them must
         not be added anew before they are booked), or peers of rows that were there before us."""
         node_state = self.books.current(self.calendar(now))
-        return bool(self._load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
+        return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
 
     def post(
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
@@ -95,8 +75,8 @@ class Accounting:
             return None
         calendar = self.calendar(now)
         unknown = _rows_of_unrecorded(actual, self.books.current(calendar), rows) if rows is not None else None
-        since = _wall(self._state.last_samples, now - mono)
-        late = {row_id: _wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
+        since = wall(self._state.last_samples, now - mono)
+        late = {row_id: wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
         account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
         for part in posting.chunks(actual, self.books.current(calendar), {step.row.id for step, _ in more.transitions}):
             some = account(part, self.books.current(calendar), complete=False)
@@ -117,20 +97,16 @@ class Accounting:
         self._state.skipped_since = {row_id: self._state.skipped_since.get(row_id, last) for row_id in left_out}
         self._state.last_samples = {**last, **dict.fromkeys(actual, mono)}
         if not left_out:
-            self._note_sampled(actual, now)
+            self.spooler.note_sampled(actual, now)
         return taken
-
-    def backlog_end(self) -> int:
-        """The number of the next sample that is kept."""
-        return self._load().next_number
 
     def post_backlog(self, now: float, until: Until = never, end: int | None = None) -> bool:
         """Post the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`. False
         where ``until`` has said yes before their end. ``end``: see :meth:`post`."""
-        backlog = self._load()
+        backlog = self.spooler.load()
         if not backlog.samples:
             if not self._state.spool_up:  # what was booked still stands in the file
-                self._save(backlog)
+                self.spooler.save(backlog)
             return True
         calendar = self.calendar(now)
         backlog = self._state.backlog = backlog.after(self.books.current(calendar).spool_position)
@@ -162,8 +138,8 @@ class Accounting:
                 return False
         if not waiting:
             return True
-        self._save(self._state.backlog)
-        self._edge("full", False)
+        self.spooler.save(self._state.backlog)
+        self.spooler.drained()
         self._log.info(
             "spooled samples booked", samples=len(waiting), peers=sum(len(one.state.peers) for one in waiting)
         )
@@ -202,110 +178,6 @@ class Accounting:
             self._status.count_anomaly(anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
         return done
-
-    def _note_sampled(self, actual: Iterable[str], now: float) -> None:
-        before = {name: at for name, at in self._state.sampled_at.items() if name in self._settings.interfaces}
-        self._state.sampled_at = self._status.sampled_at = {**before, **dict.fromkeys(actual, now)}
-
-    # -- into the spool
-
-    def keep(self, samples: Samples, *, whole: bool = True) -> None:
-        """Keep what these samples say and the store does not have, until it can be posted. Never raises: where the
-        spool cannot be written it waits in memory, which is said once. ``whole``: they are of all peers."""
-        actual, now, mono = samples
-        before, states = self._load(), tuple(actual.values())
-        backlog, kept = self._with(before, states, now, now - mono, 0)
-        if backlog is not before or not self._state.spool_up:
-            if not self._save(backlog):
-                backlog, kept = self._with(before, states, now, now - mono, self._state.durable_position)
-                self._show(backlog)
-            self._state.backlog = backlog
-        if whole:
-            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(kept, mono)}
-            self._state.skipped_since = {} if len(kept) == len(states) else self._state.skipped_since
-        if whole and self._state.spool_up:
-            self._note_sampled(kept, now)
-
-    def keep_restarted(self, samples: Samples, peers: Set[PeerId]) -> None:
-        """Keep those of these samples that are of peers about to be removed whose counters began anew. The last sample,
-        which follows, may not show the new start any more. To post such a sample once more does no harm."""
-        parts = [self._load().restarted(state, peers, self.books.last_known) for state in samples.actual.values()]
-        self.keep(samples._replace(actual={part.name: part for part in parts if part.peers}), whole=False)
-
-    def _with(
-        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int
-    ) -> tuple[Backlog, list[str]]:
-        """The backlog with these dumps, and the interfaces for which there was room."""
-        calendar, kept = self.calendar(now), list[str]()
-        looked = [_wall(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
-        for state in states:
-            since = min(one.get(state.name, 0.0) for one in looked)
-            day = calendar.day(now - BOUNDARY_GRACE)  # a look on a day's first second closes the day before
-            day = day if calendar.day(since) == day else ""
-            try:
-                backlog = backlog.append(state, since, now, day, self.books.last_known, durable_position=firm)
-            except OverflowError as error:
-                if self._edge("full", True):
-                    self._log.error("spool is full: later samples wait in the kernel only", why=str(error))
-                continue
-            kept.append(state.name)
-        return backlog, kept
-
-    def _load(self) -> Backlog:
-        if self._state.backlog is not None:
-            return self._state.backlog
-        found: Backlog | None = None
-        try:
-            found = self._spool.load()
-        except SpoolCorrupt as error:
-            self._status.spool_corruptions += 1
-            self._log.error("spooled samples are lost to the books", why=str(error))
-            self.books.queue_audit(
-                AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
-            )
-        except SpoolError as error:
-            self._state.may_save = False  # else what cannot be read would be overwritten
-            self._set_spool_up(False)
-            self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
-        self._state.backlog = found or self._spool.begin()
-        self._state.durable_position = self._state.backlog.next_number - 1 if found is not None else 0
-        now, mono = self._clock.now(), self._clock.monotonic()
-        for sample in self._state.backlog.samples:
-            if sample.at <= now:
-                self._state.last_samples[sample.state.name] = mono - (now - sample.at)
-        self._show(self._state.backlog)
-        if found is not None and found.samples:
-            self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
-        return self._state.backlog
-
-    def _save(self, backlog: Backlog) -> bool:
-        """Whether it stands in the file now."""
-        self._show(backlog)
-        if not self._state.may_save:
-            return False
-        try:
-            self._spool.save(backlog)
-        except SpoolError as error:
-            self._set_spool_up(False)
-            if self._edge("spool", str(error)):
-                self._log.error("spool cannot be written: samples wait in memory", why=str(error))
-            return False
-        self._state.durable_position = backlog.next_number - 1
-        self._set_spool_up(True)
-        self._edge("spool", "")
-        return True
-
-    def _set_spool_up(self, up: bool) -> None:
-        self._state.spool_up = self._status.spool_up = up
-
-    def _show(self, backlog: Backlog) -> None:
-        self._status.spool_pending_counters = backlog.peers
-        self._status.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
-
-
-def _wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
-    """Monotonic seconds as UNIX seconds of the clock as it went at the dump: it may have been set since."""
-    return {name: at + ahead for name, at in looked_at.items()}
 
 
 def _rows_of_unrecorded(

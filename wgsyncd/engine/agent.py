@@ -28,13 +28,14 @@ from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
-from wgsyncd.engine.accounting import NOTHING, Accounting, Samples
+from wgsyncd.engine.accounting import NOTHING, Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.planes import Cycle, Planes
 from wgsyncd.engine.planner import Planner
 from wgsyncd.engine.recorder import Recorder
+from wgsyncd.engine.spooler import Samples
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
@@ -55,7 +56,7 @@ class Agent:
         self._edge = log.OnChange()
         self._interfaces = Interfaces(settings, wireguard, status, state)
         self._accounting = Accounting(settings, store, spool, status, clock, state)
-        self._books = self._accounting.books
+        self._books, self._spooler = self._accounting.books, self._accounting.spooler
         self._planes = Planes(planes)  # beside the peers
         self._chronicle = Recorder(settings.node.name, self._books, state)
         self.inspector = Inspector(
@@ -141,7 +142,7 @@ class Agent:
             else:
                 self._accounting.post_backlog(self.clock.now())
         except StoreError:
-            self._accounting.keep(counted.without(self._looked_at))
+            self._spooler.keep(counted.without(self._looked_at))
             raise
         remaining = self._decider.drift(decision, after, self._books.current(calendar))
         if self._edge("drift", len(remaining)) and remaining:
@@ -253,7 +254,7 @@ class Agent:
         samples that close a day are of this kind: the next ones would be those of the next day.
         """
         preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
-        end = self._accounting.backlog_end()
+        end = self._spooler.end()
         while (taken := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
             if preemptible:
                 self.preempted = True
@@ -271,7 +272,7 @@ class Agent:
         going = [change for change in revoked if change.row_id not in ended]
         if going:
             peers = {(change.interface, change.public_key) for change in going}
-            self._accounting.keep_restarted(samples, peers - self._looked_at)
+            self._spooler.keep_restarted(samples, peers - self._looked_at)
             self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
 
     def _take_steps(self, steps: Iterable[Transition], calendar: UsageCalendar) -> frozenset[int]:
@@ -293,7 +294,7 @@ class Agent:
 
     def _spool_last_sample(self, state: InterfaceState) -> None:
         now, mono = self.clock.now(), self.clock.monotonic()
-        self._accounting.keep(Samples({state.name: state}, now, mono), whole=False)
+        self._spooler.keep(Samples({state.name: state}, now, mono), whole=False)
         self._looked_at.update((state.name, key) for key in state.peers)
 
     def _degraded(
@@ -303,7 +304,7 @@ class Agent:
         """The store takes nothing in. What was counted is kept in the spool; and nobody stays in whom a row shuts out:
         by the rows as just read (``snapshot``), or where they cannot be read, those whose QR has ended since. The books
         follow when the store is back. ``refused``: rows that are not as ``snapshot`` has them any more."""
-        self._accounting.keep(samples.without(self._looked_at))
+        self._spooler.keep(samples.without(self._looked_at))
         actual, now, _ = samples
         known = self._books.last_known
         if snapshot is not None and known is not None:

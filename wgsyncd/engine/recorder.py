@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.state import ConditionType, NodeState, WriteBatch
+from wgsyncd.core.state import Condition, ConditionType, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
-from wgsyncd.engine.announce import log_conditions
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.state_cache import StateCache
 from wgsyncd.ports import Snapshot
+
+_conditions_log = log.get("conditions")
 
 
 class Recorder:
@@ -60,7 +63,7 @@ class Recorder:
             self._state.approver = ""
         if writes or self._books.has_notes:
             self._books.commit(writes, calendar)
-        log_conditions(writes, decision)  # once it is written: what fails is tried again, and would be said again
+        _log_conditions(writes, decision)  # once it is written: what fails is tried again, and would be said again
 
     def record_some_outcomes(
         self, decision: Decision, after: Actual, node_state: NodeState, calendar: UsageCalendar
@@ -70,7 +73,7 @@ class Recorder:
         writes = self._all_but_the_last(parts, calendar)
         if writes:
             self._books.commit(writes, calendar)
-        log_conditions(writes, decision)
+        _log_conditions(writes, decision)
 
     def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
         """Commit these; the last one is left to be committed with more."""
@@ -80,3 +83,43 @@ class Recorder:
                 self._books.commit(last, calendar)
             last = part
         return last
+
+
+def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
+    """Say what begins and what ends with these writes."""
+    details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
+    for condition in sorted(writes.started):
+        _begins(condition, details.get(condition.subject, ""))
+    for condition in sorted(writes.ended):
+        _ends(condition)
+    if decision.approved:
+        _conditions_log.warning("withheld removals approved by an admin", plan=decision.plan_id)
+
+
+def _begins(condition: Condition, detail: str) -> None:
+    if condition.type == ConditionType.ROW_REJECTED:
+        event = "row cannot be followed; its live peer, if any, stays as it is"
+        _conditions_log.warning(
+            event, row=condition.subject, device=condition.name, reason=condition.reason, why=detail
+        )
+    elif condition.type == ConditionType.GUARD_TRIPPED:
+        plan, _, count = condition.reason.partition(":")
+        todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`"
+        _conditions_log.error("too many removals: withheld until an admin approves", removals=int(count), todo=todo)
+    elif condition.type == ConditionType.INTERFACE_MISSING:
+        _conditions_log.warning("interface missing: its peers are without service", interface=condition.name)
+    else:
+        _conditions_log.warning("condition begins", type=condition.type, name=condition.name, reason=condition.reason)
+
+
+def _ends(condition: Condition) -> None:
+    if condition.type == ConditionType.ROW_REJECTED:
+        _conditions_log.info(
+            "row no longer rejected", row=condition.subject, device=condition.name, reason=condition.reason
+        )
+    elif condition.type == ConditionType.GUARD_TRIPPED:
+        _conditions_log.info("no removals withheld any more", plan=condition.reason.partition(":")[0])
+    elif condition.type == ConditionType.INTERFACE_MISSING:
+        _conditions_log.info("interface is back", interface=condition.name)
+    else:
+        _conditions_log.info("condition ends", type=condition.type, name=condition.name)

@@ -1,0 +1,163 @@
+"""The spooler keeps samples that the store does not take, in memory and in the spool's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import replace
+from typing import NamedTuple
+
+from wgsyncd import log
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.records import PeerId
+from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
+from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.state_cache import StateCache
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import SpoolCorrupt, SpoolError
+from wgsyncd.ports import Clock, Spool
+
+
+class Samples(NamedTuple):
+    """Dumps of interfaces, and when they were asked for, by both clocks."""
+
+    actual: Mapping[str, InterfaceState]
+    now: float  # UNIX seconds
+    monotonic: float
+
+    def without(self, peers: Set[PeerId]) -> Samples:
+        """These samples, but not those of these peers."""
+        if not peers:
+            return self
+        rest = {
+            name: {key: found for key, found in state.peers.items() if (name, key) not in peers}
+            for name, state in self.actual.items()
+        }
+        return self._replace(actual={name: replace(self.actual[name], peers=one) for name, one in rest.items()})
+
+
+class Spooler:
+    """The waiting samples of one node: see :mod:`wgsyncd.core.usage.backlog`."""
+
+    def __init__(
+        self, settings: Settings, spool: Spool, status: DaemonStatus, clock: Clock, state: AgentState,
+        books: StateCache, calendar: Callable[[float], UsageCalendar],
+    ) -> None:  # fmt: skip
+        self._settings, self._spool, self._status, self._clock, self._state = settings, spool, status, clock, state
+        self._books, self._calendar = books, calendar
+        self._log = log.get("accounting")
+        self._edge = log.OnChange()
+
+    def drained(self) -> None:
+        """All samples are posted, so there is room again."""
+        self._edge("full", False)
+
+    def end(self) -> int:
+        """The number of the next sample that is kept."""
+        return self.load().next_number
+
+    def note_sampled(self, actual: Iterable[str], now: float) -> None:
+        """All that these interfaces counted until then is posted or kept."""
+        before = {name: at for name, at in self._state.sampled_at.items() if name in self._settings.interfaces}
+        self._state.sampled_at = self._status.sampled_at = {**before, **dict.fromkeys(actual, now)}
+
+    def keep(self, samples: Samples, *, whole: bool = True) -> None:
+        """Keep what these samples say and the store does not have, until it can be posted. Never raises: where the
+        spool cannot be written it waits in memory, which is said once. ``whole``: they are of all peers."""
+        actual, now, mono = samples
+        before, states = self.load(), tuple(actual.values())
+        backlog, kept = self._with(before, states, now, now - mono, 0)
+        if backlog is not before or not self._state.spool_up:
+            if not self.save(backlog):
+                backlog, kept = self._with(before, states, now, now - mono, self._state.durable_position)
+                self._show(backlog)
+            self._state.backlog = backlog
+        if whole:
+            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(kept, mono)}
+            self._state.skipped_since = {} if len(kept) == len(states) else self._state.skipped_since
+        if whole and self._state.spool_up:
+            self.note_sampled(kept, now)
+
+    def keep_restarted(self, samples: Samples, peers: Set[PeerId]) -> None:
+        """Keep those of these samples that are of peers about to be removed whose counters began anew. The last sample,
+        which follows, may not show the new start any more. To post such a sample once more does no harm."""
+        parts = [self.load().restarted(state, peers, self._books.last_known) for state in samples.actual.values()]
+        self.keep(samples._replace(actual={part.name: part for part in parts if part.peers}), whole=False)
+
+    def _with(
+        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int
+    ) -> tuple[Backlog, list[str]]:
+        """The backlog with these dumps, and the interfaces for which there was room."""
+        calendar, kept = self._calendar(now), list[str]()
+        looked = [wall(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
+        for state in states:
+            since = min(one.get(state.name, 0.0) for one in looked)
+            day = calendar.day(now - BOUNDARY_GRACE)  # a look on a day's first second closes the day before
+            day = day if calendar.day(since) == day else ""
+            try:
+                backlog = backlog.append(state, since, now, day, self._books.last_known, durable_position=firm)
+            except OverflowError as error:
+                if self._edge("full", True):
+                    self._log.error("spool is full: later samples wait in the kernel only", why=str(error))
+                continue
+            kept.append(state.name)
+        return backlog, kept
+
+    def load(self) -> Backlog:
+        """The samples that wait, at first from the file."""
+        if self._state.backlog is not None:
+            return self._state.backlog
+        found: Backlog | None = None
+        try:
+            found = self._spool.load()
+        except SpoolCorrupt as error:
+            self._status.spool_corruptions += 1
+            self._log.error("spooled samples are lost to the books", why=str(error))
+            self._books.queue_audit(
+                AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
+            )
+        except SpoolError as error:
+            self._state.may_save = False  # else what cannot be read would be overwritten
+            self._set_spool_up(False)
+            self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
+        self._state.backlog = found or self._spool.begin()
+        self._state.durable_position = self._state.backlog.next_number - 1 if found is not None else 0
+        now, mono = self._clock.now(), self._clock.monotonic()
+        for sample in self._state.backlog.samples:
+            if sample.at <= now:
+                self._state.last_samples[sample.state.name] = mono - (now - sample.at)
+        self._show(self._state.backlog)
+        if found is not None and found.samples:
+            self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
+        return self._state.backlog
+
+    def save(self, backlog: Backlog) -> bool:
+        """Whether it stands in the file now."""
+        self._show(backlog)
+        if not self._state.may_save:
+            return False
+        try:
+            self._spool.save(backlog)
+        except SpoolError as error:
+            self._set_spool_up(False)
+            if self._edge("spool", str(error)):
+                self._log.error("spool cannot be written: samples wait in memory", why=str(error))
+            return False
+        self._state.durable_position = backlog.next_number - 1
+        self._set_spool_up(True)
+        self._edge("spool", "")
+        return True
+
+    def _set_spool_up(self, up: bool) -> None:
+        self._state.spool_up = self._status.spool_up = up
+
+    def _show(self, backlog: Backlog) -> None:
+        self._status.spool_pending_counters = backlog.peers
+        self._status.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
+
+
+def wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
+    """Monotonic seconds as UNIX seconds of the clock as it went at the dump: it may have been set since."""
+    return {name: at + ahead for name, at in looked_at.items()}
