@@ -27,8 +27,15 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the device, gather, print."""
-    from wgsyncd.cli import render_explain, wiring
+    from wgsyncd.cli import output, render_explain, wiring
+    from wgsyncd.cli.explain_query import gather
+    from wgsyncd.cli.explain_report import explain_report
     from wgsyncd.config import load
 
     settings = load.load(args.config)
-    return render_explain.run(args, settings, wiring.open_agent(settings), wiring.open_reports(settings))
+    told = gather(args.device, settings, wiring.open_agent(settings), wiring.open_reports(settings))
+    if args.json:
+        output.print_json(explain_report(told))
+    else:
+        render_explain.print_story(told)
+    return 0

@@ -1,39 +1,17 @@
-"""The document of `wgsyncd explain --json`, and what the command gathers for it and for its lines."""
+"""The document of `wgsyncd explain --json`."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from msgspec import Struct
 
 from wgsyncd.cli.adopt_report import CountersReport
+from wgsyncd.cli.explain_query import Gathered
 from wgsyncd.cli.explain_verdict import verdict
 from wgsyncd.cli.output import sanitize
-from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.explain import ActualPeer, Explanation
+from wgsyncd.core.inspect.explain import ActualPeer
 from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, encode_key, fingerprint
-from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
-from wgsyncd.ports import AuditRow, DeviceDetails, Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """All that the command knows about the device."""
-
-    story: Explanation
-    rules: Sequence[Rule]
-    particulars: DeviceDetails | None
-    audit: Sequence[AuditRow]
-    no_audit: str  # why it cannot be read
-    settings: Settings
-    calendar: UsageCalendar
-
-    def time(self, at: float | None) -> str | None:
-        """A time for machines."""
-        return None if at is None else datetime.fromtimestamp(int(at), self.settings.node.zone).isoformat()
+from wgsyncd.ports import DeviceDetails
 
 
 class RuleReport(Struct, frozen=True, kw_only=True):

@@ -1,87 +1,27 @@
-"""`wgsyncd explain`: the whole story of one device."""
+"""The lines of `wgsyncd explain`."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-
 from wgsyncd.cli import output
-from wgsyncd.cli.explain_report import Gathered, explain_report
+from wgsyncd.cli.explain_query import Gathered
 from wgsyncd.cli.explain_verdict import verdict
 from wgsyncd.cli.output import print_line
-from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.explain import ActualPeer, explain, find_rows
-from wgsyncd.core.inspect.names import DeviceName, find_device, suggestions
+from wgsyncd.core.inspect.explain import ActualPeer
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.model import (
     NO_PRESHARED_KEY,
     Counters,
-    DeviceRow,
     Status,
-    encode_key,
     fingerprint,
 )
-from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
-from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.errors import StoreError, UserError
-from wgsyncd.ports import AuditRow, Reports
 
-MOST = 10  # audit rows
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def run(args: argparse.Namespace, settings: Settings, agent: Agent, reports: Reports) -> int:
-    """Find the device, gather, print."""
-    view = agent.inspector.view()
-    row = _find(args.device, view)
-    interface_of = {one.store_name: name for name, one in settings.interfaces.items()}
-    story = explain(
-        row, view.decision, view.node_state, interface_of, frozenset(settings.node.ignored_interfaces), view.now
-    )
-    audit: Sequence[AuditRow] = ()
-    no_audit = ""
-    try:
-        audit = reports.audit(row.device, MOST)
-    except StoreError as error:  # of the whole story one part only
-        no_audit = str(error)
-    calendar = UsageCalendar(view.now, int(settings.usage.bucket_width), settings.node.zone)
-    rules = reports.rules(story.settled, view.now)
-    told = Gathered(story, rules, reports.details(row.id), audit, no_audit, settings, calendar)
-    if args.json:
-        output.print_json(explain_report(told))
-    else:
-        _print(told)
-    return 0
-
-
-def _find(text: str, view: Preview) -> DeviceRow:
-    """The one row that is meant; Refused, with what is alike, where there is none or more than one."""
-    rows = view.snapshot.rows
-    names = [DeviceName(row.id, row.device, row.owner) for row in rows]
-    named = find_device(text, names)
-    if named is not None:
-        return next(row for row in rows if row.id == named.row_id)
-    found = find_rows(text, rows)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{len(found)} devices have it: {', '.join(row.device for row in found)}")
-    for name, state in view.decision.actual.items():
-        for key, peer in state.peers.items():
-            ips = ", ".join(sorted(map(str, peer.config.allowed_ips)))
-            if text == encode_key(key) or text in {str(net).rpartition("/")[0] for net in peer.config.allowed_ips}:
-                raise UserError(f"no row has it, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}")
-    alike = suggestions(text, [one.device for one in names])
-    raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
-
-
-# -- for people
-
-
-def _print(told: Gathered) -> None:
+def print_story(told: Gathered) -> None:
+    """Print everything, in blocks."""
     story, row = told.story, told.story.row
     print_line((row.device, "head"), " ", verdict(story))
     print_line()
