@@ -7,22 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import netlink_server
-from tests.core.test_codec import by_key, endpoints, key, peer, state_lists, states
+from tests.core.test_codec import by_key, byte_counts, endpoints, key, keys, peer, state_lists
 from tests.decoding import decode_dump
-from wgsyncd.core.model import PeerConfig, PeerState, PublicKey
+from wgsyncd.core.model import NO_PRESHARED_KEY, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks
 from wgsyncd.dataplane.wireguard import dump
 
 hosts = st.builds(Network, st.binary(min_size=4, max_size=4), st.integers(0, 32))
-usual = st.lists(
-    st.builds(
-        lambda one, host, endpoint: one._replace(
-            config=one.config._replace(allowed_ips=(host,)), endpoint=endpoint
-        ),
-        states, hosts, endpoints,
-    ),
-    min_size=1, max_size=6, unique_by=lambda one: one.config.public_key,
-)  # fmt: skip
+usual_peers = st.builds(
+    PeerConfig,
+    keys.map(PublicKey),
+    st.one_of(st.just(NO_PRESHARED_KEY), keys),
+    hosts.map(lambda host: (host,)),
+    st.integers(0, 65535),
+)
+usual_states = st.builds(PeerState, usual_peers, byte_counts, byte_counts, st.integers(0, 2**62), endpoint=endpoints)
+usual = st.lists(usual_states, min_size=1, max_size=6, unique_by=lambda one: one.config.public_key)
 
 
 def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = None, *, short: bool = True) -> object:
