@@ -114,8 +114,8 @@ def _odd(report: StatusReport) -> list[Line]:
         lines.append((f"in quarantine, not booked: {report.quarantined} (wgsyncd quarantine)", "warning"))
     if report.findings:
         lines.append((f"does not add up: {report.findings} (wgsyncd verify)", "warning"))
-    if report.spooled:
-        lines.append((f"counters that wait for the database in the spool: {report.spooled}", "warning"))
+    if report.spool_pending_counters:
+        lines.append((f"counters that wait for the database in the spool: {report.spool_pending_counters}", "warning"))
     if report.locked_rows:
         lines.append((f"devices not booked, their rows being locked: {report.locked_rows}", "warning"))
     for kind, count in (report.conditions or {}).items():

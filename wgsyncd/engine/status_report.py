@@ -108,7 +108,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     guard: GuardReport
     quarantined: int
     findings: int | None
-    spooled: int | None
+    spool_pending_counters: int | None
     locked_rows: int | None
     conditions: dict[str, int] | None  # how many of each type the store reports
     changes: list[RecentChange] | None
@@ -138,7 +138,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
             for task in ("reconcile", "account")
         },
         findings=sum(status.findings.values()),
-        spooled=status.spool_pending_counters,
+        spool_pending_counters=status.spool_pending_counters,
         locked_rows=status.locked_rows,
         changes=[
             RecentChange(
@@ -216,7 +216,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         guard=GuardReport(tripped=status.guard_tripped, approved=False, plan=status.plan_id),
         quarantined=status.quarantined,
         findings=None,
-        spooled=None,
+        spool_pending_counters=None,
         locked_rows=None,
         conditions=dict(status.store_conditions),
         changes=None,
