@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceRow, InterfaceState
@@ -119,8 +120,8 @@ class CommitResult(NamedTuple):
     skipped: frozenset[int]  # ids of the rows that somebody else has locked: not booked, as if not in the dump
 
 
-class Store(Protocol):
-    """The control plane's side. Every method raises StoreError where there is no answer; an empty one is an answer."""
+class DeviceSource(Protocol):
+    """The devices that the control plane wants. StoreError where there is no answer; an empty answer is one."""
 
     def snapshot(self) -> Snapshot:
         """The rows and what goes with them."""
@@ -128,6 +129,16 @@ class Store(Protocol):
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """The rows of these devices; None where one of them is not there, or another row has a key or an address of
         theirs."""
+
+    def digest(self) -> object:
+        """Changes when something that a plan depends on does; cheap."""
+
+    def approve(self, plan_id: str) -> None:
+        """Let exactly that set of removals through the guard, once."""
+
+
+class StateStore(Protocol):
+    """The recorded state of this node. Every method raises StoreError where there is no answer."""
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """The node's books as committed: this is what settles a commit whose answer was lost. Where there are none
@@ -139,15 +150,16 @@ class Store(Protocol):
         the store has; any StoreError: drop the ledger, it may or may not have happened. The new ledger goes on with
         the records of ``ledger``, which is not to be used any more."""
 
+
+class UsageStore(Protocol):
+    """The accounted traffic of all devices. Every method raises StoreError where there is no answer."""
+
     def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
         """Set the rolling and monthly figures that are not what the books say: how many devices' were not, and how many
         of them still are not, because somebody else has their rows locked."""
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """Forget buckets and days that are older than they are kept."""
-
-    def digest(self) -> object:
-        """Changes when something that a plan depends on does; cheap."""
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """Every device's figures and the sums under them, in one view of the store, to be gone through before anything
@@ -166,8 +178,9 @@ class Store(Protocol):
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """Which of these deltas wait still: this is what settles a discharge that is in doubt."""
 
-    def approve(self, plan_id: str) -> None:
-        """Let exactly that set of removals through the guard, once."""
+
+class Store(DeviceSource, StateStore, UsageStore, Protocol):
+    """All that the engine needs of a control plane."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -257,6 +270,19 @@ class Reports(Protocol):
 
     def close(self) -> None:
         """Give the connection back."""
+
+
+class Backend(Protocol):
+    """One control plane. Nothing connects before it is asked."""
+
+    def store(self) -> Store:
+        """What the engine needs."""
+
+    def reports(self) -> Reports:
+        """What the admin's commands ask besides."""
+
+    def check(self) -> Iterator[Finding]:
+        """What `wgsyncd doctor` finds in the control plane's database."""
 
 
 class Spool(Protocol):

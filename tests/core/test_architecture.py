@@ -152,6 +152,13 @@ def test_imports_follow_the_table() -> None:
     assert not set(breaches()), "the table of tests/core/test_architecture.py forbids these imports"
 
 
+def test_a_concrete_store_is_named_in_its_folder_alone() -> None:
+    named = {
+        name for name in FILES if any(module.startswith("wgsyncd.stores.mikyun") for module in imports(FILES[name]))
+    }
+    assert {name for name in named if not name.startswith("stores/mikyun/")} == set(), "the table in stores/ names it"
+
+
 def test_every_file_has_a_room() -> None:
     for name in FILES:
         assert any(name.startswith(prefix) for prefix in ROOMS), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,13 +25,12 @@ def open_agent(settings: Settings) -> Agent:
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
     from wgsyncd.ports import Clock
-    from wgsyncd.stores import spool
-    from wgsyncd.stores.mikyun.store import MariaDBStore
+    from wgsyncd.stores import open_store, spool
 
     log.configure("warning")  # to standard error: standard output is the command's answer
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    return Agent(settings, LocalWireGuard(), MariaDBStore(settings), samples, DaemonStatus(), clock, AgentState())
+    return Agent(settings, LocalWireGuard(), open_store(settings).store(), samples, DaemonStatus(), clock, AgentState())
 
 
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
@@ -38,24 +38,23 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
     from wgsyncd.engine.agent import Agent
     from wgsyncd.ports import Clock
-    from wgsyncd.stores import spool
-    from wgsyncd.stores.mikyun.store import MariaDBStore
+    from wgsyncd.stores import open_store, spool
 
     wireguard = LocalWireGuard(endpoints=False)  # a daemon has no use for endpoints
     clock = Clock(time.time, time.monotonic)
 
     def build(settings: Settings, state: AgentState) -> Agent:
         samples = spool.FileSpool(spool.directory(), settings.node.name)
-        return Agent(settings, wireguard, MariaDBStore(settings), samples, status, clock, state)
+        return Agent(settings, wireguard, open_store(settings).store(), samples, status, clock, state)
 
     return build
 
 
 def open_reports(settings: Settings) -> Reports:
     """The store's reports, which only commands ask for."""
-    from wgsyncd.stores.mikyun.reports import MariaDBReports
+    from wgsyncd.stores import open_store
 
-    return MariaDBReports(settings)
+    return open_store(settings).reports()
 
 
 def open_wireguard() -> WireGuard:
@@ -74,20 +73,23 @@ def read_link(interface: str) -> Link | None:
 
 def check_store(settings: Settings) -> Iterator[Finding]:
     """What `wgsyncd doctor` says about the store."""
-    from wgsyncd.stores.mikyun import doctor
-    from wgsyncd.stores.mikyun.facts import examine
+    from wgsyncd.stores import open_store
 
-    return doctor.check(settings, examine)
+    return open_store(settings).check()
 
 
-def init_store(
-    settings: Settings, *, user: str, socket: Path | None, password_file: Path | None, grants: str | None
-) -> list[str]:
-    """Create wgsyncd's own tables with an admin's account, and say what was done."""
-    from wgsyncd.stores.mikyun import schema
+def register_init(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the control planes have for `wgsyncd init-db`."""
+    from wgsyncd import stores
 
-    database = settings.mikyun.database.for_admin(user, str(socket) if socket else None, password_file)
-    return schema.init(database, settings.node.zone, grants)
+    stores.register_init(parser)
+
+
+def init_store(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
+    """Create wgsyncd's own tables, and say what was done."""
+    from wgsyncd import stores
+
+    return stores.init(settings, args)
 
 
 def spool_directory() -> Path:

@@ -1,0 +1,31 @@
+"""The control plane mikyun_cloud as a backend: its store, its reports and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding
+from wgsyncd.stores.mikyun import doctor
+from wgsyncd.stores.mikyun.facts import examine
+from wgsyncd.stores.mikyun.reports import MariaDBReports
+from wgsyncd.stores.mikyun.store import MariaDBStore
+
+
+class Backend:
+    """See :class:`wgsyncd.ports.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def store(self) -> MariaDBStore:
+        """See :class:`wgsyncd.ports.Backend`."""
+        return MariaDBStore(self._settings)
+
+    def reports(self) -> MariaDBReports:
+        """See :class:`wgsyncd.ports.Backend`."""
+        return MariaDBReports(self._settings)
+
+    def check(self) -> Iterator[Finding]:
+        """See :class:`wgsyncd.ports.Backend`."""
+        return doctor.check(self._settings, examine)
