@@ -31,7 +31,6 @@ LONG: set[str] = {
     "tests/fakestore.py",
     "tests/real/test_database.py",
     "tests/simulation.py",
-    "wgsyncd/engine/agent.py",
     "wgsyncd/stores/mikyun/writing.py",
 }
 

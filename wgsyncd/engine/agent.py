@@ -11,7 +11,7 @@ it did not is done then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +26,7 @@ from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState, WriteBatch
-from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.engine import wording
+from wgsyncd.engine import transitions
 from wgsyncd.engine.accounting import NOTHING, Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
@@ -39,6 +38,7 @@ from wgsyncd.engine.spooler import Samples
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
+from wgsyncd.engine.transitions import Transitions
 from wgsyncd.errors import StoreError, UserError
 from wgsyncd.ports import Clock, Phase, Plane, Snapshot, Spool, Store, WireGuard
 
@@ -56,6 +56,7 @@ class Agent:
         self._edge = log.OnChange()
         self._interfaces = Interfaces(settings, wireguard, status, state)
         self._accounting = Accounting(settings, store, spool, status, clock, state)
+        self._transitions = Transitions(self._decider, self._accounting.books, status, clock)
         self._books, self._spooler = self._accounting.books, self._accounting.spooler
         self._planes = Planes(planes)  # beside the peers
         self._chronicle = Recorder(settings.node.name, self._books, state)
@@ -90,14 +91,14 @@ class Agent:
         steps = self._decider.due(self._state.pending_rows, samples.actual, samples.now)
         try:
             # An end is left to the reconcile, which takes the peer out in the same cycle.
-            steps_of_life = self._steps([step for step in steps if step.kind is not TransitionKind.EXPIRE])
+            steps_of_life = transitions.write_batch([step for step in steps if step.kind is not TransitionKind.EXPIRE])
             taken = self._post(samples, steps_of_life, until=until, preemptible=preemptible)
         except StoreError:
             self._degraded(samples, None, steps)
             raise
         if self.preempted:
             return
-        self._note_taken(steps, taken)
+        self._transitions.note(steps, taken)
         self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in samples.actual.items())
         self._accounting.roll(samples.now)
 
@@ -117,10 +118,10 @@ class Agent:
                 share_keys(snapshot.rows, actual)
             steps = self._decider.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
-                taken = self._post(samples, self._steps(steps), snapshot.rows, until=until)
+                taken = self._post(samples, transitions.write_batch(steps), snapshot.rows, until=until)
             else:
-                taken = self._take_steps(steps, calendar)
-            self._note_taken(steps, taken)
+                taken = self._transitions.commit(steps, calendar)
+            self._transitions.note(steps, taken)
             refused = frozenset(step.row.id for step in steps) - taken
             if steps:
                 snapshot = self._snapshot()
@@ -168,8 +169,8 @@ class Agent:
             return False
         steps = self._decider.due(rows, part.actual, now, some=True)
         if steps:
-            taken = self._take_steps(steps, calendar)
-            self._note_taken(steps, taken)
+            taken = self._transitions.commit(steps, calendar)
+            self._transitions.note(steps, taken)
             rows = self.store.load_devices(devices)
             if rows is None or len(taken) < len(steps):
                 return False
@@ -275,23 +276,6 @@ class Agent:
             self._spooler.keep_restarted(samples, peers - self._looked_at)
             self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
 
-    def _take_steps(self, steps: Iterable[Transition], calendar: UsageCalendar) -> frozenset[int]:
-        done = self._books.commit(self._steps(steps), calendar) if steps else None
-        return done[0] if done is not None else frozenset()
-
-    def _steps(self, steps: Iterable[Transition]) -> WriteBatch:
-        return WriteBatch(transitions=tuple((step, _event(step)) for step in steps))
-
-    def _note_taken(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
-        done = [step for step in steps if step.row.id in taken]
-        for step in done:
-            self.status.count_transition(step.kind)
-            self.status.add_event(
-                step.kind, device=step.row.device, text=wording.TRANSITIONS[step.kind], at=self.clock.now()
-            )
-            self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.owner)
-        self._decider.transitions_applied(done)
-
     def _spool_last_sample(self, state: InterfaceState) -> None:
         now, mono = self.clock.now(), self.clock.monotonic()
         self._spooler.keep(Samples({state.name: state}, now, mono), whole=False)
@@ -314,14 +298,3 @@ class Agent:
         if going:
             self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
             self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
-
-
-_ACTIONS = {
-    TransitionKind.ACTIVATE: AuditAction.DEVICE_ACTIVATED,
-    TransitionKind.EXPIRE: AuditAction.DEVICE_EXPIRED,
-}
-
-
-def _event(step: Transition) -> AuditEvent | None:
-    action = _ACTIONS.get(step.kind)
-    return AuditEvent(action, step.row.device, AuditFacts(at=step.at)) if action is not None else None

@@ -1,0 +1,55 @@
+"""Transitions in devices' lives are committed, and then shown in the status and in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wgsyncd import log
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.model import Transition
+from wgsyncd.core.reasons import TransitionKind
+from wgsyncd.core.state import WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import wording
+from wgsyncd.engine.planner import Planner
+from wgsyncd.engine.state_cache import StateCache
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.ports import Clock
+
+_ACTIONS = {
+    TransitionKind.ACTIVATE: AuditAction.DEVICE_ACTIVATED,
+    TransitionKind.EXPIRE: AuditAction.DEVICE_EXPIRED,
+}
+
+
+def _event(step: Transition) -> AuditEvent | None:
+    action = _ACTIONS.get(step.kind)
+    return AuditEvent(action, step.row.device, AuditFacts(at=step.at)) if action is not None else None
+
+
+def write_batch(steps: Iterable[Transition]) -> WriteBatch:
+    """The steps, each with its audit event."""
+    return WriteBatch(transitions=tuple((step, _event(step)) for step in steps))
+
+
+class Transitions:
+    """The steps of one node's devices."""
+
+    def __init__(self, planner: Planner, books: StateCache, status: DaemonStatus, clock: Clock) -> None:
+        self._planner, self._books, self._status, self._clock = planner, books, status, clock
+        self._log = log.get("agent")
+
+    def commit(self, steps: Sequence[Transition], calendar: UsageCalendar) -> frozenset[int]:
+        """Commit the steps; the ids of the rows whose step was taken."""
+        done = self._books.commit(write_batch(steps), calendar) if steps else None
+        return done[0] if done is not None else frozenset()
+
+    def note(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
+        """Show the steps of these rows, and wait for them no longer."""
+        done = [step for step in steps if step.row.id in taken]
+        for step in done:
+            text = wording.TRANSITIONS[step.kind]
+            self._status.count_transition(step.kind)
+            self._status.add_event(step.kind, device=step.row.device, text=text, at=self._clock.now())
+            self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.owner)
+        self._planner.transitions_applied(done)
