@@ -89,7 +89,7 @@ def _stand(
     key = found.config.public_key
     want = decision.desired.peers[name].get(key)
     record = records.of(name).get(key)
-    row = want.row if want else by_id.get(record.row_id or 0) if record else None
+    row = want.row if want else by_id.get(record.row_id) if record and record.row_id is not None else None
     device = row.device if row else ""
     if change is None:
         standing = Match.MATCHES if want else Match.FOREIGN if foreign else Match.FROZEN

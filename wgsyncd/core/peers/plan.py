@@ -117,7 +117,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
         foreign[name] = tuple(foreign_keys)
     changes = _annotate_moves(changes)
     order = list(ChangeKind)
-    changes.sort(key=lambda c: (order.index(c.kind), c.interface, c.row_id or 0, c.public_key))
+    changes.sort(key=lambda c: (order.index(c.kind), c.interface, c.row_id is not None, c.row_id, c.public_key))
     plan = Plan(tuple(changes), sum(len(state.peers) for state in actual.values()), foreign)
     if desired.unreadable_keys:
         held = plan.withhold(lambda c: c.kind is ChangeKind.REMOVE and not c.is_revocation)

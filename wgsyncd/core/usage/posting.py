@@ -107,13 +107,19 @@ def chunks(
         and (found := state.peers.get(record.public_key)) is not None
         and _has_moved(record, found, state.epoch)
     ]
-    moved.sort(key=lambda record: record.row_id or 0)
+    moved.sort(key=lambda record: (record.row_id is not None, record.row_id))
     for at in range(0, len(moved) - CHUNK, CHUNK):
         peers: dict[str, dict[PublicKey, PeerState]] = {}
         for record in moved[at : at + CHUNK]:
             found = actual[record.interface].peers[record.public_key]
             peers.setdefault(record.interface, {})[record.public_key] = found
         yield {name: replace(actual[name], peers=some) for name, some in peers.items()}
+
+
+def _start_of(
+    record: PeerRecord, skipped_since: Mapping[int, Mapping[str, float]], since: Mapping[str, float]
+) -> Mapping[str, float]:
+    return skipped_since.get(record.row_id, since) if record.row_id is not None else since
 
 
 def _has_moved(record: PeerRecord, found: PeerState, epoch: str) -> bool:
@@ -175,7 +181,7 @@ def post(
             if not _has_moved(record, found, state.epoch):
                 continue
             delta, reset = counter_delta(record, found, state.epoch)
-            started = (skipped_since or {}).get(record.row_id or 0, since).get(name)
+            started = _start_of(record, skipped_since or {}, since).get(name)
             known_span = True
             if started is None:
                 started = max(record.sampled_at, sampled.at if sampled else 0.0)
