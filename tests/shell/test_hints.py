@@ -126,7 +126,7 @@ def test_the_socket_of_a_process_that_was_killed_is_taken_over(
 
 
 def test_a_place_where_none_can_be_is_said(tmp_path: Path, status: DaemonStatus, bell: Bell) -> None:
-    with pytest.raises(UserError, match="no hints can be taken: No such file or directory"):
+    with pytest.raises(UserError, match="no notifications can be received: No such file or directory"):
         NotifySocket(tmp_path / "none" / "notify.sock", status, bell)
 
 

@@ -1,22 +1,22 @@
-"""Whether somebody has set the clock: seen by the monotonic one, which nobody sets."""
+"""Detects steps of the wall clock by comparing it with the monotonic clock."""
 
 from __future__ import annotations
 
 import time
 
-STEP = 2.0  # seconds by which the wall clock may differ from the monotonic one before it counts as a step
-SETTLED = 3600.0  # seconds after which a clock that was set is trusted with work that is done once a day
+STEP = 2.0  # seconds: a larger difference between the two clocks counts as a step
+SETTLED = 3600.0  # seconds after a step until daily work trusts the clock again
 
 
 class ClockStepDetector:
-    """Looks at both."""
+    """Remembers the offset between the two clocks."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
         self._stepped_at = float("-inf")  # monotonic
 
     def stepped(self) -> float | None:
-        """By how many seconds it was set since the last call; None: it was not."""
+        """The seconds by which the wall clock was set since the last call. None: it was not set."""
         offset = time.time() - time.monotonic()
         step, self._offset = offset - self._offset, offset
         if abs(step) <= STEP:
@@ -26,5 +26,5 @@ class ClockStepDetector:
 
     @property
     def trusted(self) -> bool:
-        """Whether it has not been set for a while."""
+        """Whether the last step is at least an hour old."""
         return time.monotonic() - self._stepped_at >= SETTLED

@@ -1,7 +1,7 @@
-"""The daemon's one inbox. Scheduler jobs and signal handlers only put; the main thread is the only one that takes.
+"""The daemon's event queue, and the signal handlers that put events into it.
 
-Light to import: the handlers have to stand before anything slow is loaded, because a SIGHUP that arrives earlier would
-end the process.
+Any thread and any signal handler may put an event. Only the main thread takes events. This module imports little: the
+handlers must be installed before slow imports, since an earlier SIGHUP would end the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import FrameType
 
 
 class Event(IntEnum):
-    """What there is to do, in the order in which it is done when several wait."""
+    """Something to do. If several events wait, the lowest number is done first."""
 
     STOP = 0
     RELOAD = 1
@@ -26,7 +26,7 @@ class Event(IntEnum):
 
 
 class ShutdownTimeout(BaseException):
-    """A stop took too long; raised in the main thread wherever it is. Not an Exception: nothing may swallow it."""
+    """The shutdown took too long. Raised in the main thread, and no Exception, so that no handler swallows it."""
 
 
 _SIGNALS = {
@@ -38,19 +38,21 @@ _SIGNALS = {
 
 
 class EventQueue:
-    """A queue of messages that collapses what is said twice."""
+    """A queue of events that yields each waiting event once."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()  # put() is safe in a signal handler
         self._stop_after: float | None = None
 
     def put(self, message: Event) -> None:
-        """From any thread, or from a signal handler."""
+        """Add an event, from any thread or from a signal handler."""
         self._queue.put(message)
 
     def take(self, timeout: float) -> list[Event]:
-        """Wait up to ``timeout`` seconds (monotonic); all that waits, each message once, in order of urgency. Empty
-        where nothing arrived in time."""
+        """Wait up to ``timeout`` seconds. All waiting events, each once, the most urgent first.
+
+        The list is empty if no event arrived in time.
+        """
         try:
             found = {self._queue.get(timeout=max(0.0, timeout))}
         except queue.Empty:
@@ -62,8 +64,11 @@ class EventQueue:
                 return sorted(found)
 
     def install_signal_handlers(self, *, stop_within: float) -> None:
-        """Install the signal handlers. From SIGTERM on the main thread has ``stop_within`` seconds, then OutOfTime is
-        raised in it: a database that hangs must not make systemd kill us."""
+        """Install the signal handlers.
+
+        The main thread has ``stop_within`` seconds after SIGTERM. Then ShutdownTimeout is raised in the main thread, so
+        that systemd does not have to kill the daemon because a database hangs.
+        """
         self._stop_after = stop_within
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)

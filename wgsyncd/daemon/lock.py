@@ -1,5 +1,8 @@
-"""One wgsyncd per node: a lock file that also says who holds it, and a name that only one process can have in a network
-namespace, which is where the interfaces are: also where two have directories of their own."""
+"""Makes sure that only one wgsyncd runs for a node, by a lock file and by an abstract socket address.
+
+The lock file also names its holder. Only one process in a network namespace can have the socket address. That holds
+even if two daemons have directories of their own.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from wgsyncd.errors import UserError
 
 
 def path() -> Path:
-    """The lock file: in systemd's RuntimeDirectory= where there is one, else in /run/wgsyncd."""
+    """The lock file: in systemd's RuntimeDirectory= if it is set, else in /run/wgsyncd."""
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/wgsyncd").partition(":")[0]) / "lock"
 
 
 def acquire(file: Path) -> int:
-    """Hold the lock until the process ends (the kernel gives it back, however it ends); the descriptor. Refused where
-    another process holds it, or the file cannot be made."""
+    """Hold the lock until the process ends, when the kernel releases it. Its file descriptor.
+
+    UserError if another process holds the lock or the file cannot be made.
+    """
     try:
         file.parent.mkdir(mode=0o755, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -37,7 +42,7 @@ def acquire(file: Path) -> int:
 
 
 def holder(file: Path) -> int | None:
-    """The pid of the daemon that holds the lock, or None if none does. Refused where that cannot be seen."""
+    """The pid of the daemon that holds the lock. None: no daemon does. UserError if the file cannot be opened."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -55,8 +60,10 @@ def holder(file: Path) -> int | None:
 
 
 def claim(node: str) -> socket.socket:
-    """Be the only wgsyncd of this node in this network namespace, until the process ends. Refused where another one is
-    (unix(7): abstract addresses belong to the network namespace, and vanish with their process)."""
+    """Be the only wgsyncd of this node in this network namespace until the process ends. UserError if there is another.
+
+    An abstract address belongs to the network namespace and vanishes with its process, see unix(7).
+    """
     address = f"\0wgsyncd.{node}"[:100]
     claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:

@@ -1,10 +1,10 @@
-"""Hints from the application: a datagram on a unix socket says which devices' rows have just been committed.
+"""Receives the application's notifications that rows of named devices have just been committed.
 
-Only a hint: what is done is decided by the rows. So whoever may write to the socket can cause work, never an effect;
-and work is bounded, since what arrives while some is being done is collapsed.
+Only the rows decide what the daemon does. A sender can therefore cause work, but no change of its own. The work is
+bounded, because notifications that arrive while the daemon works are merged.
 
-A datagram is the device ids, in UTF-8, apart by white space; an empty one means all rows. Nothing is answered: who
-wants to know asks for a sync over the control socket.
+A datagram has device ids in UTF-8, separated by white space. An empty datagram means all rows. The daemon sends no
+answer: a sender that wants one asks for a sync over the control socket.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import NamedTuple
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 
-MOST = 200  # devices; more at once are all rows
+MOST = 200  # devices; a larger number counts as all rows
 LONGEST = 64  # characters of customer_devices.device_id
 _SIZE = 65536
 
 
 class Notification(NamedTuple):
-    """What was hinted since the last time."""
+    """The notifications since the last call of :meth:`NotifySocket.take`, as one."""
 
     devices: frozenset[str]
     everything: bool
@@ -36,7 +36,7 @@ class Notification(NamedTuple):
 
 
 def parse(datagram: bytes) -> frozenset[str]:
-    """The device ids. ValueError for what is no hint."""
+    """The device ids of a datagram. ValueError if the datagram is invalid."""
     devices = frozenset(datagram.decode("utf-8").split())
     for device in devices:
         if len(device) > LONGEST or not device.isprintable():
@@ -48,7 +48,7 @@ _ALL: frozenset[str] = frozenset()
 
 
 class NotifySocket:
-    """The socket, drained by a thread of its own; the main thread is told by ``wake`` and takes."""
+    """The socket and the thread that reads it. ``wake`` tells the main thread that there is something to take."""
 
     def __init__(self, path: Path, status: DaemonStatus, wake: Callable[[], None]) -> None:
         self._path, self._status, self._wake = path, status, wake
@@ -58,13 +58,13 @@ class NotifySocket:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             with contextlib.suppress(FileNotFoundError):
-                path.unlink()  # of a process that was killed; the lock says that it is gone
+                path.unlink()  # left by a process that was killed: the lock proves that no other daemon runs
             self._socket.bind(str(path))
-            os.chmod(path, 0o660)  # for the directory's group
+            os.chmod(path, 0o660)  # the directory's group may write
         except OSError as error:
             self._socket.close()
-            raise UserError(f"{path}: no hints can be taken: {error.strerror}") from error
-        threading.Thread(target=self._listen, name="hints", daemon=True).start()
+            raise UserError(f"{path}: no notifications can be received: {error.strerror}") from error
+        threading.Thread(target=self._listen, name="notify", daemon=True).start()
 
     def _listen(self) -> None:
         while True:
@@ -72,33 +72,33 @@ class NotifySocket:
                 datagram = self._socket.recv(_SIZE)
             except OSError:
                 return
-            if self._closed:  # which reads like an empty datagram
+            if self._closed:  # a shutdown reads like an empty datagram
                 return
             self.put(datagram)
 
     def put(self, datagram: bytes) -> None:
-        """A datagram has come."""
+        """Add a datagram."""
         try:
             devices = parse(datagram)
         except ValueError:
             self._status.invalid_notifications += 1
             return
         self._status.notifications += 1
-        with self._lock:  # else what waits could be taken in between, and nobody be told of this one
+        with self._lock:  # without it, take() could come between the two steps, and nobody would be woken
             waiting = len(self._waiting)
             if waiting > MOST:
-                return  # "all rows" waits already, and they are read after it is taken
+                return  # "all rows" waits already, and the rows are read after it is taken
             self._waiting.append(devices if waiting < MOST else _ALL)
         if not waiting:
             self._wake()
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to take."""
+        """Whether a notification waits."""
         return bool(self._waiting)
 
     def take(self) -> Notification:
-        """All that was hinted since."""
+        """All waiting notifications as one."""
         with self._lock:
             taken, self._waiting = self._waiting, []
         devices = frozenset[str]().union(*taken)
@@ -106,7 +106,7 @@ class NotifySocket:
         return Notification(frozenset() if everything else devices, everything)
 
     def close(self) -> None:
-        """No more of them."""
+        """Close the socket and remove its file."""
         self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

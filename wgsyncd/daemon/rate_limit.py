@@ -1,24 +1,27 @@
-"""A share of the time for what others may ask for as often as they like."""
+"""Limits work that others can request as often as they like to a share of the time."""
 
 from __future__ import annotations
 
-LONGEST = 2.0  # seconds: so long somebody waits at most for what others have used up
+LONGEST = 2.0  # seconds: the longest wait for time that others have used up
 
 
 class TokenBucket:
-    """So much of the time, saved up to ``most`` seconds: a few that come together are served at once, and a flood of
-    them leaves the rest of the time to everything else. All times are monotonic seconds."""
+    """Grants a share of the time, and saves up to ``most`` seconds of unused time.
+
+    A few requests together are served at once. A flood of requests leaves the rest of the time to other work. All times
+    are monotonic seconds.
+    """
 
     def __init__(self, share: float, most: float) -> None:
         self._share, self._most = share, most
-        self._saved, self._at = most, 0.0  # negative: used ahead of time
+        self._saved, self._at = most, 0.0  # negative: more time is spent than was granted
 
     def delay(self, now: float) -> float:
-        """Seconds until there is some; not positive: there is."""
+        """Seconds until time is available. Not positive: it is available now."""
         return -self._available(now) / self._share
 
     def spend(self, began: float, ended: float) -> None:
-        """Something took from then until then."""
+        """Spend the time from ``began`` to ``ended``."""
         saved = self._available(ended) - (ended - began)
         self._saved, self._at = max(saved, -LONGEST * self._share), ended
 

@@ -1,7 +1,7 @@
-"""systemd's notification socket, sd_notify(3). The only importer of sdnotify.
+"""Sends states to systemd's notification socket, sd_notify(3).
 
-sdnotify 0.3.2 encodes latin-1 and swallows every error, so nothing but ASCII is given to it. Without NOTIFY_SOCKET
-nothing is sent, and sdnotify is not even started: it would leave an open socket behind.
+sdnotify 0.3.2 encodes latin-1 and swallows every error, so this module gives it ASCII only. Without NOTIFY_SOCKET,
+sdnotify is not started, since it would leave an open socket behind. No other module imports sdnotify.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _STATUS_LENGTH = 500  # the whole datagram may have 4096 bytes (NOTIFY_BUFFER_MA
 
 
 class Notifier:
-    """Tells systemd how the daemon is.
+    """Tells systemd the state of the daemon.
 
-    ``watchdog_interval`` is WatchdogSec in seconds, within which :meth:`watchdog` has to be called again and again;
-    None where no watchdog watches this process.
+    ``watchdog_interval`` is WatchdogSec in seconds. The main thread must call :meth:`watchdog` within each interval.
+    None: systemd does not watch this process.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -31,28 +31,28 @@ class Notifier:
         self.watchdog_interval = _watchdog_interval(environ)
 
     def ready(self, status: str = "") -> None:
-        """Started, or reloaded."""
+        """The start or the reload is complete."""
         self._send("READY=1", *self._changed(status))
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows; sent when it differs from the last one."""
+        """Set the line that `systemctl status` shows. It is sent if it differs from the last one."""
         self._send(*self._changed(text))
 
     def reloading(self) -> None:
-        """A reload begins; :meth:`ready` ends it. Both lines have to be in one datagram (systemd.service(5))."""
+        """A reload begins, and :meth:`ready` ends it. One datagram must have both lines, see systemd.service(5)."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str = "") -> None:
-        """The way out."""
+        """The daemon stops."""
         self._send("STOPPING=1", *self._changed(status))
 
     def watchdog(self) -> None:
-        """Work was finished. To be called by the main thread alone, never by a timer."""
+        """Work was finished. Only the main thread may call this, and never a timer."""
         if self.watchdog_interval is not None:
             self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         if self._socket is not None and self._socket.socket is not None:
             self._socket.socket.close()
         self._socket = None
@@ -73,7 +73,7 @@ class Notifier:
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:
-    """sd_watchdog_enabled(3): WATCHDOG_USEC counts for the process named by WATCHDOG_PID, if that is there."""
+    """sd_watchdog_enabled(3): WATCHDOG_USEC applies to the process in WATCHDOG_PID, if that is set."""
     try:
         usec = int(environ.get("WATCHDOG_USEC", "0"))
         pid = int(environ.get("WATCHDOG_PID") or os.getpid())

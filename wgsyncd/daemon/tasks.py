@@ -1,4 +1,4 @@
-"""Pieces of work: each counted and timed; passing trouble is said once when it starts and once when it ends."""
+"""Runs the daemon's tasks, counts and times them, and logs when errors start and end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wgsyncd.errors import StoreError, WireGuardError
 
 
 class Tasks:
-    """Does them, in the main thread."""
+    """Runs tasks in the main thread."""
 
     def __init__(self, status: DaemonStatus) -> None:
         self._status = status
@@ -19,7 +19,7 @@ class Tasks:
         self._edge = log.OnChange()
 
     def do(self, task: str, piece: Callable[[], object]) -> bool:
-        """One of them; whether it succeeded."""
+        """Run a task. Whether it succeeded."""
         status, started = self._status, time.monotonic()
         status.count_run(task)
         try:
@@ -36,8 +36,8 @@ class Tasks:
                 self._log.error(f"{what}; tried again", task=task, error=str(error))
             return False
         else:
-            # A poll in which nothing moved asks nobody, and a look only reads: neither proves that writing works. After
-            # every failure the next good look leads to a reconcile.
+            # account and watch may write nothing, so their success does not clear the "database down" state. After a
+            # failure, the next successful query of the digest leads to a reconcile.
             proves = task not in ("account", "watch", "verify")
             if proves:
                 status.database_up = True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 from rich.text import Text
 
@@ -58,10 +56,9 @@ class Screen:
     def _draw(self, state: str) -> None:
         if self._live:
             self._clear()
-            sys.stdout.write(f"..   {self._scenario:<29}{state}")
-            sys.stdout.flush()
+            self._console.file.write(f"..   {self._scenario:<29}{state}")
+            self._console.file.flush()
 
     def _clear(self) -> None:
         if self._live:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+            self._console.file.write("\r\x1b[K")

@@ -121,7 +121,7 @@ def _replaced(stage: Stage, spec: DeviceSpec, old: str, assignments: str, interf
 
 
 SCENARIOS = (
-    Scenario("the daemon starts", "a peer for each row that wants one, no other peer", _filled),
+    Scenario("the daemon starts", "each row that wants a peer has one", _filled),
     Scenario("a customer scans a QR code", "the first handshake activates the device", _scanned),
     Scenario("known bytes up and down", "the columns say what the kernel counts", _known_bytes),
     Scenario("a QR code ends unscanned", "the row is expired, its peer is gone", _qr_ends),
