@@ -257,3 +257,25 @@ def test_a_locked_row_does_not_bring_the_others_bytes_to_another_day(node: Node)
     node.cycle()
     node.right()
     assert days(node, 6) == {"2026-09-21": 2000, "2026-09-22": 2000}
+
+
+@pytest.mark.parametrize("preemptible", [False, True])
+def test_a_backlog_whose_posting_was_interrupted_leaves_the_file(node: Node, preemptible: bool) -> None:
+    node.away((5, 100))
+    node.store.down = False
+    node.traffic(6, 10)
+    node.tick()
+    node.agent.account(lambda: True, preemptible=preemptible)
+    assert node.spool.kept is not None and not node.spool.kept.samples
+    node.cycle()
+    node.right()
+
+
+def test_a_backlog_that_was_posted_before_a_crash_leaves_the_file(node: Node) -> None:
+    node.away((5, 100))
+    node.store.down = False
+    node.spool.next_saves = ["crash before"]
+    assert not node.survive()
+    node.cycle()
+    assert node.spool.kept is not None and not node.spool.kept.samples
+    node.right()

@@ -135,8 +135,9 @@ class Accounting:
             later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
             self._state.backlog = replace(self._state.backlog, samples=later)
             if until():
+                self.spooler.save(self._state.backlog)  # else what is posted would stay in the file
                 return False
-        if not waiting:
+        if backlog.samples and not waiting:
             return True
         self.spooler.save(self._state.backlog)
         self.spooler.drained()
