@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from tests.nspawn import REPOSITORY
 from tests.real.installed import LATER, UNIT, Node
@@ -43,6 +44,14 @@ def test_lintian_finds_nothing(package: Path) -> None:
     argv = ["lintian", "--allow-root", "--fail-on=error,warning", str(package)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_program_and_package_name_the_same_commit(node: Node, package: Path) -> None:
+    said, of_package = node.system.run("wgsyncd", "--version").strip(), _version(package)
+    assert said.startswith("wgsyncd " + re.split("[~+]", of_package)[0])
+    for commit in re.findall(r"\.g([0-9a-f]+)", of_package):
+        assert f"+g{commit}" in said
+    assert Version(said.split()[1]) > Version("0.1.0.dev0"), "the fallback of a tree without git"
 
 
 def test_what_it_brings(node: Node) -> None:
