@@ -57,7 +57,7 @@ class RowsLocked(StoreError):
     """Somebody else has rows locked that cannot be left out of a transaction: nothing of it is written."""
 
     def __init__(self, rows: int) -> None:
-        super().__init__(f"1205: {rows} rows of customer_devices are locked by somebody else", 1205)
+        super().__init__(f"1205: somebody else has locked {rows} rows", 1205)
 
 
 class RevisionConflict(StoreError):
