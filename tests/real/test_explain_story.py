@@ -22,7 +22,7 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     held = real_device("0001-held", "10.200.0.11", status="issued", preshared_key=random_key())
     bench.insert(held)
     story = explain(bench, held)
-    assert story["verdict"] == "wants a peer; the next cycle adds it on wg0"
+    assert story["verdict"] == "wants a peer: the next cycle adds it on wg0"
     assert 0 < story["activation_seconds_left"] <= 86400
     bench.daemon.start()
     bench.await_peers(held)
@@ -45,7 +45,7 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     story = explain(bench, held)
     assert (story["verdict"], story["peers"]) == ("wants no peer (device paused)", [])
     assert story["audit"][0]["action"] == "peer_removed"
-    assert story["paused"] is not None
+    assert story["details"]["paused"] is not None
 
 
 def test_who_lost_a_conflict_to_whom(bench: Bench) -> None:
@@ -76,7 +76,7 @@ def test_without_the_audit_rows_the_rest_is_told(bench: Bench, change: str) -> N
     story = explain(bench, device)
     assert story["audit"] is None
     assert "wgsyncd init-db" in story["audit_error"]
-    assert story["verdict"] == "wants a peer; the next cycle adds it on wg0"
+    assert story["verdict"] == "wants a peer: the next cycle adds it on wg0"
 
 
 def test_without_the_interface_the_rest_is_told(bench: Bench) -> None:
@@ -84,7 +84,7 @@ def test_without_the_interface_the_rest_is_told(bench: Bench) -> None:
     bench.world.server.run("ip", "link", "del", "wg0")
     story = explain(bench, device)
     assert story["kernel_error"].startswith("wg0: ENODEV: ")
-    assert story["verdict"].startswith("wants a peer; the kernel cannot be asked: wg0: ENODEV")
+    assert story["verdict"].startswith("wants a peer, but the kernel cannot be asked: wg0: ENODEV")
     assert story["bytes"]["total"] == {"rx": 0, "tx": 0}
 
 

@@ -73,7 +73,7 @@ def test_the_text(node: Node, run: Run) -> None:
     assert status == 2
     said = "\n".join(lines)
     assert "wg0: the kernel's, 5 live peers" in lines
-    assert "     1  as their rows want them: nothing is sent for them" in lines
+    assert "     1  as their rows want them: a start sends nothing for them" in lines
     assert f"~ 0001-DEV-006  {address(66)}/32" in said
     assert f"address {address(66)}/32 -> {address(6)}/32" in said
     assert "device paused" in said
@@ -124,7 +124,7 @@ def test_removals_that_wait(node: Node, run: Run) -> None:
         node.wg.add_behind("wg0", peer(number, address(number)))
     foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["match"] == "foreign"]
     assert {one["action"] for one in foreign} == {"waits"}
-    assert "(waits for an admin, or until an unreadable key is mended)" in "\n".join(run("adopt")[1])
+    assert "(waits for an admin, or until an unreadable key is fixed)" in "\n".join(run("adopt")[1])
 
 
 def test_after_the_first_cycle_all_stands_right(node: Node, run: Run) -> None:
@@ -139,4 +139,4 @@ def test_an_interface_that_cannot_be_seen(node: Node, run: Run) -> None:
     node.wg.broken["wg1"] = errno.EPERM
     status, lines = run("adopt")
     assert status == 1
-    assert any(line.startswith("wg1 cannot be looked at: ") for line in lines)
+    assert any(line.startswith("wg1 cannot be read: ") for line in lines)

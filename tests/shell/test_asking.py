@@ -128,7 +128,7 @@ def test_reload_says_whether_the_configuration_was_taken(
     work.faults = (ConfigIssue("guard.max_share", "3", "is above 1"), ConfigIssue("node.zone", "", "is missing"))
     assert main.main(["reload"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"wgsyncd: {config}: 2 faults; the old configuration goes on", "  guard.max_share = 3: is above 1",
+        f"wgsyncd: {config}: 2 faults, so the daemon keeps the old configuration", "  guard.max_share = 3: is above 1",
         "  node.zone: is missing",
     ]  # fmt: skip
     status_report, lines = run("reload", "--json")

@@ -121,7 +121,7 @@ def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
     assert [(one["id"], one["row"], one["rx"], one["rate"]) for one in data] == [
         (1, 5, 2**50, first.rate), (2, 5, 2**51, pytest.approx(2 * (first.rate or 0)))
     ]  # fmt: skip
-    assert "in quarantine, not booked: 2 (wgsyncd quarantine)" in run("status")[1]
+    assert "deltas in quarantine, not accounted: 2 (wgsyncd quarantine)" in run("status")[1]
     assert json.loads(run("status", "--json")[1][0])["quarantined"] == 2
     assert run("verify") == (0, ["everything adds up", "note: 2 deltas in quarantine, not booked"])
 
@@ -160,4 +160,4 @@ def test_a_rate_is_told_in_its_unit(node: Node, run: Run) -> None:
 
 def test_verify_shows_at_a_terminal_that_it_is_at_work(at_work: Node, config: Path) -> None:
     said = on_a_terminal(lambda: main.main(["verify", "--config", str(config)]), stream="stderr")
-    assert "holding kernel, baselines, buckets, days and figures against each other" in said
+    assert "comparing kernel, baselines, buckets, days and columns" in said

@@ -44,14 +44,14 @@ def worst(findings: Any) -> Finding:
 @pytest.mark.parametrize(
     ("change", "level", "why"),
     [
-        ({}, "ok", "active (running); wg0: 3 peers"),
+        ({}, "ok", "active (running): wg0: 3 peers"),
         ({"LoadState": "not-found"}, "fault", "wgsyncd.service is not-found"),
         ({"ActiveState": "failed", "ExecMainStatus": "2"}, "fault", "it failed: a bad configuration"),
         ({"ActiveState": "failed", "Result": "watchdog"}, "fault", "it failed: watchdog"),
         ({"ActiveState": "activating", "SubState": "auto-restart"}, "fault", "it is activating (auto-restart)"),
         ({"MainPID": "8"}, "fault", "its pid is 8, but 7 holds the lock: started by hand?"),
-        ({"NeedDaemonReload": "yes"}, "warning", "its file was changed since systemd read it"),
-        ({"NRestarts": "3"}, "warning", "active (running); systemd had to restart it 3 times"),
+        ({"NeedDaemonReload": "yes"}, "warning", "its file has changed since systemd read it"),
+        ({"NRestarts": "3"}, "warning", "active (running), but systemd had to restart it 3 times"),
         ({"UnitFileState": "disabled"}, "warning", "wgsyncd.service is disabled"),
     ],
 )

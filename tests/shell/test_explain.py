@@ -123,28 +123,28 @@ def test_the_same_for_machines(node: Node, ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("change", "rules", "verdict"),
     [
-        ({"status": "paused"}, [1, 1, 0, 1], "wants no peer (device paused); the next cycle removes it from wg0"),
+        ({"status": "paused"}, [1, 1, 0, 1], "wants no peer (device paused): the next cycle removes it from wg0"),
         ({"status": "issued", "qr_expires_at": "2026-09-20 00:00:00", "first_handshake_at": None,
-          "last_handshake_at": None}, [1, 1, 0, 1], "wants no peer (device expired); the next cycle removes it from wg0"),
+          "last_handshake_at": None}, [1, 1, 0, 1], "wants no peer (device expired): the next cycle removes it from wg0"),
         ({"contract_id": "0009"}, [0, 0, 1, 1],
-         "wants no peer (contract 0009 does not exist); the next cycle removes it from wg0"),
+         "wants no peer (contract 0009 does not exist): the next cycle removes it from wg0"),
         ({"deleted_at": "2026-09-01 00:00:00"}, [1, 1, 1, 0],
-         "wants no peer (device deleted); the next cycle removes it from wg0"),
-        ({"wg_ip": "10.200.0.9"}, [1, 1, 1, 1], "wants a peer; the next cycle updates it on wg0"),
+         "wants no peer (device deleted): the next cycle removes it from wg0"),
+        ({"wg_ip": "10.200.0.9"}, [1, 1, 1, 1], "wants a peer: the next cycle updates it on wg0"),
         ({"wg_iface": "wg1", "wg_ip": "10.251.0.7"}, [1, 1, 1, 1],
-         "wants a peer; the next cycle removes it from wg0; the next cycle adds it on wg1"),
+         "wants a peer: the next cycle removes it from wg0, and the next cycle adds it on wg1"),
         ({"wg_ip": "10.200.0.5"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, duplicate_address: the address is 0001-DEV-005's;"
-         " its live peer on wg0 is left as it is"),
+         "wants a peer but cannot be followed, duplicate_address: the address is 0001-DEV-005's."
+         " Its live peer on wg0 is left as it is"),
         ({"wg_ip": "10.9.9.9"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, address_outside: address 10.9.9.9 is outside the networks of wg0;"
-         " its live peer on wg0 is left as it is"),
+         "wants a peer but cannot be followed, address_outside: address 10.9.9.9 is outside the networks of wg0."
+         " Its live peer on wg0 is left as it is"),
         ({"public_key": "junk"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, bad_key: public_key has 3 bytes, not 32;"
-         " its live peer on wg0 is left as it is"),
+         "wants a peer but cannot be followed, bad_key: public_key has 3 bytes, not 32."
+         " Its live peer on wg0 is left as it is"),
         ({"wg_iface": "wg7"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, unknown_interface: interface 'wg7' is not configured;"
-         " its live peer on wg0 is left as it is"),
+         "wants a peer but cannot be followed, unknown_interface: interface 'wg7' is not configured."
+         " Its live peer on wg0 is left as it is"),
     ],
 )  # fmt: skip
 def test_verdicts(node: Node, ask: Ask, change: dict[str, Any], rules: list[int], verdict: str) -> None:
@@ -159,7 +159,7 @@ def test_what_the_verdict_says_comes_true(node: Node, ask: Ask) -> None:
     node.cycle()
     assert ask("0001-DEV-007")["verdict"] == "wants no peer (device paused)"
     node.db.update(7, status="active")
-    assert ask("0001-DEV-007")["verdict"] == "wants a peer; the next cycle adds it on wg0"
+    assert ask("0001-DEV-007")["verdict"] == "wants a peer: the next cycle adds it on wg0"
     node.cycle()
     assert ask("0001-DEV-007")["verdict"] == "has its peer on wg0, as the row wants it"
 
@@ -172,7 +172,7 @@ def test_a_qr_code_and_the_time_it_has(node: Node, run: Run, ask: Ask) -> None:
     assert ask("8")["activation_seconds_left"] == 2 * 3600 + 50
     node.tick(2 * 3600 + 60)
     assert ask("8")["steps"] == [{"step": "expire", "at": f"{local(end).replace(' ', 'T')}+09:00"}]
-    assert ask("8")["verdict"] == "wants no peer (device expired); the next cycle removes it from wg0"
+    assert ask("8")["verdict"] == "wants no peer (device expired): the next cycle removes it from wg0"
     node.cycle()
     assert f"activation ended {local(end)}, " in run("8")[1]
 
@@ -205,14 +205,14 @@ def test_who_holds_its_address(node: Node, run: Run, ask: Ask) -> None:
     data = ask("0001-DEV-009")
     assert data["address_held_by"] == "a foreign peer"
     assert data["verdict"].startswith("wants a peer but cannot be followed, duplicate_address: ")
-    assert "kernel     has no peer of it; a foreign peer holds its address" in run("9")[1]
+    assert "kernel     has no peer of the device, and a foreign peer holds its address" in run("9")[1]
 
 
 def test_without_the_kernel_the_rest_is_told(node: Node, run: Run, ask: Ask) -> None:
     node.wg.broken["wg0"] = errno.EPERM
     status, said = run(FIVE)
     assert status == 0
-    assert said.splitlines()[0].startswith(f"{FIVE} wants a peer; the kernel cannot be asked: wg0: EPERM: ")
+    assert said.splitlines()[0].startswith(f"{FIVE} wants a peer, but the kernel cannot be asked: wg0: EPERM: ")
     assert "total      3.00 MiB  1.00 MiB" in said
     assert ask(FIVE)["kernel_error"].startswith("wg0: EPERM: ")
 
@@ -246,13 +246,13 @@ def test_a_peer_in_no_row(node: Node, run: Run) -> None:
     for name in (text(99), "10.251.0.99"):
         status, said = run(name)
         assert status == 1
-        assert said.startswith("wgsyncd: no row has it, but wg1 has a peer ")
+        assert said.startswith("wgsyncd: no row has this, but wg1 has a peer ")
         assert said.endswith("… with 10.251.0.99/32\n")
 
 
 def test_two_with_one_address(node: Node, run: Run) -> None:
     node.db.update(7, wg_ip=address(5))
-    assert run(address(5)) == (1, "wgsyncd: 2 devices have it: 0001-DEV-005, 0001-DEV-007\n")
+    assert run(address(5)) == (1, "wgsyncd: 2 devices have this: 0001-DEV-005, 0001-DEV-007\n")
 
 
 def test_what_a_row_holds_by_mistake_is_not_repeated(node: Node, run: Run) -> None:

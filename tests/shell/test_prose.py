@@ -18,7 +18,7 @@ OF_CELLS = Limits(mean=15, longest=40)
 
 # Folders and files of wgsyncd/ whose docstrings, comments and messages keep to the rules. In the end: all of it.
 PLAIN: tuple[str, ...] = (
-    "cli/client.py",
+    "cli",
     "core/network.py",
     "daemon/admin.py",
     "daemon/control_socket.py",

@@ -55,8 +55,8 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)
     for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
-                 "was refused, the old one goes on", "in quarantine, not booked: 2", "does not add up: 3",
-                 "in the spool: 4", "rows being locked: 5", "conditions of type parent_conflict: 6", "guard: quiet",
+                 "has faults, so the daemon keeps the old one", "deltas in quarantine, not accounted: 2", "does not add up: 3",
+                 "in the spool that wait for the database: 4", "because their rows are locked: 5", "conditions of type parent_conflict: 6", "guard: quiet",
                  "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
         assert said in text, said
@@ -139,7 +139,7 @@ def test_watch_draws_again_until_interrupted(
     said = on_a_terminal(lambda: main.main(["status", "--config", str(config), "--watch", "7"]), LINES="40")
     assert turns == [7.0, 7.0]
     assert "0001-DEV-005" in said
-    assert "every 7 s; ^C ends" in said
+    assert "every 7 s, ^C ends" in said
 
 
 def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,14 +121,14 @@ def test_hours_and_how_far_they_reach(run: Run) -> None:
     assert [(one["period"], one["rx_bytes"]) for one in found["periods"]] == [
         ("2026-09-21T22:00+09:00", 1), ("2026-09-21T23:00+09:00", 17),
     ]  # fmt: skip
-    assert found["notes"] == ["hours are kept from 2026-09-21 22:00 on; --by day reaches further back"]
+    assert found["notes"] == ["hours are kept from 2026-09-21 22:00 on, and --by day reaches further back"]
     assert (found["since"], found["until"]) == ("2026-09-01T00:00+09:00", "2026-09-22T00:00+09:00")
 
 
 def test_what_was_there_before_the_books_is_said(run: Run) -> None:
     said = run("--since", "2026-07-01")[1].splitlines()
     assert said[-2] == "the first day with any bytes is 2026-08-01"
-    assert said[-1] == "the books of r640 began at 2026-08-10 12:00: what the columns said before is in 2026-08-01"
+    assert said[-1] == "r640 accounts since 2026-08-10 12:00: what the columns had before is in 2026-08-01"
 
 
 def test_columns_of_the_devices_own_view(run: Run, config: Path) -> None:

@@ -79,7 +79,7 @@ def adopt_report(
 
 
 def keys_to_keep(kept: Iterable[PublicKey], found: Mapping[str, Adoption]) -> list[PublicKey]:
-    """What `peers.always_keep` has to name for every foreign peer to stay; ``kept`` are the keys that it names now."""
+    """The keys that `peers.always_keep` must name to keep every foreign peer. ``kept`` are those that it names now."""
     foreign = [one.found.config.public_key for of in found.values() for one in of.of(Match.FOREIGN)]
     return list(dict.fromkeys([*kept, *foreign]))
 

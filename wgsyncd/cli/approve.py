@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
 EPILOG = """\
-The running daemon carries them out at once, and writes down who approved. If since then other removals are wanted, the
-plan has another id and nothing is let through. Where no daemon runs, its first cycle does it, if the plan is still that
-one then.
+The running daemon carries the plan out at once, and records who approved it. If the rows want other removals by now,
+the plan has another id, and nothing is removed. If no daemon runs, the next daemon's first cycle carries the plan out,
+if it is still the same plan.
 
 exit status: 0 done, 1 failed (also: nothing is withheld, or the plan is another one), 2 bad configuration or usage"""
 
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
-    text = "Let exactly the removals of a withheld plan through, once."
+    text = "Allow exactly the removals of a withheld plan, once."
     parser = options.add_command(commands, "approve", text, run, EPILOG)
     parser.add_argument("plan_id", metavar="ID", help="the plan's id, which `wgsyncd plan` prints")
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Let a plan's removals through."""
+    """Approve a plan."""
     from wgsyncd.cli import client, output, wiring
     from wgsyncd.cli.reports import ApproveReport
     from wgsyncd.config import load
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if done is None:
         wiring.open_agent(load.load(args.config)).approve(args.plan_id)
         client.print_note(why)
-        text = f"plan {args.plan_id} approved; the daemon carries it out with its next cycle"
+        text = f"plan {args.plan_id} approved. The daemon carries it out in its next cycle"
     else:
         removed = sum(1 for one in done.changes if one.action == "remove")
         text = f"plan {args.plan_id} approved and carried out: {removed} removed"

@@ -13,15 +13,19 @@ WIDTH, HEIGHT = 960, 400
 LABEL_WIDTH = 100  # of a period's name below the axis, with room beside it
 RECEIVED, SENT = "#1f77b4", "#ff7f0e"  # colour-blind readers can tell these two apart, on white and on black
 # A viewer that knows no media queries, such as rsvg-convert, shows the light colours of pygal's own rules.
-DARK = """inline:
-@media (prefers-color-scheme: dark) {
-#chart-usage { background-color: #16181d }
-#chart-usage .graph > .background, #chart-usage .plot > .background { fill: #16181d }
-#chart-usage .title, #chart-usage .legends .legend text, #chart-usage text.no_data { fill: #dddddd }
-#chart-usage .axis text, #chart-usage .axis text.major { fill: #dddddd }
-#chart-usage .axis .line, #chart-usage .axis .major.line { stroke: #dddddd }
-#chart-usage .axis .guide.line { stroke: #444444 }
-}"""
+DARK = "\n".join(
+    (
+        "inline:",
+        "@media (prefers-color-scheme: dark) {",
+        "#chart-usage { background-color: #16181d }",
+        "#chart-usage .graph > .background, #chart-usage .plot > .background { fill: #16181d }",
+        "#chart-usage .title, #chart-usage .legends .legend text, #chart-usage text.no_data { fill: #dddddd }",
+        "#chart-usage .axis text, #chart-usage .axis text.major { fill: #dddddd }",
+        "#chart-usage .axis .line, #chart-usage .axis .major.line { stroke: #dddddd }",
+        "#chart-usage .axis .guide.line { stroke: #444444 }",
+        "}",
+    )
+)
 
 
 def svg(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> bytes:
@@ -85,7 +89,7 @@ def _label(name: str) -> str:
 
 
 def _clean(root: Element) -> Element:
-    """Take pygal's scripts and its comments with today's date out; make the label of a bar a hint at the mouse."""
+    """Remove pygal's scripts, and its comments with today's date. Show the label of a bar at the mouse."""
     for parent in list(root.iter()):
         for child in list(parent):
             if not isinstance(child.tag, str) or child.tag.endswith("script"):

@@ -16,7 +16,7 @@ def register(commands: Commands) -> None:
     parser = options.add_command(
         commands,
         "check-config",
-        "Check the configuration; print every fault with its key and reason.",
+        "Check the configuration. Print every fault with its key and the reason.",
         run,
         "exit status: 0 good, 2 faults, or bad usage",
     )
@@ -41,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(CheckConfigReport(config=str(args.config), faults=[]))
     else:
-        print(f"{args.config}: good; node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+        print(f"{args.config}: good, node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
     return 0

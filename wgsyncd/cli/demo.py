@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
         type=_bound,
         default=60,
         metavar="N",
-        help="bound all of it; a slower machine needs more, and gets more patience from it (default: 60)",
+        help="the time limit of the whole demo. A slow machine needs more (default: 60)",
     )
 
 

@@ -48,7 +48,7 @@ def gather(device: str, settings: Settings, agent: Agent, reports: Reports) -> G
     no_audit = ""
     try:
         audit = reports.audit(row.device, MOST)
-    except StoreError as error:  # of the whole story one part only
+    except StoreError as error:  # only one part of the story is missing
         no_audit = str(error)
     calendar = UsageCalendar(view.now, int(settings.usage.bucket_width), settings.node.zone)
     rules = reports.rules(story.settled, view.now)
@@ -56,7 +56,7 @@ def gather(device: str, settings: Settings, agent: Agent, reports: Reports) -> G
 
 
 def _find(text: str, view: Preview) -> DeviceRow:
-    """The one row that is meant; Refused, with what is alike, where there is none or more than one."""
+    """The row that ``text`` names. UserError, with similar names, if there is none or more than one."""
     rows = view.snapshot.rows
     names = [DeviceName(row.id, row.device, row.owner) for row in rows]
     named = find_device(text, names)
@@ -66,11 +66,11 @@ def _find(text: str, view: Preview) -> DeviceRow:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(f"{len(found)} devices have it: {', '.join(row.device for row in found)}")
+        raise UserError(f"{len(found)} devices have this: {', '.join(row.device for row in found)}")
     for name, state in view.decision.actual.items():
         for key, peer in state.peers.items():
             ips = ", ".join(sorted(map(str, peer.config.allowed_ips)))
             if text == encode_key(key) or text in {str(net).rpartition("/")[0] for net in peer.config.allowed_ips}:
-                raise UserError(f"no row has it, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}")
+                raise UserError(f"no row has this, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}")
     alike = suggestions(text, [one.device for one in names])
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = options.add_command(
-        commands, "init-db", "Create wgsyncd's own tables (safe to run twice), with an admin's account.", run
+        commands, "init-db", "Create wgsyncd's own tables with an admin's account. A second run does no harm.", run
     )
     wiring.register_init(parser)
 

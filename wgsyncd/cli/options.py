@@ -39,7 +39,7 @@ def add_command(
             type=Path,
             default=DEFAULT_CONFIG,
             metavar="FILE",
-            help="the configuration; default: %(default)s",
+            help="the configuration file (default: %(default)s)",
         )
     return parser
 
@@ -54,7 +54,7 @@ def add_no_daemon(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-daemon",
         action="store_true",
-        help="do not ask the running daemon: look with the configuration as the file has it now; needs root",
+        help="do not ask the running daemon, but look with the configuration file as it is now (needs root)",
     )
 
 
@@ -65,7 +65,7 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=60.0,
         metavar="SECONDS",
-        help="how long to wait for the answer; default: %(default)g",
+        help="how long to wait for the answer (default: %(default)g)",
     )
 
 

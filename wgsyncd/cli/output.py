@@ -1,7 +1,7 @@
-"""Tables, bars, colours and progress for people at a terminal; plain text everywhere else. Alone imports rich, and only
-where something is drawn.
+"""What commands print: tables, bars, colours and progress on a terminal, plain text elsewhere.
 
-NO_COLOR and TERM=dumb are honoured (rich does that). Nothing is read as markup: texts come from rows.
+Only this module imports rich, and only where something is drawn. rich obeys NO_COLOR and TERM=dumb. Texts come from
+rows, so nothing is read as markup.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of texts under a head; columns after the first ``left`` are numbers and stand at the right."""
+    """Rows of texts under a head. Columns after the first ``left`` are numbers and stand at the right."""
 
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -49,13 +49,13 @@ class Table:
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
-    """Whether a person reads along: a terminal that is more than a teletype."""
+    """Whether a person reads the output on a terminal that can draw."""
     out = sys.stdout if stream is None else stream
     return out is not None and out.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def sanitize(text: str) -> str:
-    """Fit to be printed: no key, nothing that breaks a line."""
+    """The text without a key, and without anything that breaks a line."""
     return escape_control(redact(text))
 
 
@@ -77,7 +77,7 @@ def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, with bars where somebody sees them."""
+    """Print a table. On a terminal it has bars."""
     rows = [table.head, *table.rows, *([table.foot] if table.foot else [])]
     lines = table_lines([tuple(map(sanitize, row)) for row in rows], table.left)
     if not is_terminal():
@@ -105,8 +105,10 @@ def _ceiling(amount: int, most: int) -> int:
 
 
 def print_line(*parts: tuple[str, str] | str | PublicKey) -> None:
-    """Print one line; a part may be a pair of text and one of ``ok``, ``warning``, ``fault``, ``held``, ``head``; or a
-    public key, which is then printed in full."""
+    """Print one line. A part is a text, or a pair of a text and its kind, or a public key.
+
+    A kind is ``ok``, ``warning``, ``fault``, ``held`` or ``head``. A public key is printed in full.
+    """
     plain = [
         (encode_key(part), "") if isinstance(part, bytes)
         else (sanitize(part), "") if isinstance(part, str)
@@ -126,7 +128,7 @@ def print_line(*parts: tuple[str, str] | str | PublicKey) -> None:
 
 
 def print_lines(some: Sequence[Line]) -> None:
-    """Print many lines as :func:`say` does one."""
+    """Print many lines, each with its kind."""
     if not is_terminal():
         print("\n".join(sanitize(text).rstrip() for text, _ in some))
         return
@@ -139,13 +141,13 @@ def print_lines(some: Sequence[Line]) -> None:
 
 
 def width() -> int:
-    """Columns of the terminal; plenty where there is none."""
+    """Columns of the terminal. Without a terminal there are plenty."""
     return shutil.get_terminal_size().columns if is_terminal() else 1000
 
 
 @contextlib.contextmanager
 def progress(what: str, steps: int) -> Iterator[Callable[[], None]]:
-    """Show on standard error how far something is, where a person waits for it; call what is given after each step."""
+    """Show progress on standard error if a person waits. Call the function that is given after each step."""
     if steps < 2 or not is_terminal(sys.stderr):
         yield lambda: None
         return
@@ -159,8 +161,7 @@ def progress(what: str, steps: int) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on standard error that something is being done, where a person waits for it; call what is given to say what
-    else."""
+    """Show on standard error what is being done if a person waits. The function that is given changes the text."""
     if not is_terminal(sys.stderr):
         yield lambda _: None
         return
@@ -171,7 +172,7 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def live(draw: Callable[[], Sequence[Line]], every: float) -> None:
-    """Draw lines as for :func:`say` on a screen of their own, anew after ``every`` seconds, until interrupted."""
+    """Draw lines on a screen of their own, again after ``every`` seconds, until ^C."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text

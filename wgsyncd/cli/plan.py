@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
 EPILOG = """\
-- is a removal, ~ an update, + an addition, ! one that waits (for an admin, or for an unreadable key to be mended),
-> a step in a device's life, ? a row that cannot be followed. Writes nothing. The running daemon is asked; where none
-runs, or it has another configuration, the command looks for itself and says so.
+A line begins with - for a removal, ~ for an update, and + for an addition. It begins with ! for a change that waits for
+an admin, or until an unreadable key is fixed. > is a transition of a device, and ? is a rejected row. The command asks
+the running daemon. If no daemon runs, or if it has another configuration, the command looks by itself and says so.
 
 exit status: 0 nothing to do, 2 changes, 1 an error, also where an interface could not be compared"""
 
@@ -21,14 +21,14 @@ exit status: 0 nothing to do, 2 changes, 1 an error, also where an interface cou
 def register(commands: Commands) -> None:
     """Add the command to the command line. Exit status 2 says "there are changes", so a bad configuration is 1."""
     parser = options.add_command(
-        commands, "plan", "Show what a cycle would do; do nothing.", run, EPILOG, config_fault_status=1
+        commands, "plan", "Show what a cycle would do. Write nothing.", run, EPILOG, config_fault_status=1
     )
     options.add_json(parser)
     options.add_no_daemon(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """What a cycle would do: 0 nothing, 2 something, 1 where that cannot be told of every interface."""
+    """Show the plan. 0: nothing to do, 2: changes, 1: an interface could not be compared."""
     import time
 
     from wgsyncd.cli import client, output, wiring
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         output.print_lines(plan_as_lines(report))
     if report.interface_errors:
-        return 1  # what could not be compared may need anything
+        return 1  # an interface that could not be compared may need any change
     return 0 if report.is_empty else 2

@@ -1,4 +1,4 @@
-"""`wgsyncd quarantine` lists the traffic that was held back, and releases or drops it."""
+"""`wgsyncd quarantine` lists the deltas in quarantine, and releases or drops them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
-    text = "Show traffic that was held back since no link carries it; release or drop it."
+    text = "Show deltas in quarantine: no link can carry so much traffic. Release or drop them."
     parser = options.add_command(commands, "quarantine", text, run)
     parser.add_argument(
         "action",
         nargs="?",
         choices=("list", "release", "drop"),
         default="list",
-        help="release: book it after all; drop: forget it; default: list",
+        help="release accounts the deltas after all, drop forgets them (default: list)",
     )
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="as the list has them")
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the ids of the list")
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, release or drop."""
+    """List, release or drop the deltas."""
     from wgsyncd.cli import output, wiring
     from wgsyncd.cli.render_verify import held_as_lines
     from wgsyncd.cli.verify_report import quarantine_report

@@ -1,4 +1,4 @@
-"""`wgsyncd reload` has the running daemon read its configuration again."""
+"""`wgsyncd reload` makes the running daemon read its configuration again."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
 EPILOG = """\
-A configuration with faults changes nothing: they are printed, and the daemon goes on with the old one.
+If the configuration has faults, the command prints them, and the daemon keeps the old configuration.
 
 exit status: 0 taken, 1 failed (also: no daemon runs, or no answer in time), 2 refused, or bad usage"""
 
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
-    text = "Have the running daemon read its configuration again; wait until it has."
+    text = "Make the running daemon read its configuration again, and wait for the result."
     parser = options.add_command(commands, "reload", text, run, EPILOG, config=False)
     options.add_timeout(parser)
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Have the configuration read again: 0 taken, 2 refused, the old one going on."""
+    """Reload the configuration. 0: taken, 2: refused, and the daemon keeps the old one."""
     from wgsyncd.cli import client, output
     from wgsyncd.daemon.admin_report import ReloadReport
 
@@ -37,7 +37,10 @@ def run(args: argparse.Namespace) -> int:
         print(output.sanitize(f"{report.config}: taken"))
     else:
         count = f"{len(report.faults)} fault{'s' if len(report.faults) > 1 else ''}"
-        print(output.sanitize(f"wgsyncd: {report.config}: {count}; the old configuration goes on"), file=sys.stderr)
+        print(
+            output.sanitize(f"wgsyncd: {report.config}: {count}, so the daemon keeps the old configuration"),
+            file=sys.stderr,
+        )
         for fault in report.faults:
             print(output.sanitize(f"  {fault}"), file=sys.stderr)
     return 0 if report.taken else 2

@@ -16,10 +16,10 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.inspector import Preview
 
 _WORDS = {
-    Match.MATCHES: "as their rows want them: nothing is sent for them",
-    Match.DIFFERS: "otherwise than their rows want them: would be changed in place",
-    Match.UNWANTED: "of rows that want no peer: would be removed",
-    Match.FROZEN: "of rows that cannot be followed (wgsyncd plan): left as they are",
+    Match.MATCHES: "as their rows want them: a start sends nothing for them",
+    Match.DIFFERS: "not as their rows want them: a start changes them in place",
+    Match.UNWANTED: "of rows that want no peer: a start removes them",
+    Match.FROZEN: "of rejected rows (wgsyncd plan): a start leaves them as they are",
     Match.FOREIGN: "in no row",
 }
 _SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!"}
@@ -57,7 +57,7 @@ def _interface(view: Preview, name: str, one: Adoption, zone: ZoneInfo) -> None:
             for peer in peers:
                 print_line(f"          {_SIGNS[peer.action]} {_line(peer, zone)}")
     if one.missing:
-        print_line(f"  {len(one.missing):4}  wanted by rows and not there yet: would be added")
+        print_line(f"  {len(one.missing):4}  wanted by rows and not there yet: a start adds them")
     if one.booked or one.started:
         print_line(f"        counters so far: booked in full for {one.booked} devices that nobody ever counted,"
             f" the starting point for {one.started}")  # fmt: skip
@@ -69,7 +69,7 @@ def _line(peer: LivePeer, zone: ZoneInfo) -> str:
     ips = ",".join(sorted(map(str, found.config.allowed_ips))) or "no addresses"
     who = f"{peer.device}  " if peer.device else ""
     last = f"last handshake {_time(found.latest_handshake, zone)}" if found.latest_handshake else "never a handshake"
-    waits = " (waits for an admin, or until an unreadable key is mended)" if peer.action is Action.WAITS else ""
+    waits = " (waits for an admin, or until an unreadable key is fixed)" if peer.action is Action.WAITS else ""
     text = f"{who}{ips}  {fingerprint(found.config.public_key)}  {last}"
     if peer.match is Match.FOREIGN:
         return text + (f", {found.endpoint}" if found.endpoint else "") + waits
@@ -82,7 +82,7 @@ def _time(at: int, zone: ZoneInfo) -> str:
 
 def _rest(view: Preview, beside: list[Finding]) -> None:
     for name, why in view.decision.interface_errors.items():
-        print_line((f"{name} cannot be looked at: {why}", "fault"))
+        print_line((f"{name} cannot be read: {why}", "fault"))
     ended = sum(1 for step in view.decision.transitions if step.kind is TransitionKind.EXPIRE)
     if ended:
         print_line(f"{ended} devices that were not activated by their deadline would be written as expired")
@@ -98,11 +98,11 @@ def _advice(file: Path, found: Mapping[str, Adoption], keep: list[PublicKey]) ->
         print_line(f"Nothing was changed. {_start(found)}")
         return
     print_line(f"Nothing was changed. Before the first start set in {file}, under [peers],")
-    print_line("either, for now, that all that is in no row stays:")
+    print_line("either that every peer without a row stays for now:")
     print_line("")
     print_line('    foreign = "report"')
     print_line("")
-    print_line("or which of them stay for good (links between sites); the others are removed:")
+    print_line("or which of them stay for good (links between sites). The others are removed:")
     print_line("")
     print_line("    always_keep = [")
     names = {one.found.config.public_key: (name, one) for name, one in foreign}

@@ -75,7 +75,7 @@ def _about(told: Gathered) -> None:
     print_line("psk        ", f"the row has {'one' if row.preshared_key else 'none'}")
     if more is not None:
         kind = [more.role, "parent" if more.parent and more.role != "parent" else "", more.platform, more.app]
-        print_line("device     ", ", ".join(one for one in kind if one) or "nothing is known of it")
+        print_line("device     ", ", ".join(one for one in kind if one) or "nothing is known about the device")
     at = told.calendar.format_local
     life = {}
     if more is not None:
@@ -98,7 +98,8 @@ def _kernel(told: Gathered) -> None:
     elif not story.peers:
         print_line(
             "kernel     ",
-            "has no peer of it" + (f"; {story.address_holder} holds its address" if story.address_holder else ""),
+            "has no peer of the device"
+            + (f", and {story.address_holder} holds its address" if story.address_holder else ""),
         )
     for one in story.peers:
         seen = one.found.latest_handshake / 1e9
@@ -123,7 +124,7 @@ def _kernel(told: Gathered) -> None:
     for record in story.stale_records:
         at = told.calendar.format_local(record.sampled_at)
         key = fingerprint(record.public_key)
-        print_line("baseline   ", f"{record.interface} {key}, {record.state.value}, {at}: of a peer that is not there")
+        print_line("baseline   ", f"{record.interface} {key}, {record.state.value}, {at}: the peer is gone")
 
 
 def _epoch(one: ActualPeer) -> str:
@@ -142,7 +143,7 @@ def _bytes(told: Gathered) -> None:
         )
     )
     whose = "device" if told.settings.mikyun.perspective == "device" else "server"
-    print_line(f"rx: received by the {whose}; the kernel's are always the server's")
+    print_line(f"rx: received by the {whose}. The kernel's counters are always the server's")
 
 
 def _audit(told: Gathered) -> None:

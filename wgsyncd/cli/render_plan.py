@@ -54,16 +54,16 @@ def _verdict(report: PlanReport) -> list[Line]:
     if guard.tripped and not guard.approved:
         removals = sum(1 for one in report.withheld if one.action == "remove")
         if removals > guard.limit:
-            why = f"{removals} of {report.live} live peers would go, {guard.limit:g} may unasked"
+            why = f"{removals} of {report.live} live peers would go, {guard.limit:g} may go unasked"
         elif removals == report.live:
             why = f"all {removals} live peers would go"
         else:
             why = f"{removals} of {report.live} live peers would go, and no row of this node is left"
-        lines.append((f"guard: WITHHELD: {why}; let through with: wgsyncd approve {guard.plan}", "fault"))
+        lines.append((f"guard: WITHHELD: {why}, to allow them: wgsyncd approve {guard.plan}", "fault"))
     elif guard.approved:
-        lines.append(("guard: lets them through, once: approved by an admin", "warning"))
+        lines.append(("guard: allows the removals once, because an admin approved them", "warning"))
     elif count["remove"]:
-        lines.append((f"guard: lets them through; it asks above {guard.limit:g} removals", ""))
+        lines.append((f"guard: allows the removals, it asks above {guard.limit:g} removals", ""))
     if todo or held:
         parts = [one for one in (todo, f"{held} withheld" if held else "") if one]
         lines.append((f"plan {guard.plan}: {', '.join(parts)}", "head"))

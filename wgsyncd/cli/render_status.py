@@ -9,12 +9,12 @@ from wgsyncd.cli.output import Line, sanitize, table_lines
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.engine.status_report import InterfaceReport, RecentChange, StatusReport
 
-SHOWN = 8  # rejected rows on the screen; --json has all
+SHOWN = 8  # rejected rows on the screen: --json has all
 _STALE = 3  # times the configured interval, before a good cycle is too long ago
 
 
 def as_lines(report: StatusReport, width: int = 1000) -> list[Line]:
-    """One screen, of so many columns."""
+    """The lines of one screen that is ``width`` columns wide."""
     since = f" since {_short(report.started)}" if report.started else ""
     lines: list[Line] = [(f"node {report.node}: wgsyncd {report.daemon}{since}", "head"), ("", "")]
     lines += _interfaces(report.interfaces, report.at, width)
@@ -28,9 +28,9 @@ def as_lines(report: StatusReport, width: int = 1000) -> list[Line]:
     else:
         lines.append(("guard: quiet", ""))
     pending = ", ".join(f"{count} to {action}" for action, count in report.pending.items())
-    blocked = f"; waiting for an unreadable key to be mended: {report.blocked}" if report.blocked else ""
+    blocked = f", waiting until an unreadable key is fixed: {report.blocked}" if report.blocked else ""
     kind = "warning" if pending or blocked else ""
-    lines.append((f"pending: {pending or 'nothing'}; withheld: {report.withheld}{blocked}", kind))
+    lines.append((f"pending: {pending or 'nothing'}, withheld: {report.withheld}{blocked}", kind))
     lines += _odd(report)
     rejected = report.rejected
     lines += [(f"rejected: row {r.row} ({r.device}), {r.reason}: {r.detail}", "warning")
@@ -38,13 +38,13 @@ def as_lines(report: StatusReport, width: int = 1000) -> list[Line]:
     if len(rejected) > SHOWN:
         lines.append((f"rejected: {len(rejected) - SHOWN} more rows (wgsyncd plan has all)", "warning"))
     if report.changes is not None:
-        lines += [("", ""), ("last changes" if report.changes else "no changes since it runs", "head")]
+        lines += [("", ""), ("last changes" if report.changes else "no changes since the daemon started", "head")]
         lines += [(_event(one), "") for one in report.changes]
     return [(sanitize(text), kind) for text, kind in lines]
 
 
 def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[Line]:
-    """A line each. What is as ever, or has no room, is left out; --json has all."""
+    """One line for each interface. A column without news or without room is left out. --json has all of them."""
     columns: dict[str, list[str]] = {"interface": [one.interface for one in interfaces]}
     if any(one.kind != "kernel" for one in interfaces):
         columns["kind"] = [one.kind for one in interfaces]
@@ -101,23 +101,23 @@ def _work(report: StatusReport) -> list[Line]:
 
 
 def _odd(report: StatusReport) -> list[Line]:
-    """What is not as ever."""
+    """What needs attention."""
     lines: list[Line] = []
     configuration = report.configuration
     if configuration is not None and configuration.refused:
-        lines.append((f"configuration: {configuration.file} was refused, the old one goes on"
+        lines.append((f"configuration: {configuration.file} has faults, so the daemon keeps the old one"
                       " (wgsyncd check-config)", "fault"))  # fmt: skip
     elif configuration is not None and configuration.changed_since:
         lines.append((f"configuration: {configuration.file} has changed since it was loaded"
                       " (wgsyncd reload)", "warning"))  # fmt: skip
     if report.quarantined:
-        lines.append((f"in quarantine, not booked: {report.quarantined} (wgsyncd quarantine)", "warning"))
+        lines.append((f"deltas in quarantine, not accounted: {report.quarantined} (wgsyncd quarantine)", "warning"))
     if report.findings:
         lines.append((f"does not add up: {report.findings} (wgsyncd verify)", "warning"))
     if report.spool_pending_counters:
-        lines.append((f"counters that wait for the database in the spool: {report.spool_pending_counters}", "warning"))
+        lines.append((f"counters in the spool that wait for the database: {report.spool_pending_counters}", "warning"))
     if report.locked_rows:
-        lines.append((f"devices not booked, their rows being locked: {report.locked_rows}", "warning"))
+        lines.append((f"devices not accounted, because their rows are locked: {report.locked_rows}", "warning"))
     for kind, count in (report.conditions or {}).items():
         if count:
             lines.append((f"conditions of type {kind}: {count}", "warning"))

@@ -13,7 +13,7 @@ NAMED = 5  # devices that one line names
 
 
 def findings_as_lines(findings: Sequence[Discrepancy]) -> list[str]:
-    """What does not add up, a line each; then the notes, those about totals in one."""
+    """One line for each discrepancy, then the notes. All notes about totals are one line."""
     wrong = faults(findings)
     lines = table_lines([(one.check.value, one.device or "-", one.text) for one in wrong])
     lines.append(f"{len(wrong)} {'finding' if len(wrong) == 1 else 'findings'}" if wrong else "everything adds up")
@@ -26,7 +26,7 @@ def findings_as_lines(findings: Sequence[Discrepancy]) -> list[str]:
 
 
 def held_as_lines(held: Sequence[QuarantineEntry], calendar: UsageCalendar, done: str) -> list[str]:
-    """What waits in quarantine (``done``: list), or what was released or dropped. Bytes are the server's view."""
+    """The deltas in quarantine, or with ``done`` those that were released or dropped. Bytes are the server's view."""
     if not held:
         return ["nothing in quarantine"]
     rows = [("id", "device", "interface", "received", "sent", "from", "until", "rate")]

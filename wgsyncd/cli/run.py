@@ -11,7 +11,7 @@ from wgsyncd.daemon.events import EventQueue
 if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
-STOP_WITHIN = 7.0  # seconds for the last account; 10 are promised
+STOP_WITHIN = 7.0  # seconds for the last accounting: the unit allows 10
 EXIT_STATUS = "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug"
 
 
@@ -58,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
     except UserError as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
-    except Exception:  # a bug: die loudly (but without a key: the log redacts), and be restarted
+    except Exception:  # a bug: say so in the log, which redacts keys, and let systemd restart the daemon
         log.get("daemon").critical("bug: wgsyncd dies and wants to be restarted", exc_info=True)
         return 70  # EX_SOFTWARE, sysexits.h

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from wgsyncd.engine.status_report import StatusReport
 
 EPILOG = """\
-What the running daemon knows, as of its last cycle and poll; where none runs, what the command sees by itself.
+The command shows what the running daemon knows since its last cycle and poll. If no daemon runs, it shows what it sees
+by itself.
 
 exit status: 0 done, 1 failed, 2 bad configuration or usage"""
 
@@ -29,14 +30,14 @@ def register(commands: Commands) -> None:
         type=options.seconds,
         const=2.0,
         metavar="SECONDS",
-        help="keep it on the screen and draw it anew, every 2 seconds unless told otherwise; ^C ends it",
+        help="keep the screen up to date, every 2 seconds or as often as you say, until ^C",
     )
     options.add_json(parser)
     options.add_no_daemon(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """One screen, once or (--watch) again and again until ^C."""
+    """Print the status once, or with --watch until ^C."""
     from wgsyncd.cli import output
     from wgsyncd.cli.render_status import as_lines
     from wgsyncd.errors import UserError
@@ -54,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
                 output.print_json(_look(args))
                 time.sleep(args.watch)
         if not output.is_terminal():
-            raise UserError("--watch draws on a terminal; for a program there is --watch --json, an object per line")
-        _look(args)  # who may not see it is told so, at once; what comes later is shown on the screen
+            raise UserError("--watch draws on a terminal. For a program, --watch --json prints one object a line")
+        _look(args)  # an error now is an error of the command, a later one is shown on the screen
         output.live(lambda: _screen(args), args.watch)
     except KeyboardInterrupt:
-        pass  # that is how it ends
+        pass  # ^C ends --watch
     return 0
 
 
@@ -83,4 +84,4 @@ def _screen(args: argparse.Namespace) -> list[Line]:
         lines = as_lines(_look(args), output.width())
     except WgsyncdError as error:
         lines = [(output.sanitize(str(error)), "fault")]
-    return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s; ^C ends", "")]
+    return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s, ^C ends", "")]

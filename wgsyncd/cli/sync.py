@@ -1,4 +1,4 @@
-"""`wgsyncd sync` has the running daemon compare everything, or a few devices, now."""
+"""`wgsyncd sync` makes the running daemon compare everything, or a few devices, now."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
-    text = "Have the running daemon compare everything, or a few devices, now; wait until it has."
+    text = "Make the running daemon compare everything, or a few devices, now. Wait for the result."
     parser = options.add_command(commands, "sync", text, run, EPILOG, config=False)
-    parser.add_argument("device", nargs="*", metavar="DEVICE", help="device ids; default: all")
+    parser.add_argument("device", nargs="*", metavar="DEVICE", help="device ids (default: all)")
     options.add_timeout(parser)
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Have everything compared, or these devices, and wait until it is done."""
+    """Ask the daemon and print what was compared."""
     from wgsyncd.cli import client, output
     from wgsyncd.daemon.admin_report import SyncReport
 

@@ -1,4 +1,4 @@
-"""`wgsyncd usage` shows booked bytes of a device, an owner or all, by hour, day or month."""
+"""`wgsyncd usage` shows accounted bytes of a device, an owner or all, by hour, day or month."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
 EPILOG = """\
-Bytes are WireGuard's, as booked; KiB, MiB, ... are powers of 1024, --csv and --json have exact bytes. rx and tx mean
-what they mean in the devices' columns. Hours reach back two to three days, days as far as usage.retention.
+Bytes are WireGuard's. KiB and MiB are powers of 1024, and --csv and --json have exact bytes. rx and tx mean the same as
+in the devices' columns. Hours reach back two to three days, and days as far as usage.retention.
 
 exit status: 0 done, 1 failed (also: no such device or owner), 2 bad configuration or usage"""
 
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
-    parser = options.add_command(commands, "usage", "Show booked bytes by hour, day or month.", run, EPILOG)
+    parser = options.add_command(commands, "usage", "Show accounted bytes by hour, day or month.", run, EPILOG)
     parser.set_defaults(fail=parser.error)
     parser.add_argument(
         "name",
         nargs="?",
         metavar="DEVICE|OWNER",
-        help="a device id, an owner, or a row's id; default: all",
+        help="a device id, an owner, or a row's id (default: all)",
     )
-    parser.add_argument("--by", choices=("hour", "day", "month"), default="day", help="default: %(default)s")
+    parser.add_argument(
+        "--by", choices=("hour", "day", "month"), default="day", help="the length of a period (default: %(default)s)"
+    )
     parser.add_argument(
         "--since",
         type=_date,
         metavar="DATE",
-        help="first day, as 2026-09-01; default: the last 24 hours, 30 days or 12 months",
+        help="the first day, as 2026-09-01 (default: the last 24 hours, 30 days or 12 months)",
     )
-    parser.add_argument("--until", type=_date, metavar="DATE", help="last day, in it; default: today")
-    parser.add_argument("--top", type=_count, metavar="N", help="instead of periods: who moved most")
-    parser.add_argument("--by-owner", action="store_true", help="with --top: owners instead of devices")
+    parser.add_argument("--until", type=_date, metavar="DATE", help="the last day, which counts (default: today)")
+    parser.add_argument("--top", type=_count, metavar="N", help="show the N devices that moved most instead of periods")
+    parser.add_argument("--by-owner", action="store_true", help="with --top: rank owners instead of devices")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")
-    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart; needs the extra wgsyncd[plot]")
+    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart (needs the extra wgsyncd[plot])")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from wgsyncd.ports import Coverage, Reports
 
 
 def resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, Subject]:
-    """The rows that are meant, and who that is. Refused, with what looks like it, where there is none."""
+    """The rows that ``name`` means, and the device or owner. UserError, with similar names, if there is none."""
     if name is None:
         return None, Subject("all")
     if device := find_device(name, names):
@@ -33,7 +33,7 @@ def read_periods(reports: Reports, span: ReportRange, rows: Collection[int] | No
     days: dict[str, Counters] = {}
     months = list(span.months())
     with output.progress("reading months", len(months)) as step:
-        for first, last in months:  # one question each, so that none takes longer than the database may
+        for first, last in months:  # one query for each month, so that none exceeds the time limit of a query
             days |= reports.days(first, last, rows)
             step()
     return by_days(span, days) if span.by == "day" else by_months(span, days)
@@ -53,7 +53,7 @@ def read_by_row(reports: Reports, span: ReportRange) -> Mapping[int, Counters]:
 
 
 def rank(by_row: Mapping[int, Counters], names: Sequence[DeviceName], *, by_owner: bool, swapped: bool) -> list[Rank]:
-    """Everybody who moved anything, those who moved most first. Bytes of a row that is gone are nobody's, yet told."""
+    """All devices or owners with traffic, the largest first. A row that is gone still has its bytes."""
     known = {one.row_id: one for one in names}
     by_name: dict[tuple[str, str], Counters] = {}
     for row, found in by_row.items():
@@ -65,7 +65,7 @@ def rank(by_row: Mapping[int, Counters], names: Sequence[DeviceName], *, by_owne
 
 
 def notes_on(span: ReportRange, reach: Coverage) -> list[str]:
-    """What the figures do not say by themselves."""
+    """What the reader of the figures must know besides."""
     notes = []
     zone = span.zone
     if span.by == "hour":
@@ -74,7 +74,7 @@ def notes_on(span: ReportRange, reach: Coverage) -> list[str]:
             notes.append("no hours are kept")
         elif span.start < hour_of(reach.first_bucket, zone):
             notes.append(
-                f"hours are kept from {local_time(reach.first_bucket, zone)} on; --by day reaches further back"
+                f"hours are kept from {local_time(reach.first_bucket, zone)} on, and --by day reaches further back"
             )
     else:
         start = datetime(span.first.year, span.first.month, span.first.day, tzinfo=zone).timestamp()
@@ -88,9 +88,7 @@ def notes_on(span: ReportRange, reach: Coverage) -> list[str]:
         at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
         if start <= at < end:
             where = "that hour" if span.by == "hour" else f"{local.date().replace(day=1)}"
-            notes.append(
-                f"the books of {node} began at {local_time(begun, zone)}: what the columns said before is in {where}"
-            )
+            notes.append(f"{node} accounts since {local_time(begun, zone)}: what the columns had before is in {where}")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""`wgsyncd verify` says whether kernel, baselines, buckets, days and figures add up."""
+"""`wgsyncd verify` compares kernel, baselines, buckets, days and columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
     from wgsyncd.config.schema import Settings
 
-LOOK_AGAIN = 1.0  # seconds between two looks at what the daemon may be about to book
+LOOK_AGAIN = 1.0  # seconds between two comparisons, in which the daemon may account what differs
 
 
 def register(commands: Commands) -> None:
@@ -21,7 +21,7 @@ def register(commands: Commands) -> None:
     parser = options.add_command(
         commands,
         "verify",
-        "Hold kernel, baselines, buckets, days and figures against each other; change nothing.",
+        "Compare kernel, baselines, buckets, days and columns. Change nothing.",
         run,
         "exit status: 0 all adds up, 1 something does not, or an error",
     )
@@ -29,7 +29,7 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, and say what does not add up."""
+    """Compare, and print every discrepancy."""
     from wgsyncd.cli import output, wiring
     from wgsyncd.cli.render_verify import findings_as_lines
     from wgsyncd.cli.verify_report import verify_report
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
-    with output.waiting("holding kernel, baselines, buckets, days and figures against each other") as say:
+    with output.waiting("comparing kernel, baselines, buckets, days and columns") as say:
         findings = agent.inspector.verify(_rounds(settings, say))
     if args.json:
         output.print_json(verify_report(findings))
@@ -48,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rounds(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
-    """Until the daemon has surely been at everything; none where no daemon runs."""
+    """Rounds until the daemon has surely accounted everything. None if no daemon runs."""
     import contextlib
 
     from wgsyncd.daemon import lock
     from wgsyncd.errors import UserError
 
-    with contextlib.suppress(UserError):  # who may not know whether one runs waits for it
+    with contextlib.suppress(UserError):  # a user who may not see whether a daemon runs waits, too
         if lock.holder(lock.path()) is None:
             return
     plan = settings.schedule
     patience = int(max(3 * plan.poll_interval, plan.resync_interval + plan.poll_interval)) + 10
     for turn in range(patience):
-        say(f"looking again, {turn + 1} of {patience} times at most: the daemon may be about to book what differs")
+        say(f"looking again, {turn + 1} of {patience} times at most: the daemon may account what differs")
         time.sleep(LOOK_AGAIN)
         yield

@@ -65,7 +65,7 @@ def open_wireguard() -> WireGuard:
 
 
 def read_link(interface: str) -> Link | None:
-    """The interface's link; None if it does not exist."""
+    """The interface's link. None if it does not exist."""
     from wgsyncd.dataplane.wireguard.links import link
 
     return link(interface)

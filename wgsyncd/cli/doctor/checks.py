@@ -1,4 +1,4 @@
-"""`wgsyncd doctor`: what is wrong around wgsyncd, and the command that mends it."""
+"""All checks of `wgsyncd doctor`, in order, and their lines."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look at everything, print."""
+    """Run every check and print the findings."""
     findings: list[Finding] = []
-    with output.waiting("looking round"):
+    with output.waiting("checking"):
         findings += (_of(one, args.config) for one in _look(args))
     if args.json:
         output.print_json(doctor_report(findings))
@@ -55,7 +55,7 @@ def _look(args: argparse.Namespace) -> Iterator[Finding]:
 
 
 def _of(one: Finding, config_file: Path) -> Finding:
-    """A command of ours is exact only with the configuration that it is about."""
+    """The finding, with the configuration's file in each command of wgsyncd that fixes it."""
     if config_file == DEFAULT_CONFIG:
         return one
     return replace(one, fix=_OURS.sub(rf"\1 --config {config_file}", one.fix))

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
 EPILOG = """\
-Changes nothing. Run it as root: who may not see something says so, as a warning.
+The command changes nothing. Run it as root: without root it warns about everything that it cannot see.
 
 exit status: 0 no faults (there may be warnings), 1 faults"""
 
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
-    text = "Look for what is wrong around wgsyncd; say what mends it."
+    text = "Check everything around wgsyncd. Print the command that fixes each fault."
     options.add_json(options.add_command(commands, "doctor", text, run, EPILOG))
 
 

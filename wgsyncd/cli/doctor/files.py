@@ -1,4 +1,4 @@
-"""Files: who may read the secrets, can the spool be written, does wg-quick bring peers of its own."""
+"""Checks of files: secrets, the spool's directory, the disk, and wg-quick's files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 
 WG_QUICK = Path("/etc/wireguard")
-_FULL, _SCARCE = 64 << 20, 1 << 30  # bytes; a full spool is some 60 MB
+_FULL, _SCARCE = 64 << 20, 1 << 30  # bytes: a full spool has about 60 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """As whom the daemon runs, or would."""
+    """The user that the daemon runs as, or would run as."""
 
     name: str
     uid: int
@@ -35,7 +35,7 @@ class Who:
             return self.name
 
     def may(self, path: Path, right: int) -> bool:
-        """Whether mode and owner of an existing file allow it: 4 read, 2 write, 1 search."""
+        """Whether mode and owner of an existing file allow a right: 4 read, 2 write, 1 search."""
         found = path.stat()
         if self.uid == 0:
             return True
@@ -44,7 +44,7 @@ class Who:
 
 
 def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_QUICK) -> Iterator[Finding]:
-    """All of it. ``who``: None where there is no such user."""
+    """Every check of files. ``who`` is None if there is no such user."""
     if settings.mikyun.database.password_file is not None:
         yield _secret("password", settings.mikyun.database.password_file, who)
     for name, one in settings.interfaces.items():
@@ -56,7 +56,7 @@ def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_
 
 
 def configuration(file: Path, says: str) -> Finding:
-    """Who may write it decides who becomes a peer."""
+    """A user who can write the configuration decides who becomes a peer."""
     mode = file.stat().st_mode
     if mode & 0o022:
         return fault("configuration", f"{file} can be written by others ({stat.filemode(mode)})", f"chmod go-w {file}")
@@ -92,7 +92,7 @@ def _state(state: Path, who: Who | None) -> Finding:
     mend = f"install -d -m 700 -o {who.name} -g {who.group} {state}"
     try:
         if not state.is_dir():
-            return warning("state", f"{state} does not exist; systemd makes it when the unit starts", mend)
+            return warning("state", f"{state} does not exist. systemd makes it when the unit starts", mend)
         if not who.may(state, 3):
             return fault("state", f"{state} cannot be written by the user {who.name}: nothing can be spooled", mend)
         bad = sorted(one.name for one in state.glob("*.bad*"))
@@ -116,7 +116,7 @@ def _disk(state: Path) -> Finding:
 
 
 def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Iterator[Finding]:
-    """Who stands in wg-quick's files is let in from the boot until wgsyncd's first cycle."""
+    """A peer in wg-quick's files can connect from the boot until wgsyncd's first cycle."""
     good = True
     for name in interfaces:
         file = directory / f"{name}.conf"
@@ -131,7 +131,7 @@ def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Ite
         if count := len(re.findall(r"^\s*\[Peer\]", text, re.MULTILINE | re.IGNORECASE)):
             good = False
             yield warning(
-                "wg-quick", f"{file} has {count} [Peer] sections: they are let in at boot until the first cycle",
+                "wg-quick", f"{file} has {count} [Peer] sections: they can connect from the boot until the first cycle",
                 f"cp -p {file} {file}.old && sed -i '/^\\s*\\[Peer\\]/I,$d' {file}",
             )  # fmt: skip
         if re.search(r"^\s*SaveConfig\s*=\s*true", text, re.MULTILINE | re.IGNORECASE):

@@ -1,4 +1,4 @@
-"""The interfaces: are they there, whose are they, have they key, port and address."""
+"""Checks of the interfaces: presence, kind, key, port and addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Look = Callable[[str], Link | None]
 
 
 def check(settings: Settings, wireguard: WireGuard, look: Look) -> Iterator[Finding]:
-    """All of it."""
+    """Every check of the interfaces."""
     for name, one in settings.interfaces.items():
         try:
             state = wireguard.read(name)
@@ -32,12 +32,12 @@ def check(settings: Settings, wireguard: WireGuard, look: Look) -> Iterator[Find
 def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
     if isinstance(error, InterfaceMissing):
         if one.create:
-            return warning(name, f"{error.text}; wgsyncd makes it (create = true)", "systemctl start wgsyncd")
+            return warning(name, f"{error.text}. wgsyncd makes it (create = true)", "systemctl start wgsyncd")
         return fault(name, error.text, (f"{_MODULE} && " if "modprobe" in error.text else "") + f"wg-quick up {name}")
     if error.name == "ENOENT":
         return fault(name, error.text, _MODULE)
     if error.name in ("EPERM", "EACCES"):
-        return warning(name, f"cannot be looked at: {error.text}", "sudo wgsyncd doctor")
+        return warning(name, f"cannot be read: {error.text}", "sudo wgsyncd doctor")
     if error.name == "EOPNOTSUPP":
         return fault(name, error.text, f"ip link delete {name} && wg-quick up {name}")
     return fault(name, str(error), f"wg show {name}")
@@ -78,7 +78,7 @@ def _address(name: str, one: Interface, look: Look) -> Finding:
     ]  # fmt: skip
     if unlisted:
         return warning(
-            check, f"{', '.join(unlisted)} stands not in interfaces.{name}.addresses: a row could claim it",
+            check, f"{', '.join(unlisted)} is not in interfaces.{name}.addresses: a row could claim it",
             "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd",
         )  # fmt: skip
     return ok(check, f"up, {', '.join(sorted(link.addresses)) or 'no address, and none is asked for'}")

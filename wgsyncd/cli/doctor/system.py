@@ -1,5 +1,4 @@
-"""The daemon as the system sees it: does it run, with which rights, as which unit, is its port answered, is the clock
-kept."""
+"""Checks of the daemon as the system sees it: process, rights, unit, metrics port and clock."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ _INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see Inst
 
 
 def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping[str, str] | None) -> Iterator[Finding]:
-    """All of it. ``pid``: of the daemon that holds the lock; ``unseen``: why that cannot be told."""
+    """Every check of the daemon. ``pid`` is the lock holder's. ``unseen`` says why nobody knows the holder."""
     yield warning("daemon", unseen, "sudo wgsyncd doctor") if unseen else _daemon(pid, unit)
     if pid is not None:
         yield _capability(pid)
@@ -35,7 +34,7 @@ def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping
 
 
 def holder() -> tuple[int | None, str]:
-    """The daemon's pid, or why it cannot be told."""
+    """The daemon's pid, or why the command cannot know it."""
     try:
         return lock.holder(lock.path()), ""
     except UserError as error:
@@ -43,7 +42,7 @@ def holder() -> tuple[int | None, str]:
 
 
 def show() -> dict[str, str] | None:
-    """What systemd says of the unit; None where this system was not started by systemd."""
+    """What systemd says about the unit. None if systemd did not start this system."""
     if not Path("/run/systemd/system").is_dir():
         return None
     text = _ask(["systemctl", "show", UNIT, *(f"--property={name}" for name in _SHOWN)])
@@ -51,7 +50,7 @@ def show() -> dict[str, str] | None:
 
 
 def who(pid: int | None, unit: Mapping[str, str] | None) -> Who | None:
-    """As whom the daemon runs; where it does not, as whom its unit would."""
+    """The user that the daemon runs as. If no daemon runs, the user of its unit."""
     if pid is not None:
         status = _status(pid)
         if "Uid" in status:
@@ -121,19 +120,19 @@ def _unit(unit: Mapping[str, str] | None, pid: int | None) -> Iterator[Finding]:
     logs = "journalctl -u wgsyncd -n 30 --no-pager"
     if unit.get("ActiveState") == "failed":
         why = "a bad configuration" if unit.get("ExecMainStatus") == "2" else unit.get("Result", "")
-        yield fault("unit", f"it failed: {why}", f"{logs}; wgsyncd check-config && systemctl restart wgsyncd")
+        yield fault("unit", f"it failed: {why}", f"{logs} && wgsyncd check-config && systemctl restart wgsyncd")
     elif unit.get("ActiveState") != "active":
-        yield fault("unit", f"it is {state}", f"systemctl start wgsyncd; {logs}")
+        yield fault("unit", f"it is {state}", f"systemctl start wgsyncd || {logs}")
     elif pid is not None and unit.get("MainPID") != str(pid):
         yield fault(
             "unit", f"its pid is {unit.get('MainPID')}, but {pid} holds the lock: started by hand?", f"ps -fp {pid}"
         )
     elif unit.get("NeedDaemonReload") == "yes":
-        yield warning("unit", "its file was changed since systemd read it", "systemctl daemon-reload")
+        yield warning("unit", "its file has changed since systemd read it", "systemctl daemon-reload")
     elif unit.get("NRestarts", "0") != "0":
-        yield warning("unit", f"{state}; systemd had to restart it {unit['NRestarts']} times", logs)
+        yield warning("unit", f"{state}, but systemd had to restart it {unit['NRestarts']} times", logs)
     else:
-        yield ok("unit", f"{state}; {unit.get('StatusText') or 'no status'}")
+        yield ok("unit", f"{state}: {unit.get('StatusText') or 'no status'}")
     if unit.get("UnitFileState") not in ("enabled", "static", "linked-runtime", "enabled-runtime"):
         yield warning("at boot", f"wgsyncd.service is {unit.get('UnitFileState')}", "systemctl enable wgsyncd")
 
@@ -166,7 +165,9 @@ def _metrics(settings: Settings, pid: int | None) -> Finding:
 def _clock() -> Finding:
     said = _ask(["timedatectl", "show", "--property=NTPSynchronized", "--value"]).strip()
     if said == "yes":
-        return ok("clock", "kept by NTP")
+        return ok("clock", "NTP keeps it")
     if said == "no":
-        return warning("clock", "not kept by NTP: QR ends and windows follow it", "timedatectl set-ntp true")
-    return warning("clock", "nobody says whether it is kept by NTP", "timedatectl status")
+        return warning(
+            "clock", "NTP does not keep it: activation deadlines and windows follow it", "timedatectl set-ntp true"
+        )
+    return warning("clock", "timedatectl does not say whether NTP keeps it", "timedatectl status")
