@@ -60,8 +60,6 @@ UNSENTENCED: set[str] = {
     "core/inspect/periods.py",
     "core/peers/desired.py",
     "core/peers/subset.py",
-    "core/usage/backlog.py",
-    "core/usage/calendar.py",
     "daemon/change_watch.py",
     "engine/accounting.py",
     "engine/agent.py",

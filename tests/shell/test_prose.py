@@ -20,6 +20,7 @@ OF_CELLS = Limits(mean=15, longest=40)
 PLAIN: tuple[str, ...] = (
     "cli",
     "core/network.py",
+    "core/usage",
     "daemon/admin.py",
     "daemon/control_socket.py",
     "daemon/http.py",

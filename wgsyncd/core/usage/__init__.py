@@ -1,1 +1,1 @@
-"""A counter of the kernel becomes bytes of a device."""
+"""Turns the kernel's counters into bytes of devices: backlog, calendar and posting."""

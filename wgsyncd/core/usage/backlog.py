@@ -1,20 +1,23 @@
-"""Samples that are not booked yet: what dumps said while the database took nothing in, kept until it does.
+"""The backlog: samples that the store has not taken yet, kept until they are posted.
 
-Booking them late is exact because
+Late posting is exact for three reasons:
 
-1. they hold counters, not differences: what they add is the difference to the baseline that the books then have, so
-   a sample that is booked twice in a row adds nothing the second time;
-2. that holds within one life of a counter only. So they are booked in the order in which they were taken, one
-   transaction each, and in it the books note the number of the sample: of what is in the file, nothing at or below that
-   number is ever booked again. The books note only numbers that are in the file, and as long as it cannot be written
-   what is in it stays as it is (``firm``): so a process that finds the file later knows what of it is booked. What is
-   in memory alone needs no number: its process knows, but for the one sample whose commit is in doubt, and see 1;
-3. a peer is added anew only after all samples before it were booked, since every cycle begins with them.
+1. Samples hold counters, not differences. A sample adds its difference to the baseline that the node state has at that
+   time. So a sample that is posted twice in a row adds nothing the second time.
+2. Rule 1 holds only until a counter restarts at zero. So samples are posted one by one, in the order in which they were
+   taken. The transaction that completes a sample also stores its number in the node state. A sample in the file with
+   this number or a lower one is never posted again. The node state stores only numbers of samples in the file. While
+   the file cannot be written, its samples stay unchanged in memory too (``durable_position``). So a process that finds
+   the file later knows which of its samples are posted. Samples only in memory need no position: the process knows
+   which are posted. If a commit is in doubt, rule 1 makes a second posting harmless.
+3. Before a peer is added again, the samples that wait are posted. So no old sample meets the baseline of the new peer.
 
-Of the samples of one peer on one day only the last is kept, so an outage of any length needs little room. One stays for
-good where its successor would not tell the whole: where a counter began anew in between; where it is itself the first
-of a new life, as it alone shows that the one before has ended; and where it spans midnight, since bytes are booked to
-the day they came on.
+For each peer and day, only the last sample is kept, so a long outage needs little room. A sample is also kept if the
+next one does not include its bytes or its facts:
+
+- The counter restarted between the two samples.
+- It is the first sample after a restart within one epoch. Only this sample is sure to show the restart.
+- It spans midnight, or the next sample is of another day. Bytes are posted to the day on which they came.
 """
 
 from __future__ import annotations
@@ -27,24 +30,26 @@ from wgsyncd.core.model import Counters, InterfaceState, PublicKey
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState
 
-CAPACITY = 500_000  # peers in all samples together; some 60 MB as they are written
+CAPACITY = 500_000  # peers in all samples together: some 60 MB in the file
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one interface's counters were at one instant; a part of a dump."""
+    """The counters of some or all peers of one interface at one instant."""
 
-    number: int  # they grow, also over restarts
-    since: float  # UNIX seconds of the look before: what these peers moved came later. 0.0: nobody knows
+    number: int  # grows from sample to sample, also when the daemon restarts
+    since: float  # UNIX seconds of the sample before: these peers moved their bytes later. 0.0: unknown
     at: float  # UNIX seconds
-    day: str  # the zone's date in which ``since`` and ``at`` (at the latest an EDGE past it) both lie; "": in none
+    day: str  # the zone's date of ``since`` and of ``at`` less BOUNDARY_GRACE. "" if these dates differ
     state: InterfaceState
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The samples that are not booked, in the order in which they were taken. ``stream`` names their numbering: another
-    one begins where the file with the last number was lost."""
+    """The samples that are not posted, in the order in which they were taken.
+
+    ``stream`` names their numbering. If the file with the last number is lost, another stream begins.
+    """
 
     stream: str
     next_number: int = 1
@@ -52,15 +57,15 @@ class Backlog:
 
     @property
     def peers(self) -> int:
-        """How many counters are kept."""
+        """The number of peers in all samples together."""
         return sum(len(sample.state.peers) for sample in self.samples)
 
     def position(self, sample: Sample) -> str:
-        """What the books note with the sample: see :attr:`wgsyncd.core.state.Ledger.spool`."""
+        """The position that the node state stores with the sample: ``stream:number``."""
         return f"{self.stream}:{sample.number}"
 
     def after(self, mark: str) -> Backlog:
-        """Without what the books have, by their mark."""
+        """This backlog without the samples that are posted. ``mark`` is the node state's ``spool_position``."""
         stream, _, number = mark.partition(":")
         if stream != self.stream:
             return self
@@ -78,20 +83,22 @@ class Backlog:
         *,
         durable_position: int = 0,
     ) -> Backlog:
-        """With one more sample (of what neither the books nor the samples have), which takes the place of those that it
-        makes needless; never of one numbered ``firm`` or below. The same backlog if it says nothing new.
+        """This backlog with one more sample. The same backlog if the sample says nothing new.
 
-        ``since``, ``day``: see :class:`Sample`. ``known``: the books as last seen, which may be behind; None: never.
-        OverflowError if there is no room.
+        The new sample has only peers that differ from the last sample or baseline. It replaces earlier samples of the
+        same peers, but none with the number ``durable_position`` or a lower one.
+
+        ``since``, ``day``: see :class:`Sample`. ``known``: the node state as last read, which the store may be ahead
+        of. None: it was never read. OverflowError if the backlog would have more than CAPACITY peers.
         """
         past = self._past(state, known)
         news = dict(state.peers)
-        over: dict[int, set[PublicKey]] = {}  # by the sample's place
+        over: dict[int, set[PublicKey]] = {}  # peers that earlier samples lose, by the place of the sample
         for key, found in state.peers.items():
             seen = past.get(key, [])
             now = _Observation(state.epoch, found.counters, found.latest_handshake)
             if (not seen and known is not None) or (seen and now == seen[-1]._replace(at_sample=None)):
-                del news[key]  # nobody's, or as it was
+                del news[key]  # the peer has no baseline, or nothing changed
                 continue
             place = seen[-1].at_sample if seen else None
             if place is None or len(seen) < 2 or seen[-2].restarted(seen[-1]) or seen[-1].ended(now):
@@ -102,7 +109,7 @@ class Backlog:
             return self
         older = [_without(one, over.get(place, set())) for place, one in enumerate(self.samples)]
         began = since
-        for one in (self.samples[place] for place in over):  # by its length too: the clock may have been set back since
+        for one in (self.samples[place] for place in over):  # its length counts too: the clock may have been set back
             began = min(began, one.since, since - (one.at - one.since))
         new = Sample(self.next_number, began, at, day, replace(state, peers=news))
         samples = (*(one for one in older if one.state.peers), new)
@@ -112,7 +119,7 @@ class Backlog:
         return kept
 
     def restarted(self, state: InterfaceState, ids: Set[PeerId], known: NodeState | None) -> InterfaceState:
-        """The part of a dump with those of ``ids`` whose counters began anew in this epoch since their last look."""
+        """The peers in ``ids`` whose counters restarted within this epoch since their last sample or baseline."""
         peers = {key: state.peers[key] for name, key in ids if name == state.name and key in state.peers}
         past = self._past(replace(state, peers=peers), known)
         new = {
@@ -124,7 +131,7 @@ class Backlog:
         return replace(state, peers=new)
 
     def _past(self, state: InterfaceState, known: NodeState | None) -> dict[PublicKey, list[_Observation]]:
-        """What was seen before of each peer of a dump, from the baseline on."""
+        """For each peer of ``state``: its baseline, then its samples in order. A peer without any is left out."""
         past: dict[PublicKey, list[_Observation]] = {}
         recorded = known.records.of(state.name) if known is not None else {}
         for key in state.peers:
@@ -141,19 +148,19 @@ class Backlog:
 
 
 class _Observation(NamedTuple):
-    """A peer at one look."""
+    """One peer's counters at its baseline or in one sample."""
 
     epoch: str
     counters: Counters
     handshake: int
-    at_sample: int | None = None  # of the sample; None: the baseline
+    at_sample: int | None = None  # place of the sample in the backlog. None: the baseline
 
     def restarted(self, later: _Observation) -> bool:
-        """Whether ``later`` shows that this life is over, and what comes after ``later`` may not."""
+        """Whether the counter restarted within one epoch. Only ``later`` may show it: later samples may be higher."""
         return self.epoch == later.epoch and self.ended(later)
 
     def ended(self, later: _Observation) -> bool:
-        """Whether ``later`` is of another life; see :func:`wgsyncd.core.usage.posting.advance`."""
+        """Whether the counter restarted before ``later``, by the signs of :mod:`wgsyncd.core.usage.posting`."""
         return (
             self.epoch != later.epoch
             or later.counters.rx < self.counters.rx

@@ -1,4 +1,4 @@
-"""Windows of time: the rolling 24 hours, days and months of a zone, and how bytes are shared out over them."""
+"""The calendar: buckets, the rolling window, days and months, and how bytes are shared out over them."""
 
 from __future__ import annotations
 
@@ -13,54 +13,58 @@ from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation
 
 ROLLING = 86400  # seconds of the rolling window
-BOUNDARY_GRACE = 1.0  # seconds: a poll within them after an edge was made for that edge, and closes what came before it
-BUCKET_RETENTION = 2 * 86400  # seconds that buckets are kept after they left it
+BOUNDARY_GRACE = 1.0  # seconds: a poll this soon after a boundary belongs wholly to the period before it
+BUCKET_RETENTION = 2 * 86400  # seconds that a bucket is kept after it left the rolling window
 
 
 @dataclass(frozen=True, slots=True)
 class UsageCalendar:
-    """The windows at one instant: buckets of ``width`` seconds, days and months of ``zone``."""
+    """Knows the periods at one instant: buckets of ``width`` seconds, days and months of ``zone``."""
 
-    now: float
-    width: int
+    now: float  # UNIX seconds
+    width: int  # seconds
     zone: ZoneInfo
 
     @property
     def rolling_start(self) -> int:
-        """The first second of the 24 h figure: the bucket in which ``now - 24 h`` lies counts in whole, so the figure
-        covers at least 24 h and at most 24 h and one bucket."""
+        """The first second of the rolling window, in UNIX seconds.
+
+        The bucket that contains ``now - 24 h`` counts as a whole. So the 24 h figure covers from 24 h to 24 h plus one
+        bucket.
+        """
         return int(self.now // self.width) * self.width - ROLLING
 
     def day(self, at: float) -> str:
-        """The zone's date at an instant."""
+        """The zone's date at an instant (UNIX seconds), as YYYY-MM-DD."""
         return datetime.fromtimestamp(at, self.zone).date().isoformat()
 
     def format_local(self, at: float) -> str:
-        """An instant as the zone writes it, to the second."""
+        """An instant (UNIX seconds) as the zone's date and time: YYYY-MM-DD HH:MM:SS."""
         return datetime.fromtimestamp(int(at), self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
     @property
     def month(self) -> tuple[str, str]:
-        """First day of this month and of the next."""
+        """The first day of this month and of the next month, as YYYY-MM-DD."""
         first = datetime.fromtimestamp(self.now, self.zone).date().replace(day=1)
         return first.isoformat(), (first + timedelta(days=32)).replace(day=1).isoformat()
 
     @property
     def version(self) -> tuple[int, str]:
-        """Changes when a window has to be rolled on."""
+        """A value that changes whenever the rolling window or the month moves on."""
         return self.rolling_start, self.month[0]
 
     @property
     def closes_a_day(self) -> bool:
-        """Whether a poll now was made for a midnight, and closes the day before it."""
+        """Whether a poll at ``now`` belongs to the day before: it is within BOUNDARY_GRACE after midnight."""
         return self.day(self.now) != self.day(self.now - BOUNDARY_GRACE)
 
     def next_midnight(self, at: float) -> float:
-        """The zone's next midnight after an instant."""
+        """The zone's next midnight after an instant. Both are UNIX seconds."""
         day = datetime.fromtimestamp(at, self.zone).date() + timedelta(days=1)
         midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
         first = midnight.timestamp()
-        # A clock set back over midnight (St John's until 2011) has two of them: after the first the second is next.
+        # A clock that is set back over midnight has two midnights (St John's until 2011). After the first comes the
+        # second.
         return first if first > at else midnight.replace(fold=1).timestamp()
 
     def _boundaries(self, since: float, until: float) -> Iterator[float]:
@@ -72,8 +76,11 @@ class UsageCalendar:
                 yield at
 
     def shares(self, since: float, until: float | None = None) -> tuple[Share, ...]:
-        """The buckets and days between two instants (``until`` None: now). What is older than the rolling window gets
-        no bucket. An edge in the span's last second does not split it."""
+        """The parts of the span between two instants (UNIX seconds), cut at buckets and days.
+
+        ``until`` None means now. A part that is older than the rolling window has no bucket. A boundary in the last
+        BOUNDARY_GRACE of the span does not cut it.
+        """
         end = self.now if until is None else min(until, self.now)
         start = min(since, end)
         edges = [start, *self._boundaries(start, end), end]
@@ -86,20 +93,20 @@ class UsageCalendar:
         return tuple(shares)
 
     def allocate(self, delta: Counters, since: float, until: float | None = None) -> tuple[Allocation, ...]:
-        """A delta that came in between two instants, shared out over their buckets and days by time."""
+        """Shares a delta out by time over the buckets and days between two instants (UNIX seconds)."""
         return allocate_shares(delta, self.shares(since, until))
 
 
 class Share(NamedTuple):
     """A part of a span of time that lies in one bucket and on one day."""
 
-    bucket: int | None  # see Piece
+    bucket: int | None  # UNIX seconds of the bucket's start. None: the part is older than the rolling window
     day: str
-    until: float  # its end, as a share of the span: 1.0 for the last
+    until: float  # the end of the part as a share of the span: 1.0 for the last part
 
 
 def allocate_shares(delta: Counters, shares: Sequence[Share]) -> tuple[Allocation, ...]:
-    """A delta shared out; the pieces add up to it."""
+    """Shares a delta out by time. The parts add up to the delta exactly. A part without bytes is left out."""
     pieces: list[Allocation] = []
     done_rx = done_tx = 0
     for bucket, day, until in shares:

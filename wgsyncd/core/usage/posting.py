@@ -1,34 +1,41 @@
-"""Counters -> deltas, windows and new baselines. Every byte the kernel counts is booked once.
+"""Turns the kernel's counters into postings and new baselines, so that every byte is posted once.
 
-A *look* at a peer is (epoch, counters, handshake). The books hold one for each peer, the baseline; what is booked of a
-later one is the difference. The invariants, and what each rests on:
+The node state holds the last posted sample of each peer: its epoch, its counters and its latest handshake. These
+counters are the baseline. The delta of a later sample is its counter minus the baseline.
 
-1. ``booked + (counter - baseline) = counted`` for every live peer, because a device's bytes, windows and baseline
-   change in one transaction (:class:`wgsyncd.core.state.Writes`), and that transaction also compares and counts up
-   ``seq``: it happens once or not at all. After any failure the ledger in memory is thrown away, so what is booked next
-   starts from what the store really has. To book a look twice in a row adds nothing.
-2. A counter belongs to a life: an epoch (boot id, interface index), and in it the time from a peer's being added to its
-   end. A new life begins at zero: by another epoch, by a counter that went back, by a handshake that is gone.
-3. A baseline of zero is committed *before* a peer is added, and everything that waits is booked before that. A crash
-   between the two leaves a baseline without a peer, which costs nothing; the other order would leave a peer whose first
-   bytes have no baseline, or an old life's look to be held against a new baseline.
-4. Before a peer is removed it is silenced, looked at once more, and that look is in the books or in the spool's file.
-5. A look that cannot be booked at once goes to the spool (:mod:`wgsyncd.core.usage.backlog`). Samples are booked
-   before any later look is, in their order, each in a transaction that also notes its number: so a look at an old life
-   never meets the baseline of a newer one. The order is: file written, booked with its number, file written without
-   it. A crash after the first books it later; after the second, the number keeps it from being booked again.
-6. A device that is left out of a booking (its row is locked) keeps its baseline. A sample is booked whole or not at
-   all.
+The invariants, and what each one relies on:
 
-What cannot be had:
+1. For every live peer, ``posted + (counter - baseline) = counted``. One transaction changes a device's bytes, windows
+   and baseline together (:class:`wgsyncd.core.state.WriteBatch`). The same transaction checks the revision and adds one
+   to it, so it happens once or not at all. After a failed commit, wgsyncd reads the node state from the store again.
+   (Not after RowsLocked, which writes nothing.) So the next posting starts from what the store really has. To post a
+   sample twice in a row is harmless: the second delta is zero.
+2. A delta is valid only until the counter restarts at zero. A counter restarts in each new epoch (boot id, interface
+   index) and each time that its peer is added. Three signs show a restart: another epoch, a counter below its baseline,
+   or a handshake that is gone. After a restart, the delta is the whole counter.
+3. A baseline of zero is committed *before* a peer is added, and the waiting samples are posted before that commit. A
+   crash before the addition leaves a baseline without a peer, which is harmless. Another order could leave a peer whose
+   first bytes have no baseline, or compare a sample from before the restart with the new baseline.
+4. Before a peer is removed, it loses its allowed IPs, so that no more traffic passes. Then its last sample is taken.
+   Only when this sample is posted or in the spool's file is the peer removed.
+5. A sample that cannot be posted at once goes to the spool (:mod:`wgsyncd.core.usage.backlog`). Waiting samples are
+   posted before any later sample, in the order in which they were taken. The transaction that completes a sample also
+   stores the sample's number. So a sample from before a restart never meets a baseline from after it. The order is:
+   write the file, post and store the number, write the file without the sample. A crash after the first step only
+   delays the posting. After a crash in the second or third step, the stored number prevents a second posting.
+6. A device that is left out of a posting (its row is locked) keeps its baseline. A waiting sample is done only when it
+   is posted for all its devices. Until then the whole sample stays in the backlog.
 
-- what came after the last look that is in the books or in the file, when somebody else, a power cut or a reboot ends
-  the life. Where the spool cannot be written, looks are in memory alone, and go with the process;
-- the bytes of a life whose end nothing shows: a foreign hand (or an interface made anew with the index it had) began
-  the next, and at the first look its counters had all passed the old ones. As many as the old life had are missing;
-- what was in a spool that is damaged. It is set aside and said. One put back later, when others were booked since, is
-  taken for what it says: within one life that adds nothing, over several it may book bytes again;
-- when, within the span between two looks, bytes came: they are shared out by time.
+The limits:
+
+- Bytes after the last sample that is posted or in the file are lost if another program, a power cut or a reboot ends
+  the counter. If the spool cannot be written, samples are only in memory and are lost with the process.
+- A restart can be invisible. It is invisible if another program added the peer again, or made the interface again with
+  the same index, and at the next sample the new counters have passed the old ones. Then the bytes that the old counters
+  had reached are missing.
+- The samples in a damaged spool file are not posted. wgsyncd renames and reports it. If an admin puts it back after
+  later samples were posted, a counter below its baseline looks like a restart, so bytes may be posted twice.
+- Nobody knows when the bytes came between two samples. They are shared out over this span by time.
 """
 
 from __future__ import annotations
@@ -43,20 +50,24 @@ from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_d
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.core.usage.calendar import Share, UsageCalendar, allocate_shares
 
-SLACK = 5.0  # seconds granted to a link's capacity: dumps are not taken at an instant
-CHUNK = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each
+SLACK = 5.0  # seconds added to a span before its capacity is computed: to read a dump takes time
+CHUNK = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each peer
 
 
 class CounterDelta(NamedTuple):
-    """What a counter did since its baseline."""
+    """The bytes that a peer moved since its baseline, and whether its counters restarted."""
 
     delta: Counters
-    reset: bool  # it went back without a reason that we know
+    reset: bool  # within one epoch a counter is below its baseline, or the handshake is gone
 
 
 def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> CounterDelta:
-    """The bytes since the baseline. A counter below it, or a handshake that is gone, means that somebody else made the
-    peer anew: both counters then count from zero, and it is reported."""
+    """The bytes since the baseline, and whether the counters were reset.
+
+    ``found`` is the sampled peer, ``epoch`` its interface's epoch. In another epoch both counters began at zero, so
+    they are the delta. Within one epoch, a counter below its baseline or a handshake that is gone means that another
+    program removed the peer and added it again. Then both counters are the delta, too, and ``reset`` is true.
+    """
     if baseline.epoch != epoch:
         return CounterDelta(found.counters, False)
     rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
@@ -79,7 +90,7 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True)
 class PostingResult:
-    """What a set of dumps says since the ledger."""
+    """What to write for a set of samples, and what to report about them."""
 
     writes: WriteBatch
     anomalies: tuple[Anomaly, ...]
@@ -87,7 +98,7 @@ class PostingResult:
 
 @dataclass(slots=True)
 class _Accumulator:
-    """One device's sum while dumps are gone through."""
+    """Sums up one device's bytes over its peers on all interfaces."""
 
     delta: Counters
     pieces: list[Allocation]
@@ -97,8 +108,11 @@ class _Accumulator:
 def chunks(
     actual: Mapping[str, InterfaceState], node_state: NodeState, apart: Set[int]
 ) -> Iterator[dict[str, InterfaceState]]:
-    """Where very many peers moved: parts of these dumps, in the order of the peers' rows, to be booked each by itself
-    before the dumps as a whole are, for which then the rest is left. ``apart``: rows that are left for it, too."""
+    """Parts of these samples that are posted one by one, so that memory stays small when very many peers moved.
+
+    Each part has ``CHUNK`` peers that moved, in the order of their rows' ids. The last peers (at most ``CHUNK``) are in
+    no part. The caller posts the complete samples afterwards, which covers these last peers and the rows in ``apart``.
+    """
     moved = [
         record
         for record in node_state.records.each()
@@ -139,22 +153,26 @@ def post(
     at: float | None = None,
     complete: bool = True,
 ) -> PostingResult:
-    """Account for dumps taken at ``at`` (UNIX seconds; None: at ``windows.now``). Only of ``whole`` ones it is said
-    that the interface was sampled. A peer that is not in one is left as it is.
+    """The postings, new baselines and anomalies of samples. The writes are empty if nothing moved.
 
-    ``since``: when the peers of each interface were last looked at (UNIX seconds; what is not there is taken from the
-    ledger); ``late``: the same for the row ids of which it is earlier. ``max_rates``: bits per second. ``rows``: the
-    rows by key where they were just read: only then can a peer that has no record yet be adopted. Nothing moved: empty
-    writes.
+    A peer that is in no sample keeps its baseline. Times are UNIX seconds.
+
+    - ``actual``: the samples by interface.
+    - ``since``: when each interface was last sampled. For an interface that is not in it, the node state tells.
+    - ``skipped_since``: the same by row id, for rows that earlier postings left out.
+    - ``max_rates``: bits per second by interface. A delta above this rate goes to quarantine, if its span is known.
+    - ``rows``: the rows by key, if they were just read. Only with these rows is a peer without a record adopted.
+    - ``at``: when the samples were taken. None means ``calendar.now``.
+    - ``complete``: the samples contain all peers. Only then do the writes contain a checkpoint for each interface.
     """
     now = calendar.now if at is None else min(at, calendar.now)
-    sampled_at = now if at is None else at  # also where the clock was set back since: then nobody knows
+    sampled_at = now if at is None else at  # after `now` if the clock was set back. The next span is then unknown
     accounts: dict[int, _Accumulator] = {}
     records: list[PeerRecord] = []
     quarantined: list[QuarantinedDelta] = []
     anomalies: list[Anomaly] = []
     odd: set[int] = set()
-    shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all have the same
+    shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all peers have the same start
 
     def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
         account = accounts.setdefault(row_id, _Accumulator(NO_BYTES, [], 0))
@@ -173,8 +191,8 @@ def post(
                 row = rows.get(key) if rows is not None else None
                 if row is None:
                     continue
-                # First start beside running peers: what a device that was never counted has used so far is its due;
-                # of any other the present counters were counted by whoever filled the columns before us.
+                # wgsyncd starts beside peers that are already there. If a device has no usage yet, nobody has counted
+                # its bytes, so they are posted in full. Otherwise another program has already counted them.
                 records.append(initial_record(name, state.epoch, found, row, now))
                 add(row.id, found.counters if row.has_no_usage else NO_BYTES, now, found.latest_handshake)
                 continue
@@ -186,8 +204,8 @@ def post(
             if started is None:
                 started = max(record.sampled_at, sampled.at if sampled else 0.0)
                 known_span = started <= now
-            started = min(started, now)  # whatever the clock did: no span is negative, or all would be too much for it
-            # A booking that ended half-way has looked at this one later than at its interface.
+            started = min(started, now)  # the clock may go back: a negative span would put every delta into quarantine
+            # An interrupted posting may have sampled this peer later than its interface.
             came_since = max(started, record.sampled_at) if record.sampled_at <= now else started
             if reset:
                 anomalies.append(
@@ -206,7 +224,7 @@ def post(
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
                 add(record.row_id, delta, came_since, newer)
-            records.append(PeerRecord(  # not by `replace`, which takes four times as long
+            records.append(PeerRecord(  # `replace` would take four times as long
                 name, record.public_key, record.row_id, record.device, record.owner, record.address,
                 record.config_digest,
                 record.state, state.epoch, found.rx, found.tx, found.latest_handshake, sampled_at,
@@ -220,7 +238,7 @@ def post(
         records=tuple(records),
         quarantined=tuple(quarantined),
         commit_last=frozenset(odd),
-        # A new epoch is left for the record step, which audits it; until then the interface keeps its old mark.
+        # The recorder writes and audits a new epoch. Until then the checkpoint keeps the old one.
         checkpoints={
             name: InterfaceCheckpoint(mark.epoch, now)
             for name in actual
@@ -232,7 +250,7 @@ def post(
 
 def _booked(row_id: int, account: _Accumulator, first: str, beyond: str) -> Posting:
     handshake = account.handshake / 1e9 if account.handshake else None
-    if len(account.pieces) == 1:  # as nearly always
+    if len(account.pieces) == 1:  # the usual case, made fast
         (one,) = account.pieces
         delta = account.delta
         in_24h, in_month = (
@@ -258,7 +276,10 @@ def _booked(row_id: int, account: _Accumulator, first: str, beyond: str) -> Post
 
 
 def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> tuple[Posting, ...]:
-    """Deltas that were held back, as what they add to each device: shared out over their own time, as all are."""
+    """The postings for deltas that an admin released from quarantine.
+
+    Each delta is shared out over the buckets and days of its own span. A delta without a row is left out.
+    """
     accounts: dict[int, _Accumulator] = {}
     for one in held:
         if one.row_id is None:
@@ -271,7 +292,7 @@ def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> 
 
 
 def initial_record(interface: str, epoch: str, found: PeerState, row: DeviceRow, now: float) -> PeerRecord:
-    """The first record of a peer that was there before us."""
+    """The first record of a peer that was there before wgsyncd. Its present counters become the baseline."""
     return PeerRecord(
         interface, found.config.public_key, row.id, row.device, row.owner, addresses_of(found.config),
         config_digest(found.config), RecordState.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
