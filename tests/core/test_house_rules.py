@@ -62,7 +62,6 @@ UNSENTENCED: set[str] = {
     "core/peers/subset.py",
     "daemon/change_watch.py",
     "engine/accounting.py",
-    "engine/agent.py",
     "engine/inspector.py",
     "engine/interfaces.py",
     "engine/planner.py",

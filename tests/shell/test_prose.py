@@ -26,6 +26,7 @@ PLAIN: tuple[str, ...] = (
     "daemon/http.py",
     "daemon/http_message.py",
     "daemon/monitoring.py",
+    "engine/agent.py",
 )
 PLAIN_FILES = sorted({file for name in PLAIN for file in [TOP / "wgsyncd" / name, *(TOP / "wgsyncd" / name).rglob("*.py")]
                       if file.is_file()})  # fmt: skip

@@ -1,12 +1,15 @@
-"""The shell around core: gather, decide, act. One thread, no lock; whoever holds the agent calls one method at a time.
+"""The agent runs the cycles of one node: it gathers, decides and acts.
 
-    reconcile: read the interfaces · load the rows · take the steps that are due in devices' lives · plan · guard ·
-               commit baseline zero · apply (a last sample of whom goes into the spool) · read back · book the dumps ·
-               write down what was done
-    account:   read the interfaces · book the dumps · take the steps that are due
+    reconcile  gather  read the interfaces · read the rows · post the backlog, if any · commit due transitions
+               decide  plan · guard
+               act     commit baseline zero · apply (removed peers' last samples go into the spool) · read back ·
+                       post the samples · record the outcome · roll the usage windows
+    account    gather  read the interfaces
+               decide  find due transitions
+               act     post the backlog, the samples and the transitions · roll the usage windows
 
-Each may fail at any line (StoreError) and be called again: what it did is found in the kernel and in the ledger, what
-it did not is done then.
+StoreError may end a cycle at any line. Kernel and node state then show what was done, and the next cycle does the rest.
+There is no lock: only one thread may call the agent.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from wgsyncd.ports import Clock, Phase, Plane, Snapshot, Spool, Store, WireGuard
 
 
 class Agent:
-    """Keeps one node's interfaces equal to the store's rows, and the store's figures equal to the interfaces'."""
+    """Keeps the peers of one node equal to the rows, and the stored bytes equal to the counters."""
 
     def __init__(
         self, settings: Settings, wireguard: WireGuard, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
@@ -58,39 +61,39 @@ class Agent:
         self._accounting = Accounting(settings, store, spool, status, clock, state)
         self._transitions = Transitions(self._decider, self._accounting.books, status, clock)
         self._books, self._spooler = self._accounting.books, self._accounting.spooler
-        self._planes = Planes(planes)  # beside the peers
+        self._planes = Planes(planes)  # beside the WireGuard peers
         self._chronicle = Recorder(settings.node.name, self._books, state)
         self.inspector = Inspector(
             settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide, state
         )
-        self._epochs: dict[str, str] = {}  # of the interfaces as the last reconcile found them
-        self.needs_reconcile = False  # an account found an interface that is new: it waits to be filled
-        self.preempted = False  # the last piece of work left samples unposted, for something urgent
-        self._looked_at: set[PeerId] = set()  # peers that went in this piece of work: there is a later sample of them
+        self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
+        self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
+        self.preempted = False  # the last piece of work left samples unposted because something urgent waited
+        self._looked_at: set[PeerId] = set()  # peers whose last sample was kept in this piece of work
 
     def queue_audit(self, action: AuditAction, facts: AuditFacts = NO_FACTS) -> None:
-        """Audit something about the daemon itself, with the next transaction."""
+        """Queue an audit row about the daemon itself. The next transaction writes the row."""
         self._books.queue_audit(AuditEvent(action, self.settings.node.name, facts))
 
     @property
     def sent(self) -> int:
-        """How many batches of changes the kernel was sent so far."""
+        """The number of batches of changes that this agent sent to the kernel."""
         return self._interfaces.batches_sent
 
     def next_deadline(self) -> float | None:
-        """UNIX seconds of the nearest QR end that is known."""
+        """UNIX seconds of the next activation deadline of the known rows. None: no row has one."""
         return self._decider.next_deadline(self.clock.now())
 
     # -- the two pieces of work
 
     def account(self, until: Until = never, *, preemptible: bool = False) -> None:
-        """Post what the counters and handshakes say. No statement is sent where nothing moved. ``until``,
-        ``preemptible``: see :meth:`_post`."""
+        """Post new bytes and commit due transitions. If nothing moved, nothing is written. StoreError if the store
+        takes nothing: the samples are then kept for later. Parameters: see :meth:`_post`."""
         samples = self._take_samples()
         refresh(self.status, samples.actual, samples.now)
         steps = self._decider.due(self._state.pending_rows, samples.actual, samples.now)
         try:
-            # An end is left to the reconcile, which takes the peer out in the same cycle.
+            # A reconcile commits expiries, because it removes the peer in the same cycle.
             steps_of_life = transitions.write_batch([step for step in steps if step.kind is not TransitionKind.EXPIRE])
             taken = self._post(samples, steps_of_life, until=until, preemptible=preemptible)
         except StoreError:
@@ -103,9 +106,9 @@ class Agent:
         self._accounting.roll(samples.now)
 
     def reconcile(self, until: Until = never, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
-        """Make the kernel what the rows say, and write down what was done. ``with_accounting``: post the counters too;
-        otherwise only as far as must be, and the next :meth:`account` posts the rest. ``until``, ``preemptible``: see
-        :meth:`_post`."""
+        """Make the peers equal to the rows, and record what was done. StoreError: see :meth:`_degraded`.
+        Without ``with_accounting``, only samples that cannot wait are posted, and the next :meth:`account` posts the
+        rest. Other parameters: see :meth:`_post`."""
         samples = self._take_samples()
         actual, now, _ = samples
         calendar = self._accounting.calendar(now)
@@ -114,7 +117,7 @@ class Agent:
         refused: frozenset[int] = frozenset()
         try:
             snapshot = self._snapshot()
-            if self._books.last_known is None:  # they take their keys from the rows
+            if self._books.last_known is None:  # The first node state takes its keys from the rows: one copy in memory.
                 share_keys(snapshot.rows, actual)
             steps = self._decider.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
@@ -128,7 +131,7 @@ class Agent:
             decision = self._decide(snapshot, actual, self._books.current(calendar), now)
             planes = self._planes.cycle(snapshot, decision)
             self._chronicle.record_intent(decision, calendar)
-        except StoreError:  # it does not answer, or takes nothing in
+        except StoreError:  # The store does not answer, or it answers but cannot write.
             if snapshot is None:
                 steps = self._decider.due(self._state.pending_rows, actual, now)
             still = [step for step in steps if step.row.id not in refused]
@@ -137,7 +140,7 @@ class Agent:
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
         after = self._apply(planes, decision, actual)
         counted = samples._replace(actual={**actual, **after}).without(self._looked_at)
-        try:  # the kernel first: a customer waits for that, nobody for a figure
+        try:  # Posting comes after apply: customers wait for their peers, but nobody waits for bytes.
             if with_accounting:
                 self._post(counted, until=until, preemptible=preemptible)
             else:
@@ -154,8 +157,8 @@ class Agent:
         return decision
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
-        """The same for a few devices alone, and without their counters. False where a full cycle is needed: they have
-        to do with others, or are not there, or something went otherwise; or there are planes beside the peers."""
+        """Reconcile a few devices alone, without accounting. False if a full cycle is needed: the devices affect other
+        rows or peers, a device has no row, drift remains, a transition was not taken, or there are other planes."""
         if self._planes:
             return False
         actual, now, _ = self._take_samples()
@@ -188,8 +191,8 @@ class Agent:
         return not self._decider.drift(decision, after, books)
 
     def approve(self, plan_id: str, who: str = "") -> None:
-        """Let exactly that set of removals through, with the next cycle and once. Refused where it is not what is
-        withheld now."""
+        """Allow the next cycle to make exactly the removals of ``plan_id``, once. ``who`` is named in the audit row.
+        UserError if these are not the removals that are withheld now."""
         decision = self.inspector.preview()
         if not decision.is_withholding:
             raise UserError("nothing is withheld: there is nothing to approve")
@@ -201,19 +204,19 @@ class Agent:
         self._state.approver = who
 
     def flush(self) -> None:
-        """Commit notes that wait for a transaction, and when the interfaces were last looked at."""
+        """Commit queued audit rows, and with them the times of the last samples. Without audit rows: do nothing."""
         if self._books.has_notes:
             now = self.clock.now()
             self._books.commit(self._accounting.settled(now), self._accounting.calendar(now))
 
     def purge(self) -> None:
-        """Forget figures that are older than they are kept."""
+        """Delete buckets and days that are past their retention."""
         self.store.purge(self._accounting.calendar(self.clock.now()), int(self.settings.usage.retention // 86400))
 
     # -- gather
 
     def _take_samples(self) -> Samples:
-        """A piece of work begins with both clocks, and then the dumps."""
+        """Begin a piece of work. The clocks are read first: a dump has every handshake before a passed deadline."""
         self._looked_at.clear()
         self.preempted = False
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
@@ -232,8 +235,7 @@ class Agent:
     # -- act
 
     def _apply(self, planes: Cycle, decision: Decision, actual: Actual) -> dict[str, InterfaceState]:
-        """Apply all plans, phase by phase; the dumps of the peers afterwards. Where a plane is not prepared, peers go
-        and nobody comes in."""
+        """Apply all plans phase by phase. Returns the peers read back. If a plane failed, no peer is added."""
         after = dict(actual)
         for phase in Phase:
             if phase is Phase.PEERS:
@@ -241,19 +243,17 @@ class Agent:
                 plan = plan if planes.is_ready else plan.withhold(lambda change: change.kind is ChangeKind.ADD)
                 after = self._interfaces.apply(plan, actual, self._spool_last_sample)
             planes.apply(phase, after)
-        # One made anew in between is for the next cycle: what it says was not asked of it.
+        # Ignore interfaces that were re-created during apply. The next cycle handles them.
         return {name: state for name, state in after.items() if state.epoch == actual[name].epoch}
 
     def _post(
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
         until: Until = never, preemptible: bool = False,
     ) -> frozenset[int]:  # fmt: skip
-        """Post samples, until ``until`` says that something urgent waits. The ids of the rows whose step was taken.
-
-        A ``preemptible`` posting ends there, which :attr:`preempted` says: the next samples tell the same and more. Any
-        other one goes on to its end, with the time of its samples; before that, whom a row has revoked is removed. The
-        samples that close a day are of this kind: the next ones would be those of the next day.
-        """
+        """Post samples. Returns the ids of the rows whose transition was committed.
+        ``until`` tells between transactions whether something urgent waits. A ``preemptible`` posting then ends and
+        sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
+        then goes on. A posting that closes a day also goes on, because later samples belong to the next day."""
         preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
         end = self._spooler.end()
         while (taken := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
@@ -264,11 +264,11 @@ class Agent:
         return taken
 
     def _remove_revoked(self, samples: Samples) -> None:
-        """Remove whom a row has revoked since. All else is left to the next cycle, and nothing is written to the store.
-        ``samples``: those that are being posted, which goes on afterwards."""
+        """Remove peers that were revoked while ``samples`` are being posted. The store gets no write. The next cycle
+        makes all other changes."""
         known = self._books.last_known
         now, actual, snapshot = self.clock.now(), self._interfaces.read(create=False), self.store.snapshot()
-        ended = {step.row.id for step in self._decider.due(snapshot.rows, actual, now)}  # which is written first
+        ended = {step.row.id for step in self._decider.due(snapshot.rows, actual, now)}  # must be committed first
         revoked = self._decider.revocations(snapshot, actual, known, now) if known is not None else []
         going = [change for change in revoked if change.row_id not in ended]
         if going:
@@ -285,9 +285,9 @@ class Agent:
         self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
         refused: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
-        """The store takes nothing in. What was counted is kept in the spool; and nobody stays in whom a row shuts out:
-        by the rows as just read (``snapshot``), or where they cannot be read, those whose QR has ended since. The books
-        follow when the store is back. ``refused``: rows that are not as ``snapshot`` has them any more."""
+        """Do what is safe while the store takes nothing: spool the samples and remove revoked peers, within the guard.
+        If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome
+        is recorded when the store is back. ``refused``: ids of rows that changed after ``snapshot`` was read."""
         self._spooler.keep(samples.without(self._looked_at))
         actual, now, _ = samples
         known = self._books.last_known
