@@ -1,1 +1,4 @@
-"""What decides: pure functions over values. Nothing here reads a clock, a socket, a file or a log."""
+"""The pure part of wgsyncd: values, and functions that decide what to do.
+
+No function here reads a clock, a socket or a file, and none writes a log.
+"""

@@ -1,6 +1,6 @@
-"""Audit events: what happened to whom, as an action with facts.
+"""Audit events: what happened to a device, an interface or a node, as an action with facts.
 
-An event holds no sentence and no key. The store words an event in the language of its own audit trail.
+An event holds no sentence and no key. The store writes the sentence, in the language of its own audit trail.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from wgsyncd.core.reasons import AnomalyKind, ChangeReason, UpdatedPart
 
 
 class AuditAction(StrEnum):
-    """What happened."""
+    """The kinds of events that an audit row can report."""
 
     DEVICE_ACTIVATED = "device_activated"
     DEVICE_EXPIRED = "device_expired"
@@ -24,7 +24,7 @@ class AuditAction(StrEnum):
     FOREIGN_PEER_REMOVED = "foreign_peer_removed"
     ROW_REJECTED = "row_rejected"
     ROW_ACCEPTED = "row_accepted"
-    STORE_CONDITION_STARTED = "store_condition_started"  # a condition of the store's own kind
+    STORE_CONDITION_STARTED = "store_condition_started"  # a condition of a type of the store's own
     STORE_CONDITION_ENDED = "store_condition_ended"
     GUARD_TRIPPED = "guard_tripped"
     GUARD_APPROVED = "guard_approved"
@@ -42,29 +42,29 @@ class AuditAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditFacts:
-    """The facts of an event. Each action has its own few; None means that the action does not have the fact."""
+    """The facts of an event. An action uses only some of them: None means that the action does not have the fact."""
 
     interface: str | None = None
     previous_interface: str | None = None
     address: str | None = None
-    peer: str | None = None  # a fingerprint
+    peer: str | None = None  # the fingerprint of the peer's key
     reason: ChangeReason | None = None
     updated: UpdatedPart | None = None
     rejection: str | None = None  # the code of a Reason
-    condition: str | None = None  # the type of a condition of the store's own kind
-    detail: str | None = None  # the reason of such a condition
+    condition: str | None = None  # the type of a condition, where the type is the store's own
+    detail: str | None = None  # the reason of this condition
     anomaly: AnomalyKind | None = None
     count: int | None = None
     plan: str | None = None
-    by: str | None = None  # who approved; "" where nobody knows
-    at: float | None = None  # UNIX seconds, as all times
+    by: str | None = None  # the name of the admin who approved, "" if unknown
+    at: float | None = None  # UNIX seconds, like all times of this class
     since: float | None = None
     until: float | None = None
     previous: Counters | None = None
     current: Counters | None = None
     file: str | None = None
     version: str | None = None
-    keys: str | None = None  # of the configuration
+    keys: str | None = None  # names of configuration keys
 
 
 NO_FACTS = AuditFacts()
@@ -72,7 +72,7 @@ NO_FACTS = AuditFacts()
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """Something that the audit trail is to hold. ``target`` names the device, owner, interface or node."""
+    """One event for the audit trail. ``target`` names the device, owner, interface or node."""
 
     action: AuditAction
     target: str

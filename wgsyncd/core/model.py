@@ -1,7 +1,7 @@
-"""The nouns: keys, peers as they are wanted and as they are, rows, changes, transitions.
+"""The values of the core: keys, actual and desired peers, rows, changes and transitions.
 
-Units throughout: bytes are bytes, times are UNIX nanoseconds (handshakes, as the kernel gives them) or UNIX seconds
-as float (everything else), addresses are packed in network byte order. Names are those of wg(8).
+Handshakes of peers are UNIX nanoseconds, as the kernel gives them. All other times are UNIX seconds as float.
+Sizes are bytes. Addresses are packed in network byte order. Names follow wg(8).
 """
 
 from __future__ import annotations
@@ -28,23 +28,29 @@ KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
 
 PublicKey = NewType("PublicKey", bytes)
-"""A Curve25519 public key, 32 raw bytes. Printed by :func:`fingerprint` only, except by `wgsyncd explain`."""
+"""A Curve25519 public key: 32 raw bytes. Logs, metrics and audit rows show only its :func:`fingerprint`."""
 
 
 _T = TypeVar("_T")
 
 
 def reuse_equal(new: _T, old: _T) -> _T:
-    """``new``; where ``old`` is equal, that object: so it is in memory once. 100 bytes of 100,000 peers are 10 MB."""
+    """``old`` if it equals ``new``, else ``new``: so memory holds equal values only once.
+
+    To save 100 bytes for each of 100,000 peers saves 10 MB.
+    """
     return old if old == new else new
 
 
 RowKey = bytes | str | None
-"""A key as a row has it: its 32 bytes, or where it is none the text as it stands there."""
+"""A key of a row: its 32 bytes, or the unchanged text if the text is not a key, or None if the row has no key."""
 
 
 class InvalidKey(ValueError):
-    """A text is no key. Never holds the text."""
+    """A text is not a valid key, because of ``fault``. ``size``: the decoded length in bytes, if that is the fault.
+
+    The exception never holds the text, which may be a preshared key.
+    """
 
     def __init__(self, fault: KeyFault, size: int = 0) -> None:
         self.fault, self.size = fault, size
@@ -60,7 +66,10 @@ _KEY_FAULTS = {
 
 
 def read_key(text: str | None) -> RowKey:
-    """A row's text; :func:`decode_key` says of one that is no key why it is not."""
+    """The key of a row: its 32 bytes, or ``text`` itself if that is not a valid key.
+
+    :func:`decode_key` then raises the reason.
+    """
     try:
         return decode_key(text) if text else text
     except ValueError:
@@ -68,10 +77,12 @@ def read_key(text: str | None) -> RowKey:
 
 
 def decode_key(text: RowKey) -> bytes:
-    """The 32 bytes of a key as wg(8) writes it: 44 characters of canonical base64. Bytes are one already.
+    """The 32 bytes of a key that is written as wg(8) writes it: 44 characters of canonical base64.
 
-    Raises InvalidKey for anything else. ``binascii.a2b_base64`` alone lets junk,
-    white space and non-canonical last characters through, so two different texts could name one key.
+    A key that is bytes already is returned unchanged. Anything else raises InvalidKey.
+
+    ``binascii.a2b_base64`` accepts junk and white space unless it is strict. Even if it is strict, it accepts
+    last characters that are not canonical. Two different texts could then name one key.
     """
     if not text:
         raise InvalidKey(KeyFault.EMPTY)
@@ -79,7 +90,7 @@ def decode_key(text: RowKey) -> bytes:
         return text
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # binascii.Error too
+    except ValueError:  # this includes binascii.Error
         raise InvalidKey(KeyFault.NOT_BASE64) from None
     if len(raw) != KEY_BYTES:
         raise InvalidKey(KeyFault.LENGTH, len(raw))
@@ -89,17 +100,20 @@ def decode_key(text: RowKey) -> bytes:
 
 
 def encode_key(key: bytes) -> str:
-    """A key as wg(8) writes it. For the wire and for `wg`; logs, metrics and audit rows get :func:`fingerprint`."""
+    """A key in base64, as wg(8) writes it. Logs, metrics and audit rows show :func:`fingerprint` instead."""
     return binascii.b2a_base64(key, newline=False).decode()
 
 
 def fingerprint(key: bytes) -> str:
-    """The first eight characters of a key's base64: enough for an admin to find it in `wg show`, too few to use it."""
+    """The first eight characters of a key's base64, and an ellipsis.
+
+    They are enough for an admin to find the key in `wg show`, and too few to use it.
+    """
     return encode_key(key[:6]) + "…"
 
 
 class Counters(NamedTuple):
-    """Bytes that the server received from (rx) and sent to (tx) a peer since the peer was added."""
+    """The bytes that the server received from a peer (rx) and sent to it (tx) since the peer was added."""
 
     rx: int
     tx: int
@@ -109,10 +123,10 @@ NO_BYTES = Counters(0, 0)
 
 
 class PeerConfig(NamedTuple):
-    """A peer's configuration, as wanted or as found. Equal means: the kernel needs nothing."""
+    """A peer's configuration, desired or actual. If the two are equal, the kernel needs no change."""
 
     public_key: PublicKey
-    preshared_key: bytes  # NO_PRESHARED_KEY for none
+    preshared_key: bytes  # NO_PRESHARED_KEY if the peer has none
     allowed_ips: Networks
     persistent_keepalive: int = 0  # seconds, 0 = off
 
@@ -122,26 +136,26 @@ class PeerConfig(NamedTuple):
 
 
 class PeerState(NamedTuple):
-    """A peer in the kernel."""
+    """A peer in the kernel: its configuration, counters, latest handshake and endpoint."""
 
     config: PeerConfig
-    rx: int  # see Counters; two numbers, since an object for both would be 64 bytes of each peer
+    rx: int  # bytes, like tx. One Counters object for both would take 64 bytes for each peer
     tx: int
     latest_handshake: int  # UNIX nanoseconds, 0 = never
     endpoint: str | None = None
 
     @property
     def counters(self) -> Counters:
-        """Both."""
+        """The received and the sent bytes as one value."""
         return Counters(self.rx, self.tx)
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceState:
-    """One dump of one interface, complete and untorn.
+    """One dump of one interface, complete and uninterrupted.
 
-    ``epoch`` names the life of the kernel's counters: boot id and interface index. Two dumps with the same epoch count
-    on; with another epoch every counter began at zero.
+    ``epoch`` names the lifetime of the kernel's counters: boot id and interface index. The counters go on between two
+    dumps with the same epoch. In another epoch every counter began at zero.
     """
 
     name: str
@@ -153,7 +167,7 @@ class InterfaceState:
 
 
 class Status(StrEnum):
-    """What a row says about its device. Everything but ISSUED and ACTIVE wants no peer."""
+    """What a row says about its device. A row that is OFF asks for no peer."""
 
     ISSUED = "issued"
     ACTIVE = "active"
@@ -162,38 +176,38 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """One device as the store has it. Texts are as they stand there, keys as :func:`read_key` gives them (a text costs
-    more memory than a key, and both are kept for as long as the row is): nothing is trusted yet."""
+    """One device as the store has it. Nobody has validated the row yet.
+
+    Keys are what :func:`read_key` returns. Memory keeps them as long as the row, and bytes take less of it than text.
+    """
 
     id: int
     device: str
     owner: str
-    interface: str  # the store's name of it
+    interface: str  # the store's name of the interface
     address: str
     public_key: RowKey = field(repr=False)
     preshared_key: RowKey = field(repr=False)
     status: Status
-    status_text: str  # as it stands in the store, for messages
-    inactive: tuple[InactiveReason, ...] = ()  # what besides the status keeps the device off; the first one is told
-    activation_deadline: float | None = (
-        None  # UNIX seconds, of issued and expired ones; None: the store has no date for it
-    )
-    version: str | None = None  # as the store writes it: a step is taken only while it still says so
+    status_text: str  # the store's word for the status, for messages
+    inactive: tuple[InactiveReason, ...] = ()  # reasons besides the status. Messages name the first one only
+    activation_deadline: float | None = None  # UNIX seconds, for issued and expired devices. None: there is no date
+    version: str | None = None  # the store's own mark: a transition needs a row that still has this version
     first_handshake_known: bool = False
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
 
     def share_keys(self, peer: PeerConfig) -> None:
-        """From now on the keys are the peer's own objects, where they are equal: see :func:`once`."""
+        """Use the key objects of ``peer`` where they are equal, so that memory holds them once: see `reuse_equal`."""
         object.__setattr__(self, "public_key", reuse_equal(self.public_key, peer.public_key))
         object.__setattr__(self, "preshared_key", reuse_equal(self.preshared_key, peer.preshared_key))
 
     @property
     def is_expired(self) -> bool:
-        """Whether the device was not activated by its deadline, and the store says so."""
+        """Whether the store says that the device expired: nobody activated it by its deadline."""
         return self.status is Status.OFF and self.status_text == "expired"
 
     def inactive_reason(self, now: float) -> InactiveReason | None:
-        """Why this row wants no peer at ``now``, or None if it wants one (behaviour: "which rows want a peer")."""
+        """Why this row asks for no peer at ``now`` (UNIX seconds), or None if it asks for one."""
         if self.inactive:
             return self.inactive[0]
         if self.status is Status.OFF:
@@ -204,7 +218,7 @@ class DeviceRow:
 
 
 class ChangeKind(StrEnum):
-    """What a change does; in the order in which they are applied."""
+    """What a change does to a peer. Changes are applied in the order of these members."""
 
     REMOVE = "remove"
     UPDATE = "update"
@@ -213,8 +227,11 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to do to one interface. ``before`` is what the dump had (None for ADD), ``after`` what is wanted (None
-    for REMOVE). ``device`` is empty for a peer that no row and no record knows (a foreign one)."""
+    """One change to one peer of one interface.
+
+    ``current`` is the actual configuration (None for ADD), ``desired`` is the desired one (None for REMOVE).
+    ``device`` is empty for a foreign peer, which no row and no record knows.
+    """
 
     kind: ChangeKind
     interface: str
@@ -225,31 +242,34 @@ class Change:
     device: str = ""
     owner: str = ""
     reason: ChangeReason = WANTED
-    is_revocation: bool = True  # a removal: a row revokes this very peer, it is not merely unclaimed
+    is_revocation: bool = True  # of a removal: a row demands it. False: merely no row asks for the peer
 
     @property
     def sets_preshared_key(self) -> bool:
-        """A left-out PSK means "unchanged" to the kernel; so it is sent only where it differs, zeros to clear it."""
+        """Whether the preshared key has to be sent, because it differs. 32 zero bytes clear it.
+
+        The kernel leaves the preshared key unchanged if it is not sent.
+        """
         old = self.current.preshared_key if self.current else NO_PRESHARED_KEY
         return self.desired is not None and self.desired.preshared_key != old
 
     @property
     def sets_allowed_ips(self) -> bool:
-        """Whether the allowed IPs have to be sent (the whole list, replacing what is there)."""
+        """Whether the allowed IPs have to be sent. The complete list is sent, and it replaces the actual one."""
         return self.desired is not None and (
             self.current is None or self.current.allowed_ips != self.desired.allowed_ips
         )
 
     @property
     def sets_keepalive(self) -> bool:
-        """Whether the persistent keepalive has to be sent."""
+        """Whether the persistent keepalive has to be sent, because it differs."""
         old = self.current.persistent_keepalive if self.current else 0
         return self.desired is not None and self.desired.persistent_keepalive != old
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that wants a peer but cannot be followed."""
+    """A rejected row, and why it is rejected: the row asks for a peer but is invalid."""
 
     row_id: int
     device: str
@@ -259,7 +279,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A step in a device's life, to be written only if the row is still ``row`` (an admin's click in between wins)."""
+    """A change of a device's status that wgsyncd makes.
+
+    The store makes the transition only if the row is still the same as ``row``. So an admin's change in between wins.
+    """
 
     row: DeviceRow
     kind: TransitionKind

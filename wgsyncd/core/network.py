@@ -1,4 +1,4 @@
-"""Networks and hosts: allowed IPs as they are kept, compared and read from texts."""
+"""Networks and hosts: allowed IPs as wgsyncd stores, compares and parses them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Self
 
 
 class Network(bytes):
-    """An allowed IP: the packed address (4 or 16 bytes) and in one byte more the length of its prefix in bits. As one
-    string of bytes it takes 40 bytes less than a pair of them would, of each peer."""
+    """One allowed IP: the packed address (4 or 16 bytes), then one byte with the prefix length in bits.
+
+    One string of bytes takes 40 bytes less for each peer than a pair of address and length.
+    """
 
     __slots__ = ()
 
@@ -18,12 +20,12 @@ class Network(bytes):
 
     @property
     def packed(self) -> bytes:
-        """The address."""
+        """The address: 4 or 16 bytes in network byte order."""
         return self[:-1]
 
     @property
     def prefixlen(self) -> int:
-        """Bits."""
+        """The length of the prefix in bits."""
         return self[-1]
 
     def __repr__(self) -> str:
@@ -31,11 +33,11 @@ class Network(bytes):
 
     def __str__(self) -> str:
         if len(self) == 5:
-            return "%d.%d.%d.%d/%d" % (*self,)  # noqa: UP031 - a tenth of what ipaddress takes
+            return "%d.%d.%d.%d/%d" % (*self,)  # noqa: UP031 - this takes a tenth of the time of ipaddress
         return f"{ipaddress.ip_address(self.packed)}/{self.prefixlen}"
 
     def covers(self, other: Network) -> bool:
-        """Whether every address of ``other`` is one of this network's."""
+        """Whether this network contains every address of ``other``. No network covers one of the other IP version."""
         if len(self) != len(other) or self.prefixlen > other.prefixlen:
             return False
         shift = len(self.packed) * 8 - self.prefixlen
@@ -43,16 +45,22 @@ class Network(bytes):
 
 
 Networks = tuple[Network, ...]
-"""Allowed IPs, sorted and each once: the same ones are equal. (A set of one would take 224 bytes, this takes 48.)"""
+"""Allowed IPs, sorted and without duplicates, so that the same networks always compare equal.
+
+A tuple of one network takes 48 bytes, while a set of one takes 224.
+"""
 
 
 def as_networks(found: Iterable[Network]) -> Networks:
-    """These in that form."""
+    """The networks of ``found`` as :data:`Networks`: sorted and without duplicates."""
     return tuple(sorted(set(found)))
 
 
 def parse_network(text: str) -> Network:
-    """``10.200.0.0/24`` or ``10.200.0.5`` (a host) as a Network. ValueError if it is neither or has host bits set."""
+    """The network that a text such as ``10.200.0.0/24`` names. ``10.200.0.5`` names a single host.
+
+    Raises ValueError if the text is neither, or if the address has host bits set.
+    """
     net = ipaddress.ip_network(text)
     return Network(net.network_address.packed, net.prefixlen)
 
@@ -61,13 +69,14 @@ _OCTETS = {str(number): number for number in range(256)}
 
 
 def parse_host(text: str) -> Network:
-    """A tunnel address: ``10.200.0.5`` and ``10.200.0.5/32`` are the same one. ValueError for anything else.
+    """The single host that a tunnel address names: ``10.200.0.5`` and ``10.200.0.5/32`` give the same result.
 
-    Strict about form (no white space, no leading zeros, no zone), since what is kept here becomes an allowed IP.
+    The function accepts no white space, no leading zeros and no zone, because the result becomes an allowed IP.
+    Raises ValueError for anything else.
     """
     octets = [_OCTETS.get(octet, -1) for octet in text.split(".")]
     if len(octets) == 4 and min(octets) >= 0:
-        return Network(bytes(octets), 32)  # as ipaddress has it, in a tenth of the time
+        return Network(bytes(octets), 32)  # the same result as from ipaddress, in a tenth of the time
     address, slash, prefix = text.partition("/")
     ip = ipaddress.ip_address(address)
     if "%" in address:

@@ -1,6 +1,6 @@
 """Reasons: why a row has no peer, why a row is rejected and why a change is made, without sentences.
 
-A reason is a member of an enum, with the facts that belong to it. A sentence is made where it is shown.
+A reason is a member of an enum, with the facts that belong to it. The code that shows a reason makes the sentence.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from enum import StrEnum
 
 
 class Inactive(StrEnum):
-    """Why a row wants no peer."""
+    """Why a row asks for no peer."""
 
     OWNER_MISSING = "owner_missing"
     OWNER_INACTIVE = "owner_inactive"
     DEVICE_INACTIVE = "device_inactive"
-    DEADLINE_PASSED = "deadline_passed"  # it was not activated in time
+    DEADLINE_PASSED = "deadline_passed"  # nobody activated the device in time
 
 
 @dataclass(frozen=True, slots=True)
 class InactiveReason:
-    """Why a row wants no peer, with the store's own words for the owner and for the states."""
+    """Why a row asks for no peer, with the store's own words for the owner and for the states."""
 
     kind: Inactive
-    state: str = ""  # of the owner or of the device: "paused"
+    state: str = ""  # the state of the owner or of the device, for example "paused"
     owner: str = ""
-    owner_kind: str = ""  # what the store calls an owner: "contract"
+    owner_kind: str = ""  # the store's word for an owner, for example "contract"
 
 
 class ChangeCause(StrEnum):
@@ -33,23 +33,23 @@ class ChangeCause(StrEnum):
 
     WANTED = "wanted"
     DIFFERS = "differs"
-    MOVED_FROM = "moved_from"  # it is added here, and goes from another interface
-    MOVED_TO = "moved_to"  # it is removed here, and is wanted on another interface
-    NEW_KEY = "new_key"  # it is added in place of the row's peer with the old key
-    KEY_REPLACED = "key_replaced"  # it is removed: its row has another key now
+    MOVED_FROM = "moved_from"  # the peer is added here and removed from another interface
+    MOVED_TO = "moved_to"  # the peer is removed here, because a row asks for it on another interface
+    NEW_KEY = "new_key"  # the peer is added in place of the row's peer with the old key
+    KEY_REPLACED = "key_replaced"  # the peer is removed, because its row has another key now
     INACTIVE = "inactive"
     ROW_GONE = "row_gone"
     NO_ROW = "no_row"
-    GONE_FROM_KERNEL = "gone_from_kernel"  # for the audit trail: somebody else removed it
+    GONE_FROM_KERNEL = "gone_from_kernel"  # for audit rows only: somebody else removed the peer
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeReason:
-    """Why a change is made."""
+    """Why a change is made: the cause with its facts."""
 
     cause: ChangeCause
-    interface: str = ""  # from or to which the peer moved
-    address_from: tuple[str, ...] = ()  # the devices that had the address until now; "" is a foreign peer
+    interface: str = ""  # the interface from which or to which the peer moved
+    address_from: tuple[str, ...] = ()  # the devices that had the address until now. "" means a foreign peer
     inactive: InactiveReason | None = None
 
 
@@ -57,7 +57,7 @@ WANTED = ChangeReason(ChangeCause.WANTED)
 
 
 class UpdatedPart(StrEnum):
-    """What was updated of a peer, as far as the records tell."""
+    """Which part of a peer was updated, as far as the records show."""
 
     ADDRESS = "address"
     KEY = "key"
@@ -80,7 +80,7 @@ class Reason(StrEnum):
 
 
 class KeyFault(StrEnum):
-    """Why a text is no key."""
+    """Why a text is not a valid key."""
 
     EMPTY = "empty"
     NOT_BASE64 = "not_base64"
@@ -91,28 +91,28 @@ class KeyFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RejectionFacts:
-    """What a reason of rejection is about. Texts of a row are cut to what such a field may hold; none is a key."""
+    """The facts of a rejection. No fact is a key. An invalid text is cut to the length that a valid one may have."""
 
     value: str = ""  # the address or the interface, as the row has it
-    interface: str = ""  # the kernel's name
-    rival: str = ""  # the device that has the key or the address; "" is a peer that is left as it is
+    interface: str = ""  # the kernel's name of the interface
+    rival: str = ""  # the device that has the key or the address. "" means a peer that stays unchanged
     key_fault: KeyFault | None = None
-    key_bytes: int = 0  # its length, where that is the fault
+    key_bytes: int = 0  # the decoded length, where the length is the fault
 
 
 NO_FACTS = RejectionFacts()
 
 
 class TransitionKind(StrEnum):
-    """A transition in a device's life."""
+    """The kinds of transitions."""
 
     ACTIVATE = "activate"
     EXPIRE = "expire"
-    FIRST_HANDSHAKE = "first_handshake"  # an active row that never had one
+    FIRST_HANDSHAKE = "first_handshake"  # the row is active already, and its device never had a handshake
 
 
 class AnomalyKind(StrEnum):
-    """What is odd about a peer's counters."""
+    """What is unusual about a peer's counters."""
 
-    RESET = "reset"  # they went back without a known reason
-    QUARANTINED = "quarantined"  # they moved more than the link can carry
+    RESET = "reset"  # the counters began at zero again, without a known reason
+    QUARANTINED = "quarantined"  # the delta is larger than the line can carry

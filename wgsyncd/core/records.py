@@ -1,8 +1,8 @@
-"""Records: what was last written down of each live peer.
+"""Records: what the store knows about each peer that is installed.
 
-A :class:`Record` is both the baseline of a peer's counters and the memory of what was installed for whom. Audit rows
-about peers are the difference between the records and the next dump, so a crash between kernel and database neither
-loses such a row nor writes it twice.
+A :class:`PeerRecord` holds the baseline of a peer's counters. It also says for which row the peer was installed.
+Audit rows about peers are the difference between the records and the next dump. So a crash between kernel and
+database neither loses such a row nor writes it twice.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from enum import StrEnum
 from wgsyncd.core.model import Counters, PeerConfig, PublicKey, reuse_equal
 
 PeerId = tuple[str, PublicKey]
-"""Where a peer lives: interface and key."""
+"""What identifies a peer: the name of its interface, and its public key."""
 
 
 class RecordState(StrEnum):
-    """What the last transaction knew of a peer. Words of one length: the server changes them where they are. In a page
-    of records that is full, as those of new peers are, another length takes it up to eight times as long."""
+    """What the last transaction knew about a peer.
+
+    All words have the same length, so the database server can change them in place. Pages with the records of new
+    peers are full. There, a word of another length would take up to eight times as long.
+    """
 
     PRESENT = "present"
-    ADDING = "arrives"  # baseline zero is stored, the peer is about to be added
-    RESTORING = "returns"  # the same, for a peer that its interface lost (re-creation, reboot)
+    ADDING = "arrives"  # the zero baseline is stored, and the peer is about to be added
+    RESTORING = "returns"  # as ADDING, for a peer that its interface lost (re-creation, reboot)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerRecord:
-    """What is recorded of one live peer. ``row_id`` None: a foreign peer about to be removed."""
+    """The record of one peer. ``row_id`` is None for a foreign peer that is about to be removed."""
 
     interface: str
     public_key: PublicKey
@@ -37,31 +40,31 @@ class PeerRecord:
     device: str
     owner: str
     address: str
-    config_digest: bytes  # see config_digest
+    config_digest: bytes  # the result of the function config_digest
     state: RecordState
     epoch: str
-    rx: int  # bytes: the baseline of the peer's counters
+    rx: int  # bytes, like tx: the baseline of the peer's counters
     tx: int
     handshake: int  # UNIX nanoseconds, 0 = never
-    sampled_at: float  # UNIX seconds; of the last change of this record
+    sampled_at: float  # UNIX seconds of the last change of this record
 
     @property
     def counters(self) -> Counters:
-        """The baseline."""
+        """The baseline: the received and the sent bytes as one value."""
         return Counters(self.rx, self.tx)
 
     @property
     def peer_id(self) -> PeerId:
-        """Where it lives."""
+        """The interface and the key of the peer."""
         return self.interface, self.public_key
 
     def share(self, row_id: int, config: bytes) -> None:
-        """From now on these objects are the record's own, where they are equal: see :func:`once`."""
+        """Use these objects for the row id and the digest where they are equal, to save memory: see `reuse_equal`."""
         object.__setattr__(self, "row_id", reuse_equal(self.row_id, row_id))
         object.__setattr__(self, "config_digest", reuse_equal(self.config_digest, config))
 
     def same_identity(self, old: PeerRecord) -> bool:
-        """Whether nothing but epoch, state, counters, handshake and their time differ."""
+        """Whether ``old`` differs from this record at most in epoch, state, counters, handshake and sample time."""
         return (
             self.config_digest == old.config_digest
             and self.row_id == old.row_id and self.device == old.device and self.owner == old.owner
@@ -70,8 +73,10 @@ class PeerRecord:
 
 
 def config_digest(peer: PeerConfig) -> bytes:
-    """Eight bytes that change when the peer's configuration does. The PSK has 256 random bits, so a 64-bit digest
-    gives nothing of it away."""
+    """Eight bytes that change when the allowed IPs, the preshared key or the keepalive of ``peer`` change.
+
+    The digest reveals nothing of the preshared key: that key has 256 random bits, and the digest has 64.
+    """
     text = b"|".join(sorted(peer.allowed_ips))
     return hashlib.blake2b(
         text + peer.preshared_key + peer.persistent_keepalive.to_bytes(2), digest_size=8, person=b"wgsyncd.peer"
@@ -79,7 +84,7 @@ def config_digest(peer: PeerConfig) -> bytes:
 
 
 def addresses_of(peer: PeerConfig) -> str:
-    """A peer's allowed IPs as they are recorded and told."""
+    """A peer's allowed IPs as text for records and messages: sorted, joined by commas, at most 64 characters."""
     return ",".join(sorted(map(str, peer.allowed_ips)))[:64]
 
 
@@ -87,7 +92,10 @@ _NONE: Mapping[PublicKey, PeerRecord] = {}
 
 
 class PeerRecords(Mapping[PeerId, PeerRecord]):
-    """Records by slot. They are kept by interface and then by key: a tuple for each would be 64 bytes of it."""
+    """The records of a node by peer id.
+
+    The mapping keeps them by interface and then by key, because a tuple for each would take 64 bytes.
+    """
 
     def __init__(self, some: Iterable[PeerRecord] = ()) -> None:
         self._by_interface: dict[str, dict[PublicKey, PeerRecord]] = {}
@@ -95,25 +103,25 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
             self.add(record)
 
     def of(self, interface: str) -> Mapping[PublicKey, PeerRecord]:
-        """Those of one interface, by key."""
+        """The records of one interface, by key."""
         return self._by_interface.get(interface, _NONE)
 
     def each(self) -> Iterator[PeerRecord]:
-        """All of them; `values` would look each up."""
+        """All records. The method `values` would be slower, because it looks every record up by its peer id."""
         for some in self._by_interface.values():
             yield from some.values()
 
     def add(self, record: PeerRecord) -> None:
-        """Put it in its slot, in place of what is there."""
+        """Store ``record``. It replaces an older record of the same peer."""
         self._by_interface.setdefault(record.interface, {})[record.public_key] = record
 
     def discard(self, slot: PeerId) -> None:
-        """Take out what is there, if anything is."""
+        """Remove the record with the peer id ``slot``, if there is one."""
         name, key = slot
         self._by_interface.get(name, {}).pop(key, None)
 
     def copy(self) -> PeerRecords:
-        """Another mapping of the same records."""
+        """A new mapping with the same records."""
         other = PeerRecords()
         other._by_interface = {name: dict(some) for name, some in self._by_interface.items()}
         return other

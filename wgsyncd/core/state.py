@@ -1,4 +1,4 @@
-"""The books: what the database says of this node's peers, and what one transaction writes."""
+"""Node state: what the store has recorded about one node, and what one transaction writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
 class ConditionType(StrEnum):
-    """The kinds of conditions that every store has. A store may add kinds of its own."""
+    """The types of conditions that every store has. A store may add types of its own."""
 
     ROW_REJECTED = "row_rejected"
     GUARD_TRIPPED = "guard_tripped"
@@ -24,22 +24,22 @@ _COMMON = frozenset(ConditionType)
 
 
 class Condition(NamedTuple):
-    """Something that stands until it ends, such as a rejected row, a tripped guard or a missing interface."""
+    """Something that lasts until it ends, such as a rejected row, a tripped guard or a missing interface."""
 
-    type: str  # a ConditionType, or a word of the store's own
-    subject: str  # row id, owner, node, interface
-    name: str  # what people call the subject
-    reason: str  # reason code, count, plan id: language-free
+    type: str  # a ConditionType, or a type of the store's own
+    subject: str  # row id, owner, node or interface
+    name: str  # the name of the subject for people
+    reason: str  # a reason code, a count or a plan id: nothing that needs a translation
 
     @property
     def is_of_store(self) -> bool:
-        """Whether the condition is of a kind of the store's own."""
+        """Whether the condition has a type of the store's own."""
         return self.type not in _COMMON
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCheckpoint:
-    """An interface's life and when it was last read completely (UNIX seconds)."""
+    """The epoch of an interface, and when the interface was last read completely (``at``, UNIX seconds)."""
 
     epoch: str
     at: float
@@ -47,17 +47,20 @@ class InterfaceCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The books as the database has them at ``seq``. Valid only as long as nobody else writes: each transaction
-    compares and counts ``seq`` up, and a mismatch throws the ledger away."""
+    """Everything that the store has recorded about one node at ``revision``.
+
+    A node state is valid only while nobody else writes. Each transaction compares the revision and adds one to it.
+    After a mismatch the daemon discards the node state.
+    """
 
     revision: int
     records: PeerRecords
     interfaces: Mapping[str, InterfaceCheckpoint]
     conditions: frozenset[Condition]
-    spool_position: str = ""  # name of the spooled samples that were booked last
+    spool_position: str = ""  # the position of the spooled samples that were posted last
 
     def installed_keys(self) -> dict[int, frozenset[PublicKey]]:
-        """The keys of the recorded peers of each row."""
+        """The keys of the recorded peers, by row id."""
         keys: dict[int, frozenset[PublicKey]] = {}
         for record in self.records.each():
             if record.row_id is not None:
@@ -65,12 +68,15 @@ class NodeState:
         return keys
 
     def after(self, writes: WriteBatch) -> NodeState:
-        """The books once ``writes`` is committed."""
+        """The node state once ``writes`` is committed. This object stays unchanged."""
         return replace(self, records=self.records.copy()).apply(writes)
 
     def apply(self, writes: WriteBatch) -> NodeState:
-        """The same without a copy: the records are the new ledger's, and this one is not to be used any more. (To copy
-        100,000 for each transaction of a booking takes as long as the booking.)"""
+        """The node state once ``writes`` is committed, without a copy: nobody may use this object afterwards.
+
+        The new node state takes over the records of this one and changes them. To copy 100,000 records in every
+        transaction of a poll would take as long as to post the poll.
+        """
         records = self.records
         for record in writes.records:
             records.add(record)
@@ -88,28 +94,31 @@ class NodeState:
 
 
 class Allocation(NamedTuple):
-    """Bytes of one device in one bucket (None: older than the rolling window) and one day of the zone."""
+    """The bytes of one device that fall into one bucket and one day."""
 
-    bucket: int | None  # UNIX seconds of the bucket's start
-    day: str  # YYYY-MM-DD
-    rx: int
+    bucket: int | None  # UNIX seconds of the bucket's start, None if it is older than the rolling window
+    day: str  # YYYY-MM-DD in the zone of the node
+    rx: int  # bytes, like tx
     tx: int
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """Bytes and handshake to add to one device's columns."""
+    """What one transaction adds for one device: bytes, and a handshake if there is a newer one."""
 
     row_id: int
-    rx: int
+    rx: int  # bytes, like tx
     tx: int
-    in_24h: Counters
-    in_month: Counters
+    in_24h: Counters  # the part of the bytes that falls into the rolling window
+    in_month: Counters  # the part of the bytes that falls into the month
     allocations: tuple[Allocation, ...]
-    handshake: float | None  # UNIX seconds of a newer handshake
+    handshake: float | None  # UNIX seconds of a newer handshake, None if there is none
 
     def __add__(self, other: Posting) -> Posting:
-        """Both of one device: an UPDATE that joins a list takes each row of the table once only."""
+        """The sum of two postings of one device.
+
+        A transaction needs one posting for each device: an UPDATE that joins a list changes each row only once.
+        """
         pieces: dict[tuple[int | None, str], Allocation] = {}
         for p in self.allocations + other.allocations:
             old = pieces.get((p.bucket, p.day))
@@ -127,24 +136,24 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedDelta:
-    """A delta that the link cannot have carried."""
+    """A delta that is larger than the line can carry."""
 
     interface: str
     row_id: int | None
     device: str
-    rx: int
+    rx: int  # bytes, like tx
     tx: int
-    since: float
+    since: float  # UNIX seconds, like until
     until: float
 
     @property
     def rate(self) -> float | None:
-        """Bits per second that the link would have carried, in the busier direction; None if it had no time."""
+        """The rate of the busier direction in bits per second. None if the delta has no duration."""
         return max(self.rx, self.tx) * 8 / (self.until - self.since) if self.until > self.since else None
 
 
 class QuarantineEntry(NamedTuple):
-    """A delta in quarantine, by the number that an admin names it with."""
+    """A delta in quarantine, with the number by which an admin names it."""
 
     id: int
     delta: QuarantinedDelta
@@ -152,28 +161,27 @@ class QuarantineEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """What one transaction writes, besides ``seq``."""
+    """What one transaction writes, besides the new revision."""
 
     postings: tuple[Posting, ...] = ()
     records: tuple[PeerRecord, ...] = ()
     removed: tuple[PeerId, ...] = ()
     checkpoints: Mapping[str, InterfaceCheckpoint] = field(default_factory=dict)
-    transitions: tuple[
-        tuple[Transition, AuditEvent | None], ...
-    ] = ()  # each with its audit row, written only if the step is taken
+    # The store writes the audit row of a transition only if it makes the transition.
+    transitions: tuple[tuple[Transition, AuditEvent | None], ...] = ()
     quarantined: tuple[QuarantinedDelta, ...] = ()
-    commit_last: frozenset[int] = frozenset()  # row ids of which audit or quarantine rows in here speak
+    commit_last: frozenset[int] = frozenset()  # ids of the rows that audit or quarantine rows of this batch are about
     started: frozenset[Condition] = frozenset()
     ended: frozenset[Condition] = frozenset()
     approval_used: bool = False
     audit: tuple[AuditEvent, ...] = ()
-    spool_position: str = ""  # name of the spooled samples that are booked herewith
+    spool_position: str = ""  # the position of the spooled samples that this batch posts
 
     def __bool__(self) -> bool:
         return self != WriteBatch()
 
     def __add__(self, other: WriteBatch) -> WriteBatch:
-        """Both in one transaction; of two records of one peer the later one stands."""
+        """Both batches as one transaction. If both have a record of one peer, the record of ``other`` wins."""
         records, booked = self.records or other.records, self.postings or other.postings
         if self.records and other.records:
             records = tuple({r.peer_id: r for r in self.records + other.records}.values())
@@ -198,8 +206,10 @@ class WriteBatch:
         )
 
     def excluding(self, row_ids: Set[int]) -> WriteBatch:
-        """Without the booking of some devices and without their steps, as if they had not been in the dump. That the
-        interface was sampled is not said then: of these devices it was not."""
+        """This batch without the postings and transitions of some rows, as if the dump had not shown their peers.
+
+        The checkpoints are left out too, because these devices were skipped when the interface was sampled.
+        """
         if not row_ids:
             return self
         left = {b.row_id for b in self.postings} & row_ids
@@ -212,12 +222,18 @@ class WriteBatch:
         )
 
     def split(self, size: int) -> Iterator[WriteBatch]:
-        """The same writes as transactions that book at most ``size`` devices each, every one complete in itself: a
-        device's bytes, windows and baseline stand together. What is said of the whole (when it was sampled, conditions,
-        audit) comes last, so that a crash in between leaves a state that the next cycle finishes; with it all records
-        that book nothing, since audit rows are the difference to them (and they lock no row of anybody else), the
-        devices of ``odd``, whose audit and quarantine rows must stand or fall with their baselines, and those that take
-        a step: once a handshake is booked nobody would look for the step any more."""
+        """This batch as several transactions, each with the postings of at most ``size`` devices.
+
+        Each transaction is complete in itself: the bytes, buckets, days and baseline of a device are in one
+        transaction. Only the last transaction may be larger. The last transaction holds:
+
+        - Checkpoints, conditions and audit rows. After a crash before the last transaction, the next cycle makes them.
+        - The records without a posting, because audit rows are the difference to these records. They lock no row of
+          another writer.
+        - The devices of ``commit_last``, because their audit and quarantine rows must be committed together with
+          their baselines.
+        - The devices with a transition. Once their handshake is posted, no later cycle would find the transition.
+        """
         by_row: dict[int, list[PeerRecord]] = {}
         loose: list[PeerRecord] = []
         booked_rows = {b.row_id for b in self.postings}
@@ -226,7 +242,8 @@ class WriteBatch:
                 by_row.setdefault(record.row_id, []).append(record)
             else:
                 loose.append(record)
-        # In id order, so that two writers cannot deadlock on rows; those of the last transaction at the end.
+        # Postings are in the order of row ids, so that two writers cannot deadlock on rows.
+        # The postings of the last transaction come at the end.
         last = self.commit_last | {step.row.id for step, _ in self.transitions}
         booked = sorted(self.postings, key=lambda b: (b.row_id in last, b.row_id))
         at = 0

@@ -1,1 +1,1 @@
-"""A device row becomes a kernel peer."""
+"""The way from device rows to WireGuard peers: validation, plan, guard and audit."""
