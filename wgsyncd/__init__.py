@@ -1,4 +1,4 @@
-"""wgsyncd: the peers of a WireGuard server made equal to a database table, and their traffic booked to the byte."""
+"""wgsyncd keeps WireGuard peers equal to a database table and accounts their traffic to the byte."""
 
 try:
     from wgsyncd._version import __version__

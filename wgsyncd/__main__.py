@@ -1,4 +1,4 @@
-"""`python -m wgsyncd`."""
+"""Runs wgsyncd as `python -m wgsyncd`."""
 
 import sys
 

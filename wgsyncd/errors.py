@@ -1,4 +1,7 @@
-"""What can go wrong, by what is to be done about it. Raised at the edges, where a library's error is kept as cause."""
+"""The errors of wgsyncd, one class for each way to react.
+
+The code at the edges (database, kernel, files) raises them. A library's error is kept as the cause.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from dataclasses import dataclass
 
 
 class WgsyncdError(Exception):
-    """Any failure that wgsyncd knows and names. Its text says what, where, why and what to do; never a key."""
+    """Any failure that wgsyncd knows. Its text says what failed, where, why and what to do. It never contains a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """One thing wrong with the configuration."""
+    """Describes one fault of the configuration."""
 
-    key: str  # dotted, as in the file
-    value: str  # as written; "" where it is missing or must not be shown
+    key: str  # dotted, such as `guard.max_share`
+    value: str  # as written. "" if the value is missing or must not be shown
     why: str
 
     def __str__(self) -> str:
@@ -23,7 +26,7 @@ class ConfigIssue:
 
 
 class ConfigError(WgsyncdError):
-    """The configuration cannot be used; all its faults at once."""
+    """The configuration cannot be used. ``faults`` lists all its faults, ``path`` names its file."""
 
     def __init__(self, path: str, faults: Sequence[ConfigIssue]) -> None:
         self.path, self.faults = path, tuple(faults)
@@ -31,13 +34,13 @@ class ConfigError(WgsyncdError):
 
 
 class UserError(WgsyncdError):
-    """wgsyncd will not start, or not do what was asked, and says what to do first."""
+    """wgsyncd refuses to start or to do what was asked. The text says what to do first."""
 
 
 class StoreError(WgsyncdError):
-    """Passing trouble with the database: it is away, slow, read-only or deadlocked. The next tick tries again.
+    """A temporary fault of the database: it is away, slow, read-only or deadlocked. The daemon tries again.
 
-    ``number`` is MariaDB's error number where it gave one.
+    ``number`` is MariaDB's error number. None if MariaDB gave no number.
     """
 
     def __init__(self, text: str, number: int | None = None) -> None:
@@ -50,26 +53,29 @@ class SchemaError(StoreError):
 
 
 class InDoubt(StoreError):
-    """The answer to a COMMIT is lost: it has happened or it has not, and only looking tells."""
+    """COMMIT got no answer, so it may or may not have happened. Only reading the database again shows which."""
 
 
 class RowsLocked(StoreError):
-    """Somebody else has rows locked that cannot be left out of a transaction: nothing of it is written."""
+    """Another program has locked rows that a transaction cannot leave out. The transaction wrote nothing.
+
+    ``rows`` is the number of these rows. MariaDB's error 1205 (ER_LOCK_WAIT_TIMEOUT) is reported.
+    """
 
     def __init__(self, rows: int) -> None:
         super().__init__(f"1205: somebody else has locked {rows} rows", 1205)
 
 
 class RevisionConflict(StoreError):
-    """The books in memory are not those of the database (another writer, or a commit whose answer was lost)."""
+    """The node state in memory has another revision than the database: another writer, or a commit in doubt."""
 
 
 class SpoolError(WgsyncdError):
-    """The spool cannot be read or written now."""
+    """The spool cannot be read or written at present."""
 
 
 class SpoolCorrupt(SpoolError):
-    """The spool was torn or foreign and has been set aside under ``name``."""
+    """The spool was damaged, foreign or unreadable. It was renamed to ``name``."""
 
     def __init__(self, text: str, name: str) -> None:
         self.name = name
@@ -77,7 +83,7 @@ class SpoolCorrupt(SpoolError):
 
 
 class WireGuardError(WgsyncdError):
-    """Passing trouble with one interface. ``name`` is the errno's name (``EPERM``, ``ENOBUFS`` …)."""
+    """A temporary fault of one interface. ``name`` is the errno's name (``EPERM``, ``ENOBUFS`` …)."""
 
     def __init__(self, interface: str, name: str, text: str) -> None:
         self.interface, self.name, self.text = interface, name, text
@@ -85,8 +91,8 @@ class WireGuardError(WgsyncdError):
 
 
 class InterfaceMissing(WireGuardError):
-    """There is no such interface (ENODEV)."""
+    """No interface has this name (ENODEV)."""
 
 
 class DumpInterrupted(WireGuardError):
-    """The kernel's dump was interrupted (NLM_F_DUMP_INTR) each time it was asked for."""
+    """Each attempt at a dump was interrupted (NLM_F_DUMP_INTR in uapi/linux/netlink.h)."""

@@ -1,5 +1,6 @@
-"""The ports: what the agent needs of WireGuard, of a store, of a spool. Declared by their consumer's side, implemented
-at the edges (wireguard/, store/, spool.py) and by the tests' fakes; the same contract tests run on all of them."""
+"""The ports: what the engine and the commands need from WireGuard, from a store and from a spool.
+
+dataplane/, stores/ and the tests' fakes implement the ports. The same contract tests run on all implementations."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """UNIX seconds, which may step; and seconds that only go forward."""
+    """Tells the time: ``now`` in UNIX seconds, which may jump, and ``monotonic`` in seconds that never go back."""
 
     now: Callable[[], float]
     monotonic: Callable[[], float]
@@ -30,7 +31,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class FailedChange:
-    """A change that the interface refused: the errno's name and its text."""
+    """A change that the interface refused, with the errno's name (``ENOBUFS``) and its text."""
 
     change: Change
     name: str
@@ -39,56 +40,56 @@ class FailedChange:
 
 @dataclass(frozen=True, slots=True)
 class NewInterface:
-    """How to make an interface that is missing."""
+    """Describes an interface that is missing and must be made."""
 
     interface: str
     private_key_file: Path
     listen_port: int
     addresses: tuple[str, ...]  # "10.200.0.1/24"
-    mtu: int  # 0: the kernel's choice
+    mtu: int  # bytes. 0: the kernel's choice
 
 
 class WireGuard(Protocol):
-    """The WireGuard interfaces of this machine (of this network namespace)."""
+    """Reads and changes the WireGuard interfaces of this network namespace."""
 
     @property
     def retries(self) -> int:
-        """Dumps read again since start because they were torn."""
+        """How many dumps were read again since start, because they were interrupted or incomplete."""
 
     def read(self, interface: str) -> InterfaceState:
-        """One complete, untorn dump. InterfaceMissing, DumpTorn or WireGuardError where there is none."""
+        """One complete, uninterrupted dump. InterfaceMissing, DumpInterrupted or WireGuardError if it fails."""
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """Make the changes, in order, in as few messages as fit; what one of them meets is returned, not raised, and
-        does not stop the others. Only what differs is sent: never REPLACE_PEERS; an UPDATE carries UPDATE_ONLY and the
-        attributes that differ; a PSK is cleared by 32 zero bytes. WireGuardError where the interface itself fails."""
+        """Make the changes in their order, in few messages. Refused changes are returned and do not stop the others.
+        Only the attributes that differ are sent. REPLACE_PEERS is never set, and an UPDATE sets UPDATE_ONLY. 32 zero
+        bytes clear a preshared key (uapi/linux/wireguard.h). WireGuardError if the interface itself fails."""
 
     def create(self, creation: NewInterface) -> None:
-        """Make the interface with key, port, addresses and MTU, and set it up; half-made ones are taken away again.
-        Never prints or raises with a key. WireGuardError where it cannot be made."""
+        """Make the interface with key, port, addresses and MTU, and set it up. WireGuardError if this fails. Then
+        nothing is left behind. No output and no error contains a key."""
 
     def close(self) -> None:
-        """Give back sockets."""
+        """Close the sockets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the store wants and knows at one moment."""
+    """All that a plan needs from the store, as the store has it when it is read."""
 
     rows: tuple[DeviceRow, ...]
-    conditions: frozenset[Condition] | None  # of the store's own kinds; None: the store cannot see them
-    approved: str | None  # id of the set of removals that an admin let through the guard
-    quarantined: int  # deltas waiting for an admin
+    conditions: frozenset[Condition] | None  # of the store's own kinds. None: the store cannot read them
+    approved: str | None  # plan id that an admin approved
+    quarantined: int  # deltas of this node in quarantine
 
 
 class Phase(Enum):
-    """The phases in which a cycle applies its plans, in their order. So nobody is ever unshaped or unfiltered."""
+    """The phases of applying, in their order. The order ensures that no peer is ever without its limits and filters."""
 
-    WITHDRAW = "withdraw"  # access that ends
-    PREPARE = "prepare"  # what must stand before a peer comes in
-    PEERS = "peers"  # peers go, change and come
-    GRANT = "grant"  # access that begins
-    CLEAN_UP = "clean up"  # what no peer uses any more
+    WITHDRAW = "withdraw"  # end access
+    PREPARE = "prepare"  # set up what a peer needs before it is added
+    PEERS = "peers"  # remove, update and add peers
+    GRANT = "grant"  # begin access
+    CLEAN_UP = "clean up"  # delete what no peer uses any more
 
 
 Found = TypeVar("Found")
@@ -96,115 +97,114 @@ Planned = TypeVar("Planned")
 
 
 class Plane(Protocol[Found, Planned]):
-    """A planner and its data plane, beside the peers. WireGuardError where the data plane fails: the cycle goes on, but
-    no peer comes in before every plane is prepared."""
+    """Plans and applies one more part of the data plane, beside the peers. Methods raise WireGuardError if it fails.
+    Then the cycle goes on, but it adds no peer until every plane is prepared."""
 
-    name: str  # for the log
+    name: str  # as the log shows it
 
     def read(self) -> Found:
-        """What the data plane has now."""
+        """The present state of this part of the data plane."""
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: Found) -> Planned:
-        """What has to change, in all phases. Pure: it reads nothing else and changes nothing."""
+        """The changes of all phases. This function is pure: it reads only its arguments and changes nothing."""
 
     def apply(self, phase: Phase, plan: Planned, actual: Mapping[str, InterfaceState]) -> None:
-        """Do the part of a plan that belongs to a phase; nothing where it has none. ``actual``: the peers as they were
-        read last, after the phase PEERS as they are then. An interface that could not be read back is not in it."""
+        """Apply the part of a plan that belongs to a phase, if it has one. ``actual``: the peers as last read. After
+        the phase PEERS they are read again. An interface that could not be read then is not in it."""
 
 
 class CommitResult(NamedTuple):
-    """What a transaction did."""
+    """The result of one transaction."""
 
-    node_state: NodeState  # the books after it
-    applied: frozenset[int]  # ids of the rows whose step was taken
-    skipped: frozenset[int]  # ids of the rows that somebody else has locked: not booked, as if not in the dump
+    node_state: NodeState  # the node state after the transaction
+    applied: frozenset[int]  # ids of the rows whose transition was made
+    skipped: frozenset[int]  # ids of the rows that another program has locked. Nothing is posted for them
 
 
 class DeviceSource(Protocol):
-    """The devices that the control plane wants. StoreError where there is no answer; an empty answer is one."""
+    """Reads the rows of the control plane. Methods raise StoreError if it does not answer. No rows is an answer."""
 
     def snapshot(self) -> Snapshot:
-        """The rows and what goes with them."""
+        """All rows, with the conditions, the approved plan and the size of the quarantine."""
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
-        """The rows of these devices; None where one of them is not there, or another row has a key or an address of
-        theirs."""
+        """The rows of these devices. None if one of them is missing or unreadable, or if another row has the same key
+        or address as one of them."""
 
     def digest(self) -> object:
-        """Changes when something that a plan depends on does; cheap."""
+        """A value that changes when anything changes that a plan depends on. It is cheap enough to ask often."""
 
     def approve(self, plan_id: str) -> None:
-        """Let exactly that set of removals through the guard, once."""
+        """Approve exactly the set of removals that this plan id names, once."""
 
 
 class StateStore(Protocol):
-    """The recorded state of this node. Every method raises StoreError where there is no answer."""
+    """Reads and writes the node state of this node. Methods raise StoreError if the store does not answer."""
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
-        """The node's books as committed: this is what settles a commit whose answer was lost. Where there are none
-        they are begun, or (``begin`` false: a dry run) empty ones returned."""
+        """The node state as committed. Its revision tells whether a commit in doubt has happened. If the store has no
+        node state yet, one is created. With ``create`` false (a dry run), an empty one is returned instead."""
 
     def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
-        """One transaction. A device whose row somebody else has locked is left out; where that cannot be (it is among
-        ``odd``, or the samples are spooled ones) nothing is written: StoreError. StaleLedger if ``ledger`` is not what
-        the store has; any StoreError: drop the ledger, it may or may not have happened. The new ledger goes on with
-        the records of ``ledger``, which is not to be used any more."""
+        """Write a batch in one transaction at ``now`` (UNIX seconds). A device whose row is locked is left out. If it
+        is in ``commit_last``, or the batch has a spool position, RowsLocked is raised and nothing is written.
+        RevisionConflict if the store has another revision. After any StoreError but RowsLocked, load the state again:
+        the commit may have happened. The new state takes over the records of ``node_state``, so drop ``node_state``."""
 
 
 class UsageStore(Protocol):
-    """The accounted traffic of all devices. Every method raises StoreError where there is no answer."""
+    """Keeps the posted bytes of all devices. Methods raise StoreError if the store does not answer."""
 
     def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
-        """Set the rolling and monthly figures that are not what the books say: how many devices' were not, and how many
-        of them still are not, because somebody else has their rows locked."""
+        """Set the 24 h and month figures to the sums of buckets and days. Returns how many devices had wrong figures,
+        and how many of these still have them because their rows are locked."""
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
-        """Forget buckets and days that are older than they are kept."""
+        """Delete days older than ``keep_days``, and buckets that left the rolling window BUCKET_RETENTION ago."""
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        """Every device's figures and the sums under them, in one view of the store, to be gone through before anything
-        else is asked of it. The days from before any node's books were begun are left out of ``scope``."""
+        """Every device's figures and sums, all as they were at one moment. Read them to the end before you use the
+        store again. Days of ``scope`` that began before the newest node state was created are left out."""
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        """The node's deltas that wait for an admin."""
+        """The deltas of this node in quarantine."""
 
     def resolve_quarantine(
         self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
     ) -> None:
-        """One transaction: those deltas leave the quarantine, and what is booked of them is added to the devices.
-        Refused, with nothing done, where one of them does not wait (any more), or a device of ``booked`` is gone;
-        InDoubt where it may have happened."""
+        """Take these deltas out of quarantine and add ``booked`` to the devices, in one transaction. UserError, with
+        nothing done, if a delta is not in quarantine or a device is gone. InDoubt if COMMIT got no answer."""
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
-        """Which of these deltas wait still: this is what settles a discharge that is in doubt."""
+        """The ids that are still in quarantine. This settles a :meth:`resolve_quarantine` in doubt."""
 
 
 class Store(DeviceSource, StateStore, UsageStore, Protocol):
-    """All that the engine needs of a control plane."""
+    """Gives the engine all that it needs from a control plane."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 class Link(NamedTuple):
-    """A network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
+    """The state of a network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
 
     up: bool
     addresses: frozenset[str]
 
 
 class Coverage(NamedTuple):
-    """How far back the books go."""
+    """How far back days, buckets and node states go."""
 
-    first_day: str | None  # YYYY-MM-DD; None: there is none
+    first_day: str | None  # YYYY-MM-DD. None: there is none
     first_bucket: int | None  # UNIX seconds
-    begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are one opening balance
+    begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are in one opening balance
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceDetails:
-    """What a device's row says besides, for people. Times are UNIX seconds, None: never. Bytes are as the columns have
-    them, in the configured perspective."""
+    """Further columns of a device's row, for people. Times are UNIX seconds, None means never. Bytes are as the
+    columns have them, in the configured perspective."""
 
     role: str
     parent: bool
@@ -222,7 +222,7 @@ class DeviceDetails:
 
 
 class Rule(NamedTuple):
-    """One of the rules by which the store lets a device have a peer, and whether the device's row keeps it."""
+    """One rule of the store for having a peer, whether a row meets the rule, and the row's value."""
 
     text: str
     holds: bool
@@ -230,7 +230,7 @@ class Rule(NamedTuple):
 
 
 class AuditRow(NamedTuple):
-    """One of wgsyncd's own rows of the audit trail."""
+    """One audit row that wgsyncd wrote."""
 
     at: str  # YYYY-MM-DD HH:MM:SS in the node's zone
     action: str
@@ -238,62 +238,62 @@ class AuditRow(NamedTuple):
 
 
 class Reports(Protocol):
-    """What the admin's commands ask of a store besides. Reads only; every method raises StoreError where there is no
-    answer. Bytes are as the books have them, the server's view. ``rows``: of these devices only (ids), None: of all."""
+    """Answers the admin's commands, and only reads. Methods raise StoreError if the store does not answer. Bytes are
+    as the server sees them. ``rows``: ids of the devices to count, None counts all devices."""
 
     def names(self) -> Sequence[DeviceName]:
-        """Every device's."""
+        """The names of every device."""
 
     def coverage(self) -> Coverage:
-        """How far back the books go."""
+        """How far back the stored bytes go."""
 
     def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
-        """Bytes by day, of the days from ``first`` to ``last`` (both in it) on which there were any."""
+        """Bytes by day from ``first`` to ``last``, both included. Days without bytes are left out."""
 
     def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
-        """Bytes by bucket, of those that begin at or after ``start`` and before ``end``."""
+        """Bytes by bucket, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
     def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
-        """Bytes by device, of these days."""
+        """Bytes by row id, for the days from ``first`` to ``last``, both included."""
 
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
-        """Bytes by device, of these buckets."""
+        """Bytes by row id, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
     def details(self, row_id: int) -> DeviceDetails | None:
-        """What else a row says; None if it is gone."""
+        """The further columns of a row. None if the row is gone."""
 
     def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
-        """The store's rules for a peer, held against a row at ``now`` (UNIX seconds)."""
+        """The store's rules for having a peer, checked for a row at ``now`` (UNIX seconds)."""
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
-        """The last audit rows that wgsyncd wrote about a device, the latest first."""
+        """The last audit rows (at most ``most``) that wgsyncd wrote about a device, the latest first."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 class Backend(Protocol):
-    """One control plane. Nothing connects before it is asked."""
+    """Makes the ports of one control plane. Nothing connects before its first use."""
 
     def store(self) -> Store:
-        """What the engine needs."""
+        """The store for the engine."""
 
     def reports(self) -> Reports:
-        """What the admin's commands ask besides."""
+        """The reports for the admin's commands."""
 
     def check(self) -> Iterator[Finding]:
-        """What `wgsyncd doctor` finds in the control plane's database."""
+        """The findings of `wgsyncd doctor` about the control plane's database."""
 
 
 class Spool(Protocol):
-    """Where samples outlive the process that could not book them."""
+    """Keeps samples that are not posted yet, so that they survive the process."""
 
     def begin(self) -> Backlog:
-        """An empty backlog with a numbering that nobody had before."""
+        """An empty backlog with a new stream, which no backlog had before."""
 
     def load(self) -> Backlog | None:
-        """What was saved last; None if nothing was. SpoolDamaged where it is not exactly that: it is set aside then,
-        and the next call returns None. SpoolError where it cannot be read."""
+        """The backlog that was saved last. None if none was saved. SpoolCorrupt if the spool is damaged, foreign or
+        unreadable. Then it is put aside, and the next call returns None. SpoolError if even that fails."""
 
     def save(self, backlog: Backlog) -> None:
-        """Keep this instead of what was kept before: after the call, or not at all. SpoolError where it cannot be."""
+        """Replace the saved backlog by this one, as a whole or not at all. SpoolError if it cannot be written."""

@@ -18,7 +18,10 @@ OF_CELLS = Limits(mean=15, longest=40)
 
 # Folders and files of wgsyncd/ whose docstrings, comments and messages keep to the rules. In the end: all of it.
 PLAIN: tuple[str, ...] = (
+    "__init__.py",
+    "__main__.py",
     "cli",
+    "config",
     "core/__init__.py",
     "core/audit.py",
     "core/model.py",
@@ -33,6 +36,8 @@ PLAIN: tuple[str, ...] = (
     "daemon/http_message.py",
     "daemon/monitoring.py",
     "engine/agent.py",
+    "errors.py",
+    "ports.py",
 )
 PLAIN_FILES = sorted({file for name in PLAIN for file in [TOP / "wgsyncd" / name, *(TOP / "wgsyncd" / name).rglob("*.py")]
                       if file.is_file()})  # fmt: skip
