@@ -57,8 +57,6 @@ UNSENTENCED: set[str] = {
     "core/inspect/adopt.py",
     "core/inspect/explain.py",
     "core/inspect/periods.py",
-    "core/peers/desired.py",
-    "core/peers/subset.py",
     "daemon/change_watch.py",
     "engine/accounting.py",
     "engine/inspector.py",

@@ -26,6 +26,7 @@ PLAIN: tuple[str, ...] = (
     "core/audit.py",
     "core/model.py",
     "core/network.py",
+    "core/peers",
     "core/reasons.py",
     "core/records.py",
     "core/state.py",

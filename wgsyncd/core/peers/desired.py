@@ -1,5 +1,7 @@
-"""Rows -> desired peers and rejections, each with its reason. Conflicts are settled here, never by the kernel's
-last-writer-wins on allowed IPs."""
+"""Desired peers: which peers the rows ask for, and which rows are rejected for which reason.
+
+Conflicts between rows are resolved here. The kernel would give an allowed IP to the peer that gets it last.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +17,25 @@ from wgsyncd.core.reasons import NO_FACTS, InactiveReason, Reason, RejectionFact
 
 @dataclass(frozen=True, slots=True)
 class PeerPolicy:
-    """Rules that hold for all interfaces."""
+    """The rules about peers that hold for all interfaces."""
 
-    ignored_interfaces: frozenset[str] = frozenset()  # interfaces of other nodes
-    foreign: str = "remove"  # "remove", "keep" or "report"
-    always_keep: frozenset[PublicKey] = frozenset()
+    ignored_interfaces: frozenset[str] = frozenset()  # the store's names of the interfaces of other nodes
+    foreign: str = "remove"  # what happens to foreign peers: "remove", "keep" or "report"
+    always_keep: frozenset[PublicKey] = frozenset()  # keys of peers that wgsyncd never changes
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What the rows ask for, as far as it can be followed."""
+    """What the rows ask for, as far as the rows are valid."""
 
     peers: Mapping[str, Mapping[PublicKey, DesiredPeer]]  # by interface
     rejections: tuple[Rejection, ...]
-    frozen: Mapping[str, frozenset[PublicKey]]  # live peers of rejected rows: left as they are
-    revoked: Mapping[PublicKey, tuple[DeviceRow, InactiveReason]]  # keys of rows that want no peer, and why not
+    frozen: Mapping[str, frozenset[PublicKey]]  # by interface: actual peers that stay unchanged
+    revoked: Mapping[PublicKey, tuple[DeviceRow, InactiveReason]]  # keys of rows that ask for no peer, and why
     unmatched_keys: Set[PublicKey]  # the readable keys of this node's rows that have no peer in ``peers``
-    rejected: Mapping[int, PublicKey]  # the readable keys of the rows that are, by their ids
-    unreadable_keys: int  # rows that want a peer whose key cannot be read: nothing merely unclaimed may go
-    # Made when it is first asked for, which is rare: with very many rows it is 5 MB.
+    rejected: Mapping[int, PublicKey]  # the readable keys of rejected rows, by row id
+    unreadable_keys: int  # how many rows ask for a peer with an unreadable key: then unclaimed peers have to stay
+    # The first call of `key_of` fills this. Such calls are rare, and with very many rows it takes 5 MB.
     _keys: dict[int, PublicKey] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -42,15 +44,15 @@ class Desired:
         return not self.unmatched_keys and not any(self.peers.values())
 
     def has_key(self, key: PublicKey) -> bool:
-        """Whether a row of this node has this key: a peer whose key none has is foreign."""
+        """Whether a row of this node has ``key``. No row has the key of a foreign peer."""
         return key in self.unmatched_keys or self.interface_of(key) is not None
 
     def interface_of(self, key: PublicKey) -> str | None:
-        """On which interface this peer is wanted."""
+        """The interface that the desired peer with ``key`` is on, or None if no such peer is desired."""
         return next((name for name, wants in self.peers.items() if key in wants), None)
 
     def key_of(self, row_id: int | None) -> PublicKey | None:
-        """The readable key of a row that wants a peer."""
+        """The readable key of a row that asks for a peer, even if the row is rejected. None if there is no such key."""
         if row_id is None:
             return None
         if not self._keys:
@@ -59,7 +61,7 @@ class Desired:
         return self._keys.get(row_id)
 
     def rejected_by_reason(self) -> dict[str, int]:
-        """How many rows for each reason that occurs."""
+        """The number of rejected rows for each reason that occurs."""
         return dict(Counter(str(r.reason) for r in self.rejections))
 
 
@@ -69,24 +71,25 @@ _NOWHERE: Mapping[str, Mapping[PublicKey, DesiredPeer]] = {}
 
 @dataclass(slots=True)
 class Conflicts:
-    """The claims while their conflicts are settled."""
+    """Resolves conflicts: rows claim keys and addresses, and claims are rejected until no two of them conflict."""
 
     actual: Mapping[str, InterfaceState]
-    installed_keys: Callable[[], Mapping[int, frozenset[PublicKey]]]  # live peers by the row they were installed for
+    installed_keys: Callable[[], Mapping[int, frozenset[PublicKey]]]  # keys of recorded peers, by row id
     unclaimed_keys: set[PublicKey] = field(default_factory=set)  # readable keys of the rows without a claim
     claims: list[DesiredPeer] = field(default_factory=list)
-    rejected_ids: set[int] = field(default_factory=set)  # ids of the claims that are rejected
+    rejected_ids: set[int] = field(default_factory=set)  # ids of all rejected rows
     rejections: list[Rejection] = field(default_factory=list)
     frozen: set[PublicKey] = field(default_factory=set)
     _all_keys: set[PublicKey] | None = None
 
     def all_keys(self) -> Set[PublicKey]:
-        """The readable keys of all rows. Only asked for, and made, where something is rejected or kept."""
+        """The readable keys of all rows. Only a rejected row or a kept peer makes this set necessary."""
         if self._all_keys is None:
             self._all_keys = self.unclaimed_keys | {claim.config.public_key for claim in self.claims}
         return self._all_keys
 
     def reject(self, row: DeviceRow, reason: Reason, facts: RejectionFacts, key: PublicKey | None) -> None:
+        """Reject ``row``, and freeze the peer with ``key`` unless ``key`` is None."""
         self.rejected_ids.add(row.id)
         self.rejections.append(Rejection(row.id, row.device, reason, facts))
         if key is not None:
@@ -101,8 +104,11 @@ class Conflicts:
         )
 
     def frozen_keys(self) -> set[PublicKey]:
-        """The keys whose peers stay as they are: those that rejected rows name, and those that were installed for
-        rejected rows and that no row names now (such a row has a new key that cannot be followed)."""
+        """The keys of the peers that stay unchanged because of rejected rows.
+
+        A rejected row freezes the peer with its key, unless that peer belongs to another row. The row also freezes a
+        peer that was installed for it earlier, if no row has that peer's key now. In that case the row has a new key.
+        """
         if not self.rejections:
             return self.frozen
         recorded = self.installed_keys()
@@ -110,7 +116,7 @@ class Conflicts:
         return self.frozen | (installed - self.all_keys())
 
     def is_live(self, claim: DesiredPeer) -> bool:
-        """Whether the claim is live in the kernel as it stands."""
+        """Whether the claim's interface has the claim's peer now, with the claim's address."""
         state = self.actual.get(claim.interface)
         peer = state.peers.get(claim.config.public_key) if state else None
         return peer is not None and claim.address in peer.config.allowed_ips
@@ -118,28 +124,34 @@ class Conflicts:
     def resolve(
         self, reason: Reason, thing: Callable[[DesiredPeer], bytes], within: Callable[[DesiredPeer], str]
     ) -> None:
-        """Of several claims to one thing the live one keeps it, else the lowest id. ``within``: where it is
-        claimed; elsewhere the same is another one."""
+        """Leave one claim to each thing: a live claim wins, else the lowest row id. Reject the other claims.
+
+        ``thing``: the key or address that a claim is about. ``within``: only claims with equal results conflict.
+        """
         standing = self.accepted()
-        if len(set(map(thing, standing))) == len(standing):  # as nearly always
+        if len(set(map(thing, standing))) == len(standing):  # nearly always
             return
         first: dict[tuple[str, bytes], DesiredPeer] = {}
         contested: dict[tuple[str, bytes], list[DesiredPeer]] = {}
         for claim in standing:
             which = within(claim), thing(claim)
             one = first.setdefault(which, claim)
-            if one.row.id != claim.row.id:  # a row may come twice, where a contract does
+            if one.row.id != claim.row.id:  # the store may list a row twice, if it lists its owner twice
                 contested.setdefault(which, [one]).append(claim)
         for rivals in contested.values():
             winner = min(rivals, key=lambda c: (not self.is_live(c), c.row.id))
             for claim in rivals:
                 if claim is not winner:
-                    # A rival for the same key has no live peer of its own: that key's peer is the winner's.
+                    # Of two claims to one key only the winner has a peer, so the loser freezes none.
                     own = None if claim.config.public_key == winner.config.public_key else claim.config.public_key
                     self.reject(claim.row, reason, RejectionFacts(claim.row.address, rival=winner.row.device), own)
 
     def reject_overlaps(self, untouchable: frozenset[PublicKey]) -> None:
-        """Reject claims to what a peer holds that is left as it is, until no more follow from that."""
+        """Reject claims to the key or address of a peer that stays unchanged.
+
+        ``untouchable``: keys of peers that stay unchanged, besides the frozen ones. A rejection can freeze another
+        peer, so the search is repeated until it finds nothing more.
+        """
         while True:
             holders: dict[tuple[str, Network], PublicKey] = {}
             fixed = self.frozen_keys() | untouchable
@@ -174,16 +186,20 @@ def build_desired(
     installed_keys: Callable[[], Mapping[int, frozenset[PublicKey]]] = dict,
     previous: Mapping[str, Mapping[PublicKey, DesiredPeer]] = _NOWHERE,
 ) -> Desired:
-    """What the rows want, held against the configuration, each other and the live peers. ``now``: UNIX seconds.
-    ``recorded`` tells the keys of the peers that were installed for each row id. ``before``: the peers of an
-    earlier call with the same sites; the same row (the same object) is not read again."""
+    """The desired peers and the rejections, from the rows, the configuration and the actual peers.
+
+    ``now``: UNIX seconds. ``installed_keys``: returns the keys of the recorded peers by row id. ``previous``: the
+    peers of an earlier call with the same ``interface_specs``. A row that is the same object is not validated again.
+    """
     interface_specs = tuple(interface_specs)
     by_rows = {site.store_name: site for site in interface_specs}
     own_keys = {state.public_key for state in actual.values() if state.public_key is not None}
     court = Conflicts(actual, installed_keys)
     revoked: dict[PublicKey, tuple[DeviceRow, InactiveReason]] = {}
     wanted = {site.store_name: previous.get(site.interface, _NOTHING) for site in interface_specs}
-    del previous  # where the caller has let go of it, it is gone once all rows are read, before the next one is made
+    del (
+        previous
+    )  # if the caller keeps no reference either, `wanted.clear()` frees the old peers before new tables are made
     rejected: dict[int, PublicKey] = {}
     unreadable = 0
     for row in rows:
@@ -220,7 +236,7 @@ def build_desired(
     court.resolve(Reason.DUPLICATE_ADDRESS, lambda claim: claim.address, lambda claim: claim.interface)
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
-        installed = {key for keys in installed_keys().values() for key in keys}  # some row's until now, so not foreign
+        installed = {key for keys in installed_keys().values() for key in keys}  # for rows, so not foreign
         untouchable |= {key for state in actual.values() for key in state.peers} - court.all_keys() - installed
     court.reject_overlaps(frozenset(untouchable))
 
@@ -237,8 +253,10 @@ def build_desired(
 
 
 def share_keys(rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState]) -> None:
-    """Keys that rows and live peers have in common are in memory once, see :meth:`Row.share`: for rows that are kept
-    for long and that nothing was made of yet."""
+    """Let rows use the key objects of the actual peers, so that memory holds equal keys once.
+
+    Call this for rows that stay in memory for long, before anything is made from them.
+    """
     for row in rows:
         if isinstance(row.public_key, bytes):
             key = PublicKey(row.public_key)
@@ -248,7 +266,10 @@ def share_keys(rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState]) 
 
 
 def _as_found(claim: DesiredPeer, actual: Mapping[str, InterfaceState]) -> DesiredPeer:
-    """The same; where the peer is live as it is wanted, with the dump's own object: kept once, compared once."""
+    """The claim. If the actual peer is as desired, the result has the configuration object of the dump.
+
+    Memory then holds the configuration once, and later comparisons only compare the identity of the objects.
+    """
     state = actual.get(claim.interface)
     found = state.peers.get(claim.config.public_key) if state is not None else None
     if found is None or found.config is claim.config or found.config != claim.config:

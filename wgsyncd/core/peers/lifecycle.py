@@ -1,8 +1,10 @@
-"""Row x peer x now -> the next step in a device's life.
+"""Transitions: which rows become active or expired, given the actual peers and the time.
 
-The race at the deadline: the dump was *asked for* after ``now``, so a handshake at or before a deadline that lies
-before ``now`` is in it. A step is written only where the row is still as it was when the step was decided (the store's
-conditional UPDATE), so an admin's click in between wins.
+A handshake just before the deadline is not lost, because every dump is requested after ``now`` was read. If the
+deadline is before ``now``, a handshake until the deadline is in the dump.
+
+The store makes a transition by a conditional UPDATE, only if the row is unchanged since the decision. So an admin's
+change in between wins.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _EXPIRED = ChangeReason(ChangeCause.INACTIVE, inactive=InactiveReason(Inactive.D
 def is_pending(row: DeviceRow) -> bool:
     """Whether a handshake or a deadline can still change this row."""
     if any(reason.kind is Inactive.DEVICE_INACTIVE for reason in row.inactive):
-        return False  # the device itself is off for good; an owner may come back
+        return False  # such a device stays inactive, but an inactive owner may become active again
     return row.status is Status.ISSUED or (row.status is Status.ACTIVE and not row.first_handshake_known)
 
 
@@ -36,13 +38,16 @@ def _key(row: DeviceRow) -> PublicKey | None:
     try:
         return PublicKey(decode_key(row.public_key))
     except ValueError:
-        return None  # cannot have shaken hands
+        return None  # no peer can have such a key, so there is no handshake
 
 
 def first_handshakes(
     rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
 ) -> dict[PublicKey, int]:
-    """The earliest handshake seen of each row's key, UNIX nanoseconds: what was known, and what these dumps add."""
+    """The earliest handshake seen for the key of each row, in UNIX nanoseconds. Keys without a handshake are left out.
+
+    ``first_seen``: the handshakes that earlier calls returned. They are needed because a dump has only the latest one.
+    """
     seen: dict[PublicKey, int] = {}
     for row in rows:
         key = _key(row)
@@ -63,12 +68,13 @@ def due_transitions(
     now: float,
     elsewhere: frozenset[str] = frozenset(),
 ) -> list[Transition]:
-    """The steps that are due at ``now`` (UNIX seconds, from before the dumps in ``live``).
+    """The transitions that are due at ``now`` (UNIX seconds, read before the dumps in ``actual`` were requested).
 
-    ``interface_of``: the kernel's interface name for the store's. ``first_seen``: see :func:`observe`; a dump has the
-    latest handshake only. A row whose interface has no dump gets no step:
-    whether it shook hands cannot be known; nor one of another node (``elsewhere``). One that names no interface at all
-    cannot have shaken hands.
+    ``interface_of``: the kernel's name of an interface by the store's name. ``first_seen``: the result of
+    :func:`first_handshakes`. ``elsewhere``: the store's names of the interfaces of other nodes.
+
+    Rows of other nodes get no transition. A row whose interface has no dump gets none, because nobody knows whether
+    its device had a handshake. If ``interface_of`` does not know the interface, there is no dump to wait for.
     """
     steps: list[Transition] = []
     for row in rows:
@@ -91,7 +97,7 @@ def due_transitions(
 
 
 def with_transitions(rows: Iterable[DeviceRow], steps: Iterable[Transition]) -> tuple[DeviceRow, ...]:
-    """The rows as they are once the steps are taken: for what is decided before the store has said so."""
+    """The rows as they will be once the store has made the transitions ``steps``, for decisions before that."""
     steps = tuple(steps)
     if not steps:
         return tuple(rows)
@@ -109,7 +115,7 @@ def with_transitions(rows: Iterable[DeviceRow], steps: Iterable[Transition]) -> 
 def expired_removals(
     steps: Iterable[Transition], actual: Mapping[str, InterfaceState], keep: frozenset[PublicKey]
 ) -> list[Change]:
-    """The removals of the live peers whose QR has ended by these steps; never of those in ``keep``."""
+    """The removals of the actual peers whose rows expire by ``steps``. Peers with a key in ``keep`` are not removed."""
     rows = {
         key: step.row for step in steps if step.kind is TransitionKind.EXPIRE and (key := _key(step.row)) is not None
     }
@@ -124,7 +130,7 @@ def expired_removals(
 
 
 def deadlines(rows: Iterable[DeviceRow]) -> list[float]:
-    """The QR ends that lie ahead of these rows or behind them, UNIX seconds, the earliest first."""
+    """The past and future activation deadlines of the pending issued rows, in UNIX seconds, the earliest first."""
     return sorted(
         row.activation_deadline
         for row in rows

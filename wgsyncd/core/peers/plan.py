@@ -1,8 +1,11 @@
-"""Desired x actual -> plan: an ordered, printable value that can refuse itself.
+"""The plan: the ordered changes that turn the actual peers into the desired ones.
 
-From any state, after any interrupted prefix of a plan, one more cycle reaches desired and the next one plans nothing:
-a plan is made from a fresh dump only, every change says the whole of what it wants, and no two changes of a plan want
-the same address of the same interface.
+From any state, and after any interrupted part of a plan, one more cycle reaches the desired state. The cycle after
+that one plans nothing. Three rules ensure this:
+
+- A plan is made only from a fresh dump.
+- Every change names the complete configuration that it leads to.
+- No two changes of a plan ask for the same address on the same interface.
 """
 
 from __future__ import annotations
@@ -20,27 +23,30 @@ from wgsyncd.core.records import PeerRecord, PeerRecords
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in the order in which to do it: all removals, then updates, then additions."""
+    """The changes of one cycle in the order in which they are applied: removals, then updates, then additions."""
 
     changes: tuple[Change, ...]
-    live_count: int  # peers in the kernel, on all interfaces that could be read
-    foreign: Mapping[str, tuple[PublicKey, ...]]  # by interface: live peers that no row names, kept or not
-    withheld: tuple[Change, ...] = ()  # by the guard: not done until an admin says so
-    blocked: tuple[Change, ...] = ()  # not done while some row's key is unreadable: the peer may be that row's
+    live_count: int  # how many actual peers there are, on all interfaces that could be read
+    foreign: Mapping[str, tuple[PublicKey, ...]]  # by interface: keys of the foreign peers, kept or not
+    withheld: tuple[Change, ...] = ()  # changes that the guard holds back until an admin approves them
+    blocked: tuple[Change, ...] = ()  # changes that wait while a row has an unreadable key: the peer may be that row's
 
     def of(self, kind: ChangeKind) -> tuple[Change, ...]:
-        """The changes of one kind."""
+        """The changes of one kind, in the order of the plan."""
         return tuple(c for c in self.changes if c.kind is kind)
 
     @property
     def removals_id(self) -> str:
-        """Names exactly this set of removals, for an admin to approve: 12 hexadecimal digits."""
+        """The plan id: 12 hexadecimal digits that name exactly this set of removals, for an admin to approve."""
         slots = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(ChangeKind.REMOVE))
         return hashlib.sha256(b"".join(slots)).hexdigest()[:12]
 
     def withhold(self, which: Callable[[Change], bool]) -> Plan:
-        """Without those changes and without every change that needs one of them: it would take an address from a peer
-        that stays, or put a key on a second interface."""
+        """This plan with the changes that ``which`` selects, and all changes that depend on them, held back.
+
+        A dependent change would take an address from a peer that stays, or put a key on a second interface. It could
+        also remove a peer that cannot be added on its new interface.
+        """
         held = [c for c in self.changes if which(c)]
         going = [c for c in self.changes if not which(c)]
         if not held:
@@ -62,17 +68,22 @@ class Plan:
 
 
 def _depends_on(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
+    """Whether ``change`` has to be held back because of changes that are held back already.
+
+    ``taken``: addresses that stay in use. ``keys``: keys of peers that stay. ``absent``: keys that are not added.
+    """
     if change.desired is None:
-        return change.public_key in absent  # a device that cannot arrive there does not leave here
+        return change.public_key in absent  # a peer that cannot be added there is not removed here
     if change.kind is ChangeKind.ADD and change.public_key in keys:
         return True
     return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.desired.allowed_ips)
 
 
 def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: PeerRecords, policy: PeerPolicy) -> Plan:
-    """The changes that lead from the dumps to what is desired. Interfaces without a dump are left out.
+    """The plan that turns the actual peers into the desired ones. Interfaces without a dump are left out.
 
-    While a row's key is unreadable, its live peer cannot be told from an unclaimed one: those are withheld.
+    While a row has an unreadable key, any unclaimed peer may belong to that row. So removals that no row demands are
+    blocked, together with the changes that depend on them.
     """
     changes: list[Change] = []
     foreign: dict[str, tuple[PublicKey, ...]] = {}
@@ -146,8 +157,8 @@ def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: De
 
 
 def _annotate_moves(changes: list[Change]) -> list[Change]:
-    """The same, where additions and updates say from whom they have what is theirs now."""
-    holders: dict[tuple[str, Network], str] = {}  # devices; "" is a foreign peer
+    """The same changes. Additions and updates now say where their key or their address comes from."""
+    holders: dict[tuple[str, Network], str] = {}  # the device that gives up the address, "" for a foreign peer
     keys_from: dict[PublicKey, str] = {}
     rows_on: set[tuple[str, int | None]] = set()
     for one in changes:

@@ -1,7 +1,7 @@
-"""What to write down before and after a plan is applied.
+"""What wgsyncd records before and after it applies a plan: intents, outcomes and conditions.
 
-Both are differences between the ledger and a dump, so they may be interrupted anywhere and asked again: nothing is
-audited that did not happen, and nothing that happened is audited twice or forgotten.
+Intents and outcomes are differences between the node state and a dump. So wgsyncd may be interrupted anywhere and
+compute them again. Audit rows report nothing that did not happen. Each change that happened is reported exactly once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
 from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState, WriteBatch
 
-MAX_PER_BATCH = 2_500  # peers that came, in one transaction
+MAX_PER_BATCH = 2_500  # added peers that one transaction records
 
 
 def intents(
     node_state: NodeState, changes: Iterable[Change], actual: Mapping[str, InterfaceState], desired: Desired,
     now: float,
 ) -> WriteBatch:  # fmt: skip
-    """Baseline zero of each peer about to be added, and a record of each foreign peer about to be removed (so that its
-    removal is audited even if we die right after it). Of a peer that goes before its coming was written down, that."""
+    """What the store has to know before ``changes`` are applied. ``now``: UNIX seconds.
+
+    - A peer that will be added gets a record with a zero baseline.
+    - A peer that will be removed and has no record gets one. Then its removal is audited even after a crash.
+    - A peer that will be removed before its addition was audited gets the audit row of its addition.
+    """
     records: list[PeerRecord] = []
     entries: list[AuditEvent] = []
     for change in changes:
@@ -60,7 +64,7 @@ def intents(
 
 
 def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
-    """Whether a peer that is as it is wanted is recorded so. By its digest: words cost ten times as much."""
+    """Whether the record of a peer that is as desired is correct. To compare texts would take ten times as long."""
     row = want.row
     return (
         record.config_digest == want.digest and record.state is RecordState.PRESENT and record.row_id == row.id
@@ -70,23 +74,23 @@ def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
 
 @dataclass(slots=True)
 class _OutcomeBuilder:
-    """Collects what the dump says against the ledger."""
+    """Collects the differences between the node state and the dump after a plan was applied."""
 
     actual: Mapping[str, InterfaceState]
     desired: Desired
     records: list[PeerRecord] = field(default_factory=list)
-    departed: list[PeerRecord] = field(default_factory=list)
-    arrived: list[PeerRecord] = field(default_factory=list)  # as recorded before they came
+    departed: list[PeerRecord] = field(default_factory=list)  # records of peers that are neither actual nor desired
+    arrived: list[PeerRecord] = field(default_factory=list)  # records of added peers, as they were before the addition
     entries: list[AuditEvent] = field(default_factory=list)
 
     def peer(self, record: PeerRecord) -> None:
-        """Hold one record against the dump."""
+        """Compare one record with the dump, and collect the difference."""
         name, key = record.interface, record.public_key
         found, want = self.actual[name].peers.get(key), self.desired.peers.get(name, {}).get(key)
         if found is None:
             if want is None:
                 self.departed.append(record)
-            return  # still wanted: the next plan adds it
+            return  # the peer is still desired, so the next plan adds it
         as_wanted = want is not None and (found.config is want.config or found.config == want.config)
         if want is not None and as_wanted and _is_up_to_date(record, want):
             if record.config_digest is not want.digest:
@@ -104,26 +108,28 @@ class _OutcomeBuilder:
             self.entries.append(_updated(fresh, part))
 
     def fresh(self, record: PeerRecord) -> PeerRecord:
-        """The record of a peer that is there, as the dump and the rows have it now."""
+        """The record of an actual peer, brought up to date from the dump and the rows."""
         name, key = record.interface, record.public_key
         found, want = self.actual[name].peers[key], self.desired.peers.get(name, {}).get(key)
         row = want.row if want is not None else None
         as_wanted = want is not None and (found.config is want.config or found.config == want.config)
         digest = want.digest if want is not None and as_wanted else config_digest(found.config)
         addresses = record.address if digest == record.config_digest else addresses_of(found.config)
-        if (
-            want is None and not found.config.allowed_ips
-        ):  # silenced by us, but its removal was refused: no update of it
+        # wgsyncd clears the allowed IPs before it removes a peer. If the removal then fails, that is no update.
+        if want is None and not found.config.allowed_ips:
             digest, addresses = record.config_digest, record.address
-        return PeerRecord(  # not by `replace`, which takes four times as long
+        return PeerRecord(  # `replace` would take four times as long
             record.interface, record.public_key, row.id if row else record.row_id, row.device if row else record.device,
             row.owner if row else record.owner, addresses, digest, RecordState.PRESENT, record.epoch, record.rx,
             record.tx, record.handshake, record.sampled_at,
         )  # fmt: skip
 
     def match_moves(self) -> Iterator[WriteBatch]:
-        """Word what came and went: a device that did both has moved, or has a new key. Who only came is written in
-        several parts where they are many; what is left is for the last part."""
+        """Match departed and arrived peers of the same row: the row's peer has moved, or has a new key.
+
+        Other arrivals are yielded in batches of at most :data:`MAX_PER_BATCH` peers. What is left is added to
+        ``records`` and ``entries``, for the last batch.
+        """
         paired = {record.row_id for record in self.departed if record.row_id is not None}
         added = {one.row_id: one for one in self.arrived if one.row_id in paired and one.state is RecordState.ADDING}
         for record in self.departed:
@@ -137,7 +143,7 @@ class _OutcomeBuilder:
             elif record.state is RecordState.PRESENT:
                 self.entries.append(self._removed(record))
         if paired:
-            self.arrived.sort(key=lambda record: record.row_id in paired)  # at the end: they go with the last part
+            self.arrived.sort(key=lambda record: record.row_id in paired)  # matched ones last: the last batch has them
         alone = sum(1 for record in self.arrived if record.row_id not in paired)
         while alone > MAX_PER_BATCH:
             part, self.arrived[:MAX_PER_BATCH] = self.arrived[:MAX_PER_BATCH], ()
@@ -188,9 +194,12 @@ def _updated(record: PeerRecord, part: UpdatedPart) -> AuditEvent:
 def outcomes(
     node_state: NodeState, actual: Mapping[str, InterfaceState], desired: Desired, now: float
 ) -> Iterator[WriteBatch]:
-    """What the dump after apply says against the ledger: records brought up to date, and the audit rows of it. In
-    several parts where very many peers came, to be committed one after the other (the words of a hundred thousand would
-    take 40 MiB). Each is complete in itself; the last one may be empty."""
+    """What the store has to know after a plan was applied: records brought up to date, and their audit rows.
+
+    ``actual``: the dumps from after the apply. ``now``: UNIX seconds. The caller commits the batches in this order.
+    Each batch is complete in itself, and the last one may be empty. Many added peers make several batches, because
+    the audit rows of 100,000 peers would take 40 MiB.
+    """
     diary = _OutcomeBuilder(actual, desired)
     sampled: dict[str, InterfaceCheckpoint] = {}
     for name in actual:
@@ -204,7 +213,7 @@ def outcomes(
         if mark is not None and mark.epoch != state.epoch:
             count = len(state.peers.keys() & node_state.records.of(name).keys())
             restored.append(AuditEvent(AuditAction.INTERFACE_RESTORED, name, AuditFacts(count=count)))
-    del node_state  # each part makes another: this one need not be kept beside it
+    del node_state  # each commit makes another one, and memory need not hold both
     yield from diary.match_moves()
     yield WriteBatch(
         records=tuple(diary.records),
@@ -221,8 +230,11 @@ def current_conditions(
     node: str,
     node_state: NodeState,
 ) -> frozenset[Condition]:
-    """What stands after a cycle. ``of_store``: the conditions of the store's own kinds. None: the store could not see
-    them, so those that were known still stand."""
+    """The conditions that hold after a cycle. ``missing``: the names of the missing interfaces.
+
+    ``of_store``: the conditions of the store's own types. None means that the store could not read them. Then the
+    conditions that the node state has still hold.
+    """
     rejected = {
         Condition(ConditionType.ROW_REJECTED, str(r.row_id), r.device, r.reason.value)
         for r in decision.desired.rejections
@@ -238,10 +250,10 @@ def current_conditions(
 
 
 def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -> WriteBatch:
-    """The conditions that start and end, each with its audit row; one that only changed its detail starts anew.
+    """The conditions that start and end, with their audit rows. A condition with a new name or reason starts again.
 
-    The end of a missing interface is told by `interface_restored`, that of a tripped guard by `guard_approved` or by
-    the plan's being small again.
+    The end of two types has no audit row here. `interface_restored` reports the end of a missing interface.
+    A tripped guard ends with `guard_approved`, or without an audit row once the plan is small again.
     """
     started = now_stands - node_state.conditions
     subjects = {(c.type, c.subject) for c in now_stands}

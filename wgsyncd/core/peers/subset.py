@@ -1,7 +1,7 @@
-"""A part of everything: the rows of a few devices and the peers that have to do with them, for a cycle of their own.
+"""A subset: the rows of a few devices and their peers, for a short cycle of their own.
 
-It is a short cut for the plain case. Wherever these rows could have to do with others (a rival for a key or an address,
-a rejected row, a tripped guard) it gives up, and a full cycle decides.
+A subset is a shortcut for simple cases. If its rows could affect other rows, a full cycle decides instead.
+Such cases are a rival for a key or an address, a rejected row and a tripped guard.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from wgsyncd.core.state import ConditionType, NodeState
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """The peers with these keys, in the dumps and in the books."""
+    """The peers with certain keys: ``actual`` and ``node_state`` have the peers and records of these keys only."""
 
     keys: frozenset[PublicKey]
     actual: Mapping[str, InterfaceState]
     node_state: NodeState
 
     def of(self, actual: Mapping[str, InterfaceState]) -> dict[str, InterfaceState]:
-        """The same part of other dumps."""
+        """Other dumps, reduced to the peers of this subset."""
         return {
             name: replace(state, peers={key: state.peers[key] for key in self.keys if key in state.peers})
             for name, state in actual.items()
         }
 
     def within(self, node_state: NodeState) -> NodeState:
-        """The same part of other books."""
+        """Another node state, with only the records of this subset. Everything else in it stays the same."""
         return replace(
             node_state, records=PeerRecords(one for one in node_state.records.each() if one.public_key in self.keys)
         )
@@ -40,7 +40,10 @@ class Subset:
 def select_subset(
     rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState], node_state: NodeState
 ) -> Subset | None:
-    """The part of these rows; None if it cannot be told apart."""
+    """The subset for ``rows``: all peers that have their keys or are recorded for them.
+
+    The result is None if a full cycle has to decide.
+    """
     ids: set[int] = set()
     keys: set[PublicKey] = set()
     for row in rows:
@@ -48,26 +51,29 @@ def select_subset(
         try:
             keys.add(PublicKey(decode_key(row.public_key)))
         except ValueError:
-            return None  # whose live peer is it?
+            return None  # nobody can tell which peer belongs to this row
     if any(
         condition.type == ConditionType.ROW_REJECTED and condition.subject in map(str, ids)
         for condition in node_state.conditions
     ):
-        return None  # it may be accepted now, which is to be told
+        return None  # the row may be valid now, and the end of its condition has to be audited
     marks = node_state.interfaces
     if any(name not in marks or marks[name].epoch != state.epoch for name, state in actual.items()):
-        return None  # to be filled first
+        return None  # an interface has a new epoch, and a full cycle has to fill it first
     for record in node_state.records.each():
         if record.row_id in ids:
             keys.add(record.public_key)
         elif record.public_key in keys:
-            return None  # another row's peer, as far as the books know
+            return None  # the peer with this key is recorded for another row
     part = Subset(frozenset(keys), {}, node_state)
     return Subset(part.keys, part.of(actual), part.within(node_state))
 
 
 def is_independent(decision: Decision, part: Subset, actual: Mapping[str, InterfaceState]) -> bool:
-    """Whether a plan that was made from a part is what the whole would have given."""
+    """Whether ``decision``, made from ``part``, is the same as a full cycle would make for these peers.
+
+    ``actual``: the complete dumps.
+    """
     desired, plan = decision.desired, decision.plan
     if desired.rejections or desired.unreadable_keys or decision.tripped or plan.blocked or any(plan.foreign.values()):
         return False
@@ -77,5 +83,5 @@ def is_independent(decision: Decision, part: Subset, actual: Mapping[str, Interf
         wanted = change.desired.allowed_ips
         for key, found in actual[change.interface].peers.items():
             if key not in part.keys and any(net in wanted for net in found.config.allowed_ips):
-                return False  # somebody has the address
+                return False  # a peer outside of the subset has the address
     return True

@@ -1,4 +1,4 @@
-"""One row by itself: the peer that it wants, or why it cannot be followed."""
+"""Validation of one row by itself: the peer that the row asks for, or why the row is rejected."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from wgsyncd.core.records import config_digest
 
 @dataclass(frozen=True, slots=True)
 class InterfaceSpec:
-    """What the rows of one interface are held against."""
+    """The settings of one interface that its rows are validated against."""
 
-    interface: str  # the kernel's name
-    store_name: str  # the store's name
-    networks: tuple[Network, ...]
-    own_hosts: frozenset[Network]
-    persistent_keepalive: int = 0
+    interface: str  # the kernel's name of the interface
+    store_name: str  # the store's name of the interface
+    networks: tuple[Network, ...]  # the address of a peer has to be in one of these
+    own_hosts: frozenset[Network]  # the addresses of the interface itself
+    persistent_keepalive: int = 0  # seconds, 0 = off
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredPeer:
-    """A peer that a row wants; the row is sound by itself."""
+    """A peer that a row asks for. The row is valid by itself, but it may conflict with other rows."""
 
     config: PeerConfig
     row: DeviceRow
-    interface: str  # the kernel's name
-    digest: bytes  # see config_digest
+    interface: str  # the kernel's name of the interface
+    digest: bytes  # the result of `config_digest` for ``config``
 
     @property
     def address(self) -> Network:
-        """The one that the peer gets."""
+        """The tunnel address of the peer, which is its only allowed IP."""
         return self.config.allowed_ips[0]
 
 
 class RowRejected(Exception):
-    """The row cannot be followed."""
+    """The row asks for a peer but is invalid, for ``reason``."""
 
     def __init__(self, reason: Reason, facts: RejectionFacts = NO_FACTS) -> None:
         self.reason, self.facts = reason, facts
@@ -56,9 +56,11 @@ class RowRejected(Exception):
 def validate_row(
     row: DeviceRow, key: PublicKey, sites: Mapping[str, InterfaceSpec], before: DesiredPeer | None = None
 ) -> DesiredPeer:
-    """What it wants; ``key`` is its public key, ``sites`` are by the store's names. CannotBeFollowed where it is not
-    sound. ``before``: what the
-    row wanted as it was; a peer that is the same is kept once."""
+    """The peer that ``row`` asks for. Raises RowRejected if the row is invalid.
+
+    ``key``: the public key of the row. ``sites``: the interfaces by the store's names. ``before``: the peer that the
+    row asked for earlier. If its configuration is equal, the result uses the same object, to save memory.
+    """
     if row.status is Status.ISSUED and row.activation_deadline is None:
         raise RowRejected(Reason.NO_DEADLINE)
     site = sites.get(row.interface)
