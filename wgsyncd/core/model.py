@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 def reuse_equal(new: _T, old: _T) -> _T:
     """``old`` if it equals ``new``, else ``new``: so memory holds equal values only once.
 
-    To save 100 bytes for each of 100,000 peers saves 10 MB.
+    100 bytes less for each of 100,000 peers are 10 MB less.
     """
     return old if old == new else new
 
@@ -176,9 +176,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """One device as the store has it. Nobody has validated the row yet.
+    """One device as the store has it. Nobody has validated the row yet, so every text and key may be invalid.
 
-    Keys are what :func:`read_key` returns. Memory keeps them as long as the row, and bytes take less of it than text.
+    Keys are what :func:`read_key` returns. Rows stay in memory for long, and a key takes less memory than its text.
     """
 
     id: int
@@ -242,7 +242,7 @@ class Change:
     device: str = ""
     owner: str = ""
     reason: ChangeReason = WANTED
-    is_revocation: bool = True  # of a removal: a row demands it. False: merely no row asks for the peer
+    is_revocation: bool = True  # of a removal: some row demands it. False: no row asks for the peer, that is all
 
     @property
     def sets_preshared_key(self) -> bool:
@@ -279,7 +279,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of a device's status that wgsyncd makes.
+    """A change of a row that wgsyncd makes: a new status, or the time of the first handshake.
 
     The store makes the transition only if the row is still the same as ``row``. So an admin's change in between wins.
     """

@@ -75,7 +75,7 @@ class NodeState:
         """The node state once ``writes`` is committed, without a copy: nobody may use this object afterwards.
 
         The new node state takes over the records of this one and changes them. To copy 100,000 records in every
-        transaction of a poll would take as long as to post the poll.
+        transaction of a poll would take as long as the posting itself.
         """
         records = self.records
         for record in writes.records:
@@ -208,7 +208,7 @@ class WriteBatch:
     def excluding(self, row_ids: Set[int]) -> WriteBatch:
         """This batch without the postings and transitions of some rows, as if the dump had not shown their peers.
 
-        The checkpoints are left out too, because these devices were skipped when the interface was sampled.
+        The checkpoints are left out too: a checkpoint would say that the whole interface was accounted.
         """
         if not row_ids:
             return self

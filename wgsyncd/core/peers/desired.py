@@ -107,7 +107,7 @@ class Conflicts:
         """The keys of the peers that stay unchanged because of rejected rows.
 
         A rejected row freezes the peer with its key, unless that peer belongs to another row. The row also freezes a
-        peer that was installed for it earlier, if no row has that peer's key now. In that case the row has a new key.
+        peer that was installed for it earlier, if no row has that peer's key now. Such a row has got a new key.
         """
         if not self.rejections:
             return self.frozen
@@ -197,9 +197,8 @@ def build_desired(
     court = Conflicts(actual, installed_keys)
     revoked: dict[PublicKey, tuple[DeviceRow, InactiveReason]] = {}
     wanted = {site.store_name: previous.get(site.interface, _NOTHING) for site in interface_specs}
-    del (
-        previous
-    )  # if the caller keeps no reference either, `wanted.clear()` frees the old peers before new tables are made
+    # If the caller keeps no reference either, `wanted.clear()` frees the old tables before the new ones are made.
+    del previous
     rejected: dict[int, PublicKey] = {}
     unreadable = 0
     for row in rows:
@@ -236,7 +235,7 @@ def build_desired(
     court.resolve(Reason.DUPLICATE_ADDRESS, lambda claim: claim.address, lambda claim: claim.interface)
     untouchable: set[PublicKey] = set(policy.always_keep)
     if policy.foreign != "remove":
-        installed = {key for keys in installed_keys().values() for key in keys}  # for rows, so not foreign
+        installed = {key for keys in installed_keys().values() for key in keys}  # installed for rows, so not foreign
         untouchable |= {key for state in actual.values() for key in state.peers} - court.all_keys() - installed
     court.reject_overlaps(frozenset(untouchable))
 

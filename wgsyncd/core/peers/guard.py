@@ -57,9 +57,9 @@ def apply_guard(
     """
     plan_id = plan.removals_id
     removals = len(plan.of(ChangeKind.REMOVE))
-    # Two cases trip the guard even if the number of removals is within the limits. First, no row of this node has a
-    # readable key: somebody emptied the table, or it is another table. Second, all peers go and no peer is added:
-    # this looks like an UPDATE without its WHERE, and not like an owner that was paused.
+    # Two cases trip the guard even if the number of removals is within the limits. First, peers go and no row of this
+    # node has a readable key: somebody emptied the table, or it is another table. Second, all peers go and no peer is
+    # added: this looks like an UPDATE without its WHERE, and not like an owner that was paused.
     no_rows_left = removals > 1 and desired.is_empty
     removes_all = removals > limits.small_node and removals == plan.live_count and not plan.of(ChangeKind.ADD)
     tripped = no_rows_left or removes_all or not limits.permits(removals, plan.live_count)

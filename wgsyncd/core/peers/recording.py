@@ -64,7 +64,7 @@ def intents(
 
 
 def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
-    """Whether the record of a peer that is as desired is correct. To compare texts would take ten times as long."""
+    """Whether the record of a peer that is as desired is correct. It compares digests: texts take ten times as long."""
     row = want.row
     return (
         record.config_digest == want.digest and record.state is RecordState.PRESENT and record.row_id == row.id
