@@ -1,4 +1,4 @@
-"""Faults that no single value's type shows: ranges, and values that do not fit each other."""
+"""Finds the faults that no type of a single value shows: wrong ranges and values that contradict each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Checks:
 
 
 def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list[ConfigIssue]:
-    """Every range and combination that is wrong."""
+    """Every value out of range and every contradiction. ``as_written``: the file's values by dotted key."""
     check = _Checks(as_written)
     by_store_name: dict[str, str] = {}
     for name, one in settings.interfaces.items():

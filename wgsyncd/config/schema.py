@@ -1,7 +1,7 @@
 """The typed, frozen settings with their defaults.
 
-etc/wgsyncd.toml explains each setting. wgsyncd.config.load reads the file. What only one control plane needs is a table
-of that control plane's name: a second control plane adds one optional table to :class:`Settings`.
+etc/wgsyncd.toml explains each setting. wgsyncd.config.load reads the file. The settings of one control plane are in a
+table with its name. A second control plane adds one optional table to :class:`Settings`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Single values of the configuration file: durations, rates, networks, keys, paths."""
+"""Converts single values of the configuration file: durations, rates, networks, keys, paths."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from wgsyncd.core.network import Network, parse_network
 
 T = TypeVar("T")
 SECRET = re.compile(r"pass|secret|private_?key|preshared|psk|://[^/]*:[^/]*@", re.IGNORECASE)
-"""What a key or a value looks like that may hold a password."""
+"""Matches the name of a key, or a value, that may contain a password."""
 _LONGEST = 36500 * 86400.0  # seconds
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _RATES = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
 
 
 def show(key: str, value: object) -> str:
-    """The value for a message. "" if the value, its key or a key inside the value may hold a password."""
+    """The value for a message. "" if the value, its key or a key inside the value may contain a password."""
     shown = repr(value)
     return "" if SECRET.search(key) or SECRET.search(shown) else shown
 

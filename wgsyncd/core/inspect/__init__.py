@@ -1,1 +1,1 @@
-"""What only commands ask: explain, adopt, verify, usage reports."""
+"""Answers questions that only commands ask: adopt, explain, verify, usage and doctor."""

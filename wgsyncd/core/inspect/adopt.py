@@ -1,5 +1,4 @@
-"""What is live on a server before wgsyncd's first cycle, held against the rows: peer by peer, and what a start would do
-to it."""
+"""Compares the actual peers with the rows before wgsyncd first starts, and shows what a start would do."""
 
 from __future__ import annotations
 
@@ -13,51 +12,54 @@ from wgsyncd.core.records import PeerId, PeerRecords
 
 
 class Match(StrEnum):
-    """How a live peer stands to the rows."""
+    """How an actual peer compares with the rows."""
 
-    MATCHES = "matches"  # as its row wants it: nothing would be sent for it
-    DIFFERS = "differs"  # its row wants it otherwise: would be changed in place
-    UNWANTED = "unwanted"  # its row wants no peer: would be removed
-    FROZEN = "frozen"  # its row cannot be followed: left as it is
-    FOREIGN = "foreign"  # in no row: would be removed, unless the configuration keeps it
+    MATCHES = "matches"  # the peer is as desired: a start sends nothing for it
+    DIFFERS = "differs"  # the peer is not as desired: a start updates it in place
+    UNWANTED = "unwanted"  # its row asks for no peer: a start removes it
+    FROZEN = "frozen"  # its row is rejected: a start leaves the peer unchanged
+    FOREIGN = "foreign"  # it belongs to no row: a start removes it, unless the configuration keeps it
 
 
 class Action(StrEnum):
-    """What a start would do to it."""
+    """What a start would do with an actual peer."""
 
     STAYS = "stays"
     CHANGED = "changed"
     REMOVED = "removed"
-    WAITS = "waits"  # removed or changed only when an admin says so, or an unreadable key is mended
+    WAITS = "waits"  # withheld until an admin approves, or blocked until an unreadable key is corrected
 
 
 @dataclass(frozen=True, slots=True)
 class LivePeer:
-    """One live peer."""
+    """One actual peer, its comparison with the rows, and what a start would do with it."""
 
     found: PeerState
     match: Match
     action: Action
-    device: str  # "" for a foreign one
-    change: Change | None  # of a change or a removal
+    device: str  # "" for a foreign peer
+    change: Change | None  # the update or removal in the plan, also one that waits
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """One interface."""
+    """The comparison for one interface."""
 
-    peers: tuple[LivePeer, ...]  # by standing, then by device and address
-    missing: tuple[Change, ...]  # peers that rows want and that are not there
-    booked: int  # devices whose counters so far would be booked in full: nobody ever counted them
-    started: int  # devices whose counters so far would be the starting point only
+    peers: tuple[LivePeer, ...]  # sorted by match, then by device and address
+    missing: tuple[Change, ...]  # the additions: peers that are desired and not there
+    booked: int  # devices without any usage: a start posts their present counters in full
+    started: int  # devices with usage: a start takes their present counters only as baselines
 
     def of(self, standing: Match) -> tuple[LivePeer, ...]:
-        """The peers that stand so."""
+        """The peers with this match."""
         return tuple(one for one in self.peers if one.match is standing)
 
 
 def adopt(decision: Decision, records: PeerRecords, rows: Collection[DeviceRow]) -> Mapping[str, Adoption]:
-    """By interface; those that could not be read are left out."""
+    """The comparison by interface. An interface that could not be read is left out.
+
+    ``decision`` is what a first cycle would do. ``records`` are the baselines that already exist.
+    """
     changes: dict[PeerId, tuple[Change, bool]] = {}
     plan = decision.plan
     for change in plan.changes:
@@ -103,6 +105,6 @@ def _stand(
 
 
 def _claimant(key: PublicKey, decision: Decision) -> str:
-    """The device of the rejected row that has this key."""
+    """The device of the rejected row that has this key. "" if there is none."""
     desired = decision.desired
     return next((one.device for one in desired.rejections if desired.key_of(one.row_id) == key), "")

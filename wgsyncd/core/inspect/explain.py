@@ -1,5 +1,7 @@
-"""Why one device has a peer, or has none: what the rules say of its row, what the kernel and the books have of it, and
-what the next cycle would do with it."""
+"""Explains why one device has a peer or has none, and what the next cycle would do.
+
+The explanation combines the device's row, the rules for it, the actual peers and the node state.
+"""
 
 from __future__ import annotations
 
@@ -30,47 +32,47 @@ from wgsyncd.core.usage.posting import counter_delta
 
 @dataclass(frozen=True, slots=True)
 class ActualPeer:
-    """A peer of the device on an interface. ``record``: its baseline, None where the books do not know it yet."""
+    """An actual peer of the device. ``record`` is its baseline. None: the node state has no record of the peer yet."""
 
     interface: str
     found: PeerState
-    row_key: bool  # it has the key that the row has now
+    row_key: bool  # the peer has the key that the row has now
     record: PeerRecord | None
-    unbooked: Counters  # since the baseline
-    reset: bool  # the counters went back without a known reason
+    unbooked: Counters  # bytes since the baseline that are not posted
+    reset: bool  # see :func:`wgsyncd.core.usage.posting.counter_delta`
 
 
 @dataclass(frozen=True, slots=True)
 class PendingChange:
-    """A change of the plan that is the device's, and whether the next cycle makes it."""
+    """A change of the plan for the device, and whether the next cycle applies it."""
 
     change: Change
-    when: str  # "next", "withheld" (by the guard) or "blocked" (until an unreadable key is mended)
+    when: str  # "next", "withheld" (by the guard) or "blocked" (until an unreadable key is corrected)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All of it."""
+    """Everything that wgsyncd knows about one device's row and its peers."""
 
     row: DeviceRow
-    settled: DeviceRow  # the row once the transitions that are due are applied
+    settled: DeviceRow  # the row after the transitions that are due
     key: PublicKey | None
     bad_key: InvalidKey | None  # why the key cannot be read
-    interface: str | None  # the kernel's name of the row's; None: it is not this node's
-    elsewhere: bool
+    interface: str | None  # the kernel's name of the row's interface. None: the interface is not of this node
+    elsewhere: bool  # the configuration ignores the row's interface
     rejection: Rejection | None
     frozen: bool
     peers: tuple[ActualPeer, ...]
-    stale_records: tuple[PeerRecord, ...]  # baselines of peers that no interface has now
+    stale_records: tuple[PeerRecord, ...]  # records of peers that no interface has now
     due: tuple[PendingChange, ...]
     steps: tuple[Transition, ...]
-    trouble: str  # why the row's interface could not be read
-    address_holder: str  # who has the row's address on its interface, where that is another peer
-    inactive: InactiveReason | None  # why the row wants no peer, once the transitions are applied
+    trouble: str  # why the row's interface could not be read, or ""
+    address_holder: str  # the device of another peer that has the row's address on its interface, or ""
+    inactive: InactiveReason | None  # why the row asks for no peer after the transitions that are due
 
 
 def find_rows(text: str, rows: Iterable[DeviceRow]) -> list[DeviceRow]:
-    """The rows that an admin may mean by a public key or an address."""
+    """The rows that an admin may mean by ``text``, which is a public key or an address."""
     found: list[DeviceRow] = []
     try:
         address = parse_host(text)
@@ -93,7 +95,11 @@ def explain(
     elsewhere: frozenset[str],
     now: float,
 ) -> Explanation:
-    """The story of a row. ``interface_of``: the kernel's interface name for the store's."""
+    """Collect everything about a row. This function is pure.
+
+    ``interface_of``: the kernel's interface name by the store's name. ``elsewhere``: the store's names of ignored
+    interfaces. ``now``: UNIX seconds.
+    """
     key: PublicKey | None = None
     bad_key: InvalidKey | None = None
     try:

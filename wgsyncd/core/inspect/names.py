@@ -1,4 +1,4 @@
-"""What people call devices and contracts -> which ones they mean."""
+"""Finds the device or contract that a person means by a name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class DeviceName(NamedTuple):
-    """A device's names."""
+    """The names of one device: row id, device id and contract id."""
 
     row_id: int
     device: str
@@ -16,11 +16,11 @@ class DeviceName(NamedTuple):
 
 
 def _same(text: str, name: str) -> bool:
-    return text.casefold() == name.casefold()  # as the columns' collation compares
+    return text.casefold() == name.casefold()  # the columns' collation ignores case, too
 
 
 def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
-    """The device of that device id; else, where it is a plain number, the one with that row id."""
+    """The device with this device id. If none has it and the text is a number, the device with this row id."""
     names = tuple(names)
     for one in names:
         if _same(text, one.device):
@@ -31,12 +31,12 @@ def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
 
 
 def find_owner(text: str, names: Iterable[DeviceName]) -> str | None:
-    """The contract of that contract id, among those that have a device."""
+    """The contract id that equals the text, among the contracts that have a device."""
     return next((one.owner for one in names if _same(text, one.owner)), None)
 
 
 def suggestions(text: str, names: Iterable[str], most: int = 5) -> list[str]:
-    """Names that may have been meant: those that hold the text, then those that look like it."""
+    """At most ``most`` names that may be meant: first names that contain the text, then similar names."""
     known = {name.casefold(): name for name in sorted(set(names), reverse=True) if name}
     wanted = text.casefold()
     holding = sorted(name for name in known if wanted and wanted in name)

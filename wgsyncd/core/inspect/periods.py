@@ -1,7 +1,7 @@
-"""Booked bytes by hour, day or month of the node's zone: which periods a span has, and what fell into each.
+"""Posted bytes by hour, day or month of the node's zone.
 
-The books keep sums per bucket (a few days) and per day (``usage.retention``). A period here is always a whole number of
-those, so the figures add up to the tables exactly.
+The store keeps sums per bucket (a few days) and per day (``usage.retention``). A period is always a whole number of
+buckets or days, so the sums of all periods agree exactly with the tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def format_bytes(number: int) -> str:
-    """Bytes for people, in powers of 1024 as wg(8) prints them: ``512 B``, ``1.50 GiB``."""
+    """A number of bytes as text, in powers of 1024 as wg(8) prints it: ``512 B``, ``1.50 GiB``."""
     size = float(number)
     for unit in _UNITS:
         if size < 1023.995 or unit == _UNITS[-1]:
@@ -30,7 +30,7 @@ def format_bytes(number: int) -> str:
 
 
 class Period(NamedTuple):
-    """One hour, day or month, and what was booked in it."""
+    """One hour, day or month, and the bytes that were posted to it."""
 
     name: str  # "2026-09-21T22:00+09:00", "2026-09-21", "2026-09"
     rx: int
@@ -39,8 +39,11 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReportRange:
-    """Whole days ``first`` to ``last`` of ``zone``, both in it, looked at by ``by``. By hour: from ``start`` on (UNIX
-    seconds, the beginning of an hour of the zone) until before ``end``."""
+    """The days that a report covers, and the length of its periods.
+
+    The days go from ``first`` to ``last`` in ``zone``, both included. A report by hour covers the hours from ``start``
+    until before ``end``. Both are UNIX seconds at the beginning of an hour of the zone.
+    """
 
     by: str  # "hour", "day" or "month"
     first: date
@@ -50,7 +53,7 @@ class ReportRange:
     end: int = 0
 
     def months(self) -> Iterator[tuple[str, str]]:
-        """First and last day of each of its calendar months: what one question to the database is about."""
+        """The first and last day of each calendar month in the range. One query to the database covers one month."""
         at = self.first
         while at <= self.last:
             after = _next_month(at)
@@ -59,8 +62,11 @@ class ReportRange:
 
 
 def make_range(by: str, since: date | None, until: date | None, now: float, zone: ZoneInfo) -> ReportRange:
-    """The span of these days, both in it. What is left out: the last 24 hours and the running one, the last 30 days,
-    the last 12 months. ValueError where it ends before it begins."""
+    """The range from day ``since`` to day ``until``, both included. ``now`` is in UNIX seconds.
+
+    Without them, the range is the last 24 hours and the present hour, the last 30 days, or the last 12 months.
+    ValueError if the range ends before it begins.
+    """
     today = datetime.fromtimestamp(now, zone).date()
     last = min(until or today, today)
     if by == "hour":
@@ -87,14 +93,19 @@ def _midnight(day: date, zone: ZoneInfo) -> int:
 
 
 def hour_of(at: int, zone: ZoneInfo) -> int:
-    """The beginning of the zone's hour in which an instant lies. (Some zones are half an hour off.)"""
+    """The beginning of the hour of the zone that contains an instant. Some zones are half an hour off from UTC.
+
+    Both instants are UNIX seconds.
+    """
     local = datetime.fromtimestamp(at, zone)
     return at - local.minute * 60 - local.second
 
 
 def by_hours(span: ReportRange, buckets: Mapping[int, Counters], oldest: int | None) -> list[Period]:
-    """Every hour of the span that the buckets reach back to (``oldest``: the first one that is kept), also the empty
-    ones."""
+    """Every hour of the range for which buckets are kept, also the empty hours.
+
+    ``buckets``: bytes by the bucket's start in UNIX seconds. ``oldest``: the start of the oldest bucket that is kept.
+    """
     sums: dict[int, Counters] = {}
     for start, found in buckets.items():
         _add(sums, hour_of(start, span.zone), found)
@@ -109,14 +120,14 @@ def by_hours(span: ReportRange, buckets: Mapping[int, Counters], oldest: int | N
 
 
 def by_days(span: ReportRange, days: Mapping[str, Counters]) -> list[Period]:
-    """Every day of the span, also the empty ones."""
+    """Every day of the range, also the empty days. ``days``: bytes by YYYY-MM-DD."""
     count = (span.last - span.first).days + 1
     names = [(span.first + timedelta(days=n)).isoformat() for n in range(count)]
     return [Period(name, *days.get(name, NO_BYTES)) for name in names]
 
 
 def by_months(span: ReportRange, days: Mapping[str, Counters]) -> list[Period]:
-    """Every month of the span, also the empty ones; of the first and last one the days that the span has."""
+    """Every month of the range, also the empty months. The first and last month count only days in the range."""
     sums = {first[:7]: NO_BYTES for first, _ in span.months()}
     for day, found in days.items():
         _add(sums, day[:7], found)
@@ -129,7 +140,7 @@ def _add(sums: dict[K, Counters], key: K, more: Counters) -> None:
 
 
 def total(sums: Iterable[Counters | Period]) -> Counters:
-    """The sum of it all."""
+    """The sum of all these bytes."""
     rx = tx = 0
     for one in sums:
         rx, tx = rx + one.rx, tx + one.tx

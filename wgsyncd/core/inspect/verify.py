@@ -1,18 +1,18 @@
-"""Do the books add up? Kernel, baselines, buckets, daily sums and figures held against each other.
+"""Checks that counters, baselines, figures, buckets and days agree.
 
-A byte is counted by the kernel, added to a baseline, and in the same transaction to a device's figures, to a bucket
-and to a day. So of any one state of the store, whoever works meanwhile:
+The kernel counts a byte. Then one transaction adds the byte to a baseline, to a device's figures, to a bucket and to a
+day. So these rules hold in every committed state of the store, also while other programs write:
 
-    baseline <= counter       in one epoch; what is between them waits for the next account
-    24 h figure = its buckets    as the window stood when it was last rolled on
-    month figure = its days      likewise
-    buckets of a day <= the day  equal where nothing older than the rolling window was booked: that has no bucket
+    baseline <= counter          in one epoch. The next poll posts the difference
+    24 h figure = its buckets    in the rolling window as it was when the figure was last refreshed
+    month figure = its days      in the month as it was when the figure was last refreshed
+    buckets of a day <= the day  equal if no bytes older than the rolling window were posted: these have no bucket
 
-What is *not* an equation: a total, which an admin may set; one below its month is told as a note. NULL counts as 0, as
-in all that wgsyncd writes. Buckets and days of rows that are gone are history.
+A total has no such rule, because an admin may set a total. A total below its month figure is only a note. NULL counts
+as 0, as in everything that wgsyncd writes. Buckets and days of deleted rows are history and are not checked.
 
-The kernel and the store cannot be read at one instant, so a finding about them stands only if a later look finds it
-with the same evidence (:attr:`Finding.key`).
+Nobody can read kernel and store at the same instant. So a discrepancy between them counts only if a later check finds
+it with the same evidence (:attr:`Discrepancy.key`).
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from wgsyncd.core.records import PeerRecord, RecordState
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, ROLLING, UsageCalendar
 
-GRACE = 60.0  # seconds round an edge in which the windows of either side are right: a poll is late, clocks differ
-HOUR = 3600  # seconds; every width of a bucket divides it, so that a bucket lies in one hour of UTC
+GRACE = 60.0  # seconds before and after a boundary in which both periods are right: polls are late, clocks differ
+HOUR = 3600  # seconds. Every bucket width divides an hour, so a bucket lies in one hour of UTC
 
 
 class Check(StrEnum):
-    """What was held against each other."""
+    """What was compared, and so which rule does not hold."""
 
-    UNREAD = "unread"  # an interface that could not be: nothing can be said of it
-    BASELINE = "baseline"  # counter and baseline
-    UNBOOKED = "unbooked"  # the same: bytes that wait too long
-    UNRECORDED = "unrecorded"  # a live peer of a row, and the baselines
-    ABSENT = "absent"  # a recorded peer, and the kernel
-    ROLLING = "rolling"  # 24 h figure and buckets
-    MONTH = "month"  # month figure and days
-    DAY = "day"  # a day and its buckets
-    NEGATIVE = "negative"  # a total, and zero
-    TOTAL = "total"  # note: a total below its month
-    QUARANTINE = "quarantine"  # note: deltas that wait for an admin
+    UNREAD = "unread"  # an interface could not be read, so nothing is known about it
+    BASELINE = "baseline"  # a counter is below its baseline
+    UNBOOKED = "unbooked"  # a counter is above its baseline for too long
+    UNRECORDED = "unrecorded"  # an actual peer of a row has no baseline
+    ABSENT = "absent"  # a recorded peer is not in the kernel
+    ROLLING = "rolling"  # a 24 h figure differs from its buckets
+    MONTH = "month"  # a month figure differs from its days
+    DAY = "day"  # a day differs from its buckets
+    NEGATIVE = "negative"  # a total is below zero
+    TOTAL = "total"  # note: a total is below its month figure
+    QUARANTINE = "quarantine"  # note: deltas are in quarantine
 
 
 NOTES = frozenset((Check.TOTAL, Check.QUARANTINE))
-"""What an admin may want to know though nothing is wrong."""
+"""These checks only inform an admin: nothing is wrong."""
 
 FAULTS = tuple(check for check in Check if check not in NOTES)
 
 
 class Amount(NamedTuple):
-    """A number with its name."""
+    """A number with the name under which it is shown."""
 
     name: str
     value: int
@@ -64,18 +64,18 @@ class Amount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One thing that does not add up. Holds no key in full."""
+    """Two stored numbers that should agree and do not, or a note. The texts contain no complete key."""
 
     check: Check
-    device: str  # "" where it is about none
+    device: str  # "" if it is about no device
     text: str  # one sentence, with both numbers
     left: Amount | None = None
     right: Amount | None = None
-    key: tuple[object, ...] = ()  # the evidence; what a later look finds with the same stands
+    key: tuple[object, ...] = ()  # the evidence: only a discrepancy that a later check finds with the same key counts
 
     @property
     def note(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether this is only a note, so nothing is wrong."""
         return self.check in NOTES
 
 
@@ -84,34 +84,36 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day of the zone whose buckets are all still kept."""
+    """A day of the zone whose buckets are all still kept. Ranges are bucket starts in UNIX seconds, half open."""
 
     name: str  # YYYY-MM-DD
     start: float  # UNIX seconds
-    inner: tuple[int, int]  # buckets that begin in [first, second) hold bytes of this day only
-    outer: tuple[int, int]  # all bytes of this day that have a bucket are in those that begin here
-    whole: bool  # every byte of it has a bucket: it began within the rolling window
+    inner: tuple[int, int]  # buckets that begin in this range have bytes of this day only
+    outer: tuple[int, int]  # buckets that begin in this range have all bytes of this day that have a bucket
+    whole: bool  # every byte of this day has a bucket, because the day began within the rolling window
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyRanges:
-    """The sums that a verification needs of the store, each over a half-open range.
+    """The sums that a verification needs from the store, each over a half-open range.
 
-    Of ``rolling`` and ``months`` the first is that of now; the others are right too while an edge is near.
+    The first range of ``rolling`` and of ``months`` is right now. The others are also right while a boundary is near.
     """
 
-    rolling: tuple[tuple[int, int], ...]  # of bucket starts, UNIX seconds
-    months: tuple[tuple[str, str], ...]  # of days
+    rolling: tuple[tuple[int, int], ...]  # ranges of bucket starts, UNIX seconds
+    months: tuple[tuple[str, str], ...]  # ranges of days, YYYY-MM-DD
     days: tuple[Day, ...]
 
     def after(self, begun: float) -> VerifyRanges:
-        """Without the days that began before the books did: their opening balances stand in one bucket and one day
-        that need not match."""
+        """These ranges without the days that began before ``begun`` (UNIX seconds), when a node state was created.
+
+        The opening balances of that time are in one bucket and in one day, which need not agree.
+        """
         return replace(self, days=tuple(day for day in self.days if day.start >= begun))
 
 
 class DaySums(NamedTuple):
-    """One day of one device: what its buckets hold (see :class:`Day`), and its daily sum."""
+    """One day of one device, in bytes: the sums of its buckets (see :class:`Day`), and the stored sum of the day."""
 
     day: Day
     inner: Counters
@@ -121,8 +123,11 @@ class DaySums(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeviceTotals:
-    """One device's figures, and the sums that a :class:`Scope` asks for, in its order. Bytes; rx is what the server
-    received, whatever the figures are called. Sums for figures are cut to what a figure can hold."""
+    """One device's figures, and the sums that :class:`VerifyRanges` asks for, in the same order.
+
+    All numbers are bytes. rx is always what the server received, also if the columns have swapped names. The sums to
+    compare with figures are cut to the largest number that a figure can hold.
+    """
 
     row_id: int
     device: str
@@ -135,9 +140,9 @@ class DeviceTotals:
 
 
 def make_ranges(calendar: UsageCalendar) -> VerifyRanges:
-    """What to ask for at ``windows.now``."""
+    """The ranges for a verification at ``calendar.now``."""
     before, after = (replace(calendar, now=calendar.now + seconds) for seconds in (-GRACE, GRACE))
-    # Once an edge has passed, a figure that was not yet rolled on has its old start and gets what is new already.
+    # After a boundary, a figure keeps its old start until it is refreshed, but postings already add new bytes to it.
     frames = (
         (calendar, calendar),
         (before, before),
@@ -155,13 +160,13 @@ def make_ranges(calendar: UsageCalendar) -> VerifyRanges:
 
 def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
     spans: list[tuple[str, float, float]] = []
-    torn: set[str] = set()  # by a clock set back over midnight: days that are not in one piece
+    torn: set[str] = set()  # days that are not in one piece, because the clock was set back over midnight
     start = calendar.next_midnight(calendar.rolling_start - BUCKET_RETENTION)
     while start <= calendar.now:
         end, name = calendar.next_midnight(start), calendar.day(start)
         seen = {calendar.day(at) for at in range(int(start), int(end), HOUR // 4)}
         torn |= seen if seen != {name} else set()
-        if spans and spans[-1][0] == name:  # a clock set back to midnight: one day that has two of them
+        if spans and spans[-1][0] == name:  # the clock was set back to midnight, so this day has two midnights
             start = spans.pop()[1]
         spans.append((name, start, end))
         start = end
@@ -171,7 +176,7 @@ def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
             start,
             inner=(math.ceil(start / HOUR) * HOUR, math.floor(end / HOUR) * HOUR),
             outer=(math.floor(start / HOUR) * HOUR, math.ceil(end / HOUR) * HOUR),
-            whole=start >= calendar.rolling_start + calendar.width,  # an edge may pass while the store is asked
+            whole=start >= calendar.rolling_start + calendar.width,  # a boundary may pass during the query
         )
         for name, start, end in spans
         if name not in torn
@@ -179,7 +184,7 @@ def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
 
 
 def check_totals(devices: Iterable[DeviceTotals], sides: tuple[str, str]) -> Iterator[Discrepancy]:
-    """What does not add up in the store. ``sides``: what the figures of received and of sent bytes are called there."""
+    """Find discrepancies within the store. ``sides``: the columns' names for received and for sent bytes."""
     for one in devices:
         for side, name in enumerate(sides):
             total, month = one.total[side], one.month[side]
@@ -215,12 +220,15 @@ def _finding(check: Check, one: DeviceTotals, name: str, value: int, against: st
 def check_kernel(
     actual: Mapping[str, InterfaceState], node_state: NodeState, desired: Desired
 ) -> Iterator[Discrepancy]:
-    """What does not add up between the dumps and the baselines, both read lately; the ledger before the dumps. While
-    traffic flows and peers come and go there are always some: those that stand are wrong."""
+    """Find discrepancies between the counters and the baselines.
+
+    Read the node state first and the samples (``actual``) soon afterwards. While traffic flows and peers change, there
+    are always discrepancies. Only those that :func:`confirmed` keeps are faults.
+    """
     for record in node_state.records.each():
         name, key = record.peer_id
         state = actual.get(name)
-        # A foreign peer is recorded only while it goes; in another epoch counters begin at zero.
+        # A foreign peer has a record only during its removal. In another epoch the counters began at zero.
         if state is None or record.row_id is None or record.epoch != state.epoch:
             continue
         found = state.peers.get(key)
@@ -237,7 +245,7 @@ def check_kernel(
 
 
 def _counters(record: PeerRecord, found: PeerState) -> Iterator[Discrepancy]:
-    # A baseline that is moved on, or a peer that is made anew, is other evidence: then somebody has seen to it.
+    # If the baseline has moved or the peer was added again, the evidence differs: the old discrepancy is settled.
     evidence = (record.peer_id, record.counters, record.sampled_at)
     where = f"{record.interface} ({fingerprint(record.public_key)})"
     for side, counter, baseline in zip(("rx", "tx"), found.counters, record.counters, strict=True):
@@ -253,7 +261,7 @@ def _counters(record: PeerRecord, found: PeerState) -> Iterator[Discrepancy]:
 
 
 def unread(troubles: Mapping[str, str]) -> Iterator[Discrepancy]:
-    """Interfaces that have no dump, and why."""
+    """A discrepancy for each interface that could not be read. ``troubles``: the reasons by interface."""
     for name, why in troubles.items():
         yield Discrepancy(
             Check.UNREAD, "", f"{name} cannot be read, so nothing is known of it: {why}", key=(Check.UNREAD, name)
@@ -261,18 +269,18 @@ def unread(troubles: Mapping[str, str]) -> Iterator[Discrepancy]:
 
 
 def waiting(count: int) -> Iterator[Discrepancy]:
-    """Deltas in quarantine."""
+    """A note with the number of deltas in quarantine, if there are any."""
     if count:
         text = f"{count} delta{'s' if count > 1 else ''} in quarantine, not booked"
         yield Discrepancy(Check.QUARANTINE, "", text, key=(Check.QUARANTINE,))
 
 
 def confirmed(first: Iterable[Discrepancy], later: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
-    """What a later look found too, as it found it; notes as they are now."""
+    """The discrepancies in ``later`` whose key is also in ``first``, and all notes in ``later``."""
     keys = {one.key for one in first}
     return tuple(one for one in later if one.note or one.key in keys)
 
 
 def faults(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
-    """Without the notes."""
+    """The discrepancies that are no notes."""
     return tuple(one for one in findings if not one.note)
