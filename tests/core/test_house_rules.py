@@ -62,10 +62,4 @@ UNSENTENCED: set[str] = {
     "engine/quarantine.py",
     "engine/recorder.py",
     "engine/state_cache.py",
-    "stores/__init__.py",
-    "stores/mikyun/doctor.py",
-    "stores/mikyun/facts.py",
-    "stores/mikyun/reports.py",
-    "stores/mikyun/rows.py",
-    "stores/spool.py",
 }

@@ -45,6 +45,17 @@ PLAIN: tuple[str, ...] = (
     "engine/agent.py",
     "errors.py",
     "ports.py",
+    "stores/__init__.py",
+    "stores/mikyun/__init__.py",
+    "stores/mikyun/backend.py",
+    "stores/mikyun/eligibility.py",
+    "stores/mikyun/facts.py",
+    "stores/mikyun/figures.py",
+    "stores/mikyun/reading.py",
+    "stores/mikyun/records.py",
+    "stores/mikyun/reports.py",
+    "stores/mikyun/schema.py",
+    "stores/mikyun/store.py",
 )
 PLAIN_FILES = sorted({file for name in PLAIN for file in [TOP / "wgsyncd" / name, *(TOP / "wgsyncd" / name).rglob("*.py")]
                       if file.is_file()})  # fmt: skip

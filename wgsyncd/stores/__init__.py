@@ -1,4 +1,6 @@
-"""Where desired devices come from and recorded state goes to: one folder for each control plane, and the spool.
+"""The stores: one folder for each control plane, and the spool.
+
+A store says which devices may have peers, and keeps the node state and the usage.
 
 A new control plane is a folder beside mikyun/ and a line in :data:`CONTROL_PLANES`. Its module ``backend`` has the
 class ``Backend``. Its module ``init`` has the functions ``register_init`` and ``init``. Only that folder imports its

@@ -1,8 +1,11 @@
-"""The spool: samples that are not booked yet, on the disk, so that a reboot or a crash does not lose them.
+"""The spool: a file with samples that are not posted yet, so that no crash loses them.
 
-One file in the state directory, replaced whole (written beside, fsync, rename, fsync of the directory: rename(2) is
-atomic), so it is the old one or the new one after a power cut. Its first line carries a checksum of the rest, which is
-JSON: counters and public keys, no secret. A file that is torn, foreign or unreadable is set aside and reported.
+The file is in the state directory and is always replaced as a whole. A new file is written beside it and synced
+(fsync(2)), then renamed over it, and then the directory is synced. rename(2) is atomic, so after a power cut there is
+the old file or the new one.
+
+The first line holds a checksum of the rest. The rest is JSON with counters and public keys, and no secret. A file that
+is damaged, unreadable or belongs to another node is renamed (quarantined) and reported.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _DIGEST = 32  # hexadecimal digits of the checksum
 
 
 def directory() -> Path:
-    """Where it is: systemd's StateDirectory=, else /var/lib/wgsyncd."""
+    """The folder of the spool: systemd's StateDirectory= (systemd.exec(5)), else /var/lib/wgsyncd."""
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/wgsyncd").partition(":")[0])
 
 
@@ -55,7 +58,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FileSpool:
-    """The port :class:`wgsyncd.ports.Spool` on a file. Nothing is made before something is to be kept."""
+    """Implements :class:`wgsyncd.ports.Spool` on a file. The first :meth:`save` creates folder and file."""
 
     def __init__(self, folder: Path, node: str) -> None:
         self.file = folder / "spool"
@@ -76,7 +79,7 @@ class FileSpool:
             why, cause = f"cannot be read: {error.strerror}", error
         except ValueError as error:
             why, cause = str(error), error
-        # One that can be read again later would be behind the books, so it does not stay where it is.
+        # The file does not stay: if it became readable later, its samples would be older than the node state.
         with _as_spool_error(self.file):
             aside = self._free_name()
             os.rename(self.file, aside)
@@ -99,8 +102,11 @@ class FileSpool:
         self._sync()
 
     def _sync(self) -> None:
-        """The new name outlives a power cut. Where that fails it stands all the same for every process until there is
-        one, so it is no failure to replace the file; a disk that is this broken fails the next write too."""
+        """Sync the folder, so that the new name of a file survives a power cut.
+
+        An error is ignored: without a power cut every process sees the new file anyway. On a disk that is so broken the
+        next write fails too.
+        """
         with contextlib.suppress(OSError):
             descriptor = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -124,7 +130,7 @@ def _as_spool_error(file: Path) -> Iterator[None]:
 
 
 def encode(backlog: Backlog, node: str) -> bytes:
-    """The file's content."""
+    """The content of the spool file of a node."""
     samples = [
         _Sample(
             one.number, one.since, one.at, one.day, one.state.name, one.state.epoch,
@@ -137,7 +143,7 @@ def encode(backlog: Backlog, node: str) -> bytes:
 
 
 def decode(data: bytes, node: str) -> Backlog:
-    """What a file says; ValueError (what is wrong, in words) for one that is not exactly what :func:`encode` made."""
+    """The backlog in a file's content. ValueError, with the fault in words, if :func:`encode` did not make it so."""
     head, newline, body = data.partition(b"\n")
     if not head.startswith(MAGIC) or not newline:
         raise ValueError("is not a spool of this version")

@@ -13,7 +13,7 @@ from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
 class Backend:
-    """See :class:`wgsyncd.ports.Backend`."""
+    """Implements :class:`wgsyncd.ports.Backend` for mikyun_cloud. It connects when it is first asked."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -1,4 +1,7 @@
-"""One connection to MariaDB, made anew after every failure. The only importer of PyMySQL."""
+"""One connection to MariaDB. Only this module imports PyMySQL.
+
+After every failure the connection is closed, and the next statement opens a new one.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError
 Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]
 
-# Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") that say what to do.
+# Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
 NO_SUCH_TABLE, SYNTAX = 1146, 1064
-# What these quote are hosts, accounts, tables and columns, never values.
+# The texts of these errors quote hosts, accounts, tables and columns, but never values.
 NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
 _HINTS = {
     1044: "; grant the account its rights: wgsyncd init-db --grants",
@@ -34,17 +37,20 @@ _HINTS = {
     1143: "; see etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
     1698: "; check mikyun.database.user and how that account is authenticated",
 }
-IDLE = 30.0  # seconds after which a connection is not trusted: the server may have closed it (wait_timeout)
-MOST_JOINED = 4 << 20  # bytes of what GROUP_CONCAT makes: eight times what rows.RowReader usually has in one value
+IDLE = 30.0  # seconds after which an unused connection is closed: the server may have closed it (wait_timeout)
+MOST_JOINED = 4 << 20  # bytes in a value of GROUP_CONCAT: eight times what rows.RowCache usually has in one value
 SETTINGS = (f"SET SESSION tx_isolation = 'READ-COMMITTED', SESSION group_concat_max_len = {MOST_JOINED},"
             " SESSION time_zone = %s, SESSION sql_mode = %s, ")  # fmt: skip
-# Without NO_AUTO_CREATE_USER a GRANT to an account that is not there makes one without a password.
+# Without NO_AUTO_CREATE_USER, a GRANT to an account that does not exist creates one without a password.
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER"
 
 
 class Connection:
-    """Autocommitting reads and explicit transactions. Every failure is a StoreError and drops the connection, so the
-    next call begins with a fresh one; a bug in our own SQL (a syntax error) is raised as it is."""
+    """Runs statements, each committed by itself or in an explicit transaction.
+
+    It raises every failure as a StoreError and closes the connection, so that the next call opens a new one. A syntax
+    error is a bug in wgsyncd's own SQL and is raised as PyMySQL raises it. ``on_connect`` is called after each connect.
+    """
 
     def __init__(self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None]) -> None:
         self._settings, self._zone, self._on_connect = settings, zone, on_connect
@@ -54,38 +60,44 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a connection, as far as we know."""
+        """Whether a connection is open, as far as this process knows. The server may have closed it."""
         return self._live is not None
 
     def query(self, sql: str, values: Values = ()) -> Result:
-        """The rows of a SELECT."""
+        """The rows of a SELECT, all at once."""
         with self._cursor() as cursor:
             cursor.execute(sql, tuple(values) or None)
             return tuple(cursor.fetchall())
 
     def stream(self, sql: str, values: Values = ()) -> Generator[tuple[Any, ...], None, None]:
-        """The rows of a SELECT as they come, none of which is kept here. To be read to the end before anything else is
-        asked: if not, the connection is dropped."""
+        """The rows of a SELECT one by one, as the server sends them. No row is kept in memory here.
+
+        Read all rows before the next statement. A caller who stops earlier loses the connection.
+        """
         with self._cursor(SSCursor) as cursor:
             cursor.execute(sql, tuple(values) or None)
             yield from cursor
 
     def execute(self, sql: str, values: Values = ()) -> int:
-        """Run a statement; returns the rows matched (not changed: FOUND_ROWS is set)."""
+        """Run a statement. Returns how many rows it matched, even if their values stay the same (FOUND_ROWS is set)."""
         with self._cursor() as cursor:
             return int(cursor.execute(sql, tuple(values) or None))
 
     @staticmethod
     def quote(text: str) -> str:
-        """A text as a literal; the session's sql_mode (:data:`SQL_MODE`) has the backslash escape."""
+        """A text as an SQL literal. The session's sql_mode (:data:`SQL_MODE`) lets the backslash escape characters."""
         return f"'{escape_string(text)}'"
 
     @contextlib.contextmanager
     def transaction(self, *, snapshot: bool = False) -> Iterator[None]:
-        """One transaction. If its body raises it is rolled back; if COMMIT's answer is lost InDoubt is raised and
-        nobody knows: look. With ``snapshot`` all that it reads is of one moment, and it writes nothing."""
+        """One transaction. An exception in its body rolls it back.
+
+        InDoubt: the answer to COMMIT is lost. The caller reads the database to learn whether the transaction happened.
+        With ``snapshot`` the transaction is read-only, and all its statements see one moment.
+        """
         if snapshot:
-            self.query("SELECT 1")  # what is set for the next transaction would be lost with a connection made anew
+            # SET TRANSACTION is for the next transaction of this connection only. An idle connection is replaced now.
+            self.query("SELECT 1")
             self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         self.execute("START TRANSACTION" + (" WITH CONSISTENT SNAPSHOT, READ ONLY" if snapshot else ""))
         self._in_transaction = True
@@ -96,17 +108,17 @@ class Connection:
             except StoreError as error:
                 raise InDoubt(str(error), error.number) from error
         except BaseException:
-            self.close()  # the server rolls back what the connection leaves open
+            self.close()  # the server rolls back a transaction whose connection ends
             raise
         finally:
             self._in_transaction = False
 
     def close(self) -> None:
-        """Drop the connection without a word: it may be dead or in the middle of something."""
+        """Close the connection without a word to the server: it may be dead, or an answer may be half read."""
         if self._live is not None:
             if (unread := self._live._result) is not None:  # type: ignore[attr-defined]
-                unread.unbuffered_active = False  # or it would still be read to its end when it is thrown away
-            with contextlib.suppress(Exception):  # whatever a half-dead socket says, it is gone
+                unread.unbuffered_active = False  # or PyMySQL reads the result to its end when it deletes it
+            with contextlib.suppress(Exception):  # errors of a half-dead socket do not matter: it is closed
                 self._live._force_close()  # type: ignore[attr-defined]
             self._live = None
 
@@ -124,31 +136,31 @@ class Connection:
             self._used = time.monotonic()
             cursor = self._live.cursor(kind)
             yield cursor
-            cursor.close()  # only after a good end: it would go on to read what a connection that is gone still owes
+            cursor.close()  # after success only: on a closed connection it would try to read the rest of a result
         except (pymysql.MySQLError, OSError, EOFError) as error:
             self.close()
             raise _translate(error) from error
         except BaseException:
-            self.close()  # an answer may still be on its way: no later query may take it for its own
+            self.close()  # an answer may still arrive, and a later query must not take it for its own
             raise
 
     def _connect(self) -> pymysql.Connection[Cursor]:
         s = self._settings
         local = s.socket is not None or s.host in ("127.0.0.1", "::1", "localhost")
         where: dict[str, Any] = {"unix_socket": s.socket} if s.socket else {"host": s.host, "port": s.port}
-        # On this machine TLS would only cost; elsewhere a server that cannot prove its name is not ours.
+        # To a server on this machine TLS only costs time. Any other server has to prove its name.
         tls: dict[str, Any] = (
             {"ssl_disabled": True} if local else {"ssl": ssl.create_default_context(cafile=_path(s.tls_ca))}
         )
         actual = pymysql.connect(
             **where, **tls, user=s.user, password=_password(s), database=s.name, charset="utf8mb4", autocommit=True,
-            connect_timeout=s.timeout, read_timeout=s.timeout, write_timeout=s.timeout,  # the default is for ever
+            connect_timeout=s.timeout, read_timeout=s.timeout, write_timeout=s.timeout,  # default: for ever
             client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
         )  # fmt: skip
         offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")
-        seconds = max(1, int(s.timeout) - 1)  # below our own patience: the server names the trouble (1205) before we go
+        seconds = max(1, int(s.timeout) - 1)  # below the read timeout, so that the server reports 1205 first
         with actual.cursor() as cursor:
-            # A numeric offset: names need the server's zone tables, which are seldom loaded (error 1298).
+            # The offset is numeric: zone names need the server's zone tables, which are seldom loaded (error 1298).
             cursor.execute(
                 SETTINGS + "SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s",
                 (f"{offset[:3]}:{offset[3:]}", SQL_MODE, seconds, seconds),
@@ -159,7 +171,7 @@ class Connection:
 def _password(settings: Database) -> str:
     try:
         return settings.password()
-    except ConfigError as error:  # a file that cannot be read just now is trouble that passes, like all of connecting
+    except ConfigError as error:  # perhaps readable later: retried, like every failed connect
         raise StoreError("; ".join(map(str, error.faults))) from None
 
 
@@ -171,7 +183,10 @@ _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of
 
 
 def _translate(error: Exception) -> StoreError:
-    """A driver's error as ours: number and text, without quoted values (they may be keys), and what to do about it."""
+    """A StoreError for an error of the driver: its number, its text, and what to do about it.
+
+    Quoted values are left out, because they may be keys.
+    """
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if number == SYNTAX:

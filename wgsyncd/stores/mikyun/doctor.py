@@ -1,4 +1,4 @@
-"""The database: can it be entered, is it ours, may we what we must and no more, and does it agree about the time."""
+"""The checks of `wgsyncd doctor` on the database: access, tables, rights, time zone and clocks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Database, Finding, fault, ok, version_of, warning
 from wgsyncd.errors import StoreError
 
-OLDEST = (10, 6)  # SKIP LOCKED
+OLDEST = (10, 6)  # the first version with SKIP LOCKED
 _CLOCK = 2.0  # seconds by which the server's clock may differ
-_FUTURE = 120.0  # seconds by which what the application wrote may lie ahead
+_FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
 
 
 def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
-    """All of it."""
+    """All findings about the database. ``examine`` asks the database for the facts.
+
+    Where the database cannot be entered, there is one finding, with the command that helps.
+    """
     where = settings.mikyun.database.socket or f"{settings.mikyun.database.host}:{settings.mikyun.database.port}"
     try:
         facts = examine(settings)
@@ -44,7 +47,7 @@ def _entering(settings: Settings, error: StoreError) -> str:
     user, file = settings.mikyun.database.user, settings.mikyun.database.password_file
     if error.number == 1045 and file is not None:
         return f"editor {file}"
-    if error.number == 1698:  # known by its user, as whom root is not taken
+    if error.number == 1698:  # the account is known by its system user, and root is another user
         return f"sudo -u {user} wgsyncd doctor"
     if error.number in (1044, 1049):
         host = "localhost" if settings.mikyun.database.socket else settings.mikyun.database.host

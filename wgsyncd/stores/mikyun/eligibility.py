@@ -1,4 +1,7 @@
-"""Which devices of mikyun_cloud may have a peer: those of an active contract, in use, and not deleted."""
+"""The rules by which a device of mikyun_cloud may have a peer.
+
+The device has an active contract, its status is active or issued, and it is not deleted.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ from wgsyncd.ports import Rule
 DELETED = InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
 
 
-@lru_cache(maxsize=1024)  # most rows have the same few reasons, so each is in memory once
+@lru_cache(maxsize=1024)  # most rows have the same few reasons: each tuple is in memory once
 def inactive_reasons(contract: str, contract_status: str | None, *, deleted: bool) -> tuple[InactiveReason, ...]:
-    """What besides its status keeps a device off. ``contract_status`` None: the contract does not exist."""
+    """The reasons, besides its status, why a device may have no peer. Empty if there is none.
+
+    ``contract``: the contract's id. ``contract_status``: None if the contract does not exist.
+    """
     reasons = (DELETED,) if deleted else ()
     if contract_status is None:
         return (*reasons, InactiveReason(Inactive.OWNER_MISSING, "", contract, "contract"))
@@ -23,7 +29,7 @@ def inactive_reasons(contract: str, contract_status: str | None, *, deleted: boo
 
 
 def rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
-    """The four rules, in the order of etc/doc/tables.md."""
+    """The four rules and whether a row keeps them, in the order of etc/doc/tables.md. ``now``: UNIX seconds."""
     kinds = {reason.kind: reason for reason in row.inactive}
     missing, inactive = Inactive.OWNER_MISSING in kinds, kinds.get(Inactive.OWNER_INACTIVE)
     ended = row.status is Status.ISSUED and row.activation_deadline is not None and now > row.activation_deadline

@@ -1,4 +1,7 @@
-"""What a database says of itself, for `wgsyncd doctor`: asked as the daemon's account, nothing is written."""
+"""Reads from a database the facts that `wgsyncd doctor` judges.
+
+It asks with the daemon's account and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ _SECRETS = {
     "customer_devices": {"private_key", "nc_user", "nc_password"},
     "contracts": {"identity_passphrase", "nc_password", "customer_name", "customer_email", "customer_phone"},
 }
-Rights = Mapping[tuple[str, str], frozenset[str]]  # by table and column
+Rights = Mapping[tuple[str, str], frozenset[str]]  # table and column: the privileges that the account has
 
 
 def examine(settings: Settings) -> Database:
-    """Ask everything. StoreError where the database cannot be entered."""
+    """All facts about the configured database. StoreError where the database cannot be entered."""
     connection = Connection(settings.mikyun.database, settings.node.zone, on_connect=lambda _: None)
     try:
         version, account, socket = connection.query("SELECT VERSION(), CURRENT_USER(), @@socket")[0]
@@ -33,6 +36,7 @@ def examine(settings: Settings) -> Database:
         account = f"'{name}'@'{host}'"
         schema = _schema(connection)
         rights = _rights(connection)
+        # The server's clock is compared with the middle of the question. Half its duration is the doubt.
         before = time.time()
         session, at = connection.query(f"SELECT {_OFFSET}, CAST(UNIX_TIMESTAMP(NOW(6)) AS CHAR)")[0]
         after = time.time()
@@ -55,6 +59,7 @@ def examine(settings: Settings) -> Database:
         connection.close()
 
 
+# Seconds by which the session's time zone is ahead of UTC.
 _OFFSET = "TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())"
 
 
@@ -68,7 +73,7 @@ def _schema(connection: Connection) -> str:
         return str(error)
     except StoreError as error:
         if error.number in _DENIED:
-            return ""  # the rights tell it
+            return ""  # the finding about rights reports it
         raise
     return ""
 
@@ -81,14 +86,18 @@ def _nodes(connection: Connection) -> tuple[str, ...]:
 
 
 def _server_offset(connection: Connection) -> int:
+    """Seconds by which the server's default time zone is ahead of UTC."""
     connection.execute("SET SESSION time_zone = @@global.time_zone")
     offset = int(connection.query(f"SELECT {_OFFSET}")[0][0])
-    connection.close()  # the next one is ours again
+    connection.close()  # the next connection has the configured zone again
     return offset
 
 
 def _newest(connection: Connection, settings: Settings) -> float | None:
-    """The application's own columns only: what wgsyncd writes is in the zone anyway."""
+    """The latest time that the application wrote, in UNIX seconds. None without a row or without the right to read.
+
+    Columns that wgsyncd writes are left out: their times are in the configured zone.
+    """
     try:
         row = connection.query("SELECT MAX(created_at), MAX(issued_at) FROM customer_devices")[0]
     except StoreError:
@@ -100,7 +109,7 @@ def _newest(connection: Connection, settings: Settings) -> float | None:
 
 
 def _wanted() -> dict[str, dict[str, frozenset[str]]]:
-    """What the shipped script grants: by table and privilege, the columns; no columns: the whole table."""
+    """What the shipped script grants: table, privilege, columns. No columns: the privilege is for the whole table."""
     wanted: dict[str, dict[str, frozenset[str]]] = {}
     for one in statements(resources.text("sql/mikyun/grants.sql")):
         found = re.fullmatch(r"GRANT (.+) ON (\w+) TO \{account\}", " ".join(one.split()))
@@ -111,7 +120,10 @@ def _wanted() -> dict[str, dict[str, frozenset[str]]]:
 
 
 def _rights(connection: Connection) -> dict[tuple[str, str], frozenset[str]]:
-    """What the account really may with each column that it may anything with, however it came by it."""
+    """The account's privileges on each column. A column without any privilege is left out.
+
+    ``information_schema.columns`` shows what the account may do, however the account got the privilege.
+    """
     rows = connection.query(
         "SELECT table_name, column_name, privileges FROM information_schema.columns WHERE table_schema = DATABASE()"
     )
@@ -122,11 +134,12 @@ def _lacking(connection: Connection, rights: Rights) -> Iterable[str]:
     for table, privileges in _wanted().items():
         there = {column for name, column in rights if name == table}
         if not there:
+            # A table without rights and a table that does not exist both show no column. The error number differs.
             if _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") != _NO_TABLE:  # noqa: S608
                 yield f"{', '.join(privileges)} on {table}"
             continue
         for privilege, columns in privileges.items():
-            if privilege == "DELETE":  # a table's, and shown nowhere: EXPLAIN asks for it and does nothing
+            if privilege == "DELETE":  # not a column's privilege: EXPLAIN needs it and deletes nothing
                 if _refusal(connection, f"EXPLAIN DELETE FROM {table} WHERE 1 = 0") is not None:  # noqa: S608
                     yield f"DELETE on {table}"
                 continue
@@ -141,6 +154,7 @@ def _is_no_column(connection: Connection, table: str, column: str) -> bool:
 
 
 def _refusal(connection: Connection, sql: str) -> int | None:
+    """The error number with which the server refuses a statement: no right, no table or no column. None: it runs."""
     try:
         connection.query(sql)
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""The sums under the figures, for holding them against each other."""
+"""Reads the figures of devices, and the sums of the tables under them, for `wgsyncd verify`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.writing import BIGINT_MAX
 
-# Devices per query: MariaDB answers each query well within mikyun.database.timeout, even with three days of full
-# buckets for all of them (half a second on two old cores).
+# Devices in one query. With three days of full buckets for all of them MariaDB answers in half a second on two old
+# cores: well within mikyun.database.timeout.
 CHUNK = 2000
 
-Range = tuple[Any, Any]  # of bucket starts, or of days; half open
+Range = tuple[Any, Any]  # first and end, half open: starts of buckets (UNIX seconds), or days (YYYY-MM-DD)
 Sums = Mapping[Range, Counters]
 NOTHING = Counters(0, 0)
 
 
 def load_figures(connection: Connection, node: str, scope: VerifyRanges, *, swapped: bool) -> Iterator[DeviceTotals]:
-    """Every device in id order, all as they were at one moment. StoreError where the node has no books."""
+    """The figures and sums of every device in id order, all of one moment. StoreError where the node has no state.
+
+    ``scope``: the ranges of time to sum. ``swapped``: `mikyun.perspective` is "device". Bytes are the server's view.
+    """
     with connection.transaction(snapshot=True):
         (mine, begun), *_ = connection.query("SELECT MAX(node = %s), MAX(begun) FROM wgsyncd_nodes", (node,))
         if not mine:
             raise StoreError(f"node {node} has no books yet: has its daemon ever run?")
-        scope = scope.after(float(begun))  # of whichever node: opening balances are taken over by each that is new
+        scope = scope.after(float(begun))  # the latest start of any node: each new node takes over opening balances
         ranges = [*scope.rolling, *(one for day in scope.days for one in (day.inner, day.outer))]
         days = [*scope.months, *map(_row_of, scope.days)]
         last = -(2**63)
@@ -43,6 +46,8 @@ def load_figures(connection: Connection, node: str, scope: VerifyRanges, *, swap
 def _figures(
     row_id: int, device: str, figures: Sequence[Counters], buckets: Sums, days: Sums, scope: VerifyRanges
 ) -> DeviceTotals:
+    """One device's figures. Sums are cut to the largest BIGINT, as the columns are."""
+
     def cut(sums: Sums, ranges: Iterable[Range]) -> tuple[Counters, ...]:
         found = (sums.get(one, NOTHING) for one in ranges)
         return tuple(Counters(min(one.rx, BIGINT_MAX), min(one.tx, BIGINT_MAX)) for one in found)
@@ -77,13 +82,17 @@ def _columns(connection: Connection, last: int, swapped: bool) -> list[tuple[int
 def _sums(
     connection: Connection, table: str, at: str, ranges: Sequence[Range], ids: tuple[int, int]
 ) -> dict[int, dict[Range, Counters]]:
-    """By device: the bytes in each of the ranges; devices that have none are left out."""
-    distinct = list(dict.fromkeys(ranges))  # two of a day are one where its edges are those of buckets
+    """Row id: the bytes of the device in each range. Devices without a row in the table are left out.
+
+    ``at``: the column with the time. ``ids``: the first and the last row id.
+    """
+    distinct = list(dict.fromkeys(ranges))  # the two ranges of a day are equal if buckets begin at its boundaries
     columns = ", ".join(
         f"SUM(CASE WHEN {at} >= %s AND {at} < %s THEN {side} ELSE 0 END)" for _ in distinct for side in ("rx", "tx")
     )
     values = [value for one in distinct for value in one * 2]
-    # By the primary key, in whose order the groups are: the other one would fetch each row of the window singly.
+    # The primary key begins with row_id, the order of the groups. The index on the time would make the server fetch
+    # each row of the window by itself. CASE sums all ranges in one pass over the rows.
     sql = f"""SELECT row_id, {columns} FROM {table} FORCE INDEX (PRIMARY)
               WHERE row_id BETWEEN %s AND %s AND {at} >= %s GROUP BY row_id"""  # noqa: S608
     oldest = min(first for first, _ in distinct)

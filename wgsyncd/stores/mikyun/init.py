@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def register_init(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the options of mikyun_cloud to the parser of `wgsyncd init-db`."""
     parser.add_argument("--user", metavar="ACCOUNT", default="root", help="the admin's account; default: %(default)s")
     parser.add_argument(
         "--socket",
@@ -29,8 +29,8 @@ def register_init(parser: argparse.ArgumentParser) -> None:
 
 
 def init(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
-    """Apply the shipped SQL with an admin's account."""
-    from wgsyncd.stores.mikyun import schema  # here, so that no other command loads the driver for its options
+    """Apply the shipped SQL with an admin's account. Yields one line for each thing done."""
+    from wgsyncd.stores.mikyun import schema  # imported here, so that other commands do not load the driver
 
     database = settings.mikyun.database.for_admin(args.user, args.socket and str(args.socket), args.password_file)
     yield from schema.init(database, settings.node.zone, args.grants)

@@ -1,4 +1,4 @@
-"""Audit events become rows of admin_logs: the one place that words them, in Japanese and in English.
+"""Turns audit events into rows of admin_logs, with messages in Japanese or in English.
 
 A message holds labels, addresses, counts and reason codes only. So nothing that a row holds by mistake, such as a key
 in the address column, can reach admin_logs through a message. Texts from rows are cut to what such a field may hold.
@@ -19,7 +19,7 @@ from wgsyncd.stores.mikyun.eligibility import DELETED
 
 
 class AuditEntry(NamedTuple):
-    """One row of admin_logs. ``target_type``: device, contract, interface or node."""
+    """One row of admin_logs, without its time. ``target_type``: device, contract, interface or node."""
 
     action: str
     target_type: str
@@ -165,17 +165,17 @@ _KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 
 
 class AuditMessages:
-    """Words events in one language ("ja" or "en"), with times of one zone."""
+    """Writes the messages of events in one language ("ja" or "en"), with times of one zone."""
 
     def __init__(self, language: str, zone: ZoneInfo) -> None:
         self._japanese, self._zone = language == "ja", zone
 
     def entries(self, events: Iterable[AuditEvent]) -> Iterator[AuditEntry]:
-        """The rows of these events."""
+        """The rows of admin_logs for events, in the order of the events."""
         return map(self.entry, events)
 
     def entry(self, event: AuditEvent) -> AuditEntry:
-        """The row of an event. KeyError for an event that this store does not know, or for a missing fact."""
+        """The row of admin_logs for one event. KeyError: this store does not know the event, or a fact is missing."""
         action = _action(event)
         target_type, english, japanese = _MESSAGES[action]
         facts = dict(self._words(event.facts))
@@ -201,7 +201,7 @@ class AuditMessages:
 
 
 _FACTS = tuple(one.name for one in fields(AuditFacts))
-_ACTIONS = {AuditAction.DEVICE_EXPIRED: "qr_expired"}  # all others have the name of the event's action
+_ACTIONS = {AuditAction.DEVICE_EXPIRED: "qr_expired"}  # every other row has the name of its event's action
 _CONDITIONS = {
     (AuditAction.STORE_CONDITION_STARTED, "parent_conflict"): "parent_conflict",
     (AuditAction.STORE_CONDITION_ENDED, "parent_conflict"): "parent_conflict_cleared",
@@ -215,7 +215,7 @@ def _action(event: AuditEvent) -> str:
 
 
 ACTIONS = frozenset(_MESSAGES)
-"""The action types of wgsyncd's own rows of admin_logs: the view wgsyncd_audit shows these."""
+"""The action types of the rows that wgsyncd writes to admin_logs. The view wgsyncd_audit shows only these."""
 
 
 def _reason(reason: ChangeReason, *, japanese: bool) -> str:
@@ -228,7 +228,7 @@ def _reason(reason: ChangeReason, *, japanese: bool) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without control characters (a NUL in a device's name) and without anything that could be a key."""
+    """The text without control characters (a device's name may hold a NUL) and without anything that could be a key."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else "�" for c in text)
     return _KEYLIKE.sub("…", text)

@@ -1,4 +1,4 @@
-"""What is read besides the rows: the books, and whether anything changed."""
+"""Reads what a node needs besides the rows: its state, its quarantine, conflicts, the digest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from wgsyncd.stores.mikyun.connection import Connection
 
 PARENT_CONFLICT = "parent_conflict"  # the type of this store's own conditions
 
-# What a plan depends on, and nothing that wgsyncd's own counting changes. Summed over rows, so that order does not
-# matter; each with a weight of its own, so that two changes at once (two devices that swap their status) do not cancel
-# out as XORs or plain sums of CRCs may. CRC32 costs the server less than half of MD5; what it misses, once in some 2^32
-# changes, the periodic reconcile finds. One text, since the driver spends more on describing a column than on a value.
+# The digest covers everything that a plan depends on, and nothing that wgsyncd's own accounting changes. It is a sum
+# over rows, so the order of rows does not matter. Each row has a weight of its own. Without weights two simultaneous
+# changes could cancel out, for example if two devices swap their status. CRC32 costs the server less than half of MD5.
+# It misses one change in some 2^32, which the periodic reconcile finds. The answer is one text, because the driver
+# spends more time on the description of a column than on a value.
 DIGEST = """
 SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, d.device_id, d.contract_id, COALESCE(d.wg_iface, '~'),
            COALESCE(d.wg_ip, '~'), COALESCE(d.public_key, '~'), COALESCE(d.preshared_key, '~'), d.status, d.is_parent,
@@ -30,15 +31,18 @@ FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
 
 
 def to_seconds(value: object, zone: ZoneInfo) -> float | None:
-    """A DATETIME of the zone as UNIX seconds. None for NULL, for the zero date (which PyMySQL gives as text), and for
-    years that only a program's mistake puts there (0001 is Go's zero time) and datetime cannot convert everywhere."""
+    """A DATETIME of the zone as UNIX seconds.
+
+    None for NULL and for the zero date, which PyMySQL returns as text. None also for years before 1970 and from 9999
+    on: only a program's mistake writes them (0001 is Go's zero time), and datetime cannot convert all of them.
+    """
     if not isinstance(value, datetime) or not 1970 <= value.year < 9999:
         return None
     return max(0.0, value.replace(tzinfo=zone).timestamp())
 
 
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:
-    """UNIX seconds as a DATETIME of the zone. PyMySQL would drop a tzinfo without a word, so it gets text."""
+    """UNIX seconds as the text of a DATETIME of the zone. It is text because PyMySQL silently drops a tzinfo."""
     return str(datetime.fromtimestamp(int(seconds), zone))[:19]
 
 
@@ -49,10 +53,13 @@ def load_conflicts(connection: Connection) -> frozenset[Condition]:
 
 
 def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow]) -> NodeState | None:
-    """The node's books, or None if it has none yet. Read in one snapshot, so that ``seq`` belongs to them. ``rows``:
-    what is the same in them is kept once."""
+    """The node's stored state, or None if it has none yet. All parts belong to the same revision.
+
+    ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once.
+    """
     with connection.transaction():
-        # READ COMMITTED gives each statement its own view; this row's lock keeps other writers of the node out.
+        # In READ COMMITTED each statement sees its own moment. The lock on this row keeps other writers of the node
+        # out, so that all statements see the same revision.
         found = connection.query("SELECT seq, spool FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,))
         if not found:
             return None
@@ -62,7 +69,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow])
             (node,),
         )
         records = PeerRecords()
-        times: dict[float, float] = {}  # there are few
+        times: dict[float, float] = {}  # many records share few times: each time is in memory once
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
             if row := rows.get(row_id):
                 row_id, key, device = row.id, reuse_equal(key, row.public_key), reuse_equal(device, row.device)  # noqa: PLW2901
@@ -82,7 +89,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow])
 
 
 def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:
-    """The node's deltas that wait for an admin, in the order in which they came."""
+    """The node's deltas in quarantine, oldest first."""
     found = connection.query(
         "SELECT id, interface, row_id, device, rx, tx, since, until FROM wgsyncd_quarantine WHERE node = %s"
         " ORDER BY id",

@@ -1,7 +1,7 @@
-"""The baselines in wgsyncd_peers: of each record that which differs is written.
+"""Writes the changed records of peers to wgsyncd_peers, in as few and as short statements as possible.
 
-Numbers, and bytes as hexadecimals, are written into the statements here: the driver's way of putting values into one
-takes longer than the server takes to carry it out.
+The statements contain numbers as text and bytes as hexadecimal literals. The driver needs more time to put values into
+a statement than the server needs to execute it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wgsyncd.core.state import NodeState
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.mikyun.connection import Connection
 
-AT_ONCE = 1000  # records in one statement: some 300 bytes each, far below max_allowed_packet's default, 16 MB
+AT_ONCE = 1000  # records in one statement: each has some 300 bytes, and the default max_allowed_packet is 16 MB
 _COLUMNS = (
     "row_id",
     "device",
@@ -29,11 +29,17 @@ _COLUMNS = (
     "sampled_at",
 )
 _T = TypeVar("_T")
-_Sets = tuple[tuple[str, str | int | float], ...]  # columns and their values
+_Sets = tuple[tuple[str, str | int | float], ...]  # pairs of a column and its value
 
 
 def save(connection: Connection, node: str, node_state: NodeState, records: Iterable[PeerRecord]) -> None:
-    """Write records, in the open transaction; ``ledger`` is what the books have. StaleLedger if they have not."""
+    """Write records in the open transaction. ``node_state``: what the database has, before these records.
+
+    Most records change in their counters only: one UPDATE takes them as a list. Records in which the same columns get
+    the same values share another UPDATE. All other records are inserted, in place of a row with the same key.
+
+    RevisionConflict: a record of ``node_state`` is not in the database any more.
+    """
     moved: dict[str, list[PeerRecord]] = {}
     alike: dict[tuple[str, _Sets], list[PeerRecord]] = {}
     others: list[PeerRecord] = []
@@ -58,7 +64,10 @@ def save(connection: Connection, node: str, node_state: NodeState, records: Iter
 
 
 def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
-    """What to set for many at once: the state, or all that makes a baseline zero of a record. None: neither."""
+    """The columns to set if many records can share one UPDATE, else None.
+
+    This is possible in two cases: only the state differs, or the record becomes a baseline of zero.
+    """
     if (record.epoch, record.rx, record.tx, record.handshake, record.sampled_at) == (
         known.epoch, known.rx, known.tx, known.handshake, known.sampled_at
     ):  # fmt: skip
@@ -70,7 +79,9 @@ def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
 
 
 def _update_counters(connection: Connection, node: str, interface: str, records: Sequence[PeerRecord]) -> int:
-    """Counters and handshakes; returns how many records are there."""
+    """Set counters, handshakes and their time. Returns how many of the records the database has."""
+    # The first SELECT gives the list its column names and types. Its empty key belongs to no peer. STRAIGHT_JOIN and
+    # the primary key let the server read the list first and each peer by its key.
     rows = ",".join(f"(x'{r.public_key.hex()}',{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})" for r in records)
     return connection.execute(
         f"""UPDATE (SELECT x'' AS public_key, 0 AS rx, 0 AS tx, 0 AS handshake, 0e0 AS sampled_at
@@ -85,7 +96,7 @@ def _update_counters(connection: Connection, node: str, interface: str, records:
 def _update_columns(
     connection: Connection, node: str, interface: str, sets: _Sets, records: Sequence[PeerRecord]
 ) -> int:
-    """The same columns to the same values in all of them; returns how many are there."""
+    """Set the same columns to the same values in all records. Returns how many of the records the database has."""
     keys = ",".join(f"x'{r.public_key.hex()}'" for r in records)
     where = f"WHERE node = %s AND interface = %s AND public_key IN ({keys})"
     columns = ", ".join(f"{column} = %s" for column, _ in sets)
@@ -94,7 +105,7 @@ def _update_columns(
 
 
 def _insert(connection: Connection, node: str, records: Sequence[PeerRecord]) -> None:
-    """All of them, in place of what is there."""
+    """Insert records, in place of the rows that have their node, interface and key."""
     quote = connection.quote
     name, epochs = quote(node), {epoch: quote(epoch) for epoch in {r.epoch for r in records}}
     rows = ",".join(

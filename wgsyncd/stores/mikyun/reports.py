@@ -1,4 +1,4 @@
-"""What the admin's commands ask besides: names, bytes by time and by device, a device's particulars. Reads only."""
+"""Reads what only the admin's commands need: names, bytes by time or by device, details of a device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ WHERE target_type = 'device' AND target_id = %s ORDER BY id DESC LIMIT %s
 
 
 class MariaDBReports:
-    """See :class:`wgsyncd.ports.Reports`. Of all nodes that share the database: the books' bytes are per device."""
+    """Implements :class:`wgsyncd.ports.Reports`. Writes nothing.
+
+    Bytes are stored for each device, not for each node. So they include all nodes that share the database.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._zone = settings.node.zone
@@ -91,9 +94,10 @@ class MariaDBReports:
     def _sums(
         self, key: str, source: str, values: tuple[object, ...], rows: Collection[int] | None = None
     ) -> dict[int, Counters]:
-        if rows is not None and not rows:
+        """Bytes grouped by a column. ``source``: table and WHERE with ``values``. ``rows``: row ids, None for all."""
+        if rows is not None and not rows:  # IN () would be a syntax error
             return {}
         among = f" AND row_id IN ({', '.join(['%s'] * len(rows))})" if rows is not None else ""
         sql = f"SELECT {key}, SUM(rx), SUM(tx) FROM {source}{among} GROUP BY 1"  # noqa: S608
         found = self._connection.query(sql, (*values, *(rows or ())))
-        return {at: Counters(int(rx), int(tx)) for at, rx, tx in found}  # SUM is a DECIMAL: exact
+        return {at: Counters(int(rx), int(tx)) for at, rx, tx in found}  # SUM is a DECIMAL, so it is exact

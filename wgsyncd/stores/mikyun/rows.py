@@ -1,6 +1,7 @@
-"""The devices' rows: each is one text, many come as one value, and one that is known already is not read again.
+"""Reads the rows of devices as texts, and decodes only the rows that changed since the last time.
 
-Columns by themselves would cost ten times as much: the driver handles each value in Python.
+A row is one text, and many rows are one value. To read each column as a value would cost ten times as much, because the
+driver handles each value in Python.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.reading import to_seconds
 
-_SEPARATOR = "\x1f"  # "unit separator" of ASCII; where a text has one in it, all are read column by column
+_SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
 _DIGEST = 16  # bytes
-_PAGE = 2_500  # rows that come as one value, of some 500 KB; see connection.MOST_JOINED
+_PAGE = 2_500  # rows in one value, which then has some 500 KB: see connection.MOST_JOINED
 
+# The end of a QR code. NULLIF: the zero date means that there is no date.
 QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
-            NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""  # the zero date is no date
+            NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""
 
 _TEXTS = (
     "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
     "c.contract_status",
 )  # fmt: skip
-# Whoever is past scanning needs none. What else may be written there, _row knows.
+# Only devices that wait for a first scan have a QR deadline. _row decides about statuses that are not in this list.
 _QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
@@ -47,7 +49,7 @@ SELECT COUNT(*) FROM customer_devices
 WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips}))
 """
 
-# By what a column's collation takes for the same.
+# By the text that a column's collation takes as equal: see _row.
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
 _CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
 _UNKNOWN = "of unknown status"
@@ -56,60 +58,72 @@ _NONE: Mapping[int, DeviceRow] = {}
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What this installation's tables are like."""
+    """The optional column and the character sets of an installation's tables."""
 
     has_deleted_at: bool = False
-    utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: to convert them takes half of a read
+    utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: converting them takes half of a read
 
     def as_utf8(self, column: str) -> str:
-        """One character set for all, whatever the columns have: bytes (VARBINARY) in one would make the whole bytes."""
+        """SQL for a column as text in utf8mb4, NULL as the empty text.
+
+        One binary column (VARBINARY) would make the whole joined text binary.
+        """
         text = f"COALESCE({column}, '')"
         return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
 
 
 @dataclass(slots=True)
 class _Page:
-    """Some rows in id order, and the digests of their texts (a fifth of their length) in the same order. These are one
-    string: a table of them would take as much as a fifth of the rows."""
+    """Some rows in id order, with the digests of their texts in the same order.
+
+    A digest has a fifth of the length of its text. All digests are one string, because a table of them would need as
+    much memory as a fifth of the rows.
+    """
 
     rows: list[DeviceRow]
     digests: bytearray
-    digest: bytes = b""  # of all their texts as one; empty where that has not been seen
+    digest: bytes = b""  # the digest of the page's whole text. Empty: the page was not read as one text.
 
     def known(self) -> Iterator[tuple[bytes, DeviceRow]]:
-        """Each row with its digest."""
+        """Each row with the digest of its text."""
         for at, row in enumerate(self.rows):
             yield bytes(self.digests[_DIGEST * at : _DIGEST * (at + 1)]), row
 
 
 class RowCache:
-    """Reads the rows with what their contracts say. ``qr_lifetime``: seconds of a QR code without an end of its own."""
+    """Reads device rows with the status of their contracts, and keeps them for the next time.
+
+    ``qr_lifetime``: seconds that a QR code lasts if its row has no end for it.
+    """
 
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
         self._zone, self._qr_lifetime = zone, qr_lifetime
         self._pages: list[_Page] = []  # the rows of the last time
-        self._readable = True  # the last time; until it is so again no pages are tried
-        self._next = token_hex(8)  # between two rows' texts: nobody can write it into a column to make a row of his own
+        self._readable = True  # whether the last load could split all texts. If not, the next load tries no pages.
+        self._next = token_hex(8)  # separates the texts of rows. It is secret, so no column can imitate a row with it.
 
     def load(self, connection: Connection, schema: Schema) -> tuple[DeviceRow, ...]:
-        """Every device, in id order, of one moment. No answer raises; an empty tuple is an empty table."""
+        """Every device in id order, all of one moment. StoreError: no answer. An empty tuple: the table is empty."""
         columns = self._columns(schema)
         pages = self._load_pages(connection, columns) if self._readable else None
         if pages is None:
             pages = self._one_by_one(connection, columns)
         self._readable = pages is not None
-        if pages is None:  # nor kept: other columns could give the same text
+        if pages is None:  # the rows are not kept, because other columns could give the same text
             found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
             return tuple(_row(fields, self._zone) for fields in found)
         self._pages = pages
         return tuple(row for page in pages for row in page.rows)
 
     def by_id(self) -> dict[int, DeviceRow]:
-        """The rows of the last time, as far as they are kept."""
+        """The rows that the last :meth:`load` kept, by id."""
         return {row.id: row for page in self._pages for row in page.rows}
 
     def _load_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
-        """A value for each page of the last time. None where one cannot be read so, because it is too long."""
+        """Read one value for each page of the last time. None: a page could not be read in this way.
+
+        The text of such a page is too long, or a column holds a separator.
+        """
         bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection)
         before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
         pages: list[_Page | None] = [None] * len(before)
@@ -120,6 +134,7 @@ class RowCache:
             return None
         if all(0 < len(page.rows) <= 2 * _PAGE for page in whole):
             return whole
+        # Rows were added or deleted until a page is empty or too large: divide all rows again.
         pages_anew: list[_Page] = []
         for page in whole:
             for known, row in page.known():
@@ -127,8 +142,10 @@ class RowCache:
         return pages_anew
 
     def _page(self, old: _Page, count: int, text: str) -> _Page | None:
+        """A page from its text. ``count``: how many rows the server joined. None: the text does not give that many."""
         digest = _digest(text)
-        if digest == old.digest and count == len(old.rows):  # a text longer than max_allowed_packet is no part of it
+        # The count matters too: GROUP_CONCAT leaves out a text longer than max_allowed_packet.
+        if digest == old.digest and count == len(old.rows):
             return old
         known, before = dict(old.known()), {row.id: row for row in old.rows}
         page, texts = _Page([], bytearray(), digest), text.split(self._next) if text else []
@@ -139,7 +156,7 @@ class RowCache:
         return page if len(texts) == len(page.rows) == count else None
 
     def _one_by_one(self, connection: Connection, columns: str) -> list[_Page] | None:
-        """A value for each row. None where one cannot be read so."""
+        """Read one value for each row. None: a row could not be read in this way."""
         known = {digest: row for page in self._pages for digest, row in page.known()}
         before = self.by_id()
         pages: list[_Page] = []
@@ -154,8 +171,10 @@ class RowCache:
         return pages if readable else None
 
     def some(self, connection: Connection, devices: frozenset[str], schema: Schema) -> tuple[DeviceRow, ...] | None:
-        """The rows of some devices; None where one is not there or cannot be read so, or where other rows have a key or
-        an address of theirs."""
+        """The rows of some devices in id order. None: a device has no row, or its row cannot be read as one text.
+
+        None also if another row has one of their keys or addresses.
+        """
         names = sorted(devices)
         where = f"WHERE d.device_id IN ({_places(names)}) ORDER BY d.id"
         columns = self._columns(schema)
@@ -165,13 +184,13 @@ class RowCache:
             return None
         keys = [encode_key(key) if isinstance(key := row.public_key, bytes) else key for row in rows]
         hosts = {row.address.partition("/")[0] for row in rows}
-        ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # as it may be written
+        ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # all ways to write it
         rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
     def _of_text(self, text: str | None, before: Mapping[int, DeviceRow] = _NONE) -> DeviceRow | None:
-        """None: not to be told from it. ``before``: rows as they were, by id."""
-        fields = (text or "").split(_SEPARATOR)  # None: it would be longer than max_allowed_packet
+        """The row of a text, or None if the text cannot be split into its columns. ``before``: the last rows by id."""
+        fields = (text or "").split(_SEPARATOR)  # the server gives NULL for a text longer than max_allowed_packet
         whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
         return _row(fields, self._zone, before.get(int(fields[0]))) if whole else None
 
@@ -183,8 +202,11 @@ class RowCache:
 
 
 def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
-    """A text at the end of each. It comes as bytes where a column was altered since the connection looked at them, see
-    :class:`Schema`; that ends the connection."""
+    """The rows of an answer that have a text as their last value.
+
+    The text arrives as bytes if a column has become binary since the connection was opened (see :class:`Schema`).
+    Then StoreError ends the connection, and the next connection inspects the columns again.
+    """
     with closing(connection.stream(sql, values)) as found:
         for one in found:
             if isinstance(one[-1], bytes):
@@ -204,7 +226,7 @@ def _store_row(pages: list[_Page], digest: bytes, row: DeviceRow) -> None:
 
 
 def _bounds(connection: Connection) -> range:
-    """Where to part rows of which nothing is known: as if each id between the first and the last were in use."""
+    """The last id of each page but the last one, for the first load. It assumes that ids are spread evenly."""
     ((count, first, last),) = connection.query("SELECT COUNT(*), MIN(id), MAX(id) FROM customer_devices")
     if not count:
         return range(0)
@@ -213,8 +235,11 @@ def _bounds(connection: Connection) -> range:
 
 
 def _of_pages(columns: str, separator: str, bounds: Sequence[int]) -> str:
-    """One statement, so that all is of one moment: each page's number, how many rows it has, and their texts, cut off
-    where they are too many. ``bounds``: the last id of each page but the last one."""
+    """The SELECT for all pages: the number of a page, how many rows it has, and their texts.
+
+    It is one statement, so that all rows are of one moment. The server cuts off texts that are too long together.
+    ``bounds``: the last id of each page but the last one.
+    """
     texts = f"GROUP_CONCAT({_as_text(columns)} ORDER BY d.id SEPARATOR '{separator}')"
     rows = _FROM.replace(" d ", " d FORCE INDEX (PRIMARY) ", 1)
     above = ["TRUE", *(f"d.id > {bound}" for bound in bounds)]
@@ -232,12 +257,16 @@ def _places(values: Sized) -> str:
 
 
 def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None) -> DeviceRow:
-    """``before``: the same row as it was; what has not changed is kept once, as its peer and its record have it."""
+    """The row of its columns' texts.
+
+    ``before``: the same row at the last time. Values that did not change are the same objects as before, so that a row,
+    its peer and its record share them in memory.
+    """
     row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
         fields
     )
     no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero = (flag == "1" for flag in flags)
-    # As the columns' collation compares them: without regard to case or trailing spaces.
+    # The collation of the columns ignores case and trailing spaces, so this comparison ignores them too.
     status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
     contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
     key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
@@ -245,7 +274,7 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None)
     if before is not None:
         device, address = reuse_equal(device, before.device), reuse_equal(address, before.address)
         key, secret = reuse_equal(key, before.public_key), reuse_equal(secret, before.preshared_key)
-    has_end = qr_end != "" and status_text in ("issued", "expired")  # nobody asks for that of a QR that was scanned
+    has_end = qr_end != "" and status_text in ("issued", "expired")  # after a scan the end does not matter
     return DeviceRow(
         id=number,
         device=device,
@@ -267,5 +296,5 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None)
 def _instant(text: str, zone: ZoneInfo) -> float | None:
     try:
         return to_seconds(datetime.fromisoformat(text), zone)
-    except ValueError:  # none, or one that is no date: a zero in its month or day
+    except ValueError:  # the text is empty, or its month or day is zero
         return None

@@ -1,4 +1,4 @@
-"""wgsyncd's own tables and the grants of its account: what an admin's account applies, once or again."""
+"""Creates wgsyncd's own tables and grants its account's rights, with an admin's account."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a shipped SQL file (in which no string holds a semicolon or two dashes)."""
+    """The statements of a shipped SQL file. No string in such a file holds a semicolon or two dashes."""
     plain = re.sub(r"--[^\n]*", "", script)
     return [one.strip() for one in plain.split(";") if one.strip()]
 
 
 def grants(account: str, *, missing: frozenset[str] = frozenset(), tables: frozenset[str] | None = None) -> list[str]:
-    """The GRANT statements for an account such as ``'mikyun'@'127.0.0.1'``, without optional columns and tables that
-    an installation does not have."""
+    """The shipped GRANT statements for an account such as ``'mikyun'@'127.0.0.1'``.
+
+    ``missing``: optional columns that the installation does not have. ``tables``: all tables that it has. Grants on
+    other columns and tables are left out. UserError: the account is written in another way.
+    """
     if not re.fullmatch(r"'[^'\\]{1,80}'@'[^'\\]{1,255}'", account):
         raise UserError(f"{account} is not an account: write it as 'mikyun'@'127.0.0.1', quotes and all")
     script = resources.text("sql/mikyun/grants.sql")
@@ -33,12 +36,12 @@ def grants(account: str, *, missing: frozenset[str] = frozenset(), tables: froze
 
 
 def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
-    """Apply wgsyncd's tables, and the grants where an account is named; returns what was done. Safe to run twice.
+    """Create wgsyncd's tables, and grant the rights if an account is named. Returns a line for each thing done.
 
-    Refused where the schema that is there is newer than this wgsyncd.
+    It is safe to run twice. UserError: the existing tables belong to a newer wgsyncd.
     """
     if account is not None:
-        grants(account)  # a badly written one is refused before anything is made
+        grants(account)  # refuses a badly written account before anything is created
     connection = Connection(database, zone, on_connect=lambda _: None)
     done: list[str] = []
     try:
@@ -57,6 +60,7 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
             have |= {str(row[0]) for row in connection.query("SHOW TABLES")}
             columns = {str(row[0]) for row in connection.query("SHOW COLUMNS FROM customer_devices")}
             missing = frozenset({"deleted_at", "updated_at", "parent_changed_at"} - columns)
+            # A GRANT on a column or table that does not exist would fail.
             for one in grants(account, missing=missing, tables=frozenset(have)):
                 connection.execute(one)
             done.append(f"{account}: granted")

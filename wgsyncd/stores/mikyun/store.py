@@ -1,4 +1,4 @@
-"""The store port on MariaDB."""
+"""Implements the port Store on MariaDB, in the tables of mikyun_cloud and wgsyncd's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA_VERSION = 2
 
 
 def check_schema(connection: Connection) -> None:
-    """SchemaError where wgsyncd's own tables are not those that this version knows."""
+    """SchemaError if wgsyncd's own tables have another version than :data:`SCHEMA_VERSION`."""
     version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
     if version is None or version < SCHEMA_VERSION:
         raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
@@ -36,7 +36,7 @@ def check_schema(connection: Connection) -> None:
 
 
 class MariaDBStore:
-    """One node's view of mikyun_cloud. Connects when first asked, and again after every failure."""
+    """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
     def __init__(self, settings: Settings) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
@@ -48,10 +48,10 @@ class MariaDBStore:
         self._log, self._edge = log.get("store"), log.OnChange()
         self._messages = AuditMessages(settings.mikyun.language, self._zone)
         self._has_updated_at = self._has_conflicts = False
-        self._digest = ""  # the statement that asks for it
+        self._digest = ""  # the SELECT for the digest
 
     def _inspect(self, connection: Connection) -> None:
-        """After each connect: is the schema ours, and which optional columns does this installation have?"""
+        """After each connect: check the version of the tables, and find the optional columns of this installation."""
         check_schema(connection)
         visible = connection.query(
             "SELECT table_name, column_name, character_set_name FROM information_schema.columns"
@@ -62,7 +62,7 @@ class MariaDBStore:
         self._has_updated_at = ("customer_devices", "updated_at") in names
         self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
         if (self._has_conflicts or had) and not has:
-            # The view filters on the column, so it exists; unseen, deleted devices would be let in.
+            # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
             raise StoreError(
                 "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
             )
@@ -85,6 +85,7 @@ class MariaDBStore:
         )
 
     def _ensure_inspected(self) -> None:
+        """Connect if there is no connection: what :meth:`_inspect` finds decides how statements are written."""
         if not self._connection.alive:
             self._connection.query("SELECT 1")
 

@@ -1,9 +1,14 @@
-"""What is written: one transaction per :class:`Writes`, set-based, and the windows rolled on.
+"""Writes the node state and the usage of devices to MariaDB: one transaction for each write batch.
 
-Locks are taken in one order: the node's row, then what is the node's own, then customer_devices by id, where none is
-waited for, and under these what goes by row id for all nodes: buckets and days. So two nodes that share a database
-cannot deadlock on each other's devices, nor does one wait for a device that another has in hand; and what is the node's
-own is written before the application's writes have to wait.
+Every transaction takes its locks in one order:
+
+- first the row of the node in wgsyncd_nodes
+- then the node's own rows: records, interfaces, conditions, quarantine
+- then the rows of customer_devices in id order, without waiting for any of them
+- last the buckets and days of these devices, which all nodes share
+
+So two nodes that share a database cannot deadlock on a device. A node never waits for a device that another node has
+locked. The application waits for locked devices, so the node's own rows are written before the devices are locked.
 """
 
 from __future__ import annotations
@@ -26,31 +31,38 @@ from wgsyncd.stores.mikyun.reading import to_datetime
 from wgsyncd.stores.mikyun.rows import QR_END
 
 BIGINT_MAX = (
-    9223372036854775807  # of a BIGINT: a column that an admin filled to the brim must not stop everybody's booking
+    9223372036854775807  # a column that already holds the largest BIGINT must not make the posting of all devices fail
 )
 
-AT_ONCE = 1000  # rows of one INSERT: admin_logs', of 8 KB at most, stay below max_allowed_packet's default, 16 MB
+# Rows in one INSERT. A row of admin_logs has at most 8 KB: 1000 of them stay below max_allowed_packet (default 16 MB).
+AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class StateWriter:
-    """Writes one node's books."""
+    """Writes one node's state, and the bytes, transitions and audit rows of the devices that the node serves."""
 
     connection: Connection
     node: str
     zone: ZoneInfo
     qr_lifetime: int
-    swapped: bool  # perspective = "device": rx_* columns get what the server sent
+    swapped: bool  # mikyun.perspective is "device": the rx_* columns get what the server sent
     has_updated_at: bool
     messages: AuditMessages
 
     def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> tuple[frozenset[int], frozenset[int]]:
-        """Write it all in one transaction that also turns ``seq`` into ``seq + 1``; returns the ids of the rows whose
-        step was taken, and of those that were left out because somebody else has them locked. StaleLedger if ``ledger``
-        is not the database's, RowsLocked if a locked row cannot be left out: nothing is written then."""
+        """Write a batch in one transaction, which also raises the revision by one. ``now``: UNIX seconds.
+
+        Returns two sets of row ids. The transitions of the first set were applied. The rows of the second set were
+        skipped, because another transaction has them locked.
+
+        RevisionConflict: the database has another revision than ``node_state``. RowsLocked: a locked row cannot be
+        skipped, because it is in ``commit_last`` or the samples come from the spool. In both cases nothing is written.
+        """
         run, seq = self.connection.execute, node_state.revision
         ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
         with self.connection.transaction():
+            # The condition on the revision refuses a second writer. A batch of no spooled samples keeps the position.
             used = ", approved = NULL" if writes.approval_used else ""
             sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){used}
                       WHERE node = %s AND seq = %s"""  # noqa: S608
@@ -58,10 +70,10 @@ class StateWriter:
                 raise RevisionConflict(
                     f"the books of node {self.node} are not at {seq}: another writer, or a lost answer"
                 )
-            if ids:
+            if ids:  # only a batch with devices can find one of them locked, and has to be written again without it
                 run("SAVEPOINT nothing_kept")
             self._write_node_state(node_state, writes, now)
-            sums = self._usage_update_sql(writes.postings)  # in words already: from here on others wait
+            sums = self._usage_update_sql(writes.postings)  # made before the locks, because others wait from there on
             left_out = self._locked(ids)
             if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
@@ -79,7 +91,7 @@ class StateWriter:
         return taken, left_out
 
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
-        """What is this node's alone, and what is told anyhow."""
+        """Write what belongs to this node alone, and the audit rows that depend on no transition."""
         self._keep_records(node_state, writes)
         for q in writes.quarantined:
             self.connection.execute(
@@ -91,24 +103,30 @@ class StateWriter:
         self._insert_audit(writes.audit, now)
 
     def _locked(self, ids: Iterable[int]) -> frozenset[int]:
-        """Lock rows for this transaction; the ids of those that another one has locked. They would make everybody
-        else's booking wait, for as long as that one stays open."""
+        """Lock rows of customer_devices for this transaction. Returns the ids that another transaction has locked.
+
+        Waiting for these would delay the posting of all other devices until that transaction ends.
+        """
         wanted = sorted(ids)
         if not wanted:
             return frozenset()
         among = f"FROM customer_devices FORCE INDEX (PRIMARY) WHERE id IN ({', '.join(map(str, wanted))})"
-        # Locked in the order of the ids, since they are found by the primary key.
+        # The primary key makes the server find and lock the rows in id order. Usually no row is locked by another
+        # transaction, and then a count is the whole answer.
         if self.connection.query(f"SELECT COUNT(*) {among} FOR UPDATE SKIP LOCKED")[0][0] == len(wanted):
             return frozenset()
         got = {row[0] for row in self.connection.query(f"SELECT id {among} FOR UPDATE SKIP LOCKED")}
-        there = {row[0] for row in self.connection.query(f"SELECT id {among}")}  # the others are gone
+        there = {row[0] for row in self.connection.query(f"SELECT id {among}")}  # deleted rows are not locked
         return frozenset(there - got)
 
     def resolve_quarantine(
         self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
     ) -> None:
-        """Take these deltas out of quarantine and book what came of them, in one transaction. Refused, with nothing
-        done, where one of them does not wait any more or a device of ``booked`` is gone."""
+        """Delete deltas from the quarantine and post ``booked``, in one transaction. ``now``: UNIX seconds.
+
+        UserError: one of the deltas is not in the quarantine any more, or a device of ``booked`` is gone. StoreError:
+        a device's row is locked. In both cases nothing is written.
+        """
         places = ", ".join(["%s"] * len(ids))
         which = f"FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places})"
         with self.connection.transaction():
@@ -122,7 +140,8 @@ class StateWriter:
                     f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped"
                 )
             self._add_allocations(booked)
-            # Last, and counted: of two who release the same delta the slower one finds it gone, and all is undone.
+            # Two admins can release the same delta. The slower one deletes fewer rows than it names, and everything
+            # that its transaction has posted is rolled back.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
                 raise UserError("somebody else released or dropped one of them meanwhile: nothing is done")
             self._insert_audit(audit, now)
@@ -133,7 +152,8 @@ class StateWriter:
         return min(set(rows) - {row[0] for row in self.connection.query(sql, rows)}, default=None)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
-        """Which of these deltas wait; a transaction that has them in hand is waited for."""
+        """Which of these deltas are still in the quarantine."""
+        # The shared lock waits for a transaction that is deleting them now, so the answer is final.
         places = ", ".join(["%s"] * len(ids))
         sql = f"SELECT id FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places}) LOCK IN SHARE MODE"  # noqa: S608
         return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
@@ -146,7 +166,10 @@ class StateWriter:
         )
 
     def _apply_transition(self, step: Transition) -> bool:
-        """A step in a device's life, if the row still is what the step was decided on."""
+        """Apply a transition if the row still is what the transition was decided on. Whether it was applied.
+
+        A time that the row already has for its first handshake or its activation stays.
+        """
         row, at = step.row, to_datetime(step.at, self.zone)
         first, values = "", [] if step.kind is TransitionKind.EXPIRE else [at]
         if step.kind is TransitionKind.EXPIRE:
@@ -156,38 +179,44 @@ class StateWriter:
             if step.kind is TransitionKind.ACTIVATE:
                 first = f"status = 'active', activated_at = COALESCE(activated_at, %s), {first}"
                 values.append(at)
-        condition = "id = %s AND status = %s AND public_key <=> %s"
+        condition = "id = %s AND status = %s AND public_key <=> %s"  # <=> also finds a key that is NULL
         key = encode_key(row.public_key) if isinstance(row.public_key, bytes) else row.public_key
         where: list[object] = [row.id, row.status.value, key]
-        if step.kind is not TransitionKind.FIRST_HANDSHAKE:  # a QR that was renewed meanwhile is another QR
+        if step.kind is not TransitionKind.FIRST_HANDSHAKE:  # a QR code that was renewed meanwhile is another one
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
             where.append(row.version)
         sql = f"UPDATE customer_devices SET {first}{self._keep_updated_at_sql('')} WHERE {condition}"  # noqa: S608
         return self.connection.execute(sql, (*values, *where)) == 1
 
     def _keep_updated_at_sql(self, prefix: str) -> str:
-        # ON UPDATE CURRENT_TIMESTAMP moves the column unless the statement sets it; it belongs to the application.
+        # The column belongs to the application. ON UPDATE CURRENT_TIMESTAMP moves it unless the statement sets it.
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
     def _usage_update_sql(self, booked: Sequence[Posting]) -> str:
-        """The UPDATE that adds to the columns; empty where nothing is to be added. It joins a list of values: so it
-        needs column grants only, and cannot bring back a row that was deleted meanwhile."""
+        """The UPDATE that adds bytes and handshakes to the columns of customer_devices. Empty if there is no posting.
+
+        The UPDATE joins a list of values. So it needs grants on columns only, and it cannot create again a row that
+        was deleted meanwhile.
+        """
         if not booked:
             return ""
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
+        # A sum may be larger than a BIGINT: it is made as DECIMAL and then cut to BIGINT_MAX.
         sums = ", ".join(
             f"d.{column}_bytes_{window} ="
             f" LEAST(CAST(COALESCE(d.{column}_bytes_{window}, 0) AS DECIMAL(20)) + v.{side}_{window}, {BIGINT_MAX})"
             for window in ("total", "24h", "month")
             for column, side in (("rx", rx), ("tx", tx))
         )
-        # The values are numbers and times of our own making: written out here, since the driver's way of putting values
-        # into a statement takes longer than the server takes to carry it out.
+        # The values are numbers and times that wgsyncd made, so they are safe as text. The driver needs more time to
+        # put values into a statement than the server needs to execute it.
         rows = ", ".join(
             f"({b.row_id},{b.rx},{b.tx},{b.in_24h[0]},{b.in_24h[1]},{b.in_month[0]},{b.in_month[1]},"
             f"{'NULL' if b.handshake is None else repr(to_datetime(b.handshake, self.zone))})"
             for b in booked
         )
+        # The first SELECT gives the list its column names and types. Id 0 belongs to no device. STRAIGHT_JOIN and the
+        # primary key let the server read the list first and each device by its id. An older handshake changes nothing.
         return f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
                                   0 AS tx_month, CAST(NULL AS DATETIME) AS handshake UNION ALL VALUES {rows}) v
                    STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
@@ -196,7 +225,10 @@ class StateWriter:
                        {self._keep_updated_at_sql("d.")}"""  # noqa: S608
 
     def _add_allocations(self, booked: Sequence[Posting]) -> None:
-        """The same bytes into buckets and days."""
+        """Add the same bytes to the buckets and days of the devices.
+
+        A bucket or a day may exist already, for example from another node: then the bytes are added to it.
+        """
         pieces = [(b.row_id, p) for b in booked for p in b.allocations]
         buckets = [f"({i},{p.bucket},{p.rx},{p.tx})" for i, p in pieces if p.bucket is not None]
         days = [f"({i},'{p.day}',{p.rx},{p.tx})" for i, p in pieces]
@@ -240,9 +272,13 @@ class StateWriter:
             self.connection.execute(f"INSERT INTO {into} VALUES {_places(part)}{rest}", _flat(part))  # noqa: S608
 
     def begin_node(self, calendar: UsageCalendar) -> None:
-        """The node's first books. Figures that stand in the window columns already are taken over as opening balances,
-        else the first roll would set them to zero."""
+        """Create the node's first state. Does nothing if the node has one.
+
+        The columns of the rolling window and the month may already hold bytes. They become an opening balance in
+        wgsyncd_buckets and wgsyncd_days. Otherwise the first :meth:`refresh_windows` would set them to zero.
+        """
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
+        # NOT EXISTS: another node may have taken over a device's columns before. A second balance would count twice.
         opening = """INSERT IGNORE INTO {table} SELECT d.id, %s, GREATEST(COALESCE(d.{rx}_bytes_{window}, 0), 0),
                      GREATEST(COALESCE(d.{tx}_bytes_{window}, 0), 0) FROM customer_devices d
                      WHERE (d.rx_bytes_{window} > 0 OR d.tx_bytes_{window} > 0)
@@ -256,13 +292,17 @@ class StateWriter:
                 self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
 
     def refresh_windows(self, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
-        """Set the 24 h and month columns to what buckets and days say, where they differ; returns how many rows did,
-        and in how many of them they still do, because somebody else has these locked. Derived, so it may run at any
-        time and any number of times; nothing is written where all is right."""
+        """Set the 24 h and month columns to the sums of buckets and days, where they differ.
+
+        Returns how many rows differed, and how many of them still differ because another transaction has them locked.
+        The columns are derived, so this may run at any time and any number of times. Where nothing differs, nothing is
+        written. ``size``: devices in one transaction.
+        """
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
                   ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
-        # Up to now, for a clock that was ahead for a while. Some devices at a time: their sums are made for them alone.
+        # A clock that was ahead has left buckets of the future: they are not counted. Each statement names its devices
+        # in the inner SELECTs too, so that the server makes the sums of these devices only.
         sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets
                              WHERE row_id {among} AND start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
                   LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days
@@ -276,6 +316,7 @@ class StateWriter:
         wrong = locked = 0
         for at in range(0, len(ids), size):
             among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
+            # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
             look = f"SELECT d.id FROM customer_devices d {sums.format(among=among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
             found = [row[0] for row in self.connection.query(look, values)]
             wrong += len(found)
@@ -291,7 +332,10 @@ class StateWriter:
         return wrong, locked
 
     def purge(self, calendar: UsageCalendar, keep_days: int, size: int = 10000) -> None:
-        """Drop buckets that left the rolling window two days ago and days older than ``keep_days``."""
+        """Delete buckets that left the rolling window two days ago, and days older than ``keep_days``.
+
+        ``size``: rows in one DELETE. Each DELETE is a transaction of its own, so no lock lasts long.
+        """
         oldest = calendar.day(calendar.now - keep_days * 86400)
         for table, column, before in (
             ("wgsyncd_buckets", "start", calendar.rolling_start - BUCKET_RETENTION),
