@@ -1,1 +1,1 @@
-"""One cycle: gather, decide, act. No socket, thread, signal or SQL statement is used here."""
+"""The engine runs one cycle: gather, decide, act. It uses no socket, thread, signal or SQL."""

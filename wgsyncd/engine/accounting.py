@@ -1,4 +1,7 @@
-"""From dumps to booked bytes: at once where the store takes them in, through the spool where it does not."""
+"""Accounting posts samples to the store: the backlog first, then the samples just taken.
+
+If the store takes nothing, the caller hands the samples to the spooler, and a later call posts them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ NOTHING = WriteBatch()
 
 
 class Accounting:
-    """One node's account of its interfaces' counters."""
+    """Posts what the counters of one node's interfaces say, and keeps the usage windows up to date."""
 
     def __init__(
         self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
@@ -41,14 +44,17 @@ class Accounting:
         self._rolled: tuple[int, str] | None = None
 
     def calendar(self, now: float) -> UsageCalendar:
-        """The windows at an instant."""
+        """The usage calendar at ``now`` (UNIX seconds)."""
         return UsageCalendar(now, int(self._settings.usage.bucket_width), self._settings.node.zone)
 
     # -- into the store
 
     def must_come_first(self, actual: Mapping[str, InterfaceState], now: float, rows: Sequence[DeviceRow]) -> bool:
-        """Whether there is something to book before the kernel is changed: samples that wait (a peer among them must
-        not be added anew before they are booked), or peers of rows that were there before us."""
+        """Whether something must be posted before the kernel is changed.
+
+        That is a backlog, because none of its peers may be added again before its samples are posted. It is also a
+        peer of ``rows`` that has no record, because it was there before wgsyncd. ``now``: UNIX seconds.
+        """
         node_state = self.books.current(self.calendar(now))
         return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
 
@@ -56,12 +62,15 @@ class Accounting:
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
         until: Until = never, end: int | None = None,
     ) -> frozenset[int] | None:  # fmt: skip
-        """Post the backlog, then these samples, in one go with ``more``; the ids of the rows whose step was taken.
+        """Post the backlog and then these samples. Returns the ids of the rows whose transition was committed.
 
-        Nothing is sent where nothing moved. ``rows``: where they were just read, a peer without a record is adopted.
-        ``until`` is asked after each transaction that posted something. Where it says yes, the answer is None: to post
-        the same samples again posts the rest. ``end``: the backlog's samples from this number on are later than these,
-        so they wait. They are the last samples of peers that were removed meanwhile.
+        The last transaction also commits ``more``. If nothing moved and ``more`` is empty, nothing is written. If
+        ``rows`` were just read, a peer without a record is adopted.
+
+        ``until`` is asked after each transaction that posted something. If it says yes, None is returned. A call with
+        the same samples then posts the rest. ``end``: samples of the backlog with this number or a higher one wait.
+        They are the last samples of peers that were removed meanwhile, so they are later than ``samples``.
+        StoreError if a transaction failed.
         """
         actual, now, mono = samples
         devices = self.books.devices_posted
@@ -69,7 +78,7 @@ class Accounting:
         def is_told_to_stop() -> bool:
             nonlocal devices
             before, devices = devices, self.books.devices_posted
-            return devices > before and until()  # so every call gets on, whatever the answers
+            return devices > before and until()  # So every call makes progress, even if ``until`` always says yes.
 
         if not self.post_backlog(now, is_told_to_stop, end):
             return None
@@ -80,7 +89,7 @@ class Accounting:
         account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
         for part in posting.chunks(actual, self.books.current(calendar), {step.row.id for step, _ in more.transitions}):
             some = account(part, self.books.current(calendar), complete=False)
-            with suppress(RowsLocked):  # what of it is not posted is a part of the rest, which says so
+            with suppress(RowsLocked):  # The rest includes what is not posted here, and reports the locked rows.
                 if self._commit(some, NOTHING, calendar, is_told_to_stop) is None:
                     return None
             if is_told_to_stop():
@@ -101,11 +110,14 @@ class Accounting:
         return taken
 
     def post_backlog(self, now: float, until: Until = never, end: int | None = None) -> bool:
-        """Post the samples that wait, each in a transaction that says so: see :mod:`wgsyncd.core.usage.backlog`. False
-        where ``until`` has said yes before their end. ``end``: see :meth:`post`."""
+        """Post the backlog, one sample after the other. False if ``until`` said yes before the end of the backlog.
+
+        The transaction that completes a sample also stores its position: see :mod:`wgsyncd.core.usage.backlog`.
+        ``now``: UNIX seconds. ``end``: see :meth:`post`. StoreError if a transaction failed.
+        """
         backlog = self.spooler.load()
         if not backlog.samples:
-            if not self._state.spool_up:  # what was booked still stands in the file
+            if not self._state.spool_up:  # The file may still have samples that are posted by now.
                 self.spooler.save(backlog)
             return True
         calendar = self.calendar(now)
@@ -124,7 +136,7 @@ class Accounting:
                 at=sample.at,
                 complete=False,
             )
-            # One that no file has needs no mark of its own; that of the file stays.
+            # A sample that is not in the file needs no position of its own. The node state keeps the one that it has.
             mark = (
                 backlog.position(sample)
                 if sample.number <= self._state.durable_position
@@ -135,7 +147,7 @@ class Accounting:
             later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
             self._state.backlog = replace(self._state.backlog, samples=later)
             if until():
-                self.spooler.save(self._state.backlog)  # else what is posted would stay in the file
+                self.spooler.save(self._state.backlog)  # Otherwise the posted samples would stay in the file.
                 return False
         if backlog.samples and not waiting:
             return True
@@ -147,8 +159,11 @@ class Accounting:
         return True
 
     def roll(self, now: float) -> None:
-        """Roll the rolling and monthly figures on where an edge has passed. Last of all work: a row that somebody has
-        locked must not keep a revoked peer in."""
+        """Bring the 24-hour and monthly columns up to date after a boundary. ``now``: UNIX seconds.
+
+        A cycle does this last, so that a row that another transaction has locked delays no removal. If rows were
+        locked, the next call tries again.
+        """
         calendar = self.calendar(now)
         if self._rolled != calendar.version:
             _, locked = self._store.refresh_windows(calendar)
@@ -156,8 +171,11 @@ class Accounting:
                 self._rolled = calendar.version
 
     def settled(self, now: float) -> WriteBatch:
-        """When the interfaces were last looked at, for the books: what is booked after a restart came later than that.
-        Otherwise this is written only with bytes."""
+        """The times of the last samples, as checkpoints to commit. ``now``: UNIX seconds.
+
+        After a restart, posting knows by the checkpoints that the new bytes came later. At other times, checkpoints
+        are written only together with bytes.
+        """
         marks = self.books.current(self.calendar(now)).interfaces
         at = {name: min(seconds, now) for name, seconds in self._state.sampled_at.items()}
         return WriteBatch(checkpoints={
@@ -174,7 +192,7 @@ class Accounting:
             return frozenset(), frozenset()
         done = self.books.commit(writes, calendar, until)
         if done is None:
-            return None  # their audit rows are in the last transaction
+            return None  # The anomalies come again: their rows are in the last transaction, which was not committed.
         for anomaly in booking.anomalies:
             self._status.count_anomaly(anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
@@ -184,8 +202,11 @@ class Accounting:
 def _rows_of_unrecorded(
     actual: Mapping[str, InterfaceState], node_state: NodeState, rows: Iterable[DeviceRow]
 ) -> dict[PublicKey, DeviceRow]:
-    """The rows whose key is live but not in the books. Of several rows with one key it is the one whose address the
-    peer has, else the lowest id: as the plan decides too."""
+    """The rows whose key has an actual peer without a record, by key. ``rows`` are in the order of their ids.
+
+    If several rows have the same key, the row with the peer's address wins, else the row with the lowest id. The plan
+    decides in the same way.
+    """
     unrecorded: Mapping[RowKey, PeerState] = {
         key: found
         for name, state in actual.items()

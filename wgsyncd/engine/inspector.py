@@ -1,4 +1,7 @@
-"""What would be done now, and whether kernel, books and figures add up. Reads and asks core; writes nothing."""
+"""The inspector previews a cycle, and verifies that kernel, node state and stored bytes agree.
+
+It writes neither to the kernel nor to the store.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,27 @@ from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Snapshot, Store
 
-EARLY = 4  # o'clock
-DAY = 25 * 3600.0  # seconds: the longest that a zone has
-LINES = 20  # of the log; the rest is counted
+EARLY = 4  # the hour of the day, in node.zone
+DAY = 25 * 3600.0  # seconds: the longest day of a time zone
+LINES = 20  # discrepancies that are logged. More of them are only counted.
 
 _log = log.get("verify")
 
 
 class Preview(NamedTuple):
-    """An outlook and what it was decided from."""
+    """A decision, and what it was made from."""
 
     decision: Decision
     snapshot: Snapshot
     node_state: NodeState
-    now: float
+    now: float  # UNIX seconds
 
 
 class Inspector:
-    """Looks at one node. ``windows``, ``now`` and ``decide`` are the agent's: which peers are wanted is decided in one
-    place."""
+    """Reads the state of one node for previews and verifications.
+
+    The agent passes ``calendar``, ``now`` and ``decide``, so that only one place decides which peers are desired.
+    """
 
     def __init__(
         self, settings: Settings, store: Store, interfaces: Interfaces, calendar: Callable[[float], UsageCalendar],
@@ -48,11 +53,11 @@ class Inspector:
         self._calendar, self._now, self._decide, self._state = calendar, now, decide, state
 
     def preview(self) -> Decision:
-        """What a cycle would do now."""
+        """The decision that a cycle would make now. StoreError if the store does not answer."""
         return self.view().decision
 
     def view(self) -> Preview:
-        """The same, with what it was decided from."""
+        """The decision that a cycle would make now, with the rows and the node state that it was made from."""
         now = self._now()
         actual = self._interfaces.read(create=False)
         snapshot = self._store.snapshot()
@@ -61,12 +66,16 @@ class Inspector:
         return Preview(decision, snapshot, node_state, now)
 
     def verify(self, rounds: Iterator[None]) -> tuple[Discrepancy, ...]:
-        """What does not add up, and notes. Kernel and books are never read at one moment, so while bytes flow there is
-        always something: it stands if it is found again after each of ``rounds``, in which the daemon works."""
+        """The discrepancies that last, and notes.
+
+        Kernel and store cannot be read at the same instant, so flowing bytes always cause some discrepancies. A
+        discrepancy counts only if every later check finds it again. Between two checks, one of ``rounds`` lets the
+        daemon work.
+        """
         return _confirm(self._at_the_kernel, rounds) + _confirm(self._at_the_figures, rounds)
 
     def run_verification(self, work: Callable[[], object], status: DaemonStatus) -> None:
-        """The daemon's own verification, to metrics and log. ``work`` is its round between two looks."""
+        """Verify for the daemon, and publish the result in metrics and log. ``work`` runs between two checks."""
 
         def rounds() -> Iterator[None]:
             work()
@@ -94,7 +103,7 @@ class Inspector:
 
 
 def _confirm(look: Callable[[], Sequence[Discrepancy]], rounds: Iterator[None]) -> tuple[Discrepancy, ...]:
-    """What is found and found again: done as soon as nothing stands, or when there are no rounds left."""
+    """What ``look`` finds each time. The checks end when no discrepancy is left, or when ``rounds`` end."""
     found = tuple(look())
     while verify.faults(found):
         try:
@@ -106,14 +115,17 @@ def _confirm(look: Callable[[], Sequence[Discrepancy]], rounds: Iterator[None]) 
 
 
 def is_due(state: AgentState, now: float, zone: ZoneInfo) -> bool:
-    """Asked every hour. Once a day, before people get up; and in any hour where none succeeded for a day (the daemon is
-    new, or they failed), or the last one found something."""
+    """Whether a verification is due. The daemon asks once an hour. ``now``: UNIX seconds.
+
+    A verification is due at 4 o'clock, before people get up. It is also due every hour after one that found
+    discrepancies, and as long as none was completed within a day: the daemon is new, or the verifications failed.
+    """
     early = datetime.fromtimestamp(now, zone).hour == EARLY
     return early or state.has_findings or now - state.verified_at > DAY
 
 
 def publish(findings: Sequence[Discrepancy], status: DaemonStatus) -> None:
-    """In the metrics and, where something is wrong, in the log."""
+    """Count the discrepancies for the metrics, and log the first ones."""
     faults = verify.faults(findings)
     status.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
     for one in faults[:LINES]:

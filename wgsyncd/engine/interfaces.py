@@ -1,4 +1,4 @@
-"""All interfaces of this node: read each, make those that are missing, apply a plan to them in its order."""
+"""Reads the interfaces of this node, creates missing ones, and applies plans to them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,28 @@ from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import FailedChange, NewInterface, WireGuard
 
 Actual = Mapping[str, InterfaceState]
-ONE_BY_ONE = 3  # changes of a kind that are remembered each by itself
+ONE_BY_ONE = 3  # changes of one kind that the status lists one by one, not as a number
 
 
 class Interfaces:
-    """The configured interfaces. One that fails is said once, by the errno's name, and does not stop the others."""
+    """Reads and changes the configured interfaces.
+
+    An interface that fails does not stop the others. The log names its error once, until the errno changes.
+    """
 
     def __init__(self, settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> None:
         self._settings, self._wireguard, self._status = settings, wireguard, status
         self._edge = state.interface_log
         self._log = log.get("interfaces")
-        self.batches_sent = 0  # batches of changes
-        self.missing: frozenset[str] = frozenset()  # at the last read
-        self.read_errors: dict[str, str] = {}  # why interfaces could not be read, likewise
+        self.batches_sent = 0  # batches of changes that were sent to the kernel
+        self.missing: frozenset[str] = frozenset()  # interfaces that did not exist at the last read
+        self.read_errors: dict[str, str] = {}  # by interface: why the last read failed
 
     def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
-        """A dump of every interface that has one; with ``create``, missing ones are made where configured."""
+        """The dumps of all interfaces that can be read, by name. ``read_errors`` has the other interfaces.
+
+        With ``create``, a missing interface is created if its configuration says so.
+        """
         actual: dict[str, InterfaceState] = {}
         missing: set[str] = set()
         self.read_errors = {}
@@ -68,9 +74,11 @@ class Interfaces:
         return self._wireguard.read(name)
 
     def apply(self, plan: Plan, actual: Actual, keep: Callable[[InterfaceState], None]) -> dict[str, InterfaceState]:
-        """Apply the plan: all interfaces' removals, then updates, then additions. ``keep`` is given the last sample of
-        peers just before they go. Returns the dumps afterwards, without those of interfaces that could not be read
-        back."""
+        """Apply a plan: the removals of all interfaces, then all updates, then all additions.
+
+        ``keep`` gets the last sample of the peers just before their removal. An interface that fails gets no more
+        changes. Returns the peers afterwards, by interface. An interface that cannot be read back is left out.
+        """
         broken: set[str] = set()
         for kind in ChangeKind:
             for name in actual:
@@ -111,7 +119,7 @@ class Interfaces:
         return after
 
     def _log_recent(self, name: str, kind: ChangeKind, done: list[Change]) -> None:
-        """For `status`: one by one where they are few."""
+        """Add the changes to `wgsyncd status`: one by one if they are few, else as a number."""
         if len(done) > ONE_BY_ONE:
             self._status.add_event(kind.value, interface=name, text=f"{len(done)} peers")
             return
@@ -123,11 +131,12 @@ class Interfaces:
     def _remove(
         self, planned: InterfaceState, changes: list[Change], keep: Callable[[InterfaceState], None]
     ) -> list[FailedChange]:
-        """Take peers out without losing what they moved since the dump that the plan was made from.
+        """Remove peers, but keep the bytes that they moved after the plan's dump. Returns what the kernel refused.
 
-        Without allowed IPs nothing passes a peer any more, and the kernel counts nothing for it but keepalives and
-        handshakes (wg_packet_consume_data_done in Linux' drivers/net/wireguard/receive.c). So they lose these first;
-        then their counters are read for the last time, kept, and the peers removed.
+        Without allowed IPs, a peer passes no data. The kernel then counts only its keepalives and handshakes
+        (wg_packet_consume_data_done in Linux' drivers/net/wireguard/receive.c). So the peers first lose their allowed
+        IPs. Then their counters are read for the last time, and ``keep`` gets them. Then the peers are removed.
+        WireGuardError (ESTALE) if the interface was re-created meanwhile.
         """
         name = planned.name
         silenced = [
@@ -136,7 +145,7 @@ class Interfaces:
             if c.current is not None and c.current.allowed_ips
         ]
         if silenced:
-            self._wireguard.apply(name, silenced)  # one that refuses is read and removed like the others
+            self._wireguard.apply(name, silenced)  # A peer that refuses this is read and removed like the others.
         looked = time.monotonic()
         state = self._wireguard.read(name)
         if state.epoch != planned.epoch:

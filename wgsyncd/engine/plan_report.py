@@ -1,6 +1,6 @@
-"""The document of `wgsyncd plan --json`: a plan and the guard's verdict on it.
+"""Makes the document of `wgsyncd plan --json`: a plan and the guard's verdict on it.
 
-The daemon answers with this document, and the command's lines are made of nothing else. It holds no key in full.
+The daemon answers with this document, and the command makes its lines from it alone. It has no key in full.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ class InterfacePeers(Struct, frozen=True, kw_only=True):
     """How many peers an interface has, and how many it should have."""
 
     interface: str
-    live: int
+    live: int  # actual peers
     desired: int
 
 
 class PlannedChange(Struct, frozen=True, kw_only=True):
-    """One change of a peer."""
+    """One change of a peer: what changes, and why."""
 
     action: str  # add, update or remove
     interface: str
-    row: int | None
+    row: int | None  # the row's id. None: the peer belongs to no row.
     device: str  # "" for a foreign peer
     owner: str
-    address: str
+    address: str  # allowed addresses, separated by commas
     peer: str  # the key's fingerprint
     reason: str
 
 
 class PlannedStep(Struct, frozen=True, kw_only=True):
-    """One step in a device's life that is due."""
+    """One transition that is due."""
 
-    row: int
+    row: int  # the row's id
     device: str
-    step: str
-    at: str | None
+    step: str  # a TransitionKind
+    at: str | None  # ISO 8601 with an offset
     text: str
 
 
 class RejectedRow(Struct, frozen=True, kw_only=True):
-    """One row that cannot be followed."""
+    """One rejected row, and why it is rejected."""
 
     row: int
     device: str
@@ -67,17 +67,17 @@ class RejectedRow(Struct, frozen=True, kw_only=True):
 class GuardVerdict(Struct, frozen=True, kw_only=True):
     """What the guard says about the plan's removals."""
 
-    tripped: bool
-    approved: bool
-    plan: str
-    limit: float
+    tripped: bool  # the removals need an approval
+    approved: bool  # an admin allowed exactly these removals
+    plan: str  # the plan id
+    limit: float  # the number of removals that need no approval
 
 
 class PlanReport(Struct, frozen=True, kw_only=True):
-    """What a cycle would do."""
+    """What a cycle would do, and which changes wait."""
 
-    source: str  # "daemon", or "command" where the command looked by itself
-    plan: str
+    source: str  # "daemon", or "command" if the command itself read kernel and database
+    plan: str  # the plan id
     interfaces: list[InterfacePeers]
     changes: list[PlannedChange]
     withheld: list[PlannedChange]
@@ -90,12 +90,12 @@ class PlanReport(Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether a cycle has nothing to do, and nothing is kept from it."""
+        """Whether a cycle has nothing to do and no change waits."""
         return not (self.changes or self.withheld or self.blocked or self.steps)
 
 
 def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon") -> PlanReport:
-    """The report of a plan that was held against the guard."""
+    """The report of a decision. ``now`` (UNIX seconds) and ``zone`` say which times are of today."""
     plan = decision.plan
 
     def changes(some: Iterable[Change]) -> list[PlannedChange]:
@@ -131,7 +131,7 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
 
 
 def rejected_rows(rejections: Iterable[Rejection]) -> list[RejectedRow]:
-    """The rows that cannot be followed."""
+    """The rejected rows with their reasons in words. No text has a key."""
     return [
         RejectedRow(
             row=one.row_id, device=redact(one.device), reason=one.reason.value, detail=redact(wording.rejection(one))
@@ -141,13 +141,13 @@ def rejected_rows(rejections: Iterable[Rejection]) -> list[RejectedRow]:
 
 
 def clock(at: float, zone: ZoneInfo, now: float) -> str:
-    """A time of day in the zone, with the date where that is not today's."""
+    """The time of day of ``at`` (UNIX seconds) in the zone. The date comes first if it is not the date of ``now``."""
     local, today = (datetime.fromtimestamp(one, zone) for one in (at, now))
     return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
 def iso(at: float, zone: ZoneInfo) -> str | None:
-    """A time for machines, with its offset; None for never."""
+    """``at`` (UNIX seconds) in ISO 8601 with the zone's offset, to the second. None if ``at`` is 0 (never)."""
     return datetime.fromtimestamp(int(at), zone).isoformat() if at else None
 
 
@@ -170,7 +170,7 @@ def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> P
 
 
 def _passed_deadline(row: DeviceRow, why: InactiveReason, zone: ZoneInfo, now: float) -> str:
-    """When a device that was never activated should have been; "" where that is not why its row wants no peer."""
+    """Says when the activation deadline passed. "" if the row asks for no peer for another reason."""
     never = why.kind is Inactive.DEADLINE_PASSED or (row.is_expired and not row.first_handshake_known)
     if never and row.activation_deadline is not None and row.activation_deadline < now:
         return f"activation deadline {clock(row.activation_deadline, zone, now)} passed"

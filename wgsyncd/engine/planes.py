@@ -1,4 +1,4 @@
-"""Planes that stand beside the peers: all plan from one snapshot, and apply in phases."""
+"""Runs the planes beside the WireGuard peers: all plan from one snapshot and apply in phases."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from wgsyncd.ports import Phase, Plane, Snapshot
 
 
 class Planes:
-    """The planes of one node, in a fixed order. One that fails is said once and does not stop the others; what it has
-    left to do, the next cycle plans again."""
+    """Runs the planes of one node in a fixed order.
+
+    A plane that fails does not stop the others. The log names its error once, and the next cycle plans it again.
+    """
 
     def __init__(self, planes: Sequence[Plane[Any, Any]]) -> None:
         self._planes = tuple(planes)
@@ -26,7 +28,7 @@ class Planes:
         return bool(self._planes)
 
     def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:
-        """Let every plane plan."""
+        """Let every plane read its data plane and plan. No plane changes anything yet."""
         return Cycle(self._planes, snapshot, decision, self._attempt)
 
     def _attempt(self, plane: Plane[Any, Any], what: str, piece: Callable[[], object]) -> bool:
@@ -41,7 +43,7 @@ class Planes:
 
 
 class Cycle:
-    """What the planes do in one cycle."""
+    """Holds the plans of all planes for one cycle and applies them."""
 
     def __init__(
         self, planes: Sequence[Plane[Any, Any]], snapshot: Snapshot, decision: Decision,
@@ -49,7 +51,7 @@ class Cycle:
     ) -> None:  # fmt: skip
         self._attempt = attempt
         self._plans: dict[Plane[Any, Any], Any] = {}
-        self.is_ready = True  # every plane has done what must stand before a peer comes in
+        self.is_ready = True  # no plane has failed so far, so peers may be added
         for plane in planes:
             self.is_ready &= attempt(plane, "plan", partial(self._plan, plane, snapshot, decision))
 
@@ -57,8 +59,8 @@ class Cycle:
         self._plans[plane] = plane.plan(snapshot, decision, plane.read())
 
     def apply(self, phase: Phase, actual: Actual) -> None:
-        """One phase of all planes. ``actual``: the peers as they were read last."""
+        """Apply one phase of every plane. ``actual``: the peers as they were last read, by interface."""
         for plane, plan in list(self._plans.items()):
             if not self._attempt(plane, phase.value, partial(plane.apply, phase, plan, actual)):
-                del self._plans[plane]  # a later phase relies on the earlier ones
+                del self._plans[plane]  # A later phase relies on the earlier ones.
                 self.is_ready = False

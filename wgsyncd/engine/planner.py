@@ -1,5 +1,8 @@
-"""From rows and dumps to an outlook, with what has to be kept in mind between cycles to do so: which rows wait for a
-handshake or a deadline, and when their devices were first seen to shake hands. Asks nobody and writes nothing."""
+"""The planner makes a decision from rows, the actual peers and the node state.
+
+Between cycles it remembers which rows wait for a handshake or a deadline, and the first handshake of their keys. It
+reads and writes neither kernel nor store.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from wgsyncd.ports import Snapshot
 
 
 class Planner:
-    """One node's."""
+    """Decides for one node: due transitions, desired peers, plan and guard."""
 
     def __init__(self, settings: Settings, state: AgentState) -> None:
         self._state = state
@@ -35,31 +38,31 @@ class Planner:
         self.policy = PeerPolicy(
             frozenset(settings.node.ignored_interfaces), settings.peers.foreign, frozenset(settings.peers.always_keep)
         )
-        # Of the pending rows, sorted: the daemon's loop asks for the nearest one at every turn.
+        # The deadlines of the pending rows, sorted. The daemon's loop asks for the next one in every turn.
         self._deadlines = lifecycle.deadlines(state.pending_rows)
         self._peers: Mapping[
             str, Mapping[PublicKey, DesiredPeer]
-        ] = {}  # as last wanted: the same row is not read twice
+        ] = {}  # the desired peers of the last decision, so that no unchanged row is validated again
 
-    # -- what is kept in mind
+    # -- what the planner remembers
 
     def load(self, rows: Iterable[DeviceRow]) -> None:
-        """All rows, as just read."""
+        """Remember which of all rows are pending. ``rows`` were just read."""
         self._set_pending(filter(lifecycle.is_pending, rows))
         self._state.rows_loaded = True
 
     def update_rows(self, rows: Iterable[DeviceRow]) -> None:
-        """Some rows, as just read."""
+        """Replace these rows among the pending ones. ``rows`` were just read, and all other rows stay."""
         some = {row.id: row for row in rows}
         others = (row for row in self._state.pending_rows if row.id not in some)
         self._set_pending((*others, *filter(lifecycle.is_pending, some.values())))
 
     def transitions_applied(self, steps: Iterable[Transition]) -> None:
-        """These steps are written."""
+        """Note that these transitions are committed. Their rows may not be pending any more."""
         self._set_pending(lifecycle.with_transitions(self._state.pending_rows, steps))
 
     def next_deadline(self, now: float) -> float | None:
-        """UNIX seconds of the nearest QR end that is known."""
+        """The next activation deadline of the pending rows, in UNIX seconds. None: no deadline lies ahead."""
         at = bisect_left(self._deadlines, now)
         return self._deadlines[at] if at < len(self._deadlines) else None
 
@@ -70,7 +73,10 @@ class Planner:
     # -- deciding
 
     def due(self, rows: Iterable[DeviceRow], actual: Actual, now: float, *, some: bool = False) -> list[Transition]:
-        """The steps that are due in devices' lives. ``some``: these are not all rows."""
+        """The transitions that are due at ``now`` (UNIX seconds).
+
+        ``some``: ``rows`` are not all rows, so the first handshakes of other rows stay remembered.
+        """
         waiting = [row for row in rows if lifecycle.is_pending(row)]
         known = self._state.first_handshakes
         seen = lifecycle.first_handshakes(waiting, actual, known)
@@ -82,7 +88,10 @@ class Planner:
     def decide(
         self, snapshot: Snapshot, actual: Actual, node_state: NodeState, now: float, *, part_of: int | None = None
     ) -> Decision:
-        """What a cycle would do. ``part_of``: how many peers there are, where ``live`` holds some of them."""
+        """The decision of a cycle, as if the due transitions were committed. ``now``: UNIX seconds.
+
+        ``part_of``: the number of all actual peers, if ``actual`` has only some of them. The guard needs this number.
+        """
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None))
         rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
@@ -96,12 +105,15 @@ class Planner:
         return replace(apply_guard(desired, plan, actual, self._limits, snapshot.approved), transitions=steps)
 
     def _take_cached(self) -> Mapping[str, Mapping[PublicKey, DesiredPeer]]:
-        """The peers as last wanted, whose table is needed no more once the next one is made."""
+        """The desired peers of the last decision. The planner gives up its reference, so that memory is freed early."""
         peers, self._peers = self._peers, {}
         return peers
 
     def drift(self, decision: Decision, after: Actual, node_state: NodeState) -> list[Change]:
-        """What still differs after a plan was applied, but for what it withheld."""
+        """The changes that are still missing after a plan was applied, without the withheld ones.
+
+        ``after``: the peers read back. The result is empty if the plan had no changes.
+        """
         if not decision.plan.changes:
             return []
         plan = make_plan(decision.desired, after, node_state.records, self.policy)
@@ -109,13 +121,15 @@ class Planner:
         return [c for c in plan.changes if (c.kind, c.interface, c.public_key) not in undone]
 
     def revocations(self, snapshot: Snapshot, actual: Actual, known: NodeState, now: float) -> list[Change]:
-        """The removals of peers whose row wants none, as far as the guard lets them. They need nothing written first,
-        unless the row's QR has just ended."""
-        # An approval that cannot be used up would be used again.
+        """The removals of revoked peers, if the guard permits the plan's removals.
+
+        Nothing must be committed before these removals, unless the row's activation deadline has just passed.
+        """
+        # Ignore approvals. Without the store, they cannot be marked as used.
         decision = self.decide(replace(snapshot, approved=None), actual, known, now)
         return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
 
     def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:
-        """The removals of peers whose QR has ended by these steps, if the guard lets them."""
+        """The removals of the peers that these transitions expire. Empty if the guard does not permit them."""
         going = lifecycle.expired_removals(steps, actual, self.policy.always_keep)
         return going if self._limits.permits(len(going), sum(len(state.peers) for state in actual.values())) else []

@@ -1,4 +1,7 @@
-"""What an admin decides about deltas that no link can have carried: released into the figures, or dropped."""
+"""Releases or drops the quarantined deltas that an admin names.
+
+A delta is quarantined if it is larger than its link can carry.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ from wgsyncd.ports import Store
 
 
 def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalendar]) -> tuple[QuarantineEntry, ...]:
-    """Book these, in one transaction and once. Refused, with nothing done, where one of them is not there."""
+    """Post these deltas to their devices, in one transaction and once. Returns their entries.
+
+    UserError, and nothing is done, if a delta is not in quarantine or belongs to no device. InDoubt if the COMMIT got
+    no answer and the deltas still wait.
+    """
     frame, held = calendar(), _find(store, ids)
     for one in held:
         if one.delta.row_id is None:
@@ -24,13 +31,16 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
     now = calendar()
     if (
         now.version != frame.version
-    ):  # the daemon may have rolled the figures on before these bytes came into the old window
+    ):  # A boundary passed. The daemon may have refreshed the columns before these bytes came into the old window.
         store.refresh_windows(now)
     return held
 
 
 def drop(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalendar]) -> tuple[QuarantineEntry, ...]:
-    """Forget these, unbooked. Refused, with nothing done, where one of them is not there."""
+    """Remove these deltas from the quarantine without posting them. Returns their entries.
+
+    UserError, and nothing is done, if a delta is not in quarantine. InDoubt: see :func:`release`.
+    """
     frame, held = calendar(), _find(store, ids)
     _discharge(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame.now)
     return held
@@ -60,5 +70,5 @@ def _discharge(
     try:
         store.resolve_quarantine(ids, booked, audit, now)
     except InDoubt:
-        if store.still_quarantined(ids):  # they leave together or not at all
+        if store.still_quarantined(ids):  # The deltas leave together, so one that waits proves that none has left.
             raise

@@ -1,4 +1,4 @@
-"""What a cycle is about to do and has done is written down, in the books and in the log; and who approved of it."""
+"""Records in the store and in the log what a cycle is about to do, what it did, and who approved it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ _conditions_log = log.get("conditions")
 
 
 class Recorder:
-    """One node's."""
+    """Commits the intents, outcomes and conditions of one node's cycles."""
 
     def __init__(self, node: str, books: StateCache, state: AgentState) -> None:
         self._node, self._books, self._state = node, books, state
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
-        """Baseline zero of who is about to be added, and what else must stand before the kernel is changed."""
+        """Commit what must be stored before the kernel is changed, above all baseline zero of each peer to be added.
+
+        An approval that this plan uses is marked as used in the same transaction, so it works once.
+        """
         writes = recording.intents(
             self._books.current(calendar),
             decision.plan.changes,
@@ -38,7 +41,7 @@ class Recorder:
         if decision.approved:
             count = len(decision.plan.of(ChangeKind.REMOVE))
             facts = AuditFacts(count=count, plan=decision.plan_id, by=self._state.approver)
-            # The condition ends here, so that removals which fail and are withheld again are told again.
+            # The condition ends here. If the removals fail and are withheld again, a new condition reports that.
             over = frozenset(
                 c for c in self._books.current(calendar).conditions if c.type == ConditionType.GUARD_TRIPPED
             )
@@ -52,23 +55,30 @@ class Recorder:
     def record_outcome(
         self, decision: Decision, after: Actual, snapshot: Snapshot, missing: frozenset[str], calendar: UsageCalendar
     ) -> None:
-        """What came of it, by the dump ``after``, and what stands since or no longer."""
+        """Commit the outcome of a cycle: records, audit rows, and conditions that start or end.
+
+        ``after``: the peers read back. ``missing``: interfaces that do not exist. An approval that this plan did not
+        use is marked as used.
+        """
         parts = recording.outcomes(self._books.current(calendar), after, decision.desired, calendar.now)
         writes = self._all_but_the_last(parts, calendar)
         node_state = self._books.current(calendar)
         standing = recording.current_conditions(decision, snapshot.conditions, missing, self._node, node_state)
         writes += recording.condition_changes(node_state, standing)
         if snapshot.approved and not decision.approved:
-            writes += WriteBatch(approval_used=True)  # for another set of removals than what is wanted now
+            writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
             self._state.approver = ""
         if writes or self._books.has_notes:
             self._books.commit(writes, calendar)
-        _log_conditions(writes, decision)  # once it is written: what fails is tried again, and would be said again
+        _log_conditions(writes, decision)  # After the commit: a failed commit is repeated, and would log it again.
 
     def record_some_outcomes(
         self, decision: Decision, after: Actual, node_state: NodeState, calendar: UsageCalendar
     ) -> None:
-        """The same for a few devices: ``ledger`` and ``after`` have theirs alone, and nothing is said of the rest."""
+        """Commit the outcome for a few devices, without conditions.
+
+        ``node_state`` and ``after`` have only the peers of these devices.
+        """
         parts = recording.outcomes(node_state, after, decision.desired, calendar.now)
         writes = self._all_but_the_last(parts, calendar)
         if writes:
@@ -76,7 +86,7 @@ class Recorder:
         _log_conditions(writes, decision)
 
     def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
-        """Commit these; the last one is left to be committed with more."""
+        """Commit all batches but the last. Returns the last one, which the caller commits together with more."""
         last = WriteBatch()
         for part in parts:
             if last:
@@ -86,7 +96,7 @@ class Recorder:
 
 
 def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
-    """Say what begins and what ends with these writes."""
+    """Log the conditions that start and end with these writes, and an approval."""
     details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
     for condition in sorted(writes.started):
         _begins(condition, details.get(condition.subject, ""))

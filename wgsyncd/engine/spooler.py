@@ -21,14 +21,14 @@ from wgsyncd.ports import Clock, Spool
 
 
 class Samples(NamedTuple):
-    """Dumps of interfaces, and when they were asked for, by both clocks."""
+    """The dumps of interfaces, and the time of the dumps by both clocks."""
 
-    actual: Mapping[str, InterfaceState]
+    actual: Mapping[str, InterfaceState]  # by interface name
     now: float  # UNIX seconds
-    monotonic: float
+    monotonic: float  # seconds
 
     def without(self, peers: Set[PeerId]) -> Samples:
-        """These samples, but not those of these peers."""
+        """The same samples without these peers."""
         if not peers:
             return self
         rest = {
@@ -39,7 +39,10 @@ class Samples(NamedTuple):
 
 
 class Spooler:
-    """The waiting samples of one node: see :mod:`wgsyncd.core.usage.backlog`."""
+    """Keeps the backlog of one node, in memory and in the spool's file.
+
+    :mod:`wgsyncd.core.usage.backlog` says which samples a backlog keeps and why late posting is exact.
+    """
 
     def __init__(
         self, settings: Settings, spool: Spool, status: DaemonStatus, clock: Clock, state: AgentState,
@@ -51,26 +54,30 @@ class Spooler:
         self._edge = log.OnChange()
 
     def drained(self) -> None:
-        """All samples are posted, so there is room again."""
+        """Note that the backlog is posted and the spool has room. A later lack of room is logged again."""
         self._edge("full", False)
 
     def end(self) -> int:
-        """The number of the next sample that is kept."""
+        """The number that the next kept sample gets."""
         return self.load().next_number
 
     def note_sampled(self, actual: Iterable[str], now: float) -> None:
-        """All that these interfaces counted until then is posted or kept."""
+        """Note that all bytes that these interfaces counted until ``now`` (UNIX seconds) are posted or kept."""
         before = {name: at for name, at in self._state.sampled_at.items() if name in self._settings.interfaces}
         self._state.sampled_at = self._status.sampled_at = {**before, **dict.fromkeys(actual, now)}
 
     def keep(self, samples: Samples, *, whole: bool = True) -> None:
-        """Keep what these samples say and the store does not have, until it can be posted. Never raises: where the
-        spool cannot be written it waits in memory, which is said once. ``whole``: they are of all peers."""
+        """Keep what these samples say and the store does not have, until it can be posted.
+
+        A spool that cannot be written raises no error: the samples wait in memory, and the log says so once.
+        ``whole``: the samples have all peers of their interfaces.
+        """
         actual, now, mono = samples
         before, states = self.load(), tuple(actual.values())
         backlog, kept = self._with(before, states, now, now - mono, 0)
         if backlog is not before or not self._state.spool_up:
             if not self.save(backlog):
+                # The file stays as it is, so no sample that is in the file may be replaced.
                 backlog, kept = self._with(before, states, now, now - mono, self._state.durable_position)
                 self._show(backlog)
             self._state.backlog = backlog
@@ -81,20 +88,26 @@ class Spooler:
             self.note_sampled(kept, now)
 
     def keep_restarted(self, samples: Samples, peers: Set[PeerId]) -> None:
-        """Keep those of these samples that are of peers about to be removed whose counters began anew. The last sample,
-        which follows, may not show the new start any more. To post such a sample once more does no harm."""
+        """Keep the samples of ``peers``, which are about to be removed, whose counters restarted at zero.
+
+        The last sample, which follows, may not show the restart any more. A second posting of such a sample is
+        harmless.
+        """
         parts = [self.load().restarted(state, peers, self._books.last_known) for state in samples.actual.values()]
         self.keep(samples._replace(actual={part.name: part for part in parts if part.peers}), whole=False)
 
     def _with(
         self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int
     ) -> tuple[Backlog, list[str]]:
-        """The backlog with these dumps, and the interfaces for which there was room."""
+        """The backlog with these dumps added, and the names of the interfaces that had room.
+
+        ``ahead``: UNIX seconds minus monotonic seconds at the dump. ``firm``: samples up to this number stay unchanged.
+        """
         calendar, kept = self._calendar(now), list[str]()
         looked = [wall(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
         for state in states:
             since = min(one.get(state.name, 0.0) for one in looked)
-            day = calendar.day(now - BOUNDARY_GRACE)  # a look on a day's first second closes the day before
+            day = calendar.day(now - BOUNDARY_GRACE)  # A sample in a day's first second closes the day before.
             day = day if calendar.day(since) == day else ""
             try:
                 backlog = backlog.append(state, since, now, day, self._books.last_known, durable_position=firm)
@@ -106,7 +119,11 @@ class Spooler:
         return backlog, kept
 
     def load(self) -> Backlog:
-        """The samples that wait, at first from the file."""
+        """The backlog. The first call reads it from the spool's file.
+
+        If the file is damaged, the spool renames it, and the loss is logged and audited. If the file cannot be read, it
+        is never overwritten, and samples wait in memory only.
+        """
         if self._state.backlog is not None:
             return self._state.backlog
         found: Backlog | None = None
@@ -119,7 +136,7 @@ class Spooler:
                 AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
             )
         except SpoolError as error:
-            self._state.may_save = False  # else what cannot be read would be overwritten
+            self._state.may_save = False  # Otherwise the unread samples would be overwritten.
             self._set_spool_up(False)
             self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
         self._state.backlog = found or self._spool.begin()
@@ -134,7 +151,7 @@ class Spooler:
         return self._state.backlog
 
     def save(self, backlog: Backlog) -> bool:
-        """Whether it stands in the file now."""
+        """Write the backlog to the spool's file. Whether the file has the backlog now."""
         self._show(backlog)
         if not self._state.may_save:
             return False
@@ -159,5 +176,8 @@ class Spooler:
 
 
 def wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
-    """Monotonic seconds as UNIX seconds of the clock as it went at the dump: it may have been set since."""
+    """Monotonic seconds as UNIX seconds, by interface. ``ahead``: UNIX seconds minus monotonic seconds at the dump.
+
+    The wall clock may have been set after ``looked_at``, so times are kept by the monotonic clock.
+    """
     return {name: at + ahead for name, at in looked_at.items()}

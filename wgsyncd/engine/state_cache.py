@@ -1,5 +1,7 @@
-"""The books between the agent and the store: the ledger in memory as long as it is sure, commits that are each
-complete, and a lost answer settled by looking."""
+"""The state cache keeps the node state in memory and commits changes to the store in batches.
+
+Each batch is complete in itself. After a commit whose result is unknown, the cache reads the node state again.
+"""
 
 from __future__ import annotations
 
@@ -14,47 +16,50 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
 from wgsyncd.ports import Store
 
-BATCH = 250  # devices per transaction: short locks for the web application's own writes, and hardly slower than 500
+BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
 
 
-Until = Callable[[], bool]  # answers whether something urgent waits; it changes nothing of the engine
+Until = Callable[[], bool]  # whether something urgent waits. The call changes nothing in the engine.
 
 
 def never() -> bool:
-    """Nothing is urgent."""
+    """The answer that nothing is urgent: False, always."""
     return False
 
 
 class StateCache:
-    """One node's books. After any other StoreError than RowsLocked the ledger is dropped and read again before the next
-    commit, so what is booked next starts from what the store really has."""
+    """Caches the node state of one node and commits changes of it.
+
+    After any StoreError but RowsLocked, the cached node state is dropped. It is read again before the next commit, so
+    the next posting starts from what the store really has.
+    """
 
     def __init__(self, store: Store, status: DaemonStatus, state: AgentState) -> None:
         self._store, self._status, self._state = store, status, state
-        self._node_state: NodeState | None = None  # a reload may bring another store, so each agent reads it again
-        self.devices_posted = 0  # since this agent began
+        self._node_state: NodeState | None = None  # A reload may bring another store, so each agent reads it again.
+        self.devices_posted = 0  # since this agent was made
 
     def queue_audit(self, entry: AuditEvent) -> None:
-        """An audit row for the next transaction."""
+        """Queue an audit row. The next transaction writes it."""
         self._state.queued_audit.append(entry)
 
     @property
     def last_known(self) -> NodeState | None:
-        """As last seen; the store may be ahead of it."""
+        """The node state as last seen. The store may have a newer one. None: it was never read in this process."""
         return self._state.last_known
 
     @property
     def has_notes(self) -> bool:
-        """Whether a transaction is wanted for notes alone."""
+        """Whether audit rows wait for a transaction."""
         return bool(self._state.queued_audit)
 
     def current(self, calendar: UsageCalendar) -> NodeState:
-        """The ledger, from the store where memory is not sure of it."""
+        """The node state, read from the store if the cache has none. StoreError if the store does not answer."""
         if self._node_state is None:
             self._node_state = self._store.load_state(calendar)
             if self._state.in_doubt is not None:
                 revision, notes = self._state.in_doubt
-                if self._node_state.revision > revision:  # it has happened, only its answer was lost
+                if self._node_state.revision > revision:  # The commit took place, and only its answer was lost.
                     del self._state.queued_audit[:notes]
                 self._state.in_doubt = None
         self._state.last_known = self._node_state
@@ -63,10 +68,12 @@ class StateCache:
     def commit(
         self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never
     ) -> tuple[frozenset[int], frozenset[int]] | None:
-        """Commit; returns the ids of the rows whose step was taken, and of those left out because they are locked.
+        """Commit in batches. Returns the ids of rows whose transition was committed, and of locked rows, left out.
 
-        ``until`` is asked between two transactions. Where it says yes the rest is not committed: None. The last
-        transaction holds the steps, so then none was taken."""
+        ``until`` is asked between two transactions. If it says yes, the rest is not committed, and None is returned.
+        Then no transition was committed, because all transitions are in the last transaction. StoreError if a
+        transaction failed. RowsLocked if a locked row cannot be left out.
+        """
         taken: frozenset[int] = frozenset()
         left_out: frozenset[int] = frozenset()
         parts = list(writes.split(BATCH))
@@ -74,21 +81,21 @@ class StateCache:
             if index > 1 and until():
                 return None
             if index == len(parts) and left_out and writes.spool_position:
-                # It says that all of the samples is booked: so it must not come before that is.
+                # The spool position says that the whole sample is posted. So it must wait for the locked rows.
                 raise RowsLocked(len(left_out))
             node_state = self.current(calendar)
             notes = len(self._state.queued_audit) if index == len(parts) else 0
-            part = replace(batch, checkpoints={}) if left_out else batch  # of those left out it was not
+            part = replace(batch, checkpoints={}) if left_out else batch  # The locked devices were not sampled.
             try:
                 self._node_state, steps, locked = self._store.commit(
                     node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:notes])), calendar.now
                 )
-            except RowsLocked:  # refused whole
+            except RowsLocked:  # The store wrote nothing, so the node state is still right.
                 raise
             except RevisionConflict:
                 self._node_state = None
                 raise
-            except StoreError:  # it may have happened
+            except StoreError:  # The commit may have taken place.
                 self._node_state, self._state.in_doubt = None, (node_state.revision, notes)
                 raise
             self._state.last_known = self._node_state

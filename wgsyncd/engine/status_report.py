@@ -1,7 +1,7 @@
-"""The document of `wgsyncd status --json`, made from the daemon's status of itself.
+"""Makes the document of `wgsyncd status --json` from the daemon's status of itself.
 
-Where no daemon runs, the command makes a status from what it sees by itself, and the same function builds the document.
-Times are ISO 8601 with an offset, ages are seconds, rates are bytes per second. null says: not known that way.
+If no daemon runs, the command reads kernel and database and makes a status from them. The same function then builds the
+document. Times are ISO 8601 with an offset, ages are seconds, and rates are bytes per second. null means unknown.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from wgsyncd.redact import redact
 
 
 class ConfigurationReport(Struct, frozen=True, kw_only=True):
-    """The daemon's configuration."""
+    """The configuration that the daemon runs with."""
 
     file: str
     loaded: str | None
-    refused: bool
-    changed_since: bool | None
+    refused: bool  # the last reload found faults, so the configuration before it goes on
+    changed_since: bool | None  # the file was written after it was loaded. None: it cannot be read.
 
 
 class InterfaceReport(Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class CycleReport(Struct, frozen=True, kw_only=True):
 
     last_good: str | None
     age: int | None
-    every: float | None
+    every: float | None  # seconds between two runs, as configured
 
 
 class DatabaseReport(Struct, frozen=True, kw_only=True):
@@ -63,8 +63,8 @@ class DatabaseReport(Struct, frozen=True, kw_only=True):
 
     up: bool
     error: str
-    read: str | None
-    age: int | None
+    read: str | None  # when all rows were last read
+    age: int | None  # of that read
 
 
 class GuardReport(Struct, frozen=True, kw_only=True):
@@ -72,11 +72,11 @@ class GuardReport(Struct, frozen=True, kw_only=True):
 
     tripped: bool
     approved: bool
-    plan: str
+    plan: str  # the plan id
 
 
 class RecentChange(Struct, frozen=True, kw_only=True):
-    """One of the last changes."""
+    """One of the last changes of peers, devices or the configuration."""
 
     at: str
     change: str
@@ -86,11 +86,11 @@ class RecentChange(Struct, frozen=True, kw_only=True):
 
 
 class StatusReport(Struct, frozen=True, kw_only=True):
-    """How the node is."""
+    """The state of a node and its daemon."""
 
     node: str
     version: str
-    source: str  # "daemon", or "command" where the command looked by itself
+    source: str  # "daemon", or "command" if the command itself read kernel and database
     at: str
     daemon: str
     pid: int | None
@@ -115,7 +115,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 
 
 def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusReport:
-    """The report of the daemon that this process is. A client's thread calls this: it only reads."""
+    """The report of the daemon in this process. A client's thread calls this function, so it only reads."""
     now, zone, loaded = time.time(), settings.node.zone, status.config_loaded_at
     return msgspec.structs.replace(
         _build(status, settings, now),
@@ -154,7 +154,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
 
 
 def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusReport:
-    """The report of a command that looked by itself. ``daemon`` says why it did."""
+    """The report of a command that itself read kernel and database. ``daemon`` says why it had to."""
     decision, now = preview.decision, preview.now
     status = DaemonStatus(database_up=True, database_read_at=now, interface_errors=decision.interface_errors)
     update_from_reconcile(status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, now)
@@ -169,7 +169,7 @@ def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusRepor
 
 
 def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport:
-    """The report without what only a daemon knows of itself."""
+    """The report without the fields that only a daemon knows. ``now``: UNIX seconds."""
     zone, interfaces = settings.node.zone, dict(status.interfaces)
     away = not status.database_up
     return StatusReport(

@@ -1,4 +1,4 @@
-"""A cycle's outcome as the daemon's own picture of its health."""
+"""Updates the daemon's status from the outcome of a cycle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus, RateSample
 from wgsyncd.ports import Snapshot
 
-ONLINE = 180  # seconds since the latest handshake: REJECT_AFTER_TIME of the WireGuard paper; a session older is dead
+ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
 
 
 def update_from_reconcile(
@@ -25,7 +25,7 @@ def update_from_reconcile(
     snapshot: Snapshot,
     now: float,
 ) -> None:
-    """Fill in what a complete reconcile shows; ``after`` are the dumps after apply."""
+    """Fill in what a complete reconcile shows. ``after``: the peers read back. ``now``: UNIX seconds."""
     shown, status.peers_without_metrics = _series(settings, decision, after)
     before = status.interfaces
     status.interfaces = {
@@ -38,7 +38,7 @@ def update_from_reconcile(
     status.pending = Counter(change.kind.value for change in drift)
     status.withheld = len(decision.plan.withheld)
     status.rejected = decision.desired.rejected_by_reason()
-    if snapshot.conditions is not None:  # else they stand as they were
+    if snapshot.conditions is not None:  # If the store cannot see its conditions, the last ones still hold.
         counts = Counter(one.type for one in snapshot.conditions)
         status.store_conditions = {**dict.fromkeys(status.store_conditions, 0), **counts}
     status.quarantined = snapshot.quarantined
@@ -48,18 +48,24 @@ def update_from_reconcile(
 
 
 def refresh(status: DaemonStatus, actual: Actual, now: float) -> None:
-    """Between reconciles, which may be far apart where the database is away: what the dumps alone show."""
+    """Fill in what the actual peers alone show. ``now``: UNIX seconds.
+
+    This keeps the status fresh between reconciles, also while the database does not answer.
+    """
     status.interfaces = {
         name: _rated(_recounted(one, actual.get(name), now), one, now) for name, one in status.interfaces.items()
     }
 
 
-RATED_OVER = 5.0  # seconds at least
+RATED_OVER = 5.0  # seconds: the shortest time over which a rate is measured
 
 
 def _rated(one: InterfaceStatus, before: InterfaceStatus | None, now: float) -> InterfaceStatus:
-    """With the rates since the last mark, once that is long enough ago. Where counters went away with their peers, the
-    rate begins anew."""
+    """The same status with rates, measured since the last mark.
+
+    While the mark is younger than RATED_OVER, the old rates stay. If the sums fell, for example because peers were
+    removed, a new measurement starts.
+    """
     if not one.present:
         return one
     here = RateSample(now, one.received, one.sent)
@@ -107,9 +113,9 @@ def _moved(shown: PeerStatus, found: PeerState) -> PeerStatus:
 
 
 def _series(settings: Settings, decision: Decision, after: Actual) -> tuple[Mapping[str, tuple[PeerStatus, ...]], int]:
-    """The peers that get series of their own, and how many get none because they are too many.
+    """The peers that get series of their own, by interface, and the number of peers beyond the limit.
 
-    The oldest rows come first: so a new peer never takes the series of another, which would leave a gap in it.
+    The oldest rows come first. So a new peer never takes the place of an older one, whose series would then have a gap.
     """
     if not settings.metrics.per_peer:
         return {}, 0

@@ -1,4 +1,4 @@
-"""Transitions in devices' lives are committed, and then shown in the status and in the log."""
+"""Commits the transitions of devices, and then shows them in the status and in the log."""
 
 from __future__ import annotations
 
@@ -28,24 +28,27 @@ def _event(step: Transition) -> AuditEvent | None:
 
 
 def write_batch(steps: Iterable[Transition]) -> WriteBatch:
-    """The steps, each with its audit event."""
+    """The writes that commit these transitions. An activation and an expiry also have an audit event."""
     return WriteBatch(transitions=tuple((step, _event(step)) for step in steps))
 
 
 class Transitions:
-    """The steps of one node's devices."""
+    """Commits and shows the transitions of one node's devices."""
 
     def __init__(self, planner: Planner, books: StateCache, status: DaemonStatus, clock: Clock) -> None:
         self._planner, self._books, self._status, self._clock = planner, books, status, clock
         self._log = log.get("agent")
 
     def commit(self, steps: Sequence[Transition], calendar: UsageCalendar) -> frozenset[int]:
-        """Commit the steps; the ids of the rows whose step was taken."""
+        """Commit the transitions. Returns the ids of the rows whose transition was committed.
+
+        A row that changed after it was read keeps its status: the store leaves such a transition out.
+        """
         done = self._books.commit(write_batch(steps), calendar) if steps else None
         return done[0] if done is not None else frozenset()
 
     def note(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
-        """Show the steps of these rows, and wait for them no longer."""
+        """Show the transitions whose row ids are in ``taken``. The planner no longer waits for them."""
         done = [step for step in steps if step.row.id in taken]
         for step in done:
             text = wording.TRANSITIONS[step.kind]

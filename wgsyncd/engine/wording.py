@@ -1,4 +1,4 @@
-"""Reasons become English sentences: the one module that words them for reports, the log and commands."""
+"""Makes English sentences of reasons, for reports, the log and commands. No other module words them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRANSITIONS = {
 
 
 def inactive(reason: InactiveReason) -> str:
-    """Why a row wants no peer."""
+    """Why a row asks for no peer."""
     owner = f"{reason.owner_kind or 'owner'} {reason.owner}"
     match reason.kind:
         case Inactive.OWNER_MISSING:
@@ -66,7 +66,7 @@ _CAUSES = {
 
 
 def difference(found: PeerConfig, wanted: PeerConfig) -> str:
-    """In what two configurations of a peer differ; never a key."""
+    """The parts in which two configurations of a peer differ. The text never has a key."""
     parts = []
     if found.allowed_ips != wanted.allowed_ips:
         old, new = (",".join(sorted(map(str, ips))) or "-" for ips in (found.allowed_ips, wanted.allowed_ips))
@@ -79,7 +79,7 @@ def difference(found: PeerConfig, wanted: PeerConfig) -> str:
 
 
 def key_fault(fault: KeyFault, size: int = 0) -> str:
-    """What is wrong with a key, as the rest of a sentence about the key."""
+    """What is wrong with a key, as the rest of a sentence about the key. ``size``: the key's length in bytes."""
     return {
         KeyFault.EMPTY: "is empty",
         KeyFault.NOT_BASE64: "is not base64",
@@ -90,7 +90,7 @@ def key_fault(fault: KeyFault, size: int = 0) -> str:
 
 
 def rejection(one: Rejection) -> str:
-    """Why a row is rejected; never a key."""
+    """Why a row is rejected. The text never has a key."""
     facts = one.facts
     fault = key_fault(facts.key_fault, facts.key_bytes) if facts.key_fault is not None else ""
     match one.reason:
