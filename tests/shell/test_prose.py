@@ -52,6 +52,7 @@ PLAIN: tuple[str, ...] = (
     "engine/quarantine.py",
     "engine/spooler.py",
     "engine/state_cache.py",
+    "engine/status.py",
     "engine/status_report.py",
     "engine/status_update.py",
     "engine/transitions.py",

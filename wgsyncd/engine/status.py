@@ -1,7 +1,8 @@
-"""What the daemon knows of itself. The main thread writes it; metrics, /readyz and STATUS= read it.
+"""The daemon's status of itself, for metrics, /readyz, `wgsyncd status` and systemd's status line.
 
-Every field is replaced whole (an int, a float, a tuple, a new dict), never changed in place, so a reader in another
-thread sees an old value or a new one, never half of one. Times are UNIX seconds, durations seconds, 0.0 = never.
+Only the main thread writes the status, and other threads read it. A field is replaced as a whole (an int, a float, a
+tuple, a new dict) and never changed in place. So a reader sees an old value or a new value, never half of one. Times
+are UNIX seconds, durations are seconds, and 0.0 means never.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, Rejection
 
-REMEMBERED = 10  # last changes
+REMEMBERED = 10  # the number of last changes that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """One live peer, for the per-peer series."""
+    """One actual peer, for the metrics of single peers."""
 
     public_key: str  # base64
     allowed_ips: str  # "10.200.0.5/32", comma-separated, sorted
@@ -31,18 +32,18 @@ class Event(NamedTuple):
     """One of the last changes."""
 
     at: float  # UNIX seconds
-    what: str  # add, update, remove; activate, expire, first_handshake; config
+    what: str  # add, update, remove, activate, expire, first_handshake or config
     interface: str
     device: str
     text: str
 
 
 class RateSample(NamedTuple):
-    """From where a rate is measured: when the counters were read, and what they said."""
+    """The start of a rate measurement: a time, and the sums of an interface's counters at that time."""
 
     at: float  # UNIX seconds
-    received: int
-    sent: int
+    received: int  # bytes
+    sent: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,15 @@ class InterfaceStatus:
     frozen: int = 0
     foreign: int = 0
     withheld: int = 0  # removals that the guard holds back
-    blocked: int = 0  # removals that wait until a row's unreadable key is mended
+    blocked: int = 0  # removals that wait until the unreadable key of a row is fixed
     drift: int = 0  # peers that differed after apply
-    received: int = 0  # bytes, sum of the live peers' counters
+    received: int = 0  # bytes, sum of the actual peers' counters
     sent: int = 0
     latest_handshake: float = 0.0  # of any peer, UNIX seconds
-    rx_rate: float | None = None  # bytes per second, between two polls; None: there was only one
+    rx_rate: float | None = None  # bytes per second between two polls. None: there was only one poll.
     tx_rate: float | None = None
     mark: RateSample | None = None
-    peers: tuple[PeerStatus, ...] = ()  # only where per-peer series are asked for
+    peers: tuple[PeerStatus, ...] = ()  # empty unless metrics.per_peer is on
 
 
 Key = TypeVar("Key", str, tuple[str, str])
@@ -77,20 +78,20 @@ def _plus(counts: Mapping[Key, int], key: Key, amount: int = 1) -> Mapping[Key, 
 
 @dataclass(slots=True)
 class DaemonStatus:
-    """The whole picture. It is output only: nothing is decided by it, what a decision needs has an owner elsewhere."""
+    """Holds everything that the daemon shows of itself. It is output only: no decision is made from it."""
 
     interfaces: Mapping[str, InterfaceStatus] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
-    rejections: tuple[Rejection, ...] = ()  # the same, one by one
-    pending: Mapping[str, int] = field(default_factory=dict)  # changes that the last reconcile left, by add, update …
+    rejections: tuple[Rejection, ...] = ()  # the rejected rows one by one
+    pending: Mapping[str, int] = field(default_factory=dict)  # drift after the last reconcile, by add, update, remove
     withheld: int = 0  # changes that wait for an admin
-    interface_errors: Mapping[str, str] = field(default_factory=dict)  # why interfaces could not be read, the last time
-    recent: tuple[Event, ...] = ()  # the last changes, the latest last
+    interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
+    recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end
     started_at: float = 0.0
     store_conditions: Mapping[str, int] = field(default_factory=dict)  # conditions of the store's own kinds, by type
-    peers_without_metrics: int = 0  # live peers beyond metrics.per_peer_limit
-    quarantined: int = 0  # deltas waiting for an admin
-    findings: Mapping[str, int] = field(default_factory=dict)  # of the last verification, by check; without notes
+    peers_without_metrics: int = 0  # actual peers beyond metrics.per_peer_limit
+    quarantined: int = 0  # deltas that wait for an admin
+    findings: Mapping[str, int] = field(default_factory=dict)  # discrepancies of the last verification, by check
     guard_tripped: bool = False
     plan_id: str = ""  # of the withheld plan
 
@@ -105,75 +106,75 @@ class DaemonStatus:
     dump_retries: int = 0
     transitions: Mapping[str, int] = field(default_factory=dict)  # by kind: activate, expire
     anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
-    sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: what was counted until then is kept,
+    sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: bytes counted until then are kept,
     # in the database or in the spool
-    notifications: int = 0  # datagrams of the application
-    invalid_notifications: int = 0  # that were none
-    locked_rows: int = 0  # devices not booked the last time because somebody else has their row locked
-    spool_pending_counters: int = 0  # counters in the spool
-    spooled_since: float = 0.0  # of its oldest sample, 0.0 = it is empty
-    spool_up: bool = True  # the last write to it worked
-    spool_corruptions: int = 0  # damaged ones
-    removal_gaps: int = 0  # times that peers were taken out after a last look at their counters
-    removal_gap_sum: float = 0.0  # seconds between look and removal, of all
+    notifications: int = 0  # valid datagrams of the application
+    invalid_notifications: int = 0  # datagrams that are no notification
+    locked_rows: int = 0  # devices that the last poll did not post because another transaction has locked their row
+    spool_pending_counters: int = 0  # counters in the backlog
+    spooled_since: float = 0.0  # the time of its oldest sample. 0.0: the backlog is empty.
+    spool_up: bool = True  # the last write to the spool's file worked
+    spool_corruptions: int = 0  # spool files that were damaged
+    removal_gaps: int = 0  # batches of removals, each after a last sample of its peers
+    removal_gap_sum: float = 0.0  # seconds between sample and removal, of all batches
     removal_gap_longest: float = 0.0
     accounted_rx: int = 0  # bytes committed since start
     accounted_tx: int = 0
 
-    last_error: str = ""  # what the last failed piece of work failed of
+    last_error: str = ""  # of the last task that failed
     database_up: bool = False
-    database_error: str = ""  # what it said last, without values
+    database_error: str = ""  # its last error, without values
     database_errors: int = 0
     database_read_at: float = 0.0
     config_ok: bool = True
     config_loaded_at: float = 0.0
     reconciled: bool = False  # one complete reconcile since start
-    intervals: Mapping[str, float] = field(default_factory=dict)  # configured, by task
+    intervals: Mapping[str, float] = field(default_factory=dict)  # seconds between two runs, by task
 
     def count_run(self, task: str) -> None:
-        """A task begins."""
+        """Count a run of a task, when it begins."""
         self.runs = _plus(self.runs, task)
 
     def count_failure(self, task: str) -> None:
-        """A task failed."""
+        """Count a failed run of a task."""
         self.failures = _plus(self.failures, task)
 
     def record_duration(self, task: str, seconds: float) -> None:
-        """A task is over, well or not, and took so long."""
+        """Record how long a run of a task took, whether it succeeded or not."""
         self.durations = {**self.durations, task: seconds}
         self.duration_sums = {**self.duration_sums, task: self.duration_sums.get(task, 0.0) + seconds}
 
     def record_success(self, task: str, at: float) -> None:
-        """A task succeeded at that time."""
+        """Record that a task succeeded ``at`` this time (UNIX seconds)."""
         self.succeeded_at = {**self.succeeded_at, task: at}
 
     def record_interval(self, task: str, seconds: float) -> None:
-        """So much time lies between two runs of a task."""
+        """Record the present time between two runs of a task."""
         self.intervals = {**self.intervals, task: seconds}
 
     def count_changes(self, interface: str, kind: str, peers: int) -> None:
-        """An interface took changes of so many peers."""
+        """Count changes that an interface took. ``kind``: add, update or remove."""
         self.changes = _plus(self.changes, (interface, kind), peers)
 
     def count_change_failure(self, interface: str, errno_name: str) -> None:
-        """An interface refused a change, or a batch of changes."""
+        """Count one refusal of an interface: of a change, or of a whole batch of changes."""
         self.change_failures = _plus(self.change_failures, (interface, errno_name))
 
     def count_transition(self, kind: str) -> None:
-        """A device took a step in its life."""
+        """Count a committed transition of a device. ``kind``: a TransitionKind."""
         self.transitions = _plus(self.transitions, kind)
 
     def count_anomaly(self, kind: str) -> None:
-        """A counter did something that an admin should know."""
+        """Count an anomaly: a counter reset, or a quarantined delta."""
         self.anomalies = _plus(self.anomalies, kind)
 
     def record_removal_gap(self, seconds: float) -> None:
-        """Peers were taken out so long after the last look at their counters."""
+        """Record the seconds between the last sample of removed peers and their removal."""
         self.removal_gaps += 1
         self.removal_gap_sum += seconds
         self.removal_gap_longest = max(self.removal_gap_longest, seconds)
 
     def add_event(self, what: str, *, interface: str = "", device: str = "", text: str = "", at: float = 0.0) -> None:
-        """One of the last changes; ``at``: UNIX seconds, 0 for now."""
+        """Add one change to the last changes, and drop the oldest one. ``at``: UNIX seconds, 0 for now."""
         event = Event(at or time.time(), what, interface, device, text)
         self.recent = (*self.recent, event)[-REMEMBERED:]
