@@ -1,4 +1,4 @@
-"""Finds the faults that no type of a single value shows: wrong ranges and values that contradict each other."""
+"""Finds faults that no type shows: values out of range, and values that contradict each other."""
 
 from __future__ import annotations
 

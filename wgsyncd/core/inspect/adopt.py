@@ -1,4 +1,4 @@
-"""Compares the actual peers with the rows before wgsyncd first starts, and shows what a start would do."""
+"""Compares actual peers with the rows before wgsyncd first starts, and shows what a start would do."""
 
 from __future__ import annotations
 
