@@ -1,4 +1,4 @@
-"""The environment of the scenarios: a database, a testbed, the real daemon, and looks at all of them."""
+"""The environment of the scenarios: a database, a testbed, the real daemon, and samples of all three."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from wgsyncd.demo.testbed import Customer, KeyPair, World, new_keys
 
 ZONE = ZoneInfo("Asia/Tokyo")
 SILENT_AFTER = 11.0
-"""Seconds until a peer is silent: WireGuard answers the last data by a keepalive KEEPALIVE_TIMEOUT (10 s) later."""
+"""Seconds without change after which a peer sends nothing more.
+
+WireGuard answers the last data with a keepalive after KEEPALIVE_TIMEOUT, which is 10 s.
+"""
 
 _CONFIGURATION = """\
 [node]
@@ -66,9 +69,9 @@ format = "logfmt"
 
 
 class Stage:
-    """Database, testbed and daemon.
+    """Owns the database, the testbed and the daemon, and does what admins and customers do to them.
 
-    ``pace``: 1 on an ordinary machine; a slower one gets that many times the patience. ``show`` gets every look.
+    ``pace``: 1 on an ordinary machine. All waiting times are multiplied by it. ``show`` is called with every sample.
     """
 
     def __init__(self, directory: Path, *, pace: float, show: Callable[[Sample], None]) -> None:
@@ -81,10 +84,10 @@ class Stage:
         self._directory, self._show = directory, show
         self._daemon: subprocess.Popen[bytes] | None = None
         self._last = Sample(0, {}, {}, ())
-        self._still: dict[str, tuple[Bytes, float]] = {}  # by public key: counters, and since when they are these
+        self._still: dict[str, tuple[Bytes, float]] = {}  # public key: counters, and when they last changed
 
     def open(self) -> None:
-        """Set it up; call :meth:`close` whether this succeeds or not."""
+        """Start database and testbed, with the rows of the fixtures. Call :meth:`close` even if this fails."""
         self.database.install()
         self.database.start()
         self.database.load()
@@ -95,7 +98,7 @@ class Stage:
         self.world.add_customers([spec.device for spec in DEVICES if spec.has_client])
         self.site = new_keys()
         self.world.server.run("wg", "set", "wg0", "peer", self.site.public, "allowed-ips", "10.200.0.250/32")
-        slow = min(self.pace, 4)  # emulated, a cycle takes seconds
+        slow = min(self.pace, 4)  # on an emulated machine a cycle takes seconds
         text = _CONFIGURATION.format(
             every=slow, reconcile=5 * slow, watch=200 * slow,
             language="ja" if os.environ.get("LANG", "").startswith("ja") else "en",
@@ -105,7 +108,7 @@ class Stage:
         (self._directory / "wgsyncd.toml").write_text(text, encoding="utf-8")
 
     def close(self) -> None:
-        """End everything."""
+        """End the daemon, the testbed and the database."""
         if self._daemon is not None:
             processes.end(self._daemon, signal.SIGKILL)
         self.world.close()
@@ -118,7 +121,7 @@ class Stage:
         return self._daemon
 
     def start_daemon(self) -> None:
-        """`wgsyncd run` on the real configuration file, in the server's namespace."""
+        """Start `wgsyncd run` with a real configuration file, in the server's namespace."""
         configuration = str(self._directory / "wgsyncd.toml")
         self._daemon = self.world.server.start_wgsyncd(
             "run",
@@ -130,47 +133,47 @@ class Stage:
         )
 
     def local_time(self, seconds: float) -> str:
-        """The DATETIME so many seconds from now, as the web application writes it."""
+        """The DATETIME that lies ``seconds`` from now, as the web application writes it."""
         return datetime.fromtimestamp(time.time() + seconds, ZONE).strftime("%Y-%m-%d %H:%M:%S")
 
     def key(self, spec: DeviceSpec) -> str:
-        """A device's present public key."""
+        """The public key that a device has now."""
         return self.devices[spec.device].keys.public
 
     def admin(self, assignments: str, spec: DeviceSpec) -> None:
-        """What an admin's click does: an UPDATE of one device."""
+        """UPDATE one device, as an admin's click in the web application does."""
         self.database.sql(f"UPDATE customer_devices SET {assignments} WHERE device_id = '{spec.device}'")  # noqa: S608
 
     def scan(self, spec: DeviceSpec) -> None:
-        """A customer scans the QR code: the client has what the row says, and nothing is sent yet."""
+        """A customer scans the QR code: the client gets its configuration from the row. It sends nothing yet."""
         row, device = self.sample().rows[spec.device], self.devices[spec.device]
         server = self.world.interfaces[row.interface]
         self.customer(spec).configure(server, device.keys, row.address, device.preshared_key)
 
     def customer(self, spec: DeviceSpec) -> Customer:
-        """Who holds a device."""
+        """The customer who holds a device."""
         return self.world.customers[spec.device]
 
     def finish(self, *transfers: subprocess.Popen[bytes]) -> bool:
-        """Wait for transfers; whether all of them got through."""
+        """Wait for transfers. Returns whether all of them succeeded."""
         return self.wait(lambda _: all(one.poll() is not None for one in transfers)) and not any(
             one.returncode for one in transfers
         )
 
     def silence(self, key: str) -> None:
-        """Wait until a peer is silent. Bytes between its last dump and its removal would not be accounted."""
+        """Wait until a peer sends nothing more. Bytes between its last dump and its removal would not be accounted."""
         since = self._still.get
         self.wait(lambda sample: sample.at - since(key, (None, sample.at))[1] > SILENT_AFTER, seconds=SILENT_AFTER)
 
     def sample(self) -> Sample:
-        """Look at everything. While the database is away, the rows are those of the last look."""
+        """Read the rows, the peers and the new audit rows. While the database is away, the last rows are returned."""
         rows, logs = self._last.rows, self._last.logs
         news = f"SELECT action_type, target_id, message FROM admin_logs ORDER BY id LIMIT {len(logs)}, 999"  # noqa: S608
         try:
             rows = {one.device: one for one in map(observation.row, self.database.sql(observation.ROWS))}
             logs += tuple(Log(*map(str, one.values())) for one in self.database.sql(news))
         except CommandFailed:
-            pass  # a scenario killed the database; no scenario holds with old rows
+            pass  # a scenario killed the database: no scenario can succeed with old rows
         self._last = sample = Sample(time.monotonic(), rows, self.world.dump(), logs)
         for key in (key for peers in sample.peers.values() for key in peers):
             if self._still.get(key, (None,))[0] != sample.counted(key):
@@ -179,7 +182,7 @@ class Stage:
         return sample
 
     def until(self, look: Callable[[Sample], Seen], *, seconds: float = 0) -> Seen:
-        """Look until the outcome is as expected, the daemon has ended, or time is up. What is seen then.
+        """Sample until the outcome is as expected, the daemon has ended, or time is up. Returns what was seen last.
 
         A scenario that fails must leave time for the others. ``seconds``: time that the scenario takes in any case.
         """
@@ -188,10 +191,11 @@ class Stage:
             now = look(self.sample())
             if now.ok or time.monotonic() > deadline:
                 return now
-            if self._daemon is not None and self._daemon.poll() not in (None, -signal.SIGKILL):  # that is our own
+            # Only scenarios kill the daemon.
+            if self._daemon is not None and self._daemon.poll() not in (None, -signal.SIGKILL):
                 return replace(now, kernel=f"the daemon ended with {self._daemon.returncode}; {now.kernel}")
             time.sleep(0.05)
 
     def wait(self, condition: Callable[[Sample], bool], *, seconds: float = 0) -> bool:
-        """Wait for a condition in the middle of a scenario. Whether it came true."""
+        """Wait for a condition in the middle of a scenario. Returns whether it came true."""
         return self.until(lambda sample: Seen("", "", condition(sample)), seconds=seconds).ok

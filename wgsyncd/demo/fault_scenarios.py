@@ -9,7 +9,7 @@ from wgsyncd.demo.environment import Stage
 from wgsyncd.demo.observation import Sample, Seen
 from wgsyncd.demo.testbed import new_keys
 
-UP, DOWN = 300_000, 900_000  # bytes that a customer sends and gets
+UP, DOWN = 300_000, 900_000  # bytes that a customer sends and receives
 _SOME = 40_000  # bytes: enough to see that traffic flows
 
 
@@ -50,7 +50,7 @@ def _flows(stage: Stage) -> None:
 
 
 def _amid_traffic(stage: Stage, crash: Callable[[], None]) -> Seen:
-    """Something dies while a customer transfers data. No peer is touched, and each byte is accounted once."""
+    """Play ``crash`` while a customer transfers data. No peer may be touched, each byte must be accounted once."""
     spec, key, before = fixtures.SCANS, stage.key(fixtures.SCANS), stage.sample()
     transfer = stage.customer(spec).transfer(up=UP, down=DOWN, seconds=3 * stage.pace)
     _flows(stage)
@@ -69,7 +69,7 @@ def _amid_traffic(stage: Stage, crash: Callable[[], None]) -> Seen:
 
 
 def stray_peer(stage: Stage) -> Seen:
-    """Somebody adds a peer by hand."""
+    """Somebody adds a peer by hand. It must be removed, and the peer in `always_keep` must stay."""
     key, site = new_keys().public, stage.site.public
     stage.world.server.run("wg", "set", "wg0", "peer", key, "allowed-ips", "10.200.0.77/32")
 
@@ -124,7 +124,7 @@ def without_where(stage: Stage) -> Seen:
 
 
 def stopped(stage: Stage) -> Seen:
-    """The daemon gets SIGTERM."""
+    """The daemon gets SIGTERM. It must exit with status 0 and leave all peers."""
     before = stage.sample().identities()
     stage.daemon.terminate()
 

@@ -12,7 +12,10 @@ CONTRACTS = {"0001": "active", "0002": "active", "0003": "active", "0004": "paus
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """A device as its row begins. ``has_client``: a customer with a WireGuard client holds it."""
+    """A device as its row is when the demo begins.
+
+    ``has_client``: a customer with a WireGuard client holds the device. ``wants_peer``: the row asks for a valid peer.
+    """
 
     device: str
     interface: str
@@ -24,7 +27,7 @@ class DeviceSpec:
 
     @property
     def contract(self) -> str:
-        """The contract it belongs to."""
+        """The id of the device's contract."""
         return self.device.partition("-")[0]
 
 
@@ -47,7 +50,7 @@ DEVICES = (
 
 @dataclass(slots=True)
 class Device:
-    """What a device knows of itself; a scenario may change it."""
+    """A device with its keys, as its client has them. A scenario may change the keys."""
 
     spec: DeviceSpec
     keys: KeyPair
@@ -55,12 +58,12 @@ class Device:
 
 
 def make_devices() -> dict[str, Device]:
-    """Every device with keys of its own, by device id."""
+    """All devices by device id, each with new keys."""
     return {spec.device: Device(spec, new_keys(), new_preshared_key() if spec.preshared else None) for spec in DEVICES}
 
 
 def opening(devices: dict[str, Device], now: str) -> str:
-    """The INSERT statements of these contracts and devices. ``now``: a DATETIME in the configured zone."""
+    """The INSERT statements for the contracts and for ``devices``. ``now``: a DATETIME in the configured zone."""
     contracts = ",\n".join(
         f"({number}, {quote(contract)}, {quote(status)}, 'demo passphrase')"
         for number, (contract, status) in enumerate(CONTRACTS.items(), 1)

@@ -1,7 +1,7 @@
 """Runs a private MariaDB server with its data, socket and log in one directory.
 
-An installed server is not touched. The SQL here goes through the `mariadb` command: a client that is independent of the
-one that the daemon uses.
+It does not touch an installed server. All SQL goes through the `mariadb` command, because that client does not share
+code with the daemon's driver.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from wgsyncd.demo.processes import CommandFailed
 
 DATABASE = "mikyun_cloud"
 ACCOUNT = "mikyun"
-PATIENCE = 180.0  # seconds; an emulated machine takes half a minute for what others do in three seconds
+PATIENCE = 180.0  # seconds: an emulated machine needs half a minute where another one needs three seconds
 
 _SETTINGS = (
     "--innodb-buffer-pool-size=32M",
-    "--loose-innodb-buffer-pool-size-max=128M",  # where it exists its default reserves 8 GiB of address space
+    "--loose-innodb-buffer-pool-size-max=128M",  # some servers have it, and reserve 8 GiB by default
     "--innodb-log-file-size=8M",
-    "--innodb-flush-log-at-trx-commit=2",  # a commit outlives mariadbd's death, though not the machine's
+    "--innodb-flush-log-at-trx-commit=2",  # a commit survives the death of mariadbd, but not of the machine
     "--loose-innodb-use-native-aio=0",  # io_uring and libaio are refused in some containers
     "--aria-pagecache-buffer-size=1M",
     "--key-buffer-size=1M",
@@ -42,11 +42,11 @@ _UNESCAPE = re.compile(r"\\([\\nt0])")
 
 
 class PrivateServer:
-    """A server from `mariadb-install-db` on, as a context manager.
+    """A private server and its data, from installation to removal. It is a context manager.
 
     ``port``: None for the socket only, 0 for a free port on 127.0.0.1. ``options`` go to the installation and to the
-    server. The directory is made anew below ``parent`` (default: the temporary directory) and removed at the end.
-    Start it from the main thread (see :data:`wgsyncd.demo.processes.DIE_WITH_PARENT`).
+    server. A new directory below ``parent`` (default: the temporary directory) holds everything. The end removes it.
+    Start the server from the main thread (see :data:`wgsyncd.demo.processes.DIE_WITH_PARENT`).
     """
 
     def __init__(self, *, port: int | None = None, options: Sequence[str] = (), parent: Path | None = None) -> None:
@@ -57,7 +57,7 @@ class PrivateServer:
         self.port = _free_port() if port == 0 else port
         self._options = (*_SETTINGS, *options)
         self._data = self.directory / "data"
-        self._user = getpass.getuser()  # mariadbd stays who we are: no other account has to be able to see the data
+        self._user = getpass.getuser()  # mariadbd keeps our user, so no other account needs access to the data
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateServer:
@@ -76,20 +76,21 @@ class PrivateServer:
 
     @property
     def pid(self) -> int:
-        """The running server's. CommandFailed where it does not run."""
+        """The process id of the running server. CommandFailed if it does not run."""
         if self._process is None or self._process.poll() is not None:
             raise CommandFailed("the private MariaDB does not run")
         return self._process.pid
 
     @property
     def connect_args(self) -> dict[str, Any]:
-        """For pymysql.connect: the administrator, over the socket."""
+        """Arguments for pymysql.connect: the administrator, over the socket."""
         return {"unix_socket": str(self.socket), "user": self._user, "charset": "utf8mb4"}
 
     def install(self) -> None:
-        """Make the data directory: system tables, an administrator known by the socket, no anonymous account.
+        """Create the data directory: system tables, an administrator, no anonymous account.
 
-        ``--rpm``: without it the script gives a directory of the installed server (its PAM tool's) to our user.
+        The server knows the administrator by the user at the socket. Without ``--rpm`` the script would give a
+        directory of the installed server (of its PAM tool) to our user.
         """
         processes.run(
             ["mariadb-install-db", "--no-defaults", "--rpm", f"--user={self._user}", f"--datadir={self._data}",
@@ -98,7 +99,7 @@ class PrivateServer:
         )  # fmt: skip
 
     def start(self) -> None:
-        """Start the server and wait until it greets."""
+        """Start the server and wait until it answers. CommandFailed with the end of its log if it does not."""
         network = ["--skip-networking"] if self.port is None else ["--bind-address=127.0.0.1", f"--port={self.port}"]
         self._process = processes.start(
             ["mariadbd", "--no-defaults", f"--user={self._user}", f"--datadir={self._data}", f"--socket={self.socket}",
@@ -112,35 +113,36 @@ class PrivateServer:
             raise CommandFailed(f"{error}\n{last}") from None
 
     def stop(self) -> None:
-        """An orderly shutdown."""
+        """Shut the server down in an orderly way (SIGTERM)."""
         if self._process is not None:
             processes.end(self._process, patience=PATIENCE)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
+        """Kill the server (SIGKILL), as a crash does."""
         if self._process is not None:
             processes.end(self._process, signal.SIGKILL)
 
     def restart(self) -> None:
-        """An orderly shutdown and a new start, on the same data."""
+        """Shut the server down and start it again on the same data."""
         self.stop()
         self.start()
 
     def close(self) -> None:
-        """End the server and remove everything of it."""
+        """Kill the server and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def sql(self, text: str, *, database: str = DATABASE) -> list[dict[str, str | None]]:
-        """Run statements as the administrator; the rows of the last SELECT, each by its columns' names.
+        """Run statements as the administrator. Returns the rows of the last SELECT, each by the names of its columns.
 
-        NULL becomes None (as does the text NULL: the command prints both alike). CommandFailed with MariaDB's message.
+        NULL becomes None. So does the text NULL, because the command prints both alike. CommandFailed has the message
+        of MariaDB.
         """
         argv = ["mariadb", "--no-defaults", f"--socket={self.socket}", f"--user={self._user}", "--batch",
                 "--default-character-set=utf8mb4", database]  # fmt: skip
         try:
             lines = processes.run(argv, stdin=text, timeout=PATIENCE).split("\n")[:-1]
-        except CommandFailed as error:  # without the statement, which it repeats: that may hold a key
+        except CommandFailed as error:  # the message repeats the statement, which may hold a key: it is left out
             _, said, why = str(error).rpartition("ERROR ")
             raise CommandFailed(f"{said}{why}") from None
         if not lines:
@@ -149,23 +151,29 @@ class PrivateServer:
         return [dict(zip(names, map(_value, line.split("\t")), strict=True)) for line in lines[1:]]
 
     def load(self) -> None:
-        """The web application's tables and wgsyncd's, in :data:`DATABASE`."""
+        """Create :data:`DATABASE` with the tables of the web application and wgsyncd's own."""
         self.sql(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4", database="")
         self.sql(resources.text("sql/mikyun/mikyun_cloud.sql"))
         self.sql(resources.text("sql/mikyun/wgsyncd.sql"))
 
     def create_account(self) -> None:
-        """The daemon's account with exactly the shipped grants; its new password in :attr:`password_file` (0600)."""
+        """Create the daemon's account with exactly the shipped grants.
+
+        Its new password is in :attr:`password_file`, which only our user may read (mode 0600).
+        """
         password = secrets.token_urlsafe(24)
         self.password_file.touch(0o600)
         self.password_file.write_text(password + "\n", encoding="ascii")
         for host in ("localhost", "127.0.0.1"):
             account = f"'{ACCOUNT}'@'{host}'"
-            self.sql(f"CREATE USER {account} IDENTIFIED BY '{password}'")  # on stdin: no list of processes shows it
+            self.sql(f"CREATE USER {account} IDENTIFIED BY '{password}'")  # on stdin, so no list of processes shows it
             self.sql(grants(account))
 
     def _greets(self) -> bool:
-        """Whether the server answers: its first packet is a handshake (protocol version 10), not an error."""
+        """Whether the server answers at its socket.
+
+        Its first packet has to be a handshake (protocol version 10) and not an error.
+        """
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(10)
             try:
@@ -177,13 +185,13 @@ class PrivateServer:
 
 
 def grants(account: str) -> str:
-    """The shipped grants for one account, as statements."""
+    """The shipped GRANT statements for one account, as one text."""
     lines = resources.text("sql/mikyun/grants.sql").splitlines()
     return "\n".join(line for line in lines if not line.startswith("--")).replace("{account}", account)
 
 
 def quote(value: str | None) -> str:
-    """A text as an SQL literal."""
+    """A text as an SQL literal, None as NULL."""
     return "NULL" if value is None else "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 

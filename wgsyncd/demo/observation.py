@@ -1,4 +1,4 @@
-"""Looks from outside at one moment: at the table by the mariadb client, at the kernel by wg(8)."""
+"""Values for what can be seen from outside: rows by the mariadb client, peers by wg(8)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wgsyncd.demo.testbed import WgPeer
 
 
 class Bytes(NamedTuple):
-    """Received from and sent to a customer."""
+    """Bytes that the server received from a customer and sent to the customer."""
 
     rx: int
     tx: int
@@ -18,13 +18,13 @@ class Bytes(NamedTuple):
         return f"rx {self.rx:,} tx {self.tx:,}"
 
     def plus(self, other: Bytes) -> Bytes:
-        """Both together."""
+        """The sum of both, side by side."""
         return Bytes(self.rx + other.rx, self.tx + other.tx)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of customer_devices, as the mariadb client prints it."""
+    """A row of customer_devices, with texts as the mariadb client prints them."""
 
     device: str
     status: str
@@ -43,7 +43,7 @@ ROWS = """SELECT device_id, status, wg_iface, wg_ip, public_key, first_handshake
 
 
 def row(one: dict[str, str | None]) -> Row:
-    """A line of :data:`ROWS`' answer."""
+    """The row that one line of the answer to :data:`ROWS` describes."""
     device, status, interface, address, key, first, last, activated, *counters = one.values()
     rx, tx, rx_24h, tx_24h = (int(counter or 0) for counter in counters)
     texts = (str(device), str(status), str(interface), str(address), str(key))
@@ -60,7 +60,7 @@ class Log(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Everything at one moment. ``at`` is monotonic seconds; ``logs`` is the audit trail so far."""
+    """The rows, the peers and the audit trail at one moment. ``at``: monotonic seconds."""
 
     at: float
     rows: dict[str, Row]  # by device
@@ -68,7 +68,7 @@ class Sample:
     logs: tuple[Log, ...]
 
     def find(self, public_key: str) -> tuple[str, WgPeer] | None:
-        """The interface that has a peer with this key, and the peer."""
+        """The interface that has a peer with this key, and the peer. None if there is no such peer."""
         for interface, peers in self.peers.items():
             if public_key in peers:
                 return interface, peers[public_key]
@@ -80,19 +80,19 @@ class Sample:
         return f"{found[0]} {found[1].allowed_ips}" if found else "no peer"
 
     def counted(self, public_key: str) -> Bytes:
-        """What `wg` counts for a key now; nothing where there is no such peer."""
+        """The bytes that `wg` counts for a key now. Zero if there is no such peer."""
         found = self.find(public_key)
         return Bytes(found[1].rx, found[1].tx) if found else Bytes(0, 0)
 
     def identities(self) -> dict[str, tuple[str, str, str | None]]:
-        """By key what is another after a peer was taken away or set anew: interface, addresses, endpoint."""
+        """Key: interface, addresses and endpoint of its peer. A peer that was removed and set again has others."""
         return {
             key: (interface, peer.allowed_ips, peer.endpoint)
             for interface, peers in self.peers.items() for key, peer in peers.items()
         }  # fmt: skip
 
     def logged(self, action: str, target: str = "") -> bool:
-        """Whether admin_logs has such a row (about anything, where no target is named)."""
+        """Whether admin_logs has a row with this action and target. Without a target, any target counts."""
         return any(log.action == action and target in ("", log.target) for log in self.logs)
 
     @property
@@ -112,7 +112,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a scenario ended."""
+    """How a scenario ended: what was expected, and what was seen in the kernel and in the table."""
 
     name: str
     expected: str

@@ -15,7 +15,7 @@ NEXT = (
 
 
 class Screen:
-    """Lines of at most 80 columns, on stdout, or on stderr if stdout is for JSON."""
+    """Prints lines of at most 80 columns to stdout, or to stderr if stdout is for JSON."""
 
     def __init__(self, *, json: bool) -> None:
         self._console = Console(stderr=json, highlight=False, soft_wrap=True)
@@ -23,12 +23,12 @@ class Screen:
         self._scenario, self._drawn = "", 0.0
 
     def begin(self, scenario: str) -> None:
-        """A scenario begins, or something else that takes time."""
+        """Show that a scenario begins, or other work that takes time."""
         self._scenario = scenario
         self._draw("")
 
     def show(self, sample: Sample) -> None:
-        """The daemon's work as it is now, on a terminal, at most ten times a second."""
+        """Show what the daemon has done so far. Only a terminal gets this line, at most ten times a second."""
         if sample.at - self._drawn > 0.1:
             self._drawn = sample.at
             peers = sum(map(len, sample.peers.values()))
@@ -36,7 +36,7 @@ class Screen:
             self._draw(f"{peers:2} peers, {accounted / 1e6:6.2f} MB accounted")
 
     def tell(self, result: Result) -> None:
-        """A scenario is over."""
+        """Print the result of a scenario that has ended."""
         self._clear()
         mark = Text("ok  ", "green") if result.ok else Text("FAIL", "bold red")
         self._console.print(mark, Text(f"{result.name:<29}"), Text(result.expected, "dim" if result.ok else ""))
@@ -44,7 +44,7 @@ class Screen:
             self._console.print(Text(f"     kernel: {result.kernel}\n     table:  {result.table}", "red"))
 
     def close(self, results: list[Result], *, kind: str, seconds: float) -> None:
-        """The sum of all scenarios, and what to do next."""
+        """Print how many scenarios hold, and what to do next. ``kind``: "kernel" or "userspace"."""
         self._clear()
         good = sum(one.ok for one in results)
         colour = "green" if good == len(results) else "bold red"

@@ -11,8 +11,8 @@ from pathlib import Path
 from wgsyncd.demo import testbed
 from wgsyncd.errors import UserError
 
-# By the commands that are used. The -core packages of MariaDB bring the programs without a service, so that no second
-# server begins to run on the machine.
+# Package: the commands that the demo uses from it. The -core packages of MariaDB have the programs but no service, so
+# that no second server starts on the machine.
 _NEEDED = {
     "iproute2": ("ip",),
     "util-linux": ("unshare", "nsenter", "setpriv"),
@@ -24,9 +24,12 @@ _USERSPACE = {"wireguard-go": ("wireguard-go",)}
 
 
 def missing() -> list[str]:
-    """The Debian packages that are needed here and not there."""
+    """The Debian packages that the demo needs and this machine does not have.
+
+    wireguard-go is needed only where the kernel has no WireGuard.
+    """
     absent = [package for package, commands in _NEEDED.items() if not all(map(shutil.which, commands))]
-    if "iproute2" in absent or "util-linux" in absent:  # it cannot be tried yet
+    if "iproute2" in absent or "util-linux" in absent:  # trying needs both
         kernel = Path("/sys/module/wireguard").exists()
     else:
         kernel = testbed.kernel_has_wireguard()
@@ -36,7 +39,10 @@ def missing() -> list[str]:
 
 
 def ensure(*, install: bool) -> None:
-    """Have all that is needed, by apt where ``install`` or somebody at the terminal says so; else Refused."""
+    """Check that the demo can run here, and install missing packages with apt-get if that is wanted.
+
+    It is wanted if ``install`` is true or somebody at the terminal answers yes. UserError: the demo cannot run here.
+    """
     if os.geteuid() != 0:
         raise UserError(
             "the demo makes network namespaces and interfaces of its own: run it as root (sudo wgsyncd demo)"
@@ -64,11 +70,11 @@ def _asked(absent: list[str]) -> bool:
 
 
 def _apt(command: list[str]) -> None:
-    """Run apt-get; its output goes to stderr, since stdout may be JSON. Refused where it cannot do it."""
+    """Run apt-get. Its output goes to stderr, because stdout may be JSON. UserError: apt-get fails or is missing."""
     if not shutil.which("apt-get"):
         raise UserError(f"there is no apt-get here; install by other means: {' '.join(command[4:])}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for attempt in (command, ["apt-get", "update"], command):  # the lists may be old, or not there at all
+    for attempt in (command, ["apt-get", "update"], command):  # the package lists may be old or missing
         done = subprocess.run(attempt, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
         if attempt is command and done.returncode == 0:
             return

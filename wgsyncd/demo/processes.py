@@ -1,4 +1,4 @@
-"""Child processes that never outlive us, not even when we are killed with -9."""
+"""Starts and ends child processes that never outlive this process, not even if SIGKILL ends it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from typing import IO, Any
 from wgsyncd.errors import WgsyncdError
 
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
-"""PR_SET_PDEATHSIG, prctl(2). Done by a command since Python's preexec_fn is not safe; it is kept over execve(2) of
-ordinary programs (lost with file capabilities, as ping has them). The signal comes when the *thread* that started the
-child ends: start children from the main thread."""
+"""The command that sets PR_SET_PDEATHSIG (prctl(2)) for a child.
+
+A command does it because Python's preexec_fn is not safe. execve(2) of an ordinary program keeps the setting. A program
+with file capabilities, such as ping, loses it. The signal comes when the *thread* that started the child ends, so start
+children from the main thread.
+"""
 
 
 class CommandFailed(WgsyncdError):
-    """A command that the demo needs did not do its work."""
+    """A command that the demo needs has failed or hangs."""
 
 
 def run(argv: Sequence[str], *, stdin: str = "", timeout: float = 120, check: bool = True) -> str:
-    """Run a short command to its end; what it printed. CommandFailed, with its stderr, where it fails or hangs."""
+    """Run a short command to its end. Returns what it printed to stdout.
+
+    CommandFailed: the command fails, takes more than ``timeout`` seconds or is not installed. The error has its stderr.
+    """
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
     except FileNotFoundError as error:
@@ -38,15 +44,21 @@ def run(argv: Sequence[str], *, stdin: str = "", timeout: float = 120, check: bo
 def start(
     argv: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, stdout: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a lasting command; its output goes to the end of ``log`` (or ``stdout``, or nowhere)."""
-    with open(log or os.devnull, "ab") as sink:  # the child keeps its own copy
+    """Start a command that keeps running. Its output is appended to ``log``, or is lost without one.
+
+    ``stdout``: another file descriptor, or subprocess.PIPE, for its stdout. ``env``: added to our environment.
+    """
+    with open(log or os.devnull, "ab") as sink:  # the child keeps its own copy of the descriptor
         out: int | IO[Any] = sink if stdout is None else stdout
         return subprocess.Popen([*DIE_WITH_PARENT, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=sink,
                                 env={**os.environ, **(env or {})}, start_new_session=True)  # fmt: skip
 
 
 def end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, patience: float = 60) -> int:
-    """End a child by its own pid and wait for it; SIGKILL where it does not go. Its return code."""
+    """Send a signal to a child and wait for its end. Returns its return code.
+
+    A child that does not end within ``patience`` seconds is killed.
+    """
     if child.poll() is None:
         child.send_signal(how)
         try:
@@ -62,7 +74,7 @@ def end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, pa
 def until(
     ready: Callable[[], bool], what: str, *, seconds: float, child: subprocess.Popen[bytes] | None = None
 ) -> None:
-    """Wait for a condition. CommandFailed where it does not come true in time, or ``child`` ends first."""
+    """Wait for a condition. CommandFailed if it is still false after ``seconds``, or if ``child`` ends first."""
     deadline = time.monotonic() + seconds
     while not ready():
         if child is not None and child.poll() is not None:
@@ -73,7 +85,7 @@ def until(
 
 
 def _short(argv: Sequence[str]) -> str:
-    """A command as it is named in errors: without what only leads to it."""
+    """The first four words of a command, for errors. A prefix such as `nsenter … --` is left out."""
     words = list(argv)
     if "--" in words[:8]:
         words = words[words.index("--") + 1 :]

@@ -30,14 +30,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 class Interrupted(BaseException):
-    """A signal came. It is no Exception, so no handler of errors takes it for one."""
+    """A signal ended the demo. It is no Exception, so that no `except Exception` catches it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 def main(args: argparse.Namespace) -> int:
-    """The exit status: 0 all scenarios hold, 1 some do not, 2 the demo cannot run here, 128 + n after signal n."""
+    """Run the demo. Returns the exit status.
+
+    0: all scenarios hold. 1: some do not hold. 2: the demo cannot run here. 128 + n: signal n ended it.
+    """
     from wgsyncd.demo import packages
 
     try:
@@ -83,7 +86,10 @@ def _perform(*, seconds: float, as_json: bool) -> int:
 
 
 def _run(stage: Stage, screen: Screen, results: list[Result]) -> int:
-    """Run all scenarios. The signal that interrupted them, or 0. A scenario that did not run to its end has failed."""
+    """Run all scenarios. Returns the signal that interrupted them, or 0.
+
+    A scenario that did not run to its end counts as failed.
+    """
     from wgsyncd.demo.observation import Result
     from wgsyncd.demo.scenarios import SCENARIOS
 

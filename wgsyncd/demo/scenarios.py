@@ -1,6 +1,6 @@
 """The scenarios of everyday life, and the list of all scenarios.
 
-:mod:`wgsyncd.demo.fault_scenarios` has those of failures.
+:mod:`wgsyncd.demo.fault_scenarios` has the scenarios of failures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from wgsyncd.demo.testbed import new_keys
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``play`` makes something happen. It returns when the outcome is as expected, or when time is up."""
+    """One scenario of the demo.
+
+    ``play`` makes something happen. It returns when the outcome is as expected, or when time is up.
+    """
 
     name: str
     expected: str
@@ -70,7 +73,7 @@ def _known_bytes(stage: Stage) -> Seen:
         kernel = [sample.counted(stage.key(spec)) for spec in specs]
         rows = [sample.rows[spec.device] for spec in specs]
         exact = kernel == [row.total for row in rows] == [row.last_24h for row in rows]
-        known = all(UP < rx < 2 * UP and DOWN < tx < 2 * DOWN for rx, tx in kernel)  # TCP and WireGuard add to it
+        known = all(UP < rx < 2 * UP and DOWN < tx < 2 * DOWN for rx, tx in kernel)  # TCP and WireGuard add bytes
         return Seen(f"{reduce(Bytes.plus, kernel)}, {len(specs)} customers",
                     f"{reduce(Bytes.plus, [row.total for row in rows])}", through and exact and known)  # fmt: skip
 
@@ -101,7 +104,7 @@ def _moved(stage: Stage) -> Seen:
 
 
 def _replaced(stage: Stage, spec: DeviceSpec, old: str, assignments: str, interface: str) -> Seen:
-    """A row loses one peer and gets another. Its totals go on from where the old peer ended."""
+    """A row loses one peer and gets another. Its totals must continue from the last counters of the old peer."""
     stage.silence(old)
     before, key = stage.sample().counted(old), stage.key(spec)
     stage.admin(assignments, spec)

@@ -1,7 +1,7 @@
 """A server with wg0 and wg1, and its customers, each in a network namespace of its own.
 
-A namespace has no name in the file system: a sleeping child holds it, and `nsenter` leads into it. Its mount namespace
-is private too, with a /run/wireguard of its own: that is where userspace WireGuard and wg(8) meet, by interface name.
+A namespace has no name in the file system. A sleeping child holds it, and `nsenter` enters it. The child also has a
+private mount namespace with its own /run/wireguard. There userspace WireGuard and wg(8) meet, by interface name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wgsyncd.demo import processes, traffic
 WgKind = Literal["kernel", "userspace"]
 PATIENCE = 120.0  # seconds
 SINK_PORT = 7000
-TUNNEL = "wg0"  # a customer's own interface
+TUNNEL = "wg0"  # the WireGuard interface in a customer's namespace
 
 _HOLD = """
 mkdir -p -m 700 /run/wireguard && mount -t tmpfs -o mode=700 wgsyncd-demo /run/wireguard &&
@@ -31,7 +31,7 @@ ip link set lo up && echo ready && exec sleep infinity
 
 
 class WgPeer(NamedTuple):
-    """A line of `wg show all dump`; addresses and times as wg(8) prints them."""
+    """A peer as a line of `wg show all dump` describes it. Addresses are as wg(8) prints them. rx and tx are bytes."""
 
     preshared_key: str | None
     endpoint: str | None
@@ -42,7 +42,7 @@ class WgPeer(NamedTuple):
 
 
 class KeyPair(NamedTuple):
-    """A private key and its public key, as wg(8) writes them."""
+    """A private key and its public key, in base64 as wg(8) writes them."""
 
     private: str
     public: str
@@ -53,7 +53,7 @@ class KeyPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ServerInterface:
-    """wg0 or wg1 of the server."""
+    """One WireGuard interface of the server, wg0 or wg1."""
 
     name: str
     keys: KeyPair
@@ -62,7 +62,7 @@ class ServerInterface:
 
 
 class Namespace:
-    """A network and a mount namespace, held by a sleeping child."""
+    """A network namespace and a mount namespace. A sleeping child holds both."""
 
     def __init__(self) -> None:
         self.holder = processes.start(
@@ -70,32 +70,32 @@ class Namespace:
         )
 
     def ready(self) -> Namespace:
-        """Wait until it is there (several can be started at the same time)."""
+        """Wait until the namespace exists. Several can be started first and then waited for."""
         assert self.holder.stdout is not None
         if self.holder.stdout.readline() != b"ready\n":
             raise processes.CommandFailed("no network namespace could be made; that needs root with CAP_SYS_ADMIN")
         return self
 
     def inside(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs ``argv`` in here. Its working directory becomes / (setns(2))."""
+        """The command that runs ``argv`` in this namespace. Its working directory becomes / (setns(2))."""
         return ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", "--", *argv]
 
     def run(self, *argv: str, stdin: str = "") -> str:
-        """Run a command in here to its end; what it printed. CommandFailed where it fails."""
+        """Run a command in this namespace to its end. Returns what it printed. CommandFailed if it fails."""
         return processes.run(self.inside(argv), stdin=stdin)
 
     def start(self, *argv: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
-        """Start a command in here."""
+        """Start a command in this namespace. ``env`` is added to its environment."""
         return processes.start(self.inside(argv), log=log, env=env)
 
     def start_wgsyncd(self, *arguments: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
-        """Start the wgsyncd that we are part of, with this interpreter."""
+        """Start in this namespace the wgsyncd that this module belongs to, with the same Python."""
         paths = [str(Path(wgsyncd.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
         env = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1", **env}
         return self.start(sys.executable, "-m", "wgsyncd", *arguments, log=log, **env)
 
     def make_wireguard(self, kind: WgKind, name: str, log: Path | None = None) -> subprocess.Popen[bytes] | None:
-        """An interface, still without a configuration; the process that serves it if it is a userspace one."""
+        """Create a WireGuard interface without configuration. Returns its process if it is userspace, else None."""
         if kind == "kernel":
             self.run("ip", "link", "add", name, "type", "wireguard")
             return None
@@ -108,20 +108,23 @@ class Namespace:
             processes.until(lambda: _listens(path), f"wireguard-go {name}", seconds=PATIENCE, child=process)
 
     def close(self) -> None:
-        """End the holder. What else runs in here is its starter's to end; with the last one the namespace is gone."""
+        """End the sleeping child. The namespace is gone when the last process in it ends.
+
+        The caller that started another process in it has to end that process.
+        """
         self.holder.kill()
         processes.end(self.holder)
 
 
 def _listens(path: str) -> bool:
-    """Whether somebody takes connections there; a socket that is only bound is a file already."""
+    """Whether a process accepts connections at a socket. The file alone proves nothing: bind(2) creates it."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(path) == 0
 
 
 @dataclass(slots=True)
 class Customer:
-    """Somebody with a WireGuard client, in a namespace of its own."""
+    """A customer with a WireGuard client, in a namespace of its own."""
 
     name: str
     namespace: Namespace
@@ -131,7 +134,10 @@ class Customer:
     transfers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def configure(self, server: ServerInterface, keys: KeyPair, address: str, preshared_key: str | None = None) -> None:
-        """Take over what a QR code says. Replaces what was there; nothing is sent yet, and no keepalive is set."""
+        """Configure the client as a QR code says, in place of its old configuration.
+
+        The client sends nothing yet, because no keepalive is set.
+        """
         psk = f"PresharedKey = {preshared_key}\n" if preshared_key else ""
         self.namespace.run("wg", "setconf", TUNNEL, "/dev/stdin", stdin=(
             f"[Interface]\nPrivateKey = {keys.private}\n[Peer]\nPublicKey = {server.keys.public}\n{psk}"
@@ -144,7 +150,10 @@ class Customer:
         self.server = server
 
     def transfer(self, *, up: int, down: int, seconds: float = 0) -> subprocess.Popen[bytes]:
-        """Start sending ``up`` and getting ``down`` bytes, each spread over so many seconds. Exit 0: all of it."""
+        """Start to send ``up`` bytes and receive ``down`` bytes, each spread over ``seconds``.
+
+        The returned process exits with 0 if all bytes arrived.
+        """
         assert self.server is not None
         numbers = map(str, (SINK_PORT, up, down, seconds))
         process = self.namespace.start(*traffic.COMMAND, "transfer", self.server.address, *numbers)
@@ -152,7 +161,7 @@ class Customer:
         return process
 
     def close(self) -> None:
-        """End all that runs here."""
+        """End all processes in the customer's namespace, and the namespace."""
         for process in (*self.transfers, *([self.tunnel] if self.tunnel else [])):
             process.kill()
             processes.end(process)
@@ -160,7 +169,10 @@ class Customer:
 
 
 class World:
-    """The server's namespace with wg0 and wg1 and, on request, customers. A context manager."""
+    """Owns the server's namespace with wg0 and wg1 and the customers' namespaces. It is a context manager.
+
+    ``kind``: None for the kernel's WireGuard where there is one, else userspace.
+    """
 
     def __init__(self, kind: WgKind | None = None, *, log: Path | None = None) -> None:
         self.kind: WgKind = kind or ("kernel" if kernel_has_wireguard() else "userspace")
@@ -185,12 +197,12 @@ class World:
 
     @property
     def server(self) -> Namespace:
-        """The server's namespace."""
+        """The server's namespace, once :meth:`open` has made it."""
         assert self._server is not None
         return self._server
 
     def open(self) -> None:
-        """Make the server; call :meth:`close` whether this succeeds or not."""
+        """Make the server's namespace and interfaces. Call :meth:`close` even if this fails."""
         self._server = Namespace()
         self._server.ready()
         self._make_interfaces()
@@ -208,7 +220,7 @@ class World:
             self.interfaces[name] = one
 
     def add_customers(self, names: Sequence[str]) -> None:
-        """Namespaces with an unconfigured WireGuard interface and a wire to the server, one per name."""
+        """Make one namespace for each name, with an unconfigured WireGuard interface and a wire to the server."""
         for name in names:
             number = len(self.customers) + 1
             self.customers[name] = Customer(name, Namespace(), f"172.31.{number}.1")
@@ -229,11 +241,11 @@ class World:
             self.customers[name].namespace.await_wireguard(TUNNEL, self.customers[name].tunnel)
 
     def dump(self) -> dict[str, dict[str, WgPeer]]:
-        """What wg(8) says of the server's interfaces: their peers by public key."""
+        """The peers of the server's interfaces, as wg(8) prints them: by interface and public key."""
         seen: dict[str, dict[str, WgPeer]] = {name: {} for name in self.interfaces}
         for line in self.server.run("wg", "show", "all", "dump").splitlines():
             words = [None if word == "(none)" else word for word in line.split("\t")]
-            if len(words) == 9:  # an interface's own line has 5
+            if len(words) == 9:  # the line of an interface has 5 words
                 name, key, psk, endpoint, ips, handshake, rx, tx, _keepalive = words
                 seen[str(name)][str(key)] = WgPeer(
                     psk, endpoint, ips or "", int(handshake or 0), int(rx or 0), int(tx or 0)
@@ -241,7 +253,7 @@ class World:
         return seen
 
     def close(self) -> None:
-        """End every process; with the last one the namespaces and all that is in them are gone."""
+        """End every process. With the last process the namespaces and their interfaces are gone."""
         for customer in self.customers.values():
             customer.close()
         for process in self._processes:
@@ -252,17 +264,17 @@ class World:
 
 
 def kernel_has_wireguard() -> bool:
-    """Whether the kernel makes WireGuard interfaces (it loads its module for that), tried in a throw-away namespace."""
+    """Whether the kernel can make WireGuard interfaces. Trying it in a temporary namespace also loads the module."""
     argv = ["unshare", "--net", "--", "sh", "-c", "ip link add wg0 type wireguard && echo made"]
     return processes.run(argv, check=False).strip() == "made"
 
 
 def new_keys() -> KeyPair:
-    """A new key pair."""
+    """A new key pair, made by wg(8)."""
     private = processes.run(["wg", "genkey"]).strip()
     return KeyPair(private, processes.run(["wg", "pubkey"], stdin=private).strip())
 
 
 def new_preshared_key() -> str:
-    """A new preshared key."""
+    """A new preshared key, made by wg(8)."""
     return processes.run(["wg", "genpsk"]).strip()

@@ -1,9 +1,10 @@
 """Sends a known number of bytes through a tunnel.
 
-`serve PORT` runs at the server. `transfer HOST PORT UP DOWN SECONDS` runs at the customer: it sends UP bytes, gets DOWN
-bytes, and ends.
+`serve PORT` runs at the server. `transfer HOST PORT UP DOWN SECONDS` runs at the customer: it sends UP bytes, receives
+DOWN bytes, and ends.
 
-A program of its own (:data:`COMMAND`) that starts quickly on slow machines too: nothing but the standard library.
+This file is a program of its own (:data:`COMMAND`). It uses the standard library only, so it starts quickly on slow
+machines too.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import time
 
 COMMAND = (sys.executable, "-I", "-S", "-B", __file__)
 
-_HEADER = struct.Struct("!QQd")  # up, down: bytes; seconds that each direction is spread over
+_HEADER = struct.Struct("!QQd")  # bytes up, bytes down, seconds over which each direction is spread
 _PIECE = 8192
 
 
 def serve(port: int) -> None:
-    """Take and give what customers ask for, for ever, one thread each."""
+    """Receive and send what customers ask for, for ever, in one thread for each connection."""
     with socket.create_server(("0.0.0.0", port), backlog=50) as listener:  # noqa: S104 - a namespace of its own
         while True:
             connection, _ = listener.accept()
@@ -30,7 +31,10 @@ def serve(port: int) -> None:
 
 
 def transfer(host: str, port: int, up: int, down: int, seconds: float) -> None:
-    """One customer: connect (again and again, until the tunnel stands), send ``up`` bytes while receiving ``down``."""
+    """Connect, then send ``up`` bytes while receiving ``down`` bytes. SystemExit if bytes are missing.
+
+    It tries to connect again and again until the tunnel works.
+    """
     with _connect(host, port) as connection:
         connection.sendall(_HEADER.pack(up, down, seconds))
         sender = threading.Thread(target=_send, args=(connection, up, seconds))
@@ -38,12 +42,12 @@ def transfer(host: str, port: int, up: int, down: int, seconds: float) -> None:
         got = _receive(connection, down)
         sender.join()
         connection.shutdown(socket.SHUT_WR)
-        if got != down or connection.recv(1):  # the server closes when it has all of ours
+        if got != down or connection.recv(1):  # the server closes the connection when it has all bytes
             raise SystemExit(f"got {got} of {down} bytes")
 
 
 def _serve_one(connection: socket.socket) -> None:
-    with connection, contextlib.suppress(OSError):  # a customer who was cut off
+    with connection, contextlib.suppress(OSError):  # OSError: the customer was cut off
         header = b""
         while len(header) < _HEADER.size:
             piece = connection.recv(_HEADER.size - len(header))
