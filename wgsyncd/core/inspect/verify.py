@@ -84,7 +84,7 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day of the zone whose buckets are all still kept. Ranges are bucket starts in UNIX seconds, half open."""
+    """A day of the zone with all its buckets still kept. Ranges are bucket starts in UNIX seconds, half open."""
 
     name: str  # YYYY-MM-DD
     start: float  # UNIX seconds

@@ -30,12 +30,12 @@ The limits:
 
 - Bytes after the last sample that is posted or in the file are lost if another program, a power cut or a reboot ends
   the counter. If the spool cannot be written, samples are only in memory and are lost with the process.
-- A restart can be invisible. It is invisible if another program added the peer again, or made the interface again with
-  the same index, and at the next sample the new counters have passed the old ones. Then the bytes that the old counters
-  had reached are missing.
-- The samples in a damaged spool file are not posted. wgsyncd renames and reports it. If an admin puts it back after
-  later samples were posted, a counter below its baseline looks like a restart, so bytes may be posted twice.
-- Nobody knows when the bytes came between two samples. They are shared out over this span by time.
+- A restart is invisible if the new counters have passed the old ones before the next sample. Another program can cause
+  this: it adds the peer again, or makes the interface again with the same index. Then as many bytes are missing as the
+  old counters had reached.
+- The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
+  after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
+- When the bytes came between two samples is unknown. They are shared out over this span by time.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def post(
     A peer that is in no sample keeps its baseline. Times are UNIX seconds.
 
     - ``actual``: the samples by interface.
-    - ``since``: when each interface was last sampled. For an interface that is not in it, the node state tells.
+    - ``since``: when each interface was last sampled. For an interface that is not in it, the node state has the time.
     - ``skipped_since``: the same by row id, for rows that earlier postings left out.
     - ``max_rates``: bits per second by interface. A delta above this rate goes to quarantine, if its span is known.
     - ``rows``: the rows by key, if they were just read. Only with these rows is a peer without a record adopted.
