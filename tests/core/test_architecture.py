@@ -1,4 +1,7 @@
-"""The house's rules, read from the imports: what decides is pure, and each library has one importer."""
+"""Imports keep to the project's rules: core is pure, and each library has few importers.
+
+The tables below name the importers of each library.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ IMPORTERS = {
     "sdnotify": {"daemon/systemd.py"},
     "pygal": {"cli/chart.py"},
     "rich": {"cli/output.py"} | {name for name in FILES if name.startswith("demo/")},
-    # Whatever is decoded or encoded at an edge: the configuration, the spool, requests, and the documents of --json.
+    # Each of these modules decodes or encodes at an edge: the configuration, the spool, requests or the documents
+    # of --json.
     "msgspec": {
         "config/load.py",
         "config/values.py",
@@ -42,7 +46,7 @@ IMPORTERS = {
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """The dotted names of all modules that a file imports, wherever in it."""
+    """Returns the dotted names of all modules that a file imports. Imports inside functions count too."""
     return frozenset(_imports(path))
 
 
@@ -58,7 +62,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def code(path: Path) -> Iterator[ast.AST]:
-    """Every node of a file except docstrings."""
+    """Yields every node of a file except docstrings."""
     docs = {id(node.value) for node in nodes(path) if isinstance(node, ast.Expr)}
     yield from (node for node in nodes(path) if id(node) not in docs)
 
@@ -94,7 +98,8 @@ def test_each_library_is_imported_where_it_may_be_and_there_it_is(library: str) 
         assert len([name for name in found if not name.startswith("demo/")]) <= 2
 
 
-# The import table: what each room may import of wgsyncd. The longest matching prefix of a file's path is its room.
+# The import table says what each room may import of wgsyncd. A file belongs to the room with the longest prefix that
+# matches its path.
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors.py": (),
     "redact.py": (),
@@ -113,34 +118,34 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "demo/": ("demo", "config", "errors"),
     "cli/": ("",),
     "__init__.py": ("_version",),
-    "_version.py": (),  # the build writes it
+    "_version.py": (),  # The build writes this file.
     "__main__.py": ("cli",),
 }  # fmt: skip
 SUBROOMS = ("core.peers", "core.usage", "core.inspect", "stores.mikyun", "dataplane.wireguard")
 
 
 def room(name: str) -> str:
-    """The room of a file, by its path below wgsyncd/."""
+    """Returns the room of a file. `name` is the file's path below wgsyncd/."""
     return max((prefix for prefix in ROOMS if name.startswith(prefix)), key=len)
 
 
 def room_of_module(module: str) -> str:
-    """The room of a module, as the table names it: ``wgsyncd.core.peers.plan`` -> ``core.peers``."""
+    """Returns the room of a module as the table names it, for example ``core.peers`` for ``wgsyncd.core.peers.plan``."""
     path = module.removeprefix("wgsyncd").lstrip(".")
     return next((sub for sub in SUBROOMS if f"{path}.".startswith(f"{sub}.")), path.partition(".")[0])
 
 
 def may_import(name: str, module: str) -> bool:
-    """Whether the table lets this file import this module of wgsyncd."""
+    """Returns whether the table lets the file `name` import this module of wgsyncd."""
     allowed = ROOMS[room(name)]
     target = room_of_module(module)
     own = room_of_module("wgsyncd." + name.removesuffix(".py").replace("/", "."))
-    # A bare `from wgsyncd import log` names the package first; the package itself holds the version alone.
+    # A plain `from wgsyncd import log` also names the package itself. The package holds only the version.
     return target in ("", own) or "" in allowed or target in allowed
 
 
 def breaches() -> Iterator[str]:
-    """Every import that the table forbids, as ``file -> module``."""
+    """Yields every import that the table forbids, as ``file -> module``."""
     modules = {"wgsyncd." + n.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for n in FILES}
     for name, path in FILES.items():
         for module in set(imports(path)) & (modules | {"wgsyncd"}):
@@ -225,7 +230,7 @@ COLUMNS = [
 
 
 def test_nothing_outside_the_store_names_a_column() -> None:
-    """Names in code and all texts, also messages. Docstrings alone may say where to look."""
+    """Names in code and all texts count, messages too. Only docstrings may name a column, to say where to look."""
     column = re.compile(rf"\b({'|'.join(sorted(COLUMNS))})\b")
     for name, path in FILES.items():
         if name.startswith(("stores/", "demo/")):

@@ -1,4 +1,4 @@
-"""The audit trail's words: every action, both languages, never a key."""
+"""Audit rows have a text for every action in both languages, and no text shows a key."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ EVENTS = {
 
 
 def event(action: str, target: str = "subject", **changes: Any) -> AuditEvent:
-    """The event that makes a row with this action."""
+    """Returns the event that makes an audit row with this action."""
     return AuditEvent(EVENTS.get(action) or AuditAction(action), target, replace(FACTS[action], **changes))
 
 
 def told(facts: AuditFacts) -> dict[str, Any]:
-    """The facts that there are."""
+    """Returns the facts that have a value, by name. The condition is left out."""
     found = ((one.name, getattr(facts, one.name)) for one in fields(AuditFacts))
     return {name: value for name, value in found if value is not None and name != "condition"}
 
