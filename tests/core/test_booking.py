@@ -1,4 +1,4 @@
-"""First starts, devices with several peers, and transactions that are complete in themselves."""
+"""Accounting handles first starts and devices with several peers, in complete transactions."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_only_a_change_of_the_configuration_changes_its_digest() -> None:
     assert len(config_digest(two)) == 8
 
 
-# -- the ledger after a transaction
+# -- the node state after a transaction
 
 
 def test_the_ledger_after_a_transaction() -> None:
@@ -134,7 +134,10 @@ TOO_MUCH, ANEW = 2**50, -1
     st.lists(st.sampled_from([0, 1, 2, 3, TOO_MUCH, ANEW]), max_size=30), st.sets(st.integers(1, 30)), st.integers(1, 8)
 )  # fmt: skip
 def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], apart: set[int], size: int) -> None:
-    """Of each row one peer on wg0, and of each third one on wg1 as well. By so much they moved."""
+    """Each row has one peer on wg0, and each third row also has one on wg1.
+
+    `moves` says how many bytes each row moved.
+    """
     numbers = range(1, len(moves) + 1)
     moved = dict(zip(numbers, moves, strict=True))
     both = [n for n in numbers if n % 3 == 0]
@@ -176,7 +179,10 @@ def booked(number: int) -> Posting:
 
 
 def many(devices: int, quiet: int, quarantined: int) -> WriteBatch:
-    """``devices`` booked (each third with a peer on both interfaces), ``quiet`` records without bytes."""
+    """Returns a batch with postings for ``devices`` and with ``quiet`` records that have no bytes.
+
+    Each third device has a peer on both interfaces. The batch also holds ``quarantined`` deltas.
+    """
     both = tuple(record(n, interface="wg1") for n in range(0, devices, 3))
     return WriteBatch(
         postings=tuple(booked(n) for n in reversed(range(devices))),
@@ -209,7 +215,10 @@ def test_batches_are_complete_in_themselves_and_add_up(devices: int, quiet: int,
 
 @given(st.integers(0, 30), st.integers(1, 8))
 def test_a_record_whose_audit_row_comes_last_is_not_written_before_it(quiet: int, size: int) -> None:
-    """What a record says is audited once: by the difference to it. Written earlier, a crash would lose the row."""
+    """A change is audited once, because its record still differs.
+
+    A crash after an early record would lose the audit row.
+    """
     writes = replace(many(0, quiet, min(quiet, 3)), removed=(record(99).peer_id,))
     parts = list(writes.split(size))
     assert len([part for part in parts if part]) == 1

@@ -1,3 +1,5 @@
+"""The kernel codec reads every form of a dump and writes requests that the kernel accepts."""
+
 from __future__ import annotations
 
 import contextlib
@@ -79,7 +81,7 @@ def test_peer_cut_in_three_with_others_around_it() -> None:
 
 
 def test_continuation_in_a_message_that_tells_of_the_interface_again() -> None:
-    """What Linux does when the very first peer is cut: its cursor still stands before that peer."""
+    """Linux does this when it cuts the very first peer, because its cursor still stands before that peer."""
     many = state(1, *(f"10.1.0.{n}" for n in range(6)))
     ips = sorted(many.config.allowed_ips)
     first = netlink_server.payload(netlink_server.peer(many, ips=ips[:4]), netlink_server.device())
@@ -109,7 +111,7 @@ NO_KEY = netlink_server.attr(netlink_server.NESTED, b"".join(netlink_server.peer
 
 
 def one(kind: int, value: bytes) -> bytes:
-    """A whole peer that has one more attribute."""
+    """Returns a complete peer that has one more attribute."""
     return netlink_server.attr(
         netlink_server.NESTED,
         netlink_server.attr(1, key(1))
@@ -248,12 +250,12 @@ def change(before: PeerConfig | None, after: PeerConfig | None) -> Change:
 
 
 def sent(batch: codec.Batch) -> list[dict[int, bytes]]:
-    """The peers of a batch: attributes by their number."""
+    """Returns the peers of a batch. Each peer is a dictionary of its attributes by number."""
     found = []
     for payload in batch.payloads:
-        assert payload[:4] == bytes([1, 1, 0, 0])  # WG_CMD_SET_DEVICE, version 1
+        assert payload[:4] == bytes([1, 1, 0, 0])  # the command is WG_CMD_SET_DEVICE, version 1
         device = dict(netlink_server.parse(payload[4:]))
-        assert set(device) == {2, 8}  # name and peers; never WGDEVICE_A_FLAGS
+        assert set(device) == {2, 8}  # only the name and the peers are sent, never WGDEVICE_A_FLAGS
         assert device[2] == b"wg0\0"
         for _, raw in netlink_server.parse(device[8]):
             attributes = list(netlink_server.parse(raw))
