@@ -1,4 +1,4 @@
-"""The configuration: what is shipped is what the R640 runs, and every fault is told at once, never the password."""
+"""The shipped configuration is the R640's, and all faults are reported at once without the password."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_least_that_is_needed() -> None:
     assert settings.node.name == socket.gethostname().partition(".")[0]
 
 
-# One line each: (section, line, key, what is said). All of them together stand in one file below.
+# Each line is one fault: section, line, key and a part of the message. A test below puts all lines into one file.
 ONE_BY_ONE = [
     ("node", 'zone = "Mars/Olympus"', "node.zone", "is not a time zone"),
     ("node", "ignored_interfaces = 5", "node.ignored_interfaces", "Expected"),
@@ -141,7 +141,8 @@ def test_a_fault_names_key_value_and_reason(one: tuple[str, str, str, str]) -> N
     fault = faults(written([one]))[where]
     assert why in fault.why
     as_written = repr(next(iter(tomllib.loads(line).values())))
-    hidden = where in ("lgo", "interfaces.wg0.private_key_file")  # a section, and a key that is not there
+    # `lgo` is a section, and `private_key_file` is a key that the file lacks.
+    hidden = where in ("lgo", "interfaces.wg0.private_key_file")
     assert fault.value == ("" if hidden else as_written)
 
 
@@ -196,7 +197,7 @@ def test_every_bad_entry_of_a_list_is_told_by_its_place() -> None:
 
 
 def test_networks_are_asked_for_beside_other_faults() -> None:
-    """All at once: not the missing networks only after the misspelt key was mended."""
+    """The missing networks are reported together with the misspelt key, not only after an admin has corrected it."""
     found = faults(
         '[interfaces.wg0]\nmtu = "big"\ncolour = 5\n[interfaces.wg1]\nnetworks = 5\n[usage]\nbucket_width = "7min"'
     )
@@ -212,7 +213,7 @@ def test_a_private_key_in_the_file_is_pointed_elsewhere() -> None:
     assert fault.value == ""
 
 
-SECRET = "hunter2-correct-horse"  # what must not be shown
+SECRET = "hunter2-correct-horse"  # No message may show this value.
 LEAKS = [
     f'[mikyun.database]\npassword = "{SECRET}"',
     f'[mikyun.database]\nPassword = "{SECRET}"',
@@ -225,7 +226,7 @@ LEAKS = [
     f'[mikyun.database]\nlist = [{{ pass = "{SECRET}" }}]',
     f'database = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
     f'[mikyun.database]\nurl = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
-    f'[database]\npassword = "{SECRET}"',  # an earlier version's place
+    f'[database]\npassword = "{SECRET}"',  # An earlier version had the password in this section.
     f'mikyun = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
     f'password = "{SECRET}"',
     f'[password]\nvalue = "{SECRET}"',
@@ -302,7 +303,7 @@ def test_files_that_the_configuration_names_are_looked_at(tmp_path: Path) -> Non
 
 
 def test_load_asks_no_such_file(tmp_path: Path) -> None:
-    """One that is away just now is no reason to refuse a reload."""
+    """A password file that is away at this moment is no reason to refuse a reload."""
     file = tmp_path / "wgsyncd.toml"
     file.write_text(LEAST + '[mikyun.database]\npassword_file = "/nowhere"')
     assert load(file).mikyun.database.password_file == Path("/nowhere")
@@ -362,7 +363,7 @@ ODD = ["5", "-1", "1e400", "nan", "9223372036854775807", "true", '""', '"\\u0000
 
 
 def tables(kind: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:
-    """Every key below a table, as its table's header and its name."""
+    """Yields every key below a table: the header of its table and the name of the key."""
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from tables(field.type, f"{path}.{field.name}".lstrip("."))

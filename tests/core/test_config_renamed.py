@@ -1,4 +1,4 @@
-"""A key or section of an earlier version is told with its present name."""
+"""The message about a key or section of an earlier version gives its present name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERFACE = '[interfaces."NAME"]\nnetworks = ["10.251.0.0/24"]\n'
 
 
 def file_with(name: str) -> str:
-    """A configuration that has this key or section."""
+    """Returns a configuration that has this key or section."""
     section, _, key = name.rpartition(".")
     if not section:
         return f"{LEAST}[{key}]\nanything = 1\n"
