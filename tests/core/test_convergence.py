@@ -1,6 +1,6 @@
-"""From any state, after any interrupted prefix, one more cycle reaches desired and the next one plans nothing.
+"""After any interruption, one more cycle reaches the desired state and the next plans nothing.
 
-Rows and kernel states are generated together from few keys and addresses, so that they collide all the time.
+The tests generate rows and kernel states together from few keys and addresses. So conflicts are frequent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Kernel = list[tuple[str, int, list[int], int, int]]
 
 @st.composite
 def rows_of(draw: st.DrawFn) -> list[DeviceRow]:
-    """Rows with colliding keys and addresses, some revoked, some nonsense."""
+    """Returns rows with colliding keys and addresses. Some rows are revoked, and some have invalid values."""
     rows = []
     for n in range(draw(st.integers(0, 9))):
         interface = draw(st.sampled_from((*NAMES, *NAMES, *NAMES, "wg7")))
@@ -83,7 +83,10 @@ def apply(kernel: FakeWireGuard, changes: Iterable[Change]) -> None:
 def is_desired(
     kernel: FakeWireGuard, rows: list[DeviceRow], policy: PeerPolicy, before: dict[str, InterfaceState]
 ) -> None:
-    """What is wanted is there exactly; what was frozen or kept is there as it was; nothing else but the unclear."""
+    """Asserts that the kernel has exactly the desired peers, apart from blocked changes.
+
+    A frozen or kept peer is as it was before. No other peer is left, except peers with a blocked change.
+    """
     desired = wants(rows, before, policy=policy)
     plan = planned(rows, before, policy=policy)
     assert plan.withheld == (), "that is the guard's word, and none was asked"
@@ -151,7 +154,7 @@ def test_from_what_one_table_left_another_table_is_reached(
 def test_a_plan_without_its_removals_takes_nothing_from_who_stays(
     rows: list[DeviceRow], peers: Kernel, policy: PeerPolicy
 ) -> None:
-    """The guard's promise: a peer whose removal is withheld keeps its configuration, and no key lives twice."""
+    """A peer keeps its configuration while its removal is withheld. The plan puts no key on a second interface."""
     kernel = kernel_of(peers)
     before = read(kernel)
     plan = planned(rows, before, policy=policy).withhold(lambda c: c.kind is ChangeKind.REMOVE)

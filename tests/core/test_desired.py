@@ -1,4 +1,4 @@
-"""Which rows want a peer, which cannot be followed, and what stays frozen: each bad row beside 200 good ones."""
+"""Each invalid row is rejected beside 200 valid ones, and the right peers are desired or frozen."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_an_ended_row_gives_its_address_free() -> None:
 
 
 def test_a_claim_to_a_frozen_peers_address_is_rejected_and_so_on_down_the_chain() -> None:
-    """5 is frozen on .6; so 6, who moves to .6, is frozen on .7; so 7, who moves to .7, is frozen on .8; 8 …"""
+    """5 is frozen on .6, so 6, which moves to .6, is frozen on .7. Row 7 then cannot move to .7, and so on."""
     length = 30
     kernel = actual(dump(*(peer(n, address(n + 1)) for n in range(5, 5 + length))))
     rows = [row(5, address="nonsense"), *(row(n, address=address(n)) for n in range(6, 5 + length))]
@@ -295,7 +295,10 @@ bad_rows = st.sampled_from([changes for _, changes in BAD.values()])
 def test_what_is_followed_never_conflicts(
     bad: list[dict[str, Any]], good: list[tuple[int, int]], kernel: list[tuple[int, int]], random: Any
 ) -> None:
-    """One address and one key each, none that a frozen peer holds; every row followed, rejected or not wanting."""
+    """Accepted peers share no key and no address, and they use none of a frozen peer.
+
+    Every row is either accepted or rejected. The order of the rows changes nothing.
+    """
     rows = [row(2 + n, **changes) for n, changes in enumerate(bad)]
     rows += [row(20 + n, public_key=text(k), address=address(a)) for n, (k, a) in enumerate(good)]
     random.shuffle(rows)
@@ -337,7 +340,7 @@ def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: 
 
 
 def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() -> None:
-    """It is still a paying customer's peer; unless another row names that key by now."""
+    """The old peer still belongs to a paying customer. It is not frozen if another row names that key by now."""
     kernel, installed = actual(dump(peer(5))), {5: frozenset((key(5),))}
     for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
         desired = build_desired([bad], SITES, POLICY, kernel, NOW, lambda: installed)
@@ -399,7 +402,7 @@ def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
 
 
 def test_a_row_that_comes_twice_is_not_its_own_rival() -> None:
-    """So it comes where its contract does."""
+    """A snapshot contains a row twice if the contract query returns its owner twice."""
     kernel = actual(dump(peer(5)))
     desired = wants([row(5), row(5)], kernel)
     assert followed(desired) == {5}
