@@ -1,4 +1,4 @@
-"""Ids of devices are opaque: core orders them and never counts with them, so texts such as UUIDs work too."""
+"""Core orders device ids and never calculates with them, so text ids such as UUIDs work too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The short way through a dump, for peers as Linux sends most of them, beside the long one."""
+"""The fast path of the dump decoder gives the same result as the slow path.
+
+The fast path decodes peers in the form in which Linux sends most of them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ usual = st.lists(usual_states, min_size=1, max_size=6, unique_by=lambda one: one
 
 
 def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = None, *, short: bool = True) -> object:
-    """What comes of it, or why not."""
+    """Returns what the decoder makes of the payloads, or `ValueError` if it refuses them.
+
+    `short` allows the fast path.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if not short:
             patch.setattr(dump, "_USUAL", {})
@@ -60,7 +66,7 @@ def test_what_was_known_changes_nothing(found: list[PeerState], before: list[Pee
 
 @given(usual, st.data())
 def test_a_difference_to_what_was_known_is_seen(found: list[PeerState], data: st.DataObject) -> None:
-    """One thing of one peer differs."""
+    """The known state differs from the dump in one attribute of one peer."""
     one = data.draw(st.sampled_from(found))
     ips = st.frozensets(hosts, max_size=2)
     changed = data.draw(st.sampled_from([
