@@ -1,4 +1,4 @@
-"""Keys, networks and addresses as texts: exactly one text for each, and none that leaks."""
+"""Keys, networks and addresses have exactly one text each, and no text shows a secret."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ ZEROS, ONE, TWO = NO_PRESHARED_KEY, psk(1), psk(2)
     ("before", "after", "sent"),
     [
         (ZEROS, ZEROS, False), (ZEROS, ONE, True), (ONE, TWO, True), (ONE, ONE, False),
-        (ONE, ZEROS, True),  # cleared: sent as zeros, since left out would mean unchanged
+        (ONE, ZEROS, True),  # a cleared key is sent as zeros, because a key that is left out stays unchanged
         (None, ZEROS, False), (None, ONE, True),
     ],
 )  # fmt: skip

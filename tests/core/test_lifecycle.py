@@ -1,4 +1,4 @@
-"""The steps of a device's life, and the race at the deadline: at it activates, after it does not."""
+"""Transitions of a device happen once, and a handshake exactly at the deadline still activates it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def test_a_handshake_after_the_end_that_is_not_yet_over_by_our_clock_changes_not
 
 
 def test_a_later_handshake_does_not_hide_the_first_one() -> None:
-    """The kernel shows the latest only: seen in time, then again after the deadline, before the row was written."""
+    """The kernel shows only the latest handshake.
+
+    Here it replaces an earlier one that was in time before the row was written.
+    """
     rows = [issued(5, END)]
     first = first_handshakes(rows, shaken((END - 10) * SECOND), {})
     second = first_handshakes(rows, shaken((END + 110) * SECOND), first)
