@@ -1,4 +1,4 @@
-"""What people type, and whom they mean."""
+"""A name that an admin types finds the right device or owner, or close suggestions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard's verdict on a plan: how many removals may go unasked, and what an empty table means."""
+"""The guard decides how many removals a plan may make without approval, and what an empty table means."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_an_admin_can_let_go_the_peers_of_an_empty_table() -> None:
 
 
 def test_what_is_unclear_neither_counts_for_the_guard_nor_waits_for_an_admin() -> None:
-    """20 unclaimed peers beside a row with an unreadable key; the row's mending decides, no approval."""
+    """20 peers belong to no row while one row has an unreadable key.
+
+    A corrected row ends this block, an approval does not.
+    """
     decision = look([row(2, public_key="junk"), off(3)], range(3, 24))
     assert not decision.tripped
     assert [c.public_key for c in decision.plan.changes] == [key(3)]
