@@ -1,4 +1,4 @@
-"""Periods and their sums, in zones that do not make it easy."""
+"""Report ranges and their sums are right in time zones with unusual offsets and clock changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_units(number: int, text: str) -> None:
     assert format_bytes(number) == text
 
 
-# -- which periods
+# -- the ranges
 
 
 def test_what_is_left_out() -> None:
@@ -61,7 +61,7 @@ def test_months_of_a_span() -> None:
     ]  # fmt: skip
 
 
-# -- what fell into them
+# -- the bytes in each period
 
 
 def test_empty_days_are_days_too() -> None:
@@ -105,7 +105,7 @@ def test_an_hour_begins_at_or_before(instant: int, zone: ZoneInfo) -> None:
     st.dictionaries(st.integers(0, 200), counters),
 )  # fmt: skip
 def test_hours_add_up_to_the_buckets(now: int, zone: ZoneInfo, width: int, some: dict[int, Counters]) -> None:
-    """Whatever bucket begins within the span is in one of its hours, once."""
+    """Every bucket that begins within the range counts in exactly one of its hours."""
     span = make_range("hour", None, None, now, zone)
     buckets = {begin: found for n, found in some.items()
                if span.start <= (begin := (now // width - n) * width) < span.end}  # fmt: skip

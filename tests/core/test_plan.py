@@ -1,4 +1,4 @@
-"""Desired x actual -> plan: what changes, in which order, what is withheld; and that it leads there from anywhere."""
+"""A plan has the right changes in the right order and leads from any actual state to the desired one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from wgsyncd.engine import wording
 
 
 def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:
-    """What a plan does, by kind, interface, row and reason."""
+    """Returns the changes of a plan as tuples of kind, interface, row and reason."""
     return [(c.kind.value, c.interface, c.row_id, wording.change(c)) for c in plan.changes]
 
 
@@ -180,7 +180,7 @@ def test_updates_and_additions_that_need_no_removal_go_on() -> None:
 
 
 def test_what_needs_the_address_of_a_withheld_peer_is_withheld_and_so_on() -> None:
-    """5 goes; 6 moves to 5's address, 7 to 6's, 8 to 7's, and 9 is new at 8's: all hang on 5."""
+    """5 leaves. 6 takes the address of 5, 7 takes the address of 6 and so on. All these changes depend on 5."""
     kernel = actual(dump(*(peer(n) for n in range(5, 9)), peer(20, keepalive=25)))
     rows = [off(5), *(row(n, address=address(n - 1)) for n in range(6, 10)), row(20), row(21)]
     plan = planned(rows, kernel)
@@ -205,7 +205,7 @@ def test_the_same_address_on_the_other_interface_is_not_held_up() -> None:
 
 
 def test_a_device_that_cannot_arrive_does_not_leave() -> None:
-    """7 moves to an address of wg1 that a withheld peer has: it stays where it is until that one may go."""
+    """7 moves to an address on wg1 that another peer holds. 7 stays on wg0 until that blocked peer may be removed."""
     kernel = two(dump(peer(7)), dump(peer(99, "10.251.0.7/32"), name="wg1"))
     rows = [row(5, public_key="junk"), row(7, interface="wg1")]
     plan = planned(rows, kernel, records(record(7)))
@@ -247,7 +247,7 @@ def test_the_plan_id_does_not_change_with_what_is_not_removed() -> None:
 
 
 def test_who_gets_anothers_address_is_told_from_whom() -> None:
-    """Added, updated, swapped, and from a peer of nobody's."""
+    """The cases are an added peer, an updated peer, a swap, and an address that a foreign peer had."""
     kernel = actual(dump(peer(5), peer(6), peer(7), peer(99, address(8)), peer(9)))
     rows = [off(5), row(10, address=address(5)), row(6, address=address(7)), row(7, address=address(6)),
             row(8), row(9, address=address(90))]  # fmt: skip
