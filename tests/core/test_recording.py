@@ -1,4 +1,4 @@
-"""What is written down before and after a plan: audited once, whatever was interrupted where."""
+"""Intents and outcomes around a plan audit each change once, after any interruption."""
 
 from __future__ import annotations
 
@@ -170,7 +170,10 @@ def test_what_is_audited_after_apply_and_only_once(
 def test_many_that_came_are_written_in_parts_each_complete_in_itself(
     monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
-    """Beside one that has moved; and whoever dies in between finds the rest to be written, and nothing twice."""
+    """One more peer has moved.
+
+    A crash between two parts leaves the rest to be written, and no part is written twice.
+    """
     monkeypatch.setattr(recording, "MAX_PER_BATCH", 3)
     rows = [row(n) for n in range(5, 14)] + [row(20, interface="wg1")]
     kernel = actual(dump(*(peer(n) for n in range(5, 14))), dump(peer(20, address(20, "wg1")), name="wg1"))
@@ -222,7 +225,7 @@ def test_the_first_look_at_an_interface_is_marked_and_is_no_restoration() -> Non
 
 
 def test_a_peer_that_goes_before_its_coming_was_written_down_has_come_and_gone() -> None:
-    """We died between adding it and writing that down; meanwhile its row was revoked."""
+    """The daemon died after it added the peer and before it recorded the outcome. Meanwhile the row was revoked."""
     kernel, books = actual(dump(peer(5))), node_state(ADDING)
     rows = [off(5)]
     changes = planned(rows, kernel, books.records).changes
@@ -243,7 +246,7 @@ def test_of_a_peer_whose_coming_was_written_down_only_its_going_is_told() -> Non
 
 
 def test_a_peer_that_left_for_an_interface_where_it_is_not_yet_moves_there() -> None:
-    """The other interface refused it, or was away."""
+    """The other interface refused the peer, or it was away."""
     kernel = actual(dump(), dump(name="wg1"))
     said, _ = after([row(5, interface="wg1")], kernel, node_state(record(5)))
     assert said == [

@@ -1,4 +1,4 @@
-"""Records by slot."""
+"""Peer records are found by interface and key, and a copy is independent of its original."""
 
 from __future__ import annotations
 
