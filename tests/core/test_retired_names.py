@@ -1,4 +1,4 @@
-"""Names that were replaced do not come back: nothing in wgsyncd/ is defined under one of them."""
+"""Names that were replaced do not come back: no file of wgsyncd/ defines one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.sources import FILES, nodes
 
-# Each had a meaning of its own in this project. etc/doc/glossary.md has the terms that replaced them.
+# Each of these names had a meaning of its own in this project. etc/doc/glossary.md has the terms that replaced them.
 _WORDS = """
     AWAY Advance Between Booked Booking Books Budget CannotBeFollowed Chronicle Committed Creation Decider Due DumpTorn
     EDGE Edge Entry Failed Fate Fault Figures HINT Health Held Hints Inbox InterfaceHealth KEPT Kind LeftOff Ledger
@@ -30,12 +30,12 @@ _WORDS = """
 """
 RETIRED = set(_WORDS.split())
 
-# Still defined under a retired name. This list only ever gets shorter.
+# These retired names are still defined. This list only gets shorter.
 LEFT: set[str] = set()
 
 
 def defined(path: Path) -> Iterator[tuple[str, int]]:
-    """The names that a file gives to something, each with its line."""
+    """Yields the names that a file defines, each with its line."""
     for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name, node.lineno

@@ -1,4 +1,4 @@
-"""Samples that wait: booked late they say what they would have said at once, however often that is interrupted."""
+"""Late samples post what they would have posted at once, after any number of interruptions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def node_state(*numbers: int, rx: int = 0, handshake: int = 0, **more: Any) -> N
 
 
 def look(*peers: tuple[int, int], epoch: str = EPOCH, handshake: int = 0) -> InterfaceState:
-    """A dump with so many bytes of each peer."""
+    """Returns a dump in which each given peer has this many received bytes."""
     return dump(*(state(peer(n), rx, 0, handshake) for n, rx in peers), epoch=epoch)
 
 
 def kept(backlog: Backlog) -> list[dict[int, int]]:
-    """Each sample's bytes by peer."""
+    """Returns the received bytes of each peer, for each sample of the backlog."""
     numbers = {key(n): n for n in range(2, 12)}
     return [{numbers[k]: found.counters.rx for k, found in one.state.peers.items()} for one in backlog.samples]
 
@@ -46,7 +46,7 @@ def keep(known: NodeState | None, *looks: InterfaceState, day: str = DAY, into: 
     return backlog
 
 
-# -- what is kept
+# -- what the backlog keeps
 
 
 def test_what_the_books_have_is_not_kept() -> None:
@@ -82,7 +82,10 @@ def test_one_that_spans_midnight_is_kept() -> None:
 
 
 def test_of_each_life_one_is_kept() -> None:
-    """By epoch, by counters, by handshake."""
+    """Counters began again if the epoch is new, a counter is lower or the handshake is older.
+
+    The last sample before is kept.
+    """
     backlog = keep(node_state(5), look((5, 8)), look((5, 9)), look((5, 9), epoch="b"), look((5, 10), epoch="b"))
     assert kept(backlog) == [{5: 9}, {5: 10}]
     backlog = keep(node_state(5), look((5, 8)), look((5, 9)), look((5, 1)), look((5, 20)), look((5, 21)))
@@ -92,7 +95,7 @@ def test_of_each_life_one_is_kept() -> None:
 
 
 def test_the_first_sample_of_a_life_that_the_books_do_not_know_is_kept() -> None:
-    """It alone tells that the counters were below the baseline in between."""
+    """Only this sample shows that the counters were below the baseline in between."""
     assert kept(keep(node_state(5, rx=100), look((5, 3)), look((5, 120)), look((5, 121)))) == [{5: 3}, {5: 121}]
     assert kept(keep(node_state(5, rx=100), look((5, 103)), look((5, 120)))) == [{5: 120}]
     assert kept(keep(None, look((5, 103)), look((5, 120)), look((5, 121)))) == [{5: 103}, {5: 121}]
@@ -118,7 +121,7 @@ def test_there_is_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
         keep(node_state(5, 6, 7), look((5, 2), (6, 1), (7, 1)), into=backlog)
 
 
-# -- marks
+# -- positions
 
 
 def test_what_is_marked_is_not_booked_again() -> None:
@@ -134,18 +137,18 @@ def test_a_number_that_is_marked_is_not_given_again() -> None:
 
 
 def test_a_sample_that_took_the_place_of_one_in_doubt_is_booked() -> None:
-    """The commit of the first has happened; what the second adds is what came since."""
+    """The commit of the first sample has happened. The second sample adds only the bytes that came since."""
     backlog = keep(None, look((5, 10)), look((5, 20)))
     mark = backlog.position(backlog.samples[0])
     later = keep(None, look((5, 25)), into=backlog).after(mark)
     assert kept(later) == [{5: 25}]
 
 
-# -- against booking at once
+# -- late posting compared with posting at once
 
 
 class Account:
-    """Books, and what is in them by row and day."""
+    """Holds a node state and sums what is posted to it by row and day."""
 
     def __init__(self, books: NodeState) -> None:
         self.books = self.before = books
@@ -170,8 +173,12 @@ class Account:
                 self.days[one.row_id, piece.day] += piece.rx
 
     def catch_up(self, backlog: Backlog, now: float, stop: int | None, firm: int) -> Backlog:
-        """Book what waits; ``stop``: that many transactions, and the answer to the last one is lost. What the process
-        still has then: the books as they were before it."""
+        """Posts the waiting samples and returns the backlog that the process then has.
+
+        With ``stop``, only that many transactions happen, and the answer to the last one is lost. The process then
+        still has the node state from before that transaction. Samples above the number ``firm`` are not durable, so
+        they are posted without a position.
+        """
         self.before = self.books
         waits = backlog.after(self.books.spool_position)
         some = waits.samples[:stop]
@@ -188,7 +195,7 @@ MOVES = st.tuples(
 )
 LOOKS = st.tuples(
     st.lists(MOVES, max_size=3),
-    st.sampled_from([15.0, 15.0, 900.0, 6400.0, 86400.0]),  # seconds since the look before
+    st.sampled_from([15.0, 15.0, 900.0, 6400.0, 86400.0]),  # seconds since the poll before
     st.sampled_from(["", "", "", "full", "restart", "other boot", "books"]),
 )
 
@@ -196,7 +203,10 @@ LOOKS = st.tuples(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(LOOKS, min_size=1, max_size=14), st.lists(st.integers(0, 3), max_size=4), st.booleans())
 def test_booked_late_is_booked_at_once(looks: list[Any], stops: list[int], known: bool) -> None:
-    """Over lives, days, restarts, a full disk, and books that come back for a transaction or two."""
+    """The examples include new epochs, new days, restarts and a full disk.
+
+    The database is at times back for a few transactions.
+    """
     at_once, late = Account(node_state(5, 6, 7)), Account(node_state(5, 6, 7))
     counters, epoch, now, before = dict.fromkeys((5, 6, 7), (0, 0)), EPOCH, NOW, NOW - 15
     memory = file = Backlog("s")
@@ -219,7 +229,7 @@ def test_booked_late_is_booked_at_once(looks: list[Any], stops: list[int], known
             if calendar().day(now - BOUNDARY_GRACE) == calendar().day(before)
             else ""
         )
-        if event == "full":  # it stands in memory alone
+        if event == "full":  # this sample is in memory alone
             memory = memory.append(state_now, before, now, day, sure, durable_position=firm)
         else:
             file = memory = decode(encode(memory.append(state_now, before, now, day, sure), "r640"), "r640")
@@ -229,7 +239,7 @@ def test_booked_late_is_booked_at_once(looks: list[Any], stops: list[int], known
         if event == "books" and stops:
             rest = late.catch_up(memory, now, stops.pop(), firm)
             if memory is file and known:
-                sure = None  # another process, which has the file
+                sure = None  # another process starts, which has the file
             else:
                 memory, sure = rest, late.before
         before = now
