@@ -1,4 +1,4 @@
-"""Counters into deltas, and deltas into buckets, days and months: every byte once, in any zone."""
+"""Counters become deltas, and every byte is in one bucket, day and month in any time zone."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_start_in_the_future_is_now() -> None:
 
 
 DST = [
-    # zone, noon before, hours between the midnights around the change of the clock
+    # The columns are: zone, the noon before, the hours between the midnights around the clock change.
     ("Europe/Berlin", (2026, 3, 29), 23), ("Europe/Berlin", (2026, 10, 25), 25),
     ("America/St_Johns", (2026, 3, 8), 23), ("America/St_Johns", (2026, 11, 1), 25),
     ("Australia/Lord_Howe", (2026, 4, 5), 24.5), ("Australia/Lord_Howe", (2026, 10, 4), 23.5),
@@ -108,7 +108,7 @@ DST = [
 
 @pytest.mark.parametrize(("zone", "date", "hours"), DST)
 def test_a_day_has_as_many_bytes_as_it_has_seconds(zone: str, date: tuple[int, int, int], hours: float) -> None:
-    """One byte per second over five days in which the clock is changed, none of them lost or in another day."""
+    """A device moves one byte per second over five days with a clock change. No byte is lost or on another day."""
     noon = datetime(*date, 12, tzinfo=ZoneInfo(zone))
     start, end = (noon - timedelta(days=2)).timestamp(), (noon + timedelta(days=2)).timestamp()
     found: dict[str, int] = {}
@@ -164,7 +164,7 @@ def test_the_mark_moves_with_a_window_and_with_nothing_else(now: float, later: f
     assert (one.version != other.version) is moved
 
 
-# -- advance
+# -- counter deltas
 
 BASE = record(5, counters=Counters(100, 50), handshake=9)
 ADVANCES = {
@@ -198,7 +198,7 @@ def test_summed_over_polls_and_new_epochs_nothing_is_lost(polls: list[tuple[int,
     assert booked == sum(delta for delta, _ in polls)
 
 
-# -- book
+# -- post
 
 
 def node_state(*some: PeerRecord, at: float = NOW - 15) -> NodeState:
@@ -259,7 +259,7 @@ def test_a_new_epoch_counts_from_zero_and_is_no_anomaly() -> None:
     )
 
 
-CAPACITY = int(8e6 / 8 * (15 + SLACK))  # bytes that 8 Mbit/s carry in 15 s
+CAPACITY = int(8e6 / 8 * (15 + SLACK))  # the bytes that 8 Mbit/s carry in 15 s and the slack
 
 
 @pytest.mark.parametrize(("delta", "ok"), [(CAPACITY, True), (CAPACITY + 1, False), (2**60, False)])

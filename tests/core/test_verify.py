@@ -1,4 +1,4 @@
-"""What a verification asks for, and what it says of the answers."""
+"""A verification asks for the right ranges and reports the discrepancies in the answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from wgsyncd.core.records import PeerRecord, RecordState
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 
-# -- what is asked for
+# -- the ranges that are asked for
 
 
 def test_in_the_middle_of_everything_one_window_and_one_month_are_right() -> None:
@@ -50,7 +50,10 @@ def test_in_the_middle_of_everything_one_window_and_one_month_are_right() -> Non
 
 @pytest.mark.parametrize("past", [-GRACE + 1, GRACE - 1])
 def test_near_an_edge_those_of_both_sides_are_right(past: float) -> None:
-    """And what a figure is that was not rolled on yet and got what is new."""
+    """The ranges of both sides are right.
+
+    So is the range of a sum that got new bytes before its window was refreshed.
+    """
     first = stamp("Asia/Tokyo", 2026, 10, 1)
     asked = make_ranges(calendar(first + past))
     old, new = int(first) - 86400 - 900, int(first) - 86400
@@ -77,7 +80,7 @@ def test_the_days_that_are_asked_for_are_whole_kept_and_exact(now: float, zone: 
         assert day.outer[0] <= day.start and day.inner[0] - day.start < 3600
         assert day.inner[1] <= day.outer[1] <= day.inner[1] + 3600
         assert all(edge % 3600 == 0 for edge in day.inner + day.outer)
-    # However bytes come in, the day and its buckets then agree with what is said of them.
+    # However late bytes arrive, the day and its buckets agree with the bounds of that day.
     pieces = frame.allocate(Counters(10**9, 1), now - back)
     for day in days:
         buckets = [(p.bucket, p.rx) for p in pieces if p.bucket is not None]
@@ -93,7 +96,7 @@ def test_days_from_before_the_books_are_left_out() -> None:
     assert [day.name for day in asked.after(asked.days[1].start + 1).days] == [day.name for day in asked.days[2:]]
 
 
-# -- figures
+# -- totals
 
 TODAY = Day("2026-09-21", 0.0, (0, 0), (0, 0), True)
 YESTERDAY = replace(TODAY, name="2026-09-20", whole=False)
@@ -196,7 +199,7 @@ def test_an_interface_that_cannot_be_read_is_a_fault() -> None:
     assert (found.note, found.text) == (False, "wg1 cannot be read, so nothing is known of it: wg1: EPERM")
 
 
-# -- what stands
+# -- confirmed discrepancies
 
 
 def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
@@ -218,7 +221,11 @@ def test_figures_that_were_put_right_stand_no_more() -> None:
 
 
 def test_the_day_of_a_zone_whose_clock_is_set_back_to_midnight() -> None:
-    """It has two midnights and is one day; where it is set back over midnight, the day before is in two pieces."""
+    """Havana's day has two midnights and is one day.
+
+    In St. John's the clock goes back over midnight, so the day before is in two parts. Only 2010-11-05 is asked for
+    then.
+    """
     havana = ZoneInfo("America/Havana")
     noon = datetime(2026, 11, 1, 12, tzinfo=havana).timestamp()
     (today,) = [day for day in make_ranges(UsageCalendar(noon, 900, havana)).days if day.name == "2026-11-01"]
