@@ -1,4 +1,4 @@
-"""The watch asks as often as a hundredth of a core pays for."""
+"""The watch asks as often as one hundredth of a core pays for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OWN = 0.0005
 
 
 def look(watch: PollInterval, at: float, took: float, own: float = OWN) -> None:
-    """A turn that brings a look: half of our own work is for the look itself."""
+    """Records a turn of the daemon that polls. Half of the daemon's own work is for the query itself."""
     watch.record_query(at, took + own / 2, own / 2, answered=True)
     watch.record_idle_turn(own)
 
