@@ -16,13 +16,13 @@ The invariants, and what each one relies on:
 3. A baseline of zero is committed *before* a peer is added, and the waiting samples are posted before that commit. A
    crash before the addition leaves a baseline without a peer, which is harmless. Another order could leave a peer whose
    first bytes have no baseline, or compare a sample from before the restart with the new baseline.
-4. Before a peer is removed, it loses its allowed IPs, so that no more traffic passes. Then its last sample is taken.
-   Only when this sample is posted or in the spool's file is the peer removed.
+4. Before a peer is removed, it loses its allowed IPs, so that no more traffic passes. Then its last sample is taken and
+   written to the spool's file. Only then is the peer removed, even if the file could not be written (see the limits).
 5. A sample that cannot be posted at once goes to the spool (:mod:`wgsyncd.core.usage.backlog`). Waiting samples are
    posted before any later sample, in the order in which they were taken. The transaction that completes a sample also
    stores the sample's number. So a sample from before a restart never meets a baseline from after it. The order is:
-   write the file, post and store the number, write the file without the sample. A crash after the first step only
-   delays the posting. After a crash in the second or third step, the stored number prevents a second posting.
+   write the file, post and store the number, write the file without the sample. A crash before the commit of the number
+   only delays the posting. After this commit, the stored number prevents a second posting.
 6. A device that is left out of a posting (its row is locked) keeps its baseline. A waiting sample is done only when it
    is posted for all its devices. Until then the whole sample stays in the backlog.
 
