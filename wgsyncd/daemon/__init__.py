@@ -1,1 +1,1 @@
-"""The daemon's life: schedule, signals, sockets, metrics, systemd."""
+"""The daemon around the engine: main loop, schedule, signals, sockets, metrics and systemd."""

@@ -1,7 +1,7 @@
-"""How it is found that rows have changed, and what is done then: looks at their digest, hints from the application.
+"""Finds changed rows by their digest and by the application's notifications, and reconciles them.
 
-A look is due as often as its cost allows (watch.py); a hint is followed at once, for its devices alone where that can
-be. Either leaves the counters to the poll, and a booking of many devices does not hold it up.
+The digest is checked as often as its cost allows (poll_interval.py). A notification is followed at once, for its
+devices alone if possible. Both leave the counters to the next poll. A long posting does not delay them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from wgsyncd.engine.state_cache import Until
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 
-SHARE, SAVED = 0.5, 1.0  # of the time, and seconds, for hints
-MAX_PREEMPTIONS = 5  # so often a posting is preempted at most; then it goes on to its end, whatever changes
+SHARE, SAVED = 0.5, 1.0  # the notifications' share of the time, and the seconds that they may save up
+MAX_PREEMPTIONS = 5  # A posting is preempted at most this often. Then it goes on to its end.
 
 
 class ChangeWatcher:
-    """Looks round for one daemon. ``agent``: the one of now. ``work``: does a piece of work, and says whether it went
-    well. ``floor``: seconds between looks at least; 0: never look."""
+    """Starts reconciles of changed rows for one daemon.
+
+    ``agent`` returns the present agent. ``work`` runs a task and returns whether the task succeeded. ``heartbeat``
+    feeds the watchdog. ``floor`` is the shortest time between two checks of the digest in seconds, 0: never check.
+    """
 
     def __init__(
         self,
@@ -39,21 +42,21 @@ class ChangeWatcher:
     ) -> None:
         self._agent, self._work, self._heartbeat, self._status = agent, work, heartbeat, status
         self.watch = PollInterval(floor)
-        # Of the rows as the last good reconcile found them. None: none was good, or the kernel was changed since: rows
-        # that are as they were then may want something done now.
+        # The digest of the rows at the last successful reconcile. None: unknown, because no reconcile succeeded or the
+        # kernel was changed since. Then the next check reconciles even if the digest is unchanged.
         self._digest: object = None
-        self._seen: object = None  # the last digest read
-        self._interrupted = False  # the piece of work of now was told of changed rows, so it may have removed peers
+        self._seen: object = None  # the last digest that was read
+        self._interrupted = False  # the present piece of work was told of changed rows, so it may have removed peers
         self._hints: NotifySocket | None = None
         self._budget = TokenBucket(SHARE, SAVED)
-        self._hints_are_urgent = False  # the posting of now ends for them
+        self._hints_are_urgent = False  # a waiting notification ends the present posting
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
-        """Take hints at a socket. Refused where that cannot be."""
+        """Receive notifications on the socket ``path``. UserError if the socket cannot be made."""
         self._hints = NotifySocket(path, self._status, wake)
 
     def close(self) -> None:
-        """No more hints."""
+        """Receive no more notifications."""
         if self._hints is not None:
             self._hints.close()
 
@@ -62,18 +65,18 @@ class ChangeWatcher:
         return self._hints is not None and self._hints.pending
 
     def patience(self, now: float) -> float:
-        """Seconds until :meth:`go_round` has something to do."""
+        """Seconds until :meth:`poll` has something to do. ``now``: monotonic seconds."""
         wait = self.watch.delay(now)
         return min(wait, self._budget.delay(now)) if self._hinted else wait
 
     def poll(self) -> None:
-        """Do what was hinted; look whether rows have changed, if that is due."""
+        """Follow the notifications, and check the digest if that is due."""
         self._follow_hints()
         if self.watch.due(time.monotonic()):
             self.check_digest()
 
     def check_digest(self) -> bool:
-        """Ask whether rows have changed, and if so reconcile; whether that went well."""
+        """Read the digest, and reconcile all rows if it has changed. Whether that succeeded."""
         answered = self._work("watch", self._read_digest)
         self._status.record_interval("watch", self.watch.period)
         if answered and self._seen != self._digest:
@@ -81,9 +84,11 @@ class ChangeWatcher:
         return answered
 
     def reconcile_hinted(self, devices: frozenset[str]) -> bool:
-        """These devices, or (none named) all rows, since something may have changed; whether that went well. What
-        concerns others too is left to a look at all rows. Counters are left to the poll: where rows change all the time
-        they would be written all the time, and the next change would wait for it."""
+        """Reconcile these devices, or all rows if ``devices`` is empty. Whether that succeeded.
+
+        If the devices cannot be reconciled alone, a check of the digest follows, which reconciles all rows. Counters
+        are left to the next poll. Otherwise, with rows that change all the time, posting would delay each change.
+        """
         if not devices:
             return self._work("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False))
         done = False
@@ -99,10 +104,10 @@ class ChangeWatcher:
         return good and (done or self.check_digest())
 
     def reconcile(self, until: Until, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
-        """Reconcile, and know of which rows."""
+        """Reconcile all rows, and remember their digest. Parameters: see :meth:`Agent.reconcile`."""
         digest: object = None
-        with contextlib.suppress(StoreError):  # the agent has something to do without the database, and says it is away
-            digest = self._seen = self._agent().store.digest()  # before the rows: later changes, the next look finds
+        with contextlib.suppress(StoreError):  # The agent has work without the database too, and raises the error.
+            digest = self._seen = self._agent().store.digest()  # Read before the rows: the next check finds changes.
         self._digest = None
         agent = self._agent()
         decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting)
@@ -110,19 +115,22 @@ class ChangeWatcher:
         return decision
 
     def begin(self) -> None:
-        """A piece of work."""
+        """Note that a piece of work begins."""
         self._interrupted = False
 
     def end(self, *, good: bool) -> None:
-        """It is over."""
+        """Note that the piece of work ended. If it failed, or was told of changed rows, the next check reconciles."""
         if not good or self._interrupted:
             self._digest = None
 
-    # -- beside a posting of many devices
+    # -- during a posting of many devices
 
     def run_preemptible(self, task: str, piece: Callable[..., object]) -> None:
-        """A piece of work that ends with a posting. Where rows change meanwhile the posting is preempted, a few times:
-        the changes are followed, and what is left is posted."""
+        """Run a task that ends with a posting. ``piece`` takes ``until`` and ``preemptible``.
+
+        If rows change meanwhile, the posting is preempted, at most MAX_PREEMPTIONS times. Then the changed rows are
+        reconciled, and a new poll posts the rest.
+        """
         for more in range(MAX_PREEMPTIONS, -1, -1):
             preemptible = self._hints_are_urgent = more > 0
             try:
@@ -137,17 +145,20 @@ class ChangeWatcher:
             task, piece = "account", self._agent().account
 
     def is_urgent(self) -> bool:
-        """Whether rows have changed, or a hint waits for the end of a posting that may be preempted. A posting asks
-        between its transactions; the watchdog is fed too, as the loop does not come round meanwhile."""
+        """Whether rows have changed, or a notification waits for the end of a preemptible posting.
+
+        A posting asks this between its transactions. The call also feeds the watchdog, because the daemon's loop does
+        not run meanwhile.
+        """
         self._heartbeat()
         hinted = self._hinted and self._budget.delay(time.monotonic()) <= 0
         if hinted and self._hints_are_urgent:
-            self._hints_are_urgent = False  # a posting that goes on nevertheless is told once
+            self._hints_are_urgent = False  # A posting that goes on all the same is told only once.
             return True
         if not (hinted or self.watch.due(time.monotonic())):
             return False
         before = self._seen
-        with contextlib.suppress(StoreError):  # the next transaction meets it too
+        with contextlib.suppress(StoreError):  # The next transaction of the posting meets the same error.
             self._read_digest()
         if self._seen == before:
             return False

@@ -1,6 +1,6 @@
-"""How wgsyncd lives: inbox, hints, orders, watch, reload, watchdog, stop.
+"""The daemon: its main loop takes events from a queue and runs the tasks that they name.
 
-The main thread takes from the inbox and is the only user of netlink and database, so there is no lock anywhere.
+Only the main thread uses netlink and the database, so they need no lock.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import summary_line
 from wgsyncd.errors import ConfigError, ConfigIssue, UserError
 
-UNHEALTHY = 90.0  # seconds without finished work after which /healthz says so
-LONGEST_WAIT = 5.0  # seconds; the loop comes round this often, to feed the watchdog and to see the clock step
+UNHEALTHY = 90.0  # seconds without a heartbeat after which /healthz reports a failure
+LONGEST_WAIT = 5.0  # seconds: the longest turn of an idle loop, which feeds the watchdog and detects clock steps
 
 
 class Daemon:
-    """One node's daemon. ``build`` makes an agent from settings and from the state that outlives it; it is called again
-    for each reload."""
+    """Runs one node: the main loop, the sockets, the schedule and the reload.
+
+    ``build`` makes an agent from settings and from the state that outlives the agent. Each reload calls it again.
+    """
 
     def __init__(
         self,
@@ -62,12 +64,12 @@ class Daemon:
         self._control: control_socket.ControlSocket | None = None
         self._beat = time.monotonic()
         self._fed = 0.0
-        self._idle = True  # this turn of the loop has brought nothing but a look
-        self._deadline: float | None = None  # UNIX seconds of the nearest QR end
+        self._idle = True  # this turn of the loop did nothing but check the digest
+        self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()
 
     def run(self) -> int:
-        """Live until told to stop; the exit status. Refused where the metrics' address is taken."""
+        """Run until an event says stop. Returns the exit status. UserError if the metrics' address cannot be had."""
         settings = self.settings
         self._web.listen(settings.metrics.address)
         self._open_sockets()
@@ -107,15 +109,15 @@ class Daemon:
             self.notifier.watchdog()
 
     def _delay(self) -> float:
-        """Seconds to wait for a message: until the next look at the rows or the next QR end."""
+        """Seconds to wait for an event: until the next check, admin's request or activation deadline is due."""
         now = time.monotonic()
         wait = min(LONGEST_WAIT, self.looks.patience(now))
         asked = self._admin.delay()
         wait = wait if asked is None else min(wait, asked)
-        if self._deadline is None or self._deadline > time.time():  # else it is due and not yet done
+        if self._deadline is None or self._deadline > time.time():  # a passed one stays until the poll
             self._deadline = self._agent.next_deadline()
         if self._deadline is not None:
-            wait = min(wait, self._deadline - time.time() + 0.05)  # an instant later: at the end itself it is alive
+            wait = min(wait, self._deadline - time.time() + 0.05)  # At the deadline itself, nothing expires yet.
         return wait
 
     def _handle(self, message: Event) -> None:
@@ -124,7 +126,7 @@ class Daemon:
         elif message is Event.ADMIN:
             self._admin.wait()  # The poll handles the request.
         elif message is Event.NOTIFY:
-            pass  # followed by the look round
+            pass  # The poll follows the notification.
         elif message is Event.ACCOUNT:
             self.looks.run_preemptible("account", self._agent.account)
             if self._agent.needs_reconcile:
@@ -132,14 +134,14 @@ class Daemon:
         elif message is Event.RECONCILE:
             self.looks.run_preemptible("reconcile", self.looks.reconcile)
         elif not self._clock.trusted:
-            return  # on such a clock nothing is forgotten, and no window judged
+            return  # After a clock step, nothing is deleted for its age, and no time window is verified.
         elif message is Event.PURGE:
             self._work("purge", self._agent.purge)
         elif message is Event.VERIFY and inspector.is_due(self._state, time.time(), self.settings.node.zone):
             self._work("verify", self._verify)
 
     def _poll(self) -> None:
-        """Has an admin asked something, has a QR ended, was something hinted, did the rows change?"""
+        """Handle an admin's request, a passed activation deadline, notifications, and changed rows."""
         if self._admin.handle_next():
             self._idle = False
         if self._deadline is not None and time.time() > self._deadline:
@@ -165,21 +167,24 @@ class Daemon:
 
     @property
     def agent(self) -> Agent:
-        """The one of now."""
+        """The present agent. A reload replaces it."""
         return self._agent
 
     def reconcile_now(self, devices: frozenset[str]) -> bool:
-        """These devices; whether that went well."""
+        """Reconcile these devices now. Whether that succeeded."""
         return self.looks.reconcile_hinted(devices)
 
     def carry_out(self) -> Decision | None:
-        """Reconcile now; what was done, None where that failed."""
+        """Reconcile everything now. Returns what was decided, or None if the reconcile failed."""
         done: list[Decision] = []
         self._work("reconcile", lambda: done.append(self.looks.reconcile(self.looks.is_urgent)))
         return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:
-        """Parse, check, swap whole; a configuration with faults changes nothing: these are returned."""
+        """Load the configuration again, and replace the agent. Returns the faults of the new configuration.
+
+        A configuration with faults changes nothing. In both cases, a reconcile follows.
+        """
         self.notifier.reloading()
         faults: Sequence[ConfigIssue] = ()
         old = self.settings
@@ -221,7 +226,7 @@ class Daemon:
         return self.status.reconciled and self.status.database_up
 
     def _open_sockets(self) -> None:
-        """Take hints and orders, if that can be: nothing depends on it."""
+        """Open the sockets for notifications and for admins. The daemon also runs without them."""
         try:
             self.looks.listen(lock.path().with_name("notify.sock"), lambda: self.inbox.put(Event.NOTIFY))
         except UserError as error:
@@ -254,7 +259,7 @@ class Daemon:
         self._work("account", lambda: self._agent.account(self.looks.is_urgent))
         self._agent.queue_audit(AuditAction.DAEMON_STOPPED)
         self._work("settle", self._agent.flush)
-        signal.setitimer(signal.ITIMER_REAL, 0)  # in time
+        signal.setitimer(signal.ITIMER_REAL, 0)  # The shutdown was in time, so ShutdownTimeout must not come.
 
     def _end(self) -> None:
         self._schedule.disarm()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from contextlib import suppress
 
-_NEW_OBJECTS = 50_000  # between two collections; one dump exceeds the default of 700 hundreds of times
+_NEW_OBJECTS = 50_000  # between two collections. One dump exceeds the default of 700 hundreds of times.
 _OLDER = 50
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3), malloc.h
 _LARGE = 1 << 20  # bytes

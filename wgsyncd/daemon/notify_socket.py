@@ -20,7 +20,7 @@ from typing import NamedTuple
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 
-MOST = 200  # devices; a larger number counts as all rows
+MOST = 200  # devices. A larger number counts as all rows.
 LONGEST = 64  # characters of customer_devices.device_id
 _SIZE = 65536
 

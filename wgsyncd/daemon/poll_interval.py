@@ -10,7 +10,7 @@ from collections import deque
 
 SHARE = 0.01  # of one core
 RETRY_INTERVAL = 5.0  # seconds between two queries while the database does not answer
-MAX_INTERVAL = 10.0  # seconds: the longest interval, whatever a query costs
+MAX_INTERVAL = 10.0  # seconds: the longest interval, even if a query costs more
 _RECENT = 8  # the number of queries and turns that count
 
 

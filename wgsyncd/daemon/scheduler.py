@@ -39,7 +39,7 @@ class Schedule:
         self._scheduler: BackgroundScheduler | None = None
 
     def arm(self, settings: Settings) -> None:
-        """Start the jobs anew: at the start, after a reload, after a step of the wall clock."""
+        """Start the jobs, and stop the earlier ones: at the start, after a reload, after a step of the wall clock."""
         self.disarm()
         zone, plan = settings.node.zone, settings.schedule
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}  # the default grace time is 1 s
