@@ -1,4 +1,4 @@
-"""A node on fakes."""
+"""Fixtures of the engine's tests: a node on fakes, and the lines of its log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wgsyncd import log
 
 @pytest.fixture
 def node() -> Node:
-    """Three devices, in service."""
+    """Returns a node with three devices that are in service."""
     made = Node()
     for number in (5, 6, 7):
         made.device(number)
@@ -23,7 +23,7 @@ def node() -> Node:
 
 @pytest.fixture
 def said() -> Iterator[Callable[[], list[str]]]:
-    """The log's lines so far."""
+    """Yields a function that returns the log's lines so far."""
     stream = io.StringIO()
     log.configure("info", "logfmt", stream)
     yield lambda: [line.partition("event=")[2] for line in stream.getvalue().splitlines()]

@@ -1,4 +1,4 @@
-"""What stands is said once when it begins and once when it ends, in the log and in the audit trail."""
+"""A condition is reported once when it starts and once when it ends, in the log and the audit trail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.node import Node
 
-# -- what is said in the log
+# -- the lines in the log
 
 
 def test_a_condition_is_said_once_it_is_written_and_only_once(node: Node, said: Callable[[], list[str]]) -> None:
