@@ -1,5 +1,8 @@
-"""One cycle that has everything to do, disturbed at each of its commits and each of its changes to the kernel, in every
-way; whatever became of it, the next cycles lead to what an undisturbed one leaves: also in the audit trail."""
+"""A cycle that is interrupted at any call reaches the same result as one without interruptions.
+
+The cycle has everything to do. Each commit and each change to the kernel is interrupted in every way. The next cycles
+must leave what an uninterrupted cycle leaves, in the audit trail too.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from wgsyncd.core.model import encode_key
 
 
 def story(node: Node) -> None:
-    """What happened since the last cycle: one of everything that a cycle has to do."""
+    """Makes the changes since the last cycle: one of everything that a cycle has to do."""
     node.traffic(5, 100, 10)
     node.traffic(6, 20, 2)
     node.db.update(5, status="paused")
@@ -41,7 +44,7 @@ def prepared(node: Node | None = None) -> Node:
 
 
 def outcome(node: Node) -> dict[str, Any]:
-    """All that stands at the end, but not how it came to stand."""
+    """Returns the final state of kernel and database, without the way that led to it."""
     devices = {n: {**d, "last_handshake_at": None, "first_handshake_at": bool(d["first_handshake_at"])}
                for n, d in node.db.devices.items()}  # fmt: skip
     records = {slot: (r.row_id, r.config_digest, r.state, r.counters) for slot, r in node.db.records.items()}
@@ -122,7 +125,11 @@ def interrupted(calls: int, kind: str) -> World:
 
 
 def same(node: Node, reference: dict[str, Any], kind: str) -> bool:
-    """But for the words, where an interface was away: who left one and came to the other was not seen to move."""
+    """Returns whether the node's result equals the reference.
+
+    After an error the audit trail is not compared. While an interface is away, a peer that changes the interface is not
+    recorded as moved.
+    """
     leave_out = {"audit"} if kind == "error" else set()
     found = outcome(node)
     return all(found[what] == reference[what] for what in reference.keys() - leave_out)
@@ -130,7 +137,7 @@ def same(node: Node, reference: dict[str, Any], kind: str) -> bool:
 
 @pytest.mark.parametrize("kind", ["crash", "error"])
 def test_each_call_of_each_port_may_be_the_last_or_fail(reference: dict[str, Any], kind: str) -> None:
-    """Before it was made and after: kernel, database, spool."""
+    """Each call of the kernel, the database and the spool fails, or is the last, before or after its effect."""
     for calls in range(1, 200):
         node = interrupted(calls, kind)
         node.work("reconcile")
@@ -146,7 +153,7 @@ def test_each_call_of_each_port_may_be_the_last_or_fail(reference: dict[str, Any
 @pytest.mark.parametrize("kind", ["crash", "error"])
 @pytest.mark.parametrize("fault", ["down", "read_only"])
 def test_also_while_the_database_takes_nothing_in(reference: dict[str, Any], fault: str, kind: str) -> None:
-    """And who is shut out goes; all that was looked at is booked, also where the machine is rebooted after it."""
+    """A revoked peer is removed meanwhile. Every sampled byte is posted, even if the machine reboots afterwards."""
     for calls in range(1, 200):
         node = interrupted(calls, kind)
         setattr(node.store, fault, True)

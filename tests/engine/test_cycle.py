@@ -1,4 +1,4 @@
-"""The agent's cycle on a kernel and a database in memory: what it does, and what it leaves alone."""
+"""A cycle of the agent on a kernel and a database in memory changes what it should and nothing else."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_notes_go_with_the_next_transaction_and_only_once(node: Node) -> None:
 
 
 def test_first_start_beside_running_peers() -> None:
-    """The device that was never counted gets all its bytes; the one that was only those from now on."""
+    """A device that was never counted gets all bytes of its peer. The other device gets only the bytes from now on."""
     other = Node()
     other.device(5, last_handshake_at=None)
     other.device(6, rx_bytes_total=1000, rx_bytes_month=400, rx_bytes_24h=40)
@@ -270,7 +270,7 @@ def test_first_start_beside_running_peers() -> None:
 
 
 def test_a_peer_made_anew_is_noticed_while_it_is_idle(node: Node) -> None:
-    """Seen at zero once, so that its new bytes count although they only reach the old figure."""
+    """A poll sees the counter at zero. So its new bytes count, although they only reach the old value."""
     node.traffic(5, 1000)
     node.cycle()
     node.wg.recreate_behind("wg0", key(5))
@@ -283,7 +283,7 @@ def test_a_peer_made_anew_is_noticed_while_it_is_idle(node: Node) -> None:
 
 
 def test_what_came_while_nothing_ran_is_booked_to_that_time(node: Node) -> None:
-    """Not to the days before it on which nothing moved."""
+    """No byte is posted to the earlier days on which nothing moved."""
     node.traffic(5, 10)
     node.cycle()
     node.tick(3 * 86400)
