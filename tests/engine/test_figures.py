@@ -1,4 +1,4 @@
-"""Where every edge of a bucket and a day is looked at, each byte is in exactly the bucket, day and month it came in."""
+"""If a poll meets every boundary, each byte is in exactly its bucket, its day and its month."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ EVENTS = st.lists(
 
 
 def to(node: Node, end: float) -> None:
-    """Time goes on; the daemon looks at each edge, as it does on the first second of a day and every quarter of a
-    minute."""
+    """Lets time pass until `end`, in Unix seconds, with a poll on each boundary.
+
+    The daemon itself polls every 15 seconds and on the first second of a day.
+    """
     while True:
         edge = min((node.now // WIDTH + 1) * WIDTH, node.calendar.next_midnight(node.now))
         if edge > end:

@@ -1,4 +1,4 @@
-"""What tests/faults found on real parts, each at its shortest."""
+"""Each test repeats, as short as possible, a fault that tests/faults found with real parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wgsyncd.core.model import InterfaceState
 
 
 def test_a_sample_taken_by_a_clock_that_was_behind_is_booked(node: Node) -> None:
-    """Its span was negative, so every delta was more than the link can carry, and went into quarantine."""
+    """The sample's span was negative. So every delta was more than the link carries, and went into quarantine."""
     node.account()
     node.store.down = True
     node.now -= 3600
@@ -24,7 +24,7 @@ def test_a_sample_taken_by_a_clock_that_was_behind_is_booked(node: Node) -> None
 
 
 def test_what_is_said_to_be_sampled_is_no_later_than_the_dump(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database takes its time to fail; what was counted meanwhile is in no sample."""
+    """A database takes its time to fail. Bytes that are counted meanwhile are in no sample."""
     node.account()
     node.store.down = True
     node.traffic(6, 1000, 10)
@@ -42,7 +42,7 @@ def test_what_is_said_to_be_sampled_is_no_later_than_the_dump(node: Node, monkey
 
 
 def test_a_counter_that_began_anew_while_the_database_is_away_is_not_forgotten(node: Node) -> None:
-    """Even where it stood as the books have it for a while: the sample after it took the place of the one before."""
+    """The counter equalled its baseline for a while. The sample after it replaced the sample before it."""
     node.wg.recreate_behind("wg0", key(6))
     node.cycle()
     node.store.down = True
@@ -64,7 +64,7 @@ def test_a_counter_that_began_anew_while_the_database_is_away_is_not_forgotten(n
 def test_a_removal_in_the_middle_of_a_long_booking_loses_no_byte_of_a_counter_that_began_anew(
     node: Node, small: None, fault: bool, last: int
 ) -> None:
-    """Only the dump that is being booked shows the new start: the last sample equals or exceeds the baseline."""
+    """Only the dump that is being posted shows the counter reset. The last sample equals or exceeds the baseline."""
     for number in (5, 6, 7):
         node.traffic(number, 900)
     node.account()
