@@ -1,4 +1,7 @@
-"""A spool that takes nothing in, cannot be read or is damaged: nothing is booked twice, and nothing lost that need not."""
+"""A spool that cannot be written, cannot be read or is damaged causes no double posting.
+
+No byte is lost that could be saved.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from wgsyncd.core.model import Counters
 
 
 def test_numbers_that_no_file_has_are_not_marked_as_booked(node: Node) -> None:
-    """Else the next process, which gives them again, would find its own samples booked."""
+    """The next process gives the same numbers again. It would otherwise take its own samples for posted ones."""
     node.away((5, 1))
     node.back()
     node.spool.full = True
@@ -27,13 +30,13 @@ def test_numbers_that_no_file_has_are_not_marked_as_booked(node: Node) -> None:
 
 
 def test_what_stands_in_the_file_is_not_marked_before_all_of_it_is_booked(node: Node) -> None:
-    """The second sample of 5 takes the place of the first in memory, while in the file that still stands."""
+    """In memory the second sample of 5 replaces the first one. The file still has the first one."""
     node.store.down = True
     node.traffic(5, 100)
     node.away((6, 7))
     node.spool.full = True
     node.away((5, 20))
-    node.true[5] = Counters(100, 0)  # the rest is in memory alone, and goes with it
+    node.true[5] = Counters(100, 0)  # these bytes are in memory alone, and are lost with the process
     node.store.down = False
     node.store.next_writes = ["crash after"]
     with pytest.raises(Crash):
@@ -45,7 +48,7 @@ def test_what_stands_in_the_file_is_not_marked_before_all_of_it_is_booked(node: 
 
 
 def test_a_sample_that_no_file_has_does_not_take_the_mark_of_those_in_the_file(node: Node) -> None:
-    """The file cannot be read for a while; what is in it was booked, and is not when it comes back."""
+    """The file cannot be read for a while. Its samples are posted already, so they are not posted when it is back."""
     node.away((5, 100))
     peers = node.kernel_of("wg0")
     node.reboot()
@@ -105,7 +108,10 @@ def test_a_reload_keeps_what_is_in_memory_alone(node: Node) -> None:
 
 
 def test_a_reload_keeps_what_is_known_of_the_file(node: Node) -> None:
-    """5 as in the file; then another boot, whose sample is marked; then the process dies before the file is written."""
+    """5 is as in the file.
+
+    The sample after a reboot gets a position, then the process dies before it writes the file.
+    """
     node.away((5, 100))
     peers = node.kernel_of("wg0")
     node.reboot()

@@ -1,4 +1,4 @@
-"""The mass-removal guard, through the whole agent."""
+"""The guard withholds mass removals through the whole agent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wgsyncd.errors import StoreError
 
 @pytest.fixture
 def full() -> Node:
-    """Sixty devices: more than 12 removals are asked about."""
+    """Returns a node with sixty devices, where more than 12 removals need an approval."""
     made = Node()
     for number in range(2, 62):
         made.device(number)
@@ -42,7 +42,7 @@ def test_while_the_guard_holds_updates_and_additions_go_on_and_bytes_are_booked(
         full.db.update(number, status="revoked")
     full.db.update(30, wg_ip=address(130))
     full.device(140)
-    full.db.update(31, wg_ip=address(2))  # of a peer that is withheld
+    full.db.update(31, wg_ip=address(2))  # this address belongs to a peer whose removal is withheld
     full.traffic(3, 77)
     full.cycle()
     held = full.wg.peers("wg0")
@@ -78,7 +78,7 @@ def test_an_approval_lets_exactly_its_set_through_once(full: Node) -> None:
 
 
 def test_an_approval_is_for_the_removals_of_the_next_cycle_or_for_none(full: Node) -> None:
-    """Not for the day on which just these are wanted again."""
+    """An approval does not wait for a later day on which exactly these removals are planned again."""
     for number in range(2, 22):
         full.db.update(number, status="revoked")
     full.cycle()
@@ -184,12 +184,15 @@ def test_approved_removals_that_fail_are_withheld_anew_and_told_anew(full: Node)
 
 
 def test_the_guards_condition_ends_with_the_approval_in_one_transaction(full: Node) -> None:
-    """Else a crash right after it would leave a condition that was answered, and its next start untold."""
+    """A crash between two transactions would leave a condition that was approved.
+
+    Its next start would not be audited.
+    """
     for number in range(2, 22):
         full.db.update(number, status="revoked")
     full.cycle()
     full.store.approve(full.status.plan_id)
-    full.wg.crash_after = 21  # all twenty have lost their addresses, and the first is out
+    full.wg.crash_after = 21  # all twenty peers have lost their addresses, and the first peer is removed
     assert not full.survive()
     assert full.actions[-1] == ("guard_approved", "r640")
     assert {one.type for one in full.db.conditions.values()} == set()
