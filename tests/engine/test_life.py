@@ -1,4 +1,4 @@
-"""Handshakes, QR ends and the windows, through the whole agent on a clock that only the test moves."""
+"""Handshakes, QR deadlines and windows work in the whole agent, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def status(node: Node, number: int) -> str:
     return str(node.db.devices[number]["status"])
 
 
-# -- handshakes and QR ends
+# -- handshakes and QR deadlines
 
 
 @pytest.mark.parametrize("by", ["account", "cycle"])
@@ -98,7 +98,7 @@ def test_an_ended_qr_is_expired_and_its_peer_gone_in_the_same_cycle(node: Node) 
 
 
 def test_a_row_does_not_expire_before_its_peer_is_taken_out(node: Node) -> None:
-    """Accounting changes no peer, so it leaves the end of a QR to the reconcile."""
+    """Accounting changes no peer, so it leaves an expired QR code to the next reconcile."""
     node.issued(8, node.now + 20)
     node.cycle()
     node.tick(20)
@@ -219,7 +219,7 @@ def test_bytes_on_the_first_second_of_a_month_belong_to_the_month_before(node: N
     node.tick(edge - node.now - 30)
     node.account()
     node.traffic(5, 100)
-    node.account()  # exactly at the edge
+    node.account()  # this poll is exactly on the boundary
     assert node.now == edge
     assert node.db.devices[5]["rx_bytes_month"] == 0
     assert node.db.days[5, calendar(edge - 1).day(edge - 1)] == (100, 0)

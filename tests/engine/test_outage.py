@@ -1,4 +1,4 @@
-"""A database that is away: nothing is lost, nobody is thrown out, and a QR that ends lets nobody in."""
+"""Without the database no byte is lost, no peer wrongly removed, and no expired QR code valid."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_la
 
 @pytest.mark.parametrize("fault", ["read_only", "before", "deadlock"])
 def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, fault: str) -> None:
-    """A customer who was paused does not stay in because a disk is full."""
+    """A paused customer does not keep access because a disk is full."""
     node.traffic(5, 55, 5)
     node.db.update(5, status="paused")
-    node.db.update(6, public_key=text(60))  # cannot be added: so the old one stays
+    node.db.update(6, public_key=text(60))  # the new peer cannot be added, so the old one stays
     if fault == "read_only":
         node.store.read_only = True
     else:
@@ -55,7 +55,7 @@ def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, faul
 
 
 def test_an_outage_over_midnight_books_each_day_what_came_on_it(node: Node) -> None:
-    """A sample a day is kept, and the poll on the first second of the next one is the last of the day before."""
+    """The backlog keeps one sample a day. The poll on a day's first second is the last one of the day before."""
     midnight = node.calendar.next_midnight(node.now)
     node.tick(midnight - node.now - 3600)
     node.cycle()
@@ -122,7 +122,7 @@ def test_a_known_qr_end_is_honoured_in_the_kernel_while_the_database_is_away(nod
     node.shake(9)
     node.account()
     node.store.down = True
-    node.wg.traffic("wg0", key(8), 0, 148)  # handshake initiations that nobody answered
+    node.wg.traffic("wg0", key(8), 0, 148)  # the server sent handshake initiations that nobody answered
     node.true[8] = Counters(0, 148)
     node.tick(100)
     node.account(fails=True)
@@ -191,7 +191,7 @@ def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(nod
 def test_a_qr_end_is_honoured_when_the_database_goes_away_right_after_it_was_written(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row says `expired` by then, so no later cycle without a database would find it due."""
+    """The row then says `expired`, so no later cycle without a database would see that it is due."""
     node.issued(8, node.now + 20)
     node.cycle()
     node.tick(100)
@@ -240,7 +240,7 @@ def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_writte
 
 
 def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away() -> None:
-    """Two here and two there are four."""
+    """Two expired peers on wg0 and two on wg1 are four removals."""
     node = Node("[guard]\nalways_allowed = 3\nmax_share = 0.0\n")
     for number in (5, 6, 7, 8):
         node.issued(number, node.now + (40 if number < 8 else 4000), wg_iface="wg0" if number < 7 else "wg1")
@@ -263,7 +263,7 @@ def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away
 def test_a_clock_that_is_set_in_the_middle_of_a_cycle_makes_no_span_negative(
     node: Node, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Found by faults on real parts: all that was counted went into quarantine."""
+    """Tests with real parts found this fault: all new bytes went into quarantine."""
     node.account()
     read = node.wg.read
 
