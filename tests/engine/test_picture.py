@@ -1,4 +1,4 @@
-"""What the metrics are made of: the daemon's picture of its health, also between reconciles; and its silence at rest."""
+"""The daemon's status feeds the metrics between reconciles too, and the log is silent at rest."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_figures_of_single_peers_are_those_of_the_last_poll() -> None:
 
 
 def test_the_oldest_rows_get_series_and_the_others_are_counted() -> None:
-    """Over all interfaces together; who has series keeps them when others come."""
+    """The limit of series counts over all interfaces. A row that has series keeps them when other rows come."""
     node = Node(PER_PEER)
     for number in (6, 8):
         node.device(number)
@@ -65,7 +65,7 @@ def test_the_oldest_rows_get_series_and_the_others_are_counted() -> None:
     assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
     assert node.status.peers_without_metrics == 0
     node.device(9)
-    node.wg.add_behind("wg1", peer(1, "10.251.0.99/32"))  # in no row, and there until the next cycle
+    node.wg.add_behind("wg1", peer(1, "10.251.0.99/32"))  # this peer belongs to no row, and exists until the next cycle
     node.cycle()
     assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
     assert node.status.peers_without_metrics == 1
@@ -84,14 +84,14 @@ def test_nobody_is_left_out_of_series_that_nobody_asked_for() -> None:
 
 
 def test_an_interface_that_is_configured_no_longer_has_no_old_sample(node: Node) -> None:
-    """Its age would grow for ever."""
-    node.state.sampled_at["wg9"] = node.now  # of the configuration before
+    """The age of that sample would grow for ever."""
+    node.state.sampled_at["wg9"] = node.now  # this interface was in the previous configuration
     node.account()
     assert node.status.sampled_at == {"wg0": node.now, "wg1": node.now}
 
 
 def test_the_log_is_silent_where_nothing_happens_but_traffic(node: Node) -> None:
-    """For a day and a night: over midnight, and every edge of a bucket."""
+    """This lasts a day and a night, over midnight and over every boundary of a bucket."""
     node.account()
     said = io.StringIO()
     log.configure("info", "logfmt", said)
@@ -106,6 +106,6 @@ def test_the_log_is_silent_where_nothing_happens_but_traffic(node: Node) -> None
         node.right()
         node.wg.delete("wg1")
         node.account()
-        assert said.getvalue().count("\n") == 1  # it would have been heard
+        assert said.getvalue().count("\n") == 1  # the log was able to show a line
     finally:
         log.configure()

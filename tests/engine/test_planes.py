@@ -1,4 +1,7 @@
-"""A second data plane, with a planner of its own, in the engine's cycles: ready before a peer comes, gone after it."""
+"""A second data plane with its own planner takes part in the engine's cycles.
+
+It is ready before a peer comes, and it is gone after the peer has left.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ Classes = frozenset[PeerId]
 
 
 class ShapingPlan(NamedTuple):
-    """Classes to make, and classes to take away once their peer has left."""
+    """Holds the classes to make, and the classes to drop once their peer has left."""
 
     make: Classes
     drop: Classes
 
 
 def plan_shaping(snapshot: Snapshot, decision: Decision, found: Classes) -> ShapingPlan:
-    """One class for each peer that stays or comes."""
+    """Plans one class for each peer that stays or comes."""
     going = {(c.interface, c.public_key) for c in decision.plan.changes if c.desired is None}
     there = {(name, one) for name, state in decision.actual.items() for one in state.peers}
     coming = {(c.interface, c.public_key) for c in decision.plan.changes if c.desired is not None}
@@ -35,14 +38,14 @@ def plan_shaping(snapshot: Snapshot, decision: Decision, found: Classes) -> Shap
 
 
 class Shaping:
-    """A data plane in memory, with the live peers in view, so that it sees who is ever unshaped."""
+    """Keeps shaping classes in memory. It sees the actual peers, so it notices any peer without a class."""
 
     name = "shaping"
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.classes: set[PeerId] = set()
-        self.broken: set[str] = set()  # "read", or a phase
+        self.broken: set[str] = set()  # the calls that fail: "read" or a phase
         self.phases: list[Phase] = []
 
     def read(self) -> Classes:
@@ -73,7 +76,7 @@ class Shaping:
 
 @pytest.fixture
 def shaping(node: Node) -> Shaping:
-    """Beside three peers that were there before it."""
+    """Returns a shaping data plane that joins a node with three peers."""
     made = Shaping(node)
     node.planes = (made,)
     node.reload()
