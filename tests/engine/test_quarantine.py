@@ -1,4 +1,7 @@
-"""Traffic that no link carries waits for an admin, who books it once or drops it; and figures that an admin sets."""
+"""Traffic that no link carries waits until an admin releases or drops it, exactly once.
+
+The tests also cover totals that an admin sets.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ HELD = Counters(2**50, 15)
 
 @pytest.fixture
 def node() -> Node:
-    """Row 5 has a delta in quarantine, of the fifteen seconds up to now, and was booked 70 and 7 bytes since."""
+    """Returns a node whose row 5 has a delta in quarantine.
+
+    The delta is of fifteen seconds. Row 5 got 70 and 7 bytes after it.
+    """
     made = Node()
     for number in (5, 6):
         made.device(number)
@@ -90,7 +96,7 @@ def test_what_is_released_late_is_in_no_window_that_has_passed_it(node: Node, af
 
 
 def test_an_edge_that_passes_while_it_is_released(node: Node) -> None:
-    """The daemon rolls the figures on in between, and what comes in then belongs to no window any more."""
+    """The daemon refreshes the windows in between. The released bytes then belong to no window any more."""
     (held,) = node.store.quarantine()
     node.tick(held.delta.since // 900 * 900 + 900 + 86400 - 1 - node.now)
     node.agent.account()
@@ -131,7 +137,10 @@ def test_what_is_dropped_is_not_booked(node: Node) -> None:
 @pytest.mark.parametrize("work", [release, drop])
 @pytest.mark.parametrize("fate", ["before", "during", "deadlock", "after"])
 def test_an_answer_that_is_lost_is_settled_by_looking(node: Node, work: object, fate: str) -> None:
-    """After a lost answer it has happened: it is told so. In all other cases nothing has, and it may be tried again."""
+    """If only the answer was lost, the work has happened and reports success.
+
+    In all other cases nothing has happened, and an admin may try again.
+    """
     (held,) = node.store.quarantine()
     node.store.next_writes = [fate]
     if fate == "after":
@@ -183,7 +192,7 @@ def test_a_foreign_peers_delta_can_only_be_dropped(node: Node) -> None:
 
 
 def test_the_daemon_and_an_admin_do_not_disturb_each_other(node: Node) -> None:
-    """The daemon keeps its books in memory: a release moves none of them."""
+    """The daemon keeps the node state in memory. A release changes no baseline."""
     (held,) = node.store.quarantine()
     loads = node.store.calls["ledger"]
     release(node, held.id)

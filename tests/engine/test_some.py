@@ -1,4 +1,4 @@
-"""A cycle for a few devices alone: what it does is what a full one would have done for them, or nothing."""
+"""A cycle for a few devices does what a full cycle would do for them, or it does nothing."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def taken(node: Node) -> None:
 
 
 def left_behind(node: Node) -> None:
-    """The address of a row that is gone, whose peer is still there."""
+    """Moves 5 to the address of a row that is gone. The peer of that row is still there."""
     del node.db.devices[6], node.true[6]
     node.db.update(5, wg_ip=address(6))
 
@@ -166,7 +166,7 @@ def test_the_guard_decides_on_the_whole(node: Node) -> None:
 
 
 def test_the_first_handshakes_of_others_are_kept_in_mind(node: Node) -> None:
-    """A dump has the latest handshake only: that of 9 came before its QR's end, its next one after."""
+    """A dump has only the latest handshake. 9 had one before its QR deadline, and its next one after the deadline."""
     node.shake(9)
     node.store.locked = {9}
     node.account()
