@@ -1,4 +1,4 @@
-"""In which time a device has moved its bytes: none is held for more than the link carries that was not."""
+"""A delta is compared with the time in which its bytes came, so possible traffic is not quarantined."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 from tests.node import Node
 
 GB = 10**9
-FULL = 40 * GB  # of a link, in a quarter of a minute
+FULL = 40 * GB  # the bytes that the link carries in 15 seconds
 
 
 def test_a_device_that_moved_on_is_not_measured_by_one_that_did_not(node: Node) -> None:
-    """5 was idle from the look before the last on; what 6 moved in hours did not come in since then."""
+    """5 was idle after the poll before the last one. 6 moved its bytes over hours, not since that poll."""
     node.store.down = True
     for _ in range(8):
         node.tick(885)
@@ -62,7 +62,7 @@ def test_a_clock_that_was_set_back_between_two_processes_makes_no_traffic_imposs
 
 @pytest.mark.parametrize("step", [-86400, -60])
 def test_nor_does_one_with_a_database_that_is_there(node: Node, step: int) -> None:
-    """6 was idle; only the interface was sampled at a time that is yet to come."""
+    """6 was idle. Only the interface has a sample time, which is in the future."""
     node.traffic(5, FULL)
     node.cycle()
     node.now += step
@@ -82,7 +82,7 @@ def locked_for_hours(node: Node) -> None:
 
 
 def test_a_device_that_was_locked_is_measured_from_when_it_was(node: Node) -> None:
-    """The others are looked at all the time."""
+    """All other devices are posted at every poll."""
     locked_for_hours(node)
     node.store.locked = set()
     node.cycle()

@@ -1,7 +1,8 @@
-"""Anything that may happen to a node, in any order; then one undisturbed cycle, and all is right to the byte.
+"""After any events in any order, one undisturbed cycle makes everything right to the byte.
 
-What is due is kept by :mod:`tests.oracle`; that nothing is booked beyond it holds at every moment, that all of it is
-booked after one undisturbed cycle, with each byte on a day on which it can have come (:mod:`tests.fault_injection`).
+:mod:`tests.oracle` knows the bytes that are due. At every moment, no more than these bytes are posted. After one
+undisturbed cycle all of them are posted, each byte on a day on which it can have come. :mod:`tests.fault_injection`
+checks both.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from tests.fault_injection import NAMES, ROWS, Troubles
 from tests.samples import address, key, peer, psk, text
 from wgsyncd.core.model import encode_key
 
-TestTroubles = Troubles.TestCase  # with no more than these, rare meetings of two of them are found sooner
+TestTroubles = Troubles.TestCase  # this class has fewer rules, so it meets rare combinations of them sooner
 
 
 class Life(Troubles):
-    """The whole world around one wgsyncd."""
+    """Describes everything around one wgsyncd: its rows, its machine and the time."""
 
     # -- the table
 
@@ -46,7 +47,7 @@ class Life(Troubles):
     def delete(self, number: int) -> None:
         self.db.devices.pop(number, None)
 
-    @rule(really=st.sampled_from([False] * 9 + [True]))  # seldom: ids are never given again
+    @rule(really=st.sampled_from([False] * 9 + [True]))  # this happens seldom, because ids are never given again
     def truncate(self, really: bool) -> None:
         if really:
             self.db.devices.clear()
@@ -67,7 +68,7 @@ class Life(Troubles):
 
     @rule(one=ROWS, other=ROWS)
     def swap_addresses(self, one: int, other: int) -> None:
-        """Also across interfaces: then both move."""
+        """The rows may be on two interfaces. Then both peers move."""
         if {one, other} <= self.db.devices.keys():
             a, b = ({c: self.db.devices[n][c] for c in ("wg_ip", "wg_iface")} for n in (one, other))
             self.db.update(one, **b)
@@ -81,7 +82,7 @@ class Life(Troubles):
 
     @rule(number=ROWS, life=st.sampled_from([10, 100]))
     def issue_anew(self, number: int, life: int) -> None:
-        """With a new key, as a new QR code has."""
+        """The row gets a new key, as with a new QR code."""
         if number in self.db.devices:
             end = self.node.calendar.format_local(self.node.now + life)
             self.db.update(number, public_key=self.new_key(number), status="issued", qr_expires_at=end)
@@ -97,7 +98,7 @@ class Life(Troubles):
 
     @rule(name=st.sampled_from(NAMES), same=st.booleans())
     def interface_is_back(self, name: str, same: bool) -> None:
-        """With the index that it had, nothing tells the new one from the old one but its counters."""
+        """If the interface has its old index, only its counters show that it is a new one."""
         if name in self.gone:
             self.make_interface(name, self.gone[name] if same else None)
 
