@@ -1,4 +1,4 @@
-"""The agent in trouble: interfaces that fail, rows that are locked, a second writer."""
+"""The agent handles interfaces that fail, rows that are locked, and a second writer."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def test_a_removal_that_is_refused_is_not_audited_until_it_is_done(node: Node) -
     assert node.actions.count(("peer_removed", "0001-DEV-005")) == 1
 
 
-# -- windows are rolled last
+# -- windows are refreshed last
 
 
 def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody has a row locked."""
+    """Makes the refresh of the windows fail, as if somebody had locked a row."""
 
     def locked(_: object) -> tuple[int, int]:
         raise StoreError("1205: Lock wait timeout exceeded", 1205)
@@ -95,7 +95,7 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
     assert node.booked[7] == (300, 30)
     assert node.booked[6] == (0, 0)
     node.tick(3600)
-    node.traffic(6, 10**13)  # in an hour that can be; in the quarter of a minute since the last sample it could not
+    node.traffic(6, 10**13)  # an hour is enough for these bytes, 15 seconds would not be
     node.store.locked.clear()
     node.cycle()
     node.right()
@@ -106,7 +106,7 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
 def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_own_transaction(
     node: Node, small: None
 ) -> None:
-    """A counter went back: the row is booked with the audit row that says so, or not at all."""
+    """A counter reset is posted together with its audit row, or not at all."""
     node.cycle()
     node.traffic(5, 100)
     node.cycle()
@@ -128,7 +128,7 @@ def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_
 def test_what_is_odd_is_told_once_and_no_byte_of_it_is_lost_whatever_else_moved(
     node: Node, small: None, rx: int, shakes: bool
 ) -> None:
-    """The first device was made anew, or moved more than its link carries."""
+    """The first peer was created again, or it moved more than its link carries."""
     for number in (5, 6, 7):
         node.traffic(number, 100)
         node.shake(number)
@@ -195,13 +195,13 @@ def test_a_row_that_somebody_has_locked_hides_no_new_interface(node: Node, monke
     assert node.agent.needs_reconcile
 
 
-# -- an interface of which the ground moves
+# -- an interface that is created again
 
 
 def test_an_interface_made_anew_while_changes_are_applied_is_left_to_the_next_cycle(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is read back is another life: that it lacks 6 and 7 says nothing about what was asked of it."""
+    """The dump after the changes is of another epoch. That it lacks 6 and 7 says nothing about the changes."""
     node.traffic(6, 100)
     node.db.update(5, status="paused")
     apply = node.wg.apply
@@ -255,7 +255,7 @@ def test_an_interface_that_cannot_be_made_is_missing() -> None:
     assert node.actions.count(("interface_missing", "wg7")) == 1
 
 
-# -- what is committed when
+# -- the order of commits
 
 
 def test_baseline_zero_is_committed_before_a_peer_is_added(node: Node) -> None:
@@ -275,7 +275,7 @@ def test_baseline_zero_is_committed_before_a_peer_is_added(node: Node) -> None:
 def test_a_sample_is_kept_before_a_peer_is_removed(node: Node) -> None:
     node.traffic(5, 55)
     node.db.update(5, status="paused")
-    node.wg.crash_after = 2  # it has lost its address, and is gone
+    node.wg.crash_after = 2  # the peer has lost its address, and is removed
     with pytest.raises(Crash):
         node.cycle()
     assert node.booked[5] == (0, 0)
@@ -287,7 +287,7 @@ def test_a_sample_is_kept_before_a_peer_is_removed(node: Node) -> None:
 
 @pytest.mark.parametrize("fault", [False, True])
 def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node, small: None, fault: bool) -> None:
-    """Its later sample does not make the dump that is being booked seem to go back, nor the other way round."""
+    """The removed peer's later sample does not make the dump look like a counter reset, and the dump not the sample."""
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
@@ -305,7 +305,7 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node
 
 
 def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: Node, small: None) -> None:
-    """Not to the days since the dump before, though it is booked in the same piece of work as that one's bytes."""
+    """The bytes do not count for the days before the dump, although the same task posts the bytes of that dump."""
     node.account()
     node.tick(86400 - 15)
     first = node.calendar.day(node.now)
@@ -352,7 +352,7 @@ def test_the_books_of_another_writer_are_not_written_over(node: Node) -> None:
 
 
 def test_a_note_is_not_lost_to_another_writer(node: Node) -> None:
-    """The transaction is known not to have happened: StaleLedger is no lost answer."""
+    """The error RevisionConflict proves that the transaction did not happen. Its commit is not in doubt."""
     node.agent.queue_audit(AuditAction.CONFIG_RELOADED)
     node.db.seq["r640"] += 1
     with pytest.raises(StoreError):
@@ -385,7 +385,7 @@ def test_two_nodes_share_a_database() -> None:
 
 
 def test_that_all_were_looked_at_is_said_when_all_are_booked(node: Node, small: None) -> None:
-    """Else what the rest moved would be taken for bytes of the time after it."""
+    """Otherwise bytes that the others moved would count for the time after this sample."""
     before = node.store.load_state(node.calendar).interfaces
     for number in (5, 6, 7):
         node.traffic(number, 100)

@@ -1,4 +1,4 @@
-"""Kernel, books and figures held against each other: silent while all is well, whatever goes on; each fault named."""
+"""A verification of kernel, node state and totals is silent on a healthy node and names each fault."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from wgsyncd.engine import inspector
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.errors import StoreError
 
-SOON = NOW + 3 * 86400  # the days on which the books were begun are out of sight
+SOON = NOW + 3 * 86400  # the days on which accounting started are out of range
 
 
 def rounds(node: Node, *works: Callable[[], object]) -> Iterator[None]:
-    """What passes between the looks of somebody else than the daemon: the daemon's work."""
+    """Does the daemon's work between two checks of another process."""
     for work in works or (node.account, node.cycle, node.account):
         work()
         yield
@@ -47,7 +47,7 @@ def prove(node: Node) -> None:
 
 @pytest.fixture
 def node() -> Node:
-    """Two devices at work since days."""
+    """Returns a node with two devices that have moved bytes for days."""
     made = Node()
     for number in (5, 6):
         made.device(number)
@@ -65,14 +65,16 @@ def node() -> Node:
     return made
 
 
-# -- nothing, where all is well
+# -- no discrepancy on a healthy node
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("perspective", ["server", "device"])
 def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None:
-    """Over the edges of buckets, days and a month, while devices come, go, move and talk; by a second process at any
-    moment between the daemon's pieces of work, and by the daemon itself."""
+    """The time passes boundaries of buckets, days and a month, while devices come, go, move and send.
+
+    A second process verifies at any moment between two tasks of the daemon. The daemon also verifies.
+    """
     dice = random.Random(seed)
     node = Node(f'perspective = "{perspective}"\n[usage]\nbucket_width = "5min"\n')
     node.tick(8 * 86400 + dice.random() * 3600 - 300)  # 2026-09-29, in the evening
@@ -130,8 +132,8 @@ def test_bytes_on_their_way_are_looked_at_again_and_no_more_once_they_are_booked
 
 
 def test_an_edge_that_has_passed_and_a_figure_that_was_not_yet_rolled_on(node: Node) -> None:
-    """Within a minute both are right; later only the new one is."""
-    node.tick(900 - node.now % 900 + 86400 - 900)  # the edge at which the bytes of both leave
+    """Both sums are right within a minute of the boundary. Later only the new sum is right."""
+    node.tick(900 - node.now % 900 + 86400 - 900)  # at this boundary the bytes of both devices leave the window
     node.agent.account()
     assert node.db.devices[5]["rx_bytes_24h"] == 2000
     node.tick(900)
@@ -156,7 +158,7 @@ def test_a_month_that_has_ended(node: Node) -> None:
 
 
 def test_bytes_that_come_in_after_a_long_outage(node: Node) -> None:
-    """They have days, and buckets only as far as the rolling window reaches back."""
+    """The bytes have days. They have buckets only as far as the rolling window reaches back."""
     node.traffic(5, 10**9, 10**9)
     node.tick(3 * 86400)
     node.account()
@@ -225,7 +227,10 @@ def test_figures_are_called_what_their_columns_are() -> None:
 
 @pytest.mark.parametrize("bucket", [True, False])
 def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
-    """More in the buckets is wrong on each day; less only where all bytes must have one."""
+    """More bytes in the buckets are wrong on each day.
+
+    Fewer bytes are wrong only where every byte must have a bucket.
+    """
     number, today = 5, node.calendar.day(node.now)
     yesterday = node.calendar.day(node.now - 86400)
     if bucket:
@@ -254,7 +259,7 @@ def test_a_peer_that_is_made_anew_by_somebody_else_is_found_until_the_daemon_has
 
 
 def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) -> None:
-    """The daemon works, and misses one."""
+    """The daemon works, but it never posts the bytes of one peer."""
 
     def others() -> None:
         node.wg.traffic("wg0", key(5), rx=3)
