@@ -1,4 +1,4 @@
-"""Samples that could not be booked at once: each byte of them once, on its day, whatever became of the process."""
+"""Samples that are posted late count each byte once and on its day, even after a crash."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
     for _ in range(3):
         peers = node.kernel_of("wg0")
         node.reboot()
-        for peer in peers.values():  # by `wg setconf`, say
+        for peer in peers.values():  # for example by `wg setconf`
             node.wg.add_behind("wg0", peer)
         node.away((5, 30), (5, 4))
     node.back()
@@ -44,7 +44,7 @@ def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
 @pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
 @pytest.mark.parametrize("commit", range(4))
 def test_no_sample_is_booked_twice_whatever_becomes_of_its_commit(node: Node, commit: int, fate: str) -> None:
-    """In doubt, then overtaken by new samples, then found by another process while the database is away again."""
+    """The commit is in doubt. New samples follow, then another process starts while the database is away again."""
     node.away((5, 100), (6, 7))
     peers = node.kernel_of("wg0")
     node.reboot()
@@ -76,7 +76,7 @@ def test_what_is_booked_waits_no_longer(node: Node) -> None:
 def test_samples_are_not_booked_before_the_last_row_is_free(
     node: Node, monkeypatch: pytest.MonkeyPatch, batch: int, locked: int
 ) -> None:
-    """In whichever of its transactions that row is: after a reboot nothing else has its bytes."""
+    """The locked row may be in any transaction. After a reboot no other sample has its bytes."""
     monkeypatch.setattr(state_cache, "BATCH", batch)
     for number in (6, 7):
         node.traffic(number, 100)
@@ -93,7 +93,7 @@ def test_samples_are_not_booked_before_the_last_row_is_free(
 
 
 def test_samples_of_others_are_booked_while_a_row_is_locked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but those of the last transaction, which says that all are."""
+    """All samples are posted except those in the last transaction. That transaction says that all are posted."""
     monkeypatch.setattr(state_cache, "BATCH", 1)
     for number in (6, 7):
         node.traffic(number, 100)
@@ -108,11 +108,11 @@ def test_samples_of_others_are_booked_while_a_row_is_locked(node: Node, monkeypa
     node.right()
 
 
-# -- who goes
+# -- removals
 
 
 def late_traffic(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """5 moves on after the dump that a plan is made from; it cannot once it has no allowed IPs."""
+    """Lets 5 move bytes after the dump that the plan is made from. 5 cannot move bytes without allowed IPs."""
     apply = node.wg.apply
 
     def applied(interface: str, changes: Sequence[Change]) -> list[FailedChange]:
@@ -160,11 +160,11 @@ def test_a_peer_does_not_go_before_its_last_sample_is_safe(
     node.right()
 
 
-# -- one sample in the place of another
+# -- a sample that replaces another one
 
 
 def test_a_reset_that_was_seen_in_an_outage_only_is_not_forgotten(node: Node) -> None:
-    """The counters passed the old baseline before the database was back: the sample in between alone shows it."""
+    """The counters passed the old baseline before the database was back. Only the sample in between shows the reset."""
     node.traffic(5, 100)
     node.shake(5)
     node.cycle()
@@ -180,7 +180,7 @@ def test_a_reset_that_was_seen_in_an_outage_only_is_not_forgotten(node: Node) ->
 
 
 def test_a_reset_that_the_next_process_sees_is_not_forgotten_either(node: Node) -> None:
-    """It knows no books while the database is away, so it cannot tell whether its first sample begins a life."""
+    """Without a database the process has no node state. It cannot tell whether its first sample begins an epoch."""
     node.traffic(5, 100)
     node.shake(5)
     node.cycle()
@@ -229,7 +229,7 @@ def test_a_device_that_was_idle_over_midnight_has_nothing_on_the_old_day(node: N
 
 
 def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Node) -> None:
-    """The look on the day's first second is the old day's last."""
+    """The poll on a day's first second is the last one of the day before."""
     node.away((5, 100))
     midnight = node.calendar.next_midnight(node.now)
     node.tick(midnight - node.now - 30)
@@ -245,7 +245,7 @@ def test_what_moved_over_midnight_is_shared_and_what_came_after_is_not(node: Nod
 
 
 def test_a_locked_row_does_not_bring_the_others_bytes_to_another_day(node: Node) -> None:
-    """What 6 moves was sampled all the time; only of 5 nobody knows when it came."""
+    """6 is sampled all the time. Only for 5 nobody knows when its bytes came."""
     midnight = node.calendar.next_midnight(node.now)
     node.tick(midnight - node.now - 30)
     node.store.locked = {5}
