@@ -81,14 +81,14 @@ class Agent:
         return self._interfaces.batches_sent
 
     def next_deadline(self) -> float | None:
-        """UNIX seconds of the next activation deadline of the known rows. None: no row has one."""
+        """UNIX seconds of the next activation deadline of the known rows. None: none lies ahead."""
         return self._decider.next_deadline(self.clock.now())
 
     # -- the two pieces of work
 
     def account(self, until: Until = never, *, preemptible: bool = False) -> None:
         """Post new bytes and commit due transitions. If nothing moved, nothing is written. StoreError if the store
-        takes nothing: the samples are then kept for later. Parameters: see :meth:`_post`."""
+        fails: the samples are then in the backlog. Parameters: see :meth:`_post`."""
         samples = self._take_samples()
         refresh(self.status, samples.actual, samples.now)
         steps = self._decider.due(self._state.pending_rows, samples.actual, samples.now)
@@ -216,7 +216,7 @@ class Agent:
     # -- gather
 
     def _take_samples(self) -> Samples:
-        """Begin a piece of work. The clocks are read first: a dump has every handshake before a passed deadline."""
+        """Begin a piece of work. The clocks are read first, so the samples have all handshakes until then."""
         self._looked_at.clear()
         self.preempted = False
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
@@ -251,7 +251,7 @@ class Agent:
         until: Until = never, preemptible: bool = False,
     ) -> frozenset[int]:  # fmt: skip
         """Post samples. Returns the ids of the rows whose transition was committed.
-        ``until`` tells between transactions whether something urgent waits. A ``preemptible`` posting then ends and
+        Between transactions, ``until`` says whether something urgent waits. A ``preemptible`` posting then ends and
         sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
         then goes on. A posting that closes a day also goes on, because later samples belong to the next day."""
         preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
@@ -285,7 +285,7 @@ class Agent:
         self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
         refused: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
-        """Do what is safe while the store takes nothing: spool the samples and remove revoked peers, within the guard.
+        """Do what is safe while the store fails: spool the samples, and remove revoked peers within the guard.
         If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome
         is recorded when the store is back. ``refused``: ids of rows that changed after ``snapshot`` was read."""
         self._spooler.keep(samples.without(self._looked_at))

@@ -23,15 +23,13 @@ class AgentState:
 
     # The planner.
     pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
-    first_handshakes: dict[PublicKey, int] = field(default_factory=dict)  # UNIX nanoseconds, the earliest one seen
+    first_handshakes: dict[PublicKey, int] = field(default_factory=dict)  # by key: the earliest seen, UNIX ns
     rows_loaded: bool = False  # all rows were read once
 
     # The state cache.
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.
     queued_audit: list[AuditEvent] = field(default_factory=list)  # The next transaction writes these.
-    in_doubt: tuple[int, int] | None = (
-        None  # of a commit in doubt: the revision before it, how many queued audit rows it had
-    )
+    in_doubt: tuple[int, int] | None = None  # of a commit in doubt: the revision before, and its queued audit rows
 
     # Accounting. All that an interface counted until its last sample is posted or kept.
     last_samples: dict[str, float] = field(default_factory=dict)  # by interface, monotonic seconds
