@@ -1,4 +1,7 @@
-"""A WireGuard in memory that does what the kernel does, and fails when told to. No mocks: it has state, not answers."""
+"""A WireGuard and a spool in memory, which behave like the real ones and fail when told to.
+
+They are no mocks: they keep state instead of prepared answers.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ from wgsyncd.ports import FailedChange, NewInterface
 
 
 class Crash(BaseException):
-    """The process dies here. No BaseException is caught on the way, as none would be after SIGKILL."""
+    """The process dies here. It is a BaseException so that no code handles it, as after SIGKILL."""
 
 
 @dataclass(slots=True)
 class _Live:
-    """A peer in the fake kernel."""
+    """A peer in the fake kernel, with its counters in bytes and its handshake in UNIX nanoseconds."""
 
     preshared_key: bytes = field(default=NO_PRESHARED_KEY, repr=False)
     allowed_ips: set[Network] = field(default_factory=set)
@@ -50,15 +53,23 @@ class _Interface:
 
 
 class FakeWireGuard:
-    """The WireGuard port over a kernel in memory.
+    """Implements the port WireGuard over a kernel in memory.
 
-    What it counts: ``reads`` (per interface), ``writes`` (changes the kernel was sent, per interface), ``touched``
-    (per key: how often a message named the peer), ``created`` (creations asked for), ``retries``.
+    It counts:
 
-    Faults, each of which stays until it is taken back: ``missing`` via :meth:`delete`; ``broken[interface] = errno``
-    for every read and write of an interface; ``refused[key] = errno`` for the changes of one peer; ``torn[interface] =
-    n`` for n more torn dumps (each attempt uses one up; a read makes six); ``crash_after = n``: the process dies right
-    after the n-th change from now.
+    - ``reads``: reads of each interface
+    - ``writes``: changes that the kernel got for each interface
+    - ``touched``: messages that named the peer with each key
+    - ``created``: the interfaces that it was asked to create
+    - ``retries``: dumps that were repeated
+
+    Each fault stays until the test takes it back:
+
+    - :meth:`delete`: the interface is missing
+    - ``broken[interface] = errno``: every read and write of an interface fails
+    - ``refused[key] = errno``: the changes of one peer fail
+    - ``torn[interface] = n``: the next n dumps are interrupted. A read makes up to six attempts.
+    - ``crash_after = n``: the process dies right after the n-th change from now
     """
 
     def __init__(self, *interfaces: str) -> None:
@@ -82,7 +93,7 @@ class FakeWireGuard:
     # ---- the port
 
     def read(self, interface: str) -> InterfaceState:
-        """A dump, which nothing later changes."""
+        """A dump of the interface. Later changes of the kernel do not change it."""
         self.reads[interface] += 1
         actual = self._find(interface)
         for attempt in range(6):
@@ -97,7 +108,7 @@ class FakeWireGuard:
         return InterfaceState(interface, epoch, actual.public_key, actual.listen_port, peers)
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """The changes, in order; a refused one is returned and the others are made."""
+        """Make the changes in order. Refused changes are returned, and the others are made."""
         failed = []
         for change in changes:
             actual = self._find(interface)
@@ -114,7 +125,7 @@ class FakeWireGuard:
         return failed
 
     def create(self, creation: NewInterface) -> None:
-        """An empty interface. The private key file is not looked at."""
+        """Create an empty interface. The private key file is not read."""
         self.created.append(creation)
         name = creation.interface
         if self.create_fails:
@@ -124,22 +135,22 @@ class FakeWireGuard:
         self.add_interface(name, listen_port=creation.listen_port)
 
     def close(self) -> None:
-        """Noted only: a fake has nothing to give back."""
+        """Note that it was closed. A fake has nothing to release."""
         self.closed = True
 
-    # ---- the world behind wgsyncd's back
+    # ---- what others than wgsyncd do to the kernel
 
     def add_interface(self, name: str, *, public_key: PublicKey | None = None, listen_port: int = 51820) -> None:
-        """`ip link add`: a new index, so a new epoch."""
+        """`ip link add`: the interface gets a new index, and so a new epoch."""
         self._last_index += 1
         self._interfaces[name] = _Interface(self._last_index, public_key, listen_port)
 
     def delete(self, name: str) -> None:
-        """`ip link del`."""
+        """`ip link del`: the interface is gone with its peers."""
         del self._interfaces[name]
 
     def reboot(self, *interfaces: str) -> None:
-        """Another boot: the interfaces named (default: all that were) are there again, empty."""
+        """Boot the machine. The named interfaces (default: all) exist again afterwards, without peers."""
         keep = {name: self._interfaces.get(name) for name in interfaces or tuple(self._interfaces)}
         self._boot += 1
         self._last_index = 1
@@ -152,38 +163,38 @@ class FakeWireGuard:
             )
 
     def handshake(self, interface: str, key: PublicKey, at_ns: int, endpoint: str = "192.0.2.1:1024") -> None:
-        """A completed handshake at that time (UNIX nanoseconds)."""
+        """Complete a handshake at a time (UNIX nanoseconds)."""
         peer = self._find(interface).peers[key]
         peer.handshake, peer.endpoint = at_ns, endpoint
 
     def traffic(self, interface: str, key: PublicKey, rx: int = 0, tx: int = 0) -> None:
-        """So many more bytes."""
+        """Add bytes to the counters of a peer."""
         peer = self._find(interface).peers[key]
         peer.rx += rx
         peer.tx += tx
 
     def add_behind(self, interface: str, peer: PeerConfig) -> None:
-        """`wg set INTERFACE peer …` by someone else: sets this and nothing else."""
+        """`wg set INTERFACE peer …` by somebody else: sets one peer and nothing else."""
         change = Change(ChangeKind.ADD, interface, peer.public_key, None, peer)
         if number := _set_peer(self._find(interface), change):
             raise _error(interface, number)
 
     def remove_behind(self, interface: str, key: PublicKey) -> None:
-        """`wg set INTERFACE peer KEY remove` by someone else."""
+        """`wg set INTERFACE peer KEY remove` by somebody else."""
         del self._find(interface).peers[key]
 
     def recreate_behind(self, interface: str, key: PublicKey) -> None:
-        """A peer removed and added again by someone else: same configuration, counters and handshake at nothing."""
+        """Somebody else removes a peer and adds it again. Its configuration stays, counters and handshake are zero."""
         actual = self._find(interface)
         old = actual.peers.pop(key)
         actual.peers[key] = _Live(old.preshared_key, old.allowed_ips, old.persistent_keepalive)
 
     def peers(self, interface: str) -> dict[PublicKey, PeerConfig]:
-        """What is configured, without a read."""
+        """The peers of an interface as configured. It does not count as a read."""
         return {key: _state(key, peer).config for key, peer in self._find(interface).peers.items()}
 
     def counters(self, interface: str, key: PublicKey) -> Counters:
-        """A peer's bytes, without a read."""
+        """The counters of a peer. It does not count as a read."""
         peer = self._find(interface).peers[key]
         return Counters(peer.rx, peer.tx)
 
@@ -196,11 +207,14 @@ class FakeWireGuard:
 
 
 class FakeSpool:
-    """The spool port in memory: what was saved outlives the process.
+    """Implements the port Spool in memory. What was saved survives a restart of the process.
 
-    Faults: ``full`` (nothing can be saved), ``damaged`` (what was saved is set aside when it is next loaded),
-    ``unreadable`` (it cannot be read now); for the next saves, in their order, ``next_saves``: "ok", "fails", "crash
-    before", "crash after".
+    Faults:
+
+    - ``full``: nothing can be saved
+    - ``damaged``: the next load quarantines what was saved
+    - ``unreadable``: the file cannot be read now
+    - ``next_saves``: the fates of the next saves in order: "ok", "fails", "crash before", "crash after"
     """
 
     def __init__(self) -> None:
@@ -210,12 +224,12 @@ class FakeSpool:
         self.saves = self.streams = 0
 
     def begin(self) -> Backlog:
-        """Numbered streams."""
+        """An empty backlog. The names of streams are numbered."""
         self.streams += 1
         return Backlog(f"stream{self.streams}")
 
     def load(self) -> Backlog | None:
-        """What was saved last."""
+        """The backlog that was saved last, or None."""
         if self.unreadable:
             raise SpoolError("spool cannot be read: Input/output error")
         if self.damaged:
@@ -224,7 +238,7 @@ class FakeSpool:
         return self.kept
 
     def save(self, backlog: Backlog) -> None:
-        """Instead of what was saved before."""
+        """Keep a backlog in place of the one that was saved before."""
         fate = self.next_saves.pop(0) if self.next_saves else "ok"
         if self.full or fate == "fails":
             raise SpoolError("spool cannot be written: No space left on device")
@@ -247,13 +261,13 @@ def _state(key: PublicKey, actual: _Live) -> PeerState:
 
 
 def _set_peer(interface: _Interface, change: Change) -> int:
-    """What set_peer() in Linux' drivers/net/wireguard/netlink.c does with a change's attributes; errno or 0."""
+    """Do what set_peer() in Linux' drivers/net/wireguard/netlink.c does with a change. Returns an errno or 0."""
     key, after = change.public_key, change.desired
     actual = interface.peers.get(key)
     if actual is None:
         if after is None or change.kind is ChangeKind.UPDATE:  # WGPEER_F_REMOVE_ME, WGPEER_F_UPDATE_ONLY
             return 0
-        if key == interface.public_key:  # silently ignored
+        if key == interface.public_key:  # the kernel silently ignores the interface's own key
             return 0
         actual = interface.peers[key] = _Live()
     if after is None:
@@ -265,8 +279,8 @@ def _set_peer(interface: _Interface, change: Change) -> int:
         actual.allowed_ips.clear()
         for network in after.allowed_ips:
             if network.prefixlen > len(network.packed) * 8:
-                return errno.EINVAL  # those before it stay, and so does a peer that was just made
-            for other in interface.peers.values():  # the last one who asks for an address has it
+                return errno.EINVAL  # earlier addresses stay, and a new peer stays too
+            for other in interface.peers.values():  # an address belongs to the last peer that asked for it
                 other.allowed_ips.discard(network)
             actual.allowed_ips.add(network)
     if change.sets_keepalive:

@@ -1,5 +1,7 @@
-"""A store in memory that does what the MariaDB one does, and fails when told to. Its tables are dicts with the columns
-of mikyun_cloud, so that the same tests run on both (tests/contract/test_store.py)."""
+"""A store in memory, which behaves like the store on MariaDB and fails when told to.
+
+Its tables are dicts with the columns of mikyun_cloud. So the same tests run on both (tests/contract/test_store.py).
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,31 @@ PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", 
 
 
 class FakeStore:
-    """The store port over a database in memory.
+    """Implements the port Store over a database in memory.
 
-    What it counts: ``calls`` by method, ``reads``, ``commits`` (transactions that were committed), ``statements``
-    (anything that reached the tables).
+    It counts:
 
-    Faults, each of which stays until it is taken back: ``down`` (no answer at all), ``fail_reads`` (of snapshot,
-    ledger and digest), ``read_only`` (error 1290 for every write), ``no_conflicts`` (the view of
-    parent conflicts cannot be seen), ``locked`` (ids of rows that somebody else has locked). And for the next writes, in their order:
-    ``next_writes``, a list of "ok", "before", "during", "after" (StoreError with nothing, half (rolled back) or
-    everything done: the last is a lost answer), "deadlock" (1213), "crash before", "crash after" (the process dies).
+    - ``calls``: calls of each method
+    - ``reads``: reads that got an answer
+    - ``commits``: transactions that were committed
+    - ``statements``: everything that reached the tables
+
+    Each fault stays until the test takes it back:
+
+    - ``down``: no answer at all
+    - ``fail_reads``: every read fails
+    - ``read_only``: error 1290 for every write
+    - ``no_conflicts``: the view of parent conflicts cannot be read
+    - ``locked``: ids of rows that another transaction has locked
+
+    ``next_writes`` has the fates of the next writes in order:
+
+    - "ok"
+    - "before": StoreError, and nothing is written
+    - "during": StoreError, and the transaction is rolled back
+    - "after": InDoubt, and everything is written: the answer is lost
+    - "deadlock": error 1213, and the transaction is rolled back
+    - "crash before", "crash after": the process dies before or after the transaction
     """
 
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
@@ -213,7 +230,7 @@ class FakeStore:
 
     @contextlib.contextmanager
     def _transaction(self, name: str) -> Iterator[FakeDatabase]:
-        """A copy to work on, which becomes the database at the end."""
+        """A copy of the database for a transaction. The copy becomes the database when the transaction ends."""
         self.calls[name] += 1
         if self.down:
             raise StoreError("2003: Can't connect", 2003)
@@ -279,7 +296,7 @@ class FakeStore:
     def _qr_end(self, d: Device) -> str | None:
         for column, after in (("qr_expires_at", 0), ("issued_at", self._lifetime), ("created_at", self._lifetime)):
             at = _datetime(d[column])
-            with contextlib.suppress(OverflowError):  # NULL, in MariaDB
+            with contextlib.suppress(OverflowError):  # MariaDB gives NULL
                 if at is not None:
                     return (at + timedelta(seconds=after)).isoformat(" ")
         return None

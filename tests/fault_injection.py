@@ -1,5 +1,8 @@
-"""What may befall any node at any time, as rules; what must hold at every moment; and the undisturbed cycle after which
-all is right."""
+"""Random faults of a node, as a state machine of Hypothesis.
+
+The rules are what may happen to a node at any time. The invariant must hold at every moment. After one cycle without
+faults, kernel and database must be completely right.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ ROWS = st.integers(2, 9)
 FATES = st.sampled_from(["before", "during", "after", "after", "deadlock", "crash before", "crash after", "ok"])
 SAVES = st.sampled_from(["fails", "fails", "crash before", "crash after", "ok"])
 GUARD = '[guard]\nalways_allowed = 1000\n[log]\nlevel = "error"\n'
-LINK = 25 * 10**9 // 8  # bytes that pass in a second
+LINK = 25 * 10**9 // 8  # bytes that the link can carry in one second
 
 
 class Troubles(RuleBasedStateMachine):
-    """A node with some devices, and troubles."""
+    """Lets devices, admins, faults and time act on one node, and checks the node."""
 
     @initialize(rows=st.sets(ROWS, min_size=1), start=st.sampled_from(STARTS), steady=st.booleans())
     def begin(self, rows: set[int], start: tuple[str, str], steady: bool) -> None:
         self.node = World(GUARD, *start)
         self.db, self.wg = self.node.db, self.node.wg
-        self.fresh = 200  # the last key that somebody had
-        self.used = set(rows)  # ids are never given again
-        self.gone: dict[str, int] = {}  # interfaces that are not there, and the index that they had
-        self.steady = steady  # the clock is never set
+        self.fresh = 200  # the number of the last key that was given away
+        self.used = set(rows)  # row ids that were ever used: the database never uses one again
+        self.gone: dict[str, int] = {}  # interfaces that are missing: the index that they had
+        self.steady = steady  # whether nobody ever sets the clock
         for number in rows:
             self.node.owner[key(number)] = number
             self.node.device(number)
@@ -40,18 +43,18 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 99), rx=st.integers(1, 10**6), tx=st.integers(0, 10**6), shake=st.booleans())
     def traffic(self, which: int, rx: int, tx: int, shake: bool) -> None:
-        """Of one device, or of all at once."""
+        """One device moves bytes, or all devices do."""
         self.node.tick(1)
         peers = self.node.open()
         for life in peers[which % len(peers) :][:1] if peers and which < 60 else peers:
-            scale = LINK // 10**6 if self.steady else 1  # a link that is full, where the time of it can be known
+            scale = LINK // 10**6 if self.steady else 1  # a full link, if the time of the bytes is certain
             self.node.move(life, rx * scale, tx * scale)
             if shake:
                 life.peer.handshake = int(self.node.now * 1e9)
 
     @rule(amount=st.sampled_from([0, 0, 7, 1000]))
     def rain(self, amount: int) -> None:
-        """Traffic does not wait for the daemon to be done."""
+        """From now on traffic comes during the work of the daemon too."""
         self.node.rain = amount
 
     @rule(number=ROWS, status=st.sampled_from(["paused", "revoked", "active", "active", "deleted"]))
@@ -82,7 +85,7 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), same=st.booleans(), boot=st.booleans())
     def setconf(self, name: str, same: bool, boot: bool) -> None:
-        """An interface made anew, or the machine booted, and the peers are there again: others keep a copy of them."""
+        """An interface is created again, or the machine boots. Then somebody else restores all peers from a copy."""
         if name not in self.present():
             return
         peers, index = {one: self.wg.peers(one) for one in self.present()}, self.wg._interfaces[name].index
@@ -108,7 +111,7 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(polls=st.integers(1, 4))
     def midnight(self, polls: int) -> None:
-        """Up to the day's first second, at which the daemon looks, and on."""
+        """The clock goes to 30 s before midnight, and then the daemon polls over the boundary."""
         self.node.tick(self.node.calendar.next_midnight(self.node.now) - self.node.now - 30)
         for _ in range(polls):
             self.work("account")
@@ -121,7 +124,7 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(rows=st.sets(ROWS, min_size=1, max_size=2))
     def hint(self, rows: set[int]) -> None:
-        """Somebody says that something has changed about a few devices."""
+        """The application sends a notification that a few devices have changed."""
         self.node.work("reconcile_devices", frozenset(f"0001-DEV-{row:03}" for row in rows))
 
     @rule()
@@ -138,7 +141,7 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(calls=st.integers(1, 40), kind=st.sampled_from(["crash", "crash", "error"]))
     def trap(self, calls: int, kind: str) -> None:
-        """At some call of any port, before or after it was done."""
+        """A fault will come at a later call of any port, before or after its work is done."""
         self.node.trap = (calls, kind)
 
     @rule(fates=st.lists(FATES, min_size=1, max_size=4))
@@ -182,6 +185,7 @@ class Troubles(RuleBasedStateMachine):
 
     @rule()
     def all_is_right_after_one_undisturbed_cycle(self) -> None:
+        """After one cycle without faults everything is right, and the next cycle writes nothing."""
         node = self.node
         node.trap, node.rain, node.store.locked = None, 0, set()
         node.store.next_writes, node.spool.next_saves, node.spool.full = [], [], False

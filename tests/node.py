@@ -1,4 +1,7 @@
-"""One node in memory: agent, kernel and database, a clock that only tests move, and the truth about every byte."""
+"""One node in memory: agent, kernel, database and spool, with a clock that only tests move.
+
+The node also keeps the true number of bytes of each row, for comparison with the accounted bytes.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +33,19 @@ CONFIG = (
     )
     + '[mikyun]\nlanguage = "en"\n'
 )
-"""What is added first is a key of the table mikyun."""
+"""The configuration of a node. A test that appends text to it begins inside the table mikyun."""
 
 
 def local(seconds: float) -> str:
-    """As a DATETIME column has it."""
+    """UNIX seconds as the text of a DATETIME column, in Tokyo's time."""
     return calendar(seconds).format_local(seconds)
 
 
 class Node:
-    """A server with wg0 and wg1. ``true`` holds the bytes of each row that are the device's due."""
+    """A server with wg0 and wg1, and what admins, devices and the daemon do on it.
+
+    ``true``: the bytes that must be accounted for each row, by row id. ``now`` and ``mono``: the clocks, in seconds.
+    """
 
     def __init__(
         self, extra: str = "", *, database: FakeDatabase | None = None, node: str = "r640", zone: str = "Asia/Tokyo"
@@ -55,13 +61,13 @@ class Node:
         self.start()
 
     def start(self) -> None:
-        """A new process on what the last one left."""
+        """Start a new process with the kernel, database and spool that the last process left."""
         self.wg.crash_after = None
         self.status, self.state = DaemonStatus(), AgentState()
         self.agent = self._agent()
 
     def reload(self) -> None:
-        """The same process with a new configuration."""
+        """Give the same process a new agent, as after a reload of the configuration."""
         self.agent = self._agent()
 
     def _agent(self) -> Agent:
@@ -79,7 +85,7 @@ class Node:
     # -- the admin
 
     def device(self, number: int, **columns: Any) -> None:
-        """An active device with key and address ``number``; columns as in the table."""
+        """Insert an active device with key and address ``number``. ``columns`` replace the values of its row."""
         interface = columns.get("wg_iface", "wg0")
         plain = {"wg_iface": interface, "wg_ip": address(number, interface), "public_key": text(number),
                  "status": "active", "first_handshake_at": "2026-01-02 00:00:00",
@@ -88,14 +94,14 @@ class Node:
         self.true[number] = Counters(0, 0)
 
     def issued(self, number: int, end: float, **columns: Any) -> None:
-        """A device whose QR ends at ``end``."""
+        """Insert an issued device whose QR code ends at ``end`` (UNIX seconds)."""
         self.device(number, status="issued", qr_expires_at=self.calendar.format_local(end), first_handshake_at=None,
                     last_handshake_at=None, **columns)  # fmt: skip
 
     # -- the device
 
     def traffic(self, number: int, rx: int, tx: int = 0, *, interface: str = "wg0", peer: int | None = None) -> None:
-        """Bytes of row ``number`` over the peer with key ``peer``."""
+        """Let row ``number`` move bytes over the peer with key ``peer`` (default: its own key)."""
         self.wg.traffic(interface, key(number if peer is None else peer), rx, tx)
         old = self.true[number]
         self.true[number] = Counters(old.rx + rx, old.tx + tx)
@@ -106,7 +112,7 @@ class Node:
     # -- the daemon
 
     def cycle(self, *, fails: bool = False) -> Decision | None:
-        """A quarter of a minute, then a reconcile; a StoreError only where it is said to come."""
+        """Let 15 s pass, then reconcile. A StoreError must come if ``fails`` is true, and must not come otherwise."""
         self.tick()
         try:
             decision = self.agent.reconcile()
@@ -126,7 +132,7 @@ class Node:
         assert not fails
 
     def survive(self) -> bool:
-        """A cycle that may fail in any way; a dead process is started again. Whether it went through."""
+        """Reconcile, with any failure allowed. A dead process is started again. Returns whether it succeeded."""
         self.tick()
         try:
             self.agent.reconcile()
@@ -138,7 +144,7 @@ class Node:
         return True
 
     def account_during(self, happens: Callable[[], object], *, fails: bool = False) -> None:
-        """An account; after its first transaction this happens, which is urgent."""
+        """Account. ``happens`` is called once after the first transaction, and something urgent is reported then."""
         happened = False
 
         def until() -> bool:
@@ -153,24 +159,24 @@ class Node:
         assert happened, "it has more than one transaction"
 
     def away(self, *looks: tuple[int, int]) -> None:
-        """The database is away; a look after so many bytes of each device."""
+        """Take the database away. ``looks``: pairs of a row id and its bytes, each followed by a failing account."""
         self.store.down = True
         for number, rx in looks:
             self.traffic(number, rx)
             self.account(fails=True)
 
     def back(self) -> None:
-        """It is there again."""
+        """Bring the database back and reconcile."""
         self.store.down = False
         self.cycle()
 
     def reboot(self) -> None:
-        """The machine starts anew, with empty interfaces."""
+        """Boot the machine again: all interfaces are empty, and the process is new."""
         self.wg.reboot()
         self.start()
 
     def quiet(self, cycles: int = 2) -> None:
-        """Nothing differs any more: neither side is written to."""
+        """Assert that nothing differs any more: cycles write neither to the kernel nor to the database."""
         before = self.written
         for _ in range(cycles):
             self.cycle()
@@ -179,7 +185,7 @@ class Node:
 
     @property
     def written(self) -> tuple[int, int]:
-        """Changes that the kernel was sent, transactions that the database was."""
+        """How many changes the kernel got, and how many transactions the database got."""
         return sum(self.wg.writes.values()), self.store.commits
 
     # -- what came of it
@@ -193,7 +199,7 @@ class Node:
         return [(one.action, one.target_id) for one in self.db.logs]
 
     def wanted(self) -> dict[str, dict[PublicKey, PeerConfig]]:
-        """What the table says, read in the plainest way: no conflicts, no nonsense."""
+        """The peers that the rows ask for, by interface and key. It assumes valid rows without conflicts."""
         peers: dict[str, dict[PublicKey, PeerConfig]] = {name: {} for name in NETWORKS}
         for row in self.store.snapshot().rows:
             if row.inactive_reason(self.now) is None and row.public_key is not None:
@@ -209,7 +215,7 @@ class Node:
         return self.wg.peers(interface)
 
     def right(self) -> None:
-        """Kernel as the table says, and every byte booked."""
+        """Assert that the kernel has the desired peers, and that every byte is posted to its columns."""
         assert self.kernel() == self.wanted()
         assert self.booked == self.true
         assert self.store.refresh_windows(self.calendar) == (0, 0), "24 h and month are what buckets and days say"

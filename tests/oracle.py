@@ -1,14 +1,15 @@
-"""The truth about every byte, told by the kernel's side alone: the lives of counters, and how far each is secured.
+"""The oracle: how many bytes of each row must be accounted, computed from the kernel in memory alone.
 
-A life is one peer from its being added to its end. Its bytes are the customer's due as far as
+A life is one peer from its addition to its end. The daemon must account a byte of a life in one of these cases:
 
-- they are still in the kernel, or
-- a look at them was secured: it stood in the database, or in the spool's file, at some time; or
+- the kernel still has the life.
+- a sample of it was secured: the database or the spool file has had the sample at some time.
 - the daemon itself ended the life, and the process that did so has not died since.
 
-The rest cannot be had: what came after the last secured look at a peer that somebody else, or a reboot, took away. And a
-life of which nothing tells the next one apart, since its counters had passed the old ones when they were first looked
-at, hides as many bytes as the old one had.
+All other bytes are lost: they came after the last secured sample of a peer that somebody else or a reboot removed.
+
+A new life can also hide bytes of the old one. If its counters are already higher at the first sample, nothing shows
+that it is a new life. Then as many bytes as the old life had are lost.
 """
 
 from __future__ import annotations
@@ -22,33 +23,37 @@ from wgsyncd.core.model import Counters
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.usage.calendar import BOUNDARY_GRACE, UsageCalendar
 
-Value = tuple[str, Counters, int]  # epoch, counters, handshake: all that a look can tell
+Value = tuple[str, Counters, int]  # epoch, counters, handshake: all that a sample shows of a peer
 
 
 def plus(one: Counters, other: Counters, sign: int = 1) -> Counters:
+    """The sum of both. ``sign`` -1: their difference."""
     return Counters(one.rx + sign * other.rx, one.tx + sign * other.tx)
 
 
 @dataclass
 class Bytes:
-    """Some bytes of a life, which came between a look at ``after`` and one at ``until`` that secured them."""
+    """Some bytes of a life. They came between a sample at ``after`` and the sample at ``until`` that secured them.
+
+    All times are UNIX seconds.
+    """
 
     rx: int
     tx: int
-    total: Counters  # of the life, with these
-    at: float  # when they came
+    total: Counters  # the counters of the life after these bytes
+    at: float  # when the bytes came
     after: float
-    until: float | None = None
+    until: float | None = None  # None: not secured yet
 
 
 @dataclass(eq=False)
 class Life:
-    """One peer, from its being added to its end."""
+    """One peer from its addition to its end, and the bytes that came over it."""
 
     row: int
     slot: PeerId
-    peer: Any  # the kernel's own, which keeps its last counters when it is gone
-    number: int  # lives in the order in which they began
+    peer: Any  # the peer in the kernel: its last counters stay here after its end
+    number: int  # lives are numbered in the order in which they began
     born: float
     came: list[Bytes] = field(default_factory=list)
     over: bool = False
@@ -60,21 +65,21 @@ class Life:
 
 
 class Point(NamedTuple):
-    """The last look at a peer that is secured; ``life`` None: baseline zero, for whatever life comes."""
+    """The last secured sample of a peer. ``life`` None: a baseline of zero, for the next life of the peer."""
 
     life: Life | None
     value: Value
 
 
 class Chain:
-    """What secured looks tell, in their order."""
+    """Follows the secured samples in their order, and knows how many bytes of each life they secure."""
 
     def __init__(self) -> None:
         self.secured: dict[Life, Counters] = {}
-        self.hidden: Counter[tuple[int, str]] = Counter()  # by row and side
+        self.hidden: Counter[tuple[int, str]] = Counter()  # lost bytes by row and side ("rx" or "tx")
         self.last: dict[PeerId, Point] = {}
-        self.ended: dict[PeerId, int] = {}  # the number of the last life before a baseline zero
-        self.odd: set[int] = set()  # rows of which it is not known when their bytes came
+        self.ended: dict[PeerId, int] = {}  # the number of the last life before a baseline of zero
+        self.odd: set[int] = set()  # rows for which nobody can know when their bytes came
 
     def copy(self) -> Chain:
         other = Chain()
@@ -83,18 +88,18 @@ class Chain:
         return other
 
     def begin(self, slot: PeerId, value: Value) -> None:
-        """Baseline zero is committed."""
+        """A baseline of zero was committed: the next life of the peer counts from zero."""
         last = self.last.get(slot)
         if last is not None and last.life is not None:
             self.ended[slot] = last.life.number
         self.last[slot] = Point(None, value)
 
     def look(self, life: Life, value: Value) -> bool:
-        """A look at a life is secured; whether that is news."""
+        """A sample of a life was secured. Returns whether it is newer than the samples before it."""
         last, counters = self.last.get(life.slot), value[1]
         if last is not None and last.life is life:
             if counters < self.secured[life]:
-                return False  # seen before
+                return False  # an older sample, secured again
         elif last is not None and last.life is not None:
             if last.life.number > life.number:
                 return False
@@ -108,7 +113,7 @@ class Chain:
         return True
 
     def can_come_next(self, life: Life, counters: Counters) -> bool:
-        """Looks are secured in their order: whether one at this life may be the next of its peer."""
+        """Whether a sample of this life can be the next sample of its peer. Samples are secured in their order."""
         last = self.last.get(life.slot)
         if last is None or last.life is None:
             return life.number > self.ended.get(life.slot, -1)
@@ -118,7 +123,7 @@ class Chain:
         return life.number > last.life.number
 
     def hides(self, life: Life, value: Value) -> Counters:
-        """How many bytes of a life nobody can know of, if it is seen like that now."""
+        """How many bytes are lost if a life is first sampled with ``value``: zero if a counter reset is visible."""
         last = self.last.get(life.slot)
         if last is None or last.life is None or last.life is life:
             return Counters(0, 0)
@@ -129,21 +134,21 @@ class Chain:
 
 @dataclass
 class Truth:
-    """All lives, and what is due for them."""
+    """Knows all lives, and computes the bytes that must be accounted for them."""
 
     lives: list[Life] = field(default_factory=list)
-    durable: Chain = field(default_factory=Chain)  # by the database or the spool
-    booked: Chain = field(default_factory=Chain)  # by the database
-    seen: dict[tuple[PeerId, Value], list[Life]] = field(default_factory=dict)  # several, where they looked the same
+    durable: Chain = field(default_factory=Chain)  # samples that the database or the spool has secured
+    booked: Chain = field(default_factory=Chain)  # samples that the database has secured
+    seen: dict[tuple[PeerId, Value], list[Life]] = field(default_factory=dict)  # several lives can look the same
 
     def of(self, row: int) -> Iterator[Life]:
         return (life for life in self.lives if life.row == row)
 
     def secure(self, slot: PeerId, value: Value, now: float, *, booked: bool) -> None:
-        """A look stands in the database (``booked``) or in the spool."""
+        """The database (``booked``) or the spool has a sample now."""
         lives = self.seen.get((slot, value))
         if lives is None:
-            return  # of a peer without a row
+            return  # the peer has no row
         chain = self.booked if booked else self.durable
         life = next((one for one in lives if chain.can_come_next(one, value[1])), lives[0])
         if booked:
@@ -158,14 +163,14 @@ class Truth:
         self.durable.begin(slot, value)
 
     def lose_the_spool(self) -> None:
-        """What was secured there alone is not any more."""
+        """The spool was damaged: samples that only the spool had are not secured any more."""
         self.durable.odd |= {life.row for life in self.lives}
         odd = self.durable.odd
         self.durable = self.booked.copy()
         self.durable.odd |= odd
 
     def due(self, row: int, process: int) -> Counters:
-        """The bytes of a row that must be booked in the end, and more must never be."""
+        """The bytes of a row that must be posted in the end. More must never be posted. ``process``: the current one."""
         total = Counters(-self.durable.hidden[row, "rx"], -self.durable.hidden[row, "tx"])
         for life in self.of(row):
             kept = not life.over or life.ended_by == process
@@ -173,7 +178,7 @@ class Truth:
         return total
 
     def at_last(self, row: int, process: int, epoch: dict[str, str]) -> Counters:
-        """The same, once every live peer was looked at."""
+        """The bytes of a row that must be posted after a sample of every existing peer. ``epoch``: by interface."""
         total = self.due(row, process)
         for life in self.of(row):
             if not life.over:
@@ -182,7 +187,10 @@ class Truth:
         return total
 
     def days(self, row: int, calendar: UsageCalendar) -> tuple[Counter[str], Counter[str]]:
-        """The bytes received that must be on each day, and those that may: by the looks between which they came."""
+        """The least and the most received bytes (rx) that may be on each day.
+
+        Bytes may be on any day between the samples before and after them. If that is one day, they must be on it.
+        """
         least: Counter[str] = Counter()
         most: Counter[str] = Counter()
         for one in (one for life in self.of(row) for one in life.came):

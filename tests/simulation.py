@@ -1,4 +1,4 @@
-"""A node with the world around it: fakes that can be interrupted at every call, and that tell what was secured."""
+"""A node whose kernel, store and spool can be interrupted at every call, and report what was secured."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ from wgsyncd.engine import state_cache
 from wgsyncd.errors import SpoolCorrupt, SpoolError, StoreError, WireGuardError
 from wgsyncd.ports import CommitResult, FailedChange, Snapshot
 
-STARTS = [  # before midnight, month ends, years' ends and changes of the clock
+STARTS = [  # zones and times shortly before a midnight, the end of a month or year, or a change of the clock
     ("Asia/Tokyo", "2026-09-21 23:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
     ("Europe/Berlin", "2026-03-28 23:58:00"), ("Europe/Berlin", "2026-10-25 01:50:00"),
     ("America/St_Johns", "2026-10-31 23:59:00"), ("Australia/Lord_Howe", "2026-04-04 23:58:00"),
     ("Australia/Lord_Howe", "2026-10-04 01:58:00"), ("Africa/Casablanca", "2026-02-15 01:50:00"),
     ("America/Havana", "2026-10-31 23:59:00"),
 ]  # fmt: skip
-Hook = Callable[[str, str], None]  # port, "before call" or "after call"
+Hook = Callable[[str, str], None]  # the port, and "before …" or "after …" with the name of the call
 
 
 class Kernel(FakeWireGuard):
-    """One message for each change."""
+    """The kernel in memory, with a hook at every read and every change. Each change is one message.
+
+    ``looked`` is called with every dump, ``removed`` after every attempt to remove a peer.
+    """
 
     hook: Hook = staticmethod(lambda port, where: None)
     looked: Callable[[InterfaceState], None] = staticmethod(lambda state: None)
@@ -61,6 +64,8 @@ class Kernel(FakeWireGuard):
 
 
 class Database(FakeStore):
+    """The store in memory, with a hook at every call. ``written`` is called after every commit, even a failed one."""
+
     hook: Hook = staticmethod(lambda port, where: None)
     written: Callable[[], None] = staticmethod(lambda: None)
 
@@ -99,10 +104,12 @@ class Database(FakeStore):
 
 
 class Spool(FakeSpool):
+    """The spool in memory, with a hook at every call. ``saved`` is called after a save, ``lost`` after damage."""
+
     hook: Hook = staticmethod(lambda port, where: None)
     saved: Callable[[], None] = staticmethod(lambda: None)
     lost: Callable[[], None] = staticmethod(lambda: None)
-    ok = True  # the last save went well
+    ok = True  # whether the last save succeeded
 
     def load(self) -> Backlog | None:
         self.hook("spool", "before load")
@@ -125,10 +132,10 @@ class Spool(FakeSpool):
 
 
 class World(Node):
-    """A node whose truth is kept by :mod:`tests.oracle`, from what the kernel holds and what was secured when.
+    """A node that tells :mod:`tests.oracle` what the kernel holds, what was seen, and what was secured when.
 
-    ``trap``: (calls until it snaps, "crash" or "error"). ``rain``: bytes that every peer moves before and after each
-    call to the kernel, in which a silenced one, as in the kernel, has no part.
+    ``trap``: how many calls remain until a fault, and which one: "crash" or "error". ``rain``: bytes that every peer
+    moves before and after each call to the kernel. A peer without addresses moves nothing, as in the kernel.
     """
 
     spool: Spool
@@ -139,10 +146,10 @@ class World(Node):
         self.process = 0
         self.trap: tuple[int, str] | None = None
         self.rain = 0
-        self.hurried = self.left_off = False  # the next booking is left off half-way; the last one was
-        self.looked: dict[str, float] = {}  # when this process has last seen an interface for sure
+        self.hurried = self.left_off = False  # the next accounting is to be preempted, the last one was
+        self.looked: dict[str, float] = {}  # when this process last sampled an interface with certainty
         self.cycle_saw: set[str] = set()
-        self.spooled: set[object] = set()  # the looks that have stood in the file
+        self.spooled: set[object] = set()  # the samples of peers that the file has had
         self.here: dict[PeerId, Life] = {}
         super().__init__(extra, zone=zone)
         self.now = datetime.fromisoformat(start).replace(tzinfo=self.settings.node.zone).timestamp()
@@ -151,7 +158,7 @@ class World(Node):
         self.wg.hook = self.store.hook = self.spool.hook = self.meet
         self.wg.looked, self.wg.removed = self.saw, self.removed
         self.store.written, self.spool.saved, self.spool.lost = self.wrote, self.saved, self.truth.lose_the_spool
-        self.known: dict[PeerId, PeerRecord] = {}  # as last written
+        self.known: dict[PeerId, PeerRecord] = {}  # the records as they were written last
         self.start()
 
     # -- the process
@@ -166,13 +173,21 @@ class World(Node):
                     one.after = min(one.after, self.written_of(life))
 
     def written_of(self, life: Life) -> float:
-        """When a process that has seen nothing yet believes a peer to have moved last: by what is written of it."""
+        """The time after which a new process believes that a peer's unsecured bytes came (UNIX seconds).
+
+        It is the birth of the life or its last secured sample. A new process knows only the peer's record, so the time
+        of the record counts if it is earlier.
+        """
         record = self.db.records.get(("r640", life.slot))
         ends = [one.until for one in life.came if one.until is not None]
         return min([max([life.born, *ends]), *([record.sampled_at] if record is not None else [])])
 
     def work(self, task: str, *values: object) -> None:
-        """A piece of work, of which anything may become; in small transactions, between which who is shut out goes."""
+        """Run a task of the agent, with any failure allowed. A dead process is started again.
+
+        Transactions are small here, and something urgent is reported after each one. So revoked peers are removed
+        between two transactions, and a preemptible task can be preempted.
+        """
         self.tick()
         self.cycle_saw, self.left_off = set(), False
         try:
@@ -199,11 +214,11 @@ class World(Node):
             self.looked |= dict.fromkeys(self.cycle_saw, self.now)
 
     def is_urgent(self) -> bool:
-        """Something is, after every transaction."""
+        """Always true: something urgent waits after every transaction."""
         return True
 
     def meet(self, port: str, where: str) -> None:
-        """At every call, before and after."""
+        """The hook of all ports, called before and after every call. It lets bytes come, and springs the trap."""
         if port == "kernel" and self.rain:
             for life in self.open():
                 self.move(life, self.rain, 1)
@@ -223,6 +238,7 @@ class World(Node):
     # -- what was seen and secured
 
     def saw(self, state: InterfaceState) -> None:
+        """Tell the oracle which lives a dump shows. Several lives of one peer can look the same."""
         self.follow()
         self.cycle_saw.add(state.name)
         for key, found in state.peers.items():
@@ -233,6 +249,7 @@ class World(Node):
                     lives.append(self.here[slot])
 
     def wrote(self) -> None:
+        """Tell the oracle which records the database has got since the last call."""
         for (_, slot), record in self.db.records.items():
             before, self.known[slot] = self.known.get(slot), record
             value, zero = _value(record), record.counters == (0, 0) and not record.handshake
@@ -240,37 +257,37 @@ class World(Node):
                 continue
             if record.state is not RecordState.PRESENT and zero:
                 self.truth.begin(slot, value)
-            elif before is None or _value(before) != value:  # else only its name or configuration is new
+            elif before is None or _value(before) != value:  # otherwise only its name or configuration differs
                 self.truth.secure(slot, value, self.now, booked=True)
 
     def saved(self) -> None:
+        """Tell the oracle which samples the spool has got since the last call."""
         assert self.spool.kept is not None
         for sample in self.spool.kept.samples:
             state = sample.state
             for key, found in state.peers.items():
                 value = (state.epoch, found.counters, found.latest_handshake)
                 look = (self.spool.kept.stream, sample.number, state.name, key, value)
-                if look not in self.spooled:  # else it is only written once more
+                if look not in self.spooled:  # otherwise the same sample is only written again
                     self.spooled.add(look)
                     self.truth.secure((state.name, key), value, self.now, booked=False)
 
     def removed(self, interface: str, key: PublicKey) -> None:
-        """By the daemon: then all that the peer moved is secured, if there is a disk to write it to."""
+        """The daemon has removed a peer. Then all its bytes must be secured, if the spool can be written."""
         life = self.here.get((interface, key))
         self.follow(ended_by=self.process)
         if life is None or not life.over or not self.spool.ok:
             return
         last = self.truth.durable.last.get(life.slot)
         assert last is None or last.value[1] == life.counters, "a peer goes after its last sample is safe"
-        if (
-            last is not None and last.life is not life
-        ):  # it looked as the one before it did at last: nothing was written
+        # The last sample of this peer can equal the last sample of the peer before it. Then nothing new was written.
+        if last is not None and last.life is not life:
             self.truth.durable.look(life, last.value)
 
     # -- the kernel
 
     def follow(self, ended_by: int | None = None) -> None:
-        """Which peers are there now, and which are not any more."""
+        """Update which peers exist in the kernel. ``ended_by``: the process that has just removed a peer."""
         actual = {(name, key): peer for name, one in self.wg._interfaces.items() for key, peer in one.peers.items()}
         for slot, life in list(self.here.items()):
             if actual.get(slot) is not life.peer:
@@ -284,7 +301,7 @@ class World(Node):
                 self.truth.lives.append(life)
 
     def open(self) -> list[Life]:
-        """Of the peers that anything can pass."""
+        """The lives of the existing peers that have addresses, and so can move bytes."""
         self.follow()
         return [life for life in self.here.values() if life.peer.allowed_ips]
 
