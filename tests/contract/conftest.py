@@ -1,4 +1,4 @@
-"""One private MariaDB per run, with the reference schema and the account that has exactly the shipped grants."""
+"""One private MariaDB per run has the reference schema and an account with exactly the shipped grants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mariadbd() -> Iterator[PrivateServer]:
 
 @pytest.fixture(params=["fake", "mariadb"])
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
-    """An empty mikyun_cloud with one active contract, 0001."""
+    """Yields an empty mikyun_cloud with one active contract, 0001. It is in memory or on MariaDB."""
     with ExitStack() as stack:
         if request.param == "fake":
             yield FakeShop()
@@ -31,6 +31,6 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
 
 @pytest.fixture
 def real_shop(mariadbd: PrivateServer) -> Iterator[RealShop]:
-    """The same on MariaDB alone, for what a store in memory has not: the transactions of others."""
+    """Yields the same database on MariaDB alone. A database in memory has no transactions of other connections."""
     with ExitStack() as stack:
         yield RealShop(mariadbd, stack)

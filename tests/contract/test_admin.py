@@ -1,4 +1,7 @@
-"""An admin's figure and the daemon's bytes, whichever is written first: the whole agent on both stores."""
+"""An admin's total and the daemon's bytes are both kept, no matter which is written first.
+
+The tests run the whole agent on both stores.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from wgsyncd.ports import Clock, CommitResult, Store
 
 
 class Between:
-    """A store to which something happens between what the daemon reads and its commit."""
+    """Wraps a store, so that `then` happens between the daemon's reads and its commit."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,7 +40,7 @@ class Between:
 
 
 class Desk:
-    """A daemon with one device at work, and an admin's table."""
+    """Holds a daemon with one device in use, and the table that an admin changes."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop, self.now = shop, NOW
@@ -51,7 +54,7 @@ class Desk:
         self.agent.reconcile()
 
     def work(self, rx: int, tx: int) -> None:
-        """Traffic, and the daemon's next poll."""
+        """Moves bytes, and lets the daemon make its next poll."""
         self.wg.traffic("wg0", key(5), rx, tx)
         self.now += 15
         self.agent.account()
@@ -63,7 +66,7 @@ class Desk:
 
 @pytest.mark.parametrize("figure", [0, 123, None])
 def test_a_figure_that_is_set_between_read_and_commit_stands(shop: Shop, figure: int | None) -> None:
-    """And is not set again by what the daemon remembers."""
+    """The daemon does not overwrite the total with its remembered value."""
     desk = Desk(shop)
     desk.work(70, 7)
     assert desk.totals() == (5070, 507)
@@ -78,7 +81,7 @@ def test_a_figure_that_is_set_between_read_and_commit_stands(shop: Shop, figure:
 
 
 def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(shop: Shop) -> None:
-    """What was counted already is not counted again, also by a daemon that is started after it."""
+    """Bytes that were counted before are not counted again, even by a daemon that starts later."""
     desk = Desk(shop)
     desk.work(70, 7)
     shop.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
@@ -91,7 +94,7 @@ def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(s
 
 
 def test_an_admins_open_transaction_and_the_daemons_booking(real_shop: RealShop) -> None:
-    """He sets the figure and takes his time to commit: the bytes of meanwhile come to his figure, once."""
+    """The admin sets the total and commits later. The bytes of the time between are added to that total once."""
     shop = real_shop
     desk = Desk(shop)
     shop.sql("START TRANSACTION")
