@@ -1,4 +1,4 @@
-"""How trouble with the database is worded: its number, its text, what to do; and nothing that may be a secret."""
+"""Messages about database trouble give number, text and a remedy, and never a secret."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_bug_in_our_own_sql_is_no_passing_trouble() -> None:
 
 
 def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
-    """Not a bad configuration: the agent has its duties without a database, and asks again."""
+    """This is no configuration error. Without a database the agent has work to do, and it asks again later."""
     store = MariaDBStore(parse(CONFIG + '[mikyun.database]\npassword_file = "/nowhere/password"\n'))
     told = "mikyun.database.password_file = /nowhere/password: cannot be read: No such file or directory"
     with pytest.raises(StoreError, match=told):
@@ -73,7 +73,7 @@ def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
 def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_passes(
     real_shop: RealShop, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    """An answer larger than what sockets hold: the server is in the middle of it, too."""
+    """The answer is larger than the socket buffers, so the server too is in the middle of it."""
     monkeypatch.setattr(rows, "_PAGE", 50)
     for number in range(1, 401):
         real_shop.insert(number, public_key=text(number), preshared_key="x" * 60_000)

@@ -1,5 +1,8 @@
-"""One cycle that has everything to do, on a real MariaDB, disturbed at each of its SQL statements in every way; and at
-each write of the spool's file. Whatever became of it, the next cycles lead to what an undisturbed one leaves."""
+"""A cycle on a real MariaDB is interrupted at any statement or spool write and loses nothing.
+
+The cycle has everything to do. Each SQL statement and each write of the spool's file is interrupted in every way. The
+next cycles must leave what an uninterrupted cycle leaves.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ KINDS = ["dies before", "dies after", "cut before", "cut after"]
 
 
 class Line:
-    """Between the store and the server: what befalls the n-th statement from now."""
+    """Makes the n-th statement between store and server fail. `left` counts the statements until then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.kind, self.sent = 0, "", list[str]()
@@ -54,7 +57,7 @@ class Line:
 
 
 class Stage:
-    """The same story again and again."""
+    """Builds the same prepared node for every interruption."""
 
     def __init__(self, server: PrivateServer, stack: ExitStack, folder: Path) -> None:
         self.server, self.stack, self.folder, self.made = server, stack, folder, 0
@@ -118,7 +121,7 @@ def test_each_statement_may_be_the_last(stage: Stage, monkeypatch: pytest.Monkey
 def test_each_write_of_the_spool_may_be_the_last(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, call: str, how: str
 ) -> None:
-    """Of the last samples of peers that go, in a cycle in which they move on to the very end."""
+    """The peers are removed in this cycle and move bytes until the end. The spool saves their last samples."""
     reference: dict[str, Any] = {}
     for number in range(10):
         node = stage.node()
