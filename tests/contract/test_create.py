@@ -1,4 +1,4 @@
-"""Making an interface in the kernel, and what is left when that fails: nothing."""
+"""The kernel gets a new interface, or after a failure it keeps nothing of it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_made_whole_and_made_again_after_someone_deleted_it(wg: LocalWireGuard, 
     again = wg.read("wg0")
     assert again.epoch != first.epoch
     assert again.public_key == first.public_key
-    assert link("wg0")["mtu"] == 1420  # Linux' own choice
+    assert link("wg0")["mtu"] == 1420  # Linux chooses this value
 
 
 @pytest.mark.vm
@@ -156,7 +156,7 @@ def test_kernel_without_wireguard_says_what_to_install(wg: LocalWireGuard, key_f
         wg.create(creation(key_file))
     except WireGuardError as e:
         told = str(e)
-    if links():  # this kernel has it: the tests above say what then
+    if links():  # this kernel has WireGuard, so the tests above cover the result
         assert (told, links()) == ("", {"wg0"})
     else:
         assert told.startswith("wg0: EOPNOTSUPP: this kernel has no WireGuard: modprobe wireguard")

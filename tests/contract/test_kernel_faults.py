@@ -1,4 +1,4 @@
-"""What the kernel's socket can do to a dump or a change, from a scripted kernel: all of it rare, none to be guessed."""
+"""The client of the kernel's socket handles every rare answer that a scripted kernel can give."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ FAMILY, MULTI, DUMP_INTR = 33, 0x2, 0x10
 CTRL, ERROR, DONE = 16, 2, 3
 
 Datagram = bytes | OSError
-Script = Callable[[int, int, bytes], list[Datagram]]  # family, sequence, payload of a request -> what it answers
+# Arguments: the family, the sequence number and the payload of a request. Result: the answer.
+Script = Callable[[int, int, bytes], list[Datagram]]
 
 
 class ScriptedKernel:
-    """Stands in for the sockets that `kernel` opens, and keeps the book on them."""
+    """Replaces the sockets that `kernel` opens, and counts how many are opened and closed."""
 
     def __init__(self) -> None:
         self.opened = 0
         self.closed = 0
         self.family = FAMILY
         self.asked: list[bytes] = []
-        self.answers: list[Script] = []  # for WireGuard's requests, each used once; the last one stays
+        self.answers: list[Script] = []  # these are for WireGuard's requests: each is used once, and the last one stays
 
     def open(self) -> ScriptedSocket:
         self.opened += 1
@@ -62,7 +63,7 @@ class ScriptedSocket:
     def send(self, data: bytes) -> int:
         length, kind, flags, seq, _ = struct.unpack_from("=IHHII", data)
         assert length == len(data)
-        assert flags & 1  # NLM_F_REQUEST
+        assert flags & 1  # the flag is NLM_F_REQUEST
         self.queue += self.kernel.answer(kind, seq, data[16:])
         return len(data)
 
@@ -155,7 +156,7 @@ def test_torn_dump_is_read_again_wherever_it_says_so(
     scripted.answers = [script, script, dump()]
     assert_whole(wg)
     assert wg.retries == 2
-    assert scripted.opened == 1  # a torn dump was read to its end: the socket is as good as before
+    assert scripted.opened == 1  # an interrupted dump was read to its end, so the socket is still good
 
 
 def test_dump_that_is_always_torn(scripted: ScriptedKernel, wg: KernelWireGuard) -> None:
@@ -216,7 +217,7 @@ def test_kernel_that_does_not_answer(scripted: ScriptedKernel, wg: KernelWireGua
     scripted.answers = [lambda *_: [], dump()]
     with pytest.raises(WireGuardError, match="ETIMEDOUT: the kernel did not answer"):
         wg.read("wg0")
-    assert scripted.closed == 1  # an unread dump would hold the interface
+    assert scripted.closed == 1  # a dump that is not read to its end would hold the interface
     assert_whole(wg)
 
 
