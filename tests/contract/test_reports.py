@@ -1,4 +1,4 @@
-"""What the admin's commands ask of a store: the one in memory, and MariaDB with exactly the shipped grants."""
+"""A store answers the admin's commands: in memory, and on MariaDB with exactly the shipped grants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reports(shop: Shop) -> Reports:
 
 
 def book(shop: Shop, number: int, *pieces: Allocation) -> None:
-    """Bytes in buckets and days."""
+    """Posts bytes to buckets and days of one device."""
     rx, tx = sum(p.rx for p in pieces), sum(p.tx for p in pieces)
     store = shop.store()
     booked = Posting(number, rx, tx, Counters(rx, tx), Counters(rx, tx), pieces, None)
@@ -53,7 +53,7 @@ def test_sums_by_time_and_by_device(shop: Shop, reports: Reports) -> None:
     shop.insert(6)
     book(shop, 5, Allocation(BUCKET, "2026-09-21", 1, 10), Allocation(BUCKET - 900, "2026-09-20", 2, 20))
     book(shop, 6, Allocation(BUCKET, "2026-09-21", 100, 1000), Allocation(None, "2026-08-31", 7, 70))
-    book(shop, 99, Allocation(BUCKET, "2026-09-21", 4, 40))  # a device that is gone
+    book(shop, 99, Allocation(BUCKET, "2026-09-21", 4, 40))  # this device is gone
     assert reports.coverage() == Coverage("2026-08-31", BUCKET - 900, {"r640": NOW})
     assert reports.days("2026-08-31", "2026-09-21") == {
         "2026-08-31": (7, 70), "2026-09-20": (2, 20), "2026-09-21": (105, 1050),
@@ -84,7 +84,7 @@ def test_particulars(shop: Shop, reports: Reports) -> None:
                 issued_at="2026-01-02 00:00:00", last_handshake_at="2026-01-03 00:00:00")  # fmt: skip
     found = reports.details(5)
     assert found is not None
-    nothing = (None, None)  # activated, paused
+    nothing = (None, None)  # activated and paused
     begun = datetime(2026, 1, 1, tzinfo=TOKYO).timestamp()
     day = 86400
     plain = DeviceDetails("", True, "", "", begun, begun + day, *nothing, None, begun + 2 * day,

@@ -1,4 +1,4 @@
-"""What a restarted daemon has in memory of a device beside which it was restarted: everything once."""
+"""A daemon that restarted beside a device holds each value of that device in memory once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wgsyncd.core.model import encode_key
 @pytest.mark.parametrize("account_first", [False, True])
 def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path, *, account_first: bool) -> None:
     node = RealNode(real_shop, tmp_path)
-    for number in (1005, 1006):  # Python itself keeps small numbers once
+    for number in (1005, 1006):  # Python itself keeps small numbers once, so these are larger
         node.device(number, wg_ip=address(number - 1000), preshared_key=encode_key(psk(number)))
     node.cycle()
     node.start()
@@ -35,4 +35,4 @@ def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path
             assert record.row_id is row.id
             assert account_first or record.public_key is want.config.public_key
             assert account_first or record.device is row.device
-        node.traffic(1005 + turn % 2, 10)  # its row is another one from the first byte on
+        node.traffic(1005 + turn % 2, 10)  # the row is another object from the first byte on
