@@ -1,4 +1,4 @@
-"""A spool that is interrupted while it is written: the old one stands, or the new one."""
+"""After an interrupted write the spool holds the old content or the new content, completely."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_save_that_breaks_off_leaves_the_old_one_or_the_new_one(
         return strike
 
     class Torn:
-        """Writes half, then what befalls it."""
+        """Writes the first half, and then fails or crashes in the second half."""
 
         def __init__(self, raw: Any) -> None:
             self.raw = raw
@@ -74,7 +74,7 @@ def test_a_save_that_breaks_off_leaves_the_old_one_or_the_new_one(
 
 
 def test_a_directory_that_cannot_be_synced_is_no_failed_save(file: FileSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new file stands; a process that believed in the old one would mark the wrong samples as booked."""
+    """The new file is in place. A process that relied on the old file would mark the wrong samples as posted."""
     file.save(waiting(file, 5))
     new, fsync, calls = waiting(file, 6), os.fsync, []
 
@@ -113,7 +113,7 @@ def test_what_is_written_in_parts_is_whole(file: FileSpool, monkeypatch: pytest.
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 KiB."""
+    """Mounts a file system of 16 KiB and yields its path."""
     where = tmp_path / "small"
     where.mkdir()
     assert os.geteuid() == 0, "NOT TESTED: needs root, to mount a file system"

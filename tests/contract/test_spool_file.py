@@ -1,4 +1,4 @@
-"""The spool: what was saved last comes back whole or is set aside; in memory and in a file."""
+"""A spool returns its last save completely or is quarantined, in memory and in a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wgsyncd.stores.spool import FileSpool, decode, encode
 
 @pytest.fixture(params=["fake", "file"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ports.Spool]:
-    """The spool as the next process finds it."""
+    """Returns a function that opens the spool as the next process finds it."""
     fake = FakeSpool()
     return lambda: fake if request.param == "fake" else FileSpool(tmp_path, "r640")
 
@@ -31,7 +31,7 @@ def file(tmp_path: Path) -> FileSpool:
     return FileSpool(tmp_path / "wgsyncd", "r640")
 
 
-# -- both
+# -- both spools
 
 
 def test_where_nothing_was_saved_there_is_nothing(make: Callable[[], ports.Spool]) -> None:
@@ -141,7 +141,7 @@ def test_a_key_that_is_none_is_no_spool(file: FileSpool) -> None:
 
 
 def test_what_cannot_be_read_is_set_aside(file: FileSpool) -> None:
-    """Where it stayed, it would be read again once it can be, and by then be behind the books."""
+    """If the file stayed in place, a later process could read it. The file would then be older than the node state."""
     file.file.mkdir(parents=True)
     assert "cannot be read" in set_aside(file, names=["spool.bad1"])
 
@@ -157,7 +157,7 @@ def test_a_directory_that_cannot_be_used_is_trouble_of_the_spool(file: FileSpool
         missing.save(waiting(file, 5))
 
 
-# -- what is written is what is read
+# -- the file format
 
 
 COUNTS = st.integers(0, 2**64 - 1)
