@@ -1,4 +1,4 @@
-"""What every store writes: the one in memory, and MariaDB with exactly the shipped grants."""
+"""A store writes everything correctly: in memory, and on MariaDB with exactly the shipped grants."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: s
 
 
 def commit(store: Store, writes: WriteBatch) -> frozenset[int]:
-    """Commit on the books as they are, and see that they are then what was promised."""
+    """Commits on the present node state. Asserts that the stored node state is then what the store promised."""
     promised, taken, _ = store.commit(store.load_state(calendar()), writes, NOW)
     assert store.load_state(calendar()) == promised
     return taken
 
 
-# -- the books
+# -- the node state
 
 
 def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Shop, store: Store) -> None:
@@ -97,7 +97,7 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: S
 def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: Store) -> None:
     for number in (5, 6, 7):
         shop.insert(number, rx_bytes_24h=9)
-    commit(store, WriteBatch())  # the books are begun: what the columns say is taken over
+    commit(store, WriteBatch())  # the first commit creates the node state and takes over the sums in the columns
     after = calendar(NOW + 2 * 86400)
     with shop.locked(6):
         assert store.refresh_windows(after) == (3, 1)
@@ -155,7 +155,7 @@ def test_the_books_come_back_as_they_were_written(store: Store) -> None:
 
 def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealShop) -> None:
     some = {
-        1005: record(5, row_id=1005),  # Python itself keeps small numbers once
+        1005: record(5, row_id=1005),  # Python itself keeps small numbers once, so these are larger
         1006: record(6, row_id=1006, device="as it was"),
         1007: record(7, row_id=1007),
     }
@@ -173,12 +173,15 @@ def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealS
 
 
 def test_a_records_state_is_changed_where_it_is() -> None:
-    """A word of another length would have the server rearrange pages."""
+    """A word of another length would make the server rearrange pages."""
     assert len({len(word) for word in RecordState}) == 1
 
 
 def test_whatever_changes_of_records_is_written(store: Store) -> None:
-    """Each set of changes of its own, all in one transaction: they are written in different ways."""
+    """Each record changes its own set of fields, all in one transaction.
+
+    The store writes these sets in different ways.
+    """
     changes: dict[str, Any] = {
         "state": RecordState.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": 0, "sampled_at": NOW,
         "device": "another", "config_digest": bytes(8),
@@ -360,7 +363,7 @@ def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store
     assert sorted(start for _, start in shop.buckets()) == sorted(starts[1:])
 
 
-# -- steps
+# -- transitions
 
 
 def issued(shop: Shop, store: Store, **columns: Any) -> DeviceRow:

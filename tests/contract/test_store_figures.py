@@ -1,4 +1,4 @@
-"""Figures held against their sums, and the quarantine: the same on the store in memory and on MariaDB."""
+"""Totals are compared with their sums, and a quarantined delta is resolved once, on both stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wgsyncd.stores.mikyun import figures
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
-LATER = NOW + 5 * 86400  # when the day on which the books were begun is out of sight
+LATER = NOW + 5 * 86400  # the day on which accounting started is out of range by then
 LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, calendar().day(LATER)
 
 
@@ -36,7 +36,7 @@ def checks(store: Store, now: float = LATER, sides: tuple[str, str] = ("rx", "tx
 
 
 def book(store: Store, number: int, *pieces: Allocation) -> None:
-    """As the daemon does at LATER."""
+    """Posts bytes as the daemon does at LATER."""
     recent = [p for p in pieces if p.bucket is not None and p.bucket >= calendar(LATER).rolling_start]
     first, beyond = calendar(LATER).month
     month = [p for p in pieces if first <= p.day < beyond]
@@ -49,7 +49,7 @@ def book(store: Store, number: int, *pieces: Allocation) -> None:
 
 @pytest.fixture
 def store(shop: Shop) -> Store:
-    """With books that were begun at NOW."""
+    """Returns a store whose accounting started at NOW."""
     made = shop.store()
     made.load_state(calendar())
     return made
@@ -66,7 +66,7 @@ def test_figures_are_told_with_the_sums_under_them(shop: Shop, store: Store) -> 
     yesterday, before = calendar().day(LATER - 86400), calendar().day(LATER - 2 * 86400)
     book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 1, 2), Allocation(LATE_BUCKET - 86400, yesterday, 4, 8),
          Allocation(LATE_BUCKET - 87300, yesterday, 16, 32), Allocation(None, before, 64, 128))  # fmt: skip
-    book(store, 9, Allocation(LATE_BUCKET, LATE_DAY, 5, 5))  # of a row that is gone
+    book(store, 9, Allocation(LATE_BUCKET, LATE_DAY, 5, 5))  # the row of this device is gone
     five, six = look(store)
     assert (five.row_id, five.device, five.total, five.rolling, five.month) == (
         5, "0001-DEV-005", (85, 170), (5, 10), (85, 170)
@@ -103,7 +103,7 @@ def test_days_from_before_anybodys_books_are_left_out(shop: Shop, store: Store) 
 
 
 def test_opening_balances_are_no_finding(shop: Shop) -> None:
-    """They stand in one bucket, whole, and in the first day of the month."""
+    """Opening balances are in one bucket as a whole, and in the first day of the month."""
     shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=40, rx_bytes_total=400,
                tx_bytes_total=40)  # fmt: skip
     store = shop.store()
@@ -131,7 +131,7 @@ def test_a_column_that_is_full_is_no_finding(shop: Shop, store: Store) -> None:
 
 
 def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
-    """A zone whose midnight is at 18:30 UTC, with buckets of an hour."""
+    """In this zone midnight is at 18:30 UTC. The buckets have one hour."""
     zone = ZoneInfo("Asia/Kolkata")
     store = shop.store('[usage]\nbucket_width = "1h"\n', zone="Asia/Kolkata")
     frame = calendar(LATER, zone, 3600)
@@ -158,7 +158,7 @@ SINCE = LATER - 15
 
 
 def hold(store: Store, *deltas: QuarantinedDelta) -> list[int]:
-    """Their ids."""
+    """Puts the deltas into quarantine and returns the ids of all entries."""
     store.commit(store.load_state(calendar()), WriteBatch(quarantined=deltas), LATER)
     return [one.id for one in store.quarantine()]
 
@@ -251,7 +251,7 @@ def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
 
 
 def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happened: bool) -> None:
-    """The connection breaks right after COMMIT was sent, or right before."""
+    """Breaks the connection right after COMMIT was sent, if it `happened`, or right before."""
     execute = store._connection.execute
 
     def broken(sql: str, values: tuple[object, ...] = ()) -> int:
@@ -266,7 +266,7 @@ def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happen
 
 
 def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None:
-    """He saw the delta, then waits for the other's transaction, and does nothing."""
+    """The slower admin saw the delta, then waits for the other transaction, and does nothing."""
     shop, store = real_shop, real_shop.store()
     shop.insert(5)
     ids = hold(store, delta(5))
@@ -275,7 +275,7 @@ def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None
     with ThreadPoolExecutor(1) as slower:
         released = slower.submit(store.resolve_quarantine, ids, [BOOKED], EVENTS, LATER)
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-        # InnoDB shows this table anew only when nobody has looked for a tenth of a second.
+        # InnoDB updates this table only if nobody has read it for a tenth of a second.
         until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
         shop.sql("COMMIT")
         with pytest.raises(UserError, match="meanwhile"):
@@ -291,14 +291,14 @@ def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)
 
 
-# -- an admin's figure
+# -- an admin's total
 
 
 @pytest.mark.parametrize("figure", [0, 777, None])
 def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
     shop: Shop, store: Store, figure: int | None
 ) -> None:
-    """The write lands after the daemon has read everything it books from, and before its commit."""
+    """The admin writes after the daemon has read everything for its posting, and before its commit."""
     shop.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
     books, _ = store.load_state(calendar()), store.snapshot()
     shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
