@@ -1,4 +1,4 @@
-"""For how long others wait for a row that is booked."""
+"""Other connections wait only briefly for a row that the daemon posts to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FREE = "SELECT COUNT(*) FROM customer_devices WHERE id IN (5, 6) FOR UPDATE SKI
 
 
 class Witness:
-    """Before each statement: what it is, and how many of the two rows another connection could lock."""
+    """Records each statement, and how many of the two rows another connection could lock before it."""
 
     def __init__(self, server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.actual = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
@@ -89,7 +89,7 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: Real
 def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
     real_shop: RealShop, mariadbd: PrivateServer
 ) -> None:
-    """Another node or an admin in the middle of it, whose connection hangs."""
+    """Another node or an admin has locked these rows, and that connection hangs."""
     for number in (5, 6):
         real_shop.insert(number)
     store = real_shop.store()
@@ -111,7 +111,10 @@ TURNS = 25
 
 
 def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealShop, mariadbd: PrivateServer) -> None:
-    """Both book the same rows (as when devices move from one to the other), each its own bytes, and roll the windows."""
+    """Both nodes post their own bytes to the same rows, as if devices move between them.
+
+    They also refresh the windows.
+    """
     for number in ROWS:
         real_shop.insert(number)
     sums: dict[str, Counter[int]] = {"a": Counter(), "b": Counter(), "admin": Counter()}
@@ -123,7 +126,8 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
         for turn in range(TURNS):
             owed = dict.fromkeys(ROWS, 1 + turn % 3)
             while owed:
-                # A bucket that is new for each of them, and an order that is not that of the ids.
+                # Each turn uses a bucket that is new for both nodes, and an order that differs from
+                # the order of the ids.
                 last = {number for number in owed if number % 5 == turn % 5}
                 some = [_of_turn(booked(number, owed[number], 2 * owed[number]), turn) for number in owed]
                 some.sort(key=lambda one: (one.row_id in last, one.row_id))

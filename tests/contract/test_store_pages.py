@@ -1,4 +1,4 @@
-"""Rows come by pages, many in one value: what is read so is what is read row by row."""
+"""Rows that are read in pages, many in one value, equal the rows that are read one by one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was read row by row or by pages since."""
+    """Returns a list that grows by "rows" or "pages" with each read of the rows."""
     asked: list[str] = []
     stream = connection.Connection.stream
 
@@ -40,7 +40,7 @@ def insert(shop: RealShop, number: int, **columns: object) -> None:
 
 
 def fresh(shop: RealShop) -> tuple[DeviceRow, ...]:
-    """As they are, read row by row."""
+    """Returns the present rows, read one by one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows.RowCache, "_load_pages", lambda *_: None)
         return shop.store().snapshot().rows
@@ -79,7 +79,7 @@ def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, se
 
 @pytest.mark.parametrize("ids", [(), (7,), (1, 2, 3, 4, 5, 6, 7), (2, 3, 90), (1, *range(50, 70)), (5, 2**62)])
 def test_the_first_time_too(real_shop: RealShop, statements: list[str], ids: tuple[int, ...]) -> None:
-    """However the ids are spread."""
+    """The pages work for any distances between the ids."""
     for number in ids:
         insert(real_shop, number)
     assert real_shop.store().snapshot().rows == fresh(real_shop)
@@ -150,7 +150,7 @@ def test_texts_longer_than_a_page_may_be(real_shop: RealShop, statements: list[s
 
 
 def test_a_row_that_is_longer_than_a_packet_is_not_overlooked(real_shop: RealShop) -> None:
-    """Its text would be NULL, which GROUP_CONCAT leaves out: the page looks as before."""
+    """The row's text would be NULL. GROUP_CONCAT leaves NULL out, so the page would look as before."""
     store = real_shop.store()
     insert(real_shop, 1)
     store.snapshot()
@@ -197,7 +197,7 @@ def test_a_text_that_looks_like_the_end_of_a_row_is_none(real_shop: RealShop, co
 
 
 def test_all_pages_are_of_one_moment(real_shop: RealShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All secrets are changed in one statement while the last page is being read."""
+    """One statement changes all secrets while the last page is being read."""
     store = real_shop.store()
     numbers = range(1, 2 * PAGE + 1)
     for number in numbers:
