@@ -1,4 +1,4 @@
-"""What every store reads: the one in memory, and MariaDB with exactly the shipped grants."""
+"""A store reads everything correctly: in memory, and on MariaDB with exactly the shipped grants."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
 
 @pytest.mark.parametrize("column", ["public_key", "preshared_key", "wg_ip", "wg_iface"])
 def test_control_characters_stand_for_themselves(shop: Shop, store: Store, column: str) -> None:
-    """The store separates columns by one of them."""
+    """The store separates columns by one of these characters."""
     wild = "\x1fa\x1e\x1d\x00\n\x1f"
     shop.insert(5, **{"public_key": text(5), column: wild})
     shop.insert(6, public_key=text(6))
@@ -93,7 +93,8 @@ def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
             lambda: known.snapshot().rows, lambda: unknown.snapshot().rows, lambda: some.load_devices(frozenset(("端末5",))),
         ]  # fmt: skip
         for look in looks:
-            with pytest.raises(StoreError, match="looked at anew"):  # the connection is of before
+            # the connection is older than this change of the table
+            with pytest.raises(StoreError, match="looked at anew"):
                 look()
             assert look() == before
         (one,) = real_shop.store().snapshot().rows
@@ -163,7 +164,7 @@ def test_times_before_1970_in_utc_are_its_beginning(shop: Shop, store: Store) ->
 
 
 def test_the_qr_end_is_kept_as_it_is_written(shop: Shop) -> None:
-    """Also one that no clock of the zone ever showed: an hour is left out on that night."""
+    """The zone's clock leaves out an hour in that night. A deadline in that hour is kept too."""
     shop.insert(5, qr_expires_at="2026-03-29 02:30:00")
     shop.insert(6, issued_at="2026-03-28 02:30:00")
     shop.insert(7, qr_expires_at="0001-01-01 00:00:00")
@@ -229,7 +230,7 @@ def test_parents(shop: Shop, store: Store) -> None:
     assert [DELETED in one.inactive for one in store.snapshot().rows] == [False, False, True, False]
 
 
-# -- has anything changed?
+# -- the question whether anything changed
 
 MATTERS: dict[str, Any] = {"wg_iface": "wg1", "wg_ip": "10.200.0.9", "public_key": text(9), "preshared_key": "p",
                            "status": "paused", "is_parent": 1, "qr_expires_at": local(NOW + 900), "issued_at": local(NOW),

@@ -1,4 +1,4 @@
-"""Userspace processes that are gone, silent or talk nonsense."""
+"""Userspace processes may be gone, silent or answer nonsense, and the client reports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRET = "5e" * 32
 
 
 class Process:
-    """Listens on NAME.sock; answers each request with ``answer`` and hangs up, or stays silent."""
+    """Listens on NAME.sock. It answers each request with ``answer`` and hangs up, or stays silent if that is None."""
 
     def __init__(self, path: Path, answer: bytes | None, read_first: bool = True) -> None:
         self.requests: list[bytes] = []
@@ -74,7 +74,7 @@ class Machine:
         self.processes: list[Process] = []
 
     def process(self, answer: bytes | None, *, read_first: bool = True) -> Process:
-        """A process for the loopback, which has an interface index everywhere."""
+        """Starts a process for the loopback, because every machine has an interface index for it."""
         self.processes.append(Process(self.sockets / "lo.sock", answer, read_first))
         return self.processes[-1]
 
