@@ -1,4 +1,4 @@
-"""What every WireGuard does: the fake, a userspace one and the kernel's. `wg show` is the witness for the real ones."""
+"""Every WireGuard behaves the same: a fake, a userspace one and the kernel's, where `wg show` agrees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PSK, OTHER_PSK = b"\x01" * 32, b"\x02" * 32
 
 @dataclass
 class Real:
-    """One WireGuard with one interface, and a witness of what it holds."""
+    """Holds one WireGuard with one interface, and a witness that shows its peers."""
 
     wg: WireGuard
     kind: str
@@ -42,7 +42,7 @@ class Real:
         assert self.wg.apply(IFACE, changes) == []
 
     def holds(self, *wanted: PeerConfig) -> None:
-        """The witness says so, and a read says the same."""
+        """Asserts that the witness and a read both show exactly these peers."""
         assert self.peers() == {each.public_key: each for each in wanted}
         found = self.wg.read(IFACE)
         assert {key: state.config for key, state in found.peers.items()} == self.peers()
@@ -187,7 +187,7 @@ def test_one_bad_change_does_not_sink_the_others(real: Real) -> None:
     failed = real.wg.apply(IFACE, changes)
     assert [(each.change, each.name) for each in failed] == [(changes[2], "EINVAL")]
     assert failed[0].text
-    real.holds(B, C, peer(9))  # the peer itself was made before its address was refused
+    real.holds(B, C, peer(9))  # the peer itself was created before its address was refused
 
 
 def test_bad_change_alone(real: Real) -> None:
