@@ -1,4 +1,4 @@
-"""The daemon's side of what admins ask, without its loop, on a node in memory."""
+"""Answers the requests of admins as the daemon does, without its loop, on a node in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wgsyncd.errors import ConfigIssue, StoreError
 
 
 class Work:
-    """The daemon's side, without its loop."""
+    """Stands in for the daemon behind AdminRequests, and notes what it was asked in ``said``."""
 
     def __init__(self, node: Node) -> None:
         self.node, self.status = node, node.status
@@ -52,7 +52,7 @@ class Work:
 
 @contextmanager
 def running(node: Node, config: Path) -> Iterator[Work]:
-    """A daemon that runs: lock, socket, and somebody who obeys."""
+    """A running daemon: it holds the lock, serves the control socket, and a thread handles the requests."""
     held = lock.acquire(lock.path())
     made = Work(node)
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()

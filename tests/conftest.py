@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wgsyncd.engine import state_cache
 settings.register_profile("wgsyncd", deadline=None)  # speed is for benchmarks
 settings.load_profile("wgsyncd")
 
-# A shell that starts something in the background has it ignore SIGINT, which all that it starts would inherit.
+# A shell makes background commands ignore SIGINT, and child processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=[(state_cache, "BATCH"), (posting, "CHUNK")], ids=["batches", "portions"])
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A booking in transactions of one device: because no more are written at a time, or no more are summed up."""
+    """Make each transaction of an accounting post one device only, by the size of a batch or of a chunk."""
     where, name = request.param
     monkeypatch.setattr(where, name, 1)

@@ -1,4 +1,4 @@
-"""A dump at one go, for tests that have all its messages."""
+"""Decodes a whole dump at once, for tests that have all its messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ _NOBODY: Mapping[PublicKey, PeerState] = {}
 def decode_dump(
     payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY, *, endpoints: bool = True
 ) -> Device:
-    """The messages of one untorn dump as one Device. ``known``: the peers of an earlier one. ValueError where they are
-    not one."""
+    """The Device that the messages of one complete dump describe.
+
+    ``known``: the peers of an earlier dump. ValueError: the messages are no such dump.
+    """
     decoder = Decoder({key: one.config for key, one in known.items()}, endpoints=endpoints)
     for data in payloads:
         decoder.append(data)

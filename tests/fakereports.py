@@ -1,4 +1,7 @@
-"""The reports of a database in memory, as MariaDB gives them (tests/contract/test_reports.py runs on both)."""
+"""The reports of a database in memory, which equal the reports of MariaDB.
+
+tests/contract/test_reports.py runs on both.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from wgsyncd.stores.mikyun.messages import ACTIONS
 
 
 class FakeReports:
-    """The reports port. ``down``: no answer; ``no_audit``: the audit rows cannot be read. (They have no time here.)"""
+    """Implements the port Reports. Its audit rows have no time.
+
+    ``down``: there is no answer. ``no_audit``: the audit rows cannot be read.
+    """
 
     def __init__(self, database: FakeDatabase) -> None:
         self.db = database
@@ -73,7 +79,7 @@ class FakeReports:
         return found[::-1][:most]
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is no connection to release."""
 
     def _ask(self) -> None:
         if self.down:

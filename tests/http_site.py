@@ -1,4 +1,4 @@
-"""A server of HTTP for tests, and a client that says any bytes."""
+"""An HTTP server for tests, and a client that can send any bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OK = b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Site:
-    """A server on a socket of one kind, and what it was asked."""
+    """A running HttpServer on a socket of any family. ``asked``: the requests that it got."""
 
     def __init__(self, listener: socket.socket, **options: Any) -> None:
         self.family, self.address = listener.family, listener.getsockname()
@@ -38,7 +38,7 @@ class Site:
         return client
 
     def say(self, data: bytes, *, end: bool = False) -> bytes:
-        """The whole answer to these bytes, up to the connection's end."""
+        """Send bytes and return the whole answer, up to the end of the connection. ``end``: send nothing after them."""
         with self.connect() as client, client.makefile("rb") as answer:
             send(client, data)
             if end:
@@ -57,6 +57,6 @@ class Site:
 
 
 def send(client: socket.socket, data: bytes) -> None:
-    """Say this as far as the server listens."""
+    """Send bytes. It is no error if the server closes the connection before it has read all of them."""
     with contextlib.suppress(OSError):
         client.sendall(data)

@@ -1,4 +1,4 @@
-"""What etc/prometheus and etc/grafana hold, as tests read it."""
+"""Reads the alerts of etc/prometheus and the dashboard of etc/grafana for tests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _WORDS = {"and", "or", "unless", "bool", "offset"}
 
 @dataclass(frozen=True)
 class Alert:
-    """One rule, as it stands in the file."""
+    """One alerting rule, with its text as it is in the file."""
 
     name: str
     text: str
 
     @property
     def expr(self) -> str:
-        """Its expression."""
+        """The PromQL expression of the rule."""
         block = re.search(r"expr: \|-\n((?: {10}.*\n)+)", self.text)
         if block:
             return block[1]
@@ -39,13 +39,16 @@ class Alert:
         return line[1]
 
     def field(self, name: str) -> str:
-        """A plain value."""
+        """The value of a field that has one line. Empty if the rule does not have the field."""
         found = re.search(rf"\b{name}: ([^\n}}]+)", self.text)
         return found[1].strip('"') if found else ""
 
 
 def alerts(text: str = "") -> list[Alert]:
-    """All of the rules' file. It is read by its form, which is ours; real Prometheus reads it in other tests."""
+    """The alerts of ``text``, or of the shipped rules.
+
+    Regular expressions read the file, because we decide its form. In other tests real Prometheus reads it.
+    """
     parts = re.split(r"^      - alert: ", text or RULES.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     return [Alert(part.partition("\n")[0], part) for part in parts]
 
@@ -57,22 +60,22 @@ def dashboard() -> dict[str, Any]:
 
 
 def panels() -> Iterator[dict[str, Any]]:
-    """Its panels, those in closed rows too."""
+    """All panels of the dashboard, also the panels in closed rows."""
     for panel in dashboard()["panels"]:
         yield panel
         yield from panel.get("panels", ())
 
 
 def queries() -> list[tuple[str, str]]:
-    """Title and expression of everything that it asks."""
+    """The title of its panel and the expression of each query of the dashboard."""
     return [(panel["title"], target["expr"]) for panel in panels() for target in panel.get("targets", ())]
 
 
 def selectors(expr: str) -> set[str]:
-    """The series that an expression asks for, each a name with its labels: what is no function, word or label."""
+    """The series that an expression selects, each with its labels. Functions, keywords and label lists are left out."""
     return {found[0] for found in _SELECTOR.finditer(_LABEL_LISTS.sub("", expr))} - _WORDS
 
 
 def names(expr: str) -> set[str]:
-    """The names of these."""
+    """The names of the series that an expression selects, without labels."""
     return {selector.partition("{")[0] for selector in selectors(expr)}

@@ -1,4 +1,4 @@
-"""A network of one's own inside the test process, and WireGuard interfaces in it."""
+"""Gives the test process a network namespace of its own, and makes WireGuard interfaces in it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ def _call(name: str, *arguments: int | bytes | None) -> None:
 
 @contextmanager
 def own_network() -> Iterator[None]:
-    """This thread, and what it starts, in a network namespace with nothing but a loopback, and with an empty
-    /run/wireguard, so that interfaces and sockets of other runs are not seen. (Python 3.11 has no os.unshare yet.)"""
+    """Put this thread and its children into a new network namespace, which has nothing but a loopback.
+
+    /run/wireguard is empty there, so that interfaces and sockets of other runs are not visible. It calls the C library,
+    because Python 3.11 has no os.unshare yet.
+    """
     _SOCKETS.mkdir(mode=0o755, exist_ok=True)
     directory = os.getcwd()
     before = [os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")]
@@ -39,14 +42,14 @@ def own_network() -> Iterator[None]:
         finally:
             for opened, kind in zip(before, (_CLONE_NEWNET, _CLONE_NEWNS), strict=True):
                 _call("setns", opened, kind)
-            os.chdir(directory)  # setns went to the root of the file systems
+            os.chdir(directory)  # setns(2) has changed it to /
     finally:
         for opened in before:
             os.close(opened)
 
 
 def run(*command: str, text: str = "") -> str:
-    """A command's output; its complaint in the failure."""
+    """Run a command and return its output. AssertionError with its stderr if it fails."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command[:3])}: {done.stderr}"
     return done.stdout
@@ -54,7 +57,7 @@ def run(*command: str, text: str = "") -> str:
 
 @contextmanager
 def wireguard_go(name: str) -> Iterator[None]:
-    """A userspace interface; both ends of it are gone afterwards."""
+    """A userspace interface of wireguard-go. Its process is ended afterwards."""
     process = subprocess.Popen(["wireguard-go", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: (_SOCKETS / f"{name}.sock").exists() or process.poll(), 20, f"socket of {name}")
@@ -67,15 +70,15 @@ def wireguard_go(name: str) -> Iterator[None]:
 
 @contextmanager
 def kernel_link(name: str) -> Iterator[None]:
-    """An interface of the kernel."""
+    """A WireGuard interface of the kernel, deleted afterwards."""
     run("ip", "link", "add", name, "type", "wireguard")
     try:
         yield
     finally:
-        subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)  # the test may have
+        subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)  # the test may have deleted it
 
 
 def delete_link(name: str) -> None:
-    """`ip link del`, and until a userspace process noticed."""
+    """Delete an interface (`ip link del`), and wait until its userspace process has noticed."""
     run("ip", "link", "del", name)
     until(lambda: not (_SOCKETS / f"{name}.sock").exists(), 20, f"{name} gone")

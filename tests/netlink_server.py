@@ -18,10 +18,12 @@ NESTED = 0x8000
 
 
 def attr(kind: int, value: bytes) -> bytes:
+    """A netlink attribute: length, type, value, and padding to 4 bytes (netlink(7))."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def sockaddr(endpoint: str) -> bytes:
+    """A sockaddr_in or sockaddr_in6 of "address:port", with the address in brackets if it is IPv6."""
     host, _, port = endpoint.rpartition(":")
     address = ipaddress.ip_address(host.strip("[]"))
     if address.version == 4:
@@ -37,7 +39,10 @@ def allowed_ip(network: Network, nested: int = NESTED) -> bytes:
 
 
 def peer_attributes(state: PeerState, pads: int = 0) -> list[bytes]:
-    """All but key and allowed IPs, in the kernel's order. ``pads``: before how many of the 64-bit counters it aligns."""
+    """The attributes of a peer in the kernel's order, without key and allowed IPs.
+
+    ``pads``: how many of the two 64-bit counters have padding before them, for alignment.
+    """
     seconds, nanoseconds = divmod(state.latest_handshake, 10**9)
     attributes = [
         attr(2, state.config.preshared_key),
@@ -57,7 +62,7 @@ def peer_attributes(state: PeerState, pads: int = 0) -> list[bytes]:
 def peer(
     state: PeerState, *, ips: Sequence[Network] | None = None, more: bool = False, nested: int = NESTED, pads: int = 0
 ) -> bytes:
-    """A nested peer with (some of) its allowed IPs; ``more``: the continuation of one that did not fit."""
+    """A nested peer with its allowed IPs. ``ips``: only these. ``more``: the rest of a peer that did not fit before."""
     chosen = sorted(state.config.allowed_ips) if ips is None else ips
     nest = attr(9 | nested, b"".join(allowed_ip(ip, nested) for ip in chosen))
     rest = b"" if more else b"".join(peer_attributes(state, pads))
@@ -65,20 +70,24 @@ def peer(
 
 
 def device(ifindex: int = 7, name: str = "wg0", port: int = 51820, key: bytes | None = bytes(range(32))) -> bytes:
-    """What the first message says of the interface, private key included."""
+    """The attributes of the interface in the first message of a dump, with its private key."""
     keys = attr(3, b"\x55" * 32) + attr(4, key) if key is not None else b""
     head = attr(6, struct.pack("=H", port)) + attr(7, struct.pack("=I", 0)) + attr(1, struct.pack("=I", ifindex))
     return head + attr(2, name.encode() + b"\0") + keys
 
 
 def payload(peers: bytes, head: bytes = b"", nested: int = NESTED) -> bytes:
+    """The payload of one message: the generic netlink header, the attributes ``head``, and the list of peers."""
     return struct.pack("=BBxx", 0, 1) + head + (attr(8 | nested, peers) if peers else b"")
 
 
 def dump(
     states: Sequence[PeerState], *, peers_each: int = 3, ips_each: int = 1000, nested: int = NESTED, pads: int = 0
 ) -> list[bytes]:
-    """The payloads of a dump: ``peers_each`` pieces a message, a peer cut into pieces of ``ips_each`` allowed IPs."""
+    """The payloads of a dump.
+
+    A peer is cut into pieces of ``ips_each`` allowed IPs. Each message has ``peers_each`` pieces.
+    """
     pieces = []
     for state in states:
         ips = sorted(state.config.allowed_ips)
@@ -89,7 +98,7 @@ def dump(
 
 
 def shuffled_peer(state: PeerState, seed: int) -> bytes:
-    """A peer in an order, and with attributes, that no kernel sends today."""
+    """A peer with attributes that no kernel sends today, all in a random order."""
     parts = [
         attr(1, state.config.public_key),
         *peer_attributes(state),
@@ -102,11 +111,12 @@ def shuffled_peer(state: PeerState, seed: int) -> bytes:
 
 
 def message(kind: int, flags: int, seq: int, body: bytes) -> bytes:
+    """A netlink message with its header (netlink(7)). Its port id is 4711."""
     return struct.pack("=IHHII", 16 + len(body), kind, flags, seq, 4711) + body + bytes(-len(body) % 4)
 
 
 def parse(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each attribute; what a request under test says."""
+    """Type and value of each attribute in ``data``, to read a request of the code under test."""
     while data:
         length, kind = struct.unpack_from("=HH", data)
         assert 4 <= length <= len(data)

@@ -1,7 +1,10 @@
-"""A booted systemd: systemd-nspawn on an overlay over this machine's own root, so that nothing has to be installed
-in it and nothing of this machine is changed. Needs root. What of wgsyncd, MariaDB or WireGuard this machine has
-configured is not seen in there. Another Debian release is tried with $WGSYNCD_ROOT, the directory of an installation of
-it (debootstrap), and $WGSYNCD_PACKAGE, the package as etc/debian/build made it there.
+"""Boots a systemd in systemd-nspawn(1), on an overlay over this machine's own root.
+
+So nothing has to be installed in it, and nothing of this machine changes. It needs root. The configurations of wgsyncd,
+MariaDB and WireGuard on this machine are hidden inside.
+
+Two variables select another Debian release. $WGSYNCD_ROOT is the directory of its installation (debootstrap).
+$WGSYNCD_PACKAGE is the package that etc/debian/build made there.
 """
 
 from __future__ import annotations
@@ -22,15 +25,16 @@ from tests.wait import until
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux", "mount": "mount", "umount": "mount"}
-"""The programs it uses, and the Debian packages that have them."""
-# Of this machine's own, and not to be seen inside. A container image forbids packages to restart services, by policy-rc.d.
+"""The programs that this module uses, and the Debian packages that have them."""
+# Paths of this machine that are hidden inside. A container image has policy-rc.d, which forbids packages to restart
+# services.
 _HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql", "var/log/journal",
            "usr/lib/wgsyncd", "usr/bin/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd",
            "usr/sbin/policy-rc.d")  # fmt: skip
 
 
 class Booted:
-    """A booted system, from here to the end of the ``with``."""
+    """Owns a booted system and its overlay, until the end of the ``with``."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-nspawn-"))
@@ -53,7 +57,7 @@ class Booted:
         self.close()
 
     def _mount(self) -> None:
-        # The layers on a file system of their own: an upper directory inside the lower one is undefined (overlayfs).
+        # The layers are on a file system of their own: overlayfs does not define an upper directory inside the lower one.
         _run("mount", "-t", "tmpfs", "-o", "size=1g,mode=755", "wgsyncd-nspawn", str(self.directory))
         for name in ("upper", "work", "root"):
             (self.directory / name).mkdir()
@@ -66,7 +70,7 @@ class Booted:
         (self.root / "etc/wireguard").mkdir(mode=0o700)  # Debian's wireguard-tools has it
 
     def boot(self, target: str) -> None:
-        """Start it, up to that unit; again after :meth:`power_off`."""
+        """Start the system up to the unit ``target``. It can be started again after :meth:`power_off`."""
         with (self.directory / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}",
@@ -82,7 +86,10 @@ class Booted:
         self.run("ip", "link", "set", "lo", "up")
 
     def _find_leader(self) -> bool:
-        """The container's first process: the one below systemd-nspawn that is number 1 in there."""
+        """Look for the first process of the system. Returns whether it was found.
+
+        It is a descendant of systemd-nspawn, and its process id inside is 1.
+        """
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"systemd-nspawn ended: {self.console()}")
@@ -95,11 +102,11 @@ class Booted:
         return self.leader != 0
 
     def console(self) -> str:
-        """What was printed so far."""
+        """The last 2000 characters that the system printed."""
         return (self.directory / "console").read_text(errors="replace")[-2000:]
 
     def run(self, *argv: str, check: bool = True, stdin: str = "", timeout: float = 60) -> str:
-        """Run a command inside as root; its output. AssertionError with it where the command fails."""
+        """Run a command inside as root. Returns its output. AssertionError with the output if the command fails."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv],
             input=stdin, capture_output=True, text=True, timeout=timeout, check=False, errors="replace",
@@ -110,7 +117,7 @@ class Booted:
         return done.stdout
 
     def write(self, path: str, text: str, *, mode: int = 0o644, group: str = "") -> None:
-        """A file inside, of root and of ``group`` if one is named (by a name that is known inside)."""
+        """Write a file inside. Its owner is root. Its group is root or ``group``, a name that is known inside."""
         where = self.root / path[1:]
         where.parent.mkdir(parents=True, exist_ok=True)
         where.unlink(missing_ok=True)
@@ -121,16 +128,16 @@ class Booted:
             self.run("chgrp", group, path)
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
-        """Properties of a unit."""
+        """The named properties of a unit, as `systemctl show` prints them."""
         lines = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names)).splitlines()
         return dict(line.split("=", 1) for line in lines)
 
     def journal(self, unit: str, *options: str) -> str:
-        """What a unit has logged."""
+        """The lines that a unit has logged to the journal."""
         return self.run("journalctl", "--no-pager", f"--unit={unit}", *options)
 
     def power_off(self) -> None:
-        """As `systemctl poweroff`: every unit is stopped, in order. What was written stays for the next boot."""
+        """Power off as `systemctl poweroff` does: every unit is stopped in order. Files stay for the next boot."""
         assert self._process is not None
         if self._process.poll() is None and self.leader:
             with contextlib.suppress(ProcessLookupError):
@@ -139,7 +146,7 @@ class Booted:
         self.leader = 0
 
     def close(self) -> None:
-        """Power off and take everything away."""
+        """Power off, and remove the overlay with all its files."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.power_off()

@@ -1,4 +1,6 @@
-"""The pictures of README.md and etc/doc: real screens of a real daemon with real WireGuard and MariaDB, as tmux shows them.
+"""Takes the pictures of README.md and etc/doc: screens in tmux of a real daemon.
+
+The daemon runs with real WireGuard and a real MariaDB.
 
     python -m tests.pictures           # writes etc/pictures/*.svg; needs root, tmux, libfaketime
     python -m tests.pictures devices   # only the devices, which the demo shows
@@ -33,7 +35,7 @@ CROWD = (("0001-DEV-001", 11), ("0001-DEV-002", 12), ("0002-DEV-001", 21))
 
 
 def main() -> None:
-    """The devices of the demo; then two weeks of three devices, and the pictures of these."""
+    """Take the picture of the demo's devices. Then play two weeks of three devices, and take the other pictures."""
     PICTURES.mkdir(exist_ok=True)
     devices()
     if sys.argv[1:] == ["devices"]:
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def play(bench: Bench, top: Path) -> None:
-    """Who has which device, and what they move each day."""
+    """Insert the devices, let their customers move bytes on each day, and leave some faults to be seen."""
     crowd = [real_device(name, f"10.200.0.{at}", contract=name[:4]) for name, at in CROWD]
     bench.insert(*crowd)
     bench.insert(Device("0002-DEV-002", "10.251.0.22", "wg1", contract="0002"))
@@ -74,7 +76,7 @@ def play(bench: Bench, top: Path) -> None:
         polls = bench.daemon.cycles("account")
         wait(lambda polls=polls: bench.daemon.cycles("account") > polls + 1, "booked")
     bench.daemon.stop()
-    bench.daemon.start()  # by the real clock
+    bench.daemon.start()  # with the real clock
     bench.insert(Device("0001-DEV-003", "10.0.0.13"))  # no address of wg0: rejected
     bench.insert(
         Device("0003-DEV-001", "10.200.0.31", contract="0003"), Device("0003-DEV-002", "10.200.0.32", contract="0003")
@@ -95,7 +97,7 @@ def devices() -> None:
 def pictures(bench: Bench) -> None:
     """Take the pictures of the bench's daemon."""
     since = datetime.now(ZoneInfo("Asia/Tokyo")).date() - timedelta(days=DAYS - 1)
-    # A line of rates: both directions of wg0 in MiB a second.
+    # The line of wg0 with its rates in both directions, in MiB a second.
     status, usage = "status --watch 1", f"usage --since {since}"
     record("status", status, of_daemon(bench, status), lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
     record("usage", usage, of_daemon(bench, usage), lines=DAYS + 8, until=r"sent by the server")
@@ -133,7 +135,7 @@ def record(name: str, command: str, argv: list[str], *, lines: int, until: str, 
 
 
 def draw(name: str, title: str, screen: str) -> None:
-    """As SVG, in whatever fixed-width font there is."""
+    """Write a screen as an SVG file, in the fixed-width font of the viewer."""
     console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
     console.print(Text.from_ansi(screen.rstrip()))
     svg = console.export_svg(title=title, unique_id="wgsyncd")

@@ -1,4 +1,4 @@
-"""A node whose database and spool are real; its kernel is in memory."""
+"""A node with a real database and a real spool. Its kernel is in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wgsyncd.stores.spool import FileSpool
 
 
 class RealNode(Node):
-    """Its rows are the shop's; the spool is in ``folder``."""
+    """A node whose rows are in the MariaDB of ``shop``, and whose spool is in ``folder``."""
 
     def __init__(self, shop: RealShop, folder: Path) -> None:
         self.shop, self.folder = shop, folder
@@ -39,6 +39,7 @@ class RealNode(Node):
         return sum(self.wg.writes.values()), node["seq"]
 
     def outcome(self) -> dict[str, Any]:
+        """Everything that must be equal on two nodes after the same events. Times are left out."""
         devices = {
             number: {**one, "last_handshake_at": None, "first_handshake_at": bool(one["first_handshake_at"])}
             for number in self.shop.devices()

@@ -1,4 +1,4 @@
-"""Rows, keys, peers and dumps to test with, each from a small number."""
+"""Makes rows, keys, peers and dumps for tests, each from a small number."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ POLICY = PeerPolicy()
 
 
 def key(number: int) -> PublicKey:
-    """A key of its own for each number."""
+    """The public key with this number: 32 bytes."""
     return PublicKey(hashlib.sha256(f"key {number}".encode()).digest())
 
 
 def text(number: int) -> str:
-    """The same, as a row has it."""
+    """The public key with this number in base64, as a row has it."""
     return encode_key(key(number))
 
 
@@ -62,7 +62,7 @@ def address(number: int, interface: str = "wg0") -> str:
 
 
 def owner(state: str) -> tuple[InactiveReason, ...]:
-    """Why a device is off whose owner is so."""
+    """The reasons of a device whose contract has the status ``state``."""
     return (InactiveReason(Inactive.OWNER_INACTIVE, state, "0001", "contract"),)
 
 
@@ -85,7 +85,7 @@ def row(number: int, **changes: Any) -> DeviceRow:
 
 
 def issued(number: int, activation_deadline: float | None, **changes: Any) -> DeviceRow:
-    """A row whose QR nobody has scanned yet."""
+    """A row whose QR code nobody has scanned yet. ``activation_deadline``: UNIX seconds."""
     return row(
         number,
         status=Status.ISSUED,
@@ -122,7 +122,7 @@ def actual(*dumps: InterfaceState) -> dict[str, InterfaceState]:
 
 
 def record(number: int, one: PeerConfig | None = None, **changes: Any) -> PeerRecord:
-    """What is recorded of key ``number`` for row ``number``. ``counters``: rx and tx in one."""
+    """The record of the peer with key ``number`` of row ``number``. ``counters``: a pair for rx and tx."""
     one = one or peer(number)
     if "counters" in changes:
         changes["rx"], changes["tx"] = changes.pop("counters")
@@ -164,14 +164,14 @@ def calendar(now: float = NOW, zone: ZoneInfo = TOKYO, width: int = 900) -> Usag
 
 
 def loose_base64(raw: bytes) -> str:
-    """The same bytes in a text that lenient decoders take: a last character with bits that mean nothing."""
+    """Base64 of the bytes that only lenient decoders accept: unused bits of the last character are set."""
     good = base64.b64encode(raw).decode()
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     return good[:-2] + alphabet[alphabet.index(good[-2]) + 1] + "="
 
 
 def waiting(spool: Spool, *rx: int) -> Backlog:
-    """One sample for each number, of the peer with that number and so many bytes."""
+    """A backlog with one sample for each number, of the peer with that number and as many bytes received."""
     made = spool.begin()
     for number in rx:
         made = made.append(dump(state(peer(number), number, 1, 9)), NOW, NOW + number, "2026-09-21", None)
@@ -179,5 +179,5 @@ def waiting(spool: Spool, *rx: int) -> Backlog:
 
 
 def as_kept(one: Backlog) -> Backlog:
-    """Without what no spool keeps: addresses and secrets."""
+    """The backlog as a spool file keeps it: without addresses and secrets."""
     return decode(encode(one, "r640"), "r640")

@@ -1,4 +1,4 @@
-"""The program's source files, each parsed once for all tests that look at them."""
+"""The source files of the program. Each is parsed once for all tests that read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The web application's side of a store under test: what an admin writes and sees, in memory and in MariaDB."""
+"""The web application's side of a store under test, in memory and in MariaDB.
+
+It writes what an admin writes, and reads what an admin sees.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
 class Shop(Protocol):
-    """A mikyun_cloud, as its owner sees it."""
+    """A database mikyun_cloud as its admin uses it, and the stores that wgsyncd opens on it."""
 
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
     def reports(self) -> Reports: ...
@@ -47,7 +50,7 @@ def _config(node: str, zone: str) -> str:
 
 
 class FakeShop:
-    """Over dicts."""
+    """Implements Shop on tables in memory."""
 
     def __init__(self) -> None:
         self.db = FakeDatabase()
@@ -106,13 +109,16 @@ def _plain(value: Any) -> Any:
 
 
 class RealShop:
-    """Over a private MariaDB: the owner as its administrator, the store as the account with the shipped grants."""
+    """Implements Shop on a private MariaDB.
+
+    The shop is the administrator. The stores use the account with the shipped grants.
+    """
 
     def __init__(self, server: PrivateServer, stack: ExitStack) -> None:
         self._server, self._stack = server, stack
         self._admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True, cursorclass=DictCursor)
         stack.callback(self._admin.close)
-        self.sql("SET SESSION sql_mode = ''")  # as lenient as an old application
+        self.sql("SET SESSION sql_mode = ''")  # as lenient as the session of an old application
         tables = [next(iter(row.values())) for row in self.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
         for table in tables:
             if table != "wgsyncd_schema":

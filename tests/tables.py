@@ -1,4 +1,4 @@
-"""mikyun_cloud and wgsyncd's own tables as dicts."""
+"""The tables of mikyun_cloud and wgsyncd's own tables, as dicts in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTS = [f"{side}_bytes_{window}" for window in ("total", "24h", "month") for s
 
 
 def new_device(number: int, **columns: Any) -> Device:
-    """A row as the web application inserts it: NULL or the column's default where nothing is said."""
+    """A row as the web application inserts it. Columns that are not given are NULL or have their default."""
     plain: Device = dict.fromkeys(("wg_iface", "wg_ip", "public_key", "preshared_key", "issued_at", "qr_expires_at",
                                    "first_handshake_at", "last_handshake_at", "activated_at", "deleted_at"))  # fmt: skip
     plain |= dict.fromkeys(COUNTS, 0)
@@ -30,13 +30,13 @@ def new_device(number: int, **columns: Any) -> Device:
 
 
 def word(text: str) -> str:
-    """As the columns' collation compares texts."""
+    """A text in the form that the collation of the columns compares: without case and trailing spaces."""
     return text.rstrip(" ").casefold()
 
 
 @dataclass
 class FakeDatabase:
-    """What is on the disk. Shared by the stores of all nodes."""
+    """Holds the tables of one database. The stores of all nodes share it."""
 
     contracts: dict[str, str] = field(default_factory=lambda: {"0001": "active"})  # status by contract id
     devices: dict[int, Device] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class FakeDatabase:
     buckets: Sums = field(default_factory=dict)
     days: Sums = field(default_factory=dict)
     quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
-    quarantined: int = 0  # the id that was given last
+    quarantined: int = 0  # the last id in the quarantine
 
     def insert(self, number: int, **columns: Any) -> None:
         self.devices[number] = new_device(number, **columns)
@@ -69,7 +69,7 @@ class FakeDatabase:
 
 
 def figures(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
-    """What a verification asks of one device, in the plainest way."""
+    """The figures and sums of one device for `wgsyncd verify`, computed in the simplest way."""
     device = db.devices[number]
     buckets = {at: sums for (row, at), sums in db.buckets.items() if row == number}
     days = {at: sums for (row, at), sums in db.days.items() if row == number}

@@ -1,4 +1,4 @@
-"""What a command prints where its standard output is a terminal."""
+"""Runs code whose standard output is a terminal, and returns what it prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from unittest import mock
 
 
 def on_a_terminal(work: Callable[[], object], columns: int = 100, stream: str = "stdout", **env: str) -> str:
-    """Do something in this process with standard output, or standard error, on a terminal; what it got to see."""
+    """Call ``work`` in this process with a stream on a terminal. Returns what the terminal got.
+
+    ``stream``: "stdout" or "stderr". ``columns``: the width. ``env``: added to the environment.
+    """
     said = bytearray()
     master, slave = pty.openpty()
 
@@ -19,7 +22,7 @@ def on_a_terminal(work: Callable[[], object], columns: int = 100, stream: str = 
         while True:
             try:
                 part = os.read(master, 65536)
-            except OSError:  # EIO: the other side is closed
+            except OSError:  # EIO: the other end is closed
                 return
             said.extend(part)
 

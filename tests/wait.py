@@ -1,4 +1,4 @@
-"""Waiting for a condition, instead of sleeping for as long as it usually takes."""
+"""Waits for a condition, instead of sleeping for as long as it usually takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], seconds: float, what: str, every: float = 0.02) -> T:
-    """The first true value of ``condition``, asked every ``every`` seconds; AssertionError naming ``what`` after
-    ``seconds``."""
+    """The first true value of ``condition``, which is called every ``every`` seconds.
+
+    AssertionError that names ``what`` if there is none within ``seconds``.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
