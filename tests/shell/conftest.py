@@ -1,4 +1,4 @@
-"""The command line over a node in memory, and a server of HTTP on sockets of both kinds."""
+"""Fixtures run the command line over a node in memory, and an HTTP server on sockets of both kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wgsyncd.engine.agent import Agent
 
 
 class Run(Protocol):
-    """Runs a command: its exit status and its lines."""
+    """Runs a command and returns its exit status and its lines."""
 
     def __call__(self, name: str, *args: str) -> tuple[int, list[str]]: ...
 
@@ -37,7 +37,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    """Three devices, in service."""
+    """Yields a node with three devices that are in service. The commands use its agent."""
     made = Node()
     for number in (5, 6, 7):
         made.device(number)
@@ -92,6 +92,6 @@ def site(make: Make) -> Site:
 
 @pytest.fixture
 def work(node: Node, config: Path) -> Iterator[Work]:
-    """A daemon that runs, with its lock and its control socket."""
+    """Yields a daemon that runs, with its lock and its control socket."""
     with running(node, config) as made:
         yield made

@@ -1,4 +1,4 @@
-"""`wgsyncd adopt` on a node in memory, before wgsyncd's first cycle: rows, and peers that somebody else has made."""
+"""`wgsyncd adopt` shows what the first cycle would do with rows and with peers made by others."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.engine.agent import Agent
 
-LINK = 250  # a link between sites, made by hand: no row has its key
+LINK = 250  # a link between sites that an admin made: no row has its key
 
 
 @pytest.fixture
 def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """Device 5 is live as its row says and was never counted; 6 has another address; 7 is paused; 8 is not there; 9 cannot
-    be followed; and there is the link."""
+    """Returns a node before the first cycle, with each case that `adopt` tells apart.
+
+    Device 5 is live as its row says and was never counted. 6 has another address, 7 is paused and 8 has no peer. The
+    row of 9 is rejected. LINK belongs to no row.
+    """
     made = Node()
     made.device(5, first_handshake_at=None, last_handshake_at=None)
     made.device(6)
@@ -84,7 +87,7 @@ def test_the_text(node: Node, run: Run) -> None:
 
 
 def paste(node: Node, run: Run, config: Path, which: str) -> None:
-    """Put what is printed for that key into the configuration, as an admin does."""
+    """Puts the lines that `adopt` prints for that key into the configuration, as an admin does."""
     printed = re.search(rf"^    {which} = (\[$.*?^    \]|\S+)$", "\n".join(run("adopt")[1]), re.MULTILINE | re.DOTALL)
     assert printed
     config.write_text(f"{CONFIG}[peers]\n{printed[0]}\n")
@@ -109,7 +112,7 @@ def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: st
 
 
 def test_the_list_is_whole(node: Node, run: Run, config: Path) -> None:
-    """A key that is kept already stands in it too: the block replaces what is there."""
+    """The block replaces the list of the configuration, so it contains the keys that are kept already."""
     paste(node, run, config, "always_keep")
     node.wg.add_behind("wg0", peer(251, address(251)))
     assert ask(run)["always_keep"] == [text(LINK), text(251)]
@@ -119,7 +122,7 @@ def test_the_list_is_whole(node: Node, run: Run, config: Path) -> None:
 
 
 def test_removals_that_wait(node: Node, run: Run) -> None:
-    """The guard's, and those of an unreadable key."""
+    """The removals wait for the guard, or for the row with an unreadable key."""
     for number in range(230, 250):
         node.wg.add_behind("wg0", peer(number, address(number)))
     foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["match"] == "foreign"]
