@@ -1,4 +1,4 @@
-"""The commands that ask the daemon, over a real socket, with a node in memory behind it; and what they do without."""
+"""Commands ask the daemon over a real socket, and some of them work without a daemon."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_what_needs_a_daemon_says_that_none_runs(node: Node, command: str, capsy
 def test_who_is_not_permitted_is_told_what_to_do(
     node: Node, command: str, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And does not look for itself instead."""
+    """The command does not look for itself instead."""
 
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied")

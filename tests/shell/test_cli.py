@@ -1,4 +1,4 @@
-"""The command line, on a node in memory: what it prints, and its exit status."""
+"""The command line prints the right lines and returns the right exit status, on a node in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
 
 
 def test_plan_shows_the_steps_that_are_due(node: Node, run: Run) -> None:
-    """Also where no peer changes with them."""
+    """`plan` shows a transition even if no peer changes with it."""
     node.issued(8, node.now + 20, public_key=None)
     node.issued(9, node.now + 900)
     node.cycle()
@@ -112,7 +112,7 @@ def test_the_guard_is_told_with_what_lets_it_go(node: Node, run: Run) -> None:
 
 @pytest.mark.parametrize(("command", "status"), [("plan", 1), ("status", 2), ("check-config", 2)])
 def test_a_bad_configuration(config: Path, capsys: pytest.CaptureFixture[str], command: str, status: int) -> None:
-    """For `plan`, 2 means that there are changes."""
+    """For `plan`, the exit status 2 means that there are changes."""
     config.write_text("[interfaces.wg0]\nmtu = 5\n")
     assert main.main([command, "--config", str(config)]) == status
     said = capsys.readouterr().err.splitlines()
@@ -127,7 +127,7 @@ def test_check_config_looks_at_the_files_and_status_does_not(node: Node, config:
     assert run("status")[0] == 0
 
 
-# -- who runs
+# -- which process runs
 
 
 def test_status_and_sync_without_a_daemon(node: Node, run: Run) -> None:
@@ -139,7 +139,7 @@ def test_status_and_sync_without_a_daemon(node: Node, run: Run) -> None:
 
 
 def test_who_may_not_look_is_told_so(node: Node, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that none runs."""
+    """The message does not claim that no daemon runs."""
     real = os.open
 
     def denied(path: object, *args: int, **rest: int) -> int:
@@ -160,7 +160,7 @@ def test_who_may_not_look_is_told_so(node: Node, run: Run, monkeypatch: pytest.M
 
 
 def said(config: Path, redirection: str) -> tuple[int, str]:
-    """Exit status and standard error of `check-config`, as a shell starts it: with its output buffered."""
+    """Returns exit status and standard error of `check-config`, with its output buffered as a shell starts it."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = f'"{sys.executable}" -m wgsyncd check-config --config "{config}" {redirection}'
     done = subprocess.run(
@@ -188,7 +188,7 @@ def test_without_any_output_the_status_is_the_answer(config: Path) -> None:
 
 
 def test_the_command_line_loads_nothing_slow() -> None:
-    """`run` installs its signal handlers after it, and a signal that comes earlier would end the process."""
+    """`run` installs its signal handlers after the parser is ready. A signal before that would end the process."""
     slow = ["structlog", "msgspec", "rich", "pyroute2", "pymysql", "apscheduler", "prometheus_client"]
     program = f"import sys, wgsyncd.cli.main; wgsyncd.cli.main.parser(); print([n for n in {slow} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
