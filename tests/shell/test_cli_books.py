@@ -1,4 +1,4 @@
-"""`wgsyncd verify` and `wgsyncd quarantine`: what they print, and their exit status."""
+"""`wgsyncd verify` and `wgsyncd quarantine` print the right lines and return the right exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wgsyncd.daemon import lock
 
 @pytest.fixture
 def at_work(node: Node) -> Node:
-    """Bytes booked days after the books were begun."""
+    """Returns a node whose bytes were posted days after accounting started."""
     node.tick(3 * 86400)
     node.account()
     for number in (5, 6):
@@ -33,7 +33,7 @@ def at_work(node: Node) -> Node:
 
 @pytest.fixture
 def daemon(config: Path) -> Iterator[None]:
-    """Somebody holds the lock."""
+    """Holds the lock, as a running daemon does."""
     held = lock.acquire(lock.path())
     yield
     os.close(held)
@@ -67,7 +67,10 @@ def test_verify_says_what_does_not_with_both_numbers(at_work: Node, run: Run) ->
 def test_verify_waits_for_the_daemon_where_one_runs(
     at_work: Node, daemon: None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it is about to book is no finding; what it does not put right within its time is."""
+    """Bytes that the daemon is about to post are no discrepancy.
+
+    A difference that the daemon leaves for too long is one.
+    """
     at_work.traffic(5, 12)
     waits: list[float] = []
 

@@ -48,7 +48,7 @@ print RE''ADY
 
 
 class Shell:
-    """A shell with the completion of wgsyncd."""
+    """Runs bash or zsh with the completion of wgsyncd."""
 
     def __init__(self, name: str, directory: Path, files: Mapping[str, str]) -> None:
         self._name, self._directory, self._matches = name, directory, directory / "matches"
@@ -57,7 +57,7 @@ class Shell:
         (directory / "inner").write_text(ZSH_INNER.format(directory=directory))
 
     def completed(self, *words: str, cwd: Path | None = None) -> set[str]:
-        """The matches for the last word of a command line that begins with wgsyncd."""
+        """Returns the matches for the last word of a command line that begins with wgsyncd."""
         words = ("wgsyncd", *words)
         where = str(self._directory)
         if self._name == "bash":
@@ -67,7 +67,7 @@ class Shell:
         self._matches.unlink(missing_ok=True)
         done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=cwd, timeout=30)
         assert done.stderr == ""
-        # zsh quotes a match for its command line; bash does that later.
+        # zsh quotes a match for its command line, and bash does that later
         said = done.stdout if self._name == "bash" else self._matches.read_text().replace("\\", "")
         return {line for line in said.splitlines() if line}
 
