@@ -1,4 +1,4 @@
-"""The control socket by itself: who may ask, what is a request, and that no client holds up another one."""
+"""The control socket decides who may ask and what is a request, and no client delays another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IT_IS = b'{"it": "is"}\n'
 
 
 class Main:
-    """The main thread's side, which counts how often it was woken."""
+    """Plays the main thread of the daemon, and counts how often it is woken."""
 
     def __init__(self, config: Path) -> None:
         self.woken = 0
@@ -169,7 +169,7 @@ def test_who_may_ask(
     server: ControlSocket, main: Main, monkeypatch: pytest.MonkeyPatch, uid: int, gids: set[int], allowed: bool,
     path: str, method: str,
 ) -> None:  # fmt: skip
-    """The file's mode keeps others out already. This check holds where somebody has changed the mode."""
+    """The file's mode already keeps other users out. This check works even if somebody has changed the mode."""
     monkeypatch.setattr(control_socket, "caller_of", lambda _: Caller(uid, frozenset(gids), 77))
     if allowed:
         assert ask("/status") == IT_IS
@@ -218,7 +218,7 @@ def test_a_question_about_another_configuration_is_not_answered(
 
 
 def answering(file: Path, answer: Callable[[socket.socket], object]) -> threading.Thread:
-    """Somebody who takes one connection, and answers in a way of their own."""
+    """Starts a server that takes one connection and calls `answer` with it. Returns its thread."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(file))
     listener.listen()
@@ -236,7 +236,7 @@ def test_who_is_turned_away_before_he_has_asked_is_told_so(file: Path, monkeypat
     said = b'HTTP/1.0 503 Busy\r\nContent-Length: 21\r\n\r\n{"error": "too many"}'
     thread = answering(file, lambda one: one.sendall(said))
 
-    def late(*_: object) -> str:  # The request is put together when the other side has gone.
+    def late(*_: object) -> str:  # the request is complete only after the other side has closed
         thread.join()
         return "{}"
 
@@ -248,7 +248,7 @@ def test_who_is_turned_away_before_he_has_asked_is_told_so(file: Path, monkeypat
 
 
 def connected(init: Callable[..., None]) -> Callable[..., None]:
-    """A connection that is open from the start."""
+    """Returns an `__init__` that connects at once."""
 
     def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807
         init(self, *args, **options)
@@ -262,7 +262,7 @@ def connected(init: Callable[..., None]) -> Callable[..., None]:
 @pytest.mark.parametrize("end", ["close", "reset"])
 def test_a_daemon_that_goes_away_while_it_answers(file: Path, answer: bytes, end: str) -> None:
     def serve(one: socket.socket) -> None:
-        one.recv(1 if end == "reset" else 65536)  # What is left unread makes a reset of the close.
+        one.recv(1 if end == "reset" else 65536)  # with unread bytes in the socket, its close sends a reset
         one.sendall(answer)
 
     thread = answering(file, serve)

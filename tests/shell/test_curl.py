@@ -1,4 +1,4 @@
-"""curl drives the control socket: each line of the page etc/doc/commands.md, and what curl is told otherwise."""
+"""curl drives the control socket: each line of etc/doc/commands.md works, and errors are clear."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.node import Node
 from wgsyncd.daemon import control_socket
 
 LINES = re.findall(r"^(curl .+)$", pages.section(pages.DOC / "commands.md", "Asking the daemon"), re.MULTILINE)
-SOCKET, PLAN = "/run/wgsyncd/control.sock", "51e263ee0105"  # as they stand on the page
+SOCKET, PLAN = "/run/wgsyncd/control.sock", "51e263ee0105"  # the page shows these values
 
 
 def curl(*args: str) -> tuple[int, Any]:
-    """The status and the decoded answer."""
+    """Returns the HTTP status and the decoded answer."""
     argv = [
         "curl",
         "-sS",
@@ -39,7 +39,7 @@ def curl(*args: str) -> tuple[int, Any]:
 
 @pytest.mark.parametrize("line", LINES)
 def test_each_line_of_the_page_works(node: Node, work: Work, line: str) -> None:
-    node.db.devices.clear()  # The guard withholds this plan.
+    node.db.devices.clear()  # the guard withholds the removals of this plan
     node.cycle()
     line = line.replace(SOCKET, str(control_socket.path())).replace(PLAN, node.status.plan_id)
     done = subprocess.run(
