@@ -1,4 +1,4 @@
-"""What `wgsyncd doctor` makes of what it finds: the parts that need no database and no systemd."""
+"""The parts of `wgsyncd doctor` that need no database and no systemd report the right findings."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class _Stranger(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing."""
+        """Writes nothing. The base class would write a line to standard error."""
 
 
 def test_metrics() -> None:
@@ -243,7 +243,7 @@ def test_metrics() -> None:
     assert system._metrics(parse(CONFIG + '[metrics]\nlisten = ""\n'), None).severity is Severity.OK
 
 
-# -- what is printed
+# -- the output
 
 
 def test_faults_stand_out_and_nothing_of_a_row_reaches_the_terminal(

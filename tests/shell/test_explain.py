@@ -1,4 +1,4 @@
-"""`wgsyncd explain` on a node in memory: the story of one device in every state that an admin may meet."""
+"""`wgsyncd explain` describes one device in every state that an admin may meet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIVE = "0001-DEV-005"
 
 @pytest.fixture
 def node() -> Node:
-    """Three devices, in service; the first one moved some bytes."""
+    """Returns a node with three devices in service. The first one has moved some bytes."""
     made = Node('[peers]\nforeign = "keep"\n')
     for number in (5, 6, 7):
         made.device(number, preshared_key=encode_key(psk(number)) if number == 5 else None)
@@ -225,7 +225,7 @@ def test_without_the_audit_rows_the_rest_is_told(reports: FakeReports, run: Run,
     assert data["audit_error"].startswith("1142")
 
 
-# -- whom
+# -- which device
 
 
 def test_by_row_address_and_key(ask: Ask) -> None:
