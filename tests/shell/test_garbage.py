@@ -1,4 +1,4 @@
-"""What large tables leave behind."""
+"""Memory of large tables returns to the system after use."""
 
 from __future__ import annotations
 

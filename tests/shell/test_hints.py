@@ -1,4 +1,4 @@
-"""Hints over a real socket: collapsed, garbage counted, answers given to who asked."""
+"""Notifications over a real socket are collapsed, invalid ones are counted, and senders are answered."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_flood_is_all_rows_and_takes_no_room(ears: NotifySocket, bell: Bell) -
 
 
 def test_no_hint_waits_without_a_wake(tmp_path: Path, status: DaemonStatus) -> None:
-    """Whatever the main thread takes while others come in."""
+    """The main thread takes notifications while others arrive. None of those waits without a wake."""
     bell = threading.Semaphore(0)
     ears = NotifySocket(tmp_path / "notify.sock", status, bell.release)
 
