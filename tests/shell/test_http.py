@@ -1,4 +1,4 @@
-"""The HTTP server on TCP and on a unix socket: what is a request, and what is the answer to anything else."""
+"""The HTTP server accepts exactly the valid requests, on TCP and on a unix socket."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_is_no_request_is_told_so(site: Site, junk: bytes) -> None:
     b"Transfer-Encoding: identity", b"Content-Length: 3\r\nTransfer-Encoding : chunked", b"Host: a\r\nHost: b",
 ])  # fmt: skip
 def test_a_request_with_two_readings_is_refused(site: Site, fields: bytes) -> None:
-    """Another program that reads it the other way would take a part of the body for a request."""
+    """Another program may read the request the other way. It would take a part of the body for a request."""
     assert site.status(b"POST /do HTTP/1.1\r\n" + fields + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n") == 400
     assert site.asked == []
 

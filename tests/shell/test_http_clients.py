@@ -1,4 +1,4 @@
-"""The HTTP server on TCP and on a unix socket: no client delays another one, and nothing of a client is left."""
+"""No client of the HTTP server delays another, and none is left over, on TCP and on a unix socket."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_slow_clients_block_nobody_and_are_cut_off(make: Make, monkeypatch: pyte
     for one in slow:
         one.sendall(b"GET /o")
     assert site.works()
-    crowd = [site.connect() for _ in range(5)]  # more than may be served at once
+    crowd = [site.connect() for _ in range(5)]  # more clients than the server serves at once
 
-    def trickle() -> bool:  # never idle for long, never done
+    def trickle() -> bool:  # this client is never idle for long and never finishes
         try:
             slow[0].sendall(b"i")
         except OSError:
@@ -107,7 +107,7 @@ def test_nothing_wakes_up_without_a_client(make: Make, monkeypatch: pytest.Monke
 
 
 class Exhausted(socket.socket):
-    """A listener that has no more descriptors for a while."""
+    """Raises EMFILE three times, as a listener does that has no file descriptors left."""
 
     left = 3
 
@@ -141,7 +141,7 @@ def _no_more(_: threading.Thread) -> None:
 
 
 def test_no_name_is_looked_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reverse look-up of the client or of the own address may take a minute at boot."""
+    """A reverse lookup of the client's or the own address may take a minute at boot."""
 
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("the resolver was asked")
