@@ -1,4 +1,4 @@
-"""The shipped JSON schemas are those of the documents that the commands print, and every document has one."""
+"""The shipped JSON schemas match the documents that the commands print, and every document has one."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""A log line is one line in every format, shows no secret, and goes to the right place."""
+
 from __future__ import annotations
 
 import base64
@@ -97,10 +99,10 @@ def test_one_event_is_one_line(format: str) -> None:  # noqa: A002
     stream = written(format)
     nasty = 'a\nb\r\x00\x1b[31m\u2028\x85\ud800 c="d" 🎉'
     log.get("t").info(nasty, value=nasty, many=[nasty], error=ValueError(nasty))
-    lines = stream.getvalue().splitlines()  # splits at U+2028 and U+0085 too
+    lines = stream.getvalue().splitlines()  # `splitlines` also splits at U+2028 and U+0085
     assert len(lines) == 1
     assert "🎉" in lines[0] or "\\ud83c\\udf89" in lines[0]
-    lines[0].encode()  # no lone surrogate
+    lines[0].encode()  # the line has no lone surrogate
     assert "\x1b[31m" not in lines[0]
     if format == "json":
         assert json.loads(lines[0])["value"] == nasty
@@ -148,7 +150,7 @@ def test_a_bug_has_a_trace_and_known_trouble_has_none() -> None:
 
 def test_libraries_are_heard_from_warning_up_once() -> None:
     stream = written("logfmt")
-    log.configure("debug", "logfmt", stream)  # twice: a reload
+    log.configure("debug", "logfmt", stream)  # the second call is a reload
     logging.getLogger("apscheduler.scheduler").info("chatter")
     logging.getLogger("apscheduler.scheduler").warning("missed by %s", "1 s")
     (line,) = stream.getvalue().splitlines()
@@ -175,7 +177,10 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
 
 
 def run(code: str, **environ: str) -> tuple[list[str], os.stat_result]:
-    """Standard error of a program that logs to a file which may pretend to be the journal."""
+    """Runs a program whose standard error is a file, and returns the file's lines and status.
+
+    With `journal` the file pretends to be the journal.
+    """
     path = Path(environ.pop("to"))
     with path.open("w") as stream:
         stat = os.fstat(stream.fileno())
