@@ -1,4 +1,4 @@
-"""The daemon looks whether rows have changed, on a node in memory: also rows that are again as they were."""
+"""The daemon notices changes of rows, even rows that are again as they were."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wgsyncd.ports import CommitResult
 
 @pytest.fixture
 def daemon(node: Node, tmp_path: Path) -> Daemon:
-    """It has reconciled once."""
+    """Returns a daemon that has reconciled once, on a node in memory."""
     made = Daemon(
         tmp_path / "wgsyncd.toml", node.settings, lambda *_: node.agent, EventQueue(), node.status, Notifier({})
     )
@@ -86,12 +86,16 @@ def test_a_hint_of_nothing_new_costs_no_reconcile(node: Node, daemon: Daemon) ->
 
 
 class Passing:
-    """What happens between the transactions of bookings, and who is in after each of them."""
+    """Makes events between the transactions of postings.
+
+    It records after each transaction whether the peer of device ``number`` is in the kernel.
+    """
 
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         self.node, self.number = node, number
-        self.after: list[tuple[int, bool]] = []  # (devices that it booked, whether ``number`` is in)
-        self.happen: dict[int, Callable[[], object]] = {}  # after so many transactions that booked something
+        # each pair holds the number of posted devices and whether ``number`` is in
+        self.after: list[tuple[int, bool]] = []
+        self.happen: dict[int, Callable[[], object]] = {}  # the key is the number of transactions that posted something
         self._commit = node.store.commit
         monkeypatch.setattr(node.store, "commit", self.commit)
 
@@ -191,7 +195,7 @@ def test_a_hint_does_not_wait_for_the_end_of_a_booking(
 def test_a_flood_of_hints_keeps_nobody_in_who_is_shut_out(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """They have used up their time when rows change in the middle of a booking."""
+    """The notifications have used up their time when rows change in the middle of a poll."""
     monkeypatch.setattr(PollInterval, "due", lambda *_: True)
     daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Event.NOTIFY))
     assert daemon.looks._hints is not None
@@ -228,7 +232,7 @@ def test_a_handshake_is_noted_though_its_booking_was_left_off(
 def test_the_booking_of_midnight_is_not_left_off(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second look would be one of the next day."""
+    """A second poll would belong to the next day."""
     monkeypatch.setattr(PollInterval, "due", lambda *_: True)
     day = node.calendar.day(node.now)
     node.tick(node.calendar.next_midnight(node.now) - node.now - 55)

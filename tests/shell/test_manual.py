@@ -1,4 +1,4 @@
-"""The manual pages are complete and sound: they are made from the argument parser and the shipped configuration."""
+"""The manual pages are complete and valid: the build makes them from the parser and the configuration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ COMMANDS = manpages.commands(manpages.top())
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """What `python -m etc.debian.manpages DIRECTORY` writes."""
+    """Returns the files that `python -m etc.debian.manpages DIRECTORY` writes, by name."""
     directory = tmp_path_factory.mktemp("manual") / "new"
     assert manpages.main([str(directory)]) == 0
     return {file.name: file.read_text(encoding="ascii") for file in directory.iterdir()}
 
 
 def printed(page: str) -> str:
-    """A page as man(1) shows it, as one line without its typesetting."""
+    """Returns a page as man(1) shows it, as one line without its typesetting."""
     done = subprocess.run(["mandoc", "-T", "utf8"], input=page, capture_output=True, text=True, check=True)
     return " ".join(re.sub(r".\x08", "", done.stdout).split())
 
@@ -72,7 +72,7 @@ def test_every_command_that_a_machine_may_read_has_json() -> None:
 
 
 def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
-    """The dotted keys that the configuration may have."""
+    """Returns the dotted keys that the configuration may have."""
     found: set[str] = set()
     for field in msgspec.structs.fields(kind):
         name = f"{path}{field.name}"
