@@ -1,3 +1,5 @@
+"""The metrics cover every number of the daemon's status, and the HTTP server serves them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -47,7 +49,7 @@ def healthy() -> DaemonStatus:
 
 
 class Http:
-    """A server and what it answers."""
+    """Runs a monitoring server over a daemon status and asks it."""
 
     def __init__(self, status: DaemonStatus, host: str = "127.0.0.1") -> None:
         self.alive = self.ready = True
@@ -127,7 +129,7 @@ def test_all_reasons_are_there_from_the_start(http: Http) -> None:
 
 
 def test_no_field_of_health_is_forgotten() -> None:
-    """Each number that the daemon keeps changes the metrics; the others are named here."""
+    """Each number in the status changes the metrics. The exceptions have names here."""
     silent = {"plan_id", "database_error", "reconciled", "last_error"}
     silent |= {"rejections", "pending", "withheld", "interface_errors", "recent", "started_at"}  # for `wgsyncd status`
     before = metrics.registry(DaemonStatus())
@@ -220,7 +222,7 @@ def test_the_port_is_free_at_once() -> None:
         server.listen(("127.0.0.1", port))
         assert server.address
         port = server.address[1]
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()  # leaves a TIME_WAIT behind
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()  # this leaves a connection in TIME_WAIT
         server.close()
 
 
@@ -289,7 +291,7 @@ def test_socket_of_systemd() -> None:
         )
         assert child.stdin
         assert child.stdout
-        for _ in range(2):  # again after close(), as after a reload
+        for _ in range(2):  # the second turn is after close(), as after a reload
             assert int(child.stdout.readline()) == port
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10).close()
             child.stdin.write("\n")

@@ -1,4 +1,7 @@
-"""The alert rules and the dashboard, without a Prometheus that runs; tests/real/test_prometheus.py has one."""
+"""The alert rules and the dashboard are valid and complete, without a running Prometheus.
+
+tests/real/test_prometheus.py runs one.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,14 @@ def promtool(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
 
 
 def told(*arguments: str, cwd: Path | None = None) -> str:
-    """What promtool says where it is content."""
+    """Returns the output of promtool, which must report no error."""
     done = promtool(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def passes(directory: Path, tests: Path, rules: str) -> bool:
-    """Whether a file of tests passes on these rules."""
+    """Returns whether a file of tests passes on these rules."""
     (directory / "tests").mkdir(exist_ok=True)
     (directory / RULES.name).write_text(rules)
     (directory / "tests" / tests.name).write_text(tests.read_text())
@@ -59,9 +62,9 @@ def test_the_rules_do_what_their_tests_say(tests: Path) -> None:
 
 @every_alert
 def test_the_tests_hold_each_rule(alert: Alert, tmp_path: Path) -> None:
-    """They expect it to fire; and fail where it fires for what is healthy, too early, or too late."""
+    """The tests expect the alert to fire. They fail if it fires on a healthy node, too early or too late."""
     (tests,) = [one for one in RULE_TESTS if f'ALERTS{{alertname="{alert.name}",' in one.read_text()]
-    head = re.split(" unless| and", alert.expr)[0]  # what follows are its exceptions
+    head = re.split(" unless| and", alert.expr)[0]  # the exceptions of the alert follow after this
     loose = re.sub(r"> (on .+ )?\d+", r"> \1-1e12", re.sub("== [01]", ">= 0", head)).replace("absent(", "(")
     assert loose != head
     wrong = [alert.text.replace(head, loose)]
@@ -89,7 +92,7 @@ def test_every_alert_has_what_its_reader_needs(alert: Alert) -> None:
 
 
 def test_no_alert_is_about_a_single_peer() -> None:
-    """Phones sleep."""
+    """Phones sleep, so a quiet peer is no fault."""
     assert not [alert.name for alert in alerts() if "wireguard_" in alert.expr]
 
 
@@ -103,7 +106,7 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
 
 
 def test_every_metric_of_ours_is_in_an_alert_or_on_the_dashboard() -> None:
-    """What nobody looks at need not be exported; these are for whoever looks closer."""
+    """A metric that nobody uses need not be exported. These three are for a closer look."""
     looked_at = {name for alert in alerts() for name in names(alert.expr)}
     looked_at |= {name for _, expr in queries() for name in names(expr)}
     unseen = {name for name in exported() if name.startswith(("wgsyncd_", "wireguard_"))} - looked_at
@@ -115,10 +118,13 @@ def test_every_metric_of_ours_is_in_an_alert_or_on_the_dashboard() -> None:
 
 
 def test_the_dashboard_is_one_that_grafana_imports() -> None:
-    """A fixed uid, so that importing again replaces it; a data source to choose; panels that do not overlap."""
+    """The uid is fixed, so a new import replaces the dashboard.
+
+    It has a data source to choose, and no panels overlap.
+    """
     board = dashboard()
     assert (board["uid"], board["id"]) == ("wgsyncd", None)
-    assert 36 <= board["schemaVersion"] <= 39  # Grafana 9.0 to 11: 10 migrates upwards from older ones
+    assert 36 <= board["schemaVersion"] <= 39  # Grafana 9.0 to 11: version 10 migrates older dashboards upwards
     source = {"type": "prometheus", "uid": "${datasource}"}
     listed = board["templating"]["list"]
     assert [one["name"] for one in listed] == ["datasource", "job", "instance", "interface"]
