@@ -1,4 +1,4 @@
-"""The source distribution has every file of the project; the wheel made from it has the program and its resources."""
+"""The source distribution has every file, and its wheel has the program and its resources."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 TOP = Path(__file__).resolve().parent.parent.parent
-# Folders whose every file belongs to the project.
+# Every file in these folders belongs to the project.
 FOLDERS = ("wgsyncd", "etc", "systemd", "tests")
 VERSION = "wgsyncd/_version.py"  # the build writes it
 AT_THE_TOP = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.lock"}
 
 
 def ours() -> set[str]:
-    """Every file of the project, but for those that Python, a test or a build has written."""
+    """Returns every file of the project. Files that Python, a test or a build has written are left out."""
     files = {path.relative_to(TOP).as_posix() for folder in FOLDERS for path in TOP.glob(f"{folder}/**/*") if path.is_file()}  # fmt: skip
     written = ("/__pycache__/", ".pyc", VERSION)
     return AT_THE_TOP | {name for name in files if not any(one in name for one in written)}
 
 
 def build(source: Path, target: str, directory: Path) -> Path:
-    """What the project's own build backend makes of a source tree."""
+    """Returns the file that the project's own build backend makes of a source tree."""
     argv = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(directory)]
     done = subprocess.run(argv, cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,7 +41,7 @@ def build(source: Path, target: str, directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution, unpacked."""
+    """Returns the folder of the unpacked source distribution."""
     top = tmp_path_factory.mktemp("sdist")
     with tarfile.open(build(TOP, "sdist", top)) as archive:
         archive.extractall(top, filter="data")
@@ -51,7 +51,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel that the source distribution builds."""
+    """Returns the wheel that the source distribution builds."""
     return zipfile.ZipFile(build(sdist, "wheel", tmp_path_factory.mktemp("wheel")))
 
 
@@ -94,7 +94,7 @@ LOCKS = {"requirements.lock": ("plot", "test", "build"), "etc/debian/runtime.loc
 
 
 def locked(name: str) -> dict[str, list[str]]:
-    """What pip has to know of each package that a lock names: its version, then the hashes of its files."""
+    """Returns for each package of a lock file its name, version and the hashes of its files, as pip reads them."""
     entries = re.split(r"(?m)^(?=[a-z])", re.sub(r"(?m)^#.*\n", "", (TOP / name).read_text()))
     return {entry.split("==")[0]: entry.split() for entry in entries if entry}
 
@@ -119,7 +119,7 @@ def test_every_file_of_a_locked_package_has_its_hash_and_no_lock_names_a_host() 
 
 
 def test_the_locks_agree() -> None:
-    """The Debian package runs, and is built by, what the tests ran with."""
+    """The Debian package runs with the packages that the tests used. Its build uses them too."""
     everything = locked("requirements.lock")
     build, runtime = locked("etc/debian/build.lock"), locked("etc/debian/runtime.lock")
     for one in (build, runtime):

@@ -1,4 +1,4 @@
-"""README.md and etc/doc agree with themselves and with the program."""
+"""README.md and etc/doc agree with each other and with the program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wgsyncd.stores.mikyun.messages import ACTIONS
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 COMMANDS = manpages.commands(manpages.top())
-SCREENS = {"text", "sql", "yaml", "php", "python"}  # languages of blocks that are no commands
+SCREENS = {"text", "sql", "yaml", "php", "python"}  # blocks in these languages hold no commands
 
 
 @every_page
@@ -49,7 +49,7 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [README, INSTALL], ids=lambda page: page.stem)
 def test_every_block_of_commands_has_a_name(page: Path) -> None:
-    """tests/real/test_readme.py and test_install_page.py run the named blocks, all of them."""
+    """tests/real/test_readme.py and test_install_page.py run all named blocks."""
     fences = re.findall(r"^```(.*)$", pages.text(page), re.MULTILINE)[::2]
     assert set(fences) <= {"sh", *SCREENS}
     assert len(pages.blocks(page)) == fences.count("sh") > 4
@@ -79,7 +79,10 @@ def test_options_of_the_pages_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["install", "runbook"])
 def test_a_page_becomes_a_manual_page(page: str) -> None:
-    """At 80 columns, as the package makes it: a heading of the page is one of the manual page, and no line is lost."""
+    """The page is made at 80 columns, as in the package.
+
+    Its headings appear in the manual page, and no line is lost.
+    """
     roff = markdown_page(page)
     argv = ["mandoc", "-T", "utf8", "-W", "error"]
     lint = subprocess.run(argv, input=roff, capture_output=True, text=True, check=True)
