@@ -1,4 +1,4 @@
-"""`wgsyncd status` over a real socket, with a node in memory behind it: one screen, its JSON, and --watch."""
+"""`wgsyncd status` shows one screen, its JSON and --watch, over a real socket to a node in memory."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_watch_draws_again_until_interrupted(
 
 
 def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No daemon, and then no database either: that is when somebody watches."""
+    """At first no daemon runs, and then the database is away too. That is when an admin watches."""
     turns = []
 
     def sleep(seconds: float) -> None:

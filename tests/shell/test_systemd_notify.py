@@ -1,3 +1,5 @@
+"""The daemon tells systemd its state through NOTIFY_SOCKET."""
+
 from __future__ import annotations
 
 import os
@@ -14,13 +16,13 @@ KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 
 
 class Systemd:
-    """The other end of NOTIFY_SOCKET."""
+    """Plays the other end of NOTIFY_SOCKET."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
     def heard(self) -> list[str]:
-        """The datagrams so far: a datagram socket of this machine delivers before the sender returns."""
+        """Returns the datagrams so far. On one machine, a datagram arrives before the send call returns."""
         datagrams = []
         while True:
             try:
@@ -49,7 +51,7 @@ def notifier(systemd: Systemd) -> Iterator[Notifier]:
 def test_life(systemd: Systemd, notifier: Notifier) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.ready("wg0 250 peers")
-    notifier.status("wg0 250 peers")  # nothing new
+    notifier.status("wg0 250 peers")  # the same status is not sent again
     notifier.status("wg0 251 peers")
     notifier.reloading()
     notifier.ready("wg0 251 peers")
