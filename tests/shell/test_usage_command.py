@@ -1,4 +1,4 @@
-"""`wgsyncd usage` on a node in memory: what it prints, for people and for machines."""
+"""`wgsyncd usage` prints the usage of devices for people and for machines, on a node in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def db() -> FakeDatabase:
-    """Two contracts with three devices, and one device that is gone."""
+    """Returns a database with two contracts, three devices and one device that is gone."""
     made = FakeDatabase()
     for number, contract in ((5, "0001"), (6, "0001"), (7, "M010")):
         made.insert(number, device_id=f"{contract}-DEV-{number:03}", contract_id=contract)
@@ -171,7 +171,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(run: Run, file: Path) -> ET.Element:
-    """The root of the picture that the command has written."""
+    """Returns the root of the picture that the command has written."""
     assert run("--svg", str(file)) == (0, f"{file}: written\n")
     return ET.parse(file).getroot()  # noqa: S314 - our own
 
@@ -200,7 +200,7 @@ def test_svg_has_dark_colours_for_dark_viewers(run: Run, tmp_path: Path) -> None
 
 
 def test_svg_runs_nothing_loads_nothing_and_is_the_same_again(run: Run, tmp_path: Path) -> None:
-    """pygal itself would embed its configuration as a script, a script from its own site, and today's date."""
+    """pygal itself would embed its configuration, a script from its own site, and today's date."""
     first, second = tmp_path / "first.svg", tmp_path / "second.svg"
     assert not [one for one in drawn(run, first).iter() if one.tag.endswith("script")]
     assert re.findall(r"https?:[^\"']*", first.read_text()) == ["http://www.w3.org/2000/svg"]
@@ -224,7 +224,7 @@ def test_nothing_to_draw_is_a_picture_too(run: Run, db: FakeDatabase, tmp_path: 
     assert run("--svg", str(tmp_path / "no" / "x.svg"))[1].endswith("cannot be written: No such file or directory\n")
 
 
-# -- what an admin may get wrong
+# -- mistakes of an admin
 
 
 def test_a_name_that_is_not_there(run: Run) -> None:

@@ -17,7 +17,7 @@ from packaging.version import Version
 import wgsyncd
 
 TOP = Path(__file__).resolve().parent.parent.parent
-NO_GIT = "0.1.0.dev0"  # the fallback
+NO_GIT = "0.1.0.dev0"  # the version of a tree without git
 SOMEBODY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org",
             "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org"}  # fmt: skip
 
@@ -29,13 +29,13 @@ def git(tree: Path, *arguments: str) -> str:
 
 
 def commit(tree: Path) -> str:
-    """One commit more; its short hash."""
+    """Makes one more commit and returns its short hash."""
     git(tree, "commit", "--quiet", "--allow-empty", "--message", "a change")
     return git(tree, "rev-parse", "--short=9", "HEAD")
 
 
 def hatchling(tree: Path, *arguments: str, **env: str) -> str:
-    """What the build backend says about a tree."""
+    """Returns the output of the build backend for a tree."""
     argv = [sys.executable, "-m", "hatchling", *arguments]
     done = subprocess.run(argv, cwd=tree, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,7 +48,7 @@ def version(tree: Path, **env: str) -> str:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A repository with two commits, of as many files as a build needs."""
+    """Returns a repository with two commits and the files that a build needs."""
     tree = tmp_path / "tree"
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "wgsyncd/__init__.py", "etc/wgsyncd.toml"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def test_a_machine_without_the_program_git(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_clone_of_another_user(tree: Path) -> None:
-    """Git refuses to read it as it is; a build as root must work all the same."""
+    """Git refuses to read the tree of another user. A build as root must work all the same."""
     env = {**os.environ, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": os.devnull}
     refused = subprocess.run(["git", "status"], cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert "dubious ownership" in refused.stderr
