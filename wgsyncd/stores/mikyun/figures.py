@@ -27,6 +27,7 @@ def load_figures(connection: Connection, node: str, scope: VerifyRanges, *, swap
     ``scope``: the ranges of time to sum. ``swapped``: `mikyun.perspective` is "device". Bytes are the server's view.
     """
     with connection.transaction(snapshot=True):
+        # The answer is one row even without nodes: then both values are NULL.
         (mine, begun), *_ = connection.query("SELECT MAX(node = %s), MAX(begun) FROM wgsyncd_nodes", (node,))
         if not mine:
             raise StoreError(f"node {node} has no books yet: has its daemon ever run?")

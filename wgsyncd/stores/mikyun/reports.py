@@ -19,6 +19,7 @@ SELECT device_role, is_parent, platform, app_version, created_at, issued_at, act
        rx_bytes_month, tx_bytes_month
 FROM customer_devices WHERE id = %s
 """
+# The account may read this view, but not admin_logs itself: that table belongs to the application.
 AUDIT = """
 SELECT created_at, action_type, message FROM wgsyncd_audit
 WHERE target_type = 'device' AND target_id = %s ORDER BY id DESC LIMIT %s

@@ -34,7 +34,7 @@ _TEXTS = (
     "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
     "c.contract_status",
 )  # fmt: skip
-# Only devices that wait for a first scan have a QR deadline. _row decides about statuses that are not in this list.
+# Devices with these statuses need no QR deadline. _row decides about every other status.
 _QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
@@ -44,6 +44,7 @@ _FLAGS = (
 _FIELDS = 3 + len(_TEXTS)
 _FROM = " FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id "
 
+# Counts other rows with one of these keys or addresses. If there are any, these devices cannot be planned alone.
 _RIVALS = """
 SELECT COUNT(*) FROM customer_devices
 WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips}))
@@ -120,10 +121,7 @@ class RowCache:
         return {row.id: row for page in self._pages for row in page.rows}
 
     def _load_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
-        """Read one value for each page of the last time. None: a page could not be read in this way.
-
-        The text of such a page is too long, or a column holds a separator.
-        """
+        """Read one value for each page of the last time. None: a text is too long, or a column holds a separator."""
         bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection)
         before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
         pages: list[_Page | None] = [None] * len(before)

@@ -1,6 +1,6 @@
 """Writes the node state and the usage of devices to MariaDB: one transaction for each write batch.
 
-Every transaction takes its locks in one order:
+A commit takes its locks in this order:
 
 - first the row of the node in wgsyncd_nodes
 - then the node's own rows: records, interfaces, conditions, quarantine
@@ -166,7 +166,7 @@ class StateWriter:
         )
 
     def _apply_transition(self, step: Transition) -> bool:
-        """Apply a transition if the row still is what the transition was decided on. Whether it was applied.
+        """Apply a transition if the row still is what the transition was decided on. Returns whether it was applied.
 
         A time that the row already has for its first handshake or its activation stays.
         """
@@ -260,6 +260,7 @@ class StateWriter:
                 "DELETE FROM wgsyncd_conditions WHERE node = %s AND kind = %s AND subject = %s",
                 (self.node, condition.type, condition.subject),
             )
+        # A condition that is started again, for example with another reason, replaces its row.
         self._insert(
             "wgsyncd_conditions (node, kind, subject, label, detail, since)",
             [(self.node, *(text[:255] for text in c), now) for c in writes.started],
@@ -341,6 +342,7 @@ class StateWriter:
             ("wgsyncd_buckets", "start", calendar.rolling_start - BUCKET_RETENTION),
             ("wgsyncd_days", "day", oldest),
         ):
+            # The SELECT takes no lock. Usually it finds nothing, and no DELETE is needed.
             some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
             while self.connection.query(some, (before,)):
                 self.connection.execute(f"DELETE FROM {table} WHERE {column} < %s LIMIT {size}", (before,))  # noqa: S608
