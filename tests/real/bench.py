@@ -1,4 +1,4 @@
-"""The bench: a real MariaDB, real interfaces, the real daemon and command, and the eyes that look at them."""
+"""The bench has a real MariaDB, real interfaces, the real daemon and command, and reads all of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Sql = list[dict[str, str | None]]
 
 @dataclass(slots=True)
 class Device:
-    """A row of customer_devices as a test writes it. Keys are random; a customer needs a real pair."""
+    """Describes a row of customer_devices as a test writes it. Keys are random, and a customer needs a real pair."""
 
     device: str
     address: str
@@ -43,32 +43,32 @@ class Device:
     keys: KeyPair = field(default_factory=lambda: KeyPair(random_key(), random_key()))
     preshared_key: str | None = None
     name: str | None = None
-    qr_expires_at: str = "NOW() + INTERVAL 1 DAY"  # SQL
+    qr_expires_at: str = "NOW() + INTERVAL 1 DAY"  # this is SQL
 
     def values(self) -> str:
-        """As the VALUES of an INSERT."""
+        """Returns the row as the VALUES of an INSERT."""
         texts = (self.contract, self.device, self.interface, self.address, self.keys.public, self.keys.private,
                  self.preshared_key, self.status, self.name)  # fmt: skip
         return f"({', '.join(map(quote, texts))}, NOW(), {self.qr_expires_at})"
 
 
 def random_key() -> str:
-    """32 random bytes as wg(8) writes them: any of them is a public key."""
+    """Returns 32 random bytes as wg(8) writes them. Any 32 bytes are a public key."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 class Bench:
-    """Database, world and daemon of one test."""
+    """Holds database, world and daemon of one test."""
 
     def __init__(self, directory: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> None:
         self.directory, self.database, self.ear = directory, database, ear
         self.world = World(kind, log=directory / "world.log")
         self.daemons: list[Daemon] = []
-        self.extra: list[subprocess.Popen[bytes]] = []  # to be ended with the bench
+        self.extra: list[subprocess.Popen[bytes]] = []  # the bench ends these processes when it closes
         self.daemon: Daemon
 
     def open(self) -> None:
-        """Make it; call :meth:`close` whether this succeeds or not."""
+        """Creates everything. Call :meth:`close` whether this succeeds or not."""
         self.world.open()
         self.ear.keep(*(key for one in self.world.interfaces.values() for key in one.keys))
         self.sql("INSERT INTO contracts (contract_number, contract_id, contract_status, identity_passphrase)"
@@ -76,14 +76,17 @@ class Bench:
         self.daemon = self.add_daemon("bench")
 
     def add_daemon(self, name: str, changes: Mapping[str, object] | None = None) -> Daemon:
-        """A further one, with a configuration of its own; the name is its node's."""
+        """Adds a daemon with a configuration of its own. `name` is the name of its node."""
         daemon = Daemon(self.world, self.ear, self.directory / name)
         self.daemons.append(daemon)
         self.configure(changes, daemon)
         return daemon
 
     def configure(self, changes: Mapping[str, object] | None = None, daemon: Daemon | None = None) -> None:
-        """Write the configuration. ``changes`` by dotted key, as JSON values (they are TOML too); None leaves out."""
+        """Writes the configuration.
+
+        ``changes`` has dotted keys and JSON values, which are TOML too. None leaves a key out.
+        """
         daemon = daemon or self.daemon
         values: dict[str, object] = {
             "node.name": daemon.directory.name, "mikyun.database.socket": str(self.database.socket),
@@ -102,11 +105,11 @@ class Bench:
         daemon.config.write_text(text + "\n", encoding="utf-8")
 
     def sql(self, text: str) -> Sql:
-        """By the second client, as the administrator."""
+        """Runs statements with the second client, as the administrator."""
         return self.database.sql(text)
 
     def insert(self, *devices: Device) -> None:
-        """Rows, in one statement."""
+        """Inserts rows in one statement."""
         for one in devices:
             self.ear.keep(one.keys.private, one.keys.public, one.preshared_key)
         self.sql("INSERT INTO customer_devices (contract_id, device_id, wg_iface, wg_ip, public_key, private_key,"
@@ -114,30 +117,32 @@ class Bench:
                  + ", ".join(one.values() for one in devices))  # fmt: skip
 
     def make(self, count: int, *, first: int = 10, interface: str = "wg0") -> list[Device]:
-        """So many ordinary active devices, inserted."""
+        """Inserts `count` ordinary active devices and returns them."""
         net = "10.200.0" if interface == "wg0" else "10.251.0"
         made = [Device(f"0001-{interface}-{n:03}", f"{net}.{n}", interface) for n in range(first, first + count)]
         self.insert(*made)
         return made
 
     def logs(self, action: str = "") -> list[tuple[str, str, str]]:
-        """admin_logs so far: action, target and message."""
+        """Returns the rows of admin_logs so far: action, target and message."""
         rows = self.sql("SELECT action_type, target_id, message FROM admin_logs ORDER BY id")
         entries = [(str(r["action_type"]), str(r["target_id"]), str(r["message"])) for r in rows]
         return [one for one in entries if action in ("", one[0])]
 
     def peers(self, interface: str = "wg0") -> Mapping[str, WgPeer]:
-        """What wg(8) says, by public key."""
+        """Returns the peers that wg(8) shows, by public key."""
         return self.world.dump()[interface]
 
     def await_peers(self, *devices: Device, interface: str = "wg0") -> None:
-        """Until the interface has exactly these peers, with these addresses."""
+        """Waits until the interface has exactly these peers with these addresses."""
         want = {one.keys.public: one.address.partition("/")[0] + "/32" for one in devices}
         wait(lambda: {k: p.allowed_ips for k, p in self.peers(interface).items()} == want, f"peers of {interface}")
 
     def beside(self, look: Callable[[], T]) -> tuple[T, Mapping[str, WgPeer]]:
-        """What ``look`` gives, and what wg(8) says of wg0 meanwhile: taken anew if a packet came in between, as a keepalive
-        does some ten seconds after any traffic."""
+        """Returns the result of ``look`` and the peers that wg(8) shows on wg0 at the same time.
+
+        It tries again if a packet came in between. A keepalive comes some ten seconds after any traffic.
+        """
 
         def still() -> tuple[T, Mapping[str, WgPeer]] | None:
             before, found = self.peers(), look()
@@ -147,14 +152,14 @@ class Bench:
         return pair
 
     def customer(self, device: Device) -> Customer:
-        """Somebody who holds the device, with a pair of keys (given to the device before it is inserted)."""
+        """Returns a customer with the device. The device must have a real key pair before it is inserted."""
         self.world.add_customers([device.device])
         one = self.world.customers[device.device]
         one.configure(self.world.interfaces[device.interface], device.keys, device.address, device.preshared_key)
         return one
 
     def remake(self, name: str) -> None:
-        """Somebody makes an interface again, after deleting it."""
+        """Creates an interface again after it was deleted."""
         one, server = self.world.interfaces[name], self.world.server
         process = server.make_wireguard(self.world.kind, name)
         server.await_wireguard(name, process)
@@ -164,13 +169,13 @@ class Bench:
         server.run("ip", "-batch", "-", stdin=f"address add {one.address}/24 dev {name}\nlink set {name} up\n")
 
     def close(self) -> None:
-        """End everything, and hear what was written down."""
+        """Ends everything, and gives the logs to the ear."""
         for daemon in self.daemons:
             daemon.close()
         for process in self.extra:
             processes.end(process, signal.SIGKILL)
         self.world.close()
-        with contextlib.suppress(processes.CommandFailed):  # a test ended it
+        with contextlib.suppress(processes.CommandFailed):  # a test ended the database
             os.kill(self.database.pid, signal.SIGCONT)
         with contextlib.suppress(processes.CommandFailed):  # a test dropped the table
             self.ear.hear("admin_logs", "\n".join(map("\t".join, self.logs())))
@@ -180,8 +185,10 @@ class Bench:
 
 
 def untouched(before: Mapping[str, WgPeer], after: Mapping[str, WgPeer]) -> bool:
-    """Whether these are still the peers that were there: none taken away, set anew or added. Counters and handshakes may
-    have gone on, as they do by themselves."""
+    """Returns whether the peers are still the same: none was removed, set again or added.
+
+    Counters and handshakes may have grown, because they grow without wgsyncd.
+    """
 
     def went_on(old: WgPeer, new: WgPeer) -> bool:
         same = new._replace(latest_handshake=old.latest_handshake, rx=old.rx, tx=old.tx) == old
@@ -191,5 +198,5 @@ def untouched(before: Mapping[str, WgPeer], after: Mapping[str, WgPeer]) -> bool
 
 
 def real_device(device: str, address: str, **rest: Any) -> Device:
-    """A device whose key pair is one, for a customer."""
+    """Returns a device with a real key pair, for a customer."""
     return Device(device, address, keys=new_keys(), **rest)

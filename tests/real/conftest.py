@@ -1,4 +1,7 @@
-"""Fixtures of the tests on real parts: one private MariaDB per run, emptied for each test; a world per test."""
+"""Tests on real parts share one private MariaDB per run, and each test gets an empty database.
+
+Each test has a world of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,26 @@ from wgsyncd.demo.testbed import WgKind
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks for secrets in everything that was said comes when all has been said."""
+    """Moves the test that looks for secrets in all output to the end."""
     items.sort(key=lambda item: "test_secrets.py" in item.nodeid)
 
 
 @pytest.fixture(scope="session")
 def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
-    """Hears everything."""
+    """Returns the ear, which hears everything."""
     return Ear(tmp_path_factory.mktemp("heard") / "all")
 
 
 @pytest.fixture(scope="session")
 def mariadbd() -> Iterator[PrivateServer]:
-    """The server of this run."""
+    """Yields the MariaDB server of this run."""
     with PrivateServer() as server:
         yield server
 
 
 @pytest.fixture
 def database(mariadbd: PrivateServer, ear: Ear) -> Iterator[PrivateServer]:
-    """The server with the reference schema, wgsyncd's tables and the account with the shipped grants."""
+    """Yields the server with the reference schema, wgsyncd's tables and the account with the shipped grants."""
     mariadbd.sql(f"DROP DATABASE IF EXISTS {DATABASE}", database="")
     mariadbd.sql("".join(f"DROP USER IF EXISTS '{ACCOUNT}'@'{host}';" for host in ("localhost", "127.0.0.1")),
                  database="")  # fmt: skip
@@ -48,20 +51,20 @@ def database(mariadbd: PrivateServer, ear: Ear) -> Iterator[PrivateServer]:
     yield mariadbd
     try:
         assert mariadbd.pid
-    except CommandFailed:  # a test ended it
+    except CommandFailed:  # a test ended the database
         mariadbd.start()
     mariadbd.sql("SET GLOBAL read_only = 0; SET GLOBAL general_log = 0", database="")
 
 
 @pytest.fixture
 def kind() -> WgKind:
-    """Whose WireGuard; tests marked with `both_kinds` have both."""
+    """Returns the kind of WireGuard. Tests with the mark `both_kinds` use both kinds."""
     return "userspace"
 
 
 @pytest.fixture
 def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> Iterator[Bench]:
-    """All of it, the daemon not yet started."""
+    """Yields the bench with everything except a started daemon."""
     with contextlib.ExitStack() as stack:
         bench = Bench(tmp_path, database, kind, ear)
         stack.callback(bench.close)
@@ -71,19 +74,22 @@ def bench(tmp_path: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> It
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's Debian package, built."""
+    """Returns the path of the project's Debian package after its build."""
     return build(tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="session")
 def later_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same package as a later version."""
+    """Returns the path of the same package with a later version."""
     return as_later(package, tmp_path_factory.mktemp("later"))
 
 
 @pytest.fixture(scope="session")
 def bootable() -> None:
-    """What a booted systemd takes is there. No reason to skip: tests/run is run by root, and installs it."""
+    """Asserts that the machine has everything for a booted systemd.
+
+    The test fails and does not skip, because root runs tests/run and can install what is missing.
+    """
     assert os.geteuid() == 0, "NOT TESTED: needs root"
     missing = [f"{program} of Debian's {package}" for program, package in NEEDED.items() if not shutil.which(program)]
     assert not missing, f"NOT TESTED: needs {', '.join(missing)}"
@@ -91,7 +97,10 @@ def bootable() -> None:
 
 @pytest.fixture(scope="session")
 def installed(bootable: None, package: Path) -> Iterator[Node]:
-    """wgsyncd from its package under a booted systemd: one for all tests, each leaves it as it found it."""
+    """Yields wgsyncd from its package under a booted systemd.
+
+    All tests share this system, and each test leaves it as it found it.
+    """
     with Booted() as system:
         node = Node(system)
         node.install(package)
