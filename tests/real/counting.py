@@ -1,4 +1,4 @@
-"""Counts writes from outside: statements by MariaDB's own counters, changes to WireGuard on the wire."""
+"""Writes are counted from outside: statements by MariaDB's counters, changes to WireGuard on the wire."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from tests.real.bench import Bench, in_network
 
 _WRITES = re.compile(r"^(Com_(insert|update|delete|replace|truncate|create|drop|alter|load)"
                      r"|Innodb_rows_(inserted|updated|deleted)|Handler_(write|update|delete)$)")  # fmt: skip
-_GENERIC, _NLM_F_REQUEST, _NLM_F_DUMP, _WG_CMD_SET_DEVICE = 0x10, 0x1, 0x300, 1  # uapi: netlink.h, wireguard.h
+# these come from the kernel headers netlink.h and wireguard.h
+_GENERIC, _NLM_F_REQUEST, _NLM_F_DUMP, _WG_CMD_SET_DEVICE = 0x10, 0x1, 0x300, 1
 _ETH_P_ALL = 3
 
 
 class Counted(Protocol):
-    """Something that counts changes to WireGuard."""
+    """Counts requests that change or read WireGuard."""
 
     sets: int
     gets: int
 
 
 def writes(bench: Bench) -> dict[str, int]:
-    """MariaDB's counters of everything that writes, since its start."""
+    """Returns MariaDB's counters of everything that writes, since the server's start."""
     found = bench.sql("SHOW GLOBAL STATUS")
     counters = {str(row["Variable_name"]): str(row["Value"]) for row in found}
     return {name: int(value) for name, value in counters.items() if _WRITES.match(name)}
 
 
 class Proxy:
-    """Between an interface's socket and whoever connects to it: a userspace WireGuard's `get=1` and `set=1`."""
+    """Sits between an interface's socket and its clients, and counts `get=1` and `set=1` of a userspace WireGuard."""
 
     def __init__(self, bench: Bench, interface: str) -> None:
         self.sets = self.gets = 0
         server, real, mine = bench.world.server, bench.directory / f"{interface}.real", bench.directory / interface
         real.mkdir()
-        # Seen from outside, the real socket is below our directory, and ours lies over it where clients look.
+        # From outside, the real socket is below our directory. Our socket lies over it in the place where
+        # clients look.
         server.run("mount", "--bind", "/run/wireguard", str(real))
         self._real = Path(f"/proc/{server.holder.pid}/root{real}/{interface}.sock")
         self._listener = socket.socket(socket.AF_UNIX)
@@ -52,7 +54,7 @@ class Proxy:
         self._thread.start()
 
     def _serve(self) -> None:
-        with contextlib.suppress(OSError):  # closed
+        with contextlib.suppress(OSError):  # the listener was closed
             while True:
                 connection, _ = self._listener.accept()
                 threading.Thread(target=self._one, args=(connection,), daemon=True).start()
@@ -63,7 +65,7 @@ class Proxy:
             while not request.endswith(b"\n\n"):
                 part = client.recv(65536)
                 if not part:
-                    return  # it only asked whether anybody is here
+                    return  # the client only asked whether a process is there
                 request += part
             self.sets += request.startswith(b"set=1")
             self.gets += request.startswith(b"get=1")
@@ -78,12 +80,12 @@ class Proxy:
             client.sendall(answer)
 
     def close(self) -> None:
-        """Stop."""
+        """Closes the listener, which ends the thread."""
         self._listener.close()
 
 
 class NetlinkMonitor:
-    """All of the kernel's WireGuard messages in the server's network namespace, by an nlmon interface."""
+    """Counts the kernel's WireGuard messages in the server's network namespace, with an nlmon interface."""
 
     def __init__(self, bench: Bench) -> None:
         self.sets = self.gets = 0
@@ -106,17 +108,18 @@ class NetlinkMonitor:
             if len(data) < 20:
                 continue
             _, kind, flags, _, _ = struct.unpack_from("=IHHII", data)
-            if kind > _GENERIC and flags & _NLM_F_REQUEST:  # to a family, not to generic netlink's controller
+            # the message goes to a family, not to generic netlink's controller
+            if kind > _GENERIC and flags & _NLM_F_REQUEST:
                 self.sets += data[16] == _WG_CMD_SET_DEVICE
                 self.gets += data[16] == 0 and flags & _NLM_F_DUMP == _NLM_F_DUMP
 
     def close(self) -> None:
-        """The thread ends with the process: a closed packet socket does not wake it."""
+        """Does nothing. The thread ends with the process, because a closed packet socket does not wake it."""
 
 
 @contextlib.contextmanager
 def wireguard(bench: Bench) -> Iterator[list[Counted]]:
-    """Counts what is sent to the server's WireGuard interfaces."""
+    """Yields the counters of requests to the server's WireGuard interfaces."""
     counters: list[Proxy | NetlinkMonitor]
     if bench.world.kind == "kernel":
         counters = [NetlinkMonitor(bench)]
@@ -130,7 +133,7 @@ def wireguard(bench: Bench) -> Iterator[list[Counted]]:
 
 
 def general_log(bench: Bench) -> Path:
-    """Every statement from now on, in a file."""
+    """Starts a log of every statement, and returns its file."""
     path = bench.database.directory / f"general-{os.urandom(4).hex()}.log"
     bench.sql(f"SET GLOBAL general_log_file = '{path}'; SET GLOBAL general_log = 1")
     return path

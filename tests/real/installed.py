@@ -1,6 +1,6 @@
-"""wgsyncd installed under a booted systemd by the commands of README.md: the project's Debian package, Debian's MariaDB as
-its own service, wg0 as wg-quick@wg0, one customer.
+"""wgsyncd is installed under a booted systemd by the commands of README.md.
 
+The parts are the project's Debian package, Debian's MariaDB as its own service, wg0 as wg-quick@wg0, and one customer.
 If the kernel has no WireGuard, wg-quick@wg0 runs wireguard-go under the daemon's user, as etc/doc/install.md says.
 """
 
@@ -23,11 +23,11 @@ NEEDED = {
     **nspawn.NEEDED, "mariadbd": "mariadb-server", "wireguard-go": "wireguard-go", "wg": "wireguard-tools",
     "dpkg-deb": "dpkg", "apt-get": "apt",
 }  # fmt: skip
-"""Programs, and the Debian packages that have them."""
+"""Maps the programs that the tests need to the Debian packages that have them."""
 
 LATER = "9.9.9"  # a version above every real one
 ACCOUNT = "'mikyun'@'127.0.0.1'"
-DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # as in README.md and install.md
+DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # README.md and install.md use these addresses
 CONFIG = """
 [mikyun.database]
 host = "127.0.0.1"
@@ -69,7 +69,7 @@ INSIDE = ("ip", "netns", "exec", "customer")
 
 
 def build(directory: Path) -> Path:
-    """The project's Debian package; $WGSYNCD_PACKAGE if somebody has built it already."""
+    """Returns the path of the project's Debian package. $WGSYNCD_PACKAGE names a package that is already built."""
     made = os.environ.get("WGSYNCD_PACKAGE")
     if made:
         return Path(made)
@@ -81,7 +81,7 @@ def build(directory: Path) -> Path:
 
 
 def as_later(package: Path, directory: Path) -> Path:
-    """The same package as a later version."""
+    """Returns the path of the same package with a later version."""
     tree = directory / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
     control = tree / "DEBIAN" / "control"
@@ -94,13 +94,13 @@ def as_later(package: Path, directory: Path) -> Path:
 
 
 class Database:
-    """Debian's MariaDB in there, and its administrator."""
+    """Controls Debian's MariaDB in the system as its administrator."""
 
     def __init__(self, system: Booted) -> None:
         self._system = system
 
     def install(self) -> None:
-        """What the package does where a service may be started."""
+        """Sets up the server, as the package does where it may start a service."""
         self._system.write("/etc/mysql/mariadb.conf.d/99-small.cnf", MARIADB)
         self._system.run("install", "-d", "-o", "mysql", "-g", "mysql", "/var/lib/mysql")
         self._system.run(
@@ -109,21 +109,21 @@ class Database:
         self._system.run("systemctl", "enable", "--now", "mariadb")
 
     def sql(self, text: str, *, database: str = "mikyun_cloud") -> list[list[str]]:
-        """Run statements as root; what they answer, by line and column."""
+        """Runs statements as root. Returns their answer by line and column."""
         said = self._system.run("mariadb", "--batch", "--skip-column-names", database, stdin=text)
         return [line.split("\t") for line in said.splitlines()]
 
     def stop(self) -> None:
-        """An orderly stop of its service."""
+        """Stops the service in an orderly way."""
         self._system.run("systemctl", "stop", "mariadb")
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Starts the service and waits until it answers."""
         self._system.run("systemctl", "start", "mariadb")
 
 
 class Node:
-    """The system, its database, and one device that wants a peer on wg0."""
+    """Holds the system, its database and one device that wants a peer on wg0."""
 
     def __init__(self, system: Booted) -> None:
         self.system, self.database = system, Database(system)
@@ -132,7 +132,7 @@ class Node:
         self.quick_start = ""  # the configuration that README.md's quick start leaves
 
     def install(self, package: Path) -> None:
-        """From nothing to a device, by README.md's own commands."""
+        """Installs everything, up to one device, with README.md's own commands."""
         self.database.install()
         self.checkout(package)
         if "WGSYNCD_VM" in os.environ:
@@ -152,29 +152,34 @@ class Node:
         self.set_up()
 
     def shell(self, script: str, *prefix: str) -> str:
-        """Run commands as root, in root's home, until one fails; what they printed."""
+        """Runs commands as root in root's home until one fails. Returns what they printed."""
         return self.system.run(*prefix, "sh", "-ec", f"cd /root\n{script}", timeout=300)
 
     def follow(self, page: Path, name: str, *prefix: str) -> str:
-        """Run a named block of a page; what it printed."""
+        """Runs a named block of a page. Returns what the block printed."""
         self.followed[page].add(name)
         return self.shell(commands(page, name), *prefix)
 
     def checkout(self, package: Path) -> None:
-        """What the pages' commands find in a checkout: a build. This one is done already, outside, where PyPI is."""
+        """Provides a built package, as the pages' commands expect it in a checkout.
+
+        The build was made outside, where PyPI is reachable.
+        """
         shutil.copy(package, self.system.root / "root")
         self.system.write("/root/etc/debian/build", f"#!/bin/sh\necho /root/{package.name}\n", mode=0o755)
 
     def apt_install(self, package: Path) -> str:
-        """The package itself; what apt printed."""
+        """Installs the package itself. Returns what apt printed."""
         shutil.copy(package, self.system.root / "root")
-        # Emulated, apt alone would take most of a minute.
+        # On an emulated machine, apt alone would take most of a minute.
         how = "dpkg --install --force-unsafe-io" if "WGSYNCD_VM" in os.environ else "apt-get install -y"
         return self.system.run("sh", "-ec", f"cd /root && {how} ./{package.name}", timeout=300)
 
     def set_up(self) -> None:
-        """The package newly installed on a server that has all the rest: password, quicker schedules, a watchdog that
-        bites sooner."""
+        """Prepares the newly installed package on a server that has all the rest.
+
+        It sets the password, faster schedules and a shorter watchdog.
+        """
         self.drop_in(FAST, "fast")
         self.system.write("/etc/wgsyncd/db-password", self.password + "\n", mode=0o640, group="wgsyncd")
         self.configure()
@@ -184,7 +189,7 @@ class Node:
         self.system.write("/etc/wgsyncd/wgsyncd.toml", text.replace("{interface}", interface))
 
     def drop_in(self, text: str, name: str = "test") -> None:
-        """A drop-in of the unit, as `systemctl edit`; "" takes it away."""
+        """Writes a drop-in of the unit, as `systemctl edit` does. An empty text removes the drop-in."""
         path = f"/etc/systemd/system/wgsyncd.service.d/{name}.conf"
         if text:
             self.system.write(path, text)
@@ -193,41 +198,44 @@ class Node:
         self.system.run("systemctl", "daemon-reload")
 
     def systemctl(self, verb: str) -> None:
-        """Do that with the unit; where it fails, the end of its log tells why."""
+        """Runs a verb on the unit. If the verb fails, the error contains the end of the unit's log."""
         try:
             self.system.run("systemctl", verb, UNIT)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.system.journal(UNIT, '--lines=20', '--output=cat')}") from None
 
     def await_ready(self) -> None:
-        """A complete reconcile, and the database answers."""
+        """Waits for a complete reconcile and an answer of the database."""
         until(lambda: self.get("/readyz").strip() == "ok", 60, "readyz says ok")
 
     def show(self, name: str) -> str:
         return self.system.show(UNIT, name)[name]
 
     def peers(self) -> str:
-        """`wg show wg0 dump` without the interface's own line."""
+        """Returns `wg show wg0 dump` without the interface's own line."""
         return self.system.run("wg", "show", "wg0", "dump").partition("\n")[2]
 
     def counted(self) -> tuple[int, int]:
-        """What the interface has counted for the device: received, sent."""
+        """Returns the bytes that the interface has counted for the device: received, sent."""
         fields = next(line.split("\t") for line in self.peers().splitlines() if line.startswith(self.key))
         return int(fields[5]), int(fields[6])
 
     def booked(self) -> tuple[int, int]:
-        """What its row has, received and sent by the server."""
+        """Returns the bytes in the device's row: received and sent by the server."""
         [[rx, tx]] = self.database.sql("SELECT rx_bytes_total, tx_bytes_total FROM customer_devices")
         return int(rx), int(tx)
 
     def owed(self) -> tuple[int, int]:
-        """What the interface has counted less what the row has: the same whenever all is booked, as long as the
-        interface lives. (What earlier interfaces counted is in the row, too.)"""
+        """Returns the interface's bytes minus the row's bytes.
+
+        The difference is constant whenever all bytes are posted and the interface stays the same. The row also has the
+        bytes of earlier interfaces.
+        """
         (rx, tx), (row_rx, row_tx) = self.counted(), self.booked()
         return rx - row_rx, tx - row_tx
 
     def settled(self) -> tuple[int, int]:
-        """:meth:`owed` when polls have booked all that there was: the same again two polls later."""
+        """Returns :meth:`owed` after polls have posted everything. Two more polls must not change it."""
 
         def again() -> tuple[int, int] | None:
             before, polls = self.owed(), self.runs("account")
@@ -237,43 +245,43 @@ class Node:
         return until(again, 60, "nothing comes in") or self.owed()
 
     def connect(self, page: Path = README) -> None:
-        """The customer, in a network of its own, with what a page writes for the phone, if it is not there yet."""
+        """Connects the customer with a page's phone configuration, in a network of its own, if it is not connected yet."""
         if "customer" in self.system.run("ip", "netns", "list"):
             return
         self.shell(CUSTOMER)
         self.follow(page, "phone", "env", "WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go", *INSIDE)
 
     def take_down(self) -> None:
-        """wg0, and the customer with it: its session with what was wg0, and its socket in the same directory."""
+        """Removes wg0 and the customer. The customer's session and its socket belong to the old wg0."""
         self.shell("wg-quick down ./phone.conf", *INSIDE)
         self.system.run("ip", "netns", "delete", "customer")
         self.system.run("systemctl", "stop", "wg-quick@wg0")
 
     def traffic(self, packets: int = 20) -> None:
-        """The customer sends so many packets of a kilobyte through the tunnel, and gets them back."""
+        """Sends packets of one kilobyte from the customer through the tunnel. Each packet comes back."""
         self.system.run(*INSIDE, "ping", "-q", "-c", str(packets), "-i", "0.01", "-s", "1000",
                         "-W", "10", GATEWAY)  # fmt: skip
 
     def hush(self) -> None:
-        """The customer is off the net: not even a keepalive is counted any more."""
+        """Takes the customer off the network, so that not even a keepalive is counted."""
         self.system.run(*INSIDE, "ip", "link", "set", "phone", "down")
 
     def get(self, path: str) -> str:
-        """What the daemon answers over HTTP; "" while it does not."""
+        """Returns the daemon's answer over HTTP, or "" while it does not answer."""
         code = (
             "import sys, urllib.request as u; print(u.urlopen('http://127.0.0.1:9586' + sys.argv[1]).read().decode())"
         )
         return self.system.run("/usr/bin/python3", "-c", code, path, check=False)
 
     def runs(self, task: str) -> float:
-        """How often the daemon has done that since its start."""
+        """Returns how often the daemon has run the task since its start."""
         found = re.search(rf'^wgsyncd_task_runs_total{{task="{task}"}} (.*)$', self.get("/metrics"), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def said(self, text: str, since: str = "") -> bool:
-        """Whether the journal has that text (after that cursor)."""
+        """Returns whether the journal contains the text after the cursor `since`."""
         return text in self.system.journal(UNIT, *([f"--after-cursor={since}"] if since else []))
 
     def cursor(self) -> str:
-        """The journal's end, for :meth:`said`."""
+        """Returns the journal's end, for :meth:`said`."""
         return self.system.journal(UNIT, "--lines=0", "--show-cursor").strip().rpartition("-- cursor: ")[2]
