@@ -1,6 +1,8 @@
-"""Runs in the unit's sandbox instead of the daemon (see test_sandbox.py) and tries what nobody in there has to do.
-Prints, as JSON, how each attempt ended: "done", or the name of the errno. Standard library only: it is run by Debian's
-Python."""
+"""Runs in the unit's sandbox instead of the daemon and tries what the daemon must not do.
+
+test_sandbox.py starts it. It prints as JSON how each attempt ended: "done" or the name of the errno. It uses the
+standard library only, because Debian's Python runs it.
+"""
 
 import ctypes
 import errno
@@ -19,20 +21,20 @@ _PTRACE_ATTACH = 16
 
 
 def call(number: int, *arguments: object) -> None:
-    """One system call; OSError where it is refused."""
+    """Makes one system call. Raises OSError if the kernel refuses it."""
     if _libc.syscall(number, *arguments) < 0:
         raise OSError(ctypes.get_errno(), "refused")
 
 
 def write(path: str) -> None:
-    """Make a file and take it away again."""
+    """Creates a file and removes it again."""
     with open(path, "x") as file:
         file.write("x")
     os.unlink(path)
 
 
 def run_from(directory: str) -> None:
-    """Run a program that was put there."""
+    """Runs a program that it wrote into the directory."""
     path = os.path.join(directory, "program")
     try:
         with open(path, "w") as file:
@@ -44,19 +46,19 @@ def run_from(directory: str) -> None:
 
 
 def listen(port: int) -> None:
-    """Take a port on localhost."""
+    """Listens on a port of localhost."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", port))
 
 
 def read(path: str) -> None:
-    """Open and read."""
+    """Opens a file and reads one byte."""
     with open(path, "rb") as file:
         file.read(1)
 
 
 def kernel_setting() -> None:
-    """Set one to what it is."""
+    """Sets a kernel setting to its present value."""
     path = "/proc/sys/net/ipv4/ip_forward"
     with open(path) as file:
         value = file.read()
@@ -89,7 +91,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "give a file away": lambda: os.chown("/run/wgsyncd", 0, 0),
     "become root": lambda: os.setuid(0),
     "open a device": lambda: os.close(os.open("/dev/net/tun", os.O_RDWR)),
-    # And what it has to do.
+    # The daemon needs these.
     "write /run/wgsyncd": lambda: write("/run/wgsyncd/probe"),
     "write /var/lib/wgsyncd": lambda: write("/var/lib/wgsyncd/probe"),
     "read the configuration": lambda: read("/etc/wgsyncd/wgsyncd.toml"),
@@ -100,7 +102,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
 
 
 def outcome(attempt: Callable[[], object]) -> str:
-    """How it ended; in a child, since some of them change the process that makes them."""
+    """Returns how the attempt ended. A child runs it, because some attempts change their own process."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:

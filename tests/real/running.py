@@ -1,4 +1,4 @@
-"""The daemon and its command as they run, and all that they say."""
+"""The daemon and its command run as on a real server, and all their output is kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.wait import until
 from wgsyncd.demo import processes
 from wgsyncd.demo.testbed import World
 
-PATIENCE = 300.0 if os.environ.get("WGSYNCD_VM") else 60.0  # seconds; an emulated machine is that slow
+PATIENCE = 300.0 if os.environ.get("WGSYNCD_VM") else 60.0  # seconds, because an emulated machine is that slow
 CHECKOUT = Path(wgsyncd.__file__).resolve().parent.parent
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -30,31 +30,34 @@ _PORT = 9586
 
 
 def wait(condition: Any, what: str) -> Any:
-    """:func:`tests.wait.until` with the patience that this machine needs."""
+    """Waits with :func:`tests.wait.until` for as long as this machine needs."""
     return until(condition, PATIENCE, what)
 
 
 class Ear:
-    """Hears all that is written down anywhere in this run, and knows every secret that was made in it."""
+    """Collects all output of this run, and knows every secret that the run made."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.secrets: set[str] = set()
-        self.heard: dict[str, int] = {}  # by source: how much, in characters
+        self.heard: dict[str, int] = {}  # the key is the source, the value is a number of characters
 
     def keep(self, *texts: str | None) -> None:
-        """These are secrets: keys, preshared keys, passwords."""
+        """Remembers secrets: keys, preshared keys and passwords."""
         self.secrets |= {text for text in texts if text}
 
     def hear(self, source: str, text: str) -> None:
-        """This was said where others may read it."""
+        """Adds a text that others may read."""
         self.heard[source] = self.heard.get(source, 0) + len(text)
         with self.file.open("a", encoding="utf-8", errors="replace") as file:
             file.write(text + "\n")
 
 
 class Notices:
-    """systemd's side of NOTIFY_SOCKET: reads at once, as systemd does (a full queue would block the sender)."""
+    """Plays systemd's side of NOTIFY_SOCKET.
+
+    It reads at once as systemd does, because a full queue would block the sender.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.all = path, list[str]()
@@ -68,12 +71,15 @@ class Notices:
             self.all.append(text)
 
     def has(self, line: str, since: int = 0) -> bool:
-        """Whether a line was sent, or (with ``…`` at its end) one that contains its beginning."""
+        """Returns whether the daemon sent a line.
+
+        With ``…`` at its end, `line` is only a part of the line that was sent.
+        """
         said = [one for text in self.all[since:] for one in text.splitlines()]
         return any(line[:-1] in one for one in said) if line.endswith("…") else line in said
 
     def close(self) -> None:
-        """End the reader by an empty datagram."""
+        """Ends the reader with an empty datagram."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
             last.sendto(b"", str(self.path))
         self._thread.join()
@@ -81,7 +87,7 @@ class Notices:
 
 
 class Daemon:
-    """One `wgsyncd run` after the other, on one configuration file."""
+    """Runs one `wgsyncd run` after the other on one configuration file."""
 
     def __init__(self, world: World, ear: Ear, directory: Path) -> None:
         self.directory = directory
@@ -96,7 +102,7 @@ class Daemon:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the daemon and of its command."""
+        """Returns the environment of the daemon and of its command."""
         return {"RUNTIME_DIRECTORY": str(self.directory), "STATE_DIRECTORY": str(self.directory / "state"),
                 "NOTIFY_SOCKET": str(self.notices.path),
                 "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
@@ -104,7 +110,10 @@ class Daemon:
     def start(
         self, env: Mapping[str, str] | None = None, *, ready: bool = True, argv: Iterable[str] = ("-m", "wgsyncd")
     ) -> Daemon:
-        """Start it, and wait for READY=1. ``argv``: what this interpreter is given before the command."""
+        """Starts the daemon, and waits for READY=1 if `ready`.
+
+        ``argv`` are the arguments of this interpreter before the command.
+        """
         since = len(self.notices.all)
         command = [*self.prefix, sys.executable, *argv, "run", "--config", str(self.config)]
         self.process = self._world.server.start(*command, log=self.log, **{**self.environment, **(env or {})})
@@ -116,44 +125,44 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Its process's."""
+        """Returns the id of the daemon's process."""
         assert self.process is not None
         return self.process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it one."""
+        """Sends the daemon a signal."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """Wait for its end; the return code."""
+        """Waits for the end of the daemon, at most `seconds`. Returns its exit status."""
         assert self.process is not None
         return self.process.wait(seconds)
 
     def stop(self) -> None:
-        """SIGTERM, and a good end."""
+        """Ends the daemon with SIGTERM and asserts that it ends well."""
         self.signal(signal.SIGTERM)
         assert self.wait() == 0, self.log.read_text()
 
     def kill(self) -> None:
-        """As a crash."""
+        """Kills the daemon, as a crash would."""
         if self.process is not None:
             processes.end(self.process, signal.SIGKILL)
 
     def lines(self, **having: object) -> list[dict[str, Any]]:
-        """What it logged, as far as it has these fields with these values."""
+        """Returns the log lines that have these fields with these values."""
         said = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [one for one in said if all(one.get(key) == value for key, value in having.items())]
 
     def metrics(self) -> dict[str, float]:
-        """/metrics, by name and labels as they stand there."""
+        """Returns /metrics by name and labels, as they are in the text."""
         text = self.get("/metrics")
         self._ear.hear("metrics", text)
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in text.splitlines())
                 if not name.startswith("#")}  # fmt: skip
 
     def get(self, path: str) -> str:
-        """GET in the server's network namespace; the body, of an error too."""
+        """Makes a GET in the server's network namespace and returns the body, also the body of an error."""
 
         def ask() -> str:
             try:
@@ -166,13 +175,14 @@ class Daemon:
         return in_network(self._world.server.holder.pid, ask)
 
     def cycles(self, task: str = "reconcile") -> int:
-        """How often it ran since start."""
+        """Returns how often the task has run since the start."""
         return int(self.metrics()[f'wgsyncd_task_runs_total{{task="{task}"}}'])
 
     def reconcile(self, times: int = 1) -> None:
-        """Have it compare everything, and wait until it has."""
+        """Makes the daemon reconcile, and waits until it has done so `times` times."""
         spent = (
-            'wgsyncd_task_duration_seconds_sum{task="reconcile"}'  # grows at the end, the number of runs at the start
+            # this sum grows at the end of a run, the number of runs at its start
+            'wgsyncd_task_duration_seconds_sum{task="reconcile"}'
         )
         for _ in range(times):
             before, cycles = self.metrics()[spent], self.cycles()
@@ -182,8 +192,11 @@ class Daemon:
     def cli(
         self, *args: str, code: int | None = 0, shows: str | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of its commands. ``code``: the exit status it must have (None: any). ``shows``: the one public key
-        that it may print in full, and does, once."""
+        """Runs one of the commands.
+
+        ``code`` is the exit status that it must have, or None for any. ``shows`` is the one public key that it must
+        print in full, once.
+        """
         config = () if args[0] in ("sync", "reload") else ("--config", str(self.config))
         argv = [sys.executable, "-m", "wgsyncd", args[0], *config, *args[1:]]
         done = subprocess.run(
@@ -199,12 +212,12 @@ class Daemon:
         return done
 
     def status(self) -> dict[str, Any]:
-        """`wgsyncd status --json`."""
+        """Returns the result of `wgsyncd status --json`."""
         data: dict[str, Any] = json.loads(self.cli("status", "--json").stdout)
         return data
 
     def close(self) -> None:
-        """End it; what it said is kept."""
+        """Ends the daemon and keeps its output."""
         self.kill()
         self.notices.close()
         self._ear.hear("log", self.log.read_text(errors="replace"))
@@ -212,10 +225,10 @@ class Daemon:
 
 
 def in_network(pid: int, work: Callable[[], T]) -> T:
-    """Do something in the network namespace of a process; a socket made there stays in it."""
+    """Runs `work` in the network namespace of a process. A socket that `work` creates stays in that namespace."""
 
     def inside() -> T:
-        with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # of this thread only
+        with open(f"/proc/{pid}/ns/net", "rb") as namespace:  # setns(2) applies to this thread only
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
         return work()
