@@ -1,4 +1,4 @@
-"""What the service promises as a whole, seen from outside: by wg(8), a second SQL client and MariaDB's own counters."""
+"""The service keeps its promises as seen by wg(8), a second SQL client and MariaDB's own counters."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ READING = re.compile(r"(SELECT|SHOW|START TRANSACTION|COMMIT|SET SESSION|SET AUT
 
 @both_kinds
 def test_ten_cycles_without_a_change_write_nothing(bench: Bench) -> None:
-    """Neither a statement to the database nor a message that sets something, over ten reconciles and three polls."""
+    """Ten reconciles and three polls send no statement that writes and no message that sets something."""
     crowd = [*bench.make(20), *bench.make(5, interface="wg1")]
     bench.insert(Device("0001-psk", "10.200.0.9", preshared_key=random_key()), Device("0001-bad", "10.9.9.9"))
     with counting.wireguard(bench) as counted:
         daemon = bench.daemon.start()
         wait(lambda: len(bench.peers()) == 21, "peers")
         daemon.reconcile(2)
-        assert sum(one.sets for one in counted) >= 2  # the counters do count
+        assert sum(one.sets for one in counted) >= 2  # this proves that the counters count
         log = counting.general_log(bench)
         before, sets = counting.writes(bench), sum(one.sets for one in counted)
         gets, accounts = sum(one.gets for one in counted), daemon.cycles("account")
         daemon.reconcile(10)
         wait(lambda: daemon.cycles("account") > accounts + 3, "three polls and the begin of a fourth")
-        assert sum(one.gets for one in counted) >= gets + 2 * 13  # two interfaces
+        assert sum(one.gets for one in counted) >= gets + 2 * 13  # there are two interfaces
         assert sum(one.sets for one in counted) == sets
         assert counting.writes(bench) == before
         bench.sql("SET GLOBAL general_log = 0")
@@ -38,13 +38,13 @@ def test_ten_cycles_without_a_change_write_nothing(bench: Bench) -> None:
         assert sum(one.sets for one in counted) == sets + 1
     said = re.findall(r"\t(?: *\d+ )?Query\t(.*)", log.read_text(errors="replace"))
     assert len(said) > 10 * 5
-    # The second client's own and nothing but reading besides.
+    # The second client makes its own statements. All other statements only read.
     assert [one for one in said if not READING.match(one.strip()) and "general_log" not in one] == []
 
 
 @both_kinds
 def test_after_a_reboot_all_is_restored(bench: Bench) -> None:
-    """Interfaces that are new and empty: filled, one audit row each, and the totals go on where they were."""
+    """Interfaces are new and empty after a reboot. Each peer is added with one audit row, and the totals continue."""
     held = real_device("0001-held", "10.200.0.9", preshared_key=random_key())
     bench.insert(held)
     on_wg0, on_wg1 = [held, *bench.make(40)], bench.make(15, interface="wg1")
@@ -80,12 +80,16 @@ def test_after_a_reboot_all_is_restored(bench: Bench) -> None:
 
 
 def test_bad_rows_stop_nobody(bench: Bench) -> None:
-    """Each kind beside 200 good rows: those are served, the live peers of the bad ones frozen, each named."""
-    bench.sql("ALTER TABLE customer_devices DROP INDEX public_key, DROP INDEX wg_ip")  # not every installation has them
+    """Each kind of invalid row is beside 200 valid ones.
+
+    The valid rows are served, the actual peers of the invalid ones are frozen, and each invalid row is reported.
+    """
+    # not every installation has these indexes
+    bench.sql("ALTER TABLE customer_devices DROP INDEX public_key, DROP INDEX wg_ip")
     good = bench.make(200)
     key, psk, server = random_key(), random_key()[:42] + "==", bench.world.interfaces["wg0"]
     bench.ear.keep(key, psk)
-    kinds = {  # device: (SET of the row that was good, reason)
+    kinds = {  # device: (SET of the row that was valid, reason)
         "text": ("public_key = 'not a key'", "bad_key"),
         "null": ("public_key = NULL", "bad_key"),
         "junk": (f"public_key = '{key[:10]}!!{key[10:]}'", "bad_key"),
@@ -106,7 +110,8 @@ def test_bad_rows_stop_nobody(bench: Bench) -> None:
         "wg7": ("wg_iface = 'wg7'", "unknown_interface"),
         "date": ("status = 'issued', qr_expires_at = 0, issued_at = NULL, created_at = 0", "no_deadline"),
     }
-    new = ("zeros", "twice", "ours")  # a row with another readable key is another peer's: these never had one
+    # a row with another readable key belongs to another peer, so these rows never had one
+    new = ("zeros", "twice", "ours")
     rows = [Device(name, f"10.200.0.{n}") for n, name in enumerate(kinds, 220)]
     frozen = [one for one in rows if one.device not in new]
     bench.insert(*rows)
@@ -128,7 +133,8 @@ def test_bad_rows_stop_nobody(bench: Bench) -> None:
     wait(lambda: more.keys.public in bench.peers(), "a good row is served")
     after = dict(bench.peers())
     del after[more.keys.public]
-    assert after == before  # also the peers of unreadable keys: nobody could say whose they are
+    # this includes the peers of unreadable keys, because nobody can tell which row they belong to
+    assert after == before
     rejected = {one["device"]: one["reason"] for one in daemon.status()["rejected"]}
     assert rejected == {name: reason for name, (_, reason) in kinds.items()}
     audited = bench.logs("row_rejected")
@@ -146,7 +152,8 @@ def test_bad_rows_stop_nobody(bench: Bench) -> None:
         assert all(name in said for name in kinds) or command == "status", "which is one screen"
     assert "rejected: 11 more rows" in daemon.cli("status").stdout
     daemon.reconcile(2)
-    assert len(bench.logs("row_rejected")) == len(kinds)  # when it starts, not at each cycle
+    # the row is audited when the condition starts, not at each cycle
+    assert len(bench.logs("row_rejected")) == len(kinds)
     bench.sql("".join(f"UPDATE customer_devices SET public_key = '{one.keys.public}', wg_ip = '{one.address}',"
                       f" preshared_key = NULL, wg_iface = 'wg0', status = 'active' WHERE device_id = '{one.device}';"
                       for one in rows))  # fmt: skip
@@ -156,7 +163,7 @@ def test_bad_rows_stop_nobody(bench: Bench) -> None:
 
 
 def _other_form(key: str) -> str:
-    """The same 32 bytes in base64 that is not canonical: the last character's two spare bits are set."""
+    """Returns the same 32 bytes in base64 that is not canonical, with the two spare bits of the last character set."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     return key[:42] + alphabet[alphabet.index(key[42]) | 1] + "="
 
@@ -181,7 +188,7 @@ def test_an_accident_removes_nobody_until_an_admin_says_so(bench: Bench, acciden
     assert f"approve {plan_id}" in daemon.cli("plan", code=2).stdout
     assert plan_id in bench.logs("guard_tripped")[0][2]
     assert daemon.notices.has(f"STATUS=GUARD withholds 50 removals (wgsyncd approve {plan_id})…")
-    assert plan_id in daemon.cli("approve", "0123456789ab", code=1).stderr  # not that one: this one
+    assert plan_id in daemon.cli("approve", "0123456789ab", code=1).stderr  # only the id of this plan is accepted
     bench.await_peers(*crowd)
     daemon.cli("approve", plan_id)
     bench.await_peers()
@@ -200,7 +207,7 @@ def test_an_approval_is_for_exactly_that_set(bench: Bench) -> None:
     wait(lambda: bench.logs("guard_tripped"), "guard")
     daemon.stop()
     daemon.cli("approve", daemon.status()["guard"]["plan"])
-    bench.sql("UPDATE customer_devices SET status = 'paused'")  # one more than was approved
+    bench.sql("UPDATE customer_devices SET status = 'paused'")  # this is one removal more than the approved plan has
     daemon.start()
     daemon.reconcile()
     bench.await_peers(*crowd)
@@ -208,7 +215,7 @@ def test_an_approval_is_for_exactly_that_set(bench: Bench) -> None:
 
 
 def test_two_nodes_share_a_database(bench: Bench) -> None:
-    """By `store_name = "…"` each serves its own; a device that moves from one to the other is right on both."""
+    """With `store_name = "…"` each node serves its own interface. A device that moves is right on both nodes."""
     one = bench.daemon
     no_wg0 = {"interfaces.wg0.networks": None, "interfaces.wg0.addresses": None}
     no_wg1 = {"interfaces.wg1.networks": None, "interfaces.wg1.addresses": None}

@@ -1,4 +1,4 @@
-"""A server that already runs, taken over: peers that wg-quick and hands have made, with traffic, on real parts."""
+"""wgsyncd takes over a running server with traffic, whose peers wg-quick and an admin have made."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, u
 
 @both_kinds
 def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
-    """`adopt` names them and touches nothing; the daemon, with what it printed, keeps them; told otherwise, it does not."""
+    """`adopt` names the foreign peers and changes nothing. With the lines that it prints, the daemon keeps them.
+
+    Without those lines the daemon removes them.
+    """
     held = real_device("0001-held", "10.200.0.11")
-    gone = Device("0002-gone", "10.200.0.12", contract="0002")  # its contract is paused
+    gone = Device("0002-gone", "10.200.0.12", contract="0002")  # the contract of this device is paused
     link = Device("", "10.200.0.250")
     bench.insert(held, gone)
     bench.ear.keep(link.keys.private)
