@@ -1,4 +1,4 @@
-"""How the service may show the database who it is, besides the password file: each as it is documented."""
+"""Each documented way to log in at the database works, besides the password file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TCP = 'host = "127.0.0.1"\npassword_file = "/etc/wgsyncd/db-password"\n'
 
 @pytest.fixture
 def node(installed: Node) -> Iterator[Node]:
-    """Stopped, and afterwards as it was."""
+    """Yields the installed system with a stopped daemon, and restores it afterwards."""
     run = installed.system.run
     run("systemctl", "stop", UNIT)
     yield installed
@@ -29,7 +29,7 @@ def node(installed: Node) -> Iterator[Node]:
 
 
 def test_a_credential(node: Node) -> None:
-    """The line of the unit's comment; then nobody but root and systemd can read the password."""
+    """The test uses the line of the unit's comment. Afterwards only root and systemd can read the password."""
     shipped = node.system.run("cat", "/usr/lib/systemd/system/wgsyncd.service")
     [line] = re.findall(r"^#(LoadCredential=db-password:.*)$", shipped, re.MULTILINE)
     node.drop_in(f"[Service]\n{line}\n")
@@ -44,7 +44,7 @@ def test_a_credential(node: Node) -> None:
 
 
 def test_no_ip_at_all(node: Node) -> None:
-    """The commands in the head of unix-socket.conf, as they stand there."""
+    """The test runs the commands in the head of unix-socket.conf, exactly as they are written."""
     run = node.system.run
     head = run("cat", "/usr/share/wgsyncd/systemd/unix-socket.conf").partition("[Service]")[0]
     lines = re.findall(r"^#   (.*)$", head, re.MULTILINE)
@@ -54,7 +54,7 @@ def test_no_ip_at_all(node: Node) -> None:
     try:
         for command in commands:
             run("sh", "-ec", command)
-        node.await_ready()  # its metrics come over systemd's socket
+        node.await_ready()  # the metrics come over systemd's socket
         assert node.show("RestrictAddressFamilies").split() == ["AF_NETLINK", "AF_UNIX"]
         rows = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'wgsyncd' AND host = 'localhost'"
         assert node.database.sql(rows) != [["0"]]

@@ -1,4 +1,4 @@
-"""The bench itself: whether it measures, not what."""
+"""The benchmark runs and measures. The test does not judge its numbers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def _numbers(value: Any) -> Iterator[float]:
 
 @pytest.mark.vm
 def test_quick() -> None:
-    """Emulated, this machine is some fifteen times slower than a real one: so not with the 10,000 peers that --quick has
-    by itself too. That a cycle with nothing changed writes nothing, and that all bytes are booked, the bench asserts
-    itself."""
+    """An emulated machine is some fifteen times slower, so the 10,000 peers of --quick are left out.
+
+    The benchmark itself asserts that an unchanged cycle writes nothing and that all bytes are posted.
+    """
     command = [sys.executable, "-m", "tests.bench", "--quick", "--json", "--idle", "1", "--peers", "250"]
     environment = {name: value for name, value in os.environ.items() if name != "WGSYNCD_VM_RESULTS"}
     done = subprocess.run(command, cwd=TOP, env=environment, stdout=subprocess.PIPE, text=True, check=True)
