@@ -1,4 +1,4 @@
-"""`wgsyncd verify` and `wgsyncd quarantine` beside the daemon at work, on real parts."""
+"""`wgsyncd verify` and `wgsyncd quarantine` work beside the running daemon, on real parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian: libfaketime
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package libfaketime has it
 TOTALS = "SELECT rx_bytes_total rx, tx_bytes_total tx FROM customer_devices WHERE device_id = '{}'"
 TOKYO = ZoneInfo("Asia/Tokyo")
 
@@ -24,7 +24,7 @@ def verify(bench: Bench, code: int | None = 0) -> dict[str, Any]:
 
 
 def counted(bench: Bench, device: Device) -> tuple[int, int]:
-    """By the kernel."""
+    """Returns the bytes that the kernel has counted for the device."""
     peer = bench.peers()[device.keys.public]
     return peer.rx, peer.tx
 
@@ -35,7 +35,7 @@ def total(bench: Bench, device: Device) -> tuple[int, int]:
 
 
 def stop(bench: Bench) -> None:
-    """The daemon ends with a last account, and nothing is counted after it: no keepalive, no handshake."""
+    """Ends the daemon with a last account. Nothing is counted after it, because wg0 is down."""
     bench.world.server.run("ip", "link", "set", "wg0", "down")
     bench.daemon.stop()
 
@@ -46,7 +46,8 @@ def test_a_healthy_server_has_no_finding_while_bytes_flow_and_peers_come_and_go(
     bench.insert(device)
     crowd = bench.make(5, first=20)
     bench.daemon.start()
-    bench.sql("UPDATE wgsyncd_nodes SET begun = begun - 86400 * 3")  # nothing was taken over: days are compared too
+    # accounting then took over no sums, so verify compares days too
+    bench.sql("UPDATE wgsyncd_nodes SET begun = begun - 86400 * 3")
     customer = bench.customer(device)
     transfers = [customer.transfer(up=3_000_000, down=3_000_000, seconds=12)]
     for turn in range(8):
@@ -62,7 +63,7 @@ def test_a_healthy_server_has_no_finding_while_bytes_flow_and_peers_come_and_go(
 
 
 def test_faults_are_found_and_told(bench: Bench) -> None:
-    """Nobody is at work, so that nobody puts them right; the second client makes them."""
+    """The daemon is stopped, so nothing corrects the faults that the second client makes."""
     device, other = real_device("0001-told", "10.200.0.11"), real_device("0001-well", "10.200.0.12")
     bench.insert(device, other)
     daemon = bench.daemon.start()
@@ -90,7 +91,7 @@ def test_faults_are_found_and_told(bench: Bench) -> None:
 
 
 def test_released_traffic_is_what_the_kernel_counted(bench: Bench) -> None:
-    """And neither command touches what another node holds back, or what is not there."""
+    """Neither command changes the deltas of another node or ids that do not exist."""
     bench.configure({"interfaces.wg0.line_rate": "8kbit"})
     device = real_device("0001-fast", "10.200.0.11")
     bench.insert(device)
@@ -128,7 +129,7 @@ def test_released_traffic_is_what_the_kernel_counted(bench: Bench) -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_daemon_verifies_once_a_day(bench: Bench, broken: bool) -> None:
-    """Within the hour after a start too; on a clock of its own here, a few seconds before the minute."""
+    """The daemon also verifies within an hour of its start. Its clock here is a few seconds before that minute."""
     assert FAKETIME.exists(), "Debian's package libfaketime is needed"
     now = datetime.now(TOKYO)
     ahead = ((37 - now.minute) * 60 - now.second - 4) % 3600

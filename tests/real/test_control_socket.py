@@ -1,4 +1,7 @@
-"""The commands against the real daemon, as an admin types them: plan, approve, reload, status --watch; and who may not."""
+"""The commands work on the real daemon as an admin types them, and only permitted users get an answer.
+
+The tests cover plan, approve, reload and status --watch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from tests.real.running import CHECKOUT
 
 NOBODY = 65534
 
-# A process that has loaded all it needs before it gives its rights away: the interpreter may be where nobody may look.
+# The process loads everything before it gives up its rights. Other users may not be able to read the interpreter's
+# files.
 AS_ANOTHER = """
 import os, sys
 import wgsyncd.cli.main, wgsyncd.cli.client, wgsyncd.cli.wiring, wgsyncd.config.load, wgsyncd.engine.status_report
@@ -33,7 +37,7 @@ sys.exit(wgsyncd.cli.main.main(sys.argv[2:]))
 
 
 def plan_of(bench: Bench) -> tuple[str, str]:
-    """Text and id of the plan of now."""
+    """Returns text and id of the present plan."""
     text = bench.daemon.cli("plan", code=2).stdout
     return text, text.splitlines()[-1].split()[1].rstrip(":")
 
@@ -66,7 +70,7 @@ def test_what_is_planned_is_approved_and_nothing_else(bench: Bench) -> None:
 
 
 def _pid(bench: Bench) -> str:
-    """Of who approved last, as the log has it."""
+    """Returns the process id of the last approval from the log."""
     return str(bench.daemon.lines(event="approve")[-1]["who"]).rpartition("pid ")[2].rstrip(")")
 
 
@@ -119,14 +123,17 @@ def test_a_reload_says_how_it_went_and_a_bad_file_changes_nothing(bench: Bench) 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A runtime directory that everybody can get at."""
+    """Yields a runtime directory that every user can reach."""
     with tempfile.TemporaryDirectory(prefix="wgsyncd-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
 
 
 def test_only_the_group_is_answered(bench: Bench, public: Path) -> None:
-    """By the socket's mode; and where somebody has opened that, by what the kernel says of who asks."""
+    """The socket's mode refuses other users.
+
+    If somebody opens that mode, the kernel's credentials of the caller decide.
+    """
     environment = {"RUNTIME_DIRECTORY": str(public)}
     bench.daemon.start(env=environment)
     socket = public / "control.sock"
@@ -156,7 +163,7 @@ def test_curl_drives_the_daemon_and_tcp_takes_no_commands(bench: Bench) -> None:
     socket = Path(bench.daemon.environment["RUNTIME_DIRECTORY"]) / "control.sock"
 
     def curl(*args: str) -> tuple[str, str]:
-        """Status and body, from where the daemon's loopback interface is."""
+        """Returns status and body. curl runs where the daemon's loopback interface is."""
         argv = ["curl", "-sS", "--max-time", "60", "-w", "\n%{http_code}", *args]
         said = subprocess.run(bench.world.server.inside(argv), capture_output=True, text=True, check=True).stdout
         bench.ear.hear("curl", said)
@@ -201,7 +208,7 @@ def test_watch_shows_a_row_that_changes(bench: Bench) -> None:
 
     def shows(text: str) -> None:
         while text not in said.decode(errors="replace"):
-            said.extend(os.read(master, 65536))  # OSError, at its end, if it never does
+            said.extend(os.read(master, 65536))  # if the text never comes, the end of the terminal raises OSError
 
     try:
         shows("oldest good cycle")
@@ -232,7 +239,7 @@ def test_watch_shows_a_row_that_changes(bench: Bench) -> None:
 
 def has_a_socket(pid: int) -> bool:
     for one in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # the descriptor was closed meanwhile
             if str(one.readlink()).startswith("socket:"):
                 return True
     return False
