@@ -1,4 +1,4 @@
-"""The database's side: the grants that are shipped are enough and no more, and `init-db` on every installation."""
+"""The shipped grants are enough and no more, and `init-db` works on every installation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pymysql.cursors import Cursor
 from tests.real.bench import Bench, Device, real_device, wait
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 
-DENIED = {1044, 1142, 1143, 1227, 1370}  # database, table, column, privilege, routine
+DENIED = {1044, 1142, 1143, 1227, 1370}  # MariaDB's error numbers for a database, table, column, privilege and routine
 ACCOUNTS = f"'{ACCOUNT}'@'localhost'"
 
 
 @pytest.fixture
 def login(database: PrivateServer) -> Iterator[Connection[Cursor]]:
-    """As the daemon logs in."""
+    """Yields a connection with the daemon's own login."""
     password = database.password_file.read_text().strip()
     actual = pymysql.connect(
         unix_socket=str(database.socket), user=ACCOUNT, password=password, database=DATABASE, autocommit=True
@@ -29,7 +29,9 @@ def login(database: PrivateServer) -> Iterator[Connection[Cursor]]:
 
 
 def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
-    """Adding, a first handshake, bytes, an ended QR, a rejected row, a foreign peer, the guard, an approval."""
+    """The cases are an addition, a handshake, bytes, an expired QR, a rejected row, a foreign peer, the guard and an
+    approval.
+    """
     held = real_device("0001-held", "10.200.0.11", status="issued", preshared_key=None)
     late = Device("0001-late", "10.200.0.12", status="issued", qr_expires_at="NOW() + INTERVAL 3 SECOND")
     bad = Device("0001-bad", "192.168.0.1")
@@ -114,7 +116,7 @@ REFUSED = (
 
 
 def _refusal(login: Connection[Cursor], statement: str) -> int | None:
-    """The number of the server's error, or None."""
+    """Returns the number of the server's error, or None if the statement works."""
     with login.cursor() as cursor:
         try:
             cursor.execute(statement)
@@ -129,14 +131,14 @@ def test_nothing_else_is_allowed(login: Connection[Cursor]) -> None:
 
 
 def _granted(bench: Bench) -> set[str]:
-    """What the account may, statement by statement; without its login."""
+    """Returns the account's grants, one by one. The grant of the login is left out."""
     rows = [str(next(iter(row.values()))) for row in bench.sql(f"SHOW GRANTS FOR {ACCOUNTS}")]
     return {row for row in rows if not row.startswith("GRANT USAGE")}
 
 
 def _strip(bench: Bench, *columns: str) -> None:
-    """An installation without some columns, without wgsyncd's tables, and with an account that may nothing yet."""
-    if "deleted_at" in columns:  # which the view reads
+    """Makes an installation without some columns and without wgsyncd's tables. Its account has no rights yet."""
+    if "deleted_at" in columns:  # the view reads this column
         bench.sql("DROP VIEW v_parent_conflicts")
     for column in columns:
         bench.sql(f"ALTER TABLE customer_devices DROP COLUMN {column}")
@@ -194,7 +196,7 @@ def _init(bench: Bench, *args: str, code: int = 0) -> subprocess.CompletedProces
 
 
 def test_init_db_grants_nothing_to_an_account_that_is_not_there(bench: Bench) -> None:
-    """Without NO_AUTO_CREATE_USER the GRANT would make it, with no password: anybody's way in."""
+    """Without NO_AUTO_CREATE_USER, GRANT would create the account with no password. Anybody could then log in."""
     accounts = "SELECT user, host FROM mysql.user ORDER BY user, host"
     before = bench.sql(accounts)
     done = _init(bench, "--grants", "'nobody'@'localhost'", code=1)
@@ -242,7 +244,7 @@ def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
     ],
 )
 def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str, told: str) -> None:
-    """By the command, and by the daemon, which waits for it and touches nothing meanwhile."""
+    """The command reports the schema. The daemon also reports it, waits for a fix and changes nothing meanwhile."""
     stranger = Device("", "10.200.0.77")
     bench.ear.keep(*stranger.keys)
     bench.world.server.run("wg", "set", "wg0", "peer", stranger.keys.public, "allowed-ips", "10.200.0.77/32")
@@ -255,7 +257,7 @@ def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str
     bench.daemon.start()
     assert bench.daemon.notices.has("STATUS=database away…")
     wait(lambda: bench.daemon.cycles("watch") >= 1, "a second look")
-    assert len(bench.daemon.lines(level="error")) == 1  # once, though it happened at each look
+    assert len(bench.daemon.lines(level="error")) == 1  # there is one line, though every check failed
     assert told in bench.daemon.lines(level="error")[0]["error"]
     assert set(bench.peers()) == {stranger.keys.public}
     if before is not None:
@@ -268,7 +270,7 @@ def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str
 
 
 def test_a_view_without_its_column_is_no_reason_to_let_deleted_devices_in(bench: Bench) -> None:
-    """deleted_at that cannot be read is not deleted_at that does not exist."""
+    """A deleted_at that cannot be read is different from a deleted_at that does not exist."""
     device = bench.make(1)[0]
     bench.sql(f"UPDATE customer_devices SET deleted_at = NOW() WHERE device_id = '{device.device}'")
     bench.sql(f"REVOKE SELECT (deleted_at) ON customer_devices FROM {ACCOUNTS}")
@@ -282,7 +284,7 @@ def test_a_view_without_its_column_is_no_reason_to_let_deleted_devices_in(bench:
 
 
 def test_conflicts_that_can_no_longer_be_seen_still_stand(bench: Bench) -> None:
-    """A view whose grant was lost is not a view without rows."""
+    """A view without its grant is different from a view without rows."""
     crowd = bench.make(2)
     bench.sql("UPDATE customer_devices SET is_parent = 1")
     bench.daemon.start()

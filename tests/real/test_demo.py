@@ -1,4 +1,4 @@
-"""`wgsyncd demo` as somebody runs it: every scenario holds, and nothing is left behind, however it ends."""
+"""Every scenario of `wgsyncd demo` succeeds, and the demo leaves nothing behind, however it ends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from wgsyncd.demo.mariadb import PrivateServer
 
 
 class Demo:
-    """One run. Its processes are found by a variable of the environment that all of them inherit."""
+    """Runs the demo once. It finds the demo's processes by an environment variable that all of them inherit."""
 
     def __init__(self, directory: Path, *options: str, line: str = "", checkout: Path = TOP) -> None:
-        """``line``: a shell's line that ends with the demo's command, instead of the command itself."""
+        """Starts the demo.
+
+        ``line`` is a shell line that ends with the demo's command, and replaces the command itself.
+        """
         self.directory, self.tag = directory, uuid.uuid4().hex
         environment = {
             **os.environ, "TMPDIR": str(directory), "DEMO_TEST": self.tag, "PYTHONDONTWRITEBYTECODE": "1",
@@ -42,30 +45,30 @@ class Demo:
         )  # fmt: skip
 
     def processes(self) -> list[str]:
-        """Every process of the run that is there now."""
+        """Returns the command lines of all present processes of the run."""
         found = []
         for one in Path("/proc").glob("[0-9]*"):
             try:
                 if f"DEMO_TEST={self.tag}".encode() in (one / "environ").read_bytes():
                     found.append((one / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:  # it has just ended
+            except OSError:  # the process has just ended
                 continue
         return found
 
     def finish(self, seconds: float) -> tuple[int, dict[str, Any], str]:
-        """Exit code, the JSON object, and what was said on stderr."""
+        """Returns the exit status, the JSON object and the text on stderr."""
         out, said = self.process.communicate(timeout=seconds)
         return self.process.returncode, json.loads(out.splitlines()[-1]) if out else {}, said
 
     def assert_nothing_left(self) -> None:
-        """No process, and with it no namespace and no interface; no file."""
+        """Asserts that no process and no file is left. Namespaces and interfaces end with their processes."""
         until(lambda: not self.processes(), 10, "the demo's processes are gone")
         assert list(self.directory.iterdir()) == []
         assert not list(Path("/run").glob("wgsyncd-demo-*"))
 
 
 def assert_all_holds(demo: Demo, seconds: float) -> dict[str, Any]:
-    """Every scenario ran, and ended as expected."""
+    """Asserts that every scenario ran and ended as expected. Returns the JSON object."""
     code, result, said = demo.finish(seconds)
     assert [one for one in result["scenarios"] if not one["ok"]] == [], said
     assert result["ok"] is True
@@ -137,7 +140,7 @@ def test_an_installed_mariadb_is_not_touched() -> None:
 
 
 def run_without(commands: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The demo where only these commands are to be found."""
+    """Runs the demo with only these commands in its PATH."""
     environment = {"PATH": str(commands), "PYTHONPATH": str(TOP)}
     return subprocess.run(
         [sys.executable, "-m", "wgsyncd", "demo", *options], env=environment, stdin=subprocess.DEVNULL,
@@ -147,7 +150,7 @@ def run_without(commands: Path, *options: str) -> subprocess.CompletedProcess[st
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Path:
-    """Everything that the demo needs but wg(8), and an apt-get that only notes what it is asked for."""
+    """Returns a folder with every command that the demo needs, except wg(8). Its apt-get only records its arguments."""
     for name in (
         "ip",
         "unshare",
@@ -175,7 +178,7 @@ def test_missing_packages_are_named_and_not_installed_unasked(commands: Path) ->
 def test_missing_packages_are_installed_when_asked(commands: Path) -> None:
     done = run_without(commands, "--install")
     assert (commands / "asked").read_text() == "install --yes --no-install-recommends wireguard-tools\n"
-    assert done.returncode == 2  # the apt-get of this test brought nothing
+    assert done.returncode == 2  # the apt-get of this test installed nothing
     assert "still not here after the installation: wireguard-tools" in done.stderr
 
 
