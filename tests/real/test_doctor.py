@@ -1,4 +1,4 @@
-"""`wgsyncd doctor` on real parts: a good machine has no fault, and each thing that is broken is found and told."""
+"""`wgsyncd doctor` finds no fault on a good machine, and finds and explains each broken part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = f"'{ACCOUNT}'@'localhost'"
 
 
 def doctor(bench: Bench, code: int | None = 0) -> dict[str, dict[str, Any]]:
-    """By check; what is said of one thing twice is kept in its worst."""
+    """Returns the findings by check. If a check has several findings, the worse one is kept."""
     data = json.loads(bench.daemon.cli("doctor", "--json", code=code).stdout)
     found: dict[str, dict[str, Any]] = {}
     for one in data["checks"]:
@@ -33,7 +33,7 @@ def doctor(bench: Bench, code: int | None = 0) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def good(bench: Bench) -> Bench:
-    """A daemon at work."""
+    """Returns a bench whose daemon runs with two peers."""
     bench.make(2)
     bench.daemon.start()
     wait(lambda: len(bench.peers()) == 2, "peers")
@@ -58,7 +58,7 @@ def test_a_good_machine_has_no_fault(good: Bench) -> None:
 
 Break = Callable[[Bench], object]
 BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
-    # what: (how, check, level, a part of why, a part of what mends it)
+    # name: (how it breaks, check, severity, a part of the message, a part of the fix)
     "a secret is readable": (
         lambda b: b.sql(f"GRANT SELECT (private_key) ON customer_devices TO {OURS}"),
         "secrets", "fault", "can read customer_devices.private_key", "REVOKE ALL PRIVILEGES"),
@@ -122,7 +122,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
 
 @pytest.fixture
 def shell(good: Bench) -> Callable[[str], str]:
-    """The root's shell of this server: its MariaDB, its wgsyncd."""
+    """Returns a function that runs a command in root's shell, with this server's MariaDB and wgsyncd."""
     shims = good.directory / "bin"
     shims.mkdir()
     database, daemon = good.database, good.daemon
@@ -143,7 +143,7 @@ MENDED = ("a secret is readable", "everything is readable", "too much", "too muc
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_what_is_broken_is_found_and_its_command_mends_it(good: Bench, shell: Callable[[str], str], what: str) -> None:
-    """The command as it is printed, in a shell."""
+    """The test runs the command of the fix in a shell, exactly as it is printed."""
     how, check, level, why, mend = BROKEN[what]
     how(good)
     one = doctor(good, code=1 if level == "fault" else 0)[check]
@@ -156,7 +156,7 @@ def test_what_is_broken_is_found_and_its_command_mends_it(good: Bench, shell: Ca
 
 @pytest.fixture
 def secret(good: Bench) -> Path:
-    """A password file of the test's own."""
+    """Returns a password file of the test's own."""
     file = good.directory / "password"
     shutil.copy(good.database.password_file, file)
     file.chmod(0o600)
@@ -181,7 +181,7 @@ def test_a_password_that_others_can_read(good: Bench, secret: Path) -> None:
 
 
 def test_another_program_on_the_port(good: Bench) -> None:
-    """It answers, but it is not us."""
+    """The other program answers, but it is not wgsyncd."""
     good.daemon.stop()
     process = good.world.server.start("python3", "-m", "http.server", "9586", "--bind", "127.0.0.1")
     good.extra.append(process)
@@ -189,7 +189,7 @@ def test_another_program_on_the_port(good: Bench) -> None:
 
 
 def test_an_installed_service(installed: Node) -> None:
-    """Under systemd, as the README installs it, and broken as services get broken."""
+    """wgsyncd runs under systemd as the README installs it. The test breaks it in typical ways."""
     run = installed.system.run
 
     def look() -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`wgsyncd explain` on a real database and real interfaces, with exactly the shipped grants."""
+"""`wgsyncd explain` works on a real database and real interfaces, with exactly the shipped grants."""
 
 from __future__ import annotations
 
