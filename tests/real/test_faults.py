@@ -1,4 +1,4 @@
-"""A short run of tests/faults: a seeded script of faults, and not a byte lost or booked twice."""
+"""A short run of tests/faults plays a seeded script of faults and loses or doubles no byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application says what it has committed: at once in the kernel, with no look at the table in between."""
+"""A notification brings a committed row into the kernel at once, with no poll of the table in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLIND = {"schedule.watch_interval": "0s", "schedule.resync_interval": "1h", "sch
 
 @pytest.fixture
 def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
-    """The application's own connection."""
+    """Yields the application's own connection."""
     actual = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
     yield actual
     actual.close()
@@ -108,7 +108,7 @@ def test_a_flood_of_hints_lies_and_garbage_does_no_harm(bench: Bench) -> None:
     came = (
         "wgsyncd_invalid_notifications_total",
         "wgsyncd_notifications_total",
-    )  # the last ones may still be in its socket
+    )  # the last notifications may still be in the socket
     wait(lambda: [bench.daemon.metrics()[name] for name in came] == [18_000, 36_000], "every one was heard, once")
     wait(lambda: bench.daemon.cli("sync").stdout == "compared everything\n", "it answers")
     assert set(bench.peers()) == {held.keys.public}
@@ -142,7 +142,7 @@ def test_a_change_that_the_watch_finds_does_not_wait_for_everybodys_counters(ben
 
 
 def test_the_lines_of_the_page_do_what_they_say(bench: Bench) -> None:
-    """The lines for Python and for a shell. The lines for PHP are the same calls."""
+    """The lines for Python and for a shell run. The lines for PHP make the same calls."""
     bench.configure(BLIND)
     bench.daemon.start()
     for number, language in enumerate(("python", "sh")):
