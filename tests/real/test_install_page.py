@@ -1,5 +1,7 @@
-"""etc/doc/install.md on a system of its own, with wireguard-go: every block of it, from nothing to a customer's bytes, an
-upgrade, and out again."""
+"""Every block of etc/doc/install.md works on a new system with wireguard-go.
+
+The blocks lead from nothing to a customer's bytes, through an upgrade, and to the removal.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tests.pages import INSTALL, blocks
 from tests.real.installed import UNIT, Node
 from tests.real.test_readme import assert_bytes_arrived
 
-# Plays the admin at the editor: only wg0 is there, and the application writes its times in UTC.
+# This script plays the admin at the editor. The server has only wg0, and the application writes its times in UTC.
 EDITOR = """\
 #!/bin/sh
 sed -i '/^.interfaces.wg1/,/^$/d; s|^zone = .*|zone = "UTC"|' "$1"
@@ -22,7 +24,7 @@ sed -i '/^.interfaces.wg1/,/^$/d; s|^zone = .*|zone = "UTC"|' "$1"
 
 @pytest.fixture
 def fresh(bootable: None, package: Path) -> Iterator[Node]:
-    """Debian with MariaDB, and a checkout."""
+    """Yields Debian with MariaDB and a checkout."""
     with Booted() as system:
         node = Node(system)
         node.database.install()

@@ -1,4 +1,7 @@
-"""Dumps of the kernel that do not fit one message, and dumps that others disturb. `wg show` is the witness."""
+"""Dumps of the kernel are read right if they need several messages or if others disturb them.
+
+`wg show` is the witness.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def test_two_thousand_five_hundred_peers(wg: LocalWireGuard, monkeypatch: pytest
 def test_this_kernel_sends_peers_in_a_form_that_is_read_in_one_go(
     wg: LocalWireGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a dump takes ten times as long, and nobody would notice."""
+    """Otherwise a dump takes ten times as long, and nobody notices."""
     wanted = [peer(n, f"10.1.0.{n}") for n in range(1, 9)]
     wg.apply(IFACE, [add(each) for each in wanted])
     for each, endpoint in ((wanted[0], "192.0.2.1:7"), (wanted[1], "[2001:db8::1]:7")):
@@ -121,7 +124,7 @@ while time.monotonic() < end:
 
 
 def test_dump_during_changes_is_whole_or_refused(wg: LocalWireGuard) -> None:
-    """Somebody else changes peers all the time. What is read is never missing a peer that was there throughout."""
+    """Another process changes peers all the time. A complete dump never lacks a peer that was there throughout."""
     constant = {each.public_key: each for each in (peer(n, f"10.1.{n >> 8}.{n & 255}") for n in range(1500))}
     wg.apply(IFACE, [add(each) for each in constant.values()])
     other = subprocess.Popen([sys.executable, "-c", CHURN], stdout=subprocess.PIPE, text=True)
