@@ -1,4 +1,7 @@
-"""Trouble that the kernel itself makes on the netlink socket: EBUSY, and EINTR by signals. `wg show` is the witness."""
+"""The client handles trouble of the kernel's netlink socket: EBUSY, and EINTR by signals.
+
+`wg show` is the witness.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped unit with the kernel's WireGuard: a booted systemd, in the virtual machine."""
+"""The shipped unit works with the kernel's WireGuard, on a booted systemd in the virtual machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ pytestmark = pytest.mark.vm
 
 
 def test_a_life(installed: Node) -> None:
-    """From the package to a customer's bytes in the table: start, traffic, a row that changes, reload, stop, each over the
-    kernel's netlink, as the daemon's user and in its sandbox."""
+    """The test leads from the package to a customer's bytes in the table: start, traffic, a changed row, reload and
+    stop.
+
+    Every step uses the kernel's netlink, as the daemon's user and in its sandbox.
+    """
     node, run = installed, installed.system.run
     run("systemctl", "enable", "--now", UNIT)
     node.await_ready()
