@@ -1,4 +1,7 @@
-"""Living unattended (behaviour.md §7): the database and the interfaces in trouble, one by one, each said once."""
+"""The daemon survives trouble of the database and the interfaces, and reports each trouble once.
+
+behaviour.md §7 describes it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ DEADLOCK, READ_ONLY = 1213, 1290
 
 @pytest.fixture
 def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
-    """A second client that keeps a transaction open."""
+    """Yields a second client that keeps a transaction open."""
     actual = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=False)
     yield actual
     actual.close()
@@ -40,14 +43,14 @@ def _well_again(bench: Bench, times: int = 1) -> None:
 
 
 def _several_failures(bench: Bench, count: int = 3) -> None:
-    """Until so many more pieces of work have failed."""
+    """Waits until `count` more tasks have failed."""
     name = "wgsyncd_database_errors_total"
     before = bench.daemon.metrics()[name]
     wait(lambda: bench.daemon.metrics()[name] >= before + count, f"{count} more failures")
 
 
 def _served(bench: Bench, others: int = 0, timeout: str = "1s") -> tuple[Device, Customer]:
-    """A customer with traffic already booked."""
+    """Returns a device and its customer, whose traffic is already posted."""
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held)
     bench.make(others, first=20) if others else None
@@ -60,7 +63,7 @@ def _served(bench: Bench, others: int = 0, timeout: str = "1s") -> tuple[Device,
 
 
 def _await_books(bench: Bench, held: Device) -> None:
-    """Until the table says what wg(8) counts: not a byte twice, not one never."""
+    """Waits until the table has the bytes that wg(8) counts. No byte is missing or posted twice."""
 
     def equal() -> bool:
         peer, row = bench.peers()[held.keys.public], bench.sql(BOOKED)[0]
@@ -70,7 +73,7 @@ def _await_books(bench: Bench, held: Device) -> None:
 
 
 def test_the_database_is_down_at_boot(bench: Bench) -> None:
-    """READY all the same, the peers stay, and it is said once."""
+    """The daemon sends READY, the peers stay, and one line reports the trouble."""
     crowd = bench.make(2)
     stranger = random_key()
     bench.ear.keep(stranger)
@@ -98,14 +101,14 @@ def test_the_database_is_down_at_boot(bench: Bench) -> None:
 def test_the_database_is_restarted(bench: Bench, orderly: bool) -> None:
     held, customer = _served(bench)
     bench.database.stop() if orderly else bench.database.kill()
-    assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0  # it goes on for the customers
+    assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0  # the traffic of customers continues
     wait(lambda: _troubles(bench), "noticed")
     _several_failures(bench, 1)
     wait(lambda: bench.daemon.notices.has("STATUS=database away (…"), "STATUS")
     bench.database.start()
     _well_again(bench)
     _await_books(bench, held)
-    assert len(_troubles(bench)) == 1  # though first it was lost in the middle, and then not there
+    assert len(_troubles(bench)) == 1  # one line, though the connection was lost first and then refused
     more = Device("0001-more", "10.200.0.99")
     bench.insert(more)
     bench.await_peers(held, more)
@@ -113,7 +116,7 @@ def test_the_database_is_restarted(bench: Bench, orderly: bool) -> None:
 
 
 def test_the_database_hangs(bench: Bench) -> None:
-    """It takes connections and answers none; the daemon lives, as its watchdog and /healthz say."""
+    """The database accepts connections and never answers. Watchdog and /healthz show that the daemon lives."""
     held, customer = _served(bench)
     bench.daemon.stop()
     bench.daemon.start({"WATCHDOG_USEC": "5000000"})
@@ -132,7 +135,7 @@ def test_the_database_hangs(bench: Bench) -> None:
 
 
 def test_a_row_that_somebody_has_locked_holds_nobody_else_up(bench: Bench, admin: Connection[Cursor]) -> None:
-    """An admin's console with an open transaction, over lunch."""
+    """An admin's console has an open transaction for a long time."""
     held, customer = _served(bench, timeout="3s")
     with admin.cursor() as cursor:
         cursor.execute("UPDATE customer_devices SET device_name = 'open' WHERE device_id = %s", (held.device,))
@@ -149,7 +152,7 @@ def test_a_row_that_somebody_has_locked_holds_nobody_else_up(bench: Bench, admin
 
 
 def test_a_deadlock_costs_nothing(bench: Bench, admin: Connection[Cursor]) -> None:
-    """The server picks the lighter transaction as its victim: ours."""
+    """The server ends the smaller transaction, which is the daemon's."""
     held, customer = _served(bench, others=100, timeout="20s")
     waiting = ("SELECT 1 FROM information_schema.processlist WHERE user = 'mikyun' AND time_ms > 500"
                " AND info LIKE '%wgsyncd_peers%'")  # fmt: skip
@@ -157,7 +160,7 @@ def test_a_deadlock_costs_nothing(bench: Bench, admin: Connection[Cursor]) -> No
         cursor.execute("UPDATE wgsyncd_peers SET address = CONCAT(address, ' ')")
         assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
         wait(lambda: bench.sql(waiting), "the daemon waits for us")
-        cursor.execute("UPDATE wgsyncd_nodes SET seq = seq")  # and we for the daemon
+        cursor.execute("UPDATE wgsyncd_nodes SET seq = seq")  # and now this client waits for the daemon
     wait(lambda: _troubles(bench), "noticed")
     assert [one.startswith(f"{DEADLOCK}:") for one in _troubles(bench)] == [True], _troubles(bench)
     admin.rollback()
@@ -173,7 +176,7 @@ def test_the_database_is_read_only(bench: Bench) -> None:
     looks = bench.daemon.cycles("watch")
     wait(lambda: bench.daemon.cycles("watch") > looks, "a look that can read")
     _several_failures(bench, 1)
-    assert [one.startswith(f"{READ_ONLY}:") for one in _troubles(bench)] == [True]  # once, though reading works
+    assert [one.startswith(f"{READ_ONLY}:") for one in _troubles(bench)] == [True]  # one line, though reading works
     wait(lambda: bench.daemon.notices.has("STATUS=database away (1290…"), "STATUS")
     bench.sql("SET GLOBAL read_only = 0")
     _well_again(bench)
@@ -181,7 +184,10 @@ def test_the_database_is_read_only(bench: Bench) -> None:
 
 
 def test_an_outage_that_changes_its_number_is_one_outage(bench: Bench) -> None:
-    """Read-only, then gone, then there but read-only: told once, and its end once; the next outage is another."""
+    """The database is read-only, then gone, then read-only again.
+
+    Start and end are reported once, until the next outage.
+    """
     held, customer = _served(bench)
     bench.sql("SET GLOBAL read_only = 1")
     assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
@@ -219,7 +225,10 @@ def test_a_grant_is_taken_away(bench: Bench) -> None:
 
 @both_kinds
 def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
-    """ENODEV, said once; the other one goes on; filled when it is back, with one audit row."""
+    """ENODEV is reported once, and the other interface continues.
+
+    The returned interface is filled with one audit row.
+    """
     on_wg0, on_wg1 = bench.make(2), bench.make(20, interface="wg1")
     bench.configure({"interfaces.wg1.networks": ["10.251.0.0/24"]})
     daemon = bench.daemon.start()
@@ -244,12 +253,12 @@ def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
     assert [(t, m) for _, t, m in bench.logs("interface_restored")] == [("wg1", "Interface is new: 20 peers restored")]
     assert len(bench.logs("interface_missing")) == 1
     assert {target for _, target, _ in bench.logs("peer_added")} == {one.device for one in [*on_wg0, *on_wg1, more]}
-    assert len(bench.logs("peer_added")) == 23  # of the first time only
+    assert len(bench.logs("peer_added")) == 23  # these rows are from the first time only
     assert not bench.logs("peer_removed")
 
 
 def test_a_userspace_process_hangs(bench: Bench) -> None:
-    """ETIMEDOUT of one interface; the other goes on."""
+    """One interface reports ETIMEDOUT, and the other one continues."""
     on_wg1 = bench.make(1, interface="wg1")
     bench.daemon.start()
     bench.await_peers(*on_wg1, interface="wg1")
@@ -263,14 +272,14 @@ def test_a_userspace_process_hangs(bench: Bench) -> None:
     process.send_signal(signal.SIGCONT)
     wait(lambda: len(bench.daemon.lines(event="interface found", interface="wg1")) == 2, "found again")
     assert len(bench.daemon.lines(interface="wg1", level="error")) == 1
-    assert not bench.logs("interface_restored")  # it was there all the time
+    assert not bench.logs("interface_restored")  # the interface was never missing
     bench.await_peers(*on_wg1, interface="wg1")
 
 
 @pytest.mark.vm
 @pytest.mark.parametrize("kind", ["kernel"])
 def test_the_kernel_does_not_permit_it(bench: Bench) -> None:
-    """EPERM, by name and with its remedy; once per interface."""
+    """EPERM is reported by name and with its remedy, once per interface."""
     bench.make(1)
     daemon = bench.daemon
     daemon.prefix = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
@@ -281,4 +290,4 @@ def test_the_kernel_does_not_permit_it(bench: Bench) -> None:
     assert [(line["interface"], "EPERM" in line["error"]) for line in errors] == [("wg0", True), ("wg1", True)]
     assert "CAP_NET_ADMIN is needed" in errors[0]["error"]
     assert not bench.peers()
-    assert not bench.logs("interface_missing")  # it is not missing
+    assert not bench.logs("interface_missing")  # the interface is not missing

@@ -1,4 +1,4 @@
-"""The project's Debian package in a booted system: what it brings, an upgrade under traffic, the way out."""
+"""The Debian package installs, upgrades under traffic and is removed, in a booted system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tests.wait import until
 
 @pytest.fixture
 def node(installed: Node, package: Path) -> Iterator[Node]:
-    """At work, with a customer. Afterwards the package is there in its own version, and stopped."""
+    """Yields a system whose daemon runs with a customer.
+
+    Afterwards the package is there in its own version, and the daemon is stopped.
+    """
     installed.configure()
     installed.systemctl("restart")
     installed.await_ready()
@@ -29,7 +32,8 @@ def node(installed: Node, package: Path) -> Iterator[Node]:
 
 
 def _purge(node: Node) -> None:
-    # First the interface: a userspace one runs as the daemon's user, who could not go.
+    # The interface goes first. A userspace interface runs as the daemon's user, which could not be deleted
+    # meanwhile.
     node.take_down()
     node.system.run("apt-get", "purge", "-y", "wgsyncd", timeout=300)
 
@@ -40,7 +44,7 @@ def _version(package: Path) -> str:
 
 
 def test_lintian_finds_nothing(package: Path) -> None:
-    """Debian's own check of a package, errors and warnings."""
+    """lintian is Debian's own check of a package. It finds no error and no warning."""
     argv = ["lintian", "--allow-root", "--fail-on=error,warning", str(package)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -61,8 +65,8 @@ def test_what_it_brings(node: Node) -> None:
             "/usr/share/man/man7/wgsyncd-install.7.gz", "/usr/share/man/man7/wgsyncd-runbook.7.gz",
             "/usr/bin/wgsyncd", "/usr/share/bash-completion/completions/wgsyncd", "/usr/share/zsh/vendor-completions/_wgsyncd"} <= owned  # fmt: skip
     found = set(run("find", "/usr/lib/wgsyncd", "/usr/share/wgsyncd").splitlines())
-    found.discard("/usr/share/wgsyncd/probe.py")  # the sandbox's test put it there
-    # Debian's python3 has compiled the modules at the installation.
+    found.discard("/usr/share/wgsyncd/probe.py")  # the sandbox's test put this file there
+    # Debian's python3 compiles the modules at the installation.
     compiled = {Path(name) for name in found if name.endswith(".pyc")}
     assert {str(pyc.parent.parent / f"{pyc.name.partition('.')[0]}.py") for pyc in compiled} <= owned
     beside = {name for name in found - owned if "/__pycache__" not in name}
@@ -72,12 +76,12 @@ def test_what_it_brings(node: Node) -> None:
 
 
 def handshaken(node: Node) -> int:
-    """When, in UNIX seconds; 0 of a peer that was set anew."""
+    """Returns the time of the latest handshake in UNIX seconds. A peer that was set again has 0."""
     return int(node.system.run("wg", "show", "wg0", "latest-handshakes").split()[1])
 
 
 def test_an_upgrade_under_traffic(node: Node, later_package: Path) -> None:
-    """The session that was stays, no packet is lost, every byte is booked once, and the new program runs."""
+    """The session continues, no packet is lost, every byte is posted once, and the new program runs."""
     run = node.system.run
     node.traffic()
     nothing = node.settled()
@@ -101,9 +105,11 @@ def test_an_upgrade_under_traffic(node: Node, later_package: Path) -> None:
 
 
 def test_out_and_in_again(node: Node, package: Path) -> None:
-    """Removed: it is stopped, and interface, peers and what an admin wrote stay. Purged: nothing is left, but an
-    interface's private key (`create = true`), without which each customer would need a new configuration. Newly installed:
-    neither started nor enabled, before an admin has looked."""
+    """A removal stops the daemon and keeps the interface, its peers and the admin's files.
+
+    A purge leaves only the interface's private key (`create = true`), because each customer would otherwise need a new
+    configuration. A new installation neither starts nor enables the daemon, because an admin has to check it first.
+    """
     run = node.system.run
     run("systemctl", "enable", UNIT)
     uid = run("id", "--user", "wgsyncd").strip()
@@ -115,10 +121,10 @@ def test_out_and_in_again(node: Node, package: Path) -> None:
     assert run("ls", "/etc/wgsyncd").split() == ["db-password", "wgsyncd.toml"]
     assert run("ls", "-d", "/var/lib/wgsyncd", "/usr/lib/wgsyncd", check=False).split() == ["/var/lib/wgsyncd"]
 
-    run("rm", "-r", "/etc/systemd/system/wgsyncd.service.d")  # the test's own
+    run("rm", "-r", "/etc/systemd/system/wgsyncd.service.d")  # the test itself made this folder
     node.system.write("/etc/wgsyncd/wg0.key", "an interface's private key", mode=0o600)
     _purge(node)
-    tables = ("-path", "/var/lib/mysql", "-prune", "-o")  # an admin's to drop
+    tables = ("-path", "/var/lib/mysql", "-prune", "-o")  # an admin has to drop the tables
     found = run("find", "/etc", "/run", "/usr", "/var", "-xdev", *tables, "-name", "*wgsyncd*", "-print").split()
     assert found == ["/etc/wgsyncd"]
     assert run("ls", "/etc/wgsyncd").split() == ["wg0.key"]
