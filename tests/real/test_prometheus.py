@@ -1,4 +1,4 @@
-"""A real Prometheus (Debian's) scrapes the real daemon: rules and dashboard say what they should."""
+"""A real Prometheus of Debian scrapes the real daemon, and rules and dashboard show the right values."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _programs() -> None:
 
 
 class Prometheus:
-    """One in the server's network namespace, where its port is free."""
+    """Runs a Prometheus in the server's network namespace, where its port is free."""
 
     def __init__(self, bench: Bench, directory: Path) -> None:
         self._pid = bench.world.server.holder.pid
         directory.mkdir()
         (directory / "prometheus.yml").write_text(CONFIG)
-        # The shipped rules, but for their patience.
+        # These are the shipped rules with shorter waiting times.
         (directory / "rules.yml").write_text(re.sub(r"for: \d+[mh]", "for: 5s", RULES.read_text()))
         bench.extra.append(
             bench.world.server.start(
@@ -69,23 +69,23 @@ class Prometheus:
         return json.loads(self._get(f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}"))["data"]
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """The series that an expression has now."""
+        """Returns the series that an expression has now."""
         found: list[dict[str, Any]] = self._ask("query", query=expr)["result"]
         return found
 
     def rules(self) -> list[dict[str, Any]]:
-        """As it has read them."""
+        """Returns the rules as Prometheus has read them."""
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
 
     def firing(self) -> dict[str, dict[str, Any]]:
-        """The alerts that fire, by name."""
+        """Returns the alerts that fire, by name."""
         active = self._ask("alerts")["alerts"]
         return {one["labels"]["alertname"]: one for one in active if one["state"] == "firing"}
 
 
 @pytest.fixture
 def served(bench: Bench) -> Device:
-    """A daemon with everything on, a customer with traffic, and one without."""
+    """Returns a device with traffic. The daemon has everything on, and a second device has no traffic."""
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held, Device("0001-other", "10.251.0.11", "wg1"))
     bench.configure(ALL_ON)
@@ -106,7 +106,7 @@ def test_an_alert_fires_while_the_database_is_down_and_resolves_when_it_is_back(
     rules = prometheus.rules()
     assert sorted(rule["name"] for rule in rules) == sorted(alert.name for alert in alerts())
 
-    def evaluated() -> bool:  # every rule, some times: nothing fires while all is well
+    def evaluated() -> bool:  # every rule is evaluated several times, and nothing fires while all is well
         assert not prometheus.firing()
         return bool(prometheus.query("min(min_over_time(up[15s])) == 1 and min(count_over_time(up[15s])) > 12"))
 
@@ -145,13 +145,13 @@ def test_every_query_of_rules_and_dashboard_has_data(bench: Bench, served: Devic
 
 
 def _figures(bench: Bench) -> dict[str, float]:
-    """/metrics; not as the bench hears it, for series of peers carry their public keys."""
+    """Returns /metrics without the ear of the bench, because series of peers contain their public keys."""
     lines = [line.rpartition(" ") for line in bench.daemon.get("/metrics").splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
 
 
 def _counters(text: str) -> set[str]:
-    """The series of counters."""
+    """Returns the series that are counters."""
     kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
     series = {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
     return {
@@ -162,7 +162,7 @@ def _counters(text: str) -> set[str]:
 
 
 def test_a_scrape_is_as_prometheus_wants_it_and_no_counter_begins_above_zero(bench: Bench, served: Device) -> None:
-    """For increase() sees only what comes after a series' first value."""
+    """increase() sees only what comes after the first value of a series."""
     daemon = bench.daemon
     before = _counters(daemon.get("/metrics"))
     assert len(before) > 40

@@ -1,5 +1,7 @@
-"""README.md's way from nothing to a device's bytes in the table: the installed system was made by its first commands (see
-installed.py), here are the last."""
+"""README.md leads from nothing to a device's bytes in the table.
+
+installed.py runs its first commands, and this module runs the last ones.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def test_from_nothing_to_bytes(installed: Node) -> None:
 
 
 def assert_bytes_arrived(said: str) -> None:
-    """What a page's last block prints when three pings went through the tunnel and back."""
+    """Asserts that a page's last block printed the bytes of three pings through the tunnel and back."""
     compared, _, row, *usage = said.splitlines()
     assert compared == "compared everything"
     device, status, handshake, rx, tx = row.split("\t")
