@@ -1,4 +1,4 @@
-"""What the unit's sandbox lets happen: a probe in the daemon's place, as its user, under every setting of the unit."""
+"""A probe in the daemon's place shows what the unit's sandbox allows, under every setting of the unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.wait import until
 
 NEEDED = {"write /run/wgsyncd", "write /var/lib/wgsyncd", "read the configuration", "read the password",
           "set an interface up", "reach the database"}  # fmt: skip
-# Where the container itself refuses root, or such a process is not there to be had: nothing can be shown outside.
+# The container itself refuses these to root, or has no such process. A run outside can prove nothing about them.
 REFUSED_ANYWAY = {"load a module", "set the clock"}
 PROBE = """
 [Service]
@@ -33,7 +33,7 @@ OPEN = "[Service]\nRuntimeDirectory=wgsyncd\nStateDirectory=wgsyncd\n"
 
 @pytest.fixture(scope="module")
 def probed(installed: Node) -> Iterator[dict[str, dict[str, str]]]:
-    """By where: "inside" the unit, and "outside" of it as root, without any setting."""
+    """Yields the results by place: "inside" the unit, and "outside" of it as root without any setting."""
     system = installed.system
     installed.configure()
     system.run("systemctl", "stop", "wgsyncd")
@@ -54,7 +54,7 @@ def probed(installed: Node) -> Iterator[dict[str, dict[str, str]]]:
     system.run("systemctl", "stop", "victim")
     for name in found:
         (system.root / f"etc/systemd/system/probe-{name}.service").unlink()
-    # The probe outside ran as root and took over the directories.
+    # The probe outside ran as root and changed the owner of the directories.
     system.run("chown", "wgsyncd:wgsyncd", "/var/lib/wgsyncd")
     system.run("systemctl", "daemon-reload")
 
@@ -71,4 +71,4 @@ def test_nothing_but_what_it_needs(probed: dict[str, dict[str, str]], what: str)
 
 
 def test_no_other_capability(probed: dict[str, dict[str, str]]) -> None:
-    assert int(probed["inside"]["capabilities"], 16) == 1 << 12  # CAP_NET_ADMIN, capabilities(7)
+    assert int(probed["inside"]["capabilities"], 16) == 1 << 12  # CAP_NET_ADMIN, see capabilities(7)

@@ -1,5 +1,8 @@
-"""No key and no password is ever written where others may read it. The last test looks through everything that was said
-in the whole run: it comes last (see conftest.py), and the first ones say what is most likely to go wrong."""
+"""No key and no password is ever written where others may read it.
+
+The last test searches all output of the whole run, so conftest.py puts it at the end. The first tests cover the most
+likely faults.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from tests.real.bench import Bench, Device, Ear, random_key, wait
 
 KEY_SHAPED = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=|(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}")
 
-BYTES = re.compile(r"(\\x[0-9a-f]{2}.?){8}")  # as Python prints them
+BYTES = re.compile(r"(\\x[0-9a-f]{2}.?){8}")  # Python prints bytes in this form
 
 
 def test_what_stands_in_the_wrong_column_is_not_repeated(bench: Bench) -> None:
-    """Keys where an address, an interface and a name should be, and names that would disguise a terminal's lines."""
+    """Keys stand in place of an address, an interface and a name. Some names try to disguise lines of a terminal."""
     keys = [random_key() for _ in range(4)]
     bench.ear.keep(*keys, keys[1][:32])
     good = bench.make(3)
@@ -41,7 +44,7 @@ def test_what_stands_in_the_wrong_column_is_not_repeated(bench: Bench) -> None:
 
 
 def test_errors_do_not_repeat_what_they_choke_on(bench: Bench) -> None:
-    """A password in the configuration; a password that is refused; a key in a statement's error."""
+    """The cases are a password in the configuration, a refused password, and a key in a statement's error."""
     crowd = bench.make(1)
     daemon = bench.daemon.start()
     bench.await_peers(*crowd)
@@ -58,7 +61,8 @@ def test_errors_do_not_repeat_what_they_choke_on(bench: Bench) -> None:
     assert "1045" in daemon.cli("status", "--no-daemon", code=1).stderr
     bench.configure({"mikyun.database.password_file": None})
     assert "1045" in daemon.cli("plan", "--no-daemon", code=1).stderr
-    bench.sql("DELETE FROM wgsyncd_peers; ALTER TABLE wgsyncd_peers MODIFY public_key BINARY(3)")  # 1406: data too long
+    # error 1406: data too long
+    bench.sql("DELETE FROM wgsyncd_peers; ALTER TABLE wgsyncd_peers MODIFY public_key BINARY(3)")
     bench.insert(Device("0001-more", "10.200.0.99", preshared_key=random_key()))
     wait(lambda: daemon.lines(level="error", task="reconcile"), "an error of the server")
 
@@ -69,7 +73,7 @@ def _assert_no_secret(ear: Ear, *sources: str) -> None:
         assert ear.heard.get(source, 0) > 200, f"too little was heard of {source}: {ear.heard}"
     assert len(ear.secrets) > 15
     assert len(text) >= sum(ear.heard.values())
-    said = "\n".join({word for word in text.split() if len(word) > 20})  # each once: there are many alike
+    said = "\n".join({word for word in text.split() if len(word) > 20})  # each word once, because many are equal
     found = {form for secret in ear.secrets for form in _forms(secret) if form in said}
     lines = [line for line in text.splitlines() if KEY_SHAPED.search(line) or BYTES.search(line)]
     assert not found, f"{len(found)} secrets were said"
@@ -77,7 +81,7 @@ def _assert_no_secret(ear: Ear, *sources: str) -> None:
 
 
 def _forms(secret: str) -> set[str]:
-    """As it is; a key without its padding, in hexadecimal, and in the URL-safe alphabet."""
+    """Returns the secret itself, or a key without padding, in hexadecimal and in the URL-safe alphabet."""
     try:
         raw = base64.b64decode(secret, validate=True)
     except ValueError:
