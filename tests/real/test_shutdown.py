@@ -1,5 +1,7 @@
-"""The machine goes down and comes up: with traffic until then, with the database and wg-quick as its neighbours, and
-without the database when it comes up."""
+"""The machine goes down under traffic and comes up without the database, and no byte is lost.
+
+The database and wg-quick are the daemon's neighbours.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,19 @@ NEIGHBOURS = ("mariadb.service", "wg-quick@wg0.service")
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What was before and what after."""
+    """Holds the values before the shutdown and after the boot."""
 
     node: Node
-    booked: tuple[int, int]  # in the row, when it went down
-    owed: tuple[int, ...]  # by the row to what was counted, when it went down
+    booked: tuple[int, int]  # the bytes in the row at the shutdown
+    owed: tuple[int, ...]  # counted bytes minus the row's bytes at the shutdown
     came_up: str  # STATUS after the boot
-    peers: str  # after the boot
+    peers: str  # the peers after the boot
     ready: str
 
 
 @pytest.fixture(scope="module")
 def night(installed: Node) -> Iterator[Night]:
-    """Down and up again."""
+    """Shuts the machine down and boots it again. Yields the values."""
     run = installed.system.run
     installed.configure()
     run("systemctl", "enable", UNIT)
@@ -57,7 +59,7 @@ def night(installed: Node) -> Iterator[Night]:
 
 
 def test_the_neighbours_outlive_it(night: Night) -> None:
-    """Both are asked to stop when it has stopped."""
+    """systemd stops both neighbours only after the daemon has stopped."""
     lines = night.node.system.run("journalctl", "--no-pager", "--boot=-1", "--output=json", "_PID=1")
     events = [json.loads(line) for line in lines.splitlines()]
     jobs = [(one.get("UNIT"), one.get("JOB_TYPE"), one["MESSAGE"]) for one in events]
@@ -77,7 +79,7 @@ def test_no_byte_is_lost(night: Night) -> None:
 
 
 def test_it_came_up_without_the_database(night: Night) -> None:
-    """READY is sent, so the boot goes on; STATUS says why nothing happens; then it goes on by itself."""
+    """The daemon sends READY, so the boot continues. STATUS gives the reason, and later the daemon works by itself."""
     assert night.came_up.startswith("database away (")
     assert night.peers == "", "wg0 is new, and nobody is let in before the rows were read"
     assert night.ready == ""
@@ -86,7 +88,7 @@ def test_it_came_up_without_the_database(night: Night) -> None:
 
 
 def test_the_spool_has_a_place_of_its_own(installed: Node) -> None:
-    """The hardened unit may write there, as its own user; and nothing it holds is lost to a restart."""
+    """The hardened unit may write there as its own user. A restart loses nothing that the spool holds."""
     installed.configure()
     installed.systemctl("restart")
     installed.await_ready()

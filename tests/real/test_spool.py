@@ -1,4 +1,4 @@
-"""What was sampled while the database was away outlives the process and the interface; what goes is looked at last."""
+"""Samples of an outage survive the process and the interface, and a removed peer is sampled last."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def booked(bench: Bench) -> Counters:
 
 
 def shown(bench: Bench, device: Device) -> Counters:
-    """What wg(8) says."""
+    """Returns the device's counters as wg(8) shows them."""
     peer = bench.peers().get(device.keys.public)
     return Counters(peer.rx, peer.tx) if peer else Counters(0, 0)
 
 
 def served(bench: Bench) -> tuple[Device, Customer]:
-    """A customer with traffic already booked."""
+    """Returns a device and its customer, whose traffic is already posted."""
     device = real_device("0001-held", "10.200.0.11")
     bench.insert(device)
     bench.configure({"mikyun.database.timeout": "2s"})
@@ -40,13 +40,13 @@ def served(bench: Bench) -> tuple[Device, Customer]:
 
 
 def still(bench: Bench, device: Device, customer: Customer) -> Counters:
-    """The counters that the daemon has kept a sample of, once nothing goes through the tunnel any more."""
+    """Stops all traffic of the tunnel, and returns the counters of the daemon's last sample."""
     server = bench.world.interfaces["wg0"]
     customer.namespace.run("wg", "set", "wg0", "peer", server.keys.public, "remove")
-    bench.world.server.run("ip", "link", "set", "wg0", "down")  # else the server might knock at the customer's door
+    bench.world.server.run("ip", "link", "set", "wg0", "down")  # the server would otherwise try to reach the customer
     name = 'wgsyncd_interface_sampled_timestamp_seconds{interface="wg0"}'
 
-    def stands() -> Counters | None:  # what was under way comes in
+    def stands() -> Counters | None:  # packets on their way still arrive
         counters, before = shown(bench, device), bench.daemon.metrics()[name]
         wait(lambda: bench.daemon.metrics()[name] > before, "a sample is kept")
         return counters if shown(bench, device) == counters else None
@@ -61,7 +61,7 @@ def spool(bench: Bench) -> Path:
 
 @both_kinds
 def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(bench: Bench) -> None:
-    """As far as wgsyncd can tell one from the other: the process is dead, and the interface another one."""
+    """For wgsyncd this equals a reboot, because the process is dead and the interface is another one."""
     device, customer = served(bench)
     bench.database.kill()
     assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
@@ -92,7 +92,7 @@ def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(benc
 
 
 def test_a_spool_that_is_booked_is_not_booked_again(bench: Bench) -> None:
-    """Somebody brings an old copy of it back."""
+    """The test puts an old copy of the spool back."""
     device, customer = served(bench)
     bench.database.kill()
     assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
@@ -150,7 +150,7 @@ def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:
 
 @both_kinds
 def test_who_is_paused_in_the_middle_of_a_transfer_pays_for_it(bench: Bench) -> None:
-    """What came in between the plan's dump and the removal is booked too."""
+    """Bytes between the plan's dump and the removal are posted too."""
     device, customer = served(bench)
     transfer = customer.transfer(up=50_000_000, down=50_000_000, seconds=PATIENCE * 10)
     before = booked(bench)
@@ -180,7 +180,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
 @pytest.mark.vm
 @pytest.mark.parametrize("kind", ["kernel"])
 def test_the_kernel_counts_no_data_of_a_peer_without_allowed_ips(bench: Bench) -> None:
-    """Why peers lose these before they are looked at last (drivers/net/wireguard/receive.c)."""
+    """So a peer loses its allowed IPs before its last sample (drivers/net/wireguard/receive.c)."""
     device, customer = served(bench)
     bench.daemon.stop()
     before = shown(bench, device)
