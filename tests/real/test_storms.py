@@ -1,4 +1,7 @@
-"""Many changes at once, or without end: it converges, with no more work queued than one reconcile, in the same memory."""
+"""After many changes at once or without end, the kernel matches the rows.
+
+No more than one reconcile waits, and the memory stays the same.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ MINUTE = 60.0
 
 @pytest.fixture
 def admin(bench: Bench) -> Iterator[Connection[Cursor]]:
-    """The application's own connection."""
+    """Yields the application's own connection."""
     actual = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
     yield actual
     actual.close()
 
 
 def resident(bench: Bench) -> int:
-    """KiB of the daemon."""
+    """Returns the daemon's resident memory in KiB."""
     found = re.search(r"^VmRSS:\s*(\d+) kB", Path(f"/proc/{bench.daemon.pid}/status").read_text(), re.M)
     assert found
     return int(found[1])
@@ -45,7 +48,10 @@ def wanted(bench: Bench) -> set[str]:
 
 
 def converges(bench: Bench) -> None:
-    """The kernel is as the rows; a reconcile that was queued has run, and nothing runs after it."""
+    """Waits until the kernel matches the rows.
+
+    Asserts that a queued reconcile has run and that nothing runs after it.
+    """
     wait(lambda: set(bench.peers()) == wanted(bench), "as the rows say")
     runs = bench.daemon.cycles()
     looks = bench.daemon.cycles("watch")
@@ -71,7 +77,7 @@ def test_five_thousand_rows_in_one_transaction(bench: Bench, admin: Connection[C
 
 
 def storm(bench: Bench, seconds: float, change: Callable[[int], Device]) -> None:
-    """A change and a hint every ten milliseconds."""
+    """Makes a change and sends a notification every ten milliseconds, for `seconds` seconds."""
     pause = threading.Event()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
         until, turn = time.monotonic() + seconds, 0

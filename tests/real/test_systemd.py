@@ -1,4 +1,7 @@
-"""The shipped unit under a booted systemd: a private MariaDB, a userspace WireGuard, the daemon as its own user."""
+"""The shipped unit works under a booted systemd, with MariaDB, WireGuard and the daemon's own user.
+
+The WireGuard is a userspace one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.wait import until
 
 @pytest.fixture
 def node(installed: Node) -> Iterator[Node]:
-    """The daemon running with the good configuration and one complete reconcile behind it."""
+    """Yields a system whose daemon runs with the good configuration, after one complete reconcile."""
     installed.configure()
     installed.systemctl("restart")
     installed.await_ready()
@@ -32,7 +35,7 @@ def test_start(node: Node) -> None:
 
 
 def test_status_says_how_it_is(node: Node) -> None:
-    """One line, in ASCII (the notification's encoding), that follows what happens."""
+    """STATUS is one line in ASCII, which is the encoding of sd_notify. It follows every event."""
     node.connect()
     node.traffic()
     until(lambda: node.show("StatusText") == "wg0: 1 peers, 1 online", 20, "the customer is online")
@@ -45,7 +48,7 @@ def test_status_says_how_it_is(node: Node) -> None:
 def test_runs_with_one_capability_and_no_more(node: Node) -> None:
     pid = node.show("MainPID")
     status = dict(line.split(":", 1) for line in node.system.run("cat", f"/proc/{pid}/status").splitlines())
-    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 12  # CAP_NET_ADMIN, capabilities(7)
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 12  # CAP_NET_ADMIN, see capabilities(7)
     assert status["NoNewPrivs"].strip() == "1"
     assert status["Seccomp"].strip() == "2"
     assert node.system.run("ps", "-o", "user=", "-p", pid).strip() == "wgsyncd"
@@ -98,7 +101,7 @@ def test_reload_of_a_bad_configuration_changes_nothing(node: Node) -> None:
 
 
 def test_stop_takes_a_last_account(node: Node) -> None:
-    """Within 10 s, the peers left in place, and what was counted until then in the row."""
+    """The stop takes at most 10 s, the peers stay, and the row has all bytes that were counted until then."""
     node.connect()
     nothing = node.settled()
     node.configure(text=SELDOM)
@@ -116,7 +119,7 @@ def test_stop_takes_a_last_account(node: Node) -> None:
 
 
 def test_hanging_daemon_is_restarted_and_counts_on(node: Node) -> None:
-    """SIGSTOP, the watchdog, a new process; what came meanwhile is booked once."""
+    """After SIGSTOP the watchdog starts a new process. Bytes of the time between are posted once."""
     node.connect()
     nothing, pid, since = node.settled(), node.show("MainPID"), node.cursor()
     node.system.run("kill", "-STOP", pid)
@@ -144,7 +147,7 @@ def test_bad_configuration_at_start_is_final(installed: Node) -> None:
     assert installed.show("ActiveState") == "failed"
     assert installed.show("ExecMainStatus") == "2"
     assert installed.show("NRestarts") == "0"
-    assert installed.said("interfaces.wg0.networks", since)  # all faults, with key and reason
+    assert installed.said("interfaces.wg0.networks", since)  # the journal has all faults, with key and reason
     assert installed.said("guard.max_share", since)
     installed.system.run("systemctl", "reset-failed", UNIT)
 
@@ -154,7 +157,7 @@ def test_database_away_at_start(installed: Node) -> None:
     before = installed.peers()
     installed.database.stop()
     try:
-        installed.systemctl("start")  # returns at READY=1
+        installed.systemctl("start")  # the command returns at READY=1
         until(lambda: "database" in installed.show("StatusText"), 10, "STATUS names the database")
         assert installed.get("/readyz") == ""
         assert installed.get("/healthz").strip() == "ok"
@@ -170,7 +173,7 @@ def test_socket_unit_holds_the_port_through_a_restart(node: Node) -> None:
     node.systemctl("stop")
     system.run("systemctl", "start", "wgsyncd.socket")
     try:
-        assert node.get("/healthz").strip() == "ok"  # waited for the start that it caused
+        assert node.get("/healthz").strip() == "ok"  # the answer waited for the start that it caused
         until(lambda: node.show("ActiveState") == "active", 20, "the service is up")
         system.run("systemctl", "restart", "--no-block", UNIT)
         assert node.get("/healthz").strip() == "ok"
@@ -195,8 +198,10 @@ for _ in range(60):
 
 
 def test_nothing_is_said_at_rest(node: Node) -> None:
-    """At most one line an hour is promised: here it compares everything sixty times, as it else does in an hour, and
-    polls a few times."""
+    """wgsyncd promises at most one line an hour.
+
+    This test makes sixty full comparisons, which is an hour's number, and a few polls.
+    """
     node.connect()
     node.traffic()
     node.settled()
