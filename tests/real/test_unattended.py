@@ -1,4 +1,7 @@
-"""Living unattended (behaviour.md §7): signals, the clock, a second daemon, a bug. Outages are in test_outages.py."""
+"""The daemon survives signals, clock steps, a second daemon and a bug.
+
+behaviour.md §7 describes it. test_outages.py has the outages.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from pathlib import Path
 
 from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian: libfaketime
-STOP = 10.0  # seconds that are promised
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package libfaketime has it
+STOP = 10.0  # seconds that the daemon promises
 
 
 def _add_stranger(bench: Bench, interface: str = "wg0") -> str:
-    """A peer that somebody set by hand; its key."""
+    """Adds a peer by hand and returns its key."""
     key = Device("", "").keys.public
     bench.ear.keep(key)
     bench.world.server.run("wg", "set", interface, "peer", key, "allowed-ips", "10.200.0.250/32")
@@ -32,8 +35,8 @@ def test_sighup_swaps_the_configuration_and_reconciles_at_once(bench: Bench) -> 
     daemon.signal(signal.SIGHUP)
     wait(lambda: daemon.notices.has("READY=1", since), "READY=1 after the reload")
     reloading = next(one for one in daemon.notices.all[since:] if "RELOADING=1" in one)
-    assert re.search(r"^MONOTONIC_USEC=\d+$", reloading, re.MULTILINE)  # in the same datagram
-    bench.await_peers(*crowd)  # though the next full reconcile is a minute away, and no row changed
+    assert re.search(r"^MONOTONIC_USEC=\d+$", reloading, re.MULTILINE)  # both lines are in the same datagram
+    bench.await_peers(*crowd)  # the next full reconcile is a minute away, and no row has changed
     dump = bench.world.server.run("wg", "show", "wg0", "persistent-keepalive")
     assert sorted(line.split("\t")[1] for line in dump.splitlines()) == ["25", "25"]
     assert len(bench.logs("config_reloaded")) == 1
@@ -80,7 +83,7 @@ def test_sigterm_books_once_more_and_leaves_the_peers(bench: Bench) -> None:
     bench.configure({"schedule.poll_interval": "1h", "schedule.resync_interval": "1h"})
     daemon = bench.daemon.start()
     assert bench.customer(held).transfer(up=200_000, down=100_000).wait(PATIENCE) == 0
-    assert bench.sql("SELECT rx_bytes_total rx FROM customer_devices") == [{"rx": "0"}]  # nobody looked yet
+    assert bench.sql("SELECT rx_bytes_total rx FROM customer_devices") == [{"rx": "0"}]  # no poll has run yet
     began, since = time.monotonic(), len(daemon.notices.all)
     counted = bench.peers()[held.keys.public]
     daemon.signal(signal.SIGTERM)
@@ -121,7 +124,7 @@ def test_sigterm_while_the_database_hangs_at_boot(bench: Bench) -> None:
 
 
 def test_sigterm_before_anything_is_loaded(bench: Bench) -> None:
-    """However early it comes: never a trace, never a hang."""
+    """The daemon prints no trace and never hangs, however early the signal comes."""
     daemon = bench.daemon
     daemon.may_crash = True
     daemon.start(ready=False)
@@ -155,13 +158,13 @@ def test_a_second_one_is_refused_and_told_who_is_first(bench: Bench) -> None:
     assert json.loads(line)["why"] == f"another wgsyncd runs for this node: pid {pid} holds {daemon.directory / 'lock'}"
     bench.insert(Device("0001-more", "10.200.0.99"))
     wait(lambda: len(bench.peers()) == 2, "the first one goes on")
-    daemon.kill()  # the kernel gives the lock back
+    daemon.kill()  # the kernel releases the lock
     daemon.start()
     assert crowd[0].keys.public in bench.peers()
 
 
 def test_a_second_one_with_directories_of_its_own_is_refused_too(bench: Bench) -> None:
-    """Else two of them would each put samples into a spool of their own, and book them twice."""
+    """Two daemons would put samples into separate spools and post them twice."""
     daemon = bench.daemon.start()
     again = bench.add_daemon("again", {"node.name": "bench"})
     done = again.cli("run", code=1)
@@ -201,13 +204,16 @@ def test_a_bug_ends_it_loudly_and_without_a_key(bench: Bench, tmp_path: Path) ->
     assert line["trace"][-1].endswith(" wrong")
     assert crowd[0].keys.public not in daemon.log.read_text()
     bench.await_peers(*crowd)
-    daemon.start()  # what systemd does
+    daemon.start()  # systemd does the same
     bench.insert(Device("0001-more", "10.200.0.99"))
     wait(lambda: len(bench.peers()) == 3, "at work again")
 
 
 def _stepped(bench: Bench, offset: str) -> dict[str, str]:
-    """The environment of a daemon whose wall clock is ours and so much; ``_step`` sets it while it runs."""
+    """Returns the environment of a daemon whose wall clock has this offset.
+
+    ``_step`` changes the offset while it runs.
+    """
     assert FAKETIME.exists(), "Debian's package libfaketime is needed"
     _step(bench, offset)
     return {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(bench.directory / "clock"),
@@ -221,7 +227,7 @@ def _step(bench: Bench, offset: str) -> None:
 
 
 def test_the_clock_steps_both_ways(bench: Bench) -> None:
-    """Schedules go on; a QR ends once; the month's figures come back with the month; nothing is booked twice."""
+    """Schedules continue, a QR expires once, and no byte is posted twice. The month's sums come back with the month."""
     held = real_device("0001-held", "10.200.0.11")
     scan = Device("0001-scan", "10.200.0.12", status="issued")
     bench.insert(held, scan)
@@ -238,7 +244,7 @@ def test_the_clock_steps_both_ways(bench: Bench) -> None:
 
     step("-3600")
     assert not bench.logs("qr_expired")
-    step("+40d")  # two month's ends may lie in between; the QR's end does
+    step("+40d")  # month ends may lie in between, and the QR deadline does
     row = bench.sql(figures)[0]
     assert (row["month"], row["day"]) == ("0", "0")
     assert len(bench.logs("qr_expired")) == 1
@@ -259,12 +265,12 @@ TASKS = ("reconcile", "account")
 
 
 def _freeze(bench: Bench) -> None:
-    """mariadbd hangs: it takes connections (the kernel does) and answers none."""
+    """Stops mariadbd, so that it answers nothing. The kernel still accepts connections."""
     subprocess.run(["kill", "-STOP", str(bench.database.pid)], check=True)
 
 
 def test_a_bad_configuration_at_start_is_told_at_once(bench: Bench) -> None:
-    """Every fault, one line each, and none that only follows from another."""
+    """Each fault has one line. No line reports a fault that only follows from another one."""
     bench.daemon.config.write_text("[interfaces.wg0]\nnetworks = 7\n[guard]\nmax_share = 9\n[log]\nlevel = 'loud'\n")
     done = bench.daemon.cli("run", code=2)
     keys = [line.partition("key=")[2].split()[0] for line in done.stderr.splitlines()]

@@ -1,4 +1,4 @@
-"""The unit files as systemd reads them, without starting anything."""
+"""systemd accepts the unit files. The tests start nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def settings(path: Path, section: str) -> dict[str, list[str]]:
-    """Every value of every key: a unit's keys may repeat."""
+    """Returns all values of each key, because a unit may repeat its keys."""
     found: dict[str, list[str]] = {}
     here = ""
     for line in path.read_text().splitlines():
@@ -35,7 +35,7 @@ def settings(path: Path, section: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("drop_in", ["", "unix-socket.conf"])
 def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: str) -> None:
-    """systemd-analyze also looks for the program, so a copy of the unit names one that is there."""
+    """systemd-analyze also looks for the program, so a copy of the unit names one that exists."""
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/usr/bin/wgsyncd", shutil.which("true") or ""))
     if drop_in:
@@ -49,7 +49,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: str) -> None:
 
 @pytest.mark.parametrize(("drop_in", "most"), [("", 1.4), ("unix-socket.conf", 1.1)])
 def test_exposure(tmp_path: Path, drop_in: str, most: float) -> None:
-    """The same on systemd 252 and 257, whose manual has the scale: systemd-analyze(1)."""
+    """The result is the same on systemd 252 and 257. The manual systemd-analyze(1) explains the scale."""
     unit = Path(shutil.copy(UNIT, tmp_path))
     if drop_in:
         (tmp_path / f"{UNIT.name}.d").mkdir()
@@ -69,7 +69,7 @@ def test_what_was_promised() -> None:
 
 
 def test_traps_are_avoided() -> None:
-    """Each of these breaks something that only shows later; the unit's comments say what."""
+    """Each of these settings breaks something that shows only later. The unit's comments name it."""
     service = settings(UNIT, "Service")
     for trap in ("ProcSubset", "PrivateUsers", "SocketBindDeny", "ConfigurationDirectory", "DynamicUser"):
         assert trap not in service
@@ -78,7 +78,10 @@ def test_traps_are_avoided() -> None:
 
 
 def test_a_reload_can_fail() -> None:
-    """Type=notify-reload (systemd 253) waits too, but takes the READY=1 after a refused configuration for success."""
+    """Type=notify-reload (systemd 253) waits too.
+
+    But it takes the READY=1 after a rejected configuration for success.
+    """
     service = settings(UNIT, "Service")
     assert service["ExecReload"] == ["/usr/bin/wgsyncd reload"]
 
