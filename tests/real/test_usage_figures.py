@@ -1,4 +1,4 @@
-"""`wgsyncd usage` on a real database: its figures are those of the tables, to the byte."""
+"""`wgsyncd usage` shows exactly the sums of the tables in a real database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def usage(bench: Bench, *args: str) -> dict[str, Any]:
 
 
 def sums(bench: Bench, where: str, table: str = "wgsyncd_days") -> tuple[int, int]:
-    """What SQL says."""
+    """Returns the sums that SQL computes."""
     (row,) = bench.sql(f"SELECT COALESCE(SUM(rx), 0) rx, COALESCE(SUM(tx), 0) tx FROM {table} t"
                        f" LEFT JOIN customer_devices d ON d.id = t.row_id WHERE {where}")  # fmt: skip
     return int(row["rx"] or 0), int(row["tx"] or 0)
@@ -36,7 +36,7 @@ def whole(data: dict[str, Any]) -> tuple[int, int]:
 
 
 def fill(bench: Bench) -> str:
-    """A year of days for 30 devices of three contracts, and one that is gone; today's date."""
+    """Inserts a year of days for 30 devices of three owners, and for one deleted device. Returns today's date."""
     bench.make(30)
     bench.sql("UPDATE customer_devices SET contract_id = ELT(1 + id % 3, '0001', '0002', '0003')")
     today = datetime.now(TOKYO).date()
@@ -47,7 +47,7 @@ def fill(bench: Bench) -> str:
 
 
 def test_what_a_customer_moved(bench: Bench) -> None:
-    """Through the daemon: the same in the columns, in the hour, in the day and in the month."""
+    """The daemon posts a customer's bytes. Columns, hour, day and month then show the same sums."""
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held)
     others = bench.make(2, first=20)
