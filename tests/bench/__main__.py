@@ -1,16 +1,20 @@
 """How fast wgsyncd is: beside wg(8), pyroute2 and bare SQL, on the kernel's WireGuard and a MariaDB of one's own.
 
-Both sides of each line take turns in one run; the figures are medians. Ours is what the daemon does, by its own classes:
-LocalWireGuard, MariaDBStore, Agent; memory, start and idling are a real `wgsyncd run`'s.
+Both sides of each line take turns in one run, and the results are medians. Our side is the daemon's own classes:
+LocalWireGuard, MariaDBStore and Agent. Memory, start and rest are measured on a real `wgsyncd run`.
 
-`fill`: empty table of baselines, empty interface, one cycle (rows read, baselines and audit rows committed, peers added,
-read back). `noop`: a cycle with nothing changed, all rows read; that nothing was written is checked. `change`: there and
-back between two states that differ in 1 % of the peers. wg(8) is given these states as files, with a private key as `wg
-genkey` makes it; and (theirs_loose) with one whose ignored bits are set, as 32 random bytes have them: the kernel takes
-that for a new one each time. `commit`: a poll whose dump says that every peer has moved bytes
-and shaken hands, until it is booked; against it the bare UPDATE … JOIN of the same rows and columns of customer_devices,
-as many rows a transaction; and (same_sql) that with buckets, days and baselines, which have to be in the same transaction.
-Polls are without their dump.
+`fill` is one cycle with an empty table of baselines and an empty interface. It reads the rows, commits baselines and
+audit rows, adds the peers and reads them back.
+
+`noop` is a cycle with nothing changed that reads all rows. The benchmark asserts that it writes nothing.
+
+`change` goes there and back between two states that differ in 1 % of the peers. wg(8) gets these states as files, with
+a private key as `wg genkey` makes it. For theirs_loose, the bits that the kernel ignores are set in that key, as 32
+random bytes have them. The kernel takes this key for a new one each time.
+
+`commit` is a poll whose dump shows new bytes and a new handshake for every peer, until it is posted. It is compared
+with the bare UPDATE … JOIN of the same rows and columns of customer_devices, with as many rows a transaction. same_sql
+adds buckets, days and baselines, which must be in the same transaction. Polls are measured without their dump.
 """
 
 from __future__ import annotations
@@ -54,8 +58,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything for one number of peers. Keys besides those of the parts left out with --only: peers, ratios, seconds,
-    rss_mib, writer_stall_ms; all else is under "more"."""
+    """Measures everything for one number of peers, and returns the results by name.
+
+    The keys peers, ratios, seconds, rss_mib and writer_stall_ms are at the top, without the parts that --only leaves
+    out. All other results are under "more".
+    """
     seconds: dict[str, dict[str, float]] = {}
     more: dict[str, Any] = {"kernel": platform.release(), "repeat": args.repeat}
     result: dict[str, Any] = {}
@@ -79,7 +86,7 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
-    memory.reduce_gc()  # both as the daemon does
+    memory.reduce_gc()  # the daemon makes both calls too
     memory.trim_heap()
     results = []
     with stages() as stage_for:
@@ -92,7 +99,7 @@ def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _in_vm() -> list[dict[str, Any]]:
-    """The same command in the virtual machine; it leaves its result behind."""
+    """Runs the same command in the virtual machine, and returns the results that it leaves in a file."""
     with tempfile.TemporaryDirectory() as folder:
         run = ["tests/vm/run", "--results", folder, "--memory", "4G", "--timeout", "36000", "--", sys.executable, "-m"]
         done = subprocess.run([*run, "tests.bench", *sys.argv[1:]], cwd=TOP, check=False)
@@ -123,7 +130,7 @@ def _into_page(results: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measures, prints the results and keeps them."""
     args = _arguments()
     if kernel.is_there():
         results = _here(args)

@@ -1,4 +1,7 @@
-"""Booking a poll: beside the bare UPDATE of the same rows, and what another writer feels of it."""
+"""Posting a poll is compared with a bare UPDATE of the same rows, and its effect on another writer.
+
+The other writer changes names in the same database meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from wgsyncd.core.model import InterfaceState, PeerState
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.engine.state_cache import BATCH
 
-# Named columns and values of one batch. As wgsyncd itself writes it, since this form is the fastest that was found.
+# This gives the columns and values of one batch names. wgsyncd writes the same form, because it is the fastest one
+# that was found.
 _VALUES = ("SELECT 0 id, 0 rx_total, 0 tx_total, 0 rx_24h, 0 tx_24h, 0 rx_month, 0 tx_month,"
            " CAST(NULL AS DATETIME) handshake UNION ALL VALUES ")  # fmt: skip
 _BYTES = ("rx_bytes_total", "tx_bytes_total", "rx_bytes_24h", "tx_bytes_24h", "rx_bytes_month", "tx_bytes_month")
@@ -27,11 +31,11 @@ _UPDATE = (f"UPDATE ({_VALUES}{{places}}) v STRAIGHT_JOIN customer_devices d FOR
            f" SET {_SETS}, d.last_handshake_at = v.handshake, d.updated_at = d.updated_at")  # fmt: skip
 
 
-_ALONE = 300  # commits of a writer whom nobody disturbs
+_ALONE = 300  # commits of a writer that has the database alone
 
 
 class Bare:
-    """PyMySQL and nothing else: the same rows of the same tables, in as many transactions."""
+    """Changes the same rows of the same tables in as many transactions, with PyMySQL alone."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -41,11 +45,11 @@ class Bare:
         self._turn = 0
 
     def update_devices(self) -> None:
-        """Six byte columns and the handshake of every device; a transaction per batch."""
+        """Updates six byte columns and the handshake of every device, with one transaction per batch."""
         self._run(everything=False)
 
     def update_everything(self) -> None:
-        """That, the bucket, the day and the baseline of every device."""
+        """Updates the same columns, and also the bucket, the day and the baseline of every device."""
         self._run(everything=True)
 
     def _run(self, *, everything: bool) -> None:
@@ -70,7 +74,7 @@ class Bare:
                 cursor.execute("COMMIT")
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Closes the connection."""
         self._live.close()
 
 
@@ -80,13 +84,16 @@ def _many(cursor: Any, sql: str, rows: list[tuple[object, ...]]) -> None:
 
 
 class Traffic:
-    """Dumps in which peers have moved since the one before: made of a real one, since no link carries this much."""
+    """Makes dumps in which peers have moved since the dump before.
+
+    They are made from a real dump, because no link carries this much.
+    """
 
     def __init__(self, dump: InterfaceState) -> None:
         self.dump = dump
 
     def move(self, share: float) -> InterfaceState:
-        """A hundredth of them, say: bytes both ways, and a handshake."""
+        """Moves bytes both ways and sets a handshake, for the given share of the peers. Returns the new dump."""
         peers = dict(self.dump.peers)
         for key in list(peers)[: max(1, round(len(peers) * share))]:
             old = peers[key]
@@ -97,7 +104,11 @@ class Traffic:
 
 
 def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Seconds of each side; and milliseconds that another writer waited at most, with us and without. Wants state A."""
+    """Returns the seconds of each side, and the longest wait of another writer in milliseconds, with wgsyncd and
+    without.
+
+    The stage must be in state A.
+    """
     machine = Machine(stage)
     machine.cycle()
     machine.agent.account()
@@ -106,7 +117,7 @@ def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dic
               " tx BIGINT UNSIGNED NOT NULL, handshake BIGINT NOT NULL, at DOUBLE NOT NULL) ENGINE = InnoDB")  # fmt: skip
     bare = Bare(stage)
     for work in (bare.update_everything, lambda: _poll(machine, traffic, 1.0)):
-        work()  # the first makes buckets, days and baselines; later ones add to them
+        work()  # the first run makes buckets, days and baselines, and later runs add to them
 
     def moved(share: float) -> None:
         machine.wireguard.dump = traffic.move(share)
@@ -141,8 +152,11 @@ def _poll(machine: Machine, traffic: Traffic, share: float) -> None:
 
 
 def _stall(stage: Stage, table: str, work: Any, repeat: int) -> float:
-    """The longest that a writer of names in ``table`` waited for one of its commits, in milliseconds, while ``work`` was
-    done (median of so many times), or None for some hundred of them alone."""
+    """Returns the longest wait of a writer in ``table`` for one of its commits, in milliseconds.
+
+    The writer changes names while ``work`` runs. The result is the median of ``repeat`` runs. Without ``work``, the
+    writer makes some hundred commits alone.
+    """
     longest = []
     for _ in range(repeat):
         writer = subprocess.Popen(
