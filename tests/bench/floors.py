@@ -1,5 +1,7 @@
-"""What is below any program that does the same through PyMySQL and netlink: each byte that is sent is made before the
-clock starts, nothing that comes is decoded, nothing is decided."""
+"""The floors are times that no program with PyMySQL and netlink can be faster than.
+
+Each byte that is sent is made before the clock starts. No answer is decoded, and nothing is decided.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def _insert(into: str, rows: list[str]) -> str:
 
 
 def _family() -> int:
-    """The number of WireGuard's netlink family."""
+    """Returns the number of WireGuard's netlink family."""
     with _open() as opened:
         opened.send(netlink.message(netlink.GENL_ID_CTRL, netlink.NLM_F_REQUEST, 1, netlink.get_family("wireguard")))
         (answer, *_) = netlink.messages(opened.recv(65536))
@@ -34,7 +36,7 @@ def _family() -> int:
 
 
 class Floors:
-    """Bare statements and bare messages for a stage in state A."""
+    """Sends bare statements and bare messages for a stage in state A."""
 
     def __init__(self, stage: Stage) -> None:
         self._live = pymysql.connect(**stage.server.connect_args, database=DATABASE, autocommit=True)
@@ -49,13 +51,13 @@ class Floors:
         self._family = _family()
 
     def select(self) -> None:
-        """All rows, a page of texts in each value."""
+        """Reads all rows. Each value has the texts of one page of rows."""
         with self._live.cursor() as cursor:
             cursor.execute(self._rows)
             assert sum(page.count("\n") + 1 for (page,) in cursor.fetchall()) >= self._stage.peers
 
     def prepare(self) -> None:
-        """What :meth:`fill` will send."""
+        """Makes the bytes that :meth:`fill` will send."""
         changes, peers, keys, notes = [], [], [], []
         for n in range(self._stage.peers):
             public, secret = PublicKey(decode_key(key("public", n))), decode_key(key("psk A", n))
@@ -77,7 +79,7 @@ class Floors:
         ]  # fmt: skip
 
     def dump(self) -> None:
-        """The request, and recv() until its end."""
+        """Sends the request for a dump, and receives until its end."""
         with _open() as opened:
             request = netlink.message(
                 self._family, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, 1, codec.get_device(IFACE)
@@ -85,25 +87,28 @@ class Floors:
             opened.send(request)
             buffer = bytearray(128 * 1024)
             while True:
-                # DONE carries a number, and may share the datagram.
+                # The message DONE contains a number, and may share the datagram with others.
                 last = opened.recv_into(buffer) - netlink.NLMSGHDR.size - 4
                 if netlink.NLMSGHDR.unpack_from(buffer, last)[1] == netlink.NLMSG_DONE:
                     return
 
     def noop(self) -> None:
-        """Read the interface and the rows."""
+        """Reads the interface and the rows."""
         self.dump()
         self.select()
 
     def restore(self) -> None:
-        """Read the rows, add the peers, look."""
+        """Reads the rows, adds the peers and reads the interface."""
         self.select()
         assert self._wireguard._set(IFACE, self._adds) == 0
         self.dump()
 
     def fill(self) -> None:
-        """The same with a baseline for each peer before it is added; and after it the baseline's state and an audit row,
-        in transactions of so many peers as wgsyncd has."""
+        """Does the same, with a baseline for each peer before it is added.
+
+        Afterwards it writes the state of each baseline and an audit row. The transactions are as large as those of
+        wgsyncd.
+        """
         with self._live.cursor() as cursor:
             for statements in (self._before, None, *self._after):
                 if statements is None:
@@ -115,6 +120,6 @@ class Floors:
                 cursor.execute("COMMIT")
 
     def close(self) -> None:
-        """Give back connection and socket."""
+        """Closes connection and socket."""
         self._live.close()
         self._wireguard.close()

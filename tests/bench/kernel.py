@@ -1,4 +1,4 @@
-"""Dumps and changes: beside `wg` and pyroute2 on the same interface."""
+"""Dumps and changes of wgsyncd are compared with `wg` and pyroute2 on the same interface."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import medians, seconds, told
 
-MOST_PYROUTE2 = 60.0  # seconds; where its info() takes longer it is asked once
+MOST_PYROUTE2 = 60.0  # in seconds: if pyroute2's info() takes longer, it is called only once
 
 
 def wg(*words: str) -> None:
-    """A command of wg(8); what it prints is thrown away."""
+    """Runs a command of wg(8). Its output is thrown away."""
     done = subprocess.run(["wg", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
-    """Seconds of each side, by the name of what was done. Leaves table and interface in state A."""
+    """Returns the seconds of each side, by the name of the work. Leaves table and interface in state A."""
     results: dict[str, dict[str, float]] = {}
     stage.fill_table()
     machines: list[Machine] = []
 
     def begin() -> None:
-        """A first start beside an empty interface."""
+        """Prepares a first start with an empty interface."""
         while machines:
             machines.pop().close()
         stage.forget()
@@ -74,7 +74,10 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, float]]:
 
 
 def change(machine: Machine, repeat: int) -> dict[str, float]:
-    """1 % of the peers: a third each added, removed, given a new preshared key. There and back."""
+    """Returns the seconds of a change of 1 % of the peers, there and back.
+
+    A third each is added, removed, and given a new preshared key.
+    """
     stage = machine.stage
 
     sides: dict[str, list[float]] = {"ours": [], "theirs": [], "theirs_loose": []}
@@ -89,7 +92,7 @@ def change(machine: Machine, repeat: int) -> dict[str, float]:
         took["ours"] = seconds(machine.cycle)
         assert machine.wireguard.changes > changes
         machine.right(stage.peers)
-        if turn:  # the first warms up
+        if turn:  # the first turn warms up
             for side, second in took.items():
                 sides[side].append(second)
     stage.set_table("A")
@@ -98,7 +101,7 @@ def change(machine: Machine, repeat: int) -> dict[str, float]:
 
 
 def _info(theirs: WireGuard) -> None:
-    """What we decode, by pyroute2: it decodes an attribute when it is asked for."""
+    """Makes pyroute2 decode everything that wgsyncd decodes. pyroute2 decodes an attribute only on request."""
     peers = 0
     for message in theirs.info(IFACE):
         for peer in message.get_attr("WGDEVICE_A_PEERS") or ():
@@ -118,7 +121,7 @@ def pyroute2(machine: Machine, repeat: int) -> dict[str, float]:
 
 
 def is_there() -> bool:
-    """Whether this kernel has WireGuard."""
+    """Returns whether this kernel has WireGuard."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16):
             made = subprocess.run(["unshare", "-n", "ip", "link", "add", IFACE, "type", "wireguard"],
