@@ -1,4 +1,4 @@
-"""The daemon itself: how much memory, how soon it has begun, how little it does when nothing happens."""
+"""The daemon's memory, the time of its start, and its work at rest are measured."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.wait import until
 
 MIB = 1024.0
 LISTEN = "127.0.0.1:9586"
-PATIENCE = 120.0  # seconds for one piece of its work
+PATIENCE = 120.0  # seconds for one task of the daemon
 IMPORTS = "import wgsyncd.cli.main, wgsyncd.engine.agent, wgsyncd.daemon.daemon, wgsyncd.stores.spool, wgsyncd.stores.mikyun.store, wgsyncd.daemon.systemd, wgsyncd.dataplane.wireguard.local"
 
 
 class Running:
-    """`wgsyncd run` on a stage, until its first complete reconcile."""
+    """Runs `wgsyncd run` on a stage, and waits for its first complete reconcile."""
 
     def __init__(self, stage: Stage, schedule: str = "") -> None:
         folder = stage.folder / "daemon"
@@ -49,46 +49,48 @@ class Running:
             self.took = time.perf_counter() - began
 
     def memory(self) -> tuple[float, float]:
-        """Resident now and at its peak, MiB."""
+        """Returns the resident memory now and at its peak, in MiB."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return _number("VmRSS", text) / MIB, _number("VmHWM", text) / MIB
 
     def processor(self) -> float:
-        """Seconds of a core so far, of all its threads."""
+        """Returns the processor time of all its threads so far, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wakeups(self) -> int:
-        """How often any of its threads gave up the processor to wait."""
+        """Returns how often any of its threads gave up the processor to wait."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/status")
         return sum(_number("voluntary_ctxt_switches", task.read_text()) for task in tasks)
 
     def done(self, task: str) -> float:
-        """When it was done with this last, UNIX seconds; 0 = never."""
+        """Returns when the task last succeeded, in UNIX seconds, or 0 if it never did."""
         with urllib.request.urlopen(f"http://{LISTEN}/metrics", timeout=PATIENCE) as answer:
             text = answer.read().decode()
         found = re.search(rf'^wgsyncd_task_last_success_timestamp_seconds{{task="{task}"}} (\S+)$', text, re.M)
         return float(found[1]) if found else 0.0
 
     def wait_for(self, task: str, since: float = 0.0) -> None:
-        """Until it is done with this, later than that."""
+        """Waits until the task succeeds later than `since`."""
         until(lambda: self.done(task) > since, PATIENCE, f"{task} done", every=0.1)
 
     def stop(self) -> None:
-        """SIGTERM, and a good end."""
+        """Ends the daemon with SIGTERM and asserts that it ends well."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
 
 
 def _number(name: str, status: str) -> int:
-    """From the text of a status file in /proc."""
+    """Returns a number from the text of a status file in /proc."""
     found = re.search(rf"^{name}:\s*(\d+)", status, re.M)
     assert found, name
     return int(found[1])
 
 
 def memory(stage: Stage) -> tuple[float, float]:
-    """MiB at the end and at the peak: of a daemon that fills an empty interface and reconciles three times more."""
+    """Returns MiB at the end and at the peak, of a daemon that fills an empty interface and reconciles three times
+    more.
+    """
     stage.fill_table()
     stage.empty_interface()
     daemon = Running(stage)
@@ -102,7 +104,10 @@ def memory(stage: Stage) -> tuple[float, float]:
 
 
 def start(stage: Stage, repeat: int) -> dict[str, float]:
-    """Seconds from exec to the first complete reconcile, peers in place already; of the interpreter; of the imports."""
+    """Returns the seconds from exec to the first complete reconcile, with all peers in place.
+
+    The other values are the seconds of the interpreter and of the imports.
+    """
     ready, bare, imports = [], [], []
     for _ in range(repeat):
         daemon = Running(stage)
@@ -117,11 +122,14 @@ def start(stage: Stage, repeat: int) -> dict[str, float]:
 
 
 def idle(stage: Stage, span: float) -> dict[str, float]:
-    """With default schedules and nothing happening: share of one core in percent, waits per second."""
+    """Returns the share of one core in percent and the waits per second, with default schedules and no events.
+
+    `span` is the time of the measurement in seconds.
+    """
     daemon = Running(stage)
     daemon.wait_for("account")
     used, waits, began = daemon.processor(), daemon.wakeups(), time.monotonic()
-    time.sleep(span)  # this is what is measured
+    time.sleep(span)  # this time is measured
     took = time.monotonic() - began
     share, rate = (daemon.processor() - used) / took * 100, (daemon.wakeups() - waits) / took
     daemon.stop()

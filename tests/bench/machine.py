@@ -1,4 +1,4 @@
-"""The real parts of a daemon, put together as the command does, for one thread to drive."""
+"""The parts of a daemon are put together as the command does it, for one thread to control."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from wgsyncd.ports import Clock, FailedChange, NewInterface
 from wgsyncd.stores.mikyun.store import MariaDBStore
 from wgsyncd.stores.spool import FileSpool
 
-TIMEOUT = 120.0  # seconds for one answer of the kernel; a daemon's is 5
+TIMEOUT = 120.0  # seconds for one answer of the kernel, where a daemon waits 5
 
 
 class Watched:
-    """The real WireGuard, but what it was told is counted, and a dump can be given to it to be the next one read."""
+    """Wraps the real WireGuard and counts its changes. The next read returns `dump` if a dump is set."""
 
     def __init__(self) -> None:
         self.real = LocalWireGuard(TIMEOUT)
@@ -47,7 +47,7 @@ class Watched:
 
 
 class Machine:
-    """Agent, store and WireGuard on a stage."""
+    """Holds agent, store and WireGuard on a stage."""
 
     def __init__(self, stage: Stage) -> None:
         settings = parse(stage.config())
@@ -57,25 +57,25 @@ class Machine:
         self.agent = Agent(settings, self.wireguard, self.store, spool, DaemonStatus(), clock, AgentState())
 
     def cycle(self) -> None:
-        """What the daemon does for one reconcile."""
+        """Does the work of one reconcile of the daemon."""
         self.store.digest()
         self.agent.reconcile()
 
     @property
     def writes(self) -> tuple[int, Any]:
-        """Changes sent to the kernel, statements that wrote to the database."""
+        """Returns the changes sent to the kernel, and the counters of statements that write to the database."""
         commands = "'Com_insert', 'Com_update', 'Com_update_multi', 'Com_delete', 'Com_replace'"
         status = self.stage.sql(f"SHOW GLOBAL STATUS WHERE variable_name IN ({commands})")
         return self.wireguard.changes, status
 
     def right(self, peers: int) -> None:
-        """Every peer is there, and another cycle finds nothing to do."""
+        """Asserts that every peer is there, and that another cycle finds nothing to do."""
         before = self.writes
         assert self.agent.reconcile().plan.changes == ()
         assert len(self.wireguard.real.read(IFACE).peers) == peers
         assert self.writes == before, "a cycle with nothing changed has written"
 
     def close(self) -> None:
-        """Give back connection and socket."""
+        """Closes connection and socket."""
         self.store.close()
         self.wireguard.close()
