@@ -1,11 +1,14 @@
-"""How soon a committed change is in the kernel: commits by a second client at random moments, while the daemon works with
-its default schedules and the counters of all devices move, and a dump loop that waits for the peer to come or to go.
+"""Measures how soon a committed change is in the kernel, while the daemon works as by default.
+
+A second client commits at random moments, and the counters of all devices move. A loop of dumps waits for the peer to
+come or to go.
 
     tests/bench/propagation [--devices 250] [--changes 100] [--idle 600] [--json]
 
-One JSON object: devices, milliseconds from COMMIT to the kernel with a hint and with the watch alone, beside them those of
-an application that runs `wg set` itself (and how many times as long ours takes), and what daemon and server use of one core
-while nothing happens for so many seconds.
+The output is one JSON object. It has the number of devices, and the milliseconds from COMMIT to the kernel with a
+notification and with the watch alone. Beside them are the milliseconds of an application that runs `wg set` itself, and
+how many times longer wgsyncd takes. The last values are the use of one core by daemon and server at rest, over the
+seconds of --idle.
 """
 
 from __future__ import annotations
@@ -37,13 +40,13 @@ from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.demo.testbed import Namespace
 
 TICKS = os.sysconf("SC_CLK_TCK")
-ROUND = 15  # seconds from one packet to a device to the next, as long as between two polls
-FORGET = 4  # seconds, see moving()
+ROUND = 15  # in seconds: each device gets one packet in this time, which is the time between two polls
+FORGET = 4  # in seconds, see moving()
 ROUTE = "route replace 10.0.0.0/8 dev wg0\n"
 
 
 def main() -> int:
-    """The exit status."""
+    """Runs the measurement and returns the exit status."""
     parser = argparse.ArgumentParser(description="How soon a committed change is in the kernel.")
     parser.add_argument("--devices", type=int, default=250)
     parser.add_argument("--changes", type=int, default=100, help="of each way; default: %(default)s")
@@ -64,7 +67,7 @@ def main() -> int:
 
 
 def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, Any]:
-    """All of it."""
+    """Measures everything and returns the results by name."""
     bench.configure({"interfaces.wg0.networks": ["10.0.0.0/8"], "interfaces.wg0.addresses": ["10.0.0.1/8"],
                      "schedule.poll_interval": "15s", "schedule.resync_interval": "60s", "schedule.watch_interval": None,
                      "guard.always_allowed": 1000})  # fmt: skip
@@ -103,17 +106,17 @@ def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, An
 
 
 def say(text: str) -> None:
-    """How far it is."""
+    """Prints the progress on standard error."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def at_share(took: list[float], share: float) -> float:
-    """The smallest that so many are not above, to a tenth."""
+    """Returns the smallest time that at least this share of the times does not exceed, rounded to a tenth."""
     return round(sorted(took)[math.ceil(share * len(took)) - 1], 1)
 
 
 def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: int, *, hint: bool) -> list[float]:
-    """Milliseconds of each change."""
+    """Returns the milliseconds from COMMIT to the kernel for each change. `hint` sends a notification with it."""
     dice = random.Random(1)
     actual: Connection[Cursor] = pymysql.connect(**bench.database.connect_args, database=DATABASE, autocommit=True)
     ears = str(bench.daemon.directory / "notify.sock")
@@ -123,7 +126,7 @@ def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: i
             one = dice.choice(devices)
             key = decode_key(one.keys.public)
             for status in ("paused", "active"):
-                time.sleep(dice.uniform(0.1, 1.0))  # at any moment of its looking
+                time.sleep(dice.uniform(0.1, 1.0))  # at any moment between two checks of the daemon
                 with actual.cursor() as cursor:
                     cursor.execute("UPDATE customer_devices SET status = %s WHERE device_id = %s", (status, one.device))
                 began = time.monotonic()
@@ -137,7 +140,7 @@ def one_by_one(bench: Bench, witness: Witness, devices: list[Device], changes: i
 
 
 def by_hand(bench: Bench, witness: Witness, changes: int) -> list[float]:
-    """Milliseconds of each change by wg(8), of a peer that is in no row."""
+    """Returns the milliseconds of each change by wg(8), for a peer that belongs to no row."""
     dice = random.Random(2)
     took: list[float] = []
     for _ in range(changes // 2):
@@ -147,16 +150,18 @@ def by_hand(bench: Bench, witness: Witness, changes: int) -> list[float]:
             began = time.monotonic()
             bench.world.server.run("wg", "set", "wg0", "peer", one.keys.public, *words)
             done = witness.until(decode_key(one.keys.public), there=words[0] != "remove", patience=5)
-            if done is not None:  # else a reconcile was quicker to remove it
+            if done is not None:  # otherwise a reconcile removed the peer earlier
                 took.append((done - began) * 1000)
     return took
 
 
 @contextlib.contextmanager
 def moving(server: Namespace, devices: list[Device]) -> Iterator[None]:
-    """The counters of all devices move meanwhile, each within :data:`ROUND`: a packet to one that has no session makes
-    the kernel send a handshake. It would send another every 5 s, which one processor has not the time for with so many:
-    an interface that was down has forgotten that."""
+    """Moves the counters of all devices meanwhile, each within :data:`ROUND` seconds.
+
+    A packet to a device without a session makes the kernel send a handshake. The kernel would repeat it every 5 s, and
+    one processor is too slow for that with so many devices. An interface forgets these handshakes when it goes down.
+    """
     over = threading.Event()
     sender = in_network(server.holder.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     each = -(-len(devices) // ROUND)
@@ -183,17 +188,17 @@ def moving(server: Namespace, devices: list[Device]) -> Iterator[None]:
 
 
 def at_rest(bench: Bench, seconds: float) -> dict[str, float]:
-    """Percent of one core."""
+    """Returns the percent of one core that daemon and server use."""
     pids = {"daemon": bench.daemon.pid, "server": bench.database.pid}
     before = {name: used(pid) for name, pid in pids.items()}
     began = time.monotonic()
-    time.sleep(seconds)  # this is what is measured
+    time.sleep(seconds)  # this time is measured
     span = time.monotonic() - began
     return {name: round(100 * (used(pid) - before[name]) / span, 2) for name, pid in pids.items()}
 
 
 def used(pid: int) -> float:
-    """Seconds of processor time of a process."""
+    """Returns the processor time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 

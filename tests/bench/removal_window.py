@@ -1,9 +1,12 @@
-"""How long nobody counts for a peer that is removed: from the last look at its counters to its removal, with the sample
-in the spool in between. For the kernel's WireGuard; run as root where there is one:
+"""Measures how long the bytes of a peer that is removed are not counted.
+
+The time lasts from the last dump of its counters to its removal, with the save of the spool in between. It needs the
+kernel's WireGuard, and runs as root:
 
     python -m tests.bench.removal_window [PEERS ...]
 
-One JSON object a line: peers on the interface, peers removed at once, the longest window of 20 in milliseconds.
+Each line of output is one JSON object: peers on the interface, peers removed at once, and the longest of 20 times in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ def peer(n: int) -> PeerConfig:
 
 
 def measure(count: int, at_once: int, folder: Path) -> float:
-    """Milliseconds."""
+    """Returns the longest time in milliseconds."""
     wireguard, status = KernelWireGuard("boot", timeout=120), DaemonStatus()
     interfaces = Interfaces(SETTINGS, wireguard, status, AgentState())
     peers = [peer(n + 2) for n in range(count)]
@@ -45,7 +48,7 @@ def measure(count: int, at_once: int, folder: Path) -> float:
 
     def keep(state: InterfaceState) -> None:
         now = calendar()
-        # The worst case: all of them have moved.
+        # In the worst case all peers have moved.
         spool.save(spool.begin().append(state, 0.0, now.now, now.day(now.now), None))
 
     for turn in range(20):
