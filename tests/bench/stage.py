@@ -1,7 +1,7 @@
-"""What is measured on: a table of so many devices in a MariaDB of one's own, an interface, and the same as wg(8)'s files.
+"""The benchmarks run on a table of devices in a private MariaDB, an interface, and files for wg(8).
 
-There are two states of table and interface, A and B. They differ in 1 % of the peers: a third of these are in A only, a
-third in B only, a third have another preshared key.
+Table and interface have two states, A and B. They differ in 1 % of the peers. A third of these are only in A, a third
+only in B, and a third have another preshared key.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 
 IFACE = "wg0"
 ROWS_AT_ONCE = 2000
-# The same for both sides: enough for the tables, so that no disk is measured. Without the second, InnoDB reserves 8 GiB
-# of addresses, which not every machine has.
+# Both sides have the same server. Its memory holds the tables, so that no disk is measured.
+# Without the second option, InnoDB reserves 8 GiB of addresses, and some machines lack these.
 SERVER = (
     "--innodb-buffer-pool-size=256M",
     "--loose-innodb-buffer-pool-size-max=512M",
@@ -34,18 +34,18 @@ _OWN_TABLES = ("nodes", "interfaces", "peers", "conditions", "buckets", "days", 
 
 
 def key(kind: str, n: int) -> str:
-    """A public or preshared key of its own for each number. Any 32 bytes are a public key. The same in each run."""
+    """Returns a public or preshared key for each number, the same in each run. Any 32 bytes are a public key."""
     return b64encode(kind.encode().ljust(8) + n.to_bytes(8) * 3).decode()
 
 
 def address(n: int) -> str:
-    """Each peer's own."""
+    """Returns the address of peer `n`."""
     n += 2
     return f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
 
 
 def room() -> Path | None:
-    """A file system in memory with room for the database, or None: then it is on the disk."""
+    """Returns a file system in memory with room for the database. None means that the database is on the disk."""
     kinds = dict(_mounts())
     for name in ("/dev/shm", "/dev", "/run"):
         if kinds.get(name) == "tmpfs" and shutil.disk_usage(name).free > 1 << 30:
@@ -60,15 +60,16 @@ def _mounts() -> Iterator[tuple[str, str]]:
 
 
 class Stage:
-    """One run's database and interface, for ``peers`` peers."""
+    """Holds one run's database and interface, for ``peers`` peers."""
 
     def __init__(self, server: PrivateServer, folder: Path, peers: int) -> None:
         self.server, self.folder, self.peers = server, folder, peers
-        self.changed = max(1, peers // 300)  # of each of the three kinds
+        self.changed = max(1, peers // 300)  # this many peers of each of the three kinds
         secret = bytes([8]) + os.urandom(30) + bytes([64])
-        self.private_key = b64encode(secret).decode()  # as `wg genkey` makes it
-        # The same key with the bits that curve25519 ignores set, as 32 random bytes have them: the kernel, which keeps it
-        # without, takes it for a new one each time and computes every peer's secret anew.
+        self.private_key = b64encode(secret).decode()  # `wg genkey` makes a key of this form
+        # This is the same key, but the bits that curve25519 ignores are set, as random bytes may have them.
+        # The kernel clears these bits. So it takes the key for a new one each time and computes every peer's
+        # secret again.
         loose = b64encode(bytes([15]) + secret[1:31] + bytes([192])).decode()
         self.admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
         self.files = {name: folder / f"{name}.conf" for name in ("A", "B", "loose A", "loose B")}
@@ -78,13 +79,13 @@ class Stage:
             self.files[f"loose {state}"].write_text(text.replace(self.private_key, loose))
 
     def sql(self, statement: str, values: tuple[object, ...] = ()) -> tuple[tuple[Any, ...], ...]:
-        """By the administrator."""
+        """Runs a statement as the administrator and returns its rows."""
         with self.admin.cursor() as cursor:
             cursor.execute(statement, values or None)
             return tuple(cursor.fetchall())
 
     def fill_table(self) -> None:
-        """All rows, in state A; wgsyncd has never run."""
+        """Inserts all rows in state A, as if wgsyncd had never run."""
         self.forget()
         for table in ("customer_devices", "contracts"):
             self.sql(f"TRUNCATE {table}")
@@ -111,12 +112,12 @@ class Stage:
         self.sql("ANALYZE TABLE customer_devices, contracts")
 
     def forget(self) -> None:
-        """The rows stay as they are, but wgsyncd has never run."""
+        """Removes everything that wgsyncd has written. The rows of devices stay as they are."""
         for table in ("admin_logs", *(f"wgsyncd_{name}" for name in _OWN_TABLES)):
             self.sql(f"TRUNCATE {table}")
 
     def set_table(self, state: str) -> None:
-        """Put the table into state A or B."""
+        """Puts the table into state A or B."""
         k, n = self.changed, self.peers
         off, on = ("revoked", "active") if state == "B" else ("active", "revoked")
         self.sql("UPDATE customer_devices SET status = %s WHERE id <= %s", (off, k))
@@ -136,7 +137,7 @@ class Stage:
         return "".join(lines)
 
     def empty_interface(self) -> None:
-        """Made anew, with its private key and nothing else."""
+        """Creates the interface again, with its private key and nothing else."""
         namespace.run("ip", "link", "del", IFACE)
         namespace.run("ip", "link", "add", IFACE, "type", "wireguard")
         secret = self.folder / "private"
@@ -145,7 +146,7 @@ class Stage:
         namespace.run("ip", "link", "set", IFACE, "up")
 
     def config(self, **more: str) -> str:
-        """The daemon's configuration. ``more``: other lines, by section."""
+        """Returns the daemon's configuration. ``more`` has other lines by section."""
         sections = {
             "node": f'name = "bench{self.peers}"',
             "database": f'socket = "{self.server.socket}"\npassword_file = "{self.server.password_file}"\ntimeout = "30s"',
@@ -156,13 +157,13 @@ class Stage:
         return "".join(f"[{section}]\n{lines}\n" for section, lines in sections.items())
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Closes the connection."""
         self.admin.close()
 
 
 @contextmanager
 def stages() -> Iterator[Any]:
-    """Gives a function that makes the stage for so many peers; all in a network and with a server of one's own."""
+    """Yields a function that makes the stage for a number of peers, in a network and with a server of its own."""
     where = room()
     with (
         tempfile.TemporaryDirectory(prefix="wgsyncd-bench-", dir=where) as folder,
@@ -170,7 +171,7 @@ def stages() -> Iterator[Any]:
         namespace.own_network(),
         namespace.kernel_link(IFACE),
     ):
-        namespace.run("ip", "link", "set", "lo", "up")  # for the daemon's metrics
+        namespace.run("ip", "link", "set", "lo", "up")  # the daemon's metrics need it
         server.load()
         server.create_account()
         yield lambda peers: Stage(server, Path(folder), peers)

@@ -1,4 +1,4 @@
-"""The result for people: one table, both sides' medians, the ratio, the goal."""
+"""The results become one table for people, with the medians of both sides, the ratio and the goal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.bench.timing import short
 
-# name, what, against, goal, our side, theirs and the floor as (group, key) of "seconds"
+# The columns are: name, work, opponent, goal, then our side, the opponent's and the floor as (group, key) of
+# "seconds".
 LINES = (
     ("dump_vs_wg_show", "read and decode a full dump", "`wg show wg0 dump`", 0.5,
      ("dump", "ours"), ("dump", "theirs"), ("dump", "floor")),
@@ -35,13 +36,13 @@ ASKED = ("dump_vs_wg_show", "noop_vs_syncconf", "fill_vs_setconf", "change_vs_sy
 
 
 def ratios(seconds: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The ratio of each of them that was measured."""
+    """Returns the ratio of each comparison that was measured."""
     found = {name: seconds[a][b] / seconds[c][d] for name, _, _, _, (a, b), (c, d), _ in LINES if a in seconds}
     return {name: found[name] for name in ASKED if name in found}
 
 
 def text(result: dict[str, Any]) -> str:
-    """One run as a Markdown table and what cannot be a ratio below it."""
+    """Returns one run as a Markdown table. Values that cannot be a ratio follow below it."""
     seconds, more = result["seconds"], result["more"]
     rows = [("what", "seconds", "against", "seconds", "ratio", "goal", "floor")]
     for name, what, against, goal, (a, b), (c, d), floor in LINES:
@@ -71,7 +72,10 @@ def text(result: dict[str, Any]) -> str:
 
 
 def together(results: list[dict[str, Any]]) -> str:
-    """All runs in one table: in each cell our seconds, theirs, the ratio; a floor where there is one."""
+    """Returns all runs in one table.
+
+    Each cell has our seconds, the opponent's, the ratio and the floor if there is one.
+    """
     rows = [["work", "against", "goal", *(f"{one['peers']:,} peers" for one in results)]]
     for name, what, against, goal, (a, b), (c, d), floor in LINES:
         many = name == "pyroute2_vs_decode"
@@ -92,7 +96,10 @@ def together(results: list[dict[str, Any]]) -> str:
 
 
 def growth(results: list[dict[str, Any]]) -> str:
-    """How much longer ours take for more peers, and the floor; for ten times as many they may take 11 times as long."""
+    """Returns how much longer our side and the floor take for more peers.
+
+    For ten times as many peers, our side may take 11 times as long.
+    """
     small, large = results
     goal = 1.1 * large["peers"] / small["peers"]
 
