@@ -1,4 +1,4 @@
-"""Medians of things that take turns, so that a noisy machine disturbs all of them alike."""
+"""Several kinds of work take turns and are timed, so a noisy machine disturbs all of them alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Work = Callable[[], object]
 
 
 def seconds(work: Work) -> float:
-    """How long it takes, once. What was thrown away before is collected before."""
+    """Returns the seconds that the work takes once. Garbage of earlier work is collected before."""
     gc.collect()
     began = time.perf_counter()
     work()
@@ -20,8 +20,11 @@ def seconds(work: Work) -> float:
 
 
 def medians(what: str, repeat: int, **sides: Work | tuple[Work, Work]) -> dict[str, float]:
-    """Each side's median of so many runs, in turn. A pair is (what is done before, unmeasured; what is measured). Told
-    on standard error, too, since all of them together take the better part of an hour with 100,000 peers."""
+    """Returns each side's median of ``repeat`` runs in turn.
+
+    A pair is the work that is done before without measurement, and the work that is measured. The medians are also
+    printed on standard error, because everything together takes most of an hour with 100,000 peers.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeat):
         for name, side in sides.items():
@@ -33,12 +36,12 @@ def medians(what: str, repeat: int, **sides: Work | tuple[Work, Work]) -> dict[s
 
 
 def told(what: str, times: dict[str, list[float]]) -> dict[str, float]:
-    """The medians, which are also told."""
+    """Returns the medians and prints them on standard error."""
     found = {name: statistics.median(some) for name, some in times.items()}
     print(f"{what}:", ", ".join(f"{name} {short(one)} s" for name, one in found.items()), file=sys.stderr, flush=True)
     return found
 
 
 def short(number: float) -> str:
-    """Two digits that count, and never fewer than stand before the point."""
+    """Returns a number with two significant digits, or with all digits before the point."""
     return f"{number:.0f}" if number >= 99.5 else f"{number:.2g}"

@@ -1,4 +1,4 @@
-"""A second look at the kernel: whether it has a peer, by bare dumps one after the other, and when they said so."""
+"""A second reader of the kernel sees when an interface has a peer, by bare dumps in a row."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import time
 from tests.real.bench import in_network
 from wgsyncd.dataplane.wireguard import codec, netlink
 
-_NETLINK_GENERIC = 16  # uapi/linux/netlink.h
-_PUBLIC_KEY = 1  # WGPEER_A_PUBLIC_KEY, uapi/linux/wireguard.h
+_NETLINK_GENERIC = 16  # the source is uapi/linux/netlink.h
+_PUBLIC_KEY = 1  # this is WGPEER_A_PUBLIC_KEY of uapi/linux/wireguard.h
 
 
 class Witness:
-    """Looks at one interface in the network namespace of a process. Between two looks it rests for as long as a look
-    took: the kernel holds the interface's lock for a dump, and where there is one processor, so does that."""
+    """Reads one interface in the network namespace of a process.
+
+    Between two reads it rests for as long as a read took. The kernel holds the interface's lock during a dump, and a
+    dump also occupies the processor if there is only one.
+    """
 
     def __init__(self, pid: int, interface: str) -> None:
         self._socket = in_network(pid, _open)
@@ -24,7 +27,10 @@ class Witness:
         self._request = codec.get_device(interface)
 
     def until(self, key: bytes, *, there: bool, patience: float) -> float | None:
-        """When (monotonic seconds) a whole dump showed the key, or showed it no more; None where none did in time."""
+        """Returns when a complete dump showed the key, or showed it no more, in monotonic seconds.
+
+        Returns None if no dump did so in time. `patience` is in seconds.
+        """
         mark = netlink.attr(_PUBLIC_KEY, key)
         deadline = time.monotonic() + patience
         while (began := time.monotonic()) < deadline:
@@ -36,7 +42,7 @@ class Witness:
         return None
 
     def _look(self, mark: bytes) -> bool | None:
-        """Whether the mark is in a dump; None of one that changed meanwhile."""
+        """Returns whether the mark is in a dump, or None if the dump was interrupted."""
         try:
             return any(mark in payload for payload in self._talk(self._family, netlink.NLM_F_DUMP, self._request))
         except InterruptedError:
@@ -56,7 +62,7 @@ class Witness:
                 payloads.append(message.payload)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Closes the socket."""
         self._socket.close()
 
 
