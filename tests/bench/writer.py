@@ -1,5 +1,7 @@
-"""The web application's part: writes devices' names at random, one transaction each, until a line comes in and so many are
-written. Prints the longest that one took, in milliseconds.
+"""Plays the web application: writes random devices' names, one transaction each.
+
+It stops when a line has come in and at least LEAST names are written. Then it prints the longest transaction in
+milliseconds.
 
     python -m tests.bench.writer SOCKET TABLE DEVICES LEAST
 """
@@ -18,7 +20,7 @@ from wgsyncd.demo.mariadb import DATABASE
 
 
 def main() -> None:
-    """Write until told to stop."""
+    """Writes until a line comes in on standard input."""
     path, table, devices, least = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     actual = pymysql.connect(unix_socket=path, user=getpass.getuser(), database=DATABASE, autocommit=True)
     longest = 0.0
@@ -29,7 +31,7 @@ def main() -> None:
                 f"UPDATE {table} SET device_name = %s WHERE id = %s",
                 (f"name {turn}", random.randint(1, devices)),
             )
-            if turn > 20:  # the first warm up
+            if turn > 20:  # the first turns warm up
                 longest = max(longest, time.perf_counter() - began)
             elif turn == 20:
                 print("ready", flush=True)
