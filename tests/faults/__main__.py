@@ -100,7 +100,7 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def _round(play: Play, steps: list[script.Step]) -> float | None:
-    """Play a round and hold its books against the truth; seconds until they were right."""
+    """Plays a round and compares the table with the truth. Returns the seconds until the table was right."""
     stage = play.stage
     play.finish(play.loud(stage.devices), 60 * stage.pace)
     try:

@@ -1,4 +1,4 @@
-"""Looks at the daemon's metrics all the time, from inside the server's network namespace."""
+"""Polls the daemon's metrics all the time, from inside the server's network namespace."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 
 SAMPLED = "wgsyncd_interface_sampled_timestamp_seconds"
 _PORT = 9586
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_CLONE_NEWNET = 0x40000000  # the source is linux/sched.h
 _EVERY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One scrape."""
+    """Holds one scrape."""
 
-    asked: float = 0.0  # monotonic
+    asked: float = 0.0  # this is in monotonic seconds
     values: dict[str, float] = field(default_factory=dict)
 
     @property
     def life(self) -> float:
-        """Names the process."""
+        """Returns the start time of the process, which names it."""
         return self.values.get("process_start_time_seconds", 0.0)
 
     def successes(self, *tasks: str) -> float:
-        """Good runs of these tasks since the process began."""
+        """Returns the number of successful runs of these tasks since the process began."""
         return sum(
             self.values.get(f'wgsyncd_task_runs_total{{task="{task}"}}', 0)
             - self.values.get(f'wgsyncd_task_failures_total{{task="{task}"}}', 0)
@@ -37,15 +37,15 @@ class Seen:
 
 
 class Eyes(threading.Thread):
-    """The latest scrape is in :attr:`seen`; a daemon that does not answer leaves it as it is."""
+    """Keeps the latest scrape in :attr:`seen`. If the daemon does not answer, the last scrape stays."""
 
     def __init__(self, pid: int, pace: float) -> None:
         super().__init__(daemon=True)
         self.seen, self._pid, self._every, self._closed = Seen(), pid, _EVERY * pace, False
 
     def run(self) -> None:
-        """As a thread."""
-        with open(f"/proc/{self._pid}/ns/net", "rb") as namespace:  # of this thread only
+        """Scrapes until the thread is closed. It runs as a thread."""
+        with open(f"/proc/{self._pid}/ns/net", "rb") as namespace:  # setns(2) applies to this thread only
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
         while not self._closed:
@@ -65,6 +65,6 @@ class Eyes(threading.Thread):
         return {name: float(value) for name, _, value in lines}
 
     def close(self) -> None:
-        """End it."""
+        """Ends the thread."""
         self._closed = True
         self.join(5)
