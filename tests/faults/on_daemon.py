@@ -1,4 +1,4 @@
-"""Faults of the daemon itself, and of the connection between it and the database."""
+"""These faults hit the daemon itself, and the connection between it and the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 2.5  # nominal seconds that a trap waits for its statement
 
 
 def kill(play: Play, step: Step) -> Deed[None]:
-    """SIGKILL, now or at a statement; where that does not come, then."""
+    """Sends SIGKILL at once or at a statement. If the statement does not come, the signal follows then."""
     if step.parameters:
         trap = yield from _sprung(play, step, "kill")
         if trap.sprung is not None:
@@ -33,7 +33,7 @@ def kill(play: Play, step: Step) -> Deed[None]:
 
 
 def _sprung(play: Play, step: Step, deed: TrapDeed, patience: float = PATIENCE, hold: float = 0) -> Deed[Trap]:
-    """Set the step's trap and wait until it is sprung, or nobody came."""
+    """Sets the step's trap and waits until it is sprung, or until the time is over."""
     p = step.parameters
     trap = Trap(p["words"], p["nth"], p.get("moment", "answered"), deed, hold * play.stage.pace)
     play.stage.proxy.arm(trap)
@@ -47,7 +47,7 @@ def _sprung(play: Play, step: Step, deed: TrapDeed, patience: float = PATIENCE, 
 
 
 def trap(play: Play, step: Step, deed: TrapDeed, hold: float = 0) -> Deed[bool]:
-    """A trap that counts as its kind where it was sprung."""
+    """Sets a trap, and counts the fault as its kind if the trap was sprung."""
     sprung = (yield from _sprung(play, step, deed, PATIENCE * 2, hold)).sprung is not None
     play.faults[step.kind] += sprung
     return sprung
@@ -55,7 +55,7 @@ def trap(play: Play, step: Step, deed: TrapDeed, hold: float = 0) -> Deed[bool]:
 
 @contextlib.contextmanager
 def _woken(pid: int) -> Iterator[None]:
-    """SIGCONT at the end, if it still is there (it may have been killed as it stood)."""
+    """Sends SIGCONT at the end, if the process is still there. It may have been killed while it was stopped."""
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def _woken(pid: int) -> Iterator[None]:
 
 
 def stop(play: Play, step: Step) -> Deed[None]:
-    """SIGSTOP for longer than its timeouts."""
+    """Sends SIGSTOP for longer than the daemon's timeouts."""
     with (yield from play.holding("instances")):
         yield from play.until(lambda: _runs(play))
         daemon = play.stage.daemons[0]
@@ -75,7 +75,7 @@ def stop(play: Play, step: Step) -> Deed[None]:
 
 
 def stop_at(play: Play, step: Step) -> Deed[None]:
-    """The same, at a statement."""
+    """Sends SIGSTOP at a statement."""
     with (yield from play.holding("instances")):
         sprung = yield from _sprung(play, step, "stop", PATIENCE * 2)
         if sprung.sprung is not None:
@@ -90,12 +90,12 @@ def _runs(play: Play) -> bool:
 
 
 def terminate(play: Play, step: Step) -> Deed[None]:
-    """SIGTERM: an orderly restart."""
+    """Sends SIGTERM, for an orderly restart."""
     with (yield from play.holding("instances")):
         yield from play.until(lambda: _runs(play))
         process = play.stage.daemons[0].process
         assert process is not None
-        play.expected.add(-signal.SIGTERM)  # before it could install its handler
+        play.expected.add(-signal.SIGTERM)  # the signal may come before the process installs its handler
         process.send_signal(signal.SIGTERM)
         play.faults[step.kind] += 1
         if not (yield from play.until(lambda: process.poll() is not None, 12)):
@@ -103,7 +103,7 @@ def terminate(play: Play, step: Step) -> Deed[None]:
 
 
 def reload(play: Play, step: Step) -> Deed[None]:
-    """SIGHUP."""
+    """Sends SIGHUP."""
     with (yield from play.holding("instances")):
         if (yield from play.until(play.answers, 5)):
             os.kill(play.stage.daemons[0].pid, signal.SIGHUP)
@@ -111,11 +111,14 @@ def reload(play: Play, step: Step) -> Deed[None]:
 
 
 def second(play: Play, step: Step) -> Deed[None]:
-    """Another one on the same lock: refused, or (where the first was killed just then) the one that runs."""
+    """Starts another daemon on the same lock.
+
+    It is refused. If the first one was killed at that moment, the second one runs.
+    """
     stage = play.stage
     with (yield from play.holding("instances")):
         yield from play.until(lambda: _runs(play))
-        play.expected.add(1)  # the first one, restarted while the second one has the lock
+        play.expected.add(1)  # the first daemon may restart while the second one has the lock
         again = stage.world.server.start(*_command(play), log=stage.daemons[0].log, **_environment(play))
         play.faults[step.kind] += 1
         try:
@@ -139,8 +142,11 @@ def _environment(play: Play) -> dict[str, str]:
 
 
 def rival(play: Play, step: Step) -> Deed[None]:
-    """Another one with a lock of its own, as one started by hand may have: refused all the same, or (where the first was
-    killed just then) the one that runs, and then the first is refused when it comes again."""
+    """Starts another daemon with a lock of its own, as an admin may start one by hand.
+
+    It is refused all the same. If the first one was killed at that moment, the other one runs, and the first one is
+    refused when it comes again.
+    """
     stage = play.stage
     other = stage.daemons[1]
     with (yield from play.holding("instances")):
@@ -159,7 +165,7 @@ def rival(play: Play, step: Step) -> Deed[None]:
 
 
 def clock(play: Play, step: Step) -> Deed[None]:
-    """The wall clock is set, and set back."""
+    """Sets the wall clock, and sets it back."""
     with (yield from play.holding("clock")):
         play.stage.clock.set(_offset(step.parameters["to"], time.time(), 2 * play.stage.pace))
         play.faults[step.kind] += 1
@@ -169,7 +175,10 @@ def clock(play: Play, step: Step) -> Deed[None]:
 
 
 def _offset(to: str, now: float, before: float) -> float:
-    """Seconds; so many ``before`` the zone's next midnight, or its next month."""
+    """Returns an offset in seconds.
+
+    For "midnight" and "month", the clock is then ``before`` seconds before that boundary.
+    """
     if to in ("midnight", "month"):
         day = datetime.fromtimestamp(now, ZONE).date()
         day = (day.replace(day=1) + timedelta(days=32)).replace(day=1) if to == "month" else day + timedelta(days=1)
@@ -178,24 +187,24 @@ def _offset(to: str, now: float, before: float) -> float:
 
 
 def cut(play: Play, step: Step) -> Deed[None]:
-    """All connections end."""
+    """Ends all connections."""
     play.stage.proxy.cut()
     play.faults[step.kind] += 1
     yield
 
 
 def cut_at(play: Play, step: Step) -> Deed[None]:
-    """The connection ends at a statement."""
+    """Ends the connection at a statement."""
     yield from trap(play, step, "cut")
 
 
 def hold_answer(play: Play, step: Step) -> Deed[None]:
-    """An answer comes later than the daemon waits."""
+    """Holds an answer for longer than the daemon waits."""
     yield from trap(play, step, "hold", step.parameters["lasts"])
 
 
 def black_hole(play: Play, step: Step) -> Deed[None]:
-    """Nothing comes through, in either direction."""
+    """Lets nothing through in either direction."""
     with (yield from play.holding("proxy")):
         play.stage.proxy.swallowing = True
         play.faults[step.kind] += 1
@@ -206,7 +215,7 @@ def black_hole(play: Play, step: Step) -> Deed[None]:
 
 
 def refuse(play: Play, step: Step) -> Deed[None]:
-    """Connections end, and new ones are refused."""
+    """Ends all connections, and refuses new ones."""
     with (yield from play.holding("proxy")):
         play.stage.proxy.refusing = True
         play.stage.proxy.cut()

@@ -1,4 +1,4 @@
-"""Faults of the database."""
+"""These faults hit the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.script import Step
 from tests.faults.web import Away
 from wgsyncd.demo import processes
 
-_HANGS = 1.5  # nominal seconds after which an administrator takes it for hung, once there is room again
+_HANGS = 1.5  # after these nominal seconds with free room, an administrator takes the server for hung
 _PAGE = 4096
 
 
@@ -35,7 +35,7 @@ def away(play: Play) -> Iterator[None]:
 
 @contextlib.contextmanager
 def gone(play: Play, how: str) -> Iterator[None]:
-    """It is killed, or stopped in order, and started again at the end; or it hangs, and goes on."""
+    """Kills or stops the server and starts it again at the end. With "hangs", the server is stopped and continues."""
     database = play.stage.database
     with away(play):
         if how == "hangs":
@@ -60,12 +60,12 @@ def _gone(play: Play, step: Step, how: str) -> Deed[None]:
 
 
 def db_kill(play: Play, step: Step) -> Deed[None]:
-    """SIGKILL, and a new start."""
+    """Kills the server and starts it again."""
     yield from _gone(play, step, "killed")
 
 
 def db_kill_at(play: Play, step: Step) -> Deed[None]:
-    """The same, at a statement."""
+    """Kills the server at a statement."""
     with (yield from play.holding("database")):
         try:
             if not (yield from trap(play, step, "kill server")):
@@ -74,12 +74,12 @@ def db_kill_at(play: Play, step: Step) -> Deed[None]:
                 yield from play.pause(step.parameters["lasts"])
         finally:
             if not runs(play):
-                play.stage.database.kill()  # it is dead; this takes note of it
+                play.stage.database.kill()  # the server is dead, and this call records it
                 play.stage.database.start()
 
 
 def runs(play: Play) -> bool:
-    """Whether MariaDB lives."""
+    """Returns whether MariaDB lives."""
     try:
         return play.stage.database.pid > 0
     except processes.CommandFailed:
@@ -87,17 +87,17 @@ def runs(play: Play) -> bool:
 
 
 def db_stop(play: Play, step: Step) -> Deed[None]:
-    """SIGSTOP: it takes connections and answers none."""
+    """Sends SIGSTOP, so that the server accepts connections and never answers."""
     yield from _gone(play, step, "hangs")
 
 
 def db_restart(play: Play, step: Step) -> Deed[None]:
-    """An orderly restart."""
+    """Restarts the server in an orderly way."""
     yield from _gone(play, step, "stopped")
 
 
 def db_read_only(play: Play, step: Step) -> Deed[None]:
-    """It reads and does not write."""
+    """Makes the server read-only."""
     with (yield from play.holding("database")):
         yield from play.told("SET GLOBAL read_only = 1")
         play.faults[step.kind] += 1
@@ -106,8 +106,11 @@ def db_read_only(play: Play, step: Step) -> Deed[None]:
 
 
 def db_full(play: Play, step: Step) -> Deed[None]:
-    """Its disk is full. Not a byte left: each commit hangs at the binary log. A little left: tables that have to grow
-    say 1114. Then there is room again; MariaDB sees that within a minute, for which nobody waits."""
+    """Fills the disk of the server.
+
+    With no byte left, each commit hangs at the binary log. With a little room left, tables that have to grow report
+    error 1114. Later there is room again. MariaDB notices that within a minute, but the test does not wait for it.
+    """
     stage, hangs = play.stage, step.parameters["hangs"]
     file = stage.disk / "filler"
     with (yield from play.holding("database")), away(play):
@@ -128,7 +131,7 @@ def db_full(play: Play, step: Step) -> Deed[None]:
 
 
 def _aside(work: Callable[[Play], None], play: Play) -> threading.Event:
-    """Do something at the database that may hang; the event says that it went well."""
+    """Runs `work` at the database, where it may hang. The event shows that it went well."""
     done = threading.Event()
 
     def run() -> None:
@@ -145,7 +148,7 @@ def _fill(file: os.PathLike[str], disk: os.PathLike[str], leave: int) -> None:
         try:
             while True:
                 sink.write(bytes(1 << 20))
-        except OSError:  # no room for so much
+        except OSError:  # the disk has no room for so much
             with contextlib.suppress(OSError):
                 while True:
                     sink.write(bytes(_PAGE))
@@ -154,7 +157,7 @@ def _fill(file: os.PathLike[str], disk: os.PathLike[str], leave: int) -> None:
 
 
 def _grow(play: Play) -> None:
-    """Use up what admin_logs has left of its file."""
+    """Uses up the free room in the file of admin_logs."""
     actual = play.stage.web.connect()
     with contextlib.closing(actual), actual.cursor() as cursor:
         for _ in range(400):
@@ -170,7 +173,7 @@ def _write(play: Play) -> None:
 
 
 def row_lock(play: Play, step: Step) -> Deed[None]:
-    """Somebody's open transaction holds rows for longer than the daemon waits."""
+    """Holds rows in an open transaction for longer than the daemon waits."""
     names = [play.stage.devices[n].name for n in step.parameters["devices"]]
     with (yield from play.holding("database")):
         actual = yield from _locked(play, names)
@@ -194,7 +197,7 @@ def _locked(play: Play, names: list[str]) -> Deed[pymysql.Connection[pymysql.cur
 
 
 def deadlock(play: Play, step: Step) -> Deed[None]:
-    """A transaction that holds a row waits for what the daemon holds, while the daemon waits for the row."""
+    """Lets a transaction that holds a row wait for the daemon's locks, while the daemon waits for the row."""
     names = [play.stage.devices[n].name for n in step.parameters["devices"]]
     waiting = ("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'mikyun'"
                " AND info LIKE '%%STRAIGHT_JOIN customer_devices%%' AND time_ms > 50")  # fmt: skip
