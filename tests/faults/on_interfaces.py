@@ -1,4 +1,4 @@
-"""Faults of the interfaces and their peers: what counters are lost with them was sampled for good before."""
+"""These faults hit the interfaces and their peers, after the lost counters were sampled durably."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _theirs(play: Play, interface: str) -> list[Device]:
 
 
 def interface(play: Play, step: Step) -> Deed[None]:
-    """Deleted, or its process ended; after a while it is made again, empty."""
+    """Deletes an interface or ends its process. Later the interface is created again and is empty."""
     stage, name, p = play.stage, step.parameters["interface"], step.parameters
     with (yield from play.holding_devices(stage.devices, "interfaces")):
         devices = _theirs(play, name)
@@ -42,7 +42,7 @@ def _lose(play: Play, name: str, devices: list[Device], how: str) -> None:
 
 
 def foreign_remove(play: Play, step: Step) -> Deed[None]:
-    """A foreign hand removes peers; the daemon brings them back."""
+    """Removes peers as a foreign hand. The daemon adds them again."""
     stage = play.stage
     devices = [stage.devices[n] for n in step.parameters["devices"]]
     with (yield from play.holding_devices(devices)):
@@ -56,8 +56,11 @@ def foreign_remove(play: Play, step: Step) -> Deed[None]:
 
 
 def foreign_replace(play: Play, step: Step) -> Deed[None]:
-    """A foreign hand removes peers and adds them again as they were, with counters at zero. It stays quiet until the
-    daemon has seen that they are lower: bytes that pass the old figure first cannot be told from others."""
+    """Removes peers as a foreign hand and adds them again as they were, with counters at zero.
+
+    The peers stay quiet until the daemon has seen the lower counters. If new bytes pass the old value first, nobody can
+    tell them from others.
+    """
     stage = play.stage
     devices = [stage.devices[n] for n in step.parameters["devices"]]
     with (yield from play.holding_devices(devices)):
@@ -72,14 +75,16 @@ def foreign_replace(play: Play, step: Step) -> Deed[None]:
             ))  # fmt: skip
         play.faults[step.kind] += 1
         play.replaced += len(devices)
-        yield from play.pause(0.05)  # a dump that was asked for before is over
+        yield from play.pause(0.05)  # a dump that was requested before is over now
         yield from play.sampled({device.interface for device in devices})
         yield from play.loud(devices)
 
 
 def reboot(play: Play, step: Step) -> Deed[None]:
-    """The machine restarts: daemon, database and interfaces are gone, and come back one after the other, with another
-    boot id and (the kernel's, as after a real one) perhaps the same interface numbers."""
+    """Restarts the machine: daemon, database and interfaces are gone, and come back one after the other.
+
+    The boot id is another one. The kernel's interfaces may have the same numbers, as after a real restart.
+    """
     stage, p = play.stage, step.parameters
     with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database")):
         yield from play.quiet(stage.devices)

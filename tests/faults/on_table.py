@@ -1,4 +1,4 @@
-"""What the web application does to rows, each while the daemon's world falls apart around it."""
+"""These steps change rows as the web application does, each while other faults happen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _devices(play: Play, step: Step) -> list[Device]:
 
 
 def _change(play: Play, devices: list[Device], settings: dict[str, object]) -> Deed[None]:
-    """The same values in the rows of these devices."""
+    """Sets the same values in the rows of these devices."""
     places = ", ".join(["%s"] * len(devices))
     sets = ", ".join(f"{column} = %s" for column in settings)
     sql = f"UPDATE customer_devices SET {sets} WHERE id IN ({places})"
@@ -30,7 +30,7 @@ def _change(play: Play, devices: list[Device], settings: dict[str, object]) -> D
 
 
 def _hush(play: Play, step: Step, devices: list[Device]) -> Deed[bool]:
-    """Before peers are removed: cut the wires, unless it is to be done under traffic."""
+    """Cuts the wires before peers are removed. A step under traffic leaves them. Returns whether there is traffic."""
     busy = bool(step.parameters.get("busy"))
     if not busy:
         yield from play.quiet(devices)
@@ -40,7 +40,7 @@ def _hush(play: Play, step: Step, devices: list[Device]) -> Deed[bool]:
 
 
 def _leave(play: Play, old: list[Peer], busy: bool) -> Deed[None]:
-    """Wait until all of these peers are gone, at the same time: each has to be watched."""
+    """Waits until all of these peers are gone, and watches each of them at the same time."""
     waiting = {peer.device.name: play.gone(peer, busy) for peer in old}
     while waiting:
         for name, deed in list(waiting.items()):
@@ -55,7 +55,7 @@ def _leave(play: Play, old: list[Peer], busy: bool) -> Deed[None]:
 
 
 def pause(play: Play, step: Step) -> Deed[None]:
-    """Paused, revoked or deleted for a while, and back."""
+    """Pauses, revokes or deletes rows for a while, and brings them back."""
     devices, how = _devices(play, step), step.parameters["how"]
     with (yield from play.holding_devices(devices)):
         busy = yield from _hush(play, step, devices)
@@ -70,7 +70,7 @@ def pause(play: Play, step: Step) -> Deed[None]:
 
 
 def rekey(play: Play, step: Step) -> Deed[None]:
-    """New keys."""
+    """Gives the devices new keys."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices)):
         busy = yield from _hush(play, step, devices)
@@ -85,7 +85,7 @@ def rekey(play: Play, step: Step) -> Deed[None]:
 
 
 def move(play: Play, step: Step) -> Deed[None]:
-    """To the other interface, and so to another network."""
+    """Moves the devices to the other interface, and so to another network."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices, "interfaces")):
         busy = yield from _hush(play, step, devices)
@@ -100,7 +100,7 @@ def move(play: Play, step: Step) -> Deed[None]:
 
 
 def address(play: Play, step: Step) -> Deed[None]:
-    """Another address, under traffic: the peer lives on."""
+    """Gives the devices another address, under traffic. The peers continue to exist."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
@@ -112,7 +112,7 @@ def address(play: Play, step: Step) -> Deed[None]:
 
 
 def preshared_key(play: Play, step: Step) -> Deed[None]:
-    """One is set, or cleared: the peer lives on."""
+    """Sets or clears a preshared key. The peers continue to exist."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
@@ -123,7 +123,10 @@ def preshared_key(play: Play, step: Step) -> Deed[None]:
 
 
 def qr(play: Play, step: Step) -> Deed[None]:
-    """Issued anew, with new keys; scanned in time, or not. The clock stands meanwhile: the end is in its time."""
+    """Issues a new QR code with new keys. It is scanned in time or not.
+
+    The clock does not step meanwhile, because the deadline is in its time.
+    """
     devices, scanned = _devices(play, step), step.parameters["scanned"]
     device = devices[0]
     with (yield from play.holding_devices(devices, "clock")):
@@ -159,7 +162,7 @@ def qr(play: Play, step: Step) -> Deed[None]:
 
 
 def reset(play: Play, step: Step) -> Deed[None]:
-    """An admin sets a total to a figure. A note in the same transaction tells whether it was done."""
+    """Sets a total, as an admin does. A note in the same transaction shows whether the transaction happened."""
     column, figure = step.parameters["column"], step.parameters["figure"]
     side = column.partition("_")[0]
     devices = _devices(play, step)
