@@ -1,8 +1,8 @@
-"""What was really counted: per device, over all lives of its peers, by wg(8); and how the table's figures differ.
+"""The oracle knows the bytes that wg(8) counted for each device, over all of its peers.
 
-A peer's life ends when it leaves the kernel, and its last counters must be known then: so its wire was cut before, and
-the counters stood still. Where it was removed under traffic the truth lies between two figures, and once the table has
-one between them that is taken for it.
+It also compares them with the sums in the table. When a peer leaves the kernel, its last counters must be known. So its
+wire is cut before, and the counters do not move. For a peer that is removed under traffic, the truth lies between two
+numbers. A posted sum between these two numbers is then taken as the truth.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 
 class Bytes(NamedTuple):
-    """As the server sees them."""
+    """Holds bytes as the server sees them."""
 
     rx: int
     tx: int
 
     def plus(self, other: Bytes) -> Bytes:
-        """The sum."""
+        """Returns the sum."""
         return Bytes(self.rx + other.rx, self.tx + other.tx)
 
 
@@ -29,17 +29,19 @@ SIDES = ("rx", "tx")
 
 @dataclass(slots=True)
 class Account:
-    """One device's truth."""
+    """Holds the truth about one device."""
 
-    ended: Bytes = NONE  # of lives that are over
-    unsure: Bytes = NONE  # as much more may have been booked
-    seen: Bytes = NONE  # as much of it wg(8) showed
-    shift: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))  # taken from the totals by an admin
-    conceded: Bytes = NONE  # wrong in earlier rounds and reported there; a negative number was never booked
+    ended: Bytes = NONE  # bytes of peers that have left the kernel
+    unsure: Bytes = NONE  # this many bytes more may have been posted
+    seen: Bytes = NONE  # wg(8) showed this many of these bytes
+    # an admin has taken this many bytes from the totals
+    shift: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))
+    # differences of earlier rounds, which are reported there: a negative number was never posted
+    conceded: Bytes = NONE
 
 
 class Difference(NamedTuple):
-    """A figure that is wrong."""
+    """Describes a stored number that is wrong."""
 
     device: str
     column: str
@@ -49,29 +51,29 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Removals:
-    """Peers that the daemon removed under traffic. Bytes, beyond the counters when the row changed."""
+    """Counts the bytes of peers that the daemon removed under traffic, beyond the counters when the row changed."""
 
     times: int = 0
-    seen: int = 0  # wg(8) showed so many, at its last reading before the peer was gone
+    seen: int = 0  # wg(8) showed this many at its last reading before the peer was gone
     booked: int = 0
-    missed: int = 0  # shown and not booked
-    unseen: int = 0  # booked and never shown: they came after that reading
+    missed: int = 0  # shown and not posted
+    unseen: int = 0  # posted and never shown, because they came after that reading
 
     def add(self, seen: Bytes, booked: Bytes) -> None:
-        """One device's."""
+        """Adds the bytes of one device."""
         self.seen += sum(seen)
         self.booked += sum(booked)
         self.missed += sum(max(0, s - b) for s, b in zip(seen, booked, strict=True))
         self.unseen += sum(max(0, b - s) for s, b in zip(seen, booked, strict=True))
 
     def data(self) -> dict[str, int]:
-        """For the report."""
+        """Returns the counts for the report."""
         return {"removals": self.times, "seen": self.seen, "booked": self.booked, "seen_and_not_booked": self.missed,
                 "booked_and_not_seen": self.unseen}  # fmt: skip
 
 
 class Truth:
-    """All devices'."""
+    """Holds the truth about all devices."""
 
     def __init__(self, devices: Iterable[str]) -> None:
         self.accounts = {device: Account() for device in devices}
@@ -80,12 +82,15 @@ class Truth:
         self.differences: list[Difference] = []
 
     def end(self, device: str, last: Bytes) -> None:
-        """A life is over; nothing moved after these counters were read."""
+        """Ends a peer of the device. No byte moved after its last counters were read."""
         account = self.accounts[device]
         account.ended = account.ended.plus(last)
 
     def end_busy(self, device: str, least: Bytes, seen: Bytes, most: Bytes) -> None:
-        """A life is over, and bytes went on until its end: these at least, so many as wg(8) showed, at most."""
+        """Ends a peer that moved bytes until its end.
+
+        The bytes are at least ``least`` and at most ``most``, and wg(8) showed ``seen``.
+        """
         account = self.accounts[device]
         account.ended = account.ended.plus(least)
         account.unsure = account.unsure.plus(Bytes(most.rx - least.rx, most.tx - least.tx))
@@ -93,14 +98,14 @@ class Truth:
         self.removals.times += 1
 
     def counted(self, actual: Mapping[str, Bytes]) -> dict[str, Bytes]:
-        """At least so much, with the counters of the peers that live."""
+        """Returns the least number of bytes of each device, with the counters of the present peers."""
         return {
             device: account.ended.plus(account.conceded).plus(actual.get(device, NONE))
             for device, account in self.accounts.items()
         }
 
     def compare(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
-        """The totals (the admin's doings undone) that are wrong."""
+        """Returns the totals that are wrong. The admin's changes are taken out before."""
         wrong: list[Difference] = []
         for device, least in self.counted(actual).items():
             account = self.accounts[device]
@@ -111,7 +116,7 @@ class Truth:
         return wrong
 
     def conclude(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
-        """The round is over: sum up what is wrong, and begin the next one at what is booked."""
+        """Ends the round. Adds up the differences, and begins the next round at the posted bytes."""
         wrong = self.compare(actual, booked)
         for one in wrong:
             self.lost += max(0, one.true - one.booked)
@@ -128,7 +133,7 @@ class Truth:
         return wrong
 
     def data(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> dict[str, Any]:
-        """Sums for the report. ``true`` is what was counted, whatever was booked of it."""
+        """Returns sums for the report. ``true`` is the number of counted bytes, posted or not."""
         counted = self.counted(actual)
         found: dict[str, Any] = {}
         for at, side in enumerate(SIDES):

@@ -1,7 +1,8 @@
-"""Between the daemon and MariaDB: a proxy on a unix socket that sees each statement and can act at just that moment.
+"""A proxy between the daemon and MariaDB sees each statement and can act at exactly that moment.
 
-It reads as much of MariaDB's protocol as that takes: packets (length, number), and the text of COM_QUERY, the only
-command with which the daemon sends statements. https://mariadb.com/kb/en/clientserver-protocol/
+It listens on a unix socket. It reads only the parts of MariaDB's protocol that it needs: packets with length and
+number, and the text of COM_QUERY. The daemon sends its statements with this command alone.
+https://mariadb.com/kb/en/clientserver-protocol/
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Moment = Literal["before", "during", "answered", "after"]
 Deed = Literal["cut", "kill", "stop", "hold", "kill server"]
 
 _HEADER, _COM_QUERY, _TICK = 4, b"\x03", 0.02
-_UCRED = struct.Struct("3i")  # unix(7): SO_PEERCRED
+_UCRED = struct.Struct("3i")  # the source is unix(7), SO_PEERCRED
 
 
 @dataclass(slots=True)
@@ -36,24 +37,28 @@ class Trap:
     nth: int
     moment: Moment
     deed: Deed
-    hold: float = 0.0  # seconds that the answer is held
-    sprung: float | None = field(default=None, init=False)  # monotonic
-    pid: int = field(default=0, init=False)  # of the client that ran into it
+    hold: float = 0.0  # seconds for which the answer is held
+    sprung: float | None = field(default=None, init=False)  # this is in monotonic seconds
+    pid: int = field(default=0, init=False)  # the process id of the client that sent the statement
 
     @property
     def name(self) -> str:
-        """For the report."""
+        """Returns the trap's name in the report."""
         return f"{self.deed} {self.moment} {self.words or 'any statement'}"
 
 
 class Proxy:
-    """Serves ``path``, asks ``target``. ``victims``: says whether a client's pid may be killed; ``server``: the pid of
-    MariaDB."""
+    """Serves ``path`` and asks ``target``.
+
+    ``victims`` returns whether the client with this process id may be killed. ``server`` returns the process id of
+    MariaDB.
+    """
 
     def __init__(self, path: Path, target: Path, victims: Callable[[int], bool], server: Callable[[], int]) -> None:
         self.path, self._target, self._victims, self._server = path, target, victims, server
-        self.refusing = self.swallowing = False  # what comes: connections; bytes in either direction
-        self.statements: deque[tuple[float, int, str]] = deque(maxlen=400)  # when, whose, how it begins
+        # new connections are refused, or bytes in both directions are swallowed
+        self.refusing = self.swallowing = False
+        self.statements: deque[tuple[float, int, str]] = deque(maxlen=400)  # the time, the process id and the beginning
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
         self._open: set[_Wire] = set()
@@ -67,22 +72,22 @@ class Proxy:
         return listener
 
     def arm(self, trap: Trap) -> None:
-        """Set a trap."""
+        """Sets a trap."""
         with self._lock:
             self._traps.append(trap)
 
     def disarm(self, trap: Trap) -> None:
-        """Take it away, sprung or not."""
+        """Removes a trap, sprung or not."""
         with self._lock, contextlib.suppress(ValueError):
             self._traps.remove(trap)
 
     def cut(self) -> None:
-        """End all connections that there are."""
+        """Ends all present connections."""
         for wire in list(self._open):
             wire.cut()
 
     def close(self) -> None:
-        """Take no more connections and end those that there are."""
+        """Accepts no more connections and ends the present ones."""
         self.refusing = True
         self._listener.close()
         self.cut()
@@ -92,7 +97,7 @@ class Proxy:
             try:
                 client, _ = self._listener.accept()
             except OSError:
-                return  # closed
+                return  # the listener was closed
             if self.refusing:
                 client.close()
             else:
@@ -109,7 +114,7 @@ class Proxy:
                 self._open.discard(wire)
 
     def meet(self, text: str, pid: int) -> Trap | None:
-        """The trap that this statement springs."""
+        """Returns the trap that this statement springs, or None."""
         self.statements.append((time.time(), pid, text[:60]))
         with self._lock:
             for trap in self._traps:
@@ -122,7 +127,7 @@ class Proxy:
         return None
 
     def act(self, trap: Trap) -> None:
-        """Do what the trap does, apart from what it does to its connection."""
+        """Does what the trap does to a process. The connection itself is not touched."""
         with contextlib.suppress(ProcessLookupError):
             if trap.deed in ("kill", "stop"):
                 os.kill(trap.pid, signal.SIGKILL if trap.deed == "kill" else signal.SIGSTOP)
@@ -132,22 +137,22 @@ class Proxy:
 
 
 class _Wire:
-    """One connection."""
+    """Passes the packets of one connection."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy, self._client, self._server = proxy, client, server
         self._pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         self._kept = b""  # the beginning of a packet whose end is still to come
-        self._writes = False  # the transaction that runs is one that changes the books
-        self._await: Trap | None = None  # acts when the answer is here
+        self._writes = False  # the present transaction changes the node state
+        self._await: Trap | None = None  # this trap acts when the answer is here
         self._cut = False
 
     def cut(self) -> None:
-        """From another thread."""
+        """Ends the connection. Another thread calls it."""
         self._cut = True
 
     def run(self) -> None:
-        """Pass on what comes until one side goes."""
+        """Passes on packets until one side closes."""
         while not self._cut:
             ready, _, _ = select.select([self._client, self._server], [], [], _TICK)
             if self._proxy.swallowing:
@@ -171,7 +176,10 @@ class _Wire:
         return bool(data)
 
     def _pass(self, packet: bytes) -> bool:
-        """One packet of the client's; whether the connection lives on. A command's packets begin with number 0."""
+        """Passes one packet of the client. Returns whether the connection lives on.
+
+        The packets of a command begin with number 0.
+        """
         trap = None
         if packet[3] == 0 and packet[_HEADER : _HEADER + 1] == _COM_QUERY:
             trap = self._proxy.meet(self._text(packet), self._pid)
@@ -183,7 +191,7 @@ class _Wire:
         self._server.sendall(packet)
         if trap is not None and trap.moment == "during":
             self._proxy.act(trap)
-            return trap.deed in ("stop", "kill")  # the server learns of a killed client as it always does
+            return trap.deed in ("stop", "kill")  # the server learns in its usual way that a client was killed
         self._await = trap
         return True
 
