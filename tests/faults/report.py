@@ -1,4 +1,4 @@
-"""What a run says at its end."""
+"""The report of a run has its sums, its differences and its troubles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _QUARANTINED = "SELECT COUNT(*) FROM wgsyncd_quarantine"
 
 
 def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
-    """The report, apart from what the arguments say. ``settled``: of each round, seconds until its books were right."""
+    """Returns the report without the arguments of the run.
+
+    ``settled`` has for each round the seconds until its table was right.
+    """
     truth, traffic = play.truth, play.stage.traffic
     said = "".join(daemon.log.read_text(errors="replace") for daemon in play.stage.daemons)
     if any(word in said for word in _TRACES):
@@ -60,8 +63,11 @@ def _asked(play: Play) -> Deed[tuple[dict[str, Any], int, int]]:
 
 
 def _sums(play: Play) -> dict[str, Any]:
-    """True and booked bytes of all devices, by column. A window's truth is what it is made of, its buckets or its days:
-    that they are all that was counted is the days' line, whichever clock they were booked by."""
+    """Returns true and posted bytes of all devices, by column.
+
+    The truth of a window is the sum of its buckets or its days. The line of the days shows that these have all counted
+    bytes, no matter which clock they were posted by.
+    """
     found = verdict.read(play)
     actual = by_device(play.stage.devices, play.stage.counters(fresh=True))
     columns = play.truth.data(actual, {name: one.total for name, one in found.items()})
@@ -77,10 +83,10 @@ def _sums(play: Play) -> dict[str, Any]:
 
 
 def is_good(found: dict[str, Any]) -> bool:
-    """Whether nothing in a report is wrong."""
+    """Returns whether nothing in a report is wrong."""
     return not any(found[word] for word in ("lost", "doubled", "differences", "unsettled", "troubles"))
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """A report for people."""
+    """Returns a report for people."""
     return "\n".join([f"{key}: {value}" for key, value in found.items()] + ["good" if is_good(found) else "NOT GOOD"])

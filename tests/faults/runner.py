@@ -1,7 +1,7 @@
-"""Plays the rounds of a script: starts each step at its time, keeps all that runs going, and restarts the daemon.
+"""Plays the rounds of a script: starts each step at its time, and restarts the daemon.
 
-A fault is a generator (a :data:`Deed`): each `yield` gives the others their turn. There is one thread, so a deed that
-waits for something asks again and again, and never blocks.
+A fault is a generator (a :data:`Deed`). Each `yield` gives the other faults their turn. There is one thread, so a deed
+that waits asks again and again, and never blocks.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.real.running import Daemon
 T = TypeVar("T")
 Deed = Generator[None, None, T]
 _TICK = 0.01
-_LONGEST = 150.0  # seconds in which all that was begun must come to its end
+_LONGEST = 150.0  # all running steps must come to their end within these seconds
 
 
 class Peer(NamedTuple):
-    """A device's peer that is about to go."""
+    """Describes a device's peer that is about to go."""
 
     device: Device
     slot: tuple[str, str]  # interface and key
@@ -39,22 +39,22 @@ class Peer(NamedTuple):
 
 
 class Stuck(Exception):
-    """What was begun did not end."""
+    """Reports that running steps did not end."""
 
 
 class Play:
-    """One run."""
+    """Plays one run: its steps, its daemon and its report of troubles."""
 
     def __init__(
         self, stage: Stage, truth: Truth, eyes: Eyes, acts: Mapping[str, Callable[[Play, Step], Deed[None]]]
     ) -> None:
         self.stage, self.truth, self.eyes, self._acts = stage, truth, eyes, acts
-        self.faults: Counter[str] = Counter()  # done, by kind
-        self.moments: Counter[str] = Counter()  # of these, at which moment
-        self.ends: Counter[str] = Counter()  # of daemons, by how they ended
+        self.faults: Counter[str] = Counter()  # the number of faults, by kind
+        self.moments: Counter[str] = Counter()  # the number of faults, by their moment
+        self.ends: Counter[str] = Counter()  # the number of ended daemons, by how they ended
         self.troubles: list[str] = []
-        self.replaced = 0  # peers with whose counters a foreign hand has begun anew
-        self.down = False  # the daemon is not to be restarted now
+        self.replaced = 0  # the number of peers whose counters a foreign hand has reset
+        self.down = False  # the daemon must not be restarted now
         self.rival: Daemon | None = None
         self.expected = {-signal.SIGKILL, 0}
         self._held: set[str] = set()
@@ -64,7 +64,7 @@ class Play:
     # -- the loop
 
     def storm(self, steps: list[Step]) -> None:
-        """Play one round's steps, until the last of them is over."""
+        """Plays the steps of one round until the last of them is over."""
         began, pending = time.monotonic(), list(steps)
         pace = self.stage.pace
         while pending or self._running:
@@ -78,7 +78,7 @@ class Play:
                 raise Stuck("; ".join(str(step) for step, _ in self._running))
 
     def turn(self) -> None:
-        """Everybody's turn, once."""
+        """Gives each running step one turn."""
         for one in list(self._running):
             try:
                 next(one[1])
@@ -89,7 +89,7 @@ class Play:
         time.sleep(_TICK * self.stage.pace)
 
     def finish(self, deed: Deed[T], seconds: float) -> T | None:
-        """Play one deed alone, to its end; None if it has none in so many seconds."""
+        """Plays one deed alone to its end. Returns None if it does not end within `seconds`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -101,7 +101,7 @@ class Play:
         return None
 
     def drop(self) -> None:
-        """Forget what still runs."""
+        """Forgets the steps that still run."""
         for _, deed in self._running:
             deed.close()
         self._running.clear()
@@ -121,18 +121,18 @@ class Play:
             self.stage.start(daemon)
 
     def note_end(self, code: int) -> None:
-        """A daemon has ended so."""
+        """Records the exit status of a daemon."""
         self.ends[str(code)] += 1
         if code not in self.expected:
             self.trouble(f"a daemon ended with {code}")
 
     def answers(self) -> bool:
-        """Whether the daemon that runs now has answered, and so has its signal handlers."""
+        """Returns whether the present daemon has answered, and so has its signal handlers."""
         process = self.stage.daemons[0].process
         return process is not None and process.poll() is None and self.eyes.seen.asked > self._started
 
     def kill(self, daemon: Daemon | None = None) -> bool:
-        """SIGKILL, as a crash; whether there was anything to kill."""
+        """Sends SIGKILL, as a crash. Returns whether a process was there."""
         process = (daemon or self.stage.daemons[0]).process
         if process is None or process.poll() is not None:
             return False
@@ -140,24 +140,24 @@ class Play:
         return True
 
     def say(self, text: str) -> None:
-        """Progress, and the story of a failure."""
+        """Prints progress, which also explains a failure."""
         print(f"{time.monotonic() - self._began:8.2f} {text}", file=sys.stderr, flush=True)
 
     def trouble(self, text: str) -> None:
-        """Something that must not be, besides lost and doubled bytes."""
+        """Records a fault of the program that is not about lost or doubled bytes."""
         self.troubles.append(text)
         self.say(f"TROUBLE: {text}")
 
-    # -- what deeds are made of
+    # -- the parts of deeds
 
     def pause(self, seconds: float) -> Deed[None]:
-        """Wait so many nominal seconds."""
+        """Waits for nominal seconds."""
         end = time.monotonic() + seconds * self.stage.pace
         while time.monotonic() < end:
             yield
 
     def until(self, condition: Callable[[], object], seconds: float = 1e9) -> Deed[bool]:
-        """Wait for a condition; False if it does not come true in so many nominal seconds."""
+        """Waits for a condition. Returns False if it does not come true in these nominal seconds."""
         end = time.monotonic() + seconds * self.stage.pace
         while not condition():
             if time.monotonic() > end:
@@ -166,7 +166,10 @@ class Play:
         return True
 
     def holding(self, *names: str) -> Deed[contextlib.AbstractContextManager[None]]:
-        """Have devices and other things for oneself; all at once, so that nobody waits for somebody who waits."""
+        """Takes devices and other things for one step alone.
+
+        It takes all of them at once, so that no step waits for a step that waits.
+        """
         while self._held & set(names):
             yield
         self._held |= set(names)
@@ -181,11 +184,11 @@ class Play:
         return held()
 
     def holding_devices(self, devices: list[Device], *names: str) -> Deed[contextlib.AbstractContextManager[None]]:
-        """The same, with devices."""
+        """Takes devices, and other things by name, for one step alone."""
         return (yield from self.holding(*(d.name for d in devices), *names))
 
     def asked(self, work: Callable[[Cursor], T]) -> Deed[T]:
-        """A transaction of the web application, tried until it succeeds; it may then have been done twice."""
+        """Runs a transaction of the web application until it succeeds. The transaction may then have happened twice."""
         while True:
             try:
                 return self.stage.web.transact(work)
@@ -193,13 +196,13 @@ class Play:
                 yield from self.pause(0.1)
 
     def told(self, sql: str, *values: object) -> Deed[None]:
-        """One statement of the web application."""
+        """Runs one statement of the web application."""
         yield from self.asked(lambda cursor: cursor.execute(sql, values or None))
 
-    # -- wires, traffic, and what was counted
+    # -- wires, traffic and counted bytes
 
     def quiet(self, devices: list[Device]) -> Deed[None]:
-        """Cut the wires, and wait until no counter moves."""
+        """Cuts the wires, and waits until no counter moves."""
         for device in devices:
             self.stage.talk(device, False)
         self.stage.wire(devices, False)
@@ -213,7 +216,7 @@ class Play:
             before = now
 
     def loud(self, devices: list[Device]) -> Deed[None]:
-        """Mend the wires; the customers, who got their devices' present configuration, talk again."""
+        """Mends the wires. The customers get their devices' present configuration, and send again."""
         for device in devices:
             yield from self.until(lambda d=device: self.stage.actual(d) is not None)  # type: ignore[misc]
             self.stage.introduce(device)
@@ -221,7 +224,7 @@ class Play:
             self.stage.talk(device, True)
 
     def sampled(self, interfaces: set[str]) -> Deed[None]:
-        """Wait until the daemon has for good what was counted until now: in the database, or on its disk."""
+        """Waits until all bytes so far are durable for the daemon, in the database or on its disk."""
         clock, eyes, since = self.stage.clock, self.eyes, None
         while True:
             steps, began = clock.steps, clock.now()
@@ -232,7 +235,8 @@ class Play:
                 if all(at is not None for at in times):
                     if all(began < at <= clock.now() + 1 for at in times if at is not None):
                         return
-                elif seen.values:  # a daemon without this metric: a second good run began after the first one's end
+                # this daemon lacks the metric: a second good run began after the end of the first one
+                elif seen.values:
                     runs = seen.successes("account", "reconcile")
                     if since is None or since[0] != seen.life:
                         since = seen.life, runs
@@ -242,22 +246,25 @@ class Play:
 
     @property
     def spools(self) -> bool:
-        """Whether the daemon says what it has for good, so that the database may be away meanwhile."""
+        """Returns whether the daemon shows which samples are durable. The database may then be away meanwhile."""
         return any(name.startswith(SAMPLED) for name in self.eyes.seen.values)
 
     def last(self, device: Device) -> Bytes:
-        """The counters of a quiet device's peer, which is about to go."""
+        """Returns the counters of a quiet device's peer, which is about to go."""
         return self.stage.actual(device) or NONE
 
     def peers(self, devices: list[Device]) -> list[Peer]:
-        """The devices' peers as they are now, before they go."""
+        """Returns the devices' present peers before they go."""
         counters = self.stage.counters(fresh=True)
         slots = {device.name: (device.interface, device.keys.public) for device in devices}
         return [Peer(one, slots[one.name], counters.get(slots[one.name], NONE)) for one in devices]
 
     def gone(self, peer: Peer, busy: bool) -> Deed[None]:
-        """Wait until the daemon has removed a peer, and note its last counters. ``busy``: there is traffic; what was
-        counted before the row changed is sure to be in the daemon's last sample."""
+        """Waits until the daemon has removed a peer, and records its last counters.
+
+        ``busy`` means that there is traffic. The daemon's last sample then has all bytes from before the change of the
+        row.
+        """
         device = peer.device
         latest, seen = peer.counters, time.monotonic()
         while True:
@@ -269,7 +276,8 @@ class Play:
         if not busy:
             self.truth.end(device.name, latest)
             return
-        # The rate is kept to, so no more can have come since; and what waited in a queue.
+        # The traffic keeps to its rate, so no more bytes can have come since. A queue may have held some
+        # more.
         span = time.monotonic() - seen + 0.3
         most = Bytes(*(int(bytes_ + rate * span) + 400_000 for bytes_, rate in zip(latest, device.rate, strict=True)))
         self.truth.end_busy(device.name, peer.counters, latest, most)
