@@ -1,6 +1,7 @@
-"""The script of a run: what is done, when, and for how long, all of it from the seed and before anything happens.
+"""The script of a run says what happens, when, and for how long, all of it from the seed.
 
-Times are nominal seconds; a slow machine stretches them all by the same factor (the pace).
+It is complete before anything happens. Times are nominal seconds. A slow machine stretches all of them by the same
+factor, which is the pace.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-STORM = 22.0  # seconds of a round in which new faults begin; then all is healed and the books are compared
-SLOW, SLOW_STORM, SLOW_COUNT = 4.0, 5.0, 4  # above this pace: shorter, and so many kinds a round
+STORM = 22.0  # seconds of a round in which new faults begin, before everything is healed and the table is compared
+SLOW, SLOW_STORM, SLOW_COUNT = 4.0, 5.0, 4  # above this pace, a round is shorter and has this many kinds
 INTERFACES = ("wg0", "wg1")
 KILL_EVERY = 1.7  # seconds, on average
 MOMENTS = ("before", "during", "answered", "after")
 WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
          "STRAIGHT_JOIN customer_devices", "STRAIGHT_JOIN wgsyncd_peers", "INTO wgsyncd_peers", "INTO wgsyncd_days",
          "START TRANSACTION", "INTO admin_logs", "")  # fmt: skip
-AWAY = ("killed", "stopped", "hangs")  # the database
+AWAY = ("killed", "stopped", "hangs")  # the ways in which the database goes away
 OFFSETS = ("+1h", "-1h", "+1d", "-1d", "midnight", "month")
 
 Parameters = dict[str, Any]
@@ -37,17 +38,17 @@ class Step:
 
 
 def devices(pace: float) -> int:
-    """How many there are."""
+    """Returns the number of devices."""
     return 6 if pace <= SLOW else 3
 
 
 class Dice(random.Random):
-    """With the number of devices on some of them."""
+    """Draws random numbers, and knows the number of devices."""
 
     devices = 0
 
     def some(self, most: int = 3) -> list[int]:
-        """Some devices, by number."""
+        """Draws some devices, by number."""
         return sorted(self.sample(range(self.devices), self.randint(1, min(most, self.devices))))
 
 
@@ -61,7 +62,7 @@ def _trap(dice: Dice) -> Parameters:
 
 
 KINDS: dict[str, Callable[[Dice], Parameters]] = {
-    # to the daemon
+    # faults of the daemon
     "stop": lambda d: {"lasts": _for(d, 2.5, 5)},
     "stop_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS), "lasts": _for(d, 2.5, 4)},
     "terminate": lambda d: {},
@@ -69,14 +70,14 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "second": lambda d: {"lasts": _for(d, 1.5, 3)},
     "rival": lambda d: {"lasts": _for(d, 3, 5), "kill": d.random() < 0.5},
     "clock": lambda d: {"to": d.choice(OFFSETS), "lasts": _for(d, 4, 7)},
-    # between daemon and database
+    # faults between daemon and database
     "cut": lambda d: {},
     "cut_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS[:3])},
     "swallow_commit": lambda d: {"words": "COMMIT of writes", "nth": d.randint(1, 2), "moment": "answered"},
     "hold_answer": lambda d: {**_trap(d), "lasts": _for(d, 2.2, 3.5)},
     "black_hole": lambda d: {"lasts": _for(d, 1, 4)},
     "refuse": lambda d: {"lasts": _for(d, 0.5, 3)},
-    # to the database
+    # faults of the database
     "db_kill": lambda d: {"lasts": _for(d, 0, 2.5)},
     "db_kill_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS[:3]), "lasts": _for(d, 0, 1.5)},
     "db_stop": lambda d: {"lasts": _for(d, 1, 4.5)},
@@ -85,14 +86,14 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "db_full": lambda d: {"lasts": _for(d, 2, 4), "hangs": d.random() < 0.5},
     "row_lock": lambda d: {"devices": d.some(), "lasts": _for(d, 1.5, 3.5)},
     "deadlock": lambda d: {"devices": d.some(1)},
-    # to the interfaces
+    # faults of the interfaces
     "interface": lambda d: {"interface": d.choice(INTERFACES), "how": d.choice(("delete", "terminate", "kill")),
                             "lasts": _for(d, 0, 2.5), "away": d.choice(("", "", *AWAY))},
     "foreign_remove": lambda d: {"devices": d.some()},
     "foreign_replace": lambda d: {"devices": d.some()},
     "reboot": lambda d: {"database": d.choice(AWAY), "first": d.choice(("database", "daemon")),
                          "lasts": _for(d, 0, 1.5), "same_index": d.random() < 0.5},
-    # to the table
+    # changes of the table
     "pause": lambda d: {"devices": d.some(), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
                         "how": d.choice(("paused", "revoked", "deleted"))},
     "rekey": lambda d: {"devices": d.some(2), "busy": d.random() < 0.3},
@@ -103,13 +104,16 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "reset": lambda d: {"devices": d.some(2), "column": d.choice(("rx_bytes_total", "tx_bytes_total")),
                         "figure": d.choice((0, 0, d.randint(1, 10**9)))},
 }  # fmt: skip
-"""Every kind of fault with the dice of its parameters. Besides these: "kill", which is everywhere."""
+"""Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
-PER_ROUND = 17  # of these; so two rounds have them all
+PER_ROUND = 17  # with this many kinds a round, two rounds have all of them
 
 
 def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
-    """Rounds without end, each a list of steps in order; the same for the same seed and pace."""
+    """Yields rounds without end, each as a list of steps in order.
+
+    The same seed and pace give the same rounds.
+    """
     dice = Dice(f"wgsyncd {seed}")
     dice.devices = devices(pace)
     storm, count = (STORM, PER_ROUND) if pace <= SLOW else (SLOW_STORM, SLOW_COUNT)
@@ -135,7 +139,7 @@ def _kills(dice: Dice, storm: float) -> Iterator[float]:
 
 
 def _kill(dice: Dice) -> Parameters:
-    """Half of them at a random moment, half at one that matters."""
+    """Draws the parameters of a kill: half of them at a random moment, half at an important statement."""
     if dice.random() < 0.5:
         return {}
     return {**_trap(dice), "moment": dice.choice(MOMENTS)}

@@ -1,4 +1,4 @@
-"""What the faults happen to: a private MariaDB on a small disk, a server with customers, the daemon, and a clock."""
+"""The faults hit a private MariaDB on a small disk, a server with customers, the daemon and a clock."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from wgsyncd.demo import processes
 from wgsyncd.demo.mariadb import PrivateServer, quote
 from wgsyncd.demo.testbed import Customer, KeyPair, WgKind, World, new_keys
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian: libfaketime
-DISK = 160  # MiB, of the database
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package libfaketime has it
+DISK = 160  # MiB, for the database
 SERVER = ("--loose-innodb-buffer-pool-size-max=256m", "--log-bin=log", "--sync-binlog=0", "--max-binlog-size=1048576",
           "--binlog-expire-logs-seconds=120")  # fmt: skip
 NETS = {"wg0": "10.200.0", "wg1": "10.251.0"}
@@ -32,7 +32,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(slots=True)
 class Device:
-    """A row of customer_devices and the customer who holds it."""
+    """Holds a row of customer_devices and the customer with that device."""
 
     name: str
     row: int
@@ -47,14 +47,14 @@ class Device:
 
 
 class Clock:
-    """The daemon's wall clock: the real one and an offset."""
+    """Keeps the daemon's wall clock, which is the real one plus an offset."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.offset, self.steps, self.ever = file, 0.0, 0, False
         self.set(0.0)
 
     def set(self, offset: float) -> None:
-        """Step."""
+        """Sets the offset in seconds, which makes the clock step."""
         new = self.file.with_suffix(".new")
         new.write_text(f"{offset:+.3f}\n")
         new.rename(self.file)
@@ -62,18 +62,21 @@ class Clock:
         self.offset, self.steps = offset, self.steps + 1
 
     def now(self) -> float:
-        """As the daemon sees it."""
+        """Returns the time as the daemon sees it."""
         return time.time() + self.offset
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a process that lives by it."""
+        """Returns the environment of a process that uses this clock."""
         return {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1",
                 "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
 
 
 class Stage:
-    """All of it. Make it, :meth:`open` it, and :meth:`close` it whether that succeeds or not."""
+    """Holds everything that the faults hit.
+
+    Make it, :meth:`open` it, and :meth:`close` it whether that succeeds or not.
+    """
 
     def __init__(self, directory: Path, kind: WgKind, count: int, seed: int, pace: float) -> None:
         self.directory, self.kind, self.pace, self._count, self._seed = directory, kind, pace, count, seed
@@ -94,11 +97,11 @@ class Stage:
 
     @property
     def state(self) -> Path:
-        """The daemons' state directory."""
+        """Returns the daemons' state directory."""
         return self.directory / "state"
 
     def open(self) -> None:
-        """Make everything; nothing of the daemon runs yet."""
+        """Makes everything. No daemon runs yet."""
         self.database.install()
         self.database.start()
         self.database.load()
@@ -158,18 +161,21 @@ class Stage:
     # -- the daemons
 
     def start(self, daemon: Daemon) -> None:
-        """Start one; it is not waited for."""
-        state = {"STATE_DIRECTORY": str(self.state)}  # one for both, as on a server
+        """Starts a daemon and does not wait for it."""
+        state = {"STATE_DIRECTORY": str(self.state)}  # both daemons have the same directory, as on a server
         daemon.start({**self.clock.environment, **state}, ready=False)
 
     def is_daemon(self, pid: int) -> bool:
-        """Whether a process is one of ours, and alive."""
+        """Returns whether a process is one of our daemons and alive."""
         return any(d.process is not None and d.process.pid == pid and d.process.poll() is None for d in self.daemons)
 
-    # -- what wg(8) says
+    # -- what wg(8) shows
 
     def counters(self, *, fresh: bool = False) -> dict[tuple[str, str], Bytes]:
-        """Of every live peer, by interface and key; not old, or just read."""
+        """Returns the counters of every actual peer, by interface and key.
+
+        They are recent, or just read if `fresh`.
+        """
         now = time.monotonic()
         if fresh or self._dump is None or now - self._dump[0] > 0.02 * self.pace**2:
             self._dump = now, self._read()
@@ -177,27 +183,29 @@ class Stage:
 
     def _read(self) -> dict[tuple[str, str], Bytes]:
         while True:
-            with contextlib.suppress(processes.CommandFailed):  # an interface went while it was read
+            with contextlib.suppress(processes.CommandFailed):  # an interface went away while it was read
                 dump = self.world.dump()
                 return {(name, key): Bytes(p.rx, p.tx) for name, peers in dump.items() for key, p in peers.items()}
             time.sleep(0.02)
 
     def actual(self, device: Device) -> Bytes | None:
-        """The counters of the device's peer, as its row wants it; None where it has none."""
+        """Returns the counters of the device's peer as its row describes it, or None if there is no such peer."""
         return self.counters().get((device.interface, device.keys.public))
 
     # -- wires and interfaces
 
     def wire(self, devices: Sequence[Device], up: bool) -> None:
-        """Cut or mend the outer wires; where they are cut, no counter moves: nothing is received, and a packet that
-        cannot be sent is not counted."""
+        """Cuts or mends the outer wires.
+
+        With cut wires no counter moves: nothing is received, and a packet that cannot be sent is not counted.
+        """
         for device in devices:
             device.wired = up
         word = "up" if up else "down"
         self.world.server.run("ip", "-batch", "-", stdin="".join(f"link set {d.wire} {word}\n" for d in devices))
 
     def talk(self, device: Device, on: bool) -> None:
-        """Traffic of a customer, as the device is now, or none."""
+        """Starts the traffic of a customer with the device's present configuration, or stops it."""
         flow = self.traffic.flows[device.name]
         if on:
             flow.inner, flow.gateway = device.address, self.world.interfaces[device.interface].address
@@ -205,12 +213,12 @@ class Stage:
         flow.up, flow.down = (int(device.rate[0] / slow), int(device.rate[1] / slow)) if on else (0, 0)
 
     def introduce(self, device: Device) -> None:
-        """The customer gets the device's configuration anew."""
+        """Gives the customer the device's present configuration."""
         server = self.world.interfaces[device.interface]
         device.customer.configure(server, device.keys, device.address, device.preshared_key)
 
     def unmake(self, name: str, how: str) -> None:
-        """An interface goes."""
+        """Removes an interface."""
         carrier = self.carriers[name]
         if carrier is None or how == "delete":
             self.world.server.run("ip", "link", "del", name)
@@ -220,7 +228,7 @@ class Stage:
             processes.end(carrier, signal.SIGKILL, 10) if how == "kill" else carrier.wait(60)
 
     def make(self, name: str, index: int | None = None) -> None:
-        """It comes back. ``index``: with this number, where the kernel's WireGuard is asked."""
+        """Creates the interface again. The kernel's WireGuard gets the number ``index``."""
         one, server = self.world.interfaces[name], self.world.server
         if index is not None and self.kind == "kernel":
             server.run("ip", "link", "add", name, "index", str(index), "type", "wireguard")
@@ -232,17 +240,17 @@ class Stage:
         server.run("ip", "-batch", "-", stdin=f"address add {one.address}/24 dev {name}\nlink set {name} up\n")
 
     def index(self, name: str) -> int:
-        """The interface's number."""
+        """Returns the interface's number."""
         return int(json.loads(self.world.server.run("ip", "-json", "link", "show", name))[0]["ifindex"])
 
     def new_boot(self) -> None:
-        """The machine has another boot id, for all that run in the server's namespaces."""
+        """Gives the machine another boot id, for all processes in the server's namespaces."""
         file = self.directory / "boot_id"
         file.write_text(f"{uuid.uuid4()}\n")
         self.world.server.run("sh", "-c", f"umount {_BOOT_ID} 2>/dev/null; mount --bind {file} {_BOOT_ID}")
 
     def close(self) -> None:
-        """End everything."""
+        """Ends everything."""
         with contextlib.ExitStack() as stack:
             stack.callback(processes.run, ["umount", "-l", str(self.disk)], check=False)
             stack.callback(self.database.close)
@@ -259,11 +267,11 @@ class Stage:
 
 
 def labelled(name: str, **labels: str) -> str:
-    """A metric's name as it stands in an exposition."""
+    """Returns a metric's name with its labels, as an exposition shows it."""
     return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
 
 
 def by_device(devices: Sequence[Device], counters: Mapping[tuple[str, str], Bytes]) -> dict[str, Bytes]:
-    """The live counters of each device that has a peer."""
+    """Returns the present counters of each device that has a peer."""
     found = {device.name: counters.get((device.interface, device.keys.public)) for device in devices}
     return {name: one for name, one in found.items() if one is not None}
