@@ -1,7 +1,7 @@
-"""Datagrams in both directions through every customer's tunnel, at a rate that is kept to.
+"""Sends datagrams in both directions through every customer's tunnel, at a fixed rate.
 
-UDP, since tunnels break here all the time and nobody should wait for a lost answer. What arrives is taken by sockets
-that nobody reads: they overflow silently, where a closed port would answer by ICMP.
+The datagrams are UDP, because tunnels break here all the time and no side should wait for a lost answer. Sockets that
+nobody reads take the datagrams. Such a socket overflows silently, while a closed port would answer by ICMP.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass
 
 PORT = 7001
-LARGEST = 1300  # payload, bytes
-OVERHEAD = 100  # bytes of a packet that WireGuard counts, at most, besides the payload: IP, UDP, WireGuard, padding
+LARGEST = 1300  # bytes of payload
+OVERHEAD = 100  # the most bytes that WireGuard counts for a packet besides its payload: IP, UDP, WireGuard, padding
 _TICK = 0.02
 
 
@@ -23,17 +23,17 @@ _TICK = 0.02
 class Flow:
     """One customer's."""
 
-    socket: socket.socket  # in the customer's network namespace
+    socket: socket.socket  # the socket is in the customer's network namespace
     inner: str = ""  # the customer's address in the tunnel
-    gateway: str = ""  # the server's
+    gateway: str = ""  # the server's address in the tunnel
     up: int = 0  # bytes per second
     down: int = 0
-    sent: int = 0  # payload, both ways
+    sent: int = 0  # bytes of payload, in both directions
     _due: tuple[float, float] = (0.0, 0.0)
 
 
 class Traffic(threading.Thread):
-    """Sends until it is closed. Rates and addresses may be changed at any time."""
+    """Sends until it is closed. Rates and addresses may change at any time."""
 
     def __init__(self, server: socket.socket, seed: int) -> None:
         super().__init__(daemon=True)
@@ -41,7 +41,7 @@ class Traffic(threading.Thread):
         self._server, self._random, self._closed = server, random.Random(seed), False
 
     def run(self) -> None:
-        """As a thread."""
+        """Sends until it is closed. It runs as a thread."""
         last = time.monotonic()
         while not self._closed:
             time.sleep(_TICK)
@@ -54,16 +54,16 @@ class Traffic(threading.Thread):
                 flow._due = up, down
 
     def _send(self, flow: Flow, source: socket.socket, to: str, due: float) -> float:
-        """Send what is due; what is left of it (a little less than nothing)."""
+        """Sends the due bytes. Returns the rest, which is a little less than zero."""
         while due > 0:
             size = self._random.randint(1, LARGEST)
             due -= size + OVERHEAD
-            with contextlib.suppress(OSError):  # no route, no peer, no room: as it happens to customers
+            with contextlib.suppress(OSError):  # there is no route, no peer or no room, as it happens to customers
                 flow.sent += source.sendto(bytes(size), (to, PORT))
         return due
 
     def close(self) -> None:
-        """End it."""
+        """Ends the traffic and closes all sockets."""
         self._closed = True
         self.join()
         for one in [self._server, *(flow.socket for flow in self.flows.values())]:
@@ -71,7 +71,10 @@ class Traffic(threading.Thread):
 
 
 def outlet() -> socket.socket:
-    """A socket that sends, and takes what comes without anybody reading it; made in the namespace of its caller."""
+    """Returns a socket that sends, and drops what it receives because nobody reads it.
+
+    It belongs to the namespace of its caller.
+    """
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     one.setblocking(False)

@@ -1,4 +1,4 @@
-"""The end of a round: all is healed, nothing moves, and the table is held against what was counted."""
+"""At the end of a round everything is healed, and the table is compared with the counted bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.faults.runner import Deed, Play
 from tests.faults.stage import by_device
 from tests.faults.web import Away
 
-PATIENCE = 60.0  # nominal seconds in which the books must be right
-BUCKET = 900  # seconds; the default of usage.bucket_width
+PATIENCE = 60.0  # nominal seconds in which the table must become right
+BUCKET = 900  # in seconds, the default of usage.bucket_width
 ROLLING = 86400
 
 _FIGURES = """
@@ -33,7 +33,7 @@ LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days GROUP BY row_
 
 
 class Figures(NamedTuple):
-    """One device's, as the table has them; and what buckets and days say."""
+    """Holds the sums of one device in the table, and the sums of its buckets and days."""
 
     total: Bytes
     rolling: Bytes
@@ -44,7 +44,7 @@ class Figures(NamedTuple):
 
 
 def read(play: Play) -> dict[str, Figures]:
-    """All devices' figures. Away where the database is."""
+    """Returns the sums of all devices. Raises Away while the database is away."""
     now = play.stage.clock.now()
     first = datetime.fromtimestamp(now, ZONE).date().replace(day=1)
     values = (int(now // BUCKET) * BUCKET - ROLLING, int(now), first, (first + timedelta(days=32)).replace(day=1))
@@ -56,7 +56,10 @@ def read(play: Play) -> dict[str, Figures]:
 
 
 def inner(play: Play, found: Mapping[str, Figures]) -> list[Difference]:
-    """Figures that do not agree with each other: the windows with what they are made of, the days with the totals."""
+    """Returns the sums that do not agree with each other.
+
+    It compares the windows with their buckets and days, and the days with the totals.
+    """
     wrong: list[Difference] = []
     for name, one in found.items():
         shift = play.truth.accounts[name].shift
@@ -64,21 +67,21 @@ def inner(play: Play, found: Mapping[str, Figures]) -> list[Difference]:
             pairs = [("days", one.total[at] + shift[side], one.days[at]),
                      (f"{side}_bytes_24h", one.buckets[at], one.rolling[at]),
                      (f"{side}_bytes_month", one.days_of_month[at], one.month[at])]  # fmt: skip
-            if not play.stage.clock.ever:  # a run is shorter than a day, and nothing was booked elsewhere
+            if not play.stage.clock.ever:  # a run is shorter than a day, and no byte was posted elsewhere
                 pairs.append((f"{side}_bytes_24h and all days", one.days[at], one.rolling[at]))
             wrong += [Difference(name, column, true, booked) for column, true, booked in pairs if true != booked]
     return wrong
 
 
 class Verdict(NamedTuple):
-    """How a round ended."""
+    """Tells how a round ended."""
 
-    seconds: float | None  # until the books were right; None: never
+    seconds: float | None  # the time until the table was right, or None if it never was
     wrong: list[Difference]
 
 
 def settle(play: Play, began: float) -> Deed[Verdict]:
-    """Wait until the books are right; ``began``: when all was healed (monotonic)."""
+    """Waits until the table is right. ``began`` is when everything was healed, in monotonic seconds."""
     end = began + PATIENCE * play.stage.pace
     while True:
         counters = play.stage.counters(fresh=True)
@@ -100,7 +103,7 @@ def settle(play: Play, began: float) -> Deed[Verdict]:
 
 
 def rest(play: Play) -> Deed[None]:
-    """When all is right, two more cycles write nothing; and the kernel has what the rows say."""
+    """Checks that two more cycles write nothing when all is right. The kernel must match the rows."""
     yield from _cycles(play, 2)
     before = yield from _seq(play)
     yield from _cycles(play, 2)
