@@ -1,4 +1,4 @@
-"""The web application: a second client of the database, which never waits for anybody's lock."""
+"""The web application is a second client of the database, and it never waits for a lock."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ Rows = list[tuple[Any, ...]]
 
 
 class Away(Exception):
-    """It could not be done now; whether it was done is not known."""
+    """Reports that a transaction failed now. It may still have happened."""
 
 
 class Web:
-    """Transactions as the administrator. ``usable`` is for those to set who take the database away on purpose."""
+    """Makes transactions as the administrator.
+
+    Steps that take the database away on purpose set ``usable`` to False.
+    """
 
     def __init__(self, database: PrivateServer, timeout: float) -> None:
         self._database, self._timeout = database, timeout
@@ -29,7 +32,7 @@ class Web:
         self.usable = True
 
     def transact(self, work: Callable[[Cursor], T]) -> T:
-        """One transaction; Away where it fails at the database, whatever it is."""
+        """Runs one transaction. Raises Away if it fails at the database for any reason."""
         if not self.usable:
             raise Away
         try:
@@ -44,7 +47,7 @@ class Web:
         return result
 
     def connect(self, lock_wait: int = 0) -> Connection[Cursor]:
-        """A connection of one's own; it waits so many seconds for locks."""
+        """Returns a new connection, which waits at most `lock_wait` seconds for locks."""
         actual = pymysql.connect(
             **self._database.connect_args, database=DATABASE, autocommit=False,
             connect_timeout=self._timeout, read_timeout=lock_wait + self._timeout, write_timeout=self._timeout,
@@ -56,7 +59,7 @@ class Web:
         return actual
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> Rows:
-        """The rows of a SELECT."""
+        """Returns the rows of a SELECT."""
 
         def work(cursor: Cursor) -> Rows:
             cursor.execute(sql, values or None)
@@ -65,8 +68,8 @@ class Web:
         return self.transact(work)
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drops the connection."""
         if self._live is not None:
-            with contextlib.suppress(Exception):  # whatever a half-dead socket says
+            with contextlib.suppress(Exception):  # a connection that is half dead may raise anything
                 self._live.close()
             self._live = None
