@@ -106,8 +106,8 @@ class Floors:
     def fill(self) -> None:
         """Does the same, with a baseline for each peer before it is added.
 
-        Afterwards it writes the state of each baseline and an audit row. The transactions are as large as those of
-        wgsyncd.
+        Afterwards it writes the state of each baseline and an audit row. The transactions have
+        the size of wgsyncd's.
         """
         with self._live.cursor() as cursor:
             for statements in (self._before, None, *self._after):

@@ -112,7 +112,7 @@ def _info(theirs: WireGuard) -> None:
 
 
 def pyroute2(machine: Machine, repeat: int) -> dict[str, float]:
-    """A dump with pyroute2's own decoder; and ours, as often."""
+    """Returns the seconds of a dump with wgsyncd's decoder and with pyroute2's own decoder, equally often."""
     with WireGuard() as theirs:
         once = seconds(lambda: _info(theirs))
         if once > MOST_PYROUTE2:
