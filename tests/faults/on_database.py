@@ -23,7 +23,7 @@ _PAGE = 4096
 
 @contextlib.contextmanager
 def away(play: Play) -> Iterator[None]:
-    """The web application knows that it need not ask."""
+    """Tells the web application meanwhile that it need not ask the database."""
     web = play.stage.web
     web.usable = False
     try:

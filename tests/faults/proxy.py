@@ -31,7 +31,7 @@ _UCRED = struct.Struct("3i")  # the source is unix(7), SO_PEERCRED
 
 @dataclass(slots=True)
 class Trap:
-    """Waits for a statement. ``words``: how it begins or what it contains, "" for any; ``nth``: of those."""
+    """Waits for a statement with ``words`` in its first characters, "" for any. ``nth`` counts such statements."""
 
     words: str
     nth: int
