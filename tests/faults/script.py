@@ -27,7 +27,7 @@ Parameters = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One fault. ``at``: seconds after the round's beginning."""
+    """Describes one fault. ``at`` is in seconds after the round's beginning."""
 
     at: float
     kind: str

@@ -21,7 +21,7 @@ _TICK = 0.02
 
 @dataclass(slots=True)
 class Flow:
-    """One customer's."""
+    """Holds the traffic of one customer."""
 
     socket: socket.socket  # the socket is in the customer's network namespace
     inner: str = ""  # the customer's address in the tunnel
