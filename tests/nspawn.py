@@ -61,6 +61,10 @@ class Booted:
         _run("mount", "-t", "tmpfs", "-o", "size=1g,mode=755", "wgsyncd-nspawn", str(self.directory))
         for name in ("upper", "work", "root"):
             (self.directory / name).mkdir()
+        tmp = self.directory / "upper" / "var" / "tmp"
+        tmp.mkdir(parents=True)
+        tmp.chmod(0o1777)
+        os.setxattr(tmp, "trusted.overlay.opaque", b"y")  # this machine's own is not seen
         lower = os.environ.get("WGSYNCD_ROOT", "/")
         layers = f"lowerdir={lower},upperdir={self.directory}/upper,workdir={self.directory}/work"
         _run("mount", "-t", "overlay", "-o", layers, "wgsyncd-nspawn", str(self.root))
