@@ -92,7 +92,7 @@ def test_reload_of_a_bad_configuration_changes_nothing(node: Node) -> None:
         node.systemctl("reload")
     until(lambda: "wgsyncd_config_ok 0.0" in node.get("/metrics"), 10, "the gauge says so")
     assert node.said("interfaces.wg0.line_rate", since)
-    assert node.said("interfaces.wg0.share", since)
+    assert node.said("interfaces.wg0.max_share", since)
     assert node.show("MainPID") == pid
     assert node.peers() == before
     node.configure()
