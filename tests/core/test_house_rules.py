@@ -26,7 +26,6 @@ LONG: set[str] = {
     "tests/core/test_desired.py",
     "tests/core/test_recording.py",
     "tests/engine/test_cycle.py",
-    "tests/engine/test_trouble.py",
     "tests/engine/test_verifying.py",
     "tests/fakestore.py",
     "tests/real/test_database.py",
