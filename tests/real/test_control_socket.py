@@ -107,7 +107,7 @@ def test_a_reload_says_how_it_went_and_a_bad_file_changes_nothing(bench: Bench) 
     done = bench.daemon.cli("reload", code=2)
     assert done.stdout == ""
     first, *faults = done.stderr.splitlines()
-    assert first == f"wgsyncd: {bench.daemon.config}: 2 faults; the old configuration goes on"
+    assert first == f"wgsyncd: {bench.daemon.config}: 2 faults, so the daemon keeps the old configuration"
     assert sorted(one.split()[0] for one in faults) == ["guard.max_share", "nonsense:"]
     assert bench.daemon.status()["configuration"]["refused"] is True
     assert "has faults, so the daemon keeps the old one" in bench.daemon.cli("status").stdout

@@ -105,7 +105,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         "wg1 address", "fault", "10.251.0.1/24 is not configured", "ip address add 10.251.0.1/24 dev wg1"),
     "an address of its own that nobody named": (
         lambda b: b.world.server.run("ip", "address", "add", "10.251.0.9/24", "dev", "wg1"),
-        "wg1 address", "warning", "10.251.0.9/24 stands not in interfaces.wg1.addresses", "editor"),
+        "wg1 address", "warning", "10.251.0.9/24 is not in interfaces.wg1.addresses", "editor"),
     "down": (
         lambda b: b.world.server.run("ip", "link", "set", "wg1", "down"),
         "wg1 address", "fault", "is down", "ip link set wg1 up"),
