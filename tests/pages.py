@@ -1,4 +1,4 @@
-"""Reads README.md and the pages of etc/doc for tests."""
+"""README.md and the pages of etc/doc, as tests read them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PAGES = [README, *sorted(DOC.glob("*.md"))]
 
 
 def text(page: Path) -> str:
-    """The whole text of a page."""
+    """A whole page."""
     return page.read_text(encoding="utf-8")
 
 
 def blocks(page: Path, language: str = "sh") -> dict[str, str]:
-    """The named blocks of commands of a page, by name. The first line of such a block is ``# name``."""
+    """The page's named blocks of commands: the first line of such a block is ``# name``."""
     return dict(re.findall(rf"^```{language}\n# ([^\n]+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL))
 
 
 def indented(page: Path) -> list[str]:
-    """The lines of code that are indented by four spaces, outside of fenced blocks."""
+    """The lines of commands that stand in no fence."""
     return re.findall(r"^    (\S.*)$", _outside_blocks(text(page)), re.MULTILINE)
 
 
@@ -35,14 +35,14 @@ def commands(page: Path, name: str) -> str:
 
 
 def section(page: Path, heading: str) -> str:
-    """The text below a heading of the second level, up to the next one."""
+    """What stands below a heading of the second level."""
     found = re.search(rf"^## {re.escape(heading)}\n(.+?)(?=^## |\Z)", text(page), re.DOTALL | re.MULTILINE)
     assert found, f"{page.name} has no section {heading!r}"
     return found[1]
 
 
 def first_cells(markdown: str) -> list[str]:
-    """The first cell of each row of the tables in a text, without the head rows."""
+    """The first cell of each row of the tables in a text, without the heads."""
     rows = re.findall(r"^\|(.+?)(?<!\\)\|", markdown, re.MULTILINE)
     return [row.strip() for at, row in enumerate(rows) if not row.startswith("-") and not _is_head(rows, at)]
 
@@ -52,12 +52,12 @@ def _is_head(rows: list[str], at: int) -> bool:
 
 
 def code(markdown: str) -> list[str]:
-    """The texts in backquotes outside of fenced blocks, in order."""
-    return re.findall(r"`([^`]+)`", _outside_blocks(markdown))
+    """What stands in backquotes within the text, in order."""
+    return re.findall(r"`([^`\n]+)`", _outside_blocks(markdown))
 
 
 def links(page: Path) -> Iterator[str]:
-    """The targets of a page's links and pictures, without the addresses of web pages."""
+    """The targets of a page's links and pictures, but for those of the web."""
     for target in re.findall(r"\]\(([^)\s]+)\)", _outside_blocks(text(page))):
         if "://" not in target:
             yield target

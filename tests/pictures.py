@@ -1,9 +1,6 @@
-"""Takes the pictures of README.md and etc/doc: screens in tmux of a real daemon.
+"""The pictures of README.md and etc/doc: real screens of a real daemon with real WireGuard and MariaDB, as tmux shows them.
 
-The daemon runs with real WireGuard and a real MariaDB.
-
-    python -m tests.pictures           # writes etc/pictures/*.svg; needs root, tmux, libfaketime
-    python -m tests.pictures devices   # only the devices, which the demo shows
+    python -m tests.pictures           # writes etc/pictures/*.svg, needs root, tmux and libfaketime
 
 Only the days of `usage` are made. Between two days, libfaketime sets the daemon's clock, because nobody waits two weeks.
 """
@@ -17,9 +14,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.text import Text
@@ -29,17 +25,14 @@ from wgsyncd.demo.mariadb import PrivateServer
 
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 PICTURES = Path(__file__).resolve().parents[1] / "etc" / "pictures"
-WIDTH = 104  # columns
+WIDTH = 112  # columns
 DAYS = 14
 CROWD = (("0001-DEV-001", 11), ("0001-DEV-002", 12), ("0002-DEV-001", 21))
 
 
 def main() -> None:
-    """Take the picture of the demo's devices. Then play two weeks of three devices, and take the other pictures."""
+    """Two weeks of three devices, then the pictures."""
     PICTURES.mkdir(exist_ok=True)
-    devices()
-    if sys.argv[1:] == ["devices"]:
-        return
     with tempfile.TemporaryDirectory() as name, PrivateServer() as database:
         top = Path(name)
         database.load()
@@ -49,7 +42,7 @@ def main() -> None:
             bench.open()
             bench.sql("UPDATE contracts SET contract_status = 'active';"
                       "INSERT INTO contracts (contract_number, contract_id, contract_status) VALUES (3, '0003', 'active')")  # fmt: skip
-            bench.configure({"node.name": "r640"})
+            bench.configure({"node.name": "r640", "node.zone": "UTC"})
             play(bench, top)
             pictures(bench)
         finally:
@@ -57,7 +50,7 @@ def main() -> None:
 
 
 def play(bench: Bench, top: Path) -> None:
-    """Insert the devices, let their customers move bytes on each day, and leave some faults to be seen."""
+    """Who has which device, and what they move each day."""
     crowd = [real_device(name, f"10.200.0.{at}", contract=name[:4]) for name, at in CROWD]
     bench.insert(*crowd)
     bench.insert(Device("0002-DEV-002", "10.251.0.22", "wg1", contract="0002"))
@@ -76,7 +69,7 @@ def play(bench: Bench, top: Path) -> None:
         polls = bench.daemon.cycles("account")
         wait(lambda polls=polls: bench.daemon.cycles("account") > polls + 1, "booked")
     bench.daemon.stop()
-    bench.daemon.start()  # with the real clock
+    bench.daemon.start()  # by the real clock
     bench.insert(Device("0001-DEV-003", "10.0.0.13"))  # no address of wg0: rejected
     bench.insert(
         Device("0003-DEV-001", "10.200.0.31", contract="0003"), Device("0003-DEV-002", "10.200.0.32", contract="0003")
@@ -88,19 +81,17 @@ def play(bench: Bench, top: Path) -> None:
         one.transfer(up=20 << 20, down=90 << 20, seconds=seconds)
 
 
-def devices() -> None:
-    """The demo's table of devices, when a QR code has ended and traffic flows."""
-    argv = [sys.executable, "-m", "wgsyncd", "demo", "--seconds", "300"]
-    record("devices", "demo", argv, lines=40, until=r"DEV-001 .*[0-9],[0-9]+ [0-9,]+\n(.*\n)+qr_expired", shown=23)
-
-
 def pictures(bench: Bench) -> None:
     """Take the pictures of the bench's daemon."""
-    since = datetime.now(ZoneInfo("Asia/Tokyo")).date() - timedelta(days=DAYS - 1)
-    # The line of wg0 with its rates in both directions, in MiB a second.
+    since = datetime.now(UTC).date() - timedelta(days=DAYS - 1)
+    # A line of rates: both directions of wg0 in MiB a second.
     status, usage = "status --watch 1", f"usage --since {since}"
-    record("status", status, of_daemon(bench, status), lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
-    record("usage", usage, of_daemon(bench, usage), lines=DAYS + 8, until=r"sent by the server")
+    columns = "device_id, status, wg_ip, last_handshake_at, rx_bytes_24h, tx_bytes_24h, tx_bytes_month"
+    record("status", f"wgsyncd {status}", of_daemon(bench, status), lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
+    record("usage", f"wgsyncd {usage}", of_daemon(bench, usage), lines=DAYS + 8, until=r"sent by the server")
+    table = ["mariadb", "--no-defaults", f"--socket={bench.database.socket}", "mikyun_cloud", "--table", "--execute",
+             f"SELECT {columns} FROM customer_devices ORDER BY device_id"]  # fmt: skip
+    record("devices", "customer_devices", table, lines=12, until=r"0003-DEV-002")
 
 
 def of_daemon(bench: Bench, command: str) -> list[str]:
@@ -113,8 +104,8 @@ def of_daemon(bench: Bench, command: str) -> list[str]:
     )
 
 
-def record(name: str, command: str, argv: list[str], *, lines: int, until: str, shown: int | None = None) -> None:
-    """Run a command in a terminal of its own until it shows that text. Draw its first lines, or all."""
+def record(name: str, title: str, argv: list[str], *, lines: int, until: str) -> None:
+    """Run a command in a terminal of its own until it shows that text, and draw what is seen."""
     server = ["tmux", "-L", f"wgsyncd-{secrets.token_hex(4)}"]
     size = ["-x", str(WIDTH), "-y", str(lines)]
     subprocess.run([*server, "new-session", "-d", *size, f"env COLORTERM=truecolor {shlex.join(argv)}; sleep 60"],
@@ -129,13 +120,13 @@ def record(name: str, command: str, argv: list[str], *, lines: int, until: str, 
             return re.sub(r"\x1b\[[0-9;]*m| +", lambda found: found[0][:1].strip("\x1b"), seen())
 
         wait(lambda: re.search(until, plain()), until)
-        draw(name, f"wgsyncd {command}", "\n".join(seen().splitlines()[:shown]))
+        draw(name, title, seen())
     finally:
         subprocess.run([*server, "kill-server"], check=False)
 
 
 def draw(name: str, title: str, screen: str) -> None:
-    """Write a screen as an SVG file, in the fixed-width font of the viewer."""
+    """As SVG, in whatever fixed-width font there is."""
     console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
     console.print(Text.from_ansi(screen.rstrip()))
     svg = console.export_svg(title=title, unique_id="wgsyncd")

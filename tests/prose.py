@@ -61,7 +61,7 @@ def _split(block: str) -> list[str]:
 
 def of_markdown(text: str) -> list[str]:
     """The sentences of a page. Code, tables, headings and the targets of links are no prose."""
-    text = re.sub(r"^ *```.*?^ *```$|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = _outside_blocks(text)
     text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", "", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"`[^`]+`", _CODE, text).replace("**", "").replace("*", "")
@@ -77,9 +77,13 @@ def of_markdown(text: str) -> list[str]:
 
 def cells_of_markdown(text: str) -> list[str]:
     """The cells of a page's tables. They are no sentences, but they have words."""
-    text = re.sub(r"`[^`]+`", _CODE, text)
+    text = re.sub(r"`[^`\n]+`", _CODE, _outside_blocks(text))
     rows = re.findall(r"^\|(.+)\|$", text, re.MULTILINE)
     return [cell.strip() for row in rows for cell in row.split("|")]
+
+
+def _outside_blocks(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```$|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 # -- Python

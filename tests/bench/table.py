@@ -83,7 +83,7 @@ def together(results: list[dict[str, Any]]) -> str:
         for one in results:
             seconds = one["seconds"]
             ratio = seconds[a][b] / seconds[c][d]
-            least = f"; floor {short(seconds[floor[0]][floor[1]])}" if floor else ""
+            least = f", floor {short(seconds[floor[0]][floor[1]])}" if floor else ""
             shown = f"**{short(ratio)}**" if (ratio >= goal) is many else short(ratio)
             cells.append(f"{short(seconds[a][b])} / {short(seconds[c][d])} = {shown}{least}")
         rows.append([what, against, f"{'≥' if many else '≤'} {goal}", *cells])
