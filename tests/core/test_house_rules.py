@@ -30,7 +30,6 @@ LONG: set[str] = {
     "tests/fakestore.py",
     "tests/real/test_database.py",
     "tests/simulation.py",
-    "wgsyncd/stores/mikyun/writing.py",
 }
 
 

@@ -19,7 +19,7 @@ UNIT = "wgsyncd"
 _CAP_NET_ADMIN = 12  # capabilities(7)
 _SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "MainPID", "NRestarts",
           "NeedDaemonReload", "User", "StatusText")  # fmt: skip
-_INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see Installing in the README"
+_INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see man wgsyncd-install"
 
 
 def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping[str, str] | None) -> Iterator[Finding]:

@@ -73,9 +73,7 @@ def _version(facts: Database) -> Finding:
 
 def _schema(facts: Database, settings: Settings) -> Finding:
     if "install a newer one" in facts.schema:
-        return fault(
-            "tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see Upgrade in the README"
-        )
+        return fault("tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see man wgsyncd-install")
     if facts.schema:
         return fault("tables", facts.schema, _init(facts))
     if facts.nodes and settings.node.name not in facts.nodes:

@@ -14,6 +14,7 @@ from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.mikyun import upkeep
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.figures import load_figures
 from wgsyncd.stores.mikyun.messages import AuditMessages
@@ -123,11 +124,12 @@ class MariaDBStore:
 
     def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
-        return self._writer().refresh_windows(calendar)
+        return upkeep.refresh_windows(self._writer(), calendar)
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """See :class:`wgsyncd.ports.Store`."""
-        self._writer().purge(calendar, keep_days)
+        self._ensure_inspected()
+        upkeep.purge(self._connection, calendar, keep_days)
 
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""

@@ -13,7 +13,6 @@ locked. The application waits for locked devices, so the node's own rows are wri
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -22,7 +21,7 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Transition, encode_key
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
-from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, UserError
 from wgsyncd.stores.mikyun import records
 from wgsyncd.stores.mikyun.connection import Connection, Values
@@ -74,7 +73,7 @@ class StateWriter:
                 run("SAVEPOINT nothing_kept")
             self._write_node_state(node_state, writes, now)
             sums = self._usage_update_sql(writes.postings)  # made before the locks, because others wait from there on
-            left_out = self._locked(ids)
+            left_out = self.lock_devices(ids)
             if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
             if left_out:
@@ -102,7 +101,7 @@ class StateWriter:
         self._keep_conditions(writes, now)
         self._insert_audit(writes.audit, now)
 
-    def _locked(self, ids: Iterable[int]) -> frozenset[int]:
+    def lock_devices(self, ids: Iterable[int]) -> frozenset[int]:
         """Lock rows of customer_devices for this transaction. Returns the ids that another transaction has locked.
 
         Waiting for these would delay the posting of all other devices until that transaction ends.
@@ -133,7 +132,7 @@ class StateWriter:
             found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
             if unknown := sorted(set(ids) - found):
                 raise UserError(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
-            if locked := self._locked(b.row_id for b in booked):
+            if locked := self.lock_devices(b.row_id for b in booked):
                 raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
             if booked and self.connection.execute(self._usage_update_sql(booked)) != len(booked):
                 raise UserError(
@@ -185,10 +184,10 @@ class StateWriter:
         if step.kind is not TransitionKind.FIRST_HANDSHAKE:  # a QR code that was renewed meanwhile is another one
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
             where.append(row.version)
-        sql = f"UPDATE customer_devices SET {first}{self._keep_updated_at_sql('')} WHERE {condition}"  # noqa: S608
+        sql = f"UPDATE customer_devices SET {first}{self.keep_updated_at_sql('')} WHERE {condition}"  # noqa: S608
         return self.connection.execute(sql, (*values, *where)) == 1
 
-    def _keep_updated_at_sql(self, prefix: str) -> str:
+    def keep_updated_at_sql(self, prefix: str) -> str:
         # The column belongs to the application. ON UPDATE CURRENT_TIMESTAMP moves it unless the statement sets it.
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
@@ -222,7 +221,7 @@ class StateWriter:
                    STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
                    SET {sums}, d.last_handshake_at = IF(v.handshake IS NULL OR d.last_handshake_at >= v.handshake,
                                                         d.last_handshake_at, v.handshake)
-                       {self._keep_updated_at_sql("d.")}"""  # noqa: S608
+                       {self.keep_updated_at_sql("d.")}"""  # noqa: S608
 
     def _add_allocations(self, booked: Sequence[Posting]) -> None:
         """Add the same bytes to the buckets and days of the devices.
@@ -276,7 +275,7 @@ class StateWriter:
         """Create the node's first state. Does nothing if the node has one.
 
         The columns of the rolling window and the month may already hold bytes. They become an opening balance in
-        wgsyncd_buckets and wgsyncd_days. Otherwise the first :meth:`refresh_windows` would set them to zero.
+        wgsyncd_buckets and wgsyncd_days. Otherwise the first refresh of the windows would set them to zero.
         """
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         # NOT EXISTS: another node may have taken over a device's columns before. A second balance would count twice.
@@ -291,61 +290,6 @@ class StateWriter:
             bucket = int(calendar.now // calendar.width) * calendar.width
             for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", calendar.month[0])):
                 self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
-
-    def refresh_windows(self, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
-        """Set the 24 h and month columns to the sums of buckets and days, where they differ.
-
-        Returns how many rows differed, and how many of them still differ because another transaction has them locked.
-        The columns are derived, so this may run at any time and any number of times. Where nothing differs, nothing is
-        written. ``size``: devices in one transaction.
-        """
-        rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
-        wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
-                  ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
-        # A clock that was ahead has left buckets of the future: they are not counted. Each statement names its devices
-        # in the inner SELECTs too, so that the server makes the sums of these devices only.
-        sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets
-                             WHERE row_id {among} AND start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
-                  LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days
-                             WHERE row_id {among} AND day >= %s AND day < %s GROUP BY row_id) m ON m.row_id = d.id"""
-        differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted)
-        values = (calendar.rolling_start, int(calendar.now), *calendar.month)
-        sets = ", ".join(
-            f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted
-        ) + self._keep_updated_at_sql("d.")
-        ids = array("q", (row[0] for row in self.connection.stream("SELECT id FROM customer_devices ORDER BY id")))
-        wrong = locked = 0
-        for at in range(0, len(ids), size):
-            among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
-            # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
-            look = f"SELECT d.id FROM customer_devices d {sums.format(among=among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
-            found = [row[0] for row in self.connection.query(look, values)]
-            wrong += len(found)
-            if not found:
-                continue
-            with self.connection.transaction():
-                left_out = self._locked(found)
-                locked += len(left_out)
-                if part := [str(number) for number in found if number not in left_out]:
-                    among = f"IN ({', '.join(part)})"
-                    joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums.format(among=among)}"
-                    self.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608
-        return wrong, locked
-
-    def purge(self, calendar: UsageCalendar, keep_days: int, size: int = 10000) -> None:
-        """Delete buckets that left the rolling window two days ago, and days older than ``keep_days``.
-
-        ``size``: rows in one DELETE. Each DELETE is a transaction of its own, so no lock lasts long.
-        """
-        oldest = calendar.day(calendar.now - keep_days * 86400)
-        for table, column, before in (
-            ("wgsyncd_buckets", "start", calendar.rolling_start - BUCKET_RETENTION),
-            ("wgsyncd_days", "day", oldest),
-        ):
-            # The SELECT takes no lock. Usually it finds nothing, and no DELETE is needed.
-            some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
-            while self.connection.query(some, (before,)):
-                self.connection.execute(f"DELETE FROM {table} WHERE {column} < %s LIMIT {size}", (before,))  # noqa: S608
 
 
 def _places(rows: Sequence[Values]) -> str:

@@ -1,0 +1,66 @@
+"""Keeps the tables of usage in shape: the columns of rolling and monthly figures, and what is too old."""
+
+from __future__ import annotations
+
+from array import array
+
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.writing import BIGINT_MAX, StateWriter
+
+
+def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
+    """Set the 24 h and month columns to the sums of buckets and days, where they differ.
+
+    Returns how many rows differed, and how many of them still differ because another transaction has them locked.
+    The columns are derived, so this may run at any time and any number of times. Where nothing differs, nothing is
+    written. ``size``: devices in one transaction.
+    """
+    rx, tx = ("tx", "rx") if writer.swapped else ("rx", "tx")
+    wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
+              ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
+    # A clock that was ahead has left buckets of the future: they are not counted. Each statement names its devices
+    # in the inner SELECTs too, so that the server makes the sums of these devices only.
+    sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets
+                         WHERE row_id {among} AND start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
+              LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days
+                         WHERE row_id {among} AND day >= %s AND day < %s GROUP BY row_id) m ON m.row_id = d.id"""
+    differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted)
+    values = (calendar.rolling_start, int(calendar.now), *calendar.month)
+    sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted) + writer.keep_updated_at_sql(
+        "d."
+    )
+    ids = array("q", (row[0] for row in writer.connection.stream("SELECT id FROM customer_devices ORDER BY id")))
+    wrong = locked = 0
+    for at in range(0, len(ids), size):
+        among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
+        # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
+        look = f"SELECT d.id FROM customer_devices d {sums.format(among=among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
+        found = [row[0] for row in writer.connection.query(look, values)]
+        wrong += len(found)
+        if not found:
+            continue
+        with writer.connection.transaction():
+            left_out = writer.lock_devices(found)
+            locked += len(left_out)
+            if part := [str(number) for number in found if number not in left_out]:
+                among = f"IN ({', '.join(part)})"
+                joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums.format(among=among)}"
+                writer.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608
+    return wrong, locked
+
+
+def purge(connection: Connection, calendar: UsageCalendar, keep_days: int, size: int = 10000) -> None:
+    """Delete buckets that left the rolling window two days ago, and days older than ``keep_days``.
+
+    ``size``: rows in one DELETE. Each DELETE is a transaction of its own, so no lock lasts long.
+    """
+    oldest = calendar.day(calendar.now - keep_days * 86400)
+    for table, column, before in (
+        ("wgsyncd_buckets", "start", calendar.rolling_start - BUCKET_RETENTION),
+        ("wgsyncd_days", "day", oldest),
+    ):
+        # The SELECT takes no lock. Usually it finds nothing, and no DELETE is needed.
+        some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
+        while connection.query(some, (before,)):
+            connection.execute(f"DELETE FROM {table} WHERE {column} < %s LIMIT {size}", (before,))  # noqa: S608
