@@ -176,14 +176,15 @@ def test_a_second_one_with_directories_of_its_own_is_refused_too(bench: Bench) -
 
 BUG = """
 import pathlib, sys
-from wgsyncd import cli, deciding
-right = deciding.make_plan
+from wgsyncd.cli import main
+from wgsyncd.engine import planner
+right = planner.make_plan
 def wrong(*args):
     if pathlib.Path({trigger!r}).exists():
         raise KeyError({key!r})
     return right(*args)
-deciding.make_plan = wrong
-sys.exit(cli.main())
+planner.make_plan = wrong
+sys.exit(main.main())
 """
 
 
