@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pymysql.cursors import Cursor
@@ -127,9 +129,11 @@ class Play:
             self.trouble(f"a daemon ended with {code}")
 
     def answers(self) -> bool:
-        """Returns whether the present daemon has answered, and so has its signal handlers."""
+        """Returns whether the present daemon has answered and has its signal handlers."""
         process = self.stage.daemons[0].process
-        return process is not None and process.poll() is None and self.eyes.seen.asked > self._started
+        if process is None or process.poll() is not None:
+            return False
+        return self.eyes.seen.asked > self._started and _catches_hangup(process)
 
     def kill(self, daemon: Daemon | None = None) -> bool:
         """Sends SIGKILL, as a crash. Returns whether a process was there."""
@@ -281,3 +285,13 @@ class Play:
         span = time.monotonic() - seen + 0.3
         most = Bytes(*(int(bytes_ + rate * span) + 400_000 for bytes_, rate in zip(latest, device.rate, strict=True)))
         self.truth.end_busy(device.name, peer.counters, latest, most)
+
+
+def _catches_hangup(process: subprocess.Popen[bytes]) -> bool:
+    """Returns whether the process has a handler for SIGHUP: SigCgt in proc(5) has a bit for each caught signal."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:  # It has just ended.
+        return False
+    mask = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(mask, 16) >> (signal.SIGHUP - 1) & 1)
