@@ -149,7 +149,7 @@ class Stage:
         """Returns the daemon's configuration. ``more`` has other lines by section."""
         sections = {
             "node": f'name = "bench{self.peers}"',
-            "database": f'socket = "{self.server.socket}"\npassword_file = "{self.server.password_file}"\ntimeout = "30s"',
+            "mikyun.database": f'socket = "{self.server.socket}"\npassword_file = "{self.server.password_file}"\ntimeout = "30s"',
             f"interfaces.{IFACE}": 'networks = ["10.0.0.0/8"]\naddresses = ["10.0.0.1/8"]',
             "metrics": 'listen = ""',
             **more,

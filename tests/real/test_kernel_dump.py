@@ -107,19 +107,19 @@ def test_three_thousand_allowed_ips_are_sent_replaced_and_cleared(wg: LocalWireG
 
 CHURN = """
 import sys, time
-from wgsyncd.core.model import Change, Kind, Peer, PublicKey
+from wgsyncd.core.model import Change, ChangeKind, PeerConfig, PublicKey
 from wgsyncd.core.network import parse_network
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 wg = LocalWireGuard(120)
-peers = [Peer(PublicKey(n.to_bytes(4) * 8), bytes(32), (parse_network("10.2.0.%d" % (n % 250)),))
+peers = [PeerConfig(PublicKey(n.to_bytes(4) * 8), bytes(32), (parse_network("10.2.0.%d" % (n % 250)),))
          for n in range(500_000, 500_200)]
 print("ready", flush=True)
 end = time.monotonic() + 60
 while time.monotonic() < end:
     for peer in peers:
-        wg.apply("wg0", [Change(Kind.ADD, "wg0", peer.public_key, None, peer)])
+        wg.apply("wg0", [Change(ChangeKind.ADD, "wg0", peer.public_key, None, peer)])
     for peer in peers:
-        wg.apply("wg0", [Change(Kind.REMOVE, "wg0", peer.public_key, peer, None)])
+        wg.apply("wg0", [Change(ChangeKind.REMOVE, "wg0", peer.public_key, peer, None)])
 """
 
 
