@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.node import Node
 from tests.samples import key
-from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.model import Change, InterfaceState
+from wgsyncd.ports import FailedChange
 
 
 def test_a_sample_taken_by_a_clock_that_was_behind_is_booked(node: Node) -> None:
@@ -79,6 +82,43 @@ def test_a_removal_in_the_middle_of_a_long_booking_loses_no_byte_of_a_counter_th
             node.store.next_writes = ["deadlock"]
 
     node.account_during(meanwhile, fails=fault)
+    assert key(7) not in node.wg.peers("wg0")
+    node.cycle()
+    node.right()
+    assert node.booked[7].rx == 900 + last
+
+
+@pytest.mark.parametrize("last", [900, 950])
+@pytest.mark.parametrize("road", ["reconcile", "reconcile without accounting", "devices", "store cannot write"])
+def test_a_removal_loses_no_byte_of_a_counter_that_only_the_first_dump_shows_reset(
+    node: Node, monkeypatch: pytest.MonkeyPatch, road: str, last: int
+) -> None:
+    """The cycle's dump shows the reset. When the peer's last sample is taken, the counter has passed its baseline."""
+    node.traffic(7, 900)
+    node.cycle()
+    node.wg.recreate_behind("wg0", key(7))
+    node.traffic(7, 100)
+    node.db.update(7, status="paused")
+    apply, silenced = node.wg.apply, list[str]()
+
+    def later(interface: str, changes: Sequence[Change]) -> list[FailedChange]:
+        if not silenced:
+            node.traffic(7, last - 100)
+        silenced.append(interface)
+        return apply(interface, changes)
+
+    monkeypatch.setattr(node.wg, "apply", later)
+    if road == "devices":
+        assert node.agent.reconcile_devices(frozenset({"0001-DEV-007"}))
+    elif road == "reconcile without accounting":
+        node.agent.reconcile(with_accounting=False)
+    elif road == "reconcile":
+        node.cycle()
+    else:
+        node.device(9)  # The baseline of a new peer is what the store cannot write.
+        node.store.next_writes = ["deadlock"]
+        node.cycle(fails=True)
+    assert silenced
     assert key(7) not in node.wg.peers("wg0")
     node.cycle()
     node.right()

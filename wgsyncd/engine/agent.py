@@ -54,9 +54,8 @@ class Agent:
         state: AgentState, planes: Sequence[Plane[Any, Any]] = (),
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
-        self._state, self._log = state, log.get("agent")
+        self._state, self._log, self._edge = state, log.get("agent"), log.OnChange()
         self._decider = Planner(settings, state)
-        self._edge = log.OnChange()
         self._interfaces = Interfaces(settings, wireguard, status, state)
         self._accounting = Accounting(settings, store, spool, status, clock, state)
         self._transitions = Transitions(self._decider, self._accounting.books, status, clock)
@@ -134,11 +133,10 @@ class Agent:
         except StoreError:  # The store does not answer, or it answers but cannot write.
             if snapshot is None:
                 steps = self._decider.due(self._state.pending_rows, actual, now)
-            still = [step for step in steps if step.row.id not in refused]
-            self._degraded(samples, snapshot, still, refused)
+            self._degraded(samples, snapshot, [step for step in steps if step.row.id not in refused], refused)
             raise
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
-        after = self._apply(planes, decision, actual)
+        after = self._apply(planes, decision, samples)
         counted = samples._replace(actual={**actual, **after}).without(self._looked_at)
         try:  # Posting comes after apply: customers wait for their peers, but nobody waits for bytes.
             if with_accounting:
@@ -161,13 +159,11 @@ class Agent:
         rows or peers, a device has no row, drift remains, a transition was not taken, or there are other planes."""
         if self._planes:
             return False
-        actual, now, _ = self._take_samples()
+        samples = self._take_samples()
+        actual, now, _ = samples
         calendar = self._accounting.calendar(now)
-        rows = self.store.load_devices(devices)
-        node_state = self._books.current(calendar)
-        part = (
-            select_subset(rows, actual, node_state) if rows is not None and not self._interfaces.read_errors else None
-        )
+        rows = None if self._interfaces.read_errors else self.store.load_devices(devices)
+        part = select_subset(rows, actual, self._books.current(calendar)) if rows is not None else None
         if rows is None or part is None or self._accounting.must_come_first(part.actual, now, rows):
             return False
         steps = self._decider.due(rows, part.actual, now, some=True)
@@ -183,7 +179,7 @@ class Agent:
         if not is_independent(decision, part, actual):
             return False
         self._chronicle.record_intent(decision, calendar)
-        after = self._interfaces.apply(decision.plan, part.actual, self._spool_last_sample)
+        after = self._apply_peers(decision.plan, samples._replace(actual=part.actual))
         self._accounting.post_backlog(self.clock.now())
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
         books = part.within(self._books.current(calendar))
@@ -228,23 +224,28 @@ class Agent:
         return snapshot
 
     def _decide(self, snapshot: Snapshot, actual: Actual, node_state: NodeState, now: float) -> Decision:
-        return replace(
-            self._decider.decide(snapshot, actual, node_state, now), interface_errors=self._interfaces.read_errors
-        )
+        decision = self._decider.decide(snapshot, actual, node_state, now)
+        return replace(decision, interface_errors=self._interfaces.read_errors)
 
     # -- act
 
-    def _apply(self, planes: Cycle, decision: Decision, actual: Actual) -> dict[str, InterfaceState]:
+    def _apply(self, planes: Cycle, decision: Decision, samples: Samples) -> dict[str, InterfaceState]:
         """Apply all plans phase by phase. Returns the peers read back. If a plane failed, no peer is added."""
-        after = dict(actual)
+        after = dict(samples.actual)
         for phase in Phase:
             if phase is Phase.PEERS:
-                plan = decision.plan
-                plan = plan if planes.is_ready else plan.withhold(lambda change: change.kind is ChangeKind.ADD)
-                after = self._interfaces.apply(plan, actual, self._spool_last_sample)
+                plan = decision.plan if planes.is_ready else decision.plan.withhold(lambda c: c.kind is ChangeKind.ADD)
+                after = self._apply_peers(plan, samples)
             planes.apply(phase, after)
         # Ignore interfaces that were re-created during apply. The next cycle handles them.
-        return {name: state for name, state in after.items() if state.epoch == actual[name].epoch}
+        return {name: state for name, state in after.items() if state.epoch == samples.actual[name].epoch}
+
+    def _apply_peers(self, plan: Plan, *samples: Samples) -> dict[str, InterfaceState]:
+        """Apply a plan from the last of ``samples``. Only they may show that a removed peer's counter restarted."""
+        going = {(change.interface, change.public_key) for change in plan.of(ChangeKind.REMOVE)}
+        for one in samples:
+            self._spooler.keep_restarted(one, going - self._looked_at)
+        return self._interfaces.apply(plan, samples[-1].actual, self._spool_last_sample)
 
     def _post(
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
@@ -267,14 +268,13 @@ class Agent:
         """Remove peers that were revoked while ``samples`` are being posted. The store gets no write. The next cycle
         makes all other changes."""
         known = self._books.last_known
-        now, actual, snapshot = self.clock.now(), self._interfaces.read(create=False), self.store.snapshot()
-        ended = {step.row.id for step in self._decider.due(snapshot.rows, actual, now)}  # must be committed first
-        revoked = self._decider.revocations(snapshot, actual, known, now) if known is not None else []
+        now, mono = self.clock.now(), self.clock.monotonic()
+        later, snapshot = Samples(self._interfaces.read(create=False), now, mono), self.store.snapshot()
+        ended = {step.row.id for step in self._decider.due(snapshot.rows, later.actual, now)}  # must be committed first
+        revoked = self._decider.revocations(snapshot, later.actual, known, now) if known is not None else []
         going = [change for change in revoked if change.row_id not in ended]
         if going:
-            peers = {(change.interface, change.public_key) for change in going}
-            self._spooler.keep_restarted(samples, peers - self._looked_at)
-            self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
+            self._apply_peers(Plan(tuple(going), 0, {}), samples, later)
 
     def _spool_last_sample(self, state: InterfaceState) -> None:
         now, mono = self.clock.now(), self.clock.monotonic()
@@ -297,4 +297,4 @@ class Agent:
             going = self._decider.expired(steps, actual) if self._state.rows_loaded else []
         if going:
             self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
-            self._interfaces.apply(Plan(tuple(going), 0, {}), actual, self._spool_last_sample)
+            self._apply_peers(Plan(tuple(going), 0, {}), samples)

@@ -54,5 +54,5 @@ class Transitions:
             text = wording.TRANSITIONS[step.kind]
             self._status.count_transition(step.kind)
             self._status.add_event(step.kind, device=step.row.device, text=text, at=self._clock.now())
-            self._log.info("device step", step=step.kind, device=step.row.device, contract=step.row.owner)
+            self._log.info("device step", step=step.kind, device=step.row.device, owner=step.row.owner)
         self._planner.transitions_applied(done)

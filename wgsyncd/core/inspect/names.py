@@ -1,4 +1,4 @@
-"""Finds the device or contract that a person means by a name."""
+"""Finds the device or owner that a person means by a name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class DeviceName(NamedTuple):
-    """The names of one device: row id, device id and contract id."""
+    """The names of one device: row id, device id and owner id."""
 
     row_id: int
     device: str
@@ -31,7 +31,7 @@ def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
 
 
 def find_owner(text: str, names: Iterable[DeviceName]) -> str | None:
-    """The contract id that equals the text, among the contracts that have a device."""
+    """The owner id that equals the text, among the owners that have a device."""
     return next((one.owner for one in names if _same(text, one.owner)), None)
 
 

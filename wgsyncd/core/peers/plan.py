@@ -138,7 +138,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
 
 def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
     key = peer.public_key
-    row_id, device, contract = (record.row_id, record.device, record.owner) if record else (None, "", "")
+    row_id, device, owner = (record.row_id, record.device, record.owner) if record else (None, "", "")
     explicit = True
     revoked = desired.revoked.get(key)
     wanted_on = desired.interface_of(key)
@@ -147,13 +147,13 @@ def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: De
     elif revoked is not None:
         row, inactive = revoked
         reason = ChangeReason(ChangeCause.INACTIVE, inactive=inactive)
-        row_id, device, contract = row.id, row.device, row.owner
+        row_id, device, owner = row.id, row.device, row.owner
     elif row_id is not None and desired.key_of(row_id) not in (None, key):
         reason = ChangeReason(ChangeCause.KEY_REPLACED)
     else:
         explicit = False
         reason = ChangeReason(ChangeCause.ROW_GONE if device else ChangeCause.NO_ROW)
-    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, contract, reason, explicit)
+    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, owner, reason, explicit)
 
 
 def _annotate_moves(changes: list[Change]) -> list[Change]:
