@@ -11,7 +11,7 @@ from wgsyncd.daemon.events import EventQueue
 if TYPE_CHECKING:
     from wgsyncd.cli.options import Commands
 
-STOP_WITHIN = 7.0  # seconds for the last accounting: the unit allows 10
+STOP_WITHIN = 7.0  # seconds for the last accounting: 10 are promised, and the unit allows 15
 EXIT_STATUS = "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug"
 
 

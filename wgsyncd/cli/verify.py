@@ -23,7 +23,7 @@ def register(commands: Commands) -> None:
         "verify",
         "Compare kernel, baselines, buckets, days and columns. Change nothing.",
         run,
-        "exit status: 0 all adds up, 1 something does not, or an error",
+        "exit status: 0 all adds up, 1 something does not, or an error, 2 bad configuration or usage",
     )
     options.add_json(parser)
 
