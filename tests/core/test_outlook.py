@@ -11,7 +11,7 @@ from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.records import PeerRecord
 
-LIMITS = RemovalLimits(10, 0.2)
+LIMITS = RemovalLimits(10, 0.2, 3)
 ELSEWHERE = PeerPolicy(ignored_interfaces=frozenset(("wg9",)))
 
 

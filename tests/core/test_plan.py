@@ -151,7 +151,7 @@ def test_an_empty_table_removes_everything_so_the_guard_withholds_it() -> None:
     kernel = actual(dump(*(peer(n) for n in range(2, 202))))
     plan = planned([], kernel, records(*(record(n) for n in range(2, 202))))
     assert len(plan.of(ChangeKind.REMOVE)) == 200
-    assert not RemovalLimits(10, 0.2).permits(200, plan.live_count)
+    assert not RemovalLimits(10, 0.2, 3).permits(200, plan.live_count)
     held = plan.withhold(lambda c: c.kind is ChangeKind.REMOVE)
     assert (len(held.changes), len(held.withheld)) == (0, 200)
 
@@ -165,7 +165,7 @@ def test_an_empty_table_removes_everything_so_the_guard_withholds_it() -> None:
     ],
 )  # fmt: skip
 def test_guard_limits(least: int, share: float, removals: int, peers: int, allowed: bool) -> None:
-    assert RemovalLimits(least, share).permits(removals, peers) is allowed
+    assert RemovalLimits(least, share, 3).permits(removals, peers) is allowed
 
 
 def removals(change: Change) -> bool:

@@ -47,13 +47,15 @@ class Shaping:
         self.classes: set[PeerId] = set()
         self.broken: set[str] = set()  # the calls that fail: "read" or a phase
         self.phases: list[Phase] = []
+        self.plans: list[ShapingPlan] = []
 
     def read(self) -> Classes:
         self._fail("read")
         return frozenset(self.classes)
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: Classes) -> ShapingPlan:
-        return plan_shaping(snapshot, decision, found)
+        self.plans.append(plan_shaping(snapshot, decision, found))
+        return self.plans[-1]
 
     def apply(self, phase: Phase, plan: ShapingPlan, actual: Mapping[str, InterfaceState]) -> None:
         self._fail(phase.value)
@@ -138,5 +140,19 @@ def test_a_trouble_of_cleaning_up_is_mended_by_the_next_cycle(node: Node, shapin
     assert shaping.classes == shaping.live()
 
 
+@pytest.mark.parametrize("phase", list(Phase)[:-1])
+def test_after_a_failed_phase_a_plane_gets_no_later_one(node: Node, shaping: Shaping, phase: Phase) -> None:
+    """A later phase relies on the earlier ones. The next cycle plans all of it again."""
+    shaping.broken, shaping.phases = {phase.value}, []
+    node.cycle()
+    assert shaping.phases == list(Phase)[: list(Phase).index(phase)]
+    shaping.broken = set()
+    node.cycle()
+    assert shaping.phases[-len(Phase) :] == list(Phase)
+
+
 def test_a_plane_that_has_nothing_to_do_makes_no_work(node: Node, shaping: Shaping) -> None:
+    shaping.plans = []
     node.quiet()
+    assert shaping.plans
+    assert set(shaping.plans) == {ShapingPlan(frozenset(), frozenset())}

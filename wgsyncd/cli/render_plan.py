@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from wgsyncd.cli.output import Line, sanitize, table_lines
+from wgsyncd.engine import wording
 from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
 
 _SIGNS = {"remove": "-", "update": "~", "add": "+"}
 _KINDS = {"-": "fault", "~": "warning", "+": "ok", "!": "held"}
-_BLOCKED = "waits until the unreadable key of a row is mended"
 
 
 def plan_as_lines(report: PlanReport) -> list[Line]:
@@ -19,7 +19,7 @@ def plan_as_lines(report: PlanReport) -> list[Line]:
     ]
     marked = [(_SIGNS[one.action], one, "") for one in report.changes]
     marked += [("!", one, f"{one.action}, withheld") for one in report.withheld]
-    marked += [("!", one, f"{one.action}, {_BLOCKED}") for one in report.blocked]
+    marked += [("!", one, f"{one.action}, {wording.UNTIL_MENDED}") for one in report.blocked]
     peers = {one.interface: one for one in report.interfaces}
     for name in dict.fromkeys([*peers, *(one.interface for _, one, _ in marked)]):
         ours = [(sign, one, note) for sign, one, note in marked if one.interface == name]

@@ -18,12 +18,10 @@ from prometheus_client.exposition import choose_encoder
 from wgsyncd import __version__
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import ChangeKind
-from wgsyncd.core.reasons import Reason
+from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
 
 TASKS = ("account", "notify", "purge", "reconcile", "verify", "watch")
-TRANSITIONS = ("activate", "expire", "first_handshake")
-ANOMALIES = ("reset", "quarantined")
 # The errno values with which WireGuard is known to refuse changes. Any other one gets a series when it first occurs.
 REFUSALS = ("EINVAL", "EIO", "ENOBUFS", "ENODEV", "ENOMEM", "EPERM", "ESTALE", "ETIMEDOUT")
 
@@ -137,12 +135,12 @@ def _interfaces(status: DaemonStatus) -> Iterator[Metric]:
 def _rows(status: DaemonStatus) -> Iterator[Metric]:
     rejected = {str(reason): status.rejected.get(reason, 0) for reason in Reason}
     yield _gauges("rejected_rows", "Rows that are rejected, by reason.", "reason", {**rejected, **status.rejected})
-    transitions = _from_zero(TRANSITIONS, status.transitions)
+    transitions = _from_zero(TransitionKind, status.transitions)
     yield _counters(
         "transitions_total", "Transitions of devices that were written to the database.", ["kind"], transitions
     )
     yield _gauges("conditions", "Conditions that the database reports, by type.", "type", status.store_conditions)
-    anomalies = _from_zero(ANOMALIES, status.anomalies)
+    anomalies = _from_zero(AnomalyKind, status.anomalies)
     yield _counters("anomalies_total", "Counter values that no known event explains, by kind.", ["kind"], anomalies)
     yield _gauge(
         "quarantined_deltas", "Deltas above line_rate that wait for an administrator's decision.", status.quarantined

@@ -1,4 +1,4 @@
-"""Makes English sentences of reasons, for reports, the log and commands. No other module words them."""
+"""Makes English sentences of reasons, for reports, the log and commands."""
 
 from __future__ import annotations
 

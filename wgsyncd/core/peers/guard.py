@@ -16,7 +16,7 @@ class RemovalLimits:
 
     always_allowed: int  # this many removals are within the limits of every node
     max_share: float  # of the actual peers, from 0 to 1
-    small_node: int = 3  # a node with at most this many actual peers may lose all of them at once
+    small_node: int  # a node with at most this many actual peers may lose all of them at once
 
     def max_removals(self, actual: int) -> float:
         """The largest permitted number of removals on a node with ``actual`` peers."""
