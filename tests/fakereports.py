@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from tests.memorystore import Sums
 from tests.samples import TOKYO
-from tests.tables import FakeDatabase, Sums
+from tests.tables import FakeDatabase
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters, DeviceRow
 from wgsyncd.errors import StoreError

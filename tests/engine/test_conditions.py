@@ -63,12 +63,12 @@ def test_parent_conflicts_that_cannot_be_seen_stay_as_they_were(node: Node, said
     for number in (5, 6):
         node.db.update(number, is_parent=1)
     node.cycle()
-    node.store.no_conflicts = True
+    node.store.no_conditions = True
     node.db.update(6, is_parent=0)
     node.cycle()
     node.quiet()
     assert ("parent_conflict_cleared", "0001") not in node.actions
     assert node.status.store_conditions == {"parent_conflict": 1}
-    node.store.no_conflicts = False
+    node.store.no_conditions = False
     node.cycle()
     assert node.actions[-1] == ("parent_conflict_cleared", "0001")

@@ -1,0 +1,338 @@
+"""What all stores in memory have in common: wgsyncd's own tables, transactions, and faults that a test provokes.
+
+A control plane in memory adds its own devices to it: see tests/fakestore.py and tests/usersstore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from tests.fakes import Crash
+from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.inspect.verify import DaySums, DeviceTotals, VerifyRanges
+from wgsyncd.core.model import Counters, DeviceRow, Transition
+from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
+from wgsyncd.core.state import (
+    Condition,
+    InterfaceCheckpoint,
+    NodeState,
+    Posting,
+    QuarantinedDelta,
+    QuarantineEntry,
+    WriteBatch,
+)
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, UserError
+from wgsyncd.ports import CommitResult, Snapshot
+
+Sums = dict[tuple[Any, Any], Counters]  # bytes by device id and day, or by device id and bucket
+
+
+@dataclass
+class OwnTables:
+    """wgsyncd's own tables, which are the same beside every control plane. The stores of all nodes share them."""
+
+    devices: dict[Any, Any] = field(default_factory=dict)  # the control plane's devices, by id
+    seq: dict[str, int] = field(default_factory=dict)  # by node
+    begun: dict[str, float] = field(default_factory=dict)
+    approved: dict[str, str | None] = field(default_factory=dict)
+    spool: dict[str, str] = field(default_factory=dict)
+    records: dict[tuple[str, PeerId], PeerRecord] = field(default_factory=dict)
+    interfaces: dict[tuple[str, str], InterfaceCheckpoint] = field(default_factory=dict)
+    conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
+    buckets: Sums = field(default_factory=dict)
+    days: Sums = field(default_factory=dict)
+    quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
+    quarantined: int = 0  # the last id in the quarantine
+
+
+Tables = TypeVar("Tables", bound=OwnTables)
+
+
+class MemoryStore(Generic[Tables]):
+    """Implements the port Store over tables in memory.
+
+    It counts:
+
+    - ``calls``: calls of each method
+    - ``reads``: reads that got an answer
+    - ``commits``: transactions that were committed
+    - ``statements``: everything that reached the tables
+
+    Each fault stays until the test takes it back:
+
+    - ``down``: no answer at all
+    - ``fail_reads``: every read fails
+    - ``read_only``: every write fails
+    - ``no_conditions``: the conditions of the control plane's own types cannot be read
+    - ``locked``: ids of rows that another transaction has locked
+
+    ``next_writes`` has the fates of the next writes in order:
+
+    - "ok"
+    - "before": StoreError, and nothing is written
+    - "during": StoreError, and the transaction is rolled back
+    - "after": InDoubt, and everything is written: the answer is lost
+    - "deadlock": StoreError, and the transaction is rolled back
+    - "crash before", "crash after": the process dies before or after the transaction
+    """
+
+    def __init__(self, node: str, database: Tables) -> None:
+        self.db = database
+        self.down = self.fail_reads = self.read_only = self.closed = False
+        self.no_conditions = False
+        self.locked: set[Any] = set()
+        self.next_writes: list[str] = []
+        self.calls: Counter[str] = Counter()
+        self.reads = self.commits = self.statements = 0
+        self._node = node
+
+    # ---- what a control plane adds
+
+    def _rows(self) -> list[DeviceRow]:
+        """All devices, in the order of their ids."""
+        raise NotImplementedError
+
+    def _own_conditions(self) -> frozenset[Condition]:
+        """The conditions of the control plane's own types."""
+        raise NotImplementedError
+
+    def _all_columns(self) -> object:
+        """A copy of everything that a plan depends on."""
+        raise NotImplementedError
+
+    def _make_transition(self, db: Tables, step: Transition) -> bool:
+        """Make a transition, if its row is still the same. Returns whether it was made."""
+        raise NotImplementedError
+
+    def _add_to_device(self, db: Tables, posting: Posting) -> None:
+        """Add a posting to what an existing device itself keeps. Days and buckets have it already."""
+        raise NotImplementedError
+
+    def _write_audit(self, db: Tables, events: Sequence[AuditEvent]) -> None:
+        raise NotImplementedError
+
+    def _open(self, db: Tables, calendar: UsageCalendar) -> None:
+        """Take over the bytes that devices have before the node state is created. The default takes over none."""
+
+    def _figures(self, device: Any, scope: VerifyRanges) -> DeviceTotals:
+        raise NotImplementedError
+
+    # ---- reading
+
+    def snapshot(self) -> Snapshot:
+        self._read("snapshot")
+        held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
+        conditions = None if self.no_conditions else self._own_conditions()
+        return Snapshot(tuple(self._rows()), conditions, self.db.approved.get(self._node), held)
+
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
+        self._read("some")
+        rows = self._rows()
+        named = tuple(row for row in rows if row.device in devices)
+        if len(named) != len(devices):
+            return None
+        mine = {one for row in named for one in _identities(row)}
+        others = (one for row in rows if row.device not in devices for one in _identities(row))
+        return None if any(one in mine for one in others) else named
+
+    def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
+        self._read("ledger")
+        if self._node not in self.db.seq:
+            if not create:
+                return NodeState(0, PeerRecords(), {}, frozenset())
+            with self._transaction("begin") as work:
+                work.seq[self._node] = 0
+                work.begun[self._node] = calendar.now
+                self._open(work, calendar)
+        db = self.db
+        return NodeState(
+            db.seq[self._node],
+            PeerRecords(record for (node, _), record in db.records.items() if node == self._node),
+            {name: mark for (node, name), mark in db.interfaces.items() if node == self._node},
+            frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
+            db.spool.get(self._node, ""),
+        )
+
+    def digest(self) -> object:
+        self._read("digest")
+        return self._all_columns(), self.db.approved.get(self._node)
+
+    def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
+        self._read("figures")
+        if self._node not in self.db.seq:
+            raise StoreError(f"node {self._node} has no books yet")
+        scope = scope.after(max(self.db.begun.values()))
+        return iter([self._figures(device, scope) for device in sorted(self.db.devices)])
+
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
+        self._read("quarantine")
+        return tuple(
+            QuarantineEntry(number, one) for number, (node, one) in self.db.quarantine.items() if node == self._node
+        )
+
+    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
+        return frozenset(one.id for one in self.quarantine() if one.id in ids)
+
+    # ---- writing
+
+    def resolve_quarantine(
+        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
+    ) -> None:
+        with self._transaction("discharge") as db:
+            if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
+                raise UserError("one of them is no delta in the quarantine")
+            if any(one.row_id not in db.devices for one in booked):
+                raise UserError("a row is gone")
+            if any(one.row_id in self.locked for one in booked):
+                raise StoreError("1205: a row is locked by somebody else", 1205)
+            for one in booked:
+                self._post(db, one)
+            for number in set(ids):
+                del db.quarantine[number]
+            self._write_audit(db, audit)
+
+    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
+        taken: frozenset[Any] = frozenset()
+        with self._transaction("commit") as db:
+            if db.seq.get(self._node) != node_state.revision:
+                raise RevisionConflict(f"the books of node {self._node} are not at {node_state.revision}")
+            ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
+            left_out = frozenset(ids & self.locked & db.devices.keys())
+            if left_out & writes.commit_last or (left_out and writes.spool_position):
+                raise RowsLocked(len(left_out))
+            writes = writes.excluding(left_out)
+            db.seq[self._node] += 1
+            db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
+            if writes.approval_used:
+                db.approved[self._node] = None
+            taken = frozenset(step.row.id for step, _ in writes.transitions if self._make_transition(db, step))
+            for booked in writes.postings:
+                self._post(db, booked)
+            db.records |= {(self._node, record.peer_id): record for record in writes.records}
+            for slot in writes.removed:
+                db.records.pop((self._node, slot), None)
+            db.interfaces |= {(self._node, name): mark for name, mark in writes.checkpoints.items()}
+            for delta in writes.quarantined:
+                db.quarantined += 1
+                db.quarantine[db.quarantined] = (self._node, delta)
+            for one in writes.ended:
+                db.conditions.pop((self._node, one.type, one.subject), None)
+            db.conditions |= {(self._node, one.type, one.subject): one for one in writes.started}
+            steps = (event for step, event in writes.transitions if step.row.id in taken and event)
+            self._write_audit(db, [*writes.audit, *steps])
+        return CommitResult(node_state.apply(writes), taken, left_out)
+
+    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
+        oldest, before = calendar.day(calendar.now - keep_days * 86400), calendar.rolling_start - BUCKET_RETENTION
+        with self._transaction("purge") as db:
+            db.days = {at: sums for at, sums in db.days.items() if at[1] >= oldest}
+            db.buckets = {at: sums for at, sums in db.buckets.items() if at[1] >= before}
+
+    def approve(self, plan_id: str) -> None:
+        with self._transaction("approve") as db:
+            if self._node not in db.seq:
+                raise StoreError(f"node {self._node} has no books yet")
+            db.approved[self._node] = plan_id
+
+    def close(self) -> None:
+        self.closed = True
+
+    # ---- behind the port
+
+    def _read(self, name: str) -> None:
+        self.calls[name] += 1
+        if self.down or self.fail_reads:
+            raise StoreError("2013: Lost connection", 2013)
+        self.reads += 1
+        self.statements += 1
+
+    @contextlib.contextmanager
+    def _transaction(self, name: str) -> Iterator[Tables]:
+        """A copy of the database for a transaction. The copy becomes the database when the transaction ends."""
+        self.calls[name] += 1
+        if self.down:
+            raise StoreError("2003: Can't connect", 2003)
+        if self.read_only:
+            raise StoreError("1290: The server is running with the --read-only option", 1290)
+        fate = self.next_writes.pop(0) if self.next_writes else "ok"
+        if fate == "before":
+            raise StoreError("2006: Server has gone away", 2006)
+        if fate == "crash before":
+            raise Crash
+        work = copy_tables(self.db)
+        self.statements += 1
+        yield work
+        if fate == "deadlock":
+            raise StoreError("1213: Deadlock found", 1213)
+        if fate == "during":
+            raise StoreError("2013: Lost connection during query", 2013)
+        self.db.__dict__.update(work.__dict__)
+        self.commits += 1
+        if fate == "after":
+            raise InDoubt("2013: Lost connection during COMMIT", 2013)
+        if fate == "crash after":
+            raise Crash
+
+    def _post(self, db: Tables, posting: Posting) -> None:
+        for piece in posting.allocations:
+            add_bytes(db.days, (posting.row_id, piece.day), piece.rx, piece.tx)
+            if piece.bucket is not None:
+                add_bytes(db.buckets, (posting.row_id, piece.bucket), piece.rx, piece.tx)
+        if posting.row_id in db.devices:
+            self._add_to_device(db, posting)
+
+
+def copy_tables(db: Tables) -> Tables:
+    """A copy for a transaction to work on. Device rows may be dicts, so they are copied too."""
+    work = copy(db)
+    work.__dict__.update({name: copy(value) for name, value in vars(db).items()})
+    work.devices = {device: copy(row) for device, row in db.devices.items()}
+    return work
+
+
+def add_bytes(sums: Sums, at: tuple[Any, Any], rx: int, tx: int) -> None:
+    old = sums.get(at, Counters(0, 0))
+    sums[at] = Counters(old.rx + rx, old.tx + tx)
+
+
+def _identities(row: DeviceRow) -> set[object]:
+    """What no other device may have: the key and the address of a row."""
+    found: set[object] = {row.public_key, row.address.partition("/")[0]}
+    return found - {None, ""}
+
+
+MOST = 2**63 - 1
+
+
+def sums_of(db: OwnTables, device: Any, scope: VerifyRanges) -> tuple[
+    tuple[Counters, ...], tuple[Counters, ...], tuple[DaySums, ...]
+]:  # fmt: skip
+    """The sums of one device that a verification asks for: buckets, days, and days beside their buckets."""
+    buckets = {at: sums for (row, at), sums in db.buckets.items() if row == device}
+    days = {at: sums for (row, at), sums in db.days.items() if row == device}
+
+    def between(sums: dict[Any, Counters], first: Any, beyond: Any) -> Counters:
+        some = [s for at, s in sums.items() if first <= at < beyond]
+        return Counters(sum(s.rx for s in some), sum(s.tx for s in some))
+
+    def cut(sums: Counters) -> Counters:
+        return Counters(min(sums.rx, MOST), min(sums.tx, MOST))
+
+    return (
+        tuple(cut(between(buckets, *some)) for some in scope.rolling),
+        tuple(cut(between(days, *some)) for some in scope.months),
+        tuple(
+            DaySums(day, between(buckets, *day.inner), between(buckets, *day.outer),
+                    days.get(day.name, Counters(0, 0)))
+            for day in scope.days
+        ),
+    )  # fmt: skip
