@@ -24,7 +24,7 @@ class Work:
     """Stands in for the daemon behind AdminRequests, and notes what it was asked in ``said``."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self.status = node, node.status
+        self.node, self.last_error = node, ""
         self.faults: Sequence[ConfigIssue] = ()
         self.said: list[object] = []
 
@@ -37,12 +37,12 @@ class Work:
         try:
             return self.node.agent.reconcile()
         except StoreError as error:
-            self.status.last_error = str(error)
+            self.last_error = str(error)
             return None
 
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         self.said.append(devices)
-        self.status.last_error = "2002: no database"
+        self.last_error = "2002: no database"
         return "D-9" not in devices
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:

@@ -28,7 +28,6 @@ from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.rate_limit import TokenBucket
 from wgsyncd.engine import plan_report
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
 WAITING = 8  # requests that may wait for the main thread
@@ -84,7 +83,9 @@ class AdminRequest:
 class DaemonApi(Protocol):
     """What a request needs of the daemon."""
 
-    status: DaemonStatus
+    @property
+    def last_error(self) -> str:
+        """Why the last failed task failed."""
 
     @property
     def agent(self) -> Agent:
@@ -216,7 +217,7 @@ class AdminRequests:
             raise Refusal(409, str(error), "plan") from None
         decision = self._work.carry_out()
         if decision is None:
-            raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._work.status.last_error}")
+            raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._work.last_error}")
         if decision.is_withholding:
             said = "the rows changed in that moment, so nothing was let through: look at `wgsyncd plan` again"
             raise Refusal(409, said, "plan")
@@ -231,5 +232,5 @@ class AdminRequests:
         # Everything is reconciled with its counters.
         good = self._work.reconcile_now(named) if named else self._work.carry_out() is not None
         if not good:
-            raise Refusal(503, f"failed: {self._work.status.last_error}")
+            raise Refusal(503, f"failed: {self._work.last_error}")
         return SyncReport(compared=list(devices) or "everything")

@@ -170,6 +170,11 @@ class Daemon:
         """The present agent. A reload replaces it."""
         return self._agent
 
+    @property
+    def last_error(self) -> str:
+        """Why the last failed task failed."""
+        return self._tasks.last_error
+
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         """Reconcile these devices now. Whether that succeeded."""
         return self.looks.reconcile_hinted(devices)

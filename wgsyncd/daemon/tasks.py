@@ -17,6 +17,7 @@ class Tasks:
         self._status = status
         self._log = log.get("daemon")
         self._edge = log.OnChange()
+        self.last_error = ""  # of the last task that failed
 
     def do(self, task: str, piece: Callable[[], object]) -> bool:
         """Run a task. Whether it succeeded."""
@@ -30,7 +31,7 @@ class Tasks:
             if database:
                 status.database_up, status.database_error = False, str(error)
                 status.database_errors += 1
-            status.last_error = str(error)
+            status.last_error = self.last_error = str(error)
             if self._edge("trouble", "database" if database else type(error).__name__):
                 what = "database does not serve us; peers stay as they are" if database else "work failed"
                 self._log.error(f"{what}; tried again", task=task, error=str(error))

@@ -89,7 +89,7 @@ class Agent:
         """Post new bytes and commit due transitions. If nothing moved, nothing is written. StoreError if the store
         fails: the samples are then in the backlog. Parameters: see :meth:`_post`."""
         samples = self._take_samples()
-        refresh(self.status, samples.actual, samples.now)
+        refresh(self.status, samples.actual, self._state.rates, samples.now)
         steps = self._decider.due(self._state.pending_rows, samples.actual, samples.now)
         try:
             # A reconcile commits expiries, because it removes the peer in the same cycle.
@@ -150,7 +150,7 @@ class Agent:
         if self._edge("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
         self._chronicle.record_outcome(decision, after, snapshot, self._interfaces.missing, calendar)
-        update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, now)
+        update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.roll(now)
         return decision
 

@@ -9,6 +9,7 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, PublicKey
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.engine.rates import RateMeter
 
 
 @dataclass(slots=True)
@@ -41,6 +42,9 @@ class AgentState:
     durable_position: int = 0  # samples up to this number are durable: they are in the file as in memory, or posted
     may_save: bool = True  # False: the file cannot be read, so it must not be overwritten
     spool_up: bool = True  # the last write to the spool worked
+
+    # The status: the running measurements of the interfaces' rates.
+    rates: RateMeter = field(default_factory=RateMeter)
 
     # The guard: the admin who approved the plan that the next cycle applies.
     approver: str = ""

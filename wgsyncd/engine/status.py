@@ -38,14 +38,6 @@ class Event(NamedTuple):
     text: str
 
 
-class RateSample(NamedTuple):
-    """The start of a rate measurement: a time, and the sums of an interface's counters at that time."""
-
-    at: float  # UNIX seconds
-    received: int  # bytes
-    sent: int  # bytes
-
-
 @dataclass(frozen=True, slots=True)
 class InterfaceStatus:
     """One interface as the last cycle left it."""
@@ -65,7 +57,6 @@ class InterfaceStatus:
     latest_handshake: float = 0.0  # of any peer, UNIX seconds
     rx_rate: float | None = None  # bytes per second between two polls. None: there was only one poll.
     tx_rate: float | None = None
-    mark: RateSample | None = None
     peers: tuple[PeerStatus, ...] = ()  # empty unless metrics.per_peer is on
 
 

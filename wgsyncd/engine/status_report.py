@@ -17,6 +17,7 @@ from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import RejectedRow, iso, rejected_rows
+from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import update_from_reconcile
 from wgsyncd.redact import redact
@@ -157,7 +158,9 @@ def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusRepor
     """The report of a command that itself read kernel and database. ``daemon`` says why it had to."""
     decision, now = preview.decision, preview.now
     status = DaemonStatus(database_up=True, database_read_at=now, interface_errors=decision.interface_errors)
-    update_from_reconcile(status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, now)
+    update_from_reconcile(
+        status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, RateMeter(), now
+    )
     whole = _build(status, settings, now)
     return msgspec.structs.replace(
         whole,

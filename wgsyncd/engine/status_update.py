@@ -10,7 +10,8 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.interfaces import Actual
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus, RateSample
+from wgsyncd.engine.rates import RateMeter
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
@@ -23,15 +24,13 @@ def update_from_reconcile(
     after: Actual,
     drift: Sequence[Change],
     snapshot: Snapshot,
+    meter: RateMeter,
     now: float,
 ) -> None:
     """Fill in what a complete reconcile shows. ``after``: the peers read back. ``now``: UNIX seconds."""
     shown, status.peers_without_metrics = _series(settings, decision, after)
-    before = status.interfaces
     status.interfaces = {
-        name: _rated(
-            _interface(name, after.get(name), decision, drift, shown.get(name, ()), now), before.get(name), now
-        )
+        name: _rated(_interface(name, after.get(name), decision, drift, shown.get(name, ()), now), name, meter, now)
         for name in settings.interfaces
     }
     status.rejections = decision.desired.rejections
@@ -47,38 +46,23 @@ def update_from_reconcile(
     status.reconciled = True
 
 
-def refresh(status: DaemonStatus, actual: Actual, now: float) -> None:
+def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) -> None:
     """Fill in what the actual peers alone show. ``now``: UNIX seconds.
 
     This keeps the status fresh between reconciles, also while the database does not answer.
     """
     status.interfaces = {
-        name: _rated(_recounted(one, actual.get(name), now), one, now) for name, one in status.interfaces.items()
+        name: _rated(_recounted(one, actual.get(name), now), name, meter, now)
+        for name, one in status.interfaces.items()
     }
 
 
-RATED_OVER = 5.0  # seconds: the shortest time over which a rate is measured
-
-
-def _rated(one: InterfaceStatus, before: InterfaceStatus | None, now: float) -> InterfaceStatus:
-    """The same status with rates, measured since the last mark.
-
-    While the mark is younger than RATED_OVER, the old rates stay. If the sums fell, for example because peers were
-    removed, a new measurement starts.
-    """
+def _rated(one: InterfaceStatus, name: str, meter: RateMeter, now: float) -> InterfaceStatus:
     if not one.present:
+        meter.forget(name)
         return one
-    here = RateSample(now, one.received, one.sent)
-    mark = before.mark if before is not None else None
-    if mark is None or now < mark.at or one.received < mark.received or one.sent < mark.sent:
-        return replace(one, mark=here)
-    assert before is not None
-    if now - mark.at < RATED_OVER:
-        return replace(one, mark=mark, rx_rate=before.rx_rate, tx_rate=before.tx_rate)
-    seconds = now - mark.at
-    return replace(
-        one, mark=here, rx_rate=(one.received - mark.received) / seconds, tx_rate=(one.sent - mark.sent) / seconds
-    )
+    rates = meter.measure(name, one.received, one.sent, now)
+    return replace(one, rx_rate=rates.rx, tx_rate=rates.tx)
 
 
 def _latest(peers: Sequence[PeerState]) -> float:
