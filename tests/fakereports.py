@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tests.memorystore import Sums
+from tests.memorytables import Sums
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase
 from wgsyncd.core.inspect.names import DeviceName

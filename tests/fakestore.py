@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tests.memorystore import MOST, MemoryStore
+from tests.memorystore import MemoryStore
+from tests.memorytables import MOST
 from tests.tables import Device, FakeDatabase, figures, word
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent

@@ -8,50 +8,24 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from tests.fakes import Crash
+from tests.memorytables import Tables, add_bytes, copy_tables
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.inspect.verify import DaySums, DeviceTotals, VerifyRanges
-from wgsyncd.core.model import Counters, DeviceRow, Transition
-from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
+from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
+from wgsyncd.core.model import DeviceRow, Transition
+from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import (
     Condition,
-    InterfaceCheckpoint,
     NodeState,
     Posting,
-    QuarantinedDelta,
     QuarantineEntry,
     WriteBatch,
 )
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, UserError
 from wgsyncd.ports import CommitResult, Snapshot
-
-Sums = dict[tuple[Any, Any], Counters]  # bytes by device id and day, or by device id and bucket
-
-
-@dataclass
-class OwnTables:
-    """wgsyncd's own tables, which are the same beside every control plane. The stores of all nodes share them."""
-
-    devices: dict[Any, Any] = field(default_factory=dict)  # the control plane's devices, by id
-    seq: dict[str, int] = field(default_factory=dict)  # by node
-    begun: dict[str, float] = field(default_factory=dict)
-    approved: dict[str, str | None] = field(default_factory=dict)
-    spool: dict[str, str] = field(default_factory=dict)
-    records: dict[tuple[str, PeerId], PeerRecord] = field(default_factory=dict)
-    interfaces: dict[tuple[str, str], InterfaceCheckpoint] = field(default_factory=dict)
-    conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
-    buckets: Sums = field(default_factory=dict)
-    days: Sums = field(default_factory=dict)
-    quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
-    quarantined: int = 0  # the last id in the quarantine
-
-
-Tables = TypeVar("Tables", bound=OwnTables)
 
 
 class MemoryStore(Generic[Tables]):
@@ -291,48 +265,7 @@ class MemoryStore(Generic[Tables]):
             self._add_to_device(db, posting)
 
 
-def copy_tables(db: Tables) -> Tables:
-    """A copy for a transaction to work on. Device rows may be dicts, so they are copied too."""
-    work = copy(db)
-    work.__dict__.update({name: copy(value) for name, value in vars(db).items()})
-    work.devices = {device: copy(row) for device, row in db.devices.items()}
-    return work
-
-
-def add_bytes(sums: Sums, at: tuple[Any, Any], rx: int, tx: int) -> None:
-    old = sums.get(at, Counters(0, 0))
-    sums[at] = Counters(old.rx + rx, old.tx + tx)
-
-
 def _identities(row: DeviceRow) -> set[object]:
     """What no other device may have: the key and the address of a row."""
     found: set[object] = {row.public_key, row.address.partition("/")[0]}
     return found - {None, ""}
-
-
-MOST = 2**63 - 1
-
-
-def sums_of(db: OwnTables, device: Any, scope: VerifyRanges) -> tuple[
-    tuple[Counters, ...], tuple[Counters, ...], tuple[DaySums, ...]
-]:  # fmt: skip
-    """The sums of one device that a verification asks for: buckets, days, and days beside their buckets."""
-    buckets = {at: sums for (row, at), sums in db.buckets.items() if row == device}
-    days = {at: sums for (row, at), sums in db.days.items() if row == device}
-
-    def between(sums: dict[Any, Counters], first: Any, beyond: Any) -> Counters:
-        some = [s for at, s in sums.items() if first <= at < beyond]
-        return Counters(sum(s.rx for s in some), sum(s.tx for s in some))
-
-    def cut(sums: Counters) -> Counters:
-        return Counters(min(sums.rx, MOST), min(sums.tx, MOST))
-
-    return (
-        tuple(cut(between(buckets, *some)) for some in scope.rolling),
-        tuple(cut(between(days, *some)) for some in scope.months),
-        tuple(
-            DaySums(day, between(buckets, *day.inner), between(buckets, *day.outer),
-                    days.get(day.name, Counters(0, 0)))
-            for day in scope.days
-        ),
-    )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.memorystore import OwnTables, sums_of
+from tests.memorytables import OwnTables, sums_of
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.stores.mikyun.messages import AuditEntry

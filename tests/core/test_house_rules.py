@@ -27,7 +27,6 @@ LONG: set[str] = {
     "tests/core/test_recording.py",
     "tests/engine/test_cycle.py",
     "tests/engine/test_verifying.py",
-    "tests/fakestore.py",
     "tests/real/test_database.py",
     "tests/simulation.py",
 }

@@ -1,0 +1,74 @@
+"""wgsyncd's own tables in memory, which are the same beside every control plane."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
+from wgsyncd.core.model import Counters
+from wgsyncd.core.records import PeerId, PeerRecord
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta
+
+MOST = 2**63 - 1
+Sums = dict[tuple[Any, Any], Counters]  # bytes by device id and day, or by device id and bucket
+
+
+@dataclass
+class OwnTables:
+    """wgsyncd's own tables, and the devices of a control plane. The stores of all nodes share them."""
+
+    devices: dict[Any, Any] = field(default_factory=dict)  # the control plane's devices, by id
+    seq: dict[str, int] = field(default_factory=dict)  # by node
+    begun: dict[str, float] = field(default_factory=dict)
+    approved: dict[str, str | None] = field(default_factory=dict)
+    spool: dict[str, str] = field(default_factory=dict)
+    records: dict[tuple[str, PeerId], PeerRecord] = field(default_factory=dict)
+    interfaces: dict[tuple[str, str], InterfaceCheckpoint] = field(default_factory=dict)
+    conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
+    buckets: Sums = field(default_factory=dict)
+    days: Sums = field(default_factory=dict)
+    quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
+    quarantined: int = 0  # the last id in the quarantine
+
+
+Tables = TypeVar("Tables", bound=OwnTables)
+
+
+def copy_tables(db: Tables) -> Tables:
+    """A copy for a transaction to work on. Device rows may be dicts, so they are copied too."""
+    work = copy(db)
+    work.__dict__.update({name: copy(value) for name, value in vars(db).items()})
+    work.devices = {device: copy(row) for device, row in db.devices.items()}
+    return work
+
+
+def add_bytes(sums: Sums, at: tuple[Any, Any], rx: int, tx: int) -> None:
+    old = sums.get(at, Counters(0, 0))
+    sums[at] = Counters(old.rx + rx, old.tx + tx)
+
+
+def sums_of(db: OwnTables, device: Any, scope: VerifyRanges) -> tuple[
+    tuple[Counters, ...], tuple[Counters, ...], tuple[DaySums, ...]
+]:  # fmt: skip
+    """The sums of one device that a verification asks for: buckets, days, and days beside their buckets."""
+    buckets = {at: sums for (row, at), sums in db.buckets.items() if row == device}
+    days = {at: sums for (row, at), sums in db.days.items() if row == device}
+
+    def between(sums: dict[Any, Counters], first: Any, beyond: Any) -> Counters:
+        some = [s for at, s in sums.items() if first <= at < beyond]
+        return Counters(sum(s.rx for s in some), sum(s.tx for s in some))
+
+    def cut(sums: Counters) -> Counters:
+        return Counters(min(sums.rx, MOST), min(sums.tx, MOST))
+
+    return (
+        tuple(cut(between(buckets, *some)) for some in scope.rolling),
+        tuple(cut(between(days, *some)) for some in scope.months),
+        tuple(
+            DaySums(day, between(buckets, *day.inner), between(buckets, *day.outer),
+                    days.get(day.name, Counters(0, 0)))
+            for day in scope.days
+        ),
+    )  # fmt: skip
