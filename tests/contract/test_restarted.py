@@ -19,15 +19,15 @@ def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path
         node.device(number, wg_ip=address(number - 1000), preshared_key=encode_key(psk(number)))
     node.cycle()
     node.start()
-    assert node.agent._books.last_known is None
+    assert node.agent._cache.last_known is None
     if account_first:
         node.agent.account()
     for turn in (0, 1, 2):
         node.cycle()
-        books = node.agent._books.last_known
+        books = node.agent._cache.last_known
         assert books is not None
         assert len(books.records) == 2
-        for number, want in ((one.row.id, one) for one in node.agent._decider._peers["wg0"].values()):
+        for number, want in ((one.row.id, one) for one in node.agent._planner._peers["wg0"].values()):
             row, record = want.row, books.records["wg0", key(number)]
             assert row.public_key is want.config.public_key
             assert row.preshared_key is want.config.preshared_key

@@ -39,11 +39,11 @@ def healthy() -> DaemonStatus:
         }
     )
     status.intervals = {"account": 15, "reconcile": 60, "watch": 0.5}
-    status.count_run("reconcile")
+    status.runs.add("reconcile")
     status.record_duration("reconcile", 0.25)
     status.rejected = {Reason.BAD_KEY: 2}
-    status.count_changes("wg0", "add", 3)
-    status.count_change_failure("wg0", "EPERM")
+    status.changes.add(("wg0", "add"), 3)
+    status.change_failures.add(("wg0", "EPERM"))
     status.accounted_rx = 2**60
     return status
 

@@ -78,7 +78,7 @@ class ChangeWatcher:
     def check_digest(self) -> bool:
         """Read the digest, and reconcile all rows if it has changed. Whether that succeeded."""
         answered = self._work("watch", self._read_digest)
-        self._status.record_interval("watch", self.watch.period)
+        self._status.intervals = {**self._status.intervals, "watch": self.watch.period}
         if answered and self._seen != self._digest:
             return self.reconcile_hinted(frozenset())
         return answered

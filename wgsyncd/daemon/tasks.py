@@ -22,11 +22,11 @@ class Tasks:
     def do(self, task: str, piece: Callable[[], object]) -> bool:
         """Run a task. Whether it succeeded."""
         status, started = self._status, time.monotonic()
-        status.count_run(task)
+        status.runs.add(task)
         try:
             piece()
         except (StoreError, WireGuardError) as error:
-            status.count_failure(task)
+            status.failures.add(task)
             database = isinstance(error, StoreError)
             if database:
                 status.database_up, status.database_error = False, str(error)
@@ -44,7 +44,7 @@ class Tasks:
                 status.database_up = True
                 if self._edge("trouble", None):
                     self._log.info("works again", task=task)
-            status.record_success(task, time.time())
+            status.succeeded_at = {**status.succeeded_at, task: time.time()}
             return True
         finally:
             status.record_duration(task, time.monotonic() - started)

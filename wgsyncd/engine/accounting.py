@@ -37,10 +37,10 @@ class Accounting:
     ) -> None:  # fmt: skip
         self._settings, self._store, self._status, self._state = settings, store, status, state
         self._log = log.get("accounting")
-        self._edge = log.OnChange()
+        self._changed = log.OnChange()
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
-        self.books = StateCache(store, status, state)
-        self.spooler = Spooler(settings, spool, status, clock, state, self.books, self.calendar)
+        self.cache = StateCache(store, status, state)
+        self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
         self._rolled: tuple[int, str] | None = None
 
     def calendar(self, now: float) -> UsageCalendar:
@@ -55,7 +55,7 @@ class Accounting:
         That is a backlog, because none of its peers may be added again before its samples are posted. It is also a
         peer of ``rows`` that has no record, because it was there before wgsyncd. ``now``: UNIX seconds.
         """
-        node_state = self.books.current(self.calendar(now))
+        node_state = self.cache.current(self.calendar(now))
         return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
 
     def post(
@@ -73,34 +73,34 @@ class Accounting:
         StoreError if a transaction failed.
         """
         actual, now, mono = samples
-        devices = self.books.devices_posted
+        devices = self.cache.devices_posted
 
         def is_told_to_stop() -> bool:
             nonlocal devices
-            before, devices = devices, self.books.devices_posted
+            before, devices = devices, self.cache.devices_posted
             return devices > before and until()  # So every call makes progress, even if ``until`` always says yes.
 
         if not self.post_backlog(now, is_told_to_stop, end):
             return None
         calendar = self.calendar(now)
-        unknown = _rows_of_unrecorded(actual, self.books.current(calendar), rows) if rows is not None else None
+        unknown = _rows_of_unrecorded(actual, self.cache.current(calendar), rows) if rows is not None else None
         since = wall(self._state.last_samples, now - mono)
         late = {row_id: wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
         account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
-        for part in posting.chunks(actual, self.books.current(calendar), {step.row.id for step, _ in more.transitions}):
-            some = account(part, self.books.current(calendar), complete=False)
+        for part in posting.chunks(actual, self.cache.current(calendar), {step.row.id for step, _ in more.transitions}):
+            some = account(part, self.cache.current(calendar), complete=False)
             with suppress(RowsLocked):  # The rest includes what is not posted here, and reports the locked rows.
                 if self._commit(some, NOTHING, calendar, is_told_to_stop) is None:
                     return None
             if is_told_to_stop():
                 return None
-        rest = account(actual, self.books.current(calendar), rows=unknown)
+        rest = account(actual, self.cache.current(calendar), rows=unknown)
         done = self._commit(rest, more, calendar, is_told_to_stop)
         if done is None:
             return None
         taken, left_out = done
         self._status.locked_rows = len(left_out)
-        if self._edge("locked", bool(left_out)) and left_out:
+        if self._changed("locked", bool(left_out)) and left_out:
             self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
         last = self._state.last_samples
         self._state.skipped_since = {row_id: self._state.skipped_since.get(row_id, last) for row_id in left_out}
@@ -121,12 +121,12 @@ class Accounting:
                 self.spooler.save(backlog)
             return True
         calendar = self.calendar(now)
-        backlog = self._state.backlog = backlog.after(self.books.current(calendar).spool_position)
+        backlog = self._state.backlog = backlog.after(self.cache.current(calendar).spool_position)
         waiting = [sample for sample in backlog.samples if end is None or sample.number < end]
         for sample in waiting:
             name, span = sample.state.name, sample.at - sample.since
             since = {name: min(sample.at, now) - span} if sample.since else {}
-            node_state = self.books.current(calendar)
+            node_state = self.cache.current(calendar)
             booking = posting.post(
                 {name: sample.state},
                 node_state,
@@ -170,13 +170,13 @@ class Accounting:
             if not locked:
                 self._rolled = calendar.version
 
-    def settled(self, now: float) -> WriteBatch:
+    def checkpoints(self, now: float) -> WriteBatch:
         """The times of the last samples, as checkpoints to commit. ``now``: UNIX seconds.
 
         After a restart, posting knows by the checkpoints that the new bytes came later. At other times, checkpoints
         are written only together with bytes.
         """
-        marks = self.books.current(self.calendar(now)).interfaces
+        marks = self.cache.current(self.calendar(now)).interfaces
         at = {name: min(seconds, now) for name, seconds in self._state.sampled_at.items()}
         return WriteBatch(checkpoints={
             name: InterfaceCheckpoint(mark.epoch, at[name])
@@ -190,11 +190,11 @@ class Accounting:
         writes = booking.writes + WriteBatch(audit=tuple(map(_event, booking.anomalies))) + more
         if not writes:
             return frozenset(), frozenset()
-        done = self.books.commit(writes, calendar, until)
+        done = self.cache.commit(writes, calendar, until)
         if done is None:
             return None  # The anomalies come again: their rows are in the last transaction, which was not committed.
         for anomaly in booking.anomalies:
-            self._status.count_anomaly(anomaly.kind)
+            self._status.anomalies.add(anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
         return done
 

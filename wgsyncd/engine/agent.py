@@ -28,9 +28,9 @@ from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.records import PeerId
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import NodeState
 from wgsyncd.engine import transitions
-from wgsyncd.engine.accounting import NOTHING, Accounting
+from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
@@ -54,25 +54,25 @@ class Agent:
         state: AgentState, planes: Sequence[Plane[Any, Any]] = (),
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
-        self._state, self._log, self._edge = state, log.get("agent"), log.OnChange()
-        self._decider = Planner(settings, state)
+        self._state, self._log, self._changed = state, log.get("agent"), log.OnChange()
+        self._planner = Planner(settings, state)
         self._interfaces = Interfaces(settings, wireguard, status, state)
         self._accounting = Accounting(settings, store, spool, status, clock, state)
-        self._transitions = Transitions(self._decider, self._accounting.books, status, clock)
-        self._books, self._spooler = self._accounting.books, self._accounting.spooler
+        self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
+        self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
         self._planes = Planes(planes)  # beside the WireGuard peers
-        self._chronicle = Recorder(settings.node.name, self._books, state)
+        self._recorder = Recorder(settings.node.name, self._cache, state)
         self.inspector = Inspector(
             settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide, state
         )
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
         self.preempted = False  # the last piece of work left samples unposted because something urgent waited
-        self._looked_at: set[PeerId] = set()  # peers whose last sample was kept in this piece of work
+        self._kept_last: set[PeerId] = set()  # peers whose last sample was kept in this piece of work
 
     def queue_audit(self, action: AuditAction, facts: AuditFacts = NO_FACTS) -> None:
         """Queue an audit row about the daemon itself. The next transaction writes the row."""
-        self._books.queue_audit(AuditEvent(action, self.settings.node.name, facts))
+        self._cache.queue_audit(AuditEvent(action, self.settings.node.name, facts))
 
     @property
     def sent(self) -> int:
@@ -81,7 +81,7 @@ class Agent:
 
     def next_deadline(self) -> float | None:
         """UNIX seconds of the next activation deadline of the known rows. None: none lies ahead."""
-        return self._decider.next_deadline(self.clock.now())
+        return self._planner.next_deadline(self.clock.now())
 
     # -- the two pieces of work
 
@@ -90,17 +90,16 @@ class Agent:
         fails: the samples are then in the backlog. Parameters: see :meth:`_post`."""
         samples = self._take_samples()
         refresh(self.status, samples.actual, self._state.rates, samples.now)
-        steps = self._decider.due(self._state.pending_rows, samples.actual, samples.now)
+        steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
+        # A reconcile commits expiries, because it removes the peer in the same cycle.
+        alive = [step for step in steps if step.kind is not TransitionKind.EXPIRE]
         try:
-            # A reconcile commits expiries, because it removes the peer in the same cycle.
-            steps_of_life = transitions.write_batch([step for step in steps if step.kind is not TransitionKind.EXPIRE])
-            taken = self._post(samples, steps_of_life, until=until, preemptible=preemptible)
+            self._post(samples, alive, until=until, preemptible=preemptible)
         except StoreError:
             self._degraded(samples, None, steps)
             raise
         if self.preempted:
             return
-        self._transitions.note(steps, taken)
         self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in samples.actual.items())
         self._accounting.roll(samples.now)
 
@@ -116,40 +115,39 @@ class Agent:
         refused: frozenset[int] = frozenset()
         try:
             snapshot = self._snapshot()
-            if self._books.last_known is None:  # The first node state takes its keys from the rows: one copy in memory.
+            if self._cache.last_known is None:  # The first node state takes its keys from the rows: one copy in memory.
                 share_keys(snapshot.rows, actual)
-            steps = self._decider.due(snapshot.rows, actual, now)
+            steps = self._planner.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
-                taken = self._post(samples, transitions.write_batch(steps), snapshot.rows, until=until)
+                applied = self._post(samples, steps, snapshot.rows, until=until)
             else:
-                taken = self._transitions.commit(steps, calendar)
-            self._transitions.note(steps, taken)
-            refused = frozenset(step.row.id for step in steps) - taken
+                applied = self._transitions.commit(steps, calendar)
+            refused = frozenset(step.row.id for step in steps) - applied
             if steps:
                 snapshot = self._snapshot()
-            decision = self._decide(snapshot, actual, self._books.current(calendar), now)
+            decision = self._decide(snapshot, actual, self._cache.current(calendar), now)
             planes = self._planes.cycle(snapshot, decision)
-            self._chronicle.record_intent(decision, calendar)
+            self._recorder.record_intent(decision, calendar)
         except StoreError:  # The store does not answer, or it answers but cannot write.
             if snapshot is None:
-                steps = self._decider.due(self._state.pending_rows, actual, now)
+                steps = self._planner.due(self._state.pending_rows, actual, now)
             self._degraded(samples, snapshot, [step for step in steps if step.row.id not in refused], refused)
             raise
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
         after = self._apply(planes, decision, samples)
-        counted = samples._replace(actual={**actual, **after}).without(self._looked_at)
+        counted = samples._replace(actual={**actual, **after}).without(self._kept_last)
         try:  # Posting comes after apply: customers wait for their peers, but nobody waits for bytes.
             if with_accounting:
                 self._post(counted, until=until, preemptible=preemptible)
             else:
                 self._accounting.post_backlog(self.clock.now())
         except StoreError:
-            self._spooler.keep(counted.without(self._looked_at))
+            self._spooler.keep(counted.without(self._kept_last))
             raise
-        remaining = self._decider.drift(decision, after, self._books.current(calendar))
-        if self._edge("drift", len(remaining)) and remaining:
+        remaining = self._planner.drift(decision, after, self._cache.current(calendar))
+        if self._changed("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
-        self._chronicle.record_outcome(decision, after, snapshot, self._interfaces.missing, calendar)
+        self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=self._interfaces.missing)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.roll(now)
         return decision
@@ -163,28 +161,27 @@ class Agent:
         actual, now, _ = samples
         calendar = self._accounting.calendar(now)
         rows = None if self._interfaces.read_errors else self.store.load_devices(devices)
-        part = select_subset(rows, actual, self._books.current(calendar)) if rows is not None else None
+        part = select_subset(rows, actual, self._cache.current(calendar)) if rows is not None else None
         if rows is None or part is None or self._accounting.must_come_first(part.actual, now, rows):
             return False
-        steps = self._decider.due(rows, part.actual, now, some=True)
+        steps = self._planner.due(rows, part.actual, now, some=True)
         if steps:
-            taken = self._transitions.commit(steps, calendar)
-            self._transitions.note(steps, taken)
+            applied = self._transitions.commit(steps, calendar)
             rows = self.store.load_devices(devices)
-            if rows is None or len(taken) < len(steps):
+            if rows is None or len(applied) < len(steps):
                 return False
-        self._decider.update_rows(rows)
+        self._planner.update_rows(rows)
         peers = sum(len(state.peers) for state in actual.values())
-        decision = self._decider.decide(Snapshot(rows, None, None, 0), part.actual, part.node_state, now, part_of=peers)
+        decision = self._planner.decide(Snapshot(rows, None, None, 0), part.actual, part.node_state, now, part_of=peers)
         if not is_independent(decision, part, actual):
             return False
-        self._chronicle.record_intent(decision, calendar)
+        self._recorder.record_intent(decision, calendar)
         after = self._apply_peers(decision.plan, samples._replace(actual=part.actual))
         self._accounting.post_backlog(self.clock.now())
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
-        books = part.within(self._books.current(calendar))
-        self._chronicle.record_some_outcomes(decision, after, books, calendar)
-        return not self._decider.drift(decision, after, books)
+        node_state = part.within(self._cache.current(calendar))
+        self._recorder.record_outcome(decision, after, calendar, node_state=node_state)
+        return not self._planner.drift(decision, after, node_state)
 
     def approve(self, plan_id: str, who: str = "") -> None:
         """Allow the next cycle to make exactly the removals of ``plan_id``, once. ``who`` is named in the audit row.
@@ -201,9 +198,9 @@ class Agent:
 
     def flush(self) -> None:
         """Commit queued audit rows, and with them the times of the last samples. Without audit rows: do nothing."""
-        if self._books.has_notes:
+        if self._cache.has_queued_audit:
             now = self.clock.now()
-            self._books.commit(self._accounting.settled(now), self._accounting.calendar(now))
+            self._cache.commit(self._accounting.checkpoints(now), self._accounting.calendar(now))
 
     def purge(self) -> None:
         """Delete buckets and days that are past their retention."""
@@ -213,18 +210,18 @@ class Agent:
 
     def _take_samples(self) -> Samples:
         """Begin a piece of work. The clocks are read first, so the samples have all handshakes until then."""
-        self._looked_at.clear()
+        self._kept_last.clear()
         self.preempted = False
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
 
     def _snapshot(self) -> Snapshot:
         snapshot = self.store.snapshot()
-        self._decider.load(snapshot.rows)
+        self._planner.load(snapshot.rows)
         self.status.database_read_at = self.clock.now()
         return snapshot
 
     def _decide(self, snapshot: Snapshot, actual: Actual, node_state: NodeState, now: float) -> Decision:
-        decision = self._decider.decide(snapshot, actual, node_state, now)
+        decision = self._planner.decide(snapshot, actual, node_state, now)
         return replace(decision, interface_errors=self._interfaces.read_errors)
 
     # -- act
@@ -244,34 +241,35 @@ class Agent:
         """Apply a plan from the last of ``samples``. Only they may show that a removed peer's counter restarted."""
         going = {(change.interface, change.public_key) for change in plan.of(ChangeKind.REMOVE)}
         for one in samples:
-            self._spooler.keep_restarted(one, going - self._looked_at)
+            self._spooler.keep_restarted(one, going - self._kept_last)
         return self._interfaces.apply(plan, samples[-1].actual, self._spool_last_sample)
 
     def _post(
-        self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
+        self, samples: Samples, steps: Sequence[Transition] = (), rows: Sequence[DeviceRow] | None = None, *,
         until: Until = never, preemptible: bool = False,
     ) -> frozenset[int]:  # fmt: skip
-        """Post samples. Returns the ids of the rows whose transition was committed.
+        """Post samples and commit transitions. Returns the ids of the rows whose transition was committed.
         Between transactions, ``until`` says whether something urgent waits. A ``preemptible`` posting then ends and
         sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
         then goes on. A posting that closes a day also goes on, because later samples belong to the next day."""
         preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
         end = self._spooler.end()
-        while (taken := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
+        more = transitions.write_batch(steps)
+        while (applied := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
             if preemptible:
                 self.preempted = True
                 return frozenset()
             self._remove_revoked(samples)
-        return taken
+        return self._transitions.note(steps, applied)
 
     def _remove_revoked(self, samples: Samples) -> None:
         """Remove peers that were revoked while ``samples`` are being posted. The store gets no write. The next cycle
         makes all other changes."""
-        known = self._books.last_known
+        known = self._cache.last_known
         now, mono = self.clock.now(), self.clock.monotonic()
         later, snapshot = Samples(self._interfaces.read(create=False), now, mono), self.store.snapshot()
-        ended = {step.row.id for step in self._decider.due(snapshot.rows, later.actual, now)}  # must be committed first
-        revoked = self._decider.revocations(snapshot, later.actual, known, now) if known is not None else []
+        ended = {step.row.id for step in self._planner.due(snapshot.rows, later.actual, now)}  # must be committed first
+        revoked = self._planner.revocations(snapshot, later.actual, known, now) if known is not None else []
         going = [change for change in revoked if change.row_id not in ended]
         if going:
             self._apply_peers(Plan(tuple(going), 0, {}), samples, later)
@@ -279,7 +277,7 @@ class Agent:
     def _spool_last_sample(self, state: InterfaceState) -> None:
         now, mono = self.clock.now(), self.clock.monotonic()
         self._spooler.keep(Samples({state.name: state}, now, mono), whole=False)
-        self._looked_at.update((state.name, key) for key in state.peers)
+        self._kept_last.update((state.name, key) for key in state.peers)
 
     def _degraded(
         self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
@@ -288,13 +286,13 @@ class Agent:
         """Do what is safe while the store fails: spool the samples, and remove revoked peers within the guard.
         If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome
         is recorded when the store is back. ``refused``: ids of rows that changed after ``snapshot`` was read."""
-        self._spooler.keep(samples.without(self._looked_at))
+        self._spooler.keep(samples.without(self._kept_last))
         actual, now, _ = samples
-        known = self._books.last_known
+        known = self._cache.last_known
         if snapshot is not None and known is not None:
-            going = [c for c in self._decider.revocations(snapshot, actual, known, now) if c.row_id not in refused]
+            going = [c for c in self._planner.revocations(snapshot, actual, known, now) if c.row_id not in refused]
         else:
-            going = self._decider.expired(steps, actual) if self._state.rows_loaded else []
+            going = self._planner.expired(steps, actual) if self._state.rows_loaded else []
         if going:
             self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
             self._apply_peers(Plan(tuple(going), 0, {}), samples)

@@ -72,7 +72,7 @@ class Inspector:
         discrepancy counts only if every later check finds it again. Between two checks, one of ``rounds`` lets the
         daemon work.
         """
-        return _confirm(self._at_the_kernel, rounds) + _confirm(self._at_the_figures, rounds)
+        return _confirm(self._check_peers, rounds) + _confirm(self._check_usage, rounds)
 
     def run_verification(self, work: Callable[[], object], status: DaemonStatus) -> None:
         """Verify for the daemon, and publish the result in metrics and log. ``work`` runs between two checks."""
@@ -85,7 +85,7 @@ class Inspector:
         self._state.verified_at, self._state.has_findings = self._now(), bool(verify.faults(findings))
         publish(findings, status)
 
-    def _at_the_kernel(self) -> list[Discrepancy]:
+    def _check_peers(self) -> list[Discrepancy]:
         now = self._now()
         snapshot, node_state = self._store.snapshot(), self._store.load_state(self._calendar(now), create=False)
         actual = self._interfaces.read(create=False)
@@ -96,7 +96,7 @@ class Inspector:
             *verify.waiting(snapshot.quarantined),
         ]
 
-    def _at_the_figures(self) -> list[Discrepancy]:
+    def _check_usage(self) -> list[Discrepancy]:
         sides = ("tx", "rx") if self._settings.mikyun.perspective == "device" else ("rx", "tx")
         figures = self._store.device_totals(verify.make_ranges(self._calendar(self._now())))
         return list(verify.check_totals(figures, sides))

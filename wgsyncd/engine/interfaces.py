@@ -28,7 +28,7 @@ class Interfaces:
 
     def __init__(self, settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> None:
         self._settings, self._wireguard, self._status = settings, wireguard, status
-        self._edge = state.interface_log
+        self._changed = state.interface_log
         self._log = log.get("interfaces")
         self.batches_sent = 0  # batches of changes that were sent to the kernel
         self.missing: frozenset[str] = frozenset()  # interfaces that did not exist at the last read
@@ -49,10 +49,10 @@ class Interfaces:
                 self.read_errors[name] = str(error)
                 if isinstance(error, InterfaceMissing):
                     missing.add(name)
-                if self._edge(("interface", name), error.name):
+                if self._changed(("interface", name), error.name):
                     self._log.error("interface cannot be read", interface=name, error=str(error))
                 continue
-            if self._edge(("interface", name), ""):
+            if self._changed(("interface", name), ""):
                 self._log.info("interface found", interface=name, kind=actual[name].kind, peers=len(actual[name].peers))
         self.missing = frozenset(missing)
         self._status.interface_errors = dict(self.read_errors)
@@ -93,19 +93,19 @@ class Interfaces:
                         failed = self._wireguard.apply(name, changes)
                 except WireGuardError as error:
                     broken.add(name)
-                    self._status.count_change_failure(name, error.name)
-                    if self._edge(("apply", name), error.name):
+                    self._status.change_failures.add((name, error.name))
+                    if self._changed(("apply", name), error.name):
                         self._log.error("changes failed", interface=name, action=kind.value, error=str(error))
                     continue
-                self._edge(("apply", name), "")
+                self._changed(("apply", name), "")
                 for one in failed:
-                    self._status.count_change_failure(name, one.name)
-                    if self._edge(("change", name, one.change.public_key), one.name):
+                    self._status.change_failures.add((name, one.name))
+                    if self._changed(("change", name, one.change.public_key), one.name):
                         device = one.change.device
                         self._log.error("change refused", interface=name, device=device, error=one.name, why=one.text)
                 done = len(changes) - len(failed)
                 if done:
-                    self._status.count_changes(name, kind.value, done)
+                    self._status.changes.add((name, kind.value), done)
                     self._log.info("peers changed", interface=name, action=kind.value, peers=done)
                     refused = {one.change.public_key for one in failed}
                     self._log_recent(name, kind, [c for c in changes if c.public_key not in refused])

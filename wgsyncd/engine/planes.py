@@ -22,7 +22,7 @@ class Planes:
     def __init__(self, planes: Sequence[Plane[Any, Any]]) -> None:
         self._planes = tuple(planes)
         self._log = log.get("planes")
-        self._edge = log.OnChange()
+        self._changed = log.OnChange()
 
     def __bool__(self) -> bool:
         return bool(self._planes)
@@ -35,10 +35,10 @@ class Planes:
         try:
             piece()
         except WireGuardError as error:
-            if self._edge((plane.name, what), str(error)):
+            if self._changed((plane.name, what), str(error)):
                 self._log.error("plane failed; tried again next cycle", plane=plane.name, step=what, error=str(error))
             return False
-        self._edge((plane.name, what), "")
+        self._changed((plane.name, what), "")
         return True
 
 

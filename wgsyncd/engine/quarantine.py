@@ -27,7 +27,7 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
         if one.delta.row_id is None:
             raise UserError(f"{one.id} is of a peer that was no device's, so nothing is done: it can only be dropped")
     booked = posting.post_released((one.delta for one in held), frame)
-    _discharge(store, ids, booked, _events(AuditAction.QUARANTINE_RELEASED, held), frame.now)
+    _resolve(store, ids, booked, _events(AuditAction.QUARANTINE_RELEASED, held), frame.now)
     now = calendar()
     if (
         now.version != frame.version
@@ -42,7 +42,7 @@ def drop(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalenda
     UserError, and nothing is done, if a delta is not in quarantine. InDoubt: see :func:`release`.
     """
     frame, held = calendar(), _find(store, ids)
-    _discharge(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame.now)
+    _resolve(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame.now)
     return held
 
 
@@ -64,7 +64,7 @@ def _events(action: AuditAction, held: Sequence[QuarantineEntry]) -> tuple[Audit
     )
 
 
-def _discharge(
+def _resolve(
     store: Store, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
 ) -> None:
     try:

@@ -23,8 +23,8 @@ _conditions_log = log.get("conditions")
 class Recorder:
     """Commits the intents, outcomes and conditions of one node's cycles."""
 
-    def __init__(self, node: str, books: StateCache, state: AgentState) -> None:
-        self._node, self._books, self._state = node, books, state
+    def __init__(self, node: str, cache: StateCache, state: AgentState) -> None:
+        self._node, self._cache, self._state = node, cache, state
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
         """Commit what must be stored before the kernel is changed, above all baseline zero of each peer to be added.
@@ -32,7 +32,7 @@ class Recorder:
         An approval that this plan uses is marked as used in the same transaction, so it works once.
         """
         writes = recording.intents(
-            self._books.current(calendar),
+            self._cache.current(calendar),
             decision.plan.changes,
             decision.actual,
             decision.desired,
@@ -43,54 +43,44 @@ class Recorder:
             facts = AuditFacts(count=count, plan=decision.plan_id, by=self._state.approver)
             # The condition ends here. If the removals fail and are withheld again, a new condition reports that.
             over = frozenset(
-                c for c in self._books.current(calendar).conditions if c.type == ConditionType.GUARD_TRIPPED
+                c for c in self._cache.current(calendar).conditions if c.type == ConditionType.GUARD_TRIPPED
             )
             entry = AuditEvent(AuditAction.GUARD_APPROVED, self._node, facts)
             writes += WriteBatch(approval_used=True, audit=(entry,), ended=over)
         if writes:
-            self._books.commit(writes, calendar)
+            self._cache.commit(writes, calendar)
         if decision.approved:
             self._state.approver = ""
 
     def record_outcome(
-        self, decision: Decision, after: Actual, snapshot: Snapshot, missing: frozenset[str], calendar: UsageCalendar
-    ) -> None:
+        self, decision: Decision, after: Actual, calendar: UsageCalendar, *,
+        node_state: NodeState | None = None, snapshot: Snapshot | None = None, missing: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         """Commit the outcome of a cycle: records, audit rows, and conditions that start or end.
 
-        ``after``: the peers read back. ``missing``: interfaces that do not exist. An approval that this plan did not
-        use is marked as used.
+        ``after``: the peers read back. ``node_state``: the part of the node state that has the same peers, None for the
+        whole. ``snapshot`` and ``missing`` (interfaces that do not exist): of a complete cycle. Without a snapshot, no
+        condition changes. An approval that this plan did not use is marked as used.
         """
-        parts = recording.outcomes(self._books.current(calendar), after, decision.desired, calendar.now)
+        parts = recording.outcomes(node_state or self._cache.current(calendar), after, decision.desired, calendar.now)
         writes = self._all_but_the_last(parts, calendar)
-        node_state = self._books.current(calendar)
-        standing = recording.current_conditions(decision, snapshot.conditions, missing, self._node, node_state)
-        writes += recording.condition_changes(node_state, standing)
-        if snapshot.approved and not decision.approved:
-            writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
-            self._state.approver = ""
-        if writes or self._books.has_notes:
-            self._books.commit(writes, calendar)
+        if snapshot is not None:
+            known = self._cache.current(calendar)
+            lasting = recording.current_conditions(decision, snapshot.conditions, missing, self._node, known)
+            writes += recording.condition_changes(known, lasting)
+            if snapshot.approved and not decision.approved:
+                writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
+                self._state.approver = ""
+        if writes or (snapshot is not None and self._cache.has_queued_audit):
+            self._cache.commit(writes, calendar)
         _log_conditions(writes, decision)  # After the commit: a failed commit is repeated, and would log it again.
-
-    def record_some_outcomes(
-        self, decision: Decision, after: Actual, node_state: NodeState, calendar: UsageCalendar
-    ) -> None:
-        """Commit the outcome for a few devices, without conditions.
-
-        ``node_state`` and ``after`` have only the peers of these devices.
-        """
-        parts = recording.outcomes(node_state, after, decision.desired, calendar.now)
-        writes = self._all_but_the_last(parts, calendar)
-        if writes:
-            self._books.commit(writes, calendar)
-        _log_conditions(writes, decision)
 
     def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
         """Commit all batches but the last. Returns the last one, which the caller commits together with more."""
         last = WriteBatch()
         for part in parts:
             if last:
-                self._books.commit(last, calendar)
+                self._cache.commit(last, calendar)
             last = part
         return last
 

@@ -46,16 +46,16 @@ class Spooler:
 
     def __init__(
         self, settings: Settings, spool: Spool, status: DaemonStatus, clock: Clock, state: AgentState,
-        books: StateCache, calendar: Callable[[float], UsageCalendar],
+        cache: StateCache, calendar: Callable[[float], UsageCalendar],
     ) -> None:  # fmt: skip
         self._settings, self._spool, self._status, self._clock, self._state = settings, spool, status, clock, state
-        self._books, self._calendar = books, calendar
+        self._cache, self._calendar = cache, calendar
         self._log = log.get("accounting")
-        self._edge = log.OnChange()
+        self._changed = log.OnChange()
 
     def drained(self) -> None:
         """Note that the backlog is posted and the spool has room. A later lack of room is logged again."""
-        self._edge("full", False)
+        self._changed("full", False)
 
     def end(self) -> int:
         """The number that the next kept sample gets."""
@@ -93,15 +93,15 @@ class Spooler:
         The last sample, which follows, may not show the restart any more. A second posting of such a sample is
         harmless.
         """
-        parts = [self.load().restarted(state, peers, self._books.last_known) for state in samples.actual.values()]
+        parts = [self.load().restarted(state, peers, self._cache.last_known) for state in samples.actual.values()]
         self.keep(samples._replace(actual={part.name: part for part in parts if part.peers}), whole=False)
 
     def _with(
-        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, firm: int
+        self, backlog: Backlog, states: Iterable[InterfaceState], now: float, ahead: float, durable_position: int
     ) -> tuple[Backlog, list[str]]:
         """The backlog with these dumps added, and the names of the interfaces that had room.
 
-        ``ahead``: UNIX seconds minus monotonic seconds at the dump. ``firm``: samples up to this number stay unchanged.
+        ``ahead``: UNIX seconds minus monotonic seconds at the dump. Samples up to ``durable_position`` stay unchanged.
         """
         calendar, kept = self._calendar(now), list[str]()
         looked = [wall(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
@@ -110,9 +110,11 @@ class Spooler:
             day = calendar.day(now - BOUNDARY_GRACE)  # A sample in a day's first second closes the day before.
             day = day if calendar.day(since) == day else ""
             try:
-                backlog = backlog.append(state, since, now, day, self._books.last_known, durable_position=firm)
+                backlog = backlog.append(
+                    state, since, now, day, self._cache.last_known, durable_position=durable_position
+                )
             except OverflowError as error:
-                if self._edge("full", True):
+                if self._changed("full", True):
                     self._log.error("spool is full: later samples wait in the kernel only", why=str(error))
                 continue
             kept.append(state.name)
@@ -132,7 +134,7 @@ class Spooler:
         except SpoolCorrupt as error:
             self._status.spool_corruptions += 1
             self._log.error("spooled samples are lost to the books", why=str(error))
-            self._books.queue_audit(
+            self._cache.queue_audit(
                 AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
             )
         except SpoolError as error:
@@ -159,12 +161,12 @@ class Spooler:
             self._spool.save(backlog)
         except SpoolError as error:
             self._set_spool_up(False)
-            if self._edge("spool", str(error)):
+            if self._changed("spool", str(error)):
                 self._log.error("spool cannot be written: samples wait in memory", why=str(error))
             return False
         self._state.durable_position = backlog.next_number - 1
         self._set_spool_up(True)
-        self._edge("spool", "")
+        self._changed("spool", "")
         return True
 
     def _set_spool_up(self, up: bool) -> None:

@@ -49,7 +49,7 @@ class StateCache:
         return self._state.last_known
 
     @property
-    def has_notes(self) -> bool:
+    def has_queued_audit(self) -> bool:
         """Whether audit rows wait for a transaction."""
         return bool(self._state.queued_audit)
 

@@ -8,13 +8,15 @@ are UNIX seconds, durations are seconds, and 0.0 means never.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, Rejection
 
 REMEMBERED = 10  # the number of last changes that are kept
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,24 @@ class InterfaceStatus:
     peers: tuple[PeerStatus, ...] = ()  # empty unless metrics.per_peer is on
 
 
-Key = TypeVar("Key", str, tuple[str, str])
+class Counts(Mapping[Key, int]):
+    """Counts by key. Each count makes a new dict, so another thread may read at any time."""
 
+    def __init__(self) -> None:
+        self._counts: dict[Key, int] = {}
 
-def _plus(counts: Mapping[Key, int], key: Key, amount: int = 1) -> Mapping[Key, int]:
-    return {**counts, key: counts.get(key, 0) + amount}
+    def add(self, key: Key, amount: int = 1) -> None:
+        """Count ``amount`` more for ``key``."""
+        self._counts = {**self._counts, key: self._counts.get(key, 0) + amount}
+
+    def __getitem__(self, key: Key) -> int:
+        return self._counts[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
 
 @dataclass(slots=True)
@@ -86,17 +101,17 @@ class DaemonStatus:
     guard_tripped: bool = False
     plan_id: str = ""  # of the withheld plan
 
-    runs: Mapping[str, int] = field(default_factory=dict)  # by task: account, reconcile, watch, verify …
-    failures: Mapping[str, int] = field(default_factory=dict)
+    runs: Counts[str] = field(default_factory=Counts)  # by task: account, reconcile, watch, verify …
+    failures: Counts[str] = field(default_factory=Counts)
     durations: Mapping[str, float] = field(default_factory=dict)  # of the last run, by task
     duration_sums: Mapping[str, float] = field(default_factory=dict)
     succeeded_at: Mapping[str, float] = field(default_factory=dict)
 
-    changes: Mapping[tuple[str, str], int] = field(default_factory=dict)  # applied, by (interface, add|update|remove)
-    change_failures: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by (interface, errno name)
+    changes: Counts[tuple[str, str]] = field(default_factory=Counts)  # applied, by (interface, add|update|remove)
+    change_failures: Counts[tuple[str, str]] = field(default_factory=Counts)  # by (interface, errno name)
     dump_retries: int = 0
-    transitions: Mapping[str, int] = field(default_factory=dict)  # by kind: activate, expire
-    anomalies: Mapping[str, int] = field(default_factory=dict)  # by kind: reset, quarantined
+    transitions: Counts[str] = field(default_factory=Counts)  # by kind: activate, expire
+    anomalies: Counts[str] = field(default_factory=Counts)  # by kind: reset, quarantined
     sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: bytes counted until then are kept,
     # in the database or in the spool
     notifications: int = 0  # valid datagrams of the application
@@ -122,42 +137,10 @@ class DaemonStatus:
     reconciled: bool = False  # one complete reconcile since start
     intervals: Mapping[str, float] = field(default_factory=dict)  # seconds between two runs, by task
 
-    def count_run(self, task: str) -> None:
-        """Count a run of a task, when it begins."""
-        self.runs = _plus(self.runs, task)
-
-    def count_failure(self, task: str) -> None:
-        """Count a failed run of a task."""
-        self.failures = _plus(self.failures, task)
-
     def record_duration(self, task: str, seconds: float) -> None:
         """Record how long a run of a task took, whether it succeeded or not."""
         self.durations = {**self.durations, task: seconds}
         self.duration_sums = {**self.duration_sums, task: self.duration_sums.get(task, 0.0) + seconds}
-
-    def record_success(self, task: str, at: float) -> None:
-        """Record that a task succeeded ``at`` this time (UNIX seconds)."""
-        self.succeeded_at = {**self.succeeded_at, task: at}
-
-    def record_interval(self, task: str, seconds: float) -> None:
-        """Record the present time between two runs of a task."""
-        self.intervals = {**self.intervals, task: seconds}
-
-    def count_changes(self, interface: str, kind: str, peers: int) -> None:
-        """Count changes that an interface took. ``kind``: add, update or remove."""
-        self.changes = _plus(self.changes, (interface, kind), peers)
-
-    def count_change_failure(self, interface: str, errno_name: str) -> None:
-        """Count one refusal of an interface: of a change, or of a whole batch of changes."""
-        self.change_failures = _plus(self.change_failures, (interface, errno_name))
-
-    def count_transition(self, kind: str) -> None:
-        """Count a committed transition of a device. ``kind``: a TransitionKind."""
-        self.transitions = _plus(self.transitions, kind)
-
-    def count_anomaly(self, kind: str) -> None:
-        """Count an anomaly: a counter reset, or a quarantined delta."""
-        self.anomalies = _plus(self.anomalies, kind)
 
     def record_removal_gap(self, seconds: float) -> None:
         """Record the seconds between the last sample of removed peers and their removal."""

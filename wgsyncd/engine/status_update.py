@@ -52,7 +52,7 @@ def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) 
     This keeps the status fresh between reconciles, also while the database does not answer.
     """
     status.interfaces = {
-        name: _rated(_recounted(one, actual.get(name), now), name, meter, now)
+        name: _rated(_refreshed(one, actual.get(name), now), name, meter, now)
         for name, one in status.interfaces.items()
     }
 
@@ -65,31 +65,28 @@ def _rated(one: InterfaceStatus, name: str, meter: RateMeter, now: float) -> Int
     return replace(one, rx_rate=rates.rx, tx_rate=rates.tx)
 
 
-def _latest(peers: Sequence[PeerState]) -> float:
-    return max((peer.latest_handshake for peer in peers), default=0) / 1e9
-
-
-def _online(peers: Sequence[PeerState], now: float) -> int:
+def _observed(one: InterfaceStatus, state: InterfaceState, now: float) -> InterfaceStatus:
+    """The same status with what a dump shows."""
+    peers = state.peers.values()
     dead = (now - ONLINE) * 1e9
-    return sum(1 for peer in peers if peer.latest_handshake > dead)
-
-
-def _recounted(one: InterfaceStatus, state: InterfaceState | None, now: float) -> InterfaceStatus:
-    if state is None:
-        return InterfaceStatus(present=False, desired=one.desired)
-    peers = tuple(state.peers.values())
-    found = [(shown, state.peers.get(PublicKey(decode_key(shown.public_key)))) for shown in one.peers]
     return replace(
         one,
         present=True,
         kind=state.kind,
         actual=len(peers),
-        online=_online(peers, now),
+        online=sum(1 for peer in peers if peer.latest_handshake > dead),
         received=sum(peer.rx for peer in peers),
         sent=sum(peer.tx for peer in peers),
-        latest_handshake=_latest(peers),
-        peers=tuple(_moved(shown, peer) for shown, peer in found if peer is not None),
+        latest_handshake=max((peer.latest_handshake for peer in peers), default=0) / 1e9,
     )
+
+
+def _refreshed(one: InterfaceStatus, state: InterfaceState | None, now: float) -> InterfaceStatus:
+    if state is None:
+        return InterfaceStatus(present=False, desired=one.desired)
+    found = [(shown, state.peers.get(PublicKey(decode_key(shown.public_key)))) for shown in one.peers]
+    peers = tuple(_moved(shown, peer) for shown, peer in found if peer is not None)
+    return replace(_observed(one, state, now), peers=peers)
 
 
 def _moved(shown: PeerStatus, found: PeerState) -> PeerStatus:
@@ -125,25 +122,20 @@ def _interface(
     shown: tuple[PeerStatus, ...],
     now: float,
 ) -> InterfaceStatus:
-    wants = decision.desired.peers.get(name, {})
+    one = InterfaceStatus(present=False, desired=len(decision.desired.peers.get(name, {})))
     if state is None:
-        return InterfaceStatus(present=False, desired=len(wants))
-    peers = tuple(state.peers.values())
-    held = [c for c in decision.plan.withheld if c.interface == name and c.kind is ChangeKind.REMOVE]
-    return InterfaceStatus(
-        present=True,
-        kind=state.kind,
-        desired=len(wants),
-        actual=len(peers),
-        online=_online(peers, now),
+        return one
+
+    def removals(changes: Sequence[Change]) -> int:
+        return sum(1 for c in changes if c.interface == name and c.kind is ChangeKind.REMOVE)
+
+    return replace(
+        _observed(one, state, now),
         frozen=len(decision.desired.frozen.get(name, ())),
-        foreign=len([key for key in decision.plan.foreign.get(name, ()) if key in state.peers]),
-        withheld=len(held),
-        blocked=sum(1 for c in decision.plan.blocked if c.interface == name and c.kind is ChangeKind.REMOVE),
+        foreign=sum(1 for key in decision.plan.foreign.get(name, ()) if key in state.peers),
+        withheld=removals(decision.plan.withheld),
+        blocked=removals(decision.plan.blocked),
         drift=sum(1 for c in drift if c.interface == name),
-        received=sum(peer.rx for peer in peers),
-        sent=sum(peer.tx for peer in peers),
-        latest_handshake=_latest(peers),
         peers=shown,
     )
 

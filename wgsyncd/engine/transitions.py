@@ -35,8 +35,8 @@ def write_batch(steps: Iterable[Transition]) -> WriteBatch:
 class Transitions:
     """Commits and shows the transitions of one node's devices."""
 
-    def __init__(self, planner: Planner, books: StateCache, status: DaemonStatus, clock: Clock) -> None:
-        self._planner, self._books, self._status, self._clock = planner, books, status, clock
+    def __init__(self, planner: Planner, cache: StateCache, status: DaemonStatus, clock: Clock) -> None:
+        self._planner, self._cache, self._status, self._clock = planner, cache, status, clock
         self._log = log.get("agent")
 
     def commit(self, steps: Sequence[Transition], calendar: UsageCalendar) -> frozenset[int]:
@@ -44,15 +44,16 @@ class Transitions:
 
         A row that changed after it was read keeps its status: the store leaves such a transition out.
         """
-        done = self._books.commit(write_batch(steps), calendar) if steps else None
-        return done[0] if done is not None else frozenset()
+        done = self._cache.commit(write_batch(steps), calendar) if steps else None
+        return self.note(steps, done[0] if done is not None else frozenset())
 
-    def note(self, steps: Iterable[Transition], taken: frozenset[int]) -> None:
-        """Show the transitions whose row ids are in ``taken``. The planner no longer waits for them."""
-        done = [step for step in steps if step.row.id in taken]
+    def note(self, steps: Iterable[Transition], applied: frozenset[int]) -> frozenset[int]:
+        """Show the transitions of the rows in ``applied``, and return it. The planner no longer waits for them."""
+        done = [step for step in steps if step.row.id in applied]
         for step in done:
             text = wording.TRANSITIONS[step.kind]
-            self._status.count_transition(step.kind)
+            self._status.transitions.add(step.kind)
             self._status.add_event(step.kind, device=step.row.device, text=text, at=self._clock.now())
             self._log.info("device step", step=step.kind, device=step.row.device, owner=step.row.owner)
         self._planner.transitions_applied(done)
+        return applied
