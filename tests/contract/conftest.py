@@ -1,4 +1,4 @@
-"""One private MariaDB per run has the reference schema and an account with exactly the shipped grants."""
+"""Fixtures of the contract tests: a store in memory or on MariaDB, and a scripted kernel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.scripted_kernel import ScriptedKernel
 from tests.store_fixture import FakeShop, RealShop, Shop
+from wgsyncd.dataplane.wireguard import kernel
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.demo.mariadb import PrivateServer
+from wgsyncd.ports import Store
 
 
 @pytest.fixture(scope="session")
 def mariadbd() -> Iterator[PrivateServer]:
+    """Yields the MariaDB of this run. It has the reference schema and an account with exactly the shipped grants."""
     with PrivateServer() as server:
         server.load()
         server.create_account()
@@ -30,7 +35,28 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
 
 
 @pytest.fixture
+def store(shop: Shop) -> Store:
+    return shop.store()
+
+
+@pytest.fixture
 def real_shop(mariadbd: PrivateServer) -> Iterator[RealShop]:
     """Yields the same database on MariaDB alone. A database in memory has no transactions of other connections."""
     with ExitStack() as stack:
         yield RealShop(mariadbd, stack)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedKernel:
+    """Returns the kernel that answers every client of this test."""
+    found = ScriptedKernel()
+    monkeypatch.setattr(kernel, "_open", found.open)
+    return found
+
+
+@pytest.fixture
+def wg() -> Iterator[KernelWireGuard]:
+    """Yields a client of the kernel, which opens its socket with its first request."""
+    opened = KernelWireGuard("boot")
+    yield opened
+    opened.close()

@@ -1,26 +1,20 @@
-"""Totals are compared with their sums, and a quarantined delta is resolved once, on both stores."""
+"""The totals of devices are compared with their sums, on both stores."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.fakestore import FakeStore
-from tests.samples import EPOCH, NOW, TOKYO, calendar
-from tests.store_fixture import RealShop, Shop
-from tests.wait import until
-from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from tests.samples import EPOCH, NOW, calendar
+from tests.store_fixture import Shop
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import DeviceTotals
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
-from wgsyncd.errors import InDoubt, StoreError, UserError
+from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
+from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun import figures
-from wgsyncd.stores.mikyun.messages import AuditMessages
-from wgsyncd.stores.mikyun.store import MariaDBStore
 
 LATER = NOW + 5 * 86400  # the day on which accounting started is out of range by then
 LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, calendar().day(LATER)
@@ -151,146 +145,6 @@ def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
     ] == []
 
 
-# -- the quarantine
-
-
-SINCE = LATER - 15
-
-
-def hold(store: Store, *deltas: QuarantinedDelta) -> list[int]:
-    """Puts the deltas into quarantine and returns the ids of all entries."""
-    store.commit(store.load_state(calendar()), WriteBatch(quarantined=deltas), LATER)
-    return [one.id for one in store.quarantine()]
-
-
-def delta(
-    number: int | None, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER
-) -> QuarantinedDelta:
-    return QuarantinedDelta("wg0", number, f"0001-DEV-{number:03}" if number else "", rx, tx, since, until)
-
-
-EVENTS = (
-    AuditEvent(
-        AuditAction.QUARANTINE_RELEASED,
-        "0001-DEV-005",
-        AuditFacts(interface="wg0", current=Counters(1000, 10), since=SINCE, until=LATER),
-    ),
-)
-
-
-def pieces(number: int, *some: Allocation) -> Posting:
-    return Posting(number, 1000, 10, Counters(1000, 10), Counters(1000, 10), some, None)
-
-
-BOOKED = pieces(5, Allocation(LATE_BUCKET, LATE_DAY, 1000, 10))
-
-
-def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    other = shop.store(node="r650")
-    (theirs,) = hold(other, delta(5, 1))
-    mine = hold(store, delta(5), delta(None, 2**64 - 1, 0, 0.25))
-    assert [one.delta for one in store.quarantine()] == [delta(5), delta(None, 2**64 - 1, 0, 0.25)]
-    assert [one.id for one in other.quarantine()] == [theirs]
-    assert store.still_quarantined([theirs, *mine]) == set(mine)
-    with pytest.raises(UserError, match="is no delta in the quarantine"):
-        store.resolve_quarantine([mine[0], theirs], [BOOKED], EVENTS, LATER)
-    assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
-    assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
-
-
-def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
-    shop.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
-    first, second = hold(store, delta(5), delta(5, 7, 7))
-    seq = store.load_state(calendar()).revision
-    store.resolve_quarantine([first], [BOOKED], EVENTS, LATER)
-    five = shop.device(5)
-    assert [five[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
-        1001, 10, 1000, 10, 1000, 10
-    ]  # fmt: skip
-    assert five["updated_at"] == "2026-01-01 00:00:00"
-    assert (shop.buckets(), shop.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
-    assert shop.logs() == list(AuditMessages("en", TOKYO).entries(EVENTS))
-    assert store.load_state(calendar()).revision == seq, "the daemon's books are not disturbed"
-    with pytest.raises(UserError):
-        store.resolve_quarantine([first], [BOOKED], EVENTS, LATER)
-    assert shop.device(5) == five
-    assert store.still_quarantined([first, second]) == {second}
-    store.resolve_quarantine([second], [], (), LATER)
-    assert shop.device(5) == five
-    assert store.quarantine() == ()
-
-
-def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    ids = hold(store, delta(5))
-    with shop.locked(5), pytest.raises(StoreError, match="1205"):
-        store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
-    store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
-    assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
-
-
-@pytest.mark.parametrize("happened", [True, False])
-def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
-    shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch, happened: bool
-) -> None:
-    shop.insert(5)
-    ids = hold(store, delta(5))
-    if isinstance(store, MariaDBStore):
-        lose_the_answer(store, monkeypatch, happened)
-    else:
-        assert isinstance(store, FakeStore)
-        store.next_writes = ["after" if happened else "during"]
-    with pytest.raises(StoreError) as lost:
-        store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
-    if happened or isinstance(store, MariaDBStore):
-        assert isinstance(lost.value, InDoubt)
-    monkeypatch.undo()
-    assert store.still_quarantined(ids) == (set() if happened else set(ids))
-    assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == ((1000, 1) if happened else (0, 0))
-
-
-def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happened: bool) -> None:
-    """Breaks the connection right after COMMIT was sent, if it `happened`, or right before."""
-    execute = store._connection.execute
-
-    def broken(sql: str, values: tuple[object, ...] = ()) -> int:
-        if sql == "COMMIT":
-            if happened:
-                execute(sql, values)
-            store._connection.close()
-            raise StoreError("2013: Lost connection during query", 2013)
-        return execute(sql, values)
-
-    monkeypatch.setattr(store._connection, "execute", broken)
-
-
-def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None:
-    """The slower admin saw the delta, then waits for the other transaction, and does nothing."""
-    shop, store = real_shop, real_shop.store()
-    shop.insert(5)
-    ids = hold(store, delta(5))
-    shop.sql("START TRANSACTION")
-    shop.sql("DELETE FROM wgsyncd_quarantine")
-    with ThreadPoolExecutor(1) as slower:
-        released = slower.submit(store.resolve_quarantine, ids, [BOOKED], EVENTS, LATER)
-        waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-        # InnoDB updates this table only if nobody has read it for a tenth of a second.
-        until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
-        shop.sql("COMMIT")
-        with pytest.raises(UserError, match="meanwhile"):
-            released.result()
-    assert (shop.device(5)["rx_bytes_total"], shop.days(), shop.logs()) == (0, {}, [])
-
-
-def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    ids = hold(store, delta(5), delta(6))
-    with pytest.raises(UserError, match="gone"):
-        store.resolve_quarantine(ids, [BOOKED, pieces(6)], EVENTS, LATER)
-    assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)
-
-
 # -- an admin's total
 
 
@@ -301,8 +155,10 @@ def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
     """The admin writes after the daemon has read everything for its posting, and before its commit."""
     shop.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
     books, _ = store.load_state(calendar()), store.snapshot()
+    bytes_ = Counters(1000, 10)
+    posting = Posting(5, 1000, 10, bytes_, bytes_, (Allocation(LATE_BUCKET, LATE_DAY, 1000, 10),), None)
     shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
-    store.commit(books, WriteBatch(postings=(BOOKED,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), LATER)
+    store.commit(books, WriteBatch(postings=(posting,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), LATER)
     five = shop.device(5)
     assert (five["rx_bytes_total"], five["tx_bytes_total"]) == ((figure or 0) + 1000, (figure or 0) + 10)
     assert checks(store) == []

@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.contract.test_store import BUCKET, DAY, booked
+from tests.committing import BUCKET, DAY, booked
 from tests.samples import EPOCH, NOW, calendar, key, record, text
 from tests.store_fixture import RealShop
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts

@@ -20,11 +20,6 @@ from wgsyncd.stores.mikyun.eligibility import DELETED
 from wgsyncd.stores.mikyun.rows import RowCache
 
 
-@pytest.fixture
-def store(shop: Shop) -> Store:
-    return shop.store()
-
-
 def tokyo(written: str) -> float:
     return datetime.fromisoformat(written).replace(tzinfo=TOKYO).timestamp()
 

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import socket
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.configuring import LEAST, faults
 from tests.samples import key, loose_base64, text
 from wgsyncd.config import resources
-from wgsyncd.config.load import check_files, load, parse
-from wgsyncd.config.schema import CREDENTIAL, Database, Interface, Settings
+from wgsyncd.config.load import load, parse
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.network import parse_host, parse_network
-from wgsyncd.errors import ConfigError, ConfigIssue
-
-LEAST = '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
-
-
-def faults(written: str) -> dict[str, ConfigIssue]:
-    with pytest.raises(ConfigError) as caught:
-        parse(written)
-    return {fault.key: fault for fault in caught.value.faults}
+from wgsyncd.errors import ConfigError
 
 
 def test_the_shipped_example_is_the_r640s() -> None:
@@ -207,101 +197,6 @@ def test_networks_are_asked_for_beside_other_faults() -> None:
     assert "missing or empty" in found["interfaces.wg0.networks"].why
 
 
-def test_a_private_key_in_the_file_is_pointed_elsewhere() -> None:
-    fault = faults(LEAST + f'private_key = "{SECRET}"')["interfaces.wg0.private_key"]
-    assert "private_key_file" in fault.why
-    assert fault.value == ""
-
-
-SECRET = "hunter2-correct-horse"  # No message may show this value.
-LEAKS = [
-    f'[mikyun.database]\npassword = "{SECRET}"',
-    f'[mikyun.database]\nPassword = "{SECRET}"',
-    f'[mikyun.database]\npassword1 = "{SECRET}"',
-    f'[mikyun.database]\ndb_password = ["{SECRET}"]',
-    f'[mikyun.database]\nsecret = "{SECRET}"',
-    f'[mikyun.database]\npassword_file = "{SECRET}"',
-    f'[mikyun.database.auth]\npassword = "{SECRET}"',
-    f'[mikyun.database]\nauth = {{ pass = "{SECRET}" }}',
-    f'[mikyun.database]\nlist = [{{ pass = "{SECRET}" }}]',
-    f'database = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
-    f'[mikyun.database]\nurl = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
-    f'[database]\npassword = "{SECRET}"',  # An earlier version had the password in this section.
-    f'mikyun = "mysql://mikyun:{SECRET}@127.0.0.1/mikyun_cloud"',
-    f'password = "{SECRET}"',
-    f'[password]\nvalue = "{SECRET}"',
-    f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\nprivate_key = "{SECRET}"',
-    f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\nprivate_key_file = "{SECRET}"',
-    f'[interfaces.wg1]\nnetworks = ["10.251.0.0/24"]\npreshared_key = "{SECRET}"',
-    f'[mikyun.database]\npassword = "{SECRET}',
-    f'[mikyun.database]\nname = "mysql://mikyun:{SECRET}@127.0.0.1/of a database"',
-    f'[metrics]\nlisten = "http://mikyun:{SECRET}@127.0.0.1:x"',
-]
-
-
-@pytest.mark.parametrize("leak", LEAKS)
-def test_a_password_is_never_shown(leak: str) -> None:
-    top = leak.startswith(("database =", "mikyun =", "password ="))
-    with pytest.raises(ConfigError) as caught:
-        parse(leak + "\n" + LEAST if top else LEAST + leak)
-    assert caught.value.faults
-    assert "hunter2" not in str(caught.value) + repr(caught.value.faults) + repr(caught.value.__cause__)
-
-
-def test_a_password_in_the_file_is_pointed_elsewhere() -> None:
-    fault = faults(LEAST + f'[mikyun.database]\npassword = "{SECRET}"')["mikyun.database.password"]
-    assert "secrets stand in files: password_file, private_key_file" in fault.why
-    assert fault.value == ""
-
-
-def test_the_password_is_the_files_first_then_the_credentials_then_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    assert Database().password() == ""
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert Database().password() == ""
-    (tmp_path / CREDENTIAL).write_text("from the credential\n")
-    assert Database().password() == "from the credential"
-    (tmp_path / "file").write_bytes("pass wörd \r\n".encode())
-    assert Database(password_file=tmp_path / "file").password() == "pass wörd "
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_password_file_that_cannot_be_read_is_named_and_not_quoted(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "db-password"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        Database(password_file=file).password()
-    (fault,) = caught.value.faults
-    assert (fault.key, fault.value) == ("mikyun.database.password_file", str(file))
-
-
-def with_files(password: Path, key_file: Path) -> Settings:
-    return parse(f'{LEAST}private_key_file = "{key_file}"\n[mikyun.database]\npassword_file = "{password}"')
-
-
-def test_files_that_the_configuration_names_are_looked_at(tmp_path: Path) -> None:
-    good, empty, none = tmp_path / "good", tmp_path / "empty", tmp_path / "none"
-    good.write_text(SECRET)
-    empty.write_text("\n")
-    check_files(with_files(good, good), "x")
-    check_files(parse(LEAST), "x")
-    for password, private, said in (
-        (none, empty, {"mikyun.database.password_file": "cannot be read: No such file", "interfaces.wg0.private_key_file": "is empty"}),
-        (empty, tmp_path, {"mikyun.database.password_file": "is empty", "interfaces.wg0.private_key_file": "Is a directory"}),
-    ):  # fmt: skip
-        with pytest.raises(ConfigError) as caught:
-            check_files(with_files(password, private), "the path")
-        assert caught.value.path == "the path"
-        assert {f.key: f.value for f in caught.value.faults} == dict(
-            zip(said, map(str, (password, private)), strict=True)
-        )
-        assert all(said[f.key] in f.why for f in caught.value.faults)
-        assert SECRET not in str(caught.value)
-
-
 def test_load_asks_no_such_file(tmp_path: Path) -> None:
     """A password file that is away at this moment is no reason to refuse a reload."""
     file = tmp_path / "wgsyncd.toml"
@@ -318,72 +213,3 @@ def test_load_reads_a_file_and_names_it(tmp_path: Path) -> None:
         load(file)
     file.write_text(LEAST)
     assert load(file) == parse(LEAST)
-
-
-DURATIONS = {"15s": 15, "500ms": 0.5, "5min": 300, "24h": 86400, "1.5h": 5400, "1 s": 1}
-
-
-@pytest.mark.parametrize(("written_", "seconds"), DURATIONS.items())
-def test_durations(written_: str, seconds: float) -> None:
-    assert (
-        parse(LEAST + f'[mikyun.database]\ntimeout = "4s"\n[mikyun.qr]\nlifetime = "{written_}"').mikyun.qr.lifetime
-        == seconds
-    )
-
-
-@pytest.mark.parametrize("bad", ['""', '"s"', '"-5s"', '"5 m"', '"5S"', '"1e3s"', "5", '"5s\\u0000"', "true"])
-def test_what_is_no_duration(bad: str) -> None:
-    fault = faults(LEAST + f"[mikyun.qr]\nlifetime = {bad}")["mikyun.qr.lifetime"]
-    assert "number with a unit" in fault.why
-
-
-def test_create_with_all_it_needs() -> None:
-    extra = 'create = true\nprivate_key_file = "/k"\nlisten_port = 51820\naddresses = ["10.200.0.1/24"]\n'
-    assert parse(LEAST + extra).interfaces["wg0"].create
-    assert set(faults(LEAST + "create = true")) == {
-        f"interfaces.wg0.{name}" for name in ("private_key_file", "listen_port", "addresses")
-    }
-
-
-def test_keys_that_are_always_kept() -> None:
-    assert parse(LEAST + f'[peers]\nalways_keep = ["{text(1)}"]').peers.always_keep == (key(1),)
-
-
-@pytest.mark.parametrize(
-    ("listen", "address"),
-    [("127.0.0.1:9586", ("127.0.0.1", 9586)), ("[::1]:9586", ("::1", 9586)), ("", None)],
-)
-def test_where_metrics_listen(listen: str, address: tuple[str, int] | None) -> None:
-    assert parse(LEAST + f'[metrics]\nlisten = "{listen}"').metrics.address == address
-
-
-ODD = ["5", "-1", "1e400", "nan", "9223372036854775807", "true", '""', '"\\u0000"', '"x"', '"📱"', '"a:²"', '"²s"', "[]", "[5]",
-       '[""]', '["x/²"]', "[[]]", "{}", "{ a = 1 }", "2026-01-01", "12:00:00", "2026-01-01T00:00:00Z", '"/"', '"1e9d"',
-       '"10.200.0.5/32"', '["10.200.0.5/33"]', '["::/129"]', '["fe80::1%a/64"]', f'"{"9" * 400}s"']  # fmt: skip
-
-
-def tables(kind: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str]]:
-    """Yields every key below a table: the header of its table and the name of the key."""
-    for field in msgspec.structs.fields(kind):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from tables(field.type, f"{path}.{field.name}".lstrip("."))
-        elif path:
-            yield f"[{path}]", field.name
-
-
-KEYS = [*tables(Settings, ""), *(("", name) for name in Interface.__struct_fields__ if name != "networks")]
-
-
-@pytest.mark.parametrize(("section", "name"), KEYS)
-def test_any_value_is_taken_or_is_a_fault(section: str, name: str) -> None:
-    for value in ODD:
-        try:
-            parse(f"{LEAST}{section}\n{name} = {value}\n")
-        except ConfigError as error:
-            assert name in str(error)
-
-
-@given(st.text(max_size=200))
-def test_any_text_is_a_configuration_error(anything: str) -> None:
-    with pytest.raises(ConfigError):
-        parse(anything)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,11 +31,11 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceRow, PublicKey, Status, encode_key
-from wgsyncd.core.network import parse_host, parse_network
-from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired, share_keys
+from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceRow, Status, encode_key
+from wgsyncd.core.network import parse_host
+from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired
 from wgsyncd.core.peers.plan import make_plan
-from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
+from wgsyncd.core.peers.validate import InterfaceSpec
 from wgsyncd.core.reasons import Reason
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.engine import wording
@@ -187,101 +185,6 @@ def test_rows_of_other_nodes_are_neither_ours_nor_wrong() -> None:
     assert not desired.has_key(key(5))
 
 
-def both_orders(build: Callable[[list[DeviceRow]], Desired], rows: list[DeviceRow]) -> Desired:
-    first, second = build(rows), build(rows[::-1])
-    assert reasons(first) == reasons(second)
-    assert followed(first) == followed(second)
-    return first
-
-
-def test_of_two_rows_that_want_one_address_the_lowest_id_has_it() -> None:
-    rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9/32")]
-    assert followed(both_orders(wants, rows)) == {5}
-
-
-def test_of_two_rows_that_want_one_address_the_live_one_keeps_it() -> None:
-    rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9/32")]
-    kernel = actual(dump(peer(6, "10.200.0.9/32")))
-    desired = both_orders(lambda some: wants(some, kernel), rows)
-    assert followed(desired) == {6}
-    assert reasons(desired) == {5: Reason.DUPLICATE_ADDRESS}
-
-
-def test_live_with_another_address_is_not_live_with_this_one() -> None:
-    kernel = actual(dump(peer(6, "10.200.0.10/32")))
-    rows = [row(5, address="10.200.0.9"), row(6, address="10.200.0.9")]
-    desired = wants(rows, kernel)
-    assert followed(desired) == {5}
-    assert desired.frozen["wg0"] == {key(6)}
-
-
-def test_of_two_rows_that_want_one_key_the_live_one_keeps_it_and_its_peer_is_not_frozen() -> None:
-    rows = [row(5, public_key=text(9)), row(6, public_key=text(9))]
-    kernel = actual(dump(peer(9, address(6))))
-    desired = both_orders(lambda some: wants(some, kernel), rows)
-    assert followed(desired) == {6}
-    assert desired.frozen["wg0"] == frozenset()
-    assert followed(wants(rows)) == {5}
-
-
-def test_the_same_address_on_two_interfaces_is_no_conflict() -> None:
-    wide = tuple(InterfaceSpec(name, name, (parse_network("10.0.0.0/8"),), frozenset()) for name in ("wg0", "wg1"))
-    rows = [row(5, address="10.1.1.1"), row(6, interface="wg1", address="10.1.1.1")]
-    assert followed(wants(rows, sites=wide)) == {5, 6}
-
-
-def test_an_ended_row_gives_its_address_free() -> None:
-    rows = [row(5, status=Status.OFF, address="10.200.0.9"), row(6, address="10.200.0.9")]
-    assert followed(wants(rows, actual(dump(peer(5, "10.200.0.9/32"))))) == {6}
-
-
-def test_a_claim_to_a_frozen_peers_address_is_rejected_and_so_on_down_the_chain() -> None:
-    """5 is frozen on .6, so 6, which moves to .6, is frozen on .7. Row 7 then cannot move to .7, and so on."""
-    length = 30
-    kernel = actual(dump(*(peer(n, address(n + 1)) for n in range(5, 5 + length))))
-    rows = [row(5, address="nonsense"), *(row(n, address=address(n)) for n in range(6, 5 + length))]
-    desired = both_orders(lambda some: wants(some, kernel), rows)
-    assert reasons(desired) == {5: Reason.BAD_ADDRESS} | dict.fromkeys(range(6, 5 + length), Reason.DUPLICATE_ADDRESS)
-    assert desired.frozen["wg0"] == {key(n) for n in range(5, 5 + length)}
-    assert followed(wants([row(5, address=address(200)), *rows[1:]], kernel)) == set(range(5, 5 + length))
-
-
-def test_two_that_swap_beside_a_frozen_one_are_not_touched_by_it() -> None:
-    kernel = actual(dump(peer(5), peer(6), peer(7)))
-    rows = [row(5, address=address(6)), row(6, address=address(5)), row(7, address="?")]
-    assert followed(wants(rows, kernel)) == {5, 6}
-
-
-@pytest.mark.parametrize(("foreign", "wanted"), [("remove", {5}), ("keep", set()), ("report", set())])
-def test_an_address_that_a_kept_foreign_peer_holds(foreign: str, wanted: set[int]) -> None:
-    desired = wants([row(5)], actual(dump(peer(99, address(5)))), policy=PeerPolicy(foreign=foreign))
-    assert followed(desired) == wanted
-    assert reasons(desired) == dict.fromkeys({5} - wanted, Reason.DUPLICATE_ADDRESS)
-
-
-def test_what_is_always_kept_keeps_its_address_and_key() -> None:
-    policy = PeerPolicy(always_keep=frozenset((key(99),)))
-    kernel = actual(dump(peer(99, address(5))))
-    desired = wants([row(5), row(6, public_key=text(99)), row(7)], kernel, policy=policy)
-    assert followed(desired) == {7}
-    assert reasons(desired) == {5: Reason.DUPLICATE_ADDRESS, 6: Reason.DUPLICATE_KEY}
-
-
-def test_unreadable_keys_are_counted_where_the_row_wants_a_peer() -> None:
-    rows = [row(5, public_key="?"), row(6, public_key=None), row(7, public_key="?", inactive=DELETED), row(8)]
-    assert wants(rows).unreadable_keys == 2
-
-
-def test_a_key_that_a_good_row_wants_is_not_revoked_by_an_old_one() -> None:
-    for rows in (
-        [row(5, inactive=DELETED), row(6, public_key=text(5))],
-        [row(6, public_key=text(5)), row(5, inactive=DELETED)],
-    ):
-        desired = wants(rows)
-        assert followed(desired) == {6}
-        assert key(5) not in desired.revoked
-
-
 bad_rows = st.sampled_from([changes for _, changes in BAD.values()])
 
 
@@ -349,62 +252,3 @@ def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() ->
         taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, lambda: installed)
         assert taken_over.frozen["wg0"] == frozenset()
         assert followed(taken_over) == {6}
-
-
-def test_keys_of_a_row_and_its_live_peer_are_in_memory_once() -> None:
-    def copy(secret: bytes) -> bytes:
-        return bytes(bytearray(secret))
-
-    (one, other), found = (row(5, public_key=copy(key(5)), preshared_key=copy(psk(5))), row(6)), dump(
-        peer(5, preshared_key=psk(5)), peer(6)
-    )  # fmt: skip
-    before = [replace(one), replace(other)]
-    live_peer = found.peers[key(5)].config
-    assert one.public_key is not live_peer.public_key
-    want = wants([one, other], actual(found)).peers["wg0"][key(5)]
-    assert want.config is live_peer
-    assert one.public_key is live_peer.public_key
-    assert one.preshared_key is live_peer.preshared_key
-    assert [one, other] == before, "one with a text keeps its text"
-
-
-def test_the_peer_of_a_row_that_changed_otherwise_is_in_memory_once() -> None:
-    def sound(
-        one: DeviceRow, before: Mapping[str, Mapping[PublicKey, DesiredPeer]]
-    ) -> Mapping[str, Mapping[PublicKey, DesiredPeer]]:
-        return build_desired([one], SITES, POLICY, {}, NOW, previous=before).peers
-
-    before = sound(row(5, has_no_usage=True), {})
-    after, was = sound(row(5), before)["wg0"][key(5)], before["wg0"][key(5)]
-    assert after.row == row(5)
-    assert after.config is was.config
-    assert after.digest is was.digest
-    for other in (row(5, preshared_key=encode_key(psk(5))), row(5, public_key=text(6)), row(5, address=address(6))):
-        changed = sound(other, before)
-        assert changed == sound(other, {})
-        assert all(one.config != was.config for one in changed["wg0"].values())
-
-
-def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
-    found = [dump(peer(5, preshared_key=psk(5))), dump(peer(6), name="wg1")]
-    rows = [
-        row(5, public_key=bytes(bytearray(key(5))), preshared_key=bytes(bytearray(psk(5)))),
-        row(6, public_key=bytes(bytearray(key(6)))),
-        row(7, public_key=key(7)),
-        row(8, public_key="no key"),
-    ]
-    before = [replace(one) for one in rows]
-    share_keys(rows, actual(*found))
-    assert rows == before
-    peers = [found[0].peers[key(5)].config, found[1].peers[key(6)].config]
-    assert all(one.public_key is its.public_key for one, its in zip(rows, peers, strict=False))
-    assert rows[0].preshared_key is peers[0].preshared_key
-
-
-def test_a_row_that_comes_twice_is_not_its_own_rival() -> None:
-    """A snapshot contains a row twice if the contract query returns its owner twice."""
-    kernel = actual(dump(peer(5)))
-    desired = wants([row(5), row(5)], kernel)
-    assert followed(desired) == {5}
-    assert not desired.rejections
-    assert not make_plan(desired, kernel, PeerRecords(), POLICY).changes

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import netlink_server
-from tests.core.test_codec import by_key, byte_counts, endpoints, key, keys, peer, state_lists
 from tests.decoding import decode_dump
+from tests.wire_peers import by_key, byte_counts, endpoints, key, keys, peer, state_lists
 from wgsyncd.core.model import NO_PRESHARED_KEY, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks
 from wgsyncd.dataplane.wireguard import dump

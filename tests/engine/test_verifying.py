@@ -9,60 +9,15 @@ from datetime import datetime
 import pytest
 
 from tests.node import Node
-from tests.samples import NOW, TOKYO, key
-from wgsyncd.core.inspect.verify import Check, Discrepancy
+from tests.samples import TOKYO, key
+from tests.verifying import SOON, busy_node, checks, found, prove
+from wgsyncd.core.inspect.verify import Check
 from wgsyncd.core.model import Counters, fingerprint
-from wgsyncd.engine import inspector
-from wgsyncd.engine.agent_state import AgentState
-from wgsyncd.errors import StoreError
-
-SOON = NOW + 3 * 86400  # the days on which accounting started are out of range
-
-
-def rounds(node: Node, *works: Callable[[], object]) -> Iterator[None]:
-    """Does the daemon's work between two checks of another process."""
-    for work in works or (node.account, node.cycle, node.account):
-        work()
-        yield
-
-
-def found(node: Node, *works: Callable[[], object]) -> list[Discrepancy]:
-    before = node.written
-    findings = list(node.agent.inspector.verify(rounds(node, *works) if works else iter(())))
-    assert works or node.written == before, "looking writes nothing"
-    return findings
-
-
-def checks(node: Node, *works: Callable[[], object]) -> list[tuple[str, str]]:
-    return [(one.check.value, one.device) for one in found(node, *works)]
-
-
-def prove(node: Node) -> None:
-    def work() -> None:
-        node.agent.reconcile()
-        node.tick(1)
-
-    node.agent.inspector.run_verification(work, node.status)
 
 
 @pytest.fixture
 def node() -> Node:
-    """Returns a node with two devices that have moved bytes for days."""
-    made = Node()
-    for number in (5, 6):
-        made.device(number)
-    made.cycle()
-    for number in (5, 6):
-        made.traffic(number, 1000, 100)
-    made.account()
-    made.tick(SOON - made.now)
-    made.account()
-    for number in (5, 6):
-        made.traffic(number, 2000, 200)
-    made.account()
-    made.account()
-    assert found(made) == []
-    return made
+    return busy_node()
 
 
 # -- no discrepancy on a healthy node
@@ -270,44 +225,3 @@ def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) 
 
     node.wg.traffic("wg0", key(5), rx=3)
     assert checks(node, others, others, others) == [("unbooked", "0001-DEV-005")]
-
-
-# -- in the daemon
-
-
-def test_the_daemon_counts_and_says_what_does_not_add_up(node: Node, said: Callable[[], list[str]]) -> None:
-    prove(node)
-    assert not any(node.status.findings.values())
-    assert not [line for line in said() if "add up" in line]
-    for number in range(5, 7):
-        node.db.update(number, rx_bytes_24h=7, tx_bytes_24h=7)
-    node.wg.traffic("wg0", key(5), rx=12)
-    prove(node)
-    assert {check: count for check, count in node.status.findings.items() if count} == {"rolling": 4}
-    assert len([line for line in said() if "does not add up" in line]) == 4
-
-
-def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]) -> None:
-    for number in range(10, 40):
-        node.device(number, rx_bytes_24h=7)
-    prove(node)
-    lines = [line for line in said() if "does not add up" in line]
-    assert len(lines) == 21
-    assert "findings=10" in lines[-1]
-    assert node.status.findings["rolling"] == 30
-
-
-@pytest.mark.parametrize(("hour", "ago", "found", "due"), [
-    (4, 24, 0, True), (12, 8, 0, False), (12, 26, 0, True), (12, 1, 1, True), (5, 1, 0, False), (12, 1e5, 0, True)
-])  # fmt: skip
-def test_when_the_daemon_verifies(hour: int, ago: float, found: int, due: bool) -> None:
-    now = datetime(2026, 9, 22, hour, 37, tzinfo=TOKYO).timestamp()
-    state = AgentState(verified_at=now - ago * 3600, has_findings=bool(found))
-    assert inspector.is_due(state, now, TOKYO) is due
-
-
-def test_a_store_that_is_away_is_no_finding(node: Node) -> None:
-    node.store.down = True
-    with pytest.raises(StoreError):
-        prove(node)
-    node.store.down = False
