@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -139,7 +139,7 @@ def test_no_field_of_health_is_forgotten() -> None:
         status = DaemonStatus()
         if field.name == "interfaces":
             status.interfaces = {"wg0": InterfaceStatus(True)}
-        elif isinstance(getattr(status, field.name), dict):
+        elif isinstance(getattr(status, field.name), Mapping):
             key = ("wg0", "add") if field.name.startswith("change") else "reconcile"
             setattr(status, field.name, {key: 7})
         else:
