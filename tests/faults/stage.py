@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from tests.faults.web import Web
 from tests.real.running import Daemon, Ear, in_network
 from wgsyncd.demo import processes
 from wgsyncd.demo.mariadb import PrivateServer, quote
-from wgsyncd.demo.testbed import Customer, KeyPair, WgKind, World, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package libfaketime has it
 DISK = 160  # MiB, for the database
@@ -84,12 +83,11 @@ class Stage:
         self.disk.mkdir()
         processes.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "wgsyncd-faults", str(self.disk)])
         self.database = PrivateServer(options=SERVER, parent=self.disk)
-        self.world = World(kind, log=directory / "world.log")
+        self.world = Testbed(kind, log=directory / "world.log")
         self.clock = Clock(directory / "clock")
         self.ear = Ear(directory / "heard")
         self.daemons: list[Daemon] = []
         self.devices: list[Device] = []
-        self.carriers: dict[str, subprocess.Popen[bytes] | None] = {}  # the processes of userspace interfaces
         self.proxy: Proxy
         self.traffic: Traffic
         self.web: Web
@@ -107,9 +105,6 @@ class Stage:
         self.database.load()
         self.database.create_account()
         self.world.open()
-        self.carriers = dict(zip(self.world.interfaces, self.world._processes, strict=False))
-        if self.kind == "kernel":
-            self.carriers = dict.fromkeys(self.world.interfaces)
         self.proxy = Proxy(self.directory / "proxy", self.database.socket, self.is_daemon, lambda: self.database.pid)
         self.web = Web(self.database, 2.0 * max(1.0, self.pace / 2))
         self.traffic = Traffic(in_network(self.world.server.holder.pid, outlet), self._seed)
@@ -123,10 +118,9 @@ class Stage:
 
     def _add_devices(self) -> None:
         names = [f"0001-{n}" for n in range(self._count)]
-        self.world.add_customers(names)
         for n, name in enumerate(names):
             interface = "wg0" if n % 2 else "wg1"
-            customer = self.world.customers[name]
+            customer = self.world.add_customer()
             device = Device(name, n + 1, interface, f"{NETS[interface]}.{10 + n}", new_keys(), f"c{n + 1}", customer,
                             (20_000 + 40_000 * n, 120_000 - 20_000 * n))  # fmt: skip
             self.devices.append(device)
@@ -219,7 +213,7 @@ class Stage:
 
     def unmake(self, name: str, how: str) -> None:
         """Removes an interface."""
-        carrier = self.carriers[name]
+        carrier = self.world.interfaces[name].process
         if carrier is None or how == "delete":
             self.world.server.run("ip", "link", "del", name)
         else:
@@ -229,15 +223,7 @@ class Stage:
 
     def make(self, name: str, index: int | None = None) -> None:
         """Creates the interface again. The kernel's WireGuard gets the number ``index``."""
-        one, server = self.world.interfaces[name], self.world.server
-        if index is not None and self.kind == "kernel":
-            server.run("ip", "link", "add", name, "index", str(index), "type", "wireguard")
-        else:
-            self.carriers[name] = server.make_wireguard(self.kind, name)
-        server.await_wireguard(name, self.carriers[name])
-        command = ("wg", "set", name, "listen-port", str(one.listen_port), "private-key", "/dev/stdin")
-        server.run(*command, stdin=one.keys.private)
-        server.run("ip", "-batch", "-", stdin=f"address add {one.address}/24 dev {name}\nlink set {name} up\n")
+        self.world.make_interface(name, *(() if index is None else ("index", str(index))))
 
     def index(self, name: str) -> int:
         """Returns the interface's number."""
@@ -257,8 +243,6 @@ class Stage:
             with contextlib.suppress(processes.CommandFailed):
                 stack.callback(os.kill, self.database.pid, signal.SIGCONT)
             stack.callback(self.world.close)
-            for carrier in filter(None, self.carriers.values()):
-                stack.callback(processes.end, carrier, signal.SIGKILL)
             for one in ("web", "proxy", "traffic"):
                 if hasattr(self, one):
                     stack.callback(getattr(self, one).close)

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from tests.real.running import PATIENCE, Daemon, Ear, in_network, wait
 from wgsyncd.demo import processes
 from wgsyncd.demo.mariadb import PrivateServer, quote
-from wgsyncd.demo.testbed import Customer, KeyPair, WgKind, WgPeer, World, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, WgPeer, new_keys
 
 __all__ = ["PATIENCE", "Bench", "Device", "Ear", "both_kinds", "in_network", "random_key", "real_device", "untouched",
            "wait"]  # fmt: skip
@@ -62,9 +61,9 @@ class Bench:
 
     def __init__(self, directory: Path, database: PrivateServer, kind: WgKind, ear: Ear) -> None:
         self.directory, self.database, self.ear = directory, database, ear
-        self.world = World(kind, log=directory / "world.log")
+        self.world = Testbed(kind, log=directory / "world.log")
         self.daemons: list[Daemon] = []
-        self.extra: list[subprocess.Popen[bytes]] = []  # the bench ends these processes when it closes
+        self.customers: dict[str, Customer] = {}  # by device
         self.daemon: Daemon
 
     def open(self) -> None:
@@ -153,27 +152,18 @@ class Bench:
 
     def customer(self, device: Device) -> Customer:
         """Returns a customer with the device. The device must have a real key pair before it is inserted."""
-        self.world.add_customers([device.device])
-        one = self.world.customers[device.device]
+        self.customers[device.device] = one = self.world.add_customer()
         one.configure(self.world.interfaces[device.interface], device.keys, device.address, device.preshared_key)
         return one
 
     def remake(self, name: str) -> None:
         """Creates an interface again after it was deleted."""
-        one, server = self.world.interfaces[name], self.world.server
-        process = server.make_wireguard(self.world.kind, name)
-        server.await_wireguard(name, process)
-        self.extra += [process] if process else []
-        command = ("wg", "set", name, "listen-port", str(one.listen_port), "private-key", "/dev/stdin")
-        server.run(*command, stdin=one.keys.private)
-        server.run("ip", "-batch", "-", stdin=f"address add {one.address}/24 dev {name}\nlink set {name} up\n")
+        self.world.make_interface(name)
 
     def close(self) -> None:
         """Ends everything, and gives the logs to the ear."""
         for daemon in self.daemons:
             daemon.close()
-        for process in self.extra:
-            processes.end(process, signal.SIGKILL)
         self.world.close()
         with contextlib.suppress(processes.CommandFailed):  # a test ended the database
             os.kill(self.database.pid, signal.SIGCONT)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import wgsyncd
 from tests.wait import until
 from wgsyncd.demo import processes
-from wgsyncd.demo.testbed import World
+from wgsyncd.demo.testbed import Testbed
 
 PATIENCE = 300.0 if os.environ.get("WGSYNCD_VM") else 60.0  # seconds, because an emulated machine is that slow
 CHECKOUT = Path(wgsyncd.__file__).resolve().parent.parent
@@ -89,7 +89,7 @@ class Notices:
 class Daemon:
     """Runs one `wgsyncd run` after the other on one configuration file."""
 
-    def __init__(self, world: World, ear: Ear, directory: Path) -> None:
+    def __init__(self, world: Testbed, ear: Ear, directory: Path) -> None:
         self.directory = directory
         self._world, self._ear = world, ear
         self.directory.mkdir()

@@ -133,7 +133,7 @@ def test_an_installed_mariadb_is_not_touched() -> None:
         }
 
     before = stamps()
-    with PrivateServer(port=0) as server:
+    with PrivateServer() as server:
         assert server.sql("SELECT 1 AS one", database="") == [{"one": "1"}]
     assert stamps() == before
     assert not server.directory.exists()

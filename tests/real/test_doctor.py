@@ -183,8 +183,7 @@ def test_a_password_that_others_can_read(good: Bench, secret: Path) -> None:
 def test_another_program_on_the_port(good: Bench) -> None:
     """The other program answers, but it is not wgsyncd."""
     good.daemon.stop()
-    process = good.world.server.start("python3", "-m", "http.server", "9586", "--bind", "127.0.0.1")
-    good.extra.append(process)
+    good.world.server.start("python3", "-m", "http.server", "9586", "--bind", "127.0.0.1")
     wait(lambda: "another program answers" in doctor(good, code=1)["metrics"]["message"], "the other program")
 
 

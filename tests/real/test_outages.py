@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import pymysql
 import pytest
@@ -262,7 +261,8 @@ def test_a_userspace_process_hangs(bench: Bench) -> None:
     on_wg1 = bench.make(1, interface="wg1")
     bench.daemon.start()
     bench.await_peers(*on_wg1, interface="wg1")
-    process: Any = bench.world._processes[1]
+    process = bench.world.interfaces["wg1"].process
+    assert process is not None
     process.send_signal(signal.SIGSTOP)
     wait(lambda: bench.daemon.lines(interface="wg1", level="error"), "noticed")
     more = Device("0001-more", "10.200.0.99")

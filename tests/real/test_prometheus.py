@@ -41,12 +41,9 @@ class Prometheus:
         (directory / "prometheus.yml").write_text(CONFIG)
         # These are the shipped rules with shorter waiting times.
         (directory / "rules.yml").write_text(re.sub(r"for: \d+[mh]", "for: 5s", RULES.read_text()))
-        bench.extra.append(
-            bench.world.server.start(
-                "prometheus", f"--config.file={directory / 'prometheus.yml'}", "--log.level=warn",
-                f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:9090",
-                log=directory / "log",
-            )
+        bench.world.server.start(
+            "prometheus", f"--config.file={directory / 'prometheus.yml'}", "--log.level=warn",
+            f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:9090", log=directory / "log",
         )  # fmt: skip
         wait(self._is_ready, f"Prometheus, see {directory / 'log'}")
         wait(lambda: self.query('up{job="wgsyncd"} == 1'), "the daemon is scraped")
@@ -95,7 +92,7 @@ def served(bench: Bench) -> Device:
 
 
 def _transfer(bench: Bench, device: Device) -> None:
-    assert bench.world.customers[device.device].transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
+    assert bench.customers[device.device].transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
 
 
 def test_an_alert_fires_while_the_database_is_down_and_resolves_when_it_is_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from wgsyncd.demo.fixtures import DEVICES, Device, DeviceSpec, make_devices, ope
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.demo.observation import Bytes, Log, Sample, Seen
 from wgsyncd.demo.processes import CommandFailed
-from wgsyncd.demo.testbed import Customer, KeyPair, World, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, kernel_has_wireguard, new_keys
 
 ZONE = ZoneInfo("Asia/Tokyo")
 SILENT_AFTER = 11.0
@@ -78,7 +79,7 @@ class Stage:
         self.pace = pace
         self.log = directory / "wgsyncd.log"
         self.database = PrivateServer(parent=directory)
-        self.world = World(log=directory / "world.log")
+        self.world = Testbed("kernel" if kernel_has_wireguard() else "userspace", log=directory / "testbed.log")
         self.devices: dict[str, Device] = {}
         self.site: KeyPair
         self._directory, self._show = directory, show
@@ -95,7 +96,7 @@ class Stage:
         self.devices = make_devices()
         self.database.sql(opening(self.devices, self.local_time(0)))
         self.world.open()
-        self.world.add_customers([spec.device for spec in DEVICES if spec.has_client])
+        self.customers = {spec.device: self.world.add_customer() for spec in DEVICES if spec.has_client}
         self.site = new_keys()
         self.world.server.run("wg", "set", "wg0", "peer", self.site.public, "allowed-ips", "10.200.0.250/32")
         slow = min(self.pace, 4)  # on an emulated machine a cycle takes seconds
@@ -123,11 +124,16 @@ class Stage:
     def start_daemon(self) -> None:
         """Start `wgsyncd run` with a real configuration file, in the server's namespace."""
         configuration = str(self._directory / "wgsyncd.toml")
-        self._daemon = self.world.server.start_wgsyncd(
+        self._daemon = self.world.server.start(
+            sys.executable,
+            "-m",
+            "wgsyncd",
             "run",
             "--config",
             configuration,
             log=self.log,
+            PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
+            PYTHONDONTWRITEBYTECODE="1",
             RUNTIME_DIRECTORY=str(self._directory),
             STATE_DIRECTORY=str(self._directory),
         )
@@ -152,7 +158,7 @@ class Stage:
 
     def customer(self, spec: DeviceSpec) -> Customer:
         """The customer who holds a device."""
-        return self.world.customers[spec.device]
+        return self.customers[spec.device]
 
     def finish(self, *transfers: subprocess.Popen[bytes]) -> bool:
         """Wait for transfers. Returns whether all of them succeeded."""

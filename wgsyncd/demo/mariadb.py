@@ -11,12 +11,10 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from wgsyncd.config import resources
@@ -37,27 +35,27 @@ _SETTINGS = (
     "--key-buffer-size=1M",
     "--skip-log-bin",
     "--skip-name-resolve",
+    "--skip-networking",
 )
 _UNESCAPE = re.compile(r"\\([\\nt0])")
 
 
 class PrivateServer:
-    """A private server and its data, from installation to removal. It is a context manager.
+    """A private server and its data, from installation to removal. As a context manager it does both.
 
-    ``port``: None for the socket only, 0 for a free port on 127.0.0.1. ``options`` go to the installation and to the
-    server. A new directory below ``parent`` (default: the temporary directory) holds everything. The end removes it.
-    Start the server from the main thread (see :data:`wgsyncd.demo.processes.DIE_WITH_PARENT`).
+    ``options`` go to the installation and to the server. A new directory below ``parent`` (default: the temporary
+    directory) holds everything. Start the server from the main thread (see
+    :data:`wgsyncd.demo.processes.DIE_WITH_PARENT`).
     """
 
-    def __init__(self, *, port: int | None = None, options: Sequence[str] = (), parent: Path | None = None) -> None:
+    def __init__(self, *, options: Sequence[str] = (), parent: Path | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-mariadb-", dir=parent))
         self.socket = self.directory / "socket"
         self.password_file = self.directory / "password"
         self.log = self.directory / "mariadbd.log"
-        self.port = _free_port() if port == 0 else port
-        self._options = (*_SETTINGS, *options)
-        self._data = self.directory / "data"
         self._user = getpass.getuser()  # mariadbd keeps our user, so no other account needs access to the data
+        self._options = (f"--user={self._user}", f"--datadir={self.directory / 'data'}", f"--tmpdir={self.directory}",
+                         *_SETTINGS, *options)  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateServer:
@@ -69,9 +67,7 @@ class PrivateServer:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -92,40 +88,27 @@ class PrivateServer:
         The server knows the administrator by the user at the socket. Without ``--rpm`` the script would give a
         directory of the installed server (of its PAM tool) to our user.
         """
-        processes.run(
-            ["mariadb-install-db", "--no-defaults", "--rpm", f"--user={self._user}", f"--datadir={self._data}",
-             "--skip-test-db", f"--auth-root-socket-user={self._user}", f"--tmpdir={self.directory}", *self._options],
-            timeout=PATIENCE,
-        )  # fmt: skip
+        script = ("mariadb-install-db", "--no-defaults", "--rpm", "--skip-test-db")
+        processes.run([*script, f"--auth-root-socket-user={self._user}", *self._options], timeout=PATIENCE)
 
     def start(self) -> None:
         """Start the server and wait until it answers. CommandFailed with the end of its log if it does not."""
-        network = ["--skip-networking"] if self.port is None else ["--bind-address=127.0.0.1", f"--port={self.port}"]
-        self._process = processes.start(
-            ["mariadbd", "--no-defaults", f"--user={self._user}", f"--datadir={self._data}", f"--socket={self.socket}",
-             f"--pid-file={self.directory / 'pid'}", f"--tmpdir={self.directory}", *network, *self._options],
-            log=self.log,
-        )  # fmt: skip
+        files = (f"--socket={self.socket}", f"--pid-file={self.directory / 'pid'}")
+        self._process = processes.start(["mariadbd", "--no-defaults", *files, *self._options], log=self.log)
         try:
-            processes.until(self._greets, "mariadbd", seconds=PATIENCE, child=self._process)
+            processes.await_socket(self.socket, self._process, "mariadbd", seconds=PATIENCE)
         except CommandFailed as error:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
             raise CommandFailed(f"{error}\n{last}") from None
 
-    def stop(self) -> None:
-        """Shut the server down in an orderly way (SIGTERM)."""
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Shut the server down in an orderly way."""
         if self._process is not None:
-            processes.end(self._process, patience=PATIENCE)
+            processes.end(self._process, how, patience=PATIENCE)
 
     def kill(self) -> None:
-        """Kill the server (SIGKILL), as a crash does."""
-        if self._process is not None:
-            processes.end(self._process, signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Shut the server down and start it again on the same data."""
-        self.stop()
-        self.start()
+        """Kill the server, as a crash does."""
+        self.stop(signal.SIGKILL)
 
     def close(self) -> None:
         """Kill the server and remove its directory."""
@@ -145,10 +128,8 @@ class PrivateServer:
         except CommandFailed as error:  # the message repeats the statement, which may hold a key: it is left out
             _, said, why = str(error).rpartition("ERROR ")
             raise CommandFailed(f"{said}{why}") from None
-        if not lines:
-            return []
-        names = lines[0].split("\t")
-        return [dict(zip(names, map(_value, line.split("\t")), strict=True)) for line in lines[1:]]
+        names, *rows = [line.split("\t") for line in lines] or [[]]
+        return [dict(zip(names, map(_value, row), strict=True)) for row in rows]
 
     def load(self) -> None:
         """Create :data:`DATABASE` with the tables of the web application and wgsyncd's own."""
@@ -167,27 +148,7 @@ class PrivateServer:
         for host in ("localhost", "127.0.0.1"):
             account = f"'{ACCOUNT}'@'{host}'"
             self.sql(f"CREATE USER {account} IDENTIFIED BY '{password}'")  # on stdin, so no list of processes shows it
-            self.sql(grants(account))
-
-    def _greets(self) -> bool:
-        """Whether the server answers at its socket.
-
-        Its first packet has to be a handshake (protocol version 10) and not an error.
-        """
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(10)
-            try:
-                probe.connect(str(self.socket))
-                packet = probe.recv(5)
-            except OSError:
-                return False
-        return len(packet) == 5 and packet[4] == 10
-
-
-def grants(account: str) -> str:
-    """The shipped GRANT statements for one account, as one text."""
-    lines = resources.text("sql/mikyun/grants.sql").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("--")).replace("{account}", account)
+            self.sql(resources.text("sql/mikyun/grants.sql").replace("{account}", account))
 
 
 def quote(value: str | None) -> str:
@@ -199,10 +160,3 @@ def _value(text: str) -> str | None:
     if text == "NULL":
         return None
     return _UNESCAPE.sub(lambda match: {"n": "\n", "t": "\t", "0": "\0"}.get(match[1], match[1]), text)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,14 +31,18 @@ def run(argv: Sequence[str], *, stdin: str = "", timeout: float = 120, check: bo
 
     CommandFailed: the command fails, takes more than ``timeout`` seconds or is not installed. The error has its stderr.
     """
+    words = list(argv)
+    if "--" in words[:8]:  # errors leave a prefix such as `nsenter … --` out
+        words = words[words.index("--") + 1 :]
+    name = " ".join(words[:4])
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
     except FileNotFoundError as error:
         raise CommandFailed(f"{error.filename}: not installed") from None
     except subprocess.TimeoutExpired:
-        raise CommandFailed(f"{_short(argv)}: no end after {timeout:.0f} s") from None
+        raise CommandFailed(f"{name}: no end after {timeout:.0f} s") from None
     if check and done.returncode != 0:
-        raise CommandFailed(f"{_short(argv)}: exit {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise CommandFailed(f"{name}: exit {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
 
 
@@ -59,34 +64,28 @@ def end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, pa
 
     A child that does not end within ``patience`` seconds is killed.
     """
-    if child.poll() is None:
-        child.send_signal(how)
-        try:
-            child.wait(patience)
-        except subprocess.TimeoutExpired:
-            child.kill()
-    code = child.wait()
+    child.send_signal(how)  # this does nothing if the child has ended
+    try:
+        child.wait(patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
     if child.stdout:
         child.stdout.close()
-    return code
+    return child.wait()
 
 
-def until(
-    ready: Callable[[], bool], what: str, *, seconds: float, child: subprocess.Popen[bytes] | None = None
-) -> None:
-    """Wait for a condition. CommandFailed if it is still false after ``seconds``, or if ``child`` ends first."""
+def await_socket(path: Path, child: subprocess.Popen[bytes], what: str, *, seconds: float) -> None:
+    """Wait until ``child`` accepts connections at a unix socket. CommandFailed if it ends first, or is too slow.
+
+    The file alone proves nothing, because bind(2) creates it.
+    """
     deadline = time.monotonic() + seconds
-    while not ready():
-        if child is not None and child.poll() is not None:
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                return
+        if child.poll() is not None:
             raise CommandFailed(f"{what}: its process ended with {child.returncode}")
         if time.monotonic() > deadline:
             raise CommandFailed(f"{what}: not ready after {seconds:.0f} s")
         time.sleep(0.02)
-
-
-def _short(argv: Sequence[str]) -> str:
-    """The first four words of a command, for errors. A prefix such as `nsenter … --` is left out."""
-    words = list(argv)
-    if "--" in words[:8]:
-        words = words[words.index("--") + 1 :]
-    return " ".join(words[:4])

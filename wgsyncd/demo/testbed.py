@@ -6,17 +6,12 @@ private mount namespace with its own /run/wireguard. There userspace WireGuard a
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, NamedTuple
 
-import wgsyncd
 from wgsyncd.demo import processes, traffic
 
 WgKind = Literal["kernel", "userspace"]
@@ -51,7 +46,7 @@ class KeyPair(NamedTuple):
         return f"KeyPair(public={self.public})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerInterface:
     """One WireGuard interface of the server, wg0 or wg1."""
 
@@ -59,6 +54,7 @@ class ServerInterface:
     keys: KeyPair
     listen_port: int
     address: str  # "10.200.0.1"
+    process: subprocess.Popen[bytes] | None = None  # of userspace WireGuard
 
 
 class Namespace:
@@ -68,13 +64,11 @@ class Namespace:
         self.holder = processes.start(
             ["unshare", "--net", "--mount", "--propagation", "private", "--", "sh", "-c", _HOLD], stdout=subprocess.PIPE
         )
-
-    def ready(self) -> Namespace:
-        """Wait until the namespace exists. Several can be started first and then waited for."""
+        self._children = [self.holder]
         assert self.holder.stdout is not None
         if self.holder.stdout.readline() != b"ready\n":
+            self.close()
             raise processes.CommandFailed("no network namespace could be made; that needs root with CAP_SYS_ADMIN")
-        return self
 
     def inside(self, argv: Sequence[str]) -> list[str]:
         """The command that runs ``argv`` in this namespace. Its working directory becomes / (setns(2))."""
@@ -84,54 +78,44 @@ class Namespace:
         """Run a command in this namespace to its end. Returns what it printed. CommandFailed if it fails."""
         return processes.run(self.inside(argv), stdin=stdin)
 
+    def ip(self, *lines: str) -> None:
+        """Run commands of ip(8)."""
+        self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+
     def start(self, *argv: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
-        """Start a command in this namespace. ``env`` is added to its environment."""
-        return processes.start(self.inside(argv), log=log, env=env)
+        """Start a command in this namespace, until :meth:`close`. ``env`` is added to its environment."""
+        self._children.append(processes.start(self.inside(argv), log=log, env=env))
+        return self._children[-1]
 
-    def start_wgsyncd(self, *arguments: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
-        """Start in this namespace the wgsyncd that this module belongs to, with the same Python."""
-        paths = [str(Path(wgsyncd.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-        env = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1", **env}
-        return self.start(sys.executable, "-m", "wgsyncd", *arguments, log=log, **env)
+    def make_wireguard(
+        self, kind: WgKind, name: str, *options: str, log: Path | None = None
+    ) -> subprocess.Popen[bytes] | None:
+        """Create a WireGuard interface without configuration. Returns its process if it is userspace, else None.
 
-    def make_wireguard(self, kind: WgKind, name: str, log: Path | None = None) -> subprocess.Popen[bytes] | None:
-        """Create a WireGuard interface without configuration. Returns its process if it is userspace, else None."""
+        ``options``: of `ip link add`, for the kernel's WireGuard.
+        """
         if kind == "kernel":
-            self.run("ip", "link", "add", name, "type", "wireguard")
+            self.run("ip", "link", "add", name, *options, "type", "wireguard")
             return None
-        return self.start("wireguard-go", "-f", name, log=log, WG_PROCESS_FOREGROUND="1", LOG_LEVEL="error")
-
-    def await_wireguard(self, name: str, process: subprocess.Popen[bytes] | None) -> None:
-        """Wait until a userspace interface can be configured."""
-        if process is not None:
-            path = str(Path("/proc", str(self.holder.pid), "root", "run", "wireguard", f"{name}.sock"))
-            processes.until(lambda: _listens(path), f"wireguard-go {name}", seconds=PATIENCE, child=process)
+        process = self.start("wireguard-go", "-f", name, log=log, WG_PROCESS_FOREGROUND="1", LOG_LEVEL="error")
+        path = Path("/proc", str(self.holder.pid), "root", "run", "wireguard", f"{name}.sock")
+        processes.await_socket(path, process, f"wireguard-go {name}", seconds=PATIENCE)
+        return process
 
     def close(self) -> None:
-        """End the sleeping child. The namespace is gone when the last process in it ends.
-
-        The caller that started another process in it has to end that process.
-        """
-        self.holder.kill()
-        processes.end(self.holder)
-
-
-def _listens(path: str) -> bool:
-    """Whether a process accepts connections at a socket. The file alone proves nothing: bind(2) creates it."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+        """End every process that was started here. The namespace is gone when its last process ends."""
+        for child in reversed(self._children):
+            child.kill()
+            processes.end(child)
 
 
 @dataclass(slots=True)
 class Customer:
     """A customer with a WireGuard client, in a namespace of its own."""
 
-    name: str
     namespace: Namespace
     gateway: str  # the server's address in the outer network
-    tunnel: subprocess.Popen[bytes] | None = None
-    server: ServerInterface | None = None
-    transfers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    server: ServerInterface | None = None  # with which the client is configured
 
     def configure(self, server: ServerInterface, keys: KeyPair, address: str, preshared_key: str | None = None) -> None:
         """Configure the client as a QR code says, in place of its old configuration.
@@ -143,10 +127,9 @@ class Customer:
             f"[Interface]\nPrivateKey = {keys.private}\n[Peer]\nPublicKey = {server.keys.public}\n{psk}"
             f"Endpoint = {self.gateway}:{server.listen_port}\nAllowedIPs = {server.address}/32\n"
         ))  # fmt: skip
-        self.namespace.run("ip", "-batch", "-", stdin=(
-            f"address flush dev {TUNNEL}\naddress add {address}/32 dev {TUNNEL}\nlink set {TUNNEL} up\n"
-            f"route replace {server.address}/32 dev {TUNNEL} src {address}\n"
-        ))  # fmt: skip
+        self.namespace.ip(f"address flush dev {TUNNEL}", f"address add {address}/32 dev {TUNNEL}",
+                          f"link set {TUNNEL} up",
+                          f"route replace {server.address}/32 dev {TUNNEL} src {address}")  # fmt: skip
         self.server = server
 
     def transfer(self, *, up: int, down: int, seconds: float = 0) -> subprocess.Popen[bytes]:
@@ -156,89 +139,46 @@ class Customer:
         """
         assert self.server is not None
         numbers = map(str, (SINK_PORT, up, down, seconds))
-        process = self.namespace.start(*traffic.COMMAND, "transfer", self.server.address, *numbers)
-        self.transfers.append(process)
-        return process
-
-    def close(self) -> None:
-        """End all processes in the customer's namespace, and the namespace."""
-        for process in (*self.transfers, *([self.tunnel] if self.tunnel else [])):
-            process.kill()
-            processes.end(process)
-        self.namespace.close()
+        return self.namespace.start(*traffic.COMMAND, "transfer", self.server.address, *numbers)
 
 
-class World:
-    """Owns the server's namespace with wg0 and wg1 and the customers' namespaces. It is a context manager.
+class Testbed:
+    """Owns the server's namespace with wg0 and wg1, and the customers' namespaces."""
 
-    ``kind``: None for the kernel's WireGuard where there is one, else userspace.
-    """
-
-    def __init__(self, kind: WgKind | None = None, *, log: Path | None = None) -> None:
-        self.kind: WgKind = kind or ("kernel" if kernel_has_wireguard() else "userspace")
+    def __init__(self, kind: WgKind, *, log: Path | None = None) -> None:
+        self.kind = kind
         self.interfaces: dict[str, ServerInterface] = {}
-        self.customers: dict[str, Customer] = {}
+        self.server: Namespace
+        self._namespaces: list[Namespace] = []
         self._log = log
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._server: Namespace | None = None
-
-    def __enter__(self) -> World:
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def server(self) -> Namespace:
-        """The server's namespace, once :meth:`open` has made it."""
-        assert self._server is not None
-        return self._server
 
     def open(self) -> None:
         """Make the server's namespace and interfaces. Call :meth:`close` even if this fails."""
-        self._server = Namespace()
-        self._server.ready()
-        self._make_interfaces()
-        self._processes.append(self.server.start(*traffic.COMMAND, "serve", str(SINK_PORT), log=self._log))
-
-    def _make_interfaces(self) -> None:
-        made = {name: self.server.make_wireguard(self.kind, name, self._log) for name in ("wg0", "wg1")}
-        self._processes += [process for process in made.values() if process is not None]
+        self.server = Namespace()
+        self._namespaces.append(self.server)
         for name, listen_port, address in (("wg0", 51820, "10.200.0.1"), ("wg1", 51821, "10.251.0.1")):
-            one = ServerInterface(name, new_keys(), listen_port, address)
-            self.server.await_wireguard(name, made[name])
-            self.server.run("wg", "set", name, "listen-port", str(listen_port), "private-key", "/dev/stdin",
-                            stdin=one.keys.private)  # fmt: skip
-            self.server.run("ip", "-batch", "-", stdin=f"address add {address}/24 dev {name}\nlink set {name} up\n")
-            self.interfaces[name] = one
+            self.interfaces[name] = ServerInterface(name, new_keys(), listen_port, address)
+            self.make_interface(name)
+        self.server.start(*traffic.COMMAND, "serve", str(SINK_PORT), log=self._log)
 
-    def add_customers(self, names: Sequence[str]) -> None:
-        """Make one namespace for each name, with an unconfigured WireGuard interface and a wire to the server."""
-        for name in names:
-            number = len(self.customers) + 1
-            self.customers[name] = Customer(name, Namespace(), f"172.31.{number}.1")
-        wires = ""
-        for name in names:
-            customer = self.customers[name]
-            pid, net = customer.namespace.ready().holder.pid, customer.gateway.rsplit(".", 1)[0]
-            wire = f"c{net.split('.')[2]}"
-            wires += f"link add {wire} type veth peer name eth0 netns {pid}\naddress add {net}.1/30 dev {wire}\n"
-            wires += f"link set {wire} up\n"
-        self.server.run("ip", "-batch", "-", stdin=wires)
-        for name in names:
-            customer = self.customers[name]
-            net = customer.gateway.rsplit(".", 1)[0]
-            customer.tunnel = customer.namespace.make_wireguard(self.kind, TUNNEL, self._log)
-            customer.namespace.run("ip", "-batch", "-", stdin=f"address add {net}.2/30 dev eth0\nlink set eth0 up\n")
-        for name in names:
-            self.customers[name].namespace.await_wireguard(TUNNEL, self.customers[name].tunnel)
+    def make_interface(self, name: str, *options: str) -> None:
+        """Create and configure an interface of the server. ``options``: of `ip link add`."""
+        one = self.interfaces[name]
+        one.process = self.server.make_wireguard(self.kind, name, *options, log=self._log)
+        self.server.run("wg", "set", name, "listen-port", str(one.listen_port), "private-key", "/dev/stdin",
+                        stdin=one.keys.private)  # fmt: skip
+        self.server.ip(f"address add {one.address}/24 dev {name}", f"link set {name} up")
+
+    def add_customer(self) -> Customer:
+        """Make a namespace with an unconfigured WireGuard interface and a wire (c1, c2, ...) to the server."""
+        number = len(self._namespaces)
+        customer = Customer(Namespace(), f"172.31.{number}.1")
+        self._namespaces.append(customer.namespace)
+        self.server.ip(f"link add c{number} type veth peer name eth0 netns {customer.namespace.holder.pid}",
+                       f"address add {customer.gateway}/30 dev c{number}", f"link set c{number} up")  # fmt: skip
+        customer.namespace.ip(f"address add 172.31.{number}.2/30 dev eth0", "link set eth0 up")
+        customer.namespace.make_wireguard(self.kind, TUNNEL, log=self._log)
+        return customer
 
     def dump(self) -> dict[str, dict[str, WgPeer]]:
         """The peers of the server's interfaces, as wg(8) prints them: by interface and public key."""
@@ -246,21 +186,14 @@ class World:
         for line in self.server.run("wg", "show", "all", "dump").splitlines():
             words = [None if word == "(none)" else word for word in line.split("\t")]
             if len(words) == 9:  # the line of an interface has 5 words
-                name, key, psk, endpoint, ips, handshake, rx, tx, _keepalive = words
-                seen[str(name)][str(key)] = WgPeer(
-                    psk, endpoint, ips or "", int(handshake or 0), int(rx or 0), int(tx or 0)
-                )
+                name, key, psk, endpoint, ips, *numbers, _keepalive = words
+                seen[str(name)][str(key)] = WgPeer(psk, endpoint, ips or "", *(int(number or 0) for number in numbers))
         return seen
 
     def close(self) -> None:
         """End every process. With the last process the namespaces and their interfaces are gone."""
-        for customer in self.customers.values():
-            customer.close()
-        for process in self._processes:
-            process.kill()
-            processes.end(process)
-        if self._server is not None:
-            self._server.close()
+        for namespace in reversed(self._namespaces):
+            namespace.close()
 
 
 def kernel_has_wireguard() -> bool:

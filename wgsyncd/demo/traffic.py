@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import struct
 import sys
 import threading
@@ -22,12 +23,19 @@ _HEADER = struct.Struct("!QQd")  # bytes up, bytes down, seconds over which each
 _PIECE = 8192
 
 
-def serve(port: int) -> None:
-    """Receive and send what customers ask for, for ever, in one thread for each connection."""
-    with socket.create_server(("0.0.0.0", port), backlog=50) as listener:  # noqa: S104 - a namespace of its own
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_serve_one, args=(connection,), daemon=True).start()
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 50
+
+
+class _Sink(socketserver.BaseRequestHandler):
+    """Receives and sends what one customer asks for."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError, struct.error):  # the customer was cut off
+            up, down, seconds = _HEADER.unpack(self.request.recv(_HEADER.size, socket.MSG_WAITALL))
+            _exchange(self.request, send=down, receive=up, seconds=seconds)
 
 
 def transfer(host: str, port: int, up: int, down: int, seconds: float) -> None:
@@ -37,63 +45,40 @@ def transfer(host: str, port: int, up: int, down: int, seconds: float) -> None:
     """
     with _connect(host, port) as connection:
         connection.sendall(_HEADER.pack(up, down, seconds))
-        sender = threading.Thread(target=_send, args=(connection, up, seconds))
-        sender.start()
-        got = _receive(connection, down)
-        sender.join()
+        got = _exchange(connection, send=up, receive=down, seconds=seconds)
         connection.shutdown(socket.SHUT_WR)
         if got != down or connection.recv(1):  # the server closes the connection when it has all bytes
             raise SystemExit(f"got {got} of {down} bytes")
 
 
-def _serve_one(connection: socket.socket) -> None:
-    with connection, contextlib.suppress(OSError):  # OSError: the customer was cut off
-        header = b""
-        while len(header) < _HEADER.size:
-            piece = connection.recv(_HEADER.size - len(header))
-            if not piece:
-                return
-            header += piece
-        up, down, seconds = _HEADER.unpack(header)
-        sender = threading.Thread(target=_send, args=(connection, down, seconds), daemon=True)
-        sender.start()
-        _receive(connection, up)
-        sender.join()
-
-
 def _connect(host: str, port: int) -> socket.socket:
     while True:
-        try:
+        with contextlib.suppress(OSError):
             connection = socket.create_connection((host, port), timeout=2)
-        except OSError:
-            time.sleep(0.1)
-        else:
             connection.settimeout(None)
             return connection
+        time.sleep(0.1)
+
+
+def _exchange(connection: socket.socket, *, send: int, receive: int, seconds: float) -> int:
+    """Send and receive at the same time. Returns the number of bytes that came."""
+    sender = threading.Thread(target=_send, args=(connection, send, seconds), daemon=True)
+    sender.start()
+    got = len(connection.recv(receive, socket.MSG_WAITALL))
+    sender.join()
+    return got
 
 
 def _send(connection: socket.socket, size: int, seconds: float) -> None:
     began, sent = time.monotonic(), 0
     with contextlib.suppress(OSError):
         while sent < size:
-            early = began + seconds * sent / size - time.monotonic()
-            if early > 0:
-                time.sleep(early)
+            time.sleep(max(0, began + seconds * sent / size - time.monotonic()))
             sent += connection.send(bytes(min(_PIECE, size - sent)))
-
-
-def _receive(connection: socket.socket, size: int) -> int:
-    got = 0
-    while got < size:
-        piece = connection.recv(min(65536, size - got))
-        if not piece:
-            break
-        got += len(piece)
-    return got
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(int(sys.argv[2]))
+        _Server(("", int(sys.argv[2])), _Sink).serve_forever()
     else:
         transfer(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6]))
