@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.samples import NOW, calendar
-from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
 
@@ -11,12 +10,11 @@ BUCKET, DAY = int(NOW // 900) * 900, calendar().day(NOW)
 
 
 def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
-    sums = Counters(rx, tx)
-    return Posting(number, rx, tx, sums, sums, (Allocation(BUCKET, day, rx, tx),), handshake)
+    return Posting(number, (Allocation(BUCKET, day, rx, tx),), handshake)
 
 
 def commit(store: Store, writes: WriteBatch) -> frozenset[int]:
     """Commits on the present node state. Asserts that the stored node state is then what the store promised."""
-    promised, taken, _ = store.commit(store.load_state(calendar()), writes, NOW)
+    promised, taken, _ = store.commit(store.load_state(calendar()), writes, calendar())
     assert store.load_state(calendar()) == promised
     return taken

@@ -138,14 +138,17 @@ class FakeStore(MemoryStore[FakeDatabase]):
             device["activated_at"] = device["activated_at"] or self._text(step.at)
         return True
 
-    def _add_to_device(self, db: FakeDatabase, booked: Posting) -> None:
-        device = db.devices[booked.row_id]
-        for window, sums in (("total", (booked.rx, booked.tx)), ("24h", booked.in_24h), ("month", booked.in_month)):
-            for side, more in zip(self._sides, sums, strict=True):
-                column = f"{side}_bytes_{window}"
-                device[column] = min((device[column] or 0) + more, MOST)
-        if booked.handshake is not None:
-            at = self._text(booked.handshake)
+    def _add_to_device(self, db: FakeDatabase, posting: Posting, calendar: UsageCalendar) -> None:
+        device = db.devices[posting.row_id]
+        first, beyond = calendar.month
+        for piece in posting.allocations:
+            recent = piece.bucket is not None and piece.bucket >= calendar.rolling_start
+            for window, counts in (("total", True), ("24h", recent), ("month", first <= piece.day < beyond)):
+                for side, more in zip(self._sides, (piece.rx, piece.tx) if counts else (0, 0), strict=True):
+                    column = f"{side}_bytes_{window}"
+                    device[column] = min((device[column] or 0) + more, MOST)
+        if posting.handshake is not None:
+            at = self._text(posting.handshake)
             device["last_handshake_at"] = max(device["last_handshake_at"] or at, at)
 
     def _windows_differ(self, number: int, calendar: UsageCalendar) -> dict[str, int]:

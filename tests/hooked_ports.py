@@ -64,10 +64,10 @@ class Database(FakeStore):
         self.hook("store", "after load_state")
         return found
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         self.hook("store", "before commit")
         try:
-            done = super().commit(node_state, writes, now)
+            done = super().commit(node_state, writes, calendar)
         finally:
             self.written()
         self.hook("store", "after commit")

@@ -84,7 +84,7 @@ class MemoryStore(Generic[Tables]):
         """Make a transition, if its row is still the same. Returns whether it was made."""
         raise NotImplementedError
 
-    def _add_to_device(self, db: Tables, posting: Posting) -> None:
+    def _add_to_device(self, db: Tables, posting: Posting, calendar: UsageCalendar) -> None:
         """Add a posting to what an existing device itself keeps. Days and buckets have it already."""
         raise NotImplementedError
 
@@ -156,22 +156,22 @@ class MemoryStore(Generic[Tables]):
     # ---- writing
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
+        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
         with self._transaction("discharge") as db:
             if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
                 raise UserError("one of them is no delta in the quarantine")
-            if any(one.row_id not in db.devices for one in booked):
+            if any(one.row_id not in db.devices for one in postings):
                 raise UserError("a row is gone")
-            if any(one.row_id in self.locked for one in booked):
+            if any(one.row_id in self.locked for one in postings):
                 raise StoreError("1205: a row is locked by somebody else", 1205)
-            for one in booked:
-                self._post(db, one)
+            for one in postings:
+                self._post(db, one, calendar)
             for number in set(ids):
                 del db.quarantine[number]
             self._write_audit(db, audit)
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         taken: frozenset[Any] = frozenset()
         with self._transaction("commit") as db:
             if db.seq.get(self._node) != node_state.revision:
@@ -186,8 +186,8 @@ class MemoryStore(Generic[Tables]):
             if writes.approval_used:
                 db.approved[self._node] = None
             taken = frozenset(step.row.id for step, _ in writes.transitions if self._make_transition(db, step))
-            for booked in writes.postings:
-                self._post(db, booked)
+            for posting in writes.postings:
+                self._post(db, posting, calendar)
             db.records |= {(self._node, record.peer_id): record for record in writes.records}
             for slot in writes.removed:
                 db.records.pop((self._node, slot), None)
@@ -256,13 +256,13 @@ class MemoryStore(Generic[Tables]):
         if fate == "crash after":
             raise Crash
 
-    def _post(self, db: Tables, posting: Posting) -> None:
+    def _post(self, db: Tables, posting: Posting, calendar: UsageCalendar) -> None:
         for piece in posting.allocations:
             add_bytes(db.days, (posting.row_id, piece.day), piece.rx, piece.tx)
             if piece.bucket is not None:
                 add_bytes(db.buckets, (posting.row_id, piece.bucket), piece.rx, piece.tx)
         if posting.row_id in db.devices:
-            self._add_to_device(db, posting)
+            self._add_to_device(db, posting, calendar)
 
 
 def _identities(row: DeviceRow) -> set[object]:

@@ -145,8 +145,8 @@ class StateStore(Protocol):
         """The node state as committed. Its revision tells whether a commit in doubt has happened. If the store has no
         node state yet, one is created. With ``create`` false (a dry run), an empty one is returned instead."""
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
-        """Write a batch in one transaction at ``now`` (UNIX seconds). A device whose row is locked is left out. If it
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
+        """Write a batch in one transaction at ``calendar.now``. A device whose row is locked is left out. If it
         is in ``commit_last``, or the batch has a spool position, RowsLocked is raised and nothing is written.
         RevisionConflict if the store has another revision. After any StoreError but RowsLocked, load the state again:
         the commit may have happened. The new state takes over the records of ``node_state``, so drop ``node_state``."""
@@ -170,9 +170,9 @@ class UsageStore(Protocol):
         """The deltas of this node in quarantine."""
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
+        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
-        """Take these deltas out of quarantine and add ``booked`` to the devices, in one transaction. UserError, with
+        """Take these deltas out of quarantine and add ``postings`` to the devices, in one transaction. UserError, with
         nothing done, if a delta is not in quarantine or a device is gone. InDoubt if COMMIT got no answer."""
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:

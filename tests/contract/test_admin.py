@@ -17,6 +17,7 @@ from tests.store_fixture import RealShop, Shop
 from tests.wait import until
 from wgsyncd.config.load import parse
 from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
@@ -33,10 +34,10 @@ class Between:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         if self.then is not None:
             self.then()
-        return self._store.commit(node_state, writes, now)
+        return self._store.commit(node_state, writes, calendar)
 
 
 class Desk:

@@ -29,10 +29,9 @@ def reports(shop: Shop) -> Reports:
 
 def book(shop: Shop, number: int, *pieces: Allocation) -> None:
     """Posts bytes to buckets and days of one device."""
-    rx, tx = sum(p.rx for p in pieces), sum(p.tx for p in pieces)
     store = shop.store()
-    booked = Posting(number, rx, tx, Counters(rx, tx), Counters(rx, tx), pieces, None)
-    store.commit(store.load_state(calendar()), WriteBatch(postings=(booked,), records=(record(number),)), NOW)
+    writes = WriteBatch(postings=(Posting(number, pieces),), records=(record(number),))
+    store.commit(store.load_state(calendar()), writes, calendar())
 
 
 def test_names(shop: Shop, reports: Reports) -> None:
@@ -103,7 +102,7 @@ def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) ->
         AuditEvent(AuditAction.PEER_ADDED, "0001-DEV-006", AuditFacts(interface="wg0", address="another's")),
         AuditEvent(AuditAction.GUARD_TRIPPED, "0001-DEV-005", AuditFacts(count=1, plan="x")),
     ]
-    store.commit(store.load_state(calendar()), WriteBatch(audit=(*events, *others)), NOW)
+    store.commit(store.load_state(calendar()), WriteBatch(audit=(*events, *others)), calendar())
     shop.log(AuditEntry("device_paused", "device", "0001-DEV-005", "the application's own"))
     found = reports.audit("0001-DEV-005", 10)
     told = [AuditMessages("en", TOKYO).entry(one) for one in events[:1:-1]]

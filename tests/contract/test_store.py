@@ -43,7 +43,7 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: S
     )
     before = store.load_state(calendar())
     with shop.locked(6):
-        node_state, _, left_out = store.commit(before, writes, NOW)
+        node_state, _, left_out = store.commit(before, writes, calendar())
         assert left_out == {6}
         assert {slot: node_state.records[slot].row_id for slot in node_state.records} == {
             record(5).peer_id: 5, record(99).peer_id: 99,
@@ -56,11 +56,11 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: S
             WriteBatch(postings=(booked(6, 1, 1),), commit_last=frozenset({6})),
         ):
             with pytest.raises(RowsLocked) as failed:
-                store.commit(node_state, one, NOW)
+                store.commit(node_state, one, calendar())
             assert failed.value.number == 1205
         assert store.load_state(calendar()) == node_state
     assert store.load_state(calendar()) == node_state
-    assert store.commit(node_state, writes, NOW).skipped == frozenset()
+    assert store.commit(node_state, writes, calendar()).skipped == frozenset()
     assert shop.device(6)["rx_bytes_total"] == 60
 
 
@@ -176,7 +176,7 @@ def test_books_that_somebody_took_records_out_of_are_stale(real_shop: RealShop, 
     books = store.load_state(calendar())
     real_shop.sql("DELETE FROM wgsyncd_peers WHERE row_id = 6")
     with pytest.raises(RevisionConflict):
-        store.commit(books, WriteBatch(records=(record(5, **changes), record(6, **changes))), NOW)
+        store.commit(books, WriteBatch(records=(record(5, **changes), record(6, **changes))), calendar())
     assert set(store.load_state(calendar()).records.values()) == {record(5)}
 
 
@@ -190,10 +190,12 @@ def test_a_new_detail_takes_the_old_ones_place(store: Store) -> None:
 def test_only_the_books_as_they_are_can_be_written_to(shop: Shop, store: Store) -> None:
     shop.insert(5)
     books = store.load_state(calendar())
-    store.commit(books, WriteBatch(postings=(booked(5, 1, 1),)), NOW)
+    store.commit(books, WriteBatch(postings=(booked(5, 1, 1),)), calendar())
     with pytest.raises(RevisionConflict):
         store.commit(
-            books, WriteBatch(postings=(booked(5, 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)), NOW
+            books,
+            WriteBatch(postings=(booked(5, 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)),
+            calendar(),
         )
     assert shop.device(5)["rx_bytes_total"] == 1
     assert shop.logs() == []

@@ -10,7 +10,6 @@ from tests.samples import EPOCH, NOW, calendar
 from tests.store_fixture import Shop
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import DeviceTotals
-from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
@@ -31,14 +30,7 @@ def checks(store: Store, now: float = LATER, sides: tuple[str, str] = ("rx", "tx
 
 def book(store: Store, number: int, *pieces: Allocation) -> None:
     """Posts bytes as the daemon does at LATER."""
-    recent = [p for p in pieces if p.bucket is not None and p.bucket >= calendar(LATER).rolling_start]
-    first, beyond = calendar(LATER).month
-    month = [p for p in pieces if first <= p.day < beyond]
-    every, in_24h, in_month = (
-        Counters(sum(p.rx for p in some), sum(p.tx for p in some)) for some in (pieces, recent, month)
-    )
-    one = Posting(number, *every, in_24h, in_month, pieces, None)
-    store.commit(store.load_state(calendar()), WriteBatch(postings=(one,)), LATER)
+    store.commit(store.load_state(calendar()), WriteBatch(postings=(Posting(number, pieces),)), calendar(LATER))
 
 
 @pytest.fixture
@@ -155,10 +147,11 @@ def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
     """The admin writes after the daemon has read everything for its posting, and before its commit."""
     shop.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
     books, _ = store.load_state(calendar()), store.snapshot()
-    bytes_ = Counters(1000, 10)
-    posting = Posting(5, 1000, 10, bytes_, bytes_, (Allocation(LATE_BUCKET, LATE_DAY, 1000, 10),), None)
+    posting = Posting(5, (Allocation(LATE_BUCKET, LATE_DAY, 1000, 10),))
     shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
-    store.commit(books, WriteBatch(postings=(posting,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), LATER)
+    store.commit(
+        books, WriteBatch(postings=(posting,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), calendar(LATER)
+    )
     five = shop.device(5)
     assert (five["rx_bytes_total"], five["tx_bytes_total"]) == ((figure or 0) + 1000, (figure or 0) + 10)
     assert checks(store) == []

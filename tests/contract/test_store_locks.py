@@ -76,7 +76,7 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: Real
         audit=(AuditEvent(AuditAction.INTERFACE_MISSING, "d"),),
     )
     del witness.seen[:]
-    assert store.commit(before, writes, NOW).skipped == frozenset()
+    assert store.commit(before, writes, calendar()).skipped == frozenset()
     locked = [sql for sql, free in witness.seen if free < 2]
     assert [sql.split()[0] for sql in locked] == ["UPDATE", "UPDATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
     for sql, what in zip(
@@ -94,16 +94,16 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
         real_shop.insert(number)
     store = real_shop.store()
     writes = WriteBatch(postings=(booked(5, 50, 5), booked(6, 60, 6)), records=(record(5), record(6)))
-    node_state, _, _ = store.commit(store.load_state(calendar()), writes, NOW)
+    node_state, _, _ = store.commit(store.load_state(calendar()), writes, calendar())
     with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
         for table, column in (("customer_devices", "id"), ("wgsyncd_buckets", "row_id"), ("wgsyncd_days", "row_id")):
             cursor.execute(f"SELECT * FROM {table} WHERE {column} = 5 FOR UPDATE")
-        node_state, _, left_out = store.commit(node_state, writes, NOW)
+        node_state, _, left_out = store.commit(node_state, writes, calendar())
         assert left_out == {5}
         assert store.refresh_windows(calendar()) == (0, 0)
         actual.rollback()
     assert [real_shop.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
-    assert store.commit(node_state, WriteBatch(postings=(booked(5, 7, 7),)), NOW).skipped == frozenset()
+    assert store.commit(node_state, WriteBatch(postings=(booked(5, 7, 7),)), calendar()).skipped == frozenset()
 
 
 ROWS = range(1, 41)
@@ -134,7 +134,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
                 mine = tuple(record(number, rx=turn) for number in owed)
                 held = (QuarantinedDelta("wg0", 1 + turn % len(ROWS), "d", 1, 1, NOW - 9, NOW),)
                 writes = WriteBatch(postings=tuple(some), records=mine, quarantined=held)
-                node_state, _, left_out = store.commit(node_state, writes, NOW)
+                node_state, _, left_out = store.commit(node_state, writes, calendar())
                 for number in owed.keys() - left_out:
                     sums[node][number] += owed.pop(number)
             store.refresh_windows(calendar())
@@ -152,7 +152,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
             for held in store.quarantine():
                 number = held.delta.row_id or 0
                 try:
-                    store.resolve_quarantine([held.id], [booked(number, 1, 2)], [], NOW)
+                    store.resolve_quarantine([held.id], [booked(number, 1, 2)], [], calendar())
                 except StoreError as error:
                     assert str(error) == f"1205: row {number} is locked by somebody else: try again"
                 else:

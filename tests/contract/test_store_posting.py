@@ -6,7 +6,6 @@ from tests.committing import BUCKET, DAY, booked, commit
 from tests.node import local
 from tests.samples import NOW, calendar, record
 from tests.store_fixture import Shop
-from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
 
@@ -69,9 +68,10 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
     shop.insert(6, rx_bytes_24h=None)
     shop.insert(7)
     month = calendar().month[0]
-    old = Posting(5, 9, 9, Counters(9, 9), Counters(9, 9), (Allocation(BUCKET - 86400, DAY, 1, 2), Allocation(BUCKET - 87300, month, 3, 4),
-                 Allocation(None, "2026-08-31", 5, 6)), None)  # fmt: skip
-    commit(store, WriteBatch(postings=(old,)))
+    old = (Allocation(BUCKET - 86400, DAY, 1, 2), Allocation(BUCKET - 87300, month, 3, 4),
+           Allocation(None, "2026-08-31", 5, 3))  # fmt: skip
+    commit(store, WriteBatch(postings=(Posting(5, old),)))
+    shop.update(5, rx_bytes_24h=9, tx_bytes_24h=9, rx_bytes_month=9, tx_bytes_month=9)
     before = shop.device(7)
     assert store.refresh_windows(calendar()) == (2, 0)
     assert [shop.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
@@ -93,8 +93,7 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
 def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: Shop, store: Store) -> None:
     shop.insert(5)
     later = Allocation(BUCKET + 2 * 900, DAY, 30, 3)
-    sums = Counters(30, 3)
-    commit(store, WriteBatch(postings=(Posting(5, 30, 3, sums, sums, (Allocation(BUCKET, DAY, 1, 1), later), None),)))
+    commit(store, WriteBatch(postings=(Posting(5, (Allocation(BUCKET, DAY, 1, 1), later)),)))
     for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
         store.refresh_windows(calendar(BUCKET + ahead))
         assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["tx_bytes_24h"]) == seen
@@ -106,7 +105,7 @@ def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store
     days = ("2025-08-17", calendar().day(NOW - 400 * 86400), DAY)
     starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
     pieces = tuple(Allocation(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
-    commit(store, WriteBatch(postings=(Posting(5, 3, 3, Counters(0, 0), Counters(0, 0), pieces, None),)))
+    commit(store, WriteBatch(postings=(Posting(5, pieces),)))
     store.purge(calendar(), 400)
     assert sorted(day for _, day in shop.days()) == sorted(days[1:])
     assert sorted(start for _, start in shop.buckets()) == sorted(starts[1:])

@@ -35,7 +35,7 @@ SINCE = LATER - 15
 
 def hold(store: Store, *deltas: QuarantinedDelta) -> list[int]:
     """Puts the deltas into quarantine and returns the ids of all entries."""
-    store.commit(store.load_state(calendar()), WriteBatch(quarantined=deltas), LATER)
+    store.commit(store.load_state(calendar()), WriteBatch(quarantined=deltas), calendar(LATER))
     return [one.id for one in store.quarantine()]
 
 
@@ -55,7 +55,7 @@ EVENTS = (
 
 
 def pieces(number: int, *some: Allocation) -> Posting:
-    return Posting(number, 1000, 10, Counters(1000, 10), Counters(1000, 10), some, None)
+    return Posting(number, some)
 
 
 BOOKED = pieces(5, Allocation(LATE_BUCKET, LATE_DAY, 1000, 10))
@@ -70,7 +70,7 @@ def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None
     assert [one.id for one in other.quarantine()] == [theirs]
     assert store.still_quarantined([theirs, *mine]) == set(mine)
     with pytest.raises(UserError, match="is no delta in the quarantine"):
-        store.resolve_quarantine([mine[0], theirs], [BOOKED], EVENTS, LATER)
+        store.resolve_quarantine([mine[0], theirs], [BOOKED], EVENTS, calendar(LATER))
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
     assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
 
@@ -79,7 +79,7 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
     first, second = hold(store, delta(5), delta(5, 7, 7))
     seq = store.load_state(calendar()).revision
-    store.resolve_quarantine([first], [BOOKED], EVENTS, LATER)
+    store.resolve_quarantine([first], [BOOKED], EVENTS, calendar(LATER))
     five = shop.device(5)
     assert [five[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1001, 10, 1000, 10, 1000, 10
@@ -89,10 +89,10 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     assert shop.logs() == list(AuditMessages("en", TOKYO).entries(EVENTS))
     assert store.load_state(calendar()).revision == seq, "the daemon's books are not disturbed"
     with pytest.raises(UserError):
-        store.resolve_quarantine([first], [BOOKED], EVENTS, LATER)
+        store.resolve_quarantine([first], [BOOKED], EVENTS, calendar(LATER))
     assert shop.device(5) == five
     assert store.still_quarantined([first, second]) == {second}
-    store.resolve_quarantine([second], [], (), LATER)
+    store.resolve_quarantine([second], [], (), calendar(LATER))
     assert shop.device(5) == five
     assert store.quarantine() == ()
 
@@ -101,8 +101,8 @@ def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> Non
     shop.insert(5)
     ids = hold(store, delta(5))
     with shop.locked(5), pytest.raises(StoreError, match="1205"):
-        store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
-    store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
+        store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
+    store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
     assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
 
 
@@ -118,7 +118,7 @@ def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
         assert isinstance(store, FakeStore)
         store.next_writes = ["after" if happened else "during"]
     with pytest.raises(StoreError) as lost:
-        store.resolve_quarantine(ids, [BOOKED], EVENTS, LATER)
+        store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
     if happened or isinstance(store, MariaDBStore):
         assert isinstance(lost.value, InDoubt)
     monkeypatch.undo()
@@ -149,7 +149,7 @@ def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None
     shop.sql("START TRANSACTION")
     shop.sql("DELETE FROM wgsyncd_quarantine")
     with ThreadPoolExecutor(1) as slower:
-        released = slower.submit(store.resolve_quarantine, ids, [BOOKED], EVENTS, LATER)
+        released = slower.submit(store.resolve_quarantine, ids, [BOOKED], EVENTS, calendar(LATER))
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         # InnoDB updates this table only if nobody has read it for a tenth of a second.
         until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
@@ -163,5 +163,5 @@ def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -
     shop.insert(5)
     ids = hold(store, delta(5), delta(6))
     with pytest.raises(UserError, match="gone"):
-        store.resolve_quarantine(ids, [BOOKED, pieces(6)], EVENTS, LATER)
+        store.resolve_quarantine(ids, [BOOKED, pieces(6)], EVENTS, calendar(LATER))
     assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)

@@ -11,7 +11,7 @@ import pytest
 from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
 from tests.store_fixture import RealShop, Shop
-from wgsyncd.core.model import Counters, Status, Transition
+from wgsyncd.core.model import Status, Transition
 from wgsyncd.core.reasons import Inactive, TransitionKind
 from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.errors import StoreError
@@ -263,13 +263,12 @@ def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Sto
     (one,) = store.snapshot().rows
     store.load_state(calendar())
     before = store.digest()
-    some = Counters(70, 7)
-    booked = Posting(5, 70, 7, some, some, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
+    booked = Posting(5, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
     step = Transition(one, TransitionKind.FIRST_HANDSHAKE, NOW)
     writes = WriteBatch(
         (booked,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
     )
-    assert store.commit(store.load_state(calendar()), writes, NOW)[1] == {5}
+    assert store.commit(store.load_state(calendar()), writes, calendar())[1] == {5}
     store.refresh_windows(calendar(NOW + 40 * 86400))
     shop.update(5, rx_bytes_total=0, last_handshake_at=None)
     assert store.digest() == before

@@ -15,7 +15,15 @@ from tests.samples import EPOCH, NOW, actual, calendar, dump, key, peer, psk, re
 from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
 from wgsyncd.core.records import RecordState, config_digest
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
+from wgsyncd.core.state import (
+    Allocation,
+    Condition,
+    InterfaceCheckpoint,
+    NodeState,
+    Posting,
+    QuarantinedDelta,
+    WriteBatch,
+)
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.posting import Anomaly, PostingResult, chunks, post
 
@@ -58,7 +66,7 @@ def test_a_device_with_peers_on_both_interfaces_is_booked_once_with_the_sum() ->
     known = record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1")
     books = NodeState(1, records(*known), {}, frozenset())
     (one,) = booking(kernel, books).writes.postings
-    assert (one.row_id, one.rx, one.tx, one.in_24h, one.handshake) == (5, 30, 3, (30, 3), 9e-9)
+    assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 30, 3, 9e-9)
     assert [(p.rx, p.tx) for p in one.allocations] == [(30, 3)], "one statement's value per bucket"
 
 
@@ -175,7 +183,7 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
 
 
 def booked(number: int) -> Posting:
-    return Posting(number, number, 1, Counters(number, 1), Counters(number, 1), (), None)
+    return Posting(number, (Allocation(None, "2026-09-21", number, 1),))
 
 
 def many(devices: int, quiet: int, quarantined: int) -> WriteBatch:
@@ -226,7 +234,7 @@ def test_a_record_whose_audit_row_comes_last_is_not_written_before_it(quiet: int
 
 def test_odd_devices_stand_in_the_transaction_that_speaks_of_them() -> None:
     def one(number: int) -> Posting:
-        return Posting(number, 1, 1, Counters(1, 1), Counters(1, 1), (), None)
+        return Posting(number, (Allocation(None, "2026-09-21", 1, 1),))
 
     whole = WriteBatch(postings=tuple(one(n) for n in range(1, 8)), commit_last=frozenset((1, 4)), approval_used=True)
     parts = list(whole.split(2))

@@ -228,7 +228,7 @@ def test_a_delta_goes_with_its_baseline_windows_and_handshake() -> None:
     writes = booking(dump(state(peer(5), 150, 60, 10 * 10**9)), node_state(BASE)).writes
     (one,) = writes.postings
     assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 50, 10, 10.0)
-    assert one.in_24h == one.in_month == (50, 10)
+    assert one.allocations == calendar().allocate(Counters(50, 10), NOW - 15)
     assert [(r.counters, r.handshake, r.sampled_at, r.epoch) for r in writes.records] == [
         ((150, 60), 10 * 10**9, NOW, EPOCH)
     ]

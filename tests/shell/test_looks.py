@@ -11,6 +11,7 @@ import pytest
 from tests.node import Node, local
 from tests.samples import key
 from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.daemon import change_watch
 from wgsyncd.daemon.daemon import Daemon
 from wgsyncd.daemon.events import Event, EventQueue
@@ -99,8 +100,8 @@ class Passing:
         self._commit = node.store.commit
         monkeypatch.setattr(node.store, "commit", self.commit)
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
-        done = self._commit(node_state, writes, now)
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
+        done = self._commit(node_state, writes, calendar)
         if writes.postings:
             self.after.append((len(writes.postings), has(self.node, self.number)))
             self.happen.get(len(self.after), lambda: None)()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import Counters, PublicKey, Transition
+from wgsyncd.core.model import PublicKey, Transition
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
@@ -102,36 +102,45 @@ class Allocation(NamedTuple):
     tx: int
 
 
+def merge_allocations(allocations: Sequence[Allocation]) -> tuple[Allocation, ...]:
+    """The same bytes, with one allocation for each bucket and day."""
+    if len(allocations) < 2:  # the usual case, made fast
+        return tuple(allocations)
+    merged: dict[tuple[int | None, str], Allocation] = {}
+    for one in allocations:
+        old = merged.get((one.bucket, one.day))
+        merged[one.bucket, one.day] = one._replace(rx=one.rx + old.rx, tx=one.tx + old.tx) if old else one
+    return tuple(merged.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """What one transaction adds for one device: bytes, and a handshake if there is a newer one."""
+    """What one transaction adds for one device: bytes by bucket and day, and a handshake if there is a newer one.
+
+    No two allocations have the same bucket and day.
+    """
 
     row_id: int
-    rx: int  # bytes, like tx
-    tx: int
-    in_24h: Counters  # the part of the bytes that falls into the rolling window
-    in_month: Counters  # the part of the bytes that falls into the month
     allocations: tuple[Allocation, ...]
-    handshake: float | None  # UNIX seconds of a newer handshake, None if there is none
+    handshake: float | None = None  # UNIX seconds of a newer handshake, None if there is none
+
+    @property
+    def rx(self) -> int:
+        """The received bytes of all allocations."""
+        return sum(one.rx for one in self.allocations)
+
+    @property
+    def tx(self) -> int:
+        """The sent bytes of all allocations."""
+        return sum(one.tx for one in self.allocations)
 
     def __add__(self, other: Posting) -> Posting:
         """The sum of two postings of one device.
 
         A transaction needs one posting for each device: an UPDATE that joins a list changes each row only once.
         """
-        pieces: dict[tuple[int | None, str], Allocation] = {}
-        for p in self.allocations + other.allocations:
-            old = pieces.get((p.bucket, p.day))
-            pieces[p.bucket, p.day] = p._replace(rx=p.rx + old.rx, tx=p.tx + old.tx) if old else p
-        return Posting(
-            self.row_id,
-            self.rx + other.rx,
-            self.tx + other.tx,
-            Counters(self.in_24h.rx + other.in_24h.rx, self.in_24h.tx + other.in_24h.tx),
-            Counters(self.in_month.rx + other.in_month.rx, self.in_month.tx + other.in_month.tx),
-            tuple(pieces.values()),
-            max((h for h in (self.handshake, other.handshake) if h is not None), default=None),
-        )
+        latest = max((h for h in (self.handshake, other.handshake) if h is not None), default=None)
+        return Posting(self.row_id, merge_allocations(self.allocations + other.allocations), latest)
 
 
 @dataclass(frozen=True, slots=True)

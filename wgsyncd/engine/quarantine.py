@@ -26,8 +26,8 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
     for one in held:
         if one.delta.row_id is None:
             raise UserError(f"{one.id} is of a peer that was no device's, so nothing is done: it can only be dropped")
-    booked = posting.post_released((one.delta for one in held), frame)
-    _resolve(store, ids, booked, _events(AuditAction.QUARANTINE_RELEASED, held), frame.now)
+    postings = posting.post_released((one.delta for one in held), frame)
+    _resolve(store, ids, postings, _events(AuditAction.QUARANTINE_RELEASED, held), frame)
     now = calendar()
     if (
         now.version != frame.version
@@ -42,7 +42,7 @@ def drop(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalenda
     UserError, and nothing is done, if a delta is not in quarantine. InDoubt: see :func:`release`.
     """
     frame, held = calendar(), _find(store, ids)
-    _resolve(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame.now)
+    _resolve(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame)
     return held
 
 
@@ -65,10 +65,14 @@ def _events(action: AuditAction, held: Sequence[QuarantineEntry]) -> tuple[Audit
 
 
 def _resolve(
-    store: Store, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
+    store: Store,
+    ids: Collection[int],
+    postings: Sequence[Posting],
+    audit: Sequence[AuditEvent],
+    calendar: UsageCalendar,
 ) -> None:
     try:
-        store.resolve_quarantine(ids, booked, audit, now)
+        store.resolve_quarantine(ids, postings, audit, calendar)
     except InDoubt:
         if store.still_quarantined(ids):  # The deltas leave together, so one that waits proves that none has left.
             raise

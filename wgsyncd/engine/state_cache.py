@@ -88,7 +88,7 @@ class StateCache:
             part = replace(batch, checkpoints={}) if left_out else batch  # The locked devices were not sampled.
             try:
                 self._node_state, steps, locked = self._store.commit(
-                    node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:notes])), calendar.now
+                    node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:notes])), calendar
                 )
             except RowsLocked:  # The store wrote nothing, so the node state is still right.
                 raise

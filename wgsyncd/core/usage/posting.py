@@ -47,7 +47,15 @@ from typing import NamedTuple
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
-from wgsyncd.core.state import Allocation, InterfaceCheckpoint, NodeState, Posting, QuarantinedDelta, WriteBatch
+from wgsyncd.core.state import (
+    Allocation,
+    InterfaceCheckpoint,
+    NodeState,
+    Posting,
+    QuarantinedDelta,
+    WriteBatch,
+    merge_allocations,
+)
 from wgsyncd.core.usage.calendar import Share, UsageCalendar, allocate_shares
 
 SLACK = 5.0  # seconds added to a span before its capacity is computed: to read a dump takes time
@@ -100,7 +108,6 @@ class PostingResult:
 class _Accumulator:
     """Sums up one device's bytes over its peers on all interfaces."""
 
-    delta: Counters
     pieces: list[Allocation]
     handshake: int
 
@@ -175,8 +182,7 @@ def post(
     shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all peers have the same start
 
     def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
-        account = accounts.setdefault(row_id, _Accumulator(NO_BYTES, [], 0))
-        account.delta = Counters(account.delta.rx + delta.rx, account.delta.tx + delta.tx)
+        account = accounts.setdefault(row_id, _Accumulator([], 0))
         if delta != (0, 0):
             if started not in shares:
                 shares[started] = calendar.shares(started, now)
@@ -229,12 +235,10 @@ def post(
                 record.config_digest,
                 record.state, state.epoch, found.rx, found.tx, found.latest_handshake, sampled_at,
             ))  # fmt: skip
-    first, beyond = calendar.month
-    booked = tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
     if not (records or quarantined):
         return PostingResult(WriteBatch(), ())
     writes = WriteBatch(
-        postings=booked,
+        postings=_postings(accounts),
         records=tuple(records),
         quarantined=tuple(quarantined),
         commit_last=frozenset(odd),
@@ -248,30 +252,11 @@ def post(
     return PostingResult(writes, tuple(anomalies))
 
 
-def _booked(row_id: int, account: _Accumulator, first: str, beyond: str) -> Posting:
-    handshake = account.handshake / 1e9 if account.handshake else None
-    if len(account.pieces) == 1:  # the usual case, made fast
-        (one,) = account.pieces
-        delta = account.delta
-        in_24h, in_month = (
-            (delta if one.bucket is not None else NO_BYTES),
-            (delta if first <= one.day < beyond else NO_BYTES),
-        )
-        return Posting(row_id, delta.rx, delta.tx, in_24h, in_month, (one,), handshake)
-    recent = [p for p in account.pieces if p.bucket is not None]
-    month = [p for p in account.pieces if first <= p.day < beyond]
-    merged: dict[tuple[int | None, str], Counters] = {}
-    for p in account.pieces:
-        old = merged.get((p.bucket, p.day), NO_BYTES)
-        merged[p.bucket, p.day] = Counters(old.rx + p.rx, old.tx + p.tx)
-    return Posting(
-        row_id,
-        account.delta.rx,
-        account.delta.tx,
-        Counters(sum(p.rx for p in recent), sum(p.tx for p in recent)),
-        Counters(sum(p.rx for p in month), sum(p.tx for p in month)),
-        tuple(Allocation(bucket, day, rx, tx) for (bucket, day), (rx, tx) in merged.items()),
-        handshake,
+def _postings(accounts: Mapping[int, _Accumulator]) -> tuple[Posting, ...]:
+    """The postings of the devices, in the order of their row ids."""
+    return tuple(
+        Posting(row_id, merge_allocations(one.pieces), one.handshake / 1e9 if one.handshake else None)
+        for row_id, one in sorted(accounts.items())
     )
 
 
@@ -284,11 +269,9 @@ def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> 
     for one in held:
         if one.row_id is None:
             continue
-        account = accounts.setdefault(one.row_id, _Accumulator(NO_BYTES, [], 0))
-        account.delta = Counters(account.delta.rx + one.rx, account.delta.tx + one.tx)
+        account = accounts.setdefault(one.row_id, _Accumulator([], 0))
         account.pieces += calendar.allocate(Counters(one.rx, one.tx), one.since, one.until)
-    first, beyond = calendar.month
-    return tuple(_booked(row_id, account, first, beyond) for row_id, account in sorted(accounts.items()))
+    return _postings(accounts)
 
 
 def initial_record(interface: str, epoch: str, found: PeerState, row: DeviceRow, now: float) -> PeerRecord:

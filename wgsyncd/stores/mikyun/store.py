@@ -117,9 +117,9 @@ class MariaDBStore:
             raise StoreError(f"the books of node {self._node} could not be begun")
         return found
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> CommitResult:
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`."""
-        taken, left_out = self._writer().commit(node_state, writes, now)
+        taken, left_out = self._writer().commit(node_state, writes, calendar)
         return CommitResult(node_state.apply(writes.excluding(left_out)), taken, left_out)
 
     def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
@@ -149,10 +149,10 @@ class MariaDBStore:
         return self._writer().still_quarantined(ids)
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
+        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
         """See :class:`wgsyncd.ports.Store`."""
-        self._writer().resolve_quarantine(ids, booked, audit, now)
+        self._writer().resolve_quarantine(ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
         """See :class:`wgsyncd.ports.Store`."""

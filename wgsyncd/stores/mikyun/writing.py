@@ -29,9 +29,7 @@ from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import to_datetime
 from wgsyncd.stores.mikyun.rows import QR_END
 
-BIGINT_MAX = (
-    9223372036854775807  # a column that already holds the largest BIGINT must not make the posting of all devices fail
-)
+BIGINT_MAX = 2**63 - 1  # a column that already holds this number must not make the posting of all devices fail
 
 # Rows in one INSERT. A row of admin_logs has at most 8 KB: 1000 of them stay below max_allowed_packet (default 16 MB).
 AT_ONCE = 1000
@@ -49,8 +47,10 @@ class StateWriter:
     has_updated_at: bool
     messages: AuditMessages
 
-    def commit(self, node_state: NodeState, writes: WriteBatch, now: float) -> tuple[frozenset[int], frozenset[int]]:
-        """Write a batch in one transaction, which also raises the revision by one. ``now``: UNIX seconds.
+    def commit(
+        self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        """Write a batch in one transaction, which also raises the revision by one.
 
         Returns two sets of row ids. The transitions of the first set were applied. The rows of the second set were
         skipped, because another transaction has them locked.
@@ -58,7 +58,7 @@ class StateWriter:
         RevisionConflict: the database has another revision than ``node_state``. RowsLocked: a locked row cannot be
         skipped, because it is in ``commit_last`` or the samples come from the spool. In both cases nothing is written.
         """
-        run, seq = self.connection.execute, node_state.revision
+        run, seq, now = self.connection.execute, node_state.revision, calendar.now
         ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
         with self.connection.transaction():
             # The condition on the revision refuses a second writer. A batch of no spooled samples keeps the position.
@@ -66,13 +66,13 @@ class StateWriter:
             sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){used}
                       WHERE node = %s AND seq = %s"""  # noqa: S608
             if run(sql, (writes.spool_position, writes.spool_position, self.node, seq)) != 1:
-                raise RevisionConflict(
-                    f"the books of node {self.node} are not at {seq}: another writer, or a lost answer"
-                )
+                raise RevisionConflict(f"node {self.node} is not at revision {seq}: another writer, or a lost answer")
             if ids:  # only a batch with devices can find one of them locked, and has to be written again without it
                 run("SAVEPOINT nothing_kept")
             self._write_node_state(node_state, writes, now)
-            sums = self._usage_update_sql(writes.postings)  # made before the locks, because others wait from there on
+            sums = self._usage_update_sql(
+                writes.postings, calendar
+            )  # made before the locks, because others wait from there on
             left_out = self.lock_devices(ids)
             if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
@@ -80,7 +80,7 @@ class StateWriter:
                 run("ROLLBACK TO SAVEPOINT nothing_kept")
                 writes = writes.excluding(left_out)
                 self._write_node_state(node_state, writes, now)
-                sums = self._usage_update_sql(writes.postings)
+                sums = self._usage_update_sql(writes.postings, calendar)
             steps = sorted(writes.transitions, key=lambda one: one[0].row.id)
             taken = frozenset(step.row.id for step, _ in steps if self._apply_transition(step))
             if sums:
@@ -119,11 +119,11 @@ class StateWriter:
         return frozenset(there - got)
 
     def resolve_quarantine(
-        self, ids: Collection[int], booked: Sequence[Posting], audit: Sequence[AuditEvent], now: float
+        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
-        """Delete deltas from the quarantine and post ``booked``, in one transaction. ``now``: UNIX seconds.
+        """Delete deltas from the quarantine and post ``postings``, in one transaction.
 
-        UserError: one of the deltas is not in the quarantine any more, or a device of ``booked`` is gone. StoreError:
+        UserError: one of the deltas is not in the quarantine any more, or a device of ``postings`` is gone. StoreError:
         a device's row is locked. In both cases nothing is written.
         """
         places = ", ".join(["%s"] * len(ids))
@@ -132,21 +132,20 @@ class StateWriter:
             found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
             if unknown := sorted(set(ids) - found):
                 raise UserError(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
-            if locked := self.lock_devices(b.row_id for b in booked):
+            if locked := self.lock_devices(one.row_id for one in postings):
                 raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
-            if booked and self.connection.execute(self._usage_update_sql(booked)) != len(booked):
-                raise UserError(
-                    f"row {self._missing(booked)} is gone, so nothing is done: its delta can only be dropped"
-                )
-            self._add_allocations(booked)
+            if postings and self.connection.execute(self._usage_update_sql(postings, calendar)) != len(postings):
+                gone = self._missing(postings)
+                raise UserError(f"row {gone} is gone, so nothing is done: its delta can only be dropped")
+            self._add_allocations(postings)
             # Two admins can release the same delta. The slower one deletes fewer rows than it names, and everything
             # that its transaction has posted is rolled back.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
                 raise UserError("somebody else released or dropped one of them meanwhile: nothing is done")
-            self._insert_audit(audit, now)
+            self._insert_audit(audit, calendar.now)
 
-    def _missing(self, booked: Sequence[Posting]) -> int | None:
-        rows = [b.row_id for b in booked]
+    def _missing(self, postings: Sequence[Posting]) -> int | None:
+        rows = [one.row_id for one in postings]
         sql = f"SELECT id FROM customer_devices WHERE id IN ({', '.join(['%s'] * len(rows))})"  # noqa: S608
         return min(set(rows) - {row[0] for row in self.connection.query(sql, rows)}, default=None)
 
@@ -191,13 +190,13 @@ class StateWriter:
         # The column belongs to the application. ON UPDATE CURRENT_TIMESTAMP moves it unless the statement sets it.
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
-    def _usage_update_sql(self, booked: Sequence[Posting]) -> str:
+    def _usage_update_sql(self, postings: Sequence[Posting], calendar: UsageCalendar) -> str:
         """The UPDATE that adds bytes and handshakes to the columns of customer_devices. Empty if there is no posting.
 
         The UPDATE joins a list of values. So it needs grants on columns only, and it cannot create again a row that
         was deleted meanwhile.
         """
-        if not booked:
+        if not postings:
             return ""
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
         # A sum may be larger than a BIGINT: it is made as DECIMAL and then cut to BIGINT_MAX.
@@ -209,11 +208,7 @@ class StateWriter:
         )
         # The values are numbers and times that wgsyncd made, so they are safe as text. The driver needs more time to
         # put values into a statement than the server needs to execute it.
-        rows = ", ".join(
-            f"({b.row_id},{b.rx},{b.tx},{b.in_24h[0]},{b.in_24h[1]},{b.in_month[0]},{b.in_month[1]},"
-            f"{'NULL' if b.handshake is None else repr(to_datetime(b.handshake, self.zone))})"
-            for b in booked
-        )
+        rows = ", ".join(self._values(one, calendar) for one in postings)
         # The first SELECT gives the list its column names and types. Id 0 belongs to no device. STRAIGHT_JOIN and the
         # primary key let the server read the list first and each device by its id. An older handshake changes nothing.
         return f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
@@ -223,12 +218,20 @@ class StateWriter:
                                                         d.last_handshake_at, v.handshake)
                        {self.keep_updated_at_sql("d.")}"""  # noqa: S608
 
-    def _add_allocations(self, booked: Sequence[Posting]) -> None:
+    def _values(self, posting: Posting, calendar: UsageCalendar) -> str:
+        every, (first, beyond) = posting.allocations, calendar.month
+        in_24h = [one for one in every if one.bucket is not None and one.bucket >= calendar.rolling_start]
+        in_month = [one for one in every if first <= one.day < beyond]
+        sums = [f"{sum(one.rx for one in some)},{sum(one.tx for one in some)}" for some in (every, in_24h, in_month)]
+        handshake = "NULL" if posting.handshake is None else repr(to_datetime(posting.handshake, self.zone))
+        return f"({posting.row_id},{','.join(sums)},{handshake})"
+
+    def _add_allocations(self, postings: Sequence[Posting]) -> None:
         """Add the same bytes to the buckets and days of the devices.
 
         A bucket or a day may exist already, for example from another node: then the bytes are added to it.
         """
-        pieces = [(b.row_id, p) for b in booked for p in b.allocations]
+        pieces = [(one.row_id, part) for one in postings for part in one.allocations]
         buckets = [f"({i},{p.bucket},{p.rx},{p.tx})" for i, p in pieces if p.bucket is not None]
         days = [f"({i},'{p.day}',{p.rx},{p.tx})" for i, p in pieces]
         for table, values in (
@@ -269,7 +272,8 @@ class StateWriter:
     def _insert(self, into: str, rows: Sequence[Values], rest: str = "") -> None:
         for at in range(0, len(rows), AT_ONCE):
             part = rows[at : at + AT_ONCE]
-            self.connection.execute(f"INSERT INTO {into} VALUES {_places(part)}{rest}", _flat(part))  # noqa: S608
+            places = ", ".join([f"({', '.join(['%s'] * len(part[0]))})"] * len(part))
+            self.connection.execute(f"INSERT INTO {into} VALUES {places}{rest}", _flat(part))  # noqa: S608
 
     def begin_node(self, calendar: UsageCalendar) -> None:
         """Create the node's first state. Does nothing if the node has one.
@@ -290,10 +294,6 @@ class StateWriter:
             bucket = int(calendar.now // calendar.width) * calendar.width
             for table, window, at in (("wgsyncd_buckets", "24h", bucket), ("wgsyncd_days", "month", calendar.month[0])):
                 self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
-
-
-def _places(rows: Sequence[Values]) -> str:
-    return ", ".join(["(" + ", ".join(["%s"] * len(rows[0])) + ")"] * len(rows))
 
 
 def _flat(rows: Iterable[Values]) -> tuple[object, ...]:
