@@ -1,4 +1,4 @@
-"""Writes the JSON schema of every `--json` document.
+"""Writes the JSON schema of every document of `--json` and of the control socket.
 
     python etc/json_schema.py [DIRECTORY]
 
@@ -22,9 +22,10 @@ from wgsyncd.engine import plan_report, status_report
 
 DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "adopt": adopt_report.AdoptReport,
-    "approve": reports.ApproveReport,
+    "approve": admin_report.ApproveReport,
     "check-config": reports.CheckConfigReport,
     "doctor": doctor_report.DoctorReport,
+    "error": admin_report.ErrorReport,
     "explain": explain_report.ExplainReport,
     "plan": plan_report.PlanReport,
     "quarantine": verify_report.QuarantineReport,

@@ -32,7 +32,7 @@ class Work:
     def agent(self) -> Agent:
         return self.node.agent
 
-    def carry_out(self) -> Decision | None:
+    def reconcile_all(self) -> Decision | None:
         self.said.append("all")
         try:
             return self.node.agent.reconcile()

@@ -31,6 +31,8 @@ PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", 
 class FakeStore(MemoryStore[FakeDatabase]):
     """Implements the port Store over a database in memory with the columns of mikyun_cloud."""
 
+    condition_types = frozenset({"parent_conflict"})
+
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
         super().__init__(settings.node.name, database or FakeDatabase())
         self._zone = settings.node.zone

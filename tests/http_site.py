@@ -6,8 +6,7 @@ import contextlib
 import socket
 from typing import Any
 
-from wgsyncd.daemon.http import HttpServer
-from wgsyncd.daemon.http_message import TEXT, Request, Response
+from wgsyncd.daemon.http import TEXT, HttpServer, Request, Response
 
 OK = b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -56,6 +56,8 @@ class MemoryStore(Generic[Tables]):
     - "crash before", "crash after": the process dies before or after the transaction
     """
 
+    condition_types: frozenset[str] = frozenset()
+
     def __init__(self, node: str, database: Tables) -> None:
         self.db = database
         self.down = self.fail_reads = self.read_only = self.closed = False

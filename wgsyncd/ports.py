@@ -124,12 +124,13 @@ class CommitResult(NamedTuple):
 class DeviceSource(Protocol):
     """Reads the rows of the control plane. Methods raise StoreError if it does not answer. No rows is an answer."""
 
+    condition_types: frozenset[str]  # the types of the store's own conditions
+
     def snapshot(self) -> Snapshot:
         """All rows, with the conditions, the approved plan and the size of the quarantine."""
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
-        """The rows of these devices. None if one of them is missing or unreadable, or if another row has the same key
-        or address as one of them."""
+        """The rows of these devices. None if one is missing or unreadable, or has a key or address of another row."""
 
     def digest(self) -> object:
         """A value that changes when anything changes that a plan depends on. It is cheap enough to ask often."""

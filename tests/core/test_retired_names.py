@@ -12,6 +12,8 @@ from tests.sources import FILES, nodes
 
 # Each of these names had a meaning of its own in this project. etc/doc/glossary.md has the terms that replaced them.
 _WORDS = """
+    LONGEST RateSample SAVED _budget _follow_hints _hinted _hints _hints_are_urgent _looked _saved _web carry_out floor
+    inbox looks reconcile_hinted
     AWAY Advance Between Booked Booking Books Budget CannotBeFollowed Chronicle Committed Creation Decider Due DumpTorn
     EDGE Edge Entry Failed Fate Fault Figures HINT Health Held Hints Inbox InterfaceHealth KEPT Kind LeftOff Ledger
     Level Limits Live Looks Mark Named Noted ONE_CONTRACT ORDER Orders OutOfTime Outlook PORTION Particulars Peer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgsyncd.daemon.poll_interval import MAX_INTERVAL, RETRY_INTERVAL, PollInterval, thread_cpu_time
+from wgsyncd.daemon.pacing import MAX_INTERVAL, RETRY_INTERVAL, PollInterval, thread_cpu_time
 
 OWN = 0.0005
 

@@ -18,7 +18,7 @@ from tests.real.bench import PATIENCE, Bench, Device, both_kinds, random_key, re
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.demo.testbed import Customer
 
-TROUBLE = "database does not serve us; peers stay as they are; tried again"
+TROUBLE = "the database failed. Peers stay as they are, and the work is tried again"
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 DEADLOCK, READ_ONLY = 1213, 1290
 

@@ -96,7 +96,7 @@ def test_sigterm_books_once_more_and_leaves_the_peers(bench: Bench) -> None:
     assert counted.tx <= int(row["tx"] or 0) <= after.tx
     assert row["at"] is not None
     assert bench.logs()[-1][0] == "daemon_stopped"
-    assert daemon.lines(event="stopped; peers stay in place")
+    assert daemon.lines(event="stopped, and peers stay in place")
 
 
 def test_sigterm_while_the_database_hangs(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from wgsyncd.cli.client import NobodyListensError, OtherConfigurationError, ask
 from wgsyncd.daemon import admin, control_socket
 from wgsyncd.daemon.admin import AdminRequest, AdminRequests, Approval, Nothing, Selection, read_body
 from wgsyncd.daemon.control_socket import Caller, ControlSocket, caller_of
-from wgsyncd.daemon.http_message import Refusal, Response
+from wgsyncd.daemon.http import Refusal, Response
 from wgsyncd.errors import UserError
 
 IT_IS = b'{"it": "is"}\n'
@@ -84,18 +84,18 @@ def test_the_rest_waits_for_the_main_thread_which_knows_who_asked(server: Contro
     assert main.requests._next() is None
 
 
-WRONG: list[tuple[bytes, type[Any], str]] = [
-    (b"null", Nothing, ""), (b"[]", Nothing, ""), (b"{", Nothing, ""), (b"\xff\xfe", Nothing, ""), (b'"plan"', Approval, ""),
-    (b"[" * 5000, Nothing, ""), (b'{"a": ' + b"[" * 5000, Nothing, "a"), (b"{}{}", Nothing, ""), (b'{"x": 1}', Nothing, "x"),
+WRONG: list[tuple[bytes, type[Any], str | None]] = [
+    (b"null", Nothing, None), (b"[]", Nothing, None), (b"{", Nothing, None), (b"\xff\xfe", Nothing, None), (b'"plan"', Approval, None),
+    (b"[" * 5000, Nothing, None), (b'{"a": ' + b"[" * 5000, Nothing, "a"), (b"{}{}", Nothing, None), (b'{"x": 1}', Nothing, "x"),
     (b"", Approval, "plan"), (b"{}", Approval, "plan"), (b'{"plan": 5}', Approval, "plan"), (b'{"plan": []}', Approval, "plan"),
     (b'{"plan": "a", "force": true}', Approval, "force"), (b'{"devices": "D-1"}', Selection, "devices"),
     (b'{"devices": [1]}', Selection, "devices"), (b'{"devices": null}', Selection, "devices"),
-    (b'{"devices": ["\xff"]}', Selection, ""),
+    (b'{"devices": ["\xff"]}', Selection, None),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "kind", "key"), WRONG)
-def test_a_body_that_is_wrong_is_told_so_with_its_key(body: bytes, kind: type[Any], key: str) -> None:
+def test_a_body_that_is_wrong_is_told_so_with_its_key(body: bytes, kind: type[Any], key: str | None) -> None:
     with pytest.raises(Refusal, match="^the body is wrong: ") as refusal:
         read_body(body, kind)
     assert (refusal.value.status, refusal.value.key) == (400, key)
@@ -138,9 +138,9 @@ def test_so_many_clients_and_no_more(server: ControlSocket, file: Path) -> None:
 
 
 def test_so_many_wait_for_the_main_thread_and_who_only_reads_does_not(server: ControlSocket, main: Main) -> None:
-    with ThreadPoolExecutor(admin.WAITING) as pool:
-        waiting = [pool.submit(ask, "/plan", "POST") for _ in range(admin.WAITING)]
-        until(lambda: main.woken == admin.WAITING, 10, "all wait")
+    with ThreadPoolExecutor(admin.MAX_WAITING) as pool:
+        waiting = [pool.submit(ask, "/plan", "POST") for _ in range(admin.MAX_WAITING)]
+        until(lambda: main.woken == admin.MAX_WAITING, 10, "all wait")
         with pytest.raises(UserError, match="wait for the daemon already"):
             ask("/plan", "POST")
         assert ask("/status") == IT_IS

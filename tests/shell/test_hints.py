@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.wait import until
 from wgsyncd.daemon import notify_socket
-from wgsyncd.daemon.notify_socket import MOST, Notification, NotifySocket
+from wgsyncd.daemon.notify_socket import ALL, MAX_DEVICES, NotifySocket
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 
@@ -58,29 +58,29 @@ def test_hints_are_collapsed_until_they_are_taken(
     say(tmp_path / "notify.sock", b"A", b"B  A\n", b"C", b"\tA ")
     until(lambda: status.notifications == 4, 5, "all are in")
     assert bell.rung == 1
-    assert ears.take() == Notification(frozenset("ABC"), False)
-    assert not ears.take()
+    assert ears.take() == frozenset("ABC")
+    assert ears.take() is None
     say(tmp_path / "notify.sock", b"A", b"")
     until(lambda: status.notifications == 6, 5, "two more")
     assert bell.rung == 2
-    assert ears.take() == Notification(frozenset(), True)
+    assert ears.take() == ALL
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe", b"A" * 65, b"A\x00B", b"ok \x1b[31m", "\u202e".encode()])
 def test_garbage_is_counted_and_wakes_nobody(ears: NotifySocket, status: DaemonStatus, bell: Bell, junk: bytes) -> None:
     ears.put(junk)
     assert (status.notifications, status.invalid_notifications, bell.rung) == (0, 1, 0)
-    assert not ears.take()
+    assert ears.take() is None
 
 
 def test_a_flood_is_all_rows_and_takes_no_room(ears: NotifySocket, bell: Bell) -> None:
     for number in range(100_000):
         ears.put(b"D-%d" % number)
-    assert len(ears._waiting) == MOST + 1
+    assert len(ears._waiting) == MAX_DEVICES + 1
     assert bell.rung == 1
-    assert ears.take() == Notification(frozenset(), True)
+    assert ears.take() == ALL
     ears.put(b"D-1")
-    assert ears.take() == Notification(frozenset({"D-1"}), False)
+    assert ears.take() == frozenset({"D-1"})
 
 
 def test_no_hint_waits_without_a_wake(tmp_path: Path, status: DaemonStatus) -> None:
@@ -108,8 +108,8 @@ def test_no_hint_waits_without_a_wake(tmp_path: Path, status: DaemonStatus) -> N
 
 
 def test_many_devices_in_one_are_all_rows(ears: NotifySocket) -> None:
-    ears.put(b" ".join(b"D-%d" % number for number in range(MOST + 1)))
-    assert ears.take().everything
+    ears.put(b" ".join(b"D-%d" % number for number in range(MAX_DEVICES + 1)))
+    assert ears.take() == ALL
 
 
 def test_the_socket_of_a_process_that_was_killed_is_taken_over(

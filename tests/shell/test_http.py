@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.http_site import OK, Site, send
-from wgsyncd.daemon import http_message
-from wgsyncd.daemon.http_message import Refusal, Request, receive
+from wgsyncd.daemon import http
+from wgsyncd.daemon.http import Refusal, Request, receive
 
 
 def test_an_answer_is_the_last_word_on_its_connection(site: Site) -> None:
@@ -112,7 +112,7 @@ def test_a_request_that_is_too_long_is_refused(site: Site, data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"GE", OK[:-2], b"POST /do HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"])
 def test_a_request_that_is_cut_off_does_nothing(site: Site, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     assert site.status(data, end=True) == 400
-    monkeypatch.setattr(http_message, "REQUEST_WITHIN", 0.05)
+    monkeypatch.setattr(http, "REQUEST_WITHIN", 0.05)
     assert site.status(data) == 408
     assert site.asked == []
 

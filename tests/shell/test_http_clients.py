@@ -13,12 +13,12 @@ import pytest
 from tests.http_site import OK, Site, send
 from tests.shell.conftest import Make
 from tests.wait import until
-from wgsyncd.daemon import http, http_message
+from wgsyncd.daemon import http
 
 
 def test_slow_clients_block_nobody_and_are_cut_off(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_message, "REQUEST_WITHIN", 1.0)
-    site = make(clients=3)
+    monkeypatch.setattr(http, "REQUEST_WITHIN", 1.0)
+    site = make(max_clients=3)
     slow = [site.connect() for _ in range(2)]
     for one in slow:
         one.sendall(b"GET /o")
@@ -46,7 +46,7 @@ def served(site: Site) -> bool:
 
 
 def test_so_many_clients_and_no_more(make: Make) -> None:
-    site = make(clients=4)
+    site = make(max_clients=4)
     silent = [site.connect() for _ in range(4)]
     until(lambda: site.clients == 4, 10, "all are in")
     with site.connect() as one, one.makefile("rb") as answer:

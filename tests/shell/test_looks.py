@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from tests.node import Node, local
 from tests.samples import key
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.daemon import change_watch
+from wgsyncd.daemon import change_watch, metrics
 from wgsyncd.daemon.daemon import Daemon
 from wgsyncd.daemon.events import Event, EventQueue
-from wgsyncd.daemon.poll_interval import PollInterval
-from wgsyncd.daemon.rate_limit import LONGEST, TokenBucket
+from wgsyncd.daemon.pacing import MAX_DELAY, PollInterval, TokenBucket
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.ports import CommitResult
 
@@ -35,12 +35,19 @@ def has(node: Node, number: int) -> bool:
     return key(number) in node.wg.peers("wg0")
 
 
+def test_each_type_of_condition_is_counted_before_the_first_one(node: Node, daemon: Daemon) -> None:
+    daemon._begin_with(node.settings)
+    daemon._schedule.disarm()
+    assert node.status.store_conditions == {"parent_conflict": 0}
+    assert 'wgsyncd_conditions{type="parent_conflict"} 0.0' in generate_latest(metrics.registry(node.status)).decode()
+
+
 def test_a_change_is_found(node: Node, daemon: Daemon) -> None:
     node.db.update(5, status="paused")
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     assert not has(node, 5)
     node.db.update(5, status="active")
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     assert has(node, 5)
 
 
@@ -65,7 +72,7 @@ def test_who_was_shut_out_during_a_booking_and_may_come_back_at_once_does(
     daemon._handle(task)
     assert len(shut) >= 3 and shut[0] and not shut[-1], "it went between the transactions"
     node.db.update(7, status="active")
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     assert has(node, 7)
 
 
@@ -74,7 +81,7 @@ def test_who_was_shut_out_by_a_hint_and_comes_back_without_one(node: Node, daemo
     assert daemon.reconcile_now(frozenset(("0001-DEV-005",)))
     assert not has(node, 5)
     node.db.update(5, status="active")
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     assert has(node, 5)
 
 
@@ -82,7 +89,7 @@ def test_a_hint_of_nothing_new_costs_no_reconcile(node: Node, daemon: Daemon) ->
     runs = node.status.runs["reconcile"]
     assert daemon.reconcile_now(frozenset(("0001-DEV-005",)))
     assert daemon.reconcile_now(frozenset(("no-such-device",)))
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     assert node.status.runs["reconcile"] == runs
 
 
@@ -144,7 +151,7 @@ def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     daemon._handle(Event.ACCOUNT)
     assert passing.after == [(1, False), (1, True), (1, False)]
     assert not has(node, 9), "he waits for the next look, else the last ones would never be booked"
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     assert has(node, 9)
     node.right()
 
@@ -155,7 +162,7 @@ def test_changes_all_the_time_do_not_keep_a_booking_from_its_end(
     monkeypatch.setattr(PollInterval, "due", lambda *_: True)
     for number in range(20, 20 + 2 * change_watch.MAX_PREEMPTIONS):
         node.device(number)
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     for number in range(20, 20 + 2 * change_watch.MAX_PREEMPTIONS):
         node.traffic(number, 100)
     changes = iter(range(100, 200))
@@ -167,7 +174,7 @@ def test_changes_all_the_time_do_not_keep_a_booking_from_its_end(
         True
     ] * change_watch.MAX_PREEMPTIONS
     assert not has(node, 100 + change_watch.MAX_PREEMPTIONS)
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     node.right()
 
 
@@ -175,19 +182,19 @@ def test_a_hint_does_not_wait_for_the_end_of_a_booking(
     node: Node, daemon: Daemon, passing: Passing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(PollInterval, "due", lambda *_: False)
-    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Event.NOTIFY))
+    daemon.watcher.listen(tmp_path / "notify.sock", lambda: daemon.events.put(Event.NOTIFY))
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
     def hinted() -> None:
         node.device(8)
-        assert daemon.looks._hints is not None
-        daemon.looks._hints.put(b"0001-DEV-008")
+        assert daemon.watcher._socket is not None
+        daemon.watcher._socket.put(b"0001-DEV-008")
 
     passing.happen[1] = hinted
     node.tick()
     daemon._handle(Event.ACCOUNT)
-    daemon.looks.close()
+    daemon.watcher.close()
     assert passing.after == [(1, False), (1, True), (1, True)]
     assert node.status.runs["reconcile"] == 1, "he alone was read"
     node.right()
@@ -198,17 +205,17 @@ def test_a_flood_of_hints_keeps_nobody_in_who_is_shut_out(
 ) -> None:
     """The notifications have used up their time when rows change in the middle of a poll."""
     monkeypatch.setattr(PollInterval, "due", lambda *_: True)
-    daemon.looks.listen(tmp_path / "notify.sock", lambda: daemon.inbox.put(Event.NOTIFY))
-    assert daemon.looks._hints is not None
-    daemon.looks._hints.put(b"0001-DEV-005")
-    daemon.looks._budget.spend(time.monotonic() - 100, time.monotonic())
+    daemon.watcher.listen(tmp_path / "notify.sock", lambda: daemon.events.put(Event.NOTIFY))
+    assert daemon.watcher._socket is not None
+    daemon.watcher._socket.put(b"0001-DEV-005")
+    daemon.watcher._bucket.spend(time.monotonic() - 100, time.monotonic())
     for number in (5, 6, 7):
         node.traffic(number, 100)
     passing.number = 7
     passing.happen[1] = lambda: node.db.update(7, status="paused")
     node.tick()
     daemon._handle(Event.ACCOUNT)
-    daemon.looks.close()
+    daemon.watcher.close()
     assert [is_in for _, is_in in passing.after] == [True, False, False]
     node.right()
 
@@ -218,7 +225,7 @@ def test_a_handshake_is_noted_though_its_booking_was_left_off(
 ) -> None:
     monkeypatch.setattr(PollInterval, "due", lambda *_: True)
     node.device(4, first_handshake_at=None, last_handshake_at=None)
-    daemon.looks.check_digest()
+    daemon.watcher.check_digest()
     node.tick()
     node.shake(4)
     for number in (4, 5, 6, 7):
@@ -263,5 +270,5 @@ def test_bursts_of_hints_are_followed_at_once_and_floods_leave_time() -> None:
     budget.spend(now, now + 0.5)
     assert budget.delay(now + 0.5) == pytest.approx(0.5)
     budget.spend(now, now + 100)
-    assert budget.delay(now + 100) == LONGEST
+    assert budget.delay(now + 100) == MAX_DELAY
     assert budget.delay(now + 1000) == -1.0 / 0.5, "no more is saved than that"

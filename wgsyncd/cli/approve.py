@@ -29,23 +29,19 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Approve a plan."""
     from wgsyncd.cli import client, output, wiring
-    from wgsyncd.cli.reports import ApproveReport
     from wgsyncd.config import load
-    from wgsyncd.engine.plan_report import PlanReport
+    from wgsyncd.daemon.admin_report import ApproveReport
 
-    done, why = client.ask_daemon(args, PlanReport, "/approve", body={"plan": args.plan_id})
-    removed: int | None = None
-    if done is None:
+    report, why = client.ask_daemon(args, ApproveReport, "/approve", body={"plan": args.plan_id})
+    text = f"plan {args.plan_id} approved. The daemon carries it out in its next cycle"
+    if report is None:
         wiring.open_agent(load.load(args.config)).approve(args.plan_id)
         client.print_note(why)
-        text = f"plan {args.plan_id} approved. The daemon carries it out in its next cycle"
-    else:
-        removed = sum(1 for one in done.changes if one.action == "remove")
-        text = f"plan {args.plan_id} approved and carried out: {removed} removed"
+        report = ApproveReport(plan=args.plan_id, approved=True, carried_out=False, removed=None)
+    elif report.carried_out:
+        text = f"plan {args.plan_id} approved and carried out: {report.removed} removed"
     if args.json:
-        output.print_json(
-            ApproveReport(plan=args.plan_id, approved=True, carried_out=done is not None, removed=removed)
-        )
+        output.print_json(report)
     else:
         print(text)
     return 0

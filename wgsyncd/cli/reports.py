@@ -7,15 +7,6 @@ from msgspec import Struct
 from wgsyncd.errors import ConfigIssue
 
 
-class ApproveReport(Struct, frozen=True, kw_only=True):
-    """The document of `wgsyncd approve --json`."""
-
-    plan: str
-    approved: bool
-    carried_out: bool  # false: the daemon does it in its next cycle
-    removed: int | None
-
-
 class CheckConfigReport(Struct, frozen=True, kw_only=True):
     """The document of `wgsyncd check-config --json`."""
 

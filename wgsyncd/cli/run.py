@@ -22,8 +22,8 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until a signal ends it. The signal handlers stand before anything slow is imported."""
-    inbox = EventQueue()
-    inbox.install_signal_handlers(stop_within=STOP_WITHIN)
+    events = EventQueue()
+    events.install_signal_handlers(stop_within=STOP_WITHIN)
     from wgsyncd import log
     from wgsyncd.config import load
     from wgsyncd.daemon import lock
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with claimed:
             build = wiring.daemon_agents(status)
-            return Daemon(args.config, settings, build, inbox, status, Notifier()).run()
+            return Daemon(args.config, settings, build, events, status, Notifier()).run()
     except UserError as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1

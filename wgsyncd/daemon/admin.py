@@ -6,7 +6,6 @@ database. GET /status alone is answered in the client's thread, because it only 
 
 from __future__ import annotations
 
-import json
 import queue
 import re
 import time
@@ -20,19 +19,19 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from wgsyncd import log
+from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon.admin_report import ReloadReport, SyncReport
-from wgsyncd.daemon.http import Answer, Routes
-from wgsyncd.daemon.http_message import Refusal, Request, Response
+from wgsyncd.daemon.admin_report import ApproveReport, ReloadReport, SyncReport, as_json
+from wgsyncd.daemon.http import Answer, Refusal, Request, Response, Routes
 from wgsyncd.daemon.notify_socket import parse
-from wgsyncd.daemon.rate_limit import TokenBucket
+from wgsyncd.daemon.pacing import TokenBucket
 from wgsyncd.engine import plan_report
 from wgsyncd.engine.agent import Agent
 from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
-WAITING = 8  # requests that may wait for the main thread
+MAX_WAITING = 8  # requests that may wait for the main thread
 ANSWER_WITHIN = 120.0  # seconds, for the main thread
-SHARE, SAVED = 0.2, 1.0  # the requests' share of the time, and the seconds that they may save up
+REQUESTS_SHARE = 0.2  # of the main thread's time
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,13 +60,7 @@ def read_body(body: bytes, kind: type[Any]) -> Any:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         key = _KEY.search(str(error))
-        raise Refusal(400, f"the body is wrong: {error}", (key[1] or key[2]) if key else "") from None
-
-
-def encode(report: Any) -> Response:
-    """A report as JSON."""
-    text = json.dumps(msgspec.to_builtins(report), ensure_ascii=False) + "\n"
-    return Response(200, text.encode("utf-8", "backslashreplace"))  # A file's name may be no UTF-8.
+        raise Refusal(400, f"the body is wrong: {error}", key and (key[1] or key[2])) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class DaemonApi(Protocol):
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         """Reconcile these devices, and say whether that succeeded."""
 
-    def carry_out(self) -> Decision | None:
+    def reconcile_all(self) -> Decision | None:
         """Reconcile everything, and return what was done. None if that failed."""
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:
@@ -107,11 +100,11 @@ class AdminRequests:
     ``file`` is the configuration file, and ``zone`` is the daemon's current time zone.
     """
 
-    def __init__(self, work: DaemonApi, file: Path, zone: Callable[[], ZoneInfo], wake: Callable[[], None]) -> None:
-        self._work, self._file, self._zone, self._wake = work, file, zone, wake
+    def __init__(self, daemon: DaemonApi, file: Path, zone: Callable[[], ZoneInfo], wake: Callable[[], None]) -> None:
+        self._daemon, self._file, self._zone, self._wake = daemon, file, zone, wake
         self._config = str(file.resolve())
         self._queue: queue.SimpleQueue[AdminRequest] = queue.SimpleQueue()
-        self._budget = TokenBucket(SHARE, SAVED)
+        self._bucket = TokenBucket(REQUESTS_SHARE)
         self._waiting = self._closed = False
         self._log = log.get("control")
 
@@ -122,7 +115,7 @@ class AdminRequests:
         posts = {
             f"/{name}": {"POST": self._checked(partial(self._queued, name, kind))} for name, kind in BODIES.items()
         }
-        return {"/status": {"GET": self._checked(lambda _: encode(status()))}, **posts}
+        return {"/status": {"GET": self._checked(lambda _: Response(200, as_json(status())))}, **posts}
 
     def _checked(self, answer: Answer) -> Answer:
         def checked(request: Request) -> Response:
@@ -134,8 +127,8 @@ class AdminRequests:
 
     def _queued(self, command: str, kind: type[Any], asked: Request) -> Response:
         request = AdminRequest(command, read_body(asked.body, kind), asked.who)
-        if self._queue.qsize() >= WAITING:
-            raise Refusal(503, f"{WAITING} others wait for the daemon already: try again")
+        if self._queue.qsize() >= MAX_WAITING:
+            raise Refusal(503, f"{MAX_WAITING} others wait for the daemon already: try again")
         self._queue.put(request)
         if self._closed:
             self._refuse_all()
@@ -143,9 +136,8 @@ class AdminRequests:
         try:
             return request.answer.get(timeout=ANSWER_WITHIN)
         except queue.Empty:
-            raise Refusal(
-                503, f"the daemon has not come to it within {ANSWER_WITHIN:.0f} s: see `wgsyncd status`"
-            ) from None
+            why = f"the daemon has not come to it within {ANSWER_WITHIN:.0f} s: see `wgsyncd status`"
+            raise Refusal(503, why) from None
 
     # -- in the main thread
 
@@ -170,24 +162,24 @@ class AdminRequests:
 
     def delay(self) -> float | None:
         """Seconds until :meth:`handle_next` has something to do. None if nothing waits."""
-        return self._budget.delay(time.monotonic()) if self._waiting else None
+        return self._bucket.delay(time.monotonic()) if self._waiting else None
 
     def handle_next(self) -> bool:
         """Handle the next request if there is time for it. Say whether there was one."""
-        if not self._waiting or self._budget.delay(time.monotonic()) > 0:
+        began = time.monotonic()
+        if not self._waiting or self._bucket.delay(began) > 0:
             return False
         request = self._next()
         if request is None:
             self._waiting = False
             return False
-        began = time.monotonic()
         request.answer.put(self._respond(request))
-        self._budget.spend(began, time.monotonic())
+        self._bucket.spend(began, time.monotonic())
         return True
 
     def _respond(self, request: AdminRequest) -> Response:
         try:
-            return encode(self._do(request))
+            return Response(200, as_json(self._do(request)))
         except Refusal as refusal:
             return refusal.response()
         except UserError as error:
@@ -198,39 +190,40 @@ class AdminRequests:
             request.answer.put(Refusal(500, "the daemon met a bug, or stops: see its log").response())
             raise
 
-    def _do(self, request: AdminRequest) -> Any:
+    def _do(self, request: AdminRequest) -> msgspec.Struct:
         if request.command == "plan":
-            return plan_report.build(self._work.agent.inspector.preview(), self._zone(), time.time())
+            return plan_report.build(self._daemon.agent.inspector.preview(), self._zone(), time.time())
         if request.command == "approve":
             return self._approve(request.body.plan, request.who)
         if request.command == "sync":
             return self._sync(request.body.devices, request.who)
         self._log.info("reload", who=request.who)
-        faults = self._work.reload(request.who)
+        faults = self._daemon.reload(request.who)
         return ReloadReport(taken=not faults, config=str(self._file), faults=list(faults))
 
-    def _approve(self, plan: str, who: str) -> Any:
+    def _approve(self, plan: str, who: str) -> ApproveReport:
         self._log.info("approve", plan=plan, who=who)
         try:
-            self._work.agent.approve(plan, who)
+            self._daemon.agent.approve(plan, who)
         except UserError as error:
             raise Refusal(409, str(error), "plan") from None
-        decision = self._work.carry_out()
+        decision = self._daemon.reconcile_all()
         if decision is None:
-            raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._work.last_error}")
+            raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._daemon.last_error}")
         if decision.is_withholding:
-            said = "the rows changed in that moment, so nothing was let through: look at `wgsyncd plan` again"
-            raise Refusal(409, said, "plan")
-        return plan_report.build(decision, self._zone(), time.time())
+            why = "the rows changed in that moment, so nothing was let through: look at `wgsyncd plan` again"
+            raise Refusal(409, why, "plan")
+        removed = len(decision.plan.of(ChangeKind.REMOVE))
+        return ApproveReport(plan=plan, approved=True, carried_out=True, removed=removed)
 
-    def _sync(self, devices: tuple[str, ...], who: str) -> Any:
+    def _sync(self, devices: tuple[str, ...], who: str) -> SyncReport:
         try:
             named = parse(" ".join(devices).encode())
         except ValueError as error:
             raise Refusal(400, f"one of the devices {error}", "devices") from None
         self._log.debug("sync", who=who, devices=len(named))
         # Everything is reconciled with its counters.
-        good = self._work.reconcile_now(named) if named else self._work.carry_out() is not None
+        good = self._daemon.reconcile_now(named) if named else self._daemon.reconcile_all() is not None
         if not good:
-            raise Refusal(503, f"failed: {self._work.last_error}")
+            raise Refusal(503, f"failed: {self._daemon.last_error}")
         return SyncReport(compared=list(devices) or "everything")

@@ -1,12 +1,23 @@
-"""The documents with which the daemon answers POST /sync and POST /reload."""
+"""The documents with which the daemon alone answers requests."""
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from wgsyncd.errors import ConfigIssue
+
+
+class ApproveReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd approve --json`."""
+
+    plan: str
+    approved: bool
+    carried_out: bool  # false: the daemon does it in its next cycle
+    removed: int | None  # peers. null: the plan is not carried out yet
 
 
 class SyncReport(Struct, frozen=True, kw_only=True):
@@ -21,3 +32,16 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
     taken: bool  # False: the configuration has faults, and the one before goes on
     config: str  # the configuration file
     faults: list[ConfigIssue]
+
+
+class ErrorReport(Struct, frozen=True, kw_only=True):
+    """The answer to a request that failed."""
+
+    error: str
+    key: str | None  # the part of the request that is wrong
+
+
+def as_json(report: object) -> bytes:
+    """A document as one line of JSON. Bytes of a file's name that are no UTF-8 are escaped."""
+    text = json.dumps(msgspec.to_builtins(report), ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")

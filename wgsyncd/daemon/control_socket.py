@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 from wgsyncd import log
 from wgsyncd.daemon import lock
-from wgsyncd.daemon.http import HttpServer, Routes
-from wgsyncd.daemon.http_message import Refusal
-from wgsyncd.errors import UserError
+from wgsyncd.daemon.http import HttpServer, Refusal, Routes
 
 CLIENTS = 16  # at once
 _PEERGROUPS = 59  # SO_PEERGROUPS of asm-generic/socket.h, which Python's socket module does not name
@@ -50,17 +48,9 @@ class ControlSocket:
     def __init__(self, file: Path, routes: Routes) -> None:
         self._file = file
         self._log = log.get("control")
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                file.unlink()  # A killed process left it. The lock says that the process is gone.
-            listener.bind(str(file))
-            os.chmod(file, 0o660)
-            self._group = file.stat().st_gid
-            listener.listen(CLIENTS)
-        except OSError as error:
-            listener.close()
-            raise UserError(f"{file}: no commands can be taken: {error.strerror}") from error
+        listener = lock.bind(file, socket.SOCK_STREAM, "no commands can be taken")
+        self._group = file.stat().st_gid
+        listener.listen(CLIENTS)
         self.server = HttpServer(listener, routes, self._admit, CLIENTS)
 
     def close(self) -> None:
@@ -79,7 +69,7 @@ class ControlSocket:
 
 def caller_of(client: socket.socket) -> Caller:
     """Ask the kernel who has connected."""
-    pid, uid, gid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, gid = lock.peer_credentials(client)
     groups: tuple[int, ...] = ()
     with contextlib.suppress(OSError):  # Python reads at most 1024 bytes. With more groups, only the first one counts.
         raw = client.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, 1024)

@@ -17,10 +17,9 @@ from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import admin, control_socket, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
-from wgsyncd.daemon.clock_step import ClockStepDetector
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
-from wgsyncd.daemon.poll_interval import PollInterval, thread_cpu_time
+from wgsyncd.daemon.pacing import ClockStepDetector, PollInterval, thread_cpu_time
 from wgsyncd.daemon.scheduler import Schedule
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
@@ -32,7 +31,7 @@ from wgsyncd.engine.status_update import summary_line
 from wgsyncd.errors import ConfigError, ConfigIssue, UserError
 
 UNHEALTHY = 90.0  # seconds without a heartbeat after which /healthz reports a failure
-LONGEST_WAIT = 5.0  # seconds: the longest turn of an idle loop, which feeds the watchdog and detects clock steps
+MAX_WAIT = 5.0  # seconds: the longest turn of an idle loop, which feeds the watchdog and detects clock steps
 
 
 class Daemon:
@@ -42,25 +41,20 @@ class Daemon:
     """
 
     def __init__(
-        self,
-        path: Path,
-        settings: Settings,
-        build: Callable[[Settings, AgentState], Agent],
-        inbox: EventQueue,
-        status: DaemonStatus,
-        notifier: Notifier,
-    ) -> None:
+        self, path: Path, settings: Settings, build: Callable[[Settings, AgentState], Agent], events: EventQueue,
+        status: DaemonStatus, notifier: Notifier,
+    ) -> None:  # fmt: skip
         self.path, self.settings, self.build = path, settings, build
-        self.inbox, self.status, self.notifier = inbox, status, notifier
+        self.events, self.status, self.notifier = events, status, notifier
         self._log = log.get("daemon")
         self._tasks = Tasks(status)
         self._state = AgentState()
         self._agent = build(settings, self._state)
-        self._web = MonitoringServer(pages(status, self._is_alive, self._is_ready))
-        self._schedule = Schedule(inbox)
+        self._monitoring = MonitoringServer(pages(status, self._is_alive, self._is_ready))
+        self._schedule = Schedule(events)
         interval = float(settings.schedule.watch_interval)
-        self.looks = ChangeWatcher(lambda: self._agent, self._work, self._heartbeat, status, interval)
-        self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: inbox.put(Event.ADMIN))
+        self.watcher = ChangeWatcher(lambda: self._agent, self._work, self._heartbeat, status, interval)
+        self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self._control: control_socket.ControlSocket | None = None
         self._beat = time.monotonic()
         self._fed = 0.0
@@ -71,28 +65,17 @@ class Daemon:
     def run(self) -> int:
         """Run until an event says stop. Returns the exit status. UserError if the metrics' address cannot be had."""
         settings = self.settings
-        self._web.listen(settings.metrics.address)
+        self._monitoring.listen(settings.metrics.address)
         self._open_sockets()
-        self._schedule_all(settings)
-        self.status.started_at = self.status.config_loaded_at = time.time()
+        self._begin_with(settings)
+        self.status.started_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
         self._agent.queue_audit(AuditAction.DAEMON_STARTED, AuditFacts(version=__version__))
         try:
             self._handle(Event.RECONCILE)
             self.notifier.ready(summary_line(self.status))
-            while True:
-                before, self._idle = thread_cpu_time(), True
-                messages = self.inbox.take(self._delay())
-                if Event.STOP in messages:
-                    break
-                self._check_clock()
-                for message in messages:
-                    self._handle(message)
-                self._poll()
-                self.notifier.status(summary_line(self.status))
-                self._heartbeat()
-                if self._idle:
-                    self.looks.watch.record_idle_turn(thread_cpu_time() - before)
+            while self._turn():
+                pass
             self._stop()
         except ShutdownTimeout:
             self._log.error("stopped without a last account: the database did not answer in time")
@@ -102,6 +85,22 @@ class Daemon:
 
     # -- the loop
 
+    def _turn(self) -> bool:
+        """Wait for events and handle them. False if an event says stop."""
+        before, self._idle = thread_cpu_time(), True
+        events = self.events.take(self._delay())
+        if Event.STOP in events:
+            return False
+        self._check_clock()
+        for event in events:
+            self._handle(event)
+        self._poll()
+        self.notifier.status(summary_line(self.status))
+        self._heartbeat()
+        if self._idle:
+            self.watcher.interval.record_idle_turn(thread_cpu_time() - before)
+        return True
+
     def _heartbeat(self) -> None:
         self._beat = time.monotonic()
         if self._beat - self._fed >= 1:
@@ -110,34 +109,33 @@ class Daemon:
 
     def _delay(self) -> float:
         """Seconds to wait for an event: until the next check, admin's request or activation deadline is due."""
-        now = time.monotonic()
-        wait = min(LONGEST_WAIT, self.looks.patience(now))
+        wait = min(MAX_WAIT, self.watcher.delay(time.monotonic()))
         asked = self._admin.delay()
         wait = wait if asked is None else min(wait, asked)
-        if self._deadline is None or self._deadline > time.time():  # a passed one stays until the poll
+        if self._deadline is None or self._deadline > time.time():  # A passed one stays until the poll.
             self._deadline = self._agent.next_deadline()
         if self._deadline is not None:
             wait = min(wait, self._deadline - time.time() + 0.05)  # At the deadline itself, nothing expires yet.
         return wait
 
-    def _handle(self, message: Event) -> None:
-        if message is Event.RELOAD:
+    def _handle(self, event: Event) -> None:
+        if event is Event.RELOAD:
             self.reload("a signal")
-        elif message is Event.ADMIN:
+        elif event is Event.ADMIN:
             self._admin.wait()  # The poll handles the request.
-        elif message is Event.NOTIFY:
+        elif event is Event.NOTIFY:
             pass  # The poll follows the notification.
-        elif message is Event.ACCOUNT:
-            self.looks.run_preemptible("account", self._agent.account)
+        elif event is Event.ACCOUNT:
+            self.watcher.run_preemptible("account", self._agent.account)
             if self._agent.needs_reconcile:
                 self._handle(Event.RECONCILE)
-        elif message is Event.RECONCILE:
-            self.looks.run_preemptible("reconcile", self.looks.reconcile)
+        elif event is Event.RECONCILE:
+            self.watcher.run_preemptible("reconcile", self.watcher.reconcile)
         elif not self._clock.trusted:
             return  # After a clock step, nothing is deleted for its age, and no time window is verified.
-        elif message is Event.PURGE:
+        elif event is Event.PURGE:
             self._work("purge", self._agent.purge)
-        elif message is Event.VERIFY and inspector.is_due(self._state, time.time(), self.settings.node.zone):
+        elif event is Event.VERIFY and inspector.is_due(self._state, time.time(), self.settings.node.zone):
             self._work("verify", self._verify)
 
     def _poll(self) -> None:
@@ -147,42 +145,42 @@ class Daemon:
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
             self._handle(Event.RECONCILE)
-        self.looks.poll()
+        self.watcher.poll()
 
     def _verify(self) -> None:
         def work() -> None:
-            self._agent.reconcile(self.looks.is_urgent)
+            self._agent.reconcile(self.watcher.is_urgent)
             self._heartbeat()
 
         self._agent.inspector.run_verification(work, self.status)
 
     def _work(self, task: str, piece: Callable[[], object]) -> bool:
         self._idle = self._idle and task == "watch"
-        self.looks.begin()
+        self.watcher.begin()
         good = self._tasks.do(task, piece)
-        self.looks.end(good=good)
+        self.watcher.end(good=good)
         return good
 
     # -- what an admin asks for (admin.py)
-
-    @property
-    def agent(self) -> Agent:
-        """The present agent. A reload replaces it."""
-        return self._agent
 
     @property
     def last_error(self) -> str:
         """Why the last failed task failed."""
         return self._tasks.last_error
 
+    @property
+    def agent(self) -> Agent:
+        """The present agent. A reload replaces it."""
+        return self._agent
+
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         """Reconcile these devices now. Whether that succeeded."""
-        return self.looks.reconcile_hinted(devices)
+        return self.watcher.reconcile_named(devices)
 
-    def carry_out(self) -> Decision | None:
+    def reconcile_all(self) -> Decision | None:
         """Reconcile everything now. Returns what was decided, or None if the reconcile failed."""
         done: list[Decision] = []
-        self._work("reconcile", lambda: done.append(self.looks.reconcile(self.looks.is_urgent)))
+        self._work("reconcile", lambda: done.append(self.watcher.reconcile(self.watcher.is_urgent)))
         return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:
@@ -192,18 +190,10 @@ class Daemon:
         """
         self.notifier.reloading()
         faults: Sequence[ConfigIssue] = ()
-        old = self.settings
         try:
-            settings = load.load(self.path)
-            if settings.node.name != old.node.name:
-                fault = ConfigIssue("node.name", settings.node.name, f"was {old.node.name}: that needs a restart")
-                raise ConfigError(str(self.path), [fault])
-            if settings.metrics.listen != old.metrics.listen:
-                self._web.listen(settings.metrics.address)
-        except (ConfigError, UserError) as error:
-            faults = (
-                error.faults if isinstance(error, ConfigError) else (ConfigIssue("metrics.listen", "", str(error)),)
-            )
+            settings = self._load()
+        except ConfigError as error:
+            faults = error.faults
             for fault in faults:
                 self._log.error("new configuration refused, the old one goes on", key=fault.key, why=str(fault))
             self.status.config_ok = False
@@ -214,15 +204,35 @@ class Daemon:
             self._agent.store.close()
             self._agent, self.settings = agent, settings
             log.configure(settings.log.level, settings.log.format)
-            self._schedule_all(settings)
-            self.looks.watch = PollInterval(float(settings.schedule.watch_interval))
-            self.status.config_ok, self.status.config_loaded_at = True, time.time()
+            self._begin_with(settings)
+            self.watcher.interval = PollInterval(float(settings.schedule.watch_interval))
             self._log.info("configuration reloaded", who=who)
             self.status.add_event("config", text="configuration reloaded")
             self._agent.queue_audit(AuditAction.CONFIG_RELOADED)
         self._handle(Event.RECONCILE)
         self.notifier.ready(summary_line(self.status))
         return faults
+
+    def _load(self) -> Settings:
+        """The new configuration, whose metrics' address is in use already. ConfigError if it cannot be taken over."""
+        settings, old = load.load(self.path), self.settings
+        if settings.node.name != old.node.name:
+            fault = ConfigIssue("node.name", settings.node.name, f"was {old.node.name}: that needs a restart")
+            raise ConfigError(str(self.path), [fault])
+        if settings.metrics.listen != old.metrics.listen:
+            try:
+                self._monitoring.listen(settings.metrics.address)
+            except UserError as error:
+                raise ConfigError(str(self.path), [ConfigIssue("metrics.listen", "", str(error))]) from error
+        return settings
+
+    def _begin_with(self, settings: Settings) -> None:
+        """Arm the schedule, and show in the status what the settings and the store say beforehand."""
+        self._schedule.arm(settings)
+        plan, status = settings.schedule, self.status
+        status.intervals = {"account": float(plan.poll_interval), "reconcile": float(plan.resync_interval)}
+        status.store_conditions = {**dict.fromkeys(self._agent.store.condition_types, 0), **status.store_conditions}
+        status.config_ok, status.config_loaded_at = True, time.time()
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY
@@ -233,47 +243,40 @@ class Daemon:
     def _open_sockets(self) -> None:
         """Open the sockets for notifications and for admins. The daemon also runs without them."""
         try:
-            self.looks.listen(lock.path().with_name("notify.sock"), lambda: self.inbox.put(Event.NOTIFY))
+            self.watcher.listen(lock.path().with_name("notify.sock"), lambda: self.events.put(Event.NOTIFY))
         except UserError as error:
-            self._log.warning("no hints from the application", why=str(error))
+            self._log.warning("no notifications from the application", why=str(error))
         try:
             answers = self._admin.routes(lambda: status_report.of_daemon(self.status, self.settings, self.path))
-            self._control = control_socket.ControlSocket(control_socket.path(), {**self._web.routes, **answers})
+            self._control = control_socket.ControlSocket(control_socket.path(), {**self._monitoring.routes, **answers})
         except UserError as error:
             self._log.warning("no commands to the running daemon", why=str(error))
-
-    # -- time
-
-    def _schedule_all(self, settings: Settings) -> None:
-        self._schedule.arm(settings)
-        plan = settings.schedule
-        self.status.intervals = {"account": float(plan.poll_interval), "reconcile": float(plan.resync_interval)}
 
     def _check_clock(self) -> None:
         step = self._clock.stepped()
         if step is not None:
             self._log.warning("the clock was set", seconds=round(step, 3))
-            self._schedule_all(self.settings)
-            self.inbox.put(Event.ACCOUNT)
-            self.inbox.put(Event.RECONCILE)
+            self._schedule.arm(self.settings)
+            self.events.put(Event.ACCOUNT)
+            self.events.put(Event.RECONCILE)
 
     # -- the end
 
     def _stop(self) -> None:
         self.notifier.stopping("stopping: last account")
-        self._work("account", lambda: self._agent.account(self.looks.is_urgent))
+        self._work("account", lambda: self._agent.account(self.watcher.is_urgent))
         self._agent.queue_audit(AuditAction.DAEMON_STOPPED)
-        self._work("settle", self._agent.flush)
+        self._work("flush", self._agent.flush)
         signal.setitimer(signal.ITIMER_REAL, 0)  # The shutdown was in time, so ShutdownTimeout must not come.
 
     def _end(self) -> None:
         self._schedule.disarm()
-        self.looks.close()
+        self.watcher.close()
         self._admin.close()
         if self._control is not None:
             self._control.close()
-        self._web.close()
+        self._monitoring.close()
         self._agent.store.close()
         self._agent.wireguard.close()
-        self._log.info("stopped; peers stay in place")
+        self._log.info("stopped, and peers stay in place")
         self.notifier.close()

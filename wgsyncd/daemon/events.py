@@ -41,27 +41,25 @@ class EventQueue:
     """A queue of events that yields each waiting event once."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()  # put() is safe in a signal handler
-        self._stop_after: float | None = None
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()  # put() is safe in a signal handler.
+        self._stop_within: float | None = None
 
-    def put(self, message: Event) -> None:
+    def put(self, event: Event) -> None:
         """Add an event, from any thread or from a signal handler."""
-        self._queue.put(message)
+        self._queue.put(event)
 
     def take(self, timeout: float) -> list[Event]:
         """Wait up to ``timeout`` seconds. All waiting events, each once, the most urgent first.
 
         The list is empty if no event arrived in time.
         """
+        found: set[Event] = set()
         try:
-            found = {self._queue.get(timeout=max(0.0, timeout))}
-        except queue.Empty:
-            return []
-        while True:
-            try:
+            found.add(self._queue.get(timeout=max(0.0, timeout)))
+            while True:
                 found.add(self._queue.get_nowait())
-            except queue.Empty:
-                return sorted(found)
+        except queue.Empty:
+            return sorted(found)
 
     def install_signal_handlers(self, *, stop_within: float) -> None:
         """Install the signal handlers.
@@ -69,17 +67,17 @@ class EventQueue:
         The main thread has ``stop_within`` seconds after SIGTERM. Then ShutdownTimeout is raised in the main thread, so
         that systemd does not have to kill the daemon because a database hangs.
         """
-        self._stop_after = stop_within
+        self._stop_within = stop_within
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        message = _SIGNALS[signal.Signals(number)]
-        if message is Event.STOP and self._stop_after is not None:
-            signal.setitimer(signal.ITIMER_REAL, self._stop_after)
-            self._stop_after = None
-        self.put(message)
+        event = _SIGNALS[signal.Signals(number)]
+        if event is Event.STOP and self._stop_within is not None:
+            signal.setitimer(signal.ITIMER_REAL, self._stop_within)
+            self._stop_within = None
+        self.put(event)
 
     @staticmethod
     def _on_alarm(_: int, __: FrameType | None) -> None:

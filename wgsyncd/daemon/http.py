@@ -2,32 +2,75 @@
 
 The server answers one request of each connection and closes the connection. Each client has a thread of its own, and
 each of its reads and writes has a time limit. So a client that is slow, silent or malicious delays nobody else.
+
+The reading is strict. A request that could be read in two ways is refused. Such a request has a doubled or odd
+Content-Length, a Transfer-Encoding, a folded header, or a line that ends with LF alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import parse_qsl
 
-from wgsyncd.daemon.http_message import TEXT, Refusal, Request, Response, encode, receive
+from wgsyncd import __version__
+from wgsyncd.daemon.admin_report import ErrorReport, as_json
 
+MAX_REQUEST = 65536  # bytes, head and body together
+REQUEST_WITHIN = 10.0  # seconds, for a whole request to arrive
 TAKE_WITHIN = 10.0  # seconds, for the client to take the whole answer
 LINGER = 1.0  # seconds, for a refused client to read the refusal
+TEXT = "text/plain; charset=utf-8"
+_END = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]")
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)")
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+
+class Request(NamedTuple):
+    """One request. ``who`` names the client of a control socket."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    accept: str
+    body: bytes
+    who: str = ""
+
+
+class Response(NamedTuple):
+    """One answer."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    allow: str = ""
+
+
+class Refusal(Exception):
+    """A request that gets an error as its answer. ``key`` names the part of the request that is wrong."""
+
+    def __init__(self, status: int, why: str, key: str | None = None, allow: str = "") -> None:
+        super().__init__(why)
+        self.status, self.key, self.allow = status, key, allow
+
+    def response(self) -> Response:
+        """The refusal as JSON."""
+        return Response(self.status, as_json(ErrorReport(error=str(self), key=self.key)), allow=self.allow)
+
 
 Answer = Callable[[Request], Response]
 Routes = Mapping[str, Mapping[str, Answer]]  # path, then method
 Admit = Callable[[socket.socket], str]  # names the client, or raises Refusal
-
-
-def _everybody(_: socket.socket) -> str:
-    return ""
 
 
 class HttpServer:
@@ -36,8 +79,10 @@ class HttpServer:
     ``admit`` looks at each client first. A route's answer runs in its client's thread.
     """
 
-    def __init__(self, listener: socket.socket, routes: Routes, admit: Admit = _everybody, clients: int = 32) -> None:
-        self._listener, self._routes, self._admit, self._most = listener, routes, admit, clients
+    def __init__(
+        self, listener: socket.socket, routes: Routes, admit: Admit = lambda _: "", max_clients: int = 32
+    ) -> None:
+        self._listener, self._routes, self._admit, self._max_clients = listener, routes, admit, max_clients
         listener.setblocking(False)
         self._clients: set[socket.socket] = set()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -55,9 +100,7 @@ class HttpServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._wake_read, selectors.EVENT_READ)
-            while True:
-                if self._wake_read in [key.fileobj for key, _ in selector.select()]:
-                    return
+            while self._wake_read not in [key.fileobj for key, _ in selector.select()]:
                 self._accept()
 
     def _accept(self) -> None:
@@ -67,10 +110,12 @@ class HttpServer:
             if error.errno in _EXHAUSTED:
                 time.sleep(0.1)  # The client waits in the backlog meanwhile.
             return
-        if len(self._clients) >= self._most:
+        if len(self._clients) >= self._max_clients:
             with client, contextlib.suppress(OSError):
                 client.setblocking(False)
-                client.send(encode(Refusal(503, f"{self._most} others are being answered: try again").response()))
+                client.send(
+                    _encode(Refusal(503, f"{self._max_clients} others are being answered: try again").response())
+                )
             return
         self._clients.add(client)
         try:
@@ -103,16 +148,15 @@ class HttpServer:
         except Refusal as refusal:
             response = refusal.response()
         client.settimeout(TAKE_WITHIN)
-        client.sendall(encode(response, with_body=method != "HEAD"))
+        client.sendall(_encode(response, with_body=method != "HEAD"))
         if response.status >= HTTPStatus.BAD_REQUEST:
             _linger(client)
 
     def _find(self, request: Request) -> Answer:
-        if request.path == "/" and "/" not in self._routes:
-            methods: Mapping[str, Answer] = {"GET": self._list}
-        elif request.path in self._routes:
-            methods = self._routes[request.path]
-        else:
+        methods = self._routes.get(request.path)
+        if request.path == "/" and methods is None:
+            methods = {"GET": self._list}
+        if methods is None:
             raise Refusal(404, "there is nothing here: GET / lists the paths")
         answer = methods.get("GET" if request.method == "HEAD" else request.method)
         if answer is None:
@@ -123,6 +167,82 @@ class HttpServer:
     def _list(self, _: Request) -> Response:
         lines = [f"{method} {path}\n" for path, methods in self._routes.items() for method in methods]
         return Response(200, "".join(lines).encode(), TEXT)
+
+
+def receive(client: socket.socket) -> Request | None:
+    """Read one whole request. None if the client says nothing. Refusal if it is no request of HTTP/1."""
+    deadline = time.monotonic() + REQUEST_WITHIN
+    data = b""
+    while (end := data.find(_END)) < 0:
+        part = _receive_part(client, deadline)
+        if not part and not data:
+            return None
+        if not part:
+            raise Refusal(400, "the request ends before its head is complete")
+        data += part
+        if len(data) > MAX_REQUEST:
+            raise Refusal(413, f"a request has at most {MAX_REQUEST} bytes")
+    line, *fields = data[:end].decode("latin-1").split("\r\n")
+    asked = _REQUEST_LINE.fullmatch(line)
+    if not asked:
+        raise Refusal(400, "the first line is no request of HTTP/1.0 or HTTP/1.1")
+    headers = _headers(fields)
+    start = end + len(_END)
+    whole = start + _body_length(headers)
+    if whole > MAX_REQUEST:
+        raise Refusal(413, f"a request has at most {MAX_REQUEST} bytes")
+    while len(data) < whole:
+        part = _receive_part(client, deadline)
+        if not part:
+            raise Refusal(400, "the body is shorter than Content-Length", "Content-Length")
+        data += part
+    path, _, query = asked[2].partition("?")
+    pairs = dict(parse_qsl(query, errors="surrogateescape"))
+    return Request(asked[1], path, pairs, headers.get("accept", ""), data[start:whole])
+
+
+def _receive_part(client: socket.socket, deadline: float) -> bytes:
+    client.settimeout(max(0.001, deadline - time.monotonic()))
+    try:
+        return client.recv(MAX_REQUEST)
+    except TimeoutError:
+        raise Refusal(408, f"the request did not arrive within {REQUEST_WITHIN:.0f} s") from None
+
+
+def _headers(fields: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for field in fields:
+        pair = _FIELD.fullmatch(field)
+        if not pair:
+            raise Refusal(400, "a line of the head is no header")
+        name = pair[1].lower()
+        if name in headers and name in ("content-length", "host"):
+            raise Refusal(400, f"{pair[1]} is there twice", pair[1])
+        headers[name] = pair[2].rstrip()
+    return headers
+
+
+def _body_length(headers: Mapping[str, str]) -> int:
+    """The size of the body, as Content-Length alone may tell it."""
+    if "transfer-encoding" in headers:
+        raise Refusal(400, "a body needs Content-Length and no Transfer-Encoding", "Transfer-Encoding")
+    length = headers.get("content-length", "0")
+    if not re.fullmatch("[0-9]+", length):
+        raise Refusal(400, "Content-Length is no number", "Content-Length")
+    return int(length) if len(length) < 9 else MAX_REQUEST + 1  # int() refuses thousands of digits.
+
+
+def _encode(response: Response, *, with_body: bool = True) -> bytes:
+    head = [
+        f"HTTP/1.0 {response.status} {HTTPStatus(response.status).phrase}",
+        f"Server: wgsyncd/{__version__}",
+        f"Date: {formatdate(usegmt=True)}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        *([f"Allow: {response.allow}"] if response.allow else []),
+        "Connection: close",
+    ]
+    return "\r\n".join(head).encode("latin-1") + _END + (response.body if with_body else b"")
 
 
 def _linger(client: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """Makes sure that only one wgsyncd runs for a node, by a lock file and by an abstract socket address.
 
 The lock file also names its holder. Only one process in a network namespace can have the socket address. That holds
-even if two daemons have directories of their own.
+even if two daemons have directories of their own. The sockets of the daemon lie beside the lock.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def acquire(file: Path) -> int:
     """
     try:
         file.parent.mkdir(mode=0o755, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(f"{file}: the lock file cannot be made: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        pid = _holder_of(descriptor)
         os.close(descriptor)
         raise UserError(f"another wgsyncd runs for this node: pid {pid or 'unknown'} holds {file}") from None
     os.ftruncate(descriptor, 0)
@@ -44,19 +44,23 @@ def acquire(file: Path) -> int:
 def holder(file: Path) -> int | None:
     """The pid of the daemon that holds the lock. None: no daemon does. UserError if the file cannot be opened."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{file}: cannot tell whether wgsyncd runs: {error.strerror}; run this as root") from error
+        raise UserError(f"{file}: cannot tell whether wgsyncd runs: {error.strerror}. Run this as root") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
+        return _holder_of(descriptor)
     finally:
         os.close(descriptor)
     return None
+
+
+def _holder_of(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isdigit() else None
 
 
 def claim(node: str) -> socket.socket:
@@ -65,24 +69,40 @@ def claim(node: str) -> socket.socket:
     An abstract address belongs to the network namespace and vanishes with its process, see unix(7).
     """
     address = f"\0wgsyncd.{node}"[:100]
-    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         claimed.bind(address)
         claimed.listen(1)
     except OSError:
         claimed.close()
-        raise UserError(
-            f"another wgsyncd runs for node {node} in this network namespace: pid {_pid_of(address)}"
-        ) from None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            other.setblocking(False)
+            try:
+                other.connect(address)
+                pid = str(peer_credentials(other)[0])
+            except OSError:
+                pid = "unknown"
+        raise UserError(f"another wgsyncd runs for node {node} in this network namespace: pid {pid}") from None
     return claimed
 
 
-def _pid_of(address: str) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
-        asker.setblocking(False)
-        try:
-            asker.connect(address)
-            pid, _, _ = struct.unpack("3i", asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        except OSError:
-            return "unknown"
-    return str(pid)
+def peer_credentials(connected: socket.socket) -> tuple[int, int, int]:
+    """Pid, user id and group id of the process at the other end of a unix socket (SO_PEERCRED in unix(7))."""
+    pid, uid, gid = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid, gid
+
+
+def bind(file: Path, kind: socket.SocketKind, failure: str) -> socket.socket:
+    """A unix socket at ``file`` for the owner and the group. UserError, with ``failure``, if it cannot be made.
+
+    A killed process may have left the file. The lock proves that the process is gone.
+    """
+    bound = socket.socket(socket.AF_UNIX, kind)
+    try:
+        file.unlink(missing_ok=True)
+        bound.bind(str(file))
+        os.chmod(file, 0o660)
+    except OSError as error:
+        bound.close()
+        raise UserError(f"{file}: {failure}: {error.strerror}") from error
+    return bound

@@ -6,15 +6,13 @@ import os
 import socket
 from collections.abc import Callable
 
-from wgsyncd.daemon import http
-from wgsyncd.daemon.http_message import TEXT, Request, Response
+from wgsyncd.daemon.http import TEXT, HttpServer, Request, Response, Routes
 from wgsyncd.daemon.metrics import exposition, registry
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 from wgsyncd.redact import escape_control, redact
 
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
-_BACKLOG = 64
 
 
 def why_not_ready(status: DaemonStatus) -> str:
@@ -28,7 +26,7 @@ def why_not_ready(status: DaemonStatus) -> str:
     return escape_control(redact(reason))
 
 
-def pages(status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], bool]) -> http.Routes:
+def pages(status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], bool]) -> Routes:
     """The paths. The clients' threads call ``alive`` and ``ready``, which may only read."""
     metrics = registry(status)
 
@@ -52,10 +50,10 @@ def _text(fault: str) -> Response:
 class MonitoringServer:
     """Serves ``routes`` at the configured address, which a reload may change."""
 
-    def __init__(self, routes: http.Routes) -> None:
+    def __init__(self, routes: Routes) -> None:
         self.routes = routes
         self.address: tuple[str, int] | None = None
-        self._server: http.HttpServer | None = None
+        self._server: HttpServer | None = None
 
     def listen(self, address: tuple[str, int] | None) -> None:
         """Serve at an address (port 0: a free one), or with None nowhere.
@@ -75,7 +73,7 @@ class MonitoringServer:
         if address is not None:
             listener = _inherited() or _listen(*address)
             self.address = listener.getsockname()[:2]
-            self._server = http.HttpServer(listener, self.routes)
+            self._server = HttpServer(listener, self.routes)
 
     def close(self) -> None:
         """Serve no more."""
@@ -102,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
-            sock.listen(_BACKLOG)
+            sock.listen(64)
         except OSError:
             sock.close()
             raise

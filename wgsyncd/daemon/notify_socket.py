@@ -10,41 +10,26 @@ answer: a sender that wants one asks for a sync over the control socket.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from wgsyncd.daemon import lock
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import UserError
 
-MOST = 200  # devices. A larger number counts as all rows.
-LONGEST = 64  # characters of customer_devices.device_id
-_SIZE = 65536
-
-
-class Notification(NamedTuple):
-    """The notifications since the last call of :meth:`NotifySocket.take`, as one."""
-
-    devices: frozenset[str]
-    everything: bool
-
-    def __bool__(self) -> bool:
-        return self.everything or bool(self.devices)
+MAX_DEVICES = 200  # A larger number counts as all rows.
+MAX_LENGTH = 64  # characters of a device id
+ALL: frozenset[str] = frozenset()  # no devices stand for all rows
 
 
 def parse(datagram: bytes) -> frozenset[str]:
     """The device ids of a datagram. ValueError if the datagram is invalid."""
     devices = frozenset(datagram.decode("utf-8").split())
     for device in devices:
-        if len(device) > LONGEST or not device.isprintable():
+        if len(device) > MAX_LENGTH or not device.isprintable():
             raise ValueError("is no device id")
     return devices
-
-
-_ALL: frozenset[str] = frozenset()
 
 
 class NotifySocket:
@@ -55,24 +40,16 @@ class NotifySocket:
         self._lock = threading.Lock()
         self._waiting: list[frozenset[str]] = []
         self._closed = False
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()  # left by a process that was killed: the lock proves that no other daemon runs
-            self._socket.bind(str(path))
-            os.chmod(path, 0o660)  # the directory's group may write
-        except OSError as error:
-            self._socket.close()
-            raise UserError(f"{path}: no notifications can be received: {error.strerror}") from error
+        self._socket = lock.bind(path, socket.SOCK_DGRAM, "no notifications can be received")
         threading.Thread(target=self._listen, name="notify", daemon=True).start()
 
     def _listen(self) -> None:
         while True:
             try:
-                datagram = self._socket.recv(_SIZE)
+                datagram = self._socket.recv(65536)
             except OSError:
                 return
-            if self._closed:  # a shutdown reads like an empty datagram
+            if self._closed:  # A shutdown reads like an empty datagram.
                 return
             self.put(datagram)
 
@@ -84,11 +61,11 @@ class NotifySocket:
             self._status.invalid_notifications += 1
             return
         self._status.notifications += 1
-        with self._lock:  # without it, take() could come between the two steps, and nobody would be woken
+        with self._lock:  # Without the lock, take() could come between the two steps, and nobody would be woken.
             waiting = len(self._waiting)
-            if waiting > MOST:
-                return  # "all rows" waits already, and the rows are read after it is taken
-            self._waiting.append(devices if waiting < MOST else _ALL)
+            if waiting > MAX_DEVICES:
+                return  # "all rows" waits already, and the rows are read after it is taken.
+            self._waiting.append(devices if waiting < MAX_DEVICES else ALL)
         if not waiting:
             self._wake()
 
@@ -97,13 +74,14 @@ class NotifySocket:
         """Whether a notification waits."""
         return bool(self._waiting)
 
-    def take(self) -> Notification:
-        """All waiting notifications as one."""
+    def take(self) -> frozenset[str] | None:
+        """The devices of all waiting notifications, or ALL. None: no notification waits."""
         with self._lock:
             taken, self._waiting = self._waiting, []
-        devices = frozenset[str]().union(*taken)
-        everything = not all(taken) or len(devices) > MOST
-        return Notification(frozenset() if everything else devices, everything)
+        devices = ALL.union(*taken)
+        if not taken:
+            return None
+        return devices if all(taken) and len(devices) <= MAX_DEVICES else ALL
 
     def close(self) -> None:
         """Close the socket and remove its file."""

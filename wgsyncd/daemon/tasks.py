@@ -9,14 +9,17 @@ from wgsyncd import log
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError, WireGuardError
 
+# These tasks may write nothing, so their success does not prove that the database takes writes again. After a failure,
+# the next successful query of the digest leads to a reconcile.
+_READERS = ("account", "watch", "verify")
+
 
 class Tasks:
     """Runs tasks in the main thread."""
 
     def __init__(self, status: DaemonStatus) -> None:
-        self._status = status
-        self._log = log.get("daemon")
-        self._edge = log.OnChange()
+        self._status, self._log = status, log.get("daemon")
+        self._on_change = log.OnChange()
         self.last_error = ""  # of the last task that failed
 
     def do(self, task: str, piece: Callable[[], object]) -> bool:
@@ -27,22 +30,19 @@ class Tasks:
             piece()
         except (StoreError, WireGuardError) as error:
             status.failures.add(task)
-            database = isinstance(error, StoreError)
-            if database:
+            status.last_error = self.last_error = str(error)
+            kind, what = type(error).__name__, "the work failed and is tried again"
+            if isinstance(error, StoreError):
                 status.database_up, status.database_error = False, str(error)
                 status.database_errors += 1
-            status.last_error = self.last_error = str(error)
-            if self._edge("trouble", "database" if database else type(error).__name__):
-                what = "database does not serve us; peers stay as they are" if database else "work failed"
-                self._log.error(f"{what}; tried again", task=task, error=str(error))
+                kind, what = "database", "the database failed. Peers stay as they are, and the work is tried again"
+            if self._on_change("error", kind):
+                self._log.error(what, task=task, error=str(error))
             return False
         else:
-            # account and watch may write nothing, so their success does not clear the "database down" state. After a
-            # failure, the next successful query of the digest leads to a reconcile.
-            proves = task not in ("account", "watch", "verify")
-            if proves:
+            if task not in _READERS:
                 status.database_up = True
-                if self._edge("trouble", None):
+                if self._on_change("error", None):
                     self._log.info("works again", task=task)
             status.succeeded_at = {**status.succeeded_at, task: time.time()}
             return True

@@ -18,7 +18,7 @@ from wgsyncd.stores.mikyun import upkeep
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.figures import load_figures
 from wgsyncd.stores.mikyun.messages import AuditMessages
-from wgsyncd.stores.mikyun.reading import DIGEST, load_conflicts, load_quarantine, load_state
+from wgsyncd.stores.mikyun.reading import DIGEST, PARENT_CONFLICT, load_conflicts, load_quarantine, load_state
 from wgsyncd.stores.mikyun.rows import RowCache, Schema
 from wgsyncd.stores.mikyun.writing import StateWriter
 
@@ -38,6 +38,8 @@ def check_schema(connection: Connection) -> None:
 
 class MariaDBStore:
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
+
+    condition_types = frozenset({PARENT_CONFLICT})
 
     def __init__(self, settings: Settings) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
