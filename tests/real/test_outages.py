@@ -147,7 +147,7 @@ def test_a_row_that_somebody_has_locked_holds_nobody_else_up(bench: Bench, admin
     assert not _troubles(bench)
     admin.rollback()
     _await_books(bench, held)
-    assert len(bench.daemon.lines(event="rows are locked by somebody else: booked once they are free")) == 1
+    assert len(bench.daemon.lines(event="another program has locked rows: their bytes are posted later")) == 1
 
 
 def test_a_deadlock_costs_nothing(bench: Bench, admin: Connection[Cursor]) -> None:

@@ -120,7 +120,7 @@ def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
     torn = spool(bench).read_bytes()[:-7]
     spool(bench).write_bytes(torn)
     bench.daemon.start()
-    line = bench.daemon.lines(event="spooled samples are lost to the books")[0]
+    line = bench.daemon.lines(event="the spool is damaged: its samples are not posted")[0]
     assert "torn" in line["why"]
     assert spool(bench).with_suffix(".bad1").read_bytes() == torn
     assert bench.daemon.metrics()["wgsyncd_spool_corruptions_total"] == 1
@@ -138,11 +138,11 @@ def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:
     bench.database.kill()
     bench.daemon.start()
     assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0
-    wait(lambda: bench.daemon.lines(event="spool cannot be used: samples that cannot be booked wait in memory"), "said")
+    wait(lambda: bench.daemon.lines(event="spool cannot be read: samples that cannot be posted wait in memory"), "said")
     failures = 'wgsyncd_task_failures_total{task="account"}'
     before = bench.daemon.metrics()[failures]
     wait(lambda: bench.daemon.metrics()[failures] > before + 2, "more failures")
-    assert len(bench.daemon.lines(event="spool cannot be used: samples that cannot be booked wait in memory")) == 1
+    assert len(bench.daemon.lines(event="spool cannot be read: samples that cannot be posted wait in memory")) == 1
     assert bench.daemon.metrics()["wgsyncd_spool_up"] == 0
     bench.database.start()
     wait(lambda: booked(bench) == shown(bench, device), "booked all the same")

@@ -19,7 +19,7 @@ from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
-from wgsyncd.engine.spooler import Samples, Spooler, wall
+from wgsyncd.engine.spooler import Samples, Spooler, to_unix
 from wgsyncd.engine.state_cache import StateCache, Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RowsLocked
@@ -72,7 +72,7 @@ class Accounting:
         They are the last samples of peers that were removed meanwhile, so they are later than ``samples``.
         StoreError if a transaction failed.
         """
-        actual, now, mono = samples
+        actual, now, monotonic = samples
         devices = self.cache.devices_posted
 
         def is_told_to_stop() -> bool:
@@ -84,8 +84,8 @@ class Accounting:
             return None
         calendar = self.calendar(now)
         unknown = _rows_of_unrecorded(actual, self.cache.current(calendar), rows) if rows is not None else None
-        since = wall(self._state.last_samples, now - mono)
-        late = {row_id: wall(looked, now - mono) for row_id, looked in self._state.skipped_since.items()}
+        since = to_unix(self._state.last_samples, now - monotonic)
+        late = {row_id: to_unix(at, now - monotonic) for row_id, at in self._state.skipped_since.items()}
         account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
         for part in posting.chunks(actual, self.cache.current(calendar), {step.row.id for step, _ in more.transitions}):
             some = account(part, self.cache.current(calendar), complete=False)
@@ -98,16 +98,16 @@ class Accounting:
         done = self._commit(rest, more, calendar, is_told_to_stop)
         if done is None:
             return None
-        taken, left_out = done
-        self._status.locked_rows = len(left_out)
-        if self._changed("locked", bool(left_out)) and left_out:
-            self._log.warning("rows are locked by somebody else: booked once they are free", rows=len(left_out))
+        applied, locked = done
+        self._status.locked_rows = len(locked)
+        if self._changed("locked", bool(locked)) and locked:
+            self._log.warning("another program has locked rows: their bytes are posted later", rows=len(locked))
         last = self._state.last_samples
-        self._state.skipped_since = {row_id: self._state.skipped_since.get(row_id, last) for row_id in left_out}
-        self._state.last_samples = {**last, **dict.fromkeys(actual, mono)}
-        if not left_out:
+        self._state.skipped_since = {row_id: self._state.skipped_since.get(row_id, last) for row_id in locked}
+        self._state.last_samples = {**last, **dict.fromkeys(actual, monotonic)}
+        if not locked:
             self.spooler.note_sampled(actual, now)
-        return taken
+        return applied
 
     def post_backlog(self, now: float, until: Until = never, end: int | None = None) -> bool:
         """Post the backlog, one sample after the other. False if ``until`` said yes before the end of the backlog.
@@ -127,22 +127,17 @@ class Accounting:
             name, span = sample.state.name, sample.at - sample.since
             since = {name: min(sample.at, now) - span} if sample.since else {}
             node_state = self.cache.current(calendar)
-            booking = posting.post(
-                {name: sample.state},
-                node_state,
-                calendar,
-                since=since,
-                max_rates=self._max_rates,
-                at=sample.at,
-                complete=False,
-            )
+            result = posting.post(
+                {name: sample.state}, node_state, calendar,
+                since=since, max_rates=self._max_rates, at=sample.at, complete=False,
+            )  # fmt: skip
             # A sample that is not in the file needs no position of its own. The node state keeps the one that it has.
-            mark = (
+            position = (
                 backlog.position(sample)
                 if sample.number <= self._state.durable_position
                 else node_state.spool_position or f"{backlog.stream}:0"
             )
-            if self._commit(booking, WriteBatch(spool_position=mark), calendar, until) is None:
+            if self._commit(result, WriteBatch(spool_position=position), calendar, until) is None:
                 return False
             later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
             self._state.backlog = replace(self._state.backlog, samples=later)
@@ -154,7 +149,7 @@ class Accounting:
         self.spooler.save(self._state.backlog)
         self.spooler.drained()
         self._log.info(
-            "spooled samples booked", samples=len(waiting), peers=sum(len(one.state.peers) for one in waiting)
+            "spooled samples posted", samples=len(waiting), peers=sum(len(one.state.peers) for one in waiting)
         )
         return True
 
@@ -185,15 +180,15 @@ class Accounting:
         })  # fmt: skip
 
     def _commit(
-        self, booking: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, until: Until
+        self, result: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, until: Until
     ) -> tuple[frozenset[int], frozenset[int]] | None:
-        writes = booking.writes + WriteBatch(audit=tuple(map(_event, booking.anomalies))) + more
+        writes = result.writes + WriteBatch(audit=tuple(map(_event, result.anomalies))) + more
         if not writes:
             return frozenset(), frozenset()
         done = self.cache.commit(writes, calendar, until)
         if done is None:
             return None  # The anomalies come again: their rows are in the last transaction, which was not committed.
-        for anomaly in booking.anomalies:
+        for anomaly in result.anomalies:
             self._status.anomalies.add(anomaly.kind)
             self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
         return done

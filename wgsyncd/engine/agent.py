@@ -266,8 +266,8 @@ class Agent:
         """Remove peers that were revoked while ``samples`` are being posted. The store gets no write. The next cycle
         makes all other changes."""
         known = self._cache.last_known
-        now, mono = self.clock.now(), self.clock.monotonic()
-        later, snapshot = Samples(self._interfaces.read(create=False), now, mono), self.store.snapshot()
+        now, monotonic = self.clock.now(), self.clock.monotonic()
+        later, snapshot = Samples(self._interfaces.read(create=False), now, monotonic), self.store.snapshot()
         ended = {step.row.id for step in self._planner.due(snapshot.rows, later.actual, now)}  # must be committed first
         revoked = self._planner.revocations(snapshot, later.actual, known, now) if known is not None else []
         going = [change for change in revoked if change.row_id not in ended]
@@ -275,8 +275,8 @@ class Agent:
             self._apply_peers(Plan(tuple(going), 0, {}), samples, later)
 
     def _spool_last_sample(self, state: InterfaceState) -> None:
-        now, mono = self.clock.now(), self.clock.monotonic()
-        self._spooler.keep(Samples({state.name: state}, now, mono), whole=False)
+        samples = Samples({state.name: state}, self.clock.now(), self.clock.monotonic())
+        self._spooler.keep(samples, whole=False)
         self._kept_last.update((state.name, key) for key in state.peers)
 
     def _degraded(
@@ -294,5 +294,5 @@ class Agent:
         else:
             going = self._planner.expired(steps, actual) if self._state.rows_loaded else []
         if going:
-            self._log.warning("database takes nothing in: peers that are shut out are removed", peers=len(going))
+            self._log.warning("database cannot be written: revoked peers are removed all the same", peers=len(going))
             self._apply_peers(Plan(tuple(going), 0, {}), samples)

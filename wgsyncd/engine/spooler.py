@@ -72,17 +72,17 @@ class Spooler:
         A spool that cannot be written raises no error: the samples wait in memory, and the log says so once.
         ``whole``: the samples have all peers of their interfaces.
         """
-        actual, now, mono = samples
+        actual, now, monotonic = samples
         before, states = self.load(), tuple(actual.values())
-        backlog, kept = self._with(before, states, now, now - mono, 0)
+        backlog, kept = self._with(before, states, now, now - monotonic, 0)
         if backlog is not before or not self._state.spool_up:
             if not self.save(backlog):
                 # The file stays as it is, so no sample that is in the file may be replaced.
-                backlog, kept = self._with(before, states, now, now - mono, self._state.durable_position)
+                backlog, kept = self._with(before, states, now, now - monotonic, self._state.durable_position)
                 self._show(backlog)
             self._state.backlog = backlog
         if whole:
-            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(kept, mono)}
+            self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(kept, monotonic)}
             self._state.skipped_since = {} if len(kept) == len(states) else self._state.skipped_since
         if whole and self._state.spool_up:
             self.note_sampled(kept, now)
@@ -104,9 +104,9 @@ class Spooler:
         ``ahead``: UNIX seconds minus monotonic seconds at the dump. Samples up to ``durable_position`` stay unchanged.
         """
         calendar, kept = self._calendar(now), list[str]()
-        looked = [wall(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
+        times = [to_unix(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
         for state in states:
-            since = min(one.get(state.name, 0.0) for one in looked)
+            since = min(one.get(state.name, 0.0) for one in times)
             day = calendar.day(now - BOUNDARY_GRACE)  # A sample in a day's first second closes the day before.
             day = day if calendar.day(since) == day else ""
             try:
@@ -133,20 +133,20 @@ class Spooler:
             found = self._spool.load()
         except SpoolCorrupt as error:
             self._status.spool_corruptions += 1
-            self._log.error("spooled samples are lost to the books", why=str(error))
+            self._log.error("the spool is damaged: its samples are not posted", why=str(error))
             self._cache.queue_audit(
                 AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
             )
         except SpoolError as error:
             self._state.may_save = False  # Otherwise the unread samples would be overwritten.
             self._set_spool_up(False)
-            self._log.error("spool cannot be used: samples that cannot be booked wait in memory", why=str(error))
+            self._log.error("spool cannot be read: samples that cannot be posted wait in memory", why=str(error))
         self._state.backlog = found or self._spool.begin()
         self._state.durable_position = self._state.backlog.next_number - 1 if found is not None else 0
-        now, mono = self._clock.now(), self._clock.monotonic()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
         for sample in self._state.backlog.samples:
             if sample.at <= now:
-                self._state.last_samples[sample.state.name] = mono - (now - sample.at)
+                self._state.last_samples[sample.state.name] = monotonic - (now - sample.at)
         self._show(self._state.backlog)
         if found is not None and found.samples:
             self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
@@ -177,9 +177,9 @@ class Spooler:
         self._status.spooled_since = min((sample.at for sample in backlog.samples), default=0.0)
 
 
-def wall(looked_at: Mapping[str, float], ahead: float) -> dict[str, float]:
+def to_unix(times: Mapping[str, float], ahead: float) -> dict[str, float]:
     """Monotonic seconds as UNIX seconds, by interface. ``ahead``: UNIX seconds minus monotonic seconds at the dump.
 
-    The wall clock may have been set after ``looked_at``, so times are kept by the monotonic clock.
+    The wall clock may have been set since, so times are kept by the monotonic clock.
     """
-    return {name: at + ahead for name, at in looked_at.items()}
+    return {name: at + ahead for name, at in times.items()}

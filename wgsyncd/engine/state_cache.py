@@ -58,9 +58,9 @@ class StateCache:
         if self._node_state is None:
             self._node_state = self._store.load_state(calendar)
             if self._state.in_doubt is not None:
-                revision, notes = self._state.in_doubt
+                revision, queued = self._state.in_doubt
                 if self._node_state.revision > revision:  # The commit took place, and only its answer was lost.
-                    del self._state.queued_audit[:notes]
+                    del self._state.queued_audit[:queued]
                 self._state.in_doubt = None
         self._state.last_known = self._node_state
         return self._node_state
@@ -74,21 +74,21 @@ class StateCache:
         Then no transition was committed, because all transitions are in the last transaction. StoreError if a
         transaction failed. RowsLocked if a locked row cannot be left out.
         """
-        taken: frozenset[int] = frozenset()
-        left_out: frozenset[int] = frozenset()
+        applied: frozenset[int] = frozenset()
+        locked: frozenset[int] = frozenset()
         parts = list(writes.split(BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1 and until():
                 return None
-            if index == len(parts) and left_out and writes.spool_position:
+            if index == len(parts) and locked and writes.spool_position:
                 # The spool position says that the whole sample is posted. So it must wait for the locked rows.
-                raise RowsLocked(len(left_out))
+                raise RowsLocked(len(locked))
             node_state = self.current(calendar)
-            notes = len(self._state.queued_audit) if index == len(parts) else 0
-            part = replace(batch, checkpoints={}) if left_out else batch  # The locked devices were not sampled.
+            queued = len(self._state.queued_audit) if index == len(parts) else 0
+            part = replace(batch, checkpoints={}) if locked else batch  # The locked devices were not sampled.
             try:
-                self._node_state, steps, locked = self._store.commit(
-                    node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:notes])), calendar
+                self._node_state, done, skipped = self._store.commit(
+                    node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:queued])), calendar
                 )
             except RowsLocked:  # The store wrote nothing, so the node state is still right.
                 raise
@@ -96,14 +96,14 @@ class StateCache:
                 self._node_state = None
                 raise
             except StoreError:  # The commit may have taken place.
-                self._node_state, self._state.in_doubt = None, (node_state.revision, notes)
+                self._node_state, self._state.in_doubt = None, (node_state.revision, queued)
                 raise
             self._state.last_known = self._node_state
-            del self._state.queued_audit[:notes]
-            taken |= steps
-            left_out |= locked
-            posted = [one for one in part.postings if one.row_id not in locked]
+            del self._state.queued_audit[:queued]
+            applied |= done
+            locked |= skipped
+            posted = [one for one in part.postings if one.row_id not in skipped]
             self.devices_posted += len(posted)
             self._status.accounted_rx += sum(one.rx for one in posted)
             self._status.accounted_tx += sum(one.tx for one in posted)
-        return taken, left_out
+        return applied, locked
