@@ -258,13 +258,37 @@ def test_sql_stands_in_the_store_only() -> None:
                 assert not sql.search(node.value), f"{name}:{node.lineno}"
 
 
-def test_there_is_no_lock() -> None:
+# What runs at the same time, or keeps others out, and the files that may use it. The demo is a program of its own.
+PARALLEL: dict[str, set[str]] = {
+    "_thread": set(),
+    "asyncio": set(),
+    "concurrent": set(),
+    "fcntl": {"daemon/lock.py"},  # one daemon for each directory: a lock on a file
+    "multiprocessing": set(),
+    "threading": {"daemon/http.py", "daemon/notify_socket.py"},
+}
+LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Lock", "RLock", "Semaphore", "allocate_lock"}
+
+
+@pytest.mark.parametrize("module", PARALLEL)
+def test_nothing_runs_at_the_same_time_but_where_it_may(module: str) -> None:
+    users = {name for name, path in FILES.items() if module in {dotted.partition(".")[0] for dotted in imports(path)}}
+    assert {name for name in users if not name.startswith("demo/")} == PARALLEL[module]
+
+
+def test_one_lock_is_enough() -> None:
+    """Threads hand over values by queues and sockets. Only the notifications that wait are shared."""
+    locked = set()
     for name, path in FILES.items():
-        if not name.startswith("demo/"):
-            assert "threading" not in set(imports(path)) or name in THREADS, name
-
-
-THREADS = {"daemon/http.py", "daemon/notify_socket.py"}
+        for node in nodes(path):
+            names: set[str] = set()
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in PARALLEL:
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in PARALLEL:
+                names = {node.attr}
+            if names & LOCKS and not name.startswith("demo/"):
+                locked.add(name)
+    assert locked == {"daemon/notify_socket.py"}
 
 
 OUTSIDE = {"asyncio", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "threading"}
