@@ -17,37 +17,33 @@ if TYPE_CHECKING:
     from wgsyncd.ports import Link, Reports, WireGuard
 
 
-def open_agent(settings: Settings) -> Agent:
-    """The agent of a command, which looks and writes by itself."""
-    from wgsyncd import log
-    from wgsyncd.dataplane.wireguard.local import LocalWireGuard
+def _agent(settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> Agent:
+    """An agent on the real parts. A further plane of the data plane is one more entry of ``planes``."""
     from wgsyncd.engine.agent import Agent
-    from wgsyncd.engine.agent_state import AgentState
-    from wgsyncd.engine.status import DaemonStatus
     from wgsyncd.ports import Clock
     from wgsyncd.stores import open_store, spool
 
-    log.configure("warning")  # to standard error: standard output is the command's answer
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    return Agent(settings, LocalWireGuard(), open_store(settings).store(), samples, DaemonStatus(), clock, AgentState())
+    return Agent(settings, wireguard, open_store(settings).store(), samples, status, clock, state, planes=())
+
+
+def open_agent(settings: Settings) -> Agent:
+    """The agent of a command, which looks and writes by itself."""
+    from wgsyncd import log
+    from wgsyncd.engine.agent_state import AgentState
+    from wgsyncd.engine.status import DaemonStatus
+
+    log.configure("warning")  # to standard error: standard output is the command's answer
+    return _agent(settings, open_wireguard(), DaemonStatus(), AgentState())
 
 
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
     """What makes the daemon's agent, again after every reload."""
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
-    from wgsyncd.engine.agent import Agent
-    from wgsyncd.ports import Clock
-    from wgsyncd.stores import open_store, spool
 
     wireguard = LocalWireGuard(endpoints=False)  # a daemon has no use for endpoints
-    clock = Clock(time.time, time.monotonic)
-
-    def build(settings: Settings, state: AgentState) -> Agent:
-        samples = spool.FileSpool(spool.directory(), settings.node.name)
-        return Agent(settings, wireguard, open_store(settings).store(), samples, status, clock, state)
-
-    return build
+    return lambda settings, state: _agent(settings, wireguard, status, state)
 
 
 def open_reports(settings: Settings) -> Reports:
