@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from tests.memorystore import MemoryStore
 from tests.memorytables import MOST
-from tests.tables import Device, FakeDatabase, figures, word
+from tests.tables import Device, FakeDatabase, totals, word
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
@@ -40,7 +40,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
         self._lifetime = int(settings.mikyun.qr.lifetime)
         self._sides = ("tx", "rx") if settings.mikyun.perspective == "device" else ("rx", "tx")
 
-    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
+    def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._read("roll")
         wrong = {number: want for number in self.db.devices if (want := self._windows_differ(number, calendar))}
         if wrong:
@@ -71,8 +71,8 @@ class FakeStore(MemoryStore[FakeDatabase]):
     def _write_audit(self, db: FakeDatabase, events: Sequence[AuditEvent]) -> None:
         db.logs += self._messages.entries(events)
 
-    def _figures(self, device: int, scope: VerifyRanges) -> DeviceTotals:
-        return figures(self.db, device, scope, self._sides)
+    def _totals(self, device: int, scope: VerifyRanges) -> DeviceTotals:
+        return totals(self.db, device, scope, self._sides)
 
     def _open(self, db: FakeDatabase, calendar: UsageCalendar) -> None:
         bucket = int(calendar.now // calendar.width) * calendar.width

@@ -79,10 +79,10 @@ class Database(FakeStore):
         self.hook("store", "after load_devices")
         return found
 
-    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
-        self.hook("store", "before refresh_windows")
-        refreshed = super().refresh_windows(calendar)
-        self.hook("store", "after refresh_windows")
+    def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
+        self.hook("store", "before refresh")
+        refreshed = super().refresh(calendar)
+        self.hook("store", "after refresh")
         return refreshed
 
 

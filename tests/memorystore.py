@@ -96,7 +96,7 @@ class MemoryStore(Generic[Tables]):
     def _open(self, db: Tables, calendar: UsageCalendar) -> None:
         """Take over the bytes that devices have before the node state is created. The default takes over none."""
 
-    def _figures(self, device: Any, scope: VerifyRanges) -> DeviceTotals:
+    def _totals(self, device: Any, scope: VerifyRanges) -> DeviceTotals:
         raise NotImplementedError
 
     # ---- reading
@@ -140,11 +140,11 @@ class MemoryStore(Generic[Tables]):
         return self._all_columns(), self.db.approved.get(self._node)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        self._read("figures")
+        self._read("totals")
         if self._node not in self.db.seq:
             raise StoreError(f"node {self._node} has no books yet")
         scope = scope.after(max(self.db.begun.values()))
-        return iter([self._figures(device, scope) for device in sorted(self.db.devices)])
+        return iter([self._totals(device, scope) for device in sorted(self.db.devices)])
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         self._read("quarantine")
@@ -204,8 +204,9 @@ class MemoryStore(Generic[Tables]):
             self._write_audit(db, [*writes.audit, *steps])
         return CommitResult(node_state.apply(writes), taken, left_out)
 
-    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
-        raise NotImplementedError
+    def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
+        """The default keeps no figure that depends on the time."""
+        return 0, 0
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         oldest, before = calendar.day(calendar.now - keep_days * 86400), calendar.rolling_start - BUCKET_RETENTION

@@ -218,7 +218,7 @@ class Node:
         """Assert that the kernel has the desired peers, and that every byte is posted to its columns."""
         assert self.kernel() == self.wanted()
         assert self.booked == self.true
-        assert self.store.refresh_windows(self.calendar) == (0, 0), "24 h and month are what buckets and days say"
+        assert self.store.refresh(self.calendar) == (0, 0), "24 h and month are what buckets and days say"
 
 
 _NUMBERS: dict[RowKey, int] = {form: n for n in range(2000) for form in (text(n), key(n))}

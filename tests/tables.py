@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.memorytables import OwnTables, sums_of
-from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
-from wgsyncd.core.model import Counters
+from wgsyncd.core.inspect.verify import Check, DeviceTotals, StoredFigure, VerifyRanges
 from wgsyncd.stores.mikyun.messages import AuditEntry
 
 Device = dict[str, Any]
@@ -47,12 +46,17 @@ class FakeDatabase(OwnTables):
         self.logs.clear()
 
 
-def figures(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
-    """The figures and sums of one device for `wgsyncd verify`, computed in the simplest way."""
+def totals(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
+    """The columns and sums of one device for `wgsyncd verify`, computed in the simplest way."""
     device = db.devices[number]
-
-    def column(window: str) -> Counters:
-        return Counters(*(device[f"{side}_bytes_{window}"] or 0 for side in sides))
-
-    columns = column("total"), column("24h"), column("month")
-    return DeviceTotals(number, device["device_id"], *columns, *sums_of(db, number, scope))
+    in_buckets, in_days, days = sums_of(db, number, scope)
+    figures = []
+    for side, name in enumerate(sides):
+        total, recent, month = (device[f"{name}_bytes_{window}"] or 0 for window in ("total", "24h", "month"))
+        recent_sums, month_sums = (tuple(one[side] for one in some) for some in (in_buckets, in_days))
+        figures.append(StoredFigure(Check.FIGURE, f"{name} of 24 h", recent, "its buckets", recent_sums))
+        figures.append(StoredFigure(Check.FIGURE, f"{name} of the month", month, "its days", month_sums))
+        figures.append(StoredFigure(Check.NEGATIVE, f"{name} in total", total, "least", (0,)))
+        if total >= 0:
+            figures.append(StoredFigure(Check.LOW, f"{name} in total", total, f"{name} of the month", (month,)))
+    return DeviceTotals(number, device["device_id"], tuple(figures), days)

@@ -157,16 +157,18 @@ class StateStore(Protocol):
 class UsageStore(Protocol):
     """Keeps the posted bytes of all devices. Methods raise StoreError if the store does not answer."""
 
-    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
-        """Set the 24 h and month figures to the sums of buckets and days. Returns how many devices had wrong figures,
-        and how many of these still have them because their rows are locked."""
+    def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
+        """Time has passed: bring the figures up to date that the store derives from buckets and days. Returns how many
+        devices had old figures, and how many of these still have them because their rows are locked. A store without
+        such figures has nothing to do, and returns (0, 0)."""
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """Delete days older than ``keep_days``, and buckets that left the rolling window BUCKET_RETENTION ago."""
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        """Every device's figures and sums, all as they were at one moment. Read them to the end before you use the
-        store again. Days of ``scope`` that began before the newest node state was created are left out."""
+        """What the store keeps of every device, beside the sums that it must agree with, all as it was at one moment.
+        Read it to the end before you use the store again. Days of ``scope`` that began before the newest node state was
+        created are left out."""
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The deltas of this node in quarantine."""

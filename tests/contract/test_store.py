@@ -70,9 +70,9 @@ def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: S
     commit(store, WriteBatch())  # the first commit creates the node state and takes over the sums in the columns
     after = calendar(NOW + 2 * 86400)
     with shop.locked(6):
-        assert store.refresh_windows(after) == (3, 1)
+        assert store.refresh(after) == (3, 1)
         assert [shop.device(number)["rx_bytes_24h"] for number in (5, 6, 7)] == [0, 9, 0]
-    assert store.refresh_windows(after) == (1, 0)
+    assert store.refresh(after) == (1, 0)
     assert shop.device(6)["rx_bytes_24h"] == 0
 
 
@@ -94,7 +94,7 @@ def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
     first = calendar().month[0]
     assert shop.days() == {(5, first): (400, 0), (6, first): (0, 9)}
     before = shop.device(5)
-    shop.store().refresh_windows(calendar())
+    shop.store().refresh(calendar())
     assert shop.device(5) == {**before, "tx_bytes_month": 0}
 
 

@@ -100,7 +100,7 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
             cursor.execute(f"SELECT * FROM {table} WHERE {column} = 5 FOR UPDATE")
         node_state, _, left_out = store.commit(node_state, writes, calendar())
         assert left_out == {5}
-        assert store.refresh_windows(calendar()) == (0, 0)
+        assert store.refresh(calendar()) == (0, 0)
         actual.rollback()
     assert [real_shop.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
     assert store.commit(node_state, WriteBatch(postings=(booked(5, 7, 7),)), calendar()).skipped == frozenset()
@@ -137,7 +137,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
                 node_state, _, left_out = store.commit(node_state, writes, calendar())
                 for number in owed.keys() - left_out:
                     sums[node][number] += owed.pop(number)
-            store.refresh_windows(calendar())
+            store.refresh(calendar())
 
     def application() -> None:
         with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:

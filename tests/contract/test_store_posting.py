@@ -33,7 +33,7 @@ def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop)
     store = shop.store('perspective = "device"\n')
     shop.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
     commit(store, WriteBatch(postings=(booked(5, 70, 7),)))
-    assert store.refresh_windows(calendar()) == (0, 0)
+    assert store.refresh(calendar()) == (0, 0)
     after = shop.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         7, 70, 8, 72, 17, 90
@@ -45,7 +45,7 @@ def test_a_column_that_is_full_stops_nobody(shop: Shop, store: Store) -> None:
     shop.insert(5, rx_bytes_total=2**63 - 1)
     shop.insert(6)
     commit(store, WriteBatch(postings=(booked(5, 2**63, 1), booked(6, 9, 9))))
-    store.refresh_windows(calendar())
+    store.refresh(calendar())
     assert shop.device(5)["rx_bytes_total"] == shop.device(5)["rx_bytes_24h"] == 2**63 - 1
     assert shop.device(6)["rx_bytes_total"] == 9
 
@@ -73,7 +73,7 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
     commit(store, WriteBatch(postings=(Posting(5, old),)))
     shop.update(5, rx_bytes_24h=9, tx_bytes_24h=9, rx_bytes_month=9, tx_bytes_month=9)
     before = shop.device(7)
-    assert store.refresh_windows(calendar()) == (2, 0)
+    assert store.refresh(calendar()) == (2, 0)
     assert [shop.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
         1,
         2,
@@ -85,8 +85,8 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
     assert shop.device(6)["rx_bytes_24h"] == 0
     assert shop.device(5)["updated_at"] == shop.device(6)["updated_at"] == before["updated_at"]
     assert shop.device(7) == before
-    assert store.refresh_windows(calendar()) == (0, 0)
-    assert store.refresh_windows(calendar(NOW + 900)) == (1, 0)
+    assert store.refresh(calendar()) == (0, 0)
+    assert store.refresh(calendar(NOW + 900)) == (1, 0)
     assert shop.device(5)["rx_bytes_24h"] == 0
 
 
@@ -95,9 +95,9 @@ def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: 
     later = Allocation(BUCKET + 2 * 900, DAY, 30, 3)
     commit(store, WriteBatch(postings=(Posting(5, (Allocation(BUCKET, DAY, 1, 1), later)),)))
     for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
-        store.refresh_windows(calendar(BUCKET + ahead))
+        store.refresh(calendar(BUCKET + ahead))
         assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["tx_bytes_24h"]) == seen
-        assert store.refresh_windows(calendar(BUCKET + ahead)) == (0, 0)
+        assert store.refresh(calendar(BUCKET + ahead)) == (0, 0)
 
 
 def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store) -> None:

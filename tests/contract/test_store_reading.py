@@ -269,6 +269,6 @@ def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Sto
         (booked,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
     )
     assert store.commit(store.load_state(calendar()), writes, calendar())[1] == {5}
-    store.refresh_windows(calendar(NOW + 40 * 86400))
+    store.refresh(calendar(NOW + 40 * 86400))
     shop.update(5, rx_bytes_total=0, last_handshake_at=None)
     assert store.digest() == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,6 +20,7 @@ from wgsyncd.core.inspect.verify import (
     DaySums,
     DeviceTotals,
     Discrepancy,
+    StoredFigure,
     check_kernel,
     check_totals,
     confirmed,
@@ -102,58 +102,57 @@ TODAY = Day("2026-09-21", 0.0, (0, 0), (0, 0), True)
 YESTERDAY = replace(TODAY, name="2026-09-20", whole=False)
 
 
-def figures(**changes: Any) -> DeviceTotals:
-    plain = DeviceTotals(
-        5, "0001-DEV-005", Counters(900, 90), Counters(10, 1), Counters(100, 11), (Counters(10, 1),),
-        (Counters(100, 11),), (DaySums(TODAY, Counters(5, 1), Counters(5, 1), Counters(5, 1)),),
-    )  # fmt: skip
-    return replace(plain, **changes)
+def figures(*some: StoredFigure, days: tuple[DaySums, ...] | None = None) -> DeviceTotals:
+    well = (DaySums(TODAY, Counters(5, 1), Counters(5, 1), Counters(5, 1)),)
+    return DeviceTotals(5, "0001-DEV-005", some, well if days is None else days)
 
 
-def said(one: DeviceTotals, sides: tuple[str, str] = ("rx", "tx")) -> list[tuple[str, str]]:
-    return [(found.check.value, found.text) for found in check_totals([one], sides)]
+def figure(value: int, *expected: int, check: Check = Check.FIGURE) -> StoredFigure:
+    return StoredFigure(check, "rx of 24 h", value, "its buckets", expected)
 
 
-def sums(day: Day, inner: int, outer: int, kept: int) -> dict[str, Any]:
-    return {"days": (DaySums(day, Counters(inner, 0), Counters(outer, 0), Counters(kept, 0)),)}
+def said(one: DeviceTotals) -> list[tuple[str, str]]:
+    return [(found.check.value, found.text) for found in check_totals([one])]
 
 
-FIGURES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
-    "all is well": ({}, []),
-    "24 h": ({"rolling": Counters(10, 2)}, [("rolling", "tx of 24 h: 2, its buckets: 1 (+1)")]),
-    "24 h as before the edge": ({"in_buckets": (Counters(3, 3), Counters(10, 3), Counters(0, 1))}, []),
-    "24 h, neither": (
-        {"in_buckets": (Counters(3, 1), Counters(4, 1))}, [("rolling", "rx of 24 h: 10, its buckets: 3 (+7)")],
-    ),
-    "month": ({"month": Counters(99, 11)}, [("month", "rx of the month: 99, its days: 100 (-1)")]),
-    "month as before the edge": ({"in_days": (Counters(0, 0), Counters(100, 11))}, []),
-    "total below its month": ({"total": Counters(0, 90)}, [("total", "rx in total: 0, rx of the month: 100 (-100)")]),
-    "total below zero": ({"total": Counters(-1, 90)}, [("negative", "rx in total: -1, least: 0 (-1)")]),
+def sums(day: Day, inner: int, outer: int, kept: int) -> DeviceTotals:
+    return figures(days=(DaySums(day, Counters(inner, 0), Counters(outer, 0), Counters(kept, 0)),))
+
+
+FIGURES: dict[str, tuple[DeviceTotals, list[tuple[str, str]]]] = {
+    "all is well": (figures(figure(10, 10), figure(1, 1)), []),
+    "no figures": (figures(), []),
+    "a figure and its sum": (figures(figure(2, 1)), [("figure", "rx of 24 h: 2, its buckets: 1 (+1)")]),
+    "one of two": (figures(figure(1, 1), figure(2, 1)), [("figure", "rx of 24 h: 2, its buckets: 1 (+1)")]),
+    "as before the edge": (figures(figure(10, 3, 10, 0)), []),
+    "neither side of the edge": (figures(figure(10, 3, 4)), [("figure", "rx of 24 h: 10, its buckets: 3 (+7)")]),
+    "at least": (figures(figure(0, 0, check=Check.NEGATIVE), figure(100, 100, check=Check.LOW)), []),
+    "more": (figures(figure(1, 0, check=Check.NEGATIVE), figure(101, 100, check=Check.LOW)), []),
+    "low": (figures(figure(99, 100, check=Check.LOW)), [("low", "rx of 24 h: 99, its buckets: 100 (-1)")]),
+    "below zero": (figures(figure(-1, 0, check=Check.NEGATIVE)), [("negative", "rx of 24 h: -1, its buckets: 0 (-1)")]),
     "more in today's buckets": (sums(TODAY, 6, 6, 5), [("day", "received on 2026-09-21: 5, its buckets: 6 (-1)")]),
     "less in today's buckets": (sums(TODAY, 4, 4, 5), [("day", "received on 2026-09-21: 5, its buckets: 4 (+1)")]),
     "bucket over midnight": (sums(TODAY, 4, 6, 5), []),
     "more in yesterday's": (sums(YESTERDAY, 6, 6, 5), [("day", "received on 2026-09-20: 5, its buckets: 6 (-1)")]),
     "late bytes without bucket": (sums(YESTERDAY, 4, 4, 5), []),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(("changes", "findings"), FIGURES.values(), ids=FIGURES.keys())
-def test_figures(changes: dict[str, Any], findings: list[tuple[str, str]]) -> None:
-    assert said(figures(**changes)) == findings
+@pytest.mark.parametrize(("one", "findings"), FIGURES.values(), ids=FIGURES.keys())
+def test_figures(one: DeviceTotals, findings: list[tuple[str, str]]) -> None:
+    assert said(one) == findings
 
 
 def test_figures_are_called_what_the_store_calls_them() -> None:
-    one = figures(rolling=Counters(11, 1))
-    assert said(one, ("tx", "rx")) == [("rolling", "tx of 24 h: 11, its buckets: 10 (+1)")]
-    (found,) = check_totals([one], ("rx", "tx"))
+    (found,) = check_totals([figures(StoredFigure(Check.FIGURE, "Empfang im Monat", 11, "Tage", (10,)))])
     assert (found.device, found.left, found.right) == (
-        "0001-DEV-005", Amount("rx of 24 h", 11), Amount("its buckets", 10)
+        "0001-DEV-005", Amount("Empfang im Monat", 11), Amount("Tage", 10)
     )  # fmt: skip
 
 
 def test_notes_are_no_faults() -> None:
-    found = [*check_totals([figures(total=Counters(0, 0))], ("rx", "tx")), *waiting(2)]
-    assert [(one.check, one.note) for one in found] == [(Check.TOTAL, True)] * 2 + [(Check.QUARANTINE, True)]
+    found = [*check_totals([figures(figure(0, 1, check=Check.LOW))]), *waiting(2)]
+    assert [(one.check, one.note) for one in found] == [(Check.LOW, True), (Check.QUARANTINE, True)]
     assert faults(found) == ()
     assert found[-1].text == "2 deltas in quarantine, not booked"
     assert list(waiting(0)) == []
@@ -213,10 +212,10 @@ def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
 
 
 def test_figures_that_were_put_right_stand_no_more() -> None:
-    wrong = list(check_totals([figures(rolling=Counters(11, 1))], ("rx", "tx")))
-    worse = list(check_totals([figures(rolling=Counters(12, 1), month=Counters(0, 11))], ("rx", "tx")))
+    wrong = list(check_totals([figures(figure(11, 10))]))
+    worse = list(check_totals([figures(figure(12, 10), figure(0, 100)._replace(name="month"))]))
     assert [one.text for one in confirmed(wrong, worse)] == ["rx of 24 h: 12, its buckets: 10 (+2)"]
-    assert confirmed(wrong, check_totals([figures()], ("rx", "tx"))) == ()
+    assert confirmed(wrong, check_totals([figures(figure(10, 10))])) == ()
     assert len(confirmed([], waiting(1))) == 1, "notes are as they are"
 
 

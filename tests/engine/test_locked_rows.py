@@ -17,7 +17,7 @@ def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(_: object) -> tuple[int, int]:
         raise StoreError("1205: Lock wait timeout exceeded", 1205)
 
-    monkeypatch.setattr(node.store, "refresh_windows", locked)
+    monkeypatch.setattr(node.store, "refresh", locked)
 
 
 def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) -> None:

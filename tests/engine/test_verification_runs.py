@@ -28,7 +28,7 @@ def test_the_daemon_counts_and_says_what_does_not_add_up(node: Node, said: Calla
         node.db.update(number, rx_bytes_24h=7, tx_bytes_24h=7)
     node.wg.traffic("wg0", key(5), rx=12)
     prove(node)
-    assert {check: count for check, count in node.status.findings.items() if count} == {"rolling": 4}
+    assert {check: count for check, count in node.status.findings.items() if count} == {"figure": 4}
     assert len([line for line in said() if "does not add up" in line]) == 4
 
 
@@ -39,7 +39,7 @@ def test_the_log_gets_a_score_of_lines(node: Node, said: Callable[[], list[str]]
     lines = [line for line in said() if "does not add up" in line]
     assert len(lines) == 21
     assert "findings=10" in lines[-1]
-    assert node.status.findings["rolling"] == 30
+    assert node.status.findings["figure"] == 30
 
 
 @pytest.mark.parametrize(("hour", "ago", "found", "due"), [

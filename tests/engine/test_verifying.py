@@ -96,7 +96,7 @@ def test_an_edge_that_has_passed_and_a_figure_that_was_not_yet_rolled_on(node: N
     node.tick(45)
     assert found(node) == []
     node.tick(45)
-    assert checks(node) == [("rolling", "0001-DEV-005")] * 2 + [("rolling", "0001-DEV-006")] * 2
+    assert checks(node) == [("figure", "0001-DEV-005")] * 2 + [("figure", "0001-DEV-006")] * 2
     assert found(node, node.account) == []
 
 
@@ -108,7 +108,7 @@ def test_a_month_that_has_ended(node: Node) -> None:
     node.tick(60)
     assert found(node) == []
     node.tick(40)
-    assert {check for check, _ in checks(node)} == {"month"}
+    assert {check for check, _ in checks(node)} == {"figure"}
     assert found(node, node.account) == []
 
 
@@ -125,7 +125,7 @@ def test_bytes_that_come_in_after_a_long_outage(node: Node) -> None:
 def test_a_total_that_an_admin_set_is_a_note(node: Node) -> None:
     node.db.update(5, rx_bytes_total=0)
     (note,) = found(node)
-    assert (note.check.value, note.note, note.text) == ("total", True, "rx in total: 0, rx of the month: 3000 (-3000)")
+    assert (note.check.value, note.note, note.text) == ("low", True, "rx in total: 0, rx of the month: 3000 (-3000)")
 
 
 def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
@@ -140,8 +140,8 @@ def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
 
 
 FAULTS: dict[str, Callable[[Node], object]] = {
-    "rolling": lambda node: node.db.update(5, rx_bytes_24h=7),
-    "month": lambda node: node.db.update(5, tx_bytes_month=None),
+    "figure": lambda node: node.db.update(5, rx_bytes_24h=7),
+    "figure of the month": lambda node: node.db.update(5, tx_bytes_month=None),
     "negative": lambda node: node.db.update(5, rx_bytes_total=-5),
     "day": lambda node: node.db.days.update({(5, node.calendar.day(node.now)): Counters(2000, 199)}),
     "unbooked": lambda node: node.wg.traffic("wg0", key(5), rx=12),
@@ -154,7 +154,7 @@ FAULTS: dict[str, Callable[[Node], object]] = {
 @pytest.mark.parametrize("check", FAULTS)
 def test_a_fault_is_named(node: Node, check: str) -> None:
     FAULTS[check](node)
-    some = [one for one in found(node) if one.check.value == check]
+    some = [one for one in found(node) if one.check.value == check.partition(" ")[0]]
     assert some, found(node)
     assert {(one.device, one.note) for one in some} == {("0001-DEV-005", False)}
     assert not any(one.device == "0001-DEV-006" for one in found(node))
@@ -190,13 +190,13 @@ def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
     yesterday = node.calendar.day(node.now - 86400)
     if bucket:
         node.db.buckets[number, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
-        node.agent._accounting._rolled = None
+        node.agent._accounting._refreshed = None
         node.account()
         assert [one.text for one in found(node)] == [f"received on {yesterday}: 0, its buckets: 1 (-1)"]
     else:
         for day in (today, yesterday):
             node.db.days[number, day] = Counters(2001, 200)
-        node.agent._accounting._rolled = None
+        node.agent._accounting._refreshed = None
         node.account()
         texts = [one.text for one in found(node) if one.check is Check.DAY]
         assert texts == [f"received on {today}: 2001, its buckets: 2000 (+1)"]

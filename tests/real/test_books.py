@@ -83,7 +83,7 @@ def test_faults_are_found_and_told(bench: Bench) -> None:
         ("rolling", "0001-told"), ("month", "0001-told"), ("day", "0001-told"), ("negative", "0001-told"),
         ("unbooked", "0001-told"), ("absent", "0001-well")
     }  # fmt: skip
-    (rolling,) = [one for one in found if one["check"] == "rolling"]
+    (rolling,) = [one for one in found if one["check"] == "figure"]
     assert rolling["numbers"]["rx of 24 h"] == rolling["numbers"]["its buckets"] + 5
     said = daemon.cli("verify", code=1).stdout
     assert device.keys.public not in said + json.dumps(found)
@@ -147,7 +147,7 @@ def test_the_daemon_verifies_once_a_day(bench: Bench, broken: bool) -> None:
     metrics = daemon.metrics()
     assert metrics['wgsyncd_task_runs_total{task="verify"}'] == 1
     assert metrics['wgsyncd_verify_findings{check="negative"}'] == int(broken)
-    assert metrics['wgsyncd_verify_findings{check="rolling"}'] == 0
+    assert metrics['wgsyncd_verify_findings{check="figure"}'] == 0
     lines = daemon.lines(logger="verify")
     assert [(one["check"], one["device"]) for one in lines] == [("negative", "0001-wg0-010")] * broken
     assert daemon.notices.has("does not add up: 1 (wgsyncd verify)…") == broken

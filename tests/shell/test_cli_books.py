@@ -50,17 +50,17 @@ def test_verify_says_what_does_not_with_both_numbers(at_work: Node, run: Run) ->
     at_work.wg.traffic("wg0", key(7), tx=12)
     status, lines = run("verify")
     assert status == 1
-    assert [line.split()[:2] for line in lines[:2]] == [["unbooked", "0001-DEV-007"], ["rolling", "0001-DEV-005"]]
+    assert [line.split()[:2] for line in lines[:2]] == [["unbooked", "0001-DEV-007"], ["figure", "0001-DEV-005"]]
     assert lines[0].endswith(": 12, baseline: 0: 12 bytes are not booked")
     assert lines[1].endswith("rx of 24 h: 7, its buckets: 3000 (-2993)")
-    assert lines[2:] == ["2 findings", "note: total below the month, as an admin's new figure is: 1 (0001-DEV-006)"]
+    assert lines[2:] == ["2 findings", "note: rx in total is below rx of the month: 1 (0001-DEV-006)"]
     status, (text,) = run("verify", "--json")
     assert status == 1
     data = json.loads(text)
-    assert data["findings"][1] == {"check": "rolling", "device": "0001-DEV-005",
+    assert data["findings"][1] == {"check": "figure", "device": "0001-DEV-005",
                                    "what": "rx of 24 h: 7, its buckets: 3000 (-2993)",
                                    "numbers": {"rx of 24 h": 7, "its buckets": 3000}}  # fmt: skip
-    assert [one["check"] for one in data["notes"]] == ["total"]
+    assert [one["check"] for one in data["notes"]] == ["low"]
     assert encode_key(key(7)) not in text + "".join(lines)
 
 

@@ -49,7 +49,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     node.cycle()
     status = node.status
     status.database_up, status.database_error = False, "2002: refused"
-    status.config_ok, status.quarantined, status.findings = False, 2, {"month": 3}
+    status.config_ok, status.quarantined, status.findings = False, 2, {"figure": 3}
     status.spool_pending_counters, status.locked_rows, status.store_conditions = 4, 5, {"parent_conflict": 6}
     lines = run("status")[1]
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"

@@ -13,15 +13,18 @@ NAMED = 5  # devices that one line names
 
 
 def findings_as_lines(findings: Sequence[Discrepancy]) -> list[str]:
-    """One line for each discrepancy, then the notes. All notes about totals are one line."""
+    """One line for each discrepancy, then the notes. Equal notes about several devices are one line."""
     wrong = faults(findings)
     lines = table_lines([(one.check.value, one.device or "-", one.text) for one in wrong])
     lines.append(f"{len(wrong)} {'finding' if len(wrong) == 1 else 'findings'}" if wrong else "everything adds up")
-    lines += [f"note: {one.text}" for one in findings if one.note and one.check is not Check.TOTAL]
-    below = sorted({one.device for one in findings if one.check is Check.TOTAL})
-    if below:
-        some = ", ".join(below[:NAMED]) + (", …" if len(below) > NAMED else "")
-        lines.append(f"note: total below the month, as an admin's new figure is: {len(below)} ({some})")
+    lines += [f"note: {one.text}" for one in findings if one.note and one.check is not Check.LOW]
+    low: dict[str, list[str]] = {}
+    for one in findings:
+        if one.check is Check.LOW and one.left and one.right:
+            low.setdefault(f"{one.left.name} is below {one.right.name}", []).append(one.device)
+    for what, devices in low.items():
+        some = ", ".join(sorted(devices)[:NAMED]) + (", …" if len(devices) > NAMED else "")
+        lines.append(f"note: {what}: {len(devices)} ({some})")
     return [sanitize(line) for line in lines]
 
 

@@ -41,7 +41,7 @@ class Accounting:
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
         self.cache = StateCache(store, status, state)
         self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
-        self._rolled: tuple[int, str] | None = None
+        self._refreshed: tuple[int, str] | None = None
 
     def calendar(self, now: float) -> UsageCalendar:
         """The usage calendar at ``now`` (UNIX seconds)."""
@@ -153,17 +153,17 @@ class Accounting:
         )
         return True
 
-    def roll(self, now: float) -> None:
-        """Bring the 24-hour and monthly columns up to date after a boundary. ``now``: UNIX seconds.
+    def refresh(self, now: float) -> None:
+        """Bring the store's figures that depend on the time up to date after a boundary. ``now``: UNIX seconds.
 
         A cycle does this last, so that a row that another transaction has locked delays no removal. If rows were
         locked, the next call tries again.
         """
         calendar = self.calendar(now)
-        if self._rolled != calendar.version:
-            _, locked = self._store.refresh_windows(calendar)
+        if self._refreshed != calendar.version:
+            _, locked = self._store.refresh(calendar)
             if not locked:
-                self._rolled = calendar.version
+                self._refreshed = calendar.version
 
     def checkpoints(self, now: float) -> WriteBatch:
         """The times of the last samples, as checkpoints to commit. ``now``: UNIX seconds.

@@ -97,9 +97,7 @@ class Inspector:
         ]
 
     def _check_usage(self) -> list[Discrepancy]:
-        sides = ("tx", "rx") if self._settings.mikyun.perspective == "device" else ("rx", "tx")
-        figures = self._store.device_totals(verify.make_ranges(self._calendar(self._now())))
-        return list(verify.check_totals(figures, sides))
+        return list(verify.check_totals(self._store.device_totals(verify.make_ranges(self._calendar(self._now())))))
 
 
 def _confirm(look: Callable[[], Sequence[Discrepancy]], rounds: Iterator[None]) -> tuple[Discrepancy, ...]:

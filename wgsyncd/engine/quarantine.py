@@ -32,7 +32,7 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
     if (
         now.version != frame.version
     ):  # A boundary passed. The daemon may have refreshed the columns before these bytes came into the old window.
-        store.refresh_windows(now)
+        store.refresh(now)
     return held
 
 

@@ -1,15 +1,15 @@
-"""Checks that counters, baselines, figures, buckets and days agree.
+"""Checks that counters, baselines, buckets, days and a store's own figures agree.
 
-The kernel counts a byte. Then one transaction adds the byte to a baseline, to a device's figures, to a bucket and to a
-day. So these rules hold in every committed state of the store, also while other programs write:
+The kernel counts a byte. Then one transaction adds the byte to a baseline, to a bucket and to a day. A store may keep
+figures of its own, which the transaction changes too. So these rules hold in every committed state of the store, also
+while other programs write:
 
     baseline <= counter          in one epoch. The next poll posts the difference
-    24 h figure = its buckets    in the rolling window as it was when the figure was last refreshed
-    month figure = its days      in the month as it was when the figure was last refreshed
+    a figure = its sum           over the window as it was when the figure was last refreshed
     buckets of a day <= the day  equal if no bytes older than the rolling window were posted: these have no bucket
 
-A total has no such rule, because an admin may set a total. A total below its month figure is only a note. NULL counts
-as 0, as in everything that wgsyncd writes. Buckets and days of deleted rows are history and are not checked.
+A figure that an admin may set has no such rule: to be lower than a sum that it includes is only a note. Buckets and
+days of deleted rows are history and are not checked.
 
 Nobody can read kernel and store at the same instant. So a discrepancy between them counts only if a later check finds
 it with the same evidence (:attr:`Discrepancy.key`).
@@ -41,15 +41,14 @@ class Check(StrEnum):
     UNBOOKED = "unbooked"  # a counter is above its baseline for too long
     UNRECORDED = "unrecorded"  # an actual peer of a row has no baseline
     ABSENT = "absent"  # a recorded peer is not in the kernel
-    ROLLING = "rolling"  # a 24 h figure differs from its buckets
-    MONTH = "month"  # a month figure differs from its days
+    FIGURE = "figure"  # a figure of the store differs from the sum that it must equal
     DAY = "day"  # a day differs from its buckets
-    NEGATIVE = "negative"  # a total is below zero
-    TOTAL = "total"  # note: a total is below its month figure
+    NEGATIVE = "negative"  # a figure of the store is below zero
+    LOW = "low"  # note: a figure of the store is below a sum that it includes
     QUARANTINE = "quarantine"  # note: deltas are in quarantine
 
 
-NOTES = frozenset((Check.TOTAL, Check.QUARANTINE))
+NOTES = frozenset((Check.LOW, Check.QUARANTINE))
 """These checks only inform an admin: nothing is wrong."""
 
 FAULTS = tuple(check for check in Check if check not in NOTES)
@@ -121,21 +120,32 @@ class DaySums(NamedTuple):
     kept: Counters
 
 
+class StoredFigure(NamedTuple):
+    """A number of bytes that a store keeps for one device, and the numbers that it must agree with.
+
+    The names are the store's own words. ``check`` says how both are compared: a FIGURE must be one of ``expected``. A
+    NEGATIVE or LOW figure must not be below the first of them.
+    """
+
+    check: Check
+    name: str  # such as "rx of 24 h"
+    value: int
+    source: str  # where the expected numbers come from, such as "its buckets"
+    expected: tuple[int, ...]  # the first is right now. The others are right too while a boundary is near
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the figure is what it must be."""
+        return self.value in self.expected if self.check is Check.FIGURE else self.value >= self.expected[0]
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceTotals:
-    """One device's figures, and the sums that :class:`VerifyRanges` asks for, in the same order.
-
-    All numbers are bytes. rx is always what the server received, also if the columns have swapped names. The sums to
-    compare with figures are cut to the largest number that a figure can hold.
-    """
+    """What a store keeps of one device besides its baselines: figures of its own, and the days with their buckets."""
 
     row_id: int
     device: str
-    total: Counters
-    rolling: Counters
-    month: Counters
-    in_buckets: tuple[Counters, ...]
-    in_days: tuple[Counters, ...]
+    figures: tuple[StoredFigure, ...]
     days: tuple[DaySums, ...]
 
 
@@ -183,21 +193,14 @@ def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
     )
 
 
-def check_totals(devices: Iterable[DeviceTotals], sides: tuple[str, str]) -> Iterator[Discrepancy]:
-    """Find discrepancies within the store. ``sides``: the columns' names for received and for sent bytes."""
+def check_totals(devices: Iterable[DeviceTotals]) -> Iterator[Discrepancy]:
+    """Find discrepancies within the store."""
     for one in devices:
-        for side, name in enumerate(sides):
-            total, month = one.total[side], one.month[side]
-            buckets, days = ([found[side] for found in some] for some in (one.in_buckets, one.in_days))
-            if one.rolling[side] not in buckets:
-                yield _finding(Check.ROLLING, one, f"{name} of 24 h", one.rolling[side], "its buckets", buckets[0])
-            if month not in days:
-                yield _finding(Check.MONTH, one, f"{name} of the month", month, "its days", days[0])
-            if total < 0:
-                yield _finding(Check.NEGATIVE, one, f"{name} in total", total, "least", 0)
-            elif total < month:
-                yield _finding(Check.TOTAL, one, f"{name} in total", total, f"{name} of the month", month)
-            for sums in one.days:
+        for figure in one.figures:
+            if not figure.agrees:
+                yield _finding(figure.check, one, figure.name, figure.value, figure.source, figure.expected[0])
+        for sums in one.days:
+            for side in (0, 1):
                 yield from _day(one, sums, side)
 
 

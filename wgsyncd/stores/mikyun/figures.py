@@ -1,4 +1,4 @@
-"""Reads the figures of devices, and the sums of the tables under them, for `wgsyncd verify`."""
+"""Reads the columns of devices, and the sums of buckets and days, for `wgsyncd verify`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from wgsyncd.core.inspect.verify import Day, DaySums, DeviceTotals, VerifyRanges
-from wgsyncd.core.model import Counters
+from wgsyncd.core.inspect.verify import Check, Day, DaySums, DeviceTotals, StoredFigure, VerifyRanges
+from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.writing import BIGINT_MAX
@@ -18,13 +18,12 @@ CHUNK = 2000
 
 Range = tuple[Any, Any]  # first and end, half open: starts of buckets (UNIX seconds), or days (YYYY-MM-DD)
 Sums = Mapping[Range, Counters]
-NOTHING = Counters(0, 0)
 
 
-def load_figures(connection: Connection, node: str, scope: VerifyRanges, *, swapped: bool) -> Iterator[DeviceTotals]:
-    """The figures and sums of every device in id order, all of one moment. StoreError where the node has no state.
+def load_totals(connection: Connection, node: str, scope: VerifyRanges, *, swapped: bool) -> Iterator[DeviceTotals]:
+    """The columns and sums of every device in id order, all of one moment. StoreError if the node has no state.
 
-    ``scope``: the ranges of time to sum. ``swapped``: `mikyun.perspective` is "device". Bytes are the server's view.
+    ``scope``: the ranges of time to sum. ``swapped``: `mikyun.perspective` is "device".
     """
     with connection.transaction(snapshot=True):
         # The answer is one row even without nodes: then both values are NULL.
@@ -40,28 +39,40 @@ def load_figures(connection: Connection, node: str, scope: VerifyRanges, *, swap
             last = ids[1]
             in_buckets = _sums(connection, "wgsyncd_buckets", "start", ranges, ids)
             in_days = _sums(connection, "wgsyncd_days", "day", days, ids)
-            for row_id, device, *figures in devices:
-                yield _figures(row_id, device, figures, in_buckets.get(row_id, {}), in_days.get(row_id, {}), scope)
+            for row_id, device, *columns in devices:
+                buckets, day_sums = in_buckets.get(row_id, {}), in_days.get(row_id, {})
+                yield totals(row_id, device, columns, buckets, day_sums, scope, swapped=swapped)
 
 
-def _figures(
-    row_id: int, device: str, figures: Sequence[Counters], buckets: Sums, days: Sums, scope: VerifyRanges
-) -> DeviceTotals:
-    """One device's figures. Sums are cut to the largest BIGINT, as the columns are."""
+def totals(
+    row_id: int, device: str, columns: Sequence[Counters], buckets: Sums, days: Sums, scope: VerifyRanges, *,
+    swapped: bool,
+) -> DeviceTotals:  # fmt: skip
+    """One device's columns, and its days, beside the sums that they must agree with.
 
-    def cut(sums: Sums, ranges: Iterable[Range]) -> tuple[Counters, ...]:
-        found = (sums.get(one, NOTHING) for one in ranges)
-        return tuple(Counters(min(one.rx, BIGINT_MAX), min(one.tx, BIGINT_MAX)) for one in found)
+    ``columns``: total, last 24 hours and month, as the server sees them. Sums are cut to the largest BIGINT, as the
+    columns are.
+    """
 
-    total, rolling, month = figures
-    return DeviceTotals(
-        row_id, device, total, rolling, month, cut(buckets, scope.rolling), cut(days, scope.months),
-        tuple(
-            DaySums(day, buckets.get(day.inner, NOTHING), buckets.get(day.outer, NOTHING),
-                    days.get(_row_of(day), NOTHING))
-            for day in scope.days
-        ),
-    )  # fmt: skip
+    def cut(sums: Sums, ranges: Iterable[Range], side: int) -> tuple[int, ...]:
+        return tuple(min(sums.get(one, NO_BYTES)[side], BIGINT_MAX) for one in ranges)
+
+    figures: list[StoredFigure] = []
+    for side, name in enumerate(("tx", "rx") if swapped else ("rx", "tx")):
+        total, rolling, month = (column[side] for column in columns)
+        in_total, in_month = f"{name} in total", f"{name} of the month"
+        figures += [
+            StoredFigure(Check.FIGURE, f"{name} of 24 h", rolling, "its buckets", cut(buckets, scope.rolling, side)),
+            StoredFigure(Check.FIGURE, in_month, month, "its days", cut(days, scope.months, side)),
+            StoredFigure(Check.NEGATIVE, in_total, total, "least", (0,)),
+        ]
+        if total >= 0:  # an admin may set a total
+            figures.append(StoredFigure(Check.LOW, in_total, total, in_month, (month,)))
+    return DeviceTotals(row_id, device, tuple(figures), tuple(
+        DaySums(day, buckets.get(day.inner, NO_BYTES), buckets.get(day.outer, NO_BYTES),
+                days.get(_row_of(day), NO_BYTES))
+        for day in scope.days
+    ))  # fmt: skip
 
 
 def _row_of(day: Day) -> Range:

@@ -14,12 +14,12 @@ from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
-from wgsyncd.stores.mikyun import upkeep
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.figures import load_figures
+from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import DIGEST, PARENT_CONFLICT, load_conflicts, load_quarantine, load_state
 from wgsyncd.stores.mikyun.rows import RowCache, Schema
+from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
 from wgsyncd.stores.mikyun.writing import StateWriter
 
 SCHEMA_VERSION = 2
@@ -124,14 +124,14 @@ class MariaDBStore:
         taken, left_out = self._writer().commit(node_state, writes, calendar)
         return CommitResult(node_state.apply(writes.excluding(left_out)), taken, left_out)
 
-    def refresh_windows(self, calendar: UsageCalendar) -> tuple[int, int]:
+    def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
-        return upkeep.refresh_windows(self._writer(), calendar)
+        return refresh_windows(self._writer(), calendar)
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        upkeep.purge(self._connection, calendar, keep_days)
+        purge(self._connection, calendar, keep_days)
 
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""
@@ -140,7 +140,7 @@ class MariaDBStore:
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""
-        return load_figures(self._connection, self._node, scope, swapped=self._swapped)
+        return load_totals(self._connection, self._node, scope, swapped=self._swapped)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """See :class:`wgsyncd.ports.Store`."""
