@@ -15,19 +15,19 @@ from tests.tables import FakeDatabase
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters, DeviceRow
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Perspective, Rule
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.messages import ACTIONS
 
 
 class FakeReports:
-    """Implements the port Reports. Its audit rows have no time.
+    """Implements the port ReportSource. Its audit rows have no time.
 
     ``down``: there is no answer. ``no_audit``: the audit rows cannot be read.
     """
 
-    def __init__(self, database: FakeDatabase) -> None:
-        self.db = database
+    def __init__(self, database: FakeDatabase, perspective: Perspective = Perspective.SERVER) -> None:
+        self.db, self.perspective = database, perspective
         self.down = self.no_audit = False
 
     def names(self) -> Sequence[DeviceName]:
@@ -57,15 +57,12 @@ class FakeReports:
         if d is None:
             return None
 
-        def at(what: str) -> float | None:
-            return _seconds(d.get(f"{what}_at"))
-
-        sums = [Counters(d[f"rx_bytes_{w}"] or 0, d[f"tx_bytes_{w}"] or 0) for w in ("total", "24h", "month")]
-        return DeviceDetails(
-            d.get("device_role") or "", bool(d["is_parent"]), d.get("platform") or "", d.get("app_version") or "",
-            at("created"), at("issued"), at("activated"), at("paused"),
-            at("first_handshake"), at("last_handshake"), *sums,
-        )  # fmt: skip
+        texts = {"role": d.get("device_role") or "", "parent": "yes" if d["is_parent"] else "no",
+                 "platform": d.get("platform") or "", "app": d.get("app_version") or ""}  # fmt: skip
+        labels = ("created", "issued", "activated", "paused", "first handshake", "last handshake")
+        times = {label: _seconds(d.get(f"{label.replace(' ', '_')}_at")) for label in labels}
+        sums = {w: Counters(d[f"rx_bytes_{w}"] or 0, d[f"tx_bytes_{w}"] or 0) for w in ("total", "24h", "month")}
+        return DeviceDetails(texts, times, sums)
 
     def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
         return rules(row, now)
@@ -93,6 +90,8 @@ class FakeReports:
             if within(at[1]) and (rows is None or at[0] in rows):
                 old = sums.get(at[key], Counters(0, 0))
                 sums[at[key]] = Counters(old.rx + found.rx, old.tx + found.tx)
+        if self.perspective is Perspective.DEVICE:
+            return {at: Counters(found.tx, found.rx) for at, found in sums.items()}
         return sums
 
 

@@ -21,7 +21,7 @@ from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
-from wgsyncd.ports import Reports, Store
+from wgsyncd.ports import Perspective, ReportSource, Store
 from wgsyncd.stores.mikyun.messages import AuditEntry
 from wgsyncd.stores.mikyun.reports import MariaDBReports
 from wgsyncd.stores.mikyun.store import MariaDBStore
@@ -31,7 +31,7 @@ class Shop(Protocol):
     """A database mikyun_cloud as its admin uses it, and the stores that wgsyncd opens on it."""
 
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
-    def reports(self) -> Reports: ...
+    def reports(self, extra: str = "") -> ReportSource: ...
     def insert(self, number: int, **columns: Any) -> None: ...
     def update(self, number: int, **columns: Any) -> None: ...
     def delete(self, number: int) -> None: ...
@@ -60,8 +60,9 @@ class FakeShop:
         self.stores.append(FakeStore(parse(_config(node, zone) + extra), self.db))
         return self.stores[-1]
 
-    def reports(self) -> Reports:
-        return FakeReports(self.db)
+    def reports(self, extra: str = "") -> ReportSource:
+        settings = parse(_config("r640", "Asia/Tokyo") + extra)
+        return FakeReports(self.db, Perspective(settings.mikyun.perspective))
 
     @contextmanager
     def locked(self, number: int) -> Iterator[None]:
@@ -135,8 +136,8 @@ class RealShop:
         self._stack.callback(store.close)
         return store
 
-    def reports(self) -> Reports:
-        reports = MariaDBReports(self._settings("", "r640", "Asia/Tokyo"))
+    def reports(self, extra: str = "") -> ReportSource:
+        reports = MariaDBReports(self._settings(extra, "r640", "Asia/Tokyo"))
         self._stack.callback(reports.close)
         return reports
 

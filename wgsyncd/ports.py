@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -205,24 +205,23 @@ class Coverage(NamedTuple):
     begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are in one opening balance
 
 
+class Perspective(StrEnum):
+    """Who received the bytes that a report calls rx."""
+
+    SERVER = "server"
+    DEVICE = "device"
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceDetails:
-    """Further columns of a device's row, for people. Times are UNIX seconds, None means never. Bytes are as the
-    columns have them, in the configured perspective."""
+    """What a store knows besides about a device, for people: each value by its label, in the store's words and order.
 
-    role: str
-    parent: bool
-    platform: str
-    app: str
-    created: float | None
-    issued: float | None
-    activated: float | None
-    paused: float | None
-    first_handshake: float | None
-    last_handshake: float | None
-    total: Counters
-    last_24h: Counters
-    month: Counters
+    An empty text means that the store has none. Times are UNIX seconds, None means never.
+    """
+
+    texts: Mapping[str, str]
+    times: Mapping[str, float | None]
+    bytes: Mapping[str, Counters]
 
 
 class Rule(NamedTuple):
@@ -241,9 +240,13 @@ class AuditRow(NamedTuple):
     message: str
 
 
-class Reports(Protocol):
-    """Answers the admin's commands, and only reads. Methods raise StoreError if the store does not answer. Bytes are
-    as the server sees them. ``rows``: ids of the devices to count, None counts all devices."""
+class ReportSource(Protocol):
+    """Answers the admin's commands, and only reads. Methods raise StoreError if the store does not answer. ``rows``:
+    ids of the devices to count, None counts all devices."""
+
+    @property
+    def perspective(self) -> Perspective:
+        """Who received rx, in all bytes that this source reports."""
 
     def names(self) -> Sequence[DeviceName]:
         """The names of every device."""
@@ -264,7 +267,7 @@ class Reports(Protocol):
         """Bytes by row id, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
     def details(self, row_id: int) -> DeviceDetails | None:
-        """The further columns of a row. None if the row is gone."""
+        """What the store knows besides about a device. None if the row is gone."""
 
     def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
         """The store's rules for having a peer, checked for a row at ``now`` (UNIX seconds)."""
@@ -282,7 +285,7 @@ class Backend(Protocol):
     def store(self) -> Store:
         """The store for the engine."""
 
-    def reports(self) -> Reports:
+    def reports(self) -> ReportSource:
         """The reports for the admin's commands."""
 
     def check(self) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Reports
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, ReportSource
 from wgsyncd.stores.mikyun.messages import ACTIONS, AuditEntry, AuditMessages
 
 BUCKET = int(NOW // 900) * 900
@@ -23,7 +23,7 @@ MOST = 2**63 - 1
 
 
 @pytest.fixture
-def reports(shop: Shop) -> Reports:
+def reports(shop: Shop) -> ReportSource:
     return shop.reports()
 
 
@@ -34,20 +34,20 @@ def book(shop: Shop, number: int, *pieces: Allocation) -> None:
     store.commit(store.load_state(calendar()), writes, calendar())
 
 
-def test_names(shop: Shop, reports: Reports) -> None:
+def test_names(shop: Shop, reports: ReportSource) -> None:
     assert list(reports.names()) == []
     shop.insert(6, device_id="端末", contract_id="0002")
     shop.insert(5)
     assert list(reports.names()) == [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "端末", "0002")]
 
 
-def test_books_that_were_never_begun(reports: Reports) -> None:
+def test_books_that_were_never_begun(reports: ReportSource) -> None:
     assert reports.coverage() == Coverage(None, None, {})
     assert reports.days("2026-01-01", "2026-12-31") == {}
     assert reports.rows_of_buckets(0, 2**40) == {}
 
 
-def test_sums_by_time_and_by_device(shop: Shop, reports: Reports) -> None:
+def test_sums_by_time_and_by_device(shop: Shop, reports: ReportSource) -> None:
     shop.insert(5)
     shop.insert(6)
     book(shop, 5, Allocation(BUCKET, "2026-09-21", 1, 10), Allocation(BUCKET - 900, "2026-09-20", 2, 20))
@@ -68,7 +68,22 @@ def test_sums_by_time_and_by_device(shop: Shop, reports: Reports) -> None:
     assert reports.rows_of_buckets(BUCKET, BUCKET + 1) == {5: (1, 10), 6: (100, 1000), 99: (4, 40)}
 
 
-def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: Reports) -> None:
+def test_the_devices_perspective_swaps_all_bytes(shop: Shop) -> None:
+    shop.insert(5, rx_bytes_total=20)
+    book(shop, 5, Allocation(BUCKET, "2026-09-21", 1, 10))
+    reports = shop.reports('perspective = "device"\n')
+    assert (shop.reports().perspective, reports.perspective) == ("server", "device")
+    assert reports.days("2026-09-21", "2026-09-21") == {"2026-09-21": (10, 1)}
+    assert reports.buckets(BUCKET, BUCKET + 1) == {BUCKET: (10, 1)}
+    assert (
+        reports.rows_of_days("2026-09-21", "2026-09-21") == reports.rows_of_buckets(BUCKET, BUCKET + 1) == {5: (10, 1)}
+    )
+    details = reports.details(5)
+    assert details is not None
+    assert details.bytes["total"] == (21, 10), "the columns have the configured view already"
+
+
+def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: ReportSource) -> None:
     shop.insert(5)
     shop.insert(6)
     book(shop, 5, Allocation(BUCKET, "2026-09-21", MOST, MOST - 1))
@@ -78,21 +93,24 @@ def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: Reports) 
     assert type(found.rx) is int
 
 
-def test_particulars(shop: Shop, reports: Reports) -> None:
+def test_particulars(shop: Shop, reports: ReportSource) -> None:
     shop.insert(5, rx_bytes_total=1, tx_bytes_24h=4, rx_bytes_month=None, tx_bytes_month=6, is_parent=1,
                 issued_at="2026-01-02 00:00:00", last_handshake_at="2026-01-03 00:00:00")  # fmt: skip
     found = reports.details(5)
     assert found is not None
-    nothing = (None, None)  # activated and paused
-    begun = datetime(2026, 1, 1, tzinfo=TOKYO).timestamp()
-    day = 86400
-    plain = DeviceDetails("", True, "", "", begun, begun + day, *nothing, None, begun + 2 * day,
-                        Counters(1, 0), Counters(0, 4), Counters(0, 6))  # fmt: skip
-    assert replace(found, role="") == plain
+    created, day = datetime(2026, 1, 1, tzinfo=TOKYO).timestamp(), 86400
+    plain = DeviceDetails(
+        {"role": "", "parent": "yes", "platform": "", "app": ""},
+        {"created": created, "issued": created + day, "activated": None, "paused": None, "first handshake": None,
+         "last handshake": created + 2 * day},
+        {"total": Counters(1, 0), "24h": Counters(0, 4), "month": Counters(0, 6)},
+    )  # fmt: skip
+    assert replace(found, texts={**found.texts, "role": ""}) == plain
+    assert [*found.times] == [*plain.times], "the order is the store's"
     assert reports.details(6) is None
 
 
-def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: Reports) -> None:
+def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: ReportSource) -> None:
     store = shop.store()
     events = [
         AuditEvent(AuditAction.PEER_ADDED, "0001-DEV-005", AuditFacts(interface="wg0", address=f"number {n}"))

@@ -19,7 +19,7 @@ from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import encode_key
 from wgsyncd.engine.agent import Agent
-from wgsyncd.ports import Reports
+from wgsyncd.ports import ReportSource
 
 Run = Callable[..., tuple[int, str]]
 Ask = Callable[[str], dict[str, Any]]
@@ -56,7 +56,7 @@ def run(
         log.configure("warning")
         return node.agent
 
-    def port(_: Settings) -> Reports:
+    def port(_: Settings) -> ReportSource:
         return reports
 
     monkeypatch.setattr(wiring, "open_agent", agent)

@@ -24,7 +24,7 @@ from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
-from wgsyncd.ports import Reports
+from wgsyncd.ports import Perspective, ReportSource
 
 GiB = 2**30
 Run = Callable[..., tuple[int, str]]
@@ -55,8 +55,8 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def reports(_: Settings) -> Reports:
-        return FakeReports(db)
+    def reports(settings: Settings) -> ReportSource:
+        return FakeReports(db, Perspective(settings.mikyun.perspective))
 
     monkeypatch.setattr(wiring, "open_reports", reports)
     monkeypatch.setattr(time, "time", lambda: NOW)

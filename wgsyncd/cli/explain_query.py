@@ -14,7 +14,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.errors import StoreError, UserError
-from wgsyncd.ports import AuditRow, DeviceDetails, Reports, Rule
+from wgsyncd.ports import AuditRow, DeviceDetails, Perspective, ReportSource, Rule
 
 MOST = 10  # audit rows
 
@@ -25,7 +25,8 @@ class Gathered:
 
     story: Explanation
     rules: Sequence[Rule]
-    particulars: DeviceDetails | None
+    details: DeviceDetails | None
+    perspective: Perspective
     audit: Sequence[AuditRow]
     no_audit: str  # why it cannot be read
     settings: Settings
@@ -36,7 +37,7 @@ class Gathered:
         return None if at is None else datetime.fromtimestamp(int(at), self.settings.node.zone).isoformat()
 
 
-def gather(device: str, settings: Settings, agent: Agent, reports: Reports) -> Gathered:
+def gather(device: str, settings: Settings, agent: Agent, reports: ReportSource) -> Gathered:
     """Find the device, and everything about it."""
     view = agent.inspector.view()
     row = _find(device, view)
@@ -52,7 +53,9 @@ def gather(device: str, settings: Settings, agent: Agent, reports: Reports) -> G
         no_audit = str(error)
     calendar = UsageCalendar(view.now, int(settings.usage.bucket_width), settings.node.zone)
     rules = reports.rules(story.settled, view.now)
-    return Gathered(story, rules, reports.details(row.id), audit, no_audit, settings, calendar)
+    return Gathered(
+        story, rules, reports.details(row.id), reports.perspective, audit, no_audit, settings, calendar
+    )  # fmt: skip
 
 
 def _find(text: str, view: Preview) -> DeviceRow:

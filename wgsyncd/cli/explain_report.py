@@ -70,29 +70,6 @@ class DueStep(Struct, frozen=True, kw_only=True):
     at: str | None
 
 
-class BytesReport(Struct, frozen=True, kw_only=True, rename={"last_24h": "24h"}):
-    """The device's figures, in the configured perspective."""
-
-    total: CountersReport
-    last_24h: CountersReport
-    month: CountersReport
-
-
-class DetailsReport(Struct, frozen=True, kw_only=True):
-    """What the row says besides."""
-
-    role: str
-    parent: bool
-    platform: str
-    app: str
-    created: str | None
-    issued: str | None
-    activated: str | None
-    paused: str | None
-    first_handshake: str | None
-    last_handshake: str | None
-
-
 class AuditReport(Struct, frozen=True, kw_only=True):
     """One audit row."""
 
@@ -124,15 +101,15 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     plan: list[PendingReport]
     steps: list[DueStep]
     perspective: str
-    bytes: BytesReport | None
-    details: DetailsReport | None
+    bytes: dict[str, CountersReport] | None  # by the control plane's label, in the perspective
+    details: dict[str, str | None] | None  # by the control plane's label: texts, and times or null
     audit: list[AuditReport] | None
     audit_error: str | None
 
 
 def explain_report(told: Gathered) -> ExplainReport:
     """The report about one device."""
-    story, row, more = told.story, told.story.row, told.particulars
+    story, row, more = told.story, told.story.row, told.details
     deadline = row.activation_deadline
     return ExplainReport(
         device=sanitize(row.device),
@@ -164,10 +141,8 @@ def explain_report(told: Gathered) -> ExplainReport:
             for due in story.due
         ],
         steps=[DueStep(step=step.kind, at=told.time(step.at)) for step in story.steps],
-        perspective=told.settings.mikyun.perspective,
-        bytes=None
-        if more is None
-        else BytesReport(total=_counters(more.total), last_24h=_counters(more.last_24h), month=_counters(more.month)),
+        perspective=told.perspective.value,
+        bytes=None if more is None else {label: _counters(counters) for label, counters in more.bytes.items()},
         details=None if more is None else _details(told, more),
         audit=None
         if told.no_audit
@@ -176,19 +151,9 @@ def explain_report(told: Gathered) -> ExplainReport:
     )
 
 
-def _details(told: Gathered, more: DeviceDetails) -> DetailsReport:
-    return DetailsReport(
-        role=sanitize(more.role),
-        parent=more.parent,
-        platform=sanitize(more.platform),
-        app=sanitize(more.app),
-        created=told.time(more.created),
-        issued=told.time(more.issued),
-        activated=told.time(more.activated),
-        paused=told.time(more.paused),
-        first_handshake=told.time(more.first_handshake),
-        last_handshake=told.time(more.last_handshake),
-    )
+def _details(told: Gathered, more: DeviceDetails) -> dict[str, str | None]:
+    texts = {label: sanitize(text) for label, text in more.texts.items()}
+    return {**texts, **{label: told.time(at) for label, at in more.times.items()}}
 
 
 def _peer(told: Gathered, one: ActualPeer) -> PeerReport:

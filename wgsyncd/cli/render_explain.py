@@ -63,7 +63,7 @@ _FATES = {
 
 
 def _about(told: Gathered) -> None:
-    story, row, more = told.story, told.story.row, told.particulars
+    story, row, more = told.story, told.story.row, told.details
     print_line(
         "row        ",
         f"{row.id}, owner {row.owner}, {row.interface or 'no interface'}, {row.address or 'no address'}",
@@ -73,22 +73,19 @@ def _about(told: Gathered) -> None:
     else:
         print_line("key        ", f"cannot be read: it {story.bad_key}")
     print_line("psk        ", f"the row has {'one' if row.preshared_key else 'none'}")
-    if more is not None:
-        kind = [more.role, "parent" if more.parent and more.role != "parent" else "", more.platform, more.app]
-        print_line("device     ", ", ".join(one for one in kind if one) or "nothing is known about the device")
-    at = told.calendar.format_local
-    life = {}
-    if more is not None:
-        life = {"created": more.created, "issued": more.issued, "activated": more.activated, "paused": more.paused}
+    texts = more.texts if more is not None else {}
     print_line(
-        "life       ", row.status_text, *(f", {what} {at(when)}" for what, when in life.items() if when is not None)
+        "device     ", ", ".join(f"{label} {text}" for label, text in texts.items() if text) or "nothing more is known"
     )
-    if more is not None and more.last_handshake is not None:
-        first = f"first {at(more.first_handshake)}, " if more.first_handshake is not None else ""
-        print_line("handshakes ", f"{first}last {at(more.last_handshake)}")
+    times = more.times if more is not None else {}
+    known = [f"{label} {told.calendar.format_local(at)}" for label, at in times.items() if at is not None]
+    life = [row.status_text, *known]
+    for place in range(0, len(life), 3):
+        print_line(" " * 11 if place else "life       ", ", ".join(life[place : place + 3]))
     if row.activation_deadline is not None and (row.status is Status.ISSUED or row.status_text == "expired"):
         left = row.activation_deadline - told.calendar.now
-        print_line("activation ", f"{'ends' if left >= 0 else 'ended'} {at(row.activation_deadline)}, {_ago(left)}")
+        at = told.calendar.format_local(row.activation_deadline)
+        print_line("activation ", f"{'ends' if left >= 0 else 'ended'} {at}, {_ago(left)}")
 
 
 def _kernel(told: Gathered) -> None:
@@ -133,17 +130,16 @@ def _epoch(one: ActualPeer) -> str:
 
 
 def _bytes(told: Gathered) -> None:
-    more = told.particulars
+    more = told.details
     if more is None:
         return
-    rows = {"total": more.total, "24 h": more.last_24h, "month": more.month}
     output.print_table(
         output.Table(
-            ("bytes    ", "rx", "tx"), [(name, format_bytes(n.rx), format_bytes(n.tx)) for name, n in rows.items()]
+            ("bytes    ", "rx", "tx"),
+            [(label, format_bytes(one.rx), format_bytes(one.tx)) for label, one in more.bytes.items()],
         )
     )
-    whose = "device" if told.settings.mikyun.perspective == "device" else "server"
-    print_line(f"rx: received by the {whose}. The kernel's counters are always the server's")
+    print_line(f"rx: received by the {told.perspective}. The kernel's counters are always the server's")
 
 
 def _audit(told: Gathered) -> None:

@@ -11,16 +11,15 @@ from pathlib import Path
 from wgsyncd.cli import output
 from wgsyncd.cli.usage_query import local_time
 from wgsyncd.cli.usage_report import Rank, Subject, ranking_report, sums, usage_report
-from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.periods import Period, ReportRange, format_bytes, total
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import UserError
+from wgsyncd.ports import Perspective
 
 
-def _meaning(settings: Settings) -> tuple[str, str]:
-    if settings.mikyun.perspective == "device":
-        return "rx: received by the devices", "tx: sent by the devices"
-    return "rx: received by the server", "tx: sent by the server"
+def _meaning(perspective: Perspective) -> tuple[str, str]:
+    whose = "the devices" if perspective is Perspective.DEVICE else "the server"
+    return f"rx: received by {whose}", f"tx: sent by {whose}"
 
 
 def _title(span: ReportRange, who: Subject) -> str:
@@ -43,7 +42,7 @@ _HEAD = ("rx_bytes", "tx_bytes", "total_bytes")
 
 def print_periods(
     args: argparse.Namespace,
-    settings: Settings,
+    perspective: Perspective,
     span: ReportRange,
     who: Subject,
     periods: list[Period],
@@ -51,11 +50,11 @@ def print_periods(
 ) -> None:
     whole = total(periods)
     if args.json:
-        output.print_json(usage_report(span, settings.mikyun.perspective, notes, who, periods))
+        output.print_json(usage_report(span, perspective, notes, who, periods))
     elif args.csv:
         _csv(("period", *_HEAD), [(one.name, *sums(one)) for one in periods])
     elif args.svg:
-        _picture(args.svg, output.sanitize(_title(span, who)), _meaning(settings), periods)
+        _picture(args.svg, output.sanitize(_title(span, who)), _meaning(perspective), periods)
     else:
         output.print_line((_title(span, who), "head"))
         output.print_table(
@@ -66,11 +65,11 @@ def print_periods(
                 bars=[(one.rx, one.tx) for one in periods],
             )
         )
-        _print_notes(settings, notes)
+        _print_notes(perspective, notes)
 
 
 def print_ranking(
-    args: argparse.Namespace, settings: Settings, span: ReportRange, ranks: list[Rank], notes: list[str]
+    args: argparse.Namespace, perspective: Perspective, span: ReportRange, ranks: list[Rank], notes: list[str]
 ) -> None:
     whole = total(Counters(one.rx, one.tx) for one in ranks)
     first = ranks[: args.top]
@@ -78,7 +77,7 @@ def print_ranking(
     head = ("owner",) if args.by_owner else ("device", "owner")
     kind = "owners" if args.by_owner else "devices"
     if args.json:
-        output.print_json(ranking_report(span, settings.mikyun.perspective, notes, kind, ranks, args.top))
+        output.print_json(ranking_report(span, perspective, notes, kind, ranks, args.top))
     elif args.csv:
         _csv((*head, *_HEAD), [(*map(output.sanitize, names), *sums(one)) for names, one in shown])
     else:
@@ -92,15 +91,15 @@ def print_ranking(
                 bars=[(one.rx, one.tx) for one in first],
             )
         )
-        _print_notes(settings, notes)
+        _print_notes(perspective, notes)
 
 
 def _name(one: Period) -> str:
     return one.name.replace("T", " ")
 
 
-def _print_notes(settings: Settings, notes: list[str]) -> None:
-    for note in ["; ".join(_meaning(settings)), *notes]:
+def _print_notes(perspective: Perspective, notes: list[str]) -> None:
+    for note in ["; ".join(_meaning(perspective)), *notes]:
         output.print_line(note)
 
 

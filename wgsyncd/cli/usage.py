@@ -63,21 +63,18 @@ def run(args: argparse.Namespace) -> int:
         span = make_range(args.by, args.since, args.until, time.time(), settings.node.zone)
     except ValueError as error:
         args.fail(f"--since {error}")
-    swapped = settings.mikyun.perspective == "device"
     reports = wiring.open_reports(settings)
     names = reports.names()
     reach = reports.coverage()
     notes = usage_query.notes_on(span, reach)
     if args.top is not None:
         by_row = usage_query.read_by_row(reports, span)
-        ranks = usage_query.rank(by_row, names, by_owner=args.by_owner, swapped=swapped)
-        render_usage.print_ranking(args, settings, span, ranks, notes)
+        ranks = usage_query.rank(by_row, names, by_owner=args.by_owner)
+        render_usage.print_ranking(args, reports.perspective, span, ranks, notes)
         return 0
     rows, who = usage_query.resolve_name(args.name, names)
     periods = usage_query.read_periods(reports, span, rows, reach)
-    if swapped:
-        periods = [one._replace(rx=one.tx, tx=one.rx) for one in periods]
-    render_usage.print_periods(args, settings, span, who, periods, notes)
+    render_usage.print_periods(args, reports.perspective, span, who, periods, notes)
     return 0
 
 

@@ -12,7 +12,7 @@ from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, sugg
 from wgsyncd.core.inspect.periods import Period, ReportRange, by_days, by_hours, by_months, hour_of, total
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import UserError
-from wgsyncd.ports import Coverage, Reports
+from wgsyncd.ports import Coverage, ReportSource
 
 
 def resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, Subject]:
@@ -27,7 +27,9 @@ def resolve_name(name: str | None, names: Sequence[DeviceName]) -> tuple[Collect
     raise UserError(f"no device or owner is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
-def read_periods(reports: Reports, span: ReportRange, rows: Collection[int] | None, reach: Coverage) -> list[Period]:
+def read_periods(
+    reports: ReportSource, span: ReportRange, rows: Collection[int] | None, reach: Coverage
+) -> list[Period]:
     if span.by == "hour":
         return by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
     days: dict[str, Counters] = {}
@@ -39,7 +41,7 @@ def read_periods(reports: Reports, span: ReportRange, rows: Collection[int] | No
     return by_days(span, days) if span.by == "day" else by_months(span, days)
 
 
-def read_by_row(reports: Reports, span: ReportRange) -> Mapping[int, Counters]:
+def read_by_row(reports: ReportSource, span: ReportRange) -> Mapping[int, Counters]:
     if span.by == "hour":
         return reports.rows_of_buckets(span.start, span.end)
     found_sums: dict[int, Counters] = {}
@@ -52,7 +54,7 @@ def read_by_row(reports: Reports, span: ReportRange) -> Mapping[int, Counters]:
     return found_sums
 
 
-def rank(by_row: Mapping[int, Counters], names: Sequence[DeviceName], *, by_owner: bool, swapped: bool) -> list[Rank]:
+def rank(by_row: Mapping[int, Counters], names: Sequence[DeviceName], *, by_owner: bool) -> list[Rank]:
     """All devices or owners with traffic, the largest first. A row that is gone still has its bytes."""
     known = {one.row_id: one for one in names}
     by_name: dict[tuple[str, str], Counters] = {}
@@ -60,7 +62,7 @@ def rank(by_row: Mapping[int, Counters], names: Sequence[DeviceName], *, by_owne
         one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
         name = ("", one.owner) if by_owner else (one.device, one.owner)
         by_name[name] = total([by_name.get(name, NO_BYTES), found])
-    ranks = [Rank(*name, *(reversed(found) if swapped else found)) for name, found in by_name.items()]
+    ranks = [Rank(*name, *found) for name, found in by_name.items()]
     return sorted(ranks, key=lambda r: (-r.rx - r.tx, r.owner, r.device))
 
 

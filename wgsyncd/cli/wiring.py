@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
-    from wgsyncd.ports import Link, Reports, WireGuard
+    from wgsyncd.ports import Link, ReportSource, WireGuard
 
 
 def _agent(settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> Agent:
@@ -46,7 +46,7 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     return lambda settings, state: _agent(settings, wireguard, status, state)
 
 
-def open_reports(settings: Settings) -> Reports:
+def open_reports(settings: Settings) -> ReportSource:
     """The store's reports, which only commands ask for."""
     from wgsyncd.stores import open_store
 

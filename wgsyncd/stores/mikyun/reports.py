@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters, DeviceRow
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
+from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Perspective, Rule
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.store import check_schema
 
-PARTICULARS = """
+DETAILS = """
 SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,
        first_handshake_at, last_handshake_at, rx_bytes_total, tx_bytes_total, rx_bytes_24h, tx_bytes_24h,
        rx_bytes_month, tx_bytes_month
@@ -27,22 +27,24 @@ WHERE target_type = 'device' AND target_id = %s ORDER BY id DESC LIMIT %s
 
 
 class MariaDBReports:
-    """Implements :class:`wgsyncd.ports.Reports`. Writes nothing.
+    """Implements :class:`wgsyncd.ports.ReportSource`. Writes nothing.
 
-    Bytes are stored for each device, not for each node. So they include all nodes that share the database.
+    Bytes are stored for each device, not for each node. So they include all nodes that share the database. Buckets and
+    days have the server's view. The columns of devices have the configured view already.
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.perspective = Perspective(settings.mikyun.perspective)
         self._zone = settings.node.zone
         self._connection = Connection(settings.mikyun.database, settings.node.zone, on_connect=check_schema)
 
     def names(self) -> Sequence[DeviceName]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.query("SELECT id, device_id, contract_id FROM customer_devices ORDER BY id")
         return [DeviceName(int(number), str(device), str(contract)) for number, device, contract in rows]
 
     def coverage(self) -> Coverage:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         day, bucket = self._connection.query(
             "SELECT (SELECT MIN(day) FROM wgsyncd_days), (SELECT MIN(start) FROM wgsyncd_buckets)"
         )[0]
@@ -50,46 +52,47 @@ class MariaDBReports:
         return Coverage(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
 
     def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         sums = self._sums("day", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last), rows)
         return {str(day): found for day, found in sums.items()}
 
     def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("start", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end), rows)
 
     def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("row_id", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last))
 
     def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("row_id", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end))
 
     def details(self, row_id: int) -> DeviceDetails | None:
-        """See :class:`wgsyncd.ports.Reports`."""
-        rows = self._connection.query(PARTICULARS, (row_id,))
+        """See :class:`wgsyncd.ports.ReportSource`."""
+        rows = self._connection.query(DETAILS, (row_id,))
         if not rows:
             return None
-        role, parent, platform, version, *rest = rows[0]
-        created, issued, activated, paused, first, last = (to_seconds(at, self._zone) for at in rest[:6])
-        sums = [int(value or 0) for value in rest[6:]]
-        return DeviceDetails(
-            role or "", bool(parent), platform or "", version or "", created, issued, activated, paused, first, last,
-            Counters(*sums[:2]), Counters(*sums[2:4]), Counters(*sums[4:]),
-        )  # fmt: skip
+        role, parent, platform, app, *rest = rows[0]
+        texts = {"role": role or "", "parent": "yes" if parent else "no", "platform": platform or "", "app": app or ""}
+        labels = ("created", "issued", "activated", "paused", "first handshake", "last handshake")
+        times = {label: to_seconds(at, self._zone) for label, at in zip(labels, rest[:6], strict=True)}
+        total, rolling, month = (
+            Counters(int(rx or 0), int(tx or 0)) for rx, tx in zip(rest[6::2], rest[7::2], strict=True)
+        )
+        return DeviceDetails(texts, times, {"total": total, "24h": rolling, "month": month})
 
     def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         return rules(row, now)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.query(AUDIT, (device, most))
         return [AuditRow(str(at), str(action), str(message)) for at, action, message in rows]
 
     def close(self) -> None:
-        """See :class:`wgsyncd.ports.Reports`."""
+        """See :class:`wgsyncd.ports.ReportSource`."""
         self._connection.close()
 
     def _sums(
@@ -99,6 +102,9 @@ class MariaDBReports:
         if rows is not None and not rows:  # IN () would be a syntax error
             return {}
         among = f" AND row_id IN ({', '.join(['%s'] * len(rows))})" if rows is not None else ""
-        sql = f"SELECT {key}, SUM(rx), SUM(tx) FROM {source}{among} GROUP BY 1"  # noqa: S608
+        rx, tx = ("tx", "rx") if self.perspective is Perspective.DEVICE else ("rx", "tx")
+        sql = f"SELECT {key}, SUM({rx}), SUM({tx}) FROM {source}{among} GROUP BY 1"  # noqa: S608
         found = self._connection.query(sql, (*values, *(rows or ())))
-        return {at: Counters(int(rx), int(tx)) for at, rx, tx in found}  # SUM is a DECIMAL, so it is exact
+        return {
+            at: Counters(int(received), int(sent)) for at, received, sent in found
+        }  # SUM is a DECIMAL, so it is exact
