@@ -14,7 +14,7 @@ from tests.samples import TOKYO
 from tests.tables import FakeDatabase
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters, DeviceRow
-from wgsyncd.errors import StoreError
+from wgsyncd.errors import StoreError, StoreErrorCode
 from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Perspective, Rule
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.messages import ACTIONS
@@ -70,7 +70,7 @@ class FakeReports:
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         self._ask()
         if self.no_audit:
-            raise StoreError("1142: SELECT command denied for table 'wgsyncd_audit'", 1142)
+            raise StoreError("1142: SELECT command denied for table 'wgsyncd_audit'", StoreErrorCode.DENIED)
         ours = [one for one in self.db.logs if one.action in ACTIONS]
         found = [AuditRow("", one.action, one.message) for one in ours
                  if (one.target_type, one.target_id) == ("device", device)]  # fmt: skip
@@ -81,7 +81,7 @@ class FakeReports:
 
     def _ask(self) -> None:
         if self.down:
-            raise StoreError("2003: Can't connect", 2003)
+            raise StoreError("2003: Can't connect", StoreErrorCode.UNREACHABLE)
 
     def _sums(self, table: Sums, key: int, within: Any, rows: Collection[int] | None) -> dict[Any, Counters]:
         self._ask()

@@ -24,7 +24,7 @@ from wgsyncd.core.state import (
     WriteBatch,
 )
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
-from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, UserError
+from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, StoreErrorCode, UserError
 from wgsyncd.ports import CommitResult, Snapshot
 
 
@@ -166,7 +166,7 @@ class MemoryStore(Generic[Tables]):
             if any(one.row_id not in db.devices for one in postings):
                 raise UserError("a row is gone")
             if any(one.row_id in self.locked for one in postings):
-                raise StoreError("1205: a row is locked by somebody else", 1205)
+                raise StoreError("another program has locked a row", StoreErrorCode.LOCKED)
             for one in postings:
                 self._post(db, one, calendar)
             for number in set(ids):
@@ -228,7 +228,7 @@ class MemoryStore(Generic[Tables]):
     def _read(self, name: str) -> None:
         self.calls[name] += 1
         if self.down or self.fail_reads:
-            raise StoreError("2013: Lost connection", 2013)
+            raise StoreError("2013: Lost connection", StoreErrorCode.UNREACHABLE)
         self.reads += 1
         self.statements += 1
 
@@ -237,25 +237,25 @@ class MemoryStore(Generic[Tables]):
         """A copy of the database for a transaction. The copy becomes the database when the transaction ends."""
         self.calls[name] += 1
         if self.down:
-            raise StoreError("2003: Can't connect", 2003)
+            raise StoreError("2003: Can't connect", StoreErrorCode.UNREACHABLE)
         if self.read_only:
-            raise StoreError("1290: The server is running with the --read-only option", 1290)
+            raise StoreError("1290: The server is running with the --read-only option")
         fate = self.next_writes.pop(0) if self.next_writes else "ok"
         if fate == "before":
-            raise StoreError("2006: Server has gone away", 2006)
+            raise StoreError("2006: Server has gone away", StoreErrorCode.UNREACHABLE)
         if fate == "crash before":
             raise Crash
         work = copy_tables(self.db)
         self.statements += 1
         yield work
         if fate == "deadlock":
-            raise StoreError("1213: Deadlock found", 1213)
+            raise StoreError("1213: Deadlock found", StoreErrorCode.LOCKED)
         if fate == "during":
-            raise StoreError("2013: Lost connection during query", 2013)
+            raise StoreError("2013: Lost connection during query", StoreErrorCode.UNREACHABLE)
         self.db.__dict__.update(work.__dict__)
         self.commits += 1
         if fate == "after":
-            raise InDoubt("2013: Lost connection during COMMIT", 2013)
+            raise InDoubt("2013: Lost connection during COMMIT", StoreErrorCode.UNREACHABLE)
         if fate == "crash after":
             raise Crash
 

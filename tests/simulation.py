@@ -16,7 +16,7 @@ from wgsyncd.core.peers import recording
 from wgsyncd.core.records import PeerId, PeerRecord, RecordState
 from wgsyncd.core.usage import posting
 from wgsyncd.engine import state_cache
-from wgsyncd.errors import SpoolError, StoreError, WireGuardError
+from wgsyncd.errors import SpoolError, StoreError, StoreErrorCode, WireGuardError
 
 STARTS = [  # zones and times shortly before a midnight, the end of a month or year, or a change of the clock
     ("Asia/Tokyo", "2026-09-21 23:13:20"), ("Asia/Tokyo", "2026-12-31 23:58:00"), ("Asia/Tokyo", "2028-02-28 23:59:30"),
@@ -129,7 +129,11 @@ class World(Node):
             raise Crash
         if port == "kernel":
             raise WireGuardError("wg0", "ENOBUFS", "no answer")
-        raise StoreError("2013: Lost connection", 2013) if port == "store" else SpoolError("I/O error")
+        raise (
+            StoreError("2013: Lost connection", StoreErrorCode.UNREACHABLE)
+            if port == "store"
+            else SpoolError("I/O error")
+        )
 
     # -- what was seen and secured
 

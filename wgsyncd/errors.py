@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 
 class WgsyncdError(Exception):
@@ -37,37 +38,44 @@ class UserError(WgsyncdError):
     """wgsyncd refuses to start or to do what was asked. The text says what to do first."""
 
 
+class StoreErrorCode(Enum):
+    """What a store's failure means for whoever reacts to it."""
+
+    UNREACHABLE = "unreachable"  # the store does not answer
+    DENIED = "denied"  # the account may not enter or may not do this
+    SCHEMA = "schema"  # wgsyncd's own tables are missing or of another version
+    LOCKED = "locked"  # another program has locked what is needed
+    OTHER = "other"
+
+
 class StoreError(WgsyncdError):
-    """A temporary fault of the database: it is away, slow, read-only or deadlocked. The daemon tries again.
+    """A temporary fault of the store: it is away, slow, read-only or deadlocked. The daemon tries again."""
 
-    ``number`` is MariaDB's error number. None if MariaDB gave no number.
-    """
-
-    def __init__(self, text: str, number: int | None = None) -> None:
-        self.number = number
+    def __init__(self, text: str, code: StoreErrorCode = StoreErrorCode.OTHER) -> None:
+        self.code = code
         super().__init__(text)
 
 
 class SchemaError(StoreError):
     """wgsyncd's own tables are missing or of another version."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text, StoreErrorCode.SCHEMA)
+
 
 class InDoubt(StoreError):
-    """COMMIT got no answer, so it may or may not have happened. Only reading the database again shows which."""
+    """COMMIT got no answer, so it may or may not have happened. Only reading the store again shows which."""
 
 
 class RowsLocked(StoreError):
-    """Another program has locked rows that a transaction cannot leave out. The transaction wrote nothing.
-
-    ``rows`` is the number of these rows. MariaDB's error 1205 (ER_LOCK_WAIT_TIMEOUT) is reported.
-    """
+    """Another program has locked rows that a transaction cannot leave out. The transaction wrote nothing."""
 
     def __init__(self, rows: int) -> None:
-        super().__init__(f"1205: somebody else has locked {rows} rows", 1205)
+        super().__init__(f"another program has locked {rows} rows", StoreErrorCode.LOCKED)
 
 
 class RevisionConflict(StoreError):
-    """The node state in memory has another revision than the database: another writer, or a commit in doubt."""
+    """The node state in memory has another revision than the store: another writer, or a commit in doubt."""
 
 
 class SpoolError(WgsyncdError):

@@ -12,9 +12,9 @@ from tests.samples import TOKYO, text
 from tests.store_fixture import RealShop
 from wgsyncd.config.load import parse
 from wgsyncd.demo.mariadb import ACCOUNT
-from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun import rows
-from wgsyncd.stores.mikyun.connection import Connection, Values, _translate
+from wgsyncd.stores.mikyun.connection import Connection, MariaDBError, Values, _translate
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
@@ -44,8 +44,22 @@ TOLD = {
 def test_values_are_not_quoted_and_words_stay_whole(args: tuple[object, ...], text: str) -> None:
     error = _translate(pymysql.OperationalError(*args))
     assert str(error).startswith(text)
+    assert isinstance(error, MariaDBError)
     assert error.number == args[0]
     assert KEY not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(2003, StoreErrorCode.UNREACHABLE), (2013, StoreErrorCode.UNREACHABLE), (1045, StoreErrorCode.DENIED),
+     (1142, StoreErrorCode.DENIED), (1146, StoreErrorCode.SCHEMA), (1205, StoreErrorCode.LOCKED),
+     (1290, StoreErrorCode.OTHER)],
+)  # fmt: skip
+def test_a_number_of_mariadb_becomes_a_code(number: int, code: StoreErrorCode) -> None:
+    assert _translate(pymysql.OperationalError(number, "why")).code is code
+    if number == 1146:
+        ours = _translate(pymysql.OperationalError(number, "Table 'mikyun_cloud.wgsyncd_days' doesn't exist"))
+        assert (type(ours), ours.code) == (SchemaError, code)
 
 
 def test_what_to_do_is_said() -> None:

@@ -154,7 +154,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
                 try:
                     store.resolve_quarantine([held.id], [booked(number, 1, 2)], [], calendar())
                 except StoreError as error:
-                    assert str(error) == f"1205: row {number} is locked by somebody else: try again"
+                    assert str(error) == f"another program has locked row {number}: try again"
                 else:
                     sums["admin"][number] += 1
 

@@ -13,7 +13,7 @@ from tests.wait import until
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, QuarantinedDelta, WriteBatch
-from wgsyncd.errors import InDoubt, StoreError, UserError
+from wgsyncd.errors import InDoubt, StoreError, StoreErrorCode, UserError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.store import MariaDBStore
@@ -100,8 +100,9 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
 def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> None:
     shop.insert(5)
     ids = hold(store, delta(5))
-    with shop.locked(5), pytest.raises(StoreError, match="1205"):
+    with shop.locked(5), pytest.raises(StoreError, match="has locked") as failed:
         store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
+    assert failed.value.code is StoreErrorCode.LOCKED
     store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
     assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
 
@@ -135,7 +136,7 @@ def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happen
             if happened:
                 execute(sql, values)
             store._connection.close()
-            raise StoreError("2013: Lost connection during query", 2013)
+            raise StoreError("2013: Lost connection during query")
         return execute(sql, values)
 
     monkeypatch.setattr(store._connection, "execute", broken)

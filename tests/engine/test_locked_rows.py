@@ -6,7 +6,7 @@ import pytest
 
 from tests.node import Node
 from tests.samples import key
-from wgsyncd.errors import StoreError
+from wgsyncd.errors import StoreError, StoreErrorCode
 
 # -- windows are rolled last
 
@@ -15,7 +15,7 @@ def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody has a row locked."""
 
     def locked(_: object) -> tuple[int, int]:
-        raise StoreError("1205: Lock wait timeout exceeded", 1205)
+        raise StoreError("1205: Lock wait timeout exceeded", StoreErrorCode.LOCKED)
 
     monkeypatch.setattr(node.store, "refresh", locked)
 

@@ -20,7 +20,7 @@ from pymysql.converters import escape_string
 from pymysql.cursors import Cursor, SSCursor
 
 from wgsyncd.config.schema import Database
-from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError
+from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError, StoreErrorCode
 
 Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]
@@ -106,7 +106,7 @@ class Connection:
             try:
                 self.execute("COMMIT")
             except StoreError as error:
-                raise InDoubt(str(error), error.number) from error
+                raise InDoubt(str(error), error.code) from error
         except BaseException:
             self.close()  # the server rolls back a transaction whose connection ends
             raise
@@ -182,6 +182,22 @@ def _path(path: object) -> str | None:
 _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
 
 
+class MariaDBError(StoreError):
+    """An error of the server or the driver. ``number`` is MariaDB's, None if MariaDB gave no number."""
+
+    def __init__(self, text: str, number: int | None) -> None:
+        self.number = number
+        super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER))
+
+
+_CODES = {
+    **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
+    **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
+    **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
+    **dict.fromkeys((1205, 1213), StoreErrorCode.LOCKED),
+}
+
+
 def _translate(error: Exception) -> StoreError:
     """A StoreError for an error of the driver: its number, its text, and what to do about it.
 
@@ -192,6 +208,6 @@ def _translate(error: Exception) -> StoreError:
     if number == SYNTAX:
         raise error
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
-        return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account", number)
+        return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
     plain = text if number in NAMES_ONLY else _VALUES.sub("'…'", text)
-    return StoreError(f"{f'{number}: ' if number else ''}{plain[:300]}{_HINTS.get(number or 0, '')}", number)
+    return MariaDBError(f"{f'{number}: ' if number else ''}{plain[:300]}{_HINTS.get(number or 0, '')}", number)

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Database, Finding, fault, ok, version_of, warning
+from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.mikyun.connection import MariaDBError
+from wgsyncd.stores.mikyun.facts import Facts
 
 OLDEST = (10, 6)  # the first version with SKIP LOCKED
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
 
 
-def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
+def check(settings: Settings, examine: Callable[[Settings], Facts]) -> Iterator[Finding]:
     """All findings about the database. ``examine`` asks the database for the facts.
 
     Where the database cannot be entered, there is one finding, with the command that helps.
@@ -42,24 +44,33 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
 
 
 def _entering(settings: Settings, error: StoreError) -> str:
-    if error.number in (2002, 2003):
+    number = error.number if isinstance(error, MariaDBError) else None
+    if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
     user, file = settings.mikyun.database.user, settings.mikyun.database.password_file
-    if error.number == 1045 and file is not None:
+    if number == 1045 and file is not None:
         return f"editor {file}"
-    if error.number == 1698:  # the account is known by its system user, and root is another user
+    if number == 1698:  # the account is known by its system user, and root is another user
         return f"sudo -u {user} wgsyncd doctor"
-    if error.number in (1044, 1049):
+    if number in (1044, 1049):
         host = "localhost" if settings.mikyun.database.socket else settings.mikyun.database.host
         return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'{user}'@'{host}'\""
     return "wgsyncd check-config && mariadb-admin ping"
 
 
-def _init(facts: Database, *, grants: bool = True) -> str:
+def _init(facts: Facts, *, grants: bool = True) -> str:
     return f"wgsyncd init-db --socket {facts.socket}" + (f' --grants "{facts.account}"' if grants else "")
 
 
-def _version(facts: Database) -> Finding:
+def version_of(text: str) -> tuple[int, ...] | None:
+    """The numbers of a server's version. None if the server is not MariaDB."""
+    number = text.partition("-")[0]
+    if "MariaDB" not in text or not all(part.isdecimal() for part in number.split(".")):
+        return None
+    return tuple(map(int, number.split(".")))
+
+
+def _version(facts: Facts) -> Finding:
     version = version_of(facts.version)
     if version is None:
         return fault("server", f"{facts.version} is not MariaDB", "apt-get install mariadb-server")
@@ -71,7 +82,7 @@ def _version(facts: Database) -> Finding:
     return ok("server", f"MariaDB {facts.version}")
 
 
-def _schema(facts: Database, settings: Settings) -> Finding:
+def _schema(facts: Facts, settings: Settings) -> Finding:
     if "install a newer one" in facts.schema:
         return fault("tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see man wgsyncd-install")
     if facts.schema:
@@ -84,7 +95,7 @@ def _schema(facts: Database, settings: Settings) -> Finding:
     return ok("tables", f"wgsyncd's own are there; books of {', '.join(facts.nodes) or 'nobody yet'}")
 
 
-def _rights(facts: Database) -> Finding:
+def _rights(facts: Facts) -> Finding:
     if facts.lacking:
         return fault("rights", f"{facts.account} lacks {'; '.join(facts.lacking)}", _init(facts))
     if facts.extra:
@@ -92,13 +103,13 @@ def _rights(facts: Database) -> Finding:
     return ok("rights", f"{facts.account} has what it needs, column by column, and no more")
 
 
-def _secrets(facts: Database) -> Finding:
+def _secrets(facts: Facts) -> Finding:
     if facts.secrets:
         return fault("secrets", f"{facts.account} can read {', '.join(facts.secrets)}", _anew(facts))
     return ok("secrets", "private keys, passphrases and personal data cannot be read")
 
 
-def _anew(facts: Database) -> str:
+def _anew(facts: Facts) -> str:
     return f'mariadb -e "REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}" && {_init(facts)}'
 
 
@@ -111,7 +122,7 @@ def _hours(offset: int) -> str:
     return f"{'-' if offset < 0 else '+'}{abs(offset) // 3600:02}:{abs(offset) % 3600 // 60:02}"
 
 
-def _zone(facts: Database, settings: Settings) -> Finding:
+def _zone(facts: Facts, settings: Settings) -> Finding:
     ours = _offset(settings)
     if facts.session_offset != ours:
         return fault(
@@ -127,7 +138,7 @@ def _zone(facts: Database, settings: Settings) -> Finding:
     return ok("time zone", f"{settings.node.zone}, {_hours(ours)}, here and by the server's default")
 
 
-def _application(facts: Database, settings: Settings) -> Finding:
+def _application(facts: Facts, settings: Settings) -> Finding:
     if facts.newest is not None and (ahead := facts.newest - time.time()) > _FUTURE:
         return fault(
             "written times", f"the latest device was created or issued {ahead / 3600:.1f} h from now: the application"
@@ -137,7 +148,7 @@ def _application(facts: Database, settings: Settings) -> Finding:
     return ok("written times", "no device was created or issued in the future")
 
 
-def _clock(facts: Database) -> Finding:
+def _clock(facts: Facts) -> Finding:
     if abs(facts.ahead) > _CLOCK + facts.doubt:
         return fault(
             "database clock", f"it is {abs(facts.ahead):.1f} s {'ahead of' if facts.ahead > 0 else 'behind'} ours",

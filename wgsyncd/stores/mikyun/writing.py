@@ -22,7 +22,7 @@ from wgsyncd.core.model import Transition, encode_key
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, UserError
+from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.mikyun import records
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.messages import AuditMessages
@@ -133,7 +133,7 @@ class StateWriter:
             if unknown := sorted(set(ids) - found):
                 raise UserError(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
             if locked := self.lock_devices(one.row_id for one in postings):
-                raise StoreError(f"1205: row {min(locked)} is locked by somebody else: try again", 1205)
+                raise StoreError(f"another program has locked row {min(locked)}: try again", StoreErrorCode.LOCKED)
             if postings and self.connection.execute(self._usage_update_sql(postings, calendar)) != len(postings):
                 gone = self._missing(postings)
                 raise UserError(f"row {gone} is gone, so nothing is done: its delta can only be dropped")
