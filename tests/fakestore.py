@@ -22,6 +22,7 @@ from wgsyncd.core.state import Condition, Posting
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.messages import AuditMessages
+from wgsyncd.stores.mikyun.settings import mikyun
 
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
@@ -36,9 +37,9 @@ class FakeStore(MemoryStore[FakeDatabase]):
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
         super().__init__(settings.node.name, database or FakeDatabase())
         self._zone = settings.node.zone
-        self._messages = AuditMessages(settings.mikyun.language, self._zone)
-        self._lifetime = int(settings.mikyun.qr.lifetime)
-        self._sides = ("tx", "rx") if settings.mikyun.perspective == "device" else ("rx", "tx")
+        self._messages = AuditMessages(mikyun(settings).language, self._zone)
+        self._lifetime = int(mikyun(settings).qr.lifetime)
+        self._sides = ("tx", "rx") if mikyun(settings).perspective == "device" else ("rx", "tx")
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._read("roll")

@@ -24,6 +24,7 @@ from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
 from wgsyncd.ports import Perspective, ReportSource, Store
 from wgsyncd.stores.mikyun.messages import AuditEntry
 from wgsyncd.stores.mikyun.reports import MariaDBReports
+from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
@@ -62,7 +63,7 @@ class FakeShop:
 
     def reports(self, extra: str = "") -> ReportSource:
         settings = parse(_config("r640", "Asia/Tokyo") + extra)
-        return FakeReports(self.db, Perspective(settings.mikyun.perspective))
+        return FakeReports(self.db, Perspective(mikyun(settings).perspective))
 
     @contextmanager
     def locked(self, number: int) -> Iterator[None]:

@@ -4,6 +4,7 @@ dataplane/, stores/ and the tests' fakes implement the ports. The same contract 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -279,7 +280,18 @@ class ReportSource(Protocol):
         """Close the connection."""
 
 
-class Backend(Protocol):
+class SchemaAdmin(Protocol):
+    """Installs and checks wgsyncd's own tables in the database of a control plane."""
+
+    def install(self, options: argparse.Namespace) -> Iterator[str]:
+        """Create the tables, and grant the daemon's rights if the options say so. Yields a line for each thing done. A
+        second run does no harm. ``options``: those that the store has for `wgsyncd init-db`."""
+
+    def check(self) -> Iterator[Finding]:
+        """The findings of `wgsyncd doctor` about the database."""
+
+
+class Backend(SchemaAdmin, Protocol):
     """Makes the ports of one control plane. Nothing connects before its first use."""
 
     def store(self) -> Store:
@@ -287,9 +299,6 @@ class Backend(Protocol):
 
     def reports(self) -> ReportSource:
         """The reports for the admin's commands."""
-
-    def check(self) -> Iterator[Finding]:
-        """The findings of `wgsyncd doctor` about the control plane's database."""
 
 
 class Spool(Protocol):

@@ -34,6 +34,7 @@ IMPORTERS = {
         "config/load.py",
         "config/values.py",
         "config/schema.py",
+        "stores/mikyun/settings.py",
         "stores/spool.py",
         "daemon/admin.py",
         "daemon/admin_report.py",
@@ -108,7 +109,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core/usage/": ("core",),
     "core/inspect/": ("core", "core.peers", "core.usage"),
     "core/": ("core",),
-    "config/": ("config", "core", "errors", "log"),
+    "config/": ("config", "core", "errors", "log", "stores"),  # the table of control planes, and no store itself
     "ports.py": ("core", "core.peers", "core.usage", "core.inspect", "errors"),
     "stores/": ("core", "core.peers", "core.usage", "core.inspect", "ports", "config", "errors", "log", "redact"),
     "dataplane/": ("core", "core.peers", "core.usage", "core.inspect", "ports", "config", "errors", "log", "redact"),

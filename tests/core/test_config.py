@@ -17,6 +17,7 @@ from wgsyncd.config.load import load, parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.network import parse_host, parse_network
 from wgsyncd.errors import ConfigError
+from wgsyncd.stores.mikyun.settings import mikyun
 
 
 def test_the_shipped_example_is_the_r640s() -> None:
@@ -31,7 +32,7 @@ def test_the_shipped_example_is_the_r640s() -> None:
     )  # fmt: skip
     assert not wg0.create
     assert (float(wg0.line_rate), float(wg0.persistent_keepalive)) == (25e9, 0)
-    database = settings.mikyun.database
+    database = mikyun(settings).database
     assert (database.host, database.port, database.name, database.user, float(database.timeout)) == (
         "127.0.0.1", 3306, "mikyun_cloud", "mikyun", 4
     )  # fmt: skip
@@ -47,23 +48,27 @@ def test_the_shipped_example_is_the_r640s() -> None:
     ] == [15, 60, 0.25]
     assert (settings.peers.foreign, settings.peers.always_keep) == ("remove", ())
     assert [
-        float(one) for one in (settings.mikyun.qr.lifetime, settings.usage.bucket_width, settings.usage.retention)
+        float(one) for one in (mikyun(settings).qr.lifetime, settings.usage.bucket_width, settings.usage.retention)
     ] == [
         86400,
         900,
         400 * 86400,
     ]
-    assert (settings.control_plane, settings.mikyun.language, settings.mikyun.perspective) == ("mikyun", "ja", "server")
+    assert (settings.control_plane, mikyun(settings).language, mikyun(settings).perspective) == (
+        "mikyun",
+        "ja",
+        "server",
+    )
     assert settings.metrics.address == ("127.0.0.1", 9586)
 
 
 def test_the_example_shows_the_defaults() -> None:
     shown, least = parse(resources.text("wgsyncd.toml")), parse(LEAST)
     for section in Settings.__struct_fields__:
-        if section not in ("interfaces", "mikyun"):
+        if section not in ("interfaces", "store"):
             assert getattr(shown, section) == getattr(least, section)
-    database = msgspec.structs.replace(shown.mikyun.database, password_file=None)
-    assert msgspec.structs.replace(shown.mikyun, database=database) == least.mikyun
+    database = msgspec.structs.replace(mikyun(shown).database, password_file=None)
+    assert msgspec.structs.replace(mikyun(shown), database=database) == mikyun(least)
 
 
 def test_the_least_that_is_needed() -> None:
@@ -201,7 +206,7 @@ def test_load_asks_no_such_file(tmp_path: Path) -> None:
     """A password file that is away at this moment is no reason to refuse a reload."""
     file = tmp_path / "wgsyncd.toml"
     file.write_text(LEAST + '[mikyun.database]\npassword_file = "/nowhere"')
-    assert load(file).mikyun.database.password_file == Path("/nowhere")
+    assert mikyun(load(file)).database.password_file == Path("/nowhere")
 
 
 def test_load_reads_a_file_and_names_it(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from tests.configuring import LEAST, faults
 from wgsyncd.config.load import check_files, parse
-from wgsyncd.config.schema import CREDENTIAL, Database, Settings
+from wgsyncd.config.schema import Settings
 from wgsyncd.errors import ConfigError
+from wgsyncd.stores.mikyun.settings import CREDENTIAL, Database
 
 
 def test_a_private_key_in_the_file_is_pointed_elsewhere() -> None:

@@ -14,6 +14,7 @@ from tests.samples import key, text
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.errors import ConfigError
+from wgsyncd.stores.mikyun.settings import mikyun
 
 DURATIONS = {"15s": 15, "500ms": 0.5, "5min": 300, "24h": 86400, "1.5h": 5400, "1 s": 1}
 
@@ -21,7 +22,7 @@ DURATIONS = {"15s": 15, "500ms": 0.5, "5min": 300, "24h": 86400, "1.5h": 5400, "
 @pytest.mark.parametrize(("written_", "seconds"), DURATIONS.items())
 def test_durations(written_: str, seconds: float) -> None:
     assert (
-        parse(LEAST + f'[mikyun.database]\ntimeout = "4s"\n[mikyun.qr]\nlifetime = "{written_}"').mikyun.qr.lifetime
+        mikyun(parse(LEAST + f'[mikyun.database]\ntimeout = "4s"\n[mikyun.qr]\nlifetime = "{written_}"')).qr.lifetime
         == seconds
     )
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from etc.debian import manpages, roff, toml_page
+from wgsyncd import stores
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 
@@ -78,6 +79,9 @@ def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
         name = f"{path}{field.name}"
         if field.name == "interfaces":
             found |= keys(field.type.__args__[1], "interfaces.NAME.")
+        elif field.name == "store":
+            for name in stores.CONTROL_PLANES:
+                found |= keys(stores.settings_type(name), f"{name}.")
         elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             found |= keys(field.type, f"{name}.")
         else:

@@ -25,6 +25,7 @@ from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
 from wgsyncd.ports import Perspective, ReportSource
+from wgsyncd.stores.mikyun.settings import mikyun
 
 GiB = 2**30
 Run = Callable[..., tuple[int, str]]
@@ -56,7 +57,7 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def reports(settings: Settings) -> ReportSource:
-        return FakeReports(db, Perspective(settings.mikyun.perspective))
+        return FakeReports(db, Perspective(mikyun(settings).perspective))
 
     monkeypatch.setattr(wiring, "open_reports", reports)
     monkeypatch.setattr(time, "time", lambda: NOW)

@@ -81,11 +81,11 @@ def register_init(parser: argparse.ArgumentParser) -> None:
     stores.register_init(parser)
 
 
-def init_store(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
+def init_store(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     """Create wgsyncd's own tables, and say what was done."""
-    from wgsyncd import stores
+    from wgsyncd.stores import open_store
 
-    return stores.init(settings, args)
+    return open_store(settings).install(options)
 
 
 def spool_directory() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from wgsyncd.config.schema import Interface, Mikyun, Settings
+from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.config.values import show
 from wgsyncd.core.network import parse_host
 from wgsyncd.errors import ConfigIssue
@@ -53,7 +53,8 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
         check(bool(host) and port.isdecimal() and int(port) < 65536, "metrics.listen", metrics.listen,
               "is not host:port, as 127.0.0.1:9586 is")  # fmt: skip
     check(metrics.per_peer_limit >= 0, "metrics.per_peer_limit", metrics.per_peer_limit, "is below 0")
-    _check_mikyun(check, settings.mikyun)
+    plane = settings.control_plane
+    settings.store.check(lambda good, key, value, why: check(good, f"{plane}.{key}", value, why))
     return check.faults
 
 
@@ -79,13 +80,3 @@ def _check_interface(check: _Checks, name: str, one: Interface) -> None:
         check(one.private_key_file is not None, f"{key}.private_key_file", None, "is needed with create = true")
         check(one.listen_port > 0, f"{key}.listen_port", one.listen_port, "is needed with create = true")
         check(bool(one.addresses), f"{key}.addresses", [], "is needed with create = true")
-
-
-def _check_mikyun(check: _Checks, mikyun: Mikyun) -> None:
-    database = mikyun.database
-    check(0 < database.port < 65536, "mikyun.database.port", database.port, "is not a port")
-    check(0.1 <= database.timeout <= 30, "mikyun.database.timeout", float(database.timeout),
-          "is not between 100ms and 30s")  # fmt: skip
-    check(bool(re.fullmatch(r"\S{1,64}", database.name)), "mikyun.database.name", database.name,
-          "is not a database's name")  # fmt: skip
-    check(mikyun.qr.lifetime > 0, "mikyun.qr.lifetime", float(mikyun.qr.lifetime), "is not above 0")

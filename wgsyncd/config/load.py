@@ -13,11 +13,14 @@ from typing import Any
 
 import msgspec
 
+from wgsyncd import stores
 from wgsyncd.config.check import faults_between
 from wgsyncd.config.renamed import present_name
-from wgsyncd.config.schema import Interface, Settings
+from wgsyncd.config.schema import Interface, Settings, StoreSettings
 from wgsyncd.config.values import SECRET, convert, show
 from wgsyncd.errors import ConfigError, ConfigIssue
+
+_APART = ("interfaces", "control_plane", "store")  # fields that :func:`parse` reads by itself
 
 
 def load(path: Path) -> Settings:
@@ -39,8 +42,9 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     faults: list[ConfigIssue] = []
     as_written = _leaves(raw)
     interfaces = _interfaces(raw.pop("interfaces", None), faults)
+    control_plane, store = _store(raw, faults)
     rest = _table(Settings, raw, "", faults)
-    settings = Settings(interfaces=interfaces, **rest)
+    settings = Settings(interfaces=interfaces, control_plane=control_plane, store=store, **rest)
     known = {fault.key for fault in faults}
     faults += [fault for fault in faults_between(settings, as_written) if fault.key not in known]
     if faults:
@@ -56,7 +60,7 @@ def check_files(settings: Settings, path: str) -> None:
 
     :func:`load` does not ask this: a reload must not fail because a file is missing for a moment.
     """
-    named: dict[str, Path | None] = {"mikyun.database.password_file": settings.mikyun.database.password_file}
+    named = {f"{settings.control_plane}.{key}": file for key, file in settings.store.secret_files().items()}
     named |= {f"interfaces.{name}.private_key_file": one.private_key_file for name, one in settings.interfaces.items()}
     faults: list[ConfigIssue] = []
     for key, file in named.items():
@@ -67,6 +71,17 @@ def check_files(settings: Settings, path: str) -> None:
             faults.append(ConfigIssue(key, str(file), f"cannot be read: {error.strerror}"))
     if faults:
         raise ConfigError(path, faults)
+
+
+def _store(raw: dict[str, Any], faults: list[ConfigIssue]) -> tuple[str, StoreSettings]:
+    """The name of the control plane, and its settings, which are in the table with this name."""
+    names = list(stores.CONTROL_PLANES)
+    name = raw.pop("control_plane", names[0])
+    if name not in names:
+        faults.append(ConfigIssue("control_plane", show("control_plane", name), f"is none of {', '.join(names)}"))
+        name = names[0]
+    kind = stores.settings_type(name)
+    return name, kind(**_table(kind, raw.pop(name, {}), name, faults))
 
 
 def _interfaces(tables: object, faults: list[ConfigIssue]) -> dict[str, Interface]:
@@ -88,7 +103,7 @@ def _table(kind: type[msgspec.Struct], raw: object, path: str, faults: list[Conf
     if not isinstance(raw, dict):
         faults.append(ConfigIssue(path, show(path, raw), "is not a table"))
         return {}
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name != "interfaces"}
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in _APART}
     values: dict[str, Any] = {}
     for key, value in raw.items():
         name = f"{path}.{key}".lstrip(".")
@@ -108,11 +123,14 @@ def _unknown(key: str, value: object, fields: Mapping[str, Any]) -> ConfigIssue:
     """What is wrong with a key or section that wgsyncd does not know."""
     if present := present_name(key):
         return ConfigIssue(key, "", f"is now {present}")
+    if key in stores.CONTROL_PLANES:
+        return ConfigIssue(key, "", "belongs to a control plane that control_plane does not name")
     if isinstance(value, dict) and "." not in key:
         sections = [
             name for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         ]
-        return ConfigIssue(key, "", f"is not a section that wgsyncd knows (interfaces, {', '.join(sections)})")
+        known = ", ".join(("interfaces", *sections, *stores.CONTROL_PLANES))
+        return ConfigIssue(key, "", f"is not a section that wgsyncd knows ({known})")
     hint = " (secrets stand in files: password_file, private_key_file)" if SECRET.search(key) else ""
     return ConfigIssue(key, show(key, value), f"is not a key that wgsyncd knows{hint}")
 

@@ -1,12 +1,12 @@
 """The typed, frozen settings with their defaults.
 
-etc/wgsyncd.toml explains each setting. wgsyncd.config.load reads the file. The settings of one control plane are in a
-table with its name. A second control plane adds one optional table to :class:`Settings`.
+etc/wgsyncd.toml explains each setting. wgsyncd.config.load reads the file. The settings that only one control plane
+needs are in the folder of its store.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -15,9 +15,6 @@ import msgspec
 
 from wgsyncd.core.model import PublicKey
 from wgsyncd.core.network import Network, parse_host
-from wgsyncd.errors import ConfigError, ConfigIssue
-
-CREDENTIAL = "db-password"
 
 
 class Seconds(float):
@@ -36,55 +33,19 @@ class Node(msgspec.Struct, frozen=True):
     ignored_interfaces: tuple[str, ...] = ()
 
 
-class Database(msgspec.Struct, frozen=True):
-    """The MariaDB server of mikyun_cloud. The password is read when the store connects, and kept nowhere."""
-
-    host: str = "127.0.0.1"
-    port: int = 3306
-    socket: str | None = None
-    name: str = "mikyun_cloud"
-    user: str = "mikyun"
-    password_file: Path | None = None
-    tls_ca: Path | None = None  # None: the system's certificate authorities
-    timeout: Seconds = Seconds(4)
-
-    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
-        """The same database with an administrator's account."""
-        where = socket or self.socket
-        return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
-
-    def password(self) -> str:
-        """The password from ``password_file``, else from systemd's credential, else "".
-
-        ConfigError if the file cannot be read.
-        """
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        path = self.password_file
-        if path is None and directory and (Path(directory) / CREDENTIAL).exists():
-            path = Path(directory) / CREDENTIAL
-        if path is None:
-            return ""
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            fault = ConfigIssue("mikyun.database.password_file", str(path), f"cannot be read: {why}")
-            raise ConfigError("configuration", [fault]) from None
+Check = Callable[[bool, str, object, str], None]
+"""Reports a fault unless its first argument is true. Then follow the key, its value and what is wrong with it."""
 
 
-class Qr(msgspec.Struct, frozen=True):
-    """QR codes that have no deadline of their own."""
+class StoreSettings(msgspec.Struct, frozen=True):
+    """The settings of a control plane, in the table with its name. Each control plane has a subclass with its keys."""
 
-    lifetime: Seconds = Seconds(86400)
+    def check(self, check: Check) -> None:
+        """Check values that no type checks. Keys are dotted, below the table of the control plane."""
 
-
-class Mikyun(msgspec.Struct, frozen=True):
-    """The control plane "mikyun": a MariaDB database with the tables of mikyun_cloud."""
-
-    perspective: Literal["server", "device"] = "server"
-    language: Literal["ja", "en"] = "ja"
-    database: Database = Database()
-    qr: Qr = Qr()
+    def secret_files(self) -> Mapping[str, Path | None]:
+        """The files with secrets, by key. None: the key is not set."""
+        return {}
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -161,7 +122,8 @@ class Settings(msgspec.Struct, frozen=True):
     """The whole configuration. The kernel's interface names are the keys of ``interfaces``."""
 
     interfaces: dict[str, Interface]
-    control_plane: Literal["mikyun"] = "mikyun"
+    control_plane: str = ""  # the loader sets it
+    store: StoreSettings = StoreSettings()  # in the file this table has the name of the control plane
     node: Node = Node()
     peers: Peers = Peers()
     guard: Guard = Guard()
@@ -169,4 +131,3 @@ class Settings(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     metrics: Metrics = Metrics()
     log: Log = Log()
-    mikyun: Mikyun = Mikyun()

@@ -45,8 +45,9 @@ class Who:
 
 def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_QUICK) -> Iterator[Finding]:
     """Every check of files. ``who`` is None if there is no such user."""
-    if settings.mikyun.database.password_file is not None:
-        yield _secret("password", settings.mikyun.database.password_file, who)
+    for key, file in settings.store.secret_files().items():
+        if file is not None:
+            yield _secret(key.rpartition(".")[2].removesuffix("_file"), file, who)
     for name, one in settings.interfaces.items():
         if one.private_key_file is not None:
             yield _secret(f"{name} private key", one.private_key_file, who)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
-from wgsyncd.stores.mikyun import doctor
+from wgsyncd.stores.mikyun import doctor, schema
 from wgsyncd.stores.mikyun.facts import examine
 from wgsyncd.stores.mikyun.reports import MariaDBReports
+from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
@@ -25,6 +27,12 @@ class Backend:
     def reports(self) -> MariaDBReports:
         """See :class:`wgsyncd.ports.Backend`."""
         return MariaDBReports(self._settings)
+
+    def install(self, options: argparse.Namespace) -> Iterator[str]:
+        """See :class:`wgsyncd.ports.SchemaAdmin`."""
+        socket = options.socket and str(options.socket)
+        database = mikyun(self._settings).database.for_admin(options.user, socket, options.password_file)
+        yield from schema.init(database, self._settings.node.zone, options.grants)
 
     def check(self) -> Iterator[Finding]:
         """See :class:`wgsyncd.ports.Backend`."""

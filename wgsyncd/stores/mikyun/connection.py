@@ -19,8 +19,8 @@ from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
 from pymysql.cursors import Cursor, SSCursor
 
-from wgsyncd.config.schema import Database
 from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError, StoreErrorCode
+from wgsyncd.stores.mikyun.settings import Database
 
 Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]

@@ -12,6 +12,7 @@ from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import MariaDBError
 from wgsyncd.stores.mikyun.facts import Facts
+from wgsyncd.stores.mikyun.settings import mikyun
 
 OLDEST = (10, 6)  # the first version with SKIP LOCKED
 _CLOCK = 2.0  # seconds by which the server's clock may differ
@@ -23,17 +24,18 @@ def check(settings: Settings, examine: Callable[[Settings], Facts]) -> Iterator[
 
     Where the database cannot be entered, there is one finding, with the command that helps.
     """
-    where = settings.mikyun.database.socket or f"{settings.mikyun.database.host}:{settings.mikyun.database.port}"
+    database = mikyun(settings).database
+    where = database.socket or f"{database.host}:{database.port}"
     try:
         facts = examine(settings)
     except StoreError as error:
-        file = settings.mikyun.database.password_file
+        file = database.password_file
         if os.geteuid() and file is not None and not os.access(file, os.R_OK):
             yield warning("database", f"{where}: not entered: {file} is not for you to read", "sudo wgsyncd doctor")
             return
         yield fault("database", f"{where}: {error}", _entering(settings, error))
         return
-    yield ok("database", f"{where}, {settings.mikyun.database.name} as {facts.account}")
+    yield ok("database", f"{where}, {database.name} as {facts.account}")
     yield _version(facts)
     yield _schema(facts, settings)
     yield _rights(facts)
@@ -47,13 +49,14 @@ def _entering(settings: Settings, error: StoreError) -> str:
     number = error.number if isinstance(error, MariaDBError) else None
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
-    user, file = settings.mikyun.database.user, settings.mikyun.database.password_file
+    database = mikyun(settings).database
+    user, file = database.user, database.password_file
     if number == 1045 and file is not None:
         return f"editor {file}"
     if number == 1698:  # the account is known by its system user, and root is another user
         return f"sudo -u {user} wgsyncd doctor"
     if number in (1044, 1049):
-        host = "localhost" if settings.mikyun.database.socket else settings.mikyun.database.host
+        host = "localhost" if database.socket else database.host
         return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'{user}'@'{host}'\""
     return "wgsyncd check-config && mariadb-admin ping"
 

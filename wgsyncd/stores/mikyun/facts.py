@@ -16,6 +16,7 @@ from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection, MariaDBError
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
+from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
 
 _NO_TABLE, _NO_COLUMN = 1146, 1054
@@ -48,7 +49,7 @@ class Facts:
 
 def examine(settings: Settings) -> Facts:
     """All facts about the configured database. StoreError where the database cannot be entered."""
-    connection = Connection(settings.mikyun.database, settings.node.zone, on_connect=lambda _: None)
+    connection = Connection(mikyun(settings).database, settings.node.zone, on_connect=lambda _: None)
     try:
         version, account, socket = connection.query("SELECT VERSION(), CURRENT_USER(), @@socket")[0]
         name, _, host = str(account).rpartition("@")

@@ -1,14 +1,9 @@
-"""The options of `wgsyncd init-db` for mikyun_cloud, and what the command does with them."""
+"""The options of `wgsyncd init-db` for mikyun_cloud. This module loads no driver."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from wgsyncd.config.schema import Settings
 
 
 def register_init(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +21,3 @@ def register_init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\""
     )
-
-
-def init(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
-    """Apply the shipped SQL with an admin's account. Yields one line for each thing done."""
-    from wgsyncd.stores.mikyun import schema  # imported here, so that other commands do not load the driver
-
-    database = settings.mikyun.database.for_admin(args.user, args.socket and str(args.socket), args.password_file)
-    yield from schema.init(database, settings.node.zone, args.grants)

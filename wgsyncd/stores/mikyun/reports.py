@@ -11,6 +11,7 @@ from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Perspective, Rule
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.reading import to_seconds
+from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
 
 DETAILS = """
@@ -34,9 +35,10 @@ class MariaDBReports:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.perspective = Perspective(settings.mikyun.perspective)
+        own = mikyun(settings)
+        self.perspective = Perspective(own.perspective)
         self._zone = settings.node.zone
-        self._connection = Connection(settings.mikyun.database, settings.node.zone, on_connect=check_schema)
+        self._connection = Connection(own.database, settings.node.zone, on_connect=check_schema)
 
     def names(self) -> Sequence[DeviceName]:
         """See :class:`wgsyncd.ports.ReportSource`."""

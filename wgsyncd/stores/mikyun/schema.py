@@ -6,9 +6,9 @@ import re
 from zoneinfo import ZoneInfo
 
 from wgsyncd.config import resources
-from wgsyncd.config.schema import Database
 from wgsyncd.errors import UserError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
 
 

@@ -19,6 +19,7 @@ from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import DIGEST, PARENT_CONFLICT, load_conflicts, load_quarantine, load_state
 from wgsyncd.stores.mikyun.rows import RowCache, Schema
+from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
 from wgsyncd.stores.mikyun.writing import StateWriter
 
@@ -43,13 +44,14 @@ class MariaDBStore:
 
     def __init__(self, settings: Settings) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
-        self._qr_lifetime = int(settings.mikyun.qr.lifetime)
-        self._swapped = settings.mikyun.perspective == "device"
-        self._connection = Connection(settings.mikyun.database, self._zone, on_connect=self._inspect)
+        own = mikyun(settings)
+        self._qr_lifetime = int(own.qr.lifetime)
+        self._swapped = own.perspective == "device"
+        self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
         self._log, self._edge = log.get("store"), log.OnChange()
-        self._messages = AuditMessages(settings.mikyun.language, self._zone)
+        self._messages = AuditMessages(own.language, self._zone)
         self._has_updated_at = self._has_conflicts = False
         self._digest = ""  # the SELECT for the digest
 

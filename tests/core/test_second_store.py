@@ -1,0 +1,108 @@
+"""A further store is an added folder and one line: its settings, their checks and its ports come from the folder."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.configuring import LEAST, faults
+from wgsyncd import stores
+from wgsyncd.config.load import check_files, parse
+from wgsyncd.errors import ConfigError
+
+FOLDER = {
+    "__init__.py": "",
+    "settings.py": """
+        from __future__ import annotations
+        from collections.abc import Mapping
+        from pathlib import Path
+        from typing import Literal
+        from wgsyncd.config.schema import Check, Seconds, StoreSettings
+
+        class Users(StoreSettings, frozen=True):
+            url: str = "postgresql:///vpn"
+            token_file: Path | None = None
+            mode: Literal["all", "paid"] = "all"
+            timeout: Seconds = Seconds(4)
+
+            def check(self, check: Check) -> None:
+                check(self.timeout >= 1, "timeout", float(self.timeout), "is below 1s")
+
+            def secret_files(self) -> Mapping[str, Path | None]:
+                return {"token_file": self.token_file}
+
+        SETTINGS = Users
+        """,
+    "backend.py": """
+        class Backend:
+            def __init__(self, settings):
+                self.url = settings.store.url
+
+            def install(self, options):
+                yield f"{self.url}: {options.schema_name} created"
+        """,
+    "init.py": """
+        def register_init(parser):
+            parser.add_argument("--schema-name", default="vpn")
+        """,
+}
+USERS = 'control_plane = "users"\n' + LEAST
+
+
+@pytest.fixture(autouse=True)
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adds the folder, and the line to the table of control planes."""
+    folder = tmp_path / "users_store"
+    folder.mkdir()
+    for name, text in FOLDER.items():
+        (folder / name).write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(stores.CONTROL_PLANES, "users", "users_store")
+
+
+def test_its_table_is_read() -> None:
+    settings = parse(USERS + '[users]\nurl = "postgresql://db/vpn"\nmode = "paid"\ntimeout = "2s"')
+    assert settings.control_plane == "users"
+    assert [getattr(settings.store, key) for key in ("url", "mode", "timeout")] == ["postgresql://db/vpn", "paid", 2.0]
+    assert parse(USERS).store == stores.settings_type("users")(), "every key has a default"
+    assert parse(LEAST).control_plane == "mikyun", "the first of the table is the default"
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "why"),
+    [
+        ('[users]\nmode = "some"', "users.mode", "is none of all, paid"),
+        ('[users]\ntimeout = "4"', "users.timeout", "number with a unit"),
+        ('[users]\ntimeout = "1ms"', "users.timeout", "is below 1s"),
+        ("[users]\ncolour = 5", "users.colour", "is not a key that wgsyncd knows"),
+        ("[users]\nurl = 5", "users.url", "Expected `str`"),
+        ("[user]\nurl = 5", "user", "is not a section that wgsyncd knows"),
+        ("[mikyun]\nlanguage = 5", "mikyun", "belongs to a control plane that control_plane does not name"),
+    ],
+)
+def test_a_fault_of_its_table_is_clear(lines: str, key: str, why: str) -> None:
+    found = faults(USERS + lines)
+    assert set(found) == {key}
+    assert why in found[key].why
+
+
+def test_an_unknown_control_plane_is_told_the_known_ones() -> None:
+    assert faults('control_plane = "others"\n' + LEAST)["control_plane"].why == "is none of mikyun, users"
+    assert faults('control_plane = ["users"]\n' + LEAST)["control_plane"].why == "is none of mikyun, users"
+
+
+def test_its_secret_files_are_checked(tmp_path: Path) -> None:
+    settings = parse(USERS + f'[users]\ntoken_file = "{tmp_path / "missing"}"')
+    with pytest.raises(ConfigError, match=r"users\.token_file = .*missing: cannot be read"):
+        check_files(settings, "wgsyncd.toml")
+
+
+def test_its_backend_and_its_options_of_init_db() -> None:
+    parser = argparse.ArgumentParser()
+    stores.register_init(parser)
+    options = parser.parse_args(["--schema-name", "wg"])
+    backend = stores.open_store(parse(USERS))
+    assert list(backend.install(options)) == ["postgresql:///vpn: wg created"]

@@ -1,0 +1,90 @@
+"""The settings of the control plane "mikyun", in the configuration's table [mikyun]."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
+from wgsyncd.errors import ConfigError, ConfigIssue
+
+CREDENTIAL = "db-password"
+
+
+class Database(msgspec.Struct, frozen=True):
+    """The MariaDB server of mikyun_cloud. The password is read when the store connects, and kept nowhere."""
+
+    host: str = "127.0.0.1"
+    port: int = 3306
+    socket: str | None = None
+    name: str = "mikyun_cloud"
+    user: str = "mikyun"
+    password_file: Path | None = None
+    tls_ca: Path | None = None  # None: the system's certificate authorities
+    timeout: Seconds = Seconds(4)
+
+    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
+        """The same database with an administrator's account."""
+        where = socket or self.socket
+        return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
+
+    def password(self) -> str:
+        """The password from ``password_file``, else from systemd's credential, else "".
+
+        ConfigError if the file cannot be read.
+        """
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        path = self.password_file
+        if path is None and directory and (Path(directory) / CREDENTIAL).exists():
+            path = Path(directory) / CREDENTIAL
+        if path is None:
+            return ""
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            fault = ConfigIssue("mikyun.database.password_file", str(path), f"cannot be read: {why}")
+            raise ConfigError("configuration", [fault]) from None
+
+
+class Qr(msgspec.Struct, frozen=True):
+    """QR codes that have no deadline of their own."""
+
+    lifetime: Seconds = Seconds(86400)
+
+
+class Mikyun(StoreSettings, frozen=True):
+    """The control plane "mikyun": a MariaDB database with the tables of mikyun_cloud."""
+
+    perspective: Literal["server", "device"] = "server"
+    language: Literal["ja", "en"] = "ja"
+    database: Database = Database()
+    qr: Qr = Qr()
+
+    def check(self, check: Check) -> None:
+        """See :class:`wgsyncd.config.schema.StoreSettings`."""
+        database = self.database
+        check(0 < database.port < 65536, "database.port", database.port, "is not a port")
+        check(0.1 <= database.timeout <= 30, "database.timeout", float(database.timeout),
+              "is not between 100ms and 30s")  # fmt: skip
+        check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", database.name,
+              "is not a database's name")  # fmt: skip
+        check(self.qr.lifetime > 0, "qr.lifetime", float(self.qr.lifetime), "is not above 0")
+
+    def secret_files(self) -> Mapping[str, Path | None]:
+        """See :class:`wgsyncd.config.schema.StoreSettings`."""
+        return {"database.password_file": self.database.password_file}
+
+
+SETTINGS = Mikyun
+
+
+def mikyun(settings: Settings) -> Mikyun:
+    """The settings of this control plane, which a configuration with another control plane does not have."""
+    assert isinstance(settings.store, Mikyun)
+    return settings.store
