@@ -97,9 +97,9 @@ Planned = TypeVar("Planned")
 
 
 class Plane(Protocol[Found, Planned]):
-    """Plans and applies one more part of the data plane, beside the peers. Methods raise WireGuardError if it fails.
-    Then the cycle goes on, but it adds no peer until every plane is prepared. While the store fails, and in the middle
-    of a posting, only peers are removed. The next cycle then ends what a plane still holds for them."""
+    """One more part of the data plane, beside the peers. If a method raises WireGuardError, the cycle adds no peer
+    until every plane is prepared. While the store fails, and in the middle of a posting, only peers are removed: the
+    next cycle then ends what a plane still holds for them."""
 
     name: str  # as the log shows it
 
