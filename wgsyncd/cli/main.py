@@ -18,7 +18,10 @@ from wgsyncd import __version__
 from wgsyncd.cli import commands
 from wgsyncd.errors import ConfigError, WgsyncdError
 
-PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and posts their traffic."
+PROGRAM = (
+    "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB table, "
+    "and counts each peer's traffic."
+)
 EXIT_STATUS = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
 COMMANDS = {
     file.stem.replace("_", "-"): file for folder in commands.__path__ for file in sorted(Path(folder).glob("[!_]*.py"))
