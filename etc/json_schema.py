@@ -15,26 +15,26 @@ from typing import Any
 
 import msgspec
 
-from wgsyncd.cli import adopt_report, explain_report, reports, usage_report, verify_report
-from wgsyncd.cli.doctor import report as doctor_report
+from wgsyncd.cli import explain_report, usage_report
+from wgsyncd.cli.commands import adopt, check_config, doctor, quarantine, verify
 from wgsyncd.daemon import admin_report
 from wgsyncd.engine import plan_report, status_report
 
 DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
-    "adopt": adopt_report.AdoptReport,
+    "adopt": adopt.AdoptReport,
     "approve": admin_report.ApproveReport,
-    "check-config": reports.CheckConfigReport,
-    "doctor": doctor_report.DoctorReport,
+    "check-config": check_config.CheckConfigReport,
+    "doctor": doctor.DoctorReport,
     "error": admin_report.ErrorReport,
     "explain": explain_report.ExplainReport,
     "plan": plan_report.PlanReport,
-    "quarantine": verify_report.QuarantineReport,
+    "quarantine": quarantine.QuarantineReport,
     "reload": admin_report.ReloadReport,
     "status": status_report.StatusReport,
     "sync": admin_report.SyncReport,
     "usage": usage_report.UsageReport,
     "usage-top": usage_report.UsageRankingReport,
-    "verify": verify_report.VerifyReport,
+    "verify": verify.VerifyReport,
 }
 DIRECTORY = Path(__file__).parent / "doc/schema"
 

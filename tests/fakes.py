@@ -50,6 +50,7 @@ class _Interface:
     public_key: PublicKey | None
     listen_port: int
     peers: dict[PublicKey, _Live] = field(default_factory=dict)
+    classes: set[PublicKey] = field(default_factory=set)  # shaping classes of tests/plane.py
 
 
 class FakeWireGuard:
@@ -70,6 +71,8 @@ class FakeWireGuard:
     - ``refused[key] = errno``: the changes of one peer fail
     - ``torn[interface] = n``: the next n dumps are interrupted. A read makes up to six attempts.
     - ``crash_after = n``: the process dies right after the n-th change from now
+
+    ``needs_classes``: wgsyncd may add a peer only if tests/plane.py has made its shaping class before.
     """
 
     def __init__(self, *interfaces: str) -> None:
@@ -83,7 +86,7 @@ class FakeWireGuard:
         self.torn: dict[str, int] = {}
         self.create_fails: int = 0  # errno
         self.crash_after: int | None = None
-        self.closed = False
+        self.closed = self.needs_classes = False
         self._boot = 1
         self._last_index = 1
         self._interfaces: dict[str, _Interface] = {}
@@ -112,6 +115,8 @@ class FakeWireGuard:
         failed = []
         for change in changes:
             actual = self._find(interface)
+            if self.needs_classes and change.kind is ChangeKind.ADD:
+                assert change.public_key in actual.classes, "a peer comes in only after its class was made"
             number = self.refused.get(change.public_key, 0) or _set_peer(actual, change)
             if number:
                 failed.append(FailedChange(change, errno.errorcode[number], os.strerror(number)))
@@ -192,6 +197,10 @@ class FakeWireGuard:
     def peers(self, interface: str) -> dict[PublicKey, PeerConfig]:
         """The peers of an interface as configured. It does not count as a read."""
         return {key: _state(key, peer).config for key, peer in self._find(interface).peers.items()}
+
+    def classes(self) -> dict[str, set[PublicKey]]:
+        """The shaping classes of each interface that exists. The sets themselves can be changed."""
+        return {name: one.classes for name, one in self._interfaces.items()}
 
     def counters(self, interface: str, key: PublicKey) -> Counters:
         """The counters of a peer. It does not count as a read."""

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.samples import key
 from tests.simulation import STARTS, World
+from tests.variants import MIKYUN
 from wgsyncd.core.model import Counters
 
 NAMES = ("wg0", "wg1")
@@ -26,9 +27,11 @@ LINK = 25 * 10**9 // 8  # bytes that the link can carry in one second
 class Troubles(RuleBasedStateMachine):
     """Lets devices, admins, faults and time act on one node, and checks the node."""
 
+    variant = MIKYUN
+
     @initialize(rows=st.sets(ROWS, min_size=1), start=st.sampled_from(STARTS), steady=st.booleans())
     def begin(self, rows: set[int], start: tuple[str, str], steady: bool) -> None:
-        self.node = World(GUARD, *start)
+        self.node = World(GUARD, *start, variant=self.variant)
         self.db, self.wg = self.node.db, self.node.wg
         self.fresh = 200  # the number of the last key that was given away
         self.used = set(rows)  # row ids that were ever used: the database never uses one again
@@ -59,8 +62,8 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(number=ROWS, status=st.sampled_from(["paused", "revoked", "active", "active", "deleted"]))
     def set_status(self, number: int, status: str) -> None:
-        if number in self.db.devices:
-            self.db.update(number, status=status)
+        if number in self.node.numbers:
+            self.node.change(number, status=status)
 
     # -- the machine
 
@@ -155,7 +158,7 @@ class Troubles(RuleBasedStateMachine):
 
     @rule(rows=st.sets(ROWS, max_size=2))
     def rows_are_locked(self, rows: set[int]) -> None:
-        self.node.store.locked = rows
+        self.node.lock(*rows)
 
     @rule(fates=st.lists(SAVES, min_size=1, max_size=4))
     def saves_will_fail(self, fates: list[str]) -> None:
@@ -174,7 +177,7 @@ class Troubles(RuleBasedStateMachine):
     # -- what holds
 
     def sums(self, row: int) -> Counters:
-        mine = [sums for (number, _), sums in self.db.days.items() if number == row]
+        mine = [sums for (number, _), sums in self.node.days.items() if number == row]
         return Counters(sum(one.rx for one in mine), sum(one.tx for one in mine))
 
     @invariant()
@@ -187,7 +190,8 @@ class Troubles(RuleBasedStateMachine):
     def all_is_right_after_one_undisturbed_cycle(self) -> None:
         """After one cycle without faults everything is right, and the next cycle writes nothing."""
         node = self.node
-        node.trap, node.rain, node.store.locked = None, 0, set()
+        node.trap, node.rain = None, 0
+        node.unlock()
         node.store.next_writes, node.spool.next_saves, node.spool.full = [], [], False
         self.database("up")
         self.wg.torn.clear()
@@ -199,7 +203,7 @@ class Troubles(RuleBasedStateMachine):
             assert not any(node.wanted().values()), "else a thousand may go unasked"
             node.store.approve(node.status.plan_id)
             node.cycle()
-        node.true = {row: node.at_last(row) for row in node.db.devices}
+        node.true = {row: node.at_last(row) for row in node.numbers}
         node.right()
         for row in self.used:
             assert self.sums(row) == node.at_last(row)
@@ -216,7 +220,7 @@ class Troubles(RuleBasedStateMachine):
             if row.status == "issued" and (row.activation_deadline or 0) < node.now
         ]
         assert not stuck
-        assert all(one.message.isprintable() for one in self.db.logs)
+        assert all(text.isprintable() for text in node.audit_texts)
 
     def each_byte_is_on_a_day_on_which_it_can_have_come(self) -> None:
         if not self.steady:
@@ -224,7 +228,7 @@ class Troubles(RuleBasedStateMachine):
         truth = self.node.truth
         for row in self.used - truth.durable.odd:
             least, most = truth.days(row, self.node.calendar)
-            booked = Counter({day: sums.rx for (number, day), sums in self.db.days.items() if number == row})
+            booked = Counter({day: sums.rx for (number, day), sums in self.node.days.items() if number == row})
             assert least <= booked <= most, (row, least, booked, most)
 
     def teardown(self) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tests.fakes import FakeSpool, FakeWireGuard
 from tests.fakestore import FakeStore
+from tests.memorystore import MemoryStore
+from tests.usersstore.store import UsersStore
 from wgsyncd.core.model import Change, ChangeKind, DeviceRow, InterfaceState, PublicKey
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
@@ -46,8 +49,8 @@ class Kernel(FakeWireGuard):
         return failed
 
 
-class Database(FakeStore):
-    """The store in memory, with a hook at every call. ``written`` is called after every commit, even a failed one."""
+class HookedStore(MemoryStore[Any]):
+    """A store in memory, with a hook at every call. ``written`` is called after every commit, even a failed one."""
 
     hook: Hook = staticmethod(lambda port, where: None)
     written: Callable[[], None] = staticmethod(lambda: None)
@@ -84,6 +87,14 @@ class Database(FakeStore):
         refreshed = super().refresh(calendar)
         self.hook("store", "after refresh")
         return refreshed
+
+
+class HookedFakeStore(HookedStore, FakeStore):
+    """The store of mikyun_cloud in memory, with hooks."""
+
+
+class HookedUsersStore(HookedStore, UsersStore):
+    """The store of tests/usersstore, with hooks."""
 
 
 class Spool(FakeSpool):

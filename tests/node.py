@@ -6,15 +6,17 @@ The node also keeps the true number of bytes of each row, for comparison with th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
-from tests.fakestore import FakeStore
-from tests.samples import NETWORKS, NOW, address, calendar, key, psk, text
-from tests.tables import FakeDatabase
+from tests.memorystore import MemoryStore
+from tests.memorytables import Sums
+from tests.plane import Shaping
+from tests.samples import NETWORKS, NOW, address, calendar, key, key_number, psk_of, text
+from tests.variants import MIKYUN, Variant
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, PeerConfig, PublicKey, RowKey, encode_key
+from wgsyncd.core.model import Counters, PeerConfig, PublicKey
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -44,21 +46,35 @@ def local(seconds: float) -> str:
 class Node:
     """A server with wg0 and wg1, and what admins, devices and the daemon do on it.
 
-    ``true``: the bytes that must be accounted for each row, by row id. ``now`` and ``mono``: the clocks, in seconds.
+    ``true``: the bytes that must be accounted for each device, by its number. ``now`` and ``mono``: the clocks, in
+    seconds. ``variant``: the control plane and the data planes of nodes that are made without one.
     """
 
+    variant: ClassVar[Variant] = MIKYUN
+
     def __init__(
-        self, extra: str = "", *, database: FakeDatabase | None = None, node: str = "r640", zone: str = "Asia/Tokyo"
-    ) -> None:
+        self, extra: str = "", *, database: Any = None, node: str = "r640", zone: str = "Asia/Tokyo",
+        variant: Variant | None = None,
+    ) -> None:  # fmt: skip
         self.settings: Settings = parse(CONFIG.replace('"r640"', f'"{node}"\nzone = "{zone}"') + extra)
         self.now, self.mono = NOW, 1000.0
-        self.wg = FakeWireGuard(*NETWORKS)
-        self.store = FakeStore(self.settings, database)
-        self.db = self.store.db
+        self.wg = self._kernel()
+        variant = variant or self.variant
+        self.admin = variant.admin(database)
+        self.store = self._store()
+        self.db = self.admin.db
         self.spool = FakeSpool()
-        self.planes: tuple[Plane[Any, Any], ...] = ()
+        self.plane = Shaping(self.wg) if variant.plane else None
+        self.planes: tuple[Plane[Any, Any], ...] = (self.plane,) if self.plane is not None else ()
         self.true: dict[int, Counters] = {}
+        self._numbers: dict[Any, int] = {}  # by device id
         self.start()
+
+    def _kernel(self) -> FakeWireGuard:
+        return FakeWireGuard(*NETWORKS)
+
+    def _store(self) -> MemoryStore[Any]:
+        return self.admin.store(self.settings)
 
     def start(self) -> None:
         """Start a new process with the kernel, database and spool that the last process left."""
@@ -84,19 +100,45 @@ class Node:
 
     # -- the admin
 
-    def device(self, number: int, **columns: Any) -> None:
-        """Insert an active device with key and address ``number``. ``columns`` replace the values of its row."""
-        interface = columns.get("wg_iface", "wg0")
-        plain = {"wg_iface": interface, "wg_ip": address(number, interface), "public_key": text(number),
-                 "status": "active", "first_handshake_at": "2026-01-02 00:00:00",
-                 "last_handshake_at": "2026-01-02 00:00:00"}  # fmt: skip
-        self.db.insert(number, **(plain | columns))
+    def device(self, number: int, *, seen: bool = True, **fields: Any) -> None:
+        """Insert an active device with key and address ``number``. ``fields`` replace its values: see Admin.
+
+        ``seen``: the device had a handshake before.
+        """
+        interface = fields.get("interface", fields.get("wg_iface", "wg0"))
+        plain = {"interface": interface, "address": address(number, interface), "public_key": text(number)}
+        self.admin.insert(number, seen=seen, **(plain | fields))
+        self._numbers[self.admin.id(number)] = number
         self.true[number] = Counters(0, 0)
 
-    def issued(self, number: int, end: float, **columns: Any) -> None:
+    def issued(self, number: int, end: float, **fields: Any) -> None:
         """Insert an issued device whose QR code ends at ``end`` (UNIX seconds)."""
-        self.device(number, status="issued", qr_expires_at=self.calendar.format_local(end), first_handshake_at=None,
-                    last_handshake_at=None, **columns)  # fmt: skip
+        self.device(number, seen=False, status="issued", qr_expires_at=self.calendar.format_local(end), **fields)
+
+    def change(self, number: int, **fields: Any) -> None:
+        """Change fields of a device."""
+        self.admin.change(number, **fields)
+
+    def delete(self, number: int) -> None:
+        """Delete a device's row. Nothing is accounted for it any more."""
+        del self.db.devices[self.admin.id(number)]
+        self.true.pop(number, None)
+
+    def truncate(self) -> dict[Any, Any]:
+        """Delete all rows. Returns them: :meth:`restore` brings them back."""
+        rows = dict(self.db.devices)
+        self.db.devices.clear()
+        return rows
+
+    def restore(self, rows: dict[Any, Any]) -> None:
+        self.db.devices |= rows
+
+    def lock(self, *numbers: int) -> None:
+        """Let another transaction lock the rows of these devices, and no others."""
+        self.store.locked = {self.admin.id(number) for number in numbers}
+
+    def unlock(self) -> None:
+        self.store.locked = set()
 
     # -- the device
 
@@ -185,18 +227,46 @@ class Node:
 
     @property
     def written(self) -> tuple[int, int]:
-        """How many changes the kernel got, and how many transactions the database got."""
-        return sum(self.wg.writes.values()), self.store.commits
+        """How many changes the kernel and the second data plane got, and how many transactions the database got."""
+        changes = sum(self.wg.writes.values()) + (self.plane.writes if self.plane is not None else 0)
+        return changes, self.store.commits
 
     # -- what came of it
 
     @property
+    def numbers(self) -> list[int]:
+        """The numbers of all devices that have a row, in the order of their ids."""
+        return [self._number(device) for device in sorted(self.db.devices)]
+
+    @property
     def booked(self) -> dict[int, Counters]:
-        return {n: Counters(d["rx_bytes_total"], d["tx_bytes_total"]) for n, d in self.db.devices.items()}
+        return {number: self.admin.posted(number) for number in self.numbers}
+
+    def windows(self, number: int) -> tuple[Counters, Counters]:
+        """The bytes of a device in the last 24 hours and in this month."""
+        return self.admin.windows(number, self.calendar)
+
+    @property
+    def days(self) -> Sums:
+        """The bytes by number and day."""
+        return {(self._number(device), day): sums for (device, day), sums in self.db.days.items()}
+
+    @property
+    def buckets(self) -> Sums:
+        """The bytes by number and bucket."""
+        return {(self._number(device), bucket): sums for (device, bucket), sums in self.db.buckets.items()}
+
+    def _number(self, device: Any) -> int:
+        number: int = self._numbers.get(device, device)
+        return number
 
     @property
     def actions(self) -> list[tuple[str, str]]:
-        return [(one.action, one.target_id) for one in self.db.logs]
+        return [(one.action, one.target) for one in self.admin.audit()]
+
+    @property
+    def audit_texts(self) -> list[str]:
+        return [one.text for one in self.admin.audit()]
 
     def wanted(self) -> dict[str, dict[PublicKey, PeerConfig]]:
         """The peers that the rows ask for, by interface and key. It assumes valid rows without conflicts."""
@@ -219,15 +289,5 @@ class Node:
         assert self.kernel() == self.wanted()
         assert self.booked == self.true
         assert self.store.refresh(self.calendar) == (0, 0), "24 h and month are what buckets and days say"
-
-
-_NUMBERS: dict[RowKey, int] = {form: n for n in range(2000) for form in (text(n), key(n))}
-_SECRETS: dict[RowKey, bytes] = {form: psk(n) for n in range(20) for form in (encode_key(psk(n)), psk(n))}
-
-
-def key_number(public_key: RowKey) -> int:
-    return _NUMBERS[public_key]
-
-
-def psk_of(written: RowKey) -> bytes:
-    return _SECRETS[written] if written else NO_PRESHARED_KEY
+        if self.plane is not None:
+            assert self.plane.classes() == self.plane.live(), "each peer has a class, and nothing else has one"

@@ -139,3 +139,19 @@ def _comments(source: str) -> Iterator[str]:
         text = " ".join(token.string.lstrip("#!").strip() for _, token in run)
         if not re.match(r"(?:noqa|fmt:|type:|mypy:|pragma:|ruff:)", text):
             yield re.sub(r"\s*# (?:noqa|type:).*", "", re.sub(r"`[^`]+`", _CODE, text))
+
+
+# -- other files
+
+
+def of_comments(text: str, marker: str) -> list[str]:
+    """The sentences of comments that have lines of their own. Comments without a space or with several are no prose.
+
+    The first are settings that are commented out, and the second are commands and tables.
+    """
+    prose_line = re.compile(rf"\s*{re.escape(marker)} (?! )(.*)")
+    blocks = [""]
+    for line in text.splitlines():
+        found = prose_line.fullmatch(line)
+        blocks.append("") if found is None else blocks.append(f"{blocks.pop()} {found[1]}")
+    return [sentence for block in blocks for sentence in _split(re.sub(r"`[^`]+`", _CODE, block))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.admins import MikyunAdmin
 from tests.node import Node
 from tests.store_fixture import RealShop
 from wgsyncd.core.model import Counters
@@ -17,7 +18,8 @@ class RealNode(Node):
     def __init__(self, shop: RealShop, folder: Path) -> None:
         self.shop, self.folder = shop, folder
         super().__init__('[log]\nlevel = "error"\n')
-        self.db = shop  # type: ignore[assignment]
+        self.db = shop
+        self.admin = MikyunAdmin(shop)  # type: ignore[arg-type]
         self.start()
 
     def start(self) -> None:

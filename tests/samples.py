@@ -16,6 +16,7 @@ from wgsyncd.core.model import (
     PeerConfig,
     PeerState,
     PublicKey,
+    RowKey,
     Status,
     encode_key,
 )
@@ -181,3 +182,15 @@ def waiting(spool: Spool, *rx: int) -> Backlog:
 def as_kept(one: Backlog) -> Backlog:
     """The backlog as a spool file keeps it: without addresses and secrets."""
     return decode(encode(one, "r640"), "r640")
+
+
+_NUMBERS: dict[RowKey, int] = {form: n for n in range(2000) for form in (text(n), key(n))}
+_SECRETS: dict[RowKey, bytes] = {form: psk(n) for n in range(20) for form in (encode_key(psk(n)), psk(n))}
+
+
+def key_number(public_key: RowKey) -> int:
+    return _NUMBERS[public_key]
+
+
+def psk_of(written: RowKey) -> bytes:
+    return _SECRETS[written] if written else NO_PRESHARED_KEY

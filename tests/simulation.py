@@ -6,11 +6,13 @@ from datetime import datetime
 
 import pytest
 
+from tests.admins import UsersAdmin
 from tests.fakes import Crash
-from tests.hooked_ports import Database, Kernel, Spool
+from tests.hooked_ports import HookedFakeStore, HookedStore, HookedUsersStore, Kernel, Spool
 from tests.node import Node
 from tests.oracle import Bytes, Life, Truth, Value
 from tests.samples import NETWORKS
+from tests.variants import Variant
 from wgsyncd.core.model import Counters, InterfaceState, PublicKey
 from wgsyncd.core.peers import recording
 from wgsyncd.core.records import PeerId, PeerRecord, RecordState
@@ -35,8 +37,10 @@ class World(Node):
     """
 
     spool: Spool
+    wg: Kernel
+    store: HookedStore
 
-    def __init__(self, extra: str, zone: str, start: str) -> None:
+    def __init__(self, extra: str, zone: str, start: str, variant: Variant | None = None) -> None:
         self.truth = Truth()
         self.owner: dict[PublicKey, int] = {}  # the row of each key that a row ever had
         self.process = 0
@@ -47,17 +51,26 @@ class World(Node):
         self.cycle_saw: set[str] = set()
         self.spooled: set[object] = set()  # the samples of peers that the file has had
         self.here: dict[PeerId, Life] = {}
-        super().__init__(extra, zone=zone)
+        super().__init__(extra, zone=zone, variant=variant)
         self.now = datetime.fromisoformat(start).replace(tzinfo=self.settings.node.zone).timestamp()
-        self.wg, self.store, self.spool = Kernel(*NETWORKS), Database(self.settings), Spool()
-        self.db = self.store.db
+        self.spool = Spool()
         self.wg.hook = self.store.hook = self.spool.hook = self.meet
+        if self.plane is not None:
+            self.plane.hook = self.meet
         self.wg.looked, self.wg.removed = self.saw, self.removed
         self.store.written, self.spool.saved, self.spool.lost = self.wrote, self.saved, self.truth.lose_the_spool
         self.known: dict[PeerId, PeerRecord] = {}  # the records as they were written last
         self.start()
 
     # -- the process
+
+    def _kernel(self) -> Kernel:
+        return Kernel(*NETWORKS)
+
+    def _store(self) -> HookedStore:
+        if isinstance(self.admin, UsersAdmin):
+            return HookedUsersStore(self.settings, self.admin.db)
+        return HookedFakeStore(self.settings, self.admin.db)
 
     def start(self) -> None:
         super().start()
@@ -74,7 +87,7 @@ class World(Node):
         It is the birth of the life or its last secured sample. A new process knows only the peer's record, so the time
         of the record counts if it is earlier.
         """
-        record = self.db.records.get(("r640", life.slot))
+        record: PeerRecord | None = self.db.records.get(("r640", life.slot))
         ends = [one.until for one in life.came if one.until is not None]
         return min([max([life.born, *ends]), *([record.sampled_at] if record is not None else [])])
 
@@ -127,7 +140,7 @@ class World(Node):
         self.trap = None
         if kind == "crash":
             raise Crash
-        if port == "kernel":
+        if port in ("kernel", "plane"):
             raise WireGuardError("wg0", "ENOBUFS", "no answer")
         raise (
             StoreError("2013: Lost connection", StoreErrorCode.UNREACHABLE)

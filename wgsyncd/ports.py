@@ -98,9 +98,8 @@ Planned = TypeVar("Planned")
 
 
 class Plane(Protocol[Found, Planned]):
-    """Plans and applies one more part of the data plane, beside the peers. Methods raise WireGuardError if it fails.
-    Then the cycle goes on, but it adds no peer until every plane is prepared. While the store fails, and in the middle
-    of a posting, only peers are removed. The next cycle then ends what a plane still holds for them."""
+    """One more part of the data plane, beside the peers. If a method raises WireGuardError, the cycle adds no peer.
+    While the store fails or a posting runs, only peers are removed, and the next cycle ends what planes still hold."""
 
     name: str  # as the log shows it
 
@@ -111,8 +110,8 @@ class Plane(Protocol[Found, Planned]):
         """The changes of all phases. This function is pure: it reads only its arguments and changes nothing."""
 
     def apply(self, phase: Phase, plan: Planned, actual: Mapping[str, InterfaceState]) -> None:
-        """Apply the part of a plan that belongs to a phase, if it has one. ``actual``: the peers as last read. After
-        the phase PEERS they are read again. An interface that could not be read then is not in it."""
+        """Apply the part of a plan that belongs to a phase. ``actual``: the peers as last read, also after PEERS. An
+        interface that could not be read is not in it."""
 
 
 class CommitResult(NamedTuple):

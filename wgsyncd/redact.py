@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import cast
 
 _KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
@@ -20,9 +20,14 @@ _BYTES = re.compile(r"""(?<![A-Za-z0-9_])b(['"])(?:\\.|(?!\1)[^\\])*\1""")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def redact(text: str) -> str:
-    """``text`` with everything that looks like a WireGuard key cut to its first eight characters and an ellipsis."""
-    return _KEY.sub(lambda match: f"{match[1] or match[2]}…", _BYTES.sub("b'…'", text))
+def redact(text: str, public: Container[str] = ()) -> str:
+    """``text`` with everything that looks like a WireGuard key cut to its first eight characters and an ellipsis.
+
+    The keys in ``public`` stay.
+    """
+    return _KEY.sub(
+        lambda match: match[0] if match[0] in public else f"{match[1] or match[2]}…", _BYTES.sub("b'…'", text)
+    )
 
 
 def escape_control(text: str) -> str:

@@ -20,7 +20,7 @@ FSF = "Free Software Foundation"  # it holds the copyright of the text of the GP
 
 
 def field(library: Distribution, name: str) -> str:
-    """A field of the library's metadata; nothing if it has none of that name."""
+    """A field of the library's metadata, or "" if it has no field with this name."""
     return next(iter(library.metadata.get_all(name, [])), "")
 
 

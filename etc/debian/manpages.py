@@ -22,32 +22,33 @@ from etc.debian.toml_page import configuration_page
 from wgsyncd.cli import main as command_line
 
 SIGNALS = {
-    "SIGHUP": "Read the configuration again, then compare everything. `wgsyncd reload` does the same and says how it"
-    " went.",
-    "SIGUSR1": "Compare everything now.",
-    "SIGTERM, SIGINT": "Finish, account once more, and exit with 0 within 10 seconds. Interfaces and peers stay as they"
-    " are.",
+    "SIGHUP": "The daemon reads the configuration again, then it compares everything. `wgsyncd reload` does the same"
+    " and reports the result.",
+    "SIGUSR1": "The daemon compares everything now.",
+    "SIGTERM, SIGINT": "The daemon accounts once more and exits with 0 within 10 seconds. Interfaces and peers stay as"
+    " they are.",
 }
 FILES = {
-    "/etc/wgsyncd/wgsyncd.toml": "The configuration, wgsyncd.toml(5).",
-    "/run/wgsyncd/control.sock": "Where the commands ask the running daemon. For root, its own user, and the group"
-    " wgsyncd.",
-    "/run/wgsyncd/notify.sock": "Where the application says which devices' rows it has just committed, in a datagram of"
-    " device ids apart by white space. For the same.",
-    "/run/wgsyncd/lock": "Held by the daemon; its pid is in it.",
-    "/var/lib/wgsyncd/spool": "Samples that the database has not taken in yet.",
+    "/etc/wgsyncd/wgsyncd.toml": "This is the configuration, see wgsyncd.toml(5).",
+    "/run/wgsyncd/control.sock": "Commands ask the running daemon here. Root, the daemon's user and the group wgsyncd"
+    " may use it.",
+    "/run/wgsyncd/notify.sock": "The application names devices here after it has committed their rows. A datagram has"
+    " device ids with white space between them. Root, the daemon's user and the group wgsyncd may use it.",
+    "/run/wgsyncd/lock": "The daemon holds a lock on this file, and its pid is in the file.",
+    "/var/lib/wgsyncd/spool": "The daemon keeps samples here until the database has them.",
 }
 ENVIRONMENT = {
-    "RUNTIME_DIRECTORY, STATE_DIRECTORY": "Instead of /run/wgsyncd and /var/lib/wgsyncd; systemd sets them.",
-    "NO_COLOR": "Where it is set, nothing is coloured. Colours, bars and progress are for terminals anyway.",
+    "RUNTIME_DIRECTORY, STATE_DIRECTORY": "These directories replace /run/wgsyncd and /var/lib/wgsyncd. systemd sets"
+    " them.",
+    "NO_COLOR": "If it is set, nothing has a colour. Only terminals get colours, bars and progress.",
 }
 EXAMPLES = {
-    "wgsyncd plan": "What would be done, and why; exit status 2 if anything.",
-    "wgsyncd approve 90f0bf914384": "Let the removals of that plan through, which the guard withholds.",
-    "wgsyncd status --watch": "How things are, on one screen, until ^C.",
-    "wgsyncd explain 0001-DEV-002": "Why this device has a peer, or has none.",
-    "wgsyncd usage 0001 --by month --csv": "What contract 0001 moved, for a spreadsheet.",
-    "wgsyncd doctor": "What is wrong around wgsyncd, each with the command that mends it.",
+    "wgsyncd plan": "Show what would be done, and why. The exit status is 2 if there is something to do.",
+    "wgsyncd approve 90f0bf914384": "Allow the removals of this plan, which the guard withholds.",
+    "wgsyncd status --watch": "Show the daemon's state on one screen, until ^C.",
+    "wgsyncd explain 0001-DEV-002": "Show why this device has a peer, or has none.",
+    "wgsyncd usage 0001 --by month --csv": "Write the traffic of contract 0001 by month, for a spreadsheet.",
+    "wgsyncd doctor": "Name what is wrong around wgsyncd, each with the command that repairs it.",
 }
 
 
@@ -75,7 +76,7 @@ def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def command_page() -> str:
     """wgsyncd(8)."""
     parser = top()
-    lines = [*head("wgsyncd", 8, "keep WireGuard peers equal to a MariaDB table")]
+    lines = [*head("wgsyncd", 8, "keep WireGuard peers equal to the rows of a MariaDB table")]
     lines += [".SH SYNOPSIS"]
     lines += [".nf", *(_synopsis(name, one) for name, one in commands(parser).items()), ".fi"]
     lines += [".SH DESCRIPTION", *paragraphs(DESCRIPTION)]
@@ -97,14 +98,13 @@ def command_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-DESCRIPTION = """\
-wgsyncd runs on a WireGuard server, with nobody watching. It makes the peers of the interfaces equal to what the
-tables of a MariaDB database say, and books what the kernel counts into the table's columns, each byte once.
+DESCRIPTION = f"""\
+{command_line.PROGRAM} It adds each byte to the peer's row once.
 
-`wgsyncd run` is the daemon, which systemd starts. The other commands are for whoever looks after it. Those that ask the
-running daemon need root or the group wgsyncd; the others need what they look at, which root has.
+`wgsyncd run` is the daemon, which systemd starts. The other commands are for administrators. Commands that ask the
+running daemon need root or the group wgsyncd. The others need the right to read what they show, which root has.
 
-No output holds a key in full, except for the device's own public key in `explain`."""
+No output has a whole key, except for the device's own public key in `explain`."""
 
 
 def _synopsis(name: str, parser: argparse.ArgumentParser) -> str:
@@ -128,7 +128,7 @@ def _term(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def _metavar(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    """What stands for the value, as --help has it; nothing where there is none."""
+    """The word that stands for the value in --help, or "" if there is no value."""
     formatter = parser._get_formatter()
     default = action.dest.upper() if action.option_strings else action.dest
     return formatter._format_args(action, default)
@@ -152,7 +152,7 @@ def completion() -> Mapping[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write every file into a directory; the exit status."""
+    """Write every file into a directory. Returns the exit status."""
     parser = argparse.ArgumentParser(description="Write manual pages and completion.")
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args(argv).directory

@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A table. That of an interface stands for all of them."""
+    """A table. The table of one interface stands for all interfaces."""
 
     name: str  # "" for the keys before the first table
     about: str
@@ -69,8 +69,8 @@ def configuration_page() -> str:
     lines += [".SH SYNOPSIS", "/etc/wgsyncd/wgsyncd.toml"]
     lines += [".SH DESCRIPTION", *paragraphs(about), ".PP"]
     lines += [*paragraphs(
-        "The file is TOML. What stands after a key here is its default, or an example, which is then said. A reload"
-        " with faults in the file changes nothing; `wgsyncd check-config` tells all of them at once."
+        "The file is TOML. The value of each key here is its default. If it is an example, the text says so. A reload"
+        " changes nothing if the file has faults. `wgsyncd check-config` reports all faults at once."
     )]  # fmt: skip
     for section in found:
         lines += _section(section)

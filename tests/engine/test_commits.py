@@ -57,7 +57,7 @@ def test_baseline_zero_is_committed_before_a_peer_is_added(node: Node) -> None:
 
 def test_a_sample_is_kept_before_a_peer_is_removed(node: Node) -> None:
     node.traffic(5, 55)
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.wg.crash_after = 2  # it has lost its address, and is gone
     with pytest.raises(Crash):
         node.cycle()
@@ -76,7 +76,7 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node
 
     def meanwhile() -> None:
         node.traffic(7, 23)
-        node.db.update(7, status="paused")
+        node.change(7, status="paused")
         if fault:
             node.store.next_writes = ["deadlock"]
 
@@ -99,13 +99,13 @@ def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: No
 
     def meanwhile() -> None:
         node.traffic(5, 1000)
-        node.db.update(5, status="paused")
+        node.change(5, status="paused")
 
     node.account_during(meanwhile)
     node.cycle()
     node.right()
-    assert (5, first) not in node.db.days or node.db.days[5, first].rx <= 1
-    assert node.db.days[5, last].rx >= 1000
+    assert (5, first) not in node.days or node.days[5, first].rx <= 1
+    assert node.days[5, last].rx >= 1000
 
 
 @pytest.mark.parametrize("fate", ["before", "during", "after", "deadlock"])
@@ -153,7 +153,7 @@ def test_two_nodes_share_a_database() -> None:
         node.settings = msgspec.structs.replace(node.settings, interfaces=mine, node=elsewhere)
         node.start()
     one.device(5)
-    one.device(6, wg_iface="wg1")
+    one.device(6, interface="wg1")
     for node in (one, two):
         node.cycle()
     assert one.kernel()["wg0"] == one.wanted()["wg0"]

@@ -10,16 +10,16 @@ from tests.node import Node
 
 
 def test_a_condition_is_said_once_it_is_written_and_only_once(node: Node, said: Callable[[], list[str]]) -> None:
-    node.db.update(5, preshared_key="junk")
+    node.change(5, preshared_key="junk")
     node.store.next_writes = ["before"]
     node.cycle(fails=True)
     assert not [line for line in said() if "cannot be followed" in line], "it will be said again"
     for _ in range(3):
         node.cycle()
     (line,) = [line for line in said() if "cannot be followed" in line]
-    assert "row=5 device=0001-DEV-005 reason=bad_preshared_key" in line
+    assert f"row={node.admin.id(5)} device=0001-DEV-005 reason=bad_preshared_key" in line
     assert "junk" not in line
-    node.db.update(5, preshared_key=None)
+    node.change(5, preshared_key=None)
     node.store.next_writes = ["before"]
     node.cycle(fails=True)
     node.cycle()
@@ -29,17 +29,17 @@ def test_a_condition_is_said_once_it_is_written_and_only_once(node: Node, said: 
 def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[], list[str]]) -> None:
     node = Node()
     for number in (5, 6, 7):
-        node.device(number, is_parent=int(number < 7))
+        node.device(number)
+    node.admin.begin_condition(5, 6)
     node.cycle()
     node.wg.delete("wg1")
-    devices = dict(node.db.devices)
-    node.db.devices.clear()
+    devices = node.truncate()
     node.cycle()
     node.quiet()
     plan = node.status.plan_id
     node.wg.add_interface("wg1")
-    node.db.devices |= devices
-    node.db.update(6, is_parent=0)
+    node.restore(devices)
+    node.admin.end_condition(6)
     node.cycle()
     events = [line for line in said() if "logger=conditions" in line]
     for text, count in {
@@ -52,23 +52,25 @@ def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[
     }.items():
         assert len([line for line in events if text in line]) == count, text
     assert len(events) == 6
-    node.db.devices.clear()
+    node.truncate()
     node.cycle()
     node.store.approve(node.status.plan_id)
     node.cycle()
     assert any("withheld removals approved by an admin" in line for line in said())
 
 
-def test_parent_conflicts_that_cannot_be_seen_stay_as_they_were(node: Node, said: Callable[[], list[str]]) -> None:
-    for number in (5, 6):
-        node.db.update(number, is_parent=1)
+def test_conditions_of_the_stores_own_that_cannot_be_seen_stay_as_they_were(
+    node: Node, said: Callable[[], list[str]]
+) -> None:
+    node.admin.begin_condition(5, 6)
     node.cycle()
     node.store.no_conditions = True
-    node.db.update(6, is_parent=0)
+    node.admin.end_condition(6)
     node.cycle()
     node.quiet()
-    assert ("parent_conflict_cleared", "0001") not in node.actions
-    assert node.status.store_conditions == {"parent_conflict": 1}
+    end = node.admin.condition_audit[1], node.admin.condition_target
+    assert end not in node.actions
+    assert node.status.store_conditions == {node.admin.condition: 1}
     node.store.no_conditions = False
     node.cycle()
-    assert node.actions[-1] == ("parent_conflict_cleared", "0001")
+    assert node.actions[-1] == end

@@ -9,7 +9,7 @@ import pytest
 from tests.node import Node
 from tests.samples import address, key, peer, psk, text
 from wgsyncd.core.audit import AuditAction, AuditFacts
-from wgsyncd.core.model import ChangeKind, encode_key
+from wgsyncd.core.model import ChangeKind, Counters, encode_key
 
 
 def test_without_a_change_ten_cycles_write_nothing_to_either_side(node: Node) -> None:
@@ -25,7 +25,7 @@ def test_a_restart_writes_nothing(node: Node) -> None:
 
 def test_a_restart_with_another_version_of_the_table_in_between(node: Node) -> None:
     node.traffic(5, 10)
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.start()
     node.cycle()
     node.right()
@@ -34,14 +34,13 @@ def test_a_restart_with_another_version_of_the_table_in_between(node: Node) -> N
 
 CHANGES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "paused": ({"status": "paused"}, [("peer_removed", "0001-DEV-005")]),
-    "address": ({"wg_ip": address(50)}, [("peer_updated", "0001-DEV-005")]),
+    "address": ({"address": address(50)}, [("peer_updated", "0001-DEV-005")]),
     "PSK": ({"preshared_key": encode_key(psk(5))}, [("peer_updated", "0001-DEV-005")]),
     "key": ({"public_key": text(50)}, [("peer_updated", "0001-DEV-005")]),
-    "interface": ({"wg_iface": "wg1", "wg_ip": "10.251.0.5"}, [("peer_moved", "0001-DEV-005")]),
-    "deleted": ({"deleted_at": "2026-09-21 00:00:00"}, [("peer_removed", "0001-DEV-005")]),
+    "interface": ({"interface": "wg1", "address": "10.251.0.5"}, [("peer_moved", "0001-DEV-005")]),
     "unheard-of status": ({"status": "frobnicated"}, [("peer_removed", "0001-DEV-005")]),
     "all of them": (
-        {"wg_iface": "wg1", "wg_ip": "10.251.0.50", "public_key": text(50), "preshared_key": encode_key(psk(5))},
+        {"interface": "wg1", "address": "10.251.0.50", "public_key": text(50), "preshared_key": encode_key(psk(5))},
         [("peer_moved", "0001-DEV-005")],
     ),
 }
@@ -53,8 +52,8 @@ def test_a_change_is_in_the_kernel_after_one_cycle_with_all_bytes(
 ) -> None:
     node.traffic(5, 100, 10)
     node.traffic(6, 7)
-    del node.db.logs[:]
-    node.db.update(5, **columns)
+    node.admin.forget_audit()
+    node.change(5, **columns)
     node.cycle()
     node.right()
     assert node.actions == audit
@@ -62,16 +61,22 @@ def test_a_change_is_in_the_kernel_after_one_cycle_with_all_bytes(
     node.quiet()
 
 
+def test_a_row_with_a_deletion_date_takes_its_peer_with_it(node: Node, mikyun_columns: None) -> None:
+    test_a_change_is_in_the_kernel_after_one_cycle_with_all_bytes(
+        node, {"deleted_at": "2026-09-21 00:00:00"}, [("peer_removed", "0001-DEV-005")]
+    )
+
+
 def test_a_cleared_psk_is_cleared_in_the_kernel(node: Node) -> None:
     for written in (encode_key(psk(5)), "", encode_key(psk(6)), None):
-        node.db.update(5, preshared_key=written)
+        node.change(5, preshared_key=written)
         node.cycle()
         node.right()
 
 
 def test_two_devices_swap_addresses_in_one_cycle(node: Node) -> None:
-    node.db.update(5, wg_ip=address(6))
-    node.db.update(6, wg_ip=address(5))
+    node.change(5, address=address(6))
+    node.change(6, address=address(5))
     node.cycle()
     node.right()
     assert node.wg.touched[key(7)] == 1
@@ -79,8 +84,8 @@ def test_two_devices_swap_addresses_in_one_cycle(node: Node) -> None:
 
 def test_an_address_handed_from_a_paused_device_to_another(node: Node) -> None:
     node.traffic(5, 10)
-    node.db.update(5, status="paused", wg_ip=None)
-    node.device(8, wg_ip=address(5))
+    node.change(5, status="paused", address=None)
+    node.device(8, address=address(5))
     node.cycle()
     node.right()
 
@@ -89,7 +94,7 @@ def test_paused_and_resumed_counts_on(node: Node) -> None:
     for status in ("paused", "active", "revoked", "active"):
         if status != "active":
             node.traffic(5, 100, 3)
-        node.db.update(5, status=status)
+        node.change(5, status=status)
         node.cycle()
         node.right()
     assert node.booked[5] == (200, 6)
@@ -97,16 +102,16 @@ def test_paused_and_resumed_counts_on(node: Node) -> None:
 
 def test_a_row_that_is_deleted_takes_its_peer_with_it(node: Node) -> None:
     node.traffic(5, 10)
-    del node.db.devices[5], node.true[5]
+    node.delete(5)
     node.cycle()
     node.right()
     assert node.actions[-1] == ("peer_removed", "0001-DEV-005")
 
 
-def test_an_admin_who_sets_a_total_to_zero_is_not_overruled(node: Node) -> None:
+def test_an_admin_who_sets_a_total_to_zero_is_not_overruled(node: Node, usage_columns: None) -> None:
     node.traffic(5, 100, 10)
     node.cycle()
-    node.db.update(5, rx_bytes_total=0)
+    node.change(5, rx_bytes_total=0)
     node.traffic(5, 7)
     node.cycle()
     assert node.booked[5] == (7, 10)
@@ -124,33 +129,33 @@ def test_more_than_the_link_carries_is_kept_aside(node: Node) -> None:
 
 
 def test_rejected_rows_freeze_their_peers_and_are_audited_once_each_way(node: Node) -> None:
-    node.db.update(5, preshared_key="junk")
+    node.change(5, preshared_key="junk")
     node.cycle()
     node.quiet()
     assert node.wg.peers("wg0")[key(5)] == peer(5)
     node.traffic(5, 10)
     node.cycle()
     assert node.booked == node.true, "a frozen peer's bytes are counted"
-    node.db.update(5, preshared_key=None)
+    node.change(5, preshared_key=None)
     node.cycle()
     node.right()
     said = [one for one in node.actions if one[0].startswith("row_")]
     assert said == [("row_rejected", "0001-DEV-005"), ("row_accepted", "0001-DEV-005")]
 
 
-def test_parent_conflicts_are_audited_once_each_way(node: Node) -> None:
-    for number in (5, 6):
-        node.db.update(number, is_parent=1)
+def test_a_condition_of_the_stores_own_is_audited_once_each_way(node: Node) -> None:
+    node.admin.begin_condition(5, 6)
     node.cycle()
     node.quiet()
-    node.db.update(6, is_parent=0)
+    node.admin.end_condition(6)
     node.cycle()
-    said = [one for one in node.actions if one[0].startswith("parent_")]
-    assert said == [("parent_conflict", "0001"), ("parent_conflict_cleared", "0001")]
+    admin = node.admin
+    said = [one for one in node.actions if one[0] in admin.condition_audit]
+    assert said == [(action, admin.condition_target) for action in admin.condition_audit]
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(node: Node) -> None:
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.device(8)
     before = node.written
     decision = node.agent.inspector.preview()
@@ -174,9 +179,10 @@ def test_notes_go_with_the_next_transaction_and_only_once(node: Node) -> None:
 def test_first_start_beside_running_peers() -> None:
     """A device that was never counted gets all bytes of its peer. The other device gets only the bytes from now on."""
     other = Node()
-    other.device(5, last_handshake_at=None)
-    other.device(6, rx_bytes_total=1000, rx_bytes_month=400, rx_bytes_24h=40)
-    other.true[6] = other.true[6]._replace(rx=1000)
+    other.device(5, seen=False)
+    other.device(6)
+    other.admin.set_posted(6, Counters(1000, 0))
+    other.true[6] = Counters(1000, 0)
     for number in (5, 6):
         other.wg.add_behind("wg0", peer(number))
     other.traffic(5, 70, 7)
@@ -185,8 +191,19 @@ def test_first_start_beside_running_peers() -> None:
     other.traffic(6, 1)
     other.cycle()
     other.right()
-    assert [other.db.devices[6][f"rx_bytes_{window}"] for window in ("24h", "month")] == [41, 401]
     assert not other.wg.touched, "running peers are adopted, not touched"
+
+
+def test_the_first_start_takes_over_the_figures_of_the_columns(usage_columns: None) -> None:
+    node = Node()
+    node.device(6, rx_bytes_total=1000, rx_bytes_month=400, rx_bytes_24h=40)
+    node.true[6] = Counters(1000, 0)
+    node.wg.add_behind("wg0", peer(6))
+    node.cycle()
+    node.traffic(6, 1)
+    node.cycle()
+    node.right()
+    assert node.windows(6) == ((41, 0), (401, 0))
 
 
 def test_what_came_while_nothing_ran_is_booked_to_that_time(node: Node) -> None:
@@ -202,14 +219,14 @@ def test_what_came_while_nothing_ran_is_booked_to_that_time(node: Node) -> None:
     node.start()
     node.cycle()
     node.right()
-    assert node.db.days[5, node.calendar.day(node.now)] == (3000, 0)
+    assert node.days[5, node.calendar.day(node.now)] == (3000, 0)
 
 
 def test_of_two_rows_with_a_live_key_that_was_never_counted_the_one_whose_peer_it_is_pays() -> None:
     for address_of in (5, 9):
         node = Node()
         for number in (5, 9):
-            node.device(number, public_key=text(5), last_handshake_at=None, first_handshake_at=None)
+            node.device(number, public_key=text(5), seen=False)
         node.wg.add_behind("wg0", peer(5, address(address_of)))
         node.wg.traffic("wg0", key(5), 1000, 100)
         node.cycle()
@@ -223,12 +240,12 @@ def test_a_change_that_was_found_does_not_write_everybodys_counters(node: Node) 
     node.account()
     node.traffic(5, 100)
     node.traffic(8, 7)
-    node.db.update(8, status="paused")
+    node.change(8, status="paused")
     node.agent.reconcile(with_accounting=False)
     assert key(8) not in node.wg.peers("wg0")
-    assert [node.db.devices[n]["rx_bytes_total"] for n in (5, 8)] == [0, 7], "whoever goes is counted, the rest is left"
+    assert [node.booked[n].rx for n in (5, 8)] == [0, 7], "whoever goes is counted, the rest is left"
     node.account()
-    assert node.db.devices[5]["rx_bytes_total"] == 100
+    assert node.booked[5].rx == 100
     node.quiet()
 
 
@@ -240,5 +257,5 @@ def test_on_an_interface_that_is_new_everything_is_counted_all_the_same(node: No
     node.agent.reconcile(with_accounting=False)
     node.traffic(5, 100)
     node.account()
-    assert node.db.devices[5]["rx_bytes_total"] == 100
+    assert node.booked[5].rx == 100
     node.quiet()

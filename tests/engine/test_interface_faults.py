@@ -17,8 +17,8 @@ from wgsyncd.ports import FailedChange
 def test_an_interface_that_fails_is_left_alone_and_retried(node: Node, number: int) -> None:
     node.traffic(5, 9)
     node.wg.broken["wg0"] = number
-    node.db.update(6, status="paused")
-    node.device(8, wg_iface="wg1")
+    node.change(6, status="paused")
+    node.device(8, interface="wg1")
     node.cycle()
     node.quiet()
     node.wg.broken.clear()
@@ -28,7 +28,7 @@ def test_an_interface_that_fails_is_left_alone_and_retried(node: Node, number: i
 
 def test_a_torn_dump_removes_and_books_nothing(node: Node) -> None:
     node.traffic(5, 9)
-    node.db.update(6, status="paused")
+    node.change(6, status="paused")
     node.wg.torn["wg0"] = 6
     before = node.written
     node.cycle()
@@ -59,7 +59,7 @@ def test_one_peer_that_is_refused_does_not_sink_the_others(node: Node) -> None:
 
 def test_a_removal_that_is_refused_is_not_audited_until_it_is_done(node: Node) -> None:
     node.wg.refused[key(5)] = errno.EPERM
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.cycle()
     node.cycle()
     assert ("peer_removed", "0001-DEV-005") not in node.actions
@@ -74,7 +74,7 @@ def test_an_interface_made_anew_while_changes_are_applied_is_left_to_the_next_cy
 ) -> None:
     """What is read back is another life: that it lacks 6 and 7 says nothing about what was asked of it."""
     node.traffic(6, 100)
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     apply = node.wg.apply
 
     def applied(interface: str, changes: Sequence[Change]) -> list[FailedChange]:

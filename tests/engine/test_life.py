@@ -19,14 +19,14 @@ def node() -> Node:
 
 
 def status(node: Node, number: int) -> str:
-    return str(node.db.devices[number]["status"])
+    return str(node.admin.field(number, "status"))
 
 
 # -- handshakes and QR deadlines
 
 
 @pytest.mark.parametrize("by", ["account", "cycle"])
-def test_the_first_handshake_activates_once_with_the_kernels_time(node: Node, by: str) -> None:
+def test_the_first_handshake_activates_once_with_the_kernels_time(node: Node, by: str, deadlines: None) -> None:
     node.issued(8, node.now + 900)
     node.cycle()
     at = node.now + 3
@@ -52,12 +52,12 @@ def test_the_first_handshake_activates_once_with_the_kernels_time(node: Node, by
 
 
 def test_an_active_row_that_never_shook_hands_gets_its_first_handshake_and_no_audit_row(node: Node) -> None:
-    node.device(8, first_handshake_at=None, last_handshake_at=None)
+    node.device(8, seen=False)
     node.cycle()
     node.shake(8)
     node.account()
-    assert node.db.devices[8]["first_handshake_at"] is not None
-    assert node.db.devices[8]["activated_at"] is None
+    assert node.admin.first_handshake(8) is not None
+    assert node.status.transitions == {"first_handshake": 1}
     assert [one for one in node.actions if one[1] == "0001-DEV-008"] == [("peer_added", "0001-DEV-008")]
     commits = node.store.commits
     node.account()
@@ -65,6 +65,13 @@ def test_an_active_row_that_never_shook_hands_gets_its_first_handshake_and_no_au
 
 
 def test_without_a_handshake_there_is_no_date_and_never_1970(node: Node) -> None:
+    node.device(8, seen=False)
+    for _ in range(3):
+        node.cycle()
+    assert (node.admin.first_handshake(8), node.admin.last_handshake(8)) == (None, None)
+
+
+def test_without_a_handshake_there_is_no_activation(node: Node, deadlines: None) -> None:
     node.issued(8, node.now + 900)
     for _ in range(3):
         node.cycle()
@@ -75,15 +82,15 @@ def test_without_a_handshake_there_is_no_date_and_never_1970(node: Node) -> None
 def test_a_handshake_time_only_moves_forward(node: Node) -> None:
     node.shake(5)
     node.cycle()
-    latest = node.db.devices[5]["last_handshake_at"]
+    latest = node.admin.last_handshake(5)
     node.shake(5, at=node.now - 5000)
     node.cycle()
     node.wg.reboot()
     node.cycle()
-    assert node.db.devices[5]["last_handshake_at"] == latest
+    assert node.admin.last_handshake(5) == latest
 
 
-def test_an_ended_qr_is_expired_and_its_peer_gone_in_the_same_cycle(node: Node) -> None:
+def test_an_ended_qr_is_expired_and_its_peer_gone_in_the_same_cycle(node: Node, deadlines: None) -> None:
     node.issued(8, node.now + 20)
     node.cycle()
     assert key(8) in node.wg.peers("wg0")
@@ -97,7 +104,7 @@ def test_an_ended_qr_is_expired_and_its_peer_gone_in_the_same_cycle(node: Node) 
     node.quiet()
 
 
-def test_a_row_does_not_expire_before_its_peer_is_taken_out(node: Node) -> None:
+def test_a_row_does_not_expire_before_its_peer_is_taken_out(node: Node, deadlines: None) -> None:
     """Accounting changes no peer, so it leaves an expired QR code to the next reconcile."""
     node.issued(8, node.now + 20)
     node.cycle()
@@ -108,7 +115,7 @@ def test_a_row_does_not_expire_before_its_peer_is_taken_out(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("after", "becomes"), [(0.0, "active"), (-1.0, "active"), (1.0, "expired")])
-def test_the_race_at_the_deadline(node: Node, after: float, becomes: str) -> None:
+def test_the_race_at_the_deadline(node: Node, after: float, becomes: str, deadlines: None) -> None:
     end = node.now + 60
     node.issued(8, end)
     node.cycle()
@@ -118,7 +125,7 @@ def test_the_race_at_the_deadline(node: Node, after: float, becomes: str) -> Non
     assert status(node, 8) == becomes
 
 
-def test_the_nearest_deadline_is_known_until_it_has_passed(node: Node) -> None:
+def test_the_nearest_deadline_is_known_until_it_has_passed(node: Node, deadlines: None) -> None:
     end = node.now + 60
     assert node.agent.next_deadline() is None
     node.issued(8, end)
@@ -140,7 +147,7 @@ def test_the_nearest_deadline_is_known_until_it_has_passed(node: Node) -> None:
     "columns",
     [{"status": "revoked"}, {"status": "active"}, {"qr_expires_at": "2030-01-01 00:00:00"}, {"public_key": text(80)}],
 )
-def test_an_admins_click_between_reading_and_writing_wins(node: Node, columns: dict[str, Any]) -> None:
+def test_an_admins_click_between_reading_and_writing_wins(node: Node, columns: dict[str, Any], deadlines: None) -> None:
     node.issued(8, node.now + 20)
     node.cycle()
     rows = node.store.snapshot
@@ -148,7 +155,7 @@ def test_an_admins_click_between_reading_and_writing_wins(node: Node, columns: d
 
     def clicked() -> Any:
         seen = rows()
-        node.db.update(8, **columns)
+        node.change(8, **columns)
         return seen
 
     node.store.snapshot = clicked  # type: ignore[method-assign]
@@ -160,18 +167,20 @@ def test_an_admins_click_between_reading_and_writing_wins(node: Node, columns: d
     assert (key(8) in node.wg.peers("wg0")) is stays, "the same cycle goes by what the admin wrote"
 
 
-def test_an_expired_row_that_an_admin_issues_anew_is_not_expired_again(node: Node) -> None:
+def test_an_expired_row_that_an_admin_issues_anew_is_not_expired_again(node: Node, deadlines: None) -> None:
     node.issued(8, node.now + 20)
     node.cycle()
     node.tick(100)
     node.cycle()
-    node.db.update(8, status="issued", qr_expires_at=local(node.now + 900))
+    node.change(8, status="issued", qr_expires_at=local(node.now + 900))
     node.cycle()
     node.right()
     assert status(node, 8) == "issued"
 
 
-def test_a_clock_that_steps_back_expires_nothing_twice_and_one_that_steps_on_rolls_once(node: Node) -> None:
+def test_a_clock_that_steps_back_expires_nothing_twice_and_one_that_steps_on_rolls_once(
+    node: Node, deadlines: None
+) -> None:
     node.issued(8, node.now + 20)
     node.traffic(5, 100)
     node.cycle()
@@ -198,17 +207,17 @@ def test_the_24_h_figure_falls_to_nothing_for_idle_paused_and_removed_devices(no
     for number in (5, 6, 7):
         node.traffic(number, 100, 10)
     node.cycle()
-    node.db.update(6, status="paused")
-    node.db.update(7, deleted_at=local(node.now))
+    node.change(6, status="paused")
+    node.change(7, status="revoked")
     node.cycle()
-    assert {node.db.devices[n]["rx_bytes_24h"] for n in (5, 6, 7)} == {100}
+    assert {node.windows(n)[0].rx for n in (5, 6, 7)} == {100}
     node.tick(86400 - 900)
     node.account()
-    assert {node.db.devices[n]["rx_bytes_24h"] for n in (5, 6, 7)} == {100}
+    assert {node.windows(n)[0].rx for n in (5, 6, 7)} == {100}
     node.tick(2 * 900)
     node.account()
-    assert {node.db.devices[n]["rx_bytes_24h"] for n in (5, 6, 7)} == {0}
-    assert {node.db.devices[n]["rx_bytes_month"] for n in (5, 6, 7)} == {100}
+    assert {node.windows(n)[0].rx for n in (5, 6, 7)} == {0}
+    assert {node.windows(n)[1].rx for n in (5, 6, 7)} == {100}
     node.right()
 
 
@@ -221,11 +230,11 @@ def test_bytes_on_the_first_second_of_a_month_belong_to_the_month_before(node: N
     node.traffic(5, 100)
     node.account()  # this poll is exactly on the boundary
     assert node.now == edge
-    assert node.db.devices[5]["rx_bytes_month"] == 0
-    assert node.db.days[5, calendar(edge - 1).day(edge - 1)] == (100, 0)
+    assert node.windows(5)[1].rx == 0
+    assert node.days[5, calendar(edge - 1).day(edge - 1)] == (100, 0)
     node.traffic(5, 7)
     node.account()
-    assert node.db.devices[5]["rx_bytes_month"] == 7
+    assert node.windows(5)[1].rx == 7
     node.right()
 
 
@@ -235,16 +244,16 @@ def test_a_month_without_a_process_still_ends(node: Node) -> None:
     node.now += 40 * 86400
     node.start()
     node.account()
-    assert node.db.devices[5]["rx_bytes_month"] == 0
+    assert node.windows(5)[1].rx == 0
     node.right()
 
 
-def test_figures_are_forgotten_when_they_are_old(node: Node) -> None:
+def test_figures_are_forgotten_when_they_are_old(node: Node, usage_columns: None) -> None:
     node.traffic(5, 100)
     node.cycle()
     node.agent.purge()
-    assert (len(node.db.days), len(node.db.buckets)) == (1, 1)
+    assert (len(node.days), len(node.buckets)) == (1, 1)
     node.tick(401 * 86400)
     node.agent.purge()
-    assert (node.db.days, node.db.buckets) == ({}, {})
+    assert (node.days, node.buckets) == ({}, {})
     assert node.booked[5] == (100, 0)

@@ -21,7 +21,7 @@ def rolling_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) -> None:
-    node.store.locked = {6}
+    node.lock(6)
     for _ in range(3):
         node.traffic(6, 100, 10)
         node.traffic(7, 100, 10)
@@ -31,7 +31,7 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
     assert node.booked[6] == (0, 0)
     node.tick(3600)
     node.traffic(6, 10**13)  # in an hour that can be; in the quarter of a minute since the last sample it could not
-    node.store.locked.clear()
+    node.unlock()
     node.cycle()
     node.right()
     assert node.status.locked_rows == 0
@@ -46,13 +46,13 @@ def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_
     node.traffic(5, 100)
     node.cycle()
     node.wg.recreate_behind("wg0", key(5))
-    node.store.locked = {5}
+    node.lock(5)
     for number in (5, 6, 7):
         node.traffic(number, 10)
     node.account(fails=True)
     assert [node.booked[number].rx for number in (5, 6)] == [100, 10]
     assert not node.status.anomalies
-    node.store.locked.clear()
+    node.unlock()
     node.account()
     node.right()
     assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == node.status.anomalies["reset"] == 1
@@ -60,30 +60,30 @@ def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_
 
 def test_a_locked_row_that_is_shut_out_goes_and_its_bytes_wait(node: Node) -> None:
     node.traffic(6, 100)
-    node.db.update(6, status="paused")
-    node.store.locked = {6}
+    node.change(6, status="paused")
+    node.lock(6)
     node.cycle(fails=True)
     assert key(6) not in node.wg.peers("wg0")
     node.start()
-    node.store.locked.clear()
+    node.unlock()
     node.cycle()
     node.right()
 
 
-def test_windows_of_locked_rows_are_rolled_once_they_are_free(node: Node) -> None:
+def test_windows_of_locked_rows_are_rolled_once_they_are_free(node: Node, usage_columns: None) -> None:
     node.traffic(6, 100)
     node.cycle()
-    node.store.locked = {6}
+    node.lock(6)
     node.tick(86400 + 900)
     node.cycle()
-    assert node.db.devices[6]["rx_bytes_24h"] == 100
-    node.store.locked.clear()
+    assert node.windows(6)[0].rx == 100
+    node.unlock()
     node.cycle()
-    assert node.db.devices[6]["rx_bytes_24h"] == 0
+    assert node.windows(6)[0].rx == 0
 
 
 def test_a_row_that_somebody_has_locked_keeps_no_revoked_peer_in(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.tick(900)
     rolling_fails(node, monkeypatch)
     node.cycle(fails=True)

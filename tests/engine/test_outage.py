@@ -20,7 +20,7 @@ def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_la
     setattr(node.store, fault, True)
     node.device(9)
     if fault == "down":
-        node.db.update(5, status="paused")
+        node.change(5, status="paused")
     before = node.written
     for _ in range(5):
         node.traffic(6, 1000, 10)
@@ -37,8 +37,8 @@ def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_la
 def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, fault: str) -> None:
     """A paused customer does not keep access because a disk is full."""
     node.traffic(5, 55, 5)
-    node.db.update(5, status="paused")
-    node.db.update(6, public_key=text(60))  # the new peer cannot be added, so the old one stays
+    node.change(5, status="paused")
+    node.change(6, public_key=text(60))  # the new peer cannot be added, so the old one stays
     if fault == "read_only":
         node.store.read_only = True
     else:
@@ -72,8 +72,8 @@ def test_an_outage_over_midnight_books_each_day_what_came_on_it(node: Node) -> N
     node.cycle()
     node.right()
     first, second = (node.calendar.day(midnight + offset) for offset in (-1, 1))
-    assert node.db.days[6, first] == (1000, 10)
-    assert node.db.days[6, second] == (200, 2)
+    assert node.days[6, first] == (1000, 10)
+    assert node.days[6, second] == (200, 2)
 
 
 def test_the_guard_holds_also_where_nothing_can_be_written(node: Node) -> None:
@@ -81,7 +81,7 @@ def test_the_guard_holds_also_where_nothing_can_be_written(node: Node) -> None:
         node.device(number)
     node.cycle()
     for number in range(20, 40):
-        node.db.update(number, status="paused")
+        node.change(number, status="paused")
     node.store.read_only = True
     before = node.kernel()
     node.cycle(fails=True)
@@ -104,7 +104,7 @@ def test_a_table_that_cannot_be_read_is_no_empty_table(node: Node) -> None:
     assert node.booked == node.true, "what needs no reading goes on"
 
 
-def test_before_the_first_complete_read_nothing_is_removed(node: Node) -> None:
+def test_before_the_first_complete_read_nothing_is_removed(node: Node, deadlines: None) -> None:
     node.issued(8, node.now + 40)
     node.cycle()
     node.store.down = True
@@ -115,7 +115,7 @@ def test_before_the_first_complete_read_nothing_is_removed(node: Node) -> None:
     assert key(8) in node.wg.peers("wg0")
 
 
-def test_a_known_qr_end_is_honoured_in_the_kernel_while_the_database_is_away(node: Node) -> None:
+def test_a_known_qr_end_is_honoured_in_the_kernel_while_the_database_is_away(node: Node, deadlines: None) -> None:
     node.issued(8, node.now + 40)
     node.issued(9, node.now + 40)
     node.cycle()
@@ -128,19 +128,19 @@ def test_a_known_qr_end_is_honoured_in_the_kernel_while_the_database_is_away(nod
     node.account(fails=True)
     assert key(8) not in node.wg.peers("wg0")
     assert key(9) in node.wg.peers("wg0")
-    assert node.db.devices[8]["status"] == "issued"
+    assert node.admin.field(8, "status") == "issued"
     node.cycle(fails=True)
     node.store.down = False
     node.cycle()
     node.right()
-    assert [node.db.devices[n]["status"] for n in (8, 9)] == ["expired", "active"]
+    assert [node.admin.field(n, "status") for n in (8, 9)] == ["expired", "active"]
     assert [one for one in node.actions if one[1] == "0001-DEV-008"] == [
         ("peer_added", "0001-DEV-008"), ("qr_expired", "0001-DEV-008"), ("peer_removed", "0001-DEV-008")
     ]  # fmt: skip
     node.quiet()
 
 
-def test_a_qr_that_was_renewed_while_the_database_was_away_is_let_in_again(node: Node) -> None:
+def test_a_qr_that_was_renewed_while_the_database_was_away_is_let_in_again(node: Node, deadlines: None) -> None:
     node.issued(8, node.now + 20)
     node.cycle()
     node.store.down = True
@@ -148,13 +148,13 @@ def test_a_qr_that_was_renewed_while_the_database_was_away_is_let_in_again(node:
     node.cycle(fails=True)
     assert key(8) not in node.wg.peers("wg0")
     node.store.down = False
-    node.db.update(8, qr_expires_at="2030-01-01 00:00:00")
+    node.change(8, qr_expires_at="2030-01-01 00:00:00")
     node.cycle()
     node.right()
-    assert node.db.devices[8]["status"] == "issued"
+    assert node.admin.field(8, "status") == "issued"
 
 
-def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away() -> None:
+def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away(deadlines: None) -> None:
     node = Node("[guard]\nalways_allowed = 2\nmax_share = 0.0\n")
     for number in range(5, 9):
         node.issued(number, node.now + 40)
@@ -166,7 +166,9 @@ def test_more_qr_ends_than_the_guard_lets_go_stay_while_the_database_is_away() -
 
 
 @pytest.mark.parametrize("fault", ["read_only", "deadlock", "lost answer"])
-def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(node: Node, fault: str) -> None:
+def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(
+    node: Node, fault: str, deadlines: None
+) -> None:
     node.issued(8, node.now + 20)
     node.cycle()
     node.traffic(8, 9, 148)
@@ -181,7 +183,7 @@ def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(nod
     node.store.read_only = False
     node.cycle()
     node.right()
-    assert node.db.devices[8]["status"] == "expired"
+    assert node.admin.field(8, "status") == "expired"
     assert [one for one, device in node.actions if device == "0001-DEV-008"] == [
         "peer_added", "qr_expired", "peer_removed"
     ]  # fmt: skip
@@ -189,7 +191,7 @@ def test_a_qr_end_is_honoured_when_the_database_answers_but_takes_nothing_in(nod
 
 
 def test_a_qr_end_is_honoured_when_the_database_goes_away_right_after_it_was_written(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch, deadlines: None
 ) -> None:
     """The row then says `expired`, so no later cycle without a database would see that it is due."""
     node.issued(8, node.now + 20)
@@ -205,7 +207,7 @@ def test_a_qr_end_is_honoured_when_the_database_goes_away_right_after_it_was_wri
     monkeypatch.setattr(node.store, "commit", last)
     node.cycle(fails=True)
     node.cycle(fails=True)
-    assert node.db.devices[8]["status"] == "expired"
+    assert node.admin.field(8, "status") == "expired"
     assert key(8) not in node.wg.peers("wg0")
     monkeypatch.undo()
     node.store.down = False
@@ -215,7 +217,7 @@ def test_a_qr_end_is_honoured_when_the_database_goes_away_right_after_it_was_wri
 
 
 def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_written(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch, deadlines: None
 ) -> None:
     node.issued(8, node.now + 20)
     node.cycle()
@@ -232,18 +234,18 @@ def test_a_qr_end_is_honoured_when_the_baseline_of_another_peer_cannot_be_writte
 
     monkeypatch.setattr(node.store, "commit", only_the_first)
     node.cycle(fails=True)
-    assert node.db.devices[8]["status"] == "expired"
+    assert node.admin.field(8, "status") == "expired"
     assert key(8) not in node.wg.peers("wg0")
     monkeypatch.undo()
     node.cycle()
     node.right()
 
 
-def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away() -> None:
+def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away(deadlines: None) -> None:
     """Two expired peers on wg0 and two on wg1 are four removals."""
     node = Node("[guard]\nalways_allowed = 3\nmax_share = 0.0\n")
     for number in (5, 6, 7, 8):
-        node.issued(number, node.now + (40 if number < 8 else 4000), wg_iface="wg0" if number < 7 else "wg1")
+        node.issued(number, node.now + (40 if number < 8 else 4000), interface="wg0" if number < 7 else "wg1")
     node.cycle()
     node.store.down = True
     node.tick(100)
@@ -251,7 +253,7 @@ def test_the_guard_counts_qr_ends_over_all_interfaces_while_the_database_is_away
     assert [len(node.wg.peers(name)) for name in ("wg0", "wg1")] == [0, 1], "three may"
     node.store.down = False
     for number in (5, 6, 7, 8):
-        node.db.update(number, status="issued", qr_expires_at=local(node.now + 40))
+        node.change(number, status="issued", qr_expires_at=local(node.now + 40))
     node.cycle()
     node.store.down = True
     node.tick(100)

@@ -49,7 +49,7 @@ def test_figures_of_single_peers_are_those_of_the_last_poll() -> None:
     (five, six) = node.status.interfaces["wg0"].peers
     assert (five.public_key, five.counters, five.latest_handshake) == (text(5), Counters(700, 30), shaken)
     assert (six.public_key, six.counters, six.latest_handshake) == (text(6), Counters(0, 0), 0)
-    assert five.device == node.db.devices[5]["device_id"]
+    assert five.device == "0001-DEV-005"
     node.wg.remove_behind("wg0", key(5))
     node.account()
     assert shown(node)["wg0"] == {text(6)}
@@ -60,7 +60,7 @@ def test_the_oldest_rows_get_series_and_the_others_are_counted() -> None:
     node = Node(PER_PEER)
     for number in (6, 8):
         node.device(number)
-    node.device(7, wg_iface="wg1")
+    node.device(7, interface="wg1")
     node.cycle()
     assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
     assert node.status.peers_without_metrics == 0
@@ -69,7 +69,7 @@ def test_the_oldest_rows_get_series_and_the_others_are_counted() -> None:
     node.cycle()
     assert shown(node) == {"wg0": {text(6), text(8)}, "wg1": {text(7)}}
     assert node.status.peers_without_metrics == 1
-    node.db.update(6, status="paused")
+    node.change(6, status="paused")
     node.cycle()
     assert shown(node) == {"wg0": {text(8), text(9)}, "wg1": {text(7)}}
     assert node.status.peers_without_metrics == 0

@@ -5,97 +5,35 @@ It is ready before a peer comes, and it is gone after the peer has left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
 import pytest
 
 from tests.node import Node
+from tests.plane import Shaping, ShapingPlan
 from tests.samples import key
-from wgsyncd.core.model import InterfaceState
-from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.records import PeerId
-from wgsyncd.errors import WireGuardError
-from wgsyncd.ports import Phase, Snapshot
-
-Classes = frozenset[PeerId]
-
-
-class ShapingPlan(NamedTuple):
-    """Holds the classes to make, and the classes to drop once their peer has left."""
-
-    make: Classes
-    drop: Classes
-
-
-def plan_shaping(snapshot: Snapshot, decision: Decision, found: Classes) -> ShapingPlan:
-    """Plans one class for each peer that stays or comes."""
-    going = {(c.interface, c.public_key) for c in decision.plan.changes if c.desired is None}
-    there = {(name, one) for name, state in decision.actual.items() for one in state.peers}
-    coming = {(c.interface, c.public_key) for c in decision.plan.changes if c.desired is not None}
-    wanted = frozenset((there - going) | coming)
-    return ShapingPlan(wanted - found, found - wanted)
-
-
-class Shaping:
-    """Keeps shaping classes in memory. It sees the actual peers, so it notices any peer without a class."""
-
-    name = "shaping"
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.classes: set[PeerId] = set()
-        self.broken: set[str] = set()  # the calls that fail: "read" or a phase
-        self.phases: list[Phase] = []
-        self.plans: list[ShapingPlan] = []
-
-    def read(self) -> Classes:
-        self._fail("read")
-        return frozenset(self.classes)
-
-    def plan(self, snapshot: Snapshot, decision: Decision, found: Classes) -> ShapingPlan:
-        self.plans.append(plan_shaping(snapshot, decision, found))
-        return self.plans[-1]
-
-    def apply(self, phase: Phase, plan: ShapingPlan, actual: Mapping[str, InterfaceState]) -> None:
-        self._fail(phase.value)
-        self.phases.append(phase)
-        if phase is Phase.PREPARE:
-            self.classes |= plan.make
-        if phase is not Phase.WITHDRAW:
-            assert self.live() <= self.classes, "nobody is ever unshaped"
-        if phase is Phase.CLEAN_UP:
-            gone = {(name, one) for name, one in plan.drop if name in actual and one not in actual[name].peers}
-            self.classes -= gone
-
-    def live(self) -> set[PeerId]:
-        return {(name, one) for name, peers in self.node.kernel().items() for one in peers}
-
-    def _fail(self, where: str) -> None:
-        if where in self.broken:
-            raise WireGuardError("wg0", "EBUSY", "no shaping now")
+from wgsyncd.ports import Phase
 
 
 @pytest.fixture
 def shaping(node: Node) -> Shaping:
     """Returns a shaping data plane that joins a node with three peers."""
-    made = Shaping(node)
-    node.planes = (made,)
+    made = node.plane or Shaping(node.wg)
+    node.plane, node.planes = made, (made,)
+    made.phases = []
     node.reload()
     node.cycle()
     return made
 
 
 def test_every_live_peer_has_its_class(node: Node, shaping: Shaping) -> None:
-    assert shaping.classes == shaping.live() and len(shaping.classes) == 3
+    assert shaping.classes() == shaping.live() and len(shaping.classes()) == 3
     assert shaping.phases == list(Phase)
 
 
 def test_a_class_stands_before_its_peer_comes_and_goes_after_it_left(node: Node, shaping: Shaping) -> None:
     node.device(8)
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.cycle()
-    assert shaping.classes == shaping.live() == {("wg0", key(number)) for number in (6, 7, 8)}
+    assert shaping.classes() == shaping.live() == {("wg0", key(number)) for number in (6, 7, 8)}
     node.right()
 
 
@@ -104,40 +42,40 @@ def test_the_short_cut_of_a_notification_leaves_no_peer_unshaped(node: Node, sha
     node.tick()
     assert not node.agent.reconcile_devices(frozenset(("0001-DEV-008",))), "a full cycle is needed"
     node.cycle()
-    assert ("wg0", key(8)) in shaping.classes & shaping.live()
+    assert ("wg0", key(8)) in shaping.classes() & shaping.live()
 
 
 def test_a_peer_that_stays_keeps_its_class(node: Node, shaping: Shaping) -> None:
     node.wg.refused[key(5)] = 1
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.cycle()
-    assert ("wg0", key(5)) in shaping.classes & shaping.live()
+    assert ("wg0", key(5)) in shaping.classes() & shaping.live()
     node.wg.refused.clear()
     node.cycle()
-    assert shaping.classes == shaping.live() == {("wg0", key(number)) for number in (6, 7)}
+    assert shaping.classes() == shaping.live() == {("wg0", key(number)) for number in (6, 7)}
 
 
 @pytest.mark.parametrize("where", ["read", "withdraw", "prepare"])
 def test_a_plane_that_is_not_prepared_lets_peers_go_and_none_come(node: Node, shaping: Shaping, where: str) -> None:
     shaping.broken = {where}
     node.device(8)
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.cycle()
     assert shaping.live() == {("wg0", key(number)) for number in (6, 7)}
     shaping.broken = set()
     node.cycle()
-    assert shaping.classes == shaping.live() == {("wg0", key(number)) for number in (6, 7, 8)}
+    assert shaping.classes() == shaping.live() == {("wg0", key(number)) for number in (6, 7, 8)}
     node.right()
 
 
 def test_a_trouble_of_cleaning_up_is_mended_by_the_next_cycle(node: Node, shaping: Shaping) -> None:
     shaping.broken = {"clean up"}
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
     node.cycle()
-    assert ("wg0", key(5)) in shaping.classes - shaping.live()
+    assert ("wg0", key(5)) in shaping.classes() - shaping.live()
     shaping.broken = set()
     node.cycle()
-    assert shaping.classes == shaping.live()
+    assert shaping.classes() == shaping.live()
 
 
 @pytest.mark.parametrize("phase", list(Phase)[:-1])

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.admins import AuditLine
 from tests.node import Node
 from tests.samples import NOW, key
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import QuarantineEntry
-from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import quarantine
 from wgsyncd.errors import StoreError, UserError
 
@@ -40,10 +40,6 @@ def node() -> Node:
     return made
 
 
-def calendar(node: Node) -> UsageCalendar:
-    return node.calendar
-
-
 def release(node: Node, *ids: int) -> tuple[QuarantineEntry, ...]:
     return quarantine.release(node.store, ids, lambda: node.calendar)
 
@@ -52,8 +48,8 @@ def drop(node: Node, *ids: int) -> tuple[QuarantineEntry, ...]:
     return quarantine.drop(node.store, ids, lambda: node.calendar)
 
 
-def told(node: Node) -> list[tuple[str, str, str]]:
-    return [one[:2] + one[3:] for one in node.db.logs if one.action.startswith("quarantine")]
+def told(node: Node) -> list[AuditLine]:
+    return [one for one in node.admin.audit() if one.action.startswith("quarantine")]
 
 
 def adds_up(node: Node) -> bool:
@@ -67,18 +63,24 @@ def test_what_is_released_is_booked_to_the_time_it_came_in(node: Node) -> None:
     node.tick(3600)
     assert release(node, held.id) == (held,)
     assert node.booked[5] == node.true[5] == (2**50 + 70, 22)
-    assert node.db.buckets[5, bucket].rx >= 2**50
-    assert node.db.days[5, day].rx >= 2**50
-    assert node.db.devices[5]["rx_bytes_24h"] == node.db.devices[5]["rx_bytes_month"] == 2**50 + 70
-    since, until = (calendar(node).format_local(at) for at in (held.delta.since, held.delta.until))
-    assert told(node) == [
-        ("quarantine_released", "device",
-         f"Traffic held back on wg0 booked by an admin: rx {2**50}, tx 15 bytes, {since} to {until}")
-    ]  # fmt: skip
+    assert node.buckets[5, bucket].rx >= 2**50
+    assert node.days[5, day].rx >= 2**50
+    assert [sums.rx for sums in node.windows(5)] == [2**50 + 70] * 2
+    (line,) = told(node)
+    assert line[:2] == ("quarantine_released", "0001-DEV-005")
+    assert all(word in line.text for word in ("wg0", str(2**50), "15"))
     assert node.store.quarantine() == ()
     node.cycle()
     assert adds_up(node)
     node.right()
+
+
+def test_the_audit_row_says_what_was_released(node: Node, mikyun_columns: None) -> None:
+    (held,) = node.store.quarantine()
+    release(node, held.id)
+    since, until = (node.calendar.format_local(at) for at in (held.delta.since, held.delta.until))
+    text = f"Traffic held back on wg0 booked by an admin: rx {2**50}, tx 15 bytes, {since} to {until}"
+    assert [one.text for one in told(node)] == [text]
 
 
 @pytest.mark.parametrize("after", [2 * 86400, 12 * 86400], ids=["two days", "next month"])
@@ -87,9 +89,9 @@ def test_what_is_released_late_is_in_no_window_that_has_passed_it(node: Node, af
     node.tick(after)
     node.account()
     release(node, held.id)
-    five = node.db.devices[5]
-    assert (five["rx_bytes_total"], five["rx_bytes_24h"]) == (2**50 + 70, 0)
-    assert five["rx_bytes_month"] == (2**50 + 70 if after < 7 * 86400 else 0)
+    rolling, month = node.windows(5)
+    assert (node.booked[5].rx, rolling.rx) == (2**50 + 70, 0)
+    assert month.rx == (2**50 + 70 if after < 7 * 86400 else 0)
     assert adds_up(node)
     node.cycle()
     node.right()
@@ -109,7 +111,7 @@ def test_an_edge_that_passes_while_it_is_released(node: Node) -> None:
 
     node.store.resolve_quarantine = slow  # type: ignore[method-assign]
     release(node, held.id)
-    assert node.db.devices[5]["rx_bytes_24h"] == 0
+    assert node.windows(5)[0].rx == 0
     node.right()
 
 
@@ -175,10 +177,10 @@ def test_an_unknown_id_leaves_all_of_them_alone(node: Node) -> None:
 
 def test_a_device_that_is_gone_can_only_be_dropped(node: Node) -> None:
     (held,) = node.store.quarantine()
-    del node.db.devices[5]
+    node.delete(5)
     with pytest.raises(UserError, match="gone"):
         release(node, held.id)
-    assert node.db.days.keys() == {(5, node.calendar.day(node.now))}
+    assert node.days.keys() == {(5, node.calendar.day(node.now))}
     drop(node, held.id)
     assert node.store.quarantine() == ()
 

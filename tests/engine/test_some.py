@@ -12,11 +12,19 @@ from wgsyncd.core.model import encode_key
 
 
 @pytest.fixture
-def node() -> Node:
+def node(no_other_plane: None) -> Node:
+    return prepared()
+
+
+def prepared() -> Node:
+    """Returns a node with four devices in service, and with a device that never had a handshake."""
     node = Node()
     for number in (5, 6, 7, 8):
         node.device(number)
-    node.issued(9, node.now + 3600)
+    if node.admin.has_deadlines:
+        node.issued(9, node.now + 3600)
+    else:
+        node.device(9, seen=False)
     node.cycle()
     return node
 
@@ -27,13 +35,13 @@ def some(node: Node, *numbers: int) -> bool:
 
 def pause(node: Node) -> None:
     node.traffic(5, 100, 10)
-    node.db.update(5, status="paused")
+    node.change(5, status="paused")
 
 
 def resume(node: Node) -> None:
     pause(node)
     node.cycle()
-    node.db.update(5, status="active")
+    node.change(5, status="active")
 
 
 def come(node: Node) -> None:
@@ -42,34 +50,43 @@ def come(node: Node) -> None:
 
 def rekey(node: Node) -> None:
     node.traffic(5, 100, 10)
-    node.db.update(5, public_key=text(50), preshared_key=encode_key(psk(5)))
+    node.change(5, public_key=text(50), preshared_key=encode_key(psk(5)))
 
 
 def move(node: Node) -> None:
     node.traffic(5, 100, 10)
-    node.db.update(5, wg_iface="wg1", wg_ip=address(5, "wg1"))
+    node.change(5, interface="wg1", address=address(5, "wg1"))
+
+
+def shake(node: Node) -> None:
+    node.shake(9)
 
 
 def scan(node: Node) -> None:
-    node.db.update(5, status="issued", public_key=text(50), qr_expires_at="2099-01-01 00:00:00")
+    node.change(5, status="issued", public_key=text(50), qr_expires_at="2099-01-01 00:00:00")
     node.cycle()
     node.shake(50)
 
 
-@pytest.mark.parametrize("change", [pause, resume, rekey, move, scan])
+@pytest.mark.parametrize("change", [pause, resume, rekey, move, shake])
 def test_the_plain_cases_are_done_as_a_full_cycle_does_them(node: Node, change: Callable[[Node], None]) -> None:
-    other = Node()
-    for number in (5, 6, 7, 8):
-        other.device(number)
-    other.issued(9, other.now + 3600)
-    other.cycle()
+    is_done_as_in_a_full_cycle(node, change)
+
+
+def test_a_scanned_qr_code_is_done_as_a_full_cycle_does_it(deadlines: None) -> None:
+    is_done_as_in_a_full_cycle(prepared(), scan)
+
+
+def is_done_as_in_a_full_cycle(node: Node, change: Callable[[Node], None]) -> None:
+    other = prepared()
     change(node)
     change(other)
-    assert some(node, 5)
+    assert some(node, 9 if change is shake else 5)
     other.agent.reconcile()
     assert node.kernel() == other.kernel()
     assert node.actions == other.actions
-    assert node.db.devices[5]["status"] == other.db.devices[5]["status"]
+    assert [one.admin.field(5, "status") for one in (node, other)] == [node.admin.field(5, "status")] * 2
+    assert node.admin.first_handshake(9) == other.admin.first_handshake(9)
     node.cycle()
     node.right()
     assert node.booked == other.booked
@@ -79,7 +96,7 @@ def test_the_plain_cases_are_done_as_a_full_cycle_does_them(node: Node, change: 
 
 def test_a_new_device_is_added_and_nothing_else_is_done(node: Node) -> None:
     node.device(11)
-    node.db.update(6, status="paused")
+    node.change(6, status="paused")
     node.traffic(7, 5)
     node.wg.add_behind("wg0", peer(99))
     before = node.wg.touched.copy()
@@ -92,43 +109,43 @@ def test_a_new_device_is_added_and_nothing_else_is_done(node: Node) -> None:
 
 
 def test_two_that_swap_their_addresses_are_done_together(node: Node) -> None:
-    node.db.update(5, wg_ip=address(6))
-    node.db.update(6, wg_ip=address(5))
+    node.change(5, address=address(6))
+    node.change(6, address=address(5))
     assert not some(node, 5), "6 has its address"
     assert some(node, 5, 6)
     assert node.kernel() == node.wanted()
 
 
 def deleted(node: Node) -> None:
-    del node.db.devices[5], node.true[5]
+    node.delete(5)
 
 
 def taken(node: Node) -> None:
-    node.db.update(5, wg_ip=address(6))
+    node.change(5, address=address(6))
 
 
 def left_behind(node: Node) -> None:
     """Moves 5 to the address of a row that is gone. The peer of that row is still there."""
-    del node.db.devices[6], node.true[6]
-    node.db.update(5, wg_ip=address(6))
+    node.delete(6)
+    node.change(5, address=address(6))
 
 
 def same_key(node: Node) -> None:
-    node.db.update(5, public_key=text(6))
+    node.change(5, public_key=text(6))
 
 
 def junk_key(node: Node) -> None:
-    node.db.update(5, public_key="junk")
+    node.change(5, public_key="junk")
 
 
 def junk_address(node: Node) -> None:
-    node.db.update(5, wg_ip="junk")
+    node.change(5, address="junk")
 
 
 def mended(node: Node) -> None:
     junk_address(node)
     node.cycle()
-    node.db.update(5, wg_ip=address(5))
+    node.change(5, address=address(5))
 
 
 def new_interface(node: Node) -> None:
@@ -159,20 +176,21 @@ def test_the_guard_decides_on_the_whole(node: Node) -> None:
         node.device(number)
     node.cycle()
     for number in range(20, 40):
-        node.db.update(number, status="paused")
+        node.change(number, status="paused")
     before = node.kernel()
     assert not some(node, *range(20, 40))
     assert node.kernel() == before
 
 
-def test_the_first_handshakes_of_others_are_kept_in_mind(node: Node) -> None:
+def test_the_first_handshakes_of_others_are_kept_in_mind(deadlines: None) -> None:
     """A dump has only the latest handshake. 9 had one before its QR deadline, and its next one after the deadline."""
+    node = prepared()
     node.shake(9)
-    node.store.locked = {9}
+    node.lock(9)
     node.account()
     assert some(node, 5)
-    node.store.locked.clear()
+    node.unlock()
     node.tick(7200)
     node.shake(9)
     node.cycle()
-    assert node.db.devices[9]["status"] == "active"
+    assert node.admin.field(9, "status") == "active"

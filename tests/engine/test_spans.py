@@ -74,7 +74,7 @@ def test_nor_does_one_with_a_database_that_is_there(node: Node, step: int) -> No
 
 
 def locked_for_hours(node: Node) -> None:
-    node.store.locked = {6}
+    node.lock(6)
     for _ in range(8):
         node.tick(885)
         node.traffic(6, 1000 * GB)
@@ -84,7 +84,7 @@ def locked_for_hours(node: Node) -> None:
 def test_a_device_that_was_locked_is_measured_from_when_it_was(node: Node) -> None:
     """All other devices are posted at every poll."""
     locked_for_hours(node)
-    node.store.locked = set()
+    node.unlock()
     node.cycle()
     assert not node.db.quarantine
     node.right()
@@ -97,7 +97,7 @@ def test_nor_does_it_matter_where_it_waits(node: Node, restart: bool) -> None:
     node.away((5, 1))
     if restart:
         node.start()
-    node.store.locked = set()
+    node.unlock()
     node.back()
     assert not node.db.quarantine
     node.right()

@@ -13,9 +13,8 @@ from hypothesis.stateful import rule
 
 from tests.fault_injection import NAMES, ROWS, Troubles
 from tests.samples import address, key, peer, psk, text
+from tests.variants import USERS_AND_PLANE
 from wgsyncd.core.model import encode_key
-
-TestTroubles = Troubles.TestCase  # this class has fewer rules, so it meets rare combinations of them sooner
 
 
 class Life(Troubles):
@@ -29,7 +28,7 @@ class Life(Troubles):
         return text(self.fresh)
 
     def free(self, interface: str) -> str:
-        taken = {d["wg_ip"] for d in self.db.devices.values()}
+        taken = {self.node.admin.field(number, "address") for number in self.node.numbers}
         return next(one for n in range(2, 255) if (one := address(n, interface)) not in taken)
 
     @rule(number=ROWS, life=st.sampled_from([None, 20, 100, 900]))
@@ -37,55 +36,56 @@ class Life(Troubles):
         if number in self.used:
             return
         self.used.add(number)
-        columns = {"wg_ip": self.free("wg0"), "public_key": self.new_key(number)}
-        if life is None:
-            self.node.device(number, **columns)
+        columns = {"address": self.free("wg0"), "public_key": self.new_key(number)}
+        if life is None or not self.node.admin.has_deadlines:
+            self.node.device(number, seen=life is None, **columns)
         else:
             self.node.issued(number, self.node.now + life, **columns)
 
     @rule(number=ROWS)
     def delete(self, number: int) -> None:
-        self.db.devices.pop(number, None)
+        if number in self.node.numbers:
+            self.node.delete(number)
 
     @rule(really=st.sampled_from([False] * 9 + [True]))  # this happens seldom, because ids are never given again
     def truncate(self, really: bool) -> None:
         if really:
-            self.db.devices.clear()
+            self.node.truncate()
 
     @rule(status=st.sampled_from(["active", "active", "paused"]))
-    def set_contract(self, status: str) -> None:
-        self.db.contracts["0001"] = status
+    def set_owner(self, status: str) -> None:
+        self.node.admin.set_owner(status)
 
     @rule(number=ROWS)
     def rekey(self, number: int) -> None:
-        if number in self.db.devices:
-            self.db.update(number, public_key=self.new_key(number))
+        if number in self.node.numbers:
+            self.node.change(number, public_key=self.new_key(number))
 
     @rule(number=ROWS, secret=st.integers(0, 3))
     def set_psk(self, number: int, secret: int) -> None:
-        if number in self.db.devices:
-            self.db.update(number, preshared_key=encode_key(psk(secret)) if secret else None)
+        if number in self.node.numbers:
+            self.node.change(number, preshared_key=encode_key(psk(secret)) if secret else None)
 
     @rule(one=ROWS, other=ROWS)
     def swap_addresses(self, one: int, other: int) -> None:
         """The rows may be on two interfaces. Then both peers move."""
-        if {one, other} <= self.db.devices.keys():
-            a, b = ({c: self.db.devices[n][c] for c in ("wg_ip", "wg_iface")} for n in (one, other))
-            self.db.update(one, **b)
-            self.db.update(other, **a)
+        if {one, other} <= set(self.node.numbers):
+            a, b = ({c: self.node.admin.field(n, c) for c in ("address", "interface")} for n in (one, other))
+            self.node.change(one, **b)
+            self.node.change(other, **a)
 
     @rule(number=ROWS)
     def move(self, number: int) -> None:
-        if number in self.db.devices:
-            there = NAMES[self.db.devices[number]["wg_iface"] == "wg0"]
-            self.db.update(number, wg_iface=there, wg_ip=self.free(there))
+        if number in self.node.numbers:
+            there = NAMES[self.node.admin.field(number, "interface") == "wg0"]
+            self.node.change(number, interface=there, address=self.free(there))
 
     @rule(number=ROWS, life=st.sampled_from([10, 100]))
     def issue_anew(self, number: int, life: int) -> None:
         """The row gets a new key, as with a new QR code."""
-        if number in self.db.devices:
+        if number in self.node.numbers and self.node.admin.has_deadlines:
             end = self.node.calendar.format_local(self.node.now + life)
-            self.db.update(number, public_key=self.new_key(number), status="issued", qr_expires_at=end)
+            self.node.change(number, public_key=self.new_key(number), status="issued", qr_expires_at=end)
 
     # -- the machine
 
@@ -126,8 +126,25 @@ class Life(Troubles):
         self.wg.torn[name] = dumps
 
 
-Troubles.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+class TroublesOfUsers(Troubles):
+    """The same on the other control plane, with a second data plane."""
+
+    variant = USERS_AND_PLANE
+
+
+class LifeOfUsers(Life):
+    """The same on the other control plane, with a second data plane."""
+
+    variant = USERS_AND_PLANE
+
+
+FEW_RULES = settings(
+    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-Life.TestCase.settings = settings(Troubles.TestCase.settings, max_examples=150, stateful_step_count=40)
-TestLife = Life.TestCase
+ALL_RULES = settings(FEW_RULES, max_examples=75, stateful_step_count=40)
+for machine in (Troubles, TroublesOfUsers):  # they have fewer rules, so they meet rare combinations of them sooner
+    machine.TestCase.settings = FEW_RULES
+for machine in (Life, LifeOfUsers):
+    machine.TestCase.settings = ALL_RULES
+TestTroubles, TestTroublesOfUsers = Troubles.TestCase, TroublesOfUsers.TestCase
+TestLife, TestLifeOfUsers = Life.TestCase, LifeOfUsers.TestCase

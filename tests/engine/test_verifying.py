@@ -52,7 +52,7 @@ def test_a_healthy_node_has_no_finding_ever(seed: int, perspective: str) -> None
     for _ in range(80):
         if dice.random() < 0.15:
             number = dice.choice(numbers)
-            node.db.update(number, status=dice.choice(("active", "paused")))
+            node.change(number, status=dice.choice(("active", "paused")))
         if dice.random() < 0.1:
             node.wg.reboot() if dice.random() < 0.3 else node.start()
         if dice.random() < 0.3:
@@ -86,11 +86,11 @@ def test_bytes_on_their_way_are_looked_at_again_and_no_more_once_they_are_booked
     assert calls == ["account"]
 
 
-def test_an_edge_that_has_passed_and_a_figure_that_was_not_yet_rolled_on(node: Node) -> None:
+def test_an_edge_that_has_passed_and_a_figure_that_was_not_yet_rolled_on(node: Node, usage_columns: None) -> None:
     """Both sums are right within a minute of the boundary. Later only the new sum is right."""
     node.tick(900 - node.now % 900 + 86400 - 900)  # at this boundary the bytes of both devices leave the window
     node.agent.account()
-    assert node.db.devices[5]["rx_bytes_24h"] == 2000
+    assert node.windows(5)[0].rx == 2000
     node.tick(900)
     assert found(node) == []
     node.tick(45)
@@ -100,11 +100,11 @@ def test_an_edge_that_has_passed_and_a_figure_that_was_not_yet_rolled_on(node: N
     assert found(node, node.account) == []
 
 
-def test_a_month_that_has_ended(node: Node) -> None:
+def test_a_month_that_has_ended(node: Node, usage_columns: None) -> None:
     october = datetime(2026, 10, 1, tzinfo=TOKYO).timestamp()
     node.tick(october - 30 - node.now)
     node.agent.account()
-    assert node.db.devices[5]["rx_bytes_month"] == 3000
+    assert node.windows(5)[1].rx == 3000
     node.tick(60)
     assert found(node) == []
     node.tick(40)
@@ -117,13 +117,13 @@ def test_bytes_that_come_in_after_a_long_outage(node: Node) -> None:
     node.traffic(5, 10**9, 10**9)
     node.tick(3 * 86400)
     node.account()
-    assert sum(s.rx for (n, day), s in node.db.days.items() if n == 5 and day > node.calendar.day(SOON)) > 0
+    assert sum(s.rx for (n, day), s in node.days.items() if n == 5 and day > node.calendar.day(SOON)) > 0
     node.account()
     assert found(node) == []
 
 
-def test_a_total_that_an_admin_set_is_a_note(node: Node) -> None:
-    node.db.update(5, rx_bytes_total=0)
+def test_a_total_that_an_admin_set_is_a_note(node: Node, usage_columns: None) -> None:
+    node.change(5, rx_bytes_total=0)
     (note,) = found(node)
     assert (note.check.value, note.note, note.text) == ("low", True, "rx in total: 0, rx of the month: 3000 (-3000)")
 
@@ -140,28 +140,40 @@ def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
 
 
 FAULTS: dict[str, Callable[[Node], object]] = {
-    "figure": lambda node: node.db.update(5, rx_bytes_24h=7),
-    "figure of the month": lambda node: node.db.update(5, tx_bytes_month=None),
-    "negative": lambda node: node.db.update(5, rx_bytes_total=-5),
-    "day": lambda node: node.db.days.update({(5, node.calendar.day(node.now)): Counters(2000, 199)}),
+    "day": lambda node: node.db.days.update({(node.admin.id(5), node.calendar.day(node.now)): Counters(2000, 199)}),
     "unbooked": lambda node: node.wg.traffic("wg0", key(5), rx=12),
     "baseline": lambda node: node.wg.recreate_behind("wg0", key(5)),
     "absent": lambda node: node.wg.remove_behind("wg0", key(5)),
     "unrecorded": lambda node: node.db.records.pop(("r640", ("wg0", key(5)))),
 }
 
+COLUMN_FAULTS: dict[str, Callable[[Node], object]] = {
+    "figure": lambda node: node.change(5, rx_bytes_24h=7),
+    "figure of the month": lambda node: node.change(5, tx_bytes_month=None),
+    "negative": lambda node: node.change(5, rx_bytes_total=-5),
+}
+
+
+@pytest.mark.parametrize("check", COLUMN_FAULTS)
+def test_a_fault_of_the_columns_is_named(node: Node, check: str, usage_columns: None) -> None:
+    is_named(node, check.partition(" ")[0], COLUMN_FAULTS[check])
+
 
 @pytest.mark.parametrize("check", FAULTS)
 def test_a_fault_is_named(node: Node, check: str) -> None:
-    FAULTS[check](node)
-    some = [one for one in found(node) if one.check.value == check.partition(" ")[0]]
+    is_named(node, check, FAULTS[check])
+
+
+def is_named(node: Node, check: str, fault: Callable[[Node], object]) -> None:
+    fault(node)
+    some = [one for one in found(node) if one.check.value == check]
     assert some, found(node)
     assert {(one.device, one.note) for one in some} == {("0001-DEV-005", False)}
     assert not any(one.device == "0001-DEV-006" for one in found(node))
 
 
-def test_what_a_finding_says(node: Node) -> None:
-    node.db.update(5, rx_bytes_24h=7)
+def test_what_a_finding_says(node: Node, usage_columns: None) -> None:
+    node.change(5, rx_bytes_24h=7)
     node.wg.traffic("wg0", key(5), tx=12)
     mark = fingerprint(key(5))
     assert [one.text for one in found(node)] == [
@@ -170,13 +182,13 @@ def test_what_a_finding_says(node: Node) -> None:
     ]
 
 
-def test_figures_are_called_what_their_columns_are() -> None:
+def test_figures_are_called_what_their_columns_are(usage_columns: None) -> None:
     node = Node('perspective = "device"\n')
     node.device(5)
     node.cycle()
     node.traffic(5, 70, 7)
     node.account()
-    node.db.update(5, rx_bytes_24h=8)
+    node.change(5, rx_bytes_24h=8)
     assert [one.text for one in found(node)] == ["rx of 24 h: 8, its buckets: 7 (+1)"]
 
 
@@ -186,16 +198,16 @@ def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
 
     Fewer bytes are wrong only where every byte must have a bucket.
     """
-    number, today = 5, node.calendar.day(node.now)
+    device, today = node.admin.id(5), node.calendar.day(node.now)
     yesterday = node.calendar.day(node.now - 86400)
     if bucket:
-        node.db.buckets[number, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
+        node.db.buckets[device, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
         node.agent._accounting._refreshed = None
         node.account()
         assert [one.text for one in found(node)] == [f"received on {yesterday}: 0, its buckets: 1 (-1)"]
     else:
         for day in (today, yesterday):
-            node.db.days[number, day] = Counters(2001, 200)
+            node.db.days[device, day] = Counters(2001, 200)
         node.agent._accounting._refreshed = None
         node.account()
         texts = [one.text for one in found(node) if one.check is Check.DAY]

@@ -34,7 +34,7 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     (actual,), kernel = story["peers"], peers[held.keys.public]
     assert (actual["counters"], actual["preshared_key"]) == ({"rx": kernel.rx, "tx": kernel.tx}, True)
     assert actual["endpoint"] in bench.world.server.run("wg", "show", "wg0", "endpoints")
-    assert actual["baseline"]["counters"]["rx"] + actual["unbooked"]["rx"] == kernel.rx
+    assert actual["baseline"]["counters"]["rx"] + actual["unposted"]["rx"] == kernel.rx
     assert [one["action"] for one in story["audit"]] == ["device_activated", "peer_added"]
     text = bench.daemon.cli("explain", held.device, shows=held.keys.public).stdout
     assert "First handshake at " in text

@@ -66,7 +66,7 @@ def test_how_each_peer_stands(node: Node, run: Run) -> None:
         None: ("foreign", "removed"),
     }
     assert wg0["missing"] == ["0001-DEV-008"]
-    assert (wg0["counters_booked"], wg0["counters_started_from"]) == (1, 1)
+    assert (wg0["counters_posted"], wg0["counters_started_from"]) == (1, 1)
     assert wg1["peers"] == []
     assert (node.kernel(), node.written) == (before, written), "nothing was touched"
 

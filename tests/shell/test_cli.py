@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
     assert len(lines) == 4
 
 
-def test_plan_shows_the_steps_that_are_due(node: Node, run: Run) -> None:
+def test_plan_shows_the_transitions_that_are_due(node: Node, run: Run) -> None:
     """`plan` shows a transition even if no peer changes with it."""
     node.issued(8, node.now + 20, public_key=None)
     node.issued(9, node.now + 900)
@@ -48,11 +49,11 @@ def test_plan_shows_the_steps_that_are_due(node: Node, run: Run) -> None:
     assert status == 2
     ended, shaken = (node.calendar.format_local(node.now + shift)[:16] for shift in (-95, -100))
     assert lines == [
-        f"> row 8 (0001-DEV-008): issued -> expired (activation deadline {ended} passed)",
-        f"> row 9 (0001-DEV-009): issued -> active (first handshake {shaken})",
+        f"> row 8 (0001-DEV-008): expired (activation deadline passed), as of {ended}",
+        f"> row 9 (0001-DEV-009): active (first handshake), as of {shaken}",
     ]
     data = json.loads(run("plan", "--json")[1][0])
-    assert [(one["row"], one["device"], one["step"]) for one in data["steps"]] == [
+    assert [(one["row"], one["device"], one["transition"]) for one in data["transitions"]] == [
         (8, "0001-DEV-008", "expire"), (9, "0001-DEV-009", "activate")
     ]  # fmt: skip
     assert data["changes"] == []
@@ -133,7 +134,7 @@ def test_check_config_looks_at_the_files_and_status_does_not(node: Node, config:
 def test_status_and_sync_without_a_daemon(node: Node, run: Run) -> None:
     assert run("status")[1][0] == "node r640: wgsyncd does not run"
     data = json.loads(run("status", "--json")[1][0])
-    assert data["daemon"] == "does not run"
+    assert data["daemon"] == "wgsyncd does not run"
     assert "daemon_pid" not in data
     assert run("sync")[0] == 1
 
@@ -190,9 +191,29 @@ def test_without_any_output_the_status_is_the_answer(config: Path) -> None:
 def test_the_command_line_loads_nothing_slow() -> None:
     """`run` installs its signal handlers after the parser is ready. A signal before that would end the process."""
     slow = ["structlog", "msgspec", "rich", "pyroute2", "pymysql", "apscheduler", "prometheus_client"]
-    program = f"import sys, wgsyncd.cli.main; wgsyncd.cli.main.parser(); print([n for n in {slow} if n in sys.modules])"
+    program = f"import sys, wgsyncd.cli.main as m; m.parser(['run']); print([n for n in {slow} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+def test_a_new_command_is_one_file(tmp_path: Path) -> None:
+    """The command line finds the file. It imports only the files of the commands that it was asked for."""
+    (tmp_path / "say_hello.py").write_text(
+        '"""Say hello.\n\nIt is polite.\n\nexit status: 0 done\n"""\n'
+        "def register(parser): parser.add_argument('name')\ndef run(args): print('hello', args.name); return 7\n"
+    )
+    program = (
+        f"import sys, wgsyncd.cli.commands as c; c.__path__.append({str(tmp_path)!r}); import wgsyncd.cli.main as m;"
+        " status = m.main(); print(status, [n for n in sys.modules if n.startswith('wgsyncd.cli.commands.')])"
+    )
+
+    def said(*argv: str) -> str:
+        argv = (sys.executable, "-c", program, *argv)
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert said("say-hello", "you") == "hello you\n7 ['wgsyncd.cli.commands.say_hello']\n"
+    assert re.search(r"^    say-hello  +Say hello\.$", said("--help"), re.MULTILINE)
+    assert {"Say hello.", "It is polite.", "exit status: 0 done"} <= set(said("say-hello", "--help").splitlines())
 
 
 def test_check_config_and_its_errors_need_no_netlink_and_no_tables(config: Path) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import CONFIG, Node
+from tests.node import Node
 from tests.samples import key
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
+from wgsyncd.cli.commands import quarantine
 from wgsyncd.core.model import encode_key
 from wgsyncd.daemon import lock
 
@@ -131,34 +132,47 @@ def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
 
 def test_release_and_drop(held: Node, run: Run) -> None:
     status, lines = run("quarantine", "release", "1")
-    assert (status, lines[-1]) == (0, "1 released: booked")
+    assert (status, lines[-1]) == (0, "1 released: posted")
     assert held.booked[5].rx == 2**50 + 3000
     status, lines = run("quarantine", "drop", "2")
-    assert (status, lines[-1]) == (0, "1 dropped: not booked")
+    assert (status, lines[-1]) == (0, "1 dropped: not posted")
     assert held.booked[5].rx == 2**50 + 3000
     assert [one.action for one in held.db.logs[-2:]] == ["quarantine_released", "quarantine_dropped"]
     assert run("quarantine") == (0, ["nothing in quarantine"])
     assert run("verify")[0] == 0
 
 
-@pytest.mark.parametrize("args", [("release", "9"), ("drop", "1", "9"), ("release",), ("drop",), ("list", "1")])
+@pytest.mark.parametrize("args", [("release", "9"), ("drop", "1", "9")])
 def test_what_cannot_be_done_is_one_clear_line(
     held: Node, config: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...]
 ) -> None:
     assert main.main(["quarantine", "--config", str(config), *args]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("wgsyncd: ")
-    assert ("no delta 9 in quarantine" in line) == ("9" in args)
+    assert "no delta 9 in quarantine" in line
+    assert len(held.store.quarantine()) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [(("release",), "release needs an ID"), (("drop",), "drop needs an ID"), (("list", "1"), "list takes no ID")],
+)
+def test_an_id_too_few_or_too_many_is_bad_usage(
+    held: Node, config: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["quarantine", "--config", str(config), *args])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("usage: wgsyncd quarantine ")
+    assert said[-1] == f"wgsyncd quarantine: error: {why}"
     assert len(held.store.quarantine()) == 2
 
 
 def test_a_rate_is_told_in_its_unit(node: Node, run: Run) -> None:
-    from wgsyncd.cli.render_verify import _rate
-
-    assert [_rate(bits) for bits in (None, 0.5, 999, 25e9, 6.0048e14, 2.5e21)] == [
+    assert [quarantine._rate(bits) for bits in (None, 0.5, 999, 25e9, 6.0048e14, 2.5e21)] == [
         "in no time", "0.5 bit/s", "999 bit/s", "25 Gbit/s", "600 Tbit/s", "2.5e+03 Ebit/s"
     ]  # fmt: skip
-    assert CONFIG
 
 
 def test_verify_shows_at_a_terminal_that_it_is_at_work(at_work: Node, config: Path) -> None:

@@ -16,8 +16,9 @@ from tests.fakes import FakeWireGuard
 from tests.node import CONFIG
 from tests.samples import key
 from tests.terminal import on_a_terminal
-from wgsyncd.cli import main
-from wgsyncd.cli.doctor import checks, files, interfaces, system
+from wgsyncd.cli import main, output
+from wgsyncd.cli.commands import doctor as command
+from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
@@ -248,19 +249,23 @@ def test_metrics() -> None:
 # -- the output
 
 
+def show(checks: list[Finding]) -> None:
+    output.print_lines(command._lines(command.DoctorReport(faults=1, warnings=1, checks=checks)))
+
+
 def test_faults_stand_out_and_nothing_of_a_row_reaches_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = [ok("a", "well"), warning("long one", "\x1b[31m", "do this"), fault("c", "bad", "do that")]
-    checks._print(some)
+    show(some)
     assert capsys.readouterr().out.splitlines() == [
         "ok       a         well", "warning  long one  \\x1b[31m", "                   do this",
         "FAULT    c         bad", "                   do that", "1 fault, 1 warning, 1 ok",
     ]  # fmt: skip
-    said = on_a_terminal(lambda: checks._print(some))
+    said = on_a_terminal(lambda: show(some))
     assert "\x1b[31mFAULT" in said
-    assert "\\x1b[31m\n" in said
-    assert "\x1b[31m" not in on_a_terminal(lambda: checks._print(some), NO_COLOR="1")
+    assert "\\x1b[31m\x1b[0m\n" in said
+    assert "\x1b[31m" not in on_a_terminal(lambda: show(some), NO_COLOR="1")
 
 
 def test_a_configuration_with_faults_is_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

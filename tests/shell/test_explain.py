@@ -94,7 +94,7 @@ def test_a_device_in_service_on_one_screen(node: Node, run: Run) -> None:
     assert "yes it is not deleted" in lines
     assert "           10.200.0.5/32, a preshared key, keepalive off, rx 3.00 MiB tx 1.00 MiB" in lines
     assert any(line.startswith("baseline   rx 3.00 MiB tx 1.00 MiB, present, last moved 2026-09-21 ") for line in lines)
-    assert "unbooked   rx 1000 B tx 0 B" in lines
+    assert "not posted rx 1000 B tx 0 B" in lines
     assert "plan       nothing to do" in lines
     assert "total      3.00 MiB  1.00 MiB" in lines
     assert lines[-1].strip() == "peer_added  Peer added on wg0 with 10.200.0.5/32"
@@ -111,11 +111,11 @@ def test_the_same_for_machines(node: Node, ask: Ask) -> None:
     assert [rule["holds"] for rule in data["rules"]] == [True] * 4
     (actual,) = data["peers"]
     assert (actual["interface"], actual["allowed_ips"], actual["preshared_key"]) == ("wg0", ["10.200.0.5/32"], True)
-    assert (actual["counters"]["rx"], actual["baseline"]["counters"]["rx"], actual["unbooked"]["rx"]) == (
+    assert (actual["counters"]["rx"], actual["baseline"]["counters"]["rx"], actual["unposted"]["rx"]) == (
         3 * 2**20 + 1000, 3 * 2**20, 1000,
     )  # fmt: skip
     assert data["bytes"]["total"] == {"rx": 3 * 2**20, "tx": 2**20}
-    assert (data["plan"], data["steps"], data["rejected"], data["frozen"]) == ([], [], None, False)
+    assert (data["plan"], data["transitions"], data["rejected"], data["frozen"]) == ([], [], None, False)
     assert data["audit"][0]["action"] == "peer_added"
     assert encode_key(psk(5)) not in json.dumps(data)
 
@@ -171,7 +171,7 @@ def test_a_qr_code_and_the_time_it_has(node: Node, run: Run, ask: Ask) -> None:
     assert f"activation ends {local(end)}, in 2 h" in run("8")[1]
     assert ask("8")["activation_seconds_left"] == 2 * 3600 + 50
     node.tick(2 * 3600 + 60)
-    assert ask("8")["steps"] == [{"step": "expire", "at": f"{local(end).replace(' ', 'T')}+09:00"}]
+    assert ask("8")["transitions"] == [{"transition": "expire", "at": f"{local(end).replace(' ', 'T')}+09:00"}]
     assert ask("8")["verdict"] == "wants no peer (device expired): the next cycle removes it from wg0"
     node.cycle()
     assert f"activation ended {local(end)}, " in run("8")[1]
@@ -196,7 +196,7 @@ def test_the_guard_withholds(node: Node, ask: Ask, run: Run) -> None:
     data = ask(FIVE)
     assert data["verdict"].endswith("the next cycle removes it from wg0, but the guard withholds that (wgsyncd plan)")
     assert data["plan"][0]["when"] == "withheld"
-    assert "plan       remove on wg0: device paused (withheld by the guard: wgsyncd plan)" in run(FIVE)[1]
+    assert "plan       remove on wg0: device paused, but the guard withholds that (wgsyncd plan)" in run(FIVE)[1]
 
 
 def test_who_holds_its_address(node: Node, run: Run, ask: Ask) -> None:
@@ -264,5 +264,5 @@ def test_what_a_row_holds_by_mistake_is_not_repeated(node: Node, run: Run) -> No
 
 
 def test_colours_on_a_terminal_only(run: Run) -> None:
-    assert "\x1b[32myes \x1b[0m" in on_a_terminal(lambda: run(FIVE))
+    assert "\x1b[32myes it is not deleted\x1b[0m" in on_a_terminal(lambda: run(FIVE))
     assert "\x1b" not in run(FIVE)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests import prose
 from tests.monitoring import alerts
 from tests.pages import PAGES, TOP, text
 from tests.prose import Limits
+from wgsyncd.cli import main
 
 OF_PAGES = Limits(mean=15, longest=25)
 OF_CODE = Limits(mean=20, longest=40)
@@ -100,6 +102,37 @@ def test_the_configuration_is_plain() -> None:
     assert prose.faults(about, OF_CODE) == []
 
 
+# Files whose comments say something to an administrator or a packager, with the mark of a comment.
+COMMENTED = {
+    **dict.fromkeys(sorted((TOP / "etc/sql").rglob("*.sql")), "--"),
+    **dict.fromkeys(sorted((TOP / "systemd").iterdir()), "#"),
+    **{TOP / "etc/debian" / name: "#" for name in ("build", "install", "lock", "postrm", "prerm", "rules")},
+    **dict.fromkeys(sorted((TOP / "etc/prometheus").rglob("*.yml")), "#"),
+}
+
+
+@pytest.mark.parametrize("file", COMMENTED, ids=lambda file: str(file.relative_to(TOP)))
+def test_comments_are_plain(file: Path) -> None:
+    assert prose.faults(prose.of_comments(file.read_text(encoding="utf-8"), COMMENTED[file]), OF_CODE) == []
+
+
+def test_the_programs_of_etc_are_plain() -> None:
+    """Their texts are those of the manual pages, among others."""
+    for file in sorted((TOP / "etc").rglob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        found = prose.faults(prose.of_python(source), OF_CODE) + prose.faults(prose.messages(source), OF_CODE)
+        assert found == [], file.relative_to(TOP)
+
+
+def test_one_sentence_says_what_wgsyncd_is() -> None:
+    sentence = " ".join(text(TOP / "README.md").split("\n\n")[1].split())
+    metadata = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]["description"]
+    package = " ".join((TOP / "etc/debian/control").read_text(encoding="utf-8").split())
+    assert sentence == main.PROGRAM
+    assert f"wgsyncd k{metadata[1:]}." == sentence
+    assert sentence in package
+
+
 @pytest.mark.parametrize("field", ["summary", "description"])
 def test_alerts_are_plain(field: str) -> None:
     assert prose.faults([alert.field(field) for alert in alerts()], OF_CODE) == []
@@ -152,6 +185,11 @@ def test_what_counts_on_a_page() -> None:
         "Another item; bold",
     ]  # fmt: skip
     assert prose.cells_of_markdown(PAGE) == ["whom;", "a cell", "---", "---", "a second; cell", "code"]
+
+
+def test_what_counts_in_other_files() -> None:
+    script = "#!/bin/sh\n# One\n# text; whom.\n#   a command; whom\n#Setting=1\nwork  # whom\n    # A last one"
+    assert prose.of_comments(script, "#") == ["One text; whom.", "A last one"]
 
 
 MODULE = '''\

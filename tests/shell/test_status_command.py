@@ -175,7 +175,7 @@ def test_watch_is_for_a_terminal_or_a_program(
         if len(turns) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("wgsyncd.cli.status.time.sleep", sleep)
+    monkeypatch.setattr("wgsyncd.cli.commands.status.time.sleep", sleep)
     status_report, lines = run("status", "--json", "--watch")
     assert (status_report, turns) == (0, [2.0] * 3)
     assert [json.loads(line)["node"] for line in lines] == ["r640"] * 3

@@ -1,4 +1,4 @@
-"""Draws booked bytes as an SVG bar chart, by pygal: the optional extra ``wgsyncd[plot]``."""
+"""Draws posted bytes as an SVG bar chart, by pygal: the optional extra ``wgsyncd[plot]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from wgsyncd.core.inspect.periods import Period, format_bytes
+from wgsyncd.cli.usage_report import PeriodBytes
+from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.errors import UserError
 
 WIDTH, HEIGHT = 960, 400
@@ -28,7 +29,7 @@ DARK = "\n".join(
 )
 
 
-def svg(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> bytes:
+def svg(title: str, legend: tuple[str, str], periods: Sequence[PeriodBytes]) -> bytes:
     """Stacked bars, one for each period, with a scale in powers of 1024. Refused if pygal is not installed."""
     try:
         import pygal
@@ -40,8 +41,8 @@ def svg(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> bytes
         height=HEIGHT,
         title=title,
         value_formatter=format_bytes,
-        y_labels=_ticks(max((one.rx + one.tx for one in periods), default=0)),
-        x_labels=[_label(one.name) for one in periods],
+        y_labels=_ticks(max((one.total_bytes for one in periods), default=0)),
+        x_labels=[_label(one.period) for one in periods],
         x_labels_major_every=max(1, -(-len(periods) * LABEL_WIDTH // WIDTH)),
         show_minor_x_labels=False,
         truncate_label=-1,
@@ -67,8 +68,8 @@ def svg(title: str, legend: tuple[str, str], periods: Sequence[Period]) -> bytes
         ),
     )
     chart.uuid = "usage"  # instead of a random one: the same bytes make the same file
-    chart.add(legend[0], [{"value": one.rx, "label": f"{one.name}: rx {one.rx} B"} for one in periods])
-    chart.add(legend[1], [{"value": one.tx, "label": f"{one.name}: tx {one.tx} B"} for one in periods])
+    chart.add(legend[0], [{"value": one.rx_bytes, "label": f"{one.period}: rx {one.rx_bytes} B"} for one in periods])
+    chart.add(legend[1], [{"value": one.tx_bytes, "label": f"{one.period}: tx {one.tx_bytes} B"} for one in periods])
     chart.add_xml_filter(_clean)
     drawn: bytes = chart.render()
     return drawn

@@ -1,4 +1,4 @@
-"""How a command asks the running daemon, and what it says where it looks by itself."""
+"""How a command asks the running daemon, and what it says if it reads everything by itself."""
 
 from __future__ import annotations
 
@@ -82,27 +82,21 @@ def ask_daemon(
 ) -> tuple[Report | None, str]:
     """The daemon's report. None, and why, if none runs, if it has another configuration, or with ``--no-daemon``."""
     if getattr(args, "no_daemon", False):
-        return None, "the daemon was not asked"
+        return None, "wgsyncd was not asked"
     if args.config != DEFAULT_CONFIG:
         path += "?" + urlencode({"config": os.fsencode(args.config.resolve())})
     try:
         return decode(ask(path, method, body), kind), ""
-    except NobodyListensError:
-        return None, _who_runs()
     except OtherConfigurationError as error:
         return None, str(error)
+    except NobodyListensError:
+        try:
+            pid = lock.holder(lock.path())
+        except UserError as error:
+            return None, str(error)
+        return None, f"wgsyncd runs (pid {pid}), but has no control socket" if pid else "wgsyncd does not run"
 
 
 def print_note(why: str) -> None:
-    """Say on standard error that the command looked by itself, and why."""
-    said = f"wgsyncd {why}" if why.startswith(("does not", "runs")) else why
-    print(output.sanitize(f"wgsyncd: {said}: this is what the command sees by itself"), file=sys.stderr)
-
-
-def _who_runs() -> str:
-    """Whether there is a daemon, where it does not answer."""
-    try:
-        pid = lock.holder(lock.path())
-    except UserError as error:
-        return str(error)
-    return f"runs (pid {pid}), but has no control socket" if pid else "does not run"
+    """Say on standard error that the command read everything by itself, and why."""
+    print(output.sanitize(f"wgsyncd: {why}: this is what the command sees by itself"), file=sys.stderr)

@@ -1,17 +1,25 @@
-"""The document of `wgsyncd explain --json`."""
+"""Makes the document of `wgsyncd explain --json`, with the verdict in one sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
 from msgspec import Struct
 
-from wgsyncd.cli.adopt_report import CountersReport
-from wgsyncd.cli.explain_query import Gathered
-from wgsyncd.cli.explain_verdict import verdict
-from wgsyncd.cli.output import sanitize
-from wgsyncd.core.inspect.explain import ActualPeer
-from wgsyncd.core.model import NO_PRESHARED_KEY, Counters, encode_key, fingerprint
+from wgsyncd.core.inspect.explain import ActualPeer, Explanation
+from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint
+from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
-from wgsyncd.ports import DeviceDetails
+from wgsyncd.engine.plan_report import iso
+from wgsyncd.ports import AuditRow, DeviceDetails, Perspective, Rule
+
+
+class CountersReport(Struct, frozen=True, kw_only=True):
+    """Bytes of one peer, or of one device's columns."""
+
+    rx: int
+    tx: int
 
 
 class RuleReport(Struct, frozen=True, kw_only=True):
@@ -30,8 +38,10 @@ class RejectionReport(Struct, frozen=True, kw_only=True):
 
 
 class BaselineReport(Struct, frozen=True, kw_only=True):
-    """What was last booked of a peer."""
+    """The counters of a peer up to which its bytes are posted."""
 
+    interface: str
+    peer: str  # the key's fingerprint
     counters: CountersReport
     epoch: str
     state: str
@@ -51,22 +61,23 @@ class PeerReport(Struct, frozen=True, kw_only=True):
     persistent_keepalive: int
     counters: CountersReport
     baseline: BaselineReport | None
-    unbooked: CountersReport
+    unposted: CountersReport  # bytes since the baseline
+    counter_reset: bool  # the counters went back, so they count from zero
 
 
 class PendingReport(Struct, frozen=True, kw_only=True):
     """One change that is planned for the device."""
 
-    action: str
+    action: ChangeKind
     interface: str
     reason: str
     when: str  # next, withheld or blocked
 
 
-class DueStep(Struct, frozen=True, kw_only=True):
-    """One step in the device's life that is due."""
+class DueTransition(Struct, frozen=True, kw_only=True):
+    """One transition of the device that is due."""
 
-    step: str
+    transition: str  # activate, expire or first_handshake
     at: str | None
 
 
@@ -81,6 +92,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
 class ExplainReport(Struct, frozen=True, kw_only=True):
     """The document of `wgsyncd explain --json`."""
 
+    at: str
     device: str
     row: int
     owner: str
@@ -88,97 +100,146 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     interface: str
     address: str
     public_key: str | None
+    key_fault: str | None  # why the row's key cannot be read
     preshared_key: bool
     status: str
     activation_deadline: str | None
     activation_seconds_left: int | None
     rules: list[RuleReport]
+    other_node: bool  # the row's interface is another node's
     rejected: RejectionReport | None
     frozen: bool
     kernel_error: str | None
     address_held_by: str | None
     peers: list[PeerReport]
+    baselines_without_peer: list[BaselineReport]
     plan: list[PendingReport]
-    steps: list[DueStep]
+    transitions: list[DueTransition]
     perspective: str
-    bytes: dict[str, CountersReport] | None  # by the control plane's label, in the perspective
-    details: dict[str, str | None] | None  # by the control plane's label: texts, and times or null
+    bytes: dict[str, CountersReport] | None  # by the control plane's label
+    details: dict[str, str | None] | None  # texts and times, by the control plane's label
     audit: list[AuditReport] | None
     audit_error: str | None
 
 
-def explain_report(told: Gathered) -> ExplainReport:
-    """The report about one device."""
-    story, row, more = told.story, told.story.row, told.details
-    deadline = row.activation_deadline
-    return ExplainReport(
-        device=sanitize(row.device),
-        row=row.id,
-        owner=sanitize(row.owner),
-        verdict=sanitize(verdict(story)),
-        interface=sanitize(row.interface),
-        address=sanitize(row.address),
-        public_key=encode_key(story.key) if story.key is not None else None,
-        preshared_key=bool(row.preshared_key),
-        status=row.status_text,
-        activation_deadline=told.time(deadline),
-        activation_seconds_left=None if deadline is None else int(deadline - told.calendar.now),
-        rules=[RuleReport(rule=rule.text, holds=rule.holds, value=sanitize(rule.value)) for rule in told.rules],
-        rejected=None
-        if story.rejection is None
-        else RejectionReport(reason=story.rejection.reason.value, detail=sanitize(wording.rejection(story.rejection))),
-        frozen=story.frozen,
-        kernel_error=sanitize(story.trouble) or None,
-        address_held_by=sanitize(story.address_holder) or None,
-        peers=[_peer(told, one) for one in story.peers],
-        plan=[
-            PendingReport(
-                action=due.change.kind.value,
-                interface=due.change.interface,
-                reason=sanitize(wording.change(due.change)),
-                when=due.when,
-            )
-            for due in story.due
-        ],
-        steps=[DueStep(step=step.kind, at=told.time(step.at)) for step in story.steps],
-        perspective=told.perspective.value,
-        bytes=None if more is None else {label: _counters(counters) for label, counters in more.bytes.items()},
-        details=None if more is None else _details(told, more),
-        audit=None
-        if told.no_audit
-        else [AuditReport(at=one.at, action=one.action, message=sanitize(one.message)) for one in told.audit],
-        audit_error=sanitize(told.no_audit) or None,
-    )
+def explain_report(
+    found: Explanation,
+    rules: Sequence[Rule],
+    details: DeviceDetails | None,
+    audit: Sequence[AuditRow] | str,
+    perspective: Perspective,
+    now: float,
+    zone: ZoneInfo,
+) -> ExplainReport:
+    """The report about one device. ``audit``: the audit rows, or why they cannot be read. ``now``: UNIX seconds."""
 
+    def time(at: float | None) -> str | None:
+        return iso(at, zone)
 
-def _details(told: Gathered, more: DeviceDetails) -> dict[str, str | None]:
-    texts = {label: sanitize(text) for label, text in more.texts.items()}
-    return {**texts, **{label: told.time(at) for label, at in more.times.items()}}
-
-
-def _peer(told: Gathered, one: ActualPeer) -> PeerReport:
-    record, config = one.record, one.found.config
-    return PeerReport(
-        interface=one.interface,
-        of_this_key=one.row_key,
-        peer=fingerprint(config.public_key),
-        endpoint=one.found.endpoint,
-        latest_handshake=told.time(one.found.latest_handshake / 1e9 or None),
-        allowed_ips=sorted(map(str, config.allowed_ips)),
-        preshared_key=config.preshared_key != NO_PRESHARED_KEY,
-        persistent_keepalive=config.persistent_keepalive,
-        counters=_counters(one.found.counters),
-        baseline=None
-        if record is None
-        else BaselineReport(
+    def baseline(record: PeerRecord) -> BaselineReport:
+        return BaselineReport(
+            interface=record.interface,
+            peer=fingerprint(record.public_key),
             counters=_counters(record.counters),
             epoch=record.epoch,
             state=record.state.value,
-            sampled=told.time(record.sampled_at),
-        ),
-        unbooked=_counters(one.unbooked),
+            sampled=time(record.sampled_at),
+        )
+
+    def peer(one: ActualPeer) -> PeerReport:
+        config = one.found.config
+        return PeerReport(
+            interface=one.interface,
+            of_this_key=one.row_key,
+            peer=fingerprint(config.public_key),
+            endpoint=one.found.endpoint,
+            latest_handshake=time(one.found.latest_handshake // 10**9),
+            allowed_ips=sorted(map(str, config.allowed_ips)),
+            preshared_key=config.preshared_key != NO_PRESHARED_KEY,
+            persistent_keepalive=config.persistent_keepalive,
+            counters=_counters(one.found.counters),
+            baseline=baseline(one.record) if one.record is not None else None,
+            unposted=_counters(one.unbooked),
+            counter_reset=one.reset,
+        )
+
+    row, rejection, bad_key = found.row, found.rejection, found.bad_key
+    deadline = row.activation_deadline
+    return ExplainReport(
+        at=time(now) or "",
+        device=row.device,
+        row=row.id,
+        owner=row.owner,
+        verdict=_verdict(found),
+        interface=row.interface,
+        address=row.address,
+        public_key=encode_key(found.key) if found.key is not None else None,
+        key_fault=None if bad_key is None else wording.key_fault(bad_key.fault, bad_key.size),
+        preshared_key=bool(row.preshared_key),
+        status=row.status_text,
+        activation_deadline=time(deadline),
+        activation_seconds_left=None if deadline is None else int(deadline - now),
+        rules=[RuleReport(rule=one.text, holds=one.holds, value=one.value) for one in rules],
+        other_node=found.elsewhere,
+        rejected=None
+        if rejection is None
+        else RejectionReport(reason=rejection.reason.value, detail=wording.rejection(rejection)),
+        frozen=found.frozen,
+        kernel_error=found.trouble or None,
+        address_held_by=found.address_holder or None,
+        peers=list(map(peer, found.peers)),
+        baselines_without_peer=list(map(baseline, found.stale_records)),
+        plan=[
+            PendingReport(
+                action=due.change.kind,
+                interface=due.change.interface,
+                reason=wording.change(due.change),
+                when=due.when,
+            )
+            for due in found.due
+        ],
+        transitions=[DueTransition(transition=one.kind, at=time(one.at)) for one in found.steps],
+        perspective=perspective.value,
+        bytes=None if details is None else {label: _counters(one) for label, one in details.bytes.items()},
+        details=None
+        if details is None
+        else {**details.texts, **{label: time(at) for label, at in details.times.items()}},
+        audit=None if isinstance(audit, str) else [AuditReport(**one._asdict()) for one in audit],
+        audit_error=audit if isinstance(audit, str) else None,
     )
 
 
 def _counters(counters: Counters) -> CountersReport:
     return CountersReport(rx=counters.rx, tx=counters.tx)
+
+
+WAITS = {
+    "next": "",
+    "withheld": ", but the guard withholds that (wgsyncd plan)",
+    "blocked": f", but that {wording.UNTIL_MENDED}",
+}
+"""Whether the next cycle applies a change."""
+_DOING = {ChangeKind.ADD: "adds it on", ChangeKind.UPDATE: "updates it on", ChangeKind.REMOVE: "removes it from"}
+
+
+def _verdict(found: Explanation) -> str:
+    """What the device has, what its row wants, and what comes next."""
+    where = " and ".join(dict.fromkeys(one.interface for one in found.peers))
+    doing = ", and ".join(
+        f"the next cycle {_DOING[one.change.kind]} {one.change.interface}{WAITS[one.when]}" for one in found.due
+    )
+    if found.elsewhere:
+        return f"is another node's: {found.row.interface} stands in node.ignored_interfaces"
+    if found.rejection is not None:
+        kept = f"its live peer on {where} is left as it is" if found.frozen else doing or "it has no peer"
+        why = f"{found.rejection.reason.value}: {wording.rejection(found.rejection)}"
+        return f"wants a peer but cannot be followed, {why}. {kept[0].upper()}{kept[1:]}"
+    if found.trouble:
+        wanted = "a" if found.inactive is None else "no"
+        return f"wants {wanted} peer, but the kernel cannot be asked: {found.trouble}"
+    if found.inactive is not None:
+        why = wording.inactive(found.inactive)
+        return f"wants no peer ({why})" + (f": {doing}" if doing else f", yet {where} has it" if where else "")
+    if doing:
+        return f"wants a peer: {doing}"
+    return f"has its peer on {where}, as the row wants it" if where else "wants a peer and has none"

@@ -1,73 +1,61 @@
 """The command line finds the command, runs it, and turns an error into one line and an exit status.
 
-A command is one file of this folder with `register(commands)`, which adds its parser, and `run(args)`. A new command
-is that file and its name in COMMANDS. A command imports what it needs when it runs: `check-config` needs no netlink.
+A command is one file of `commands/`. Its docstring is the command's --help: one line, then what else there is to say,
+with the exit status. `register(parser)` adds options, and `run(args)` returns the exit status. Nothing else names it.
+Only the file of the command that runs is imported, so the file may import at its top what it needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from wgsyncd import __version__
-from wgsyncd.cli import (
-    adopt,
-    approve,
-    check_config,
-    demo,
-    explain,
-    init_db,
-    options,
-    plan,
-    quarantine,
-    reload,
-    run,
-    status,
-    sync,
-    usage,
-    verify,
-)
-from wgsyncd.cli.doctor import command as doctor
+from wgsyncd.cli import commands
 from wgsyncd.errors import ConfigError, WgsyncdError
 
-PROGRAM = "Keeps WireGuard's peers equal to a MariaDB table and books their traffic."
-COMMANDS = (
-    run,
-    plan,
-    adopt,
-    approve,
-    status,
-    verify,
-    quarantine,
-    sync,
-    reload,
-    check_config,
-    init_db,
-    doctor,
-    explain,
-    usage,
-    demo,
-)  # in the order of `wgsyncd --help`
+PROGRAM = (
+    "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB table, "
+    "and counts each peer's traffic."
+)
+EXIT_STATUS = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
+COMMANDS = {
+    file.stem.replace("_", "-"): file for folder in commands.__path__ for file in sorted(Path(folder).glob("[!_]*.py"))
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    top = argparse.ArgumentParser(prog="wgsyncd", description=PROGRAM, epilog=options.EXIT_STATUS)
+def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
+    """The parser of the command line. A command that is not ``wanted`` has its name and its help, but no options."""
+    top = argparse.ArgumentParser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS)
     top.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.register(commands)
+    found = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, file in COMMANDS.items():
+        summary, _, more = file.read_text(encoding="utf-8").split('"""')[1].partition("\n\n")
+        one = found.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=more.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name in wanted:
+            module = importlib.import_module(f"{commands.__name__}.{file.stem}")
+            one.set_defaults(run=module.run, config_fault_status=2)
+            module.register(one)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. An error that an admin can cause is one clear line, never a trace."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv).parse_args(argv)
     try:
         exit_status: int = args.run(args)
-        print(end="", flush=True)  # here, so that a failure of standard output is told
+        print(end="", flush=True)  # here, so that a failure of standard output is reported
         return exit_status
     except ConfigError as error:
         count = len(error.faults)

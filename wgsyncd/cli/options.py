@@ -1,47 +1,26 @@
-"""What the commands' parsers share: options, types of values, and the words about exit statuses.
+"""The options that several commands have, and the types of their values.
 
-Every start of the program imports this module and each command's file. So they import nothing slow at their top: `run`
-installs its signal handlers after them.
+Every command imports this module, and `run` installs its signal handlers after that. So it imports nothing slow.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
-EXIT_STATUS = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    text: str,
-    run: Callable[[argparse.Namespace], int],
-    epilog: str = EXIT_STATUS,
-    *,
-    config: bool = True,
-    config_fault_status: int = 2,
-) -> argparse.ArgumentParser:
-    """Add a command to the command line. ``config_fault_status`` is its exit status for a bad configuration."""
-    parser = commands.add_parser(
-        name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+def add_config(parser: argparse.ArgumentParser, *, fault_status: int = 2) -> None:
+    """Add ``--config``. ``fault_status`` is the command's exit status for a bad configuration."""
+    parser.set_defaults(config_fault_status=fault_status)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help="the configuration file (default: %(default)s)",
     )
-    parser.set_defaults(run=run, config_fault_status=config_fault_status)
-    if config:
-        parser.add_argument(
-            "--config",
-            type=Path,
-            default=DEFAULT_CONFIG,
-            metavar="FILE",
-            help="the configuration file (default: %(default)s)",
-        )
-    return parser
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +33,7 @@ def add_no_daemon(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-daemon",
         action="store_true",
-        help="do not ask the running daemon, but look with the configuration file as it is now (needs root)",
+        help="do not ask the running daemon, but read everything with the configuration file of now (needs root)",
     )
 
 

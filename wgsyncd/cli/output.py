@@ -1,29 +1,30 @@
-"""What commands print: tables, bars, colours and progress on a terminal, plain text elsewhere.
+"""What commands print: lines, tables, bars, colours and progress on a terminal, plain text elsewhere.
 
 Only this module imports rich, and only where something is drawn. rich obeys NO_COLOR and TERM=dumb. Texts come from
-rows, so nothing is read as markup.
+rows, so nothing is read as markup, and every text and document loses its keys here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import json as json_text
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import msgspec
-from msgspec import Struct
 
-from wgsyncd.core.model import PublicKey, encode_key
 from wgsyncd.redact import escape_control, redact
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 Line = tuple[str, str]
-"""A text, and its kind for :func:`print_line` ("" for none)."""
+"""A text, and its kind: ``ok``, ``warning``, ``fault``, ``held``, ``head``, or "" for none."""
 
 BAR = 30  # columns of a bar at least
 _COLOURS = {
@@ -54,18 +55,53 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     return out is not None and out.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def sanitize(text: str) -> str:
-    """The text without a key, and without anything that breaks a line."""
-    return escape_control(redact(text))
+def sanitize(text: str, public: Container[str] = ()) -> str:
+    """The text without a key, and without anything that breaks a line. The keys in ``public`` stay."""
+    return escape_control(redact(text, public))
 
 
-def print_json(report: Struct) -> None:
-    """Print a report as one JSON object on one line."""
-    print(json.dumps(msgspec.to_builtins(report), ensure_ascii=False), flush=True)
+def print_json(report: msgspec.Struct, public: Container[str] = ()) -> None:
+    """Print a report as one JSON object on one line. Its only keys are those in ``public``."""
+
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {clean(name): clean(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return list(map(clean, value))
+        return sanitize(value, public) if isinstance(value, str) else value
+
+    print(json_text.dumps(clean(msgspec.to_builtins(report)), ensure_ascii=False), flush=True)
+
+
+def print_report(report: msgspec.Struct, lines: Iterable[Line], *, json: bool, public: Container[str] = ()) -> None:
+    """Print a report as JSON, or the lines that were made of it."""
+    if json:
+        print_json(report, public)
+    else:
+        print_lines(lines, public)
+
+
+def print_lines(lines: Iterable[Line], public: Container[str] = ()) -> None:
+    """Print lines, each with its kind. Their only keys are those in ``public``."""
+    shown = [(sanitize(text, public).rstrip(), kind) for text, kind in lines]
+    if not is_terminal():
+        print("\n".join(text for text, _ in shown))
+        return
+    from rich.text import Text
+
+    console = _console()
+    for text, kind in shown:
+        console.print(Text(text, style=_COLOURS.get(kind, "")), soft_wrap=True)
+
+
+def short_time(at: str | None) -> str:
+    """A time of a report for people, without its offset."""
+    return at[:19].replace("T", " ") if at else "never"
 
 
 def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:
     """Rows of cells as lines. Columns after the first ``left`` are numbers and stand at the right."""
+    rows = [[sanitize(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -78,15 +114,13 @@ def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:
 
 def print_table(table: Table) -> None:
     """Print a table. On a terminal it has bars."""
-    rows = [table.head, *table.rows, *([table.foot] if table.foot else [])]
-    lines = table_lines([tuple(map(sanitize, row)) for row in rows], table.left)
+    lines = table_lines([table.head, *table.rows, *([table.foot] if table.foot else [])], table.left)
     if not is_terminal():
         print("\n".join(lines))
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _console()
     room = max(BAR, console.width - max(map(len, lines)) - 2)
     block = "█" if "utf" in console.encoding.lower() else "#"
     most = max((rx + tx for rx, tx in table.bars), default=0) or 1
@@ -95,49 +129,16 @@ def print_table(table: Table) -> None:
         line = Text(text, style="" if is_row else _COLOURS["head"])
         if is_row and table.bars:
             rx, tx = table.bars[at - 1]
-            whole, part = _ceiling((rx + tx) * room, most), _ceiling(rx * room, most)
+            # Rounded up, so that a single byte is seen.
+            whole, part = -(-(rx + tx) * room // most), -(-rx * room // most)
             line.append("  ").append(block * part, _COLOURS["rx"]).append(block * (whole - part), _COLOURS["tx"])
         console.print(line, soft_wrap=True)
 
 
-def _ceiling(amount: int, most: int) -> int:
-    return -(-amount // most)  # a byte is seen
-
-
-def print_line(*parts: tuple[str, str] | str | PublicKey) -> None:
-    """Print one line. A part is a text, or a pair of a text and its kind, or a public key.
-
-    A kind is ``ok``, ``warning``, ``fault``, ``held`` or ``head``. A public key is printed in full.
-    """
-    plain = [
-        (encode_key(part), "") if isinstance(part, bytes)
-        else (sanitize(part), "") if isinstance(part, str)
-        else (sanitize(part[0]), part[1])
-        for part in parts
-    ]  # fmt: skip
-    if not is_terminal():
-        print("".join(text for text, _ in plain).rstrip())
-        return
+def _console() -> Console:
     from rich.console import Console
-    from rich.text import Text
 
-    line = Text()
-    for text, kind in plain:
-        line.append(text, _COLOURS.get(kind))
-    Console(highlight=False, markup=False, emoji=False).print(line, soft_wrap=True)
-
-
-def print_lines(some: Sequence[Line]) -> None:
-    """Print many lines, each with its kind."""
-    if not is_terminal():
-        print("\n".join(sanitize(text).rstrip() for text, _ in some))
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    for text, kind in some:
-        console.print(Text(sanitize(text), style=_COLOURS.get(kind, "")), soft_wrap=True)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def width() -> int:
@@ -171,14 +172,12 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
         yield shown.update
 
 
-def live(draw: Callable[[], Sequence[Line]], every: float) -> None:
+def live(draw: Callable[[], Iterable[Line]], every: float) -> NoReturn:
     """Draw lines on a screen of their own, again after ``every`` seconds, until ^C."""
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    with Live(console=console, screen=True, auto_refresh=False) as shown:
+    with Live(console=_console(), screen=True, auto_refresh=False) as shown:
         while True:
             text = Text(no_wrap=True, overflow="ellipsis")
             for line, kind in draw():

@@ -1,32 +1,10 @@
-"""The document of `wgsyncd usage --json`: bytes by period, or with `--top` a ranking."""
+"""The documents of `wgsyncd usage --json`: bytes by period, or with `--top` a ranking."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from msgspec import Struct
-
-from wgsyncd.cli.output import sanitize
-from wgsyncd.core.inspect.periods import Period, ReportRange, total
-from wgsyncd.core.model import Counters
-
-
-class Subject(NamedTuple):
-    """The device, owner or everybody that the bytes belong to."""
-
-    kind: str  # all, device or owner
-    device: str = ""
-    owner: str = ""
-
-
-class Rank(NamedTuple):
-    """The bytes of one device or one owner."""
-
-    device: str  # "" for an owner
-    owner: str
-    rx: int
-    tx: int
 
 
 class Bytes(Struct, frozen=True, kw_only=True):
@@ -35,6 +13,9 @@ class Bytes(Struct, frozen=True, kw_only=True):
     rx_bytes: int
     tx_bytes: int
     total_bytes: int
+
+
+Rows = tuple[tuple[str, ...], Sequence[tuple[tuple[str, ...], Bytes]]]
 
 
 class PeriodBytes(Bytes, frozen=True, kw_only=True):
@@ -53,7 +34,7 @@ class RankedBytes(Bytes, frozen=True, kw_only=True):
 class SubjectReport(Struct, frozen=True, kw_only=True):
     """The device, owner or everybody that the bytes belong to."""
 
-    kind: str
+    kind: str  # all, device or owner
     device: str | None
     owner: str | None
 
@@ -65,8 +46,10 @@ class RankedReport(Struct, frozen=True, kw_only=True):
     count: int
 
 
-class _Frame(Struct, frozen=True, kw_only=True):
-    by: str
+class Frame(Struct, frozen=True, kw_only=True):
+    """What both documents begin with."""
+
+    by: str  # hour, day or month
     since: str
     until: str
     zone: str
@@ -74,89 +57,53 @@ class _Frame(Struct, frozen=True, kw_only=True):
     notes: list[str]
     total: Bytes
 
+    @property
+    def period(self) -> str:
+        """The time that the report covers, for people."""
+        return f"by {self.by}, {short_hour(self.since)} to {short_hour(self.until)} {self.zone}"
 
-class UsageReport(_Frame, frozen=True, kw_only=True):
+    @property
+    def legend(self) -> tuple[str, str]:
+        """What rx and tx mean."""
+        whose = "devices" if self.perspective == "device" else self.perspective
+        return f"rx: received by the {whose}", f"tx: sent by the {whose}"
+
+
+class UsageReport(Frame, frozen=True, kw_only=True):
     """The document of `wgsyncd usage --json`."""
 
     of: SubjectReport
     periods: list[PeriodBytes]
 
+    @property
+    def title(self) -> str:
+        """Whose bytes they are, and of when."""
+        whose = {"all": "all devices", "owner": f"owner {self.of.owner}"}
+        return f"{whose.get(self.of.kind, f'device {self.of.device} (owner {self.of.owner})')}, {self.period}"
 
-class UsageRankingReport(_Frame, frozen=True, kw_only=True):
-    """The document of `wgsyncd usage --top N --json`."""
+    def rows(self) -> Rows:
+        """The names of the columns that come before the bytes, and the lines."""
+        return ("period",), [((one.period,), one) for one in self.periods]
+
+
+class UsageRankingReport(Frame, frozen=True, kw_only=True):
+    """The document of `wgsyncd usage --top N --json`. The total counts all, not only those in the ranking."""
 
     of: RankedReport
     ranking: list[RankedBytes]
 
+    @property
+    def title(self) -> str:
+        """Whose bytes they are, and of when."""
+        return f"{len(self.ranking)} of {self.of.count} {self.of.kind} with traffic, {self.period}"
 
-def sums(one: Period | Rank | Counters) -> tuple[int, int, int]:
-    """Received, sent and both."""
-    return one.rx, one.tx, one.rx + one.tx
-
-
-def usage_report(
-    span: ReportRange, perspective: str, notes: list[str], subject: Subject, periods: list[Period]
-) -> UsageReport:
-    """The report of bytes by period."""
-    since, until = _bounds(span)
-    return UsageReport(
-        of=SubjectReport(
-            kind=subject.kind,
-            device=sanitize(subject.device) or None,
-            owner=sanitize(subject.owner) or None,
-        ),
-        by=span.by,
-        since=since,
-        until=until,
-        zone=str(span.zone),
-        perspective=perspective,
-        notes=notes,
-        total=_bytes(total(periods)),
-        periods=[
-            PeriodBytes(period=one.name, rx_bytes=one.rx, tx_bytes=one.tx, total_bytes=one.rx + one.tx)
-            for one in periods
-        ],
-    )
+    def rows(self) -> Rows:
+        """The names of the columns that come before the bytes, and the lines."""
+        if self.of.kind == "owners":
+            return ("owner",), [((one.owner,), one) for one in self.ranking]
+        return ("device", "owner"), [((one.device or "", one.owner), one) for one in self.ranking]
 
 
-def ranking_report(
-    span: ReportRange, perspective: str, notes: list[str], kind: str, ranks: list[Rank], shown: int
-) -> UsageRankingReport:
-    """The report of who moved most. The total counts all, not only those shown."""
-    since, until = _bounds(span)
-    return UsageRankingReport(
-        of=RankedReport(kind=kind, count=len(ranks)),
-        by=span.by,
-        since=since,
-        until=until,
-        zone=str(span.zone),
-        perspective=perspective,
-        notes=notes,
-        total=_bytes(total(Counters(one.rx, one.tx) for one in ranks)),
-        ranking=[
-            RankedBytes(
-                device=sanitize(one.device) or None,
-                owner=sanitize(one.owner),
-                rx_bytes=one.rx,
-                tx_bytes=one.tx,
-                total_bytes=one.rx + one.tx,
-            )
-            for one in ranks[:shown]
-        ],
-    )
-
-
-def _bounds(span: ReportRange) -> tuple[str, str]:
-    """The first and the last day, or with hours the first and the last moment."""
-    if span.by != "hour":
-        return span.first.isoformat(), span.last.isoformat()
-    return _iso_minute(span.start, span), _iso_minute(span.end, span)
-
-
-def _iso_minute(at: int, span: ReportRange) -> str:
-    """A time to the minute, with its offset."""
-    return datetime.fromtimestamp(at, span.zone).isoformat(timespec="minutes")
-
-
-def _bytes(one: Counters) -> Bytes:
-    return Bytes(rx_bytes=one.rx, tx_bytes=one.tx, total_bytes=one.rx + one.tx)
+def short_hour(period: str) -> str:
+    """An hour without its offset, for people. A day or a month stays as it is."""
+    return period.replace("T", " ")[:16]

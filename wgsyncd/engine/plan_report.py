@@ -13,15 +13,9 @@ from msgspec import Struct
 
 from wgsyncd.core.model import Change, DeviceRow, Rejection, fingerprint
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.reasons import Inactive, InactiveReason, TransitionKind
+from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.engine import wording
 from wgsyncd.redact import redact
-
-_STEPS = {
-    TransitionKind.ACTIVATE: "issued -> active (first handshake {at})",
-    TransitionKind.EXPIRE: "issued -> expired (activation deadline {at} passed)",
-    TransitionKind.FIRST_HANDSHAKE: "first handshake {at} is noted",
-}
 
 
 class InterfacePeers(Struct, frozen=True, kw_only=True):
@@ -45,12 +39,12 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class PlannedStep(Struct, frozen=True, kw_only=True):
+class PlannedTransition(Struct, frozen=True, kw_only=True):
     """One transition that is due."""
 
     row: int  # the row's id
     device: str
-    step: str  # a TransitionKind
+    transition: str  # activate, expire or first_handshake
     at: str | None  # ISO 8601 with an offset
     text: str
 
@@ -82,7 +76,7 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     changes: list[PlannedChange]
     withheld: list[PlannedChange]
     blocked: list[PlannedChange]
-    steps: list[PlannedStep]
+    transitions: list[PlannedTransition]
     interface_errors: dict[str, str]
     rejected: list[RejectedRow]
     guard: GuardVerdict
@@ -91,7 +85,7 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether a cycle has nothing to do and no change waits."""
-        return not (self.changes or self.withheld or self.blocked or self.steps)
+        return not (self.changes or self.withheld or self.blocked or self.transitions)
 
 
 def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon") -> PlanReport:
@@ -111,15 +105,15 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
         changes=changes(plan.changes),
         withheld=changes(plan.withheld),
         blocked=changes(plan.blocked),
-        steps=[
-            PlannedStep(
-                row=step.row.id,
-                device=redact(step.row.device),
-                step=step.kind,
-                at=iso(step.at, zone),
-                text=_STEPS[step.kind].format(at=clock(step.at, zone, now)),
+        transitions=[
+            PlannedTransition(
+                row=one.row.id,
+                device=redact(one.row.device),
+                transition=one.kind,
+                at=iso(one.at, zone),
+                text=f"{wording.TRANSITIONS[one.kind]}, as of {clock(one.at, zone, now)}",
             )
-            for step in decision.transitions
+            for one in decision.transitions
         ],
         interface_errors={name: redact(why) for name, why in decision.interface_errors.items()},
         rejected=rejected_rows(decision.desired.rejections),
@@ -146,8 +140,8 @@ def clock(at: float, zone: ZoneInfo, now: float) -> str:
     return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
-def iso(at: float, zone: ZoneInfo) -> str | None:
-    """``at`` (UNIX seconds) in ISO 8601 with the zone's offset, to the second. None if ``at`` is 0 (never)."""
+def iso(at: float | None, zone: ZoneInfo) -> str | None:
+    """``at`` (UNIX seconds) in ISO 8601 with the zone's offset, to the second. None if ``at`` is None or 0 (never)."""
     return datetime.fromtimestamp(int(at), zone).isoformat() if at else None
 
 

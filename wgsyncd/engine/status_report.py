@@ -93,7 +93,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     version: str
     source: str  # "daemon", or "command" if the command itself read kernel and database
     at: str
-    daemon: str
+    daemon: str  # whether a daemon runs, in words
     pid: int | None
     started: str | None
     configuration: ConfigurationReport | None
@@ -121,7 +121,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
     return msgspec.structs.replace(
         _build(status, settings, now),
         source="daemon",
-        daemon=f"runs (pid {os.getpid()})",
+        daemon=f"wgsyncd runs (pid {os.getpid()})",
         pid=os.getpid(),
         started=iso(status.started_at, zone),
         configuration=ConfigurationReport(

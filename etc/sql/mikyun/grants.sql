@@ -1,6 +1,9 @@
--- What the account of wgsyncd may do, and nothing else. Run by an admin in the database mikyun_cloud, with the account
--- made before (CREATE USER 'mikyun'@'127.0.0.1' IDENTIFIED BY '…', or IDENTIFIED VIA unix_socket for 'wgsyncd'@'localhost').
--- {account} stands for it; `wgsyncd init-db --grants ACCOUNT` fills it in and leaves out optional columns that are not there.
+-- The account of wgsyncd may do this and nothing else. An administrator runs it in the database mikyun_cloud. The account
+-- must exist. Either of these statements creates one:
+--   CREATE USER 'mikyun'@'127.0.0.1' IDENTIFIED BY '…'
+--   CREATE USER 'wgsyncd'@'localhost' IDENTIFIED VIA unix_socket
+-- {account} stands for the account. `wgsyncd init-db --grants ACCOUNT` fills it in, and it leaves out optional columns that
+-- the tables do not have.
 
 GRANT SELECT (contract_id, contract_status, max_devices, bandwidth_profile)
     ON contracts TO {account};

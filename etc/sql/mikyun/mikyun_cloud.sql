@@ -1,5 +1,5 @@
--- The reference schema of mikyun_cloud: four tables and a view that belong to the web application. For tests, the demo
--- and new installations; wgsyncd never applies it to a database that has them.
+-- The reference schema of mikyun_cloud has four tables and a view, which belong to the web application. Tests, the demo and
+-- new installations use it. wgsyncd never applies it to a database that has these tables.
 
 CREATE TABLE contracts (
     id                  BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,

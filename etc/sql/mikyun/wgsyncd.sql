@@ -1,13 +1,13 @@
--- wgsyncd's own tables. Applied by an admin's account: `wgsyncd init-db`, or mariadb mikyun_cloud < wgsyncd.sql.
--- Safe to run twice. Times are UNIX seconds unless the column is a DATE (in the configured zone); bytes are the server's
--- view (rx = received from the peer) whatever `mikyun.perspective` says.
+-- These are wgsyncd's own tables. An administrator's account creates them with `wgsyncd init-db`. A second run changes
+-- nothing. Times are UNIX seconds, and a DATE is a day in the configured zone. Bytes are always the
+-- server's view: rx is what the server received from the peer. `mikyun.perspective` does not change that.
 
 CREATE TABLE IF NOT EXISTS wgsyncd_schema (
     version INT NOT NULL PRIMARY KEY
 ) ENGINE = InnoDB;
 
--- One row per server. seq grows by one in every transaction of its daemon: a commit whose answer was lost is settled by
--- looking at it, and of two daemons that took themselves for the same node one would be refused.
+-- Each server has one row. Every transaction of its daemon adds one to seq. So the daemon can find out whether a commit
+-- succeeded if its answer was lost. If two daemons run as the same node, one of them fails.
 CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     node     VARCHAR(64)     NOT NULL PRIMARY KEY,
     seq      BIGINT UNSIGNED NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     spool    VARCHAR(32)     NOT NULL DEFAULT '' -- name of the spooled samples that were booked last: once, not again
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- The life of each interface's counters (boot id, interface index) and when they were last read.
+-- Each interface has an epoch of its counters (boot id and interface index) and the time of the last sample.
 CREATE TABLE IF NOT EXISTS wgsyncd_interfaces (
     node       VARCHAR(64) NOT NULL,
     interface  VARCHAR(15) NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_interfaces (
     PRIMARY KEY (node, interface)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- The baselines: what was last accounted of each peer, and for whom.
+-- The baseline of each peer has the counters that were accounted last, and the device that they were accounted to.
 CREATE TABLE IF NOT EXISTS wgsyncd_peers (
     node       VARCHAR(64)     NOT NULL,
     interface  VARCHAR(15)     NOT NULL,
@@ -45,11 +45,12 @@ CREATE TABLE IF NOT EXISTS wgsyncd_peers (
     KEY (row_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- As it was written before 0.1.0.
+-- Builds before 0.1.0 wrote the state with other words.
 UPDATE wgsyncd_peers SET state = 'arrives' WHERE state = 'adding';
 UPDATE wgsyncd_peers SET state = 'returns' WHERE state = 'restoring';
 
--- What stands: rejected rows, parent conflicts, a tripped guard, missing interfaces. Audited when it starts and ends.
+-- Conditions are rejected rows, parent conflicts, a tripped guard and missing interfaces. Each is audited when it starts and
+-- when it ends.
 CREATE TABLE IF NOT EXISTS wgsyncd_conditions (
     node    VARCHAR(64)  NOT NULL,
     kind    VARCHAR(32)  NOT NULL,
@@ -60,7 +61,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_conditions (
     PRIMARY KEY (node, kind, subject)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- Under the 24 h columns: bytes per device and bucket (its first second).
+-- Buckets hold the bytes of each device by the bucket's first second. The columns of 24 hours are sums of them.
 CREATE TABLE IF NOT EXISTS wgsyncd_buckets (
     row_id BIGINT          NOT NULL,
     start  BIGINT          NOT NULL,
@@ -70,7 +71,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_buckets (
     KEY (start)
 ) ENGINE = InnoDB;
 
--- Under the month columns: bytes per device and day.
+-- Days hold the bytes of each device by day. The columns of the month are sums of them.
 CREATE TABLE IF NOT EXISTS wgsyncd_days (
     row_id BIGINT          NOT NULL,
     day    DATE            NOT NULL,
@@ -80,7 +81,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_days (
     KEY (day)
 ) ENGINE = InnoDB;
 
--- Deltas that cannot be true: kept here, not booked.
+-- Deltas that cannot be true are kept here and not posted.
 CREATE TABLE IF NOT EXISTS wgsyncd_quarantine (
     id        BIGINT          NOT NULL AUTO_INCREMENT PRIMARY KEY,
     node      VARCHAR(64)     NOT NULL,
@@ -94,8 +95,8 @@ CREATE TABLE IF NOT EXISTS wgsyncd_quarantine (
     KEY (row_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- What wgsyncd itself wrote into admin_logs, for `wgsyncd explain`: its account may read this, and nothing else of the
--- trail, which is the application's and may name people. (Read with the rights of whoever makes it.)
+-- This view has the rows of admin_logs that wgsyncd wrote itself. `wgsyncd explain` reads them with the rights of the view's
+-- creator. wgsyncd's account may read no other rows, because they are the application's and may name people.
 CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
     SELECT id, action_type, target_type, target_id, message, created_at FROM admin_logs WHERE action_type IN (
         'device_activated', 'qr_expired', 'peer_added', 'peer_removed', 'peer_updated', 'peer_moved',
@@ -104,7 +105,7 @@ CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
         'spool_set_aside', 'quarantine_released', 'quarantine_dropped', 'config_reloaded',
         'config_rejected', 'daemon_started', 'daemon_stopped');
 
--- Tables of version 1, which had neither.
+-- Tables of version 1 did not have these columns.
 ALTER TABLE wgsyncd_nodes ADD COLUMN IF NOT EXISTS begun DOUBLE NOT NULL DEFAULT 0;
 ALTER TABLE wgsyncd_nodes ADD COLUMN IF NOT EXISTS spool VARCHAR(32) NOT NULL DEFAULT '';
 UPDATE wgsyncd_nodes SET begun = UNIX_TIMESTAMP() WHERE begun = 0;

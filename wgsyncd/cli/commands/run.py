@@ -1,23 +1,21 @@
-"""`wgsyncd run` is the daemon."""
+"""Run the daemon.
+
+exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug
+"""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from wgsyncd.cli import options
 from wgsyncd.daemon.events import EventQueue
 
-if TYPE_CHECKING:
-    from wgsyncd.cli.options import Commands
-
 STOP_WITHIN = 7.0  # seconds for the last accounting: 10 are promised, and the unit allows 15
-EXIT_STATUS = "exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug"
 
 
-def register(commands: Commands) -> None:
-    """Add the command to the command line."""
-    options.add_command(commands, "run", "Run the daemon.", run, EXIT_STATUS)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,37 @@
+"""Allow exactly the removals of a withheld plan, once.
+
+The running daemon carries the plan out at once, and records who approved it. If the rows want other removals by now,
+the plan has another id, and nothing is removed. If no daemon runs, the next daemon's first cycle carries the plan out,
+if it is still the same plan.
+
+exit status: 0 done, 1 failed (also: nothing is withheld, or the plan is another one), 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from wgsyncd.cli import client, options, output, wiring
+from wgsyncd.config import load
+from wgsyncd.daemon.admin_report import ApproveReport
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    options.add_json(parser)
+    parser.add_argument("plan_id", metavar="ID", help="the plan's id, which `wgsyncd plan` prints")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Approve a plan."""
+    report, why = client.ask_daemon(args, ApproveReport, "/approve", body={"plan": args.plan_id})
+    text = f"plan {args.plan_id} approved. The daemon carries it out in its next cycle"
+    if report is None:
+        wiring.open_agent(load.load(args.config)).approve(args.plan_id)
+        client.print_note(why)
+        report = ApproveReport(plan=args.plan_id, approved=True, carried_out=False, removed=None)
+    elif report.carried_out:
+        text = f"plan {args.plan_id} approved and carried out: {report.removed} removed"
+    output.print_report(report, [(text, "")], json=args.json)
+    return 0

@@ -1,0 +1,94 @@
+"""Check everything around wgsyncd. Print the command that fixes each fault.
+
+The command changes nothing. Run it as root: without root it warns about everything that it cannot see.
+
+exit status: 0 no faults (there may be warnings), 1 faults
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from msgspec import Struct
+
+from wgsyncd import log
+from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.output import Line
+from wgsyncd.config import load
+from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
+from wgsyncd.errors import ConfigError
+
+_OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
+
+
+class DoctorReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd doctor --json`."""
+
+    faults: int
+    warnings: int
+    checks: list[Finding]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every check and print the findings."""
+    log.configure("warning")
+    with output.waiting("checking"):
+        checks = [_with_file(one, args.config) for one in _check(args.config)]
+    severities = [one.severity for one in checks]
+    report = DoctorReport(
+        faults=severities.count(Severity.FAULT), warnings=severities.count(Severity.WARNING), checks=checks
+    )
+    output.print_report(report, _lines(report), json=args.json)
+    return 1 if report.faults else 0
+
+
+def _check(config_file: Path) -> Iterator[Finding]:
+    """All checks, in order."""
+    pid, unseen = system.holder()
+    unit = system.show()
+    try:
+        settings = load.load(config_file)
+    except ConfigError as error:
+        if os.geteuid() and config_file.parent.exists() and not os.access(config_file, os.R_OK):
+            yield warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")
+            return
+        for one in error.faults:
+            yield fault("configuration", f"{error.path}: {one}", f"editor {config_file} && wgsyncd check-config")
+        yield from system.check(None, pid, unseen, unit)
+        return
+    yield files.configuration(config_file, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
+    yield from files.check(settings, system.who(pid, unit), wiring.spool_directory())
+    yield from wiring.check_store(settings)
+    yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
+    yield from system.check(settings, pid, unseen, unit)
+
+
+def _with_file(one: Finding, config_file: Path) -> Finding:
+    """The finding, with the configuration's file in each command of wgsyncd that fixes it."""
+    if config_file == options.DEFAULT_CONFIG:
+        return one
+    return replace(one, fix=_OURS.sub(rf"\1 --config {config_file}", one.fix))
+
+
+def _lines(report: DoctorReport) -> Iterator[Line]:
+    width = max(len(one.check) for one in report.checks)
+    for one in report.checks:
+        word = "FAULT" if one.severity is Severity.FAULT else one.severity.value
+        yield f"{word:8} {one.check:{width}}  {one.message}", one.severity.value
+        if one.fix:
+            yield " " * (11 + width) + one.fix, "head"
+    faults, warnings = report.faults, report.warnings
+    good = len(report.checks) - faults - warnings
+    yield f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {good} ok", ""

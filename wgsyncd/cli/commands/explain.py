@@ -1,0 +1,193 @@
+"""Explain why a device has a peer, or has none.
+
+The command writes nothing. Without root or CAP_NET_ADMIN it cannot read the kernel, and says so. The device's own
+public key is the only key that it prints.
+
+exit status: 0 done, 1 failed (also: no such device), 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
+from wgsyncd.cli.output import Line, short_time
+from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.explain import explain, find_rows
+from wgsyncd.core.inspect.names import DeviceName, find_device, suggestions
+from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
+from wgsyncd.engine.inspector import Preview
+from wgsyncd.engine.status_update import ONLINE
+from wgsyncd.errors import StoreError, UserError
+from wgsyncd.ports import AuditRow
+
+MOST = 10  # audit rows
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    parser.add_argument("device", metavar="DEVICE", help="a device id, a row's id, a tunnel address or a public key")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Gather everything about the device and print it."""
+    report = _gather(args.device, load.load(args.config))
+    public = (report.public_key,) if report.public_key else ()
+    output.print_report(report, _lines(report), json=args.json, public=public)
+    return 0
+
+
+def _gather(device: str, settings: Settings) -> ExplainReport:
+    agent, reports = wiring.open_agent(settings), wiring.open_reports(settings)
+    view = agent.inspector.view()
+    row = _find(device, view)
+    interface_of = {one.store_name: name for name, one in settings.interfaces.items()}
+    ignored = frozenset(settings.node.ignored_interfaces)
+    found = explain(row, view.decision, view.node_state, interface_of, ignored, view.now)
+    audit: Sequence[AuditRow] | str
+    try:
+        audit = reports.audit(row.device, MOST)
+    except StoreError as error:  # only this part of the report is missing
+        audit = str(error)
+    rules, details = reports.rules(found.settled, view.now), reports.details(row.id)
+    return explain_report(found, rules, details, audit, reports.perspective, view.now, settings.node.zone)
+
+
+def _find(text: str, view: Preview) -> DeviceRow:
+    """The row that ``text`` names. UserError, with similar names, if there is none or more than one."""
+    rows = view.snapshot.rows
+    names = [DeviceName(row.id, row.device, row.owner) for row in rows]
+    named = find_device(text, names)
+    if named is not None:
+        return next(row for row in rows if row.id == named.row_id)
+    found = find_rows(text, rows)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{len(found)} devices have this: {', '.join(row.device for row in found)}")
+    for name, state in view.decision.actual.items():
+        for key, peer in state.peers.items():
+            ips = ", ".join(sorted(map(str, peer.config.allowed_ips)))
+            if text == encode_key(key) or text in {str(net).rpartition("/")[0] for net in peer.config.allowed_ips}:
+                raise UserError(f"no row has this, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}")
+    alike = suggestions(text, [one.device for one in names])
+    raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
+
+
+def _lines(report: ExplainReport) -> Iterator[Line]:
+    """Everything, in blocks that an empty line separates."""
+    yield f"{report.device} {report.verdict}", "head"
+    yield "", ""
+    yield from (_pair(*one) for one in _row(report))
+    yield "", ""
+    for rule in report.rules:
+        yield _rule(f"{rule.rule}{rule.value and f': {rule.value}'}", holds=rule.holds)
+    if report.rejected is not None:
+        yield _rule(f"it can be followed: {report.rejected.reason}, {report.rejected.detail}", holds=False)
+    elif all(rule.holds for rule in report.rules) and not report.other_node:
+        yield _rule("it can be followed", holds=True)
+    yield "", ""
+    yield from (_pair(*one) for one in (*_kernel(report), *_plan(report)))
+    yield "", ""
+    if report.bytes is not None:
+        yield from ((line, "") for line in _bytes(report.bytes))
+        yield f"rx: received by the {report.perspective}. The kernel's counters are always the server's", ""
+        yield "", ""
+    if report.audit_error:
+        yield f"audit rows cannot be read: {report.audit_error}", "warning"
+    elif not report.audit:
+        yield "no audit rows", ""
+    for one in report.audit or ():
+        yield f"{one.at}  {one.action}  {one.message}", ""
+
+
+def _pair(label: str, text: str) -> Line:
+    return f"{label:10} {text}", ""
+
+
+def _rule(text: str, *, holds: bool) -> Line:
+    return (f"yes {text}", "ok") if holds else (f"NO  {text}", "fault")
+
+
+def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
+    """What the row says."""
+    place = f"{report.interface or 'no interface'}, {report.address or 'no address'}"
+    yield "row", f"{report.row}, owner {report.owner}, {place}"
+    yield "key", report.public_key or f"cannot be read: it {report.key_fault}"
+    yield "psk", f"the row has {'one' if report.preshared_key else 'none'}"
+    yield "status", report.status
+    known = [f"{label} {short_time(text)}" for label, text in (report.details or {}).items() if text]
+    for place in range(0, len(known), 3):
+        yield "" if place else "details", ", ".join(known[place : place + 3])
+    if report.activation_deadline and report.activation_seconds_left is not None:
+        left = report.activation_seconds_left
+        yield "activation", f"{'ends' if left >= 0 else 'ended'} {short_time(report.activation_deadline)}, {_ago(left)}"
+
+
+def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
+    """The live peers, and the baselines."""
+    if report.kernel_error:
+        yield "kernel", f"cannot be asked: {report.kernel_error}"
+    elif not report.peers:
+        held = f", and {report.address_held_by} holds its address" if report.address_held_by else ""
+        yield "kernel", f"has no peer of the device{held}"
+    for one in report.peers:
+        whose = "" if one.of_this_key else f"another key of it, {one.peer}, "
+        yield one.interface, f"{whose}endpoint {one.endpoint or 'unknown'}, {_handshake(one, report.at)}"
+        psk = f"{'a' if one.preshared_key else 'no'} preshared key"
+        alive = f"keepalive {f'{one.persistent_keepalive} s' if one.persistent_keepalive else 'off'}"
+        yield "", f"{', '.join(one.allowed_ips) or 'no address'}, {psk}, {alive}, {_two(one.counters)}"
+        if (base := one.baseline) is None:
+            yield "baseline", "none yet: the next cycle begins it"
+            continue
+        sampled = f"last moved {short_time(base.sampled)}"
+        yield "baseline", f"{_two(base.counters)}, {base.state}, {sampled}, epoch {base.epoch}"
+        reset = " (the counters went back: they count from zero)" if one.counter_reset else ""
+        yield "not posted", f"{_two(one.unposted)}{reset}"
+    for base in report.baselines_without_peer:
+        yield "baseline", f"{base.interface} {base.peer}, {base.state}, {short_time(base.sampled)}: the peer is gone"
+
+
+def _handshake(one: PeerReport, now: str) -> str:
+    if one.latest_handshake is None:
+        return "no handshake yet"
+    ago = int((datetime.fromisoformat(now) - datetime.fromisoformat(one.latest_handshake)).total_seconds())
+    return f"handshake {short_time(one.latest_handshake)}, {_ago(-ago)}{' (online)' if ago < ONLINE else ''}"
+
+
+def _plan(report: ExplainReport) -> Iterator[tuple[str, str]]:
+    for due in report.transitions:
+        yield "due", f"{due.transition}, as of {short_time(due.at)}"
+    for one in report.plan:
+        yield "plan", f"{one.action.value} on {one.interface}: {one.reason}{WAITS[one.when]}"
+    if not report.plan and not report.transitions:
+        yield "plan", "nothing to do"
+
+
+def _bytes(counters: dict[str, CountersReport]) -> list[str]:
+    rows = [(label, format_bytes(one.rx), format_bytes(one.tx)) for label, one in counters.items()]
+    return output.table_lines([("bytes    ", "rx", "tx"), *rows], left=1)
+
+
+def _two(counters: CountersReport) -> str:
+    return f"rx {format_bytes(counters.rx)} tx {format_bytes(counters.tx)}"
+
+
+def _ago(seconds: int) -> str:
+    """``in 3 h 12 min``, ``14 s ago``: the two largest units."""
+    left = abs(seconds)
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        if left >= size or (size == 1 and not parts):
+            parts.append(f"{left // size} {unit}")
+        left %= size
+    text = " ".join(parts[:2])
+    return f"in {text}" if seconds >= 0 else f"{text} ago"

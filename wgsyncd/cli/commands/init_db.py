@@ -1,0 +1,24 @@
+"""Create wgsyncd's own tables with an admin's account. A second run does no harm.
+
+exit status: 0 done, 1 failed, 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from wgsyncd.cli import options, wiring
+from wgsyncd.config import load
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    wiring.register_init(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Apply the shipped SQL."""
+    for line in wiring.init_store(load.load(args.config), args):
+        print(line)
+    return 0

@@ -1,0 +1,115 @@
+"""Show deltas in quarantine: no link can carry so much traffic. Release or drop them.
+
+exit status: 0 done, 1 failed, 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli.output import Line
+from wgsyncd.config import load
+from wgsyncd.core.state import QuarantineEntry
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import quarantine
+
+_WORK = {"release": quarantine.release, "drop": quarantine.drop}
+_DONE = {"release": "released: posted", "drop": "dropped: not posted"}
+
+
+class QuarantinedReport(Struct, frozen=True, kw_only=True):
+    """One delta in quarantine. Bytes are the server's view, times are UNIX seconds, the rate is in bits per second."""
+
+    id: int
+    row: int | None
+    device: str
+    interface: str
+    rx: int
+    tx: int
+    since: float
+    until: float
+    rate: float | None
+
+
+class QuarantineReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd quarantine --json`: what waits, or what was released or dropped."""
+
+    quarantine: list[QuarantinedReport]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    parser.set_defaults(fail=parser.error)
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", *_WORK),
+        default="list",
+        help="release accounts the deltas after all, drop forgets them (default: list)",
+    )
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the ids of the list")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, release or drop the deltas."""
+    if (args.action == "list") == bool(args.ids):
+        args.fail("list takes no ID" if args.ids else f"{args.action} needs an ID")
+    settings = load.load(args.config)
+    agent = wiring.open_agent(settings)
+
+    def calendar() -> UsageCalendar:
+        return UsageCalendar(agent.clock.now(), int(settings.usage.bucket_width), settings.node.zone)
+
+    if args.action == "list":
+        held = agent.store.quarantine()
+    else:
+        held = _WORK[args.action](agent.store, frozenset(args.ids), calendar)
+    report = _report(held)
+    output.print_report(report, _lines(report, calendar(), args.action), json=args.json)
+    return 0
+
+
+def _report(held: Sequence[QuarantineEntry]) -> QuarantineReport:
+    return QuarantineReport(
+        quarantine=[
+            QuarantinedReport(
+                id=number,
+                row=delta.row_id,
+                device=delta.device,
+                interface=delta.interface,
+                rx=delta.rx,
+                tx=delta.tx,
+                since=delta.since,
+                until=delta.until,
+                rate=delta.rate,
+            )
+            for number, delta in held
+        ]
+    )
+
+
+def _lines(report: QuarantineReport, calendar: UsageCalendar, action: str) -> Iterator[Line]:
+    """The deltas in quarantine, or those that were released or dropped. Bytes are the server's view."""
+    if not report.quarantine:
+        yield "nothing in quarantine", ""
+        return
+    rows = [("id", "device", "interface", "received", "sent", "from", "until", "rate")]
+    for one in report.quarantine:
+        times = calendar.format_local(one.since), calendar.format_local(one.until)
+        rows.append((str(one.id), one.device or "-", one.interface, str(one.rx), str(one.tx), *times, _rate(one.rate)))
+    yield from ((line, "") for line in output.table_lines(rows))
+    if action in _DONE:
+        yield f"{len(report.quarantine)} {_DONE[action]}", ""
+
+
+def _rate(bits: float | None) -> str:
+    if bits is None:
+        return "in no time"
+    power = min(max(0, (len(str(int(bits))) - 1) // 3), 6)
+    return f"{bits / 1000**power:.3g} {' kMGTPE'[power].strip()}bit/s"

@@ -1,0 +1,186 @@
+"""Show interfaces, peers, rejected rows, the guard and the last changes.
+
+The command shows what the running daemon knows since its last cycle and poll. If no daemon runs, it reads everything by
+itself.
+
+exit status: 0 done, 1 failed, 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+from wgsyncd.cli import client, options, output, wiring
+from wgsyncd.cli.output import Line, short_time
+from wgsyncd.config import load
+from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.engine import status_report
+from wgsyncd.engine.status_report import InterfaceReport, RecentChange, StatusReport
+from wgsyncd.errors import UserError, WgsyncdError
+
+SHOWN = 8  # rejected rows on the screen: --json has all
+_STALE = 3  # times the configured interval, before a good cycle is too long ago
+_SIGNS = {"add": "+", "remove": "-", "update": "~"}
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=options.seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="keep the screen up to date, every 2 seconds or as often as you say, until ^C",
+    )
+    options.add_json(parser)
+    options.add_no_daemon(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status once, or with --watch until ^C."""
+    if args.watch and not args.json and not output.is_terminal():
+        raise UserError("--watch draws on a terminal. For a program, --watch --json prints one object a line")
+    report = _ask(args)  # an error now is an error of the command, a later one is shown on the screen
+    try:
+        if args.watch and not args.json:
+            output.live(lambda: _screen(args), args.watch)
+        output.print_report(report, as_lines(report, output.width()), json=args.json)
+        while args.watch:
+            time.sleep(args.watch)
+            output.print_json(_ask(args))
+    except KeyboardInterrupt:
+        if not args.watch:
+            raise
+    return 0
+
+
+def _ask(args: argparse.Namespace) -> StatusReport:
+    report, why = client.ask_daemon(args, StatusReport, "/status", "GET")
+    if report is None:
+        settings = load.load(args.config)
+        report = status_report.of_preview(settings, wiring.open_agent(settings).inspector.view(), why)
+    return report
+
+
+def _screen(args: argparse.Namespace) -> list[Line]:
+    try:
+        lines = as_lines(_ask(args), output.width())
+    except WgsyncdError as error:
+        lines = [(str(error), "fault")]
+    return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s, ^C ends", "")]
+
+
+def as_lines(report: StatusReport, width: int) -> list[Line]:
+    """The lines of one screen that is ``width`` columns wide."""
+    since = f" since {short_time(report.started)}" if report.started else ""
+    lines: list[Line] = [(f"node {report.node}: {report.daemon}{since}", "head"), ("", "")]
+    lines += [*_interfaces(report.interfaces, report.at, width), ("", "")]
+    lines += [(f"{name} cannot be compared: {why}", "fault") for name, why in report.interface_errors.items()]
+    lines += _work(report)
+    guard = report.guard
+    if guard.tripped and not guard.approved:
+        text = f"guard: {report.withheld} changes withheld, plan {guard.plan} (wgsyncd plan, wgsyncd approve)"
+        lines.append((text, "fault"))
+    else:
+        lines.append(("guard: quiet", ""))
+    pending = ", ".join(f"{count} to {action}" for action, count in report.pending.items())
+    blocked = f", waiting until an unreadable key is fixed: {report.blocked}" if report.blocked else ""
+    kind = "warning" if pending or blocked else ""
+    lines.append((f"pending: {pending or 'nothing'}, withheld: {report.withheld}{blocked}", kind))
+    lines += _warnings(report)
+    if report.changes is not None:
+        lines += [("", ""), ("last changes" if report.changes else "no changes since the daemon started", "head")]
+        lines += [(_event(one), "") for one in report.changes]
+    return lines
+
+
+def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[Line]:
+    """One line for each interface. A column without news or without room is left out. --json has all of them."""
+    columns = {"interface": [one.interface for one in interfaces], "kind": [one.kind for one in interfaces]}
+    if set(columns["kind"]) == {"kernel"}:
+        del columns["kind"]
+    left = len(columns)
+    for name in ("desired", "actual", "online", "frozen", "foreign", "drift"):
+        counts = [getattr(one, name) or 0 for one in interfaces]
+        if any(counts) or name in ("desired", "actual", "online"):
+            columns[name] = list(map(str, counts))
+    columns["handshake"] = [_ago(_between(one.latest_handshake, at)) for one in interfaces]
+    if any(one.rx_rate is not None for one in interfaces):
+        columns["in/s"] = [_rate(one.rx_rate) for one in interfaces]
+        columns["out/s"] = [_rate(one.tx_rate) for one in interfaces]
+    totals = {
+        "received": [format_bytes(one.rx_bytes) for one in interfaces],
+        "sent": [format_bytes(one.tx_bytes) for one in interfaces],
+    }
+    whole, short = (
+        output.table_lines([tuple(some), *zip(*some.values(), strict=True)], left)
+        for some in (columns | totals, columns)
+    )
+    kinds = ["head", *("" if one.present else "fault" for one in interfaces)]
+    return list(zip(whole if len(whole[0]) <= width else short, kinds, strict=True))
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else format_bytes(int(rate))
+
+
+def _work(report: StatusReport) -> Iterator[Line]:
+    """When the tasks last succeeded, and whether the database answers."""
+    if report.cycles is not None:
+        cycles = report.cycles.values()
+        each = ", ".join(f"{task} {_ago(one.age)}" for task, one in report.cycles.items())
+        late = any(one.age is None or one.age > _STALE * (one.every or 60) for one in cycles)
+        oldest = max((one.age for one in cycles if one.age is not None), default=None)
+        yield f"oldest good cycle: {_ago(oldest)} ({each})", "fault" if late else ""
+    database = report.database
+    state = "up" if database.up else "AWAY" + (f" ({database.error})" if database.error else "")
+    yield f"database: {state}, rows read {_ago(database.age)}", "" if database.up else "fault"
+
+
+def _warnings(report: StatusReport) -> Iterator[Line]:
+    """What needs attention."""
+    configuration = report.configuration
+    if configuration is not None and configuration.refused:
+        file = configuration.file
+        yield f"configuration: {file} has faults, so the daemon keeps the old one (wgsyncd check-config)", "fault"
+    elif configuration is not None and configuration.changed_since:
+        yield f"configuration: {configuration.file} has changed since it was loaded (wgsyncd reload)", "warning"
+    if report.quarantined:
+        yield f"deltas in quarantine, not accounted: {report.quarantined} (wgsyncd quarantine)", "warning"
+    if report.findings:
+        yield f"does not add up: {report.findings} (wgsyncd verify)", "warning"
+    if report.spool_pending_counters:
+        yield f"counters in the spool that wait for the database: {report.spool_pending_counters}", "warning"
+    if report.locked_rows:
+        yield f"devices not accounted, because their rows are locked: {report.locked_rows}", "warning"
+    for kind, count in (report.conditions or {}).items():
+        if count:
+            yield f"conditions of type {kind}: {count}", "warning"
+    for row in report.rejected[:SHOWN]:
+        yield f"rejected: row {row.row} ({row.device}), {row.reason}: {row.detail}", "warning"
+    if len(report.rejected) > SHOWN:
+        yield f"rejected: {len(report.rejected) - SHOWN} more rows (wgsyncd plan has all)", "warning"
+
+
+def _event(one: RecentChange) -> str:
+    words = [_SIGNS.get(one.change, ">"), one.interface, one.device, one.text]
+    return f"{short_time(one.at)}  {'  '.join(word for word in words if word)}"
+
+
+def _between(early: str | None, late: str) -> int | None:
+    if early is None:
+        return None
+    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
+
+
+def _ago(age: int | None) -> str:
+    if age is None:
+        return "never"
+    if age < 120:
+        return f"{age} s ago"
+    return f"{age // 60} min ago" if age < 7200 else f"{age // 3600} h ago"

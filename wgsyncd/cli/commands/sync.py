@@ -1,0 +1,25 @@
+"""Make the running daemon compare everything, or a few devices, now. Wait for the result.
+
+exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 2 bad usage
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from wgsyncd.cli import client, options, output
+from wgsyncd.daemon.admin_report import SyncReport
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_timeout(parser)
+    options.add_json(parser)
+    parser.add_argument("device", nargs="*", metavar="DEVICE", help="device ids (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the daemon and print what was compared."""
+    report = client.decode(client.ask("/sync", "POST", {"devices": args.device}, args.timeout), SyncReport)
+    output.print_report(report, [(f"compared {', '.join(args.device) or 'everything'}", "")], json=args.json)
+    return 0

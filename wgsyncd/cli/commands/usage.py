@@ -1,0 +1,277 @@
+"""Show accounted bytes by hour, day or month.
+
+Bytes are WireGuard's. KiB and MiB are powers of 1024, and --csv and --json have exact bytes. rx and tx mean the same as
+in the devices' columns. Hours reach back two to three days, and days as far as usage.retention.
+
+exit status: 0 done, 1 failed (also: no such device or owner), 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from wgsyncd.cli import chart, options, output, wiring
+from wgsyncd.cli.usage_report import (
+    Bytes,
+    PeriodBytes,
+    RankedBytes,
+    RankedReport,
+    SubjectReport,
+    UsageRankingReport,
+    UsageReport,
+    short_hour,
+)
+from wgsyncd.config import load
+from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, suggestions
+from wgsyncd.core.inspect.periods import (
+    Period,
+    ReportRange,
+    by_days,
+    by_hours,
+    by_months,
+    format_bytes,
+    hour_of,
+    make_range,
+    total,
+)
+from wgsyncd.core.model import NO_BYTES, Counters
+from wgsyncd.errors import UserError
+from wgsyncd.ports import Coverage, ReportSource
+
+K = TypeVar("K")
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    parser.set_defaults(fail=parser.error)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="DEVICE|OWNER",
+        help="a device id, an owner, or a row's id (default: all)",
+    )
+    parser.add_argument(
+        "--by", choices=("hour", "day", "month"), default="day", help="the length of a period (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--since",
+        type=_date,
+        metavar="DATE",
+        help="the first day, as 2026-09-01 (default: the last 24 hours, 30 days or 12 months)",
+    )
+    parser.add_argument("--until", type=_date, metavar="DATE", help="the last day, which counts (default: today)")
+    parser.add_argument("--top", type=_count, metavar="N", help="show the N devices that moved most instead of periods")
+    parser.add_argument("--by-owner", action="store_true", help="with --top: rank owners instead of devices")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")
+    form.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart (needs the extra wgsyncd[plot])")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, add up, print."""
+    settings = load.load(args.config)
+    if args.top is None and args.by_owner:
+        args.fail("--by-owner goes with --top")
+    if args.top is not None and (args.name or args.svg):
+        args.fail("--top ranks all devices or owners: it takes no name and no --svg")
+    try:
+        span = make_range(args.by, args.since, args.until, time.time(), settings.node.zone)
+    except ValueError as error:
+        args.fail(f"--since {error}")
+    reports = wiring.open_reports(settings)
+    report: UsageReport | UsageRankingReport
+    if args.top is not None:
+        report = _ranking(reports, span, args.top, by_owner=args.by_owner)
+    else:
+        report = _periods(reports, span, args.name)
+        if args.svg:
+            return _write_picture(args.svg, report)
+    if args.json:
+        output.print_json(report)
+    elif args.csv:
+        head, rows = report.rows()
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow((*head, "rx_bytes", "tx_bytes", "total_bytes"))
+        writer.writerows((*map(output.sanitize, names), *_numbers(one)) for names, one in rows)
+    else:
+        _print_table(report)
+    return 0
+
+
+def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> UsageReport:
+    rows, subject = _resolve(name, reports.names())
+    reach = reports.coverage()
+    if span.by == "hour":
+        periods = by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
+    else:
+        days: dict[str, Counters] = {}
+        for first, last in _months(span):
+            days |= reports.days(first, last, rows)
+        periods = by_days(span, days) if span.by == "day" else by_months(span, days)
+    return UsageReport(
+        of=subject,
+        periods=[PeriodBytes(period=one.name, **_bytes(one)) for one in periods],
+        total=Bytes(**_bytes(total(periods))),
+        perspective=reports.perspective.value,
+        notes=_notes(span, reach),
+        **_frame(span),
+    )
+
+
+def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: bool) -> UsageRankingReport:
+    """The devices or owners with traffic, the largest first. A row that is gone still has its bytes."""
+    by_row: dict[int, Counters] = {}
+    if span.by == "hour":
+        by_row |= reports.rows_of_buckets(span.start, span.end)
+    else:
+        for first, last in _months(span):
+            _add(by_row, reports.rows_of_days(first, last))
+    known = {one.row_id: one for one in reports.names()}
+    by_name: dict[tuple[str | None, str], Counters] = {}
+    for row, found in by_row.items():
+        one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
+        _add(by_name, {(None if by_owner else one.device, one.owner): found})
+    ranks = [RankedBytes(device=device, owner=owner, **_bytes(found))
+             for (device, owner), found in by_name.items()]  # fmt: skip
+    ranks.sort(key=lambda one: (-one.total_bytes, one.owner, one.device or ""))
+    return UsageRankingReport(
+        of=RankedReport(kind="owners" if by_owner else "devices", count=len(ranks)),
+        ranking=ranks[:most],
+        total=Bytes(**_bytes(total(by_name.values()))),
+        perspective=reports.perspective.value,
+        notes=_notes(span, reports.coverage()),
+        **_frame(span),
+    )
+
+
+def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, SubjectReport]:
+    """The rows that ``name`` means, and the device or owner. UserError, with similar names, if there is none."""
+    if name is None:
+        return None, SubjectReport(kind="all", device=None, owner=None)
+    if device := find_device(name, names):
+        return [device.row_id], SubjectReport(kind="device", device=device.device, owner=device.owner)
+    if owner := find_owner(name, names):
+        return [one.row_id for one in names if one.owner == owner], SubjectReport(
+            kind="owner", device=None, owner=owner
+        )
+    alike = suggestions(name, [one.device for one in names] + [one.owner for one in names])
+    raise UserError(f"no device or owner is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
+
+
+def _months(span: ReportRange) -> Iterator[tuple[str, str]]:
+    """The months, with progress. There is one query for each, so that none exceeds the time limit of a query."""
+    months = list(span.months())
+    with output.progress("reading months", len(months)) as step:
+        for month in months:
+            yield month
+            step()
+
+
+def _add(sums: dict[K, Counters], more: Mapping[K, Counters]) -> None:
+    for key, found in more.items():
+        sums[key] = total([sums.get(key, NO_BYTES), found])
+
+
+def _frame(span: ReportRange) -> dict[str, str]:
+    """The fields that say what a report covers: its first and last day, or with hours the first and last moment."""
+    since, until = span.first.isoformat(), span.last.isoformat()
+    if span.by == "hour":
+        since, until = (
+            datetime.fromtimestamp(at, span.zone).isoformat(timespec="minutes") for at in (span.start, span.end)
+        )
+    return {"by": span.by, "since": since, "until": until, "zone": str(span.zone)}
+
+
+def _bytes(one: Counters | Period) -> dict[str, int]:
+    return {"rx_bytes": one.rx, "tx_bytes": one.tx, "total_bytes": one.rx + one.tx}
+
+
+def _notes(span: ReportRange, reach: Coverage) -> list[str]:
+    """What the reader of the figures must know besides."""
+    notes = []
+    zone = span.zone
+    if span.by == "hour":
+        start, end = float(span.start), float(span.end)
+        if reach.first_bucket is None:
+            notes.append("no hours are kept")
+        elif span.start < hour_of(reach.first_bucket, zone):
+            notes.append(
+                f"hours are kept from {_minute(reach.first_bucket, zone)} on, and --by day reaches further back"
+            )
+    else:
+        start = datetime(span.first.year, span.first.month, span.first.day, tzinfo=zone).timestamp()
+        end = datetime(span.last.year, span.last.month, span.last.day, tzinfo=zone).timestamp() + 86400
+        if reach.first_day is None:
+            notes.append("no days are kept")
+        elif span.first.isoformat() < reach.first_day:
+            notes.append(f"the first day with any bytes is {reach.first_day}")
+    for node, begun in sorted(reach.begun.items()):
+        local = datetime.fromtimestamp(begun, zone)
+        at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
+        if start <= at < end:
+            where = "that hour" if span.by == "hour" else f"{local.date().replace(day=1)}"
+            notes.append(f"{node} accounts since {_minute(begun, zone)}: what the columns had before is in {where}")
+    return notes
+
+
+def _minute(at: float, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
+
+
+def _numbers(one: Bytes) -> tuple[int, int, int]:
+    return one.rx_bytes, one.tx_bytes, one.total_bytes
+
+
+def _print_table(report: UsageReport | UsageRankingReport) -> None:
+    head, rows = report.rows()
+    last: tuple[str, ...] = ("total",)
+    if isinstance(report, UsageReport):
+        head = (report.by,)
+        rows = [((short_hour(name),), one) for (name,), one in rows]
+    else:
+        last = (f"all {report.of.count}", *[""] * (len(head) - 1))
+    output.print_lines([(report.title, "head")])
+    output.print_table(
+        output.Table(
+            (*head, "rx", "tx", "total"),
+            [(*names, *map(format_bytes, _numbers(one))) for names, one in rows],
+            (*last, *map(format_bytes, _numbers(report.total))),
+            left=len(head),
+            bars=[(one.rx_bytes, one.tx_bytes) for _, one in rows],
+        )
+    )
+    output.print_lines([(note, "") for note in ("; ".join(report.legend), *report.notes)])
+
+
+def _write_picture(file: Path, report: UsageReport) -> int:
+    with output.waiting(f"drawing {len(report.periods)} bars"):
+        picture = chart.svg(output.sanitize(report.title), report.legend, report.periods)
+    try:
+        file.write_bytes(picture)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from None
+    print(f"{file}: written")
+    return 0
+
+
+def _date(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day of the configured zone
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date, as 2026-09-01 is") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)

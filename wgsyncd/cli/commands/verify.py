@@ -1,0 +1,103 @@
+"""Compare kernel, baselines, buckets, days and columns. Change nothing.
+
+exit status: 0 all adds up, 1 something does not, or an error, 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
+
+from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli.output import Line
+from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.verify import Check, Discrepancy
+from wgsyncd.daemon import lock
+from wgsyncd.errors import UserError
+
+AGAIN = 1.0  # seconds between two comparisons, in which the daemon may account what differs
+NAMED = 5  # devices that one line names
+
+
+class FindingReport(Struct, frozen=True, kw_only=True):
+    """One thing that does not add up, or a note. The numbers have names."""
+
+    check: Check
+    device: str
+    what: str
+    numbers: dict[str, int]
+
+
+class VerifyReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd verify --json`."""
+
+    findings: list[FindingReport]
+    notes: list[FindingReport]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, and print every discrepancy."""
+    settings = load.load(args.config)
+    agent = wiring.open_agent(settings)
+    with output.waiting("comparing kernel, baselines, buckets, days and columns") as say:
+        report = _report(agent.inspector.verify(_rounds(settings, say)))
+    output.print_report(report, _lines(report), json=args.json)
+    return 1 if report.findings else 0
+
+
+def _rounds(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
+    """Rounds until the daemon has surely accounted everything. None if no daemon runs."""
+    with contextlib.suppress(UserError):  # a user who may not see whether a daemon runs waits, too
+        if lock.holder(lock.path()) is None:
+            return
+    plan = settings.schedule
+    patience = int(max(3 * plan.poll_interval, plan.resync_interval + plan.poll_interval)) + 10
+    for turn in range(patience):
+        say(f"comparing again, {turn + 1} of {patience} times at most: the daemon may account what differs")
+        time.sleep(AGAIN)
+        yield
+
+
+def _report(found: Sequence[Discrepancy]) -> VerifyReport:
+    def some(*, notes: bool) -> list[FindingReport]:
+        return [
+            FindingReport(
+                check=one.check,
+                device=one.device,
+                what=one.text,
+                numbers={amount.name: amount.value for amount in (one.left, one.right) if amount is not None},
+            )
+            for one in found
+            if one.note is notes
+        ]
+
+    return VerifyReport(findings=some(notes=False), notes=some(notes=True))
+
+
+def _lines(report: VerifyReport) -> Iterator[Line]:
+    """One line for each discrepancy, then the notes. Equal notes about several devices are one line."""
+    if wrong := report.findings:
+        for line in output.table_lines([(one.check.value, one.device or "-", one.what) for one in wrong]):
+            yield line, ""
+    count = f"{len(wrong)} {'finding' if len(wrong) == 1 else 'findings'}"
+    yield count if wrong else "everything adds up", "fault" if wrong else "ok"
+    low: dict[str, list[str]] = {}
+    for one in report.notes:
+        if one.check is Check.LOW:
+            low.setdefault(" is below ".join(one.numbers), []).append(one.device)
+        else:
+            yield f"note: {one.what}", ""
+    for what, devices in low.items():
+        some = ", ".join(sorted(devices)[:NAMED]) + (", …" if len(devices) > NAMED else "")
+        yield f"note: {what}: {len(devices)} ({some})", ""
