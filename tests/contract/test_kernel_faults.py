@@ -82,7 +82,7 @@ def test_dump_that_ends_in_an_error(scripted: ScriptedKernel, wg: KernelWireGuar
     [
         (errno.ENODEV, InterfaceMissing, "ENODEV: no such interface"),
         (errno.EOPNOTSUPP, WireGuardError, "EOPNOTSUPP: is not a WireGuard interface"),
-        (errno.EPERM, WireGuardError, "EPERM: not permitted; CAP_NET_ADMIN is needed"),
+        (errno.EPERM, WireGuardError, "EPERM: not permitted: CAP_NET_ADMIN is needed"),
         (errno.EBUSY, WireGuardError, "EBUSY: Device or resource busy"),
     ],
 )

@@ -62,7 +62,7 @@ def open_wireguard() -> WireGuard:
 
 def read_link(interface: str) -> Link | None:
     """The interface's link. None if it does not exist."""
-    from wgsyncd.dataplane.wireguard.links import link
+    from wgsyncd.dataplane.wireguard.interfaces import link
 
     return link(interface)
 
