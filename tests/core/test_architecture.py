@@ -1,7 +1,4 @@
-"""Imports keep to the project's rules: core is pure, and each library has few importers.
-
-The tables below name the importers of each library.
-"""
+"""Imports keep to the project's rules: core is pure, and each library has few importers."""
 
 from __future__ import annotations
 
