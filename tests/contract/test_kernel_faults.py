@@ -23,7 +23,7 @@ from tests.scripted_kernel import (
 )
 from wgsyncd.core.model import PeerState
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
-from wgsyncd.errors import DumpInterrupted, InterfaceMissing, WireGuardError
+from wgsyncd.errors import DumpInterrupted, InterfaceMissing, ModuleMissing, WireGuardError
 
 
 def assert_whole(wg: KernelWireGuard) -> None:
@@ -168,7 +168,7 @@ def test_kernel_without_wireguard(scripted: ScriptedKernel, wg: KernelWireGuard)
     with pytest.raises(WireGuardError, match=r"lo: ENOENT: .*modprobe wireguard") as caught:
         wg.read("lo")
     assert not isinstance(caught.value, InterfaceMissing)
-    with pytest.raises(InterfaceMissing, match=r"nonesuch0: ENODEV: no such interface.*modprobe wireguard"):
+    with pytest.raises(ModuleMissing, match=r"nonesuch0: ENODEV: no such interface.*modprobe wireguard"):
         wg.read("nonesuch0")
 
 

@@ -17,7 +17,7 @@ from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, P
 from wgsyncd.dataplane.wireguard import codec, dump, netlink
 from wgsyncd.dataplane.wireguard.interfaces import link_exists, make_interface
 from wgsyncd.dataplane.wireguard.refusals import TEXTS, apply_changes, kernel_error
-from wgsyncd.errors import DumpInterrupted, WireGuardError
+from wgsyncd.errors import DumpInterrupted, ModuleMissing, WireGuardError
 from wgsyncd.ports import FailedChange, NewInterface
 
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
@@ -115,7 +115,7 @@ class KernelWireGuard:
         request = netlink.get_family(codec.WG_GENL_NAME)
         answer = self._talk(netlink.GENL_ID_CTRL, netlink.NLM_F_ACK, request, payloads)
         if answer.errno == errno.ENOENT and not link_exists(interface):
-            raise kernel_error(interface, errno.ENODEV, f"no such interface, and {TEXTS[errno.ENOENT]}")
+            raise ModuleMissing(interface, "ENODEV", f"no such interface, and {TEXTS[errno.ENOENT]}")
         if answer.errno or not payloads:
             raise kernel_error(interface, answer.errno or errno.EBADMSG)
         try:
