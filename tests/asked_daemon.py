@@ -58,7 +58,7 @@ def running(node: Node, config: Path) -> Iterator[Work]:
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
     orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))
     routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config))
-    routes = {**pages(node.status, lambda: True, lambda: True), **routes}
+    routes = {**pages(node.status, lambda: True), **routes}
     server = ControlSocket(control_socket.path(), routes)
 
     def obey() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.samples import NOW, calendar
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
@@ -9,8 +11,8 @@ from wgsyncd.ports import Store
 BUCKET, DAY = int(NOW // 900) * 900, calendar().day(NOW)
 
 
-def booked(number: int, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
-    return Posting(number, (Allocation(BUCKET, day, rx, tx),), handshake)
+def booked(device: Any, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
+    return Posting(device, (Allocation(BUCKET, day, rx, tx),), handshake)
 
 
 def commit(store: Store, writes: WriteBatch) -> frozenset[int]:

@@ -14,10 +14,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from tests.real.bench import PATIENCE, Bench, Device, Ear, real_device, wait
@@ -26,6 +30,17 @@ from wgsyncd.demo.mariadb import PrivateServer
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 PICTURES = Path(__file__).resolve().parents[1] / "etc" / "pictures"
 WIDTH = 112  # columns
+CELL, LINE = 8.4, 18  # the width of a column and the height of a line
+COLOURS = ("", "red", "green", "yellow", "blue", "magenta", "cyan", "")  # of a terminal, by number
+STYLE = """\
+<style>
+text{fill:#1f2328;font:14px monospace} rect{fill:#fff;stroke:#d1d9e0} .bold{font-weight:bold}
+.red{fill:#cf222e} .green{fill:#1a7f37} .yellow{fill:#9a6700} .blue{fill:#0969da} .magenta{fill:#8250df} .cyan{fill:#1b7c83}
+@media(prefers-color-scheme:dark){
+text{fill:#e6edf3} rect{fill:#0d1117;stroke:#3d444d}
+.red{fill:#ff7b72} .green{fill:#3fb950} .yellow{fill:#d29922} .blue{fill:#58a6ff} .magenta{fill:#bc8cff} .cyan{fill:#39c5cf}
+}
+</style>"""  # the colours of github.com, where most readers see the pictures
 DAYS = 14
 CROWD = (("0001-DEV-001", 11), ("0001-DEV-002", 12), ("0002-DEV-001", 21))
 
@@ -126,12 +141,33 @@ def record(name: str, title: str, argv: list[str], *, lines: int, until: str) ->
 
 
 def draw(name: str, title: str, screen: str) -> None:
-    """As SVG, in whatever fixed-width font there is."""
-    console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text.from_ansi(screen.rstrip()))
-    svg = console.export_svg(title=title, unique_id="wgsyncd")
-    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
-    (PICTURES / f"{name}.svg").write_text(re.sub(r"\n\s*\n+", "\n", svg))
+    """Write the screen as an SVG, in the fixed-width font of the reader's machine."""
+    lines = Text.from_ansi(screen.rstrip()).split("\n")
+    height = (len(lines) + 2) * LINE
+    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {(WIDTH + 2) * CELL:g} {height}">']
+    svg += [STYLE, f'<rect x=".5" y=".5" width="{(WIDTH + 2) * CELL - 1:g}" height="{height - 1}" rx="6"/>']
+    svg += [f'<text x="{CELL}" y="{LINE}" class="bold">{escape(title)}</text>']
+    for number, line in enumerate(lines):
+        column = 1
+        for segment in line.render(Console(width=WIDTH)):
+            svg += _text(column, (number + 2.5) * LINE, segment)
+            column += len(segment.text)
+    (PICTURES / f"{name}.svg").write_text("\n".join([*svg, "</svg>"]) + "\n", encoding="utf-8")
+
+
+def _text(column: int, y: float, segment: Segment) -> Iterator[str]:
+    """The text of one style. Its length is given, so that columns stay columns in every font."""
+    words, style = segment.text.strip(), segment.style or Style()
+    if not words:
+        return
+    x = (column + len(segment.text) - len(segment.text.lstrip())) * CELL
+    classes = ["bold"] * bool(style.bold)
+    if style.color is not None and style.color.number is not None:
+        classes.append(COLOURS[style.color.number % len(COLOURS)])
+    kind = f' class="{" ".join(classes)}"' if classes else ""
+    length = f'textLength="{len(words) * CELL:g}" lengthAdjust="spacingAndGlyphs"'
+    spaced = escape(words).replace(" ", "\N{NO-BREAK SPACE}")  # a browser shows several spaces as one
+    yield f'<text x="{x:g}" y="{y:g}" {length}{kind}>{spaced}</text>'
 
 
 if __name__ == "__main__":

@@ -5,18 +5,21 @@ It writes what an admin writes, and reads what an admin sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 import pymysql
 from pymysql.cursors import DictCursor
 
+from tests.admins import UsersAdmin
 from tests.fakereports import FakeReports
 from tests.fakestore import FakeStore
 from tests.node import CONFIG
 from tests.tables import Device, FakeDatabase, new_device
+from tests.usersstore.store import UsersStore
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
@@ -28,15 +31,26 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
-class Shop(Protocol):
-    """A database mikyun_cloud as its admin uses it, and the stores that wgsyncd opens on it."""
+class AnyShop(Protocol):
+    """The database of any control plane, and the stores that wgsyncd opens on it. Numbers name the devices."""
 
+    def id(self, number: int) -> Any: ...  # of the device with this number
+    def posted(self, number: int) -> Counters: ...
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
+    def insert(self, number: int) -> None: ...
+    def locked(self, number: int) -> AbstractContextManager[None]: ...
+    def logs(self) -> Sequence[object]: ...
+    def days(self) -> dict[tuple[Any, str], Counters]: ...
+    def buckets(self) -> dict[tuple[Any, int], Counters]: ...
+
+
+class Shop(AnyShop, Protocol):
+    """A database mikyun_cloud as its admin uses it."""
+
     def reports(self, extra: str = "") -> ReportSource: ...
     def insert(self, number: int, **columns: Any) -> None: ...
     def update(self, number: int, **columns: Any) -> None: ...
     def delete(self, number: int) -> None: ...
-    def locked(self, number: int) -> AbstractContextManager[None]: ...
     def contract(self, name: str, status: str) -> None: ...
     def device(self, number: int) -> Device: ...
     def devices(self) -> list[int]: ...
@@ -60,6 +74,12 @@ class FakeShop:
     def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
         self.stores.append(FakeStore(parse(_config(node, zone) + extra), self.db))
         return self.stores[-1]
+
+    def id(self, number: int) -> int:
+        return number
+
+    def posted(self, number: int) -> Counters:
+        return _posted(self.device(number))
 
     def reports(self, extra: str = "") -> ReportSource:
         settings = parse(_config("r640", "Asia/Tokyo") + extra)
@@ -104,6 +124,48 @@ class FakeShop:
         return dict(self.db.buckets)
 
 
+class UsersShop:
+    """Implements AnyShop on the control plane of tests/usersstore."""
+
+    def __init__(self) -> None:
+        self.admin = UsersAdmin()
+        self.stores: list[UsersStore] = []
+
+    def id(self, number: int) -> UUID:
+        return self.admin.id(number)
+
+    def posted(self, number: int) -> Counters:
+        return self.admin.posted(number)
+
+    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
+        self.stores.append(self.admin.store(parse(_config(node, zone) + extra)))
+        return self.stores[-1]
+
+    def insert(self, number: int) -> None:
+        self.admin.insert(number)
+
+    @contextmanager
+    def locked(self, number: int) -> Iterator[None]:
+        for store in self.stores:
+            store.locked.add(self.id(number))
+        yield
+        for store in self.stores:
+            store.locked.discard(self.id(number))
+
+    def logs(self) -> list[Any]:
+        return list(self.admin.db.audit)
+
+    def days(self) -> dict[tuple[Any, str], Counters]:
+        return dict(self.admin.db.days)
+
+    def buckets(self) -> dict[tuple[Any, int], Counters]:
+        return dict(self.admin.db.buckets)
+
+
+def _posted(device: Device) -> Counters:
+    return Counters(device["rx_bytes_total"], device["tx_bytes_total"])
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(" ")
@@ -136,6 +198,12 @@ class RealShop:
         store = MariaDBStore(self._settings(extra, node, zone))
         self._stack.callback(store.close)
         return store
+
+    def id(self, number: int) -> int:
+        return number
+
+    def posted(self, number: int) -> Counters:
+        return _posted(self.device(number))
 
     def reports(self, extra: str = "") -> ReportSource:
         reports = MariaDBReports(self._settings(extra, "r640", "Asia/Tokyo"))

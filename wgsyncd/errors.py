@@ -102,5 +102,9 @@ class InterfaceMissing(WireGuardError):
     """No interface has this name (ENODEV)."""
 
 
+class ModuleMissing(InterfaceMissing):
+    """No interface has this name, and the kernel's WireGuard is not loaded, so no interface can be made."""
+
+
 class DumpInterrupted(WireGuardError):
     """Each attempt at a dump was interrupted (NLM_F_DUMP_INTR in uapi/linux/netlink.h)."""

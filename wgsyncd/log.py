@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Hashable
+from functools import partial
 from typing import Literal, TextIO, cast
 
 import structlog
@@ -29,17 +30,10 @@ def _name(logger: WrappedLogger, _: str, event: EventDict) -> EventDict:
     return event
 
 
-class _Clean:
-    """Removes keys from an event; with ``escape`` it escapes control characters, too (JSON does so itself)."""
-
-    def __init__(self, *, escape: bool) -> None:
-        self.escape = escape
-
-    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        first = [key for key in _FIRST if key in event]
-        return {
-            key: clean(event[key], escape=self.escape) for key in [*first, *(key for key in event if key not in first)]
-        }
+def _clean(escape: bool, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Remove keys from an event. With ``escape``, escape control characters, too. JSON does so itself."""
+    order = sorted(event, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
+    return {key: clean(event[key], escape=escape) for key in order}
 
 
 def _exception(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -62,14 +56,9 @@ def _exception(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     return event
 
 
-class _Priority:
-    """Puts the journal's priority before a rendered line."""
-
-    def __init__(self, render: Processor) -> None:
-        self.render = render
-
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return f"<{_PRIORITIES.get(method, 3)}>{self.render(logger, method, event)!s}"
+def _with_priority(render: Processor, logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """The rendered line with the journal's priority before it."""
+    return f"<{_PRIORITIES.get(method, 3)}>{render(logger, method, event)!s}"
 
 
 def _logfmt_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -80,11 +69,11 @@ def _logfmt_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 class _Output:
     """Writes rendered lines, each with one write."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, stream: TextIO, name: str = "wgsyncd") -> None:
         self.stream, self.name = stream, name
 
     def msg(self, line: str) -> None:
-        """Write a line; a full disk or a closed pipe loses it."""
+        """Write a line. A full disk or a closed pipe loses it."""
         try:
             self.stream.write(line + "\n")
             self.stream.flush()
@@ -121,51 +110,41 @@ def configure(
     format: Literal["auto", "console", "json", "logfmt"] = "auto",  # noqa: A002 - the configuration's word
     stream: TextIO | None = None,
 ) -> None:
-    """Set the log up, at start and again on reload. ``stream`` is standard error; a test may pass another one."""
+    """Set the log up, at start and again on reload. ``stream`` is standard error, or another one in a test."""
     out = sys.stderr if stream is None else stream
     journal = _is_journal(out)
     style = format if format != "auto" else "console" if out.isatty() else "logfmt"
-    clock: list[Processor] = []
+    lowest = logging.getLevelNamesMapping()[level.upper()]
+    processors: list[Processor] = [structlog.processors.add_log_level, _name]
     if style == "console":
-        clock = [structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)]
+        processors.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
     elif not journal:
-        clock = [structlog.processors.TimeStamper(fmt="iso", utc=True)]
-    render: list[Processor]
+        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    processors += [_exception, partial(_clean, style != "json")]
+    render: Processor
     if style == "json":
-        render = [structlog.processors.JSONRenderer()]
+        render = structlog.processors.JSONRenderer()
     elif style == "console":
         colours = out.isatty() and not os.environ.get("NO_COLOR")
-        render = [structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)]
+        render = structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)
     else:
-        render = [_logfmt_values, structlog.processors.LogfmtRenderer(bool_as_flag=False)]
-    if journal:
-        render[-1] = _Priority(render[-1])
+        processors.append(_logfmt_values)
+        render = structlog.processors.LogfmtRenderer(bool_as_flag=False)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            _name,
-            *clock,
-            _exception,
-            _Clean(escape=style != "json"),
-            *render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
-        logger_factory=lambda name="wgsyncd": _Output(out, name),
+        processors=[*processors, partial(_with_priority, render) if journal else render],
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
+        logger_factory=partial(_Output, out),
         cache_logger_on_first_use=False,  # so that a reload's level reaches the loggers that exist
     )
     root = logging.getLogger()
     for handler in [one for one in root.handlers if isinstance(one, _Standard)]:
         root.removeHandler(handler)
     root.addHandler(_Standard())
-    root.setLevel(max(_number(level), logging.WARNING))
-
-
-def _number(level: str) -> int:
-    return logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(lowest, logging.WARNING))
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """A logger; its lines show ``name`` as ``logger``. It may be called before :func:`configure`."""
+    """A logger whose lines show ``name`` as ``logger``. It may be called before :func:`configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(name))
 
 

@@ -1,7 +1,4 @@
-"""Text without keys and without control characters: what the log, the commands and the metrics print.
-
-Nothing here knows a logger or a stream.
-"""
+"""Text without keys and without control characters, for the log, the commands and the metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ _KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 # The pattern asks for no boundary on the left: to hide too much is better than to show a key behind a letter.
 _KEY = re.compile(r"([A-Za-z0-9+/_-]{8})[A-Za-z0-9+/_-]{35}(?:=|%3[Dd])|([0-9A-Fa-f]{8})[0-9A-Fa-f]{56,}")
 _BYTES = re.compile(r"""(?<![A-Za-z0-9_])b(['"])(?:\\.|(?!\1)[^\\])*\1""")
-# C0, DEL and C1; line and paragraph separator; marks that turn the reading direction; lone surrogates.
+# C0, DEL, C1, line and paragraph separator, marks that turn the reading direction, and lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -36,19 +33,16 @@ def escape_control(text: str) -> str:
 
 
 def clean(value: object, *, escape: bool) -> object:
-    """A value for a log line: keys cut short everywhere in it; with ``escape`` control characters escaped, too."""
+    """A value for a log line, with all keys cut short. With ``escape``, control characters are escaped, too."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (bytes, bytearray)):
-        return _fingerprint(bytes(value)) if len(value) == _KEY_BYTES else f"({len(value)} bytes)"
+        if len(value) != _KEY_BYTES:
+            return f"({len(value)} bytes)"
+        return binascii.b2a_base64(value[:6], newline=False).decode() + "…"  # as wgsyncd.core.model.fingerprint
     if type(value) in (list, tuple, set, frozenset):
         return [clean(one, escape=escape) for one in cast("list[object]", value)]
     if isinstance(value, Mapping):
         return {str(clean(key, escape=escape)): clean(one, escape=escape) for key, one in value.items()}
     text = redact(str(value))
     return escape_control(text) if escape else text
-
-
-def _fingerprint(key: bytes) -> str:
-    """The first eight characters of a key's base64, as :func:`wgsyncd.core.model.fingerprint` gives them."""
-    return binascii.b2a_base64(key[:6], newline=False).decode() + "…"

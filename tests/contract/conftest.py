@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.scripted_kernel import ScriptedKernel
-from tests.store_fixture import FakeShop, RealShop, Shop
+from tests.store_fixture import AnyShop, FakeShop, RealShop, Shop, UsersShop
 from wgsyncd.dataplane.wireguard import kernel
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.demo.mariadb import PrivateServer
@@ -32,6 +32,23 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
             yield FakeShop()
         else:
             yield RealShop(request.getfixturevalue("mariadbd"), stack)
+
+
+@pytest.fixture(params=["fake", "mariadb", "users"])
+def any_shop(request: pytest.FixtureRequest) -> Iterator[AnyShop]:
+    """Yields an empty control plane of any kind, for tests that speak of no column."""
+    with ExitStack() as stack:
+        if request.param == "users":
+            yield UsersShop()
+        elif request.param == "fake":
+            yield FakeShop()
+        else:
+            yield RealShop(request.getfixturevalue("mariadbd"), stack)
+
+
+@pytest.fixture
+def any_store(any_shop: AnyShop) -> Store:
+    return any_shop.store()
 
 
 @pytest.fixture

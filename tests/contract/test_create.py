@@ -120,7 +120,7 @@ def test_without_the_capability(wg: LocalWireGuard, key_file: Path) -> None:
     )
     command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", script]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "wg0: EPERM: not permitted; CAP_NET_ADMIN is needed"
+    assert told.strip() == "wg0: EPERM: not permitted: CAP_NET_ADMIN is needed"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.scripted_kernel import (
 )
 from wgsyncd.core.model import PeerState
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
-from wgsyncd.errors import DumpInterrupted, InterfaceMissing, WireGuardError
+from wgsyncd.errors import DumpInterrupted, InterfaceMissing, ModuleMissing, WireGuardError
 
 
 def assert_whole(wg: KernelWireGuard) -> None:
@@ -82,7 +82,7 @@ def test_dump_that_ends_in_an_error(scripted: ScriptedKernel, wg: KernelWireGuar
     [
         (errno.ENODEV, InterfaceMissing, "ENODEV: no such interface"),
         (errno.EOPNOTSUPP, WireGuardError, "EOPNOTSUPP: is not a WireGuard interface"),
-        (errno.EPERM, WireGuardError, "EPERM: not permitted; CAP_NET_ADMIN is needed"),
+        (errno.EPERM, WireGuardError, "EPERM: not permitted: CAP_NET_ADMIN is needed"),
         (errno.EBUSY, WireGuardError, "EBUSY: Device or resource busy"),
     ],
 )
@@ -168,7 +168,7 @@ def test_kernel_without_wireguard(scripted: ScriptedKernel, wg: KernelWireGuard)
     with pytest.raises(WireGuardError, match=r"lo: ENOENT: .*modprobe wireguard") as caught:
         wg.read("lo")
     assert not isinstance(caught.value, InterfaceMissing)
-    with pytest.raises(InterfaceMissing, match=r"nonesuch0: ENODEV: no such interface.*modprobe wireguard"):
+    with pytest.raises(ModuleMissing, match=r"nonesuch0: ENODEV: no such interface.*modprobe wireguard"):
         wg.read("nonesuch0")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.committing import BUCKET, booked, commit
 from tests.samples import EPOCH, NOW, TOKYO, calendar, peer, record, text
-from tests.store_fixture import RealShop, Shop
+from tests.store_fixture import AnyShop, RealShop, Shop
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
 from wgsyncd.core.records import PeerRecords, RecordState
@@ -22,46 +22,50 @@ from wgsyncd.stores.mikyun.messages import AuditMessages
 # -- the node state
 
 
-def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(shop: Shop, store: Store) -> None:
+def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_shop: AnyShop, any_store: Store) -> None:
     empty = NodeState(0, PeerRecords(), {}, frozenset())
-    assert store.load_state(calendar(), create=False) == empty
+    assert any_store.load_state(calendar(), create=False) == empty
     with pytest.raises(StoreError):
-        store.approve("0123456789ab")
-    assert store.load_state(calendar()) == empty
-    store.approve("0123456789ab")
-    assert store.snapshot().approved == "0123456789ab"
+        any_store.approve("0123456789ab")
+    assert any_store.load_state(calendar()) == empty
+    any_store.approve("0123456789ab")
+    assert any_store.snapshot().approved == "0123456789ab"
 
 
-def test_a_device_whose_row_somebody_has_locked_is_left_out(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    shop.insert(6)
-    shop.insert(7)
+def test_a_device_whose_row_somebody_has_locked_is_left_out(any_shop: AnyShop, any_store: Store) -> None:
+    any_shop.insert(5)
+    any_shop.insert(6)
+    any_shop.insert(7)
     writes = WriteBatch(
-        postings=(booked(5, 50, 5), booked(6, 60, 6), booked(99, 9, 9)),
-        records=(record(5), record(6), record(99)),
+        postings=(booked(any_shop.id(5), 50, 5), booked(any_shop.id(6), 60, 6), booked(any_shop.id(99), 9, 9)),
+        records=(
+            record(5, row_id=any_shop.id(5)),
+            record(6, row_id=any_shop.id(6)),
+            record(99, row_id=any_shop.id(99)),
+        ),
         checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
     )
-    before = store.load_state(calendar())
-    with shop.locked(6):
-        node_state, _, left_out = store.commit(before, writes, calendar())
-        assert left_out == {6}
+    before = any_store.load_state(calendar())
+    with any_shop.locked(6):
+        node_state, _, left_out = any_store.commit(before, writes, calendar())
+        assert left_out == {any_shop.id(6)}
         assert {slot: node_state.records[slot].row_id for slot in node_state.records} == {
-            record(5).peer_id: 5, record(99).peer_id: 99,
+            record(5).peer_id: any_shop.id(5), record(99).peer_id: any_shop.id(99),
         }  # fmt: skip
         assert not node_state.interfaces, "of all that it has it was not sampled"
-        assert shop.device(5)["rx_bytes_total"] == 50
-        assert shop.device(6)["rx_bytes_total"] == 0
+        assert any_shop.posted(5).rx == 50
+        assert any_shop.posted(6).rx == 0
         for one in (
-            WriteBatch(postings=(booked(6, 1, 1),), spool_position="a:1"),
-            WriteBatch(postings=(booked(6, 1, 1),), commit_last=frozenset({6})),
+            WriteBatch(postings=(booked(any_shop.id(6), 1, 1),), spool_position="a:1"),
+            WriteBatch(postings=(booked(any_shop.id(6), 1, 1),), commit_last=frozenset({any_shop.id(6)})),
         ):
             with pytest.raises(RowsLocked) as failed:
-                store.commit(node_state, one, calendar())
+                any_store.commit(node_state, one, calendar())
             assert failed.value.code is StoreErrorCode.LOCKED
-        assert store.load_state(calendar()) == node_state
-    assert store.load_state(calendar()) == node_state
-    assert store.commit(node_state, writes, calendar()).skipped == frozenset()
-    assert shop.device(6)["rx_bytes_total"] == 60
+        assert any_store.load_state(calendar()) == node_state
+    assert any_store.load_state(calendar()) == node_state
+    assert any_store.commit(node_state, writes, calendar()).skipped == frozenset()
+    assert any_shop.posted(6).rx == 60
 
 
 def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: Store) -> None:
@@ -76,12 +80,12 @@ def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: S
     assert shop.device(6)["rx_bytes_24h"] == 0
 
 
-def test_the_name_of_booked_samples_stays_until_the_next(store: Store) -> None:
-    commit(store, WriteBatch(spool_position="a1"))
-    commit(store, WriteBatch(checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)}))
-    assert store.load_state(calendar()).spool_position == "a1"
-    commit(store, WriteBatch(spool_position="b2"))
-    assert store.load_state(calendar()).spool_position == "b2"
+def test_the_name_of_booked_samples_stays_until_the_next(any_store: Store) -> None:
+    commit(any_store, WriteBatch(spool_position="a1"))
+    commit(any_store, WriteBatch(checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)}))
+    assert any_store.load_state(calendar()).spool_position == "a1"
+    commit(any_store, WriteBatch(spool_position="b2"))
+    assert any_store.load_state(calendar()).spool_position == "b2"
 
 
 def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
@@ -103,24 +107,25 @@ FULL = record(
 )
 
 
-def test_the_books_come_back_as_they_were_written(store: Store) -> None:
+def test_the_books_come_back_as_they_were_written(any_store: Store) -> None:
     conditions = frozenset(
         (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x:9"))
     )
     foreign = record(6, row_id=None, device="", owner="")
     commit(
-        store,
+        any_store,
         WriteBatch(records=(FULL, foreign), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.25)}, started=conditions),
     )
-    books = store.load_state(calendar())
+    books = any_store.load_state(calendar())
     assert set(books.records.values()) == {FULL, foreign}
     assert books.conditions == conditions
     assert (books.revision, dict(books.interfaces)) == (1, {"wg0": InterfaceCheckpoint(EPOCH, 1.25)})
     commit(
-        store, WriteBatch(removed=(FULL.peer_id,), ended=conditions, checkpoints={"wg0": InterfaceCheckpoint("b", 2.0)})
+        any_store,
+        WriteBatch(removed=(FULL.peer_id,), ended=conditions, checkpoints={"wg0": InterfaceCheckpoint("b", 2.0)}),
     )
-    assert set(store.load_state(calendar()).records.values()) == {foreign}
-    assert store.load_state(calendar()).conditions == frozenset()
+    assert set(any_store.load_state(calendar()).records.values()) == {foreign}
+    assert any_store.load_state(calendar()).conditions == frozenset()
 
 
 def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealShop) -> None:
@@ -147,7 +152,7 @@ def test_a_records_state_is_changed_where_it_is() -> None:
     assert len({len(word) for word in RecordState}) == 1
 
 
-def test_whatever_changes_of_records_is_written(store: Store) -> None:
+def test_whatever_changes_of_records_is_written(any_store: Store) -> None:
     """Each record changes its own set of fields, all in one transaction.
 
     The store writes these sets in different ways.
@@ -159,10 +164,10 @@ def test_whatever_changes_of_records_is_written(store: Store) -> None:
     sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]
     peers = [peer(n, f"10.200.{n >> 8}.{n & 255}") for n in range(1, len(sets) + 1)]
     before = [record(n, one, rx=n, tx=7, handshake=9) for n, one in enumerate(peers, 1)]
-    commit(store, WriteBatch(records=tuple(before)))
+    commit(any_store, WriteBatch(records=tuple(before)))
     after = [replace(one, **{name: changes[name] for name in some}) for one, some in zip(before, sets, strict=True)]
-    commit(store, WriteBatch(records=tuple(after)))
-    assert set(store.load_state(calendar()).records.values()) == set(after)
+    commit(any_store, WriteBatch(records=tuple(after)))
+    assert set(any_store.load_state(calendar()).records.values()) == set(after)
 
 
 @pytest.mark.parametrize(
@@ -180,43 +185,43 @@ def test_books_that_somebody_took_records_out_of_are_stale(real_shop: RealShop, 
     assert set(store.load_state(calendar()).records.values()) == {record(5)}
 
 
-def test_a_new_detail_takes_the_old_ones_place(store: Store) -> None:
+def test_a_new_detail_takes_the_old_ones_place(any_store: Store) -> None:
     old = Condition("row_rejected", "5", "d", "bad_key")
     for one in (old, old._replace(reason="bad_address")):
-        commit(store, WriteBatch(started=frozenset((one,))))
-        assert store.load_state(calendar()).conditions == {one}
+        commit(any_store, WriteBatch(started=frozenset((one,))))
+        assert any_store.load_state(calendar()).conditions == {one}
 
 
-def test_only_the_books_as_they_are_can_be_written_to(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    books = store.load_state(calendar())
-    store.commit(books, WriteBatch(postings=(booked(5, 1, 1),)), calendar())
+def test_only_the_books_as_they_are_can_be_written_to(any_shop: AnyShop, any_store: Store) -> None:
+    any_shop.insert(5)
+    books = any_store.load_state(calendar())
+    any_store.commit(books, WriteBatch(postings=(booked(any_shop.id(5), 1, 1),)), calendar())
     with pytest.raises(RevisionConflict):
-        store.commit(
+        any_store.commit(
             books,
-            WriteBatch(postings=(booked(5, 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)),
+            WriteBatch(postings=(booked(any_shop.id(5), 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)),
             calendar(),
         )
-    assert shop.device(5)["rx_bytes_total"] == 1
-    assert shop.logs() == []
-    commit(store, WriteBatch(postings=(booked(5, 1, 1),)))
+    assert any_shop.posted(5).rx == 1
+    assert any_shop.logs() == []
+    commit(any_store, WriteBatch(postings=(booked(any_shop.id(5), 1, 1),)))
 
 
-def test_nodes_have_books_of_their_own(shop: Shop, store: Store) -> None:
-    other = shop.store(node="r650")
-    commit(store, WriteBatch(records=(FULL,), quarantined=(QuarantinedDelta("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
-    commit(other, WriteBatch(records=(record(5),)))
-    assert store.load_state(calendar()).records == {FULL.peer_id: FULL}
-    assert [one.snapshot().quarantined for one in (store, other)] == [1, 0]
+def test_nodes_have_books_of_their_own(any_shop: AnyShop, any_store: Store) -> None:
+    other = any_shop.store(node="r650")
+    commit(any_store, WriteBatch(records=(FULL,), quarantined=(QuarantinedDelta("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
+    commit(other, WriteBatch(records=(record(5, row_id=any_shop.id(5)),)))
+    assert any_store.load_state(calendar()).records == {FULL.peer_id: FULL}
+    assert [one.snapshot().quarantined for one in (any_store, other)] == [1, 0]
 
 
-def test_an_approval_is_used_up(store: Store) -> None:
-    store.load_state(calendar())
-    store.approve("0123456789ab")
-    commit(store, WriteBatch(audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)))
-    assert store.snapshot().approved == "0123456789ab"
-    commit(store, WriteBatch(approval_used=True))
-    assert store.snapshot().approved is None
+def test_an_approval_is_used_up(any_store: Store) -> None:
+    any_store.load_state(calendar())
+    any_store.approve("0123456789ab")
+    commit(any_store, WriteBatch(audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)))
+    assert any_store.snapshot().approved == "0123456789ab"
+    commit(any_store, WriteBatch(approval_used=True))
+    assert any_store.snapshot().approved is None
 
 
 def test_the_audit_trail(shop: Shop, store: Store) -> None:

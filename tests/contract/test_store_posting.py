@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.committing import BUCKET, DAY, booked, commit
 from tests.node import local
 from tests.samples import NOW, calendar, record
-from tests.store_fixture import Shop
+from tests.store_fixture import AnyShop, Shop
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
 
@@ -50,16 +50,17 @@ def test_a_column_that_is_full_stops_nobody(shop: Shop, store: Store) -> None:
     assert shop.device(6)["rx_bytes_total"] == 9
 
 
-def test_batches(shop: Shop, store: Store) -> None:
+def test_batches(any_shop: AnyShop, any_store: Store) -> None:
     for number in range(1, 21):
-        shop.insert(number)
+        any_shop.insert(number)
     for part in WriteBatch(
-        postings=tuple(booked(n, n, 1) for n in range(1, 21)), records=tuple(map(record, range(1, 21)))
+        postings=tuple(booked(any_shop.id(n), n, 1) for n in range(1, 21)),
+        records=tuple(record(n, row_id=any_shop.id(n)) for n in range(1, 21)),
     ).split(7):
-        commit(store, part)
-    assert [shop.device(n)["rx_bytes_total"] for n in shop.devices()] == list(range(1, 21))
-    assert store.load_state(calendar()).revision == 3
-    assert len(store.load_state(calendar()).records) == 20
+        commit(any_store, part)
+    assert [any_shop.posted(n).rx for n in range(1, 21)] == list(range(1, 21))
+    assert any_store.load_state(calendar()).revision == 3
+    assert len(any_store.load_state(calendar()).records) == 20
 
 
 def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, store: Store) -> None:
@@ -100,12 +101,12 @@ def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: 
         assert store.refresh(calendar(BUCKET + ahead)) == (0, 0)
 
 
-def test_purging_forgets_what_is_old_and_keeps_the_rest(shop: Shop, store: Store) -> None:
-    shop.insert(5)
+def test_purging_forgets_what_is_old_and_keeps_the_rest(any_shop: AnyShop, any_store: Store) -> None:
+    any_shop.insert(5)
     days = ("2025-08-17", calendar().day(NOW - 400 * 86400), DAY)
     starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
     pieces = tuple(Allocation(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
-    commit(store, WriteBatch(postings=(Posting(5, pieces),)))
-    store.purge(calendar(), 400)
-    assert sorted(day for _, day in shop.days()) == sorted(days[1:])
-    assert sorted(start for _, start in shop.buckets()) == sorted(starts[1:])
+    commit(any_store, WriteBatch(postings=(Posting(any_shop.id(5), pieces),)))
+    any_store.purge(calendar(), 400)
+    assert sorted(day for _, day in any_shop.days()) == sorted(days[1:])
+    assert sorted(start for _, start in any_shop.buckets()) == sorted(starts[1:])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tests.fakestore import FakeStore
+from tests.memorystore import MemoryStore
 from tests.samples import NOW, TOKYO, calendar
-from tests.store_fixture import RealShop, Shop
+from tests.store_fixture import AnyShop, RealShop, Shop
 from tests.wait import until
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
@@ -39,10 +41,8 @@ def hold(store: Store, *deltas: QuarantinedDelta) -> list[int]:
     return [one.id for one in store.quarantine()]
 
 
-def delta(
-    number: int | None, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER
-) -> QuarantinedDelta:
-    return QuarantinedDelta("wg0", number, f"0001-DEV-{number:03}" if number else "", rx, tx, since, until)
+def delta(number: Any, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER) -> QuarantinedDelta:
+    return QuarantinedDelta("wg0", number, f"0001-DEV-{number!s:0>3}" if number else "", rx, tx, since, until)
 
 
 EVENTS = (
@@ -54,25 +54,27 @@ EVENTS = (
 )
 
 
-def pieces(number: int, *some: Allocation) -> Posting:
+def pieces(number: Any, *some: Allocation) -> Posting:
     return Posting(number, some)
 
 
 BOOKED = pieces(5, Allocation(LATE_BUCKET, LATE_DAY, 1000, 10))
 
 
-def test_each_node_has_a_quarantine_of_its_own(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    other = shop.store(node="r650")
-    (theirs,) = hold(other, delta(5, 1))
-    mine = hold(store, delta(5), delta(None, 2**64 - 1, 0, 0.25))
-    assert [one.delta for one in store.quarantine()] == [delta(5), delta(None, 2**64 - 1, 0, 0.25)]
+def test_each_node_has_a_quarantine_of_its_own(any_shop: AnyShop, any_store: Store) -> None:
+    any_shop.insert(5)
+    other = any_shop.store(node="r650")
+    (theirs,) = hold(other, delta(any_shop.id(5), 1))
+    mine = hold(any_store, delta(any_shop.id(5)), delta(None, 2**64 - 1, 0, 0.25))
+    assert [one.delta for one in any_store.quarantine()] == [delta(any_shop.id(5)), delta(None, 2**64 - 1, 0, 0.25)]
     assert [one.id for one in other.quarantine()] == [theirs]
-    assert store.still_quarantined([theirs, *mine]) == set(mine)
+    assert any_store.still_quarantined([theirs, *mine]) == set(mine)
     with pytest.raises(UserError, match="is no delta in the quarantine"):
-        store.resolve_quarantine([mine[0], theirs], [BOOKED], EVENTS, calendar(LATER))
-    assert (shop.device(5)["rx_bytes_total"], shop.logs(), shop.buckets()) == (0, [], {})
-    assert [len(one.quarantine()) for one in (store, other)] == [2, 1]
+        any_store.resolve_quarantine(
+            [mine[0], theirs], [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER)
+        )
+    assert (any_shop.posted(5).rx, any_shop.logs(), any_shop.buckets()) == (0, [], {})
+    assert [len(one.quarantine()) for one in (any_store, other)] == [2, 1]
 
 
 def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
@@ -97,34 +99,34 @@ def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
     assert store.quarantine() == ()
 
 
-def test_a_row_that_somebody_has_locked_is_told(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    ids = hold(store, delta(5))
-    with shop.locked(5), pytest.raises(StoreError, match="has locked") as failed:
-        store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
+def test_a_row_that_somebody_has_locked_is_told(any_shop: AnyShop, any_store: Store) -> None:
+    any_shop.insert(5)
+    ids = hold(any_store, delta(any_shop.id(5)))
+    with any_shop.locked(5), pytest.raises(StoreError, match="has locked") as failed:
+        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER))
     assert failed.value.code is StoreErrorCode.LOCKED
-    store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
-    assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == (1000, 1)
+    any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER))
+    assert (any_shop.posted(5).rx, len(any_shop.logs())) == (1000, 1)
 
 
 @pytest.mark.parametrize("happened", [True, False])
 def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
-    shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch, happened: bool
+    any_shop: AnyShop, any_store: Store, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
-    shop.insert(5)
-    ids = hold(store, delta(5))
-    if isinstance(store, MariaDBStore):
-        lose_the_answer(store, monkeypatch, happened)
+    any_shop.insert(5)
+    ids = hold(any_store, delta(any_shop.id(5)))
+    if isinstance(any_store, MariaDBStore):
+        lose_the_answer(any_store, monkeypatch, happened)
     else:
-        assert isinstance(store, FakeStore)
-        store.next_writes = ["after" if happened else "during"]
+        assert isinstance(any_store, MemoryStore)
+        any_store.next_writes = ["after" if happened else "during"]
     with pytest.raises(StoreError) as lost:
-        store.resolve_quarantine(ids, [BOOKED], EVENTS, calendar(LATER))
-    if happened or isinstance(store, MariaDBStore):
+        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER))
+    if happened or isinstance(any_store, MariaDBStore):
         assert isinstance(lost.value, InDoubt)
     monkeypatch.undo()
-    assert store.still_quarantined(ids) == (set() if happened else set(ids))
-    assert (shop.device(5)["rx_bytes_total"], len(shop.logs())) == ((1000, 1) if happened else (0, 0))
+    assert any_store.still_quarantined(ids) == (set() if happened else set(ids))
+    assert (any_shop.posted(5).rx, len(any_shop.logs())) == ((1000, 1) if happened else (0, 0))
 
 
 def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happened: bool) -> None:
@@ -160,9 +162,11 @@ def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None
     assert (shop.device(5)["rx_bytes_total"], shop.days(), shop.logs()) == (0, {}, [])
 
 
-def test_nothing_is_discharged_to_a_row_that_is_gone(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    ids = hold(store, delta(5), delta(6))
+def test_nothing_is_discharged_to_a_row_that_is_gone(any_shop: AnyShop, any_store: Store) -> None:
+    any_shop.insert(5)
+    ids = hold(any_store, delta(any_shop.id(5)), delta(any_shop.id(6)))
     with pytest.raises(UserError, match="gone"):
-        store.resolve_quarantine(ids, [BOOKED, pieces(6)], EVENTS, calendar(LATER))
-    assert (shop.device(5)["rx_bytes_total"], shop.logs(), len(store.quarantine())) == (0, [], 2)
+        any_store.resolve_quarantine(
+            ids, [replace(BOOKED, row_id=any_shop.id(5)), pieces(any_shop.id(6))], EVENTS, calendar(LATER)
+        )
+    assert (any_shop.posted(5).rx, any_shop.logs(), len(any_store.quarantine())) == (0, [], 2)

@@ -27,8 +27,8 @@ def tokyo(written: str) -> float:
 # -- reading
 
 
-def test_an_empty_table_is_an_answer(store: Store) -> None:
-    seen = store.snapshot()
+def test_an_empty_table_is_an_answer(any_store: Store) -> None:
+    seen = any_store.snapshot()
     assert (seen.rows, seen.conditions, seen.approved, seen.quarantined) == ((), frozenset(), None, 0)
 
 

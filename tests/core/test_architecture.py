@@ -1,7 +1,4 @@
-"""Imports keep to the project's rules: core is pure, and each library has few importers.
-
-The tables below name the importers of each library.
-"""
+"""Imports keep to the project's rules: core is pure, and each library has few importers."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ CORE = [name for name in FILES if name.startswith("core/")]
 VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum",
           "functools", "hashlib", "ipaddress", "itertools", "math", "re", "string", "typing", "zoneinfo"}  # fmt: skip
 IMPORTERS = {
-    "pyroute2": {"dataplane/wireguard/create.py", "dataplane/wireguard/links.py"},
+    "pyroute2": {"dataplane/wireguard/interfaces.py"},
     "pymysql": {"stores/mikyun/connection.py"},
     "apscheduler": {"daemon/scheduler.py"},
     "structlog": {"log.py"},
@@ -28,8 +25,7 @@ IMPORTERS = {
     "sdnotify": {"daemon/systemd.py"},
     "pygal": {"cli/chart.py"},
     "rich": {"cli/output.py"} | {name for name in FILES if name.startswith("demo/")},
-    # Each of these modules decodes or encodes at an edge: the configuration, the spool, requests or the documents
-    # of --json.
+    # Each of these modules decodes or encodes at an edge: configuration, spool, requests or documents of --json.
     "msgspec": {
         "config/load.py",
         "config/values.py",

@@ -28,7 +28,7 @@ _WORDS = """
     names_nobody narrow never_counted next_steps obey observe of_figures of_kernel one_line outlook peers_without_series
     portions prove qr_end_text rarely read_row reconcile_some recount remember removal_window_longest removal_window_sum
     removal_windows revoke scribe settle shut_out spool_ok spooled spools_set_aside stands_alone strangers unclear
-    windows withholds
+    windows withholds DueStep PlannedStep RejectionReport counters_booked held_as_lines particulars print_story story
 """
 RETIRED = set(_WORDS.split())
 

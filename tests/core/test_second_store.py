@@ -29,7 +29,7 @@ FOLDER = {
             timeout: Seconds = Seconds(4)
 
             def check(self, check: Check) -> None:
-                check(self.timeout >= 1, "timeout", float(self.timeout), "is below 1s")
+                check(self.timeout >= 1, "timeout", "is below 1s")
 
             def secret_files(self) -> Mapping[str, Path | None]:
                 return {"token_file": self.token_file}

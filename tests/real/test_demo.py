@@ -185,6 +185,7 @@ def test_missing_packages_are_installed_when_asked(commands: Path) -> None:
 def test_another_user_than_root_is_told() -> None:
     program = """
 import os, sys
+from wgsyncd.cli.commands import demo
 from wgsyncd.cli.main import main
 from wgsyncd import errors, log  # first, since another user may not be able to read this interpreter's files
 from wgsyncd.demo import packages, run

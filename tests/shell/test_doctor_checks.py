@@ -22,7 +22,7 @@ from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
-from wgsyncd.errors import WireGuardError
+from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import Link
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import MariaDBError
@@ -176,6 +176,14 @@ def test_interfaces() -> None:
 def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> None:
     one = interfaces._missing("wg0", SETTINGS.interfaces["wg0"], WireGuardError("wg0", name, "why"))
     assert (one.severity.value, one.fix.startswith(mend)) == (level, True)
+
+
+def test_a_kernel_without_the_module_is_told_to_load_it() -> None:
+    wg0 = SETTINGS.interfaces["wg0"]
+    assert interfaces._missing("wg0", wg0, InterfaceMissing("wg0", "ENODEV", "why")).fix == "wg-quick up wg0"
+    fix = interfaces._missing("wg0", wg0, ModuleMissing("wg0", "ENODEV", "why")).fix
+    assert fix.startswith("modprobe wireguard && ")
+    assert fix.endswith(" && wg-quick up wg0")
 
 
 # -- the database

@@ -171,7 +171,9 @@ def test_a_qr_code_and_the_time_it_has(node: Node, run: Run, ask: Ask) -> None:
     assert f"activation ends {local(end)}, in 2 h" in run("8")[1]
     assert ask("8")["activation_seconds_left"] == 2 * 3600 + 50
     node.tick(2 * 3600 + 60)
-    assert ask("8")["transitions"] == [{"transition": "expire", "at": f"{local(end).replace(' ', 'T')}+09:00"}]
+    (due,) = ask("8")["transitions"]
+    assert (due["transition"], due["at"]) == ("expire", f"{local(end).replace(' ', 'T')}+09:00")
+    assert f"due        expired (activation deadline passed), as of {local(end)[11:16]}" in run("8")[1]
     assert ask("8")["verdict"] == "wants no peer (device expired): the next cycle removes it from wg0"
     node.cycle()
     assert f"activation ended {local(end)}, " in run("8")[1]

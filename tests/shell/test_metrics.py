@@ -52,9 +52,9 @@ class Http:
     """Runs a monitoring server over a daemon status and asks it."""
 
     def __init__(self, status: DaemonStatus, host: str = "127.0.0.1") -> None:
-        self.alive = self.ready = True
+        self.alive = True
         self.status = status
-        self.server = MonitoringServer(pages(status, lambda: self.alive, lambda: self.ready))
+        self.server = MonitoringServer(pages(status, lambda: self.alive))
         self.server.listen((host, 0))
         assert self.server.address
         self.address = self.server.address
@@ -200,19 +200,18 @@ def test_the_root_lists_the_paths_and_there_is_nothing_to_change_over_tcp(http: 
 
 def test_health_and_readiness(http: Http) -> None:
     assert http.get("/healthz")[:2] == (200, "ok\n")
-    assert http.get("/readyz")[:2] == (200, "ok\n")
-    http.alive = http.ready = False
-    assert http.get("/healthz")[0] == 503
     assert http.get("/readyz")[:2] == (503, "no complete reconcile since start\n")
     http.status.reconciled = True
     http.status.database_error = f"2003 refused\n{KEY}"
     assert http.get("/readyz")[:2] == (503, "the database does not answer: 2003 refused\\nxTIBA5rb…\n")
     http.status.database_up = True
-    assert http.get("/readyz")[:2] == (503, "the last answer of the database is too old\n")
+    assert http.get("/readyz")[:2] == (200, "ok\n")
+    http.alive = False
+    assert http.get("/healthz")[0] == 503
 
 
 def nothing() -> MonitoringServer:
-    return MonitoringServer(pages(DaemonStatus(), lambda: True, lambda: True))
+    return MonitoringServer(pages(DaemonStatus(), lambda: True))
 
 
 def test_the_port_is_free_at_once() -> None:
@@ -268,7 +267,7 @@ import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.engine.status import DaemonStatus
-server = MonitoringServer(pages(DaemonStatus(), lambda: True, lambda: True))
+server = MonitoringServer(pages(DaemonStatus(), lambda: True))
 for _ in range(2):
     server.listen(("127.0.0.1", 1))
     print(server.address[1], flush=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -167,3 +168,21 @@ def test_the_glossary_has_each_term_once() -> None:
     ]
     assert len(terms) > 60
     assert sorted(set(terms)) == sorted(terms)
+
+
+def test_pictures_are_small_and_can_be_read_in_dark_and_in_light() -> None:
+    pictures = sorted((TOP / "etc/pictures").iterdir())
+    shown = {
+        target.rpartition("/")[2]
+        for page in (README, *PAGES)
+        for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text())
+    }
+    assert {one.name for one in pictures} == shown
+    for one in pictures:
+        style = ElementTree.parse(one).find("{http://www.w3.org/2000/svg}style")  # noqa: S314  # a file of this repository
+        assert style is not None
+        light, _, dark = (style.text or "").partition("@media(prefers-color-scheme:dark)")
+        used = {name for name in re.findall(r'class="(\w+)"', one.read_text()) if name != "bold"}
+        assert {*used, "text", "rect"} <= {name.strip(".") for name in re.findall(r"([.\w]+)\{fill", light)}, one.name
+        assert {*used, "text", "rect"} <= {name.strip(".") for name in re.findall(r"([.\w]+)\{fill", dark)}, one.name
+        assert one.stat().st_size < 10_000

@@ -9,7 +9,7 @@ import pytest
 
 from etc.debian import toml_page
 from tests import prose
-from tests.monitoring import alerts
+from tests.monitoring import alerts, panels
 from tests.pages import PAGES, TOP, text
 from tests.prose import Limits
 from wgsyncd.cli import main
@@ -40,6 +40,7 @@ PLAIN: tuple[str, ...] = (
     "core/state.py",
     "core/usage",
     "daemon",
+    "dataplane",
     "demo/__init__.py",
     "demo/fault_scenarios.py",
     "demo/fixtures.py",
@@ -65,7 +66,9 @@ PLAIN: tuple[str, ...] = (
     "engine/transitions.py",
     "engine/wording.py",
     "errors.py",
+    "log.py",
     "ports.py",
+    "redact.py",
     "stores/__init__.py",
     "stores/mikyun/__init__.py",
     "stores/mikyun/backend.py",
@@ -136,6 +139,12 @@ def test_one_sentence_says_what_wgsyncd_is() -> None:
 @pytest.mark.parametrize("field", ["summary", "description"])
 def test_alerts_are_plain(field: str) -> None:
     assert prose.faults([alert.field(field) for alert in alerts()], OF_CODE) == []
+
+
+def test_the_dashboard_is_plain() -> None:
+    texts = [panel[field] for panel in panels() for field in ("title", "description") if panel.get(field)]
+    assert len(texts) > 60
+    assert prose.faults(texts, OF_CODE) == []
 
 
 def test_what_is_listed_is_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import re
@@ -208,6 +209,13 @@ def test_svg_runs_nothing_loads_nothing_and_is_the_same_again(run: Run, tmp_path
     assert "<!--" not in first.read_text()
     drawn(run, second)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_svg_leaves_no_finder_that_python_warns_about(run: Run, tmp_path: Path) -> None:
+    drawn(run, tmp_path / "usage.svg")
+    assert [finder for finder in sys.meta_path if not hasattr(finder, "find_spec")] == []
+    with pytest.raises(ImportError):  # a module that nobody has: every finder is asked, and warnings are errors
+        importlib.import_module("wgsyncd.no_such_module")
 
 
 def test_svg_without_pygal_says_what_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

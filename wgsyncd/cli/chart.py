@@ -36,6 +36,8 @@ def svg(title: str, legend: tuple[str, str], periods: Sequence[PeriodBytes]) -> 
         from pygal.style import Style
     except ImportError:
         raise UserError(f"--svg needs pygal: {sys.executable} -m pip install 'pygal>=3.0.5,<4'") from None
+    # pygal's finder of plugins has no find_spec(), so Python warns about it at later imports. No plugin is used here.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
     chart = pygal.StackedBar(
         width=WIDTH,
         height=HEIGHT,

@@ -11,7 +11,7 @@ from wgsyncd.core.inspect.explain import ActualPeer, Explanation
 from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
-from wgsyncd.engine.plan_report import iso
+from wgsyncd.engine.plan_report import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
 from wgsyncd.ports import AuditRow, DeviceDetails, Perspective, Rule
 
 
@@ -22,19 +22,12 @@ class CountersReport(Struct, frozen=True, kw_only=True):
     tx: int
 
 
-class RuleReport(Struct, frozen=True, kw_only=True):
+class RuleReport(Struct, frozen=True, kw_only=True, rename={"text": "rule"}):
     """One condition that a row has to meet."""
 
-    rule: str
+    text: str
     holds: bool
     value: str
-
-
-class RejectionReport(Struct, frozen=True, kw_only=True):
-    """Why the row cannot be followed."""
-
-    reason: str
-    detail: str
 
 
 class BaselineReport(Struct, frozen=True, kw_only=True):
@@ -74,13 +67,6 @@ class PendingReport(Struct, frozen=True, kw_only=True):
     when: str  # next, withheld or blocked
 
 
-class DueTransition(Struct, frozen=True, kw_only=True):
-    """One transition of the device that is due."""
-
-    transition: str  # activate, expire or first_handshake
-    at: str | None
-
-
 class AuditReport(Struct, frozen=True, kw_only=True):
     """One audit row."""
 
@@ -107,14 +93,14 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     activation_seconds_left: int | None
     rules: list[RuleReport]
     other_node: bool  # the row's interface is another node's
-    rejected: RejectionReport | None
+    rejected: RejectedRow | None
     frozen: bool
     kernel_error: str | None
     address_held_by: str | None
     peers: list[PeerReport]
     baselines_without_peer: list[BaselineReport]
     plan: list[PendingReport]
-    transitions: list[DueTransition]
+    transitions: list[PlannedTransition]
     perspective: str
     bytes: dict[str, CountersReport] | None  # by the control plane's label
     details: dict[str, str | None] | None  # texts and times, by the control plane's label
@@ -133,6 +119,9 @@ def explain_report(
 ) -> ExplainReport:
     """The report about one device. ``audit``: the audit rows, or why they cannot be read. ``now``: UNIX seconds."""
 
+    def counters(bytes_: Counters) -> CountersReport:
+        return CountersReport(**bytes_._asdict())
+
     def time(at: float | None) -> str | None:
         return iso(at, zone)
 
@@ -140,7 +129,7 @@ def explain_report(
         return BaselineReport(
             interface=record.interface,
             peer=fingerprint(record.public_key),
-            counters=_counters(record.counters),
+            counters=counters(record.counters),
             epoch=record.epoch,
             state=record.state.value,
             sampled=time(record.sampled_at),
@@ -157,9 +146,9 @@ def explain_report(
             allowed_ips=sorted(map(str, config.allowed_ips)),
             preshared_key=config.preshared_key != NO_PRESHARED_KEY,
             persistent_keepalive=config.persistent_keepalive,
-            counters=_counters(one.found.counters),
+            counters=counters(one.found.counters),
             baseline=baseline(one.record) if one.record is not None else None,
-            unposted=_counters(one.unbooked),
+            unposted=counters(one.unbooked),
             counter_reset=one.reset,
         )
 
@@ -179,11 +168,9 @@ def explain_report(
         status=row.status_text,
         activation_deadline=time(deadline),
         activation_seconds_left=None if deadline is None else int(deadline - now),
-        rules=[RuleReport(rule=one.text, holds=one.holds, value=one.value) for one in rules],
+        rules=[RuleReport(**one._asdict()) for one in rules],
         other_node=found.elsewhere,
-        rejected=None
-        if rejection is None
-        else RejectionReport(reason=rejection.reason.value, detail=wording.rejection(rejection)),
+        rejected=rejected_rows([rejection])[0] if rejection is not None else None,
         frozen=found.frozen,
         kernel_error=found.trouble or None,
         address_held_by=found.address_holder or None,
@@ -191,26 +178,19 @@ def explain_report(
         baselines_without_peer=list(map(baseline, found.stale_records)),
         plan=[
             PendingReport(
-                action=due.change.kind,
-                interface=due.change.interface,
-                reason=wording.change(due.change),
-                when=due.when,
+                action=due.change.kind, interface=due.change.interface, reason=wording.change(due.change), when=due.when
             )
             for due in found.due
         ],
-        transitions=[DueTransition(transition=one.kind, at=time(one.at)) for one in found.steps],
+        transitions=[planned_transition(one, zone, now) for one in found.steps],
         perspective=perspective.value,
-        bytes=None if details is None else {label: _counters(one) for label, one in details.bytes.items()},
+        bytes=None if details is None else {label: counters(one) for label, one in details.bytes.items()},
         details=None
         if details is None
         else {**details.texts, **{label: time(at) for label, at in details.times.items()}},
         audit=None if isinstance(audit, str) else [AuditReport(**one._asdict()) for one in audit],
         audit_error=audit if isinstance(audit, str) else None,
     )
-
-
-def _counters(counters: Counters) -> CountersReport:
-    return CountersReport(rx=counters.rx, tx=counters.tx)
 
 
 WAITS = {

@@ -24,8 +24,10 @@ PROGRAM = (
 )
 EXIT_STATUS = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
 COMMANDS = {
-    file.stem.replace("_", "-"): file for folder in commands.__path__ for file in sorted(Path(folder).glob("[!_]*.py"))
-}
+    file.stem.replace("_", "-"): file.read_text(encoding="utf-8").split('"""')[1]
+    for folder in commands.__path__
+    for file in sorted(Path(folder).glob("[!_]*.py"))
+}  # name and docstring
 
 
 def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
@@ -33,8 +35,8 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
     top = argparse.ArgumentParser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS)
     top.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
     found = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, file in COMMANDS.items():
-        summary, _, more = file.read_text(encoding="utf-8").split('"""')[1].partition("\n\n")
+    for name, text in COMMANDS.items():
+        summary, _, more = text.partition("\n\n")
         one = found.add_parser(
             name,
             help=summary,
@@ -43,7 +45,7 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name in wanted:
-            module = importlib.import_module(f"{commands.__name__}.{file.stem}")
+            module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
             one.set_defaults(run=module.run, config_fault_status=2)
             module.register(one)
     return top

@@ -13,7 +13,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import msgspec
@@ -36,17 +35,6 @@ _COLOURS = {
     "tx": "magenta",
     "head": "bold",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of texts under a head. Columns after the first ``left`` are numbers and stand at the right."""
-
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    foot: tuple[str, ...] = ()
-    left: int = 1
-    bars: Sequence[tuple[int, int]] = field(default=())  # a pair of amounts per row: drawn on a terminal only
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -112,9 +100,12 @@ def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:
     ]
 
 
-def print_table(table: Table) -> None:
-    """Print a table. On a terminal it has bars."""
-    lines = table_lines([table.head, *table.rows, *([table.foot] if table.foot else [])], table.left)
+def print_table(rows: Sequence[Sequence[str]], left: int, bars: Sequence[tuple[int, int]]) -> None:
+    """Print a table whose first line is its head and whose last line is its foot.
+
+    On a terminal, each line between them has a bar of two amounts.
+    """
+    lines = table_lines(rows, left)
     if not is_terminal():
         print("\n".join(lines))
         return
@@ -123,16 +114,13 @@ def print_table(table: Table) -> None:
     console = _console()
     room = max(BAR, console.width - max(map(len, lines)) - 2)
     block = "█" if "utf" in console.encoding.lower() else "#"
-    most = max((rx + tx for rx, tx in table.bars), default=0) or 1
-    for at, text in enumerate(lines):
-        is_row = 0 < at <= len(table.rows)
-        line = Text(text, style="" if is_row else _COLOURS["head"])
-        if is_row and table.bars:
-            rx, tx = table.bars[at - 1]
-            # Rounded up, so that a single byte is seen.
-            whole, part = -(-(rx + tx) * room // most), -(-rx * room // most)
-            line.append("  ").append(block * part, _COLOURS["rx"]).append(block * (whole - part), _COLOURS["tx"])
+    most = max((rx + tx for rx, tx in bars), default=0) or 1
+    console.print(Text(lines[0], style=_COLOURS["head"]), soft_wrap=True)
+    for text, (rx, tx) in zip(lines[1:-1], bars, strict=True):
+        whole, part = (-(-amount * room // most) for amount in (rx + tx, rx))  # rounded up: a single byte is seen
+        line = Text(f"{text}  ").append(block * part, _COLOURS["rx"]).append(block * (whole - part), _COLOURS["tx"])
         console.print(line, soft_wrap=True)
+    console.print(Text(lines[-1], style=_COLOURS["head"]), soft_wrap=True)
 
 
 def _console() -> Console:
@@ -144,20 +132,6 @@ def _console() -> Console:
 def width() -> int:
     """Columns of the terminal. Without a terminal there are plenty."""
     return shutil.get_terminal_size().columns if is_terminal() else 1000
-
-
-@contextlib.contextmanager
-def progress(what: str, steps: int) -> Iterator[Callable[[], None]]:
-    """Show progress on standard error if a person waits. Call the function that is given after each step."""
-    if steps < 2 or not is_terminal(sys.stderr):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=steps)
-        yield lambda: shown.advance(task)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wgsyncd import stores
+from wgsyncd.stores import spool
+
 if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
     from wgsyncd.core.inspect.finding import Finding
@@ -21,15 +24,14 @@ def _agent(settings: Settings, wireguard: WireGuard, status: DaemonStatus, state
     """An agent on the real parts. A further plane of the data plane is one more entry of ``planes``."""
     from wgsyncd.engine.agent import Agent
     from wgsyncd.ports import Clock
-    from wgsyncd.stores import open_store, spool
 
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    return Agent(settings, wireguard, open_store(settings).store(), samples, status, clock, state, planes=())
+    return Agent(settings, wireguard, stores.open_store(settings).store(), samples, status, clock, state, planes=())
 
 
 def open_agent(settings: Settings) -> Agent:
-    """The agent of a command, which looks and writes by itself."""
+    """The agent of a command, which reads and writes by itself."""
     from wgsyncd import log
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
@@ -40,56 +42,44 @@ def open_agent(settings: Settings) -> Agent:
 
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
     """What makes the daemon's agent, again after every reload."""
-    from wgsyncd.dataplane.wireguard.local import LocalWireGuard
-
-    wireguard = LocalWireGuard(endpoints=False)  # a daemon has no use for endpoints
+    wireguard = open_wireguard(endpoints=False)  # a daemon has no use for endpoints
     return lambda settings, state: _agent(settings, wireguard, status, state)
 
 
 def open_reports(settings: Settings) -> ReportSource:
     """The store's reports, which only commands ask for."""
-    from wgsyncd.stores import open_store
-
-    return open_store(settings).reports()
+    return stores.open_store(settings).reports()
 
 
-def open_wireguard() -> WireGuard:
+def open_wireguard(*, endpoints: bool = True) -> WireGuard:
     """The data plane by itself."""
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 
-    return LocalWireGuard()
+    return LocalWireGuard(endpoints=endpoints)
 
 
 def read_link(interface: str) -> Link | None:
     """The interface's link. None if it does not exist."""
-    from wgsyncd.dataplane.wireguard.links import link
+    from wgsyncd.dataplane.wireguard.interfaces import link
 
     return link(interface)
 
 
 def check_store(settings: Settings) -> Iterator[Finding]:
     """What `wgsyncd doctor` says about the store."""
-    from wgsyncd.stores import open_store
-
-    return open_store(settings).check()
+    return stores.open_store(settings).check()
 
 
 def register_init(parser: argparse.ArgumentParser) -> None:
     """Add the options that the control planes have for `wgsyncd init-db`."""
-    from wgsyncd import stores
-
     stores.register_init(parser)
 
 
 def init_store(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     """Create wgsyncd's own tables, and say what was done."""
-    from wgsyncd.stores import open_store
-
-    return open_store(settings).install(options)
+    return stores.open_store(settings).install(options)
 
 
 def spool_directory() -> Path:
     """Where the spool is."""
-    from wgsyncd.stores import spool
-
     return spool.directory()

@@ -33,8 +33,8 @@ class Node(msgspec.Struct, frozen=True):
     ignored_interfaces: tuple[str, ...] = ()
 
 
-Check = Callable[[bool, str, object, str], None]
-"""Reports a fault unless its first argument is true. Then follow the key, its value and what is wrong with it."""
+Check = Callable[[bool, str, str], None]
+"""Reports a fault unless its first argument is true. Then follow the key and what is wrong with it."""
 
 
 class StoreSettings(msgspec.Struct, frozen=True):

@@ -77,12 +77,12 @@ class DaemonApi(Protocol):
     """What a request needs of the daemon."""
 
     @property
-    def last_error(self) -> str:
-        """Why the last failed task failed."""
+    def agent(self) -> Agent:
+        """The present agent. A reload makes another one."""
 
     @property
-    def agent(self) -> Agent:
-        """The current agent. A reload makes another one."""
+    def last_error(self) -> str:
+        """Why the last failed task failed."""
 
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         """Reconcile these devices, and say whether that succeeded."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon.notify_socket import ALL, NotifySocket
 from wgsyncd.daemon.pacing import PollInterval, TokenBucket, thread_cpu_time
+from wgsyncd.daemon.tasks import Tasks
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.state_cache import Until
 from wgsyncd.engine.status import DaemonStatus
@@ -25,23 +26,24 @@ MAX_PREEMPTIONS = 5  # A posting is preempted at most this often. Then it goes o
 
 
 class ChangeWatcher:
-    """Starts reconciles of changed rows for one daemon.
+    """Runs the tasks of one daemon, and starts reconciles of changed rows.
 
-    ``agent`` returns the present agent. ``work`` runs a task and returns whether the task succeeded. ``heartbeat``
-    feeds the watchdog. ``min_interval``: seconds between two checks of the digest, 0: never check.
+    ``agent`` returns the present agent. ``heartbeat`` feeds the watchdog. ``min_interval``: seconds between two checks
+    of the digest, 0: never check.
     """
 
     def __init__(
-        self, agent: Callable[[], Agent], work: Callable[[str, Callable[[], object]], bool],
-        heartbeat: Callable[[], None], status: DaemonStatus, min_interval: float,
+        self, agent: Callable[[], Agent], tasks: Tasks, heartbeat: Callable[[], None], status: DaemonStatus,
+        min_interval: float,
     ) -> None:  # fmt: skip
-        self._agent, self._work, self._heartbeat, self._status = agent, work, heartbeat, status
+        self._agent, self._tasks, self._heartbeat, self._status = agent, tasks, heartbeat, status
         self.interval = PollInterval(min_interval)
         # The digest of the rows at the last successful reconcile. None: unknown, because no reconcile succeeded or the
         # kernel was changed since. Then the next check reconciles even if the digest is unchanged.
         self._digest: object = None
         self._last_read: object = None  # the last digest that was read
-        self._interrupted = False  # the present piece of work was told of changed rows, so it may have removed peers
+        self._interrupted = False  # the present task was told of changed rows, so it may have removed peers
+        self.idle = True  # no task but checks of the digest ran since the daemon's loop set this
         self._socket: NotifySocket | None = None
         self._bucket = TokenBucket(NOTIFICATIONS_SHARE)
         self._may_preempt = False  # a waiting notification ends the present posting
@@ -60,6 +62,15 @@ class ChangeWatcher:
         wait = self.interval.delay(now)
         return min(wait, self._bucket.delay(now)) if self._socket and self._socket.pending else wait
 
+    def run(self, task: str, piece: Callable[[], object]) -> bool:
+        """Run a task. Whether it succeeded. If it failed, or was told of changed rows, the next check reconciles."""
+        self.idle = self.idle and task == "watch"
+        self._interrupted = False
+        good = self._tasks.do(task, piece)
+        if not good or self._interrupted:
+            self._digest = None
+        return good
+
     def poll(self) -> None:
         """Follow the notifications, and check the digest if that is due."""
         self._follow_notifications()
@@ -68,7 +79,7 @@ class ChangeWatcher:
 
     def check_digest(self) -> bool:
         """Read the digest, and reconcile all rows if it has changed. Whether that succeeded."""
-        answered = self._work("watch", self._read_digest)
+        answered = self.run("watch", self._read_digest)
         self._status.intervals = {**self._status.intervals, "watch": self.interval.period}
         if answered and self._last_read != self._digest:
             return self.reconcile_named(ALL)
@@ -81,10 +92,10 @@ class ChangeWatcher:
         are left to the next poll. Otherwise, with rows that change all the time, posting would delay each change.
         """
         if not devices:
-            return self._work("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False))
+            return self.run("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False))
         done: list[bool] = []
         sent = self._agent().sent
-        good = self._work("notify", lambda: done.append(self._agent().reconcile_devices(devices)))
+        good = self.run("notify", lambda: done.append(self._agent().reconcile_devices(devices)))
         if self._agent().sent != sent:
             self._digest = None
         return good and (all(done) or self.check_digest())
@@ -100,15 +111,6 @@ class ChangeWatcher:
         self._digest = digest
         return decision
 
-    def begin(self) -> None:
-        """Note that a piece of work begins."""
-        self._interrupted = False
-
-    def end(self, *, good: bool) -> None:
-        """Note that the piece of work ended. If it failed, or was told of changed rows, the next check reconciles."""
-        if not good or self._interrupted:
-            self._digest = None
-
     # -- during a posting of many devices
 
     def run_preemptible(self, task: str, piece: Callable[..., object]) -> None:
@@ -120,7 +122,7 @@ class ChangeWatcher:
         for more in range(MAX_PREEMPTIONS, -1, -1):
             preemptible = self._may_preempt = more > 0
             try:
-                good = self._work(task, partial(piece, self.is_urgent, preemptible=preemptible))
+                good = self.run(task, partial(piece, self.is_urgent, preemptible=preemptible))
             finally:
                 self._may_preempt = False
             if not good or not self._agent().preempted:

@@ -49,16 +49,15 @@ class Daemon:
         self._log = log.get("daemon")
         self._tasks = Tasks(status)
         self._state = AgentState()
-        self._agent = build(settings, self._state)
-        self._monitoring = MonitoringServer(pages(status, self._is_alive, self._is_ready))
+        self.agent = build(settings, self._state)  # A reload replaces it.
+        self._monitoring = MonitoringServer(pages(status, self._is_alive))
         self._schedule = Schedule(events)
         interval = float(settings.schedule.watch_interval)
-        self.watcher = ChangeWatcher(lambda: self._agent, self._work, self._heartbeat, status, interval)
+        self.watcher = ChangeWatcher(lambda: self.agent, self._tasks, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self._control: control_socket.ControlSocket | None = None
         self._beat = time.monotonic()
         self._fed = 0.0
-        self._idle = True  # this turn of the loop did nothing but check the digest
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()
 
@@ -70,7 +69,7 @@ class Daemon:
         self._begin_with(settings)
         self.status.started_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
-        self._agent.queue_audit(AuditAction.DAEMON_STARTED, AuditFacts(version=__version__))
+        self.agent.queue_audit(AuditAction.DAEMON_STARTED, AuditFacts(version=__version__))
         try:
             self._handle(Event.RECONCILE)
             self.notifier.ready(summary_line(self.status))
@@ -87,7 +86,7 @@ class Daemon:
 
     def _turn(self) -> bool:
         """Wait for events and handle them. False if an event says stop."""
-        before, self._idle = thread_cpu_time(), True
+        before, self.watcher.idle = thread_cpu_time(), True
         events = self.events.take(self._delay())
         if Event.STOP in events:
             return False
@@ -97,7 +96,7 @@ class Daemon:
         self._poll()
         self.notifier.status(summary_line(self.status))
         self._heartbeat()
-        if self._idle:
+        if self.watcher.idle:
             self.watcher.interval.record_idle_turn(thread_cpu_time() - before)
         return True
 
@@ -113,7 +112,7 @@ class Daemon:
         asked = self._admin.delay()
         wait = wait if asked is None else min(wait, asked)
         if self._deadline is None or self._deadline > time.time():  # A passed one stays until the poll.
-            self._deadline = self._agent.next_deadline()
+            self._deadline = self.agent.next_deadline()
         if self._deadline is not None:
             wait = min(wait, self._deadline - time.time() + 0.05)  # At the deadline itself, nothing expires yet.
         return wait
@@ -126,22 +125,22 @@ class Daemon:
         elif event is Event.NOTIFY:
             pass  # The poll follows the notification.
         elif event is Event.ACCOUNT:
-            self.watcher.run_preemptible("account", self._agent.account)
-            if self._agent.needs_reconcile:
+            self.watcher.run_preemptible("account", self.agent.account)
+            if self.agent.needs_reconcile:
                 self._handle(Event.RECONCILE)
         elif event is Event.RECONCILE:
             self.watcher.run_preemptible("reconcile", self.watcher.reconcile)
         elif not self._clock.trusted:
             return  # After a clock step, nothing is deleted for its age, and no time window is verified.
         elif event is Event.PURGE:
-            self._work("purge", self._agent.purge)
+            self.watcher.run("purge", self.agent.purge)
         elif event is Event.VERIFY and inspector.is_due(self._state, time.time(), self.settings.node.zone):
-            self._work("verify", self._verify)
+            self.watcher.run("verify", self._verify)
 
     def _poll(self) -> None:
         """Handle an admin's request, a passed activation deadline, notifications, and changed rows."""
         if self._admin.handle_next():
-            self._idle = False
+            self.watcher.idle = False
         if self._deadline is not None and time.time() > self._deadline:
             self._deadline = None
             self._handle(Event.RECONCILE)
@@ -149,17 +148,10 @@ class Daemon:
 
     def _verify(self) -> None:
         def work() -> None:
-            self._agent.reconcile(self.watcher.is_urgent)
+            self.agent.reconcile(self.watcher.is_urgent)
             self._heartbeat()
 
-        self._agent.inspector.run_verification(work, self.status)
-
-    def _work(self, task: str, piece: Callable[[], object]) -> bool:
-        self._idle = self._idle and task == "watch"
-        self.watcher.begin()
-        good = self._tasks.do(task, piece)
-        self.watcher.end(good=good)
-        return good
+        self.agent.inspector.run_verification(work, self.status)
 
     # -- what an admin asks for (admin.py)
 
@@ -168,11 +160,6 @@ class Daemon:
         """Why the last failed task failed."""
         return self._tasks.last_error
 
-    @property
-    def agent(self) -> Agent:
-        """The present agent. A reload replaces it."""
-        return self._agent
-
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         """Reconcile these devices now. Whether that succeeded."""
         return self.watcher.reconcile_named(devices)
@@ -180,7 +167,7 @@ class Daemon:
     def reconcile_all(self) -> Decision | None:
         """Reconcile everything now. Returns what was decided, or None if the reconcile failed."""
         done: list[Decision] = []
-        self._work("reconcile", lambda: done.append(self.watcher.reconcile(self.watcher.is_urgent)))
+        self.watcher.run("reconcile", lambda: done.append(self.watcher.reconcile(self.watcher.is_urgent)))
         return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:
@@ -198,17 +185,17 @@ class Daemon:
                 self._log.error("new configuration refused, the old one goes on", key=fault.key, why=str(fault))
             self.status.config_ok = False
             keys = ", ".join(dict.fromkeys(fault.key for fault in faults))
-            self._agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
+            self.agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
         else:
             agent = self.build(settings, self._state)
-            self._agent.store.close()
-            self._agent, self.settings = agent, settings
+            self.agent.store.close()
+            self.agent, self.settings = agent, settings
             log.configure(settings.log.level, settings.log.format)
             self._begin_with(settings)
             self.watcher.interval = PollInterval(float(settings.schedule.watch_interval))
             self._log.info("configuration reloaded", who=who)
             self.status.add_event("config", text="configuration reloaded")
-            self._agent.queue_audit(AuditAction.CONFIG_RELOADED)
+            self.agent.queue_audit(AuditAction.CONFIG_RELOADED)
         self._handle(Event.RECONCILE)
         self.notifier.ready(summary_line(self.status))
         return faults
@@ -231,14 +218,11 @@ class Daemon:
         self._schedule.arm(settings)
         plan, status = settings.schedule, self.status
         status.intervals = {"account": float(plan.poll_interval), "reconcile": float(plan.resync_interval)}
-        status.store_conditions = {**dict.fromkeys(self._agent.store.condition_types, 0), **status.store_conditions}
+        status.store_conditions = {**dict.fromkeys(self.agent.store.condition_types, 0), **status.store_conditions}
         status.config_ok, status.config_loaded_at = True, time.time()
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY
-
-    def _is_ready(self) -> bool:
-        return self.status.reconciled and self.status.database_up
 
     def _open_sockets(self) -> None:
         """Open the sockets for notifications and for admins. The daemon also runs without them."""
@@ -264,9 +248,9 @@ class Daemon:
 
     def _stop(self) -> None:
         self.notifier.stopping("stopping: last account")
-        self._work("account", lambda: self._agent.account(self.watcher.is_urgent))
-        self._agent.queue_audit(AuditAction.DAEMON_STOPPED)
-        self._work("flush", self._agent.flush)
+        self.watcher.run("account", lambda: self.agent.account(self.watcher.is_urgent))
+        self.agent.queue_audit(AuditAction.DAEMON_STOPPED)
+        self.watcher.run("flush", self.agent.flush)
         signal.setitimer(signal.ITIMER_REAL, 0)  # The shutdown was in time, so ShutdownTimeout must not come.
 
     def _end(self) -> None:
@@ -276,7 +260,7 @@ class Daemon:
         if self._control is not None:
             self._control.close()
         self._monitoring.close()
-        self._agent.store.close()
-        self._agent.wireguard.close()
+        self.agent.store.close()
+        self.agent.wireguard.close()
         self._log.info("stopped, and peers stay in place")
         self.notifier.close()

@@ -13,10 +13,9 @@ _TOP = 2 << 20  # free bytes that the process keeps: rows arrive in texts of hal
 
 
 def reduce_gc() -> None:
-    """Collect circular garbage rarely, and never look at the objects that exist now.
+    """Collect circular garbage rarely, and never the objects that exist now.
 
-    A reconcile makes hundreds of thousands of objects without reference cycles. Nearly all of them are freed at its end
-    without the collector.
+    A reconcile makes hundreds of thousands of objects without reference cycles, which need no collector.
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _OLDER, _OLDER)

@@ -15,19 +15,8 @@ from wgsyncd.redact import escape_control, redact
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
-def why_not_ready(status: DaemonStatus) -> str:
-    """One line for a person who asks /readyz."""
-    if not status.reconciled:
-        reason = "no complete reconcile since start"
-    elif not status.database_up:
-        reason = f"the database does not answer: {status.database_error}"
-    else:
-        reason = "the last answer of the database is too old"
-    return escape_control(redact(reason))
-
-
-def pages(status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], bool]) -> Routes:
-    """The paths. The clients' threads call ``alive`` and ``ready``, which may only read."""
+def pages(status: DaemonStatus, alive: Callable[[], bool]) -> Routes:
+    """The paths. The clients' threads call ``alive``, which may only read."""
     metrics = registry(status)
 
     def scrape(request: Request) -> Response:
@@ -38,13 +27,15 @@ def pages(status: DaemonStatus, alive: Callable[[], bool], ready: Callable[[], b
         return _text("" if alive() else "the main loop has not reported lately")
 
     def readiness(_: Request) -> Response:
-        return _text("" if ready() else why_not_ready(status))
+        if not status.reconciled:
+            return _text("no complete reconcile since start")
+        return _text("" if status.database_up else f"the database does not answer: {status.database_error}")
 
     return {"/metrics": {"GET": scrape}, "/healthz": {"GET": liveness}, "/readyz": {"GET": readiness}}
 
 
 def _text(fault: str) -> Response:
-    return Response(503 if fault else 200, f"{fault or 'ok'}\n".encode(), TEXT)
+    return Response(503 if fault else 200, f"{escape_control(redact(fault)) or 'ok'}\n".encode(), TEXT)
 
 
 class MonitoringServer:

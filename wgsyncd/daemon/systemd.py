@@ -27,7 +27,7 @@ class Notifier:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._socket = SystemdNotifier() if environ.get("NOTIFY_SOCKET") else None
-        self._raw = self._status = ""
+        self._status = ""
         self.watchdog_interval = _watchdog_interval(environ)
 
     def ready(self, status: str = "") -> None:
@@ -58,9 +58,6 @@ class Notifier:
         self._socket = None
 
     def _changed(self, text: str) -> tuple[str, ...]:
-        if text == self._raw:
-            return ()
-        self._raw = text
         status = re.sub(r"[^ -~]+", "?", redact(text).replace("…", "...").replace("\n", " "))[:_STATUS_LENGTH]
         if not status or status == self._status:
             return ()

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from wgsyncd.core.model import Change, DeviceRow, Rejection, fingerprint
+from wgsyncd.core.model import Change, DeviceRow, Rejection, Transition, fingerprint
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.engine import wording
@@ -105,22 +105,24 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
         changes=changes(plan.changes),
         withheld=changes(plan.withheld),
         blocked=changes(plan.blocked),
-        transitions=[
-            PlannedTransition(
-                row=one.row.id,
-                device=redact(one.row.device),
-                transition=one.kind,
-                at=iso(one.at, zone),
-                text=f"{wording.TRANSITIONS[one.kind]}, as of {clock(one.at, zone, now)}",
-            )
-            for one in decision.transitions
-        ],
+        transitions=[planned_transition(one, zone, now) for one in decision.transitions],
         interface_errors={name: redact(why) for name, why in decision.interface_errors.items()},
         rejected=rejected_rows(decision.desired.rejections),
         guard=GuardVerdict(
             tripped=decision.tripped, approved=decision.approved, plan=decision.plan_id, limit=decision.limit
         ),
         live=plan.live_count,
+    )
+
+
+def planned_transition(one: Transition, zone: ZoneInfo, now: float) -> PlannedTransition:
+    """The report of a transition that is due. ``now`` (UNIX seconds) and ``zone`` say which times are of today."""
+    return PlannedTransition(
+        row=one.row.id,
+        device=redact(one.row.device),
+        transition=one.kind,
+        at=iso(one.at, zone),
+        text=f"{wording.TRANSITIONS[one.kind]}, as of {clock(one.at, zone, now)}",
     )
 
 

@@ -89,11 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def adopt_report(
-    view: Preview,
-    found: Mapping[str, Adoption],
-    wg_quick: list[Finding],
-    kept: Collection[PublicKey],
-    zone: ZoneInfo,
+    view: Preview, found: Mapping[str, Adoption], wg_quick: list[Finding], kept: Collection[PublicKey], zone: ZoneInfo
 ) -> AdoptReport:
     """The report of what a first start does. ``kept``: the keys that `peers.always_keep` names now."""
     foreign = [one.found.config.public_key for of in found.values() for one in of.of(Match.FOREIGN)]

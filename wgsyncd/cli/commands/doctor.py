@@ -22,7 +22,8 @@ from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
-from wgsyncd.errors import ConfigError
+from wgsyncd.daemon import lock
+from wgsyncd.errors import ConfigError, UserError
 
 _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
 
@@ -56,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(config_file: Path) -> Iterator[Finding]:
     """All checks, in order."""
-    pid, unseen = system.holder()
+    try:
+        pid, unseen = lock.holder(lock.path()), ""
+    except UserError as error:
+        pid, unseen = None, str(error)
     unit = system.show()
     try:
         settings = load.load(config_file)

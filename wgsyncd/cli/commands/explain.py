@@ -89,7 +89,7 @@ def _lines(report: ExplainReport) -> Iterator[Line]:
     yield from (_pair(*one) for one in _row(report))
     yield "", ""
     for rule in report.rules:
-        yield _rule(f"{rule.rule}{rule.value and f': {rule.value}'}", holds=rule.holds)
+        yield _rule(f"{rule.text}{rule.value and f': {rule.value}'}", holds=rule.holds)
     if report.rejected is not None:
         yield _rule(f"it can be followed: {report.rejected.reason}, {report.rejected.detail}", holds=False)
     elif all(rule.holds for rule in report.rules) and not report.other_node:
@@ -165,7 +165,7 @@ def _handshake(one: PeerReport, now: str) -> str:
 
 def _plan(report: ExplainReport) -> Iterator[tuple[str, str]]:
     for due in report.transitions:
-        yield "due", f"{due.transition}, as of {short_time(due.at)}"
+        yield "due", due.text
     for one in report.plan:
         yield "plan", f"{one.action.value} on {one.interface}: {one.reason}{WAITS[one.when]}"
     if not report.plan and not report.transitions:

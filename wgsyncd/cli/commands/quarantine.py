@@ -6,14 +6,14 @@ exit status: 0 done, 1 failed, 2 bad configuration or usage
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import asdict
 
 from msgspec import Struct
 
 from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
-from wgsyncd.core.state import QuarantineEntry
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import quarantine
 
@@ -21,11 +21,11 @@ _WORK = {"release": quarantine.release, "drop": quarantine.drop}
 _DONE = {"release": "released: posted", "drop": "dropped: not posted"}
 
 
-class QuarantinedReport(Struct, frozen=True, kw_only=True):
+class QuarantinedReport(Struct, frozen=True, kw_only=True, rename={"row_id": "row"}):
     """One delta in quarantine. Bytes are the server's view, times are UNIX seconds, the rate is in bits per second."""
 
     id: int
-    row: int | None
+    row_id: int | None
     device: str
     interface: str
     rx: int
@@ -70,28 +70,11 @@ def run(args: argparse.Namespace) -> int:
         held = agent.store.quarantine()
     else:
         held = _WORK[args.action](agent.store, frozenset(args.ids), calendar)
-    report = _report(held)
+    report = QuarantineReport(
+        quarantine=[QuarantinedReport(id=number, rate=delta.rate, **asdict(delta)) for number, delta in held]
+    )
     output.print_report(report, _lines(report, calendar(), args.action), json=args.json)
     return 0
-
-
-def _report(held: Sequence[QuarantineEntry]) -> QuarantineReport:
-    return QuarantineReport(
-        quarantine=[
-            QuarantinedReport(
-                id=number,
-                row=delta.row_id,
-                device=delta.device,
-                interface=delta.interface,
-                rx=delta.rx,
-                tx=delta.tx,
-                since=delta.since,
-                until=delta.until,
-                rate=delta.rate,
-            )
-            for number, delta in held
-        ]
-    )
 
 
 def _lines(report: QuarantineReport, calendar: UsageCalendar, action: str) -> Iterator[Line]:

@@ -54,10 +54,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     options.add_config(parser)
     parser.set_defaults(fail=parser.error)
     parser.add_argument(
-        "name",
-        nargs="?",
-        metavar="DEVICE|OWNER",
-        help="a device id, an owner, or a row's id (default: all)",
+        "name", nargs="?", metavar="DEVICE|OWNER", help="a device id, an owner, or a row's id (default: all)"
     )
     parser.add_argument(
         "--by", choices=("hour", "day", "month"), default="day", help="the length of a period (default: %(default)s)"
@@ -171,10 +168,10 @@ def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[
 def _months(span: ReportRange) -> Iterator[tuple[str, str]]:
     """The months, with progress. There is one query for each, so that none exceeds the time limit of a query."""
     months = list(span.months())
-    with output.progress("reading months", len(months)) as step:
-        for month in months:
+    with output.waiting("reading months") as say:
+        for number, month in enumerate(months, 1):
+            say(f"reading months, {number} of {len(months)}")
             yield month
-            step()
 
 
 def _add(sums: dict[K, Counters], more: Mapping[K, Counters]) -> None:
@@ -234,21 +231,13 @@ def _numbers(one: Bytes) -> tuple[int, int, int]:
 
 def _print_table(report: UsageReport | UsageRankingReport) -> None:
     head, rows = report.rows()
-    last: tuple[str, ...] = ("total",)
+    foot = [f"all {report.of.count}" if isinstance(report, UsageRankingReport) else "total", *[""] * (len(head) - 1)]
     if isinstance(report, UsageReport):
-        head = (report.by,)
-        rows = [((short_hour(name),), one) for (name,), one in rows]
-    else:
-        last = (f"all {report.of.count}", *[""] * (len(head) - 1))
+        head, rows = (report.by,), [((short_hour(name),), one) for (name,), one in rows]
+    lines = [(*names, *map(format_bytes, _numbers(one))) for names, one in [*rows, (foot, report.total)]]
     output.print_lines([(report.title, "head")])
     output.print_table(
-        output.Table(
-            (*head, "rx", "tx", "total"),
-            [(*names, *map(format_bytes, _numbers(one))) for names, one in rows],
-            (*last, *map(format_bytes, _numbers(report.total))),
-            left=len(head),
-            bars=[(one.rx_bytes, one.tx_bytes) for _, one in rows],
-        )
+        [(*head, "rx", "tx", "total"), *lines], len(head), [(one.rx_bytes, one.tx_bytes) for _, one in rows]
     )
     output.print_lines([(note, "") for note in ("; ".join(report.legend), *report.notes)])
 

@@ -10,7 +10,7 @@ from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import parse_host
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.errors import InterfaceMissing, WireGuardError
+from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import Link, WireGuard
 
 _MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
@@ -33,7 +33,8 @@ def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
     if isinstance(error, InterfaceMissing):
         if one.create:
             return warning(name, f"{error.text}. wgsyncd makes it (create = true)", "systemctl start wgsyncd")
-        return fault(name, error.text, (f"{_MODULE} && " if "modprobe" in error.text else "") + f"wg-quick up {name}")
+        module = f"{_MODULE} && " if isinstance(error, ModuleMissing) else ""
+        return fault(name, error.text, f"{module}wg-quick up {name}")
     if error.name == "ENOENT":
         return fault(name, error.text, _MODULE)
     if error.name in ("EPERM", "EACCES"):

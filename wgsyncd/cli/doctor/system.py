@@ -13,7 +13,6 @@ from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.daemon import lock
-from wgsyncd.errors import UserError
 
 UNIT = "wgsyncd"
 _CAP_NET_ADMIN = 12  # capabilities(7)
@@ -31,14 +30,6 @@ def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping
     if settings is not None:
         yield _metrics(settings, pid)
     yield _clock()
-
-
-def holder() -> tuple[int | None, str]:
-    """The daemon's pid, or why the command cannot know it."""
-    try:
-        return lock.holder(lock.path()), ""
-    except UserError as error:
-        return None, str(error)
 
 
 def show() -> dict[str, str] | None:

@@ -1,7 +1,7 @@
-"""Encodes WireGuard's generic netlink messages; pure functions from values to bytes.
+"""Encodes WireGuard's generic netlink messages by pure functions from values to bytes.
 
 Sources: uapi/linux/wireguard.h, uapi/linux/netlink.h, uapi/linux/genetlink.h, drivers/net/wireguard/netlink.c in Linux.
-Netlink uses the machine's byte order; only the fields of a sockaddr use network order. Malformed values raise
+Netlink uses the machine's byte order, and the fields of a sockaddr use network order. Malformed values raise
 ValueError. Its text never contains a key.
 """
 
@@ -14,14 +14,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import KEY_BYTES, Change, ChangeKind
 from wgsyncd.core.network import Network
-from wgsyncd.dataplane.wireguard.netlink import (
-    ATTR,
-    GENLMSGHDR,
-    NLA_F_NESTED,
-    NLMSGHDR,
-    U16,
-    attr,
-)
+from wgsyncd.dataplane.wireguard.netlink import ATTR, GENLMSGHDR, NLA_F_NESTED, NLMSGHDR, U16, attr
 
 WG_GENL_NAME, _WG_GENL_VERSION = "wireguard", 1
 _WG_CMD_GET_DEVICE, _WG_CMD_SET_DEVICE = 0, 1

@@ -1,6 +1,6 @@
-"""Decodes the bytes of a WireGuard dump into peers; pure functions.
+"""Decodes the bytes of a WireGuard dump into peers by pure functions.
 
-Sources: uapi/linux/wireguard.h; get_peer() in drivers/net/wireguard/netlink.c in Linux. Malformed bytes raise
+Sources: uapi/linux/wireguard.h, and get_peer() in drivers/net/wireguard/netlink.c in Linux. Malformed bytes raise
 ValueError. Its text never contains a key.
 """
 
@@ -95,7 +95,7 @@ class Decoder:
     """Decodes one dump message by message, so that no message has to be kept.
 
     ``known``: the configurations of the peers of earlier dumps. An unchanged peer gets the known object again, so that
-    memory holds it once. A changed peer is put into ``known``; :meth:`device` takes the peers out that are gone.
+    memory holds it once. A changed peer is put into ``known``. :meth:`device` takes the peers out that are gone.
     ``endpoints``: whether to decode endpoints. To format them takes a quarter of the decoder's time.
     """
 
@@ -274,7 +274,7 @@ def _decode_ips(data: bytes, at: int, end: int) -> list[Network]:
 
 
 def _decode_endpoint(data: bytes, start: int, end: int) -> str | None:
-    """A sockaddr_in or sockaddr_in6 as wg(8) prints it; None for another family."""
+    """A sockaddr_in or sockaddr_in6 as wg(8) prints it. None for another family."""
     if end - start < 16:
         raise ValueError(f"endpoint has {end - start} bytes")
     family = U16.unpack_from(data, start)[0]

@@ -1,29 +1,29 @@
-"""The kernel's WireGuard, over one generic netlink socket; pyroute2 makes links and addresses.
+"""The kernel's WireGuard, over one generic netlink socket.
 
 This module does not use pyroute2 for peers, for three reasons. Its ``info()`` takes 6 s for 10,000 peers. Its ``set()``
-sends one peer per call. Since 0.9 it does not tell that a dump was interrupted. pyroute2 costs 24 MiB and 0.3 s, so it
-is imported only where an interface is made.
+sends one peer per call. Since 0.9 it does not tell that a dump was interrupted.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
 from wgsyncd.dataplane.wireguard import codec, dump, netlink
-from wgsyncd.dataplane.wireguard.create import ERRNO_NAMES, ERRNO_TEXTS, kernel_error, link_exists, make_interface
-from wgsyncd.errors import DumpInterrupted, WireGuardError
+from wgsyncd.dataplane.wireguard.interfaces import link_exists, make_interface
+from wgsyncd.dataplane.wireguard.refusals import TEXTS, apply_changes, kernel_error
+from wgsyncd.errors import DumpInterrupted, ModuleMissing, WireGuardError
 from wgsyncd.ports import FailedChange, NewInterface
 
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
 _SO_RCVBUFFORCE = 33
-_RECEIVE_BUFFER = 4 << 20  # bytes; the kernel pauses a dump while the buffer is full
-_DATAGRAM = 64 * 1024  # bytes; a datagram of a dump has at most 32 KiB
+_RECEIVE_BUFFER = 4 << 20  # bytes. The kernel pauses a dump while the buffer is full
+_DATAGRAM = 64 * 1024  # bytes. A datagram of a dump has at most 32 KiB
 _REREADS = 5
 
 _INTERFACE_FAULTS = frozenset(
@@ -32,16 +32,12 @@ _INTERFACE_FAULTS = frozenset(
 """Errnos that concern the whole interface: no later message can succeed."""
 
 
-class _Payloads(Protocol):
-    """Receives the payloads of an answer one by one; ``clear`` starts again, for a repeated request."""
-
-    def append(self, data: bytes, /) -> None: ...
-    def clear(self) -> None: ...
+_Payloads = dump.Decoder | list[bytes]  # receives the payloads of an answer one by one
 
 
 class _Answer(NamedTuple):
     errno: int  # 0 = done
-    torn: bool = False
+    interrupted: bool = False
 
 
 class KernelWireGuard:
@@ -61,7 +57,7 @@ class KernelWireGuard:
         self._seq = int(time.time()) & 0x7FFFFFFF
 
     def close(self) -> None:
-        """Close the socket; the next use opens another one."""
+        """Close the socket. The next use opens another one."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -75,7 +71,7 @@ class KernelWireGuard:
             answer = self._ask(interface, request, netlink.NLM_F_DUMP, decoder)
             if answer.errno:
                 raise kernel_error(interface, answer.errno)
-            if not answer.torn:
+            if not answer.interrupted:
                 try:
                     device = decoder.device()
                 except ValueError as e:
@@ -85,23 +81,8 @@ class KernelWireGuard:
         raise DumpInterrupted(interface, "EINTR", f"peers changed during each of {1 + _REREADS} dumps")
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """Send the changes in a few large messages; a refused message is sent again peer by peer.
-
-        The kernel takes the peers of a message in order and stops at the first error. The peers before the bad one
-        are in place then. To send them once more changes nothing.
-        """
-        failed: list[FailedChange] = []
-        for batch in codec.set_peers(interface, changes):
-            number = self._set(interface, batch.payloads)
-            if not number:
-                continue
-            if len(batch.changes) == 1:
-                failed.append(_failed(batch.changes[0], number))
-                continue
-            for change in batch.changes:
-                for single in codec.set_peers(interface, [change]):
-                    if number := self._set(interface, single.payloads):
-                        failed.append(_failed(change, number))
+        """Send the changes in a few large messages. Returns the refused changes."""
+        failed = apply_changes(changes, partial(codec.set_peers, interface), partial(self._set, interface))
         # The next dump should show these peers. Where it does, Decoder uses these objects again.
         known = self._known.setdefault(interface, {})
         known.update((c.public_key, c.desired) for c in changes if c.kind is ChangeKind.ADD and c.desired is not None)
@@ -134,7 +115,7 @@ class KernelWireGuard:
         request = netlink.get_family(codec.WG_GENL_NAME)
         answer = self._talk(netlink.GENL_ID_CTRL, netlink.NLM_F_ACK, request, payloads)
         if answer.errno == errno.ENOENT and not link_exists(interface):
-            raise kernel_error(interface, errno.ENODEV, f"no such interface; and {ERRNO_TEXTS[errno.ENOENT]}")
+            raise ModuleMissing(interface, "ENODEV", f"no such interface, and {TEXTS[errno.ENOENT]}")
         if answer.errno or not payloads:
             raise kernel_error(interface, answer.errno or errno.EBADMSG)
         try:
@@ -173,7 +154,7 @@ class KernelWireGuard:
         deadline = time.monotonic() + self._timeout
         self._socket.settimeout(self._timeout)
         self._socket.send(netlink.message(kind, netlink.NLM_F_REQUEST | flags, seq, payload))
-        torn = False
+        interrupted = False
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -182,19 +163,15 @@ class KernelWireGuard:
             for message in netlink.messages(self._socket.recv(_DATAGRAM)):
                 if message.seq != seq:  # the answer to an earlier request
                     continue
-                torn = torn or bool(message.flags & netlink.NLM_F_DUMP_INTR)
+                interrupted = interrupted or bool(message.flags & netlink.NLM_F_DUMP_INTR)
                 if message.type in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
-                    return _Answer(netlink.error_number(message.payload), torn)
+                    return _Answer(netlink.error_number(message.payload), interrupted)
                 if message.type != netlink.NLMSG_NOOP:
                     into.append(message.payload)
 
     def create(self, creation: NewInterface) -> None:
-        """Make an interface. Raises WireGuardError if that fails; then nothing is left behind."""
+        """Make an interface. Raises WireGuardError if that fails. Then nothing is left behind."""
         make_interface(creation, lambda payload: self._set(creation.interface, [payload]))
-
-
-def _failed(change: Change, number: int) -> FailedChange:
-    return FailedChange(change, ERRNO_NAMES.get(number, str(number)), os.strerror(number))
 
 
 def _open() -> socket.socket:

@@ -14,7 +14,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same 
 
 
 class LocalWireGuard:
-    """Uses the process that answers on an interface's socket, otherwise the kernel; wg(8) chooses likewise.
+    """Uses the process that answers on an interface's socket, otherwise the kernel, as wg(8) does.
 
     ``timeout``: seconds that one answer may take. ``endpoints``: whether dumps contain the peers' endpoints.
     """
@@ -38,7 +38,7 @@ class LocalWireGuard:
         return self._side(interface).apply(interface, changes)
 
     def create(self, creation: NewInterface) -> None:
-        """Make an interface of the kernel. A userspace interface is made by its own service."""
+        """Make an interface of the kernel. A service of its own makes a userspace interface."""
         self._kernel.create(creation)
 
     def close(self) -> None:

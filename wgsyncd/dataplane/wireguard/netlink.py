@@ -1,4 +1,4 @@
-"""Netlink's framing: messages, attributes, errors and generic netlink families; pure functions.
+"""Pure functions for netlink's framing: messages, attributes, errors and generic netlink families.
 
 Sources: uapi/linux/netlink.h, uapi/linux/genetlink.h. All numbers use the machine's byte order. Malformed bytes raise
 ValueError.

@@ -25,6 +25,7 @@ from wgsyncd.core.model import (
     PublicKey,
 )
 from wgsyncd.core.network import Network, Networks, as_networks
+from wgsyncd.dataplane.wireguard.refusals import apply_changes, errno_name
 from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import FailedChange
 
@@ -46,12 +47,12 @@ class UserspaceWireGuard:
         self._sockets = sockets
 
     def carries(self, interface: str) -> bool:
-        """Whether a process provides this interface. wg(8) decides it likewise: it connects to the socket."""
+        """Whether a process provides this interface. As in wg(8), a connection to the socket decides."""
         try:
             self._connect(interface).close()
         except InterfaceMissing:
             return False
-        except WireGuardError:  # a process is there and refuses; the request will tell why
+        except WireGuardError:  # A process is there and refuses. The request will tell why.
             return True
         return True
 
@@ -70,23 +71,8 @@ class UserspaceWireGuard:
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers") from None
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """Send `set=1` for many peers at once. If the process refuses, send it again peer by peer; it is idempotent."""
-        failed: list[FailedChange] = []
-        for at in range(0, len(changes), _BATCH_PEERS):
-            batch = changes[at : at + _BATCH_PEERS]
-            number = self._set(interface, batch)
-            if number and len(batch) == 1:
-                failed.append(_failed(batch[0], number))
-            elif number:
-                for change in batch:
-                    if number := self._set(interface, [change]):
-                        failed.append(_failed(change, number))
-        return failed
-
-    def _set(self, interface: str, changes: Sequence[Change]) -> int:
-        lines = [line for change in changes for line in _encode(change)]
-        number, _ = self._request(interface, "\n".join(["set=1", *lines, "", ""]))
-        return number
+        """Send `set=1` for many peers at once. Returns the refused changes."""
+        return apply_changes(changes, _set_requests, lambda text: self._request(interface, text)[0])
 
     def _connect(self, interface: str) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -107,7 +93,7 @@ class UserspaceWireGuard:
         with self._connect(interface) as connection:
             try:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    connection.sendall(text.encode())  # the process may hang up at a bad line; it has answered then
+                    connection.sendall(text.encode())  # The process may hang up at a bad line. It has answered then.
                 answer = bytearray()
                 while not answer.endswith(b"\n\n"):
                     connection.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -129,11 +115,13 @@ class UserspaceWireGuard:
 
 
 def _error(interface: str, number: int) -> WireGuardError:
-    return WireGuardError(interface, errno.errorcode.get(number, str(number)), f"its process: {os.strerror(number)}")
+    return WireGuardError(interface, errno_name(number), f"its process: {os.strerror(number)}")
 
 
-def _failed(change: Change, number: int) -> FailedChange:
-    return FailedChange(change, errno.errorcode.get(number, str(number)), os.strerror(number))
+def _set_requests(changes: Sequence[Change]) -> Iterator[tuple[str, Sequence[Change]]]:
+    for at in range(0, len(changes), _BATCH_PEERS):
+        batch = changes[at : at + _BATCH_PEERS]
+        yield "\n".join(["set=1", *(line for change in batch for line in _encode(change)), "", ""]), batch
 
 
 def _encode(change: Change) -> Iterator[str]:
@@ -217,7 +205,7 @@ _P = 2**255 - 19
 
 
 def x25519_public_key(private_key: bytes) -> bytes:
-    """The public key of a private key (RFC 7748, section 5); the protocol does not send it. This takes about 2 ms.
+    """The public key of a private key (RFC 7748, section 5), which the protocol does not send. This takes about 2 ms.
 
     The time depends on the key, because Python's integers do. Only processes of this machine could measure it.
     """

@@ -69,12 +69,10 @@ class Mikyun(StoreSettings, frozen=True):
     def check(self, check: Check) -> None:
         """See :class:`wgsyncd.config.schema.StoreSettings`."""
         database = self.database
-        check(0 < database.port < 65536, "database.port", database.port, "is not a port")
-        check(0.1 <= database.timeout <= 30, "database.timeout", float(database.timeout),
-              "is not between 100ms and 30s")  # fmt: skip
-        check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", database.name,
-              "is not a database's name")  # fmt: skip
-        check(self.qr.lifetime > 0, "qr.lifetime", float(self.qr.lifetime), "is not above 0")
+        check(0 < database.port < 65536, "database.port", "is not a port")
+        check(0.1 <= database.timeout <= 30, "database.timeout", "is not between 100ms and 30s")
+        check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", "is not a database's name")
+        check(self.qr.lifetime > 0, "qr.lifetime", "is not above 0")
 
     def secret_files(self) -> Mapping[str, Path | None]:
         """See :class:`wgsyncd.config.schema.StoreSettings`."""

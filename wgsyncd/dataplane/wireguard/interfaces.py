@@ -1,4 +1,7 @@
-"""Makes a WireGuard interface of the kernel, whole or not at all."""
+"""Makes a WireGuard interface of the kernel, and reads the state of any network interface.
+
+pyroute2 costs 24 MiB and 0.3 s, and most daemons make no interface. So each function imports it when it needs it.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,12 @@ from collections.abc import Callable
 
 from wgsyncd.core.model import decode_key
 from wgsyncd.dataplane.wireguard import codec
-from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import NewInterface
+from wgsyncd.dataplane.wireguard.refusals import TEXTS, errno_name, kernel_error
+from wgsyncd.errors import WireGuardError
+from wgsyncd.ports import Link, NewInterface
 
 _UNDER_CONSTRUCTION = "wgsyncd-new"
-
-ERRNO_TEXTS = {
-    errno.ENODEV: "no such interface",
-    errno.EOPNOTSUPP: "is not a WireGuard interface",
-    errno.EPERM: "not permitted; CAP_NET_ADMIN is needed",
-    errno.ENOENT: "this kernel has no WireGuard, or its module is not loaded: modprobe wireguard",
-    errno.ETIMEDOUT: "the kernel did not answer",
-}
-ERRNO_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}  # Python calls this number ENOTSUP
-
-
-def kernel_error(interface: str, number: int, text: str = "") -> WireGuardError:
-    """The error for an errno of the kernel; ENODEV becomes InterfaceMissing."""
-    name = ERRNO_NAMES.get(number, str(number))
-    kind = InterfaceMissing if number == errno.ENODEV else WireGuardError
-    return kind(interface, name, text or ERRNO_TEXTS.get(number) or os.strerror(number))
+_IFF_UP = 1  # uapi/linux/if.h
 
 
 def link_exists(interface: str) -> bool:
@@ -41,6 +30,28 @@ def link_exists(interface: str) -> bool:
     return True
 
 
+def link(interface: str) -> Link | None:
+    """The interface's state. None if it does not exist. Raises WireGuardError if the kernel does not answer."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        index = socket.if_nametoindex(interface)
+    except OSError:
+        return None
+    try:
+        with IPRoute() as links:
+            (found,) = links.get_links(index)
+            addresses = [
+                f"{one.get_attr('IFA_LOCAL') or one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
+                for one in links.get_addr(index=index)
+            ]
+            return Link(bool(found["flags"] & _IFF_UP), frozenset(addresses))
+    except (NetlinkError, OSError, ValueError) as error:
+        number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
+        raise WireGuardError(interface, errno_name(number), os.strerror(number)) from error
+
+
 def make_interface(creation: NewInterface, set_device: Callable[[bytes], int]) -> None:
     """Make the interface under a temporary name, then rename it and set it up in one message.
 
@@ -49,7 +60,7 @@ def make_interface(creation: NewInterface, set_device: Callable[[bytes], int]) -
     """
     interface = creation.interface
     private_key = _read_private_key(creation)
-    from pyroute2 import IPRoute  # imported here: it costs 24 MiB, and most daemons make no interface
+    from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
     try:
@@ -61,20 +72,19 @@ def make_interface(creation: NewInterface, set_device: Callable[[bytes], int]) -
             links.link("add", ifname=_UNDER_CONSTRUCTION, kind="wireguard")
             index = links.link_lookup(ifname=_UNDER_CONSTRUCTION)[0]
             try:
-                payload = codec.set_device(
-                    _UNDER_CONSTRUCTION, private_key=private_key, listen_port=creation.listen_port
-                )
-                if number := set_device(payload):
+                port = creation.listen_port
+                if number := set_device(
+                    codec.set_device(_UNDER_CONSTRUCTION, private_key=private_key, listen_port=port)
+                ):
                     raise kernel_error(interface, number)
                 for address in creation.addresses:
                     host, _, prefix = address.partition("/")
-                    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                    length = int(prefix or (128 if ":" in host else 32))
-                    links.addr("add", index=index, address=host, prefixlen=length, family=family)
+                    family, bits = (socket.AF_INET6, 128) if ":" in host else (socket.AF_INET, 32)
+                    links.addr("add", index=index, address=host, prefixlen=int(prefix or bits), family=family)
                 mtu = {"mtu": creation.mtu} if creation.mtu else {}
                 links.link("set", index=index, ifname=interface, state="up", **mtu)
             except BaseException:
-                with contextlib.suppress(NetlinkError):  # the first error is the one to report
+                with contextlib.suppress(NetlinkError):  # The first error is the one to report.
                     links.link("del", index=index)
                 raise
     except NetlinkError as e:
@@ -84,16 +94,15 @@ def make_interface(creation: NewInterface, set_device: Callable[[bytes], int]) -
 
 
 def _creation_error(interface: str, number: int) -> WireGuardError:
+    why = f"cannot be made: {os.strerror(number)}"
     if number == errno.EOPNOTSUPP:
         why = (
-            "this kernel has no WireGuard: modprobe wireguard, or install a kernel that has it (Linux 5.6 or later); "
-            "an interface made by wireguard-go is found by itself"
+            "this kernel has no WireGuard: modprobe wireguard, or install a kernel that has it (Linux 5.6 or later). "
+            "wgsyncd finds an interface of wireguard-go by itself"
         )
     elif number == errno.EPERM:
-        why = ERRNO_TEXTS[number]
-    else:
-        why = f"cannot be made: {os.strerror(number)}"
-    return WireGuardError(interface, ERRNO_NAMES.get(number, str(number)), why)
+        why = TEXTS[number]
+    return WireGuardError(interface, errno_name(number), why)
 
 
 def _read_private_key(creation: NewInterface) -> bytes:
@@ -101,8 +110,8 @@ def _read_private_key(creation: NewInterface) -> bytes:
     try:
         return decode_key(path.read_text().strip())
     except OSError as e:
-        name = ERRNO_NAMES.get(e.errno or 0, "EIO")
+        name = errno_name(e.errno or errno.EIO)
         raise WireGuardError(creation.interface, name, f"private key file {path}: {e.strerror}") from e
-    except ValueError as e:  # the text of a UnicodeDecodeError shows the bytes
+    except ValueError as e:  # The text of a UnicodeDecodeError shows the bytes.
         why = "is not base64" if isinstance(e, UnicodeError) else str(e)
         raise WireGuardError(creation.interface, "EINVAL", f"private key in {path} {why}") from None
