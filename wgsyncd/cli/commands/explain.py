@@ -125,8 +125,8 @@ def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
     yield "psk", f"the row has {'one' if report.preshared_key else 'none'}"
     yield "status", report.status
     known = [f"{label} {short_time(text)}" for label, text in (report.details or {}).items() if text]
-    for place in range(0, len(known), 3):
-        yield "" if place else "details", ", ".join(known[place : place + 3])
+    for first in range(0, len(known), 3):
+        yield "" if first else "details", ", ".join(known[first : first + 3])
     if report.activation_deadline and report.activation_seconds_left is not None:
         left = report.activation_seconds_left
         yield "activation", f"{'ends' if left >= 0 else 'ended'} {short_time(report.activation_deadline)}, {_ago(left)}"
