@@ -103,7 +103,8 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     transitions: list[PlannedTransition]
     perspective: str
     bytes: dict[str, CountersReport] | None  # by the control plane's label
-    details: dict[str, str | None] | None  # texts and times, by the control plane's label
+    details: dict[str, str] | None  # by the control plane's label, like times
+    times: dict[str, str | None] | None
     audit: list[AuditReport] | None
     audit_error: str | None
 
@@ -185,9 +186,8 @@ def explain_report(
         transitions=[planned_transition(one, zone, now) for one in found.steps],
         perspective=perspective.value,
         bytes=None if details is None else {label: counters(one) for label, one in details.bytes.items()},
-        details=None
-        if details is None
-        else {**details.texts, **{label: time(at) for label, at in details.times.items()}},
+        details=None if details is None else dict(details.texts),
+        times=None if details is None else {label: time(at) for label, at in details.times.items()},
         audit=None if isinstance(audit, str) else [AuditReport(**one._asdict()) for one in audit],
         audit_error=audit if isinstance(audit, str) else None,
     )

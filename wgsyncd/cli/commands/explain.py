@@ -124,7 +124,8 @@ def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
     yield "key", report.public_key or f"cannot be read: it {report.key_fault}"
     yield "psk", f"the row has {'one' if report.preshared_key else 'none'}"
     yield "status", report.status
-    known = [f"{label} {short_time(text)}" for label, text in (report.details or {}).items() if text]
+    known = [f"{label} {text}" for label, text in (report.details or {}).items() if text]
+    known += [f"{label} {short_time(at)}" for label, at in (report.times or {}).items() if at]
     for first in range(0, len(known), 3):
         yield "" if first else "details", ", ".join(known[first : first + 3])
     if report.activation_deadline and report.activation_seconds_left is not None:
