@@ -21,10 +21,11 @@ from wgsyncd.cli.commands import doctor as command
 from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
-from wgsyncd.core.inspect.finding import Database, Finding, Severity, fault, ok, version_of, warning
+from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, StoreError, WireGuardError
 from wgsyncd.ports import Link
 from wgsyncd.stores.mikyun import doctor
+from wgsyncd.stores.mikyun.doctor import Database, version_of
 
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",

@@ -5,15 +5,35 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Database, Finding, fault, ok, version_of, warning
+from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.errors import StoreError
 
 OLDEST = (10, 6)  # the first version with SKIP LOCKED
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Facts about a database and wgsyncd's account in it. The texts name only accounts, tables and columns."""
+
+    version: str  # as the server writes it: "10.11.19-MariaDB-0+deb12u1"
+    account: str  # as GRANT expects it: 'mikyun'@'localhost'
+    socket: str
+    schema: str  # what is wrong with wgsyncd's own tables, or ""
+    nodes: tuple[str, ...]  # nodes that have a node state in the database
+    lacking: tuple[str, ...]  # rights that the shipped script grants and the account does not have
+    secrets: tuple[str, ...]  # columns that the account can read and must not be able to read
+    extra: tuple[str, ...]  # rights that the account has and does not need
+    session_offset: int  # seconds east of UTC in wgsyncd's session
+    server_offset: int  # seconds east of UTC for a client that sets no time zone
+    ahead: float  # seconds by which the server's clock is ahead of this machine's clock, plus or minus ``doubt``
+    doubt: float  # seconds
+    newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
 
 
 def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
@@ -57,6 +77,14 @@ def _entering(settings: Settings, error: StoreError) -> str:
 
 def _init(facts: Database, *, grants: bool = True) -> str:
     return f"wgsyncd init-db --socket {facts.socket}" + (f' --grants "{facts.account}"' if grants else "")
+
+
+def version_of(text: str) -> tuple[int, ...] | None:
+    """The numbers of a server's version. None if the server is not MariaDB."""
+    number = text.partition("-")[0]
+    if "MariaDB" not in text or not all(part.isdecimal() for part in number.split(".")):
+        return None
+    return tuple(map(int, number.split(".")))
 
 
 def _version(facts: Database) -> Finding:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Database
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.store import check_schema
