@@ -13,7 +13,7 @@ from tests.memorytables import Sums
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase
 from wgsyncd.core.inspect.names import DeviceName
-from wgsyncd.core.model import Counters, DeviceRow
+from wgsyncd.core.model import Counters, DeviceId, DeviceRow
 from wgsyncd.errors import StoreError, StoreErrorCode
 from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Perspective, Rule
 from wgsyncd.stores.mikyun.eligibility import rules
@@ -39,19 +39,19 @@ class FakeReports:
         days, buckets = [day for _, day in self.db.days], [start for _, start in self.db.buckets]
         return Coverage(min(days, default=None), min(buckets, default=None), dict(self.db.begun))
 
-    def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
+    def days(self, first: str, last: str, rows: Collection[DeviceId] | None = None) -> Mapping[str, Counters]:
         return self._sums(self.db.days, 1, lambda day: first <= day <= last, rows)
 
-    def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
+    def buckets(self, start: int, end: int, rows: Collection[DeviceId] | None = None) -> Mapping[int, Counters]:
         return self._sums(self.db.buckets, 1, lambda at: start <= at < end, rows)
 
-    def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
+    def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
         return self._sums(self.db.days, 0, lambda day: first <= day <= last, None)
 
-    def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
+    def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
         return self._sums(self.db.buckets, 0, lambda at: start <= at < end, None)
 
-    def details(self, row_id: int) -> DeviceDetails | None:
+    def details(self, row_id: DeviceId) -> DeviceDetails | None:
         self._ask()
         d = self.db.devices.get(row_id)
         if d is None:
@@ -83,7 +83,7 @@ class FakeReports:
         if self.down:
             raise StoreError("2003: Can't connect", StoreErrorCode.UNREACHABLE)
 
-    def _sums(self, table: Sums, key: int, within: Any, rows: Collection[int] | None) -> dict[Any, Counters]:
+    def _sums(self, table: Sums, key: int, within: Any, rows: Collection[DeviceId] | None) -> dict[Any, Counters]:
         self._ask()
         sums: dict[Any, Counters] = {}
         for at, found in table.items():

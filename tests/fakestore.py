@@ -93,10 +93,10 @@ class FakeStore(MemoryStore[FakeDatabase]):
             device=d["device_id"],
             owner=d["contract_id"],
             interface=d["wg_iface"] or "",
-            address=d["wg_ip"] or "",
+            addresses=(d["wg_ip"] or "",),
             public_key=read_key(d["public_key"]),
             preshared_key=read_key(d["preshared_key"]),
-            status=Status(status) if status in ("issued", "active") else Status.OFF,
+            status=Status(status) if status in ("issued", "active", "expired") else Status.OFF,
             status_text=status if known else "of unknown status",
             inactive=inactive_reasons(
                 d["contract_id"],

@@ -269,6 +269,6 @@ class MemoryStore(Generic[Tables]):
 
 
 def _identities(row: DeviceRow) -> set[object]:
-    """What no other device may have: the key and the address of a row."""
-    found: set[object] = {row.public_key, row.address.partition("/")[0]}
+    """What no other device may have: the key and the addresses of a row."""
+    found: set[object] = {row.public_key, *(text.partition("/")[0] for text in row.addresses)}
     return found - {None, ""}

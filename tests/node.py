@@ -17,7 +17,7 @@ from tests.variants import MIKYUN, Variant
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters, PeerConfig, PublicKey
-from wgsyncd.core.network import parse_host
+from wgsyncd.core.network import as_networks, parse_host
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
@@ -275,7 +275,9 @@ class Node:
             if row.inactive_reason(self.now) is None and row.public_key is not None:
                 number = key_number(row.public_key)
                 secret = psk_of(row.preshared_key)
-                peers[row.interface][key(number)] = PeerConfig(key(number), secret, (parse_host(row.address),))
+                peers[row.interface][key(number)] = PeerConfig(
+                    key(number), secret, as_networks(map(parse_host, row.addresses))
+                )
         return peers
 
     def kernel(self) -> dict[str, dict[PublicKey, PeerConfig]]:

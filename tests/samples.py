@@ -68,14 +68,16 @@ def owner(state: str) -> tuple[InactiveReason, ...]:
 
 
 def row(number: int, **changes: Any) -> DeviceRow:
-    """An active row with key ``number`` and address ``number`` (2 to 254) on wg0."""
+    """An active row with key ``number`` and address ``number`` (2 to 254) on wg0. ``address``: its only address."""
+    if "address" in changes:
+        changes["addresses"] = (changes.pop("address"),)
     interface = changes.get("interface", "wg0")
     plain = DeviceRow(
         id=number,
         device=f"0001-DEV-{number:03}",
         owner="0001",
         interface=interface,
-        address=address(number, interface if interface in NETWORKS else "wg0"),
+        addresses=(address(number, interface if interface in NETWORKS else "wg0"),),
         public_key=text(number),
         preshared_key=None,
         status=Status.ACTIVE,

@@ -32,7 +32,7 @@ def word(text: str) -> str:
 class FakeDatabase(OwnTables):
     """Holds the tables of one mikyun_cloud. The stores of all nodes share it."""
 
-    devices: dict[int, Device] = field(default_factory=dict)
+    devices: dict[Any, Device] = field(default_factory=dict)
     contracts: dict[str, str] = field(default_factory=lambda: {"0001": "active"})  # status by contract id
     logs: list[AuditEntry] = field(default_factory=list)
 

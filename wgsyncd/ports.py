@@ -15,7 +15,7 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
-from wgsyncd.core.model import Change, Counters, DeviceRow, InterfaceState
+from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceState
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
@@ -118,8 +118,8 @@ class CommitResult(NamedTuple):
     """The result of one transaction."""
 
     node_state: NodeState  # the node state after the transaction
-    applied: frozenset[int]  # ids of the rows whose transition was made
-    skipped: frozenset[int]  # ids of the rows that another program has locked. Nothing is posted for them
+    applied: frozenset[DeviceId]  # ids of the rows whose transition was made
+    skipped: frozenset[DeviceId]  # ids of the rows that another program has locked. Nothing is posted for them
 
 
 class DeviceSource(Protocol):
@@ -254,19 +254,19 @@ class ReportSource(Protocol):
     def coverage(self) -> Coverage:
         """How far back the stored bytes go."""
 
-    def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
+    def days(self, first: str, last: str, rows: Collection[DeviceId] | None = None) -> Mapping[str, Counters]:
         """Bytes by day from ``first`` to ``last``, both included. Days without bytes are left out."""
 
-    def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
+    def buckets(self, start: int, end: int, rows: Collection[DeviceId] | None = None) -> Mapping[int, Counters]:
         """Bytes by bucket, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
-    def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
+    def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
         """Bytes by row id, for the days from ``first`` to ``last``, both included."""
 
-    def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
+    def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
         """Bytes by row id, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
-    def details(self, row_id: int) -> DeviceDetails | None:
+    def details(self, row_id: DeviceId) -> DeviceDetails | None:
         """What the store knows besides about a device. None if the row is gone."""
 
     def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:

@@ -109,7 +109,7 @@ FULL = record(
 
 def test_the_books_come_back_as_they_were_written(any_store: Store) -> None:
     conditions = frozenset(
-        (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x:9"))
+        (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x", 9))
     )
     foreign = record(6, row_id=None, device="", owner="")
     commit(

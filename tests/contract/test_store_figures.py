@@ -11,6 +11,7 @@ from tests.store_fixture import Shop
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Check, DeviceTotals
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
+from wgsyncd.engine import wording
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun import figures
@@ -25,7 +26,7 @@ def look(store: Store, now: float = LATER) -> list[DeviceTotals]:
 
 def checks(store: Store, now: float = LATER) -> list[tuple[str, str]]:
     found = store.device_totals(verify.make_ranges(calendar(now)))
-    return [(one.check.value, one.text) for one in verify.check_totals(found)]
+    return [(one.check.value, wording.discrepancy(one)) for one in verify.check_totals(found)]
 
 
 def kept(one: DeviceTotals) -> dict[str, int]:

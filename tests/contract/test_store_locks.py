@@ -18,7 +18,7 @@ from tests.committing import BUCKET, DAY, booked
 from tests.samples import EPOCH, NOW, calendar, key, record, text
 from tests.store_fixture import RealShop
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import Transition
+from wgsyncd.core.model import DeviceId, Transition
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
@@ -117,7 +117,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
     """
     for number in ROWS:
         real_shop.insert(number)
-    sums: dict[str, Counter[int]] = {"a": Counter(), "b": Counter(), "admin": Counter()}
+    sums: dict[str, Counter[DeviceId]] = {"a": Counter(), "b": Counter(), "admin": Counter()}
     done = threading.Event()
 
     def daemon(node: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.samples import key, text
 from tests.store_fixture import RealShop
-from wgsyncd.core.model import DeviceRow
+from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.stores.mikyun import connection, rows
 
 PAGE = 3
@@ -50,7 +50,7 @@ def fresh(shop: RealShop) -> tuple[DeviceRow, ...]:
 def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, seed: int) -> None:
     store, chance = real_shop.store(), random.Random(seed)
     there: set[int] = set()
-    before: dict[int, DeviceRow] = {}
+    before: dict[DeviceId, DeviceRow] = {}
     for turn in range(25):
         changed: set[int] = set()
         for _ in range(chance.choice((0, 1, 2, 12))):
@@ -94,11 +94,11 @@ def test_of_a_row_that_has_changed_the_rest_is_in_memory_once(real_shop: RealSho
     real_shop.update(1, rx_bytes_total=5)
     (after,) = store.snapshot().rows
     assert (before.has_no_usage, after.has_no_usage) == (True, False)
-    for name in ("device", "address", "public_key", "preshared_key"):
+    for name in ("device", "addresses", "public_key", "preshared_key"):
         assert getattr(after, name) is getattr(before, name), name
     real_shop.update(1, preshared_key=text(8), wg_ip="10.200.0.2")
     (changed,) = store.snapshot().rows
-    assert (changed.preshared_key, changed.address) == (key(8), "10.200.0.2")
+    assert (changed.preshared_key, changed.addresses) == (key(8), ("10.200.0.2",))
     assert changed.public_key is before.public_key
 
 

@@ -45,7 +45,7 @@ def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
 def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
     shop.insert(5)
     (one,) = store.snapshot().rows
-    assert (one.interface, one.address, one.public_key, one.preshared_key) == ("", "", None, None)
+    assert (one.interface, one.addresses, one.public_key, one.preshared_key) == ("", ("",), None, None)
     assert (one.status, one.inactive, one.first_handshake_known, one.has_no_usage) == (
         Status.ISSUED,
         (),
@@ -61,8 +61,8 @@ def test_control_characters_stand_for_themselves(shop: Shop, store: Store, colum
     shop.insert(5, **{"public_key": text(5), column: wild})
     shop.insert(6, public_key=text(6))
     one, two = store.snapshot().rows
-    names = {"wg_ip": "address", "wg_iface": "interface"}
-    assert getattr(one, names.get(column, column)) == wild
+    names = {"wg_ip": "addresses", "wg_iface": "interface"}
+    assert getattr(one, names.get(column, column)) == ((wild,) if column == "wg_ip" else wild)
     assert (one.id, two.id, two.public_key) == (5, 6, key(6))
 
 
@@ -93,7 +93,12 @@ def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
                 look()
             assert look() == before
         (one,) = real_shop.store().snapshot().rows
-        assert (one.interface, one.address, one.status, one.device) == ("wg0", "10.200.0.5", Status.ACTIVE, "端末5")
+        assert (one.interface, one.addresses, one.status, one.device) == (
+            "wg0",
+            ("10.200.0.5",),
+            Status.ACTIVE,
+            "端末5",
+        )
         assert real_shop.store().load_devices(frozenset(("端末5",))) == (one,)
     finally:
         real_shop.sql("ALTER TABLE customer_devices MODIFY wg_iface VARCHAR(32), MODIFY wg_ip VARCHAR(64),"
@@ -214,7 +219,7 @@ def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, 
 def test_names_of_emoji_and_nul(shop: Shop, store: Store) -> None:
     shop.insert(5, device_id="📱\0 ", wg_ip="\0", public_key="🔑\0", preshared_key="\0")
     (one,) = store.snapshot().rows
-    assert (one.device, one.address, one.public_key, one.preshared_key) == ("📱\0 ", "\0", "🔑\0", "\0")
+    assert (one.device, one.addresses, one.public_key, one.preshared_key) == ("📱\0 ", ("\0",), "🔑\0", "\0")
 
 
 def test_parents(shop: Shop, store: Store) -> None:

@@ -11,7 +11,7 @@ from tests.node import local
 from tests.samples import NOW, text
 from tests.store_fixture import Shop
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import DeviceRow, Transition
+from wgsyncd.core.model import DeviceId, DeviceRow, Transition
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import WriteBatch
 from wgsyncd.ports import Store
@@ -25,7 +25,7 @@ def issued(shop: Shop, store: Store, **columns: Any) -> DeviceRow:
     return store.snapshot().rows[0]
 
 
-def take(store: Store, one: DeviceRow, kind: str, at: float = NOW) -> frozenset[int]:
+def take(store: Store, one: DeviceRow, kind: str, at: float = NOW) -> frozenset[DeviceId]:
     event = AuditEvent(AuditAction.DEVICE_ACTIVATED, one.device, AuditFacts(at=at))
     return commit(store, WriteBatch(transitions=((Transition(one, TransitionKind(kind), at), event),)))
 

@@ -6,14 +6,15 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import EPOCH, NOW, actual, calendar, dump, key, peer, psk, record, records, row, state
+from tests.samples import EPOCH, NOW, actual, calendar, dump, peer, psk, record, records, row, state
 from wgsyncd.core.audit import AuditAction, AuditEvent
-from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
+from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, PublicKey, decode_key
 from wgsyncd.core.records import RecordState, config_digest
 from wgsyncd.core.state import (
     Allocation,
@@ -29,7 +30,7 @@ from wgsyncd.core.usage.posting import Anomaly, PostingResult, chunks, post
 
 
 def booking(kernel: dict[str, InterfaceState], books: NodeState, rows: list[DeviceRow] | None = None) -> PostingResult:
-    known = {key(one.id): one for one in rows} if rows is not None else None
+    known = {PublicKey(decode_key(one.public_key)): one for one in rows} if rows is not None else None
     return post(kernel, books, calendar(), since={}, max_rates={}, rows=known)
 
 
@@ -162,7 +163,9 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
         patch.setattr(posting, "CHUNK", size)
         parts = list(chunks(kernel, books, apart))
     total, rest, odd = WriteBatch(), books, list[Anomaly]()
-    rows = [[books.records[name, key].row_id or 0 for name, one in part.items() for key in one.peers] for part in parts]
+    rows: list[list[Any]] = [
+        [books.records[name, key].row_id for name, one in part.items() for key in one.peers] for part in parts
+    ]
     assert all(max(one) <= min(later) for one, later in pairwise(rows)), "in the order of the rows"
     for part in parts:
         assert sum(len(one.peers) for one in part.values()) == size

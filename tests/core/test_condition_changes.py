@@ -22,7 +22,7 @@ MESSAGES = AuditMessages("en", TOKYO)
 
 REJECTED = Condition("row_rejected", "5", "0001-DEV-005", "bad_key")
 CONFLICT = Condition("parent_conflict", "0001", "0001", "2")
-GUARD = Condition("guard_tripped", "r640", "r640", "0123456789ab:40")
+GUARD = Condition("guard_tripped", "r640", "r640", "0123456789ab", 40)
 MISSING = Condition("interface_missing", "wg0", "wg0", "")
 
 
@@ -82,7 +82,7 @@ def test_a_guard_that_withholds_stands_and_one_that_an_admin_opened_does_not() -
     rows, peers = [off(5), off(6), row(7, address=address(5))], (peer(5), peer(6))
     asked = decision(rows, *peers)
     assert len(asked.plan.withheld) == 3, "the addition that needs an address too"
-    assert stands(asked, set()) == {LOST, Condition("guard_tripped", "r640", "r640", f"{asked.plan_id}:2")}
+    assert stands(asked, set()) == {LOST, Condition("guard_tripped", "r640", "r640", asked.plan_id, 2)}
     assert stands(decision(rows, *peers, approved=asked.plan_id), set(), GUARD) == {LOST}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.samples import DELETED, POLICY, actual, address, dump, key, peer, row, text, wants
-from wgsyncd.core.model import DeviceRow, Status
+from wgsyncd.core.model import DeviceId, DeviceRow, Status
 from wgsyncd.core.network import parse_network
 from wgsyncd.core.peers.desired import Desired, PeerPolicy
 from wgsyncd.core.peers.plan import make_plan
@@ -16,11 +16,11 @@ from wgsyncd.core.reasons import Reason
 from wgsyncd.core.records import PeerRecords
 
 
-def followed(desired: Desired) -> set[int]:
+def followed(desired: Desired) -> set[DeviceId]:
     return {want.row.id for peers in desired.peers.values() for want in peers.values()}
 
 
-def reasons(desired: Desired) -> dict[int, Reason]:
+def reasons(desired: Desired) -> dict[DeviceId, Reason]:
     return {one.row_id: one.reason for one in desired.rejections}
 
 
@@ -90,7 +90,7 @@ def test_two_that_swap_beside_a_frozen_one_are_not_touched_by_it() -> None:
 
 
 @pytest.mark.parametrize(("foreign", "wanted"), [("remove", {5}), ("keep", set()), ("report", set())])
-def test_an_address_that_a_kept_foreign_peer_holds(foreign: str, wanted: set[int]) -> None:
+def test_an_address_that_a_kept_foreign_peer_holds(foreign: str, wanted: set[DeviceId]) -> None:
     desired = wants([row(5)], actual(dump(peer(99, address(5)))), policy=PeerPolicy(foreign=foreign))
     assert followed(desired) == wanted
     assert reasons(desired) == dict.fromkeys({5} - wanted, Reason.DUPLICATE_ADDRESS)

@@ -31,7 +31,7 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceRow, Status, encode_key
+from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, DeviceId, PublicKey, Status, encode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired
 from wgsyncd.core.peers.plan import make_plan
@@ -45,11 +45,11 @@ OWN = 900  # the interface's own key
 KERNEL = actual(dump(own=OWN), dump(name="wg1", own=OWN + 1))
 
 
-def reasons(desired: Desired) -> dict[int, Reason]:
+def reasons(desired: Desired) -> dict[DeviceId, Reason]:
     return {one.row_id: one.reason for one in desired.rejections}
 
 
-def followed(desired: Desired) -> set[int]:
+def followed(desired: Desired) -> set[DeviceId]:
     return {want.row.id for peers in desired.peers.values() for want in peers.values()}
 
 
@@ -151,14 +151,10 @@ def test_a_bad_row_is_rejected_and_stops_no_other(reason: Reason, changes: dict[
 
 @pytest.mark.parametrize(("reason", "changes"), BAD.values(), ids=BAD.keys())
 def test_a_rejection_quotes_no_key(reason: Reason, changes: dict[str, Any]) -> None:
-    secret = row(250, preshared_key=encode_key(psk(9)))
-    rejection = wants([*HUNDREDS, DeviceRow(**{**_fields(secret), **changes})], KERNEL).rejections[0]
+    secret = row(250, **{"preshared_key": encode_key(psk(9)), **changes})
+    rejection = wants([*HUNDREDS, secret], KERNEL).rejections[0]
     for one in (changes.get("public_key"), changes.get("preshared_key"), encode_key(psk(9)), text(250)):
         assert not one or len(one) < 20 or one not in wording.rejection(rejection)
-
-
-def _fields(one: DeviceRow) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in DeviceRow.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("changes", [c for r, c in BAD.values() if "public_key" not in c], ids=str)
@@ -244,7 +240,8 @@ def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: 
 
 def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() -> None:
     """The old peer still belongs to a paying customer. It is not frozen if another row names that key by now."""
-    kernel, installed = actual(dump(peer(5))), {5: frozenset((key(5),))}
+    kernel = actual(dump(peer(5)))
+    installed: dict[DeviceId, frozenset[PublicKey]] = {5: frozenset((key(5),))}
     for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
         desired = build_desired([bad], SITES, POLICY, kernel, NOW, lambda: installed)
         assert desired.frozen["wg0"] == {key(5)}

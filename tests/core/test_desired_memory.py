@@ -1,31 +1,22 @@
-"""Rows and desired peers share the keys and values of live peers in memory."""
+"""Desired peers use the configurations of live peers and of earlier decisions, so that memory holds them once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tests.samples import NOW, POLICY, SITES, actual, address, dump, key, peer, psk, row, text, wants
 from wgsyncd.core.model import DeviceRow, PublicKey, encode_key
-from wgsyncd.core.peers.desired import build_desired, share_keys
+from wgsyncd.core.peers.desired import build_desired
 from wgsyncd.core.peers.validate import DesiredPeer
 
 
-def test_keys_of_a_row_and_its_live_peer_are_in_memory_once() -> None:
-    def copy(secret: bytes) -> bytes:
-        return bytes(bytearray(secret))
-
-    (one, other), found = (row(5, public_key=copy(key(5)), preshared_key=copy(psk(5))), row(6)), dump(
-        peer(5, preshared_key=psk(5)), peer(6)
-    )  # fmt: skip
-    before = [replace(one), replace(other)]
-    live_peer = found.peers[key(5)].config
-    assert one.public_key is not live_peer.public_key
-    want = wants([one, other], actual(found)).peers["wg0"][key(5)]
-    assert want.config is live_peer
-    assert one.public_key is live_peer.public_key
-    assert one.preshared_key is live_peer.preshared_key
-    assert [one, other] == before, "one with a text keeps its text"
+def test_a_peer_that_is_as_desired_is_in_memory_once_and_its_row_stays_unchanged() -> None:
+    one, found = row(5, public_key=bytes(bytearray(key(5)))), dump(peer(5), peer(6))
+    own_key = one.public_key
+    want = wants([one], actual(found)).peers["wg0"][key(5)]
+    assert want.config is found.peers[key(5)].config
+    assert want.row is one
+    assert one.public_key is own_key
 
 
 def test_the_peer_of_a_row_that_changed_otherwise_is_in_memory_once() -> None:
@@ -43,19 +34,3 @@ def test_the_peer_of_a_row_that_changed_otherwise_is_in_memory_once() -> None:
         changed = sound(other, before)
         assert changed == sound(other, {})
         assert all(one.config != was.config for one in changed["wg0"].values())
-
-
-def test_rows_take_the_keys_of_live_peers_on_any_interface() -> None:
-    found = [dump(peer(5, preshared_key=psk(5))), dump(peer(6), name="wg1")]
-    rows = [
-        row(5, public_key=bytes(bytearray(key(5))), preshared_key=bytes(bytearray(psk(5)))),
-        row(6, public_key=bytes(bytearray(key(6)))),
-        row(7, public_key=key(7)),
-        row(8, public_key="no key"),
-    ]
-    before = [replace(one) for one in rows]
-    share_keys(rows, actual(*found))
-    assert rows == before
-    peers = [found[0].peers[key(5)].config, found[1].peers[key(6)].config]
-    assert all(one.public_key is its.public_key for one, its in zip(rows, peers, strict=False))
-    assert rows[0].preshared_key is peers[0].preshared_key

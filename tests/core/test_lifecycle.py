@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import DELETED, NOW, actual, dump, issued, key, owner, peer, row, state
-from wgsyncd.core.model import DeviceRow, InterfaceState, Status, Transition
+from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, Status, Transition
 from wgsyncd.core.peers.lifecycle import deadlines, due_transitions, first_handshakes, is_pending, with_transitions
 from wgsyncd.core.reasons import Inactive, InactiveReason, TransitionKind
 
@@ -18,7 +18,9 @@ SECOND = 10**9
 NAMES = {"wg0": "wg0", "wg1": "wg1"}
 
 
-def steps(rows: list[DeviceRow], kernel: dict[str, InterfaceState], now: float = NOW) -> list[tuple[int, str, float]]:
+def steps(
+    rows: list[DeviceRow], kernel: dict[str, InterfaceState], now: float = NOW
+) -> list[tuple[DeviceId, str, float]]:
     return [
         (s.row.id, s.kind, s.at) for s in due_transitions(rows, NAMES, kernel, first_handshakes(rows, kernel, {}), now)
     ]
@@ -139,7 +141,7 @@ def test_no_row_both_activates_and_expires_and_none_expires_early(end: int, now:
 
 ASSUMED: list[tuple[DeviceRow, str, Status, str]] = [
     (issued(5, END), "activate", Status.ACTIVE, "active"),
-    (issued(5, END), "expire", Status.OFF, "expired"),
+    (issued(5, END), "expire", Status.EXPIRED, "expired"),
     (row(5, first_handshake_known=False), "first_handshake", Status.ACTIVE, "active"),
 ]
 

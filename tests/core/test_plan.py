@@ -22,7 +22,7 @@ from tests.samples import (
     text,
     wants,
 )
-from wgsyncd.core.model import Change, ChangeKind, DeviceRow, InterfaceState, Status, encode_key
+from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, InterfaceState, Status, encode_key
 from wgsyncd.core.peers.desired import PeerPolicy
 from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.peers.plan import Plan
@@ -30,7 +30,7 @@ from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
 
 
-def short(plan: Plan) -> list[tuple[str, str, int | None, str]]:
+def short(plan: Plan) -> list[tuple[str, str, DeviceId | None, str]]:
     """Returns the changes of a plan as tuples of kind, interface, row and reason."""
     return [(c.kind.value, c.interface, c.row_id, wording.change(c)) for c in plan.changes]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, calendar, dump, key, peer, record, records, state
-from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.model import DeviceId, InterfaceState
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage import backlog as backlog_module
 from wgsyncd.core.usage.backlog import Backlog
@@ -152,7 +152,7 @@ class Account:
 
     def __init__(self, books: NodeState) -> None:
         self.books = self.before = books
-        self.days: Counter[tuple[int, str]] = Counter()
+        self.days: Counter[tuple[DeviceId, str]] = Counter()
         self.resets = 0
 
     def book(self, state: InterfaceState, now: float, since: float, at: float | None = None, mark: str = "") -> None:

@@ -14,7 +14,6 @@ from tests.core.test_usage import ZONES, stamp
 from tests.samples import NOW, actual, calendar, dump, key, peer, record, records, row, state, wants
 from wgsyncd.core.inspect.verify import (
     GRACE,
-    Amount,
     Check,
     Day,
     DaySums,
@@ -33,6 +32,7 @@ from wgsyncd.core.model import Counters, InterfaceState, encode_key
 from wgsyncd.core.records import PeerRecord, RecordState
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.engine import wording
 
 # -- the ranges that are asked for
 
@@ -112,7 +112,7 @@ def figure(value: int, *expected: int, check: Check = Check.FIGURE) -> StoredFig
 
 
 def said(one: DeviceTotals) -> list[tuple[str, str]]:
-    return [(found.check.value, found.text) for found in check_totals([one])]
+    return [(found.check.value, wording.discrepancy(found)) for found in check_totals([one])]
 
 
 def sums(day: Day, inner: int, outer: int, kept: int) -> DeviceTotals:
@@ -145,8 +145,8 @@ def test_figures(one: DeviceTotals, findings: list[tuple[str, str]]) -> None:
 
 def test_figures_are_called_what_the_store_calls_them() -> None:
     (found,) = check_totals([figures(StoredFigure(Check.FIGURE, "Empfang im Monat", 11, "Tage", (10,)))])
-    assert (found.device, found.left, found.right) == (
-        "0001-DEV-005", Amount("Empfang im Monat", 11), Amount("Tage", 10)
+    assert (found.device, wording.numbers(found)) == (
+        "0001-DEV-005", {"Empfang im Monat": 11, "Tage": 10}
     )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def test_notes_are_no_faults() -> None:
     found = [*check_totals([figures(figure(0, 1, check=Check.LOW))]), *waiting(2)]
     assert [(one.check, one.note) for one in found] == [(Check.LOW, True), (Check.QUARANTINE, True)]
     assert faults(found) == ()
-    assert found[-1].text == "2 deltas in quarantine, not booked"
+    assert wording.discrepancy(found[-1]) == "2 deltas in quarantine, not posted"
     assert list(waiting(0)) == []
 
 
@@ -172,13 +172,13 @@ def at_kernel(books: NodeState, kernel: dict[str, InterfaceState]) -> list[Discr
 BOOKED = record(5, counters=Counters(70, 7))
 KERNEL: dict[str, tuple[NodeState, dict[str, InterfaceState], list[Check]]] = {
     "all is well": (node_state(BOOKED), actual(dump(state(peer(5), 70, 7))), []),
-    "bytes on their way": (node_state(BOOKED), actual(dump(state(peer(5), 71, 8))), [Check.UNBOOKED] * 2),
+    "bytes on their way": (node_state(BOOKED), actual(dump(state(peer(5), 71, 8))), [Check.UNPOSTED] * 2),
     "below": (node_state(BOOKED), actual(dump(state(peer(5), 69, 7))), [Check.BASELINE]),
     "another epoch": (node_state(BOOKED), actual(dump(state(peer(5), 1, 1), epoch="b")), []),
     "no dump": (node_state(BOOKED), actual(dump(name="wg1")), []),
     "absent": (node_state(BOOKED), actual(dump()), [Check.ABSENT]),
     "not yet added": (node_state(replace(BOOKED, state=RecordState.ADDING)), actual(dump()), []),
-    "added, not yet written down": (node_state(record(5, state=RecordState.ADDING)), actual(dump(state(peer(5), 1))), [Check.UNBOOKED]),
+    "added, not yet written down": (node_state(record(5, state=RecordState.ADDING)), actual(dump(state(peer(5), 1))), [Check.UNPOSTED]),
     "a foreign one that goes": (node_state(replace(BOOKED, row_id=None)), actual(dump()), []),
     "wanted, without a baseline": (node_state(), actual(dump(peer(5))), [Check.UNRECORDED]),
     "of nobody, without a baseline": (node_state(), actual(dump(peer(6))), []),
@@ -189,13 +189,19 @@ KERNEL: dict[str, tuple[NodeState, dict[str, InterfaceState], list[Check]]] = {
 def test_kernel(books: NodeState, kernel: dict[str, InterfaceState], checks: list[Check]) -> None:
     found = at_kernel(books, kernel)
     assert [one.check for one in found] == checks
-    assert all(encode_key(key(5)) not in one.text and encode_key(key(5))[:8] in one.text for one in found)
+    assert all(
+        encode_key(key(5)) not in wording.discrepancy(one) and encode_key(key(5))[:8] in wording.discrepancy(one)
+        for one in found
+    )
     assert {one.device for one in found} <= {"0001-DEV-005"}
 
 
 def test_an_interface_that_cannot_be_read_is_a_fault() -> None:
     (found,) = unread({"wg1": "wg1: EPERM"})
-    assert (found.note, found.text) == (False, "wg1 cannot be read, so nothing is known of it: wg1: EPERM")
+    assert (found.note, wording.discrepancy(found)) == (
+        False,
+        "wg1 cannot be read, so nothing is known about its peers: wg1: EPERM",
+    )
 
 
 # -- confirmed discrepancies
@@ -204,7 +210,9 @@ def test_an_interface_that_cannot_be_read_is_a_fault() -> None:
 def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
     first = at_kernel(node_state(BOOKED), actual(dump(state(peer(5), 80, 7))))
     more = actual(dump(state(peer(5), 95, 7)))
-    assert confirmed(first, at_kernel(node_state(BOOKED), more))[0].text.endswith("25 bytes are not booked")
+    assert wording.discrepancy(confirmed(first, at_kernel(node_state(BOOKED), more))[0]).endswith(
+        "25 bytes are not posted"
+    )
     moved_on = replace(BOOKED, rx=80, sampled_at=NOW)
     assert confirmed(first, at_kernel(node_state(moved_on), more)) == ()
     made_anew = replace(BOOKED, sampled_at=NOW)
@@ -214,7 +222,7 @@ def test_bytes_that_were_booked_meanwhile_stand_no_more() -> None:
 def test_figures_that_were_put_right_stand_no_more() -> None:
     wrong = list(check_totals([figures(figure(11, 10))]))
     worse = list(check_totals([figures(figure(12, 10), figure(0, 100)._replace(name="month"))]))
-    assert [one.text for one in confirmed(wrong, worse)] == ["rx of 24 h: 12, its buckets: 10 (+2)"]
+    assert [wording.discrepancy(one) for one in confirmed(wrong, worse)] == ["rx of 24 h: 12, its buckets: 10 (+2)"]
     assert confirmed(wrong, check_totals([figures(figure(10, 10))])) == ()
     assert len(confirmed([], waiting(1))) == 1, "notes are as they are"
 

@@ -13,6 +13,7 @@ from tests.samples import TOKYO, key
 from tests.verifying import SOON, busy_node, checks, found, prove
 from wgsyncd.core.inspect.verify import Check
 from wgsyncd.core.model import Counters, fingerprint
+from wgsyncd.engine import wording
 
 
 @pytest.fixture
@@ -125,14 +126,18 @@ def test_bytes_that_come_in_after_a_long_outage(node: Node) -> None:
 def test_a_total_that_an_admin_set_is_a_note(node: Node, usage_columns: None) -> None:
     node.change(5, rx_bytes_total=0)
     (note,) = found(node)
-    assert (note.check.value, note.note, note.text) == ("low", True, "rx in total: 0, rx of the month: 3000 (-3000)")
+    assert (note.check.value, note.note, wording.discrepancy(note)) == (
+        "low",
+        True,
+        "rx in total: 0, rx of the month: 3000 (-3000)",
+    )
 
 
 def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
     node.traffic(5, 2**50)
     node.account()
-    assert [(one.check.value, one.note, one.text) for one in found(node)] == [
-        ("quarantine", True, "1 delta in quarantine, not booked")
+    assert [(one.check.value, one.note, wording.discrepancy(one)) for one in found(node)] == [
+        ("quarantine", True, "1 delta in quarantine, not posted")
     ]
 
 
@@ -141,7 +146,7 @@ def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
 
 FAULTS: dict[str, Callable[[Node], object]] = {
     "day": lambda node: node.db.days.update({(node.admin.id(5), node.calendar.day(node.now)): Counters(2000, 199)}),
-    "unbooked": lambda node: node.wg.traffic("wg0", key(5), rx=12),
+    "unposted": lambda node: node.wg.traffic("wg0", key(5), rx=12),
     "baseline": lambda node: node.wg.recreate_behind("wg0", key(5)),
     "absent": lambda node: node.wg.remove_behind("wg0", key(5)),
     "unrecorded": lambda node: node.db.records.pop(("r640", ("wg0", key(5)))),
@@ -176,8 +181,8 @@ def test_what_a_finding_says(node: Node, usage_columns: None) -> None:
     node.change(5, rx_bytes_24h=7)
     node.wg.traffic("wg0", key(5), tx=12)
     mark = fingerprint(key(5))
-    assert [one.text for one in found(node)] == [
-        f"tx counted on wg0 ({mark}): 312, baseline: 300: 12 bytes are not booked",
+    assert [wording.discrepancy(one) for one in found(node)] == [
+        f"tx counted on wg0 ({mark}): 312, baseline: 300: 12 bytes are not posted",
         "rx of 24 h: 7, its buckets: 2000 (-1993)",
     ]
 
@@ -189,7 +194,7 @@ def test_figures_are_called_what_their_columns_are(usage_columns: None) -> None:
     node.traffic(5, 70, 7)
     node.account()
     node.change(5, rx_bytes_24h=8)
-    assert [one.text for one in found(node)] == ["rx of 24 h: 8, its buckets: 7 (+1)"]
+    assert [wording.discrepancy(one) for one in found(node)] == ["rx of 24 h: 8, its buckets: 7 (+1)"]
 
 
 @pytest.mark.parametrize("bucket", [True, False])
@@ -204,13 +209,13 @@ def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
         node.db.buckets[device, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
         node.agent._accounting._refreshed = None
         node.account()
-        assert [one.text for one in found(node)] == [f"received on {yesterday}: 0, its buckets: 1 (-1)"]
+        assert [wording.discrepancy(one) for one in found(node)] == [f"received on {yesterday}: 0, its buckets: 1 (-1)"]
     else:
         for day in (today, yesterday):
             node.db.days[device, day] = Counters(2001, 200)
         node.agent._accounting._refreshed = None
         node.account()
-        texts = [one.text for one in found(node) if one.check is Check.DAY]
+        texts = [wording.discrepancy(one) for one in found(node) if one.check is Check.DAY]
         assert texts == [f"received on {today}: 2001, its buckets: 2000 (+1)"]
 
 
@@ -236,4 +241,4 @@ def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) 
         node.db.records["r640", ("wg0", key(5))] = records["r640", ("wg0", key(5))]
 
     node.wg.traffic("wg0", key(5), rx=3)
-    assert checks(node, others, others, others) == [("unbooked", "0001-DEV-005")]
+    assert checks(node, others, others, others) == [("unposted", "0001-DEV-005")]

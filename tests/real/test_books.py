@@ -81,7 +81,7 @@ def test_faults_are_found_and_told(bench: Bench) -> None:
     found = verify(bench, code=1)["findings"]
     assert {(one["check"], one["device"]) for one in found} >= {
         ("figure", "0001-told"), ("day", "0001-told"), ("negative", "0001-told"),
-        ("unbooked", "0001-told"), ("absent", "0001-well")
+        ("unposted", "0001-told"), ("absent", "0001-well")
     }  # fmt: skip
     (rolling,) = [one for one in found if "rx of 24 h" in one["numbers"]]
     assert rolling["numbers"]["rx of 24 h"] == rolling["numbers"]["its buckets"] + 5
@@ -116,7 +116,7 @@ def test_released_traffic_is_what_the_kernel_counted(bench: Bench) -> None:
     assert daemon.metrics()["wgsyncd_quarantined_deltas"] == len(ids)
     assert daemon.notices.has(f"{len(ids)} in quarantine (wgsyncd quarantine)…")
     assert daemon.status()["quarantined"] == len(ids)
-    assert f"{len(ids)} released: booked" in daemon.cli("quarantine", "release", *ids).stdout
+    assert f"{len(ids)} released: posted" in daemon.cli("quarantine", "release", *ids).stdout
     stop(bench)
     assert total(bench, device) == counted(bench, device)
     assert [action for action, *_ in bench.logs() if action.startswith("quarantine")] == ["quarantine_released"] * len(

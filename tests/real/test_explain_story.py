@@ -57,7 +57,7 @@ def test_who_lost_a_conflict_to_whom(bench: Bench) -> None:
     wait(lambda: bench.logs("row_rejected"), "rejected")
     story = explain(bench, second)
     told = (story["rejected"]["reason"], story["rejected"]["detail"])
-    assert told == ("duplicate_address", f"the address is {first.device}'s")
+    assert told == ("duplicate_address", f"address {first.address} is {first.device}'s")
     assert story["frozen"] is True
     assert story["audit"][0]["action"] == "row_rejected"
 

@@ -51,8 +51,8 @@ def test_verify_says_what_does_not_with_both_numbers(at_work: Node, run: Run) ->
     at_work.wg.traffic("wg0", key(7), tx=12)
     status, lines = run("verify")
     assert status == 1
-    assert [line.split()[:2] for line in lines[:2]] == [["unbooked", "0001-DEV-007"], ["figure", "0001-DEV-005"]]
-    assert lines[0].endswith(": 12, baseline: 0: 12 bytes are not booked")
+    assert [line.split()[:2] for line in lines[:2]] == [["unposted", "0001-DEV-007"], ["figure", "0001-DEV-005"]]
+    assert lines[0].endswith(": 12, baseline: 0: 12 bytes are not posted")
     assert lines[1].endswith("rx of 24 h: 7, its buckets: 3000 (-2993)")
     assert lines[2:] == ["2 findings", "note: rx in total is below rx of the month: 1 (0001-DEV-006)"]
     status, (text,) = run("verify", "--json")
@@ -127,7 +127,7 @@ def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
     ]  # fmt: skip
     assert "deltas in quarantine, not accounted: 2 (wgsyncd quarantine)" in run("status")[1]
     assert json.loads(run("status", "--json")[1][0])["quarantined"] == 2
-    assert run("verify") == (0, ["everything adds up", "note: 2 deltas in quarantine, not booked"])
+    assert run("verify") == (0, ["everything adds up", "note: 2 deltas in quarantine, not posted"])
 
 
 def test_release_and_drop(held: Node, run: Run) -> None:

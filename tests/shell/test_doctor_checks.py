@@ -26,13 +26,13 @@ from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import Link
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import MariaDBError
-from wgsyncd.stores.mikyun.facts import Facts
+from wgsyncd.stores.mikyun.doctor import Database, version_of
 
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
         "MainPID": "7", "NRestarts": "0", "NeedDaemonReload": "no", "User": "wgsyncd", "StatusText": "wg0: 3 peers"}  # fmt: skip
 ROOT, OTHER = Who("root", 0, frozenset((0,))), Who("daemon", 1, frozenset((1,)))
-OURS = Facts("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", ("r640",), (), (),
+OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", ("r640",), (), (),
                 (), 32400, 32400, 0.0, 0.01, None)  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
 @pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "sudo -u mikyun wgsyncd doctor"),
                                               (1049, "wgsyncd init-db"), (1205, "wgsyncd check-config")])  # fmt: skip
 def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
-    def examine(_: object) -> Facts:
+    def examine(_: object) -> Database:
         raise MariaDBError("why", number)
 
     (one,) = doctor.check(SETTINGS, examine)
@@ -228,8 +228,8 @@ def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
 
 
 def test_versions() -> None:
-    assert doctor.version_of("10.11.19-MariaDB-0+deb12u1") == (10, 11, 19)
-    assert doctor.version_of("5.5.5-10.6.1") is None
+    assert version_of("10.11.19-MariaDB-0+deb12u1") == (10, 11, 19)
+    assert version_of("5.5.5-10.6.1") is None
 
 
 # -- the port

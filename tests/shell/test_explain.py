@@ -134,7 +134,7 @@ def test_the_same_for_machines(node: Node, ask: Ask) -> None:
         ({"wg_iface": "wg1", "wg_ip": "10.251.0.7"}, [1, 1, 1, 1],
          "wants a peer: the next cycle removes it from wg0, and the next cycle adds it on wg1"),
         ({"wg_ip": "10.200.0.5"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, duplicate_address: the address is 0001-DEV-005's."
+         "wants a peer but cannot be followed, duplicate_address: address 10.200.0.5 is 0001-DEV-005's."
          " Its live peer on wg0 is left as it is"),
         ({"wg_ip": "10.9.9.9"}, [1, 1, 1, 1],
          "wants a peer but cannot be followed, address_outside: address 10.9.9.9 is outside the networks of wg0."
@@ -205,9 +205,9 @@ def test_who_holds_its_address(node: Node, run: Run, ask: Ask) -> None:
     node.wg.add_behind("wg0", peer(99, address(9)))
     node.device(9)
     data = ask("0001-DEV-009")
-    assert data["address_held_by"] == "a foreign peer"
+    assert data["addresses_held_by"] == {"10.200.0.9": "a foreign peer"}
     assert data["verdict"].startswith("wants a peer but cannot be followed, duplicate_address: ")
-    assert "kernel     has no peer of the device, and a foreign peer holds its address" in run("9")[1]
+    assert "kernel     has no peer of the device, a foreign peer holds 10.200.0.9" in run("9")[1]
 
 
 def test_without_the_kernel_the_rest_is_told(node: Node, run: Run, ask: Ask) -> None:

@@ -49,7 +49,7 @@ class UsersStore(MemoryStore[UsersDatabase]):
             device=device.name,
             owner=device.user,
             interface=device.gateway,
-            address=device.addresses[0] if device.addresses else "",
+            addresses=tuple(device.addresses),
             public_key=read_key(device.public_key),
             preshared_key=read_key(device.preshared_key),
             status=Status.ACTIVE if device.state == "active" else Status.OFF,

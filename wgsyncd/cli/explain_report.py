@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from wgsyncd.core.inspect.explain import ActualPeer, Explanation
-from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint
+from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint, plain_id
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
 from wgsyncd.engine.plan_report import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
@@ -80,11 +80,11 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
 
     at: str
     device: str
-    row: int
+    row: int | str
     owner: str
     verdict: str
     interface: str
-    address: str
+    addresses: list[str]
     public_key: str | None
     key_fault: str | None  # why the row's key cannot be read
     preshared_key: bool
@@ -96,7 +96,7 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     rejected: RejectedRow | None
     frozen: bool
     kernel_error: str | None
-    address_held_by: str | None
+    addresses_held_by: dict[str, str]  # the device or foreign peer, by the address
     peers: list[PeerReport]
     baselines_without_peer: list[BaselineReport]
     plan: list[PendingReport]
@@ -149,7 +149,7 @@ def explain_report(
             persistent_keepalive=config.persistent_keepalive,
             counters=counters(one.found.counters),
             baseline=baseline(one.record) if one.record is not None else None,
-            unposted=counters(one.unbooked),
+            unposted=counters(one.unposted),
             counter_reset=one.reset,
         )
 
@@ -158,23 +158,23 @@ def explain_report(
     return ExplainReport(
         at=time(now) or "",
         device=row.device,
-        row=row.id,
+        row=plain_id(row.id),
         owner=row.owner,
         verdict=_verdict(found),
         interface=row.interface,
-        address=row.address,
+        addresses=list(row.addresses),
         public_key=encode_key(found.key) if found.key is not None else None,
-        key_fault=None if bad_key is None else wording.key_fault(bad_key.fault, bad_key.size),
+        key_fault=None if bad_key is None else str(bad_key),
         preshared_key=bool(row.preshared_key),
         status=row.status_text,
         activation_deadline=time(deadline),
         activation_seconds_left=None if deadline is None else int(deadline - now),
         rules=[RuleReport(**one._asdict()) for one in rules],
-        other_node=found.elsewhere,
+        other_node=found.is_ignored,
         rejected=rejected_rows([rejection])[0] if rejection is not None else None,
         frozen=found.frozen,
-        kernel_error=found.trouble or None,
-        address_held_by=found.address_holder or None,
+        kernel_error=found.interface_error or None,
+        addresses_held_by={net: one or wording.FOREIGN for net, one in found.address_holders.items()},
         peers=list(map(peer, found.peers)),
         baselines_without_peer=list(map(baseline, found.stale_records)),
         plan=[
@@ -183,7 +183,7 @@ def explain_report(
             )
             for due in found.due
         ],
-        transitions=[planned_transition(one, zone, now) for one in found.steps],
+        transitions=[planned_transition(one, zone, now) for one in found.transitions],
         perspective=perspective.value,
         bytes=None if details is None else {label: counters(one) for label, one in details.bytes.items()},
         details=None if details is None else dict(details.texts),
@@ -208,15 +208,15 @@ def _verdict(found: Explanation) -> str:
     doing = ", and ".join(
         f"the next cycle {_DOING[one.change.kind]} {one.change.interface}{WAITS[one.when]}" for one in found.due
     )
-    if found.elsewhere:
+    if found.is_ignored:
         return f"is another node's: {found.row.interface} stands in node.ignored_interfaces"
     if found.rejection is not None:
         kept = f"its live peer on {where} is left as it is" if found.frozen else doing or "it has no peer"
         why = f"{found.rejection.reason.value}: {wording.rejection(found.rejection)}"
         return f"wants a peer but cannot be followed, {why}. {kept[0].upper()}{kept[1:]}"
-    if found.trouble:
+    if found.interface_error:
         wanted = "a" if found.inactive is None else "no"
-        return f"wants {wanted} peer, but the kernel cannot be asked: {found.trouble}"
+        return f"wants {wanted} peer, but the kernel cannot be asked: {found.interface_error}"
     if found.inactive is not None:
         why = wording.inactive(found.inactive)
         return f"wants no peer ({why})" + (f": {doing}" if doing else f", yet {where} has it" if where else "")

@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, NewType, TypeVar
+from typing import Any, NamedTuple, NewType, Protocol
 
 from wgsyncd.core.network import Networks
 from wgsyncd.core.reasons import (
@@ -31,15 +31,17 @@ PublicKey = NewType("PublicKey", bytes)
 """A Curve25519 public key: 32 raw bytes. Logs, metrics and audit rows show only its :func:`fingerprint`."""
 
 
-_T = TypeVar("_T")
+class DeviceId(Protocol):
+    """Identifies a device's row: an int, a str or a UUID, and one store has one type only. The lowest id wins."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
 
 
-def reuse_equal(new: _T, old: _T) -> _T:
-    """``old`` if it equals ``new``, else ``new``: so memory holds equal values only once.
-
-    100 bytes less for each of 100,000 peers are 10 MB less.
-    """
-    return old if old == new else new
+def plain_id(row_id: DeviceId) -> int | str:
+    """An id as reports show it. JSON has no UUIDs, so any id that is no int becomes a text."""
+    return row_id if isinstance(row_id, int) else str(row_id)
 
 
 RowKey = bytes | str | None
@@ -49,27 +51,23 @@ RowKey = bytes | str | None
 class InvalidKey(ValueError):
     """A text is not a valid key, because of ``fault``. ``size``: the decoded length in bytes, if that is the fault.
 
-    The exception never holds the text, which may be a preshared key.
+    The message is the rest of a sentence about the key. It never has the text, which may be a preshared key.
     """
 
     def __init__(self, fault: KeyFault, size: int = 0) -> None:
         self.fault, self.size = fault, size
-        super().__init__(f"has {size} bytes, not {KEY_BYTES}" if fault is KeyFault.LENGTH else _KEY_FAULTS[fault])
-
-
-_KEY_FAULTS = {
-    KeyFault.EMPTY: "is empty",
-    KeyFault.NOT_BASE64: "is not base64",
-    KeyFault.NOT_CANONICAL: "is not canonical base64",
-    KeyFault.ZERO: "is all zeros",
-}
+        words = {
+            KeyFault.EMPTY: "is empty",
+            KeyFault.NOT_BASE64: "is not base64",
+            KeyFault.NOT_CANONICAL: "is not canonical base64",
+            KeyFault.LENGTH: f"has {size} bytes, not {KEY_BYTES}",
+            KeyFault.ZERO: "is all zeros",
+        }
+        super().__init__(words[fault])
 
 
 def read_key(text: str | None) -> RowKey:
-    """The key of a row: its 32 bytes, or ``text`` itself if that is not a valid key.
-
-    :func:`decode_key` then raises the reason.
-    """
+    """The key of a row: its 32 bytes, or ``text`` itself if :func:`decode_key` does not accept it."""
     try:
         return decode_key(text) if text else text
     except ValueError:
@@ -167,10 +165,11 @@ class InterfaceState:
 
 
 class Status(StrEnum):
-    """What a row says about its device. A row that is OFF asks for no peer."""
+    """What a row says about its device. Only an issued or active device may have a peer."""
 
     ISSUED = "issued"
     ACTIVE = "active"
+    EXPIRED = "expired"  # nobody activated the device by its deadline
     OFF = "off"
 
 
@@ -181,11 +180,11 @@ class DeviceRow:
     Keys are what :func:`read_key` returns. Rows stay in memory for long, and a key takes less memory than its text.
     """
 
-    id: int
+    id: DeviceId
     device: str
     owner: str
     interface: str  # the store's name of the interface
-    address: str
+    addresses: tuple[str, ...]  # the tunnel addresses, IPv4 and IPv6, in any order
     public_key: RowKey = field(repr=False)
     preshared_key: RowKey = field(repr=False)
     status: Status
@@ -196,21 +195,19 @@ class DeviceRow:
     first_handshake_known: bool = False
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
 
-    def share_keys(self, peer: PeerConfig) -> None:
-        """Use the key objects of ``peer`` where they are equal, so that memory holds them once: see `reuse_equal`."""
-        object.__setattr__(self, "public_key", reuse_equal(self.public_key, peer.public_key))
-        object.__setattr__(self, "preshared_key", reuse_equal(self.preshared_key, peer.preshared_key))
-
     @property
-    def is_expired(self) -> bool:
-        """Whether the store says that the device expired: nobody activated it by its deadline."""
-        return self.status is Status.OFF and self.status_text == "expired"
+    def key(self) -> PublicKey | None:
+        """The public key, or None if it cannot be read. No peer can have an unreadable key."""
+        try:
+            return PublicKey(decode_key(self.public_key))
+        except InvalidKey:
+            return None
 
     def inactive_reason(self, now: float) -> InactiveReason | None:
         """Why this row asks for no peer at ``now`` (UNIX seconds), or None if it asks for one."""
         if self.inactive:
             return self.inactive[0]
-        if self.status is Status.OFF:
+        if self.status in (Status.EXPIRED, Status.OFF):
             return InactiveReason(Inactive.DEVICE_INACTIVE, self.status_text)
         if self.status is Status.ISSUED and self.activation_deadline is not None and now > self.activation_deadline:
             return InactiveReason(Inactive.DEADLINE_PASSED)
@@ -238,7 +235,7 @@ class Change:
     public_key: PublicKey
     current: PeerConfig | None
     desired: PeerConfig | None
-    row_id: int | None = None
+    row_id: DeviceId | None = None
     device: str = ""
     owner: str = ""
     reason: ChangeReason = WANTED
@@ -271,7 +268,7 @@ class Change:
 class Rejection:
     """A rejected row, and why it is rejected: the row asks for a peer but is invalid."""
 
-    row_id: int
+    row_id: DeviceId
     device: str
     reason: Reason
     facts: RejectionFacts

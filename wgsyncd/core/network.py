@@ -28,13 +28,18 @@ class Network(bytes):
         """The length of the prefix in bits."""
         return self[-1]
 
+    @property
+    def address(self) -> str:
+        """The address as text, without the length of the prefix."""
+        return str(ipaddress.ip_address(self.packed))
+
     def __repr__(self) -> str:
         return f"Network({self})"
 
     def __str__(self) -> str:
         if len(self) == 5:
             return "%d.%d.%d.%d/%d" % (*self,)  # noqa: UP031 - this takes a tenth of the time of ipaddress
-        return f"{ipaddress.ip_address(self.packed)}/{self.prefixlen}"
+        return f"{self.address}/{self.prefixlen}"
 
     def covers(self, other: Network) -> bool:
         """Whether this network contains every address of ``other``. No network covers one of the other IP version."""

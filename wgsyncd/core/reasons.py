@@ -91,11 +91,11 @@ class KeyFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RejectionFacts:
-    """The facts of a rejection. No fact is a key. An invalid text is cut to the length that a valid one may have."""
+    """The facts of a rejection. No fact is a key."""
 
-    value: str = ""  # the address or the interface, as the row has it
+    value: str = ""  # the address that is bad or taken, or the interface
     interface: str = ""  # the kernel's name of the interface
-    rival: str = ""  # the device that has the key or the address. "" means a peer that stays unchanged
+    holder: str = ""  # the device that has the key or the address. "" means a peer that stays unchanged
     key_fault: KeyFault | None = None
     key_bytes: int = 0  # the decoded length, where the length is the fault
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from wgsyncd.core.model import Counters, PeerConfig, PublicKey, reuse_equal
+from wgsyncd.core.model import Counters, DeviceId, PeerConfig, PeerState, PublicKey
 
 PeerId = tuple[str, PublicKey]
 """What identifies a peer: the name of its interface, and its public key."""
@@ -36,7 +36,7 @@ class PeerRecord:
 
     interface: str
     public_key: PublicKey
-    row_id: int | None
+    row_id: DeviceId | None
     device: str
     owner: str
     address: str
@@ -57,11 +57,6 @@ class PeerRecord:
     def peer_id(self) -> PeerId:
         """The interface and the key of the peer."""
         return self.interface, self.public_key
-
-    def share(self, row_id: int, config: bytes) -> None:
-        """Use these objects for the row id and the digest where they are equal, to save memory: see `reuse_equal`."""
-        object.__setattr__(self, "row_id", reuse_equal(self.row_id, row_id))
-        object.__setattr__(self, "config_digest", reuse_equal(self.config_digest, config))
 
     def same_identity(self, old: PeerRecord) -> bool:
         """Whether ``old`` differs from this record at most in epoch, state, counters, handshake and sample time."""
@@ -84,8 +79,18 @@ def config_digest(peer: PeerConfig) -> bytes:
 
 
 def addresses_of(peer: PeerConfig) -> str:
-    """A peer's allowed IPs as text for records and messages: sorted, joined by commas, at most 64 characters."""
-    return ",".join(sorted(map(str, peer.allowed_ips)))[:64]
+    """A peer's allowed IPs as text for records and messages: sorted and joined by commas."""
+    return ",".join(sorted(map(str, peer.allowed_ips)))
+
+
+def record_of(
+    interface: str, epoch: str, found: PeerState, row_id: DeviceId | None, device: str, owner: str, now: float
+) -> PeerRecord:
+    """The first record of a peer that is there already. Its present counters become the baseline."""
+    return PeerRecord(
+        interface, found.config.public_key, row_id, device, owner, addresses_of(found.config),
+        config_digest(found.config), RecordState.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
+    )  # fmt: skip
 
 
 _NONE: Mapping[PublicKey, PeerRecord] = {}
@@ -115,9 +120,9 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
         """Store ``record``. It replaces an older record of the same peer."""
         self._by_interface.setdefault(record.interface, {})[record.public_key] = record
 
-    def discard(self, slot: PeerId) -> None:
-        """Remove the record with the peer id ``slot``, if there is one."""
-        name, key = slot
+    def discard(self, peer_id: PeerId) -> None:
+        """Remove the record with the peer id ``peer_id``, if there is one."""
+        name, key = peer_id
         self._by_interface.get(name, {}).pop(key, None)
 
     def copy(self) -> PeerRecords:
@@ -126,8 +131,8 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
         other._by_interface = {name: dict(some) for name, some in self._by_interface.items()}
         return other
 
-    def __getitem__(self, slot: PeerId) -> PeerRecord:
-        name, key = slot
+    def __getitem__(self, peer_id: PeerId) -> PeerRecord:
+        name, key = peer_id
         return self.of(name)[key]
 
     def __iter__(self) -> Iterator[PeerId]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import PublicKey, Transition
+from wgsyncd.core.model import DeviceId, PublicKey, Transition
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
@@ -29,7 +29,8 @@ class Condition(NamedTuple):
     type: str  # a ConditionType, or a type of the store's own
     subject: str  # row id, owner, node or interface
     name: str  # the name of the subject for people
-    reason: str  # a reason code, a count or a plan id: nothing that needs a translation
+    reason: str = ""  # a reason code or a plan id: nothing that needs a translation
+    removals: int = 0  # of a tripped guard: how many removals are withheld
 
     @property
     def is_of_store(self) -> bool:
@@ -59,9 +60,9 @@ class NodeState:
     conditions: frozenset[Condition]
     spool_position: str = ""  # the position of the spooled samples that were posted last
 
-    def installed_keys(self) -> dict[int, frozenset[PublicKey]]:
+    def installed_keys(self) -> dict[DeviceId, frozenset[PublicKey]]:
         """The keys of the recorded peers, by row id."""
-        keys: dict[int, frozenset[PublicKey]] = {}
+        keys: dict[DeviceId, frozenset[PublicKey]] = {}
         for record in self.records.each():
             if record.row_id is not None:
                 keys[record.row_id] = keys.get(record.row_id, frozenset()) | {record.public_key}
@@ -80,15 +81,15 @@ class NodeState:
         records = self.records
         for record in writes.records:
             records.add(record)
-        for slot in writes.removed:
-            records.discard(slot)
+        for peer_id in writes.removed:
+            records.discard(peer_id)
         over = {(c.type, c.subject) for c in writes.ended | writes.started}
-        standing = frozenset(c for c in self.conditions if (c.type, c.subject) not in over)
+        lasting = frozenset(c for c in self.conditions if (c.type, c.subject) not in over)
         return NodeState(
             self.revision + 1,
             records,
             {**self.interfaces, **writes.checkpoints},
-            standing | writes.started,
+            lasting | writes.started,
             writes.spool_position or self.spool_position,
         )
 
@@ -120,7 +121,7 @@ class Posting:
     No two allocations have the same bucket and day.
     """
 
-    row_id: int
+    row_id: DeviceId
     allocations: tuple[Allocation, ...]
     handshake: float | None = None  # UNIX seconds of a newer handshake, None if there is none
 
@@ -148,7 +149,7 @@ class QuarantinedDelta:
     """A delta that is larger than the line can carry."""
 
     interface: str
-    row_id: int | None
+    row_id: DeviceId | None
     device: str
     rx: int  # bytes, like tx
     tx: int
@@ -179,7 +180,8 @@ class WriteBatch:
     # The store writes the audit row of a transition only if it makes the transition.
     transitions: tuple[tuple[Transition, AuditEvent | None], ...] = ()
     quarantined: tuple[QuarantinedDelta, ...] = ()
-    commit_last: frozenset[int] = frozenset()  # ids of the rows that audit or quarantine rows of this batch are about
+    # The ids of the rows that audit or quarantine rows of this batch are about.
+    commit_last: frozenset[DeviceId] = frozenset()
     started: frozenset[Condition] = frozenset()
     ended: frozenset[Condition] = frozenset()
     approval_used: bool = False
@@ -191,16 +193,16 @@ class WriteBatch:
 
     def __add__(self, other: WriteBatch) -> WriteBatch:
         """Both batches as one transaction. If both have a record of one peer, the record of ``other`` wins."""
-        records, booked = self.records or other.records, self.postings or other.postings
+        records, postings = self.records or other.records, self.postings or other.postings
         if self.records and other.records:
             records = tuple({r.peer_id: r for r in self.records + other.records}.values())
         if self.postings and other.postings:
-            sums: dict[int, Posting] = {}
+            sums: dict[DeviceId, Posting] = {}
             for one in self.postings + other.postings:
                 sums[one.row_id] = sums[one.row_id] + one if one.row_id in sums else one
-            booked = tuple(sums.values())
+            postings = tuple(sums.values())
         return WriteBatch(
-            booked,
+            postings,
             records,
             self.removed + other.removed,
             {**self.checkpoints, **other.checkpoints},
@@ -214,7 +216,7 @@ class WriteBatch:
             other.spool_position or self.spool_position,
         )
 
-    def excluding(self, row_ids: Set[int]) -> WriteBatch:
+    def excluding(self, row_ids: Set[DeviceId]) -> WriteBatch:
         """This batch without the postings and transitions of some rows, as if the dump had not shown their peers.
 
         The checkpoints are left out too: a checkpoint would say that the whole interface was accounted.
@@ -243,22 +245,22 @@ class WriteBatch:
           their baselines.
         - The devices with a transition. Once their handshake is posted, no later cycle would find the transition.
         """
-        by_row: dict[int, list[PeerRecord]] = {}
-        loose: list[PeerRecord] = []
-        booked_rows = {b.row_id for b in self.postings}
+        by_row: dict[DeviceId, list[PeerRecord]] = {}
+        others: list[PeerRecord] = []
+        posted_rows = {b.row_id for b in self.postings}
         for record in self.records:
-            if record.row_id in booked_rows and record.row_id is not None:
+            if record.row_id in posted_rows and record.row_id is not None:
                 by_row.setdefault(record.row_id, []).append(record)
             else:
-                loose.append(record)
+                others.append(record)
         # Postings are in the order of row ids, so that two writers cannot deadlock on rows.
         # The postings of the last transaction come at the end.
         last = self.commit_last | {step.row.id for step, _ in self.transitions}
-        booked = sorted(self.postings, key=lambda b: (b.row_id in last, b.row_id))
+        postings = sorted(self.postings, key=lambda b: (b.row_id in last, b.row_id))
         at = 0
-        while len(booked) - at > size and booked[at + size - 1].row_id not in last:
-            part = booked[at : at + size]
+        while len(postings) - at > size and postings[at + size - 1].row_id not in last:
+            part = postings[at : at + size]
             yield WriteBatch(postings=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
             at += size
         rest = tuple(r for rs in by_row.values() for r in rs)
-        yield replace(self, postings=tuple(booked[at:]), records=rest + tuple(loose))
+        yield replace(self, postings=tuple(postings[at:]), records=rest + tuple(others))

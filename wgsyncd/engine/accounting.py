@@ -5,6 +5,7 @@ If the store takes nothing, the caller hands the samples to the spooler, and a l
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from functools import partial
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
+from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
@@ -61,7 +62,7 @@ class Accounting:
     def post(
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
         until: Until = never, end: int | None = None,
-    ) -> frozenset[int] | None:  # fmt: skip
+    ) -> frozenset[DeviceId] | None:  # fmt: skip
         """Post the backlog and then these samples. Returns the ids of the rows whose transition was committed.
 
         The last transaction also commits ``more``. If nothing moved and ``more`` is empty, nothing is written. If
@@ -181,7 +182,7 @@ class Accounting:
 
     def _commit(
         self, result: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, until: Until
-    ) -> tuple[frozenset[int], frozenset[int]] | None:
+    ) -> tuple[frozenset[DeviceId], frozenset[DeviceId]] | None:
         writes = result.writes + WriteBatch(audit=tuple(map(_event, result.anomalies))) + more
         if not writes:
             return frozenset(), frozenset()
@@ -220,10 +221,12 @@ def _rows_of_unrecorded(
 
 
 def _has_address(found: PeerState, row: DeviceRow) -> bool:
-    try:
-        return parse_host(row.address) in found.config.allowed_ips
-    except ValueError:
-        return False
+    """Whether the peer has one of the row's addresses."""
+    for text in row.addresses:
+        with contextlib.suppress(ValueError):
+            if parse_host(text) in found.config.allowed_ips:
+                return True
+    return False
 
 
 def _event(anomaly: posting.Anomaly) -> AuditEvent:

@@ -21,8 +21,7 @@ from typing import Any
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import ChangeKind, DeviceRow, InterfaceState, Transition
-from wgsyncd.core.peers.desired import share_keys
+from wgsyncd.core.model import ChangeKind, DeviceId, DeviceRow, InterfaceState, Transition
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.subset import is_independent, select_subset
@@ -112,11 +111,9 @@ class Agent:
         calendar = self._accounting.calendar(now)
         snapshot: Snapshot | None = None
         steps: list[Transition] = []
-        refused: frozenset[int] = frozenset()
+        refused: frozenset[DeviceId] = frozenset()
         try:
             snapshot = self._snapshot()
-            if self._cache.last_known is None:  # The first node state takes its keys from the rows: one copy in memory.
-                share_keys(snapshot.rows, actual)
             steps = self._planner.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
                 applied = self._post(samples, steps, snapshot.rows, until=until)
@@ -247,7 +244,7 @@ class Agent:
     def _post(
         self, samples: Samples, steps: Sequence[Transition] = (), rows: Sequence[DeviceRow] | None = None, *,
         until: Until = never, preemptible: bool = False,
-    ) -> frozenset[int]:  # fmt: skip
+    ) -> frozenset[DeviceId]:  # fmt: skip
         """Post samples and commit transitions. Returns the ids of the rows whose transition was committed.
         Between transactions, ``until`` says whether something urgent waits. A ``preemptible`` posting then ends and
         sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
@@ -281,7 +278,7 @@ class Agent:
 
     def _degraded(
         self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
-        refused: frozenset[int] = frozenset(),
+        refused: frozenset[DeviceId] = frozenset(),
     ) -> None:  # fmt: skip
         """Do what is safe while the store fails: spool the samples, and remove revoked peers within the guard.
         If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome

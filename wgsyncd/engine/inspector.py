@@ -18,6 +18,7 @@ from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.status import DaemonStatus
@@ -127,6 +128,6 @@ def publish(findings: Sequence[Discrepancy], status: DaemonStatus) -> None:
     faults = verify.faults(findings)
     status.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
     for one in faults[:LINES]:
-        _log.warning("does not add up", check=one.check.value, device=one.device, what=one.text)
+        _log.warning("does not add up", check=one.check.value, device=one.device, what=wording.discrepancy(one))
     if len(faults) > LINES:
         _log.warning("more does not add up: see `wgsyncd verify`", findings=len(faults) - LINES)

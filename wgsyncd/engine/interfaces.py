@@ -146,12 +146,12 @@ class Interfaces:
         ]
         if silenced:
             self._wireguard.apply(name, silenced)  # A peer that refuses this is read and removed like the others.
-        looked = time.monotonic()
+        read_at = time.monotonic()
         state = self._wireguard.read(name)
         if state.epoch != planned.epoch:
             raise WireGuardError(name, "ESTALE", "was made anew while peers were about to be removed")
         going = {c.public_key: state.peers[c.public_key] for c in changes if c.public_key in state.peers}
         keep(replace(state, peers=going))
         failed = self._wireguard.apply(name, changes)
-        self._status.record_removal_gap(time.monotonic() - looked)
+        self._status.record_removal_gap(time.monotonic() - read_at)
         return failed

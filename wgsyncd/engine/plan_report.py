@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from wgsyncd.core.model import Change, DeviceRow, Rejection, Transition, fingerprint
+from wgsyncd.core.model import Change, DeviceRow, Rejection, Status, Transition, fingerprint, plain_id
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.engine import wording
@@ -31,7 +31,7 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
 
     action: str  # add, update or remove
     interface: str
-    row: int | None  # the row's id. None: the peer belongs to no row.
+    row: int | str | None  # the row's id. None: the peer belongs to no row.
     device: str  # "" for a foreign peer
     owner: str
     address: str  # allowed addresses, separated by commas
@@ -42,7 +42,7 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
 class PlannedTransition(Struct, frozen=True, kw_only=True):
     """One transition that is due."""
 
-    row: int  # the row's id
+    row: int | str  # the row's id
     device: str
     transition: str  # activate, expire or first_handshake
     at: str | None  # ISO 8601 with an offset
@@ -52,7 +52,7 @@ class PlannedTransition(Struct, frozen=True, kw_only=True):
 class RejectedRow(Struct, frozen=True, kw_only=True):
     """One rejected row, and why it is rejected."""
 
-    row: int
+    row: int | str
     device: str
     reason: str
     detail: str
@@ -118,7 +118,7 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
 def planned_transition(one: Transition, zone: ZoneInfo, now: float) -> PlannedTransition:
     """The report of a transition that is due. ``now`` (UNIX seconds) and ``zone`` say which times are of today."""
     return PlannedTransition(
-        row=one.row.id,
+        row=plain_id(one.row.id),
         device=redact(one.row.device),
         transition=one.kind,
         at=iso(one.at, zone),
@@ -130,7 +130,10 @@ def rejected_rows(rejections: Iterable[Rejection]) -> list[RejectedRow]:
     """The rejected rows with their reasons in words. No text has a key."""
     return [
         RejectedRow(
-            row=one.row_id, device=redact(one.device), reason=one.reason.value, detail=redact(wording.rejection(one))
+            row=plain_id(one.row_id),
+            device=redact(one.device),
+            reason=one.reason.value,
+            detail=redact(wording.rejection(one)),
         )
         for one in rejections
     ]
@@ -156,7 +159,7 @@ def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> P
     return PlannedChange(
         action=change.kind.value,
         interface=change.interface,
-        row=change.row_id,
+        row=None if change.row_id is None else plain_id(change.row_id),
         device=redact(change.device),
         owner=redact(change.owner),
         address=",".join(sorted(map(str, peer.allowed_ips))) if peer else "",
@@ -167,7 +170,7 @@ def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> P
 
 def _passed_deadline(row: DeviceRow, why: InactiveReason, zone: ZoneInfo, now: float) -> str:
     """Says when the activation deadline passed. "" if the row asks for no peer for another reason."""
-    never = why.kind is Inactive.DEADLINE_PASSED or (row.is_expired and not row.first_handshake_known)
+    never = why.kind is Inactive.DEADLINE_PASSED or (row.status is Status.EXPIRED and not row.first_handshake_known)
     if never and row.activation_deadline is not None and row.activation_deadline < now:
         return f"activation deadline {clock(row.activation_deadline, zone, now)} passed"
     return ""

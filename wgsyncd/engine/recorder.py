@@ -103,9 +103,10 @@ def _begins(condition: Condition, detail: str) -> None:
             event, row=condition.subject, device=condition.name, reason=condition.reason, why=detail
         )
     elif condition.type == ConditionType.GUARD_TRIPPED:
-        plan, _, count = condition.reason.partition(":")
-        todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`"
-        _conditions_log.error("too many removals: withheld until an admin approves", removals=int(count), todo=todo)
+        todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {condition.reason}`"
+        _conditions_log.error(
+            "too many removals: withheld until an admin approves", removals=condition.removals, todo=todo
+        )
     elif condition.type == ConditionType.INTERFACE_MISSING:
         _conditions_log.warning("interface missing: its peers are without service", interface=condition.name)
     else:
@@ -118,7 +119,7 @@ def _ends(condition: Condition) -> None:
             "row no longer rejected", row=condition.subject, device=condition.name, reason=condition.reason
         )
     elif condition.type == ConditionType.GUARD_TRIPPED:
-        _conditions_log.info("no removals withheld any more", plan=condition.reason.partition(":")[0])
+        _conditions_log.info("no removals withheld any more", plan=condition.reason)
     elif condition.type == ConditionType.INTERFACE_MISSING:
         _conditions_log.info("interface is back", interface=condition.name)
     else:

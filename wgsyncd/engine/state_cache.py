@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.model import DeviceId
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
@@ -67,15 +68,15 @@ class StateCache:
 
     def commit(
         self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never
-    ) -> tuple[frozenset[int], frozenset[int]] | None:
+    ) -> tuple[frozenset[DeviceId], frozenset[DeviceId]] | None:
         """Commit in batches. Returns the ids of rows whose transition was committed, and of locked rows, left out.
 
         ``until`` is asked between two transactions. If it says yes, the rest is not committed, and None is returned.
         Then no transition was committed, because all transitions are in the last transaction. StoreError if a
         transaction failed. RowsLocked if a locked row cannot be left out.
         """
-        applied: frozenset[int] = frozenset()
-        locked: frozenset[int] = frozenset()
+        applied: frozenset[DeviceId] = frozenset()
+        locked: frozenset[DeviceId] = frozenset()
         parts = list(writes.split(BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1 and until():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import Transition
+from wgsyncd.core.model import DeviceId, Transition
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -39,7 +39,7 @@ class Transitions:
         self._planner, self._cache, self._status, self._clock = planner, cache, status, clock
         self._log = log.get("agent")
 
-    def commit(self, steps: Sequence[Transition], calendar: UsageCalendar) -> frozenset[int]:
+    def commit(self, steps: Sequence[Transition], calendar: UsageCalendar) -> frozenset[DeviceId]:
         """Commit the transitions. Returns the ids of the rows whose transition was committed.
 
         A row that changed after it was read keeps its status: the store leaves such a transition out.
@@ -47,7 +47,7 @@ class Transitions:
         done = self._cache.commit(write_batch(steps), calendar) if steps else None
         return self.note(steps, done[0] if done is not None else frozenset())
 
-    def note(self, steps: Iterable[Transition], applied: frozenset[int]) -> frozenset[int]:
+    def note(self, steps: Iterable[Transition], applied: frozenset[DeviceId]) -> frozenset[DeviceId]:
         """Show the transitions of the rows in ``applied``, and return it. The planner no longer waits for them."""
         done = [step for step in steps if step.row.id in applied]
         for step in done:

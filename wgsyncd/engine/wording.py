@@ -1,8 +1,9 @@
-"""Makes English sentences of reasons, for reports, the log and commands."""
+"""Makes English sentences of reasons and discrepancies, for reports, the log and commands."""
 
 from __future__ import annotations
 
-from wgsyncd.core.model import Change, PeerConfig, Rejection
+from wgsyncd.core.inspect.verify import Check, Discrepancy
+from wgsyncd.core.model import Change, InvalidKey, PeerConfig, Rejection
 from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
 
 UNTIL_MENDED = "waits until the unreadable key of a row is mended"
@@ -78,21 +79,10 @@ def difference(found: PeerConfig, wanted: PeerConfig) -> str:
     return ", ".join(parts)
 
 
-def key_fault(fault: KeyFault, size: int = 0) -> str:
-    """What is wrong with a key, as the rest of a sentence about the key. ``size``: the key's length in bytes."""
-    return {
-        KeyFault.EMPTY: "is empty",
-        KeyFault.NOT_BASE64: "is not base64",
-        KeyFault.NOT_CANONICAL: "is not canonical base64",
-        KeyFault.LENGTH: f"has {size} bytes, not 32",
-        KeyFault.ZERO: "is all zeros",
-    }[fault]
-
-
 def rejection(one: Rejection) -> str:
     """Why a row is rejected. The text never has a key."""
     facts = one.facts
-    fault = key_fault(facts.key_fault, facts.key_bytes) if facts.key_fault is not None else ""
+    fault = str(InvalidKey(facts.key_fault, facts.key_bytes)) if facts.key_fault is not None else ""
     match one.reason:
         case Reason.BAD_KEY:
             return f"public_key {fault}"
@@ -109,10 +99,42 @@ def rejection(one: Rejection) -> str:
         case Reason.UNKNOWN_INTERFACE:
             return f"interface {facts.value!r} is not configured"
         case Reason.DUPLICATE_KEY:
-            return f"the public key is {facts.rival}'s" if facts.rival else "its peer belongs to a kept or frozen one"
-        case Reason.DUPLICATE_ADDRESS if facts.rival:
-            return f"the address is {facts.rival}'s"
+            return f"the public key is {facts.holder}'s" if facts.holder else "its peer belongs to a kept or frozen one"
+        case Reason.DUPLICATE_ADDRESS if facts.holder:
+            return f"address {facts.value} is {facts.holder}'s"
         case Reason.DUPLICATE_ADDRESS:
             return f"address {facts.value} is held by a peer that is left as it is"
         case Reason.NO_DEADLINE:
             return "issued, but it has no activation deadline"
+
+
+def numbers(one: Discrepancy) -> dict[str, int]:
+    """The two numbers of a discrepancy by their names. Empty if the discrepancy is not about numbers."""
+    names = {
+        Check.BASELINE: (f"{one.side} counted on {one.interface}", "baseline"),
+        Check.UNPOSTED: (f"{one.side} counted on {one.interface}", "baseline"),
+        Check.FIGURE: (one.name, one.source),
+        Check.NEGATIVE: (one.name, one.source),
+        Check.LOW: (one.name, one.source),
+        Check.DAY: (f"{'received' if one.side == 'rx' else 'sent'} on {one.day}", "its buckets"),
+    }.get(one.check)
+    return {} if names is None else dict(zip(names, (one.value, one.expected), strict=True))
+
+
+def discrepancy(one: Discrepancy) -> str:
+    """What is wrong, in one sentence with both numbers. The text has no complete key."""
+    match one.check:
+        case Check.UNREAD:
+            return f"{one.interface} cannot be read, so nothing is known about its peers: {one.error}"
+        case Check.QUARANTINE:
+            return f"{one.value} delta{'s' if one.value > 1 else ''} in quarantine, not posted"
+        case Check.ABSENT:
+            return f"recorded as a peer of {one.interface} ({one.peer}), but the interface has none"
+        case Check.UNRECORDED:
+            return f"a peer of {one.interface} ({one.peer}) without a baseline: its bytes are not posted"
+    (name, value), (other, expected) = numbers(one).items()
+    if one.check is Check.BASELINE:
+        return f"{name} ({one.peer}): {value}, {other}: {expected}: another program added the peer again"
+    if one.check is Check.UNPOSTED:
+        return f"{name} ({one.peer}): {value}, {other}: {expected}: {value - expected} bytes are not posted"
+    return f"{name}: {value}, {other}: {expected} ({value - expected:+d})"

@@ -100,8 +100,8 @@ def adopt_report(
                 kind=view.decision.actual[name].kind,
                 peers=[_peer(one, zone) for one in of.peers],
                 missing=[change.device for change in of.missing],
-                counters_posted=of.booked,
-                counters_started_from=of.started,
+                counters_posted=of.posted_in_full,
+                counters_started_from=of.baseline_only,
             )
             for name, of in found.items()
         ],

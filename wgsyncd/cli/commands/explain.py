@@ -119,7 +119,7 @@ def _rule(text: str, *, holds: bool) -> Line:
 
 def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
     """What the row says."""
-    place = f"{report.interface or 'no interface'}, {report.address or 'no address'}"
+    place = f"{report.interface or 'no interface'}, {', '.join(report.addresses) or 'no address'}"
     yield "row", f"{report.row}, owner {report.owner}, {place}"
     yield "key", report.public_key or f"cannot be read: it {report.key_fault}"
     yield "psk", f"the row has {'one' if report.preshared_key else 'none'}"
@@ -138,7 +138,7 @@ def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
     if report.kernel_error:
         yield "kernel", f"cannot be asked: {report.kernel_error}"
     elif not report.peers:
-        held = f", and {report.address_held_by} holds its address" if report.address_held_by else ""
+        held = "".join(f", {holder} holds {address}" for address, holder in report.addresses_held_by.items())
         yield "kernel", f"has no peer of the device{held}"
     for one in report.peers:
         whose = "" if one.of_this_key else f"another key of it, {one.peer}, "

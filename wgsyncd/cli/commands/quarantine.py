@@ -25,7 +25,7 @@ class QuarantinedReport(Struct, frozen=True, kw_only=True, rename={"row_id": "ro
     """One delta in quarantine. Bytes are the server's view, times are UNIX seconds, the rate is in bits per second."""
 
     id: int
-    row_id: int | None
+    row_id: int | str | None
     device: str
     interface: str
     rx: int

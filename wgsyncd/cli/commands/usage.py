@@ -42,7 +42,7 @@ from wgsyncd.core.inspect.periods import (
     make_range,
     total,
 )
-from wgsyncd.core.model import NO_BYTES, Counters
+from wgsyncd.core.model import NO_BYTES, Counters, DeviceId
 from wgsyncd.errors import UserError
 from wgsyncd.ports import Coverage, ReportSource
 
@@ -127,7 +127,7 @@ def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> Usag
 
 def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: bool) -> UsageRankingReport:
     """The devices or owners with traffic, the largest first. A row that is gone still has its bytes."""
-    by_row: dict[int, Counters] = {}
+    by_row: dict[DeviceId, Counters] = {}
     if span.by == "hour":
         by_row |= reports.rows_of_buckets(span.start, span.end)
     else:
@@ -151,7 +151,7 @@ def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: b
     )
 
 
-def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[int] | None, SubjectReport]:
+def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[DeviceId] | None, SubjectReport]:
     """The rows that ``name`` means, and the device or owner. UserError, with similar names, if there is none."""
     if name is None:
         return None, SubjectReport(kind="all", device=None, owner=None)

@@ -18,6 +18,7 @@ from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.daemon import lock
+from wgsyncd.engine import wording
 from wgsyncd.errors import UserError
 
 AGAIN = 1.0  # seconds between two comparisons, in which the daemon may account what differs
@@ -75,8 +76,8 @@ def _report(found: Sequence[Discrepancy]) -> VerifyReport:
             FindingReport(
                 check=one.check,
                 device=one.device,
-                what=one.text,
-                numbers={amount.name: amount.value for amount in (one.left, one.right) if amount is not None},
+                what=wording.discrepancy(one),
+                numbers=wording.numbers(one),
             )
             for one in found
             if one.note is notes

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from wgsyncd.core.model import Change, ChangeKind, DeviceRow, PeerState, PublicKey
+from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, PeerState, PublicKey
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.records import PeerId, PeerRecords
 
@@ -47,12 +47,12 @@ class Adoption:
 
     peers: tuple[LivePeer, ...]  # sorted by match, then by device and address
     missing: tuple[Change, ...]  # the additions: peers that are desired and not there
-    booked: int  # devices without any usage: a start posts their present counters in full
-    started: int  # devices with usage: a start takes their present counters only as baselines
+    posted_in_full: int  # devices without any usage: a start posts their present counters in full
+    baseline_only: int  # devices with usage: a start takes their present counters only as baselines
 
-    def of(self, standing: Match) -> tuple[LivePeer, ...]:
+    def of(self, match: Match) -> tuple[LivePeer, ...]:
         """The peers with this match."""
-        return tuple(one for one in self.peers if one.match is standing)
+        return tuple(one for one in self.peers if one.match is match)
 
 
 def adopt(decision: Decision, records: PeerRecords, rows: Collection[DeviceRow]) -> Mapping[str, Adoption]:
@@ -71,7 +71,9 @@ def adopt(decision: Decision, records: PeerRecords, rows: Collection[DeviceRow])
     for name, state in decision.actual.items():
         foreign = set(plan.foreign.get(name, ()))
         peers = [
-            _stand(decision, name, one, changes.get((name, key)), foreign=key in foreign, by_id=by_id, records=records)
+            _compare(
+                decision, name, one, changes.get((name, key)), foreign=key in foreign, by_id=by_id, records=records
+            )
             for key, one in state.peers.items()
         ]
         order = list(Match)
@@ -79,14 +81,14 @@ def adopt(decision: Decision, records: PeerRecords, rows: Collection[DeviceRow])
         missing = tuple(c for c, _ in changes.values() if c.kind is ChangeKind.ADD and c.interface == name)
         new = [want.row for key, want in decision.desired.peers[name].items()
                if key in state.peers and key not in records.of(name)]  # fmt: skip
-        booked = sum(1 for row in new if row.has_no_usage)
-        found[name] = Adoption(tuple(peers), missing, booked, len(new) - booked)
+        posted_in_full = sum(1 for row in new if row.has_no_usage)
+        found[name] = Adoption(tuple(peers), missing, posted_in_full, len(new) - posted_in_full)
     return found
 
 
-def _stand(
+def _compare(
     decision: Decision, name: str, found: PeerState, change: tuple[Change, bool] | None, *, foreign: bool,
-    by_id: Mapping[int, DeviceRow], records: PeerRecords,
+    by_id: Mapping[DeviceId, DeviceRow], records: PeerRecords,
 ) -> LivePeer:  # fmt: skip
     key = found.config.public_key
     want = decision.desired.peers[name].get(key)
@@ -94,14 +96,14 @@ def _stand(
     row = want.row if want else by_id.get(record.row_id) if record and record.row_id is not None else None
     device = row.device if row else ""
     if change is None:
-        standing = Match.MATCHES if want else Match.FOREIGN if foreign else Match.FROZEN
-        if standing is Match.FROZEN and not device:
+        match = Match.MATCHES if want else Match.FOREIGN if foreign else Match.FROZEN
+        if match is Match.FROZEN and not device:
             device = _claimant(key, decision)
-        return LivePeer(found, standing, Action.STAYS, device, None)
+        return LivePeer(found, match, Action.STAYS, device, None)
     what, waits = change
-    standing = Match.DIFFERS if what.kind is ChangeKind.UPDATE else Match.FOREIGN if foreign else Match.UNWANTED
-    fate = Action.WAITS if waits else Action.CHANGED if what.kind is ChangeKind.UPDATE else Action.REMOVED
-    return LivePeer(found, standing, fate, what.device, what)
+    match = Match.DIFFERS if what.kind is ChangeKind.UPDATE else Match.FOREIGN if foreign else Match.UNWANTED
+    action = Action.WAITS if waits else Action.CHANGED if what.kind is ChangeKind.UPDATE else Action.REMOVED
+    return LivePeer(found, match, action, what.device, what)
 
 
 def _claimant(key: PublicKey, decision: Decision) -> str:

@@ -5,6 +5,7 @@ The explanation combines the device's row, the rules for it, the actual peers an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from wgsyncd.core.model import (
     decode_key,
     read_key,
 )
-from wgsyncd.core.network import parse_host
+from wgsyncd.core.network import Network, parse_host
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.reasons import InactiveReason
@@ -38,7 +39,7 @@ class ActualPeer:
     found: PeerState
     row_key: bool  # the peer has the key that the row has now
     record: PeerRecord | None
-    unbooked: Counters  # bytes since the baseline that are not posted
+    unposted: Counters  # bytes since the baseline that are not posted
     reset: bool  # see :func:`wgsyncd.core.usage.posting.counter_delta`
 
 
@@ -59,32 +60,25 @@ class Explanation:
     key: PublicKey | None
     bad_key: InvalidKey | None  # why the key cannot be read
     interface: str | None  # the kernel's name of the row's interface. None: the interface is not of this node
-    elsewhere: bool  # the configuration ignores the row's interface
+    is_ignored: bool  # the configuration ignores the row's interface
     rejection: Rejection | None
     frozen: bool
     peers: tuple[ActualPeer, ...]
     stale_records: tuple[PeerRecord, ...]  # records of peers that no interface has now
     due: tuple[PendingChange, ...]
-    steps: tuple[Transition, ...]
-    trouble: str  # why the row's interface could not be read, or ""
-    address_holder: str  # the device of another peer that has the row's address on its interface, or ""
+    transitions: tuple[Transition, ...]
+    interface_error: str  # why the row's interface could not be read, or ""
+    address_holders: Mapping[str, str]  # the devices of other peers by the row's address that they have. "": foreign
     inactive: InactiveReason | None  # why the row asks for no peer after the transitions that are due
 
 
 def find_rows(text: str, rows: Iterable[DeviceRow]) -> list[DeviceRow]:
     """The rows that an admin may mean by ``text``, which is a public key or an address."""
-    found: list[DeviceRow] = []
     try:
         address = parse_host(text)
     except ValueError:
         return [row for row in rows if text and row.public_key == read_key(text)]
-    for row in rows:
-        try:
-            if parse_host(row.address) == address:
-                found.append(row)
-        except ValueError:
-            continue
-    return found
+    return [row for row in rows if address in _hosts(row)]
 
 
 def explain(
@@ -92,13 +86,13 @@ def explain(
     decision: Decision,
     node_state: NodeState,
     interface_of: Mapping[str, str],
-    elsewhere: frozenset[str],
+    ignored_interfaces: frozenset[str],
     now: float,
 ) -> Explanation:
     """Collect everything about a row. This function is pure.
 
-    ``interface_of``: the kernel's interface name by the store's name. ``elsewhere``: the store's names of ignored
-    interfaces. ``now``: UNIX seconds.
+    ``interface_of``: the kernel's interface name by the store's name. ``ignored_interfaces``: the store's names.
+    ``now``: UNIX seconds.
     """
     key: PublicKey | None = None
     bad_key: InvalidKey | None = None
@@ -106,8 +100,8 @@ def explain(
         key = PublicKey(decode_key(row.public_key))
     except InvalidKey as error:
         bad_key = error
-    steps = tuple(step for step in decision.transitions if step.row.id == row.id)
-    after = lifecycle.with_transitions((row,), steps)[0]
+    transitions = tuple(one for one in decision.transitions if one.row.id == row.id)
+    after = lifecycle.with_transitions((row,), transitions)[0]
     rejection = next((one for one in decision.desired.rejections if one.row_id == row.id), None)
     records = [one for one in node_state.records.each() if one.row_id == row.id or one.public_key == key]
     keys = {one.public_key for one in records if one.row_id == row.id} | ({key} if key is not None else set())
@@ -117,12 +111,12 @@ def explain(
         for found in state.peers.values()
         if found.config.public_key in keys
     )
-    slots = {(one.interface, one.found.config.public_key) for one in peers}
+    present = {(one.interface, one.found.config.public_key) for one in peers}
     plan = decision.plan
-    fates = (("next", plan.changes), ("withheld", plan.withheld), ("blocked", plan.blocked))
+    groups = (("next", plan.changes), ("withheld", plan.withheld), ("blocked", plan.blocked))
     due = tuple(
-        PendingChange(change, fate)
-        for fate, changes in fates
+        PendingChange(change, when)
+        for when, changes in groups
         for change in changes
         if change.row_id == row.id or (change.row_id is None and change.public_key == key)
     )
@@ -132,16 +126,16 @@ def explain(
         key=key,
         bad_key=bad_key,
         interface=interface,
-        elsewhere=row.interface in elsewhere,
+        is_ignored=row.interface in ignored_interfaces,
         settled=after,
         rejection=rejection,
         frozen=any(one.found.config.public_key in decision.desired.frozen.get(one.interface, ()) for one in peers),
         peers=peers,
-        stale_records=tuple(one for one in records if one.peer_id not in slots),
+        stale_records=tuple(one for one in records if one.peer_id not in present),
         due=due,
-        steps=steps,
-        trouble=decision.interface_errors.get(interface, "") if interface is not None else "",
-        address_holder=_holder(row, key, interface, decision, node_state),
+        transitions=transitions,
+        interface_error=decision.interface_errors.get(interface, "") if interface is not None else "",
+        address_holders=_holders(row, key, interface, decision, node_state),
         inactive=after.inactive_reason(now),
     )
 
@@ -151,19 +145,23 @@ def _live(name: str, found: PeerState, key: PublicKey | None, record: PeerRecord
     return ActualPeer(name, found, found.config.public_key == key, record, delta, reset)
 
 
-def _holder(
+def _hosts(row: DeviceRow) -> set[Network]:
+    """The valid addresses of a row."""
+    hosts: set[Network] = set()
+    for text in row.addresses:
+        with contextlib.suppress(ValueError):
+            hosts.add(parse_host(text))
+    return hosts
+
+
+def _holders(
     row: DeviceRow, key: PublicKey | None, interface: str | None, decision: Decision, node_state: NodeState
-) -> str:
+) -> dict[str, str]:
     state = decision.actual.get(interface) if interface is not None else None
-    if state is None:
-        return ""
-    try:
-        address = parse_host(row.address)
-    except ValueError:
-        return ""
-    for found in state.peers.values():
-        if address in found.config.allowed_ips and found.config.public_key != key:
-            record = node_state.records.of(state.name).get(found.config.public_key)
-            if record is None or record.row_id != row.id:
-                return record.device if record is not None and record.device else "a foreign peer"
-    return ""
+    hosts, holders = _hosts(row), dict[str, str]()
+    for found in state.peers.values() if state is not None else ():
+        record = node_state.records.of(state.name).get(found.config.public_key) if state is not None else None
+        if found.config.public_key != key and (record is None or record.row_id != row.id):
+            for net in hosts.intersection(found.config.allowed_ips):
+                holders[net.address] = record.device if record is not None else ""
+    return holders

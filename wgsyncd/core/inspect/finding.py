@@ -29,11 +29,11 @@ def ok(check: str, why: str) -> Finding:
     return Finding(check, Severity.OK, why)
 
 
-def warning(check: str, why: str, mend: str) -> Finding:
+def warning(check: str, why: str, fix: str) -> Finding:
     """A finding about something that works only for now, or that cannot be checked."""
-    return Finding(check, Severity.WARNING, why, mend)
+    return Finding(check, Severity.WARNING, why, fix)
 
 
-def fault(check: str, why: str, mend: str) -> Finding:
+def fault(check: str, why: str, fix: str) -> Finding:
     """A finding about something that does not work or that reveals a secret."""
-    return Finding(check, Severity.FAULT, why, mend)
+    return Finding(check, Severity.FAULT, why, fix)

@@ -6,11 +6,13 @@ import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from wgsyncd.core.model import DeviceId
+
 
 class DeviceName(NamedTuple):
     """The names of one device: row id, device id and owner id."""
 
-    row_id: int
+    row_id: DeviceId
     device: str
     owner: str
 

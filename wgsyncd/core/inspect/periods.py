@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import NO_BYTES, Counters
 
-K = TypeVar("K")
 HOUR = 3600
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -108,9 +107,9 @@ def by_hours(span: ReportRange, buckets: Mapping[int, Counters], oldest: int | N
     """
     sums: dict[int, Counters] = {}
     for start, found in buckets.items():
-        _add(sums, hour_of(start, span.zone), found)
-    reach = span.start if oldest is None else max(span.start, hour_of(oldest, span.zone))
-    at = reach
+        hour = hour_of(start, span.zone)
+        sums[hour] = total((sums.get(hour, NO_BYTES), found))
+    at = span.start if oldest is None else max(span.start, hour_of(oldest, span.zone))
     while at < span.end:
         sums.setdefault(at, NO_BYTES)
         at = hour_of(at + HOUR, span.zone)
@@ -130,13 +129,8 @@ def by_months(span: ReportRange, days: Mapping[str, Counters]) -> list[Period]:
     """Every month of the range, also the empty months. The first and last month count only days in the range."""
     sums = {first[:7]: NO_BYTES for first, _ in span.months()}
     for day, found in days.items():
-        _add(sums, day[:7], found)
+        sums[day[:7]] = total((sums.get(day[:7], NO_BYTES), found))
     return [Period(name, *sums[name]) for name in sorted(sums)]
-
-
-def _add(sums: dict[K, Counters], key: K, more: Counters) -> None:
-    old = sums.get(key, NO_BYTES)
-    sums[key] = Counters(old.rx + more.rx, old.tx + more.tx)
 
 
 def total(sums: Iterable[Counters | Period]) -> Counters:

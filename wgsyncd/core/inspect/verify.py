@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from wgsyncd.core.model import Counters, InterfaceState, PeerState, fingerprint
+from wgsyncd.core.model import Counters, DeviceId, InterfaceState, PeerState, PublicKey, fingerprint
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.records import PeerRecord, RecordState
 from wgsyncd.core.state import NodeState
@@ -38,7 +38,7 @@ class Check(StrEnum):
 
     UNREAD = "unread"  # an interface could not be read, so nothing is known about it
     BASELINE = "baseline"  # a counter is below its baseline
-    UNBOOKED = "unbooked"  # a counter is above its baseline for too long
+    UNPOSTED = "unposted"  # a counter is above its baseline for too long
     UNRECORDED = "unrecorded"  # an actual peer of a row has no baseline
     ABSENT = "absent"  # a recorded peer is not in the kernel
     FIGURE = "figure"  # a figure of the store differs from the sum that it must equal
@@ -54,23 +54,22 @@ NOTES = frozenset((Check.LOW, Check.QUARANTINE))
 FAULTS = tuple(check for check in Check if check not in NOTES)
 
 
-class Amount(NamedTuple):
-    """A number with the name under which it is shown."""
-
-    name: str
-    value: int
-
-
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """Two stored numbers that should agree and do not, or a note. The texts contain no complete key."""
+    """Two numbers that should agree and do not, or a note. The check says which facts there are."""
 
     check: Check
-    device: str  # "" if it is about no device
-    text: str  # one sentence, with both numbers
-    left: Amount | None = None
-    right: Amount | None = None
+    device: str = ""  # "" if it is about no device
     key: tuple[object, ...] = ()  # the evidence: only a discrepancy that a later check finds with the same key counts
+    interface: str = ""
+    peer: str = ""  # the fingerprint of the peer's key
+    side: str = ""  # "rx" or "tx", as the server sees it
+    name: str = ""  # the store's word for its figure
+    source: str = ""  # the store's word for where the expected number comes from
+    day: str = ""  # YYYY-MM-DD
+    value: int = 0  # the counter or the stored number. Of a quarantine: the number of deltas
+    expected: int = 0  # the number to compare it with, such as the baseline or the sum of the buckets
+    error: str = ""  # why the interface could not be read
 
     @property
     def note(self) -> bool:
@@ -143,7 +142,7 @@ class StoredFigure(NamedTuple):
 class DeviceTotals:
     """What a store keeps of one device besides its baselines: figures of its own, and the days with their buckets."""
 
-    row_id: int
+    row_id: DeviceId
     device: str
     figures: tuple[StoredFigure, ...]
     days: tuple[DaySums, ...]
@@ -170,12 +169,12 @@ def make_ranges(calendar: UsageCalendar) -> VerifyRanges:
 
 def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
     spans: list[tuple[str, float, float]] = []
-    torn: set[str] = set()  # days that are not in one piece, because the clock was set back over midnight
+    divided: set[str] = set()  # days that are not in one piece, because the clock was set back over midnight
     start = calendar.next_midnight(calendar.rolling_start - BUCKET_RETENTION)
     while start <= calendar.now:
         end, name = calendar.next_midnight(start), calendar.day(start)
         seen = {calendar.day(at) for at in range(int(start), int(end), HOUR // 4)}
-        torn |= seen if seen != {name} else set()
+        divided |= seen if seen != {name} else set()
         if spans and spans[-1][0] == name:  # the clock was set back to midnight, so this day has two midnights
             start = spans.pop()[1]
         spans.append((name, start, end))
@@ -189,7 +188,7 @@ def _days(calendar: UsageCalendar) -> tuple[Day, ...]:
             whole=start >= calendar.rolling_start + calendar.width,  # a boundary may pass during the query
         )
         for name, start, end in spans
-        if name not in torn
+        if name not in divided
     )
 
 
@@ -198,23 +197,22 @@ def check_totals(devices: Iterable[DeviceTotals]) -> Iterator[Discrepancy]:
     for one in devices:
         for figure in one.figures:
             if not figure.agrees:
-                yield _finding(figure.check, one, figure.name, figure.value, figure.source, figure.expected[0])
-        for sums in one.days:
-            for side in (0, 1):
-                yield from _day(one, sums, side)
+                yield Discrepancy(
+                    figure.check, one.device, (figure.check, one.row_id, figure.name), name=figure.name,
+                    source=figure.source, value=figure.value, expected=figure.expected[0],
+                )  # fmt: skip
+        for index, side in enumerate(("rx", "tx")):
+            for sums in one.days:
+                kept = sums.kept[index]
+                if sums.inner[index] > kept:
+                    yield _of_day(one, side, kept, sums.inner[index], sums.day.name)
+                elif sums.day.whole and sums.outer[index] < kept:
+                    yield _of_day(one, side, kept, sums.outer[index], sums.day.name)
 
 
-def _day(one: DeviceTotals, sums: DaySums, side: int) -> Iterator[Discrepancy]:
-    name, kept = f"{('received', 'sent')[side]} on {sums.day.name}", sums.kept[side]
-    if sums.inner[side] > kept:
-        yield _finding(Check.DAY, one, name, kept, "its buckets", sums.inner[side])
-    elif sums.day.whole and sums.outer[side] < kept:
-        yield _finding(Check.DAY, one, name, kept, "its buckets", sums.outer[side])
-
-
-def _finding(check: Check, one: DeviceTotals, name: str, value: int, against: str, other: int) -> Discrepancy:
-    text = f"{name}: {value}, {against}: {other} ({value - other:+d})"
-    return Discrepancy(check, one.device, text, Amount(name, value), Amount(against, other), (check, one.row_id, name))
+def _of_day(one: DeviceTotals, side: str, value: int, expected: int, day: str) -> Discrepancy:
+    key = (Check.DAY, one.row_id, side, day)
+    return Discrepancy(Check.DAY, one.device, key, side=side, day=day, value=value, expected=expected)
 
 
 # -- kernel and baselines
@@ -238,44 +236,39 @@ def check_kernel(
         if found is not None:
             yield from _counters(record, found)
         elif record.state is RecordState.PRESENT:
-            text = f"recorded as a peer of {name} ({fingerprint(key)}), but the interface has none"
-            yield Discrepancy(Check.ABSENT, record.device, text, key=(Check.ABSENT, name, key))
+            yield _of_peer(Check.ABSENT, record.device, name, key)
     for name, state in actual.items():
         for key, want in desired.peers.get(name, {}).items():
             if key in state.peers and key not in node_state.records.of(name):
-                text = f"a peer of {name} ({fingerprint(key)}) without a baseline: its bytes are not booked"
-                yield Discrepancy(Check.UNRECORDED, want.row.device, text, key=(Check.UNRECORDED, name, key))
+                yield _of_peer(Check.UNRECORDED, want.row.device, name, key)
+
+
+def _of_peer(check: Check, device: str, name: str, key: PublicKey) -> Discrepancy:
+    return Discrepancy(check, device, (check, name, key), interface=name, peer=fingerprint(key))
 
 
 def _counters(record: PeerRecord, found: PeerState) -> Iterator[Discrepancy]:
     # If the baseline has moved or the peer was added again, the evidence differs: the old discrepancy is settled.
     evidence = (record.peer_id, record.counters, record.sampled_at)
-    where = f"{record.interface} ({fingerprint(record.public_key)})"
     for side, counter, baseline in zip(("rx", "tx"), found.counters, record.counters, strict=True):
-        if counter == baseline:
-            continue
-        left, right = Amount(f"{side} counted on {record.interface}", counter), Amount("baseline", baseline)
-        if counter < baseline:
-            check, what = Check.BASELINE, "somebody made the peer anew"
-        else:
-            check, what = Check.UNBOOKED, f"{counter - baseline} bytes are not booked"
-        text = f"{side} counted on {where}: {counter}, baseline: {baseline}: {what}"
-        yield Discrepancy(check, record.device, text, left, right, (check, side, *evidence))
+        if counter != baseline:
+            check = Check.BASELINE if counter < baseline else Check.UNPOSTED
+            yield Discrepancy(
+                check, record.device, (check, side, *evidence), record.interface, fingerprint(record.public_key), side,
+                value=counter, expected=baseline,
+            )  # fmt: skip
 
 
-def unread(troubles: Mapping[str, str]) -> Iterator[Discrepancy]:
-    """A discrepancy for each interface that could not be read. ``troubles``: the reasons by interface."""
-    for name, why in troubles.items():
-        yield Discrepancy(
-            Check.UNREAD, "", f"{name} cannot be read, so nothing is known of it: {why}", key=(Check.UNREAD, name)
-        )
+def unread(errors: Mapping[str, str]) -> Iterator[Discrepancy]:
+    """A discrepancy for each interface that could not be read. ``errors``: the reasons by interface."""
+    for name, error in errors.items():
+        yield Discrepancy(Check.UNREAD, key=(Check.UNREAD, name), interface=name, error=error)
 
 
 def waiting(count: int) -> Iterator[Discrepancy]:
     """A note with the number of deltas in quarantine, if there are any."""
     if count:
-        text = f"{count} delta{'s' if count > 1 else ''} in quarantine, not booked"
-        yield Discrepancy(Check.QUARANTINE, "", text, key=(Check.QUARANTINE,))
+        yield Discrepancy(Check.QUARANTINE, key=(Check.QUARANTINE,), value=count)
 
 
 def confirmed(first: Iterable[Discrepancy], later: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:

@@ -20,7 +20,6 @@ from wgsyncd.core.model import (
     PublicKey,
     Status,
     Transition,
-    decode_key,
 )
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, Inactive, InactiveReason, TransitionKind
 
@@ -34,13 +33,6 @@ def is_pending(row: DeviceRow) -> bool:
     return row.status is Status.ISSUED or (row.status is Status.ACTIVE and not row.first_handshake_known)
 
 
-def _key(row: DeviceRow) -> PublicKey | None:
-    try:
-        return PublicKey(decode_key(row.public_key))
-    except ValueError:
-        return None  # no peer can have such a key, so there is no handshake
-
-
 def first_handshakes(
     rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
 ) -> dict[PublicKey, int]:
@@ -49,10 +41,7 @@ def first_handshakes(
     ``first_seen``: the handshakes that earlier calls returned. They are needed because a dump has only the latest one.
     """
     seen: dict[PublicKey, int] = {}
-    for row in rows:
-        key = _key(row)
-        if key is None:
-            continue
+    for key in filter(None, {row.key for row in rows}):
         latest = [s.peers[key].latest_handshake for s in actual.values() if key in s.peers]
         first = first_seen.get(key) or max(latest, default=0)
         if first:
@@ -66,58 +55,54 @@ def due_transitions(
     actual: Mapping[str, InterfaceState],
     first_seen: Mapping[PublicKey, int],
     now: float,
-    elsewhere: frozenset[str] = frozenset(),
+    ignored_interfaces: frozenset[str] = frozenset(),
 ) -> list[Transition]:
     """The transitions that are due at ``now`` (UNIX seconds, read before the dumps in ``actual`` were requested).
 
     ``interface_of``: the kernel's name of an interface by the store's name. ``first_seen``: the result of
-    :func:`first_handshakes`. ``elsewhere``: the store's names of the interfaces of other nodes.
+    :func:`first_handshakes`. ``ignored_interfaces``: the store's names of the interfaces of other nodes.
 
     Rows of other nodes get no transition. A row whose interface has no dump gets none, because nobody knows whether
     its device had a handshake. If ``interface_of`` does not know the interface, there is no dump to wait for.
     """
-    steps: list[Transition] = []
+    due: list[Transition] = []
     for row in rows:
-        if not is_pending(row) or row.interface in elsewhere:
+        if not is_pending(row) or row.interface in ignored_interfaces:
             continue
         interface = interface_of.get(row.interface)
         if interface is not None and interface not in actual:
             continue
-        key = _key(row)
+        key = row.key
         nanoseconds = first_seen.get(key, 0) if key is not None else 0
         handshake = nanoseconds / 1e9
         if row.status is Status.ACTIVE:
             if nanoseconds:
-                steps.append(Transition(row, TransitionKind.FIRST_HANDSHAKE, handshake))
+                due.append(Transition(row, TransitionKind.FIRST_HANDSHAKE, handshake))
         elif nanoseconds and (row.activation_deadline is None or handshake <= row.activation_deadline):
-            steps.append(Transition(row, TransitionKind.ACTIVATE, handshake))
+            due.append(Transition(row, TransitionKind.ACTIVATE, handshake))
         elif row.activation_deadline is not None and now > row.activation_deadline:
-            steps.append(Transition(row, TransitionKind.EXPIRE, row.activation_deadline))
-    return steps
+            due.append(Transition(row, TransitionKind.EXPIRE, row.activation_deadline))
+    return due
 
 
-def with_transitions(rows: Iterable[DeviceRow], steps: Iterable[Transition]) -> tuple[DeviceRow, ...]:
-    """The rows as they will be once the store has made the transitions ``steps``, for decisions before that."""
-    steps = tuple(steps)
-    if not steps:
-        return tuple(rows)
-    status = {s.row.id: Status.OFF if s.kind is TransitionKind.EXPIRE else Status.ACTIVE for s in steps}
-    return tuple(
-        replace(row, status=Status.OFF, status_text="expired")
-        if status.get(row.id) is Status.OFF
-        else replace(row, status=Status.ACTIVE, status_text="active", first_handshake_known=True)
-        if row.id in status
-        else row
-        for row in rows
-    )
+def with_transitions(rows: Iterable[DeviceRow], transitions: Iterable[Transition]) -> tuple[DeviceRow, ...]:
+    """The rows as they will be once the store has made ``transitions``, for decisions before that."""
+    kinds = {transition.row.id: transition.kind for transition in transitions}
+    return tuple(_after(row, kinds[row.id]) if row.id in kinds else row for row in rows)
+
+
+def _after(row: DeviceRow, kind: TransitionKind) -> DeviceRow:
+    status = Status.EXPIRED if kind is TransitionKind.EXPIRE else Status.ACTIVE
+    known = row.first_handshake_known or status is Status.ACTIVE
+    return replace(row, status=status, status_text=status.value, first_handshake_known=known)
 
 
 def expired_removals(
-    steps: Iterable[Transition], actual: Mapping[str, InterfaceState], keep: frozenset[PublicKey]
+    transitions: Iterable[Transition], actual: Mapping[str, InterfaceState], keep: frozenset[PublicKey]
 ) -> list[Change]:
-    """The removals of the actual peers whose rows expire by ``steps``. Peers with a key in ``keep`` are not removed."""
+    """The removals of the actual peers whose rows expire by ``transitions``, but none with a key in ``keep``."""
     rows = {
-        key: step.row for step in steps if step.kind is TransitionKind.EXPIRE and (key := _key(step.row)) is not None
+        key: one.row for one in transitions if one.kind is TransitionKind.EXPIRE and (key := one.row.key) is not None
     }
     return [
         Change(

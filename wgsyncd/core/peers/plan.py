@@ -14,9 +14,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
+from wgsyncd.core.model import Change, ChangeKind, DeviceId, InterfaceState, PeerConfig, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.desired import Desired, PeerPolicy
+from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import WANTED, ChangeCause, ChangeReason
 from wgsyncd.core.records import PeerRecord, PeerRecords
 
@@ -38,8 +39,8 @@ class Plan:
     @property
     def removals_id(self) -> str:
         """The plan id: 12 hexadecimal digits that name exactly this set of removals, for an admin to approve."""
-        slots = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(ChangeKind.REMOVE))
-        return hashlib.sha256(b"".join(slots)).hexdigest()[:12]
+        removed = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(ChangeKind.REMOVE))
+        return hashlib.sha256(b"".join(removed)).hexdigest()[:12]
 
     def withhold(self, which: Callable[[Change], bool]) -> Plan:
         """This plan with the changes that ``which`` selects, and all changes that depend on them, held back.
@@ -94,21 +95,7 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
             want = wants.get(key)
             if want is not None:
                 if found.config is not want.config and found.config != want.config:
-                    row = want.row
-                    reason = ChangeReason(ChangeCause.DIFFERS)
-                    changes.append(
-                        Change(
-                            ChangeKind.UPDATE,
-                            name,
-                            key,
-                            found.config,
-                            want.config,
-                            row.id,
-                            row.device,
-                            row.owner,
-                            reason,
-                        )
-                    )
+                    changes.append(_for_row(ChangeKind.UPDATE, want, found.config, ChangeReason(ChangeCause.DIFFERS)))
                 continue
             record = records.of(name).get(key)
             known = desired.has_key(key) or (record is not None and record.row_id is not None)
@@ -119,12 +106,9 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
             if not known and policy.foreign != "remove":
                 continue
             changes.append(_removal(name, found.config, record, desired))
-        for key, want in wants.items():
-            if key not in state.peers:
-                row = want.row
-                changes.append(
-                    Change(ChangeKind.ADD, name, key, None, want.config, row.id, row.device, row.owner, WANTED)
-                )
+        changes += [
+            _for_row(ChangeKind.ADD, want, None, WANTED) for key, want in wants.items() if key not in state.peers
+        ]
         foreign[name] = tuple(foreign_keys)
     changes = _annotate_moves(changes)
     order = list(ChangeKind)
@@ -134,6 +118,11 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
         held = plan.withhold(lambda c: c.kind is ChangeKind.REMOVE and not c.is_revocation)
         plan = replace(held, withheld=(), blocked=held.withheld)
     return plan
+
+
+def _for_row(kind: ChangeKind, want: DesiredPeer, current: PeerConfig | None, reason: ChangeReason) -> Change:
+    row, config = want.row, want.config
+    return Change(kind, want.interface, config.public_key, current, config, row.id, row.device, row.owner, reason)
 
 
 def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
@@ -160,7 +149,7 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
     """The same changes. Additions and updates now say where their key or their address comes from."""
     holders: dict[tuple[str, Network], str] = {}  # the device that gives up the address, "" for a foreign peer
     keys_from: dict[PublicKey, str] = {}
-    rows_on: set[tuple[str, int | None]] = set()
+    rows_on: set[tuple[str, DeviceId | None]] = set()
     for one in changes:
         if one.current is None:
             continue
@@ -169,7 +158,7 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
             rows_on.add((one.interface, one.row_id))
         for net in set(one.current.allowed_ips) - set(one.desired.allowed_ips if one.desired else ()):
             holders[one.interface, net] = one.device
-    told = []
+    annotated = []
     for one in changes:
         reason = one.reason
         if one.desired is not None:
@@ -181,5 +170,5 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
                 reason = ChangeReason(ChangeCause.NEW_KEY)
             if got:
                 reason = replace(reason, address_from=tuple(sorted(got)))
-        told.append(one if reason is one.reason else replace(one, reason=reason))
-    return told
+        annotated.append(one if reason is one.reason else replace(one, reason=reason))
+    return annotated

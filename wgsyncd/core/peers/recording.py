@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
+from wgsyncd.core.model import Change, ChangeKind, DeviceId, InterfaceState, fingerprint
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
-from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
+from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest, record_of
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState, WriteBatch
 
 MAX_PER_BATCH = 2_500  # added peers that one transaction records
@@ -49,14 +49,9 @@ def intents(
             if known is None or replace(known, sampled_at=now) != record:
                 records.append(record)
         elif change.kind is ChangeKind.REMOVE and known is None and change.current is not None:
-            found = state.peers[key]
-            record = PeerRecord(
-                name, key, change.row_id, change.device, change.owner, addresses_of(change.current),
-                config_digest(change.current), RecordState.PRESENT, state.epoch, found.rx, found.tx,
-                found.latest_handshake,
-                now,
-            )  # fmt: skip
-            records.append(record)
+            records.append(
+                record_of(name, state.epoch, state.peers[key], change.row_id, change.device, change.owner, now)
+            )
         elif change.kind is ChangeKind.REMOVE and known is not None and known.state is RecordState.ADDING:
             records.append(replace(known, state=RecordState.PRESENT))
             entries.append(_added(known))
@@ -93,8 +88,6 @@ class _OutcomeBuilder:
             return  # the peer is still desired, so the next plan adds it
         as_wanted = want is not None and (found.config is want.config or found.config == want.config)
         if want is not None and as_wanted and _is_up_to_date(record, want):
-            if record.config_digest is not want.digest:
-                record.share(want.row.id, want.digest)
             return
         if record.state is not RecordState.PRESENT:
             self.arrived.append(record)
@@ -153,7 +146,7 @@ class _OutcomeBuilder:
         self.records += last.records
         self.entries += last.audit
 
-    def _arrivals(self, records: Sequence[PeerRecord], paired: Set[int]) -> WriteBatch:
+    def _arrivals(self, records: Sequence[PeerRecord], paired: Set[DeviceId | None]) -> WriteBatch:
         fresh = tuple(map(self.fresh, records))
         words = (
             _added(new)
@@ -200,11 +193,11 @@ def outcomes(
     Each batch is complete in itself, and the last one may be empty. Many added peers make several batches, because
     the audit rows of 100,000 peers would take 40 MiB.
     """
-    diary = _OutcomeBuilder(actual, desired)
+    builder = _OutcomeBuilder(actual, desired)
     sampled: dict[str, InterfaceCheckpoint] = {}
     for name in actual:
         for record in node_state.records.of(name).values():
-            diary.peer(record)
+            builder.peer(record)
     restored: list[AuditEvent] = []
     for name, state in actual.items():
         mark = node_state.interfaces.get(name)
@@ -214,12 +207,12 @@ def outcomes(
             count = len(state.peers.keys() & node_state.records.of(name).keys())
             restored.append(AuditEvent(AuditAction.INTERFACE_RESTORED, name, AuditFacts(count=count)))
     del node_state  # each commit makes another one, and memory need not hold both
-    yield from diary.match_moves()
+    yield from builder.match_moves()
     yield WriteBatch(
-        records=tuple(diary.records),
-        removed=tuple(record.peer_id for record in diary.departed),
+        records=tuple(builder.records),
+        removed=tuple(record.peer_id for record in builder.departed),
         checkpoints=sampled,
-        audit=(*diary.entries, *restored),
+        audit=(*builder.entries, *restored),
     )
 
 
@@ -241,11 +234,11 @@ def current_conditions(
     }
     if of_store is None:
         of_store = frozenset(c for c in node_state.conditions if c.is_of_store)
-    lost = {Condition(ConditionType.INTERFACE_MISSING, name, name, "") for name in missing}
+    lost = {Condition(ConditionType.INTERFACE_MISSING, name, name) for name in missing}
     guard: set[Condition] = set()
     if decision.is_withholding:
         count = sum(1 for change in decision.plan.withheld if change.kind is ChangeKind.REMOVE)
-        guard = {Condition(ConditionType.GUARD_TRIPPED, node, node, f"{decision.plan_id}:{count}")}
+        guard = {Condition(ConditionType.GUARD_TRIPPED, node, node, decision.plan_id, count)}
     return frozenset(rejected | of_store | lost | guard)
 
 
@@ -264,24 +257,23 @@ def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -
 
 
 def _started(condition: Condition) -> AuditEvent:
+    name = condition.name
     match condition.type:
         case ConditionType.ROW_REJECTED:
-            return AuditEvent(AuditAction.ROW_REJECTED, condition.name, AuditFacts(rejection=condition.reason))
+            return AuditEvent(AuditAction.ROW_REJECTED, name, AuditFacts(rejection=condition.reason))
         case ConditionType.GUARD_TRIPPED:
-            plan, _, count = condition.reason.partition(":")
-            facts = AuditFacts(plan=plan, count=int(count))
-            return AuditEvent(AuditAction.GUARD_TRIPPED, condition.name, facts)
+            facts = AuditFacts(plan=condition.reason, count=condition.removals)
+            return AuditEvent(AuditAction.GUARD_TRIPPED, name, facts)
         case ConditionType.INTERFACE_MISSING:
-            return AuditEvent(AuditAction.INTERFACE_MISSING, condition.name)
+            return AuditEvent(AuditAction.INTERFACE_MISSING, name)
     facts = AuditFacts(condition=condition.type, detail=condition.reason)
-    return AuditEvent(AuditAction.STORE_CONDITION_STARTED, condition.name, facts)
+    return AuditEvent(AuditAction.STORE_CONDITION_STARTED, name, facts)
 
 
 def _ended(condition: Condition) -> AuditEvent | None:
-    match condition.type:
-        case ConditionType.ROW_REJECTED:
-            return AuditEvent(AuditAction.ROW_ACCEPTED, condition.name, AuditFacts(rejection=condition.reason))
-        case ConditionType.GUARD_TRIPPED | ConditionType.INTERFACE_MISSING:
-            return None
+    if condition.type == ConditionType.ROW_REJECTED:
+        return AuditEvent(AuditAction.ROW_ACCEPTED, condition.name, AuditFacts(rejection=condition.reason))
+    if not condition.is_of_store:
+        return None
     facts = AuditFacts(condition=condition.type, detail=condition.reason)
     return AuditEvent(AuditAction.STORE_CONDITION_ENDED, condition.name, facts)

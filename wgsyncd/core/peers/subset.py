@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from wgsyncd.core.model import DeviceRow, InterfaceState, PublicKey, decode_key
+from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, PublicKey
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import ConditionType, NodeState
@@ -44,14 +44,13 @@ def select_subset(
 
     The result is None if a full cycle has to decide.
     """
-    ids: set[int] = set()
+    ids: set[DeviceId] = set()
     keys: set[PublicKey] = set()
     for row in rows:
         ids.add(row.id)
-        try:
-            keys.add(PublicKey(decode_key(row.public_key)))
-        except ValueError:
+        if (key := row.key) is None:
             return None  # nobody can tell which peer belongs to this row
+        keys.add(key)
     if any(
         condition.type == ConditionType.ROW_REJECTED and condition.subject in map(str, ids)
         for condition in node_state.conditions

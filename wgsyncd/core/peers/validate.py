@@ -15,7 +15,7 @@ from wgsyncd.core.model import (
     Status,
     decode_key,
 )
-from wgsyncd.core.network import Network, parse_host
+from wgsyncd.core.network import Network, as_networks, parse_host
 from wgsyncd.core.reasons import NO_FACTS, KeyFault, Reason, RejectionFacts
 from wgsyncd.core.records import config_digest
 
@@ -26,7 +26,7 @@ class InterfaceSpec:
 
     interface: str  # the kernel's name of the interface
     store_name: str  # the store's name of the interface
-    networks: tuple[Network, ...]  # the address of a peer has to be in one of these
+    networks: tuple[Network, ...]  # every address of a peer has to be in one of these
     own_hosts: frozenset[Network]  # the addresses of the interface itself
     persistent_keepalive: int = 0  # seconds, 0 = off
 
@@ -40,11 +40,6 @@ class DesiredPeer:
     interface: str  # the kernel's name of the interface
     digest: bytes  # the result of `config_digest` for ``config``
 
-    @property
-    def address(self) -> Network:
-        """The tunnel address of the peer, which is its only allowed IP."""
-        return self.config.allowed_ips[0]
-
 
 class RowRejected(Exception):
     """The row asks for a peer but is invalid, for ``reason``."""
@@ -54,18 +49,18 @@ class RowRejected(Exception):
 
 
 def validate_row(
-    row: DeviceRow, key: PublicKey, sites: Mapping[str, InterfaceSpec], before: DesiredPeer | None = None
+    row: DeviceRow, key: PublicKey, specs: Mapping[str, InterfaceSpec], before: DesiredPeer | None = None
 ) -> DesiredPeer:
     """The peer that ``row`` asks for. Raises RowRejected if the row is invalid.
 
-    ``key``: the public key of the row. ``sites``: the interfaces by the store's names. ``before``: the peer that the
+    ``key``: the public key of the row. ``specs``: the interfaces by the store's names. ``before``: the peer that the
     row asked for earlier. If its configuration is equal, the result uses the same object, to save memory.
     """
     if row.status is Status.ISSUED and row.activation_deadline is None:
         raise RowRejected(Reason.NO_DEADLINE)
-    site = sites.get(row.interface)
-    if site is None:
-        raise RowRejected(Reason.UNKNOWN_INTERFACE, RejectionFacts(row.interface[:15]))
+    spec = specs.get(row.interface)
+    if spec is None:
+        raise RowRejected(Reason.UNKNOWN_INTERFACE, RejectionFacts(row.interface))
     if key == bytes(KEY_BYTES):
         raise RowRejected(Reason.BAD_KEY, RejectionFacts(key_fault=KeyFault.ZERO))
     psk = NO_PRESHARED_KEY
@@ -77,15 +72,23 @@ def validate_row(
             raise RowRejected(Reason.BAD_PRESHARED_KEY, facts) from None
         if psk == NO_PRESHARED_KEY:
             raise RowRejected(Reason.BAD_PRESHARED_KEY, RejectionFacts(key_fault=KeyFault.ZERO))
-    try:
-        address = parse_host(row.address)
-    except ValueError:
-        raise RowRejected(Reason.BAD_ADDRESS, RejectionFacts(row.address[:45])) from None
-    if address in site.own_hosts:
-        raise RowRejected(Reason.INTERFACE_ADDRESS, RejectionFacts(row.address, site.interface))
-    if not any(net.covers(address) for net in site.networks):
-        raise RowRejected(Reason.ADDRESS_OUTSIDE, RejectionFacts(row.address, site.interface))
-    peer = PeerConfig(key, psk, (address,), site.persistent_keepalive)
+    hosts = as_networks(_host(text, spec) for text in row.addresses)
+    if not hosts:
+        raise RowRejected(Reason.BAD_ADDRESS)
+    peer = PeerConfig(key, psk, hosts, spec.persistent_keepalive)
     if before is not None and before.config == peer:
-        return DesiredPeer(before.config, row, site.interface, before.digest)
-    return DesiredPeer(peer, row, site.interface, config_digest(peer))
+        return DesiredPeer(before.config, row, spec.interface, before.digest)
+    return DesiredPeer(peer, row, spec.interface, config_digest(peer))
+
+
+def _host(text: str, spec: InterfaceSpec) -> Network:
+    """One address of a row. Raises RowRejected if no peer of the interface may have the address."""
+    try:
+        address = parse_host(text)
+    except ValueError:
+        raise RowRejected(Reason.BAD_ADDRESS, RejectionFacts(text)) from None
+    if address in spec.own_hosts:
+        raise RowRejected(Reason.INTERFACE_ADDRESS, RejectionFacts(text, spec.interface))
+    if not any(net.covers(address) for net in spec.networks):
+        raise RowRejected(Reason.ADDRESS_OUTSIDE, RejectionFacts(text, spec.interface))
+    return address

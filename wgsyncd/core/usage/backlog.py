@@ -64,14 +64,14 @@ class Backlog:
         """The position that the node state stores with the sample: ``stream:number``."""
         return f"{self.stream}:{sample.number}"
 
-    def after(self, mark: str) -> Backlog:
-        """This backlog without the samples that are posted. ``mark`` is the node state's ``spool_position``."""
-        stream, _, number = mark.partition(":")
+    def after(self, position: str) -> Backlog:
+        """This backlog without the samples that are posted. ``position`` is the node state's ``spool_position``."""
+        stream, _, number = position.partition(":")
         if stream != self.stream:
             return self
-        booked = int(number)
-        kept = tuple(sample for sample in self.samples if sample.number > booked)
-        return replace(self, next_number=max(self.next_number, booked + 1), samples=kept)
+        posted = int(number)
+        kept = tuple(sample for sample in self.samples if sample.number > posted)
+        return replace(self, next_number=max(self.next_number, posted + 1), samples=kept)
 
     def append(
         self,
@@ -93,23 +93,23 @@ class Backlog:
         """
         past = self._past(state, known)
         news = dict(state.peers)
-        over: dict[int, set[PublicKey]] = {}  # peers that earlier samples lose, by the place of the sample
+        over: dict[int, set[PublicKey]] = {}  # peers that earlier samples lose, by the index of the sample
         for key, found in state.peers.items():
             seen = past.get(key, [])
             now = _Observation(state.epoch, found.counters, found.latest_handshake)
             if (not seen and known is not None) or (seen and now == seen[-1]._replace(at_sample=None)):
                 del news[key]  # the peer has no baseline, or nothing changed
                 continue
-            place = seen[-1].at_sample if seen else None
-            if place is None or len(seen) < 2 or seen[-2].restarted(seen[-1]) or seen[-1].ended(now):
+            index = seen[-1].at_sample if seen else None
+            if index is None or len(seen) < 2 or seen[-2].restarted(seen[-1]) or seen[-1].ended(now):
                 continue
-            if day and self.samples[place].day == day and self.samples[place].number > durable_position:
-                over.setdefault(place, set()).add(key)
+            if day and self.samples[index].day == day and self.samples[index].number > durable_position:
+                over.setdefault(index, set()).add(key)
         if not news:
             return self
-        older = [_without(one, over.get(place, set())) for place, one in enumerate(self.samples)]
+        older = [_without(one, over.get(index, set())) for index, one in enumerate(self.samples)]
         began = since
-        for one in (self.samples[place] for place in over):  # its length counts too: the clock may have been set back
+        for one in (self.samples[index] for index in over):  # its length counts too: the clock may have been set back
             began = min(began, one.since, since - (one.at - one.since))
         new = Sample(self.next_number, began, at, day, replace(state, peers=news))
         samples = (*(one for one in older if one.state.peers), new)
@@ -138,11 +138,11 @@ class Backlog:
             record = recorded.get(key)
             if record is not None:
                 past[key] = [_Observation(record.epoch, record.counters, record.handshake)]
-        for place, one in enumerate(self.samples):
+        for index, one in enumerate(self.samples):
             if one.state.name == state.name:
                 for key in one.state.peers.keys() & state.peers.keys():
                     found = one.state.peers[key]
-                    seen = _Observation(one.state.epoch, found.counters, found.latest_handshake, place)
+                    seen = _Observation(one.state.epoch, found.counters, found.latest_handshake, index)
                     past.setdefault(key, []).append(seen)
         return past
 
@@ -153,7 +153,7 @@ class _Observation(NamedTuple):
     epoch: str
     counters: Counters
     handshake: int
-    at_sample: int | None = None  # place of the sample in the backlog. None: the baseline
+    at_sample: int | None = None  # index of the sample in the backlog. None: the baseline
 
     def restarted(self, later: _Observation) -> bool:
         """Whether the counter restarted within one epoch. Only ``later`` may show it: later samples may be higher."""

@@ -75,7 +75,7 @@ class UsageCalendar:
             if at < until - BOUNDARY_GRACE:
                 yield at
 
-    def shares(self, since: float, until: float | None = None) -> tuple[Share, ...]:
+    def parts(self, since: float, until: float | None = None) -> tuple[SpanPart, ...]:
         """The parts of the span between two instants (UNIX seconds), cut at buckets and days.
 
         ``until`` None means now. A part that is older than the rolling window has no bucket. A boundary in the last
@@ -84,20 +84,20 @@ class UsageCalendar:
         end = self.now if until is None else min(until, self.now)
         start = min(since, end)
         edges = [start, *self._boundaries(start, end), end]
-        shares: list[Share] = []
+        parts: list[SpanPart] = []
         for left, right in itertools.pairwise(edges):
             whole = right is edges[-1] or end == start
             bucket = int(left // self.width) * self.width
             known = bucket if bucket >= self.rolling_start else None
-            shares.append(Share(known, self.day(left), 1.0 if whole else (right - start) / (end - start)))
-        return tuple(shares)
+            parts.append(SpanPart(known, self.day(left), 1.0 if whole else (right - start) / (end - start)))
+        return tuple(parts)
 
     def allocate(self, delta: Counters, since: float, until: float | None = None) -> tuple[Allocation, ...]:
         """Shares a delta out by time over the buckets and days between two instants (UNIX seconds)."""
-        return allocate_shares(delta, self.shares(since, until))
+        return allocate_parts(delta, self.parts(since, until))
 
 
-class Share(NamedTuple):
+class SpanPart(NamedTuple):
     """A part of a span of time that lies in one bucket and on one day."""
 
     bucket: int | None  # UNIX seconds of the bucket's start. None: the part is older than the rolling window
@@ -105,11 +105,11 @@ class Share(NamedTuple):
     until: float  # the end of the part as a share of the span: 1.0 for the last part
 
 
-def allocate_shares(delta: Counters, shares: Sequence[Share]) -> tuple[Allocation, ...]:
+def allocate_parts(delta: Counters, parts: Sequence[SpanPart]) -> tuple[Allocation, ...]:
     """Shares a delta out by time. The parts add up to the delta exactly. A part without bytes is left out."""
     pieces: list[Allocation] = []
     done_rx = done_tx = 0
-    for bucket, day, until in shares:
+    for bucket, day, until in parts:
         rx, tx = (delta.rx, delta.tx) if until == 1.0 else (int(delta.rx * until), int(delta.tx * until))
         if rx > done_rx or tx > done_tx:
             pieces.append(Allocation(bucket, day, rx - done_rx, tx - done_tx))

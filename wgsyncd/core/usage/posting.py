@@ -44,9 +44,9 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from wgsyncd.core.model import NO_BYTES, Counters, DeviceRow, InterfaceState, PeerState, PublicKey
+from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.reasons import AnomalyKind
-from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest
+from wgsyncd.core.records import PeerRecord, record_of
 from wgsyncd.core.state import (
     Allocation,
     InterfaceCheckpoint,
@@ -56,7 +56,7 @@ from wgsyncd.core.state import (
     WriteBatch,
     merge_allocations,
 )
-from wgsyncd.core.usage.calendar import Share, UsageCalendar, allocate_shares
+from wgsyncd.core.usage.calendar import SpanPart, UsageCalendar, allocate_parts
 
 SLACK = 5.0  # seconds added to a span before its capacity is computed: to read a dump takes time
 CHUNK = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each peer
@@ -104,16 +104,8 @@ class PostingResult:
     anomalies: tuple[Anomaly, ...]
 
 
-@dataclass(slots=True)
-class _Accumulator:
-    """Sums up one device's bytes over its peers on all interfaces."""
-
-    pieces: list[Allocation]
-    handshake: int
-
-
 def chunks(
-    actual: Mapping[str, InterfaceState], node_state: NodeState, apart: Set[int]
+    actual: Mapping[str, InterfaceState], node_state: NodeState, apart: Set[DeviceId]
 ) -> Iterator[dict[str, InterfaceState]]:
     """Parts of these samples that are posted one by one, so that memory stays small when very many peers moved.
 
@@ -137,12 +129,6 @@ def chunks(
         yield {name: replace(actual[name], peers=some) for name, some in peers.items()}
 
 
-def _start_of(
-    record: PeerRecord, skipped_since: Mapping[int, Mapping[str, float]], since: Mapping[str, float]
-) -> Mapping[str, float]:
-    return skipped_since.get(record.row_id, since) if record.row_id is not None else since
-
-
 def _has_moved(record: PeerRecord, found: PeerState, epoch: str) -> bool:
     counted = record.rx == found.rx and record.tx == found.tx and record.handshake == found.latest_handshake
     return not counted or record.epoch != epoch
@@ -155,7 +141,7 @@ def post(
     *,
     since: Mapping[str, float],
     max_rates: Mapping[str, float],
-    skipped_since: Mapping[int, Mapping[str, float]] | None = None,
+    skipped_since: Mapping[DeviceId, Mapping[str, float]] | None = None,
     rows: Mapping[PublicKey, DeviceRow] | None = None,
     at: float | None = None,
     complete: bool = True,
@@ -174,20 +160,21 @@ def post(
     """
     now = calendar.now if at is None else min(at, calendar.now)
     sampled_at = now if at is None else at  # after `now` if the clock was set back. The next span is then unknown
-    accounts: dict[int, _Accumulator] = {}
+    allocations: dict[DeviceId, list[Allocation]] = {}
+    handshakes: dict[DeviceId, int] = {}  # UNIX nanoseconds
     records: list[PeerRecord] = []
     quarantined: list[QuarantinedDelta] = []
     anomalies: list[Anomaly] = []
-    odd: set[int] = set()
-    shares: dict[float, tuple[Share, ...]] = {}  # by the start of the span: nearly all peers have the same start
+    unusual: set[DeviceId] = set()
+    parts: dict[float, tuple[SpanPart, ...]] = {}  # by the start of the span: nearly all peers have the same start
 
-    def add(row_id: int, delta: Counters, started: float, handshake: int) -> None:
-        account = accounts.setdefault(row_id, _Accumulator([], 0))
+    def add(row_id: DeviceId, delta: Counters, started: float, handshake: int) -> None:
+        of_row = allocations.setdefault(row_id, [])
         if delta != (0, 0):
-            if started not in shares:
-                shares[started] = calendar.shares(started, now)
-            account.pieces += allocate_shares(delta, shares[started])
-        account.handshake = max(account.handshake, handshake)
+            if started not in parts:
+                parts[started] = calendar.parts(started, now)
+            of_row += allocate_parts(delta, parts[started])
+        handshakes[row_id] = max(handshakes.get(row_id, 0), handshake)
 
     for name, state in actual.items():
         sampled, recorded = node_state.interfaces.get(name), node_state.records.of(name)
@@ -199,13 +186,14 @@ def post(
                     continue
                 # wgsyncd starts beside peers that are already there. If a device has no usage yet, nobody has counted
                 # its bytes, so they are posted in full. Otherwise another program has already counted them.
-                records.append(initial_record(name, state.epoch, found, row, now))
+                records.append(record_of(name, state.epoch, found, row.id, row.device, row.owner, now))
                 add(row.id, found.counters if row.has_no_usage else NO_BYTES, now, found.latest_handshake)
                 continue
             if not _has_moved(record, found, state.epoch):
                 continue
             delta, reset = counter_delta(record, found, state.epoch)
-            started = _start_of(record, skipped_since or {}, since).get(name)
+            skipped = skipped_since.get(record.row_id) if skipped_since and record.row_id is not None else None
+            started = (since if skipped is None else skipped).get(name)
             known_span = True
             if started is None:
                 started = max(record.sampled_at, sampled.at if sampled else 0.0)
@@ -220,7 +208,7 @@ def post(
             capacity = max_rates.get(name, float("inf")) / 8 * (now - started + SLACK)
             too_much = known_span and max(delta) > capacity
             if record.row_id is not None and (reset or too_much):
-                odd.add(record.row_id)
+                unusual.add(record.row_id)
             if too_much:
                 anomalies.append(
                     Anomaly(AnomalyKind.QUARANTINED, name, record.device, record.owner, record.counters, found.counters)
@@ -238,10 +226,13 @@ def post(
     if not (records or quarantined):
         return PostingResult(WriteBatch(), ())
     writes = WriteBatch(
-        postings=_postings(accounts),
+        postings=tuple(
+            Posting(row_id, merge_allocations(some), handshakes[row_id] / 1e9 if handshakes[row_id] else None)
+            for row_id, some in sorted(allocations.items())
+        ),
         records=tuple(records),
         quarantined=tuple(quarantined),
-        commit_last=frozenset(odd),
+        commit_last=frozenset(unusual),
         # The recorder writes and audits a new epoch. Until then the checkpoint keeps the old one.
         checkpoints={
             name: InterfaceCheckpoint(mark.epoch, now)
@@ -252,31 +243,14 @@ def post(
     return PostingResult(writes, tuple(anomalies))
 
 
-def _postings(accounts: Mapping[int, _Accumulator]) -> tuple[Posting, ...]:
-    """The postings of the devices, in the order of their row ids."""
-    return tuple(
-        Posting(row_id, merge_allocations(one.pieces), one.handshake / 1e9 if one.handshake else None)
-        for row_id, one in sorted(accounts.items())
-    )
-
-
 def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> tuple[Posting, ...]:
     """The postings for deltas that an admin released from quarantine.
 
     Each delta is shared out over the buckets and days of its own span. A delta without a row is left out.
     """
-    accounts: dict[int, _Accumulator] = {}
+    allocations: dict[DeviceId, tuple[Allocation, ...]] = {}
     for one in held:
-        if one.row_id is None:
-            continue
-        account = accounts.setdefault(one.row_id, _Accumulator([], 0))
-        account.pieces += calendar.allocate(Counters(one.rx, one.tx), one.since, one.until)
-    return _postings(accounts)
-
-
-def initial_record(interface: str, epoch: str, found: PeerState, row: DeviceRow, now: float) -> PeerRecord:
-    """The first record of a peer that was there before wgsyncd. Its present counters become the baseline."""
-    return PeerRecord(
-        interface, found.config.public_key, row.id, row.device, row.owner, addresses_of(found.config),
-        config_digest(found.config), RecordState.PRESENT, epoch, found.rx, found.tx, found.latest_handshake, now,
-    )  # fmt: skip
+        if one.row_id is not None:
+            added = calendar.allocate(Counters(one.rx, one.tx), one.since, one.until)
+            allocations[one.row_id] = allocations.get(one.row_id, ()) + added
+    return tuple(Posting(row_id, merge_allocations(some)) for row_id, some in sorted(allocations.items()))

@@ -29,7 +29,7 @@ Result = tuple[tuple[Any, ...], ...]
 NO_SUCH_TABLE, SYNTAX = 1146, 1064
 # The texts of these errors quote hosts, accounts, tables and columns, but never values.
 NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
-_HINTS = {
+_ADVICE = {
     1044: "; grant the account its rights: wgsyncd init-db --grants",
     1045: "; check mikyun.database.user and the password's file",
     1133: "; create the account first: CREATE USER",
@@ -210,4 +210,4 @@ def _translate(error: Exception) -> StoreError:
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
     plain = text if number in NAMES_ONLY else _VALUES.sub("'…'", text)
-    return MariaDBError(f"{f'{number}: ' if number else ''}{plain[:300]}{_HINTS.get(number or 0, '')}", number)
+    return MariaDBError(f"{f'{number}: ' if number else ''}{plain[:300]}{_ADVICE.get(number or 0, '')}", number)

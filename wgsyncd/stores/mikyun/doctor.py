@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import MariaDBError
-from wgsyncd.stores.mikyun.facts import Facts
 from wgsyncd.stores.mikyun.settings import mikyun
 
 OLDEST = (10, 6)  # the first version with SKIP LOCKED
@@ -19,7 +19,26 @@ _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
 
 
-def check(settings: Settings, examine: Callable[[Settings], Facts]) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Database about a database and wgsyncd's account in it. The texts name only accounts, tables and columns."""
+
+    version: str  # as the server writes it: "10.11.19-MariaDB-0+deb12u1"
+    account: str  # as GRANT expects it: 'mikyun'@'localhost'
+    socket: str
+    schema: str  # what is wrong with wgsyncd's own tables, or ""
+    nodes: tuple[str, ...]  # nodes that have a node state in the database
+    lacking: tuple[str, ...]  # rights that the shipped script grants and the account does not have
+    secrets: tuple[str, ...]  # columns that the account can read and must not be able to read
+    extra: tuple[str, ...]  # rights that the account has and does not need
+    session_offset: int  # seconds east of UTC in wgsyncd's session
+    server_offset: int  # seconds east of UTC for a client that sets no time zone
+    ahead: float  # seconds by which the server's clock is ahead of this machine's clock, plus or minus ``doubt``
+    doubt: float  # seconds
+    newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
+
+
+def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
     """All findings about the database. ``examine`` asks the database for the facts.
 
     Where the database cannot be entered, there is one finding, with the command that helps.
@@ -61,7 +80,7 @@ def _entering(settings: Settings, error: StoreError) -> str:
     return "wgsyncd check-config && mariadb-admin ping"
 
 
-def _init(facts: Facts, *, grants: bool = True) -> str:
+def _init(facts: Database, *, grants: bool = True) -> str:
     return f"wgsyncd init-db --socket {facts.socket}" + (f' --grants "{facts.account}"' if grants else "")
 
 
@@ -73,7 +92,7 @@ def version_of(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, number.split(".")))
 
 
-def _version(facts: Facts) -> Finding:
+def _version(facts: Database) -> Finding:
     version = version_of(facts.version)
     if version is None:
         return fault("server", f"{facts.version} is not MariaDB", "apt-get install mariadb-server")
@@ -85,7 +104,7 @@ def _version(facts: Facts) -> Finding:
     return ok("server", f"MariaDB {facts.version}")
 
 
-def _schema(facts: Facts, settings: Settings) -> Finding:
+def _schema(facts: Database, settings: Settings) -> Finding:
     if "install a newer one" in facts.schema:
         return fault("tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see man wgsyncd-install")
     if facts.schema:
@@ -98,7 +117,7 @@ def _schema(facts: Facts, settings: Settings) -> Finding:
     return ok("tables", f"wgsyncd's own are there; books of {', '.join(facts.nodes) or 'nobody yet'}")
 
 
-def _rights(facts: Facts) -> Finding:
+def _rights(facts: Database) -> Finding:
     if facts.lacking:
         return fault("rights", f"{facts.account} lacks {'; '.join(facts.lacking)}", _init(facts))
     if facts.extra:
@@ -106,13 +125,13 @@ def _rights(facts: Facts) -> Finding:
     return ok("rights", f"{facts.account} has what it needs, column by column, and no more")
 
 
-def _secrets(facts: Facts) -> Finding:
+def _secrets(facts: Database) -> Finding:
     if facts.secrets:
         return fault("secrets", f"{facts.account} can read {', '.join(facts.secrets)}", _anew(facts))
     return ok("secrets", "private keys, passphrases and personal data cannot be read")
 
 
-def _anew(facts: Facts) -> str:
+def _anew(facts: Database) -> str:
     return f'mariadb -e "REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}" && {_init(facts)}'
 
 
@@ -125,7 +144,7 @@ def _hours(offset: int) -> str:
     return f"{'-' if offset < 0 else '+'}{abs(offset) // 3600:02}:{abs(offset) % 3600 // 60:02}"
 
 
-def _zone(facts: Facts, settings: Settings) -> Finding:
+def _zone(facts: Database, settings: Settings) -> Finding:
     ours = _offset(settings)
     if facts.session_offset != ours:
         return fault(
@@ -141,7 +160,7 @@ def _zone(facts: Facts, settings: Settings) -> Finding:
     return ok("time zone", f"{settings.node.zone}, {_hours(ours)}, here and by the server's default")
 
 
-def _application(facts: Facts, settings: Settings) -> Finding:
+def _application(facts: Database, settings: Settings) -> Finding:
     if facts.newest is not None and (ahead := facts.newest - time.time()) > _FUTURE:
         return fault(
             "written times", f"the latest device was created or issued {ahead / 3600:.1f} h from now: the application"
@@ -151,7 +170,7 @@ def _application(facts: Facts, settings: Settings) -> Finding:
     return ok("written times", "no device was created or issued in the future")
 
 
-def _clock(facts: Facts) -> Finding:
+def _clock(facts: Database) -> Finding:
     if abs(facts.ahead) > _CLOCK + facts.doubt:
         return fault(
             "database clock", f"it is {abs(facts.ahead):.1f} s {'ahead of' if facts.ahead > 0 else 'behind'} ours",

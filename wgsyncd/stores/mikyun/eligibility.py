@@ -40,7 +40,7 @@ def rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
         Rule("its contract is active", not missing and inactive is None, contract),
         Rule(
             "its status is active, or issued with the QR code alive",
-            row.status is not Status.OFF and not ended,
+            row.status in (Status.ISSUED, Status.ACTIVE) and not ended,
             f"{row.status_text}, QR code ended" if ended else row.status_text,
         ),
         Rule("it is not deleted", not deleted, "deleted" if deleted else ""),

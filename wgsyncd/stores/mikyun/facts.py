@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection, MariaDBError
+from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.settings import mikyun
@@ -28,26 +28,7 @@ _SECRETS = {
 Rights = Mapping[tuple[str, str], frozenset[str]]  # table and column: the privileges that the account has
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a database and wgsyncd's account in it are like. The texts name only accounts, tables and columns."""
-
-    version: str  # as the server writes it: "10.11.19-MariaDB-0+deb12u1"
-    account: str  # as GRANT expects it: 'mikyun'@'localhost'
-    socket: str
-    schema: str  # what is wrong with wgsyncd's own tables, or ""
-    nodes: tuple[str, ...]  # nodes that have a node state in the database
-    lacking: tuple[str, ...]  # rights that the shipped script grants and the account does not have
-    secrets: tuple[str, ...]  # columns that the account can read and must not be able to read
-    extra: tuple[str, ...]  # rights that the account has and does not need
-    session_offset: int  # seconds east of UTC in wgsyncd's session
-    server_offset: int  # seconds east of UTC for a client that sets no time zone
-    ahead: float  # seconds by which the server's clock is ahead of this machine's clock, plus or minus ``doubt``
-    doubt: float  # seconds
-    newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
-
-
-def examine(settings: Settings) -> Facts:
+def examine(settings: Settings) -> Database:
     """All facts about the configured database. StoreError where the database cannot be entered."""
     connection = Connection(mikyun(settings).database, settings.node.zone, on_connect=lambda _: None)
     try:
@@ -60,7 +41,7 @@ def examine(settings: Settings) -> Facts:
         before = time.time()
         session, at = connection.query(f"SELECT {_OFFSET}, CAST(UNIX_TIMESTAMP(NOW(6)) AS CHAR)")[0]
         after = time.time()
-        return Facts(
+        return Database(
             version=str(version),
             account=account,
             socket=str(socket),

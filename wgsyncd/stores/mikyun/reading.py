@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from sys import intern
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import DeviceRow, PublicKey, reuse_equal
+from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, QuarantinedDelta, QuarantineEntry
+from wgsyncd.core.state import (
+    Condition,
+    ConditionType,
+    InterfaceCheckpoint,
+    NodeState,
+    QuarantinedDelta,
+    QuarantineEntry,
+)
 from wgsyncd.stores.mikyun.connection import Connection
 
 PARENT_CONFLICT = "parent_conflict"  # the type of this store's own conditions
@@ -52,7 +60,7 @@ def load_conflicts(connection: Connection) -> frozenset[Condition]:
     return frozenset(Condition(PARENT_CONFLICT, str(contract), str(contract), str(count)) for contract, count in rows)
 
 
-def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow]) -> NodeState | None:
+def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
     """The node's stored state, or None if it has none yet. All parts belong to the same revision.
 
     ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once.
@@ -85,7 +93,32 @@ def load_state(connection: Connection, node: str, rows: Mapping[int, DeviceRow])
         )
     marks = {name: InterfaceCheckpoint(epoch, at) for name, epoch, at in interfaces}
     seq, spool = found[0]
-    return NodeState(int(seq), records, marks, frozenset(Condition(*values) for values in standing), spool)
+    return NodeState(int(seq), records, marks, frozenset(_condition(*values) for values in standing), spool)
+
+
+def condition_texts(condition: Condition) -> tuple[str, str, str, str]:
+    """The columns of a condition. One column holds the plan and the number of removals of a tripped guard."""
+    guard = condition.type == ConditionType.GUARD_TRIPPED
+    detail = f"{condition.reason}:{condition.removals}" if guard else condition.reason
+    return condition.type, condition.subject, condition.name, detail
+
+
+_T = TypeVar("_T")
+
+
+def reuse_equal(new: _T, old: _T) -> _T:
+    """``old`` if it equals ``new``, else ``new``: so memory holds equal values only once.
+
+    100 bytes less for each of 100,000 peers are 10 MB less.
+    """
+    return old if old == new else new
+
+
+def _condition(kind: str, subject: str, name: str, detail: str) -> Condition:
+    if kind != ConditionType.GUARD_TRIPPED:
+        return Condition(kind, subject, name, detail)
+    plan, _, count = detail.partition(":")  # one column holds both
+    return Condition(kind, subject, name, plan, int(count or 0))
 
 
 def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:

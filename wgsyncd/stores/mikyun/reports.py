@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.names import DeviceName
-from wgsyncd.core.model import Counters, DeviceRow
+from wgsyncd.core.model import Counters, DeviceId, DeviceRow
 from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Perspective, Rule
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
@@ -53,24 +54,24 @@ class MariaDBReports:
         begun = self._connection.query("SELECT node, begun FROM wgsyncd_nodes")
         return Coverage(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
 
-    def days(self, first: str, last: str, rows: Collection[int] | None = None) -> Mapping[str, Counters]:
+    def days(self, first: str, last: str, rows: Collection[DeviceId] | None = None) -> Mapping[str, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
         sums = self._sums("day", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last), rows)
         return {str(day): found for day, found in sums.items()}
 
-    def buckets(self, start: int, end: int, rows: Collection[int] | None = None) -> Mapping[int, Counters]:
+    def buckets(self, start: int, end: int, rows: Collection[DeviceId] | None = None) -> Mapping[int, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("start", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end), rows)
 
-    def rows_of_days(self, first: str, last: str) -> Mapping[int, Counters]:
+    def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("row_id", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last))
 
-    def rows_of_buckets(self, start: int, end: int) -> Mapping[int, Counters]:
+    def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("row_id", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end))
 
-    def details(self, row_id: int) -> DeviceDetails | None:
+    def details(self, row_id: DeviceId) -> DeviceDetails | None:
         """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.query(DETAILS, (row_id,))
         if not rows:
@@ -98,8 +99,8 @@ class MariaDBReports:
         self._connection.close()
 
     def _sums(
-        self, key: str, source: str, values: tuple[object, ...], rows: Collection[int] | None = None
-    ) -> dict[int, Counters]:
+        self, key: str, source: str, values: tuple[object, ...], rows: Collection[DeviceId] | None = None
+    ) -> dict[Any, Counters]:
         """Bytes grouped by a column. ``source``: table and WHERE with ``values``. ``rows``: row ids, None for all."""
         if rows is not None and not rows:  # IN () would be a syntax error
             return {}

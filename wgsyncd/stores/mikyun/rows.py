@@ -16,11 +16,11 @@ from sys import intern
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import DeviceRow, Status, encode_key, read_key, reuse_equal
+from wgsyncd.core.model import DeviceId, DeviceRow, Status, encode_key, read_key
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
-from wgsyncd.stores.mikyun.reading import to_seconds
+from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
 
 _SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
 _DIGEST = 16  # bytes
@@ -54,7 +54,7 @@ WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
 _CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
 _UNKNOWN = "of unknown status"
-_NONE: Mapping[int, DeviceRow] = {}
+_NONE: Mapping[DeviceId, DeviceRow] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class RowCache:
         self._pages = pages
         return tuple(row for page in pages for row in page.rows)
 
-    def by_id(self) -> dict[int, DeviceRow]:
+    def by_id(self) -> dict[DeviceId, DeviceRow]:
         """The rows that the last :meth:`load` kept, by id."""
         return {row.id: row for page in self._pages for row in page.rows}
 
@@ -181,12 +181,12 @@ class RowCache:
         if len(rows) != len(names):
             return None
         keys = [encode_key(key) if isinstance(key := row.public_key, bytes) else key for row in rows]
-        hosts = {row.address.partition("/")[0] for row in rows}
+        hosts = {text.partition("/")[0] for row in rows for text in row.addresses}
         ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # all ways to write it
         rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
-    def _of_text(self, text: str | None, before: Mapping[int, DeviceRow] = _NONE) -> DeviceRow | None:
+    def _of_text(self, text: str | None, before: Mapping[DeviceId, DeviceRow] = _NONE) -> DeviceRow | None:
         """The row of a text, or None if the text cannot be split into its columns. ``before``: the last rows by id."""
         fields = (text or "").split(_SEPARATOR)  # the server gives NULL for a text longer than max_allowed_packet
         whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
@@ -232,7 +232,7 @@ def _bounds(connection: Connection) -> range:
     return range(first + span - 1, last, span)
 
 
-def _of_pages(columns: str, separator: str, bounds: Sequence[int]) -> str:
+def _of_pages(columns: str, separator: str, bounds: Sequence[DeviceId]) -> str:
     """The SELECT for all pages: the number of a page, how many rows it has, and their texts.
 
     It is one statement, so that all rows are of one moment. The server cuts off texts that are too long together.
@@ -270,7 +270,7 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None)
     key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
     number = int(row_id) if before is None else before.id
     if before is not None:
-        device, address = reuse_equal(device, before.device), reuse_equal(address, before.address)
+        device = reuse_equal(device, before.device)
         key, secret = reuse_equal(key, before.public_key), reuse_equal(secret, before.preshared_key)
     has_end = qr_end != "" and status_text in ("issued", "expired")  # after a scan the end does not matter
     return DeviceRow(
@@ -278,10 +278,10 @@ def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None)
         device=device,
         owner=intern(contract),
         interface=intern(interface),
-        address=address,
+        addresses=(address,) if before is None else reuse_equal((address,), before.addresses),
         public_key=key,
         preshared_key=secret,
-        status=Status(status_text) if status_text in ("issued", "active") else Status.OFF,
+        status=Status(status_text) if status_text in ("issued", "active", "expired") else Status.OFF,
         status_text=status_text,
         inactive=inactive_reasons(intern(contract), None if no_contract else contract_word, deleted=deleted),
         activation_deadline=_instant(qr_end, zone) if has_end else None,

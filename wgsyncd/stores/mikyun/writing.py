@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import Transition, encode_key
+from wgsyncd.core.model import DeviceId, Transition, encode_key
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -26,13 +26,14 @@ from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorC
 from wgsyncd.stores.mikyun import records
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.messages import AuditMessages
-from wgsyncd.stores.mikyun.reading import to_datetime
+from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
 from wgsyncd.stores.mikyun.rows import QR_END
 
 BIGINT_MAX = 2**63 - 1  # a column that already holds this number must not make the posting of all devices fail
 
 # Rows in one INSERT. A row of admin_logs has at most 8 KB: 1000 of them stay below max_allowed_packet (default 16 MB).
 AT_ONCE = 1000
+_Ids = frozenset[DeviceId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,7 @@ class StateWriter:
     has_updated_at: bool
     messages: AuditMessages
 
-    def commit(
-        self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar
-    ) -> tuple[frozenset[int], frozenset[int]]:
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> tuple[_Ids, _Ids]:
         """Write a batch in one transaction, which also raises the revision by one.
 
         Returns two sets of row ids. The transitions of the first set were applied. The rows of the second set were
@@ -101,7 +100,7 @@ class StateWriter:
         self._keep_conditions(writes, now)
         self._insert_audit(writes.audit, now)
 
-    def lock_devices(self, ids: Iterable[int]) -> frozenset[int]:
+    def lock_devices(self, ids: Iterable[DeviceId]) -> _Ids:
         """Lock rows of customer_devices for this transaction. Returns the ids that another transaction has locked.
 
         Waiting for these would delay the posting of all other devices until that transaction ends.
@@ -144,7 +143,7 @@ class StateWriter:
                 raise UserError("somebody else released or dropped one of them meanwhile: nothing is done")
             self._insert_audit(audit, calendar.now)
 
-    def _missing(self, postings: Sequence[Posting]) -> int | None:
+    def _missing(self, postings: Sequence[Posting]) -> DeviceId | None:
         rows = [one.row_id for one in postings]
         sql = f"SELECT id FROM customer_devices WHERE id IN ({', '.join(['%s'] * len(rows))})"  # noqa: S608
         return min(set(rows) - {row[0] for row in self.connection.query(sql, rows)}, default=None)
@@ -224,7 +223,7 @@ class StateWriter:
         in_month = [one for one in every if first <= one.day < beyond]
         sums = [f"{sum(one.rx for one in some)},{sum(one.tx for one in some)}" for some in (every, in_24h, in_month)]
         handshake = "NULL" if posting.handshake is None else repr(to_datetime(posting.handshake, self.zone))
-        return f"({posting.row_id},{','.join(sums)},{handshake})"
+        return f"({posting.row_id:d},{','.join(sums)},{handshake})"
 
     def _add_allocations(self, postings: Sequence[Posting]) -> None:
         """Add the same bytes to the buckets and days of the devices.
@@ -232,8 +231,8 @@ class StateWriter:
         A bucket or a day may exist already, for example from another node: then the bytes are added to it.
         """
         pieces = [(one.row_id, part) for one in postings for part in one.allocations]
-        buckets = [f"({i},{p.bucket},{p.rx},{p.tx})" for i, p in pieces if p.bucket is not None]
-        days = [f"({i},'{p.day}',{p.rx},{p.tx})" for i, p in pieces]
+        buckets = [f"({i:d},{p.bucket},{p.rx},{p.tx})" for i, p in pieces if p.bucket is not None]
+        days = [f"({i:d},'{p.day}',{p.rx},{p.tx})" for i, p in pieces]
         for table, values in (
             ("wgsyncd_buckets (row_id, start, rx, tx)", buckets),
             ("wgsyncd_days (row_id, day, rx, tx)", days),
@@ -265,7 +264,7 @@ class StateWriter:
         # A condition that is started again, for example with another reason, replaces its row.
         self._insert(
             "wgsyncd_conditions (node, kind, subject, label, detail, since)",
-            [(self.node, *(text[:255] for text in c), now) for c in writes.started],
+            [(self.node, *(text[:255] for text in condition_texts(c)), now) for c in writes.started],
             " ON DUPLICATE KEY UPDATE label = VALUES(label), detail = VALUES(detail), since = VALUES(since)",
         )
 
