@@ -18,12 +18,14 @@ import msgspec
 from wgsyncd.cli import explain_report, usage_report
 from wgsyncd.cli.commands import adopt, check_config, doctor, quarantine, verify
 from wgsyncd.daemon import admin_report
+from wgsyncd.demo import observation as demo_report
 from wgsyncd.engine import plan_report, status_report
 
 DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "adopt": adopt.AdoptReport,
     "approve": admin_report.ApproveReport,
     "check-config": check_config.CheckConfigReport,
+    "demo": demo_report.DemoReport,
     "doctor": doctor.DoctorReport,
     "error": admin_report.ErrorReport,
     "explain": explain_report.ExplainReport,

@@ -22,9 +22,10 @@ from tests.tables import Device, FakeDatabase, new_device
 from tests.usersstore.store import UsersStore
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
-from wgsyncd.ports import Perspective, ReportSource, Store
+from wgsyncd.ports import ReportSource, Store
 from wgsyncd.stores.mikyun.messages import AuditEntry
 from wgsyncd.stores.mikyun.reports import MariaDBReports
 from wgsyncd.stores.mikyun.settings import mikyun

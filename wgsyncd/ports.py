@@ -7,13 +7,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import DeviceName
+from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceState
 from wgsyncd.core.peers.guard import Decision
@@ -158,17 +159,15 @@ class UsageStore(Protocol):
     """Keeps the posted bytes of all devices. Methods raise StoreError if the store does not answer."""
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
-        """Time has passed: bring the figures up to date that the store derives from buckets and days. Returns how many
-        devices had old figures, and how many of these still have them because their rows are locked. A store without
-        such figures has nothing to do, and returns (0, 0)."""
+        """Time has passed: bring figures that the store derives from buckets and days up to date. Returns how many
+        devices had old figures, and how many keep them because their rows are locked. Without such figures: (0, 0)."""
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """Delete days older than ``keep_days``, and buckets that left the rolling window BUCKET_RETENTION ago."""
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        """What the store keeps of every device, beside the sums that it must agree with, all as it was at one moment.
-        Read it to the end before you use the store again. Days of ``scope`` that began before the newest node state was
-        created are left out."""
+        """What the store keeps of every device, beside the sums that it must agree with, all of one moment. Read it to
+        the end first. Days of ``scope`` that began before the newest node state was created are left out."""
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The deltas of this node in quarantine."""
@@ -205,22 +204,12 @@ class Coverage(NamedTuple):
     begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are in one opening balance
 
 
-class Perspective(StrEnum):
-    """Who received the bytes that a report calls rx."""
-
-    SERVER = "server"
-    DEVICE = "device"
-
-
 @dataclass(frozen=True, slots=True)
 class DeviceDetails:
-    """What a store knows besides about a device, for people: each value by its label, in the store's words and order.
-
-    An empty text means that the store has none. Times are UNIX seconds, None means never.
-    """
+    """What a store knows besides about a device, by the store's labels and in its order. Times are UNIX seconds."""
 
     texts: Mapping[str, str]
-    times: Mapping[str, float | None]
+    times: Mapping[str, float | None]  # None: never
     bytes: Mapping[str, Counters]
 
 
@@ -275,16 +264,13 @@ class ReportSource(Protocol):
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         """The last audit rows (at most ``most``) that wgsyncd wrote about a device, the latest first."""
 
-    def close(self) -> None:
-        """Close the connection."""
-
 
 class SchemaAdmin(Protocol):
     """Installs and checks wgsyncd's own tables in the database of a control plane."""
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
-        """Create the tables, and grant the daemon's rights if the options say so. Yields a line for each thing done. A
-        second run does no harm. ``options``: those that the store has for `wgsyncd init-db`."""
+        """Create the tables and grant the daemon's rights, as the store's options of `wgsyncd init-db` say. Yields a
+        line for each thing done. A second run does no harm."""
 
     def check(self) -> Iterator[Finding]:
         """The findings of `wgsyncd doctor` about the database."""

@@ -23,7 +23,7 @@ def file_with(name: str) -> str:
     return f'{LEAST}{table}{key} = "5s"\n'
 
 
-def told(text: str) -> list[str]:
+def faults_of(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse(text)
     return [str(fault) for fault in caught.value.faults]
@@ -31,7 +31,7 @@ def told(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_the_fault_has_the_present_name(old: str, new: str) -> None:
-    assert told(file_with(old)) == [f"{old}: is now {new}"]
+    assert faults_of(file_with(old)) == [f"{old}: is now {new}"]
 
 
 @pytest.mark.parametrize("new", RENAMED.values())
@@ -43,10 +43,29 @@ def test_the_present_name_is_one(new: str) -> None:
 
 
 def test_an_interface_keeps_its_own_name() -> None:
-    assert told('[interfaces."wg.7"]\nnetworks = ["10.200.0.0/24"]\nrows = "wg0"\n') == [
+    assert faults_of('[interfaces."wg.7"]\nnetworks = ["10.200.0.0/24"]\nrows = "wg0"\n') == [
         "interfaces.wg.7.rows: is now interfaces.wg.7.store_name"
     ]
 
 
-def test_all_of_them_are_told_at_once() -> None:
-    assert len(told(f'{LEAST}rows = "a"\n[audit]\n[database]\n[guard]\nshare = 1\nmin_removals = 5\n')) == 5
+def test_all_of_them_are_reported_at_once() -> None:
+    assert len(faults_of(f'{LEAST}rows = "a"\n[audit]\n[database]\n[guard]\nshare = 1\nmin_removals = 5\n')) == 5
+
+
+def test_an_old_key_beside_its_present_one_is_a_fault() -> None:
+    """The file could contradict itself. So wgsyncd does not choose one of the two."""
+    text = f"{LEAST}[guard]\nmin_removals = 5\nalways_allowed = 5\n"
+    assert faults_of(text) == ["guard.min_removals: is now guard.always_allowed"]
+
+
+def test_no_value_of_an_old_section_is_shown() -> None:
+    """The old section may hold a password that somebody wrote into it."""
+    (fault,) = faults_of(f'{LEAST}[database]\npassword = "tell nobody"\nhost = "127.0.0.1"\n')
+    assert fault == "database: is now mikyun.database"
+
+
+@pytest.mark.parametrize("key", ["guard.min_removal", "guard.Min_removals", "schedule.poll", "interfaces.wg0.row"])
+def test_a_similar_name_is_only_unknown(key: str) -> None:
+    section, _, name = key.rpartition(".")
+    text = f"{LEAST}{name} = 1\n" if section == "interfaces.wg0" else f"{LEAST}[{section}]\n{name} = 1\n"
+    assert faults_of(text) == [f"{key} = 1: is not a key that wgsyncd knows"]

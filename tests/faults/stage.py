@@ -121,7 +121,7 @@ class Stage:
         for n, name in enumerate(names):
             interface = "wg0" if n % 2 else "wg1"
             customer = self.world.add_customer()
-            device = Device(name, n + 1, interface, f"{NETS[interface]}.{10 + n}", new_keys(), f"c{n + 1}", customer,
+            device = Device(name, n + 1, interface, f"{NETS[interface]}.{10 + n}", new_keys(), customer.wire, customer,
                             (20_000 + 40_000 * n, 120_000 - 20_000 * n))  # fmt: skip
             self.devices.append(device)
             self.traffic.flows[name] = Flow(in_network(customer.namespace.holder.pid, outlet))

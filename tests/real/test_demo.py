@@ -14,11 +14,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.pages import README, TOP, text
 from tests.wait import until
 from wgsyncd.demo.mariadb import PrivateServer
+from wgsyncd.demo.observation import DemoReport
 
 
 class Demo:
@@ -57,8 +59,8 @@ class Demo:
 
     def finish(self, seconds: float) -> tuple[int, dict[str, Any], str]:
         """Returns the exit status, the JSON object and the text on stderr."""
-        out, said = self.process.communicate(timeout=seconds)
-        return self.process.returncode, json.loads(out.splitlines()[-1]) if out else {}, said
+        out, errors = self.process.communicate(timeout=seconds)
+        return self.process.returncode, json.loads(out.splitlines()[-1]) if out else {}, errors
 
     def assert_nothing_left(self) -> None:
         """Asserts that no process and no file is left. Namespaces and interfaces end with their processes."""
@@ -69,10 +71,11 @@ class Demo:
 
 def assert_all_holds(demo: Demo, seconds: float) -> dict[str, Any]:
     """Asserts that every scenario ran and ended as expected. Returns the JSON object."""
-    code, result, said = demo.finish(seconds)
-    assert [one for one in result["scenarios"] if not one["ok"]] == [], said
+    code, result, errors = demo.finish(seconds)
+    assert [one for one in result["scenarios"] if not one["ok"]] == [], errors
     assert result["ok"] is True
     assert code == 0
+    assert msgspec.to_builtins(msgspec.convert(result, DemoReport, strict=True)) == result
     assert len(result["scenarios"]) == 12
     for one in result["scenarios"]:
         assert all(one[name] for name in ("name", "expected", "kernel", "table")), one

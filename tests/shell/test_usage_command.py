@@ -24,8 +24,9 @@ from tests.tables import FakeDatabase
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters
-from wgsyncd.ports import Perspective, ReportSource
+from wgsyncd.ports import ReportSource
 from wgsyncd.stores.mikyun.settings import mikyun
 
 GiB = 2**30

@@ -7,136 +7,103 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from wgsyncd.demo import observation, processes
-from wgsyncd.demo.fixtures import DEVICES, Device, DeviceSpec, make_devices, opening
-from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
-from wgsyncd.demo.observation import Bytes, Log, Sample, Seen
+import msgspec
+
+from wgsyncd.demo.fixtures import CONTRACTS, DEVICES, SCANS, DeviceSpec
+from wgsyncd.demo.mariadb import PrivateServer, quote
+from wgsyncd.demo.observation import Check, Outcome, Row, Sample
 from wgsyncd.demo.processes import CommandFailed
-from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, kernel_has_wireguard, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys, new_preshared_key
 
 ZONE = ZoneInfo("Asia/Tokyo")
-SILENT_AFTER = 11.0
-"""Seconds without change after which a peer sends nothing more.
-
-WireGuard answers the last data with a keepalive after KEEPALIVE_TIMEOUT, which is 10 s.
-"""
 
 _CONFIGURATION = """\
 [node]
 name = "demo"
 zone = "{zone}"
-
+[mikyun]
+language = "{language}"
 [mikyun.database]
-socket = "{socket}"
-name = "{database}"
-user = "{account}"
-password_file = "{password_file}"
+socket = "{database.socket}"
+password_file = "{database.password_file}"
 
 [interfaces.wg0]
 networks = ["10.200.0.0/24"]
 addresses = ["10.200.0.1/24"]
-
 [interfaces.wg1]
 networks = ["10.251.0.0/24"]
 addresses = ["10.251.0.1/24"]
 
 [peers]
-foreign = "remove"
 always_keep = ["{site}"]
-
 [guard]
 always_allowed = 3
-
 [schedule]
-poll_interval = "{every:.0f}s"
-resync_interval = "{reconcile:.0f}s"
+poll_interval = "{pace:.0f}s"
+resync_interval = "{resync:.0f}s"
 watch_interval = "{watch:.0f}ms"
-
-[mikyun]
-language = "{language}"
-
-[metrics]
-listen = "127.0.0.1:9586"
-
-[log]
-format = "logfmt"
 """
 
 
-class Stage:
-    """Owns the database, the testbed and the daemon, and does what admins and customers do to them.
+class Environment:
+    """Does what admins and customers do to the database, the testbed and the daemon.
 
+    A new one has the rows of the fixtures, their customers and the configuration. The daemon does not run yet.
     ``pace``: 1 on an ordinary machine. All waiting times are multiplied by it. ``show`` is called with every sample.
     """
 
-    def __init__(self, directory: Path, *, pace: float, show: Callable[[Sample], None]) -> None:
-        self.pace = pace
-        self.log = directory / "wgsyncd.log"
-        self.database = PrivateServer(parent=directory)
-        self.world = Testbed("kernel" if kernel_has_wireguard() else "userspace", log=directory / "testbed.log")
-        self.devices: dict[str, Device] = {}
-        self.site: KeyPair
+    def __init__(
+        self, directory: Path, database: PrivateServer, testbed: Testbed, *, pace: float, show: Callable[[Sample], None]
+    ) -> None:
+        self.pace, self.database, self.testbed = pace, database, testbed
+        self.site = new_keys().public  # the public key of a peer made by hand that `always_keep` names
+        self.customers: dict[DeviceSpec, Customer] = {}
+        self.keys: dict[DeviceSpec, KeyPair] = {}  # as the device has them now
+        self.preshared_keys: dict[DeviceSpec, str] = {}
         self._directory, self._show = directory, show
-        self._daemon: subprocess.Popen[bytes] | None = None
-        self._last = Sample(0, {}, {}, ())
-        self._still: dict[str, tuple[Bytes, float]] = {}  # public key: counters, and when they last changed
+        self.daemon: subprocess.Popen[bytes]  # once start_daemon() was called
+        self._last = Sample(0, {}, {}, [])
+        contracts = ", ".join(f"({n}, '{one}', '{CONTRACTS[one]}')" for n, one in enumerate(CONTRACTS, 1))
+        self.database.sql(f"INSERT INTO contracts (contract_number, contract_id, contract_status) VALUES {contracts}")  # noqa: S608
+        for spec in DEVICES:
+            self.insert(spec)
+            if spec.has_client:
+                self.customers[spec] = testbed.add_customer()
+        testbed.server.run("wg", "set", "wg0", "peer", self.site, "allowed-ips", "10.200.0.250/32")
+        slow = min(pace, 4)  # on an emulated machine a cycle takes seconds
+        language = "ja" if os.environ.get("LANG", "").startswith("ja") else "en"
+        text = _CONFIGURATION.format(zone=ZONE.key, language=language, database=database, site=self.site,
+                                     pace=slow, resync=5 * slow, watch=200 * slow)  # fmt: skip
+        (directory / "wgsyncd.toml").write_text(text, encoding="utf-8")
 
-    def open(self) -> None:
-        """Start database and testbed, with the rows of the fixtures. Call :meth:`close` even if this fails."""
-        self.database.install()
-        self.database.start()
-        self.database.load()
-        self.database.create_account()
-        self.devices = make_devices()
-        self.database.sql(opening(self.devices, self.local_time(0)))
-        self.world.open()
-        self.customers = {spec.device: self.world.add_customer() for spec in DEVICES if spec.has_client}
-        self.site = new_keys()
-        self.world.server.run("wg", "set", "wg0", "peer", self.site.public, "allowed-ips", "10.200.0.250/32")
-        slow = min(self.pace, 4)  # on an emulated machine a cycle takes seconds
-        text = _CONFIGURATION.format(
-            every=slow, reconcile=5 * slow, watch=200 * slow,
-            language="ja" if os.environ.get("LANG", "").startswith("ja") else "en",
-            zone=ZONE.key, socket=self.database.socket, database=DATABASE, account=ACCOUNT, site=self.site.public,
-            password_file=self.database.password_file,
-        )  # fmt: skip
-        (self._directory / "wgsyncd.toml").write_text(text, encoding="utf-8")
-
-    def close(self) -> None:
-        """End the daemon, the testbed and the database."""
-        if self._daemon is not None:
-            processes.end(self._daemon, signal.SIGKILL)
-        self.world.close()
-        self.database.close()
-
-    @property
-    def daemon(self) -> subprocess.Popen[bytes]:
-        """The daemon's process."""
-        assert self._daemon is not None
-        return self._daemon
+    def insert(self, spec: DeviceSpec) -> None:
+        """INSERT a device with new keys, as the web application does."""
+        self.keys[spec] = keys = new_keys()
+        if spec is SCANS:
+            self.preshared_keys[spec] = new_preshared_key()
+        contract, now = spec.device.partition("-")[0], self.local_time(0)
+        texts = (contract, spec.device, spec.interface, spec.address, spec.status, keys.public, keys.private,
+                 self.preshared_keys.get(spec), now, self.local_time(86400))  # fmt: skip
+        self.database.sql(
+            "INSERT INTO customer_devices (contract_id, device_id, wg_iface, wg_ip, status, public_key, private_key,"  # noqa: S608
+            f" preshared_key, issued_at, qr_expires_at, is_parent) VALUES ({', '.join(map(quote, texts))},"
+            f" {int(spec.device.endswith('-001'))})"
+        )
 
     def start_daemon(self) -> None:
         """Start `wgsyncd run` with a real configuration file, in the server's namespace."""
-        configuration = str(self._directory / "wgsyncd.toml")
-        self._daemon = self.world.server.start(
-            sys.executable,
-            "-m",
-            "wgsyncd",
-            "run",
-            "--config",
-            configuration,
-            log=self.log,
-            PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
-            PYTHONDONTWRITEBYTECODE="1",
-            RUNTIME_DIRECTORY=str(self._directory),
-            STATE_DIRECTORY=str(self._directory),
-        )
+        directory = str(self._directory)
+        self.daemon = self.testbed.server.start(
+            sys.executable, "-m", "wgsyncd", "run", "--config", f"{directory}/wgsyncd.toml",
+            log=self._directory / "wgsyncd.log", RUNTIME_DIRECTORY=directory, STATE_DIRECTORY=directory,
+            PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONDONTWRITEBYTECODE="1",
+        )  # fmt: skip
 
     def local_time(self, seconds: float) -> str:
         """The DATETIME that lies ``seconds`` from now, as the web application writes it."""
@@ -144,64 +111,64 @@ class Stage:
 
     def key(self, spec: DeviceSpec) -> str:
         """The public key that a device has now."""
-        return self.devices[spec.device].keys.public
+        return self.keys[spec].public
 
-    def admin(self, assignments: str, spec: DeviceSpec) -> None:
+    def update(self, spec: DeviceSpec, assignments: str) -> None:
         """UPDATE one device, as an admin's click in the web application does."""
         self.database.sql(f"UPDATE customer_devices SET {assignments} WHERE device_id = '{spec.device}'")  # noqa: S608
 
     def scan(self, spec: DeviceSpec) -> None:
         """A customer scans the QR code: the client gets its configuration from the row. It sends nothing yet."""
-        row, device = self.sample().rows[spec.device], self.devices[spec.device]
-        server = self.world.interfaces[row.interface]
-        self.customer(spec).configure(server, device.keys, row.address, device.preshared_key)
-
-    def customer(self, spec: DeviceSpec) -> Customer:
-        """The customer who holds a device."""
-        return self.customers[spec.device]
+        row = self.sample().rows[spec.device]
+        interface = self.testbed.interfaces[row.wg_iface]
+        self.customers[spec].configure(interface, self.keys[spec], row.wg_ip, self.preshared_keys.get(spec))
 
     def finish(self, *transfers: subprocess.Popen[bytes]) -> bool:
         """Wait for transfers. Returns whether all of them succeeded."""
-        return self.wait(lambda _: all(one.poll() is not None for one in transfers)) and not any(
-            one.returncode for one in transfers
-        )
-
-    def silence(self, key: str) -> None:
-        """Wait until a peer sends nothing more. Bytes between its last dump and its removal would not be accounted."""
-        since = self._still.get
-        self.wait(lambda sample: sample.at - since(key, (None, sample.at))[1] > SILENT_AFTER, seconds=SILENT_AFTER)
+        ended = self.wait(lambda _: all(one.poll() is not None for one in transfers))
+        return ended and not any(one.returncode for one in transfers)
 
     def sample(self) -> Sample:
-        """Read the rows, the peers and the new audit rows. While the database is away, the last rows are returned."""
-        rows, logs = self._last.rows, self._last.logs
-        news = f"SELECT action_type, target_id, message FROM admin_logs ORDER BY id LIMIT {len(logs)}, 999"  # noqa: S608
+        """Read the rows, the peers and the audit rows. While the database is away, its last rows are returned."""
+        rows, audit = self._last.rows, self._last.audit
+        columns = ", ".join(Row.__struct_fields__)
         try:
-            rows = {one.device: one for one in map(observation.row, self.database.sql(observation.ROWS))}
-            logs += tuple(Log(*map(str, one.values())) for one in self.database.sql(news))
+            answer = self.database.sql(f"SELECT {columns} FROM customer_devices ORDER BY id")  # noqa: S608
+            rows = {row.device_id: row for row in msgspec.convert(answer, list[Row], strict=False)}
+            answer = self.database.sql("SELECT action_type, target_id FROM admin_logs ORDER BY id")
+            audit = [(str(row["action_type"]), str(row["target_id"])) for row in answer]
         except CommandFailed:
             pass  # a scenario killed the database: no scenario can succeed with old rows
-        self._last = sample = Sample(time.monotonic(), rows, self.world.dump(), logs)
-        for key in (key for peers in sample.peers.values() for key in peers):
-            if self._still.get(key, (None,))[0] != sample.counted(key):
-                self._still[key] = (sample.counted(key), sample.at)
+        peers = {(one, key): peer for one, found in self.testbed.dump().items() for key, peer in found.items()}
+        self._last = sample = Sample(time.monotonic(), rows, peers, audit)
         self._show(sample)
         return sample
 
-    def until(self, look: Callable[[Sample], Seen], *, seconds: float = 0) -> Seen:
-        """Sample until the outcome is as expected, the daemon has ended, or time is up. Returns what was seen last.
+    def until(self, check: Check) -> Outcome:
+        """Sample until the outcome is as expected, the daemon has ended, or time is up. Returns the last outcome.
 
-        A scenario that fails must leave time for the others. ``seconds``: time that the scenario takes in any case.
+        A scenario that fails must leave time for the others.
         """
-        deadline = time.monotonic() + seconds + 10 * self.pace
+        deadline = time.monotonic() + 10 * self.pace
         while True:
-            now = look(self.sample())
-            if now.ok or time.monotonic() > deadline:
-                return now
-            # Only scenarios kill the daemon.
-            if self._daemon is not None and self._daemon.poll() not in (None, -signal.SIGKILL):
-                return replace(now, kernel=f"the daemon ended with {self._daemon.returncode}; {now.kernel}")
+            outcome = check(self.sample())
+            if outcome.ok or time.monotonic() > deadline:
+                return outcome
+            if self.daemon.poll() not in (None, -signal.SIGKILL):  # only scenarios kill the daemon
+                return outcome._replace(kernel=f"the daemon ended with {self.daemon.returncode}, {outcome.kernel}")
             time.sleep(0.05)
 
-    def wait(self, condition: Callable[[Sample], bool], *, seconds: float = 0) -> bool:
+    def wait(self, condition: Callable[[Sample], bool]) -> bool:
         """Wait for a condition in the middle of a scenario. Returns whether it came true."""
-        return self.until(lambda sample: Seen("", "", condition(sample)), seconds=seconds).ok
+        return self.until(lambda sample: Outcome("", "", condition(sample))).ok
+
+
+@contextmanager
+def opened(directory: Path, kind: WgKind, *, pace: float, show: Callable[[Sample], None]) -> Iterator[Environment]:
+    """Start the database and the testbed with the rows of the fixtures, and end them afterwards."""
+    testbed = Testbed(kind, log=directory / "testbed.log")
+    with PrivateServer(parent=directory) as database, closing(testbed):
+        database.load()
+        database.create_account()
+        testbed.open()
+        yield Environment(directory, database, testbed, pace=pace, show=show)

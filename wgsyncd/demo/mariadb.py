@@ -126,8 +126,7 @@ class PrivateServer:
         try:
             lines = processes.run(argv, stdin=text, timeout=PATIENCE).split("\n")[:-1]
         except CommandFailed as error:  # the message repeats the statement, which may hold a key: it is left out
-            _, said, why = str(error).rpartition("ERROR ")
-            raise CommandFailed(f"{said}{why}") from None
+            raise CommandFailed("".join(str(error).rpartition("ERROR ")[1:])) from None
         names, *rows = [line.split("\t") for line in lines] or [[]]
         return [dict(zip(names, map(_value, row), strict=True)) for row in rows]
 

@@ -1,9 +1,12 @@
-"""Values for what can be seen from outside: rows by the mariadb client, peers by wg(8)."""
+"""Values for what the mariadb client reads, what wg(8) shows, and how a scenario ended."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 from wgsyncd.demo.testbed import WgPeer
 
@@ -17,45 +20,26 @@ class Bytes(NamedTuple):
     def __str__(self) -> str:
         return f"rx {self.rx:,} tx {self.tx:,}"
 
-    def plus(self, other: Bytes) -> Bytes:
-        """The sum of both, side by side."""
-        return Bytes(self.rx + other.rx, self.tx + other.tx)
 
+class Row(Struct, frozen=True):
+    """A row of customer_devices. Its fields are columns. Times are texts as the mariadb client prints them."""
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of customer_devices, with texts as the mariadb client prints them."""
-
-    device: str
+    device_id: str
     status: str
-    interface: str
-    address: str
-    public_key: str
+    wg_iface: str
+    wg_ip: str
     first_handshake_at: str | None
     last_handshake_at: str | None
     activated_at: str | None
-    total: Bytes
-    last_24h: Bytes
+    rx_bytes_total: int
+    tx_bytes_total: int
+    rx_bytes_24h: int
+    tx_bytes_24h: int
 
-
-ROWS = """SELECT device_id, status, wg_iface, wg_ip, public_key, first_handshake_at, last_handshake_at, activated_at,
-    rx_bytes_total, tx_bytes_total, rx_bytes_24h, tx_bytes_24h FROM customer_devices ORDER BY id"""
-
-
-def row(one: dict[str, str | None]) -> Row:
-    """The row that one line of the answer to :data:`ROWS` describes."""
-    device, status, interface, address, key, first, last, activated, *counters = one.values()
-    rx, tx, rx_24h, tx_24h = (int(counter or 0) for counter in counters)
-    texts = (str(device), str(status), str(interface), str(address), str(key))
-    return Row(*texts, first, last, activated, Bytes(rx, tx), Bytes(rx_24h, tx_24h))
-
-
-class Log(NamedTuple):
-    """A row of admin_logs."""
-
-    action: str
-    target: str
-    message: str
+    @property
+    def total(self) -> Bytes:
+        """All bytes that were accounted for the device."""
+        return Bytes(self.rx_bytes_total, self.tx_bytes_total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,54 +48,53 @@ class Sample:
 
     at: float
     rows: dict[str, Row]  # by device
-    peers: dict[str, dict[str, WgPeer]]  # by interface and public key
-    logs: tuple[Log, ...]
+    peers: dict[tuple[str, str], WgPeer]  # by interface and public key
+    audit: list[tuple[str, str]]  # the action and the target of each row of admin_logs
 
-    def find(self, public_key: str) -> tuple[str, WgPeer] | None:
-        """The interface that has a peer with this key, and the peer. None if there is no such peer."""
-        for interface, peers in self.peers.items():
-            if public_key in peers:
-                return interface, peers[public_key]
-        return None
+    def holders(self, *public_keys: str) -> list[str]:
+        """The interface of each peer with one of these keys."""
+        return [interface for interface, key in self.peers if key in public_keys]
+
+    def has_peer(self, public_key: str) -> bool:
+        """Whether an interface has a peer with this key."""
+        return bool(self.holders(public_key))
 
     def where(self, public_key: str) -> str:
-        """A peer's interface and addresses, for people."""
-        found = self.find(public_key)
-        return f"{found[0]} {found[1].allowed_ips}" if found else "no peer"
+        """The interface and the addresses of a peer, for people."""
+        found = [f"{one} {peer.allowed_ips}" for (one, key), peer in self.peers.items() if key == public_key]
+        return ", ".join(found) or "no peer"
 
     def counted(self, public_key: str) -> Bytes:
         """The bytes that `wg` counts for a key now. Zero if there is no such peer."""
-        found = self.find(public_key)
-        return Bytes(found[1].rx, found[1].tx) if found else Bytes(0, 0)
+        found = (Bytes(peer.rx, peer.tx) for (_, key), peer in self.peers.items() if key == public_key)
+        return next(found, Bytes(0, 0))
 
-    def identities(self) -> dict[str, tuple[str, str, str | None]]:
-        """Key: interface, addresses and endpoint of its peer. A peer that was removed and set again has others."""
-        return {
-            key: (interface, peer.allowed_ips, peer.endpoint)
-            for interface, peers in self.peers.items() for key, peer in peers.items()
-        }  # fmt: skip
+    def identities(self) -> dict[tuple[str, str], tuple[str, str | None]]:
+        """The addresses and the endpoint of each peer. A peer that was removed and set again has others."""
+        return {which: (peer.allowed_ips, peer.endpoint) for which, peer in self.peers.items()}
 
-    def logged(self, action: str, target: str = "") -> bool:
+    def has_audit(self, action: str, target: str = "") -> bool:
         """Whether admin_logs has a row with this action and target. Without a target, any target counts."""
-        return any(log.action == action and target in ("", log.target) for log in self.logs)
+        return any(action == found and target in ("", of) for found, of in self.audit)
 
     @property
-    def last_log(self) -> str:
+    def last_audit(self) -> str:
         """The newest audit row, for people."""
-        return f"{self.logs[-1].action} {self.logs[-1].target}" if self.logs else "nothing audited"
+        return " ".join(self.audit[-1]) if self.audit else "nothing audited"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is seen in the kernel and in the table, and whether both are as expected."""
+class Outcome(NamedTuple):
+    """What a scenario sees in the kernel and in the table, and whether both are as expected."""
 
     kernel: str
     table: str
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+Check = Callable[[Sample], Outcome]
+
+
+class ScenarioReport(Struct, frozen=True, kw_only=True):
     """How a scenario ended: what was expected, and what was seen in the kernel and in the table."""
 
     name: str
@@ -119,3 +102,12 @@ class Result:
     kernel: str
     table: str
     ok: bool
+
+
+class DemoReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd demo --json`."""
+
+    ok: bool
+    kind: Literal["kernel", "userspace"]  # of WireGuard
+    seconds: float
+    scenarios: list[ScenarioReport]

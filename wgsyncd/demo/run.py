@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from wgsyncd.demo import environment, packages
+from wgsyncd.demo.observation import DemoReport, Outcome, ScenarioReport
+from wgsyncd.demo.output import Screen
+from wgsyncd.demo.scenarios import SCENARIOS, Scenario
+from wgsyncd.demo.testbed import WgKind
 from wgsyncd.errors import UserError, WgsyncdError
 
-if TYPE_CHECKING:
-    from wgsyncd.demo.environment import Stage
-    from wgsyncd.demo.observation import Result
-    from wgsyncd.demo.output import Screen
-
+DIRECTORY = Path("/run/wgsyncd-demo")
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
-_CLEANING = 0.05  # the share of --seconds that closing the environment may take
+_CLOSING = 0.05  # the share of --seconds that closing the environment may take
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
@@ -36,80 +33,66 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run the demo. Returns the exit status.
+def main(args: argparse.Namespace) -> tuple[int, DemoReport | None]:
+    """Run the demo. Returns the exit status and the report.
 
     0: all scenarios hold. 1: some do not hold. 2: the demo cannot run here. 128 + n: signal n ended it.
     """
-    from wgsyncd.demo import packages
-
     try:
-        packages.ensure(install=args.install)
+        kind = packages.ensure(install=args.install)
         _isolate()
     except WgsyncdError as error:
         print(f"wgsyncd demo: {error}", file=sys.stderr)
-        return 2
+        return 2, None
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    for number in _SIGNALS:
-        signal.signal(number, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, max(1.0, args.seconds * (1 - _CLEANING)))
-    return _perform(seconds=args.seconds, as_json=args.json)
+        return 128 + signal.SIGINT, None
+    began, screen, reports = time.monotonic(), Screen(json=args.json), list[ScenarioReport]()
+    ended_by = _perform(args.seconds, kind, screen, reports)
+    report = DemoReport(
+        ok=all(one.ok for one in reports), kind=kind, seconds=round(time.monotonic() - began, 1), scenarios=reports
+    )
+    screen.close(report)
+    if ended_by not in (0, signal.SIGALRM):
+        return 128 + ended_by, report
+    if not report.ok:
+        for log in DIRECTORY.glob("*.log"):
+            if lines := log.read_text(errors="replace").splitlines()[-15:]:
+                print(f"the last lines of {log.name}:", *lines, sep="\n  ", file=sys.stderr)
+    return int(not report.ok), report
 
 
-def _perform(*, seconds: float, as_json: bool) -> int:
-    from wgsyncd.demo.environment import Stage
-    from wgsyncd.demo.output import Screen
-
-    began = time.monotonic()
-    screen = Screen(json=as_json)
-    directory = Path(tempfile.mkdtemp(prefix="wgsyncd-demo-", dir="/run"))
-    stage = Stage(directory, pace=max(1.0, seconds / 60), show=screen.show)
-    results: list[Result] = []
-    logs: dict[str, list[str]] = {}
-    try:
-        signalled = _run(stage, screen, results)
-    finally:
-        _ignore_signals()
-        stage.close()
-        logs = {path.name: path.read_text(errors="replace").splitlines()[-15:] for path in directory.glob("*.log")}
-        shutil.rmtree(directory, ignore_errors=True)
-    ok, took = all(one.ok for one in results), time.monotonic() - began
-    screen.close(results, kind=stage.world.kind, seconds=took)
-    if not ok and signalled in (0, signal.SIGALRM):
-        for name, lines in logs.items():
-            print(f"the last lines of {name}:", *lines, sep="\n  ", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"ok": ok, "kind": stage.world.kind, "seconds": round(took, 1),
-                          "scenarios": [asdict(one) for one in results]}, ensure_ascii=False))  # fmt: skip
-    return 128 + signalled if signalled not in (0, signal.SIGALRM) else int(not ok)
-
-
-def _run(stage: Stage, screen: Screen, results: list[Result]) -> int:
+def _perform(seconds: float, kind: WgKind, screen: Screen, reports: list[ScenarioReport]) -> int:
     """Run all scenarios. Returns the signal that interrupted them, or 0.
 
     A scenario that did not run to its end counts as failed.
     """
-    from wgsyncd.demo.observation import Result
-    from wgsyncd.demo.scenarios import SCENARIOS
-
-    trouble, signalled = "", 0
+    reason, number = "", 0
     try:
+        for each in _SIGNALS:
+            signal.signal(each, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, max(1.0, seconds * (1 - _CLOSING)))
         screen.begin("MariaDB, wg0, wg1, customers")
-        stage.open()
-        for one in SCENARIOS:
-            screen.begin(one.name)
-            seen = one.play(stage)
-            results.append(Result(one.name, one.expected, seen.kernel, seen.table, seen.ok))
-            screen.tell(results[-1])
-    except Interrupted as signal_:
-        trouble, signalled = "out of time" if signal_.number == signal.SIGALRM else "interrupted", signal_.number
+        with environment.opened(DIRECTORY, kind, pace=max(1.0, seconds / 60), show=screen.show) as env:
+            for scenario in SCENARIOS:
+                screen.begin(scenario.name)
+                reports.append(_report(scenario, env.until(scenario.play(env))))
+                screen.add(reports[-1])
+            _ignore_signals()
+    except Interrupted as interrupted:
+        number = interrupted.number
+        reason = "out of time" if number == signal.SIGALRM else "interrupted"
     except WgsyncdError as error:
-        trouble = str(error)
-    for one in SCENARIOS[len(results) :]:
-        results.append(Result(one.name, one.expected, trouble, "not run to its end", ok=False))
-        screen.tell(results[-1])
-    return signalled
+        reason = str(error)
+    _ignore_signals()
+    rest = [_report(one, Outcome(reason, "not run to its end", ok=False)) for one in SCENARIOS[len(reports) :]]
+    for first in rest[:1]:  # the others have the same reason
+        screen.add(first)
+    reports += rest
+    return number
+
+
+def _report(scenario: Scenario, outcome: Outcome) -> ScenarioReport:
+    return ScenarioReport(name=scenario.name, expected=scenario.expected, **outcome._asdict())
 
 
 def _isolate() -> None:
@@ -122,7 +105,8 @@ def _isolate() -> None:
         done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise UserError(f"{done.stderr.strip()}: needs root with CAP_SYS_ADMIN")
-    Path("/run/wireguard").mkdir(mode=0o700)
+    for directory in (DIRECTORY, Path("/run/wireguard")):
+        directory.mkdir(mode=0o700)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,141 +1,249 @@
-"""The scenarios of everyday life, and the list of all scenarios.
+"""The scenarios of everyday life and of failures.
 
-:mod:`wgsyncd.demo.fault_scenarios` has the scenarios of failures.
+A scenario makes something happen. It returns the function that compares a sample with what is expected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
+from typing import NamedTuple
 
-from wgsyncd.demo import fault_scenarios, fixtures
-from wgsyncd.demo.environment import ZONE, Stage
-from wgsyncd.demo.fault_scenarios import DOWN, UP
-from wgsyncd.demo.fixtures import DeviceSpec
-from wgsyncd.demo.observation import Bytes, Sample, Seen
+from wgsyncd.demo.environment import ZONE, Environment
+from wgsyncd.demo.fixtures import BROKEN, DEVICES, LATECOMER, MOVED, OUTSIDE, REKEYED, SCANS, UNSCANNED, DeviceSpec
+from wgsyncd.demo.observation import Check, Outcome, Sample
 from wgsyncd.demo.testbed import new_keys
 
+UP, DOWN = 300_000, 900_000  # bytes that a customer sends and receives
+_SOME = 40_000  # bytes: enough to see that traffic flows
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One scenario of the demo.
 
-    ``play`` makes something happen. It returns when the outcome is as expected, or when time is up.
+def _daemon_starts(env: Environment) -> Check:
+    wanted = {("wg0", env.site), *((spec.interface, env.key(spec)) for spec in DEVICES if spec.wants_peer)}
+    env.start_daemon()
+
+    def check(sample: Sample) -> Outcome:
+        named = sample.has_audit("row_rejected", OUTSIDE.device)
+        table = f"{len(sample.rows)} rows, the unusable one is {'' if named else 'not '}named"
+        return Outcome(f"{len(sample.peers)} peers", table, sample.peers.keys() == wanted and named)
+
+    return check
+
+
+def _scanned(env: Environment) -> Check:
+    env.scan(SCANS)
+    through = env.finish(env.customers[SCANS].transfer(up=UP, down=DOWN))
+
+    def check(sample: Sample) -> Outcome:
+        peer, row = sample.peers.get(("wg0", env.key(SCANS))), sample.rows[SCANS.device]
+        with_psk = peer is not None and peer.preshared_key == env.preshared_keys[SCANS]
+        at = datetime.fromtimestamp(peer.latest_handshake if peer else 0, ZONE).strftime("%Y-%m-%d %H:%M:%S")
+        active = row.status == "active" and sample.has_audit("device_activated", SCANS.device)
+        times = row.last_handshake_at == at and None is not row.first_handshake_at == row.activated_at
+        table = f"{row.status}, first handshake {row.first_handshake_at}, last {row.last_handshake_at}"
+        kernel = f"handshake {at}, with{'' if with_psk else 'out'} its preshared key"
+        return Outcome(kernel, table, through and with_psk and active and times)
+
+    return check
+
+
+def _known_bytes(env: Environment) -> Check:
+    specs = (REKEYED, MOVED)
+    for spec in specs:
+        env.scan(spec)
+    through = env.finish(*[env.customers[spec].transfer(up=UP, down=DOWN, seconds=1) for spec in specs])
+
+    def check(sample: Sample) -> Outcome:
+        kernel = [sample.counted(env.key(spec)) for spec in specs]
+        rows = [sample.rows[spec.device] for spec in specs]
+        exact = kernel == [row.total for row in rows] == [(row.rx_bytes_24h, row.tx_bytes_24h) for row in rows]
+        known = all(UP < rx < 2 * UP and DOWN < tx < 2 * DOWN for rx, tx in kernel)  # TCP and WireGuard add bytes
+        table = " and ".join(str(row.total) for row in rows)
+        return Outcome(" and ".join(map(str, kernel)), table, through and exact and known)
+
+    return check
+
+
+def _qr_ends(env: Environment) -> Check:
+    key = env.key(UNSCANNED)
+    before = env.sample().has_peer(key)
+    env.update(UNSCANNED, f"qr_expires_at = '{env.local_time(1 + 2 * env.pace)}'")
+
+    def check(sample: Sample) -> Outcome:
+        status = sample.rows[UNSCANNED.device].status
+        expired = status == "expired" and sample.has_audit("qr_expired", UNSCANNED.device)
+        return Outcome(sample.where(key), status, before and expired and not sample.has_peer(key))
+
+    return check
+
+
+def _daemon_is_killed(env: Environment) -> Check:
+    def crash() -> None:
+        env.daemon.kill()
+        env.daemon.wait()
+        _await_traffic(env)
+        env.start_daemon()
+
+    return _amid_traffic(env, crash)
+
+
+def _database_dies(env: Environment) -> Check:
+    """The database is away for some polls. The daemon runs on."""
+    pid = env.daemon.pid
+
+    def crash() -> None:
+        env.database.kill()
+        _await_traffic(env)
+        began = env.sample().at
+        env.wait(lambda sample: sample.at > began + 1.5 * env.pace)
+        env.database.start()
+
+    check = _amid_traffic(env, crash)
+    lives = env.daemon.pid == pid and env.daemon.poll() is None
+    return check if lives else lambda sample: Outcome("the daemon died", check(sample).table, ok=False)
+
+
+def _await_traffic(env: Environment) -> None:
+    key = env.key(SCANS)
+    before = env.sample().counted(key)
+    env.wait(lambda sample: sample.counted(key).rx > before.rx + _SOME)
+
+
+def _amid_traffic(env: Environment, crash: Callable[[], None]) -> Check:
+    """``crash`` happens while a customer transfers data. No peer may be touched, each byte must be accounted once."""
+    key, before = env.key(SCANS), env.sample()
+    transfer = env.customers[SCANS].transfer(up=UP, down=DOWN, seconds=3 * env.pace)
+    _await_traffic(env)
+    crash()
+    touched = env.sample().identities() != before.identities()
+    through = env.finish(transfer)
+
+    def check(sample: Sample) -> Outcome:
+        counted, total, then = sample.counted(key), sample.rows[SCANS.device].total, before.counted(key)
+        grown = counted.rx > then.rx + UP and counted.tx > then.tx + DOWN
+        same = not touched and sample.identities() == before.identities()
+        kernel = f"{counted}, {'no' if same else 'A'} peer touched"
+        return Outcome(kernel, str(total), through and same and grown and counted == total)
+
+    return check
+
+
+def _foreign_peer(env: Environment) -> Check:
+    key = new_keys().public
+    env.testbed.server.run("wg", "set", "wg0", "peer", key, "allowed-ips", "10.200.0.77/32")
+
+    def check(sample: Sample) -> Outcome:
+        ok = sample.has_peer(env.site) and not sample.has_peer(key) and sample.has_audit("foreign_peer_removed")
+        return Outcome(f"by hand: {sample.where(key)}, site: {sample.where(env.site)}", sample.last_audit, ok)
+
+    return check
+
+
+def _unreadable_key(env: Environment) -> Check:
+    """Meanwhile the table gets another device. Later the key is readable again."""
+    key, before = env.key(BROKEN), env.sample().identities()
+    env.update(BROKEN, "public_key = 'scanned wrongly'")
+    named = env.wait(lambda sample: sample.has_audit("row_rejected", BROKEN.device))
+    env.insert(LATECOMER)
+    other = env.key(LATECOMER)
+    served = env.wait(lambda sample: sample.has_peer(other) and sample.has_peer(key))
+    env.update(BROKEN, f"public_key = '{key}'")
+
+    def check(sample: Sample) -> Outcome:
+        identities = sample.identities()
+        identities.pop((LATECOMER.interface, other), None)
+        accepted = sample.has_audit("row_accepted", BROKEN.device)
+        table = f"{'' if named else 'NOT '}named, then {'' if accepted else 'NOT '}accepted"
+        kernel = f"{sample.where(key)}, beside it {sample.where(other)}"
+        return Outcome(kernel, table, named and served and accepted and identities == before)
+
+    return check
+
+
+def _rekeyed(env: Environment) -> Check:
+    old, env.keys[REKEYED] = env.key(REKEYED), new_keys()
+    return _replaced(env, REKEYED, old, f"public_key = '{env.key(REKEYED)}', private_key = NULL")
+
+
+def _moved(env: Environment) -> Check:
+    return _replaced(env, MOVED, env.key(MOVED), "wg_iface = 'wg1', wg_ip = '10.251.0.21'")
+
+
+def _replaced(env: Environment, spec: DeviceSpec, old: str, assignments: str) -> Check:
+    """A row loses one peer and gets another on wg1. Its totals must continue from the old peer's last counters.
+
+    The wire is cut meanwhile. Bytes between the last dump of a peer and its removal would not be accounted.
     """
+    customer, key = env.customers[spec], env.key(spec)
+    env.testbed.server.ip(f"link set {customer.wire} down")
+    before = env.sample().counted(old)
+    env.update(spec, assignments)
+    env.wait(lambda sample: sample.holders(old, key) == ["wg1"])
+    env.testbed.server.ip(f"link set {customer.wire} up")
+    env.scan(spec)
+    through = env.finish(customer.transfer(up=UP, down=DOWN))
+
+    def check(sample: Sample) -> Outcome:
+        row, since = sample.rows[spec.device], sample.counted(key)
+        exact = row.total == (before.rx + since.rx, before.tx + since.tx) and min(before.rx, since.rx) > UP
+        kernel = f"{sample.where(key)}: {before} before, {since} since"
+        clean = sample.holders(old, key) == ["wg1"]
+        return Outcome(kernel, f"{row.wg_iface} {row.wg_ip}: {row.total}", through and clean and exact)
+
+    return check
+
+
+def _without_where(env: Environment) -> Check:
+    """A slip pauses every device. The slip is undone when the audit trail reports it."""
+    before = env.sample()
+    statuses = {row.device_id: row.status for row in before.rows.values()}
+    env.database.sql("UPDATE customer_devices SET status = 'paused'")
+    withheld = env.wait(lambda sample: sample.has_audit("guard_tripped"))
+    cases = " ".join(f"WHEN '{device}' THEN '{status}'" for device, status in statuses.items())
+    env.database.sql(f"UPDATE customer_devices SET status = CASE device_id {cases} END")  # noqa: S608
+
+    def check(sample: Sample) -> Outcome:
+        same = sample.identities() == before.identities()
+        undone = {row.device_id: row.status for row in sample.rows.values()} == statuses
+        still = env.database.sql("SELECT subject FROM wgsyncd_conditions WHERE kind LIKE '%guard%'")
+        kernel = f"{len(sample.peers)} peers, {'none' if same else 'SOME'} touched"
+        table = f"{'' if withheld else 'NOT '}audited, {'still withheld' if still else 'nothing withheld any more'}"
+        return Outcome(kernel, table, withheld and same and undone and not still)
+
+    return check
+
+
+def _daemon_stops(env: Environment) -> Check:
+    before = env.sample().identities()
+    env.daemon.terminate()
+
+    def check(sample: Sample) -> Outcome:
+        code = env.daemon.poll()
+        ok = sample.identities() == before and code == 0 and sample.has_audit("daemon_stopped")
+        return Outcome(f"{len(sample.peers)} peers", f"exit {code}, {sample.last_audit}", ok)
+
+    return check
+
+
+class Scenario(NamedTuple):
+    """One scenario of the demo."""
 
     name: str
     expected: str
-    play: Callable[[Stage], Seen]
-
-
-def _filled(stage: Stage) -> Seen:
-    wanted = {stage.key(spec): spec.interface for spec in fixtures.DEVICES if spec.wants_peer}
-    wanted[stage.site.public] = "wg0"
-    stage.start_daemon()
-
-    def look(sample: Sample) -> Seen:
-        actual = {key: interface for interface, peers in sample.peers.items() for key in peers}
-        alive = sum(row.status in ("issued", "active") for row in sample.rows.values())
-        named = sample.logged("row_rejected", fixtures.OUTSIDE.device)
-        table = f"{alive} of {len(sample.rows)} rows issued or active, unusable row {'' if named else 'not '}named"
-        return Seen(f"{len(actual)} peers", table, actual == wanted and named)
-
-    return stage.until(look)
-
-
-def _scanned(stage: Stage) -> Seen:
-    spec = fixtures.SCANS
-    stage.scan(spec)
-    through = stage.finish(stage.customer(spec).transfer(up=UP, down=DOWN))
-
-    def look(sample: Sample) -> Seen:
-        found, row = sample.find(stage.key(spec)), sample.rows[spec.device]
-        right_psk = found is not None and found[1].preshared_key == stage.devices[spec.device].preshared_key
-        at = datetime.fromtimestamp(found[1].latest_handshake if found else 0, ZONE).strftime("%Y-%m-%d %H:%M:%S")
-        active = row.status == "active" and sample.logged("device_activated", spec.device)
-        times = row.last_handshake_at == at and None is not row.first_handshake_at == row.activated_at
-        table = f"{row.status}, first handshake {row.first_handshake_at}, last {row.last_handshake_at}"
-        kernel = f"handshake {at}{', with its preshared key' if right_psk else ''}"
-        return Seen(kernel, table, through and right_psk and active and times)
-
-    return stage.until(look)
-
-
-def _known_bytes(stage: Stage) -> Seen:
-    specs = (fixtures.REKEYED, fixtures.MOVED)
-    for spec in specs:
-        stage.scan(spec)
-    through = stage.finish(*[stage.customer(spec).transfer(up=UP, down=DOWN, seconds=1) for spec in specs])
-
-    def look(sample: Sample) -> Seen:
-        kernel = [sample.counted(stage.key(spec)) for spec in specs]
-        rows = [sample.rows[spec.device] for spec in specs]
-        exact = kernel == [row.total for row in rows] == [row.last_24h for row in rows]
-        known = all(UP < rx < 2 * UP and DOWN < tx < 2 * DOWN for rx, tx in kernel)  # TCP and WireGuard add bytes
-        return Seen(f"{reduce(Bytes.plus, kernel)}, {len(specs)} customers",
-                    f"{reduce(Bytes.plus, [row.total for row in rows])}", through and exact and known)  # fmt: skip
-
-    return stage.until(look)
-
-
-def _qr_ends(stage: Stage) -> Seen:
-    spec, key = fixtures.UNSCANNED, stage.key(fixtures.UNSCANNED)
-    before = stage.sample().find(key) is not None
-    stage.admin(f"qr_expires_at = '{stage.local_time(1 + 2 * stage.pace)}'", spec)
-
-    def look(sample: Sample) -> Seen:
-        status, gone = sample.rows[spec.device].status, sample.find(key) is None
-        expired = status == "expired" and sample.logged("qr_expired", spec.device)
-        return Seen(sample.where(key), status, before and gone and expired)
-
-    return stage.until(look)
-
-
-def _rekeyed(stage: Stage) -> Seen:
-    device, new = stage.devices[fixtures.REKEYED.device], new_keys()
-    old, device.keys = device.keys, new
-    return _replaced(stage, fixtures.REKEYED, old.public, f"public_key = '{new.public}', private_key = NULL", "wg1")
-
-
-def _moved(stage: Stage) -> Seen:
-    return _replaced(stage, fixtures.MOVED, stage.key(fixtures.MOVED), "wg_iface = 'wg1', wg_ip = '10.251.0.21'", "wg1")
-
-
-def _replaced(stage: Stage, spec: DeviceSpec, old: str, assignments: str, interface: str) -> Seen:
-    """A row loses one peer and gets another. Its totals must continue from the last counters of the old peer."""
-    stage.silence(old)
-    before, key = stage.sample().counted(old), stage.key(spec)
-    stage.admin(assignments, spec)
-    stage.wait(lambda sample: key in sample.peers[interface] and (old == key or sample.find(old) is None))
-    stage.scan(spec)
-    through = stage.finish(stage.customer(spec).transfer(up=UP, down=DOWN))
-
-    def look(sample: Sample) -> Seen:
-        row, since = sample.rows[spec.device], sample.counted(key)
-        holders = [name for name, peers in sample.peers.items() if key in peers or old in peers]
-        clean = holders == [interface] and (old == key or sample.find(old) is None)
-        exact = row.total == before.plus(since) and since.rx > UP and before.rx > UP
-        kernel = f"{sample.where(key)}: {before} before, {since} since"
-        return Seen(kernel, f"{row.interface} {row.address}: {row.total}", through and clean and exact)
-
-    return stage.until(look)
+    play: Callable[[Environment], Check]
 
 
 SCENARIOS = (
-    Scenario("the daemon starts", "each row that wants a peer has one", _filled),
+    Scenario("the daemon starts", "each row that wants a peer has one", _daemon_starts),
     Scenario("a customer scans a QR code", "the first handshake activates the device", _scanned),
     Scenario("known bytes up and down", "the columns say what the kernel counts", _known_bytes),
     Scenario("a QR code ends unscanned", "the row is expired, its peer is gone", _qr_ends),
-    Scenario("kill -9 amid traffic", "each byte is accounted once, no peer touched", fault_scenarios.killed),
-    Scenario(
-        "the database dies, likewise", "each byte is accounted once, no peer touched", fault_scenarios.database_dies
-    ),
-    Scenario("somebody adds a peer by hand", "it is removed, the always_keep peer stays", fault_scenarios.stray_peer),
-    Scenario("a key becomes unreadable", "its peer stays, other rows are served", fault_scenarios.unreadable_key),
+    Scenario("kill -9 amid traffic", "each byte is accounted once, no peer touched", _daemon_is_killed),
+    Scenario("the database dies amid it", "each byte is accounted once, no peer touched", _database_dies),
+    Scenario("somebody adds a peer by hand", "it is removed, the always_keep peer stays", _foreign_peer),
+    Scenario("a key becomes unreadable", "its peer stays, other rows are served", _unreadable_key),
     Scenario("a device gets a new key", "the totals go on from the old key's", _rekeyed),
     Scenario("a device moves to wg1", "the totals go on from wg0's", _moved),
-    Scenario("an UPDATE without WHERE", "the guard withholds all removals", fault_scenarios.without_where),
-    Scenario("the daemon stops", "exit status 0, the peers stay", fault_scenarios.stopped),
+    Scenario("an UPDATE without WHERE", "the guard withholds all removals", _without_where),
+    Scenario("the daemon stops", "exit status 0, the peers stay", _daemon_stops),
 )

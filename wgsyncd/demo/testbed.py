@@ -68,7 +68,7 @@ class Namespace:
         assert self.holder.stdout is not None
         if self.holder.stdout.readline() != b"ready\n":
             self.close()
-            raise processes.CommandFailed("no network namespace could be made; that needs root with CAP_SYS_ADMIN")
+            raise processes.CommandFailed("no network namespace could be made: that needs root with CAP_SYS_ADMIN")
 
     def inside(self, argv: Sequence[str]) -> list[str]:
         """The command that runs ``argv`` in this namespace. Its working directory becomes / (setns(2))."""
@@ -115,6 +115,7 @@ class Customer:
 
     namespace: Namespace
     gateway: str  # the server's address in the outer network
+    wire: str  # the server's end of the wire to the customer
     server: ServerInterface | None = None  # with which the client is configured
 
     def configure(self, server: ServerInterface, keys: KeyPair, address: str, preshared_key: str | None = None) -> None:
@@ -170,25 +171,26 @@ class Testbed:
         self.server.ip(f"address add {one.address}/24 dev {name}", f"link set {name} up")
 
     def add_customer(self) -> Customer:
-        """Make a namespace with an unconfigured WireGuard interface and a wire (c1, c2, ...) to the server."""
+        """Make a namespace with an unconfigured WireGuard interface and a wire to the server."""
         number = len(self._namespaces)
-        customer = Customer(Namespace(), f"172.31.{number}.1")
+        customer = Customer(Namespace(), f"172.31.{number}.1", f"c{number}")
         self._namespaces.append(customer.namespace)
-        self.server.ip(f"link add c{number} type veth peer name eth0 netns {customer.namespace.holder.pid}",
-                       f"address add {customer.gateway}/30 dev c{number}", f"link set c{number} up")  # fmt: skip
+        self.server.ip(f"link add {customer.wire} type veth peer name eth0 netns {customer.namespace.holder.pid}",
+                       f"address add {customer.gateway}/30 dev {customer.wire}",
+                       f"link set {customer.wire} up")  # fmt: skip
         customer.namespace.ip(f"address add 172.31.{number}.2/30 dev eth0", "link set eth0 up")
         customer.namespace.make_wireguard(self.kind, TUNNEL, log=self._log)
         return customer
 
     def dump(self) -> dict[str, dict[str, WgPeer]]:
         """The peers of the server's interfaces, as wg(8) prints them: by interface and public key."""
-        seen: dict[str, dict[str, WgPeer]] = {name: {} for name in self.interfaces}
+        found: dict[str, dict[str, WgPeer]] = {name: {} for name in self.interfaces}
         for line in self.server.run("wg", "show", "all", "dump").splitlines():
             words = [None if word == "(none)" else word for word in line.split("\t")]
             if len(words) == 9:  # the line of an interface has 5 words
                 name, key, psk, endpoint, ips, *numbers, _keepalive = words
-                seen[str(name)][str(key)] = WgPeer(psk, endpoint, ips or "", *(int(number or 0) for number in numbers))
-        return seen
+                found[str(name)][str(key)] = WgPeer(psk, endpoint, ips or "", *(int(number or 0) for number in numbers))
+        return found
 
     def close(self) -> None:
         """End every process. With the last process the namespaces and their interfaces are gone."""

@@ -6,7 +6,9 @@ exit status: 0 every scenario holds, 1 one does not, 2 not started, or bad usage
 from __future__ import annotations
 
 import argparse
+import contextlib
 
+from wgsyncd.cli import output
 from wgsyncd.demo import run as demo
 
 
@@ -25,11 +27,14 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run every scenario."""
-    return demo.main(args)
+    status, report = demo.main(args)
+    if args.json and report is not None:
+        output.print_json(report)
+    return status
 
 
 def _bound(text: str) -> float:
-    seconds = float(text)
-    if not 5 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError("is not between 5 and 86400")
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 5 <= float(text) <= 86400:
+            return float(text)
+    raise argparse.ArgumentTypeError("is not a number between 5 and 86400")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -26,6 +27,13 @@ def format_bytes(number: int) -> str:
             return f"{number} B" if unit == "B" else f"{size:.2f} {unit}"
         size /= 1024
     raise AssertionError
+
+
+class Perspective(StrEnum):
+    """Who received the bytes that a report calls rx."""
+
+    SERVER = "server"
+    DEVICE = "device"
 
 
 class Period(NamedTuple):
