@@ -19,11 +19,7 @@ PeerId = tuple[str, PublicKey]
 
 
 class RecordState(StrEnum):
-    """What the last transaction knew about a peer.
-
-    All words have the same length, so the database server can change them in place. Pages with the records of new
-    peers are full. There, a word of another length would take up to eight times as long.
-    """
+    """What the last transaction knew about a peer. The words have the same length: a store may rely on that."""
 
     PRESENT = "present"
     ADDING = "arrives"  # the zero baseline is stored, and the peer is about to be added

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, InvalidKey, PublicKey, Rejection, decode_key
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec, RowRejected, validate_row
-from wgsyncd.core.reasons import NO_FACTS, InactiveReason, Reason, RejectionFacts
+from wgsyncd.core.reasons import NO_FACTS, ChangeCause, ChangeReason, InactiveReason, Reason, RejectionFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,14 @@ class Desired:
             self._keys.update(self.rejected)
             self._keys.update((want.row.id, key) for wants in self.peers.values() for key, want in wants.items())
         return self._keys.get(row_id)
+
+    def removal_reason(self, key: PublicKey, row_id: DeviceId | None) -> ChangeReason | None:
+        """Why rows demand that the peer with ``key`` goes, which was installed for the row. None if no row does."""
+        if (wanted_on := self.interface_of(key)) is not None:
+            return ChangeReason(ChangeCause.MOVED_TO, wanted_on)
+        if key in self.revoked:
+            return ChangeReason(ChangeCause.INACTIVE, inactive=self.revoked[key][1])
+        return ChangeReason(ChangeCause.KEY_REPLACED) if self.key_of(row_id) not in (None, key) else None
 
     def rejected_by_reason(self) -> dict[str, int]:
         """The number of rejected rows for each reason that occurs."""

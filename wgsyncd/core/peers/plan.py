@@ -128,21 +128,12 @@ def _for_row(kind: ChangeKind, want: DesiredPeer, current: PeerConfig | None, re
 def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
     key = peer.public_key
     row_id, device, owner = (record.row_id, record.device, record.owner) if record else (None, "", "")
-    explicit = True
-    revoked = desired.revoked.get(key)
-    wanted_on = desired.interface_of(key)
-    if wanted_on is not None:
-        reason = ChangeReason(ChangeCause.MOVED_TO, wanted_on)
-    elif revoked is not None:
-        row, inactive = revoked
-        reason = ChangeReason(ChangeCause.INACTIVE, inactive=inactive)
+    reason = desired.removal_reason(key, row_id)
+    if reason is not None and reason.cause is ChangeCause.INACTIVE:
+        row, _ = desired.revoked[key]
         row_id, device, owner = row.id, row.device, row.owner
-    elif row_id is not None and desired.key_of(row_id) not in (None, key):
-        reason = ChangeReason(ChangeCause.KEY_REPLACED)
-    else:
-        explicit = False
-        reason = ChangeReason(ChangeCause.ROW_GONE if device else ChangeCause.NO_ROW)
-    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, owner, reason, explicit)
+    why = reason or ChangeReason(ChangeCause.ROW_GONE if device else ChangeCause.NO_ROW)
+    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, owner, why, reason is not None)
 
 
 def _annotate_moves(changes: list[Change]) -> list[Change]:

@@ -161,15 +161,10 @@ class _OutcomeBuilder:
         if record.row_id is None:
             facts = AuditFacts(interface=record.interface, address=address, peer=fingerprint(record.public_key))
             return AuditEvent(AuditAction.FOREIGN_PEER_REMOVED, record.interface, facts)
-        revoked = desired.revoked.get(record.public_key)
-        if revoked is not None:
-            reason = ChangeReason(ChangeCause.INACTIVE, inactive=revoked[1])
-        elif (wanted_on := desired.interface_of(record.public_key)) is not None:
-            reason = ChangeReason(ChangeCause.MOVED_TO, wanted_on)
-        else:
-            key = desired.key_of(record.row_id)
-            same = ChangeCause.GONE_FROM_KERNEL if key == record.public_key else ChangeCause.KEY_REPLACED
-            reason = ChangeReason(ChangeCause.ROW_GONE if key is None else same)
+        reason = desired.removal_reason(record.public_key, record.row_id)
+        if reason is None:
+            gone = desired.key_of(record.row_id) is None
+            reason = ChangeReason(ChangeCause.ROW_GONE if gone else ChangeCause.GONE_FROM_KERNEL)
         facts = AuditFacts(interface=record.interface, address=address, reason=reason)
         return AuditEvent(AuditAction.PEER_REMOVED, record.device, facts)
 

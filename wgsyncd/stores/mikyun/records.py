@@ -71,6 +71,8 @@ def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
     if (record.epoch, record.rx, record.tx, record.handshake, record.sampled_at) == (
         known.epoch, known.rx, known.tx, known.handshake, known.sampled_at
     ):  # fmt: skip
+        # The words have the same length, so the server changes them in place. Pages with the records of new peers are
+        # full. There, a word of another length would take up to eight times as long.
         return (("state", record.state.value),)
     if not (record.rx or record.tx or record.handshake):
         zero = (("rx", 0), ("tx", 0), ("handshake", 0))
