@@ -39,7 +39,7 @@ class UserError(WgsyncdError):
 
 
 class StoreErrorCode(Enum):
-    """What a store's failure means for whoever reacts to it."""
+    """What a store's failure means, so that a caller can react to it."""
 
     UNREACHABLE = "unreachable"  # the store does not answer
     DENIED = "denied"  # the account may not enter or may not do this
