@@ -13,7 +13,7 @@ from uuid import UUID
 from tests.fakestore import FakeStore
 from tests.memorystore import MemoryStore
 from tests.memorytables import sums_of
-from tests.samples import TOKYO
+from tests.samples import NETWORKS, NETWORKS6, TOKYO
 from tests.tables import FakeDatabase
 from tests.usersstore.database import UserDevice, UsersDatabase
 from tests.usersstore.store import OVER_QUOTA, UsersStore, posted
@@ -51,6 +51,7 @@ class Admin(Protocol):
     def id(self, number: int) -> Any: ...
     def insert(self, number: int, *, seen: bool = True, **fields: Any) -> None: ...
     def change(self, number: int, **fields: Any) -> None: ...
+    def addresses(self, address: str) -> tuple[str, ...]: ...  # of a device with this IPv4 address
     def set_owner(self, status: str) -> None: ...
     def field(self, number: int, name: str) -> Any: ...
     def posted(self, number: int) -> Counters: ...
@@ -88,6 +89,9 @@ class MikyunAdmin:
 
     def change(self, number: int, **fields: Any) -> None:
         self.db.update(number, **self._columns(fields))
+
+    def addresses(self, address: str) -> tuple[str, ...]:
+        return (address,)
 
     def set_owner(self, status: str) -> None:
         self.db.contracts["0001"] = status
@@ -163,12 +167,20 @@ class UsersAdmin:
                 case "interface":
                     words["gateway"] = value
                 case "address":
-                    words["addresses"] = (value,) if value else ()
+                    words["addresses"] = self.addresses(value) if value else ()
                 case "status":
                     words["state"] = value
                 case _:
                     words[name] = value
         self.db.devices[self.id(number)] = replace(self.db.devices[self.id(number)], **words)
+
+    def addresses(self, address: str) -> tuple[str, ...]:
+        """The IPv4 address, and the IPv6 address with the same number. A text that is no address stays alone."""
+        for name, network in NETWORKS.items():
+            prefix = network.removesuffix("0/24")
+            if address.startswith(prefix):
+                return address, NETWORKS6[name].removesuffix("/64") + address.removeprefix(prefix)
+        return (address,)
 
     def set_owner(self, status: str) -> None:
         self.db.users["alice"] = status

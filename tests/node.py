@@ -12,8 +12,8 @@ from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.memorystore import MemoryStore
 from tests.memorytables import Sums
 from tests.plane import Shaping
-from tests.samples import NETWORKS, NOW, address, calendar, key, key_number, psk_of, text
-from tests.variants import MIKYUN, Variant
+from tests.samples import NETWORKS, NOW, address, calendar, key, key_number, peer, psk_of, text
+from tests.variants import MIKYUN, Variant, with_ipv6
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters, PeerConfig, PublicKey
@@ -56,10 +56,11 @@ class Node:
         self, extra: str = "", *, database: Any = None, node: str = "r640", zone: str = "Asia/Tokyo",
         variant: Variant | None = None,
     ) -> None:  # fmt: skip
-        self.settings: Settings = parse(CONFIG.replace('"r640"', f'"{node}"\nzone = "{zone}"') + extra)
+        variant = variant or self.variant
+        config = with_ipv6(CONFIG) if variant.ipv6 else CONFIG
+        self.settings: Settings = parse(config.replace('"r640"', f'"{node}"\nzone = "{zone}"') + extra)
         self.now, self.mono = NOW, 1000.0
         self.wg = self._kernel()
-        variant = variant or self.variant
         self.admin = variant.admin(database)
         self.store = self._store()
         self.db = self.admin.db
@@ -279,6 +280,10 @@ class Node:
                     key(number), secret, as_networks(map(parse_host, row.addresses))
                 )
         return peers
+
+    def peer(self, number: int, *addresses: str) -> PeerConfig:
+        """The peer of a device with this number, by default with its own address on wg0."""
+        return peer(number, *(one for text in addresses or (address(number),) for one in self.admin.addresses(text)))
 
     def kernel(self) -> dict[str, dict[PublicKey, PeerConfig]]:
         return {name: self.wg.peers(name) for name in NETWORKS}

@@ -47,7 +47,7 @@ class Bytes:
 
 
 @dataclass(eq=False)
-class Life:
+class PeerLifetime:
     """One peer from its addition to its end, and the bytes that came over it."""
 
     row: int
@@ -67,7 +67,7 @@ class Life:
 class Point(NamedTuple):
     """The last secured sample of a peer. ``life`` None: a baseline of zero, for the next life of the peer."""
 
-    life: Life | None
+    life: PeerLifetime | None
     value: Value
 
 
@@ -75,7 +75,7 @@ class Chain:
     """Follows the secured samples in their order, and knows how many bytes of each life they secure."""
 
     def __init__(self) -> None:
-        self.secured: dict[Life, Counters] = {}
+        self.secured: dict[PeerLifetime, Counters] = {}
         self.hidden: Counter[tuple[int, str]] = Counter()  # lost bytes by row and side ("rx" or "tx")
         self.last: dict[PeerId, Point] = {}
         self.ended: dict[PeerId, int] = {}  # the number of the last life before a baseline of zero
@@ -94,7 +94,7 @@ class Chain:
             self.ended[slot] = last.life.number
         self.last[slot] = Point(None, value)
 
-    def look(self, life: Life, value: Value) -> bool:
+    def look(self, life: PeerLifetime, value: Value) -> bool:
         """A sample of a life was secured. Returns whether it is newer than the samples before it."""
         last, counters = self.last.get(life.slot), value[1]
         if last is not None and last.life is life:
@@ -112,7 +112,7 @@ class Chain:
         self.last[life.slot] = Point(life, value)
         return True
 
-    def can_come_next(self, life: Life, counters: Counters) -> bool:
+    def can_come_next(self, life: PeerLifetime, counters: Counters) -> bool:
         """Whether a sample of this life can be the next sample of its peer. Samples are secured in their order."""
         last = self.last.get(life.slot)
         if last is None or last.life is None:
@@ -122,7 +122,7 @@ class Chain:
             return counters.rx >= old.rx and counters.tx >= old.tx
         return life.number > last.life.number
 
-    def hides(self, life: Life, value: Value) -> Counters:
+    def hides(self, life: PeerLifetime, value: Value) -> Counters:
         """How many bytes are lost if a life is first sampled with ``value``: zero if a counter reset is visible."""
         last = self.last.get(life.slot)
         if last is None or last.life is None or last.life is life:
@@ -133,15 +133,17 @@ class Chain:
 
 
 @dataclass
-class Truth:
+class Oracle:
     """Knows all lives, and computes the bytes that must be accounted for them."""
 
-    lives: list[Life] = field(default_factory=list)
+    lives: list[PeerLifetime] = field(default_factory=list)
     durable: Chain = field(default_factory=Chain)  # samples that the database or the spool has secured
     booked: Chain = field(default_factory=Chain)  # samples that the database has secured
-    seen: dict[tuple[PeerId, Value], list[Life]] = field(default_factory=dict)  # several lives can look the same
+    seen: dict[tuple[PeerId, Value], list[PeerLifetime]] = field(
+        default_factory=dict
+    )  # several lives can look the same
 
-    def of(self, row: int) -> Iterator[Life]:
+    def of(self, row: int) -> Iterator[PeerLifetime]:
         return (life for life in self.lives if life.row == row)
 
     def secure(self, slot: PeerId, value: Value, now: float, *, booked: bool) -> None:

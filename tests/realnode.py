@@ -7,52 +7,52 @@ from typing import Any
 
 from tests.admins import MikyunAdmin
 from tests.node import Node
-from tests.store_fixture import RealShop
+from tests.store_sides import RealMikyunTables
 from wgsyncd.core.model import Counters
 from wgsyncd.stores.spool import FileSpool
 
 
 class RealNode(Node):
-    """A node whose rows are in the MariaDB of ``shop``, and whose spool is in ``folder``."""
+    """A node whose rows are in the MariaDB of ``tables``, and whose spool is in ``folder``."""
 
-    def __init__(self, shop: RealShop, folder: Path) -> None:
-        self.shop, self.folder = shop, folder
+    def __init__(self, tables: RealMikyunTables, folder: Path) -> None:
+        self.tables, self.folder = tables, folder
         super().__init__('[log]\nlevel = "error"\n')
-        self.db = shop
-        self.admin = MikyunAdmin(shop)  # type: ignore[arg-type]
+        self.db = tables
+        self.admin = MikyunAdmin(tables)  # type: ignore[arg-type]
         self.start()
 
     def start(self) -> None:
         if hasattr(self, "db"):
             if hasattr(self.store, "_connection"):
                 self.store.close()
-            self.store = self.shop.store()  # type: ignore[assignment]
+            self.store = self.tables.store()  # type: ignore[assignment]
             self.spool = FileSpool(self.folder, "r640")  # type: ignore[assignment]
         super().start()
 
     @property
     def booked(self) -> dict[int, Counters]:
-        rows = {number: self.shop.device(number) for number in self.shop.devices()}
+        rows = {number: self.tables.device(number) for number in self.tables.devices()}
         return {n: Counters(d["rx_bytes_total"], d["tx_bytes_total"]) for n, d in rows.items()}
 
     @property
     def written(self) -> tuple[int, int]:
-        (node,) = self.shop.sql("SELECT seq FROM wgsyncd_nodes")
+        (node,) = self.tables.sql("SELECT seq FROM wgsyncd_nodes")
         return sum(self.wg.writes.values()), node["seq"]
 
     def outcome(self) -> dict[str, Any]:
         """Everything that must be equal on two nodes after the same events. Times are left out."""
         devices = {
             number: {**one, "last_handshake_at": None, "first_handshake_at": bool(one["first_handshake_at"])}
-            for number in self.shop.devices()
-            if (one := self.shop.device(number))
+            for number in self.tables.devices()
+            if (one := self.tables.device(number))
         }
         days: dict[int, Counters] = {}
-        for (number, _), sums in self.shop.days().items():
+        for (number, _), sums in self.tables.days().items():
             old = days.get(number, Counters(0, 0))
             days[number] = Counters(old.rx + sums.rx, old.tx + sums.tx)
         node_state = self.store.load_state(self.calendar)
         records = {slot: (r.row_id, r.config_digest, r.state, r.counters) for slot, r in node_state.records.items()}
-        audit = sorted((one.action, one.target_id) for one in self.shop.logs())
+        audit = sorted((one.action, one.target_id) for one in self.tables.logs())
         return {"kernel": self.kernel(), "devices": devices, "days": days, "audit": audit, "records": records,
                 "conditions": sorted(node_state.conditions)}  # fmt: skip

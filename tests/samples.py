@@ -37,6 +37,7 @@ TOKYO = ZoneInfo("Asia/Tokyo")
 NOW = 1_790_000_000.0  # 2026-09-21 23:13:20 in Tokyo
 EPOCH = "boot-a:3"
 NETWORKS = {"wg0": "10.200.0.0/24", "wg1": "10.251.0.0/24"}
+NETWORKS6 = {"wg0": "fd00:200::/64", "wg1": "fd00:251::/64"}  # for devices with two addresses
 SITES = tuple(
     InterfaceSpec(name, name, (parse_network(net),), frozenset((parse_host(net.replace("0/24", "1")),)))
     for name, net in NETWORKS.items()

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.scripted_kernel import ScriptedKernel
-from tests.store_fixture import AnyShop, FakeShop, RealShop, Shop, UsersShop
+from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables, UsersTables
 from wgsyncd.dataplane.wireguard import kernel
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.demo.mariadb import PrivateServer
@@ -25,42 +25,42 @@ def mariadbd() -> Iterator[PrivateServer]:
 
 
 @pytest.fixture(params=["fake", "mariadb"])
-def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+def tables(request: pytest.FixtureRequest) -> Iterator[MikyunTables]:
     """Yields an empty mikyun_cloud with one active contract, 0001. It is in memory or on MariaDB."""
     with ExitStack() as stack:
         if request.param == "fake":
-            yield FakeShop()
+            yield FakeMikyunTables()
         else:
-            yield RealShop(request.getfixturevalue("mariadbd"), stack)
+            yield RealMikyunTables(request.getfixturevalue("mariadbd"), stack)
 
 
 @pytest.fixture(params=["fake", "mariadb", "users"])
-def any_shop(request: pytest.FixtureRequest) -> Iterator[AnyShop]:
+def any_tables(request: pytest.FixtureRequest) -> Iterator[AnyTables]:
     """Yields an empty control plane of any kind, for tests that speak of no column."""
     with ExitStack() as stack:
         if request.param == "users":
-            yield UsersShop()
+            yield UsersTables()
         elif request.param == "fake":
-            yield FakeShop()
+            yield FakeMikyunTables()
         else:
-            yield RealShop(request.getfixturevalue("mariadbd"), stack)
+            yield RealMikyunTables(request.getfixturevalue("mariadbd"), stack)
 
 
 @pytest.fixture
-def any_store(any_shop: AnyShop) -> Store:
-    return any_shop.store()
+def any_store(any_tables: AnyTables) -> Store:
+    return any_tables.store()
 
 
 @pytest.fixture
-def store(shop: Shop) -> Store:
-    return shop.store()
+def store(tables: MikyunTables) -> Store:
+    return tables.store()
 
 
 @pytest.fixture
-def real_shop(mariadbd: PrivateServer) -> Iterator[RealShop]:
+def real_tables(mariadbd: PrivateServer) -> Iterator[RealMikyunTables]:
     """Yields the same database on MariaDB alone. A database in memory has no transactions of other connections."""
     with ExitStack() as stack:
-        yield RealShop(mariadbd, stack)
+        yield RealMikyunTables(mariadbd, stack)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import FakeSpool, FakeWireGuard
 from tests.node import CONFIG
 from tests.samples import NETWORKS, NOW, address, key, text
-from tests.store_fixture import RealShop, Shop
+from tests.store_sides import MikyunTables, RealMikyunTables
 from tests.wait import until
 from wgsyncd.config.load import parse
 from wgsyncd.core.state import NodeState, WriteBatch
@@ -43,12 +43,12 @@ class Between:
 class Desk:
     """Holds a daemon with one device in use, and the table that an admin changes."""
 
-    def __init__(self, shop: Shop) -> None:
-        self.shop, self.now = shop, NOW
-        shop.insert(5, status="active", wg_iface="wg0", wg_ip=address(5), public_key=text(5),
+    def __init__(self, tables: MikyunTables) -> None:
+        self.tables, self.now = tables, NOW
+        tables.insert(5, status="active", wg_iface="wg0", wg_ip=address(5), public_key=text(5),
                     first_handshake_at="2026-01-02 00:00:00", last_handshake_at="2026-01-02 00:00:00",
                     rx_bytes_total=5000, tx_bytes_total=500)  # fmt: skip
-        self.store = Between(shop.store())
+        self.store = Between(tables.store())
         self.wg = FakeWireGuard(*NETWORKS)
         clock = Clock(lambda: self.now, lambda: self.now)
         self.agent = Agent(parse(CONFIG), self.wg, self.store, FakeSpool(), DaemonStatus(), clock, AgentState())
@@ -61,31 +61,31 @@ class Desk:
         self.agent.account()
 
     def totals(self) -> tuple[Any, Any]:
-        five = self.shop.device(5)
+        five = self.tables.device(5)
         return five["rx_bytes_total"], five["tx_bytes_total"]
 
 
 @pytest.mark.parametrize("figure", [0, 123, None])
-def test_a_figure_that_is_set_between_read_and_commit_stands(shop: Shop, figure: int | None) -> None:
+def test_a_figure_that_is_set_between_read_and_commit_stands(tables: MikyunTables, figure: int | None) -> None:
     """The daemon does not overwrite the total with its remembered value."""
-    desk = Desk(shop)
+    desk = Desk(tables)
     desk.work(70, 7)
     assert desk.totals() == (5070, 507)
-    desk.store.then = lambda: shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
+    desk.store.then = lambda: tables.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
     desk.work(1000, 100)
     desk.store.then = None
     assert desk.totals() == ((figure or 0) + 1000, (figure or 0) + 100)
     desk.work(4, 3)
     desk.agent.reconcile()
     assert desk.totals() == ((figure or 0) + 1004, (figure or 0) + 103)
-    assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["rx_bytes_month"]) == (1074, 1074)
+    assert (tables.device(5)["rx_bytes_24h"], tables.device(5)["rx_bytes_month"]) == (1074, 1074)
 
 
-def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(shop: Shop) -> None:
+def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(tables: MikyunTables) -> None:
     """Bytes that were counted before are not counted again, even by a daemon that starts later."""
-    desk = Desk(shop)
+    desk = Desk(tables)
     desk.work(70, 7)
-    shop.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
+    tables.update(5, rx_bytes_total=0, tx_bytes_total=0, last_handshake_at=None, first_handshake_at=None)
     clock = Clock(lambda: desk.now, lambda: desk.now)
     desk.agent = Agent(parse(CONFIG), desk.wg, desk.store, FakeSpool(), DaemonStatus(), clock, AgentState())
     desk.agent.reconcile()
@@ -94,23 +94,23 @@ def test_a_device_whose_figures_are_all_set_to_zero_is_not_taken_for_a_new_one(s
     assert desk.totals() == (5, 5)
 
 
-def test_an_admins_open_transaction_and_the_daemons_booking(real_shop: RealShop) -> None:
+def test_an_admins_open_transaction_and_the_daemons_booking(real_tables: RealMikyunTables) -> None:
     """The admin sets the total and commits later. The bytes of the time between are added to that total once."""
-    shop = real_shop
-    desk = Desk(shop)
-    shop.sql("START TRANSACTION")
-    shop.update(5, rx_bytes_total=0, tx_bytes_total=0)
+    tables = real_tables
+    desk = Desk(tables)
+    tables.sql("START TRANSACTION")
+    tables.update(5, rx_bytes_total=0, tx_bytes_total=0)
     desk.work(70, 7)
     desk.work(30, 3)
-    shop.sql("COMMIT")
+    tables.sql("COMMIT")
     assert desk.totals() == (0, 0)
     desk.work(0, 0)
     assert desk.totals() == (100, 10)
     daemon = threading.Thread(target=desk.work, args=(1, 1))
-    shop.sql("START TRANSACTION")
-    shop.update(5, rx_bytes_total=40)
+    tables.sql("START TRANSACTION")
+    tables.update(5, rx_bytes_total=40)
     daemon.start()
     until(lambda: not daemon.is_alive(), 20, "the daemon goes on")
-    shop.sql("ROLLBACK")
+    tables.sql("ROLLBACK")
     desk.work(0, 0)
     assert desk.totals() == (101, 11)

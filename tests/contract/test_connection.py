@@ -9,7 +9,7 @@ import pytest
 
 from tests.node import CONFIG
 from tests.samples import TOKYO, text
-from tests.store_fixture import RealShop
+from tests.store_sides import RealMikyunTables
 from wgsyncd.config.load import parse
 from wgsyncd.demo.mariadb import ACCOUNT
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
@@ -85,13 +85,13 @@ def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
 
 @pytest.mark.parametrize("known", [False, True], ids=["row by row", "by pages"])
 def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_passes(
-    real_shop: RealShop, monkeypatch: pytest.MonkeyPatch, known: bool
+    real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     """The answer is larger than the socket buffers, so the server too is in the middle of it."""
     monkeypatch.setattr(rows, "_PAGE", 50)
     for number in range(1, 401):
-        real_shop.insert(number, public_key=text(number), preshared_key="x" * 60_000)
-    store = real_shop.store()
+        real_tables.insert(number, public_key=text(number), preshared_key="x" * 60_000)
+    store = real_tables.store()
     right = store.snapshot().rows
     if not known:
         store._rows = rows.RowCache(TOKYO, 86400)
@@ -103,8 +103,8 @@ def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_pa
         for one in answer:
             if not killed:
                 mine = "SELECT id FROM information_schema.processlist WHERE user = %s AND info LIKE %s"
-                killed.extend(real_shop.sql(mine, ACCOUNT, "%customer_devices d%"))
-                real_shop.sql(f"KILL {killed[0]['id']}")  # type: ignore[index]
+                killed.extend(real_tables.sql(mine, ACCOUNT, "%customer_devices d%"))
+                real_tables.sql(f"KILL {killed[0]['id']}")  # type: ignore[index]
             yield one
 
     with monkeypatch.context() as patch:

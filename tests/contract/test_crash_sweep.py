@@ -18,7 +18,7 @@ import pytest
 from tests.engine.test_crashes import prepared
 from tests.fakes import Crash
 from tests.realnode import RealNode
-from tests.store_fixture import RealShop
+from tests.store_sides import RealMikyunTables
 from tests.tables import COUNTS
 from wgsyncd.demo.mariadb import PrivateServer
 from wgsyncd.errors import StoreError
@@ -65,7 +65,7 @@ class Stage:
     def node(self) -> RealNode:
         self.stack.close()
         self.made += 1
-        node = RealNode(RealShop(self.server, self.stack), self.folder / str(self.made))
+        node = RealNode(RealMikyunTables(self.server, self.stack), self.folder / str(self.made))
         prepared(node)
         return node
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from tests.samples import NOW, TOKYO, calendar, record
-from tests.store_fixture import Shop
+from tests.store_sides import MikyunTables
 from wgsyncd.config import resources
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.inspect.names import DeviceName
@@ -23,21 +23,21 @@ MOST = 2**63 - 1
 
 
 @pytest.fixture
-def reports(shop: Shop) -> ReportSource:
-    return shop.reports()
+def reports(tables: MikyunTables) -> ReportSource:
+    return tables.reports()
 
 
-def book(shop: Shop, number: int, *pieces: Allocation) -> None:
+def book(tables: MikyunTables, number: int, *pieces: Allocation) -> None:
     """Posts bytes to buckets and days of one device."""
-    store = shop.store()
+    store = tables.store()
     writes = WriteBatch(postings=(Posting(number, pieces),), records=(record(number),))
     store.commit(store.load_state(calendar()), writes, calendar())
 
 
-def test_names(shop: Shop, reports: ReportSource) -> None:
+def test_names(tables: MikyunTables, reports: ReportSource) -> None:
     assert list(reports.names()) == []
-    shop.insert(6, device_id="端末", contract_id="0002")
-    shop.insert(5)
+    tables.insert(6, device_id="端末", contract_id="0002")
+    tables.insert(5)
     assert list(reports.names()) == [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "端末", "0002")]
 
 
@@ -47,12 +47,12 @@ def test_books_that_were_never_begun(reports: ReportSource) -> None:
     assert reports.rows_of_buckets(0, 2**40) == {}
 
 
-def test_sums_by_time_and_by_device(shop: Shop, reports: ReportSource) -> None:
-    shop.insert(5)
-    shop.insert(6)
-    book(shop, 5, Allocation(BUCKET, "2026-09-21", 1, 10), Allocation(BUCKET - 900, "2026-09-20", 2, 20))
-    book(shop, 6, Allocation(BUCKET, "2026-09-21", 100, 1000), Allocation(None, "2026-08-31", 7, 70))
-    book(shop, 99, Allocation(BUCKET, "2026-09-21", 4, 40))  # this device is gone
+def test_sums_by_time_and_by_device(tables: MikyunTables, reports: ReportSource) -> None:
+    tables.insert(5)
+    tables.insert(6)
+    book(tables, 5, Allocation(BUCKET, "2026-09-21", 1, 10), Allocation(BUCKET - 900, "2026-09-20", 2, 20))
+    book(tables, 6, Allocation(BUCKET, "2026-09-21", 100, 1000), Allocation(None, "2026-08-31", 7, 70))
+    book(tables, 99, Allocation(BUCKET, "2026-09-21", 4, 40))  # this device is gone
     assert reports.coverage() == Coverage("2026-08-31", BUCKET - 900, {"r640": NOW})
     assert reports.days("2026-08-31", "2026-09-21") == {
         "2026-08-31": (7, 70), "2026-09-20": (2, 20), "2026-09-21": (105, 1050),
@@ -68,11 +68,11 @@ def test_sums_by_time_and_by_device(shop: Shop, reports: ReportSource) -> None:
     assert reports.rows_of_buckets(BUCKET, BUCKET + 1) == {5: (1, 10), 6: (100, 1000), 99: (4, 40)}
 
 
-def test_the_devices_perspective_swaps_all_bytes(shop: Shop) -> None:
-    shop.insert(5, rx_bytes_total=20)
-    book(shop, 5, Allocation(BUCKET, "2026-09-21", 1, 10))
-    reports = shop.reports('perspective = "device"\n')
-    assert (shop.reports().perspective, reports.perspective) == ("server", "device")
+def test_the_devices_perspective_swaps_all_bytes(tables: MikyunTables) -> None:
+    tables.insert(5, rx_bytes_total=20)
+    book(tables, 5, Allocation(BUCKET, "2026-09-21", 1, 10))
+    reports = tables.reports('perspective = "device"\n')
+    assert (tables.reports().perspective, reports.perspective) == ("server", "device")
     assert reports.days("2026-09-21", "2026-09-21") == {"2026-09-21": (10, 1)}
     assert reports.buckets(BUCKET, BUCKET + 1) == {BUCKET: (10, 1)}
     assert (
@@ -83,18 +83,18 @@ def test_the_devices_perspective_swaps_all_bytes(shop: Shop) -> None:
     assert details.bytes["total"] == (21, 10), "the columns have the configured view already"
 
 
-def test_sums_are_exact_beyond_what_a_float_holds(shop: Shop, reports: ReportSource) -> None:
-    shop.insert(5)
-    shop.insert(6)
-    book(shop, 5, Allocation(BUCKET, "2026-09-21", MOST, MOST - 1))
-    book(shop, 6, Allocation(BUCKET, "2026-09-21", MOST, 3))
+def test_sums_are_exact_beyond_what_a_float_holds(tables: MikyunTables, reports: ReportSource) -> None:
+    tables.insert(5)
+    tables.insert(6)
+    book(tables, 5, Allocation(BUCKET, "2026-09-21", MOST, MOST - 1))
+    book(tables, 6, Allocation(BUCKET, "2026-09-21", MOST, 3))
     (found,) = reports.days("2026-09-21", "2026-09-21").values()
     assert found == (2 * MOST, MOST + 2)
     assert type(found.rx) is int
 
 
-def test_particulars(shop: Shop, reports: ReportSource) -> None:
-    shop.insert(5, rx_bytes_total=1, tx_bytes_24h=4, rx_bytes_month=None, tx_bytes_month=6, is_parent=1,
+def test_particulars(tables: MikyunTables, reports: ReportSource) -> None:
+    tables.insert(5, rx_bytes_total=1, tx_bytes_24h=4, rx_bytes_month=None, tx_bytes_month=6, is_parent=1,
                 issued_at="2026-01-02 00:00:00", last_handshake_at="2026-01-03 00:00:00")  # fmt: skip
     found = reports.details(5)
     assert found is not None
@@ -110,8 +110,8 @@ def test_particulars(shop: Shop, reports: ReportSource) -> None:
     assert reports.details(6) is None
 
 
-def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: ReportSource) -> None:
-    store = shop.store()
+def test_audit_rows_are_the_last_of_this_device(tables: MikyunTables, reports: ReportSource) -> None:
+    store = tables.store()
     events = [
         AuditEvent(AuditAction.PEER_ADDED, "0001-DEV-005", AuditFacts(interface="wg0", address=f"number {n}"))
         for n in range(12)
@@ -121,7 +121,7 @@ def test_audit_rows_are_the_last_of_this_device(shop: Shop, reports: ReportSourc
         AuditEvent(AuditAction.GUARD_TRIPPED, "0001-DEV-005", AuditFacts(count=1, plan="x")),
     ]
     store.commit(store.load_state(calendar()), WriteBatch(audit=(*events, *others)), calendar())
-    shop.log(AuditEntry("device_paused", "device", "0001-DEV-005", "the application's own"))
+    tables.log(AuditEntry("device_paused", "device", "0001-DEV-005", "the application's own"))
     found = reports.audit("0001-DEV-005", 10)
     told = [AuditMessages("en", TOKYO).entry(one) for one in events[:1:-1]]
     assert [(one.action, one.message) for one in found] == [(one.action, one.message) for one in told]

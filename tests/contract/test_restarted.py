@@ -8,13 +8,15 @@ import pytest
 
 from tests.realnode import RealNode
 from tests.samples import address, key, psk
-from tests.store_fixture import RealShop
+from tests.store_sides import RealMikyunTables
 from wgsyncd.core.model import encode_key
 
 
 @pytest.mark.parametrize("account_first", [False, True])
-def test_keys_and_digests_are_in_memory_once(real_shop: RealShop, tmp_path: Path, *, account_first: bool) -> None:
-    node = RealNode(real_shop, tmp_path)
+def test_keys_and_digests_are_in_memory_once(
+    real_tables: RealMikyunTables, tmp_path: Path, *, account_first: bool
+) -> None:
+    node = RealNode(real_tables, tmp_path)
     for number in (1005, 1006):  # Python itself keeps small numbers once, so these are larger
         node.device(number, wg_ip=address(number - 1000), preshared_key=encode_key(psk(number)))
     node.cycle()

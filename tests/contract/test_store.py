@@ -10,7 +10,7 @@ import pytest
 
 from tests.committing import BUCKET, booked, commit
 from tests.samples import EPOCH, NOW, TOKYO, calendar, peer, record, text
-from tests.store_fixture import AnyShop, RealShop, Shop
+from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
 from wgsyncd.core.records import PeerRecords, RecordState
@@ -22,7 +22,7 @@ from wgsyncd.stores.mikyun.messages import AuditMessages
 # -- the node state
 
 
-def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_shop: AnyShop, any_store: Store) -> None:
+def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_tables: AnyTables, any_store: Store) -> None:
     empty = NodeState(0, PeerRecords(), {}, frozenset())
     assert any_store.load_state(calendar(), create=False) == empty
     with pytest.raises(StoreError):
@@ -32,32 +32,32 @@ def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_shop:
     assert any_store.snapshot().approved == "0123456789ab"
 
 
-def test_a_device_whose_row_somebody_has_locked_is_left_out(any_shop: AnyShop, any_store: Store) -> None:
-    any_shop.insert(5)
-    any_shop.insert(6)
-    any_shop.insert(7)
+def test_a_device_whose_row_somebody_has_locked_is_left_out(any_tables: AnyTables, any_store: Store) -> None:
+    any_tables.insert(5)
+    any_tables.insert(6)
+    any_tables.insert(7)
     writes = WriteBatch(
-        postings=(booked(any_shop.id(5), 50, 5), booked(any_shop.id(6), 60, 6), booked(any_shop.id(99), 9, 9)),
+        postings=(booked(any_tables.id(5), 50, 5), booked(any_tables.id(6), 60, 6), booked(any_tables.id(99), 9, 9)),
         records=(
-            record(5, row_id=any_shop.id(5)),
-            record(6, row_id=any_shop.id(6)),
-            record(99, row_id=any_shop.id(99)),
+            record(5, row_id=any_tables.id(5)),
+            record(6, row_id=any_tables.id(6)),
+            record(99, row_id=any_tables.id(99)),
         ),
         checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
     )
     before = any_store.load_state(calendar())
-    with any_shop.locked(6):
+    with any_tables.locked(6):
         node_state, _, left_out = any_store.commit(before, writes, calendar())
-        assert left_out == {any_shop.id(6)}
+        assert left_out == {any_tables.id(6)}
         assert {slot: node_state.records[slot].row_id for slot in node_state.records} == {
-            record(5).peer_id: any_shop.id(5), record(99).peer_id: any_shop.id(99),
+            record(5).peer_id: any_tables.id(5), record(99).peer_id: any_tables.id(99),
         }  # fmt: skip
         assert not node_state.interfaces, "of all that it has it was not sampled"
-        assert any_shop.posted(5).rx == 50
-        assert any_shop.posted(6).rx == 0
+        assert any_tables.posted(5).rx == 50
+        assert any_tables.posted(6).rx == 0
         for one in (
-            WriteBatch(postings=(booked(any_shop.id(6), 1, 1),), spool_position="a:1"),
-            WriteBatch(postings=(booked(any_shop.id(6), 1, 1),), commit_last=frozenset({any_shop.id(6)})),
+            WriteBatch(postings=(booked(any_tables.id(6), 1, 1),), spool_position="a:1"),
+            WriteBatch(postings=(booked(any_tables.id(6), 1, 1),), commit_last=frozenset({any_tables.id(6)})),
         ):
             with pytest.raises(RowsLocked) as failed:
                 any_store.commit(node_state, one, calendar())
@@ -65,19 +65,19 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(any_shop: AnyShop, a
         assert any_store.load_state(calendar()) == node_state
     assert any_store.load_state(calendar()) == node_state
     assert any_store.commit(node_state, writes, calendar()).skipped == frozenset()
-    assert any_shop.posted(6).rx == 60
+    assert any_tables.posted(6).rx == 60
 
 
-def test_windows_of_a_locked_row_are_rolled_once_it_is_free(shop: Shop, store: Store) -> None:
+def test_windows_of_a_locked_row_are_rolled_once_it_is_free(tables: MikyunTables, store: Store) -> None:
     for number in (5, 6, 7):
-        shop.insert(number, rx_bytes_24h=9)
+        tables.insert(number, rx_bytes_24h=9)
     commit(store, WriteBatch())  # the first commit creates the node state and takes over the sums in the columns
     after = calendar(NOW + 2 * 86400)
-    with shop.locked(6):
+    with tables.locked(6):
         assert store.refresh(after) == (3, 1)
-        assert [shop.device(number)["rx_bytes_24h"] for number in (5, 6, 7)] == [0, 9, 0]
+        assert [tables.device(number)["rx_bytes_24h"] for number in (5, 6, 7)] == [0, 9, 0]
     assert store.refresh(after) == (1, 0)
-    assert shop.device(6)["rx_bytes_24h"] == 0
+    assert tables.device(6)["rx_bytes_24h"] == 0
 
 
 def test_the_name_of_booked_samples_stays_until_the_next(any_store: Store) -> None:
@@ -88,18 +88,18 @@ def test_the_name_of_booked_samples_stays_until_the_next(any_store: Store) -> No
     assert any_store.load_state(calendar()).spool_position == "b2"
 
 
-def test_opening_balances_are_taken_over_once(shop: Shop) -> None:
-    shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=None)
-    shop.insert(6, rx_bytes_month=-7, tx_bytes_month=9)
-    shop.insert(7)
-    shop.store().load_state(calendar())
-    shop.store(node="r650").load_state(calendar(NOW + 40 * 86400))
-    assert shop.buckets() == {(5, BUCKET): (40, 4)}
+def test_opening_balances_are_taken_over_once(tables: MikyunTables) -> None:
+    tables.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=None)
+    tables.insert(6, rx_bytes_month=-7, tx_bytes_month=9)
+    tables.insert(7)
+    tables.store().load_state(calendar())
+    tables.store(node="r650").load_state(calendar(NOW + 40 * 86400))
+    assert tables.buckets() == {(5, BUCKET): (40, 4)}
     first = calendar().month[0]
-    assert shop.days() == {(5, first): (400, 0), (6, first): (0, 9)}
-    before = shop.device(5)
-    shop.store().refresh(calendar())
-    assert shop.device(5) == {**before, "tx_bytes_month": 0}
+    assert tables.days() == {(5, first): (400, 0), (6, first): (0, 9)}
+    before = tables.device(5)
+    tables.store().refresh(calendar())
+    assert tables.device(5) == {**before, "tx_bytes_month": 0}
 
 
 FULL = record(
@@ -128,15 +128,15 @@ def test_the_books_come_back_as_they_were_written(any_store: Store) -> None:
     assert any_store.load_state(calendar()).conditions == frozenset()
 
 
-def test_what_records_and_rows_have_in_common_is_in_memory_once(real_shop: RealShop) -> None:
+def test_what_records_and_rows_have_in_common_is_in_memory_once(real_tables: RealMikyunTables) -> None:
     some = {
         1005: record(5, row_id=1005),  # Python itself keeps small numbers once, so these are larger
         1006: record(6, row_id=1006, device="as it was"),
         1007: record(7, row_id=1007),
     }
     for number in (5, 6):
-        real_shop.insert(1000 + number, public_key=text(number), device_id=f"0001-DEV-{number:03}")
-    store = real_shop.store()
+        real_tables.insert(1000 + number, public_key=text(number), device_id=f"0001-DEV-{number:03}")
+    store = real_tables.store()
     commit(store, WriteBatch(records=tuple(some.values())))
     rows = {one.id: one for one in store.snapshot().rows}
     books = {one.row_id: one for one in store.load_state(calendar()).records.values()}
@@ -175,11 +175,13 @@ def test_whatever_changes_of_records_is_written(any_store: Store) -> None:
     [{"rx": 9, "tx": 9}, {"state": RecordState.RESTORING}, {"epoch": "b:9", "state": RecordState.RESTORING}],
     ids=["moved", "settled", "anew"],
 )
-def test_books_that_somebody_took_records_out_of_are_stale(real_shop: RealShop, changes: dict[str, Any]) -> None:
-    store = real_shop.store()
+def test_books_that_somebody_took_records_out_of_are_stale(
+    real_tables: RealMikyunTables, changes: dict[str, Any]
+) -> None:
+    store = real_tables.store()
     commit(store, WriteBatch(records=(record(5), record(6))))
     books = store.load_state(calendar())
-    real_shop.sql("DELETE FROM wgsyncd_peers WHERE row_id = 6")
+    real_tables.sql("DELETE FROM wgsyncd_peers WHERE row_id = 6")
     with pytest.raises(RevisionConflict):
         store.commit(books, WriteBatch(records=(record(5, **changes), record(6, **changes))), calendar())
     assert set(store.load_state(calendar()).records.values()) == {record(5)}
@@ -192,25 +194,27 @@ def test_a_new_detail_takes_the_old_ones_place(any_store: Store) -> None:
         assert any_store.load_state(calendar()).conditions == {one}
 
 
-def test_only_the_books_as_they_are_can_be_written_to(any_shop: AnyShop, any_store: Store) -> None:
-    any_shop.insert(5)
+def test_only_the_books_as_they_are_can_be_written_to(any_tables: AnyTables, any_store: Store) -> None:
+    any_tables.insert(5)
     books = any_store.load_state(calendar())
-    any_store.commit(books, WriteBatch(postings=(booked(any_shop.id(5), 1, 1),)), calendar())
+    any_store.commit(books, WriteBatch(postings=(booked(any_tables.id(5), 1, 1),)), calendar())
     with pytest.raises(RevisionConflict):
         any_store.commit(
             books,
-            WriteBatch(postings=(booked(any_shop.id(5), 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)),
+            WriteBatch(
+                postings=(booked(any_tables.id(5), 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)
+            ),
             calendar(),
         )
-    assert any_shop.posted(5).rx == 1
-    assert any_shop.logs() == []
-    commit(any_store, WriteBatch(postings=(booked(any_shop.id(5), 1, 1),)))
+    assert any_tables.posted(5).rx == 1
+    assert any_tables.logs() == []
+    commit(any_store, WriteBatch(postings=(booked(any_tables.id(5), 1, 1),)))
 
 
-def test_nodes_have_books_of_their_own(any_shop: AnyShop, any_store: Store) -> None:
-    other = any_shop.store(node="r650")
+def test_nodes_have_books_of_their_own(any_tables: AnyTables, any_store: Store) -> None:
+    other = any_tables.store(node="r650")
     commit(any_store, WriteBatch(records=(FULL,), quarantined=(QuarantinedDelta("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
-    commit(other, WriteBatch(records=(record(5, row_id=any_shop.id(5)),)))
+    commit(other, WriteBatch(records=(record(5, row_id=any_tables.id(5)),)))
     assert any_store.load_state(calendar()).records == {FULL.peer_id: FULL}
     assert [one.snapshot().quarantined for one in (any_store, other)] == [1, 0]
 
@@ -224,13 +228,13 @@ def test_an_approval_is_used_up(any_store: Store) -> None:
     assert any_store.snapshot().approved is None
 
 
-def test_the_audit_trail(shop: Shop, store: Store) -> None:
+def test_the_audit_trail(tables: MikyunTables, store: Store) -> None:
     events = (
         AuditEvent(AuditAction.PEER_ADDED, "📱", AuditFacts(interface="wg0", address="%s {0} '\"\\ ピア")),
         AuditEvent(AuditAction.PEER_ADDED, "d", AuditFacts(interface="wg0", address="m " * 1000)),
     )
     commit(store, WriteBatch(audit=events))
     entries = list(AuditMessages("en", TOKYO).entries(events))
-    assert shop.logs() == entries
+    assert tables.logs() == entries
     assert "%s {0} '\"\\ ピア" in entries[0].message
     assert len(entries[1].message) == 2000

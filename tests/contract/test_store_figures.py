@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.samples import EPOCH, NOW, calendar
-from tests.store_fixture import Shop
+from tests.store_sides import MikyunTables
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Check, DeviceTotals
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
@@ -45,21 +45,21 @@ def book(store: Store, number: int, *pieces: Allocation) -> None:
 
 
 @pytest.fixture
-def store(shop: Shop) -> Store:
+def store(tables: MikyunTables) -> Store:
     """Returns a store whose accounting started at NOW."""
-    made = shop.store()
+    made = tables.store()
     made.load_state(calendar())
     return made
 
 
-def test_without_books_there_is_nothing_to_verify(shop: Shop) -> None:
+def test_without_books_there_is_nothing_to_verify(tables: MikyunTables) -> None:
     with pytest.raises(StoreError, match="no books yet"):
-        look(shop.store())
+        look(tables.store())
 
 
-def test_figures_are_told_with_the_sums_under_them(shop: Shop, store: Store) -> None:
-    shop.insert(5)
-    shop.insert(6, rx_bytes_total=None, tx_bytes_24h=None, rx_bytes_month=-1)
+def test_figures_are_told_with_the_sums_under_them(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
+    tables.insert(6, rx_bytes_total=None, tx_bytes_24h=None, rx_bytes_month=-1)
     yesterday, before = calendar().day(LATER - 86400), calendar().day(LATER - 2 * 86400)
     book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 1, 2), Allocation(LATE_BUCKET - 86400, yesterday, 4, 8),
          Allocation(LATE_BUCKET - 87300, yesterday, 16, 32), Allocation(None, before, 64, 128))  # fmt: skip
@@ -79,10 +79,12 @@ def test_figures_are_told_with_the_sums_under_them(shop: Shop, store: Store) -> 
     assert checks(store) == [("figure", "rx of the month: -1, its days: 0 (-1)")]
 
 
-def test_many_devices_are_gone_through_in_parts(shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_devices_are_gone_through_in_parts(
+    tables: MikyunTables, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figures, "CHUNK", 2)
     for number in (-3, 5, 6, 7, 900):
-        shop.insert(number)
+        tables.insert(number)
         book(store, number, Allocation(LATE_BUCKET, LATE_DAY, 10 + number, 1))
     assert [(one.row_id, summed(one)["rx of 24 h"], one.days[-1].kept.rx) for one in look(store)] == [
         (number, 10 + number, 10 + number) for number in (-3, 5, 6, 7, 900)
@@ -90,50 +92,50 @@ def test_many_devices_are_gone_through_in_parts(shop: Shop, store: Store, monkey
     assert checks(store) == []
 
 
-def test_days_from_before_anybodys_books_are_left_out(shop: Shop, store: Store) -> None:
-    shop.insert(5)
+def test_days_from_before_anybodys_books_are_left_out(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
     assert len(look(store)[0].days) == 3
-    shop.store(node="r650").load_state(calendar(LATER - 86400))
+    tables.store(node="r650").load_state(calendar(LATER - 86400))
     assert [one.day.name for one in look(store)[0].days] == [LATE_DAY]
 
 
-def test_opening_balances_are_no_finding(shop: Shop) -> None:
+def test_opening_balances_are_no_finding(tables: MikyunTables) -> None:
     """Opening balances are in one bucket as a whole, and in the first day of the month."""
-    shop.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=40, rx_bytes_total=400,
+    tables.insert(5, rx_bytes_24h=40, tx_bytes_24h=4, rx_bytes_month=400, tx_bytes_month=40, rx_bytes_total=400,
                tx_bytes_total=40)  # fmt: skip
-    store = shop.store()
+    store = tables.store()
     store.load_state(calendar())
     for now in (NOW, NOW + 86400, NOW + 2 * 86400):
         store.refresh(calendar(now))
         assert checks(store, now) == []
 
 
-def test_the_devices_perspective_swaps_the_columns_here_too(shop: Shop) -> None:
-    store = shop.store('perspective = "device"\n')
+def test_the_devices_perspective_swaps_the_columns_here_too(tables: MikyunTables) -> None:
+    store = tables.store('perspective = "device"\n')
     store.load_state(calendar())
-    shop.insert(5)
+    tables.insert(5)
     book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 70, 7))
     (five,) = look(store)
     assert {kept(five)[f"tx {what}"] for what in ("in total", "of 24 h", "of the month")} == {70}
     assert {kept(five)[f"rx {what}"] for what in ("in total", "of 24 h", "of the month")} == {7}
     assert (summed(five)["tx of 24 h"], summed(five)["rx of the month"]) == (70, 7)
-    shop.update(5, rx_bytes_24h=0)
+    tables.update(5, rx_bytes_24h=0)
     assert checks(store) == [("figure", "rx of 24 h: 0, its buckets: 7 (-7)")]
 
 
-def test_a_column_that_is_full_is_no_finding(shop: Shop, store: Store) -> None:
-    shop.insert(5, rx_bytes_total=2**63 - 1)
+def test_a_column_that_is_full_is_no_finding(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, rx_bytes_total=2**63 - 1)
     book(store, 5, Allocation(LATE_BUCKET, LATE_DAY, 2**63, 1))
     assert checks(store) == []
 
 
-def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
+def test_the_hours_around_an_edge_that_buckets_do_not_share(tables: MikyunTables) -> None:
     """In this zone midnight is at 18:30 UTC. The buckets have one hour."""
     zone = ZoneInfo("Asia/Kolkata")
-    store = shop.store('[usage]\nbucket_width = "1h"\n', zone="Asia/Kolkata")
+    store = tables.store('[usage]\nbucket_width = "1h"\n', zone="Asia/Kolkata")
     frame = calendar(LATER, zone, 3600)
     store.load_state(calendar(NOW, zone, 3600))
-    shop.insert(5)
+    tables.insert(5)
     midnight = int(frame.next_midnight(LATER - 86400))
     assert midnight % 3600 == 1800
     edge, today, yesterday = midnight - 1800, frame.day(LATER), frame.day(midnight - 1)
@@ -151,16 +153,16 @@ def test_the_hours_around_an_edge_that_buckets_do_not_share(shop: Shop) -> None:
 
 @pytest.mark.parametrize("figure", [0, 777, None])
 def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
-    shop: Shop, store: Store, figure: int | None
+    tables: MikyunTables, store: Store, figure: int | None
 ) -> None:
     """The admin writes after the daemon has read everything for its posting, and before its commit."""
-    shop.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
+    tables.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
     books, _ = store.load_state(calendar()), store.snapshot()
     posting = Posting(5, (Allocation(LATE_BUCKET, LATE_DAY, 1000, 10),))
-    shop.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
+    tables.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
     store.commit(
         books, WriteBatch(postings=(posting,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), calendar(LATER)
     )
-    five = shop.device(5)
+    five = tables.device(5)
     assert (five["rx_bytes_total"], five["tx_bytes_total"]) == ((figure or 0) + 1000, (figure or 0) + 10)
     assert checks(store) == []

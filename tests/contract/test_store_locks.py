@@ -16,7 +16,7 @@ import pytest
 
 from tests.committing import BUCKET, DAY, booked
 from tests.samples import EPOCH, NOW, calendar, key, record, text
-from tests.store_fixture import RealShop
+from tests.store_sides import RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceId, Transition
 from wgsyncd.core.reasons import TransitionKind
@@ -59,10 +59,12 @@ def witness(mariadbd: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield one
 
 
-def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: RealShop, witness: Witness) -> None:
+def test_what_is_the_nodes_own_is_written_before_rows_are_locked(
+    real_tables: RealMikyunTables, witness: Witness
+) -> None:
     for number in (5, 6):
-        real_shop.insert(number, public_key=text(number))
-    store = real_shop.store()
+        real_tables.insert(number, public_key=text(number))
+    store = real_tables.store()
     before, rows = store.load_state(calendar()), store.snapshot().rows
     first = Transition(next(one for one in rows if one.id == 6), TransitionKind.EXPIRE, NOW)
     writes = WriteBatch(
@@ -87,12 +89,12 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(real_shop: Real
 
 
 def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
-    real_shop: RealShop, mariadbd: PrivateServer
+    real_tables: RealMikyunTables, mariadbd: PrivateServer
 ) -> None:
     """Another node or an admin has locked these rows, and that connection hangs."""
     for number in (5, 6):
-        real_shop.insert(number)
-    store = real_shop.store()
+        real_tables.insert(number)
+    store = real_tables.store()
     writes = WriteBatch(postings=(booked(5, 50, 5), booked(6, 60, 6)), records=(record(5), record(6)))
     node_state, _, _ = store.commit(store.load_state(calendar()), writes, calendar())
     with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
@@ -102,7 +104,7 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
         assert left_out == {5}
         assert store.refresh(calendar()) == (0, 0)
         actual.rollback()
-    assert [real_shop.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
+    assert [real_tables.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
     assert store.commit(node_state, WriteBatch(postings=(booked(5, 7, 7),)), calendar()).skipped == frozenset()
 
 
@@ -110,18 +112,20 @@ ROWS = range(1, 41)
 TURNS = 25
 
 
-def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealShop, mariadbd: PrivateServer) -> None:
+def test_two_nodes_an_admin_and_the_application_never_deadlock(
+    real_tables: RealMikyunTables, mariadbd: PrivateServer
+) -> None:
     """Both nodes post their own bytes to the same rows, as if devices move between them.
 
     They also refresh the windows.
     """
     for number in ROWS:
-        real_shop.insert(number)
+        real_tables.insert(number)
     sums: dict[str, Counter[DeviceId]] = {"a": Counter(), "b": Counter(), "admin": Counter()}
     done = threading.Event()
 
     def daemon(node: str) -> None:
-        store = real_shop.store(node=node)
+        store = real_tables.store(node=node)
         node_state = store.load_state(calendar())
         for turn in range(TURNS):
             owed = dict.fromkeys(ROWS, 1 + turn % 3)
@@ -147,7 +151,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
                 actual.rollback()
 
     def admin() -> None:
-        store = real_shop.store(node="a")
+        store = real_tables.store(node="a")
         while not done.is_set():
             for held in store.quarantine():
                 number = held.delta.row_id or 0
@@ -169,8 +173,8 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(real_shop: RealSh
     for number in ROWS:
         rx = sum(one[number] for one in sums.values())
         assert rx - sums["admin"][number] == 2 * sum(1 + turn % 3 for turn in range(TURNS))
-        assert real_shop.device(number)["rx_bytes_total"] == rx
-        assert real_shop.days()[number, DAY] == (rx, 2 * rx)
+        assert real_tables.device(number)["rx_bytes_total"] == rx
+        assert real_tables.days()[number, DAY] == (rx, 2 * rx)
 
 
 def _of_turn(one: Posting, turn: int) -> Posting:

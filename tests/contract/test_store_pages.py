@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.samples import key, text
-from tests.store_fixture import RealShop
+from tests.store_sides import RealMikyunTables
 from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.stores.mikyun import connection, rows
 
@@ -35,20 +35,20 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def insert(shop: RealShop, number: int, **columns: object) -> None:
-    shop.insert(number, **{"public_key": text(number), "wg_ip": f"10.200.0.{number}", "wg_iface": "wg0", **columns})
+def insert(tables: RealMikyunTables, number: int, **columns: object) -> None:
+    tables.insert(number, **{"public_key": text(number), "wg_ip": f"10.200.0.{number}", "wg_iface": "wg0", **columns})
 
 
-def fresh(shop: RealShop) -> tuple[DeviceRow, ...]:
+def fresh(tables: RealMikyunTables) -> tuple[DeviceRow, ...]:
     """Returns the present rows, read one by one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows.RowCache, "_load_pages", lambda *_: None)
-        return shop.store().snapshot().rows
+        return tables.store().snapshot().rows
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, seed: int) -> None:
-    store, chance = real_shop.store(), random.Random(seed)
+def test_whatever_changes_it_is_what_is_found_row_by_row(real_tables: RealMikyunTables, seed: int) -> None:
+    store, chance = real_tables.store(), random.Random(seed)
     there: set[int] = set()
     before: dict[DeviceId, DeviceRow] = {}
     for turn in range(25):
@@ -57,19 +57,19 @@ def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, se
             number = chance.randrange(1, 60)
             changed.add(number)
             if number not in there:
-                insert(real_shop, number)
+                insert(real_tables, number)
                 there.add(number)
             elif chance.random() < 0.6:
-                real_shop.delete(number)
+                real_tables.delete(number)
                 there.discard(number)
             else:
-                real_shop.update(number, preshared_key=f"{turn}", wg_ip=f"10.200.{1 + turn}.{number}")
+                real_tables.update(number, preshared_key=f"{turn}", wg_ip=f"10.200.{1 + turn}.{number}")
         if chance.random() < 0.1:
             changed |= there
-            real_shop.sql("DELETE FROM customer_devices WHERE id > %s", chance.choice((0, 30)))
-            there = {number for number in there if number <= 30} & {one.id for one in fresh(real_shop)}
+            real_tables.sql("DELETE FROM customer_devices WHERE id > %s", chance.choice((0, 30)))
+            there = {number for number in there if number <= 30} & {one.id for one in fresh(real_tables)}
         seen = store.snapshot().rows
-        assert seen == fresh(real_shop)
+        assert seen == fresh(real_tables)
         assert [one.id for one in seen] == sorted(there)
         after = {one.id: one for one in seen}
         kept = before.keys() & after.keys() - changed
@@ -78,51 +78,51 @@ def test_whatever_changes_it_is_what_is_found_row_by_row(real_shop: RealShop, se
 
 
 @pytest.mark.parametrize("ids", [(), (7,), (1, 2, 3, 4, 5, 6, 7), (2, 3, 90), (1, *range(50, 70)), (5, 2**62)])
-def test_the_first_time_too(real_shop: RealShop, statements: list[str], ids: tuple[int, ...]) -> None:
+def test_the_first_time_too(real_tables: RealMikyunTables, statements: list[str], ids: tuple[int, ...]) -> None:
     """The pages work for any distances between the ids."""
     for number in ids:
-        insert(real_shop, number)
-    assert real_shop.store().snapshot().rows == fresh(real_shop)
+        insert(real_tables, number)
+    assert real_tables.store().snapshot().rows == fresh(real_tables)
     assert statements == ["pages", "rows"]
-    assert [one.id for one in fresh(real_shop)] == list(ids)
+    assert [one.id for one in fresh(real_tables)] == list(ids)
 
 
-def test_of_a_row_that_has_changed_the_rest_is_in_memory_once(real_shop: RealShop) -> None:
-    store = real_shop.store()
-    insert(real_shop, 1, preshared_key=text(9))
+def test_of_a_row_that_has_changed_the_rest_is_in_memory_once(real_tables: RealMikyunTables) -> None:
+    store = real_tables.store()
+    insert(real_tables, 1, preshared_key=text(9))
     (before,) = store.snapshot().rows
-    real_shop.update(1, rx_bytes_total=5)
+    real_tables.update(1, rx_bytes_total=5)
     (after,) = store.snapshot().rows
     assert (before.has_no_usage, after.has_no_usage) == (True, False)
     for name in ("device", "addresses", "public_key", "preshared_key"):
         assert getattr(after, name) is getattr(before, name), name
-    real_shop.update(1, preshared_key=text(8), wg_ip="10.200.0.2")
+    real_tables.update(1, preshared_key=text(8), wg_ip="10.200.0.2")
     (changed,) = store.snapshot().rows
     assert (changed.preshared_key, changed.addresses) == (key(8), ("10.200.0.2",))
     assert changed.public_key is before.public_key
 
 
-def test_a_change_of_a_contract_is_seen_in_every_page(real_shop: RealShop) -> None:
-    store = real_shop.store()
+def test_a_change_of_a_contract_is_seen_in_every_page(real_tables: RealMikyunTables) -> None:
+    store = real_tables.store()
     for number in range(1, 4 * PAGE):
-        insert(real_shop, number)
+        insert(real_tables, number)
     store.snapshot()
-    real_shop.contract("0001", "paused")
+    real_tables.contract("0001", "paused")
     assert {reason.state for one in store.snapshot().rows for reason in one.inactive} == {"paused"}
 
 
 def test_a_page_that_is_cut_off_anywhere_is_read_row_by_row(
-    real_shop: RealShop, monkeypatch: pytest.MonkeyPatch, statements: list[str]
+    real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch, statements: list[str]
 ) -> None:
     for number in range(1, PAGE + 1):
-        insert(real_shop, number)
-    right = fresh(real_shop)
+        insert(real_tables, number)
+    right = fresh(real_tables)
     whole = 0
     for most in range(4, 800, 5):
         short = connection.SETTINGS.replace(str(connection.MOST_JOINED), str(most))
         with monkeypatch.context() as patch:
             patch.setattr(connection, "SETTINGS", short)
-            store = real_shop.store()
+            store = real_tables.store()
             assert store.snapshot().rows == right
             statements.clear()
             assert store.snapshot().rows == right, most
@@ -132,53 +132,55 @@ def test_a_page_that_is_cut_off_anywhere_is_read_row_by_row(
     assert 0 < whole < 150
 
 
-def test_texts_longer_than_a_page_may_be(real_shop: RealShop, statements: list[str]) -> None:
-    store = real_shop.store()
+def test_texts_longer_than_a_page_may_be(real_tables: RealMikyunTables, statements: list[str]) -> None:
+    store = real_tables.store()
     for number in range(1, 4):
-        insert(real_shop, number)
+        insert(real_tables, number)
     store.snapshot()
-    real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key MEDIUMTEXT")
+    real_tables.sql("ALTER TABLE customer_devices MODIFY preshared_key MEDIUMTEXT")
     try:
         for number in range(1, 4):
-            real_shop.update(number, preshared_key="x" * 1_500_000)
+            real_tables.update(number, preshared_key="x" * 1_500_000)
         statements.clear()
-        assert store.snapshot().rows == fresh(real_shop)
+        assert store.snapshot().rows == fresh(real_tables)
         assert statements == ["pages", "rows", "rows"]
     finally:
-        real_shop.sql("DELETE FROM customer_devices")
-        real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key TEXT")
+        real_tables.sql("DELETE FROM customer_devices")
+        real_tables.sql("ALTER TABLE customer_devices MODIFY preshared_key TEXT")
 
 
-def test_a_row_that_is_longer_than_a_packet_is_not_overlooked(real_shop: RealShop) -> None:
+def test_a_row_that_is_longer_than_a_packet_is_not_overlooked(real_tables: RealMikyunTables) -> None:
     """The row's text would be NULL. GROUP_CONCAT leaves NULL out, so the page would look as before."""
-    store = real_shop.store()
-    insert(real_shop, 1)
+    store = real_tables.store()
+    insert(real_tables, 1)
     store.snapshot()
     assert [one.id for one in store.snapshot().rows] == [1]
-    real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key MEDIUMTEXT, MODIFY wg_iface MEDIUMTEXT")
+    real_tables.sql("ALTER TABLE customer_devices MODIFY preshared_key MEDIUMTEXT, MODIFY wg_iface MEDIUMTEXT")
     try:
-        insert(real_shop, 2)
-        real_shop.sql("UPDATE customer_devices SET preshared_key = REPEAT('x', 9000000),"
+        insert(real_tables, 2)
+        real_tables.sql("UPDATE customer_devices SET preshared_key = REPEAT('x', 9000000),"
                       " wg_iface = REPEAT('y', 9000000) WHERE id = 2")  # fmt: skip
         seen = store.snapshot().rows
         assert [one.id for one in seen] == [1, 2]
-        assert seen == fresh(real_shop)
-        real_shop.sql("DELETE FROM customer_devices WHERE id = 1")
+        assert seen == fresh(real_tables)
+        real_tables.sql("DELETE FROM customer_devices WHERE id = 1")
         assert [one.id for one in store.snapshot().rows] == [2]
     finally:
-        real_shop.sql("DELETE FROM customer_devices")
-        real_shop.sql("ALTER TABLE customer_devices MODIFY preshared_key TEXT, MODIFY wg_iface VARCHAR(32)")
+        real_tables.sql("DELETE FROM customer_devices")
+        real_tables.sql("ALTER TABLE customer_devices MODIFY preshared_key TEXT, MODIFY wg_iface VARCHAR(32)")
 
 
-def test_a_row_that_is_no_text_costs_one_read_more_not_two(real_shop: RealShop, statements: list[str]) -> None:
-    store = real_shop.store()
-    insert(real_shop, 1, preshared_key="a\x1fb")
-    insert(real_shop, 2)
+def test_a_row_that_is_no_text_costs_one_read_more_not_two(
+    real_tables: RealMikyunTables, statements: list[str]
+) -> None:
+    store = real_tables.store()
+    insert(real_tables, 1, preshared_key="a\x1fb")
+    insert(real_tables, 2)
     for asked in (["pages", "rows"], ["rows"], ["rows"]):
         assert store.snapshot().rows[0].preshared_key == "a\x1fb"
         assert statements == asked
         statements.clear()
-    real_shop.update(1, preshared_key="ab")
+    real_tables.update(1, preshared_key="ab")
     for asked in (["rows"], ["pages"]):
         assert [one.preshared_key for one in store.snapshot().rows] == ["ab", None]
         assert statements == asked
@@ -186,22 +188,22 @@ def test_a_row_that_is_no_text_costs_one_read_more_not_two(real_shop: RealShop, 
 
 
 @pytest.mark.parametrize("column", ["device_id", "wg_ip", "preshared_key"])
-def test_a_text_that_looks_like_the_end_of_a_row_is_none(real_shop: RealShop, column: str) -> None:
-    store = real_shop.store()
-    insert(real_shop, 5)
-    insert(real_shop, 6)
+def test_a_text_that_looks_like_the_end_of_a_row_is_none(real_tables: RealMikyunTables, column: str) -> None:
+    store = real_tables.store()
+    insert(real_tables, 5)
+    insert(real_tables, 6)
     store.snapshot()
-    real_shop.update(5, **{column: "a\x1e0\x1f\x1f"})
-    assert store.snapshot().rows == fresh(real_shop)
+    real_tables.update(5, **{column: "a\x1e0\x1f\x1f"})
+    assert store.snapshot().rows == fresh(real_tables)
     assert [one.id for one in store.snapshot().rows] == [5, 6]
 
 
-def test_all_pages_are_of_one_moment(real_shop: RealShop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_pages_are_of_one_moment(real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch) -> None:
     """One statement changes all secrets while the last page is being read."""
-    store = real_shop.store()
+    store = real_tables.store()
     numbers = range(1, 2 * PAGE + 1)
     for number in numbers:
-        insert(real_shop, number, preshared_key="old")
+        insert(real_tables, number, preshared_key="old")
     store.snapshot()
     right = rows._of_pages
     slow = f"WHERE IF(d.id = {2 * PAGE}, SLEEP(1), 0) = 0 AND"
@@ -209,9 +211,9 @@ def test_all_pages_are_of_one_moment(real_shop: RealShop, monkeypatch: pytest.Mo
     with ThreadPoolExecutor(1) as aside:
         reading = aside.submit(lambda: store.snapshot().rows)
         state = "SELECT COUNT(*) n FROM information_schema.processlist WHERE state = 'User sleep'"
-        while not real_shop.sql(state)[0]["n"]:
+        while not real_tables.sql(state)[0]["n"]:
             assert not reading.done()
-        real_shop.sql("UPDATE customer_devices SET preshared_key = 'new'")
+        real_tables.sql("UPDATE customer_devices SET preshared_key = 'new'")
         assert not reading.done(), "the change came in the middle of it"
         assert [one.preshared_key for one in reading.result()] == ["old" for _ in numbers]
     assert [one.preshared_key for one in store.snapshot().rows] == ["new" for _ in numbers]

@@ -5,77 +5,79 @@ from __future__ import annotations
 from tests.committing import BUCKET, DAY, booked, commit
 from tests.node import local
 from tests.samples import NOW, calendar, record
-from tests.store_fixture import AnyShop, Shop
+from tests.store_sides import AnyTables, MikyunTables
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
 
 
-def test_bytes_are_added_to_what_stands_there(shop: Shop, store: Store) -> None:
-    shop.insert(5, rx_bytes_total=1000, tx_bytes_total=None, rx_bytes_24h=None, last_handshake_at="2026-09-01 00:00:00")
-    shop.insert(6)
+def test_bytes_are_added_to_what_stands_there(tables: MikyunTables, store: Store) -> None:
+    tables.insert(
+        5, rx_bytes_total=1000, tx_bytes_total=None, rx_bytes_24h=None, last_handshake_at="2026-09-01 00:00:00"
+    )
+    tables.insert(6)
     store.load_state(calendar())
-    before = shop.device(6)
+    before = tables.device(6)
     commit(store, WriteBatch(postings=(booked(5, 70, 7, NOW), booked(9, 5, 5, NOW))))
     commit(store, WriteBatch(postings=(booked(5, 1, 0, NOW - 5000),)))
-    after = shop.device(5)
+    after = tables.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1071, 7, 71, 7, 71, 7
     ]  # fmt: skip
     assert after["last_handshake_at"] == local(NOW)
     assert after["updated_at"] == "2026-01-01 00:00:00", "it belongs to the application"
-    assert shop.device(6) == before
-    assert shop.devices() == [5, 6], "a deleted row is not brought back"
-    assert shop.days() == {(5, DAY): (71, 7), (9, DAY): (5, 5)}
-    assert shop.buckets() == {(5, BUCKET): (71, 7), (9, BUCKET): (5, 5)}
+    assert tables.device(6) == before
+    assert tables.devices() == [5, 6], "a deleted row is not brought back"
+    assert tables.days() == {(5, DAY): (71, 7), (9, DAY): (5, 5)}
+    assert tables.buckets() == {(5, BUCKET): (71, 7), (9, BUCKET): (5, 5)}
 
 
-def test_the_devices_perspective_swaps_the_columns_and_not_the_books(shop: Shop) -> None:
-    store = shop.store('perspective = "device"\n')
-    shop.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
+def test_the_devices_perspective_swaps_the_columns_and_not_the_books(tables: MikyunTables) -> None:
+    store = tables.store('perspective = "device"\n')
+    tables.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
     commit(store, WriteBatch(postings=(booked(5, 70, 7),)))
     assert store.refresh(calendar()) == (0, 0)
-    after = shop.device(5)
+    after = tables.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         7, 70, 8, 72, 17, 90
     ]  # fmt: skip
-    assert shop.buckets() == {(5, BUCKET): (72, 8)}
+    assert tables.buckets() == {(5, BUCKET): (72, 8)}
 
 
-def test_a_column_that_is_full_stops_nobody(shop: Shop, store: Store) -> None:
-    shop.insert(5, rx_bytes_total=2**63 - 1)
-    shop.insert(6)
+def test_a_column_that_is_full_stops_nobody(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, rx_bytes_total=2**63 - 1)
+    tables.insert(6)
     commit(store, WriteBatch(postings=(booked(5, 2**63, 1), booked(6, 9, 9))))
     store.refresh(calendar())
-    assert shop.device(5)["rx_bytes_total"] == shop.device(5)["rx_bytes_24h"] == 2**63 - 1
-    assert shop.device(6)["rx_bytes_total"] == 9
+    assert tables.device(5)["rx_bytes_total"] == tables.device(5)["rx_bytes_24h"] == 2**63 - 1
+    assert tables.device(6)["rx_bytes_total"] == 9
 
 
-def test_batches(any_shop: AnyShop, any_store: Store) -> None:
+def test_batches(any_tables: AnyTables, any_store: Store) -> None:
     for number in range(1, 21):
-        any_shop.insert(number)
+        any_tables.insert(number)
     for part in WriteBatch(
-        postings=tuple(booked(any_shop.id(n), n, 1) for n in range(1, 21)),
-        records=tuple(record(n, row_id=any_shop.id(n)) for n in range(1, 21)),
+        postings=tuple(booked(any_tables.id(n), n, 1) for n in range(1, 21)),
+        records=tuple(record(n, row_id=any_tables.id(n)) for n in range(1, 21)),
     ).split(7):
         commit(any_store, part)
-    assert [any_shop.posted(n).rx for n in range(1, 21)] == list(range(1, 21))
+    assert [any_tables.posted(n).rx for n in range(1, 21)] == list(range(1, 21))
     assert any_store.load_state(calendar()).revision == 3
     assert len(any_store.load_state(calendar()).records) == 20
 
 
-def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, store: Store) -> None:
+def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(tables: MikyunTables, store: Store) -> None:
     store.load_state(calendar())
-    shop.insert(5, status="deleted", deleted_at="2026-01-01 00:00:00")
-    shop.insert(6, rx_bytes_24h=None)
-    shop.insert(7)
+    tables.insert(5, status="deleted", deleted_at="2026-01-01 00:00:00")
+    tables.insert(6, rx_bytes_24h=None)
+    tables.insert(7)
     month = calendar().month[0]
     old = (Allocation(BUCKET - 86400, DAY, 1, 2), Allocation(BUCKET - 87300, month, 3, 4),
            Allocation(None, "2026-08-31", 5, 3))  # fmt: skip
     commit(store, WriteBatch(postings=(Posting(5, old),)))
-    shop.update(5, rx_bytes_24h=9, tx_bytes_24h=9, rx_bytes_month=9, tx_bytes_month=9)
-    before = shop.device(7)
+    tables.update(5, rx_bytes_24h=9, tx_bytes_24h=9, rx_bytes_month=9, tx_bytes_month=9)
+    before = tables.device(7)
     assert store.refresh(calendar()) == (2, 0)
-    assert [shop.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
+    assert [tables.device(5)[f"{s}_bytes_{w}"] for w in ("24h", "month", "total") for s in ("rx", "tx")] == [
         1,
         2,
         4,
@@ -83,30 +85,30 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(shop: Shop, sto
         9,
         9,
     ]
-    assert shop.device(6)["rx_bytes_24h"] == 0
-    assert shop.device(5)["updated_at"] == shop.device(6)["updated_at"] == before["updated_at"]
-    assert shop.device(7) == before
+    assert tables.device(6)["rx_bytes_24h"] == 0
+    assert tables.device(5)["updated_at"] == tables.device(6)["updated_at"] == before["updated_at"]
+    assert tables.device(7) == before
     assert store.refresh(calendar()) == (0, 0)
     assert store.refresh(calendar(NOW + 900)) == (1, 0)
-    assert shop.device(5)["rx_bytes_24h"] == 0
+    assert tables.device(5)["rx_bytes_24h"] == 0
 
 
-def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(shop: Shop, store: Store) -> None:
-    shop.insert(5)
+def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
     later = Allocation(BUCKET + 2 * 900, DAY, 30, 3)
     commit(store, WriteBatch(postings=(Posting(5, (Allocation(BUCKET, DAY, 1, 1), later)),)))
     for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
         store.refresh(calendar(BUCKET + ahead))
-        assert (shop.device(5)["rx_bytes_24h"], shop.device(5)["tx_bytes_24h"]) == seen
+        assert (tables.device(5)["rx_bytes_24h"], tables.device(5)["tx_bytes_24h"]) == seen
         assert store.refresh(calendar(BUCKET + ahead)) == (0, 0)
 
 
-def test_purging_forgets_what_is_old_and_keeps_the_rest(any_shop: AnyShop, any_store: Store) -> None:
-    any_shop.insert(5)
+def test_purging_forgets_what_is_old_and_keeps_the_rest(any_tables: AnyTables, any_store: Store) -> None:
+    any_tables.insert(5)
     days = ("2025-08-17", calendar().day(NOW - 400 * 86400), DAY)
     starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
     pieces = tuple(Allocation(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
-    commit(any_store, WriteBatch(postings=(Posting(any_shop.id(5), pieces),)))
+    commit(any_store, WriteBatch(postings=(Posting(any_tables.id(5), pieces),)))
     any_store.purge(calendar(), 400)
-    assert sorted(day for _, day in any_shop.days()) == sorted(days[1:])
-    assert sorted(start for _, start in any_shop.buckets()) == sorted(starts[1:])
+    assert sorted(day for _, day in any_tables.days()) == sorted(days[1:])
+    assert sorted(start for _, start in any_tables.buckets()) == sorted(starts[1:])

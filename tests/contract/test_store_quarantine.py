@@ -10,7 +10,7 @@ import pytest
 
 from tests.memorystore import MemoryStore
 from tests.samples import NOW, TOKYO, calendar
-from tests.store_fixture import AnyShop, RealShop, Shop
+from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from tests.wait import until
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
@@ -25,9 +25,9 @@ LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, calendar().day(LATER)
 
 
 @pytest.fixture
-def store(shop: Shop) -> Store:
+def store(tables: MikyunTables) -> Store:
     """Returns a store whose accounting started at NOW."""
-    made = shop.store()
+    made = tables.store()
     made.load_state(calendar())
     return made
 
@@ -61,72 +61,72 @@ def pieces(number: Any, *some: Allocation) -> Posting:
 BOOKED = pieces(5, Allocation(LATE_BUCKET, LATE_DAY, 1000, 10))
 
 
-def test_each_node_has_a_quarantine_of_its_own(any_shop: AnyShop, any_store: Store) -> None:
-    any_shop.insert(5)
-    other = any_shop.store(node="r650")
-    (theirs,) = hold(other, delta(any_shop.id(5), 1))
-    mine = hold(any_store, delta(any_shop.id(5)), delta(None, 2**64 - 1, 0, 0.25))
-    assert [one.delta for one in any_store.quarantine()] == [delta(any_shop.id(5)), delta(None, 2**64 - 1, 0, 0.25)]
+def test_each_node_has_a_quarantine_of_its_own(any_tables: AnyTables, any_store: Store) -> None:
+    any_tables.insert(5)
+    other = any_tables.store(node="r650")
+    (theirs,) = hold(other, delta(any_tables.id(5), 1))
+    mine = hold(any_store, delta(any_tables.id(5)), delta(None, 2**64 - 1, 0, 0.25))
+    assert [one.delta for one in any_store.quarantine()] == [delta(any_tables.id(5)), delta(None, 2**64 - 1, 0, 0.25)]
     assert [one.id for one in other.quarantine()] == [theirs]
     assert any_store.still_quarantined([theirs, *mine]) == set(mine)
     with pytest.raises(UserError, match="is no delta in the quarantine"):
         any_store.resolve_quarantine(
-            [mine[0], theirs], [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER)
+            [mine[0], theirs], [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER)
         )
-    assert (any_shop.posted(5).rx, any_shop.logs(), any_shop.buckets()) == (0, [], {})
+    assert (any_tables.posted(5).rx, any_tables.logs(), any_tables.buckets()) == (0, [], {})
     assert [len(one.quarantine()) for one in (any_store, other)] == [2, 1]
 
 
-def test_what_is_discharged_is_booked_once(shop: Shop, store: Store) -> None:
-    shop.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
+def test_what_is_discharged_is_booked_once(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, rx_bytes_total=1, updated_at="2026-01-01 00:00:00")
     first, second = hold(store, delta(5), delta(5, 7, 7))
     seq = store.load_state(calendar()).revision
     store.resolve_quarantine([first], [BOOKED], EVENTS, calendar(LATER))
-    five = shop.device(5)
+    five = tables.device(5)
     assert [five[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1001, 10, 1000, 10, 1000, 10
     ]  # fmt: skip
     assert five["updated_at"] == "2026-01-01 00:00:00"
-    assert (shop.buckets(), shop.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
-    assert shop.logs() == list(AuditMessages("en", TOKYO).entries(EVENTS))
+    assert (tables.buckets(), tables.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
+    assert tables.logs() == list(AuditMessages("en", TOKYO).entries(EVENTS))
     assert store.load_state(calendar()).revision == seq, "the daemon's books are not disturbed"
     with pytest.raises(UserError):
         store.resolve_quarantine([first], [BOOKED], EVENTS, calendar(LATER))
-    assert shop.device(5) == five
+    assert tables.device(5) == five
     assert store.still_quarantined([first, second]) == {second}
     store.resolve_quarantine([second], [], (), calendar(LATER))
-    assert shop.device(5) == five
+    assert tables.device(5) == five
     assert store.quarantine() == ()
 
 
-def test_a_row_that_somebody_has_locked_is_told(any_shop: AnyShop, any_store: Store) -> None:
-    any_shop.insert(5)
-    ids = hold(any_store, delta(any_shop.id(5)))
-    with any_shop.locked(5), pytest.raises(StoreError, match="has locked") as failed:
-        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER))
+def test_a_row_that_somebody_has_locked_is_told(any_tables: AnyTables, any_store: Store) -> None:
+    any_tables.insert(5)
+    ids = hold(any_store, delta(any_tables.id(5)))
+    with any_tables.locked(5), pytest.raises(StoreError, match="has locked") as failed:
+        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER))
     assert failed.value.code is StoreErrorCode.LOCKED
-    any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER))
-    assert (any_shop.posted(5).rx, len(any_shop.logs())) == (1000, 1)
+    any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER))
+    assert (any_tables.posted(5).rx, len(any_tables.logs())) == (1000, 1)
 
 
 @pytest.mark.parametrize("happened", [True, False])
 def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
-    any_shop: AnyShop, any_store: Store, monkeypatch: pytest.MonkeyPatch, happened: bool
+    any_tables: AnyTables, any_store: Store, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
-    any_shop.insert(5)
-    ids = hold(any_store, delta(any_shop.id(5)))
+    any_tables.insert(5)
+    ids = hold(any_store, delta(any_tables.id(5)))
     if isinstance(any_store, MariaDBStore):
         lose_the_answer(any_store, monkeypatch, happened)
     else:
         assert isinstance(any_store, MemoryStore)
         any_store.next_writes = ["after" if happened else "during"]
     with pytest.raises(StoreError) as lost:
-        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_shop.id(5))], EVENTS, calendar(LATER))
+        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER))
     if happened or isinstance(any_store, MariaDBStore):
         assert isinstance(lost.value, InDoubt)
     monkeypatch.undo()
     assert any_store.still_quarantined(ids) == (set() if happened else set(ids))
-    assert (any_shop.posted(5).rx, len(any_shop.logs())) == ((1000, 1) if happened else (0, 0))
+    assert (any_tables.posted(5).rx, len(any_tables.logs())) == ((1000, 1) if happened else (0, 0))
 
 
 def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happened: bool) -> None:
@@ -144,29 +144,29 @@ def lose_the_answer(store: MariaDBStore, monkeypatch: pytest.MonkeyPatch, happen
     monkeypatch.setattr(store._connection, "execute", broken)
 
 
-def test_of_two_admins_the_slower_one_finds_it_gone(real_shop: RealShop) -> None:
+def test_of_two_admins_the_slower_one_finds_it_gone(real_tables: RealMikyunTables) -> None:
     """The slower admin saw the delta, then waits for the other transaction, and does nothing."""
-    shop, store = real_shop, real_shop.store()
-    shop.insert(5)
+    tables, store = real_tables, real_tables.store()
+    tables.insert(5)
     ids = hold(store, delta(5))
-    shop.sql("START TRANSACTION")
-    shop.sql("DELETE FROM wgsyncd_quarantine")
+    tables.sql("START TRANSACTION")
+    tables.sql("DELETE FROM wgsyncd_quarantine")
     with ThreadPoolExecutor(1) as slower:
         released = slower.submit(store.resolve_quarantine, ids, [BOOKED], EVENTS, calendar(LATER))
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         # InnoDB updates this table only if nobody has read it for a tenth of a second.
-        until(lambda: shop.sql(waits) or released.done(), 20, "he waits", every=0.2)
-        shop.sql("COMMIT")
+        until(lambda: tables.sql(waits) or released.done(), 20, "he waits", every=0.2)
+        tables.sql("COMMIT")
         with pytest.raises(UserError, match="meanwhile"):
             released.result()
-    assert (shop.device(5)["rx_bytes_total"], shop.days(), shop.logs()) == (0, {}, [])
+    assert (tables.device(5)["rx_bytes_total"], tables.days(), tables.logs()) == (0, {}, [])
 
 
-def test_nothing_is_discharged_to_a_row_that_is_gone(any_shop: AnyShop, any_store: Store) -> None:
-    any_shop.insert(5)
-    ids = hold(any_store, delta(any_shop.id(5)), delta(any_shop.id(6)))
+def test_nothing_is_discharged_to_a_row_that_is_gone(any_tables: AnyTables, any_store: Store) -> None:
+    any_tables.insert(5)
+    ids = hold(any_store, delta(any_tables.id(5)), delta(any_tables.id(6)))
     with pytest.raises(UserError, match="gone"):
         any_store.resolve_quarantine(
-            ids, [replace(BOOKED, row_id=any_shop.id(5)), pieces(any_shop.id(6))], EVENTS, calendar(LATER)
+            ids, [replace(BOOKED, row_id=any_tables.id(5)), pieces(any_tables.id(6))], EVENTS, calendar(LATER)
         )
-    assert (any_shop.posted(5).rx, any_shop.logs(), len(any_store.quarantine())) == (0, [], 2)
+    assert (any_tables.posted(5).rx, any_tables.logs(), len(any_store.quarantine())) == (0, [], 2)

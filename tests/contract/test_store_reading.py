@@ -10,7 +10,7 @@ import pytest
 
 from tests.node import local
 from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
-from tests.store_fixture import RealShop, Shop
+from tests.store_sides import MikyunTables, RealMikyunTables
 from wgsyncd.core.model import Status, Transition
 from wgsyncd.core.reasons import Inactive, TransitionKind
 from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, Posting, WriteBatch
@@ -32,8 +32,8 @@ def test_an_empty_table_is_an_answer(any_store: Store) -> None:
     assert (seen.rows, seen.conditions, seen.approved, seen.quarantined) == ((), frozenset(), None, 0)
 
 
-def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
-    shop.insert(
+def test_a_row_as_it_stands(tables: MikyunTables, store: Store) -> None:
+    tables.insert(
         5, wg_iface="wg0", wg_ip="10.200.0.5", public_key=text(5), preshared_key="psk", status="active",
         first_handshake_at="2026-01-02 03:04:05", last_handshake_at="2026-01-02 03:04:05", rx_bytes_total=7,
     )  # fmt: skip
@@ -42,8 +42,8 @@ def test_a_row_as_it_stands(shop: Shop, store: Store) -> None:
     assert seen[0].preshared_key == "psk"
 
 
-def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
-    shop.insert(5)
+def test_a_row_of_nothing_but_null(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
     (one,) = store.snapshot().rows
     assert (one.interface, one.addresses, one.public_key, one.preshared_key) == ("", ("",), None, None)
     assert (one.status, one.inactive, one.first_handshake_known, one.has_no_usage) == (
@@ -55,33 +55,33 @@ def test_a_row_of_nothing_but_null(shop: Shop, store: Store) -> None:
 
 
 @pytest.mark.parametrize("column", ["public_key", "preshared_key", "wg_ip", "wg_iface"])
-def test_control_characters_stand_for_themselves(shop: Shop, store: Store, column: str) -> None:
+def test_control_characters_stand_for_themselves(tables: MikyunTables, store: Store, column: str) -> None:
     """The store separates columns by one of these characters."""
     wild = "\x1fa\x1e\x1d\x00\n\x1f"
-    shop.insert(5, **{"public_key": text(5), column: wild})
-    shop.insert(6, public_key=text(6))
+    tables.insert(5, **{"public_key": text(5), column: wild})
+    tables.insert(6, public_key=text(6))
     one, two = store.snapshot().rows
     names = {"wg_ip": "addresses", "wg_iface": "interface"}
     assert getattr(one, names.get(column, column)) == ((wild,) if column == "wg_ip" else wild)
     assert (one.id, two.id, two.public_key) == (5, 6, key(6))
 
 
-def test_the_same_text_from_other_columns_is_another_row(shop: Shop, store: Store) -> None:
-    shop.contract("a\x1f0001", "active")
-    shop.insert(5, device_id="5\x1fa", wg_iface="wg0", public_key=text(5))
+def test_the_same_text_from_other_columns_is_another_row(tables: MikyunTables, store: Store) -> None:
+    tables.contract("a\x1f0001", "active")
+    tables.insert(5, device_id="5\x1fa", wg_iface="wg0", public_key=text(5))
     (before,) = store.snapshot().rows
-    shop.update(5, device_id="5", contract_id="a\x1f0001")
+    tables.update(5, device_id="5", contract_id="a\x1f0001")
     (after,) = store.snapshot().rows
     assert [(one.device, one.owner) for one in (before, after)] == [("5\x1fa", "0001"), ("5", "a\x1f0001")]
 
 
-def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
-    real_shop.insert(5, wg_iface="wg0", wg_ip="10.200.0.5", public_key=text(5), status="active", device_id="端末5")
+def test_columns_of_other_character_sets(real_tables: RealMikyunTables) -> None:
+    real_tables.insert(5, wg_iface="wg0", wg_ip="10.200.0.5", public_key=text(5), status="active", device_id="端末5")
     types = "wg_iface VARCHAR(32) CHARACTER SET cp932, MODIFY wg_ip VARBINARY(64), MODIFY status"
-    known, unknown, some = (real_shop.store() for _ in range(3))
+    known, unknown, some = (real_tables.store() for _ in range(3))
     for one_connected in (known, unknown, some):
         before = one_connected.snapshot().rows
-    real_shop.sql(f"ALTER TABLE customer_devices MODIFY {types} VARCHAR(16) CHARACTER SET ucs2")
+    real_tables.sql(f"ALTER TABLE customer_devices MODIFY {types} VARCHAR(16) CHARACTER SET ucs2")
     try:
         unknown._rows = RowCache(TOKYO, 86400)
         looks: list[Callable[[], object]] = [
@@ -92,21 +92,21 @@ def test_columns_of_other_character_sets(real_shop: RealShop) -> None:
             with pytest.raises(StoreError, match="looked at anew"):
                 look()
             assert look() == before
-        (one,) = real_shop.store().snapshot().rows
+        (one,) = real_tables.store().snapshot().rows
         assert (one.interface, one.addresses, one.status, one.device) == (
             "wg0",
             ("10.200.0.5",),
             Status.ACTIVE,
             "端末5",
         )
-        assert real_shop.store().load_devices(frozenset(("端末5",))) == (one,)
+        assert real_tables.store().load_devices(frozenset(("端末5",))) == (one,)
     finally:
-        real_shop.sql("ALTER TABLE customer_devices MODIFY wg_iface VARCHAR(32), MODIFY wg_ip VARCHAR(64),"
+        real_tables.sql("ALTER TABLE customer_devices MODIFY wg_iface VARCHAR(32), MODIFY wg_ip VARCHAR(64),"
                       " MODIFY status VARCHAR(16) NOT NULL DEFAULT 'issued'")  # fmt: skip
 
 
-def test_every_change_of_a_row_is_seen_by_a_store_that_knows_the_row(shop: Shop, store: Store) -> None:
-    shop.insert(5, public_key=text(5), wg_ip="10.200.0.5", wg_iface="wg0")
+def test_every_change_of_a_row_is_seen_by_a_store_that_knows_the_row(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, public_key=text(5), wg_ip="10.200.0.5", wg_iface="wg0")
     for column, value in [
         ("preshared_key", ""), ("preshared_key", text(7)), ("public_key", None), ("public_key", ""), ("wg_ip", "x"),
         ("issued_at", "2026-01-03 03:04:05"), ("qr_expires_at", "2026-01-09 03:04:05"),
@@ -115,14 +115,14 @@ def test_every_change_of_a_row_is_seen_by_a_store_that_knows_the_row(shop: Shop,
     ]:  # fmt: skip
         before = store.snapshot().rows
         assert store.snapshot().rows == before
-        shop.update(5, **{column: value})
+        tables.update(5, **{column: value})
         assert store.snapshot().rows != before, column
 
 
-def test_counters_that_are_null_were_never_counted(shop: Shop, store: Store) -> None:
-    shop.insert(5, rx_bytes_total=None, tx_bytes_total=None)
-    shop.insert(6, tx_bytes_total=1)
-    shop.insert(7, last_handshake_at="2026-01-02 00:00:00")
+def test_counters_that_are_null_were_never_counted(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, rx_bytes_total=None, tx_bytes_total=None)
+    tables.insert(6, tx_bytes_total=1)
+    tables.insert(7, last_handshake_at="2026-01-02 00:00:00")
     assert [one.has_no_usage for one in store.snapshot().rows] == [True, False, False]
 
 
@@ -144,40 +144,40 @@ QR_ENDS: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize(("columns", "end"), QR_ENDS.values(), ids=QR_ENDS.keys())
-def test_when_a_qr_ends(shop: Shop, store: Store, columns: dict[str, Any], end: str | None) -> None:
-    shop.insert(5, **columns)
+def test_when_a_qr_ends(tables: MikyunTables, store: Store, columns: dict[str, Any], end: str | None) -> None:
+    tables.insert(5, **columns)
     assert store.snapshot().rows[0].activation_deadline == (None if end is None else tokyo(end))
 
 
 @pytest.mark.parametrize("status", ["issued", "expired", "active", "paused"])
-def test_a_qr_that_was_scanned_has_no_end(shop: Shop, store: Store, status: str) -> None:
-    shop.insert(5, status=status, qr_expires_at="2026-03-01 10:00:00")
+def test_a_qr_that_was_scanned_has_no_end(tables: MikyunTables, store: Store, status: str) -> None:
+    tables.insert(5, status=status, qr_expires_at="2026-03-01 10:00:00")
     (one,) = store.snapshot().rows
     ends = status in ("issued", "expired")
     assert one.activation_deadline == (tokyo("2026-03-01 10:00:00") if ends else None)
     assert one.version == ("2026-03-01 10:00:00" if ends else None)
 
 
-def test_times_before_1970_in_utc_are_its_beginning(shop: Shop, store: Store) -> None:
-    shop.insert(5, qr_expires_at="1970-01-01 00:00:00")
+def test_times_before_1970_in_utc_are_its_beginning(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, qr_expires_at="1970-01-01 00:00:00")
     assert store.snapshot().rows[0].activation_deadline == 0.0
 
 
-def test_the_qr_end_is_kept_as_it_is_written(shop: Shop) -> None:
+def test_the_qr_end_is_kept_as_it_is_written(tables: MikyunTables) -> None:
     """The zone's clock leaves out an hour in that night. A deadline in that hour is kept too."""
-    shop.insert(5, qr_expires_at="2026-03-29 02:30:00")
-    shop.insert(6, issued_at="2026-03-28 02:30:00")
-    shop.insert(7, qr_expires_at="0001-01-01 00:00:00")
-    shop.insert(8, created_at="0000-00-00 00:00:00")
-    seen = shop.store(zone="Europe/Berlin").snapshot().rows
+    tables.insert(5, qr_expires_at="2026-03-29 02:30:00")
+    tables.insert(6, issued_at="2026-03-28 02:30:00")
+    tables.insert(7, qr_expires_at="0001-01-01 00:00:00")
+    tables.insert(8, created_at="0000-00-00 00:00:00")
+    seen = tables.store(zone="Europe/Berlin").snapshot().rows
     assert [one.version for one in seen] == [
         "2026-03-29 02:30:00", "2026-03-29 02:30:00", "0001-01-01 00:00:00", None
     ]  # fmt: skip
 
 
-def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
-    shop.insert(5, issued_at="2026-03-01 10:00:00")
-    assert shop.store('[mikyun.qr]\nlifetime = "2h"\n').snapshot().rows[0].activation_deadline == tokyo(
+def test_the_lifetime_of_a_qr_is_configured(tables: MikyunTables) -> None:
+    tables.insert(5, issued_at="2026-03-01 10:00:00")
+    assert tables.store('[mikyun.qr]\nlifetime = "2h"\n').snapshot().rows[0].activation_deadline == tokyo(
         "2026-03-01 12:00:00"
     )
 
@@ -191,8 +191,8 @@ def test_the_lifetime_of_a_qr_is_configured(shop: Shop) -> None:
         (" issued", Status.OFF, "of unknown status"), ("active\t", Status.OFF, "of unknown status"),
     ],
 )  # fmt: skip
-def test_status_texts(shop: Shop, store: Store, written: str, status: Status, word: str) -> None:
-    shop.insert(5, status=written)
+def test_status_texts(tables: MikyunTables, store: Store, written: str, status: Status, word: str) -> None:
+    tables.insert(5, status=written)
     (one,) = store.snapshot().rows
     assert (one.status, one.status_text) == (status, word)
 
@@ -203,10 +203,10 @@ def test_status_texts(shop: Shop, store: Store, written: str, status: Status, wo
      ("0005", " active", False), ("0006", "active  ", True),
      ("0009", None, False)],
 )  # fmt: skip
-def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, active: bool) -> None:
+def test_contracts(tables: MikyunTables, store: Store, contract: str, status: str | None, active: bool) -> None:
     if status is not None:
-        shop.contract(contract, status)
-    shop.insert(5, contract_id=contract)
+        tables.contract(contract, status)
+    tables.insert(5, contract_id=contract)
     (one,) = store.snapshot().rows
     assert (one.owner, not one.inactive) == (contract, active)
     if not active:
@@ -216,16 +216,16 @@ def test_contracts(shop: Shop, store: Store, contract: str, status: str | None, 
         assert reason.state == ("" if status is None else "paused" if status == "paused" else "of unknown status")
 
 
-def test_names_of_emoji_and_nul(shop: Shop, store: Store) -> None:
-    shop.insert(5, device_id="📱\0 ", wg_ip="\0", public_key="🔑\0", preshared_key="\0")
+def test_names_of_emoji_and_nul(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, device_id="📱\0 ", wg_ip="\0", public_key="🔑\0", preshared_key="\0")
     (one,) = store.snapshot().rows
     assert (one.device, one.addresses, one.public_key, one.preshared_key) == ("📱\0 ", ("\0",), "🔑\0", "\0")
 
 
-def test_parents(shop: Shop, store: Store) -> None:
+def test_parents(tables: MikyunTables, store: Store) -> None:
     for number, deleted in ((5, None), (6, None), (7, "2026-01-01 00:00:00")):
-        shop.insert(number, is_parent=1, deleted_at=deleted)
-    shop.insert(8, contract_id="0002", is_parent=1)
+        tables.insert(number, is_parent=1, deleted_at=deleted)
+    tables.insert(8, contract_id="0002", is_parent=1)
     assert store.snapshot().conditions == frozenset((Condition("parent_conflict", "0001", "0001", "2"),))
     assert [DELETED in one.inactive for one in store.snapshot().rows] == [False, False, True, False]
 
@@ -238,33 +238,35 @@ MATTERS: dict[str, Any] = {"wg_iface": "wg1", "wg_ip": "10.200.0.9", "public_key
 
 
 @pytest.mark.parametrize("column", MATTERS)
-def test_the_digest_changes_with_what_a_plan_depends_on_and_back(shop: Shop, store: Store, column: str) -> None:
+def test_the_digest_changes_with_what_a_plan_depends_on_and_back(
+    tables: MikyunTables, store: Store, column: str
+) -> None:
     for number in (5, 6):
-        shop.insert(number, wg_ip=f"10.200.0.{number}")
-    first, before = store.digest(), shop.device(5)[column]
-    shop.update(5, **{column: MATTERS[column]})
+        tables.insert(number, wg_ip=f"10.200.0.{number}")
+    first, before = store.digest(), tables.device(5)[column]
+    tables.update(5, **{column: MATTERS[column]})
     assert store.digest() != first
-    shop.update(5, **{column: before})
+    tables.update(5, **{column: before})
     assert store.digest() == first
 
 
-def test_the_digest_changes_with_rows_contracts_and_approvals(shop: Shop, store: Store) -> None:
-    shop.insert(5)
+def test_the_digest_changes_with_rows_contracts_and_approvals(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
     store.load_state(calendar())
     seen = [store.digest()]
-    shop.insert(6)
+    tables.insert(6)
     seen.append(store.digest())
-    shop.contract("0001", "paused")
+    tables.contract("0001", "paused")
     seen.append(store.digest())
     store.approve("0123456789ab")
     seen.append(store.digest())
-    shop.delete(6)
+    tables.delete(6)
     seen.append(store.digest())
     assert len({str(one) for one in seen}) == len(seen)
 
 
-def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Store) -> None:
-    shop.insert(5, status="active", public_key=text(5))
+def test_the_digest_does_not_change_with_our_own_counting(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5, status="active", public_key=text(5))
     (one,) = store.snapshot().rows
     store.load_state(calendar())
     before = store.digest()
@@ -275,5 +277,5 @@ def test_the_digest_does_not_change_with_our_own_counting(shop: Shop, store: Sto
     )
     assert store.commit(store.load_state(calendar()), writes, calendar())[1] == {5}
     store.refresh(calendar(NOW + 40 * 86400))
-    shop.update(5, rx_bytes_total=0, last_handshake_at=None)
+    tables.update(5, rx_bytes_total=0, last_handshake_at=None)
     assert store.digest() == before

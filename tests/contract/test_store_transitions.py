@@ -9,7 +9,7 @@ import pytest
 from tests.committing import commit
 from tests.node import local
 from tests.samples import NOW, text
-from tests.store_fixture import Shop
+from tests.store_sides import MikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceId, DeviceRow, Transition
 from wgsyncd.core.reasons import TransitionKind
@@ -19,9 +19,9 @@ from wgsyncd.ports import Store
 END = NOW + 900.0
 
 
-def issued(shop: Shop, store: Store, **columns: Any) -> DeviceRow:
+def issued(tables: MikyunTables, store: Store, **columns: Any) -> DeviceRow:
     plain = {"wg_iface": "wg0", "wg_ip": "10.200.0.5", "public_key": text(5), "qr_expires_at": local(END)}
-    shop.insert(5, **(plain | columns))
+    tables.insert(5, **(plain | columns))
     return store.snapshot().rows[0]
 
 
@@ -38,19 +38,19 @@ STEPS = {
 
 
 @pytest.mark.parametrize("kind", STEPS)
-def test_a_step_is_taken(shop: Shop, store: Store, kind: str) -> None:
-    one = issued(shop, store, status="active" if kind == "first_handshake" else "issued")
-    before = shop.device(5)
+def test_a_step_is_taken(tables: MikyunTables, store: Store, kind: str) -> None:
+    one = issued(tables, store, status="active" if kind == "first_handshake" else "issued")
+    before = tables.device(5)
     assert take(store, one, kind) == {5}
-    assert shop.device(5) == before | STEPS[kind]
-    assert [entry.action for entry in shop.logs()] == ["device_activated"]
+    assert tables.device(5) == before | STEPS[kind]
+    assert [entry.action for entry in tables.logs()] == ["device_activated"]
 
 
-def test_dates_that_stand_there_stay(shop: Shop, store: Store) -> None:
+def test_dates_that_stand_there_stay(tables: MikyunTables, store: Store) -> None:
     stand = {"first_handshake_at": "2026-01-02 00:00:00", "activated_at": "2026-01-03 00:00:00"}
-    one = issued(shop, store, **stand)
+    one = issued(tables, store, **stand)
     assert take(store, one, "activate") == {5}
-    assert shop.device(5) == shop.device(5) | stand | {"status": "active"}
+    assert tables.device(5) == tables.device(5) | stand | {"status": "active"}
 
 
 CLICKS: dict[str, dict[str, Any]] = {
@@ -66,15 +66,15 @@ CLICKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", ["activate", "expire"])
 @pytest.mark.parametrize("click", CLICKS.values(), ids=CLICKS.keys())
 def test_a_step_is_not_taken_where_an_admin_was_faster(
-    shop: Shop, store: Store, click: dict[str, Any], kind: str
+    tables: MikyunTables, store: Store, click: dict[str, Any], kind: str
 ) -> None:
-    one = issued(shop, store)
-    shop.update(5, **click)
-    before = shop.device(5)
+    one = issued(tables, store)
+    tables.update(5, **click)
+    before = tables.device(5)
     assert take(store, one, kind) == frozenset()
-    assert shop.device(5) == before
-    assert shop.logs() == [], "what was not done is not audited"
-    shop.delete(5)
+    assert tables.device(5) == before
+    assert tables.logs() == [], "what was not done is not audited"
+    tables.delete(5)
     assert take(store, one, kind) == frozenset()
 
 
@@ -82,22 +82,24 @@ def test_a_step_is_not_taken_where_an_admin_was_faster(
                                      {"status": "ISSUED "}, {"public_key": None},
                                      {"qr_expires_at": "0001-01-01 00:00:00"}, {"qr_expires_at": "9999-12-31 23:59:59"},
                                      {"qr_expires_at": None, "issued_at": "9999-12-31 23:59:59"}])  # fmt: skip
-def test_a_step_of_an_odd_row_is_taken(shop: Shop, store: Store, columns: dict[str, Any]) -> None:
-    assert take(store, issued(shop, store, **columns), "expire") == {5}
+def test_a_step_of_an_odd_row_is_taken(tables: MikyunTables, store: Store, columns: dict[str, Any]) -> None:
+    assert take(store, issued(tables, store, **columns), "expire") == {5}
 
 
 @pytest.mark.parametrize("kind", ["activate", "expire"])
 @pytest.mark.parametrize(
     "end", ["2026-03-29 02:30:00", "2026-10-25 02:30:00"], ids=["an hour left out", "an hour that comes twice"]
 )
-def test_a_step_is_taken_whatever_the_zones_clocks_do_at_the_qr_end(shop: Shop, end: str, kind: str) -> None:
-    store = shop.store(zone="Europe/Berlin")
-    one = issued(shop, store, qr_expires_at=end)
+def test_a_step_is_taken_whatever_the_zones_clocks_do_at_the_qr_end(tables: MikyunTables, end: str, kind: str) -> None:
+    store = tables.store(zone="Europe/Berlin")
+    one = issued(tables, store, qr_expires_at=end)
     assert take(store, one, kind) == {5}
-    assert shop.device(5)["status"] == STEPS[kind]["status"]
+    assert tables.device(5)["status"] == STEPS[kind]["status"]
 
 
-def test_a_step_is_not_taken_where_only_the_writing_of_an_unreadable_end_changed(shop: Shop, store: Store) -> None:
-    one = issued(shop, store, qr_expires_at="0001-01-01 00:00:00")
-    shop.update(5, qr_expires_at="0001-01-02 00:00:00")
+def test_a_step_is_not_taken_where_only_the_writing_of_an_unreadable_end_changed(
+    tables: MikyunTables, store: Store
+) -> None:
+    one = issued(tables, store, qr_expires_at="0001-01-01 00:00:00")
+    tables.update(5, qr_expires_at="0001-01-02 00:00:00")
     assert take(store, one, "activate") == frozenset()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.node import Node
 from tests.samples import address, key, psk, text
-from tests.simulation import STARTS, World
+from tests.simulated_node import STARTS, SimulatedNode
 from wgsyncd.core.model import encode_key
 
 
@@ -117,8 +117,8 @@ def test_the_first_commit_of_all_may_fail_in_every_way(fate: str) -> None:
     assert node.actions == [("peer_added", "0001-DEV-005")]
 
 
-def interrupted(calls: int, kind: str) -> World:
-    node = World("", *STARTS[0])
+def interrupted(calls: int, kind: str) -> SimulatedNode:
+    node = SimulatedNode("", *STARTS[0])
     for number in (5, 6, 7, 8, 9, 10, 11, 12, 13):
         node.owner[key(number)] = number
     prepared(node)

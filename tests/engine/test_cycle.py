@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.node import Node
-from tests.samples import address, key, peer, psk, text
+from tests.samples import address, key, psk, text
 from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.model import ChangeKind, Counters, encode_key
 
@@ -132,7 +132,7 @@ def test_rejected_rows_freeze_their_peers_and_are_audited_once_each_way(node: No
     node.change(5, preshared_key="junk")
     node.cycle()
     node.quiet()
-    assert node.wg.peers("wg0")[key(5)] == peer(5)
+    assert node.wg.peers("wg0")[key(5)] == node.peer(5)
     node.traffic(5, 10)
     node.cycle()
     assert node.booked == node.true, "a frozen peer's bytes are counted"
@@ -184,7 +184,7 @@ def test_first_start_beside_running_peers() -> None:
     other.admin.set_posted(6, Counters(1000, 0))
     other.true[6] = Counters(1000, 0)
     for number in (5, 6):
-        other.wg.add_behind("wg0", peer(number))
+        other.wg.add_behind("wg0", other.peer(number))
     other.traffic(5, 70, 7)
     other.wg.traffic("wg0", key(6), 9999)
     other.cycle()
@@ -198,7 +198,7 @@ def test_the_first_start_takes_over_the_figures_of_the_columns(usage_columns: No
     node = Node()
     node.device(6, rx_bytes_total=1000, rx_bytes_month=400, rx_bytes_24h=40)
     node.true[6] = Counters(1000, 0)
-    node.wg.add_behind("wg0", peer(6))
+    node.wg.add_behind("wg0", node.peer(6))
     node.cycle()
     node.traffic(6, 1)
     node.cycle()
@@ -227,7 +227,7 @@ def test_of_two_rows_with_a_live_key_that_was_never_counted_the_one_whose_peer_i
         node = Node()
         for number in (5, 9):
             node.device(number, public_key=text(5), seen=False)
-        node.wg.add_behind("wg0", peer(5, address(address_of)))
+        node.wg.add_behind("wg0", node.peer(5, address(address_of)))
         node.wg.traffic("wg0", key(5), 1000, 100)
         node.cycle()
         assert node.booked[address_of] == (1000, 100)

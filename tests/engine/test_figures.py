@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.node import Node
 from tests.samples import key
-from tests.simulation import STARTS
+from tests.simulated_node import STARTS
 
 WIDTH = 900
 EVENTS = st.lists(

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from tests.node import Node
-from tests.samples import address, key, peer, text
+from tests.samples import address, key, text
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import StoreError
 
@@ -50,9 +50,9 @@ def test_while_the_guard_holds_updates_and_additions_go_on_and_bytes_are_booked(
     full.traffic(3, 77)
     full.cycle()
     held = full.wg.peers("wg0")
-    assert held[key(30)] == peer(30, address(130))
-    assert held[key(140)] == peer(140)
-    assert held[key(31)] == peer(31)
+    assert held[key(30)] == full.peer(30, address(130))
+    assert held[key(140)] == full.peer(140)
+    assert held[key(31)] == full.peer(31)
     assert full.booked == full.true
 
 

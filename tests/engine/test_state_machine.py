@@ -1,7 +1,7 @@
 """After any events in any order, one undisturbed cycle makes everything right to the byte.
 
 :mod:`tests.oracle` knows the bytes that are due. At every moment, no more than these bytes are posted. After one
-undisturbed cycle all of them are posted, each byte on a day on which it can have come. :mod:`tests.fault_injection`
+undisturbed cycle all of them are posted, each byte on a day on which it can have come. :mod:`tests.random_faults`
 checks both.
 """
 
@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.fault_injection import NAMES, ROWS, Troubles
+from tests.random_faults import NAMES, ROWS, RandomFaults
 from tests.samples import address, key, peer, psk, text
 from tests.variants import USERS_AND_PLANE
 from wgsyncd.core.model import encode_key
 
 
-class Life(Troubles):
+class RandomEvents(RandomFaults):
     """Describes everything around one wgsyncd: its rows, its machine and the time."""
 
     # -- the table
@@ -126,13 +126,13 @@ class Life(Troubles):
         self.wg.torn[name] = dumps
 
 
-class TroublesOfUsers(Troubles):
+class RandomFaultsOfUsers(RandomFaults):
     """The same on the other control plane, with a second data plane."""
 
     variant = USERS_AND_PLANE
 
 
-class LifeOfUsers(Life):
+class RandomEventsOfUsers(RandomEvents):
     """The same on the other control plane, with a second data plane."""
 
     variant = USERS_AND_PLANE
@@ -142,9 +142,12 @@ FEW_RULES = settings(
     max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 ALL_RULES = settings(FEW_RULES, max_examples=75, stateful_step_count=40)
-for machine in (Troubles, TroublesOfUsers):  # they have fewer rules, so they meet rare combinations of them sooner
+for machine in (
+    RandomFaults,
+    RandomFaultsOfUsers,
+):  # they have fewer rules, so they meet rare combinations of them sooner
     machine.TestCase.settings = FEW_RULES
-for machine in (Life, LifeOfUsers):
+for machine in (RandomEvents, RandomEventsOfUsers):
     machine.TestCase.settings = ALL_RULES
-TestTroubles, TestTroublesOfUsers = Troubles.TestCase, TroublesOfUsers.TestCase
-TestLife, TestLifeOfUsers = Life.TestCase, LifeOfUsers.TestCase
+TestRandomFaults, TestRandomFaultsOfUsers = RandomFaults.TestCase, RandomFaultsOfUsers.TestCase
+TestRandomEvents, TestRandomEventsOfUsers = RandomEvents.TestCase, RandomEventsOfUsers.TestCase

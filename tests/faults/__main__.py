@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.faults import on_daemon, on_database, on_interfaces, on_table, report, script, verdict
 from tests.faults.metrics_poller import Eyes
-from tests.faults.oracle import Truth
+from tests.faults.oracle import DueBytes
 from tests.faults.runner import Play, Stuck
 from tests.faults.stage import FAKETIME, Stage
 from wgsyncd.demo.processes import CommandFailed
@@ -76,9 +76,9 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     eyes: Eyes | None = None
     try:
         stage.open()
-        truth = Truth(device.name for device in stage.devices)
+        due = DueBytes(device.name for device in stage.devices)
         eyes = Eyes(stage.world.server.holder.pid, args.pace)
-        play = Play(stage, truth, eyes, ACTS)
+        play = Play(stage, due, eyes, ACTS)
         play.say(f"seed {args.seed}")
         eyes.start()
         settled: list[float | None] = []

@@ -37,7 +37,7 @@ def interface(play: Play, step: Step) -> Deed[None]:
 
 def _lose(play: Play, name: str, devices: list[Device], how: str) -> None:
     for device in devices:
-        play.truth.end(device.name, play.last(device))
+        play.due.end(device.name, play.last(device))
     play.stage.unmake(name, how)
 
 
@@ -49,7 +49,7 @@ def foreign_remove(play: Play, step: Step) -> Deed[None]:
         yield from play.quiet(devices)
         yield from play.sampled({device.interface for device in devices})
         for device in devices:
-            play.truth.end(device.name, play.last(device))
+            play.due.end(device.name, play.last(device))
             stage.world.server.run("wg", "set", device.interface, "peer", device.keys.public, "remove")
         play.faults[step.kind] += 1
         yield from play.loud(devices)
@@ -67,7 +67,7 @@ def foreign_replace(play: Play, step: Step) -> Deed[None]:
         yield from play.quiet(devices)
         yield from play.sampled({device.interface for device in devices})
         for device in devices:
-            play.truth.end(device.name, play.last(device))
+            play.due.end(device.name, play.last(device))
             psk = f"PresharedKey = {device.preshared_key}\n" if device.preshared_key else ""
             stage.world.server.run("wg", "set", device.interface, "peer", device.keys.public, "remove")
             stage.world.server.run("wg", "addconf", device.interface, "/dev/stdin", stdin=(

@@ -182,7 +182,7 @@ def reset(play: Play, step: Step) -> Deed[None]:
                 return int(was)
 
             was = yield from play.asked(work)
-            play.truth.accounts[device.name].shift[side] += was - figure
+            play.due.accounts[device.name].shift[side] += was - figure
         play.faults[step.kind] += 1
 
 

@@ -72,7 +72,7 @@ class Removals:
                 "booked_and_not_seen": self.unseen}  # fmt: skip
 
 
-class Truth:
+class DueBytes:
     """Holds the truth about all devices."""
 
     def __init__(self, devices: Iterable[str]) -> None:

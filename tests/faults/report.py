@@ -22,7 +22,7 @@ def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
 
     ``settled`` has for each round the seconds until its table was right.
     """
-    truth, traffic = play.truth, play.stage.traffic
+    due, traffic = play.due, play.stage.traffic
     said = "".join(daemon.log.read_text(errors="replace") for daemon in play.stage.daemons)
     if any(word in said for word in _TRACES):
         play.trouble("a daemon's log has a trace")
@@ -40,10 +40,10 @@ def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
         "daemons_ended": dict(play.ends),
         "bytes": sums,
         "payload_sent": sum(flow.sent for flow in traffic.flows.values()),
-        "lost": truth.lost,
-        "doubled": truth.doubled,
-        "differences": [one._asdict() for one in truth.differences],
-        "removal_under_traffic": truth.removals.data(),
+        "lost": due.lost,
+        "doubled": due.doubled,
+        "differences": [one._asdict() for one in due.differences],
+        "removal_under_traffic": due.removals.data(),
         "anomalies": {"reported": anomalies, "replaced_peers": play.replaced, "quarantined": quarantined},
         "settle_seconds": {
             "min": round(min(times), 2), "median": round(statistics.median(times), 2), "max": round(max(times), 2),
@@ -70,7 +70,7 @@ def _sums(play: Play) -> dict[str, Any]:
     """
     found = verdict.read(play)
     actual = by_device(play.stage.devices, play.stage.counters(fresh=True))
-    columns = play.truth.data(actual, {name: one.total for name, one in found.items()})
+    columns = play.due.data(actual, {name: one.total for name, one in found.items()})
     for at, side in enumerate(SIDES):
         booked = sum(one.days[at] for one in found.values())
         columns[f"{side} of days"] = {"true": columns[f"{side}_bytes_total"]["true"], "booked": booked}

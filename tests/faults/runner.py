@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 from pymysql.cursors import Cursor
 
 from tests.faults.metrics_poller import SAMPLED, Eyes
-from tests.faults.oracle import NONE, Bytes, Truth
+from tests.faults.oracle import NONE, Bytes, DueBytes
 from tests.faults.script import Step
 from tests.faults.stage import Device, Stage, labelled
 from tests.faults.web import Away
@@ -48,9 +48,9 @@ class Play:
     """Plays one run: its steps, its daemon and its report of troubles."""
 
     def __init__(
-        self, stage: Stage, truth: Truth, eyes: Eyes, acts: Mapping[str, Callable[[Play, Step], Deed[None]]]
+        self, stage: Stage, due: DueBytes, eyes: Eyes, acts: Mapping[str, Callable[[Play, Step], Deed[None]]]
     ) -> None:
-        self.stage, self.truth, self.eyes, self._acts = stage, truth, eyes, acts
+        self.stage, self.due, self.eyes, self._acts = stage, due, eyes, acts
         self.faults: Counter[str] = Counter()  # the number of faults, by kind
         self.moments: Counter[str] = Counter()  # the number of faults, by their moment
         self.ends: Counter[str] = Counter()  # the number of ended daemons, by how they ended
@@ -278,13 +278,13 @@ class Play:
             latest, seen = now, time.monotonic()
             yield
         if not busy:
-            self.truth.end(device.name, latest)
+            self.due.end(device.name, latest)
             return
         # The traffic keeps to its rate, so no more bytes can have come since. A queue may have held some
         # more.
         span = time.monotonic() - seen + 0.3
         most = Bytes(*(int(bytes_ + rate * span) + 400_000 for bytes_, rate in zip(latest, device.rate, strict=True)))
-        self.truth.end_busy(device.name, peer.counters, latest, most)
+        self.due.end_busy(device.name, peer.counters, latest, most)
 
 
 def _catches_hangup(process: subprocess.Popen[bytes]) -> bool:

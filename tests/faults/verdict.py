@@ -62,7 +62,7 @@ def inner(play: Play, found: Mapping[str, Figures]) -> list[Difference]:
     """
     wrong: list[Difference] = []
     for name, one in found.items():
-        shift = play.truth.accounts[name].shift
+        shift = play.due.accounts[name].shift
         for at, side in enumerate(SIDES):
             pairs = [("days", one.total[at] + shift[side], one.days[at]),
                      (f"{side}_bytes_24h", one.buckets[at], one.rolling[at]),
@@ -92,12 +92,12 @@ def settle(play: Play, began: float) -> Deed[Verdict]:
             yield
             continue
         booked = {name: one.total for name, one in found.items()}
-        wrong = play.truth.compare(actual, booked)
+        wrong = play.due.compare(actual, booked)
         others = inner(play, found)
         late = time.monotonic() > end
         if late or not (wrong or others):
-            concluded = play.truth.conclude(actual, booked)
-            play.truth.differences += others
+            concluded = play.due.conclude(actual, booked)
+            play.due.differences += others
             return Verdict(None if late else time.monotonic() - began, concluded + others)
         yield
 

@@ -68,7 +68,7 @@ def test_journal_has_priorities_and_no_key(node: Node) -> None:
         assert line["PRIORITY"] == names[level[1]]
         assert "timestamp=" not in line["MESSAGE"]
     assert {"4", "6"} <= {line["PRIORITY"] for line in ours}
-    [rejected] = {line["MESSAGE"] for line in ours if 'event="row cannot be followed' in line["MESSAGE"]}
+    [rejected] = {line["MESSAGE"] for line in ours if 'event="row is rejected' in line["MESSAGE"]}
     for field in ("level=warning", "row=1", "device=0001-DEV-001", "reason=bad_address", "logger="):
         assert f" {field}" in f" {rejected}"
     text = json.dumps(lines)

@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from etc import json_schema
 from tests import pages
 from tests.asked_daemon import Work
 from tests.node import Node
@@ -48,7 +50,9 @@ def test_each_line_of_the_page_works(node: Node, work: Work, line: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     path = line.rpartition("http://localhost")[2]
     if path not in ("/", "/healthz"):
-        assert isinstance(json.loads(done.stdout), dict)
+        document = json_schema.DOCUMENTS[path.removeprefix("/")]
+        said = json.loads(done.stdout)
+        assert msgspec.to_builtins(msgspec.convert(said, document, strict=True)) == said, "all of its keys, no other"
     if path == "/approve":
         assert node.kernel() == {"wg0": {}, "wg1": {}}
 
@@ -75,8 +79,11 @@ def test_the_page_has_every_path(work: Work) -> None:
 def test_what_curl_is_told(work: Work, args: list[str], status: int, key: str | None) -> None:
     found, answer = curl(*args)
     assert found == status
-    assert answer.get("key") == key
-    assert status == 200 or answer["error"]
+    if status == 200:
+        assert answer == {"compared": ["D D"]}
+    else:
+        assert set(answer) == {"error", "key"}
+        assert (answer["key"], bool(answer["error"])) == (key, True)
 
 
 def test_curl_asks_for_the_head(work: Work) -> None:

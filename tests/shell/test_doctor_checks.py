@@ -151,7 +151,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 # -- interfaces
 
 
-def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.Look:
+def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.ReadLink:
     return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)))
 
 

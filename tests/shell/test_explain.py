@@ -134,16 +134,16 @@ def test_the_same_for_machines(node: Node, ask: Ask) -> None:
         ({"wg_iface": "wg1", "wg_ip": "10.251.0.7"}, [1, 1, 1, 1],
          "wants a peer: the next cycle removes it from wg0, and the next cycle adds it on wg1"),
         ({"wg_ip": "10.200.0.5"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, duplicate_address: address 10.200.0.5 is 0001-DEV-005's."
+         "asks for a peer but is rejected, duplicate_address: address 10.200.0.5 is 0001-DEV-005's."
          " Its live peer on wg0 is left as it is"),
         ({"wg_ip": "10.9.9.9"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, address_outside: address 10.9.9.9 is outside the networks of wg0."
+         "asks for a peer but is rejected, address_outside: address 10.9.9.9 is outside the networks of wg0."
          " Its live peer on wg0 is left as it is"),
         ({"public_key": "junk"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, bad_key: public_key has 3 bytes, not 32."
+         "asks for a peer but is rejected, bad_key: public_key has 3 bytes, not 32."
          " Its live peer on wg0 is left as it is"),
         ({"wg_iface": "wg7"}, [1, 1, 1, 1],
-         "wants a peer but cannot be followed, unknown_interface: interface 'wg7' is not configured."
+         "asks for a peer but is rejected, unknown_interface: interface 'wg7' is not configured."
          " Its live peer on wg0 is left as it is"),
     ],
 )  # fmt: skip
@@ -206,7 +206,7 @@ def test_who_holds_its_address(node: Node, run: Run, ask: Ask) -> None:
     node.device(9)
     data = ask("0001-DEV-009")
     assert data["addresses_held_by"] == {"10.200.0.9": "a foreign peer"}
-    assert data["verdict"].startswith("wants a peer but cannot be followed, duplicate_address: ")
+    assert data["verdict"].startswith("asks for a peer but is rejected, duplicate_address: ")
     assert "kernel     has no peer of the device, a foreign peer holds 10.200.0.9" in run("9")[1]
 
 

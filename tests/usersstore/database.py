@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from tests.memorytables import OwnTables
 
@@ -12,7 +13,7 @@ from tests.memorytables import OwnTables
 class UserDevice:
     """One device of a user. ``gateway`` is the interface that serves it. Times are UNIX seconds."""
 
-    id: Any  # a UUID
+    id: UUID
     name: str
     user: str
     gateway: str

@@ -214,7 +214,7 @@ def _verdict(found: Explanation) -> str:
     if found.rejection is not None:
         kept = f"its live peer on {where} is left as it is" if found.frozen else doing or "it has no peer"
         why = f"{found.rejection.reason.value}: {wording.rejection(found.rejection)}"
-        return f"wants a peer but cannot be followed, {why}. {kept[0].upper()}{kept[1:]}"
+        return f"asks for a peer but is rejected, {why}. {kept[0].upper()}{kept[1:]}"
     if found.interface_error:
         wanted = "a" if found.inactive is None else "no"
         return f"wants {wanted} peer, but the kernel cannot be asked: {found.interface_error}"

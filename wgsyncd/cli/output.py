@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import msgspec
@@ -85,6 +86,27 @@ def print_lines(lines: Iterable[Line], public: Container[str] = ()) -> None:
 def short_time(at: str | None) -> str:
     """A time of a report for people, without its offset."""
     return at[:19].replace("T", " ") if at else "never"
+
+
+def seconds_between(early: str | None, late: str) -> int | None:
+    """Seconds between two times of a report. None if the first one never was."""
+    if early is None:
+        return None
+    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
+
+
+def ago(seconds: int | None) -> str:
+    """``14 s ago``, or ``in 3 h 12 min`` for less than 0: the two largest units. ``never`` for None."""
+    if seconds is None:
+        return "never"
+    left = abs(seconds)
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if left >= size or (size == 1 and not parts):
+            parts.append(f"{left // size} {unit}")
+        left %= size
+    text = " ".join(parts[:2])
+    return f"{text} ago" if seconds >= 0 else f"in {text}"
 
 
 def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:

@@ -49,10 +49,7 @@ class EventQueue:
         self._queue.put(event)
 
     def take(self, timeout: float) -> list[Event]:
-        """Wait up to ``timeout`` seconds. All waiting events, each once, the most urgent first.
-
-        The list is empty if no event arrived in time.
-        """
+        """Wait up to ``timeout`` seconds. All waiting events, each once, the most urgent first, or none."""
         found: set[Event] = set()
         try:
             found.add(self._queue.get(timeout=max(0.0, timeout)))
@@ -62,10 +59,9 @@ class EventQueue:
             return sorted(found)
 
     def install_signal_handlers(self, *, stop_within: float) -> None:
-        """Install the signal handlers.
+        """Install the signal handlers. The main thread has ``stop_within`` seconds after SIGTERM.
 
-        The main thread has ``stop_within`` seconds after SIGTERM. Then ShutdownTimeout is raised in the main thread, so
-        that systemd does not have to kill the daemon because a database hangs.
+        Then ShutdownTimeout is raised there, so that systemd does not have to kill a daemon whose database hangs.
         """
         self._stop_within = stop_within
         for number in _SIGNALS:

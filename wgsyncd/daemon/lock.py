@@ -21,10 +21,7 @@ def path() -> Path:
 
 
 def acquire(file: Path) -> int:
-    """Hold the lock until the process ends, when the kernel releases it. Its file descriptor.
-
-    UserError if another process holds the lock or the file cannot be made.
-    """
+    """Hold the lock until the process ends. Its file descriptor. UserError if another process holds the lock."""
     try:
         file.parent.mkdir(mode=0o755, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)

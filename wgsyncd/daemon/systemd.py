@@ -21,8 +21,7 @@ _STATUS_LENGTH = 500  # the whole datagram may have 4096 bytes (NOTIFY_BUFFER_MA
 class Notifier:
     """Tells systemd the state of the daemon.
 
-    ``watchdog_interval`` is WatchdogSec in seconds. The main thread must call :meth:`watchdog` within each interval.
-    None: systemd does not watch this process.
+    The main thread must call :meth:`watchdog` every ``watchdog_interval`` seconds. None: systemd does not watch.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:

@@ -17,7 +17,7 @@ from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.state_cache import StateCache
 from wgsyncd.ports import Snapshot
 
-_conditions_log = log.get("conditions")
+_log = log.get("conditions")
 
 
 class Recorder:
@@ -88,39 +88,37 @@ class Recorder:
 def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
     """Log the conditions that start and end with these writes, and an approval."""
     details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
-    for condition in sorted(writes.started):
-        _begins(condition, details.get(condition.subject, ""))
-    for condition in sorted(writes.ended):
-        _ends(condition)
+    for one in sorted(writes.started):
+        if one.type == ConditionType.GUARD_TRIPPED:
+            todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {one.reason}`"
+            _log.error("too many removals: withheld until an admin approves", removals=one.removals, todo=todo)
+        elif one.type == ConditionType.ROW_REJECTED:
+            _log.warning(_BEGINS[one.type], **_facts(one), why=details.get(one.subject, ""))
+        else:
+            _log.warning(_BEGINS.get(one.type, "condition begins"), **_facts(one))
+    for one in sorted(writes.ended):
+        _log.info(_ENDS.get(one.type, "condition ends"), **_facts(one))
     if decision.approved:
-        _conditions_log.warning("withheld removals approved by an admin", plan=decision.plan_id)
+        _log.warning("withheld removals approved by an admin", plan=decision.plan_id)
 
 
-def _begins(condition: Condition, detail: str) -> None:
-    if condition.type == ConditionType.ROW_REJECTED:
-        event = "row cannot be followed; its live peer, if any, stays as it is"
-        _conditions_log.warning(
-            event, row=condition.subject, device=condition.name, reason=condition.reason, why=detail
-        )
-    elif condition.type == ConditionType.GUARD_TRIPPED:
-        todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {condition.reason}`"
-        _conditions_log.error(
-            "too many removals: withheld until an admin approves", removals=condition.removals, todo=todo
-        )
-    elif condition.type == ConditionType.INTERFACE_MISSING:
-        _conditions_log.warning("interface missing: its peers are without service", interface=condition.name)
-    else:
-        _conditions_log.warning("condition begins", type=condition.type, name=condition.name, reason=condition.reason)
+_BEGINS: dict[str, str] = {
+    ConditionType.ROW_REJECTED: "row is rejected; its live peer, if any, stays as it is",
+    ConditionType.INTERFACE_MISSING: "interface missing: its peers are without service",
+}
+_ENDS: dict[str, str] = {
+    ConditionType.ROW_REJECTED: "row no longer rejected",
+    ConditionType.GUARD_TRIPPED: "no removals withheld any more",
+    ConditionType.INTERFACE_MISSING: "interface is back",
+}
 
 
-def _ends(condition: Condition) -> None:
-    if condition.type == ConditionType.ROW_REJECTED:
-        _conditions_log.info(
-            "row no longer rejected", row=condition.subject, device=condition.name, reason=condition.reason
-        )
-    elif condition.type == ConditionType.GUARD_TRIPPED:
-        _conditions_log.info("no removals withheld any more", plan=condition.reason)
-    elif condition.type == ConditionType.INTERFACE_MISSING:
-        _conditions_log.info("interface is back", interface=condition.name)
-    else:
-        _conditions_log.info("condition ends", type=condition.type, name=condition.name)
+def _facts(one: Condition) -> dict[str, object]:
+    match one.type:
+        case ConditionType.ROW_REJECTED:
+            return {"row": one.subject, "device": one.name, "reason": one.reason}
+        case ConditionType.GUARD_TRIPPED:
+            return {"plan": one.reason}
+        case ConditionType.INTERFACE_MISSING:
+            return {"interface": one.name}
+    return {"type": one.type, "name": one.name, "reason": one.reason}

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
-from wgsyncd.cli.output import Line, short_time
+from wgsyncd.cli.output import Line, ago, seconds_between, short_time
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.explain import explain, find_rows
@@ -27,7 +26,6 @@ from wgsyncd.errors import StoreError, UserError
 from wgsyncd.ports import AuditRow
 
 MOST = 10  # audit rows
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +128,7 @@ def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
         yield "" if first else "details", ", ".join(known[first : first + 3])
     if report.activation_deadline and report.activation_seconds_left is not None:
         left = report.activation_seconds_left
-        yield "activation", f"{'ends' if left >= 0 else 'ended'} {short_time(report.activation_deadline)}, {_ago(left)}"
+        yield "activation", f"{'ends' if left >= 0 else 'ended'} {short_time(report.activation_deadline)}, {ago(-left)}"
 
 
 def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
@@ -158,10 +156,10 @@ def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
 
 
 def _handshake(one: PeerReport, now: str) -> str:
-    if one.latest_handshake is None:
+    age = seconds_between(one.latest_handshake, now)
+    if age is None:
         return "no handshake yet"
-    ago = int((datetime.fromisoformat(now) - datetime.fromisoformat(one.latest_handshake)).total_seconds())
-    return f"handshake {short_time(one.latest_handshake)}, {_ago(-ago)}{' (online)' if ago < ONLINE else ''}"
+    return f"handshake {short_time(one.latest_handshake)}, {ago(age)}{' (online)' if age < ONLINE else ''}"
 
 
 def _plan(report: ExplainReport) -> Iterator[tuple[str, str]]:
@@ -180,15 +178,3 @@ def _bytes(counters: dict[str, CountersReport]) -> list[str]:
 
 def _two(counters: CountersReport) -> str:
     return f"rx {format_bytes(counters.rx)} tx {format_bytes(counters.tx)}"
-
-
-def _ago(seconds: int) -> str:
-    """``in 3 h 12 min``, ``14 s ago``: the two largest units."""
-    left = abs(seconds)
-    parts: list[str] = []
-    for size, unit in _UNITS:
-        if left >= size or (size == 1 and not parts):
-            parts.append(f"{left // size} {unit}")
-        left %= size
-    text = " ".join(parts[:2])
-    return f"in {text}" if seconds >= 0 else f"{text} ago"

@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from datetime import datetime
 
 from wgsyncd.cli import client, options, output, wiring
-from wgsyncd.cli.output import Line, short_time
+from wgsyncd.cli.output import Line, ago, seconds_between, short_time
 from wgsyncd.config import load
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.engine import status_report
@@ -109,7 +108,7 @@ def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[
         counts = [getattr(one, name) or 0 for one in interfaces]
         if any(counts) or name in ("desired", "actual", "online"):
             columns[name] = list(map(str, counts))
-    columns["handshake"] = [_ago(_between(one.latest_handshake, at)) for one in interfaces]
+    columns["handshake"] = [ago(seconds_between(one.latest_handshake, at)) for one in interfaces]
     if any(one.rx_rate is not None for one in interfaces):
         columns["in/s"] = [_rate(one.rx_rate) for one in interfaces]
         columns["out/s"] = [_rate(one.tx_rate) for one in interfaces]
@@ -133,13 +132,13 @@ def _work(report: StatusReport) -> Iterator[Line]:
     """When the tasks last succeeded, and whether the database answers."""
     if report.cycles is not None:
         cycles = report.cycles.values()
-        each = ", ".join(f"{task} {_ago(one.age)}" for task, one in report.cycles.items())
+        each = ", ".join(f"{task} {ago(one.age)}" for task, one in report.cycles.items())
         late = any(one.age is None or one.age > _STALE * (one.every or 60) for one in cycles)
         oldest = max((one.age for one in cycles if one.age is not None), default=None)
-        yield f"oldest good cycle: {_ago(oldest)} ({each})", "fault" if late else ""
+        yield f"oldest good cycle: {ago(oldest)} ({each})", "fault" if late else ""
     database = report.database
     state = "up" if database.up else "AWAY" + (f" ({database.error})" if database.error else "")
-    yield f"database: {state}, rows read {_ago(database.age)}", "" if database.up else "fault"
+    yield f"database: {state}, rows read {ago(database.age)}", "" if database.up else "fault"
 
 
 def _warnings(report: StatusReport) -> Iterator[Line]:
@@ -170,17 +169,3 @@ def _warnings(report: StatusReport) -> Iterator[Line]:
 def _event(one: RecentChange) -> str:
     words = [_SIGNS.get(one.change, ">"), one.interface, one.device, one.text]
     return f"{short_time(one.at)}  {'  '.join(word for word in words if word)}"
-
-
-def _between(early: str | None, late: str) -> int | None:
-    if early is None:
-        return None
-    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
-
-
-def _ago(age: int | None) -> str:
-    if age is None:
-        return "never"
-    if age < 120:
-        return f"{age} s ago"
-    return f"{age // 60} min ago" if age < 7200 else f"{age // 3600} h ago"

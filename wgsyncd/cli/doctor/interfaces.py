@@ -14,10 +14,10 @@ from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import Link, WireGuard
 
 _MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
-Look = Callable[[str], Link | None]
+ReadLink = Callable[[str], Link | None]
 
 
-def check(settings: Settings, wireguard: WireGuard, look: Look) -> Iterator[Finding]:
+def check(settings: Settings, wireguard: WireGuard, read_link: ReadLink) -> Iterator[Finding]:
     """Every check of the interfaces."""
     for name, one in settings.interfaces.items():
         try:
@@ -26,7 +26,7 @@ def check(settings: Settings, wireguard: WireGuard, look: Look) -> Iterator[Find
             yield _missing(name, one, error)
             continue
         yield _wireguard(name, one, state)
-        yield _address(name, one, look)
+        yield _address(name, one, read_link)
 
 
 def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
@@ -59,10 +59,10 @@ def _wireguard(name: str, one: Interface, state: InterfaceState) -> Finding:
     return ok(name, f"{whose}, port {state.listen_port}, {len(state.peers)} peers, {online} online")
 
 
-def _address(name: str, one: Interface, look: Look) -> Finding:
+def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
     check = f"{name} address"
     try:
-        link = look(name)
+        link = read_link(name)
     except WireGuardError as error:
         return warning(check, str(error), f"ip address show dev {name}")
     if link is None:

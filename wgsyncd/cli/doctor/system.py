@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import pwd
 import shutil
@@ -134,19 +135,16 @@ def _metrics(settings: Settings, pid: int | None) -> Finding:
         return ok("metrics", "off (metrics.listen is empty)")
     where = settings.metrics.listen
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address[0], address[0])  # noqa: S104
-    connection = http.client.HTTPConnection(host, address[1], timeout=5)
     try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        said = answer.read(200).decode("utf-8", "replace").strip()
-        ours = (answer.getheader("Server") or "").startswith("wgsyncd/")
+        with contextlib.closing(http.client.HTTPConnection(host, address[1], timeout=5)) as connection:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            said = answer.read(200).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
         if pid is None:
             return warning("metrics", f"nobody answers on {where}: no wgsyncd runs", "systemctl start wgsyncd")
         return fault("metrics", f"nobody answers on {where}: {error}", "systemctl restart wgsyncd")
-    finally:
-        connection.close()
-    if not ours:
+    if not (answer.getheader("Server") or "").startswith("wgsyncd/"):
         return fault("metrics", f"another program answers on {where}", f"ss -ltnp 'sport = :{address[1]}'")
     if answer.status != 200:
         return fault("metrics", f"{where} answers, not ready: {said}", "journalctl -u wgsyncd -n 30 --no-pager")

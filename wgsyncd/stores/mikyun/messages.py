@@ -66,7 +66,7 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "row_rejected": (
         "device",
-        "Row cannot be followed ({rejection}); its live peer, if any, is left as it is",
+        "Row is rejected ({rejection}); its live peer, if any, is left as it is",
         "この行は適用できません({rejection})。稼働中のピアがあれば現状のまま維持します",
     ),
     "row_accepted": (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.samples import key
-from tests.simulation import STARTS, World
+from tests.simulated_node import STARTS, SimulatedNode
 from tests.variants import MIKYUN
 from wgsyncd.core.model import Counters
 
@@ -24,14 +24,14 @@ GUARD = '[guard]\nalways_allowed = 1000\n[log]\nlevel = "error"\n'
 LINK = 25 * 10**9 // 8  # bytes that the link can carry in one second
 
 
-class Troubles(RuleBasedStateMachine):
+class RandomFaults(RuleBasedStateMachine):
     """Lets devices, admins, faults and time act on one node, and checks the node."""
 
     variant = MIKYUN
 
     @initialize(rows=st.sets(ROWS, min_size=1), start=st.sampled_from(STARTS), steady=st.booleans())
     def begin(self, rows: set[int], start: tuple[str, str], steady: bool) -> None:
-        self.node = World(GUARD, *start, variant=self.variant)
+        self.node = SimulatedNode(GUARD, *start, variant=self.variant)
         self.db, self.wg = self.node.db, self.node.wg
         self.fresh = 200  # the number of the last key that was given away
         self.used = set(rows)  # row ids that were ever used: the database never uses one again
@@ -225,9 +225,9 @@ class Troubles(RuleBasedStateMachine):
     def each_byte_is_on_a_day_on_which_it_can_have_come(self) -> None:
         if not self.steady:
             return
-        truth = self.node.truth
-        for row in self.used - truth.durable.odd:
-            least, most = truth.days(row, self.node.calendar)
+        oracle = self.node.oracle
+        for row in self.used - oracle.durable.odd:
+            least, most = oracle.days(row, self.node.calendar)
             booked = Counter({day: sums.rx for (number, day), sums in self.node.days.items() if number == row})
             assert least <= booked <= most, (row, least, booked, most)
 

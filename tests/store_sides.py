@@ -32,7 +32,7 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
-class AnyShop(Protocol):
+class AnyTables(Protocol):
     """The database of any control plane, and the stores that wgsyncd opens on it. Numbers name the devices."""
 
     def id(self, number: int) -> Any: ...  # of the device with this number
@@ -45,7 +45,7 @@ class AnyShop(Protocol):
     def buckets(self) -> dict[tuple[Any, int], Counters]: ...
 
 
-class Shop(AnyShop, Protocol):
+class MikyunTables(AnyTables, Protocol):
     """A database mikyun_cloud as its admin uses it."""
 
     def reports(self, extra: str = "") -> ReportSource: ...
@@ -65,8 +65,8 @@ def _config(node: str, zone: str) -> str:
     return CONFIG.replace('name = "r640"', f'name = "{node}"\nzone = "{zone}"')
 
 
-class FakeShop:
-    """Implements Shop on tables in memory."""
+class FakeMikyunTables:
+    """Implements MikyunTables on tables in memory."""
 
     def __init__(self) -> None:
         self.db = FakeDatabase()
@@ -125,8 +125,8 @@ class FakeShop:
         return dict(self.db.buckets)
 
 
-class UsersShop:
-    """Implements AnyShop on the control plane of tests/usersstore."""
+class UsersTables:
+    """Implements AnyTables on the control plane of tests/usersstore."""
 
     def __init__(self) -> None:
         self.admin = UsersAdmin()
@@ -173,10 +173,10 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-class RealShop:
-    """Implements Shop on a private MariaDB.
+class RealMikyunTables:
+    """Implements MikyunTables on a private MariaDB.
 
-    The shop is the administrator. The stores use the account with the shipped grants.
+    These tables are as the administrator sees them. The stores use the account with the shipped grants.
     """
 
     def __init__(self, server: PrivateServer, stack: ExitStack) -> None:
@@ -184,8 +184,8 @@ class RealShop:
         self._admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True, cursorclass=DictCursor)
         stack.callback(self._admin.close)
         self.sql("SET SESSION sql_mode = ''")  # as lenient as the session of an old application
-        tables = [next(iter(row.values())) for row in self.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
-        for table in tables:
+        names = [next(iter(row.values())) for row in self.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
+        for table in names:
             if table != "wgsyncd_schema":
                 self.sql(f"DELETE FROM {table}")
         self.contract("0001", "active")

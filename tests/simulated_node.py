@@ -10,7 +10,7 @@ from tests.admins import UsersAdmin
 from tests.fakes import Crash
 from tests.hooked_ports import HookedFakeStore, HookedStore, HookedUsersStore, Kernel, Spool
 from tests.node import Node
-from tests.oracle import Bytes, Life, Truth, Value
+from tests.oracle import Bytes, Oracle, PeerLifetime, Value
 from tests.samples import NETWORKS
 from tests.variants import Variant
 from wgsyncd.core.model import Counters, InterfaceState, PublicKey
@@ -29,7 +29,7 @@ STARTS = [  # zones and times shortly before a midnight, the end of a month or y
 ]  # fmt: skip
 
 
-class World(Node):
+class SimulatedNode(Node):
     """A node that tells :mod:`tests.oracle` what the kernel holds, what was seen, and what was secured when.
 
     ``trap``: how many calls remain until a fault, and which one: "crash" or "error". ``rain``: bytes that every peer
@@ -41,7 +41,7 @@ class World(Node):
     store: HookedStore
 
     def __init__(self, extra: str, zone: str, start: str, variant: Variant | None = None) -> None:
-        self.truth = Truth()
+        self.oracle = Oracle()
         self.owner: dict[PublicKey, int] = {}  # the row of each key that a row ever had
         self.process = 0
         self.trap: tuple[int, str] | None = None
@@ -50,7 +50,7 @@ class World(Node):
         self.looked: dict[str, float] = {}  # when this process last sampled an interface with certainty
         self.cycle_saw: set[str] = set()
         self.spooled: set[object] = set()  # the samples of peers that the file has had
-        self.here: dict[PeerId, Life] = {}
+        self.here: dict[PeerId, PeerLifetime] = {}
         super().__init__(extra, zone=zone, variant=variant)
         self.now = datetime.fromisoformat(start).replace(tzinfo=self.settings.node.zone).timestamp()
         self.spool = Spool()
@@ -58,7 +58,7 @@ class World(Node):
         if self.plane is not None:
             self.plane.hook = self.meet
         self.wg.looked, self.wg.removed = self.saw, self.removed
-        self.store.written, self.spool.saved, self.spool.lost = self.wrote, self.saved, self.truth.lose_the_spool
+        self.store.written, self.spool.saved, self.spool.lost = self.wrote, self.saved, self.oracle.lose_the_spool
         self.known: dict[PeerId, PeerRecord] = {}  # the records as they were written last
         self.start()
 
@@ -81,7 +81,7 @@ class World(Node):
                 if one.until is None:
                     one.after = min(one.after, self.written_of(life))
 
-    def written_of(self, life: Life) -> float:
+    def written_of(self, life: PeerLifetime) -> float:
         """The time after which a new process believes that a peer's unsecured bytes came (UNIX seconds).
 
         It is the birth of the life or its last secured sample. A new process knows only the peer's record, so the time
@@ -157,7 +157,7 @@ class World(Node):
         for key, found in state.peers.items():
             slot = (state.name, key)
             if slot in self.here:
-                lives = self.truth.seen.setdefault((slot, (state.epoch, found.counters, found.latest_handshake)), [])
+                lives = self.oracle.seen.setdefault((slot, (state.epoch, found.counters, found.latest_handshake)), [])
                 if self.here[slot] not in lives:
                     lives.append(self.here[slot])
 
@@ -169,9 +169,9 @@ class World(Node):
             if before == record:
                 continue
             if record.state is not RecordState.PRESENT and zero:
-                self.truth.begin(slot, value)
+                self.oracle.begin(slot, value)
             elif before is None or _value(before) != value:  # otherwise only its name or configuration differs
-                self.truth.secure(slot, value, self.now, booked=True)
+                self.oracle.secure(slot, value, self.now, booked=True)
 
     def saved(self) -> None:
         """Tell the oracle which samples the spool has got since the last call."""
@@ -183,7 +183,7 @@ class World(Node):
                 look = (self.spool.kept.stream, sample.number, state.name, key, value)
                 if look not in self.spooled:  # otherwise the same sample is only written again
                     self.spooled.add(look)
-                    self.truth.secure((state.name, key), value, self.now, booked=False)
+                    self.oracle.secure((state.name, key), value, self.now, booked=False)
 
     def removed(self, interface: str, key: PublicKey) -> None:
         """The daemon has removed a peer. Then all its bytes must be secured, if the spool can be written."""
@@ -191,11 +191,11 @@ class World(Node):
         self.follow(ended_by=self.process)
         if life is None or not life.over or not self.spool.ok:
             return
-        last = self.truth.durable.last.get(life.slot)
+        last = self.oracle.durable.last.get(life.slot)
         assert last is None or last.value[1] == life.counters, "a peer goes after its last sample is safe"
         # The last sample of this peer can equal the last sample of the peer before it. Then nothing new was written.
         if last is not None and last.life is not life:
-            self.truth.durable.look(life, last.value)
+            self.oracle.durable.look(life, last.value)
 
     # -- the kernel
 
@@ -209,16 +209,16 @@ class World(Node):
         for slot, peer in actual.items():
             row = self.owner.get(slot[1])
             if row is not None and slot not in self.here:
-                life = Life(row, slot, peer, len(self.truth.lives), self.now)
+                life = PeerLifetime(row, slot, peer, len(self.oracle.lives), self.now)
                 self.here[slot] = life
-                self.truth.lives.append(life)
+                self.oracle.lives.append(life)
 
-    def open(self) -> list[Life]:
+    def open(self) -> list[PeerLifetime]:
         """The lives of the existing peers that have addresses, and so can move bytes."""
         self.follow()
         return [life for life in self.here.values() if life.peer.allowed_ips]
 
-    def move(self, life: Life, rx: int, tx: int) -> None:
+    def move(self, life: PeerLifetime, rx: int, tx: int) -> None:
         life.peer.rx += rx
         life.peer.tx += tx
         name = life.slot[0]
@@ -231,10 +231,10 @@ class World(Node):
     # -- what is due
 
     def due(self, row: int) -> Counters:
-        return self.truth.due(row, self.process)
+        return self.oracle.due(row, self.process)
 
     def at_last(self, row: int) -> Counters:
-        return self.truth.at_last(row, self.process, self.epochs())
+        return self.oracle.at_last(row, self.process, self.epochs())
 
 
 def _value(record: PeerRecord) -> Value:
