@@ -142,10 +142,8 @@ FEW_RULES = settings(
     max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 ALL_RULES = settings(FEW_RULES, max_examples=75, stateful_step_count=40)
-for machine in (
-    RandomFaults,
-    RandomFaultsOfUsers,
-):  # they have fewer rules, so they meet rare combinations of them sooner
+# The first two have fewer rules, so they meet rare combinations of them sooner.
+for machine in (RandomFaults, RandomFaultsOfUsers):
     machine.TestCase.settings = FEW_RULES
 for machine in (RandomEvents, RandomEventsOfUsers):
     machine.TestCase.settings = ALL_RULES
