@@ -142,7 +142,7 @@ class MemoryStore(Generic[Tables]):
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         self._read("totals")
         if self._node not in self.db.seq:
-            raise StoreError(f"node {self._node} has no books yet")
+            raise StoreError(f"node {self._node} has no node state yet")
         scope = scope.after(max(self.db.begun.values()))
         return iter([self._totals(device, scope) for device in sorted(self.db.devices)])
 
@@ -177,7 +177,7 @@ class MemoryStore(Generic[Tables]):
         taken: frozenset[Any] = frozenset()
         with self._transaction("commit") as db:
             if db.seq.get(self._node) != node_state.revision:
-                raise RevisionConflict(f"the books of node {self._node} are not at {node_state.revision}")
+                raise RevisionConflict(f"node {self._node} is not at revision {node_state.revision}")
             ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
             left_out = frozenset(ids & self.locked & db.devices.keys())
             if left_out & writes.commit_last or (left_out and writes.spool_position):
@@ -217,7 +217,7 @@ class MemoryStore(Generic[Tables]):
     def approve(self, plan_id: str) -> None:
         with self._transaction("approve") as db:
             if self._node not in db.seq:
-                raise StoreError(f"node {self._node} has no books yet")
+                raise StoreError(f"node {self._node} has no node state yet")
             db.approved[self._node] = plan_id
 
     def close(self) -> None:

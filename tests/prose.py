@@ -20,7 +20,7 @@ BANNED = (
 _BANNED = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, BANNED))})(?![\w-])", re.IGNORECASE)
 _CODE = "code"  # what stands for a name, a command or a value: one word
 _SQL = re.compile(
-    r"\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|GRANT|REVOKE|SET|SHOW|WITH|START|ORDER|WHERE)\b"
+    r"\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|GRANT|REVOKE|LEFT JOIN|SET|SHOW|WITH|START|ORDER|WHERE)\b"
 )
 
 

@@ -67,7 +67,7 @@ def test_what_to_do_is_said() -> None:
     assert isinstance(missing, SchemaError)
     assert "wgsyncd init-db" in str(missing)
     nobody = _translate(pymysql.OperationalError(1133, "Can't find any matching row in the user table"))
-    assert "1133: Can't find any matching row in the user table; create the account first: CREATE USER" in str(nobody)
+    assert "1133: Can't find any matching row in the user table. Create the account first: CREATE USER" in str(nobody)
 
 
 def test_a_bug_in_our_own_sql_is_no_passing_trouble() -> None:

@@ -53,7 +53,7 @@ def store(tables: MikyunTables) -> Store:
 
 
 def test_without_books_there_is_nothing_to_verify(tables: MikyunTables) -> None:
-    with pytest.raises(StoreError, match="no books yet"):
+    with pytest.raises(StoreError, match="no node state yet"):
         look(tables.store())
 
 

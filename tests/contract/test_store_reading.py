@@ -89,7 +89,7 @@ def test_columns_of_other_character_sets(real_tables: RealMikyunTables) -> None:
         ]  # fmt: skip
         for look in looks:
             # the connection is older than this change of the table
-            with pytest.raises(StoreError, match="looked at anew"):
+            with pytest.raises(StoreError, match="inspects the columns again"):
                 look()
             assert look() == before
         (one,) = real_tables.store().snapshot().rows

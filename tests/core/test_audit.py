@@ -40,7 +40,7 @@ BEHAVIOUR = [
     "config_rejected",
     "daemon_started",
     "daemon_stopped",
-    "spool_set_aside",
+    "spool_corrupt",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -68,7 +68,7 @@ FACTS: dict[str, AuditFacts] = {
     "config_rejected": AuditFacts(count=3, keys="node.zone"),
     "daemon_started": AuditFacts(version="0.1.0"),
     "daemon_stopped": AuditFacts(),
-    "spool_set_aside": AuditFacts(file="spool.bad1"),
+    "spool_corrupt": AuditFacts(file="spool.bad1"),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
@@ -92,7 +92,7 @@ def entry(one: AuditEvent, language: str = "en") -> AuditEntry:
     return AuditMessages(language, TOKYO).entry(one)
 
 
-TARGETS = {"spool_set_aside": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
+TARGETS = {"spool_corrupt": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
            "daemon_stopped": "node"}  # fmt: skip

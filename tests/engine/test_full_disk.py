@@ -137,5 +137,5 @@ def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -
     node.start()
     node.back()
     node.right()
-    assert node.actions.count(("spool_set_aside", "r640")) == 1
+    assert node.actions.count(("spool_corrupt", "r640")) == 1
     assert node.status.spool_corruptions == 1

@@ -79,7 +79,7 @@ def test_the_audit_row_says_what_was_released(node: Node, mikyun_columns: None) 
     (held,) = node.store.quarantine()
     release(node, held.id)
     since, until = (node.calendar.format_local(at) for at in (held.delta.since, held.delta.until))
-    text = f"Traffic held back on wg0 booked by an admin: rx {2**50}, tx 15 bytes, {since} to {until}"
+    text = f"Quarantined traffic of wg0 posted by an admin: rx {2**50}, tx 15 bytes, {since} to {until}"
     assert [one.text for one in told(node)] == [text]
 
 

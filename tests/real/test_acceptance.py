@@ -139,7 +139,7 @@ def test_bad_rows_stop_nobody(bench: Bench) -> None:
     assert rejected == {name: reason for name, (_, reason) in kinds.items()}
     audited = bench.logs("row_rejected")
     assert {target: message for _, target, message in audited} == {
-        name: f"Row is rejected ({reason}); its live peer, if any, is left as it is"
+        name: f"Row is rejected ({reason}). Its live peer, if any, stays as it is"
         for name, (_, reason) in kinds.items()
     }
     metrics = daemon.metrics()

@@ -127,8 +127,8 @@ def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
     bench.database.start()
     wait(lambda: booked(bench) == shown(bench, device), "the kernel still knew")
     assert booked(bench).rx >= total.rx
-    wait(lambda: bench.logs("spool_set_aside"), "an audit row")
-    assert "spool.bad1" in bench.logs("spool_set_aside")[0][2]
+    wait(lambda: bench.logs("spool_corrupt"), "an audit row")
+    assert "spool.bad1" in bench.logs("spool_corrupt")[0][2]
 
 
 def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:

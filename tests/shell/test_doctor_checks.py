@@ -32,8 +32,8 @@ SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
         "MainPID": "7", "NRestarts": "0", "NeedDaemonReload": "no", "User": "wgsyncd", "StatusText": "wg0: 3 peers"}  # fmt: skip
 ROOT, OTHER = Who("root", 0, frozenset((0,))), Who("daemon", 1, frozenset((1,)))
-OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", ("r640",), (), (),
-                (), 32400, 32400, 0.0, 0.01, None)  # fmt: skip
+OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", False, ("r640",), (),
+                (), (), 32400, 32400, 0.0, 0.01, None)  # fmt: skip
 
 
 def worst(findings: Any) -> Finding:
@@ -211,6 +211,7 @@ def test_a_good_database() -> None:
         ({"ahead": -3.0, "doubt": 2.0}, "database clock", "ok"),
         ({"nodes": ()}, "tables", "ok"),
         ({"extra": ("DROP on everything",)}, "rights", "warning"),
+        ({"schema": "of version 9", "newer": True}, "tables", "fault"),
     ],
 )
 def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
@@ -283,3 +284,10 @@ def test_a_configuration_with_faults_is_all_told(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert said.count("FAULT    configuration") == 2
     assert f"editor {file} && wgsyncd check-config" in said
+
+
+def test_tables_of_a_newer_version_need_a_newer_package() -> None:
+    newer = next(one for one in told(schema="of version 9", newer=True) if one.check == "tables")
+    older = next(one for one in told(schema="of version 1") if one.check == "tables")
+    assert newer.fix.startswith("apt-get install")
+    assert older.fix.startswith("wgsyncd init-db")

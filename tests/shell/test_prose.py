@@ -47,17 +47,7 @@ PLAIN: tuple[str, ...] = (
     "log.py",
     "ports.py",
     "redact.py",
-    "stores/__init__.py",
-    "stores/mikyun/__init__.py",
-    "stores/mikyun/backend.py",
-    "stores/mikyun/eligibility.py",
-    "stores/mikyun/facts.py",
-    "stores/mikyun/figures.py",
-    "stores/mikyun/reading.py",
-    "stores/mikyun/records.py",
-    "stores/mikyun/reports.py",
-    "stores/mikyun/schema.py",
-    "stores/mikyun/store.py",
+    "stores",
 )
 PLAIN_FILES = sorted({file for name in PLAIN for file in [TOP / "wgsyncd" / name, *(TOP / "wgsyncd" / name).rglob("*.py")]
                       if file.is_file()})  # fmt: skip

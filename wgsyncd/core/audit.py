@@ -31,7 +31,7 @@ class AuditAction(StrEnum):
     INTERFACE_RESTORED = "interface_restored"
     INTERFACE_MISSING = "interface_missing"
     USAGE_ANOMALY = "usage_anomaly"
-    SPOOL_CORRUPT = "spool_set_aside"
+    SPOOL_CORRUPT = "spool_corrupt"
     QUARANTINE_RELEASED = "quarantine_released"
     QUARANTINE_DROPPED = "quarantine_dropped"
     CONFIG_RELOADED = "config_reloaded"

@@ -84,7 +84,7 @@ class FileSpool:
             aside = self._free_name()
             os.rename(self.file, aside)
         self._sync()
-        raise SpoolCorrupt(f"{self.file} {why}; set aside as {aside.name}", aside.name) from cause
+        raise SpoolCorrupt(f"{self.file} {why}. It is now {aside.name}", aside.name) from cause
 
     def save(self, backlog: Backlog) -> None:
         """See :class:`wgsyncd.ports.Spool`."""
@@ -148,7 +148,7 @@ def decode(data: bytes, node: str) -> Backlog:
     if not head.startswith(MAGIC) or not newline:
         raise ValueError("is not a spool of this version")
     if head != MAGIC + _checksum(body):
-        raise ValueError("is torn or was changed: its checksum is wrong")
+        raise ValueError("is incomplete or was changed: its checksum is wrong")
     try:
         file = msgspec.json.decode(body, type=_File)
     except msgspec.DecodeError as error:

@@ -102,7 +102,7 @@ CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
         'device_activated', 'qr_expired', 'peer_added', 'peer_removed', 'peer_updated', 'peer_moved',
         'foreign_peer_removed', 'row_rejected', 'row_accepted', 'parent_conflict', 'parent_conflict_cleared',
         'guard_tripped', 'guard_approved', 'interface_restored', 'interface_missing', 'usage_anomaly',
-        'spool_set_aside', 'quarantine_released', 'quarantine_dropped', 'config_reloaded',
+        'spool_corrupt', 'quarantine_released', 'quarantine_dropped', 'config_reloaded',
         'config_rejected', 'daemon_started', 'daemon_stopped');
 
 -- Tables of version 1 did not have these columns.

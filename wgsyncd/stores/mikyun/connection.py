@@ -30,12 +30,12 @@ NO_SUCH_TABLE, SYNTAX = 1146, 1064
 # The texts of these errors quote hosts, accounts, tables and columns, but never values.
 NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
 _ADVICE = {
-    1044: "; grant the account its rights: wgsyncd init-db --grants",
-    1045: "; check mikyun.database.user and the password's file",
-    1133: "; create the account first: CREATE USER",
-    1142: "; see etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1143: "; see etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1698: "; check mikyun.database.user and how that account is authenticated",
+    1044: ". Grant the account its rights: wgsyncd init-db --grants",
+    1045: ". Check mikyun.database.user and the password's file",
+    1133: ". Create the account first: CREATE USER",
+    1142: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1143: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1698: ". Check mikyun.database.user and how that account is authenticated",
 }
 IDLE = 30.0  # seconds after which an unused connection is closed: the server may have closed it (wait_timeout)
 MOST_JOINED = 4 << 20  # bytes in a value of GROUP_CONCAT: eight times what rows.RowCache usually has in one value

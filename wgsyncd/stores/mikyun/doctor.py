@@ -27,6 +27,7 @@ class Database:
     account: str  # as GRANT expects it: 'mikyun'@'localhost'
     socket: str
     schema: str  # what is wrong with wgsyncd's own tables, or ""
+    newer: bool  # the tables are of a newer version than this wgsyncd knows
     nodes: tuple[str, ...]  # nodes that have a node state in the database
     lacking: tuple[str, ...]  # rights that the shipped script grants and the account does not have
     secrets: tuple[str, ...]  # columns that the account can read and must not be able to read
@@ -105,16 +106,16 @@ def _version(facts: Database) -> Finding:
 
 
 def _schema(facts: Database, settings: Settings) -> Finding:
-    if "install a newer one" in facts.schema:
+    if facts.newer:
         return fault("tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see man wgsyncd-install")
     if facts.schema:
         return fault("tables", facts.schema, _init(facts))
     if facts.nodes and settings.node.name not in facts.nodes:
         return warning(
-            "tables", f"{settings.node.name} has no books yet, but {', '.join(facts.nodes)}: was this server renamed?",
+            "tables", f"{settings.node.name} has no node state, but {', '.join(facts.nodes)}: was this server renamed?",
             "wgsyncd plan",
         )  # fmt: skip
-    return ok("tables", f"wgsyncd's own are there; books of {', '.join(facts.nodes) or 'nobody yet'}")
+    return ok("tables", f"wgsyncd's own are there, for {', '.join(facts.nodes) or 'no node yet'}")
 
 
 def _rights(facts: Database) -> Finding:
@@ -153,7 +154,8 @@ def _zone(facts: Database, settings: Settings) -> Finding:
         )  # fmt: skip
     if facts.server_offset != ours:
         return warning(
-            "time zone", f"whoever says nothing writes times at {_hours(facts.server_offset)}, {settings.node.zone}"
+            "time zone", "a client without a time zone of its own writes times at"
+            f" {_hours(facts.server_offset)}, {settings.node.zone}"
             f" is at {_hours(ours)}: right only if the application sets its own zone",
             f"mariadb -e \"SET GLOBAL time_zone = '{_hours(ours)}'\"",
         )  # fmt: skip

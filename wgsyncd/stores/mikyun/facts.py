@@ -17,7 +17,7 @@ from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.store import check_schema
+from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
 
 _NO_TABLE, _NO_COLUMN = 1146, 1054
 _DENIED = frozenset((1142, 1143))
@@ -35,7 +35,7 @@ def examine(settings: Settings) -> Database:
         version, account, socket = connection.query("SELECT VERSION(), CURRENT_USER(), @@socket")[0]
         name, _, host = str(account).rpartition("@")
         account = f"'{name}'@'{host}'"
-        schema = _schema(connection)
+        schema, newer = _schema(connection)
         rights = _rights(connection)
         # The server's clock is compared with the middle of the question. Half its duration is the doubt.
         before = time.time()
@@ -46,6 +46,7 @@ def examine(settings: Settings) -> Database:
             account=account,
             socket=str(socket),
             schema=schema,
+            newer=newer,
             nodes=_nodes(connection) if not schema else (),
             lacking=tuple(_lacking(connection, rights)),
             secrets=tuple(_secrets(rights)),
@@ -64,19 +65,19 @@ def examine(settings: Settings) -> Database:
 _OFFSET = "TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())"
 
 
-def _schema(connection: Connection) -> str:
+def _schema(connection: Connection) -> tuple[str, bool]:
     try:
         check_schema(connection)
         for table in _wanted():
             if table.startswith("wgsyncd_") and _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") == _NO_TABLE:  # noqa: S608
-                return f"{table} is missing: run `wgsyncd init-db` with an admin's account"
+                return f"{table} is missing: run `wgsyncd init-db` with an admin's account", False
     except SchemaError as error:
-        return str(error)
+        return str(error), isinstance(error, TablesNewer)
     except MariaDBError as error:
         if error.number in _DENIED:
-            return ""  # the finding about rights reports it
+            return "", False  # the finding about rights reports it
         raise
-    return ""
+    return "", False
 
 
 def _nodes(connection: Connection) -> tuple[str, ...]:

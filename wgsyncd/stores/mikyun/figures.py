@@ -29,7 +29,7 @@ def load_totals(connection: Connection, node: str, scope: VerifyRanges, *, swapp
         # The answer is one row even without nodes: then both values are NULL.
         (mine, begun), *_ = connection.query("SELECT MAX(node = %s), MAX(begun) FROM wgsyncd_nodes", (node,))
         if not mine:
-            raise StoreError(f"node {node} has no books yet: has its daemon ever run?")
+            raise StoreError(f"node {node} has no node state yet: has its daemon ever run?")
         scope = scope.after(float(begun))  # the latest start of any node: each new node takes over opening balances
         ranges = [*scope.rolling, *(one for day in scope.days for one in (day.inner, day.outer))]
         days = [*scope.months, *map(_row_of, scope.days)]

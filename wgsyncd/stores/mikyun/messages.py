@@ -66,7 +66,7 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "row_rejected": (
         "device",
-        "Row is rejected ({rejection}); its live peer, if any, is left as it is",
+        "Row is rejected ({rejection}). Its live peer, if any, stays as it is",
         "この行は適用できません({rejection})。稼働中のピアがあれば現状のまま維持します",
     ),
     "row_accepted": (
@@ -86,7 +86,7 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "guard_tripped": (
         "node",
-        "{count} removals withheld (plan {plan}): look with wgsyncd plan, let through with wgsyncd approve {plan}",
+        "{count} removals withheld (plan {plan}): see wgsyncd plan, allow them with wgsyncd approve {plan}",
         "{count} 件の削除を保留しました(プラン {plan})。wgsyncd plan で確認し、"
         "wgsyncd approve {plan} で承認してください",
     ),
@@ -111,21 +111,21 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
         "{interface} のカウンタ異常({anomaly}): "
         "rx {previous.rx} -> {current.rx}、tx {previous.tx} -> {current.tx} バイト",
     ),
-    "spool_set_aside": (
+    "spool_corrupt": (
         "node",
-        "Spooled samples could not be read and were set aside as {file}: what was counted in them is not booked",
+        "The spool was damaged and is now {file}: the bytes in it are not posted",
         "未計上サンプルの保存ファイルが読めないため {file} として退避しました。その分の通信量は計上されていません",
     ),
     "quarantine_released": (
         "device",
-        "Traffic held back on {interface} booked by an admin: "
+        "Quarantined traffic of {interface} posted by an admin: "
         "rx {current.rx}, tx {current.tx} bytes, {since} to {until}",
         "{interface} で保留していた通信量を管理者が計上しました: "
         "rx {current.rx}、tx {current.tx} バイト({since}から{until})",
     ),
     "quarantine_dropped": (
         "device",
-        "Traffic held back on {interface} dropped by an admin, not booked: "
+        "Quarantined traffic of {interface} dropped by an admin, not posted: "
         "rx {current.rx}, tx {current.tx} bytes, {since} to {until}",
         "{interface} で保留していた通信量を管理者が破棄しました(計上なし): "
         "rx {current.rx}、tx {current.tx} バイト({since}から{until})",
@@ -137,12 +137,12 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
         "新しい設定に {count} 件の誤りがあります。旧設定のまま継続します: {keys}",
     ),
     "daemon_started": ("node", "wgsyncd {version} started", "wgsyncd {version} が起動しました"),
-    "daemon_stopped": ("node", "wgsyncd stopped; peers stay in place", "wgsyncd が停止しました。ピアは維持されます"),
+    "daemon_stopped": ("node", "wgsyncd stopped. Peers stay in place", "wgsyncd が停止しました。ピアは維持されます"),
 }
 
 _ANOMALIES = {
     AnomalyKind.RESET: ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
-    AnomalyKind.QUARANTINED: ("moved more than the link can carry; not booked", "回線容量を超える増加。計上を保留"),
+    AnomalyKind.QUARANTINED: ("moved more than the link can carry, not posted", "回線容量を超える増加。計上を保留"),
 }
 _UPDATED = {
     UpdatedPart.ADDRESS: ("address", "アドレス"),

@@ -128,4 +128,4 @@ def _parts(records: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 def _check(found: int, records: Sequence[PeerRecord]) -> None:
     if found != len(records):
-        raise RevisionConflict(f"{len(records) - found} baselines were removed by somebody else")
+        raise RevisionConflict(f"{len(records) - found} baselines are gone: another program removed them")

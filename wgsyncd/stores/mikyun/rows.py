@@ -148,9 +148,9 @@ class RowCache:
         known, before = dict(old.known()), {row.id: row for row in old.rows}
         page, texts = _Page([], bytearray(), digest), text.split(self._next) if text else []
         for one in texts:
-            if row := known.get(told := _digest(one)) or self._of_text(one, before):
+            if row := known.get(row_digest := _digest(one)) or self._of_text(one, before):
                 page.rows.append(row)
-                page.digests += told
+                page.digests += row_digest
         return page if len(texts) == len(page.rows) == count else None
 
     def _one_by_one(self, connection: Connection, columns: str) -> list[_Page] | None:
@@ -208,7 +208,7 @@ def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tu
     with closing(connection.stream(sql, values)) as found:
         for one in found:
             if isinstance(one[-1], bytes):
-                raise StoreError("a column of customer_devices or contracts has become binary: they are looked at anew")
+                raise StoreError("a column has become binary: the next connection inspects the columns again")
             yield one
 
 

@@ -26,13 +26,17 @@ from wgsyncd.stores.mikyun.writing import StateWriter
 SCHEMA_VERSION = 2
 
 
+class TablesNewer(SchemaError):
+    """The tables are of a newer version than this wgsyncd knows."""
+
+
 def check_schema(connection: Connection) -> None:
     """SchemaError if wgsyncd's own tables have another version than :data:`SCHEMA_VERSION`."""
     version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
     if version is None or version < SCHEMA_VERSION:
         raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
     if version > SCHEMA_VERSION:
-        raise SchemaError(
+        raise TablesNewer(
             f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
         )
 
@@ -118,7 +122,7 @@ class MariaDBStore:
             self._writer().begin_node(calendar)
             found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None:
-            raise StoreError(f"the books of node {self._node} could not be begun")
+            raise StoreError(f"the state of node {self._node} could not be created")
         return found
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
@@ -164,7 +168,7 @@ class MariaDBStore:
             "UPDATE wgsyncd_nodes SET approved = %s WHERE node = %s", (plan_id, self._node)
         )
         if changed != 1:
-            raise StoreError(f"node {self._node} has no books yet: has its daemon ever run?")
+            raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
 
     def close(self) -> None:
         """See :class:`wgsyncd.ports.Store`."""

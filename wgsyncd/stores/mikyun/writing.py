@@ -140,7 +140,7 @@ class StateWriter:
             # Two admins can release the same delta. The slower one deletes fewer rows than it names, and everything
             # that its transaction has posted is rolled back.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
-                raise UserError("somebody else released or dropped one of them meanwhile: nothing is done")
+                raise UserError("another admin released or dropped one of them meanwhile: nothing is done")
             self._insert_audit(audit, calendar.now)
 
     def _missing(self, postings: Sequence[Posting]) -> DeviceId | None:
