@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.node import Node
-from tests.samples import key
+from tests.samples import key, text
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.ports import FailedChange
 
@@ -134,3 +134,22 @@ def loses_no_byte(node: Node, monkeypatch: pytest.MonkeyPatch, road: str, last: 
     node.cycle()
     node.right()
     assert node.booked[7].rx == 900 + last
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_preempted_posting_loses_no_last_sample_of_a_removed_peer(node: Node, swapped: bool) -> None:
+    """Each interface loses a peer. The outcome forgot the records of both before the second sample was posted."""
+    node.device(8, interface="wg1")
+    node.cycle()
+    node.traffic(7, 100)
+    node.traffic(8, 200, interface="wg1")
+    if swapped:
+        node.change(7, public_key=text(8))
+        node.change(8, public_key=text(7))
+    else:
+        node.change(7, status="paused")
+        node.change(8, status="paused")
+    node.tick()
+    node.agent.reconcile(lambda: True, preemptible=True)
+    node.cycle()
+    assert node.booked == node.true

@@ -136,7 +136,7 @@ class Agent:
         try:  # Posting comes after apply: customers wait for their peers, but nobody waits for bytes.
             if with_accounting:
                 self._post(counted, until=until, preemptible=preemptible)
-            else:
+            if self.preempted or not with_accounting:  # The outcome forgets removed peers, so their samples come first.
                 self._accounting.post_backlog(self.clock.now())
         except StoreError:
             self._spooler.keep(counted.without(self._kept_last))
