@@ -168,8 +168,8 @@ def _interface(one: AdoptedInterface) -> Iterator[Line]:
     if one.missing:
         yield f"  {len(one.missing):4}  wanted by rows and not there yet: a start adds them", ""
     if one.counters_posted or one.counters_started_from:
-        yield (f"        counters so far: posted in full for {one.counters_posted} devices that nobody ever counted,"
-               f" the starting point for {one.counters_started_from}", "")  # fmt: skip
+        yield (f"        bytes that the peers have now: a start posts those of {one.counters_posted} without usage,"
+               f" and none of {one.counters_started_from} with usage", "")  # fmt: skip
     yield "", ""
 
 
