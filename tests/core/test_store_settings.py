@@ -106,3 +106,11 @@ def test_its_backend_and_its_options_of_init_db() -> None:
     options = parser.parse_args(["--schema-name", "wg"])
     backend = stores.open_store(parse(USERS))
     assert list(backend.install(options)) == ["postgresql:///vpn: wg created"]
+
+
+def test_control_planes_may_have_options_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stores.CONTROL_PLANES, "another", stores.CONTROL_PLANES["mikyun"])
+    parser = argparse.ArgumentParser()
+    stores.register_init(parser)
+    assert parser.parse_args(["--user", "admin"]).user == "admin"
+    assert parser.parse_args([]).user == "root"

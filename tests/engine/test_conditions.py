@@ -45,7 +45,7 @@ def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[
     for text, count in {
         "condition begins": 1,
         "interface missing: its peers are without service": 1,
-        f'removals=3 todo="look with `wgsyncd plan`, let through with `wgsyncd approve {plan}`': 1,
+        f'removals=3 todo="look with `wgsyncd plan`, allow them with `wgsyncd approve {plan}`': 1,
         "condition ends": 1,
         "interface is back": 1,
         "no removals withheld any more": 1,

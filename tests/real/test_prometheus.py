@@ -107,7 +107,7 @@ def test_an_alert_fires_while_the_database_is_down_and_resolves_when_it_is_back(
         assert not prometheus.firing()
         return bool(prometheus.query("min(min_over_time(up[15s])) == 1 and min(count_over_time(up[15s])) > 12"))
 
-    wait(lambda: bench.daemon.lines(step="first_handshake"), "all that happens has happened")
+    wait(lambda: bench.daemon.lines(transition="first_handshake"), "all that happens has happened")
     wait(lambda: not prometheus.firing(), "what fired before the first scrape is over")
     said = len(bench.daemon.lines())
     wait(evaluated, "a quarter of a minute")

@@ -71,7 +71,7 @@ def test_approve_carries_out_exactly_these_removals_once_and_says_who(
 
 
 @pytest.mark.parametrize(("how", "said"), [
-    ("change", "the rows changed in that moment, so nothing was let through"),
+    ("change", "the rows changed in that moment, so nothing was approved"),
     ("fail", "is approved, but not carried out yet: 2013: Lost connection"),
 ])  # fmt: skip
 def test_an_approval_that_could_not_be_carried_out_says_why(

@@ -55,7 +55,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)
     for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
-                 "has faults, so the daemon keeps the old one", "deltas in quarantine, not accounted: 2", "does not add up: 3",
+                 "has faults, so the daemon keeps the old one", "deltas in quarantine, not accounted: 2", "discrepancies: 3",
                  "in the spool that wait for the database: 4", "because their rows are locked: 5", "conditions of type parent_conflict: 6", "guard: quiet",
                  "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip

@@ -211,7 +211,7 @@ class AdminRequests:
         if decision is None:
             raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._daemon.last_error}")
         if decision.is_withholding:
-            why = "the rows changed in that moment, so nothing was let through: look at `wgsyncd plan` again"
+            why = "the rows changed in that moment, so nothing was approved: look at `wgsyncd plan` again"
             raise Refusal(409, why, "plan")
         removed = len(decision.plan.of(ChangeKind.REMOVE))
         return ApproveReport(plan=plan, approved=True, carried_out=True, removed=removed)

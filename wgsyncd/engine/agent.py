@@ -3,10 +3,10 @@
     reconcile  gather  read the interfaces · read the rows · post the backlog, if any · commit due transitions
                decide  plan · guard
                act     commit baseline zero · apply (removed peers' last samples go into the spool) · read back ·
-                       post the samples · record the outcome · roll the usage windows
+                       post the samples · record the outcome · refresh the usage windows
     account    gather  read the interfaces
                decide  find due transitions
-               act     post the backlog, the samples and the transitions · roll the usage windows
+               act     post the backlog, the samples and the transitions · refresh the usage windows
 
 StoreError may end a cycle at any line. Kernel and node state then show what was done, and the next cycle does the rest.
 There is no lock: only one thread may call the agent.

@@ -128,6 +128,6 @@ def publish(findings: Sequence[Discrepancy], status: DaemonStatus) -> None:
     faults = verify.faults(findings)
     status.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
     for one in faults[:LINES]:
-        _log.warning("does not add up", check=one.check.value, device=one.device, what=wording.discrepancy(one))
+        _log.warning("discrepancy found", check=one.check.value, device=one.device, what=wording.discrepancy(one))
     if len(faults) > LINES:
-        _log.warning("more does not add up: see `wgsyncd verify`", findings=len(faults) - LINES)
+        _log.warning("more discrepancies found: see `wgsyncd verify`", findings=len(faults) - LINES)

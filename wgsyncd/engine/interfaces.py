@@ -149,7 +149,7 @@ class Interfaces:
         read_at = time.monotonic()
         state = self._wireguard.read(name)
         if state.epoch != planned.epoch:
-            raise WireGuardError(name, "ESTALE", "was made anew while peers were about to be removed")
+            raise WireGuardError(name, "ESTALE", "was created again while peers were about to be removed")
         going = {c.public_key: state.peers[c.public_key] for c in changes if c.public_key in state.peers}
         keep(replace(state, peers=going))
         failed = self._wireguard.apply(name, changes)

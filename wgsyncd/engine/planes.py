@@ -35,8 +35,8 @@ class Planes:
         try:
             piece()
         except WireGuardError as error:
-            if self._changed((plane.name, what), str(error)):
-                self._log.error("plane failed; tried again next cycle", plane=plane.name, step=what, error=str(error))
+            if self._changed((plane.name, what), error.name):
+                self._log.error("plane failed, tried again next cycle", plane=plane.name, step=what, error=str(error))
             return False
         self._changed((plane.name, what), "")
         return True

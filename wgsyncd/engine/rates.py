@@ -46,6 +46,6 @@ class RateMeter:
         return self._rates.get(interface, Rates())
 
     def forget(self, interface: str) -> None:
-        """Start anew with an interface, for example because it is missing."""
+        """Start again with an interface, for example because it is missing."""
         self._starts.pop(interface, None)
         self._rates.pop(interface, None)

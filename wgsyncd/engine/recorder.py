@@ -90,7 +90,7 @@ def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
     details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
     for one in sorted(writes.started):
         if one.type == ConditionType.GUARD_TRIPPED:
-            todo = f"look with `wgsyncd plan`, let through with `wgsyncd approve {one.reason}`"
+            todo = f"look with `wgsyncd plan`, allow them with `wgsyncd approve {one.reason}`"
             _log.error("too many removals: withheld until an admin approves", removals=one.removals, todo=todo)
         elif one.type == ConditionType.ROW_REJECTED:
             _log.warning(_BEGINS[one.type], **_facts(one), why=details.get(one.subject, ""))
@@ -103,7 +103,7 @@ def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
 
 
 _BEGINS: dict[str, str] = {
-    ConditionType.ROW_REJECTED: "row is rejected; its live peer, if any, stays as it is",
+    ConditionType.ROW_REJECTED: "row is rejected, and its live peer, if any, stays as it is",
     ConditionType.INTERFACE_MISSING: "interface missing: its peers are without service",
 }
 _ENDS: dict[str, str] = {

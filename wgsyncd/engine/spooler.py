@@ -161,12 +161,12 @@ class Spooler:
             self._spool.save(backlog)
         except SpoolError as error:
             self._set_spool_up(False)
-            if self._changed("spool", str(error)):
+            if self._changed("spool", True):
                 self._log.error("spool cannot be written: samples wait in memory", why=str(error))
             return False
         self._state.durable_position = backlog.next_number - 1
         self._set_spool_up(True)
-        self._changed("spool", "")
+        self._changed("spool", False)
         return True
 
     def _set_spool_up(self, up: bool) -> None:

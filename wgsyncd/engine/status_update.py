@@ -110,8 +110,8 @@ def _series(settings: Settings, decision: Decision, after: Actual) -> tuple[Mapp
         device = want.row.device if want else ""
         one = PeerStatus(encode_key(key), addresses, device, found.counters, found.latest_handshake / 1e9)
         shown.setdefault(name, []).append(one)
-    left_out = max(0, len(peers) - settings.metrics.per_peer_limit)
-    return {name: tuple(ones) for name, ones in shown.items()}, left_out
+    beyond = max(0, len(peers) - settings.metrics.per_peer_limit)
+    return {name: tuple(ones) for name, ones in shown.items()}, beyond
 
 
 def _interface(
@@ -158,7 +158,7 @@ def summary_line(status: DaemonStatus) -> str:
         parts.append(f"{status.quarantined} in quarantine (wgsyncd quarantine)")
     findings = sum(status.findings.values())
     if findings:
-        parts.append(f"does not add up: {findings} (wgsyncd verify)")
+        parts.append(f"{findings} discrepancies (wgsyncd verify)")
     if not status.config_ok:
         parts.append("new configuration refused")
     return "; ".join(parts) or "starting"

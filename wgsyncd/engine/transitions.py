@@ -54,6 +54,6 @@ class Transitions:
             text = wording.TRANSITIONS[step.kind]
             self._status.transitions.add(step.kind)
             self._status.add_event(step.kind, device=step.row.device, text=text, at=self._clock.now())
-            self._log.info("device step", step=step.kind, device=step.row.device, owner=step.row.owner)
+            self._log.info("device changed", transition=step.kind, device=step.row.device, owner=step.row.owner)
         self._planner.transitions_applied(done)
         return applied

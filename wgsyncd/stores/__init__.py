@@ -32,6 +32,10 @@ def open_store(settings: Settings) -> Backend:
 
 
 def register_init(parser: argparse.ArgumentParser) -> None:
-    """Add the options that each control plane has for `wgsyncd init-db`."""
+    """Add the options that each control plane has for `wgsyncd init-db`.
+
+    Control planes may have an option of the same name. The help then shows the option of the last one.
+    """
+    parser.conflict_handler = "resolve"
     for folder in CONTROL_PLANES.values():
         import_module(f"{folder}.init").register_init(parser)

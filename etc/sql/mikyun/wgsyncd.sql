@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_schema (
 CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     node     VARCHAR(64)     NOT NULL PRIMARY KEY,
     seq      BIGINT UNSIGNED NOT NULL,
-    approved CHAR(12)        NULL,     -- id of the set of removals that an admin let through the guard
+    approved CHAR(12)        NULL,     -- id of the set of removals that an admin approved
     begun    DOUBLE          NOT NULL, -- when the books were begun: before that bytes are an opening balance
     spool    VARCHAR(32)     NOT NULL DEFAULT '' -- name of the spooled samples that were booked last: once, not again
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -168,8 +168,8 @@ def _interface(one: AdoptedInterface) -> Iterator[Line]:
     if one.missing:
         yield f"  {len(one.missing):4}  wanted by rows and not there yet: a start adds them", ""
     if one.counters_posted or one.counters_started_from:
-        yield (f"        bytes that the peers have now: a start posts those of {one.counters_posted} without usage,"
-               f" and none of {one.counters_started_from} with usage", "")  # fmt: skip
+        yield (f"        bytes until now: a start posts them for {one.counters_posted} devices without usage,"
+               f" and not for {one.counters_started_from} devices with usage", "")  # fmt: skip
     yield "", ""
 
 

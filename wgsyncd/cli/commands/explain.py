@@ -89,9 +89,9 @@ def _lines(report: ExplainReport) -> Iterator[Line]:
     for rule in report.rules:
         yield _rule(f"{rule.text}{rule.value and f': {rule.value}'}", holds=rule.holds)
     if report.rejected is not None:
-        yield _rule(f"it can be followed: {report.rejected.reason}, {report.rejected.detail}", holds=False)
+        yield _rule(f"its row is valid: {report.rejected.reason}, {report.rejected.detail}", holds=False)
     elif all(rule.holds for rule in report.rules) and not report.other_node:
-        yield _rule("it can be followed", holds=True)
+        yield _rule("its row is valid", holds=True)
     yield "", ""
     yield from (_pair(*one) for one in (*_kernel(report), *_plan(report)))
     yield "", ""

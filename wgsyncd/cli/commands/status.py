@@ -152,7 +152,7 @@ def _warnings(report: StatusReport) -> Iterator[Line]:
     if report.quarantined:
         yield f"deltas in quarantine, not accounted: {report.quarantined} (wgsyncd quarantine)", "warning"
     if report.findings:
-        yield f"does not add up: {report.findings} (wgsyncd verify)", "warning"
+        yield f"discrepancies: {report.findings} (wgsyncd verify)", "warning"
     if report.spool_pending_counters:
         yield f"counters in the spool that wait for the database: {report.spool_pending_counters}", "warning"
     if report.locked_rows:

@@ -26,7 +26,7 @@ NAMED = 5  # devices that one line names
 
 
 class FindingReport(Struct, frozen=True, kw_only=True):
-    """One thing that does not add up, or a note. The numbers have names."""
+    """One discrepancy, or a note. The numbers have names."""
 
     check: Check
     device: str

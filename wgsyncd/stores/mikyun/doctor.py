@@ -21,7 +21,7 @@ _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Database about a database and wgsyncd's account in it. The texts name only accounts, tables and columns."""
+    """Facts about a database and wgsyncd's account in it. The texts name only accounts, tables and columns."""
 
     version: str  # as the server writes it: "10.11.19-MariaDB-0+deb12u1"
     account: str  # as GRANT expects it: 'mikyun'@'localhost'

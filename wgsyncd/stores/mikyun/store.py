@@ -54,7 +54,7 @@ class MariaDBStore:
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
-        self._log, self._edge = log.get("store"), log.OnChange()
+        self._log, self._changed = log.get("store"), log.OnChange()
         self._messages = AuditMessages(own.language, self._zone)
         self._has_updated_at = self._has_conflicts = False
         self._digest = ""  # the SELECT for the digest
@@ -103,7 +103,7 @@ class MariaDBStore:
         state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
         rows = self._rows.load(self._connection, self._schema)
         conflicts = load_conflicts(self._connection) if self._has_conflicts else None
-        if self._edge("conflicts", conflicts is None) and conflicts is None:
+        if self._changed("conflicts", conflicts is None) and conflicts is None:
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
@@ -127,8 +127,8 @@ class MariaDBStore:
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`."""
-        taken, left_out = self._writer().commit(node_state, writes, calendar)
-        return CommitResult(node_state.apply(writes.excluding(left_out)), taken, left_out)
+        applied, locked = self._writer().commit(node_state, writes, calendar)
+        return CommitResult(node_state.apply(writes.excluding(locked)), applied, locked)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""

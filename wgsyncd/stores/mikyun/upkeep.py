@@ -41,9 +41,9 @@ def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 50
         if not found:
             continue
         with writer.connection.transaction():
-            left_out = writer.lock_devices(found)
-            locked += len(left_out)
-            if part := [str(number) for number in found if number not in left_out]:
+            skipped = writer.lock_devices(found)
+            locked += len(skipped)
+            if part := [str(number) for number in found if number not in skipped]:
                 among = f"IN ({', '.join(part)})"
                 joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums.format(among=among)}"
                 writer.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608

@@ -72,21 +72,21 @@ class StateWriter:
             sums = self._usage_update_sql(
                 writes.postings, calendar
             )  # made before the locks, because others wait from there on
-            left_out = self.lock_devices(ids)
-            if left_out & writes.commit_last or (left_out and writes.spool_position):
-                raise RowsLocked(len(left_out))
-            if left_out:
+            locked = self.lock_devices(ids)
+            if locked & writes.commit_last or (locked and writes.spool_position):
+                raise RowsLocked(len(locked))
+            if locked:
                 run("ROLLBACK TO SAVEPOINT nothing_kept")
-                writes = writes.excluding(left_out)
+                writes = writes.excluding(locked)
                 self._write_node_state(node_state, writes, now)
                 sums = self._usage_update_sql(writes.postings, calendar)
             steps = sorted(writes.transitions, key=lambda one: one[0].row.id)
-            taken = frozenset(step.row.id for step, _ in steps if self._apply_transition(step))
+            applied = frozenset(step.row.id for step, _ in steps if self._apply_transition(step))
             if sums:
                 run(sums)
                 self._add_allocations(writes.postings)
-            self._insert_audit([event for step, event in writes.transitions if step.row.id in taken and event], now)
-        return taken, left_out
+            self._insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
+        return applied, locked
 
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
         """Write what belongs to this node alone, and the audit rows that depend on no transition."""
@@ -281,7 +281,7 @@ class StateWriter:
         wgsyncd_buckets and wgsyncd_days. Otherwise the first refresh of the windows would set them to zero.
         """
         rx, tx = ("tx", "rx") if self.swapped else ("rx", "tx")
-        # NOT EXISTS: another node may have taken over a device's columns before. A second balance would count twice.
+        # NOT EXISTS: another node may have applied over a device's columns before. A second balance would count twice.
         opening = """INSERT IGNORE INTO {table} SELECT d.id, %s, GREATEST(COALESCE(d.{rx}_bytes_{window}, 0), 0),
                      GREATEST(COALESCE(d.{tx}_bytes_{window}, 0), 0) FROM customer_devices d
                      WHERE (d.rx_bytes_{window} > 0 OR d.tx_bytes_{window} > 0)
