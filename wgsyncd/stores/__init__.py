@@ -36,6 +36,6 @@ def register_init(parser: argparse.ArgumentParser) -> None:
 
     Control planes may have an option of the same name. The help then shows the option of the last one.
     """
-    parser.conflict_handler = "resolve"
-    for folder in CONTROL_PLANES.values():
-        import_module(f"{folder}.init").register_init(parser)
+    for name, folder in CONTROL_PLANES.items():
+        group = parser.add_argument_group(f"options of {name}", conflict_handler="resolve")
+        import_module(f"{folder}.init").register_init(group)

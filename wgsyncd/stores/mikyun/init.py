@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 
 
-def register_init(parser: argparse.ArgumentParser) -> None:
-    """Add the options of mikyun_cloud to the parser of `wgsyncd init-db`."""
-    parser.add_argument("--user", metavar="ACCOUNT", default="root", help="the admin's account (default: %(default)s)")
-    parser.add_argument(
+def register_init(group: argparse._ArgumentGroup) -> None:
+    """Add the options of mikyun_cloud to the options of `wgsyncd init-db`."""
+    group.add_argument("--user", metavar="ACCOUNT", default="root", help="the admin's account (default: %(default)s)")
+    group.add_argument(
         "--socket",
         type=Path,
         metavar="FILE",
         help="the server's unix socket (default: the configuration's host and port)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--password-file", type=Path, metavar="FILE", help="file with the admin's password (default: none is sent)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\""
     )
