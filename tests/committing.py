@@ -10,7 +10,7 @@ from wgsyncd.ports import Store
 BUCKET, DAY = int(NOW // 900) * 900, calendar().day(NOW)
 
 
-def booked(device: DeviceId, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
+def posted(device: DeviceId, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
     return Posting(device, (Allocation(BUCKET, day, rx, tx),), handshake)
 
 

@@ -240,7 +240,7 @@ class Node:
         return [self._number(device) for device in sorted(self.db.devices)]
 
     @property
-    def booked(self) -> dict[int, Counters]:
+    def posted(self) -> dict[int, Counters]:
         return {number: self.admin.posted(number) for number in self.numbers}
 
     def windows(self, number: int) -> tuple[Counters, Counters]:
@@ -294,7 +294,7 @@ class Node:
     def right(self) -> None:
         """Assert that the kernel has the desired peers, and that every byte is posted to its columns."""
         assert self.kernel() == self.wanted()
-        assert self.booked == self.true
+        assert self.posted == self.true
         assert self.store.refresh(self.calendar) == (0, 0), "24 h and month are what buckets and days say"
         if self.plane is not None:
             assert self.plane.classes() == self.plane.live(), "each peer has a class, and nothing else has one"

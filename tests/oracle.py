@@ -138,7 +138,7 @@ class Oracle:
 
     lives: list[PeerLifetime] = field(default_factory=list)
     durable: Chain = field(default_factory=Chain)  # samples that the database or the spool has secured
-    booked: Chain = field(default_factory=Chain)  # samples that the database has secured
+    posted: Chain = field(default_factory=Chain)  # samples that the database has secured
     seen: dict[tuple[PeerId, Value], list[PeerLifetime]] = field(
         default_factory=dict
     )  # several lives can look the same
@@ -146,29 +146,29 @@ class Oracle:
     def of(self, row: int) -> Iterator[PeerLifetime]:
         return (life for life in self.lives if life.row == row)
 
-    def secure(self, slot: PeerId, value: Value, now: float, *, booked: bool) -> None:
-        """The database (``booked``) or the spool has a sample now."""
+    def secure(self, slot: PeerId, value: Value, now: float, *, posted: bool) -> None:
+        """The database (``posted``) or the spool has a sample now."""
         lives = self.seen.get((slot, value))
         if lives is None:
             return  # the peer has no row
-        chain = self.booked if booked else self.durable
+        chain = self.posted if posted else self.durable
         life = next((one for one in lives if chain.can_come_next(one, value[1])), lives[0])
-        if booked:
-            self.booked.look(life, value)
+        if posted:
+            self.posted.look(life, value)
         if self.durable.look(life, value):
             for one in life.came:
                 if one.until is None and one.total.rx <= value[1].rx and one.total.tx <= value[1].tx:
                     one.until = now
 
     def begin(self, slot: PeerId, value: Value) -> None:
-        self.booked.begin(slot, value)
+        self.posted.begin(slot, value)
         self.durable.begin(slot, value)
 
     def lose_the_spool(self) -> None:
         """The spool was damaged: samples that only the spool had are not secured any more."""
         self.durable.odd |= {life.row for life in self.lives}
         odd = self.durable.odd
-        self.durable = self.booked.copy()
+        self.durable = self.posted.copy()
         self.durable.odd |= odd
 
     def due(self, row: int, process: int) -> Counters:

@@ -82,7 +82,7 @@ def play(bench: Bench, top: Path) -> None:
         work = [one.transfer(up=chance.randrange(1, 5) << 20, down=chance.randrange(2, 25) << 20) for one in customers]
         assert [one.wait(PATIENCE) for one in work] == [0, 0, 0]
         polls = bench.daemon.cycles("account")
-        wait(lambda polls=polls: bench.daemon.cycles("account") > polls + 1, "booked")
+        wait(lambda polls=polls: bench.daemon.cycles("account") > polls + 1, "posted")
     bench.daemon.stop()
     bench.daemon.start()  # by the real clock
     bench.insert(Device("0001-DEV-003", "10.0.0.13"))  # no address of wg0: rejected

@@ -183,8 +183,8 @@ class RandomFaults(RuleBasedStateMachine):
     @invariant()
     def no_byte_is_booked_twice(self) -> None:
         for row in self.used:
-            booked, due = self.sums(row), self.node.due(row)
-            assert booked.rx <= due.rx and booked.tx <= due.tx, (row, booked, due)
+            posted, due = self.sums(row), self.node.due(row)
+            assert posted.rx <= due.rx and posted.tx <= due.tx, (row, posted, due)
 
     @rule()
     def all_is_right_after_one_undisturbed_cycle(self) -> None:
@@ -228,8 +228,8 @@ class RandomFaults(RuleBasedStateMachine):
         oracle = self.node.oracle
         for row in self.used - oracle.durable.odd:
             least, most = oracle.days(row, self.node.calendar)
-            booked = Counter({day: sums.rx for (number, day), sums in self.node.days.items() if number == row})
-            assert least <= booked <= most, (row, least, booked, most)
+            posted = Counter({day: sums.rx for (number, day), sums in self.node.days.items() if number == row})
+            assert least <= posted <= most, (row, least, posted, most)
 
     def teardown(self) -> None:
         if hasattr(self, "node"):

@@ -31,7 +31,7 @@ class RealNode(Node):
         super().start()
 
     @property
-    def booked(self) -> dict[int, Counters]:
+    def posted(self) -> dict[int, Counters]:
         rows = {number: self.tables.device(number) for number in self.tables.devices()}
         return {n: Counters(d["rx_bytes_total"], d["tx_bytes_total"]) for n, d in rows.items()}
 

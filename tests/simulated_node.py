@@ -171,7 +171,7 @@ class SimulatedNode(Node):
             if record.state is not RecordState.PRESENT and zero:
                 self.oracle.begin(slot, value)
             elif before is None or _value(before) != value:  # otherwise only its name or configuration differs
-                self.oracle.secure(slot, value, self.now, booked=True)
+                self.oracle.secure(slot, value, self.now, posted=True)
 
     def saved(self) -> None:
         """Tell the oracle which samples the spool has got since the last call."""
@@ -183,7 +183,7 @@ class SimulatedNode(Node):
                 look = (self.spool.kept.stream, sample.number, state.name, key, value)
                 if look not in self.spooled:  # otherwise the same sample is only written again
                     self.spooled.add(look)
-                    self.oracle.secure((state.name, key), value, self.now, booked=False)
+                    self.oracle.secure((state.name, key), value, self.now, posted=False)
 
     def removed(self, interface: str, key: PublicKey) -> None:
         """The daemon has removed a peer. Then all its bytes must be secured, if the spool can be written."""

@@ -72,8 +72,8 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
         stage.fill_table()
         stage.empty_interface()
     if args.only in (None, "books"):
-        booked, stall = books.measure(stage, args.repeat)
-        seconds |= booked
+        posted, stall = books.measure(stage, args.repeat)
+        seconds |= posted
         result["writer_stall_ms"] = stall["ms"]
         more["writer_alone_ms"], more["writer_elsewhere_ms"] = stall["alone_ms"], stall["elsewhere_ms"]
     if args.only in (None, "life"):

@@ -123,14 +123,14 @@ def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dic
         machine.wireguard.dump = traffic.move(share)
 
     account = machine.agent.account
-    booked = machine.agent.status.accounted_rx
+    posted = machine.agent.status.accounted_rx
     times = medians(
         "commit", repeat, ours=(lambda: moved(1.0), account), bare=bare.update_devices, everything=bare.update_everything,
         partial=(lambda: moved(0.01), account), still=account,
     )  # fmt: skip
     few = max(1, round(stage.peers * 0.01))
-    assert machine.agent.status.accounted_rx - booked == 1000 * repeat * (stage.peers + few), (
-        "not every byte was booked"
+    assert machine.agent.status.accounted_rx - posted == 1000 * repeat * (stage.peers + few), (
+        "not every byte was posted"
     )
     stage.sql("CREATE OR REPLACE TABLE bench_names (id BIGINT PRIMARY KEY, device_name VARCHAR(255)) ENGINE = InnoDB"
               " SELECT id, device_name FROM customer_devices")  # fmt: skip

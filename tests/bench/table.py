@@ -55,7 +55,7 @@ def text(result: dict[str, Any]) -> str:
     lines.insert(1, "|" + "---|" * len(rows[0]))
     notes = [
         f"A poll in which nothing moved takes {seconds['commit']['still']:.3g} s beyond its dump.",
-        f"Another writer's longest wait while all are booked: {result['writer_stall_ms']:.1f} ms (goal ≤ 30), "
+        f"Another writer's longest wait while all are posted: {result['writer_stall_ms']:.1f} ms (goal ≤ 30), "
         f"in a table that wgsyncd never touches {more['writer_elsewhere_ms']:.1f} ms, alone {more['writer_alone_ms']:.1f}.",
         f"Memory of the daemon: {result['rss_mib']:.1f} MiB, at its peak {more['rss_peak_mib']:.1f} MiB.",
     ]

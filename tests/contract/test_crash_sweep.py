@@ -81,7 +81,7 @@ def settled(node: RealNode, reference: dict[str, Any], what: object) -> None:
     node.cycle()
     node.cycle()
     assert node.outcome() == reference, what
-    assert node.booked == node.true, what
+    assert node.posted == node.true, what
     before = node.written
     node.cycle()
     node.account()
@@ -93,7 +93,7 @@ def undisturbed(stage: Stage) -> dict[str, Any]:
     node.cycle()
     node.cycle()
     found = node.outcome()
-    assert node.booked == node.true
+    assert node.posted == node.true
     assert any(any(one[column] for column in COUNTS) for one in found["devices"].values())
     assert len(found["audit"]) >= 9
     return found

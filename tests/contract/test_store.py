@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.committing import BUCKET, booked, commit
+from tests.committing import BUCKET, commit, posted
 from tests.samples import EPOCH, NOW, TOKYO, calendar, peer, record, text
 from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -37,7 +37,7 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(any_tables: AnyTable
     any_tables.insert(6)
     any_tables.insert(7)
     writes = WriteBatch(
-        postings=(booked(any_tables.id(5), 50, 5), booked(any_tables.id(6), 60, 6), booked(any_tables.id(99), 9, 9)),
+        postings=(posted(any_tables.id(5), 50, 5), posted(any_tables.id(6), 60, 6), posted(any_tables.id(99), 9, 9)),
         records=(
             record(5, row_id=any_tables.id(5)),
             record(6, row_id=any_tables.id(6)),
@@ -56,8 +56,8 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(any_tables: AnyTable
         assert any_tables.posted(5).rx == 50
         assert any_tables.posted(6).rx == 0
         for one in (
-            WriteBatch(postings=(booked(any_tables.id(6), 1, 1),), spool_position="a:1"),
-            WriteBatch(postings=(booked(any_tables.id(6), 1, 1),), commit_last=frozenset({any_tables.id(6)})),
+            WriteBatch(postings=(posted(any_tables.id(6), 1, 1),), spool_position="a:1"),
+            WriteBatch(postings=(posted(any_tables.id(6), 1, 1),), commit_last=frozenset({any_tables.id(6)})),
         ):
             with pytest.raises(RowsLocked) as failed:
                 any_store.commit(node_state, one, calendar())
@@ -197,18 +197,18 @@ def test_a_new_detail_takes_the_old_ones_place(any_store: Store) -> None:
 def test_only_the_books_as_they_are_can_be_written_to(any_tables: AnyTables, any_store: Store) -> None:
     any_tables.insert(5)
     books = any_store.load_state(calendar())
-    any_store.commit(books, WriteBatch(postings=(booked(any_tables.id(5), 1, 1),)), calendar())
+    any_store.commit(books, WriteBatch(postings=(posted(any_tables.id(5), 1, 1),)), calendar())
     with pytest.raises(RevisionConflict):
         any_store.commit(
             books,
             WriteBatch(
-                postings=(booked(any_tables.id(5), 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)
+                postings=(posted(any_tables.id(5), 1, 1),), audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)
             ),
             calendar(),
         )
     assert any_tables.posted(5).rx == 1
     assert any_tables.logs() == []
-    commit(any_store, WriteBatch(postings=(booked(any_tables.id(5), 1, 1),)))
+    commit(any_store, WriteBatch(postings=(posted(any_tables.id(5), 1, 1),)))
 
 
 def test_nodes_have_books_of_their_own(any_tables: AnyTables, any_store: Store) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.committing import BUCKET, DAY, booked
+from tests.committing import BUCKET, DAY, posted
 from tests.samples import EPOCH, NOW, calendar, key, record, text
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -68,7 +68,7 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(
     before, rows = store.load_state(calendar()), store.snapshot().rows
     first = Transition(next(one for one in rows if one.id == 6), TransitionKind.EXPIRE, NOW)
     writes = WriteBatch(
-        postings=(booked(5, 50, 5), booked(6, 60, 6)),
+        postings=(posted(5, 50, 5), posted(6, 60, 6)),
         records=(record(5), record(6)),
         removed=(("wg0", key(9)),),
         checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
@@ -95,7 +95,7 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
     for number in (5, 6):
         real_tables.insert(number)
     store = real_tables.store()
-    writes = WriteBatch(postings=(booked(5, 50, 5), booked(6, 60, 6)), records=(record(5), record(6)))
+    writes = WriteBatch(postings=(posted(5, 50, 5), posted(6, 60, 6)), records=(record(5), record(6)))
     node_state, _, _ = store.commit(store.load_state(calendar()), writes, calendar())
     with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
         for table, column in (("customer_devices", "id"), ("wgsyncd_buckets", "row_id"), ("wgsyncd_days", "row_id")):
@@ -105,7 +105,7 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
         assert store.refresh(calendar()) == (0, 0)
         actual.rollback()
     assert [real_tables.device(number)["rx_bytes_total"] for number in (5, 6)] == [50, 120]
-    assert store.commit(node_state, WriteBatch(postings=(booked(5, 7, 7),)), calendar()).skipped == frozenset()
+    assert store.commit(node_state, WriteBatch(postings=(posted(5, 7, 7),)), calendar()).skipped == frozenset()
 
 
 ROWS = range(1, 41)
@@ -133,7 +133,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(
                 # Each turn uses a bucket that is new for both nodes, and an order that differs from
                 # the order of the ids.
                 last = {number for number in owed if number % 5 == turn % 5}
-                some = [_of_turn(booked(number, owed[number], 2 * owed[number]), turn) for number in owed]
+                some = [_of_turn(posted(number, owed[number], 2 * owed[number]), turn) for number in owed]
                 some.sort(key=lambda one: (one.row_id in last, one.row_id))
                 mine = tuple(record(number, rx=turn) for number in owed)
                 held = (QuarantinedDelta("wg0", 1 + turn % len(ROWS), "d", 1, 1, NOW - 9, NOW),)
@@ -156,7 +156,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(
             for held in store.quarantine():
                 number = held.delta.row_id or 0
                 try:
-                    store.resolve_quarantine([held.id], [booked(number, 1, 2)], [], calendar())
+                    store.resolve_quarantine([held.id], [posted(number, 1, 2)], [], calendar())
                 except StoreError as error:
                     assert str(error) == f"another program has locked row {number}: try again"
                 else:

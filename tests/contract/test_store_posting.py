@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.committing import BUCKET, DAY, booked, commit
+from tests.committing import BUCKET, DAY, commit, posted
 from tests.node import local
 from tests.samples import NOW, calendar, record
 from tests.store_sides import AnyTables, MikyunTables
@@ -17,8 +17,8 @@ def test_bytes_are_added_to_what_stands_there(tables: MikyunTables, store: Store
     tables.insert(6)
     store.load_state(calendar())
     before = tables.device(6)
-    commit(store, WriteBatch(postings=(booked(5, 70, 7, NOW), booked(9, 5, 5, NOW))))
-    commit(store, WriteBatch(postings=(booked(5, 1, 0, NOW - 5000),)))
+    commit(store, WriteBatch(postings=(posted(5, 70, 7, NOW), posted(9, 5, 5, NOW))))
+    commit(store, WriteBatch(postings=(posted(5, 1, 0, NOW - 5000),)))
     after = tables.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         1071, 7, 71, 7, 71, 7
@@ -34,7 +34,7 @@ def test_bytes_are_added_to_what_stands_there(tables: MikyunTables, store: Store
 def test_the_devices_perspective_swaps_the_columns_and_not_the_books(tables: MikyunTables) -> None:
     store = tables.store('perspective = "device"\n')
     tables.insert(5, rx_bytes_24h=1, tx_bytes_24h=2, rx_bytes_month=10, tx_bytes_month=20)
-    commit(store, WriteBatch(postings=(booked(5, 70, 7),)))
+    commit(store, WriteBatch(postings=(posted(5, 70, 7),)))
     assert store.refresh(calendar()) == (0, 0)
     after = tables.device(5)
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
@@ -46,7 +46,7 @@ def test_the_devices_perspective_swaps_the_columns_and_not_the_books(tables: Mik
 def test_a_column_that_is_full_stops_nobody(tables: MikyunTables, store: Store) -> None:
     tables.insert(5, rx_bytes_total=2**63 - 1)
     tables.insert(6)
-    commit(store, WriteBatch(postings=(booked(5, 2**63, 1), booked(6, 9, 9))))
+    commit(store, WriteBatch(postings=(posted(5, 2**63, 1), posted(6, 9, 9))))
     store.refresh(calendar())
     assert tables.device(5)["rx_bytes_total"] == tables.device(5)["rx_bytes_24h"] == 2**63 - 1
     assert tables.device(6)["rx_bytes_total"] == 9
@@ -56,7 +56,7 @@ def test_batches(any_tables: AnyTables, any_store: Store) -> None:
     for number in range(1, 21):
         any_tables.insert(number)
     for part in WriteBatch(
-        postings=tuple(booked(any_tables.id(n), n, 1) for n in range(1, 21)),
+        postings=tuple(posted(any_tables.id(n), n, 1) for n in range(1, 21)),
         records=tuple(record(n, row_id=any_tables.id(n)) for n in range(1, 21)),
     ).split(7):
         commit(any_store, part)

@@ -270,10 +270,10 @@ def test_the_digest_does_not_change_with_our_own_counting(tables: MikyunTables, 
     (one,) = store.snapshot().rows
     store.load_state(calendar())
     before = store.digest()
-    booked = Posting(5, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
+    posted = Posting(5, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
     step = Transition(one, TransitionKind.FIRST_HANDSHAKE, NOW)
     writes = WriteBatch(
-        (booked,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
+        (posted,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
     )
     assert store.commit(store.load_state(calendar()), writes, calendar())[1] == {5}
     store.refresh(calendar(NOW + 40 * 86400))

@@ -185,7 +185,7 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
     assert Counter((*odd, *last.anomalies)) == Counter(at_once.anomalies)
 
 
-def booked(number: int) -> Posting:
+def posted(number: int) -> Posting:
     return Posting(number, (Allocation(None, "2026-09-21", number, 1),))
 
 
@@ -196,7 +196,7 @@ def many(devices: int, quiet: int, quarantined: int) -> WriteBatch:
     """
     both = tuple(record(n, interface="wg1") for n in range(0, devices, 3))
     return WriteBatch(
-        postings=tuple(booked(n) for n in reversed(range(devices))),
+        postings=tuple(posted(n) for n in reversed(range(devices))),
         records=tuple(record(n) for n in range(devices + quiet)) + both,
         quarantined=tuple(QuarantinedDelta("wg0", devices + n, "d", 9, 9, 0.0, 1.0) for n in range(quarantined)),
         checkpoints={"wg0": InterfaceCheckpoint("a", 1.0)},

@@ -187,15 +187,15 @@ def test_advance(now: Counters, handshake: int, epoch: str, expected: CounterDel
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), st.booleans()), max_size=30))
 def test_summed_over_polls_and_new_epochs_nothing_is_lost(polls: list[tuple[int, bool]]) -> None:
-    base, counter, life, booked = record(5), 0, 0, 0
+    base, counter, life, posted = record(5), 0, 0, 0
     for delta, restarted in polls:
         if restarted:
             counter, life = 0, life + 1
         counter += delta
         epoch = f"boot:{life}"
-        booked += counter_delta(base, state(peer(5), counter, 0, 1), epoch).delta.rx
+        posted += counter_delta(base, state(peer(5), counter, 0, 1), epoch).delta.rx
         base = record(5, counters=Counters(counter, 0), epoch=epoch, handshake=1)
-    assert booked == sum(delta for delta, _ in polls)
+    assert posted == sum(delta for delta, _ in polls)
 
 
 # -- post

@@ -35,7 +35,7 @@ def test_what_is_odd_is_told_once_and_no_byte_of_it_is_lost_whatever_else_moved(
         assert node.actions.count(("usage_anomaly", "0001-DEV-005")) == 1
     held = [one.delta.rx for one in node.store.quarantine()]
     assert held == ([rx] if rx == 2**50 else [])
-    assert [node.booked[number].rx + (sum(held) if number == 5 else 0) for number in (5, 6, 7)] == [100 + rx, 110, 110]
+    assert [node.posted[number].rx + (sum(held) if number == 5 else 0) for number in (5, 6, 7)] == [100 + rx, 110, 110]
 
 
 # -- what is committed when
@@ -61,16 +61,16 @@ def test_a_sample_is_kept_before_a_peer_is_removed(node: Node) -> None:
     node.wg.crash_after = 2  # it has lost its address, and is gone
     with pytest.raises(Crash):
         node.cycle()
-    assert node.booked[5] == (0, 0)
+    assert node.posted[5] == (0, 0)
     node.start()
     node.cycle()
     node.right()
-    assert node.booked[5] == (55, 0)
+    assert node.posted[5] == (55, 0)
 
 
 @pytest.mark.parametrize("fault", [False, True])
 def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node, small: None, fault: bool) -> None:
-    """Its later sample does not make the dump that is being booked seem to go back, nor the other way round."""
+    """Its later sample does not make the dump that is being posted seem to go back, nor the other way round."""
     for number in (5, 6, 7):
         node.traffic(number, 100)
 
@@ -88,7 +88,7 @@ def test_who_is_shut_out_in_the_middle_of_a_long_booking_goes_at_once(node: Node
 
 
 def test_what_came_after_a_dump_that_is_being_booked_belongs_to_its_day(node: Node, small: None) -> None:
-    """Not to the days since the dump before, though it is booked in the same piece of work as that one's bytes."""
+    """Not to the days since the dump before, though it is posted in the same piece of work as that one's bytes."""
     node.account()
     node.tick(86400 - 15)
     first = node.calendar.day(node.now)
@@ -131,7 +131,7 @@ def test_the_books_of_another_writer_are_not_written_over(node: Node) -> None:
     with pytest.raises(RevisionConflict):
         node.agent.account()
     node.account()
-    assert node.booked == node.true
+    assert node.posted == node.true
 
 
 def test_a_note_is_not_lost_to_another_writer(node: Node) -> None:
@@ -163,7 +163,7 @@ def test_two_nodes_share_a_database() -> None:
     two.wg.traffic("wg1", key(6), 7)
     for node in (one, two, one, two):
         node.cycle()
-    assert one.booked == {5: (12, 0), 6: (7, 0)}
+    assert one.posted == {5: (12, 0), 6: (7, 0)}
     assert set(one.db.seq) == {"r640", "r650"}
 
 

@@ -59,7 +59,7 @@ def reference(variant: None) -> dict[str, Any]:
     node = prepared()
     node.cycle()
     node.cycle()
-    assert node.booked == node.true
+    assert node.posted == node.true
     assert len(node.actions) >= (9 if node.admin.has_deadlines else 8)
     return outcome(node)
 
@@ -171,7 +171,7 @@ def test_also_while_the_database_takes_nothing_in(reference: dict[str, Any], fau
         node.cycle()
         node.cycle()
         for row in node.numbers:
-            assert node.booked[row] == node.at_last(row)
+            assert node.posted[row] == node.at_last(row)
         if calls % 2 == 0:
             assert same(node, reference, kind), calls
         node.quiet()

@@ -97,7 +97,7 @@ def test_paused_and_resumed_counts_on(node: Node) -> None:
         node.change(5, status=status)
         node.cycle()
         node.right()
-    assert node.booked[5] == (200, 6)
+    assert node.posted[5] == (200, 6)
 
 
 def test_a_row_that_is_deleted_takes_its_peer_with_it(node: Node) -> None:
@@ -114,13 +114,13 @@ def test_an_admin_who_sets_a_total_to_zero_is_not_overruled(node: Node, usage_co
     node.change(5, rx_bytes_total=0)
     node.traffic(5, 7)
     node.cycle()
-    assert node.booked[5] == (7, 10)
+    assert node.posted[5] == (7, 10)
 
 
 def test_more_than_the_link_carries_is_kept_aside(node: Node) -> None:
     node.wg.traffic("wg0", key(5), rx=2**50)
     node.cycle()
-    assert node.booked[5] == (0, 0)
+    assert node.posted[5] == (0, 0)
     assert [one.rx for _, one in node.db.quarantine.values()] == [2**50]
     node.traffic(5, 9)
     node.cycle()
@@ -135,7 +135,7 @@ def test_rejected_rows_freeze_their_peers_and_are_audited_once_each_way(node: No
     assert node.wg.peers("wg0")[key(5)] == node.peer(5)
     node.traffic(5, 10)
     node.cycle()
-    assert node.booked == node.true, "a frozen peer's bytes are counted"
+    assert node.posted == node.true, "a frozen peer's bytes are counted"
     node.change(5, preshared_key=None)
     node.cycle()
     node.right()
@@ -230,8 +230,8 @@ def test_of_two_rows_with_a_live_key_that_was_never_counted_the_one_whose_peer_i
         node.wg.add_behind("wg0", node.peer(5, address(address_of)))
         node.wg.traffic("wg0", key(5), 1000, 100)
         node.cycle()
-        assert node.booked[address_of] == (1000, 100)
-        assert node.booked[14 - address_of] == (0, 0)
+        assert node.posted[address_of] == (1000, 100)
+        assert node.posted[14 - address_of] == (0, 0)
 
 
 def test_a_change_that_was_found_does_not_write_everybodys_counters(node: Node) -> None:
@@ -243,9 +243,9 @@ def test_a_change_that_was_found_does_not_write_everybodys_counters(node: Node) 
     node.change(8, status="paused")
     node.agent.reconcile(with_accounting=False)
     assert key(8) not in node.wg.peers("wg0")
-    assert [node.booked[n].rx for n in (5, 8)] == [0, 7], "whoever goes is counted, the rest is left"
+    assert [node.posted[n].rx for n in (5, 8)] == [0, 7], "whoever goes is counted, the rest is left"
     node.account()
-    assert node.booked[5].rx == 100
+    assert node.posted[5].rx == 100
     node.quiet()
 
 
@@ -257,5 +257,5 @@ def test_on_an_interface_that_is_new_everything_is_counted_all_the_same(node: No
     node.agent.reconcile(with_accounting=False)
     node.traffic(5, 100)
     node.account()
-    assert node.booked[5].rx == 100
+    assert node.posted[5].rx == 100
     node.quiet()

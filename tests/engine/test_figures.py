@@ -60,7 +60,7 @@ def test_every_byte_is_where_it_came(start: tuple[str, str], events: list[tuple[
         buckets[int(then // WIDTH) * WIDTH] += rx
     assert {day: sums.rx for (_, day), sums in node.days.items()} == days
     assert {bucket: sums.rx for (_, bucket), sums in node.buckets.items()} == buckets
-    assert node.booked[5].rx == sum(days.values())
+    assert node.posted[5].rx == sum(days.values())
     rolling, month = node.windows(5)
     assert rolling.rx == sum(rx for then, rx in came if then >= calendar.rolling_start)
     first, beyond = calendar.month

@@ -85,7 +85,7 @@ def test_a_removal_in_the_middle_of_a_long_booking_loses_no_byte_of_a_counter_th
     assert key(7) not in node.wg.peers("wg0")
     node.cycle()
     node.right()
-    assert node.booked[7].rx == 900 + last
+    assert node.posted[7].rx == 900 + last
 
 
 @pytest.mark.parametrize("last", [900, 950])
@@ -133,7 +133,7 @@ def loses_no_byte(node: Node, monkeypatch: pytest.MonkeyPatch, road: str, last: 
     assert key(7) not in node.wg.peers("wg0")
     node.cycle()
     node.right()
-    assert node.booked[7].rx == 900 + last
+    assert node.posted[7].rx == 900 + last
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -152,4 +152,4 @@ def test_a_preempted_posting_loses_no_last_sample_of_a_removed_peer(node: Node, 
     node.tick()
     node.agent.reconcile(lambda: True, preemptible=True)
     node.cycle()
-    assert node.booked == node.true
+    assert node.posted == node.true

@@ -26,7 +26,7 @@ def test_numbers_that_no_file_has_are_not_marked_as_booked(node: Node) -> None:
     node.reboot()
     node.back()
     node.right()
-    assert node.booked[5] == (111, 0)
+    assert node.posted[5] == (111, 0)
 
 
 def test_what_stands_in_the_file_is_not_marked_before_all_of_it_is_booked(node: Node) -> None:
@@ -65,7 +65,7 @@ def test_a_sample_that_no_file_has_does_not_take_the_mark_of_those_in_the_file(n
     node.start()
     node.back()
     node.right()
-    assert node.booked[5] == (131, 0)
+    assert node.posted[5] == (131, 0)
 
 
 def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> None:
@@ -76,7 +76,7 @@ def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> N
     assert not node.status.spool_up
     node.back()
     node.right()
-    assert node.booked[5] == (107, 0)
+    assert node.posted[5] == (107, 0)
 
 
 def test_a_spool_that_could_not_be_emptied_is_emptied_once_it_can_be(node: Node) -> None:
@@ -104,7 +104,7 @@ def test_a_reload_keeps_what_is_in_memory_alone(node: Node) -> None:
     node.reload()
     node.back()
     node.right()
-    assert node.booked[5] == (103, 0)
+    assert node.posted[5] == (103, 0)
 
 
 def test_a_reload_keeps_what_is_known_of_the_file(node: Node) -> None:
@@ -126,7 +126,7 @@ def test_a_reload_keeps_what_is_known_of_the_file(node: Node) -> None:
     node.start()
     node.cycle()
     node.right()
-    assert node.booked[5] == (130, 0)
+    assert node.posted[5] == (130, 0)
 
 
 def test_a_spool_that_was_damaged_is_said_and_costs_what_was_in_it(node: Node) -> None:

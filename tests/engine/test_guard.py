@@ -53,7 +53,7 @@ def test_while_the_guard_holds_updates_and_additions_go_on_and_bytes_are_booked(
     assert held[key(30)] == full.peer(30, address(130))
     assert held[key(140)] == full.peer(140)
     assert held[key(31)] == full.peer(31)
-    assert full.booked == full.true
+    assert full.posted == full.true
 
 
 def test_an_approval_lets_exactly_its_set_through_once(full: Node) -> None:
@@ -144,7 +144,7 @@ def test_a_failed_read_is_not_an_empty_table(full: Node) -> None:
         full.agent.reconcile()
     assert len(full.wg.peers("wg0")) == 60
     assert not full.status.guard_tripped
-    assert full.booked[2] == Counters(0, 0)
+    assert full.posted[2] == Counters(0, 0)
 
 
 @pytest.mark.parametrize("rows", ["none", "without keys"])

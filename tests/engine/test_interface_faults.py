@@ -92,7 +92,7 @@ def test_an_interface_made_anew_while_changes_are_applied_is_left_to_the_next_cy
     assert node.agent.needs_reconcile
     node.cycle()
     node.right()
-    assert node.booked[6] == (100, 0)
+    assert node.posted[6] == (100, 0)
     assert [one for one in node.actions if one[0] in ("interface_restored", "peer_removed")] == [
         ("peer_removed", "0001-DEV-005"), ("interface_restored", "wg0")
     ]  # fmt: skip

@@ -27,8 +27,8 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
         node.traffic(7, 100, 10)
         node.account()
         assert node.status.locked_rows == 1
-    assert node.booked[7] == (300, 30)
-    assert node.booked[6] == (0, 0)
+    assert node.posted[7] == (300, 30)
+    assert node.posted[6] == (0, 0)
     node.tick(3600)
     node.traffic(6, 10**13)  # in an hour that can be; in the quarter of a minute since the last sample it could not
     node.unlock()
@@ -41,7 +41,7 @@ def test_a_locked_row_is_booked_once_it_is_free_and_holds_nobody_up(node: Node) 
 def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_own_transaction(
     node: Node, small: None
 ) -> None:
-    """A counter went back: the row is booked with the audit row that says so, or not at all."""
+    """A counter went back: the row is posted with the audit row that says so, or not at all."""
     node.cycle()
     node.traffic(5, 100)
     node.cycle()
@@ -50,7 +50,7 @@ def test_a_locked_row_of_which_there_is_more_to_tell_holds_up_only_those_of_its_
     for number in (5, 6, 7):
         node.traffic(number, 10)
     node.account(fails=True)
-    assert [node.booked[number].rx for number in (5, 6)] == [100, 10]
+    assert [node.posted[number].rx for number in (5, 6)] == [100, 10]
     assert not node.status.anomalies
     node.unlock()
     node.account()

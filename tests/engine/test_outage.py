@@ -30,7 +30,7 @@ def test_while_the_database_is_away_the_kernel_stays_and_every_byte_is_booked_la
     setattr(node.store, fault, False)
     node.cycle()
     node.right()
-    assert node.booked[6] == (5000, 50)
+    assert node.posted[6] == (5000, 50)
 
 
 @pytest.mark.parametrize("fault", ["read_only", "before", "deadlock"])
@@ -50,7 +50,7 @@ def test_who_is_shut_out_goes_also_where_nothing_can_be_written(node: Node, faul
     node.survive()
     node.cycle()
     node.right()
-    assert node.booked[5] == (55, 5)
+    assert node.posted[5] == (55, 5)
     assert node.actions.count(("peer_removed", "0001-DEV-005")) == 1
 
 
@@ -101,7 +101,7 @@ def test_a_table_that_cannot_be_read_is_no_empty_table(node: Node) -> None:
     node.cycle(fails=True)
     node.account()
     assert node.kernel() == before
-    assert node.booked == node.true, "what needs no reading goes on"
+    assert node.posted == node.true, "what needs no reading goes on"
 
 
 def test_before_the_first_complete_read_nothing_is_removed(node: Node, deadlines: None) -> None:

@@ -36,7 +36,7 @@ def node() -> Node:
     made.account()
     made.traffic(5, 70, 7)
     made.account()
-    assert made.booked[5] == (70, 7)
+    assert made.posted[5] == (70, 7)
     return made
 
 
@@ -62,7 +62,7 @@ def test_what_is_released_is_booked_to_the_time_it_came_in(node: Node) -> None:
     bucket, day = int(held.delta.since // 900) * 900, node.calendar.day(held.delta.since)
     node.tick(3600)
     assert release(node, held.id) == (held,)
-    assert node.booked[5] == node.true[5] == (2**50 + 70, 22)
+    assert node.posted[5] == node.true[5] == (2**50 + 70, 22)
     assert node.buckets[5, bucket].rx >= 2**50
     assert node.days[5, day].rx >= 2**50
     assert [sums.rx for sums in node.windows(5)] == [2**50 + 70] * 2
@@ -90,7 +90,7 @@ def test_what_is_released_late_is_in_no_window_that_has_passed_it(node: Node, af
     node.account()
     release(node, held.id)
     rolling, month = node.windows(5)
-    assert (node.booked[5].rx, rolling.rx) == (2**50 + 70, 0)
+    assert (node.posted[5].rx, rolling.rx) == (2**50 + 70, 0)
     assert month.rx == (2**50 + 70 if after < 7 * 86400 else 0)
     assert adds_up(node)
     node.cycle()
@@ -119,7 +119,7 @@ def test_several_of_one_device_at_once(node: Node) -> None:
     node.traffic(5, *HELD)
     node.account()
     release(node, *(one.id for one in node.store.quarantine()))
-    assert node.booked[5] == node.true[5]
+    assert node.posted[5] == node.true[5]
     assert len(told(node)) == 2
     node.cycle()
     node.right()
@@ -127,9 +127,9 @@ def test_several_of_one_device_at_once(node: Node) -> None:
 
 def test_what_is_dropped_is_not_booked(node: Node) -> None:
     (held,) = node.store.quarantine()
-    before = node.booked
+    before = node.posted
     drop(node, held.id)
-    assert node.booked == before
+    assert node.posted == before
     assert [action for action, *_ in told(node)] == ["quarantine_dropped"]
     assert node.store.quarantine() == ()
     node.cycle()
@@ -150,12 +150,12 @@ def test_an_answer_that_is_lost_is_settled_by_looking(node: Node, work: object, 
     else:
         with pytest.raises(StoreError):
             work(node, held.id)  # type: ignore[operator]
-        assert node.booked[5] == (70, 7)
+        assert node.posted[5] == (70, 7)
         assert told(node) == []
         work(node, held.id)  # type: ignore[operator]
     with pytest.raises(UserError):
         work(node, held.id)  # type: ignore[operator]
-    assert node.booked[5] == (node.true[5] if work is release else (70, 7))
+    assert node.posted[5] == (node.true[5] if work is release else (70, 7))
     assert len(told(node)) == 1
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_id_leaves_all_of_them_alone(node: Node) -> None:
     for work in (release, drop):
         with pytest.raises(UserError, match="no delta 99 in quarantine"):
             work(node, held.id, 99)
-    assert (node.booked[5], len(node.store.quarantine()), told(node)) == ((70, 7), 1, [])
+    assert (node.posted[5], len(node.store.quarantine()), told(node)) == ((70, 7), 1, [])
 
 
 def test_a_device_that_is_gone_can_only_be_dropped(node: Node) -> None:
@@ -202,5 +202,5 @@ def test_the_daemon_and_an_admin_do_not_disturb_each_other(node: Node) -> None:
     node.account()
     node.account()
     assert node.store.calls["ledger"] == loads
-    assert node.booked[5] == node.true[5]
+    assert node.posted[5] == node.true[5]
     assert key(5) in node.kernel_of("wg0")

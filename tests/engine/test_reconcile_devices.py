@@ -89,7 +89,7 @@ def is_done_as_in_a_full_cycle(node: Node, change: Callable[[Node], None]) -> No
     assert node.admin.first_handshake(9) == other.admin.first_handshake(9)
     node.cycle()
     node.right()
-    assert node.booked == other.booked
+    assert node.posted == other.posted
     assert node.actions == other.actions
     node.quiet()
 
@@ -102,7 +102,7 @@ def test_a_new_device_is_added_and_nothing_else_is_done(node: Node) -> None:
     before = node.wg.touched.copy()
     assert some(node, 11)
     assert {k for k in node.wg.touched if node.wg.touched[k] != before[k]} == {key(11)}
-    assert node.booked[7] == (0, 0)
+    assert node.posted[7] == (0, 0)
     assert node.actions[-1] == ("peer_added", "0001-DEV-011")
     node.cycle()
     node.right()

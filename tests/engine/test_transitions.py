@@ -256,4 +256,4 @@ def test_figures_are_forgotten_when_they_are_old(node: Node, usage_columns: None
     node.tick(401 * 86400)
     node.agent.purge()
     assert (node.days, node.buckets) == ({}, {})
-    assert node.booked[5] == (100, 0)
+    assert node.posted[5] == (100, 0)

@@ -23,7 +23,7 @@ def test_what_was_sampled_in_an_outage_survives_a_reboot(node: Node) -> None:
     node.reboot()
     node.back()
     node.right()
-    assert node.booked[5] == (120, 0)
+    assert node.posted[5] == (120, 0)
 
 
 def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
@@ -38,7 +38,7 @@ def test_several_lives_of_a_counter_in_one_outage(node: Node) -> None:
         node.away((5, 30), (5, 4))
     node.back()
     node.right()
-    assert node.booked[5] == (1202, 0)
+    assert node.posted[5] == (1202, 0)
 
 
 @pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
@@ -89,7 +89,7 @@ def test_samples_are_not_booked_before_the_last_row_is_free(
     node.unlock()
     node.cycle()
     node.right()
-    assert node.booked[locked] == (100, 0)
+    assert node.posted[locked] == (100, 0)
 
 
 def test_samples_of_others_are_booked_while_a_row_is_locked(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_samples_of_others_are_booked_while_a_row_is_locked(node: Node, monkeypa
     node.lock(5)
     for _ in range(3):
         node.cycle(fails=True)
-    assert [node.booked[number][0] for number in (5, 6, 7)] == [0, 100, 0]
+    assert [node.posted[number][0] for number in (5, 6, 7)] == [0, 100, 0]
     node.unlock()
     node.cycle()
     node.right()
@@ -129,7 +129,7 @@ def test_what_moves_between_the_plan_and_the_removal_is_booked(node: Node, monke
     node.change(5, status="paused")
     node.cycle()
     node.right()
-    assert node.booked[5] == (107, 7)
+    assert node.posted[5] == (107, 7)
 
 
 @pytest.mark.parametrize("changes", [1, 2])
@@ -142,7 +142,7 @@ def test_also_where_the_process_dies_at_the_removal(node: Node, monkeypatch: pyt
     node.start()
     node.cycle()
     node.right()
-    assert node.booked[5] == (7, 7)
+    assert node.posted[5] == (7, 7)
 
 
 @pytest.mark.parametrize("fate", ["crash before", "crash after"])
@@ -175,7 +175,7 @@ def test_a_reset_that_was_seen_in_an_outage_only_is_not_forgotten(node: Node) ->
     node.away((5, 150), (5, 1))
     node.back()
     node.right()
-    assert node.booked[5] == (251, 0)
+    assert node.posted[5] == (251, 0)
     assert [action for action, _ in node.actions].count("usage_anomaly") == 1
 
 
@@ -192,7 +192,7 @@ def test_a_reset_that_the_next_process_sees_is_not_forgotten_either(node: Node) 
     node.away((5, 150))
     node.back()
     node.right()
-    assert node.booked[5] == (250, 0)
+    assert node.posted[5] == (250, 0)
 
 
 def test_a_last_sample_of_one_says_nothing_of_when_another_was_sampled(
@@ -206,7 +206,7 @@ def test_a_last_sample_of_one_says_nothing_of_when_another_was_sampled(
     late_traffic(node, monkeypatch)
     node.change(5, status="paused")
     node.cycle()
-    assert node.booked[5] == (7, 7)
+    assert node.posted[5] == (7, 7)
     node.unlock()
     node.start()
     node.cycle()

@@ -25,7 +25,7 @@ EMULATED = 8.0  # the pace of an emulated machine
 
 
 def main() -> int:
-    """Exit status: 0 every byte booked once and every round settled, 1 not, 2 the run could not be set up."""
+    """Exit status: 0 every byte posted once and every round settled, 1 not, 2 the run could not be set up."""
     args = _arguments()
     directory = args.keep or Path(tempfile.mkdtemp(prefix="wgsyncd-faults-"))
     try:
@@ -115,7 +115,7 @@ def _round(play: Play, steps: list[script.Step]) -> float | None:
         play.trouble("the books could not be read")
         return None
     for one in end.wrong:
-        play.say(f"WRONG: {one.device} {one.column}: true {one.true}, booked {one.booked}, {one.booked - one.true:+d}")
+        play.say(f"WRONG: {one.device} {one.column}: true {one.true}, posted {one.posted}, {one.posted - one.true:+d}")
     play.say(f"settled after {end.seconds if end.seconds is None else round(end.seconds, 2)} s")
     if play.finish(_done(verdict.rest(play)), 60 * stage.pace) is None:
         play.trouble("the daemon does not come to rest")

@@ -46,7 +46,7 @@ class Difference(NamedTuple):
     device: str
     column: str
     true: int
-    booked: int
+    posted: int
 
 
 @dataclass(slots=True)
@@ -55,20 +55,20 @@ class Removals:
 
     times: int = 0
     seen: int = 0  # wg(8) showed this many at its last reading before the peer was gone
-    booked: int = 0
+    posted: int = 0
     missed: int = 0  # shown and not posted
     unseen: int = 0  # posted and never shown, because they came after that reading
 
-    def add(self, seen: Bytes, booked: Bytes) -> None:
+    def add(self, seen: Bytes, posted: Bytes) -> None:
         """Adds the bytes of one device."""
         self.seen += sum(seen)
-        self.booked += sum(booked)
-        self.missed += sum(max(0, s - b) for s, b in zip(seen, booked, strict=True))
-        self.unseen += sum(max(0, b - s) for s, b in zip(seen, booked, strict=True))
+        self.posted += sum(posted)
+        self.missed += sum(max(0, s - b) for s, b in zip(seen, posted, strict=True))
+        self.unseen += sum(max(0, b - s) for s, b in zip(seen, posted, strict=True))
 
     def data(self) -> dict[str, int]:
         """Returns the counts for the report."""
-        return {"removals": self.times, "seen": self.seen, "booked": self.booked, "seen_and_not_booked": self.missed,
+        return {"removals": self.times, "seen": self.seen, "posted": self.posted, "seen_and_not_booked": self.missed,
                 "booked_and_not_seen": self.unseen}  # fmt: skip
 
 
@@ -104,27 +104,27 @@ class DueBytes:
             for device, account in self.accounts.items()
         }
 
-    def compare(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
+    def compare(self, actual: Mapping[str, Bytes], posted: Mapping[str, Bytes]) -> list[Difference]:
         """Returns the totals that are wrong. The admin's changes are taken out before."""
         wrong: list[Difference] = []
         for device, least in self.counted(actual).items():
             account = self.accounts[device]
             for at, side in enumerate(SIDES):
-                figure = booked[device][at] + account.shift[side]
+                figure = posted[device][at] + account.shift[side]
                 if not least[at] <= figure <= least[at] + account.unsure[at]:
                     wrong.append(Difference(device, f"{side}_bytes_total", least[at], figure))
         return wrong
 
-    def conclude(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> list[Difference]:
+    def conclude(self, actual: Mapping[str, Bytes], posted: Mapping[str, Bytes]) -> list[Difference]:
         """Ends the round. Adds up the differences, and begins the next round at the posted bytes."""
-        wrong = self.compare(actual, booked)
+        wrong = self.compare(actual, posted)
         for one in wrong:
-            self.lost += max(0, one.true - one.booked)
-            self.doubled += max(0, one.booked - one.true)
+            self.lost += max(0, one.true - one.posted)
+            self.doubled += max(0, one.posted - one.true)
         self.differences += wrong
         for device, least in self.counted(actual).items():
             account = self.accounts[device]
-            figure = Bytes(*(booked[device][at] + account.shift[side] for at, side in enumerate(SIDES)))
+            figure = Bytes(*(posted[device][at] + account.shift[side] for at, side in enumerate(SIDES)))
             more = Bytes(figure.rx - least.rx, figure.tx - least.tx)
             if any(account.unsure) and not any(one.device == device for one in wrong):
                 self.removals.add(account.seen, more)
@@ -132,13 +132,13 @@ class DueBytes:
             account.unsure = account.seen = NONE
         return wrong
 
-    def data(self, actual: Mapping[str, Bytes], booked: Mapping[str, Bytes]) -> dict[str, Any]:
+    def data(self, actual: Mapping[str, Bytes], posted: Mapping[str, Bytes]) -> dict[str, Any]:
         """Returns sums for the report. ``true`` is the number of counted bytes, posted or not."""
         counted = self.counted(actual)
         found: dict[str, Any] = {}
         for at, side in enumerate(SIDES):
-            wrong = sum(one.booked - one.true for one in self.differences if one.column.startswith(side))
+            wrong = sum(one.posted - one.true for one in self.differences if one.column.startswith(side))
             true = sum(one[at] for one in counted.values()) - wrong
-            figure = sum(booked[device][at] + account.shift[side] for device, account in self.accounts.items())
-            found[f"{side}_bytes_total"] = {"true": true, "booked": figure}
+            figure = sum(posted[device][at] + account.shift[side] for device, account in self.accounts.items())
+            found[f"{side}_bytes_total"] = {"true": true, "posted": figure}
         return found

@@ -72,13 +72,13 @@ def _sums(play: Play) -> dict[str, Any]:
     actual = by_device(play.stage.devices, play.stage.counters(fresh=True))
     columns = play.due.data(actual, {name: one.total for name, one in found.items()})
     for at, side in enumerate(SIDES):
-        booked = sum(one.days[at] for one in found.values())
-        columns[f"{side} of days"] = {"true": columns[f"{side}_bytes_total"]["true"], "booked": booked}
+        posted = sum(one.days[at] for one in found.values())
+        columns[f"{side} of days"] = {"true": columns[f"{side}_bytes_total"]["true"], "posted": posted}
         calendar = {"24h": [(one.buckets, one.rolling) for one in found.values()],
                    "month": [(one.days_of_month, one.month) for one in found.values()]}  # fmt: skip
         for name, pairs in calendar.items():
-            true, booked = (sum(pair[which][at] for pair in pairs) for which in (0, 1))
-            columns[f"{side}_bytes_{name}"] = {"true": true, "booked": booked}
+            true, posted = (sum(pair[which][at] for pair in pairs) for which in (0, 1))
+            columns[f"{side}_bytes_{name}"] = {"true": true, "posted": posted}
     return columns
 
 

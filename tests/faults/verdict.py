@@ -69,7 +69,7 @@ def inner(play: Play, found: Mapping[str, Figures]) -> list[Difference]:
                      (f"{side}_bytes_month", one.days_of_month[at], one.month[at])]  # fmt: skip
             if not play.stage.clock.ever:  # a run is shorter than a day, and no byte was posted elsewhere
                 pairs.append((f"{side}_bytes_24h and all days", one.days[at], one.rolling[at]))
-            wrong += [Difference(name, column, true, booked) for column, true, booked in pairs if true != booked]
+            wrong += [Difference(name, column, true, posted) for column, true, posted in pairs if true != posted]
     return wrong
 
 
@@ -91,12 +91,12 @@ def settle(play: Play, began: float) -> Deed[Verdict]:
         except Away:
             yield
             continue
-        booked = {name: one.total for name, one in found.items()}
-        wrong = play.due.compare(actual, booked)
+        posted = {name: one.total for name, one in found.items()}
+        wrong = play.due.compare(actual, posted)
         others = inner(play, found)
         late = time.monotonic() > end
         if late or not (wrong or others):
-            concluded = play.due.conclude(actual, booked)
+            concluded = play.due.conclude(actual, posted)
             play.due.differences += others
             return Verdict(None if late else time.monotonic() - began, concluded + others)
         yield

@@ -220,7 +220,7 @@ class Node:
         fields = next(line.split("\t") for line in self.peers().splitlines() if line.startswith(self.key))
         return int(fields[5]), int(fields[6])
 
-    def booked(self) -> tuple[int, int]:
+    def posted(self) -> tuple[int, int]:
         """Returns the bytes in the device's row: received and sent by the server."""
         [[rx, tx]] = self.database.sql("SELECT rx_bytes_total, tx_bytes_total FROM customer_devices")
         return int(rx), int(tx)
@@ -231,7 +231,7 @@ class Node:
         The difference is constant whenever all bytes are posted and the interface stays the same. The row also has the
         bytes of earlier interfaces.
         """
-        (rx, tx), (row_rx, row_tx) = self.counted(), self.booked()
+        (rx, tx), (row_rx, row_tx) = self.counted(), self.posted()
         return rx - row_rx, tx - row_tx
 
     def settled(self) -> tuple[int, int]:

@@ -47,10 +47,10 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
     row = bench.sql("SELECT status, activated_at = first_handshake_at AS same, last_handshake_at >= first_handshake_at"
                     " AS later FROM customer_devices WHERE device_id = '0001-held'")  # fmt: skip
     assert row == [{"status": "active", "same": "1", "later": "1"}]
-    booked = ("SELECT rx_bytes_total rx, tx_bytes_24h tx, rx_bytes_month - rx_bytes_total differ"
+    posted = ("SELECT rx_bytes_total rx, tx_bytes_24h tx, rx_bytes_month - rx_bytes_total differ"
               " FROM customer_devices WHERE device_id = '0001-held'")  # fmt: skip
-    wait(lambda: int(bench.sql(booked)[0]["rx"] or 0) > 100_000, "booked")
-    totals = bench.sql(booked)[0]
+    wait(lambda: int(bench.sql(posted)[0]["rx"] or 0) > 100_000, "posted")
+    totals = bench.sql(posted)[0]
     assert int(totals["tx"] or 0) > 50_000
     assert totals["differ"] == "0"
     bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id <> '0001-held'")
@@ -136,7 +136,7 @@ def test_counting_does_not_move_updated_at(bench: Bench) -> None:
     bench.daemon.start()
     assert bench.customer(held).transfer(up=30_000, down=0).wait() == 0
     wait(
-        lambda: bench.sql("SELECT 1 FROM customer_devices WHERE status = 'active' AND rx_bytes_total > 30000"), "booked"
+        lambda: bench.sql("SELECT 1 FROM customer_devices WHERE status = 'active' AND rx_bytes_total > 30000"), "posted"
     )
     assert bench.sql("SELECT updated_at FROM customer_devices") == [{"updated_at": "2001-02-03 04:05:06"}]
 

@@ -28,7 +28,7 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     bench.await_peers(held)
     assert bench.customer(held).transfer(up=100_000, down=50_000).wait() == 0
     wait(lambda: bench.logs("device_activated"), "activated")
-    wait(lambda: explain(bench, held)["bytes"]["total"]["rx"] > 100_000, "booked")
+    wait(lambda: explain(bench, held)["bytes"]["total"]["rx"] > 100_000, "posted")
     story, peers = bench.beside(lambda: explain(bench, held))
     assert story["verdict"] == "has its peer on wg0, as the row wants it"
     (actual,), kernel = story["peers"], peers[held.keys.public]

@@ -44,4 +44,4 @@ def test_faults(kind: WgKind, count: int, tmp_path: Path) -> None:
     }
     assert planned - IF_MET <= {kind for kind, times in report["faults"].items() if times}
     assert SLOW or planned == {*KINDS, "kill"}
-    assert all(one["true"] == one["booked"] > 10_000 for one in report["bytes"].values())
+    assert all(one["true"] == one["posted"] > 10_000 for one in report["bytes"].values())

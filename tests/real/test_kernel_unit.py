@@ -33,8 +33,8 @@ def test_a_life(installed: Node) -> None:
     assert node.show("MainPID") == pid
     node.connect()
     node.traffic()
-    assert node.booked() != node.counted(), "nobody has looked meanwhile"
+    assert node.posted() != node.counted(), "nobody has looked meanwhile"
     node.systemctl("stop")
     assert node.show("Result") == "success"
-    assert node.booked() == node.counted()
-    assert min(node.booked()) >= 20 * 1000
+    assert node.posted() == node.counted()
+    assert min(node.posted()) >= 20 * 1000

@@ -123,7 +123,7 @@ def test_a_change_that_the_watch_finds_does_not_wait_for_everybodys_counters(ben
     customer = bench.customer(held)
     assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
 
-    def booked() -> int:
+    def posted() -> int:
         return int(
             str(
                 bench.sql(f"SELECT rx_bytes_total FROM customer_devices WHERE device_id = '{held.device}'")[0][
@@ -132,13 +132,13 @@ def test_a_change_that_the_watch_finds_does_not_wait_for_everybodys_counters(ben
             )
         )
 
-    before = booked()
+    before = posted()
     bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id = '{going.device}'")
     bench.await_peers(held)
     wait(lambda: bench.logs("peer_removed"), "written down")
-    assert booked() == before < 50_000
+    assert posted() == before < 50_000
     bench.daemon.reconcile()
-    assert booked() > 50_000
+    assert posted() > 50_000
 
 
 def test_the_lines_of_the_page_do_what_they_say(bench: Bench) -> None:

@@ -57,7 +57,7 @@ def _served(bench: Bench, others: int = 0, timeout: str = "1s") -> tuple[Device,
     bench.daemon.start()
     customer = bench.customer(held)
     assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
-    wait(lambda: int(bench.sql(BOOKED)[0]["rx"] or 0) > 50_000, "booked")
+    wait(lambda: int(bench.sql(BOOKED)[0]["rx"] or 0) > 50_000, "posted")
     return held, customer
 
 

@@ -96,7 +96,7 @@ def test_an_upgrade_under_traffic(node: Node, later_package: Path) -> None:
     [(sent, back)] = re.findall(r"(\d+) packets transmitted, (\d+) received", said)
     assert int(sent) >= 50
     assert int(sent) - int(back) <= 1, "the last one may have been under way when it was stopped"
-    until(lambda: node.owed() == nothing, 20, "all is booked")
+    until(lambda: node.owed() == nothing, 20, "all is posted")
     assert handshaken(node) >= handshake > 0
     assert not node.said("peers changed", since), "no peer was touched"
     assert node.show("MainPID") not in ("0", pid)

@@ -22,7 +22,7 @@ class Night:
     """Holds the values before the shutdown and after the boot."""
 
     node: Node
-    booked: tuple[int, int]  # the bytes in the row at the shutdown
+    posted: tuple[int, int]  # the bytes in the row at the shutdown
     owed: tuple[int, ...]  # counted bytes minus the row's bytes at the shutdown
     came_up: str  # STATUS after the boot
     peers: str  # the peers after the boot
@@ -44,14 +44,14 @@ def night(installed: Node) -> Iterator[Night]:
     installed.await_ready()
     installed.traffic()
     installed.hush()
-    booked, owed = installed.booked(), tuple(now - then for now, then in zip(installed.owed(), nothing, strict=True))
+    posted, owed = installed.posted(), tuple(now - then for now, then in zip(installed.owed(), nothing, strict=True))
     run("mkdir", "-p", "/var/log/journal")
     run("journalctl", "--flush")
     run("systemctl", "disable", "mariadb")
     installed.system.power_off()
     installed.system.boot("multi-user.target")
     until(lambda: "database away" in installed.show("StatusText"), 20, "STATUS names the database")
-    night = Night(installed, booked, owed, installed.show("StatusText"), installed.peers(), installed.get("/readyz"))
+    night = Night(installed, posted, owed, installed.show("StatusText"), installed.peers(), installed.get("/readyz"))
     run("systemctl", "enable", "--now", "mariadb")
     yield night
     run("systemctl", "disable", "--now", UNIT)
@@ -75,7 +75,7 @@ def test_the_neighbours_outlive_it(night: Night) -> None:
 def test_no_byte_is_lost(night: Night) -> None:
     assert min(night.owed) >= 20 * 1000, "nobody had looked when it went down"
     night.node.await_ready()
-    assert night.node.booked() == tuple(map(sum, zip(night.booked, night.owed, strict=True)))
+    assert night.node.posted() == tuple(map(sum, zip(night.posted, night.owed, strict=True)))
 
 
 def test_it_came_up_without_the_database(night: Night) -> None:
@@ -104,5 +104,5 @@ def test_the_spool_has_a_place_of_its_own(installed: Node) -> None:
     finally:
         installed.database.start()
     installed.await_ready()
-    until(lambda: installed.owed() == nothing, 30, "it is booked")
+    until(lambda: installed.owed() == nothing, 30, "it is posted")
     installed.systemctl("stop")

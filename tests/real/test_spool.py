@@ -16,7 +16,7 @@ from wgsyncd.demo.testbed import Customer
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 
 
-def booked(bench: Bench) -> Counters:
+def posted(bench: Bench) -> Counters:
     row = bench.sql(BOOKED)[0]
     return Counters(int(row["rx"] or 0), int(row["tx"] or 0))
 
@@ -35,7 +35,7 @@ def served(bench: Bench) -> tuple[Device, Customer]:
     bench.daemon.start()
     customer = bench.customer(device)
     assert customer.transfer(up=50_000, down=50_000).wait(PATIENCE) == 0
-    wait(lambda: booked(bench).rx > 50_000, "booked")
+    wait(lambda: posted(bench).rx > 50_000, "posted")
     return device, customer
 
 
@@ -76,13 +76,13 @@ def test_a_reboot_while_the_database_is_away_loses_nothing_that_was_sampled(benc
     bench.daemon.start()
     bench.database.start()
     bench.await_peers(device)
-    wait(lambda: booked(bench) == first, "what was in the spool is booked")
+    wait(lambda: posted(bench) == first, "what was in the spool is posted")
     customer.configure(bench.world.interfaces["wg0"], device.keys, device.address)
     assert customer.transfer(up=20_000, down=10_000).wait(PATIENCE) == 0
 
     def even() -> bool:
         second = shown(bench, device)
-        return booked(bench) == (first.rx + second.rx, first.tx + second.tx)
+        return posted(bench) == (first.rx + second.rx, first.tx + second.tx)
 
     wait(even, "and what came after it")
     wait(lambda: bench.daemon.metrics()["wgsyncd_spool_pending_counters"] == 0, "nothing waits any more")
@@ -99,16 +99,16 @@ def test_a_spool_that_is_booked_is_not_booked_again(bench: Bench) -> None:
     still(bench, device, customer)
     copy = spool(bench).read_bytes()
     bench.database.start()
-    wait(lambda: booked(bench) == shown(bench, device), "booked")
+    wait(lambda: posted(bench) == shown(bench, device), "posted")
     bench.daemon.kill()
-    total = booked(bench)
+    total = posted(bench)
     bench.world.server.run("ip", "link", "delete", "wg0")
     bench.remake("wg0")
     spool(bench).write_bytes(copy)
     bench.daemon.start()
     bench.await_peers(device)
     bench.daemon.reconcile()
-    assert booked(bench) == total
+    assert posted(bench) == total
 
 
 def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
@@ -125,8 +125,8 @@ def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
     assert spool(bench).with_suffix(".bad1").read_bytes() == torn
     assert bench.daemon.metrics()["wgsyncd_spool_corruptions_total"] == 1
     bench.database.start()
-    wait(lambda: booked(bench) == shown(bench, device), "the kernel still knew")
-    assert booked(bench).rx >= total.rx
+    wait(lambda: posted(bench) == shown(bench, device), "the kernel still knew")
+    assert posted(bench).rx >= total.rx
     wait(lambda: bench.logs("spool_corrupt"), "an audit row")
     assert "spool.bad1" in bench.logs("spool_corrupt")[0][2]
 
@@ -145,7 +145,7 @@ def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:
     assert len(bench.daemon.lines(event="spool cannot be read: samples that cannot be posted wait in memory")) == 1
     assert bench.daemon.metrics()["wgsyncd_spool_up"] == 0
     bench.database.start()
-    wait(lambda: booked(bench) == shown(bench, device), "booked all the same")
+    wait(lambda: posted(bench) == shown(bench, device), "posted all the same")
 
 
 @both_kinds
@@ -153,14 +153,14 @@ def test_who_is_paused_in_the_middle_of_a_transfer_pays_for_it(bench: Bench) -> 
     """Bytes between the plan's dump and the removal are posted too."""
     device, customer = served(bench)
     transfer = customer.transfer(up=50_000_000, down=50_000_000, seconds=PATIENCE * 10)
-    before = booked(bench)
-    wait(lambda: booked(bench).rx > before.rx + 100_000, "it is under way")
+    before = posted(bench)
+    wait(lambda: posted(bench).rx > before.rx + 100_000, "it is under way")
     last = shown(bench, device)
     bench.sql("UPDATE customer_devices SET status = 'paused'")
     wait(lambda: device.keys.public not in bench.peers(), "out")
     wait(lambda: bench.logs("peer_removed"), "and written down")
-    assert booked(bench).rx >= last.rx
-    assert booked(bench).tx >= last.tx
+    assert posted(bench).rx >= last.rx
+    assert posted(bench).tx >= last.tx
     metrics = bench.daemon.metrics()
     assert metrics["wgsyncd_removal_gap_seconds_count"] == 1
     assert metrics["wgsyncd_removal_gap_longest_seconds"] > 0

@@ -124,12 +124,12 @@ def test_hanging_daemon_is_restarted_and_counts_on(node: Node) -> None:
     nothing, pid, since = node.settled(), node.show("MainPID"), node.cursor()
     node.system.run("kill", "-STOP", pid)
     node.traffic()
-    before = node.booked()
+    before = node.posted()
     until(lambda: node.show("MainPID") not in (pid, "0") and node.show("ActiveState") == "active", 40, "a new process")
     assert node.said("Watchdog timeout", since)
     node.await_ready()
-    until(lambda: node.owed() == nothing, 20, "all is booked")
-    assert node.booked()[0] - before[0] >= 20 * 1000, "the customer's packets"
+    until(lambda: node.owed() == nothing, 20, "all is posted")
+    assert node.posted()[0] - before[0] >= 20 * 1000, "the customer's packets"
     assert node.key in node.peers()
 
 

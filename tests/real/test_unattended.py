@@ -235,7 +235,7 @@ def test_the_clock_steps_both_ways(bench: Bench) -> None:
     daemon = bench.daemon.start(_stepped(bench, "+0"))
     assert bench.customer(held).transfer(up=100_000, down=0).wait(PATIENCE) == 0
     figures = "SELECT rx_bytes_total total, rx_bytes_month month, rx_bytes_24h day FROM customer_devices LIMIT 1"
-    wait(lambda: bench.sql(figures)[0]["month"] not in ("0", None), "booked")
+    wait(lambda: bench.sql(figures)[0]["month"] not in ("0", None), "posted")
 
     def step(offset: str) -> None:
         steps, reconciles, accounts = len(daemon.lines(event="the clock was set")), *map(daemon.cycles, TASKS)

@@ -56,7 +56,7 @@ def test_what_a_customer_moved(bench: Bench) -> None:
     bench.await_peers(held, *others)
     assert bench.customer(held).transfer(up=200_000, down=400_000).wait() == 0
     figures = "SELECT rx_bytes_total rx, tx_bytes_total tx FROM customer_devices WHERE device_id = '0001-held'"
-    wait(lambda: int(bench.sql(figures)[0]["tx"] or 0) > 400_000, "booked")
+    wait(lambda: int(bench.sql(figures)[0]["tx"] or 0) > 400_000, "posted")
     bench.daemon.stop()
     want = tuple(int(value or 0) for value in bench.sql(figures)[0].values())
     for by in ("hour", "day", "month"):

@@ -69,7 +69,7 @@ def test_faults_are_found_and_told(bench: Bench) -> None:
     daemon = bench.daemon.start()
     customer = bench.customer(device)
     assert customer.transfer(up=100_000, down=0).wait(PATIENCE) == 0
-    wait(lambda: total(bench, device)[0] > 100_000, "booked")
+    wait(lambda: total(bench, device)[0] > 100_000, "posted")
     daemon.stop()
     assert daemon.cli("verify").stdout == "everything adds up\n"
     bench.sql("UPDATE wgsyncd_nodes SET begun = begun - 86400 * 3")

@@ -129,7 +129,7 @@ def test_who_may_come_in_does_not_wait_for_the_end_of_a_booking(
     passing.happen[1] = lambda: node.device(8)
     node.tick()
     daemon._handle(task)
-    assert passing.after == [(1, False), (1, True), (1, True)], "each is booked once, and in between somebody came in"
+    assert passing.after == [(1, False), (1, True), (1, True)], "each is posted once, and in between somebody came in"
     node.right()
 
 
@@ -150,7 +150,7 @@ def test_a_booking_is_left_off_a_few_times_and_then_who_is_shut_out_still_goes(
     node.tick()
     daemon._handle(Event.ACCOUNT)
     assert passing.after == [(1, False), (1, True), (1, False)]
-    assert not has(node, 9), "he waits for the next look, else the last ones would never be booked"
+    assert not has(node, 9), "he waits for the next look, else the last ones would never be posted"
     daemon.watcher.check_digest()
     assert has(node, 9)
     node.right()

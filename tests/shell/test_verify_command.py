@@ -133,10 +133,10 @@ def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
 def test_release_and_drop(held: Node, run: Run) -> None:
     status, lines = run("quarantine", "release", "1")
     assert (status, lines[-1]) == (0, "1 released: posted")
-    assert held.booked[5].rx == 2**50 + 3000
+    assert held.posted[5].rx == 2**50 + 3000
     status, lines = run("quarantine", "drop", "2")
     assert (status, lines[-1]) == (0, "1 dropped: not posted")
-    assert held.booked[5].rx == 2**50 + 3000
+    assert held.posted[5].rx == 2**50 + 3000
     assert [one.action for one in held.db.logs[-2:]] == ["quarantine_released", "quarantine_dropped"]
     assert run("quarantine") == (0, ["nothing in quarantine"])
     assert run("verify")[0] == 0
