@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.node import Node
-from tests.samples import key, text
+from tests.samples import address, key, text
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.ports import FailedChange
 
@@ -151,5 +151,18 @@ def test_a_preempted_posting_loses_no_last_sample_of_a_removed_peer(node: Node, 
         node.change(8, status="paused")
     node.tick()
     node.agent.reconcile(lambda: True, preemptible=True)
+    node.cycle()
+    assert node.posted == node.true
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_the_first_bytes_of_a_key_in_two_rows_belong_to_the_row_that_asks_for_the_peer(used: bool) -> None:
+    """The plan gives the peer to row 9. Its bytes went to row 5, which is paused, because its id is lower."""
+    node = Node()
+    node.device(5, seen=used, status="paused")
+    node.device(9, seen=False, public_key=text(5), address=address(5))
+    for one in node.wanted()["wg0"].values():
+        node.wg.add_behind("wg0", one)
+    node.traffic(9, 100, peer=5)
     node.cycle()
     assert node.posted == node.true

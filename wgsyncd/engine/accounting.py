@@ -57,7 +57,7 @@ class Accounting:
         peer of ``rows`` that has no record, because it was there before wgsyncd. ``now``: UNIX seconds.
         """
         node_state = self.cache.current(self.calendar(now))
-        return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows))
+        return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows, now))
 
     def post(
         self, samples: Samples, more: WriteBatch = NOTHING, rows: Sequence[DeviceRow] | None = None, *,
@@ -84,7 +84,7 @@ class Accounting:
         if not self.post_backlog(now, is_told_to_stop, end):
             return None
         calendar = self.calendar(now)
-        unknown = _rows_of_unrecorded(actual, self.cache.current(calendar), rows) if rows is not None else None
+        unknown = _rows_of_unrecorded(actual, self.cache.current(calendar), rows, now) if rows is not None else None
         since = to_unix(self._state.last_samples, now - monotonic)
         late = {row_id: to_unix(at, now - monotonic) for row_id, at in self._state.skipped_since.items()}
         account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
@@ -196,12 +196,12 @@ class Accounting:
 
 
 def _rows_of_unrecorded(
-    actual: Mapping[str, InterfaceState], node_state: NodeState, rows: Iterable[DeviceRow]
+    actual: Mapping[str, InterfaceState], node_state: NodeState, rows: Iterable[DeviceRow], now: float
 ) -> dict[PublicKey, DeviceRow]:
     """The rows whose key has an actual peer without a record, by key. ``rows`` are in the order of their ids.
 
-    If several rows have the same key, the row with the peer's address wins, else the row with the lowest id. The plan
-    decides in the same way.
+    If several rows have the same key, a row that asks for a peer at ``now`` wins. Among these rows, the row with the
+    peer's address wins, else the row with the lowest id. The plan decides in the same way.
     """
     unrecorded: Mapping[RowKey, PeerState] = {
         key: found
@@ -209,15 +209,16 @@ def _rows_of_unrecorded(
         for key, found in state.peers.items()
         if key not in node_state.records.of(name)
     }
-    whose: dict[PublicKey, DeviceRow] = {}
+    whose: dict[PublicKey, tuple[tuple[bool, bool], DeviceRow]] = {}
     for row in rows if unrecorded else ():
         found = unrecorded.get(row.public_key)
         if found is None:
             continue
+        rank = row.inactive_reason(now) is not None, not _has_address(found, row)  # the lowest rank wins
         rival = whose.get(found.config.public_key)
-        if rival is None or (_has_address(found, row) and not _has_address(found, rival)):
-            whose[found.config.public_key] = row
-    return whose
+        if rival is None or rank < rival[0]:
+            whose[found.config.public_key] = rank, row
+    return {key: row for key, (_, row) in whose.items()}
 
 
 def _has_address(found: PeerState, row: DeviceRow) -> bool:
