@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,12 +56,18 @@ def run(*command: str, text: str = "") -> str:
     return done.stdout
 
 
+def _answers(path: Path) -> bool:
+    """Whether a process listens on the socket. The file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def wireguard_go(name: str) -> Iterator[None]:
     """A userspace interface of wireguard-go. Its process is ended afterwards."""
     process = subprocess.Popen(["wireguard-go", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: (_SOCKETS / f"{name}.sock").exists() or process.poll(), 20, f"socket of {name}")
+        until(lambda: _answers(_SOCKETS / f"{name}.sock") or process.poll(), 20, f"socket of {name}")
         assert process.poll() is None, "wireguard-go ended at once"
         yield
     finally:
