@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import DeviceId, PublicKey, Transition
+from wgsyncd.core.model import DeviceId, Transition
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
@@ -60,13 +60,13 @@ class NodeState:
     conditions: frozenset[Condition]
     spool_position: str = ""  # the position of the spooled samples that were posted last
 
-    def installed_keys(self) -> dict[DeviceId, frozenset[PublicKey]]:
-        """The keys of the recorded peers, by row id."""
-        keys: dict[DeviceId, frozenset[PublicKey]] = {}
+    def installed_peers(self) -> dict[DeviceId, frozenset[PeerId]]:
+        """The ids of the recorded peers, by row id."""
+        peers: dict[DeviceId, frozenset[PeerId]] = {}
         for record in self.records.each():
             if record.row_id is not None:
-                keys[record.row_id] = keys.get(record.row_id, frozenset()) | {record.public_key}
-        return keys
+                peers[record.row_id] = peers.get(record.row_id, frozenset()) | {record.peer_id}
+        return peers
 
     def after(self, writes: WriteBatch) -> NodeState:
         """The node state once ``writes`` is committed. This object stays unchanged."""

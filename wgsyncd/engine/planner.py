@@ -95,7 +95,7 @@ class Planner:
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None))
         rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
-            rows, self._sites, self.policy, actual, now, node_state.installed_keys,
+            rows, self._sites, self.policy, actual, now, node_state.installed_peers,
             self._take_cached() if part_of is None else self._peers,
         )  # fmt: skip
         if part_of is None:

@@ -13,6 +13,7 @@ from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, InvalidKey, 
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec, RowRejected, validate_row
 from wgsyncd.core.reasons import NO_FACTS, ChangeCause, ChangeReason, InactiveReason, Reason, RejectionFacts
+from wgsyncd.core.records import PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Conflicts:
     """Resolves conflicts: rows claim keys and addresses, and claims are rejected until no two of them conflict."""
 
     actual: Mapping[str, InterfaceState]
-    installed_keys: Callable[[], Mapping[DeviceId, frozenset[PublicKey]]]  # keys of recorded peers, by row id
+    installed_peers: Callable[[], Mapping[DeviceId, frozenset[PeerId]]]  # recorded peers, by row id
     unclaimed_keys: set[PublicKey] = field(default_factory=set)  # readable keys of the rows without a claim
     claims: list[DesiredPeer] = field(default_factory=list)
     rejected_ids: set[DeviceId] = field(default_factory=set)  # ids of all rejected rows
@@ -112,8 +113,8 @@ class Conflicts:
         """
         if not self.rejections:
             return self.frozen
-        recorded = self.installed_keys()
-        installed = {key for one in self.rejections for key in recorded.get(one.row_id, ())}
+        recorded = self.installed_peers()
+        installed = {key for one in self.rejections for _, key in recorded.get(one.row_id, ())}
         return self.frozen | (installed - self.all_keys())
 
     def _rank(self, claim: DesiredPeer, addresses: Iterable[Network]) -> tuple[bool, DeviceId]:
@@ -163,19 +164,19 @@ class Conflicts:
                     facts = RejectionFacts(net.address, holder=winner.row.device)
                     self.reject(claim.row, Reason.DUPLICATE_ADDRESS, facts, claim.config.public_key)
 
-    def reject_overlaps(self, untouchable: frozenset[PublicKey]) -> None:
+    def reject_overlaps(self, kept: frozenset[PublicKey], foreign: Set[PeerId]) -> None:
         """Reject claims to the key or address of a peer that stays unchanged.
 
-        ``untouchable``: keys of peers that stay unchanged, besides the frozen ones. A rejection can freeze another
-        peer, so the search is repeated until it finds nothing more.
+        ``kept``: keys of peers that stay unchanged, besides the frozen ones. ``foreign``: foreign peers that stay
+        unchanged. A rejection can freeze another peer, so the search is repeated until it finds nothing more.
         """
         while True:
             holders: dict[tuple[str, Network], PublicKey] = {}
-            fixed = self.frozen_keys() | untouchable
-            if not fixed:
+            fixed = self.frozen_keys() | kept
+            if not fixed and not foreign:
                 return
             for name, state in self.actual.items():
-                for key in fixed & state.peers.keys():
+                for key in (fixed & state.peers.keys()) | {key for where, key in foreign if where == name}:
                     for net in state.peers[key].config.allowed_ips:
                         holders[name, net] = key
             before = len(self.rejections)
@@ -198,18 +199,18 @@ def build_desired(
     policy: PeerPolicy,
     actual: Mapping[str, InterfaceState],
     now: float,
-    installed_keys: Callable[[], Mapping[DeviceId, frozenset[PublicKey]]] = dict,
+    installed_peers: Callable[[], Mapping[DeviceId, frozenset[PeerId]]] = dict,
     previous: Mapping[str, Mapping[PublicKey, DesiredPeer]] = _NOWHERE,
 ) -> Desired:
     """The desired peers and the rejections, from the rows, the configuration and the actual peers.
 
-    ``now``: UNIX seconds. ``installed_keys``: returns the keys of the recorded peers by row id. ``previous``: the
+    ``now``: UNIX seconds. ``installed_peers``: returns the ids of the recorded peers by row id. ``previous``: the
     peers of an earlier call with the same ``interface_specs``. A row that is the same object is not validated again.
     """
     interface_specs = tuple(interface_specs)
     by_store_name = {spec.store_name: spec for spec in interface_specs}
     own_keys = {state.public_key for state in actual.values() if state.public_key is not None}
-    conflicts = Conflicts(actual, installed_keys)
+    conflicts = Conflicts(actual, installed_peers)
     revoked: dict[PublicKey, tuple[DeviceRow, InactiveReason]] = {}
     wanted = {spec.store_name: previous.get(spec.interface, _NOTHING) for spec in interface_specs}
     # If the caller keeps no reference either, `wanted.clear()` frees the old tables before the new ones are made.
@@ -248,11 +249,12 @@ def build_desired(
     wanted.clear()
     conflicts.resolve_keys()
     conflicts.resolve_addresses()
-    untouchable: set[PublicKey] = set(policy.always_keep)
+    foreign: set[PeerId] = set()
     if policy.foreign != "remove":
-        installed = {key for keys in installed_keys().values() for key in keys}  # installed for rows, so not foreign
-        untouchable |= {key for state in actual.values() for key in state.peers} - conflicts.all_keys() - installed
-    conflicts.reject_overlaps(frozenset(untouchable))
+        keys = conflicts.all_keys()
+        foreign = {(name, key) for name, state in actual.items() for key in state.peers if key not in keys}
+        foreign -= {peer_id for some in installed_peers().values() for peer_id in some}  # installed for rows
+    conflicts.reject_overlaps(policy.always_keep, foreign)
 
     peers: dict[str, dict[PublicKey, DesiredPeer]] = {spec.interface: {} for spec in interface_specs}
     for claim in conflicts.accepted():
