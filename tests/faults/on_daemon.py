@@ -105,7 +105,7 @@ def terminate(play: Play, step: Step) -> Deed[None]:
 def reload(play: Play, step: Step) -> Deed[None]:
     """Sends SIGHUP."""
     with (yield from play.holding("instances")):
-        if (yield from play.until(play.answers, 5)):
+        if (yield from play.until(play.answers, 20)):
             os.kill(play.stage.daemons[0].pid, signal.SIGHUP)
             play.faults[step.kind] += 1
 

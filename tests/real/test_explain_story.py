@@ -45,7 +45,7 @@ def test_the_story_of_a_device_from_qr_code_to_pause(bench: Bench) -> None:
     story = explain(bench, held)
     assert (story["verdict"], story["peers"]) == ("wants no peer (device paused)", [])
     assert story["audit"][0]["action"] == "peer_removed"
-    assert story["details"]["paused"] is not None
+    assert story["times"]["paused"] is not None
 
 
 def test_who_lost_a_conflict_to_whom(bench: Bench) -> None:
