@@ -109,7 +109,7 @@ class Booted:
         """The last 2000 characters that the system printed."""
         return (self.directory / "console").read_text(errors="replace")[-2000:]
 
-    def run(self, *argv: str, check: bool = True, stdin: str = "", timeout: float = 60) -> str:
+    def run(self, *argv: str, check: bool = True, stdin: str = "", timeout: float = 240) -> str:
         """Run a command inside as root. Returns its output. AssertionError with the output if the command fails."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv],

@@ -96,7 +96,7 @@ def test_every_scenario_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
 
 @pytest.mark.vm
 def test_every_scenario_holds_with_the_kernels_wireguard(tmp_path: Path) -> None:
-    result = assert_all_holds(Demo(tmp_path, "--seconds", "600"), 620)
+    result = assert_all_holds(Demo(tmp_path, "--seconds", "1500"), 1560)
     assert result["kind"] == "kernel"
 
 
