@@ -72,7 +72,7 @@ def test_init_db_grants_nothing_to_an_account_that_is_not_there(bench: Bench) ->
     done = _init(bench, "--grants", "'nobody'@'localhost'", code=1)
     assert len(done.stderr.splitlines()) == 1
     assert "1133" in done.stderr
-    assert "create the account first: CREATE USER" in done.stderr
+    assert "Create the account first: CREATE USER" in done.stderr
     assert bench.sql(accounts) == before
 
 
