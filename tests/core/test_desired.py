@@ -262,3 +262,10 @@ def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() ->
         taken_over = build_desired([bad, row(6, public_key=text(5))], SITES, POLICY, kernel, NOW, lambda: installed)
         assert taken_over.frozen["wg0"] == frozenset()
         assert followed(taken_over) == {6}
+
+
+def test_facts_hold_no_more_of_a_text_than_a_valid_one_has() -> None:
+    """A part of a secret may be in the wrong column. Only a complete key would be recognised and masked."""
+    rows = [row(5, interface="x" * 32), row(6, address="1" * 60)]
+    desired = build_desired(rows, SITES, POLICY, actual(dump()), NOW)
+    assert {one.facts.value for one in desired.rejections} == {"x" * 15, "1" * 45}

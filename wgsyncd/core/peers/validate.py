@@ -19,6 +19,10 @@ from wgsyncd.core.network import Network, as_networks, parse_host
 from wgsyncd.core.reasons import NO_FACTS, KeyFault, Reason, RejectionFacts
 from wgsyncd.core.records import config_digest
 
+# A text in the wrong column may be a secret, or a part of one. So facts hold no more of a text than a valid one has.
+NAME_LENGTH = 15  # characters of an interface's name (IFNAMSIZ - 1, linux/if.h)
+ADDRESS_LENGTH = 45  # characters of an IPv6 address (INET6_ADDRSTRLEN - 1, netinet/in.h)
+
 
 @dataclass(frozen=True, slots=True)
 class InterfaceSpec:
@@ -60,7 +64,7 @@ def validate_row(
         raise RowRejected(Reason.NO_DEADLINE)
     spec = specs.get(row.interface)
     if spec is None:
-        raise RowRejected(Reason.UNKNOWN_INTERFACE, RejectionFacts(row.interface))
+        raise RowRejected(Reason.UNKNOWN_INTERFACE, RejectionFacts(row.interface[:NAME_LENGTH]))
     if key == bytes(KEY_BYTES):
         raise RowRejected(Reason.BAD_KEY, RejectionFacts(key_fault=KeyFault.ZERO))
     psk = NO_PRESHARED_KEY
@@ -86,7 +90,7 @@ def _host(text: str, spec: InterfaceSpec) -> Network:
     try:
         address = parse_host(text)
     except ValueError:
-        raise RowRejected(Reason.BAD_ADDRESS, RejectionFacts(text)) from None
+        raise RowRejected(Reason.BAD_ADDRESS, RejectionFacts(text[:ADDRESS_LENGTH])) from None
     if address in spec.own_hosts:
         raise RowRejected(Reason.INTERFACE_ADDRESS, RejectionFacts(text, spec.interface))
     if not any(net.covers(address) for net in spec.networks):
