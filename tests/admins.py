@@ -13,7 +13,7 @@ from uuid import UUID
 from tests.fakestore import FakeStore
 from tests.memorystore import MemoryStore
 from tests.memorytables import sums_of
-from tests.samples import NETWORKS, NETWORKS6, TOKYO
+from tests.samples import NETWORKS, NETWORKS6, TOKYO, device_name
 from tests.tables import FakeDatabase
 from tests.usersstore.database import UserDevice, UsersDatabase
 from tests.usersstore.store import OVER_QUOTA, UsersStore, posted
@@ -154,9 +154,8 @@ class UsersAdmin:
 
     def insert(self, number: int, *, seen: bool = True, **fields: Any) -> None:
         before = 1_767_000_000.0 if seen else None
-        name = f"0001-DEV-{number:03}"
         self.db.devices[self.id(number)] = UserDevice(
-            self.id(number), name, "alice", "", (), None, first_seen=before, last_seen=before
+            self.id(number), device_name(number), "alice", "", (), None, first_seen=before, last_seen=before
         )
         self.change(number, **fields)
 
@@ -197,13 +196,13 @@ class UsersAdmin:
         return getattr(device, name)
 
     def posted(self, number: int) -> Counters:
-        return posted(self.db, self.id(number))
+        return posted(self.db, device_name(number))
 
     def set_posted(self, number: int, total: Counters) -> None:
-        self.db.days[self.id(number), "2020-02-02"] = total
+        self.db.days[device_name(number), "2020-02-02"] = total
 
     def windows(self, number: int, calendar: UsageCalendar) -> tuple[Counters, Counters]:
-        buckets, months, _ = sums_of(self.db, self.id(number), make_ranges(calendar))
+        buckets, months, _ = sums_of(self.db, device_name(number), make_ranges(calendar))
         return buckets[0], months[0]
 
     def lasting(self, number: int) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.samples import NOW, calendar
+from tests.samples import NOW, calendar, device_name
 from wgsyncd.core.model import DeviceId
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
@@ -11,7 +11,7 @@ BUCKET, DAY = int(NOW // 900) * 900, calendar().day(NOW)
 
 
 def posted(device: DeviceId, rx: int, tx: int, handshake: float | None = None, day: str = DAY) -> Posting:
-    return Posting(device, (Allocation(BUCKET, day, rx, tx),), handshake)
+    return Posting(device, device_name(device), (Allocation(BUCKET, day, rx, tx),), handshake)
 
 
 def commit(store: Store, writes: WriteBatch) -> frozenset[DeviceId]:

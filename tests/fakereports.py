@@ -47,10 +47,15 @@ class FakeReports:
         return self._sums(self.db.buckets, 1, lambda at: start <= at < end, rows)
 
     def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
-        return self._sums(self.db.days, 0, lambda day: first <= day <= last, None)
+        return self._by_row(self._sums(self.db.days, 0, lambda day: first <= day <= last, None))
 
     def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
-        return self._sums(self.db.buckets, 0, lambda at: start <= at < end, None)
+        return self._by_row(self._sums(self.db.buckets, 0, lambda at: start <= at < end, None))
+
+    def _by_row(self, sums: dict[str, Counters]) -> dict[DeviceId, Counters]:
+        """The sums by row id. A device that is gone had the number in its name as its row id."""
+        rows = {d["device_id"]: number for number, d in self.db.devices.items()}
+        return {rows.get(name, int(name.rpartition("-")[2])): found for name, found in sums.items()}
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:
         self._ask()
@@ -86,9 +91,10 @@ class FakeReports:
 
     def _sums(self, table: Sums, key: int, within: Any, rows: Collection[DeviceId] | None) -> dict[Any, Counters]:
         self._ask()
+        names = None if rows is None else {self.db.devices[row]["device_id"] for row in rows}
         sums: dict[Any, Counters] = {}
         for at, found in table.items():
-            if within(at[1]) and (rows is None or at[0] in rows):
+            if within(at[1]) and (names is None or at[0] in names):
                 old = sums.get(at[key], Counters(0, 0))
                 sums[at[key]] = Counters(old.rx + found.rx, old.tx + found.tx)
         if self.perspective is Perspective.DEVICE:

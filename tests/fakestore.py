@@ -55,6 +55,10 @@ class FakeStore(MemoryStore[FakeDatabase]):
     def _rows(self) -> list[DeviceRow]:
         return [self._row(self.db.devices[number]) for number in sorted(self.db.devices)]
 
+    def _name(self, device: Device) -> str:
+        name: str = device["device_id"]
+        return name
+
     def _own_conditions(self) -> frozenset[Condition]:
         parents = Counter(d["contract_id"] for d in self.db.devices.values() if d["is_parent"] and not d["deleted_at"])
         return frozenset(
@@ -78,11 +82,11 @@ class FakeStore(MemoryStore[FakeDatabase]):
     def _open(self, db: FakeDatabase, calendar: UsageCalendar) -> None:
         bucket = int(calendar.now // calendar.width) * calendar.width
         for table, window, at in ((db.buckets, "24h", bucket), (db.days, "month", calendar.month[0])):
-            begun = {number for number, _ in table}
-            for number, device in db.devices.items():
+            begun = {name for name, _ in table}
+            for device in db.devices.values():
                 rx, tx = (max(device[f"{side}_bytes_{window}"] or 0, 0) for side in self._sides)
-                if (rx or tx) and number not in begun:
-                    table[number, at] = Counters(rx, tx)
+                if (rx or tx) and device["device_id"] not in begun:
+                    table[device["device_id"], at] = Counters(rx, tx)
 
     def _row(self, d: Device) -> DeviceRow:
         status, contract = word(d["status"]), self.db.contracts.get(d["contract_id"])
@@ -156,12 +160,13 @@ class FakeStore(MemoryStore[FakeDatabase]):
 
     def _windows_differ(self, number: int, calendar: UsageCalendar) -> dict[str, int]:
         first, beyond = calendar.month
+        device = self.db.devices[number]["device_id"]
         recent = [
             s
-            for (row, at), s in self.db.buckets.items()
-            if row == number and calendar.rolling_start <= at <= calendar.now
+            for (name, at), s in self.db.buckets.items()
+            if name == device and calendar.rolling_start <= at <= calendar.now
         ]
-        month = [s for (row, day), s in self.db.days.items() if row == number and first <= day < beyond]
+        month = [s for (name, day), s in self.db.days.items() if name == device and first <= day < beyond]
         want = {
             f"{side}_bytes_{window}": min(sum(s[index] for s in some), MOST)
             for window, some in (("24h", recent), ("month", month))

@@ -74,6 +74,10 @@ class MemoryStore(Generic[Tables]):
         """All devices, in the order of their ids."""
         raise NotImplementedError
 
+    def _name(self, device: Any) -> str:
+        """The name of a device of the control plane's table."""
+        raise NotImplementedError
+
     def _own_conditions(self) -> frozenset[Condition]:
         """The conditions of the control plane's own types."""
         raise NotImplementedError
@@ -87,7 +91,7 @@ class MemoryStore(Generic[Tables]):
         raise NotImplementedError
 
     def _add_to_device(self, db: Tables, posting: Posting, calendar: UsageCalendar) -> None:
-        """Add a posting to what an existing device itself keeps. Days and buckets have it already."""
+        """Add a posting to what its device's row itself keeps. Days and buckets have it already."""
         raise NotImplementedError
 
     def _write_audit(self, db: Tables, events: Sequence[AuditEvent]) -> None:
@@ -163,7 +167,7 @@ class MemoryStore(Generic[Tables]):
         with self._transaction("discharge") as db:
             if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
                 raise UserError("one of them is no delta in the quarantine")
-            if any(one.row_id not in db.devices for one in postings):
+            if not all(self._has_device(db, one) for one in postings):
                 raise UserError("a row is gone")
             if any(one.row_id in self.locked for one in postings):
                 raise StoreError("another program has locked a row", StoreErrorCode.LOCKED)
@@ -225,6 +229,11 @@ class MemoryStore(Generic[Tables]):
 
     # ---- behind the port
 
+    def _has_device(self, db: Tables, posting: Posting) -> bool:
+        """Whether the row is still there and still belongs to the posting's device."""
+        row = db.devices.get(posting.row_id)
+        return row is not None and self._name(row) == posting.device
+
     def _read(self, name: str) -> None:
         self.calls[name] += 1
         if self.down or self.fail_reads:
@@ -261,10 +270,10 @@ class MemoryStore(Generic[Tables]):
 
     def _post(self, db: Tables, posting: Posting, calendar: UsageCalendar) -> None:
         for piece in posting.allocations:
-            add_bytes(db.days, (posting.row_id, piece.day), piece.rx, piece.tx)
+            add_bytes(db.days, (posting.device, piece.day), piece.rx, piece.tx)
             if piece.bucket is not None:
-                add_bytes(db.buckets, (posting.row_id, piece.bucket), piece.rx, piece.tx)
-        if posting.row_id in db.devices:
+                add_bytes(db.buckets, (posting.device, piece.bucket), piece.rx, piece.tx)
+        if self._has_device(db, posting):
             self._add_to_device(db, posting, calendar)
 
 

@@ -12,7 +12,7 @@ from wgsyncd.core.records import PeerId, PeerRecord
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta
 
 MOST = 2**63 - 1
-Sums = dict[tuple[Any, Any], Counters]  # bytes by device id and day, or by device id and bucket
+Sums = dict[tuple[str, Any], Counters]  # bytes by device name and day, or by device name and bucket
 
 
 @dataclass
@@ -44,17 +44,17 @@ def copy_tables(db: Tables) -> Tables:
     return work
 
 
-def add_bytes(sums: Sums, at: tuple[Any, Any], rx: int, tx: int) -> None:
+def add_bytes(sums: Sums, at: tuple[str, Any], rx: int, tx: int) -> None:
     old = sums.get(at, Counters(0, 0))
     sums[at] = Counters(old.rx + rx, old.tx + tx)
 
 
-def sums_of(db: OwnTables, device: Any, scope: VerifyRanges) -> tuple[
+def sums_of(db: OwnTables, device: str, scope: VerifyRanges) -> tuple[
     tuple[Counters, ...], tuple[Counters, ...], tuple[DaySums, ...]
 ]:  # fmt: skip
     """The sums of one device that a verification asks for: buckets, days, and days beside their buckets."""
-    buckets = {at: sums for (row, at), sums in db.buckets.items() if row == device}
-    days = {at: sums for (row, at), sums in db.days.items() if row == device}
+    buckets = {at: sums for (name, at), sums in db.buckets.items() if name == device}
+    days = {at: sums for (name, at), sums in db.days.items() if name == device}
 
     def between(sums: dict[Any, Counters], first: Any, beyond: Any) -> Counters:
         some = [s for at, s in sums.items() if first <= at < beyond]

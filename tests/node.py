@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.memorystore import MemoryStore
-from tests.memorytables import Sums
 from tests.plane import Shaping
-from tests.samples import NETWORKS, NOW, address, calendar, key, key_number, peer, psk_of, text
+from tests.samples import NETWORKS, NOW, address, calendar, device_name, key, key_number, peer, psk_of, text
 from tests.variants import MIKYUN, Variant, with_ipv6
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
@@ -68,7 +67,7 @@ class Node:
         self.plane = Shaping(self.wg) if variant.plane else None
         self.planes: tuple[Plane[Any, Any], ...] = (self.plane,) if self.plane is not None else ()
         self.true: dict[int, Counters] = {}
-        self._numbers: dict[Any, int] = {}  # by device id
+        self._numbers: dict[Any, int] = {}  # by row id and by device name
         self.start()
 
     def _kernel(self) -> FakeWireGuard:
@@ -109,7 +108,7 @@ class Node:
         interface = fields.get("interface", fields.get("wg_iface", "wg0"))
         plain = {"interface": interface, "address": address(number, interface), "public_key": text(number)}
         self.admin.insert(number, seen=seen, **(plain | fields))
-        self._numbers[self.admin.id(number)] = number
+        self._numbers[self.admin.id(number)] = self._numbers[fields.get("device_id", device_name(number))] = number
         self.true[number] = Counters(0, 0)
 
     def issued(self, number: int, end: float, **fields: Any) -> None:
@@ -248,12 +247,12 @@ class Node:
         return self.admin.windows(number, self.calendar)
 
     @property
-    def days(self) -> Sums:
+    def days(self) -> dict[tuple[int, str], Counters]:
         """The bytes by number and day."""
         return {(self._number(device), day): sums for (device, day), sums in self.db.days.items()}
 
     @property
-    def buckets(self) -> Sums:
+    def buckets(self) -> dict[tuple[int, int], Counters]:
         """The bytes by number and bucket."""
         return {(self._number(device), bucket): sums for (device, bucket), sums in self.db.buckets.items()}
 

@@ -47,10 +47,10 @@ class RealNode(Node):
             for number in self.tables.devices()
             if (one := self.tables.device(number))
         }
-        days: dict[int, Counters] = {}
-        for (number, _), sums in self.tables.days().items():
-            old = days.get(number, Counters(0, 0))
-            days[number] = Counters(old.rx + sums.rx, old.tx + sums.tx)
+        days: dict[str, Counters] = {}
+        for (name, _), sums in self.tables.days().items():
+            old = days.get(name, Counters(0, 0))
+            days[name] = Counters(old.rx + sums.rx, old.tx + sums.tx)
         node_state = self.store.load_state(self.calendar)
         records = {slot: (r.row_id, r.config_digest, r.state, r.counters) for slot, r in node_state.records.items()}
         audit = sorted((one.action, one.target_id) for one in self.tables.logs())

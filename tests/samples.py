@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import (
@@ -55,6 +56,11 @@ def text(number: int) -> str:
     return encode_key(key(number))
 
 
+def device_name(row_id: Any) -> str:
+    """The name of the device with this number, or with the UUID that tests/usersstore makes of the number."""
+    return f"0001-DEV-{row_id.int >> 96 if isinstance(row_id, UUID) else row_id:03}"
+
+
 def psk(number: int) -> bytes:
     return hashlib.sha256(f"psk {number}".encode()).digest()
 
@@ -75,7 +81,7 @@ def row(number: int, **changes: Any) -> DeviceRow:
     interface = changes.get("interface", "wg0")
     plain = DeviceRow(
         id=number,
-        device=f"0001-DEV-{number:03}",
+        device=device_name(number),
         owner="0001",
         interface=interface,
         addresses=(address(number, interface if interface in NETWORKS else "wg0"),),
@@ -131,7 +137,7 @@ def record(number: int, one: PeerConfig | None = None, **changes: Any) -> PeerRe
     if "counters" in changes:
         changes["rx"], changes["tx"] = changes.pop("counters")
     plain = PeerRecord(
-        "wg0", key(number), number, f"0001-DEV-{number:03}", "0001", ",".join(sorted(map(str, one.allowed_ips))),
+        "wg0", key(number), number, device_name(number), "0001", ",".join(sorted(map(str, one.allowed_ips))),
         config_digest(one), RecordState.PRESENT, EPOCH, 0, 0, 0, NOW - 15,
     )  # fmt: skip
     return replace(plain, **changes)

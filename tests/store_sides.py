@@ -18,6 +18,7 @@ from tests.admins import UsersAdmin
 from tests.fakereports import FakeReports
 from tests.fakestore import FakeStore
 from tests.node import CONFIG
+from tests.samples import device_name
 from tests.tables import Device, FakeDatabase, new_device
 from tests.usersstore.store import UsersStore
 from wgsyncd.config.load import parse
@@ -41,8 +42,8 @@ class AnyTables(Protocol):
     def insert(self, number: int) -> None: ...
     def locked(self, number: int) -> AbstractContextManager[None]: ...
     def logs(self) -> Sequence[object]: ...
-    def days(self) -> dict[tuple[Any, str], Counters]: ...
-    def buckets(self) -> dict[tuple[Any, int], Counters]: ...
+    def days(self) -> dict[tuple[str, str], Counters]: ...
+    def buckets(self) -> dict[tuple[str, int], Counters]: ...
 
 
 class MikyunTables(AnyTables, Protocol):
@@ -57,8 +58,8 @@ class MikyunTables(AnyTables, Protocol):
     def devices(self) -> list[int]: ...
     def logs(self) -> list[AuditEntry]: ...
     def log(self, entry: AuditEntry) -> None: ...
-    def days(self) -> dict[tuple[int, str], Counters]: ...
-    def buckets(self) -> dict[tuple[int, int], Counters]: ...
+    def days(self) -> dict[tuple[str, str], Counters]: ...
+    def buckets(self) -> dict[tuple[str, int], Counters]: ...
 
 
 def _config(node: str, zone: str) -> str:
@@ -118,10 +119,10 @@ class FakeMikyunTables:
     def log(self, entry: AuditEntry) -> None:
         self.db.logs.append(entry)
 
-    def days(self) -> dict[tuple[int, str], Counters]:
+    def days(self) -> dict[tuple[str, str], Counters]:
         return dict(self.db.days)
 
-    def buckets(self) -> dict[tuple[int, int], Counters]:
+    def buckets(self) -> dict[tuple[str, int], Counters]:
         return dict(self.db.buckets)
 
 
@@ -156,10 +157,10 @@ class UsersTables:
     def logs(self) -> list[Any]:
         return list(self.admin.db.audit)
 
-    def days(self) -> dict[tuple[Any, str], Counters]:
+    def days(self) -> dict[tuple[str, str], Counters]:
         return dict(self.admin.db.days)
 
-    def buckets(self) -> dict[tuple[Any, int], Counters]:
+    def buckets(self) -> dict[tuple[str, int], Counters]:
         return dict(self.admin.db.buckets)
 
 
@@ -257,12 +258,14 @@ class RealMikyunTables:
     def forget_logs(self) -> None:
         self.sql("DELETE FROM admin_logs")
 
-    def days(self) -> dict[tuple[int, str], Counters]:
+    def days(self) -> dict[tuple[str, str], Counters]:
         return {
-            (r["row_id"], _plain(r["day"])): Counters(r["rx"], r["tx"]) for r in self.sql("SELECT * FROM wgsyncd_days")
+            (device_name(r["row_id"]), _plain(r["day"])): Counters(r["rx"], r["tx"])
+            for r in self.sql("SELECT * FROM wgsyncd_days")
         }
 
-    def buckets(self) -> dict[tuple[int, int], Counters]:
+    def buckets(self) -> dict[tuple[str, int], Counters]:
         return {
-            (r["row_id"], r["start"]): Counters(r["rx"], r["tx"]) for r in self.sql("SELECT * FROM wgsyncd_buckets")
+            (device_name(r["row_id"]), r["start"]): Counters(r["rx"], r["tx"])
+            for r in self.sql("SELECT * FROM wgsyncd_buckets")
         }

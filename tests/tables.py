@@ -49,7 +49,7 @@ class FakeDatabase(OwnTables):
 def totals(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
     """The columns and sums of one device for `wgsyncd verify`, computed in the simplest way."""
     device = db.devices[number]
-    in_buckets, in_days, days = sums_of(db, number, scope)
+    in_buckets, in_days, days = sums_of(db, device["device_id"], scope)
     figures = []
     for side, name in enumerate(sides):
         total, recent, month = (device[f"{name}_bytes_{window}"] or 0 for window in ("total", "24h", "month"))

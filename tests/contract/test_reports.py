@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.samples import NOW, TOKYO, calendar, record
+from tests.samples import NOW, TOKYO, calendar, device_name, record
 from tests.store_sides import MikyunTables
 from wgsyncd.config import resources
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -30,7 +30,7 @@ def reports(tables: MikyunTables) -> ReportSource:
 def book(tables: MikyunTables, number: int, *pieces: Allocation) -> None:
     """Posts bytes to buckets and days of one device."""
     store = tables.store()
-    writes = WriteBatch(postings=(Posting(number, pieces),), records=(record(number),))
+    writes = WriteBatch(postings=(Posting(number, device_name(number), pieces),), records=(record(number),))
     store.commit(store.load_state(calendar()), writes, calendar())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.committing import BUCKET, commit, posted
-from tests.samples import EPOCH, NOW, TOKYO, calendar, peer, record, text
+from tests.samples import EPOCH, NOW, TOKYO, calendar, device_name, peer, record, text
 from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
@@ -94,9 +94,9 @@ def test_opening_balances_are_taken_over_once(tables: MikyunTables) -> None:
     tables.insert(7)
     tables.store().load_state(calendar())
     tables.store(node="r650").load_state(calendar(NOW + 40 * 86400))
-    assert tables.buckets() == {(5, BUCKET): (40, 4)}
+    assert tables.buckets() == {(device_name(5), BUCKET): (40, 4)}
     first = calendar().month[0]
-    assert tables.days() == {(5, first): (400, 0), (6, first): (0, 9)}
+    assert tables.days() == {(device_name(5), first): (400, 0), (device_name(6), first): (0, 9)}
     before = tables.device(5)
     tables.store().refresh(calendar())
     assert tables.device(5) == {**before, "tx_bytes_month": 0}

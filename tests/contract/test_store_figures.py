@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.samples import EPOCH, NOW, calendar
+from tests.samples import EPOCH, NOW, calendar, device_name
 from tests.store_sides import MikyunTables
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Check, DeviceTotals
@@ -41,7 +41,11 @@ def summed(one: DeviceTotals) -> dict[str, int]:
 
 def book(store: Store, number: int, *pieces: Allocation) -> None:
     """Posts bytes as the daemon does at LATER."""
-    store.commit(store.load_state(calendar()), WriteBatch(postings=(Posting(number, pieces),)), calendar(LATER))
+    store.commit(
+        store.load_state(calendar()),
+        WriteBatch(postings=(Posting(number, device_name(number), pieces),)),
+        calendar(LATER),
+    )
 
 
 @pytest.fixture
@@ -158,7 +162,7 @@ def test_a_figure_that_an_admin_sets_while_bytes_are_booked_stands(
     """The admin writes after the daemon has read everything for its posting, and before its commit."""
     tables.insert(5, rx_bytes_total=5000, tx_bytes_total=5000)
     books, _ = store.load_state(calendar()), store.snapshot()
-    posting = Posting(5, (Allocation(LATE_BUCKET, LATE_DAY, 1000, 10),))
+    posting = Posting(5, device_name(5), (Allocation(LATE_BUCKET, LATE_DAY, 1000, 10),))
     tables.update(5, rx_bytes_total=figure, tx_bytes_total=figure)
     store.commit(
         books, WriteBatch(postings=(posting,), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, LATER)}), calendar(LATER)

@@ -15,7 +15,7 @@ import pymysql
 import pytest
 
 from tests.committing import BUCKET, DAY, posted
-from tests.samples import EPOCH, NOW, calendar, key, record, text
+from tests.samples import EPOCH, NOW, calendar, device_name, key, record, text
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceId, Transition
@@ -174,7 +174,7 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(
         rx = sum(one[number] for one in sums.values())
         assert rx - sums["admin"][number] == 2 * sum(1 + turn % 3 for turn in range(TURNS))
         assert real_tables.device(number)["rx_bytes_total"] == rx
-        assert real_tables.days()[number, DAY] == (rx, 2 * rx)
+        assert real_tables.days()[device_name(number), DAY] == (rx, 2 * rx)
 
 
 def _of_turn(one: Posting, turn: int) -> Posting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.committing import BUCKET, DAY, commit, posted
 from tests.node import local
-from tests.samples import NOW, calendar, record
+from tests.samples import NOW, calendar, device_name, record
 from tests.store_sides import AnyTables, MikyunTables
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
@@ -27,8 +27,8 @@ def test_bytes_are_added_to_what_stands_there(tables: MikyunTables, store: Store
     assert after["updated_at"] == "2026-01-01 00:00:00", "it belongs to the application"
     assert tables.device(6) == before
     assert tables.devices() == [5, 6], "a deleted row is not brought back"
-    assert tables.days() == {(5, DAY): (71, 7), (9, DAY): (5, 5)}
-    assert tables.buckets() == {(5, BUCKET): (71, 7), (9, BUCKET): (5, 5)}
+    assert tables.days() == {(device_name(5), DAY): (71, 7), (device_name(9), DAY): (5, 5)}
+    assert tables.buckets() == {(device_name(5), BUCKET): (71, 7), (device_name(9), BUCKET): (5, 5)}
 
 
 def test_the_devices_perspective_swaps_the_columns_and_not_the_books(tables: MikyunTables) -> None:
@@ -40,7 +40,7 @@ def test_the_devices_perspective_swaps_the_columns_and_not_the_books(tables: Mik
     assert [after[f"{side}_bytes_{w}"] for w in ("total", "24h", "month") for side in ("rx", "tx")] == [
         7, 70, 8, 72, 17, 90
     ]  # fmt: skip
-    assert tables.buckets() == {(5, BUCKET): (72, 8)}
+    assert tables.buckets() == {(device_name(5), BUCKET): (72, 8)}
 
 
 def test_a_column_that_is_full_stops_nobody(tables: MikyunTables, store: Store) -> None:
@@ -73,7 +73,7 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(tables: MikyunT
     month = calendar().month[0]
     old = (Allocation(BUCKET - 86400, DAY, 1, 2), Allocation(BUCKET - 87300, month, 3, 4),
            Allocation(None, "2026-08-31", 5, 3))  # fmt: skip
-    commit(store, WriteBatch(postings=(Posting(5, old),)))
+    commit(store, WriteBatch(postings=(Posting(5, device_name(5), old),)))
     tables.update(5, rx_bytes_24h=9, tx_bytes_24h=9, rx_bytes_month=9, tx_bytes_month=9)
     before = tables.device(7)
     assert store.refresh(calendar()) == (2, 0)
@@ -96,7 +96,7 @@ def test_rolling_sets_what_the_books_do_not_say_and_nothing_else(tables: MikyunT
 def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(tables: MikyunTables, store: Store) -> None:
     tables.insert(5)
     later = Allocation(BUCKET + 2 * 900, DAY, 30, 3)
-    commit(store, WriteBatch(postings=(Posting(5, (Allocation(BUCKET, DAY, 1, 1), later)),)))
+    commit(store, WriteBatch(postings=(Posting(5, device_name(5), (Allocation(BUCKET, DAY, 1, 1), later)),)))
     for ahead, seen in ((0, (1, 1)), (2 * 900, (31, 4))):
         store.refresh(calendar(BUCKET + ahead))
         assert (tables.device(5)["rx_bytes_24h"], tables.device(5)["tx_bytes_24h"]) == seen
@@ -108,7 +108,7 @@ def test_purging_forgets_what_is_old_and_keeps_the_rest(any_tables: AnyTables, a
     days = ("2025-08-17", calendar().day(NOW - 400 * 86400), DAY)
     starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
     pieces = tuple(Allocation(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
-    commit(any_store, WriteBatch(postings=(Posting(any_tables.id(5), pieces),)))
+    commit(any_store, WriteBatch(postings=(Posting(any_tables.id(5), device_name(5), pieces),)))
     any_store.purge(calendar(), 400)
     assert sorted(day for _, day in any_tables.days()) == sorted(days[1:])
     assert sorted(start for _, start in any_tables.buckets()) == sorted(starts[1:])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.memorystore import MemoryStore
-from tests.samples import NOW, TOKYO, calendar
+from tests.samples import NOW, TOKYO, calendar, device_name
 from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from tests.wait import until
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -42,7 +42,7 @@ def hold(store: Store, *deltas: QuarantinedDelta) -> list[int]:
 
 
 def delta(number: Any, rx: int = 1000, tx: int = 10, since: float = SINCE, until: float = LATER) -> QuarantinedDelta:
-    return QuarantinedDelta("wg0", number, f"0001-DEV-{number!s:0>3}" if number else "", rx, tx, since, until)
+    return QuarantinedDelta("wg0", number, device_name(number) if number else "", rx, tx, since, until)
 
 
 EVENTS = (
@@ -55,7 +55,7 @@ EVENTS = (
 
 
 def pieces(number: Any, *some: Allocation) -> Posting:
-    return Posting(number, some)
+    return Posting(number, device_name(number), some)
 
 
 BOOKED = pieces(5, Allocation(LATE_BUCKET, LATE_DAY, 1000, 10))
@@ -87,7 +87,10 @@ def test_what_is_discharged_is_booked_once(tables: MikyunTables, store: Store) -
         1001, 10, 1000, 10, 1000, 10
     ]  # fmt: skip
     assert five["updated_at"] == "2026-01-01 00:00:00"
-    assert (tables.buckets(), tables.days()) == ({(5, LATE_BUCKET): (1000, 10)}, {(5, LATE_DAY): (1000, 10)})
+    assert (tables.buckets(), tables.days()) == (
+        {(device_name(5), LATE_BUCKET): (1000, 10)},
+        {(device_name(5), LATE_DAY): (1000, 10)},
+    )
     assert tables.logs() == list(AuditMessages("en", TOKYO).entries(EVENTS))
     assert store.load_state(calendar()).revision == seq, "the daemon's books are not disturbed"
     with pytest.raises(UserError):

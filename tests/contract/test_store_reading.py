@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.node import local
-from tests.samples import EPOCH, NOW, TOKYO, calendar, key, record, row, text
+from tests.samples import EPOCH, NOW, TOKYO, calendar, device_name, key, record, row, text
 from tests.store_sides import MikyunTables, RealMikyunTables
 from wgsyncd.core.model import Status, Transition
 from wgsyncd.core.reasons import Inactive, TransitionKind
@@ -270,7 +270,7 @@ def test_the_digest_does_not_change_with_our_own_counting(tables: MikyunTables, 
     (one,) = store.snapshot().rows
     store.load_state(calendar())
     before = store.digest()
-    posted = Posting(5, (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
+    posted = Posting(5, device_name(5), (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
     step = Transition(one, TransitionKind.FIRST_HANDSHAKE, NOW)
     writes = WriteBatch(
         (posted,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import EPOCH, NOW, actual, calendar, dump, peer, psk, record, records, row, state
+from tests.samples import EPOCH, NOW, actual, calendar, device_name, dump, peer, psk, record, records, row, state
 from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, PublicKey, decode_key
 from wgsyncd.core.records import RecordState, config_digest
@@ -186,7 +186,7 @@ def test_portions_and_then_the_rest_are_booked_as_all_at_once(moves: list[int], 
 
 
 def posted(number: int) -> Posting:
-    return Posting(number, (Allocation(None, "2026-09-21", number, 1),))
+    return Posting(number, device_name(number), (Allocation(None, "2026-09-21", number, 1),))
 
 
 def many(devices: int, quiet: int, quarantined: int) -> WriteBatch:
@@ -237,7 +237,7 @@ def test_a_record_whose_audit_row_comes_last_is_not_written_before_it(quiet: int
 
 def test_odd_devices_stand_in_the_transaction_that_speaks_of_them() -> None:
     def one(number: int) -> Posting:
-        return Posting(number, (Allocation(None, "2026-09-21", 1, 1),))
+        return Posting(number, device_name(number), (Allocation(None, "2026-09-21", 1, 1),))
 
     whole = WriteBatch(postings=tuple(one(n) for n in range(1, 8)), commit_last=frozenset((1, 4)), approval_used=True)
     parts = list(whole.split(2))

@@ -85,7 +85,7 @@ def test_a_batch_is_split_in_the_order_of_the_ids(make: Make) -> None:
 
 @each_type
 def test_postings_of_one_device_are_added_up(make: Make) -> None:
-    one = Posting(make(5), (Allocation(None, "2026-09-21", 1, 2),))
+    one = Posting(make(5), "d", (Allocation(None, "2026-09-21", 1, 2),))
     both = WriteBatch(postings=(one,)) + WriteBatch(postings=(one, replace(one, row_id=make(6))))
     assert [(b.row_id, b.rx) for b in both.postings] == [(make(5), 2), (make(6), 1)]
 

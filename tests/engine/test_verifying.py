@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from tests.node import Node
-from tests.samples import TOKYO, key
+from tests.samples import TOKYO, device_name, key
 from tests.verifying import SOON, busy_node, checks, found, prove
 from wgsyncd.core.inspect.verify import Check
 from wgsyncd.core.model import Counters, fingerprint
@@ -145,7 +145,7 @@ def test_deltas_in_quarantine_are_a_note(node: Node) -> None:
 
 
 FAULTS: dict[str, Callable[[Node], object]] = {
-    "day": lambda node: node.db.days.update({(node.admin.id(5), node.calendar.day(node.now)): Counters(2000, 199)}),
+    "day": lambda node: node.db.days.update({(device_name(5), node.calendar.day(node.now)): Counters(2000, 199)}),
     "unposted": lambda node: node.wg.traffic("wg0", key(5), rx=12),
     "baseline": lambda node: node.wg.recreate_behind("wg0", key(5)),
     "absent": lambda node: node.wg.remove_behind("wg0", key(5)),
@@ -203,7 +203,7 @@ def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
 
     Fewer bytes are wrong only where every byte must have a bucket.
     """
-    device, today = node.admin.id(5), node.calendar.day(node.now)
+    device, today = device_name(5), node.calendar.day(node.now)
     yesterday = node.calendar.day(node.now - 86400)
     if bucket:
         node.db.buckets[device, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)

@@ -255,7 +255,7 @@ def test_the_booking_of_midnight_is_not_left_off(
 
     passing.happen[1] = past_midnight
     daemon._handle(Event.ACCOUNT)
-    assert {(number, on): sums.rx for (number, on), sums in node.db.days.items()} == {
+    assert {(number, on): sums.rx for (number, on), sums in node.days.items()} == {
         (5, day): 55_000, (6, day): 55_000, (7, day): 55_000
     }  # fmt: skip
 

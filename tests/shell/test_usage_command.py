@@ -40,12 +40,15 @@ def db() -> FakeDatabase:
     for number, contract in ((5, "0001"), (6, "0001"), (7, "M010")):
         made.insert(number, device_id=f"{contract}-DEV-{number:03}", contract_id=contract)
     made.begun["r640"] = datetime(2026, 8, 10, 12, tzinfo=TOKYO).timestamp()
+    five, six = "0001-DEV-005", "0001-DEV-006"
     made.days = {
-        (5, "2026-09-21"): Counters(GiB, 2 * GiB), (6, "2026-09-20"): Counters(1, 2), (7, "2026-09-21"): Counters(5, 5),
-        (5, "2026-08-01"): Counters(100, 200), (99, "2026-09-19"): Counters(3000, 0),
+        (five, "2026-09-21"): Counters(GiB, 2 * GiB), (six, "2026-09-20"): Counters(1, 2),
+        ("M010-DEV-007", "2026-09-21"): Counters(5, 5), (five, "2026-08-01"): Counters(100, 200),
+        ("M020-DEV-099", "2026-09-19"): Counters(3000, 0),
     }  # fmt: skip
     bucket = int(NOW // 900) * 900
-    made.buckets = {(5, bucket): Counters(10, 20), (5, bucket - 3600): Counters(1, 2), (6, bucket): Counters(7, 7)}
+    made.buckets = {(five, bucket): Counters(10, 20), (five, bucket - 3600): Counters(1, 2),
+                    (six, bucket): Counters(7, 7)}  # fmt: skip
     return made
 
 

@@ -56,8 +56,11 @@ class UsersStore(MemoryStore[UsersDatabase]):
             status_text=device.state,
             inactive=inactive,
             first_handshake_known=device.first_seen is not None,
-            has_no_usage=device.last_seen is None and not any(one == device.id for one, _ in self.db.days),
+            has_no_usage=device.last_seen is None and not any(one == device.name for one, _ in self.db.days),
         )
+
+    def _name(self, device: UserDevice) -> str:
+        return device.name
 
     def _own_conditions(self) -> frozenset[Condition]:
         counts = Counter(device.user for device in self.db.devices.values())
@@ -90,11 +93,11 @@ class UsersStore(MemoryStore[UsersDatabase]):
             db.audit.append({"action": event.action.value, "target": event.target, "facts": facts})
 
     def _totals(self, device: Any, scope: VerifyRanges) -> DeviceTotals:
-        *_, days = sums_of(self.db, device, scope)
+        *_, days = sums_of(self.db, self.db.devices[device].name, scope)
         return DeviceTotals(device, self.db.devices[device].name, (), days)
 
 
-def posted(db: UsersDatabase, device: Any) -> Counters:
+def posted(db: UsersDatabase, device: str) -> Counters:
     """All bytes of a device, as far back as its days go."""
     days = [sums for (one, _), sums in db.days.items() if one == device]
     return Counters(sum(one.rx for one in days), sum(one.tx for one in days)) if days else NO_BYTES

@@ -118,10 +118,12 @@ def merge_allocations(allocations: Sequence[Allocation]) -> tuple[Allocation, ..
 class Posting:
     """What one transaction adds for one device: bytes by bucket and day, and a handshake if there is a newer one.
 
-    No two allocations have the same bucket and day.
+    No two allocations have the same bucket and day. ``device`` is the name of the device that moved the bytes. A row id
+    may be used again, so the row with this id may belong to another device by now. Such a row gets no bytes.
     """
 
     row_id: DeviceId
+    device: str
     allocations: tuple[Allocation, ...]
     handshake: float | None = None  # UNIX seconds of a newer handshake, None if there is none
 
@@ -141,7 +143,7 @@ class Posting:
         A transaction needs one posting for each device: an UPDATE that joins a list changes each row only once.
         """
         latest = max((h for h in (self.handshake, other.handshake) if h is not None), default=None)
-        return Posting(self.row_id, merge_allocations(self.allocations + other.allocations), latest)
+        return Posting(self.row_id, self.device, merge_allocations(self.allocations + other.allocations), latest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,10 @@ class WriteBatch:
         if self.records and other.records:
             records = tuple({r.peer_id: r for r in self.records + other.records}.values())
         if self.postings and other.postings:
-            sums: dict[DeviceId, Posting] = {}
+            sums: dict[tuple[DeviceId, str], Posting] = {}
             for one in self.postings + other.postings:
-                sums[one.row_id] = sums[one.row_id] + one if one.row_id in sums else one
+                old = sums.get((one.row_id, one.device))
+                sums[one.row_id, one.device] = old + one if old else one
             postings = tuple(sums.values())
         return WriteBatch(
             postings,

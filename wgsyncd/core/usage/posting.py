@@ -160,21 +160,21 @@ def post(
     """
     now = calendar.now if at is None else min(at, calendar.now)
     sampled_at = now if at is None else at  # after `now` if the clock was set back. The next span is then unknown
-    allocations: dict[DeviceId, list[Allocation]] = {}
-    handshakes: dict[DeviceId, int] = {}  # UNIX nanoseconds
+    allocations: dict[tuple[DeviceId, str], list[Allocation]] = {}
+    handshakes: dict[tuple[DeviceId, str], int] = {}  # UNIX nanoseconds
     records: list[PeerRecord] = []
     quarantined: list[QuarantinedDelta] = []
     anomalies: list[Anomaly] = []
     unusual: set[DeviceId] = set()
     parts: dict[float, tuple[SpanPart, ...]] = {}  # by the start of the span: nearly all peers have the same start
 
-    def add(row_id: DeviceId, delta: Counters, started: float, handshake: int) -> None:
-        of_row = allocations.setdefault(row_id, [])
+    def add(row_id: DeviceId, device: str, delta: Counters, started: float, handshake: int) -> None:
+        of_device = allocations.setdefault((row_id, device), [])
         if delta != (0, 0):
             if started not in parts:
                 parts[started] = calendar.parts(started, now)
-            of_row += allocate_parts(delta, parts[started])
-        handshakes[row_id] = max(handshakes.get(row_id, 0), handshake)
+            of_device += allocate_parts(delta, parts[started])
+        handshakes[row_id, device] = max(handshakes.get((row_id, device), 0), handshake)
 
     for name, state in actual.items():
         sampled, recorded = node_state.interfaces.get(name), node_state.records.of(name)
@@ -187,7 +187,7 @@ def post(
                 # wgsyncd starts beside peers that are already there. If a device has no usage yet, nobody has counted
                 # its bytes, so they are posted in full. Otherwise another program has already counted them.
                 records.append(record_of(name, state.epoch, found, row.id, row.device, row.owner, now))
-                add(row.id, found.counters if row.has_no_usage else NO_BYTES, now, found.latest_handshake)
+                add(row.id, row.device, found.counters if row.has_no_usage else NO_BYTES, now, found.latest_handshake)
                 continue
             if not _has_moved(record, found, state.epoch):
                 continue
@@ -217,7 +217,7 @@ def post(
                 delta = NO_BYTES
             newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
             if record.row_id is not None and (delta != (0, 0) or newer):
-                add(record.row_id, delta, came_since, newer)
+                add(record.row_id, record.device, delta, came_since, newer)
             records.append(PeerRecord(  # `replace` would take four times as long
                 name, record.public_key, record.row_id, record.device, record.owner, record.address,
                 record.config_digest,
@@ -227,8 +227,8 @@ def post(
         return PostingResult(WriteBatch(), ())
     writes = WriteBatch(
         postings=tuple(
-            Posting(row_id, merge_allocations(some), handshakes[row_id] / 1e9 if handshakes[row_id] else None)
-            for row_id, some in sorted(allocations.items())
+            Posting(*device, merge_allocations(some), handshakes[device] / 1e9 if handshakes[device] else None)
+            for device, some in sorted(allocations.items())
         ),
         records=tuple(records),
         quarantined=tuple(quarantined),
@@ -248,9 +248,10 @@ def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> 
 
     Each delta is shared out over the buckets and days of its own span. A delta without a row is left out.
     """
-    allocations: dict[DeviceId, tuple[Allocation, ...]] = {}
+    allocations: dict[tuple[DeviceId, str], tuple[Allocation, ...]] = {}
     for one in held:
         if one.row_id is not None:
             added = calendar.allocate(Counters(one.rx, one.tx), one.since, one.until)
-            allocations[one.row_id] = allocations.get(one.row_id, ()) + added
-    return tuple(Posting(row_id, merge_allocations(some)) for row_id, some in sorted(allocations.items()))
+            device = one.row_id, one.device
+            allocations[device] = allocations.get(device, ()) + added
+    return tuple(Posting(*device, merge_allocations(some)) for device, some in sorted(allocations.items()))
