@@ -169,9 +169,29 @@ def test_a_second_one_with_directories_of_its_own_is_refused_too(bench: Bench) -
     again = bench.add_daemon("again", {"node.name": "bench"})
     done = again.cli("run", code=1)
     why = json.loads(done.stderr.splitlines()[-1])["why"]
-    assert why == f"another wgsyncd runs for node bench in this network namespace: pid {daemon.pid}"
+    todo = "stop it first, or give this one another node.name"
+    assert why == f"another wgsyncd runs for node bench in this network namespace: pid {daemon.pid}: {todo}"
     daemon.kill()
     again.start()
+
+
+def test_a_second_one_on_the_same_interface_is_refused_whatever_its_node(bench: Bench) -> None:
+    """Two daemons with two node names would post the bytes of one interface twice."""
+    daemon = bench.daemon.start()
+    no_wg0 = {"interfaces.wg0.networks": None, "interfaces.wg0.addresses": None}
+    other = bench.add_daemon("other", {**no_wg0, "metrics.listen": "127.0.0.1:9587"})
+    done = other.cli("run", code=1)
+    why = json.loads(done.stderr.splitlines()[-1])["why"]
+    todo = "stop it first, or take interfaces.wg1 out of one of the two configurations"
+    assert why == f"another wgsyncd runs on interface wg1 in this network namespace: pid {daemon.pid}: {todo}"
+    bench.configure({"interfaces.wg1.networks": None, "interfaces.wg1.addresses": None})
+    daemon.cli("reload")
+    other.start()
+    bench.configure()
+    refused = daemon.cli("reload", code=2).stderr
+    assert f"another wgsyncd runs on interface wg1 in this network namespace: pid {other.pid}" in refused
+    other.stop()
+    daemon.cli("reload")
 
 
 BUG = """

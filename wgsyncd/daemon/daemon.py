@@ -38,12 +38,14 @@ class Daemon:
     """Runs one node: the main loop, the sockets, the schedule and the reload.
 
     ``build`` makes an agent from settings and from the state that outlives the agent. Each reload calls it again.
+    ``claims``: what this process has claimed for its node and its interfaces.
     """
 
     def __init__(
         self, path: Path, settings: Settings, build: Callable[[Settings, AgentState], Agent], events: EventQueue,
-        status: DaemonStatus, notifier: Notifier,
+        status: DaemonStatus, notifier: Notifier, claims: lock.Claims,
     ) -> None:  # fmt: skip
+        self._claims = claims
         self.path, self.settings, self.build = path, settings, build
         self.events, self.status, self.notifier = events, status, notifier
         self._log = log.get("daemon")
@@ -190,6 +192,7 @@ class Daemon:
             agent = self.build(settings, self._state)
             self.agent.store.close()
             self.agent, self.settings = agent, settings
+            self._claims.keep(settings.interfaces)
             log.configure(settings.log.level, settings.log.format)
             self._begin_with(settings)
             self.watcher.interval = PollInterval(float(settings.schedule.watch_interval))
@@ -201,15 +204,23 @@ class Daemon:
         return faults
 
     def _load(self) -> Settings:
-        """The new configuration, whose metrics' address is in use already. ConfigError if it cannot be taken over."""
+        """The new configuration, whose interfaces are claimed and whose metrics' address is in use already.
+
+        ConfigError if it cannot be taken over.
+        """
         settings, old = load.load(self.path), self.settings
         if settings.node.name != old.node.name:
             fault = ConfigIssue("node.name", settings.node.name, f"was {old.node.name}: that needs a restart")
             raise ConfigError(str(self.path), [fault])
+        try:
+            self._claims.add(settings.interfaces)
+        except UserError as error:
+            raise ConfigError(str(self.path), [ConfigIssue("interfaces", "", str(error))]) from error
         if settings.metrics.listen != old.metrics.listen:
             try:
                 self._monitoring.listen(settings.metrics.address)
             except UserError as error:
+                self._claims.keep(old.interfaces)
                 raise ConfigError(str(self.path), [ConfigIssue("metrics.listen", "", str(error))]) from error
         return settings
 

@@ -1,7 +1,7 @@
-"""Makes sure that only one wgsyncd runs for a node, by a lock file and by an abstract socket address.
+"""Makes sure that only one wgsyncd runs for a node and for an interface, by a lock file and by abstract addresses.
 
-The lock file also names its holder. Only one process in a network namespace can have the socket address. That holds
-even if two daemons have directories of their own. The sockets of the daemon lie beside the lock.
+The lock file also names its holder. Only one process in a network namespace can have an abstract socket address. That
+holds even if two daemons have directories of their own. The sockets of the daemon lie beside the lock.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from wgsyncd.errors import UserError
@@ -60,12 +61,51 @@ def _holder_of(descriptor: int) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def claim(node: str) -> socket.socket:
-    """Be the only wgsyncd of this node in this network namespace until the process ends. UserError if there is another.
+class Claims:
+    """The abstract socket addresses that this process has: one for its node, and one for each of its interfaces.
 
+    Two daemons with two node names would post the bytes of one interface twice. So each interface has an address too.
     An abstract address belongs to the network namespace and vanishes with its process, see unix(7).
     """
-    address = f"\0wgsyncd.{node}"[:100]
+
+    def __init__(self, node: str, interfaces: Iterable[str]) -> None:
+        """Claim all. UserError, with nothing claimed, if another process has one of them."""
+        self._node = _claim(f"wgsyncd.{node}", f"for node {node}", "stop it first, or give this one another node.name")
+        self._interfaces: dict[str, socket.socket] = {}
+        try:
+            self.add(interfaces)
+        except UserError:
+            self.close()
+            raise
+
+    def add(self, interfaces: Iterable[str]) -> None:
+        """Claim more interfaces. UserError, with nothing changed, if another process has one of them."""
+        more: dict[str, socket.socket] = {}
+        try:
+            for name in interfaces:
+                if name not in self._interfaces:
+                    todo = f"stop it first, or take interfaces.{name} out of one of the two configurations"
+                    more[name] = _claim(f"wgsyncd.if.{name}", f"on interface {name}", todo)
+        except UserError:
+            for one in more.values():
+                one.close()
+            raise
+        self._interfaces |= more
+
+    def keep(self, interfaces: Collection[str]) -> None:
+        """Give all interfaces back but these."""
+        for name in self._interfaces.keys() - set(interfaces):
+            self._interfaces.pop(name).close()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.keep(())
+        self._node.close()
+
+
+def _claim(name: str, where: str, todo: str) -> socket.socket:
+    """A socket with the abstract address ``name``. UserError if another process in this network namespace has it."""
+    address = f"\0{name}"[:100]
     claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         claimed.bind(address)
@@ -79,7 +119,7 @@ def claim(node: str) -> socket.socket:
                 pid = str(peer_credentials(other)[0])
             except OSError:
                 pid = "unknown"
-        raise UserError(f"another wgsyncd runs for node {node} in this network namespace: pid {pid}") from None
+        raise UserError(f"another wgsyncd runs {where} in this network namespace: pid {pid}: {todo}") from None
     return claimed
 
 

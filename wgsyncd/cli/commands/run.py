@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         settings = load.load(args.config)
         log.configure(settings.log.level, settings.log.format)
         lock.acquire(lock.path())
-        claimed = lock.claim(settings.node.name)
+        claims = lock.Claims(settings.node.name, settings.interfaces)
     except ConfigError as error:
         for fault in error.faults:
             log.get("cli").error("bad configuration", file=error.path, key=fault.key, why=str(fault))
@@ -50,9 +50,8 @@ def run(args: argparse.Namespace) -> int:
     memory.trim_heap()
     status = DaemonStatus()
     try:
-        with claimed:
-            build = wiring.daemon_agents(status)
-            return Daemon(args.config, settings, build, events, status, Notifier()).run()
+        build = wiring.daemon_agents(status)
+        return Daemon(args.config, settings, build, events, status, Notifier(), claims).run()
     except UserError as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
