@@ -35,7 +35,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
     condition_types = frozenset({"parent_conflict"})
 
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
-        super().__init__(settings.node.name, database or FakeDatabase())
+        super().__init__(settings.node, database or FakeDatabase())
         self._zone = settings.node.zone
         self._messages = AuditMessages(mikyun(settings).language, self._zone)
         self._lifetime = int(mikyun(settings).qr.lifetime)

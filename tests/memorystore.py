@@ -12,6 +12,7 @@ from typing import Any, Generic
 
 from tests.fakes import Crash
 from tests.memorytables import Tables, add_bytes, copy_tables
+from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow, Transition
@@ -58,7 +59,7 @@ class MemoryStore(Generic[Tables]):
 
     condition_types: frozenset[str] = frozenset()
 
-    def __init__(self, node: str, database: Tables) -> None:
+    def __init__(self, node: Node, database: Tables) -> None:
         self.db = database
         self.down = self.fail_reads = self.read_only = self.closed = False
         self.no_conditions = False
@@ -66,7 +67,7 @@ class MemoryStore(Generic[Tables]):
         self.next_writes: list[str] = []
         self.calls: Counter[str] = Counter()
         self.reads = self.commits = self.statements = 0
-        self._node = node
+        self._node, self._ignored = node.name, frozenset(node.ignored_interfaces)
 
     # ---- what a control plane adds
 
@@ -109,7 +110,15 @@ class MemoryStore(Generic[Tables]):
         self._read("snapshot")
         held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
         conditions = None if self.no_conditions else self._own_conditions()
-        return Snapshot(tuple(self._rows()), conditions, self.db.approved.get(self._node), held)
+        there = {row.id: row for row in self._rows()}
+        rows = tuple(row for row in there.values() if row.interface not in self._ignored)
+        own = {(record.row_id, record.device) for (node, _), record in self.db.records.items() if node == self._node}
+        moved = {
+            one: row.interface
+            for one, row in there.items()
+            if (one, row.device) in own and row.interface in self._ignored
+        }
+        return Snapshot(rows, conditions, self.db.approved.get(self._node), held, moved)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self._read("some")

@@ -5,6 +5,7 @@ It writes what an admin writes, and reads what an admin sees.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
@@ -38,8 +39,12 @@ class AnyTables(Protocol):
 
     def id(self, number: int) -> Any: ...  # of the device with this number
     def posted(self, number: int) -> Counters: ...
-    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store: ...
+    def move(self, number: int, interface: str) -> None: ...  # the device is now on this interface
+    def store(
+        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
+    ) -> Store: ...
     def insert(self, number: int) -> None: ...
+    def delete(self, number: int) -> None: ...
     def locked(self, number: int) -> AbstractContextManager[None]: ...
     def logs(self) -> Sequence[object]: ...
     def days(self) -> dict[tuple[str, str], Counters]: ...
@@ -52,7 +57,6 @@ class MikyunTables(AnyTables, Protocol):
     def reports(self, extra: str = "") -> ReportSource: ...
     def insert(self, number: int, **columns: Any) -> None: ...
     def update(self, number: int, **columns: Any) -> None: ...
-    def delete(self, number: int) -> None: ...
     def contract(self, name: str, status: str) -> None: ...
     def device(self, number: int) -> Device: ...
     def devices(self) -> list[int]: ...
@@ -62,8 +66,9 @@ class MikyunTables(AnyTables, Protocol):
     def buckets(self) -> dict[tuple[str, int], Counters]: ...
 
 
-def _config(node: str, zone: str) -> str:
-    return CONFIG.replace('name = "r640"', f'name = "{node}"\nzone = "{zone}"')
+def _config(node: str, zone: str, ignored: Sequence[str] = ()) -> str:
+    lines = f'name = "{node}"\nzone = "{zone}"\nignored_interfaces = {json.dumps(list(ignored))}'
+    return CONFIG.replace('name = "r640"', lines)
 
 
 class FakeMikyunTables:
@@ -73,9 +78,14 @@ class FakeMikyunTables:
         self.db = FakeDatabase()
         self.stores: list[FakeStore] = []
 
-    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
-        self.stores.append(FakeStore(parse(_config(node, zone) + extra), self.db))
+    def store(
+        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
+    ) -> Store:
+        self.stores.append(FakeStore(parse(_config(node, zone, ignored) + extra), self.db))
         return self.stores[-1]
+
+    def move(self, number: int, interface: str) -> None:
+        self.update(number, wg_iface=interface)
 
     def id(self, number: int) -> int:
         return number
@@ -139,12 +149,20 @@ class UsersTables:
     def posted(self, number: int) -> Counters:
         return self.admin.posted(number)
 
-    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> Store:
-        self.stores.append(self.admin.store(parse(_config(node, zone) + extra)))
+    def store(
+        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
+    ) -> Store:
+        self.stores.append(self.admin.store(parse(_config(node, zone, ignored) + extra)))
         return self.stores[-1]
+
+    def move(self, number: int, interface: str) -> None:
+        self.admin.change(number, interface=interface)
 
     def insert(self, number: int) -> None:
         self.admin.insert(number)
+
+    def delete(self, number: int) -> None:
+        del self.admin.db.devices[self.admin.id(number)]
 
     @contextmanager
     def locked(self, number: int) -> Iterator[None]:
@@ -196,10 +214,15 @@ class RealMikyunTables:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
-    def store(self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo") -> MariaDBStore:
-        store = MariaDBStore(self._settings(extra, node, zone))
+    def store(
+        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
+    ) -> MariaDBStore:
+        store = MariaDBStore(self._settings(extra, node, zone, ignored))
         self._stack.callback(store.close)
         return store
+
+    def move(self, number: int, interface: str) -> None:
+        self.update(number, wg_iface=interface)
 
     def id(self, number: int) -> int:
         return number
@@ -212,9 +235,9 @@ class RealMikyunTables:
         self._stack.callback(reports.close)
         return reports
 
-    def _settings(self, extra: str, node: str, zone: str) -> Settings:
+    def _settings(self, extra: str, node: str, zone: str, ignored: Sequence[str] = ()) -> Settings:
         where = f'[mikyun.database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
-        return parse(_config(node, zone) + extra + where + f'user = "{ACCOUNT}"\n')
+        return parse(_config(node, zone, ignored) + extra + where + f'user = "{ACCOUNT}"\n')
 
     def insert(self, number: int, **columns: Any) -> None:
         row = new_device(number, **columns)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -67,8 +67,7 @@ class WireGuard(Protocol):
         bytes clear a preshared key (uapi/linux/wireguard.h). WireGuardError if the interface itself fails."""
 
     def create(self, creation: NewInterface) -> None:
-        """Make the interface with key, port, addresses and MTU, and set it up. WireGuardError if this fails. Then
-        nothing is left behind. No output and no error contains a key."""
+        """Make the interface and set it up. WireGuardError if this fails: nothing is left. No output contains a key."""
 
     def close(self) -> None:
         """Close the sockets."""
@@ -78,10 +77,11 @@ class WireGuard(Protocol):
 class Snapshot:
     """All that a plan needs from the store, as the store has it when it is read."""
 
-    rows: tuple[DeviceRow, ...]
+    rows: tuple[DeviceRow, ...]  # of this node, and those that name neither this node nor another one
     conditions: frozenset[Condition] | None  # of the store's own kinds. None: the store cannot read them
     approved: str | None  # plan id that an admin approved
     quarantined: int  # deltas of this node in quarantine
+    moved: Mapping[DeviceId, str] = field(default_factory=dict)  # row id of a recorded device: another node's interface
 
 
 class Phase(Enum):
@@ -129,10 +129,10 @@ class DeviceSource(Protocol):
     condition_types: frozenset[str]  # the types of the store's own conditions
 
     def snapshot(self) -> Snapshot:
-        """All rows, with the conditions, the approved plan and the size of the quarantine."""
+        """The rows, with the conditions, the approved plan and the size of the quarantine."""
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
-        """The rows of these devices. None if one is missing or unreadable, or has a key or address of another row."""
+        """The devices' rows, of any node. None if one is missing, unreadable, or has another row's key or address."""
 
     def digest(self) -> object:
         """A value that changes when anything changes that a plan depends on. It is cheap enough to ask often."""
@@ -175,8 +175,8 @@ class UsageStore(Protocol):
     def resolve_quarantine(
         self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
-        """Take these deltas out of quarantine and add ``postings`` to the devices, in one transaction. UserError, with
-        nothing done, if a delta is not in quarantine or a device is gone. InDoubt if COMMIT got no answer."""
+        """Take these deltas out of quarantine and add ``postings`` to the devices, in one transaction. UserError, and
+        nothing is done, if a delta or a device is gone. InDoubt if COMMIT got no answer."""
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """The ids that are still in quarantine. This settles a :meth:`resolve_quarantine` in doubt."""

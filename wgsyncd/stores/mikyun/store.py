@@ -17,7 +17,14 @@ from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.messages import AuditMessages
-from wgsyncd.stores.mikyun.reading import DIGEST, PARENT_CONFLICT, load_conflicts, load_quarantine, load_state
+from wgsyncd.stores.mikyun.reading import (
+    DIGEST,
+    PARENT_CONFLICT,
+    load_conflicts,
+    load_moved,
+    load_quarantine,
+    load_state,
+)
 from wgsyncd.stores.mikyun.rows import RowCache, Schema
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
@@ -48,6 +55,7 @@ class MariaDBStore:
 
     def __init__(self, settings: Settings) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
+        self._ignored = frozenset(settings.node.ignored_interfaces)
         own = mikyun(settings)
         self._qr_lifetime = int(own.qr.lifetime)
         self._swapped = own.perspective == "device"
@@ -106,7 +114,9 @@ class MariaDBStore:
         if self._changed("conflicts", conflicts is None) and conflicts is None:
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
-        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]))
+        own = tuple(row for row in rows if row.interface not in self._ignored)
+        moved = load_moved(self._connection, self._node, self._ignored)
+        return Snapshot(own, conflicts, state[0][0] if state else None, int(held[0][0]), moved)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
