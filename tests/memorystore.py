@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Generic
 
 from tests.fakes import Crash
-from tests.memorytables import Tables, add_bytes, copy_tables
+from tests.memorytables import Tables, add_bytes, copy_tables, rename_interfaces
 from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
@@ -207,6 +207,7 @@ class MemoryStore(Generic[Tables]):
             for slot in writes.removed:
                 db.records.pop((self._node, slot), None)
             db.interfaces |= {(self._node, name): mark for name, mark in writes.checkpoints.items()}
+            rename_interfaces(db, self._node, writes.renamed)
             for delta in writes.quarantined:
                 db.quarantined += 1
                 db.quarantine[db.quarantined] = (self._node, delta)

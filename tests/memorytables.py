@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
 from wgsyncd.core.model import Counters
-from wgsyncd.core.records import PeerId, PeerRecord
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta
+from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta, rename_keys
 
 MOST = 2**63 - 1
 Sums = dict[tuple[str, Any], Counters]  # bytes by device name and day, or by device name and bucket
@@ -42,6 +43,19 @@ def copy_tables(db: Tables) -> Tables:
     work.__dict__.update({name: copy(value) for name, value in vars(db).items()})
     work.devices = {device: copy(row) for device, row in db.devices.items()}
     return work
+
+
+def rename_interfaces(db: OwnTables, node: str, renamed: Mapping[str, str | None]) -> None:
+    """Change the names of interfaces of one node. See :class:`wgsyncd.core.state.WriteBatch`."""
+    if not renamed:
+        return
+    marks = rename_keys({name: mark for (one, name), mark in db.interfaces.items() if one == node}, renamed)
+    records = PeerRecords(record for (one, _), record in db.records.items() if one == node)
+    records.rename(renamed)
+    of_others = {at: mark for at, mark in db.interfaces.items() if at[0] != node}
+    db.interfaces = of_others | {(node, name): mark for name, mark in marks.items()}
+    kept = {at: record for at, record in db.records.items() if at[0] != node}
+    db.records = kept | {(node, record.peer_id): record for record in records.each()}
 
 
 def add_bytes(sums: Sums, at: tuple[str, Any], rx: int, tx: int) -> None:

@@ -238,3 +238,16 @@ def test_the_audit_trail(tables: MikyunTables, store: Store) -> None:
     assert tables.logs() == entries
     assert "%s {0} '\"\\ ピア" in entries[0].message
     assert len(entries[1].message) == 2000
+
+
+def test_a_renamed_interface_keeps_its_records(any_store: Store) -> None:
+    """Two interfaces may have got each other's name, and a third one may be gone for good."""
+    marks = {name: InterfaceCheckpoint(f"boot-a:{index}", NOW) for index, name in enumerate(("wg0", "wg1", "wg7"))}
+    some = (record(5, interface="wg0", counters=(5, 1)), record(5, interface="wg1", counters=(6, 1)),
+            record(7, interface="wg7"))  # fmt: skip
+    commit(any_store, WriteBatch(records=some, checkpoints=marks))
+    gone = ("wg7", some[2].public_key)
+    commit(any_store, WriteBatch(renamed={"wg0": "wg1", "wg1": "wg0", "wg7": None}, removed=(gone,)))
+    state = any_store.load_state(calendar())
+    assert {name: mark.epoch for name, mark in state.interfaces.items()} == {"wg0": "boot-a:1", "wg1": "boot-a:0"}
+    assert {one.interface: one.rx for one in state.records.each()} == {"wg0": 6, "wg1": 5}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from wgsyncd.core.model import Counters, DeviceId, PeerConfig, PeerState, PublicKey
@@ -61,6 +61,11 @@ class PeerRecord:
             and self.row_id == old.row_id and self.device == old.device and self.owner == old.owner
             and self.address == old.address and self.peer_id == old.peer_id
         )  # fmt: skip
+
+
+def boot_of(epoch: str) -> str:
+    """The boot id of an epoch."""
+    return epoch.partition(":")[0]
 
 
 def config_digest(peer: PeerConfig) -> bytes:
@@ -120,6 +125,13 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
         """Remove the record with the peer id ``peer_id``, if there is one."""
         name, key = peer_id
         self._by_interface.get(name, {}).pop(key, None)
+
+    def rename(self, renamed: Mapping[str, str | None]) -> None:
+        """Give interfaces, by their old name, other names. None: the interface and its records are gone."""
+        some = {name: self._by_interface.pop(name, {}) for name in renamed}
+        for old, new in renamed.items():
+            if new is not None:
+                self._by_interface[new] = {key: replace(one, interface=new) for key, one in some[old].items()}
 
     def copy(self) -> PeerRecords:
         """A new mapping with the same records."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import DeviceId, Transition
+from wgsyncd.core.model import DeviceId, InterfaceState, Transition
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
 
 
@@ -68,6 +68,13 @@ class NodeState:
                 peers[record.row_id] = peers.get(record.row_id, frozenset()) | {record.peer_id}
         return peers
 
+    def filed_under(self, state: InterfaceState) -> str:
+        """The name that the records of an interface have. It is the earlier one of an interface that was renamed."""
+        mark = self.interfaces.get(state.name)
+        if mark is None or mark.epoch != state.epoch:
+            return next((name for name, one in self.interfaces.items() if one.epoch == state.epoch), state.name)
+        return state.name
+
     def after(self, writes: WriteBatch) -> NodeState:
         """The node state once ``writes`` is committed. This object stays unchanged."""
         return replace(self, records=self.records.copy()).apply(writes)
@@ -83,15 +90,28 @@ class NodeState:
             records.add(record)
         for peer_id in writes.removed:
             records.discard(peer_id)
+        checkpoints = {**self.interfaces, **writes.checkpoints}
+        if writes.renamed:
+            records.rename(writes.renamed)
+            checkpoints = rename_keys(checkpoints, writes.renamed)
         over = {(c.type, c.subject) for c in writes.ended | writes.started}
         lasting = frozenset(c for c in self.conditions if (c.type, c.subject) not in over)
         return NodeState(
             self.revision + 1,
             records,
-            {**self.interfaces, **writes.checkpoints},
+            checkpoints,
             lasting | writes.started,
             writes.spool_position or self.spool_position,
         )
+
+
+Value = TypeVar("Value")
+
+
+def rename_keys(some: Mapping[str, Value], renamed: Mapping[str, str | None]) -> dict[str, Value]:
+    """The same values by the new names of interfaces. None as the new name: the value is left out."""
+    kept = {name: value for name, value in some.items() if name not in renamed and name not in renamed.values()}
+    return kept | {new: some[old] for old, new in renamed.items() if new is not None and old in some}
 
 
 class Allocation(NamedTuple):
@@ -189,6 +209,9 @@ class WriteBatch:
     approval_used: bool = False
     audit: tuple[AuditEvent, ...] = ()
     spool_position: str = ""  # the position of the spooled samples that this batch posts
+    # New names of interfaces by the old name, for records and checkpoints. They are changed after everything else.
+    # None: the interface is gone for good, and ``removed`` has its records.
+    renamed: Mapping[str, str | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self != WriteBatch()
@@ -217,6 +240,7 @@ class WriteBatch:
             self.approval_used or other.approval_used,
             self.audit + other.audit,
             other.spool_position or self.spool_position,
+            {**self.renamed, **other.renamed},
         )
 
     def excluding(self, row_ids: Set[DeviceId]) -> WriteBatch:

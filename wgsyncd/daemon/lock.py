@@ -1,4 +1,4 @@
-"""Makes sure that only one wgsyncd runs for a node and for an interface, by a lock file and by abstract addresses.
+"""Ensures by a lock file and abstract addresses that a node, or an interface, has one wgsyncd only.
 
 The lock file also names its holder. Only one process in a network namespace can have an abstract socket address. That
 holds even if two daemons have directories of their own. The sockets of the daemon lie beside the lock.

@@ -16,6 +16,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
 from wgsyncd.core.network import parse_host
+from wgsyncd.core.peers.renaming import renames
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -54,8 +55,11 @@ class Accounting:
         """Whether something must be posted before the kernel is changed.
 
         That is a backlog, because none of its peers may be added again before its samples are posted. It is also a
-        peer of ``rows`` that has no record, because it was there before wgsyncd. ``now``: UNIX seconds.
+        peer of ``rows`` that has no record, because it was there before wgsyncd. After a rename of an interface, the
+        samples come first, too. ``now``: UNIX seconds.
         """
+        if self._follow_renames(actual, now):
+            return True
         node_state = self.cache.current(self.calendar(now))
         return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows, now))
 
@@ -81,6 +85,7 @@ class Accounting:
             before, devices = devices, self.cache.devices_posted
             return devices > before and until()  # So every call makes progress, even if ``until`` always says yes.
 
+        self._follow_renames(actual, now)
         if not self.post_backlog(now, is_told_to_stop, end):
             return None
         calendar = self.calendar(now)
@@ -125,9 +130,9 @@ class Accounting:
         backlog = self._state.backlog = backlog.after(self.cache.current(calendar).spool_position)
         waiting = [sample for sample in backlog.samples if end is None or sample.number < end]
         for sample in waiting:
-            name, span = sample.state.name, sample.at - sample.since
-            since = {name: min(sample.at, now) - span} if sample.since else {}
             node_state = self.cache.current(calendar)
+            name, span = node_state.filed_under(sample.state), sample.at - sample.since
+            since = {name: min(sample.at, now) - span} if sample.since else {}
             result = posting.post(
                 {name: sample.state}, node_state, calendar,
                 since=since, max_rates=self._max_rates, at=sample.at, complete=False,
@@ -152,6 +157,22 @@ class Accounting:
         self._log.info(
             "spooled samples posted", samples=len(waiting), peers=sum(len(one.state.peers) for one in waiting)
         )
+        return True
+
+    def _follow_renames(self, actual: Mapping[str, InterfaceState], now: float) -> bool:
+        """Let the records of a renamed interface go on under its present name. Whether there was one."""
+        calendar = self.calendar(now)
+        writes = renames(self.cache.current(calendar), actual, self._settings.interfaces)
+        if not writes:
+            return False
+        self.post_backlog(now)  # The waiting samples need the records that go.
+        for old, new in writes.renamed.items():
+            peers = len(self.cache.current(calendar).records.of(old))
+            if new is not None:
+                self._log.info("interface was renamed: its records go on", interface=new, previous=old, peers=peers)
+            else:
+                self._log.info("interface is not configured any more: its records go", interface=old, peers=peers)
+        self.cache.commit(writes, calendar)
         return True
 
     def refresh(self, now: float) -> None:

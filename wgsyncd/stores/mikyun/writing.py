@@ -25,6 +25,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.mikyun import records
 from wgsyncd.stores.mikyun.connection import Connection, Values
+from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
 from wgsyncd.stores.mikyun.rows import QR_END
@@ -69,9 +70,8 @@ class StateWriter:
             if ids:  # only a batch with devices can find one of them locked, and has to be written again without it
                 run("SAVEPOINT nothing_kept")
             self._write_node_state(node_state, writes, now)
-            sums = self._usage_update_sql(
-                writes.postings, calendar
-            )  # made before the locks, because others wait from there on
+            # The statement is made before the locks, because others wait from there on.
+            sums = self._usage_update_sql(writes.postings, calendar)
             locked = self.lock_devices(ids)
             if locked & writes.commit_last or (locked and writes.spool_position):
                 raise RowsLocked(len(locked))
@@ -91,6 +91,7 @@ class StateWriter:
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
         """Write what belongs to this node alone, and the audit rows that depend on no transition."""
         self._keep_records(node_state, writes)
+        rename_interfaces(self.connection, self.node, writes.renamed)
         for q in writes.quarantined:
             self.connection.execute(
                 "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
