@@ -40,22 +40,17 @@ class FakeReports:
         days, buckets = [day for _, day in self.db.days], [start for _, start in self.db.buckets]
         return Coverage(min(days, default=None), min(buckets, default=None), dict(self.db.begun))
 
-    def days(self, first: str, last: str, rows: Collection[DeviceId] | None = None) -> Mapping[str, Counters]:
-        return self._sums(self.db.days, 1, lambda day: first <= day <= last, rows)
+    def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
+        return self._sums(self.db.days, 1, lambda day: first <= day <= last, devices)
 
-    def buckets(self, start: int, end: int, rows: Collection[DeviceId] | None = None) -> Mapping[int, Counters]:
-        return self._sums(self.db.buckets, 1, lambda at: start <= at < end, rows)
+    def buckets(self, start: int, end: int, devices: Collection[str] | None = None) -> Mapping[int, Counters]:
+        return self._sums(self.db.buckets, 1, lambda at: start <= at < end, devices)
 
-    def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
-        return self._by_row(self._sums(self.db.days, 0, lambda day: first <= day <= last, None))
+    def devices_of_days(self, first: str, last: str) -> Mapping[str, Counters]:
+        return self._sums(self.db.days, 0, lambda day: first <= day <= last, None)
 
-    def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
-        return self._by_row(self._sums(self.db.buckets, 0, lambda at: start <= at < end, None))
-
-    def _by_row(self, sums: dict[str, Counters]) -> dict[DeviceId, Counters]:
-        """The sums by row id. A device that is gone had the number in its name as its row id."""
-        rows = {d["device_id"]: number for number, d in self.db.devices.items()}
-        return {rows.get(name, int(name.rpartition("-")[2])): found for name, found in sums.items()}
+    def devices_of_buckets(self, start: int, end: int) -> Mapping[str, Counters]:
+        return self._sums(self.db.buckets, 0, lambda at: start <= at < end, None)
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:
         self._ask()
@@ -89,12 +84,11 @@ class FakeReports:
         if self.down:
             raise StoreError("2003: Can't connect", StoreErrorCode.UNREACHABLE)
 
-    def _sums(self, table: Sums, key: int, within: Any, rows: Collection[DeviceId] | None) -> dict[Any, Counters]:
+    def _sums(self, table: Sums, key: int, within: Any, devices: Collection[str] | None) -> dict[Any, Counters]:
         self._ask()
-        names = None if rows is None else {self.db.devices[row]["device_id"] for row in rows}
         sums: dict[Any, Counters] = {}
         for at, found in table.items():
-            if within(at[1]) and (names is None or at[0] in names):
+            if within(at[1]) and (devices is None or at[0] in devices):
                 old = sums.get(at[key], Counters(0, 0))
                 sums[at[key]] = Counters(old.rx + found.rx, old.tx + found.tx)
         if self.perspective is Perspective.DEVICE:

@@ -19,7 +19,6 @@ from tests.admins import UsersAdmin
 from tests.fakereports import FakeReports
 from tests.fakestore import FakeStore
 from tests.node import CONFIG
-from tests.samples import device_name
 from tests.tables import Device, FakeDatabase, new_device
 from tests.usersstore.store import UsersStore
 from wgsyncd.config.load import parse
@@ -282,13 +281,23 @@ class RealMikyunTables:
         self.sql("DELETE FROM admin_logs")
 
     def days(self) -> dict[tuple[str, str], Counters]:
+        """Bytes by device and day, with the open pieces."""
         return {
-            (device_name(r["row_id"]), _plain(r["day"])): Counters(r["rx"], r["tx"])
-            for r in self.sql("SELECT * FROM wgsyncd_days")
+            (r["device"], _plain(r["at"])): Counters(int(r["rx"]), int(r["tx"]))
+            for r in self.sql(
+                "SELECT device, at, SUM(rx) AS rx, SUM(tx) AS tx FROM (SELECT device, day AS at, rx, tx FROM wgsyncd_days"
+                " UNION ALL SELECT device, open_day, open_rx, open_tx FROM wgsyncd_peers WHERE open_bucket > 0) a"
+                " GROUP BY device, at HAVING rx > 0 OR tx > 0"
+            )
         }
 
     def buckets(self) -> dict[tuple[str, int], Counters]:
+        """Bytes by device and bucket, with the open pieces."""
         return {
-            (device_name(r["row_id"]), r["start"]): Counters(r["rx"], r["tx"])
-            for r in self.sql("SELECT * FROM wgsyncd_buckets")
+            (r["device"], r["at"]): Counters(int(r["rx"]), int(r["tx"]))
+            for r in self.sql(
+                "SELECT device, at, SUM(rx) AS rx, SUM(tx) AS tx FROM (SELECT device, start AS at, rx, tx"
+                " FROM wgsyncd_buckets UNION ALL SELECT device, open_bucket, open_rx, open_tx FROM wgsyncd_peers"
+                " WHERE open_bucket > 0) a GROUP BY device, at HAVING rx > 0 OR tx > 0"
+            )
         }

@@ -230,8 +230,8 @@ class AuditRow(NamedTuple):
 
 
 class ReportSource(Protocol):
-    """Answers the admin's commands, and only reads. Methods raise StoreError if the store does not answer. ``rows``:
-    ids of the devices to count, None counts all devices."""
+    """Answers the admin's commands, and only reads. Methods raise StoreError if the store does not answer. ``devices``:
+    the names of the devices to count, None counts all devices."""
 
     @property
     def perspective(self) -> Perspective:
@@ -243,17 +243,17 @@ class ReportSource(Protocol):
     def coverage(self) -> Coverage:
         """How far back the stored bytes go."""
 
-    def days(self, first: str, last: str, rows: Collection[DeviceId] | None = None) -> Mapping[str, Counters]:
+    def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
         """Bytes by day from ``first`` to ``last``, both included. Days without bytes are left out."""
 
-    def buckets(self, start: int, end: int, rows: Collection[DeviceId] | None = None) -> Mapping[int, Counters]:
+    def buckets(self, start: int, end: int, devices: Collection[str] | None = None) -> Mapping[int, Counters]:
         """Bytes by bucket, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
-    def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
-        """Bytes by row id, for the days from ``first`` to ``last``, both included."""
+    def devices_of_days(self, first: str, last: str) -> Mapping[str, Counters]:
+        """Bytes by device name, for the days from ``first`` to ``last``, both included."""
 
-    def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
-        """Bytes by row id, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
+    def devices_of_buckets(self, start: int, end: int) -> Mapping[str, Counters]:
+        """Bytes by device name, for buckets that begin at or after ``start`` and before ``end`` (UNIX seconds)."""
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:
         """What the store knows besides about a device. None if the row is gone."""

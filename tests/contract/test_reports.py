@@ -44,7 +44,7 @@ def test_names(tables: MikyunTables, reports: ReportSource) -> None:
 def test_books_that_were_never_begun(reports: ReportSource) -> None:
     assert reports.coverage() == Coverage(None, None, {})
     assert reports.days("2026-01-01", "2026-12-31") == {}
-    assert reports.rows_of_buckets(0, 2**40) == {}
+    assert reports.devices_of_buckets(0, 2**40) == {}
 
 
 def test_sums_by_time_and_by_device(tables: MikyunTables, reports: ReportSource) -> None:
@@ -58,14 +58,22 @@ def test_sums_by_time_and_by_device(tables: MikyunTables, reports: ReportSource)
         "2026-08-31": (7, 70), "2026-09-20": (2, 20), "2026-09-21": (105, 1050),
     }  # fmt: skip
     assert reports.days("2026-09-20", "2026-09-20") == {"2026-09-20": (2, 20)}
-    assert reports.days("2026-09-20", "2026-09-21", [5]) == {"2026-09-20": (2, 20), "2026-09-21": (1, 10)}
-    assert reports.days("2026-09-20", "2026-09-21", [5, 6])["2026-09-21"] == (101, 1010)
+    assert reports.days("2026-09-20", "2026-09-21", [device_name(5)]) == {"2026-09-20": (2, 20), "2026-09-21": (1, 10)}
+    assert reports.days("2026-09-20", "2026-09-21", [device_name(5), device_name(6)])["2026-09-21"] == (101, 1010)
     assert reports.days("2026-09-20", "2026-09-21", []) == {}, "nobody is not everybody"
     assert reports.buckets(BUCKET - 900, BUCKET) == {BUCKET - 900: (2, 20)}
-    assert reports.buckets(BUCKET - 900, BUCKET + 1, [6]) == {BUCKET: (100, 1000)}
+    assert reports.buckets(BUCKET - 900, BUCKET + 1, [device_name(6)]) == {BUCKET: (100, 1000)}
     assert reports.buckets(BUCKET - 900, BUCKET + 1, []) == {}
-    assert reports.rows_of_days("2026-09-01", "2026-09-21") == {5: (3, 30), 6: (100, 1000), 99: (4, 40)}
-    assert reports.rows_of_buckets(BUCKET, BUCKET + 1) == {5: (1, 10), 6: (100, 1000), 99: (4, 40)}
+    assert reports.devices_of_days("2026-09-01", "2026-09-21") == {
+        device_name(5): (3, 30),
+        device_name(6): (100, 1000),
+        device_name(99): (4, 40),
+    }
+    assert reports.devices_of_buckets(BUCKET, BUCKET + 1) == {
+        device_name(5): (1, 10),
+        device_name(6): (100, 1000),
+        device_name(99): (4, 40),
+    }
 
 
 def test_the_devices_perspective_swaps_all_bytes(tables: MikyunTables) -> None:
@@ -76,7 +84,9 @@ def test_the_devices_perspective_swaps_all_bytes(tables: MikyunTables) -> None:
     assert reports.days("2026-09-21", "2026-09-21") == {"2026-09-21": (10, 1)}
     assert reports.buckets(BUCKET, BUCKET + 1) == {BUCKET: (10, 1)}
     assert (
-        reports.rows_of_days("2026-09-21", "2026-09-21") == reports.rows_of_buckets(BUCKET, BUCKET + 1) == {5: (10, 1)}
+        reports.devices_of_days("2026-09-21", "2026-09-21")
+        == reports.devices_of_buckets(BUCKET, BUCKET + 1)
+        == {device_name(5): (10, 1)}
     )
     details = reports.details(5)
     assert details is not None

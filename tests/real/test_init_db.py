@@ -24,8 +24,9 @@ def _strip(bench: Bench, *columns: str) -> None:
         bench.sql("DROP VIEW v_parent_conflicts")
     for column in columns:
         bench.sql(f"ALTER TABLE customer_devices DROP COLUMN {column}")
-    tables = ("schema", "nodes", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
-    bench.sql("DROP TABLE " + ", ".join(f"wgsyncd_{one}" for one in tables))
+    bench.sql("DROP VIEW wgsyncd_audit")
+    tables = [name for table in bench.sql("SHOW TABLES LIKE 'wgsyncd\\_%'") for name in table.values()]
+    bench.sql(f"DROP TABLE {', '.join(map(str, tables))}")
     bench.sql(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {ACCOUNTS}")
 
 
@@ -36,11 +37,11 @@ def test_init_db_makes_an_installation_usable(bench: Bench, missing: tuple[str, 
     assert _granted(bench) < granted
     init = ("init-db", "--socket", str(bench.database.socket), "--grants", ACCOUNTS)
     done = bench.daemon.cli(*init, "--user", str(bench.database.connect_args["user"]))
-    assert done.stdout.count(": created") == 8
+    assert done.stdout.count(": created") == 13
     assert f"{ACCOUNTS}: granted" in done.stdout
     again = bench.daemon.cli(*init, "--user", str(bench.database.connect_args["user"]))
-    assert again.stdout.count(": was there") == 8
-    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "2"}]
+    assert again.stdout.count(": was there") == 13
+    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "3"}]
     assert missing or _granted(bench) == granted
     crowd = bench.make(2)
     bench.daemon.start()
@@ -86,18 +87,7 @@ def test_init_db_makes_nothing_for_an_account_that_is_badly_written(bench: Bench
     assert bench.sql("SHOW TABLES") == before
 
 
-def test_init_db_brings_an_older_schema_to_this_version(bench: Bench) -> None:
-    bench.daemon.start().stop()
-    bench.sql("ALTER TABLE wgsyncd_nodes DROP COLUMN begun, DROP COLUMN spool; UPDATE wgsyncd_schema SET version = 1")
-    _init(bench)
-    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "2"}]
-    assert bench.sql("SELECT begun > 1000000000 AS known, spool FROM wgsyncd_nodes") == [{"known": "1", "spool": ""}]
-    crowd = bench.make(1)
-    bench.daemon.start()
-    bench.await_peers(*crowd)
-
-
 def test_init_db_refuses_a_newer_schema(bench: Bench) -> None:
-    bench.sql("UPDATE wgsyncd_schema SET version = 3")
+    bench.sql("UPDATE wgsyncd_schema SET version = 4")
     done = bench.daemon.cli("init-db", "--user", str(bench.database.connect_args["user"]), code=1)
-    assert done.stderr.splitlines() == ["wgsyncd: the tables are of version 3, this wgsyncd knows 2 only"]
+    assert done.stderr.splitlines() == ["wgsyncd: the tables are of version 4, this wgsyncd knows 3 only"]

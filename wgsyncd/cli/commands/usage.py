@@ -42,7 +42,7 @@ from wgsyncd.core.inspect.periods import (
     make_range,
     total,
 )
-from wgsyncd.core.model import NO_BYTES, Counters, DeviceId
+from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import UserError
 from wgsyncd.ports import Coverage, ReportSource
 
@@ -106,14 +106,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> UsageReport:
-    rows, subject = _resolve(name, reports.names())
+    devices, subject = _resolve(name, reports.names())
     reach = reports.coverage()
     if span.by == "hour":
-        periods = by_hours(span, reports.buckets(span.start, span.end, rows), reach.first_bucket)
+        periods = by_hours(span, reports.buckets(span.start, span.end, devices), reach.first_bucket)
     else:
         days: dict[str, Counters] = {}
         for first, last in _months(span):
-            days |= reports.days(first, last, rows)
+            days |= reports.days(first, last, devices)
         periods = by_days(span, days) if span.by == "day" else by_months(span, days)
     return UsageReport(
         of=subject,
@@ -126,18 +126,17 @@ def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> Usag
 
 
 def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: bool) -> UsageRankingReport:
-    """The devices or owners with traffic, the largest first. A row that is gone still has its bytes."""
-    by_row: dict[DeviceId, Counters] = {}
+    """The devices or owners with traffic, the largest first. A device whose row is gone still has its bytes."""
+    by_device: dict[str, Counters] = {}
     if span.by == "hour":
-        by_row |= reports.rows_of_buckets(span.start, span.end)
+        by_device |= reports.devices_of_buckets(span.start, span.end)
     else:
         for first, last in _months(span):
-            _add(by_row, reports.rows_of_days(first, last))
-    known = {one.row_id: one for one in reports.names()}
+            _add(by_device, reports.devices_of_days(first, last))
+    owners = {one.device: one.owner for one in reports.names()}
     by_name: dict[tuple[str | None, str], Counters] = {}
-    for row, found in by_row.items():
-        one = known.get(row, DeviceName(row, f"(row {row}, gone)", "(gone)"))
-        _add(by_name, {(None if by_owner else one.device, one.owner): found})
+    for device, found in by_device.items():
+        _add(by_name, {(None if by_owner else device, owners.get(device, "(gone)")): found})
     ranks = [RankedBytes(device=device, owner=owner, **_bytes(found))
              for (device, owner), found in by_name.items()]  # fmt: skip
     ranks.sort(key=lambda one: (-one.total_bytes, one.owner, one.device or ""))
@@ -151,14 +150,14 @@ def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: b
     )
 
 
-def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[DeviceId] | None, SubjectReport]:
-    """The rows that ``name`` means, and the device or owner. UserError, with similar names, if there is none."""
+def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[str] | None, SubjectReport]:
+    """The devices that ``name`` means, and the device or owner. UserError, with similar names, if there is none."""
     if name is None:
         return None, SubjectReport(kind="all", device=None, owner=None)
     if device := find_device(name, names):
-        return [device.row_id], SubjectReport(kind="device", device=device.device, owner=device.owner)
+        return [device.device], SubjectReport(kind="device", device=device.device, owner=device.owner)
     if owner := find_owner(name, names):
-        return [one.row_id for one in names if one.owner == owner], SubjectReport(
+        return [one.device for one in names if one.owner == owner], SubjectReport(
             kind="owner", device=None, owner=owner
         )
     alike = suggestions(name, [one.device for one in names] + [one.owner for one in names])

@@ -32,7 +32,17 @@ class UsageCalendar:
         The bucket that contains ``now - 24 h`` counts as a whole. So the 24 h figure covers from 24 h to 24 h plus one
         bucket.
         """
-        return int(self.now // self.width) * self.width - ROLLING
+        return self.bucket - ROLLING
+
+    @property
+    def bucket(self) -> int:
+        """The first second of the present bucket, in UNIX seconds."""
+        return int(self.now // self.width) * self.width
+
+    @property
+    def today(self) -> str:
+        """The zone's date, as YYYY-MM-DD."""
+        return self.day(self.now)
 
     def day(self, at: float) -> str:
         """The zone's date at an instant (UNIX seconds), as YYYY-MM-DD."""

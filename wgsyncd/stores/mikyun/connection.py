@@ -26,7 +26,7 @@ Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
-NO_SUCH_TABLE, SYNTAX = 1146, 1064
+NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT = 1146, 1064, 1205
 # The texts of these errors quote hosts, accounts, tables and columns, but never values.
 NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
 _ADVICE = {
@@ -82,6 +82,19 @@ class Connection:
         """Run a statement. Returns how many rows it matched, even if their values stay the same (FOUND_ROWS is set)."""
         with self._cursor() as cursor:
             return int(cursor.execute(sql, tuple(values) or None))
+
+    def execute_unless_locked(self, sql: str) -> int | None:
+        """As :meth:`execute`, but None if another transaction has a row locked for longer than the statement may wait.
+
+        Then the server has undone this statement alone, or the whole transaction (innodb_rollback_on_timeout).
+        """
+        with self._cursor() as cursor:
+            try:
+                return int(cursor.execute(sql))
+            except pymysql.MySQLError as error:
+                if error.args[:1] == (LOCK_WAIT_TIMEOUT,):
+                    return None
+                raise
 
     @staticmethod
     def quote(text: str) -> str:
@@ -194,7 +207,7 @@ _CODES = {
     **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
-    **dict.fromkeys((1205, 1213), StoreErrorCode.LOCKED),
+    **dict.fromkeys((LOCK_WAIT_TIMEOUT, 1213), StoreErrorCode.LOCKED),
 }
 
 

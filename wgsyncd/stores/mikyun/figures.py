@@ -10,7 +10,8 @@ from wgsyncd.core.inspect.verify import Check, Day, DaySums, DeviceTotals, Store
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.writing import BIGINT_MAX
+from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History
+from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 
 # Devices in one query. With three days of full buckets for all of them MariaDB answers in half a second on two old
 # cores: well within mikyun.database.timeout.
@@ -37,8 +38,8 @@ def load_totals(connection: Connection, node: str, scope: VerifyRanges, *, swapp
         while devices := _columns(connection, last, swapped):
             ids = devices[0][0], devices[-1][0]
             last = ids[1]
-            in_buckets = _sums(connection, "wgsyncd_buckets", "start", ranges, ids)
-            in_days = _sums(connection, "wgsyncd_days", "day", days, ids)
+            in_buckets = _sums(connection, BUCKETS, ranges, ids)
+            in_days = _sums(connection, DAYS, days, ids)
             for row_id, device, *columns in devices:
                 buckets, day_sums = in_buckets.get(row_id, {}), in_days.get(row_id, {})
                 yield totals(row_id, device, columns, buckets, day_sums, scope, swapped=swapped)
@@ -92,23 +93,32 @@ def _columns(connection: Connection, last: int, swapped: bool) -> list[tuple[int
 
 
 def _sums(
-    connection: Connection, table: str, at: str, ranges: Sequence[Range], ids: tuple[int, int]
+    connection: Connection, history: History, ranges: Sequence[Range], ids: tuple[int, int]
 ) -> dict[int, dict[Range, Counters]]:
     """Row id: the bytes of the device in each range. Devices without a row in the table are left out.
 
-    ``at``: the column with the time. ``ids``: the first and the last row id.
+    ``ids``: the first and the last row id.
     """
     distinct = list(dict.fromkeys(ranges))  # the two ranges of a day are equal if buckets begin at its boundaries
-    columns = ", ".join(
-        f"SUM(CASE WHEN {at} >= %s AND {at} < %s THEN {side} ELSE 0 END)" for _ in distinct for side in ("rx", "tx")
-    )
-    values = [value for one in distinct for value in one * 2]
-    # The primary key begins with row_id, the order of the groups. The index on the time would make the server fetch
-    # each row of the window by itself. CASE sums all ranges in one pass over the rows.
-    sql = f"""SELECT row_id, {columns} FROM {table} FORCE INDEX (PRIMARY)
-              WHERE row_id BETWEEN %s AND %s AND {at} >= %s GROUP BY row_id"""  # noqa: S608
     oldest = min(first for first, _ in distinct)
-    return {
-        row_id: {one: Counters(int(rx), int(tx)) for one, rx, tx in zip(distinct, sums[::2], sums[1::2], strict=True)}
-        for row_id, *sums in connection.query(sql, (*values, *ids, oldest))
-    }
+    table, time, open_time = history
+    sums: dict[int, dict[Range, Counters]] = {}
+    for source, at, rx, tx, more in (
+        (f"{table} h FORCE INDEX (PRIMARY)", time, "rx", "tx", ""),
+        ("wgsyncd_peers h FORCE INDEX (device)", open_time, "open_rx", "open_tx", " AND h.open_bucket > 0"),
+    ):
+        # CASE sums all ranges in one pass over the rows.
+        columns = ", ".join(
+            f"SUM(CASE WHEN h.{at} >= %s AND h.{at} < %s THEN h.{side} ELSE 0 END)"
+            for _ in distinct
+            for side in (rx, tx)
+        )
+        values = [value for one in distinct for value in one * 2]
+        sql = f"""SELECT r.id, {columns} FROM customer_devices r STRAIGHT_JOIN {source} ON h.device = r.device_id
+                  WHERE r.id BETWEEN %s AND %s AND h.{at} >= %s{more} GROUP BY r.id"""  # noqa: S608
+        for row_id, *found in connection.query(sql, (*values, *ids, oldest)):
+            of_row = sums.setdefault(row_id, {})
+            for one, received, sent in zip(distinct, found[::2], found[1::2], strict=True):
+                old = of_row.get(one, NO_BYTES)
+                of_row[one] = Counters(old.rx + int(received), old.tx + int(sent))
+    return sums

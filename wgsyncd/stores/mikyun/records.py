@@ -12,6 +12,7 @@ from typing import TypeVar
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import NodeState
 from wgsyncd.errors import RevisionConflict
+from wgsyncd.stores.mikyun import pieces
 from wgsyncd.stores.mikyun.connection import Connection
 
 AT_ONCE = 1000  # records in one statement: each has some 300 bytes, and the default max_allowed_packet is 16 MB
@@ -59,6 +60,8 @@ def save(connection: Connection, node: str, node_state: NodeState, records: Iter
     for (interface, sets), some in alike.items():
         for part in _parts(some):
             _check(_update_columns(connection, node, interface, sets, part), part)
+    replaced = [r.peer_id for r in others if r.public_key in node_state.records.of(r.interface)]
+    pieces.close_of(connection, node, replaced)
     for part in _parts(others):
         _insert(connection, node, part)
 
@@ -83,12 +86,12 @@ def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
 def _update_counters(connection: Connection, node: str, interface: str, records: Sequence[PeerRecord]) -> int:
     """Set counters, handshakes and their time. Returns how many of the records the database has."""
     # The first SELECT gives the list its column names and types. Its empty key belongs to no peer. STRAIGHT_JOIN and
-    # the primary key let the server read the list first and each peer by its key.
+    # the unique key let the server read the list first and each peer by its key.
     rows = ",".join(f"(x'{r.public_key.hex()}',{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})" for r in records)
     return connection.execute(
         f"""UPDATE (SELECT x'' AS public_key, 0 AS rx, 0 AS tx, 0 AS handshake, 0e0 AS sampled_at
                     UNION ALL VALUES {rows}) v
-            STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY)
+            STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (node)
                 ON p.node = %s AND p.interface = %s AND p.public_key = v.public_key
             SET p.rx = v.rx, p.tx = v.tx, p.handshake = v.handshake, p.sampled_at = v.sampled_at""",  # noqa: S608
         (node, interface),
@@ -112,11 +115,12 @@ def _insert(connection: Connection, node: str, records: Sequence[PeerRecord]) ->
     name, epochs = quote(node), {epoch: quote(epoch) for epoch in {r.epoch for r in records}}
     rows = ",".join(
         f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else r.row_id},"
-        f"{quote(r.device[:64])},{quote(r.owner[:32])},{quote(r.address[:64])},x'{r.config_digest.hex()}','{r.state.value}',"
+        f"{quote(r.device[:64])},{quote(r.owner[:32])},{quote(r.address[:255])},x'{r.config_digest.hex()}','{r.state.value}',"
         f"{epochs[r.epoch]},{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})"
         for r in records
     )
     again = ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS)
+    again += ", open_bucket = 0, open_rx = 0, open_tx = 0"  # the open piece of the row's former device is moved
     into = f"wgsyncd_peers (node, interface, public_key, {', '.join(_COLUMNS)})"
     connection.execute(f"INSERT INTO {into} VALUES {rows} ON DUPLICATE KEY UPDATE {again}")  # noqa: S608
 

@@ -12,6 +12,7 @@ from wgsyncd.core.model import Counters, DeviceId, DeviceRow
 from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
+from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
@@ -49,28 +50,30 @@ class MariaDBReports:
 
     def coverage(self) -> Coverage:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        day, bucket = self._connection.query(
-            "SELECT (SELECT MIN(day) FROM wgsyncd_days), (SELECT MIN(start) FROM wgsyncd_buckets)"
+        day, bucket, open_day, open_bucket = self._connection.query(
+            "SELECT (SELECT MIN(day) FROM wgsyncd_days), (SELECT MIN(start) FROM wgsyncd_buckets), MIN(open_day),"
+            " MIN(open_bucket) FROM wgsyncd_peers WHERE open_bucket > 0"
         )[0]
+        day, bucket = (min((at for at in some if at is not None), default=None)
+                       for some in ((day, open_day), (bucket, open_bucket)))  # fmt: skip
         begun = self._connection.query("SELECT node, begun FROM wgsyncd_nodes")
         return Coverage(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
 
-    def days(self, first: str, last: str, rows: Collection[DeviceId] | None = None) -> Mapping[str, Counters]:
+    def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        sums = self._sums("day", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last), rows)
-        return {str(day): found for day, found in sums.items()}
+        return {str(day): found for day, found in self._sums("at", DAYS, first, "<=", last, devices).items()}
 
-    def buckets(self, start: int, end: int, rows: Collection[DeviceId] | None = None) -> Mapping[int, Counters]:
+    def buckets(self, start: int, end: int, devices: Collection[str] | None = None) -> Mapping[int, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        return self._sums("start", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end), rows)
+        return self._sums("at", BUCKETS, start, "<", end, devices)
 
-    def rows_of_days(self, first: str, last: str) -> Mapping[DeviceId, Counters]:
+    def devices_of_days(self, first: str, last: str) -> Mapping[str, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        return self._sums("row_id", "wgsyncd_days WHERE day BETWEEN %s AND %s", (first, last))
+        return self._sums("device", DAYS, first, "<=", last)
 
-    def rows_of_buckets(self, start: int, end: int) -> Mapping[DeviceId, Counters]:
+    def devices_of_buckets(self, start: int, end: int) -> Mapping[str, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        return self._sums("row_id", "wgsyncd_buckets WHERE start >= %s AND start < %s", (start, end))
+        return self._sums("device", BUCKETS, start, "<", end)
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:
         """See :class:`wgsyncd.ports.ReportSource`."""
@@ -100,15 +103,16 @@ class MariaDBReports:
         self._connection.close()
 
     def _sums(
-        self, key: str, source: str, values: tuple[object, ...], rows: Collection[DeviceId] | None = None
-    ) -> dict[Any, Counters]:
-        """Bytes grouped by a column. ``source``: table and WHERE with ``values``. ``rows``: row ids, None for all."""
-        if rows is not None and not rows:  # IN () would be a syntax error
+        self, key: str, history: History, first: object, beyond: str, last: object,
+        devices: Collection[str] | None = None,
+    ) -> dict[Any, Counters]:  # fmt: skip
+        """Bytes from ``first`` until ``last``, grouped by a column. ``devices``: device ids, None for all devices."""
+        if devices is not None and not devices:  # IN () would be a syntax error
             return {}
-        among = f" AND row_id IN ({', '.join(['%s'] * len(rows))})" if rows is not None else ""
+        among = f" AND device IN ({', '.join(['%s'] * len(devices))})" if devices is not None else ""
         rx, tx = ("tx", "rx") if self.perspective is Perspective.DEVICE else ("rx", "tx")
-        sql = f"SELECT {key}, SUM({rx}), SUM({tx}) FROM {source}{among} GROUP BY 1"  # noqa: S608
-        found = self._connection.query(sql, (*values, *(rows or ())))
+        sql = f"SELECT {key}, SUM({rx}), SUM({tx}) FROM {everything(history)} WHERE at {beyond} %s{among} GROUP BY 1"  # noqa: S608
+        found = self._connection.query(sql, (first, first, last, *(devices or ())))
         return {
             at: Counters(int(received), int(sent)) for at, received, sent in found
         }  # SUM is a DECIMAL, so it is exact

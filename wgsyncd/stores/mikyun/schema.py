@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from wgsyncd.config import resources
+from wgsyncd.config.schema import Seconds
 from wgsyncd.errors import UserError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
+
+MIGRATION_TIMEOUT = 3600.0  # seconds for one statement: millions of buckets may have to be copied
+_COPIED = ("wgsyncd_peers", "wgsyncd_buckets", "wgsyncd_days")
 
 
 def statements(script: str) -> list[str]:
@@ -42,28 +48,42 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
     """
     if account is not None:
         grants(account)  # refuses a badly written account before anything is created
-    connection = Connection(database, zone, on_connect=lambda _: None)
+    patient = msgspec.structs.replace(database, timeout=Seconds(MIGRATION_TIMEOUT))
+    connection = Connection(patient, zone, on_connect=lambda _: None)
     done: list[str] = []
     try:
-        have = {str(row[0]) for row in connection.query("SHOW TABLES")}
-        if "wgsyncd_schema" in have:
-            version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
-            if version is not None and version > SCHEMA_VERSION:
-                raise UserError(f"the tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION} only")
+        connection.execute("SET SESSION lock_wait_timeout = 30, SESSION innodb_lock_wait_timeout = 30")
+        have = _tables(connection)
+        version = (
+            connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0] if "wgsyncd_schema" in have else None
+        )
+        if version is not None and version > SCHEMA_VERSION:
+            raise UserError(f"the tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION} only")
+        older = version is not None and version < SCHEMA_VERSION
+        if older and "wgsyncd_peers_2" not in have:
+            # One statement renames all three. An older daemon that still runs can post nothing from here on.
+            connection.execute(f"RENAME TABLE {', '.join(f'{name} TO {name}_2' for name in _COPIED)}")
         for one in statements(resources.text("sql/mikyun/wgsyncd.sql")):
             connection.execute(one)
             created = re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", one)
             if created:
                 done.append(f"{created[1]}: {'was there' if created[1] in have else 'created'}")
-        connection.execute("UPDATE wgsyncd_schema SET version = %s", (SCHEMA_VERSION,))
+        if older:
+            for one in statements(resources.text("sql/mikyun/from_version_2.sql")):
+                connection.execute(one)
+            done.append(f"tables of version {version}: brought to version {SCHEMA_VERSION}")
+        connection.execute(f"DROP TABLE IF EXISTS {', '.join(f'{name}_2' for name in _COPIED)}")
         if account is not None:
-            have |= {str(row[0]) for row in connection.query("SHOW TABLES")}
             columns = {str(row[0]) for row in connection.query("SHOW COLUMNS FROM customer_devices")}
             missing = frozenset({"deleted_at", "updated_at", "parent_changed_at"} - columns)
             # A GRANT on a column or table that does not exist would fail.
-            for one in grants(account, missing=missing, tables=frozenset(have)):
+            for one in grants(account, missing=missing, tables=frozenset(_tables(connection))):
                 connection.execute(one)
             done.append(f"{account}: granted")
     finally:
         connection.close()
     return done
+
+
+def _tables(connection: Connection) -> set[str]:
+    return {str(row[0]) for row in connection.query("SHOW TABLES")}

@@ -28,9 +28,11 @@ from wgsyncd.stores.mikyun.reading import (
 from wgsyncd.stores.mikyun.rows import RowCache, Schema
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
+from wgsyncd.stores.mikyun.usage_columns import UsageColumns
+from wgsyncd.stores.mikyun.usual import UsualPosting
 from wgsyncd.stores.mikyun.writing import StateWriter
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class TablesNewer(SchemaError):
@@ -64,6 +66,7 @@ class MariaDBStore:
         self._schema = Schema()
         self._log, self._changed = log.get("store"), log.OnChange()
         self._messages = AuditMessages(own.language, self._zone)
+        self._usual = UsualPosting(self._node, self._zone)
         self._has_updated_at = self._has_conflicts = False
         self._digest = ""  # the SELECT for the digest
 
@@ -96,9 +99,9 @@ class MariaDBStore:
             self._node,
             self._zone,
             self._qr_lifetime,
-            self._swapped,
-            self._has_updated_at,
+            UsageColumns(self._zone, self._swapped, self._has_updated_at),
             self._messages,
+            self._usual,
         )
 
     def _ensure_inspected(self) -> None:

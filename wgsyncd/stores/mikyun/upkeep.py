@@ -6,7 +6,9 @@ from array import array
 
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.writing import BIGINT_MAX, StateWriter
+from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, sums_by_row
+from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
+from wgsyncd.stores.mikyun.writing import StateWriter
 
 
 def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
@@ -16,36 +18,36 @@ def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 50
     The columns are derived, so this may run at any time and any number of times. Where nothing differs, nothing is
     written. ``size``: devices in one transaction.
     """
-    rx, tx = ("tx", "rx") if writer.swapped else ("rx", "tx")
+    rx, tx = ("tx", "rx") if writer.columns.swapped else ("rx", "tx")
     wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
               ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
-    # A clock that was ahead has left buckets of the future: they are not counted. Each statement names its devices
-    # in the inner SELECTs too, so that the server makes the sums of these devices only.
-    sums = """LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets
-                         WHERE row_id {among} AND start >= %s AND start <= %s GROUP BY row_id) b ON b.row_id = d.id
-              LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days
-                         WHERE row_id {among} AND day >= %s AND day < %s GROUP BY row_id) m ON m.row_id = d.id"""
+
+    # A clock that was ahead has left buckets of the future: they are not counted.
+    def sums(among: str) -> str:
+        rolling, month = (sums_by_row(BUCKETS, among, "<="), sums_by_row(DAYS, among, "<"))
+        return f"LEFT JOIN ({rolling}) b ON b.row_id = d.id LEFT JOIN ({month}) m ON m.row_id = d.id"
+
     differs = " OR ".join(f"NOT d.{c} <=> LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted)
-    values = (calendar.rolling_start, int(calendar.now), *calendar.month)
-    sets = ", ".join(f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted) + writer.keep_updated_at_sql(
-        "d."
-    )
+    values = (calendar.rolling_start, int(calendar.now)) * 2 + calendar.month * 2
+    sets = ", ".join(
+        f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted
+    ) + writer.columns.keep_updated_at("d.")
     ids = array("q", (row[0] for row in writer.connection.stream("SELECT id FROM customer_devices ORDER BY id")))
     wrong = locked = 0
     for at in range(0, len(ids), size):
         among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
         # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
-        look = f"SELECT d.id FROM customer_devices d {sums.format(among=among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
+        look = f"SELECT d.id FROM customer_devices d {sums(among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
         found = [row[0] for row in writer.connection.query(look, values)]
         wrong += len(found)
         if not found:
             continue
         with writer.connection.transaction():
-            skipped = writer.lock_devices(found)
+            skipped = writer.skip_locked(found)
             locked += len(skipped)
             if part := [str(number) for number in found if number not in skipped]:
                 among = f"IN ({', '.join(part)})"
-                joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums.format(among=among)}"
+                joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums(among)}"
                 writer.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608
     return wrong, locked
 

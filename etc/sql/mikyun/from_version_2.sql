@@ -1,0 +1,53 @@
+-- `wgsyncd init-db` runs these statements to bring tables of version 1 or 2 to version 3. Before them it renames the old
+-- tables of peers, buckets and days: their names get `_2` at the end. Then it creates the new tables. Afterwards it drops
+-- the renamed ones. If it was interrupted, a second run does the same again.
+
+ALTER TABLE wgsyncd_nodes
+    MODIFY approved VARCHAR(64) NULL,
+    ADD COLUMN IF NOT EXISTS begun     DOUBLE       NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS spool     VARCHAR(64)  NOT NULL DEFAULT '',
+    MODIFY spool VARCHAR(64) NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS machine   VARCHAR(64)  NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS host      VARCHAR(255) NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS boot      VARCHAR(36)  NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS heartbeat DOUBLE       NOT NULL DEFAULT 0;
+
+UPDATE wgsyncd_nodes SET begun = UNIX_TIMESTAMP() WHERE begun = 0;
+
+START TRANSACTION;
+
+DELETE FROM wgsyncd_peers;
+
+-- Builds before 0.1.0 wrote the state with other words.
+INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx,
+                           handshake, sampled_at)
+    SELECT node, interface, public_key, row_id, device, contract, address, config,
+           CASE state WHEN 'adding' THEN 'arrives' WHEN 'restoring' THEN 'returns' ELSE state END, epoch, rx, tx,
+           handshake, sampled_at
+    FROM wgsyncd_peers_2 ORDER BY node, interface, row_id;
+
+DELETE FROM wgsyncd_buckets;
+
+-- The device of a row is the device that its bytes were posted to. If no record says so, it is the row's device of now.
+-- Bytes of a deleted row are kept as bytes of the device "row ID".
+INSERT INTO wgsyncd_buckets (device, start, rx, tx)
+    SELECT COALESCE(p.device, d.device_id, CONCAT('row ', b.row_id)) AS device, b.start,
+           LEAST(SUM(b.rx), 18446744073709551615), LEAST(SUM(b.tx), 18446744073709551615)
+    FROM wgsyncd_buckets_2 b
+    LEFT JOIN (SELECT row_id, MAX(device) AS device FROM wgsyncd_peers_2 GROUP BY row_id) p ON p.row_id = b.row_id
+    LEFT JOIN customer_devices d ON d.id = b.row_id
+    GROUP BY 1, 2;
+
+DELETE FROM wgsyncd_days;
+
+INSERT INTO wgsyncd_days (device, day, rx, tx)
+    SELECT COALESCE(p.device, d.device_id, CONCAT('row ', b.row_id)) AS device, b.day,
+           LEAST(SUM(b.rx), 18446744073709551615), LEAST(SUM(b.tx), 18446744073709551615)
+    FROM wgsyncd_days_2 b
+    LEFT JOIN (SELECT row_id, MAX(device) AS device FROM wgsyncd_peers_2 GROUP BY row_id) p ON p.row_id = b.row_id
+    LEFT JOIN customer_devices d ON d.id = b.row_id
+    GROUP BY 1, 2;
+
+COMMIT;
+
+UPDATE wgsyncd_schema SET version = 3;

@@ -1,0 +1,110 @@
+"""`init-db` brings tables of versions 1 and 2 to version 3, with everything that is in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.real.bench import Bench, Device
+
+OLD = Path(__file__).with_name("tables_of_version_2.sql").read_text(encoding="utf-8")
+MIB = 1 << 20
+
+
+def _make_old_tables(bench: Bench, version: int, crowd: Sequence[Device]) -> None:
+    """Replaces wgsyncd's tables by older ones, in which two devices have bytes. Row 999 and row 7000 are gone.
+
+    Row 7000 was replaced by another row with the same device, the second one of ``crowd``.
+    """
+    for table in bench.sql("SHOW TABLES LIKE 'wgsyncd\\_%'"):
+        (name,) = table.values()
+        bench.sql(f"DROP {'VIEW' if name == 'wgsyncd_audit' else 'TABLE'} {name}")
+    bench.sql(OLD)
+    now = int(time.time())
+    bucket = now // 900 * 900
+    bench.sql(f"INSERT INTO wgsyncd_nodes VALUES ('bench', 7, NULL, {now - 90 * 86400}, '')")
+    bench.sql("INSERT INTO wgsyncd_interfaces VALUES ('bench', 'wg0', 'an earlier boot:3', 1700000000)")
+    for number, state, row in ((1, "adding", 1), (2, "restoring", 7000), (3, "present", 2)):
+        bench.sql(
+            "INSERT INTO wgsyncd_peers VALUES"
+            f" ('bench', 'wg{number - 1}', x'{number:064x}', {row}, '{crowd[number > 1].device}', '0001', '10.200.0.9/32',"
+            f" x'{number:016x}', '{state}', 'an earlier boot:3', {number}000, {number}500, 0, 1700000000)"
+        )
+    bench.sql(f"INSERT INTO wgsyncd_buckets VALUES (1, {bucket}, 11, 12), (2, {bucket}, 100, 200),"
+              f" (7000, {bucket}, 1, 2), (999, {bucket}, 5, 6)")  # fmt: skip
+    bench.sql("INSERT INTO wgsyncd_days VALUES (1, CURDATE(), 11, 12), (2, CURDATE(), 100, 200),"
+              " (7000, CURDATE(), 1, 2), (999, CURDATE(), 5, 6)")  # fmt: skip
+    bench.sql("INSERT INTO wgsyncd_quarantine VALUES (4, 'bench', 'wg0', 1, 'gone', 1, 2, 3, 4)")
+    for number, (rx, tx) in ((1, (11, 12)), (2, (101, 202))):
+        columns = ("total", "24h", "month")
+        sets = ", ".join(f"rx_bytes_{one} = {rx}, tx_bytes_{one} = {tx}" for one in columns)
+        bench.sql(f"UPDATE customer_devices SET {sets} WHERE id = {number}")
+    if version == 1:
+        bench.sql(
+            "ALTER TABLE wgsyncd_nodes DROP COLUMN begun, DROP COLUMN spool; UPDATE wgsyncd_schema SET version = 1"
+        )
+
+
+def _init(bench: Bench) -> str:
+    account = ("--grants", "'mikyun'@'localhost'")
+    return bench.daemon.cli("init-db", "--user", str(bench.database.connect_args["user"]), *account).stdout
+
+
+def _check(bench: Bench, crowd: Sequence[Device]) -> None:
+    one, two = (device.device for device in crowd)
+    assert bench.sql("SELECT version FROM wgsyncd_schema") == [{"version": "3"}]
+    assert bench.sql("SELECT seq, begun > 1000000000 AS known, spool, heartbeat FROM wgsyncd_nodes") == [
+        {"seq": "7", "known": "1", "spool": "", "heartbeat": "0"}
+    ]
+    for table in ("buckets", "days"):
+        assert bench.sql(f"SELECT device, rx, tx FROM wgsyncd_{table} ORDER BY device") == [
+            {"device": one, "rx": "11", "tx": "12"},
+            {"device": two, "rx": "101", "tx": "202"},
+            {"device": "row 999", "rx": "5", "tx": "6"},
+        ]
+    found = bench.sql("SELECT row_id, device, state, rx, tx, open_rx FROM wgsyncd_peers ORDER BY interface")
+    assert found == [
+        {"row_id": "1", "device": one, "state": "arrives", "rx": "1000", "tx": "1500", "open_rx": "0"},
+        {"row_id": "7000", "device": two, "state": "returns", "rx": "2000", "tx": "2500", "open_rx": "0"},
+        {"row_id": "2", "device": two, "state": "present", "rx": "3000", "tx": "3500", "open_rx": "0"},
+    ]
+    assert bench.sql("SELECT id, device FROM wgsyncd_quarantine") == [{"id": "4", "device": "gone"}]
+    assert bench.sql("SHOW TABLES LIKE '%\\_2'") == []
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_tables_keep_what_is_in_them(bench: Bench, version: int) -> None:
+    crowd = bench.make(2)
+    _make_old_tables(bench, version, crowd)
+    assert f"tables of version {version}: brought to version 3" in _init(bench)
+    _check(bench, crowd)
+    assert "brought to" not in _init(bench), "a second run changes nothing"
+    _check(bench, crowd)
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+    bench.daemon.stop()
+    assert bench.daemon.lines(level="error") == []
+    found = bench.sql("SELECT rx_bytes_total, rx_bytes_24h, tx_bytes_month FROM customer_devices ORDER BY id")
+    assert found == [
+        {"rx_bytes_total": "11", "rx_bytes_24h": "11", "tx_bytes_month": "12"},
+        {"rx_bytes_total": "101", "rx_bytes_24h": "101", "tx_bytes_month": "202"},
+    ]
+
+
+@pytest.mark.parametrize("done", ["renamed", "created", "copied", "marked"])
+def test_an_interrupted_migration_is_made_again(bench: Bench, done: str) -> None:
+    """A run that ended after any step leaves tables from which the next run reaches the same result."""
+    crowd = bench.make(2)
+    _make_old_tables(bench, 2, crowd)
+    renames = ", ".join(f"wgsyncd_{name} TO wgsyncd_{name}_2" for name in ("peers", "buckets", "days"))
+    bench.sql(f"RENAME TABLE {renames}")
+    if done != "renamed":
+        bench.sql(Path("etc/sql/mikyun/wgsyncd.sql").read_text(encoding="utf-8"))
+    if done in ("copied", "marked"):
+        script = Path("etc/sql/mikyun/from_version_2.sql").read_text(encoding="utf-8")
+        bench.sql(script[: script.index("UPDATE wgsyncd_schema")] if done == "copied" else script)
+    _init(bench)
+    _check(bench, crowd)

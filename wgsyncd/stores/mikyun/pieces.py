@@ -1,0 +1,103 @@
+"""Open pieces: the newest bytes of each peer's device, which lie in the peer's own row until their bucket ends.
+
+To add to a row that is written anyway costs little. To add to wgsyncd_buckets and wgsyncd_days as well would take half
+of a posting. So an open piece is moved there only when its bucket or day ends, when its peer goes, or when its row gets
+another device. Whoever reads the bytes of a device adds its open pieces, because they are part of its history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from wgsyncd.core.records import PeerId
+from wgsyncd.stores.mikyun.connection import Connection, Values
+
+AT_ONCE = 1000  # pieces that one transaction moves
+ADD = "ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
+
+
+class History(NamedTuple):
+    """A table of bytes by device and time, with the column of its time and the one of an open piece's time."""
+
+    table: str
+    time: str
+    open_time: str
+
+
+BUCKETS = History("wgsyncd_buckets", "start", "open_bucket")
+DAYS = History("wgsyncd_days", "day", "open_day")
+
+
+def sums_by_row(history: History, among: str, beyond: str) -> str:
+    """A SELECT of row_id, rx and tx: each row's bytes from a time on (a parameter) until a second one (a parameter).
+
+    ``among``: which rows, as ``BETWEEN 1 AND 9``. ``beyond``: the operator of the second limit, ``<`` or ``<=``. The
+    statement takes the two limits twice.
+    """
+    # The rows are named in the inner SELECTs too, so that the server makes the sums of these rows only.
+    table, time, open_time = history
+    return f"""SELECT row_id, SUM(rx) AS rx, SUM(tx) AS tx FROM (
+        SELECT r.id AS row_id, SUM(h.rx) AS rx, SUM(h.tx) AS tx
+            FROM customer_devices r STRAIGHT_JOIN {table} h FORCE INDEX (PRIMARY) ON h.device = r.device_id
+            WHERE r.id {among} AND h.{time} >= %s AND h.{time} {beyond} %s GROUP BY r.id
+        UNION ALL
+        SELECT r.id, SUM(p.open_rx), SUM(p.open_tx)
+            FROM customer_devices r STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (device) ON p.device = r.device_id
+            WHERE r.id {among} AND p.open_bucket > 0 AND p.{open_time} >= %s AND p.{open_time} {beyond} %s
+            GROUP BY r.id) pieces GROUP BY row_id"""  # noqa: S608
+
+
+def everything(history: History) -> str:
+    """A table expression of device, time, rx and tx: the history with all open pieces. It takes the first time twice.
+
+    The first time is a parameter, so that the server reads no more than it has to.
+    """
+    table, time, open_time = history
+    return f"""(SELECT device, {time} AS at, rx, tx FROM {table} WHERE {time} >= %s
+        UNION ALL SELECT device, {open_time}, open_rx, open_tx FROM wgsyncd_peers
+                  WHERE open_bucket > 0 AND {open_time} >= %s) pieces"""  # noqa: S608
+
+
+def close_older(connection: Connection, node: str, bucket: int, day: str) -> None:
+    """Move the node's open pieces of every other bucket or day than these, in transactions of :data:`AT_ONCE` pieces.
+
+    The row of the node is locked meanwhile, so no posting of the node can add to a piece that is being moved.
+    """
+    found = connection.query(
+        "SELECT no FROM wgsyncd_peers WHERE node = %s AND open_bucket > 0 AND NOT (open_bucket = %s AND open_day = %s)",
+        (node, bucket, day),
+    )
+    numbers = sorted(row[0] for row in found)
+    for at in range(0, len(numbers), AT_ONCE):
+        with connection.transaction():
+            connection.query("SELECT seq FROM wgsyncd_nodes WHERE node = %s FOR UPDATE", (node,))
+            among = ", ".join(map(str, numbers[at : at + AT_ONCE]))
+            close(connection, f"no IN ({among})", ())
+            connection.execute(
+                f"UPDATE wgsyncd_peers SET open_bucket = 0, open_rx = 0, open_tx = 0 WHERE no IN ({among})"  # noqa: S608
+            )
+
+
+def close_of(connection: Connection, node: str, peers: Sequence[PeerId]) -> None:
+    """Move the open pieces of these peers in the open transaction. Their rows are about to go, or to be replaced."""
+    for at in range(0, len(peers), AT_ONCE):
+        part = peers[at : at + AT_ONCE]
+        where = f"node = %s AND (interface, public_key) IN ({', '.join(['(%s, %s)'] * len(part))})"
+        close(connection, where, (node, *_flat(part)))
+
+
+def close(connection: Connection, where: str, values: Values) -> None:
+    """Add open pieces to wgsyncd_buckets and wgsyncd_days. The caller resets or deletes their rows afterwards."""
+    for table, time, open_time in (BUCKETS, DAYS):
+        # In id order of the target's key, so that two nodes cannot wait for each other.
+        connection.execute(
+            f"""INSERT INTO {table} (device, {time}, rx, tx)
+                SELECT device, {open_time}, SUM(open_rx), SUM(open_tx) FROM wgsyncd_peers
+                WHERE {where} AND open_bucket > 0 GROUP BY device, {open_time} ORDER BY device, {open_time} {ADD}""",  # noqa: S608
+            values,
+        )
+
+
+def _flat(rows: Iterable[Iterable[object]]) -> tuple[object, ...]:
+    return tuple(value for row in rows for value in row)
