@@ -98,8 +98,9 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
     writes = WriteBatch(postings=(posted(5, 50, 5), posted(6, 60, 6)), records=(record(5), record(6)))
     node_state, _, _ = store.commit(store.load_state(calendar()), writes, calendar())
     with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
-        for table, column in (("customer_devices", "id"), ("wgsyncd_buckets", "row_id"), ("wgsyncd_days", "row_id")):
-            cursor.execute(f"SELECT * FROM {table} WHERE {column} = 5 FOR UPDATE")
+        for table in ("customer_devices", "wgsyncd_buckets", "wgsyncd_days"):
+            column = "device_id" if table == "customer_devices" else "device"
+            cursor.execute(f"SELECT * FROM {table} WHERE {column} = %s FOR UPDATE", device_name(5))
         node_state, _, left_out = store.commit(node_state, writes, calendar())
         assert left_out == {5}
         assert store.refresh(calendar()) == (0, 0)

@@ -18,7 +18,7 @@ KILL_EVERY = 1.7  # seconds, on average
 MOMENTS = ("before", "during", "answered", "after")
 WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
          "STRAIGHT_JOIN customer_devices", "STRAIGHT_JOIN wgsyncd_peers", "INTO wgsyncd_peers", "INTO wgsyncd_days",
-         "START TRANSACTION", "INTO admin_logs", "")  # fmt: skip
+         "START TRANSACTION", "SET STATEMENT", "SET STATEMENT", "UPDATE wgsyncd_peers SET open", "INTO admin_logs", "")  # fmt: skip
 AWAY = ("killed", "stopped", "hangs")  # the ways in which the database goes away
 OFFSETS = ("+1h", "-1h", "+1d", "-1d", "midnight", "month")
 

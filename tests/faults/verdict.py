@@ -24,12 +24,19 @@ SELECT d.device_id, d.rx_bytes_total, d.tx_bytes_total, d.rx_bytes_24h, d.tx_byt
        d.tx_bytes_month, COALESCE(b.rx, 0), COALESCE(b.tx, 0), COALESCE(m.rx, 0), COALESCE(m.tx, 0),
        COALESCE(a.rx, 0), COALESCE(a.tx, 0)
 FROM customer_devices d
-LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_buckets WHERE start >= %s AND start <= %s
-           GROUP BY row_id) b ON b.row_id = d.id
-LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days WHERE day >= %s AND day < %s
-           GROUP BY row_id) m ON m.row_id = d.id
-LEFT JOIN (SELECT row_id, SUM(rx) rx, SUM(tx) tx FROM wgsyncd_days GROUP BY row_id) a ON a.row_id = d.id
+LEFT JOIN (SELECT device, SUM(rx) rx, SUM(tx) tx FROM {buckets} WHERE start >= %s AND start <= %s
+           GROUP BY device) b ON b.device = d.device_id
+LEFT JOIN (SELECT device, SUM(rx) rx, SUM(tx) tx FROM {days} WHERE day >= %s AND day < %s
+           GROUP BY device) m ON m.device = d.device_id
+LEFT JOIN (SELECT device, SUM(rx) rx, SUM(tx) tx FROM {days} GROUP BY device) a ON a.device = d.device_id
 """
+# The open pieces are part of the buckets and days.
+_FIGURES = _FIGURES.format(
+    buckets="(SELECT device, start, rx, tx FROM wgsyncd_buckets"
+    " UNION ALL SELECT device, open_bucket, open_rx, open_tx FROM wgsyncd_peers WHERE open_bucket > 0) h",
+    days="(SELECT device, day, rx, tx FROM wgsyncd_days"
+    " UNION ALL SELECT device, open_day, open_rx, open_tx FROM wgsyncd_peers WHERE open_bucket > 0) h",
+)
 
 
 class Figures(NamedTuple):

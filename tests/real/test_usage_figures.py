@@ -23,7 +23,7 @@ def usage(bench: Bench, *args: str) -> dict[str, Any]:
 def sums(bench: Bench, where: str, table: str = "wgsyncd_days") -> tuple[int, int]:
     """Returns the sums that SQL computes."""
     (row,) = bench.sql(f"SELECT COALESCE(SUM(rx), 0) rx, COALESCE(SUM(tx), 0) tx FROM {table} t"
-                       f" LEFT JOIN customer_devices d ON d.id = t.row_id WHERE {where}")  # fmt: skip
+                       f" LEFT JOIN customer_devices d ON d.device_id = t.device WHERE {where}")  # fmt: skip
     return int(row["rx"] or 0), int(row["tx"] or 0)
 
 
@@ -41,9 +41,10 @@ def fill(bench: Bench) -> str:
     bench.make(30)
     bench.sql("UPDATE customer_devices SET contract_id = ELT(1 + id % 3, '0001', '0002', '0003')")
     today = datetime.now(TOKYO).date()
-    rows = [f"({row}, '{today - timedelta(days=back)}', {row * back * 7919 + 2**50}, {row * 3 + back})"
+    names = {str(row["id"]): row["device_id"] for row in bench.sql("SELECT id, device_id FROM customer_devices")}
+    rows = [f"('{names.get(str(row), 'a device that is gone')}', '{today - timedelta(days=back)}', {row * back * 7919 + 2**50}, {row * 3 + back})"
             for row in [*range(1, 31), 999] for back in range(1, 400, 3)]  # fmt: skip
-    bench.sql("DELETE FROM wgsyncd_days; INSERT INTO wgsyncd_days (row_id, day, rx, tx) VALUES " + ", ".join(rows))
+    bench.sql("DELETE FROM wgsyncd_days; INSERT INTO wgsyncd_days (device, day, rx, tx) VALUES " + ", ".join(rows))
     return str(today)
 
 
@@ -80,8 +81,8 @@ def test_sums_are_those_of_the_tables(bench: Bench) -> None:
     ranked = usage(bench, "--top", "1000", "--since", since)
     assert whole(ranked) == sums(bench, within)
     assert sum(one["rx_bytes"] for one in ranked["ranking"]) == sums(bench, within)[0]
-    assert [one["device"] for one in ranked["ranking"] if one["owner"] == "(gone)"] == ["(row 999, gone)"]
-    best = bench.sql(f"SELECT device_id, SUM(rx) rx FROM wgsyncd_days t JOIN customer_devices d ON d.id = t.row_id"
+    assert [one["device"] for one in ranked["ranking"] if one["owner"] == "(gone)"] == ["a device that is gone"]
+    best = bench.sql(f"SELECT device_id, SUM(rx) rx FROM wgsyncd_days t JOIN customer_devices d ON d.device_id = t.device"
                      f" WHERE {within} GROUP BY d.id ORDER BY SUM(rx + tx) DESC LIMIT 1")[0]  # fmt: skip
     known = [one for one in ranked["ranking"] if one["owner"] != "(gone)"]
     assert (known[0]["device"], str(known[0]["rx_bytes"])) == (best["device_id"], best["rx"])
