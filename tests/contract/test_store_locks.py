@@ -100,7 +100,7 @@ def test_a_device_that_somebody_has_with_all_its_figures_is_left_out_at_once(
     with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as actual, actual.cursor() as cursor:
         for table in ("customer_devices", "wgsyncd_buckets", "wgsyncd_days"):
             column = "device_id" if table == "customer_devices" else "device"
-            cursor.execute(f"SELECT * FROM {table} WHERE {column} = %s FOR UPDATE", device_name(5))
+            cursor.execute(f"SELECT * FROM {table} WHERE {column} = %s FOR UPDATE", (device_name(5),))
         node_state, _, left_out = store.commit(node_state, writes, calendar())
         assert left_out == {5}
         assert store.refresh(calendar()) == (0, 0)

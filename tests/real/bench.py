@@ -107,6 +107,13 @@ class Bench:
         """Runs statements with the second client, as the administrator."""
         return self.database.sql(text)
 
+    def make_tables_of_version_2(self) -> None:
+        """Replaces wgsyncd's tables by empty ones of version 2."""
+        for table in self.sql("SHOW TABLES LIKE 'wgsyncd\\_%'"):
+            (name,) = table.values()
+            self.sql(f"DROP {'VIEW' if name == 'wgsyncd_audit' else 'TABLE'} {name}")
+        self.sql(Path(__file__).with_name("tables_of_version_2.sql").read_text(encoding="utf-8"))
+
     def insert(self, *devices: Device) -> None:
         """Inserts rows in one statement."""
         for one in devices:

@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         lambda b: b.sql(f"REVOKE INSERT (message) ON admin_logs FROM {OURS}"),
         "rights", "fault", "lacks INSERT (message) on admin_logs", "init-db"),
     "an older schema": (
-        lambda b: b.sql("UPDATE wgsyncd_schema SET version = 1"), "tables", "fault", "of version 1", "init-db"),
+        lambda b: b.make_tables_of_version_2(), "tables", "fault", "of version 2", "init-db"),
     "a newer schema": (
         lambda b: b.sql("UPDATE wgsyncd_schema SET version = 99"), "tables", "fault", "of version 99", "apt-get install"),
     "a table is missing": (

@@ -10,7 +10,6 @@ import pytest
 
 from tests.real.bench import Bench, Device
 
-OLD = Path(__file__).with_name("tables_of_version_2.sql").read_text(encoding="utf-8")
 MIB = 1 << 20
 
 
@@ -19,10 +18,7 @@ def _make_old_tables(bench: Bench, version: int, crowd: Sequence[Device]) -> Non
 
     Row 7000 was replaced by another row with the same device, the second one of ``crowd``.
     """
-    for table in bench.sql("SHOW TABLES LIKE 'wgsyncd\\_%'"):
-        (name,) = table.values()
-        bench.sql(f"DROP {'VIEW' if name == 'wgsyncd_audit' else 'TABLE'} {name}")
-    bench.sql(OLD)
+    bench.make_tables_of_version_2()
     now = int(time.time())
     bucket = now // 900 * 900
     bench.sql(f"INSERT INTO wgsyncd_nodes VALUES ('bench', 7, NULL, {now - 90 * 86400}, '')")

@@ -61,6 +61,7 @@ class UsualPosting:
             self._open = now
         numbers = self._find_numbers(connection, writes.records)
         if numbers is None:
+            self.forget()
             return None
         return _UPDATE.format(
             rows=self._rows(numbers, writes),

@@ -61,6 +61,8 @@ class StateWriter:
         run, seq, now = self.connection.execute, node_state.revision, calendar.now
         targets = {b.row_id: b.device for b in writes.postings}
         targets |= {step.row.id: step.row.device for step, _ in writes.transitions}
+        if writes.renamed:
+            self.usual.forget()
         at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar)
         with self.connection.transaction():
             if at_once is not None:
