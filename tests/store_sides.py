@@ -281,23 +281,14 @@ class RealMikyunTables:
         self.sql("DELETE FROM admin_logs")
 
     def days(self) -> dict[tuple[str, str], Counters]:
-        """Bytes by device and day, with the open pieces."""
-        return {
-            (r["device"], _plain(r["at"])): Counters(int(r["rx"]), int(r["tx"]))
-            for r in self.sql(
-                "SELECT device, at, SUM(rx) AS rx, SUM(tx) AS tx FROM (SELECT device, day AS at, rx, tx FROM wgsyncd_days"
-                " UNION ALL SELECT device, open_day, open_rx, open_tx FROM wgsyncd_peers WHERE open_bucket > 0) a"
-                " GROUP BY device, at HAVING rx > 0 OR tx > 0"
-            )
-        }
+        return self._history("wgsyncd_days", "day", "open_day")
 
     def buckets(self) -> dict[tuple[str, int], Counters]:
-        """Bytes by device and bucket, with the open pieces."""
-        return {
-            (r["device"], r["at"]): Counters(int(r["rx"]), int(r["tx"]))
-            for r in self.sql(
-                "SELECT device, at, SUM(rx) AS rx, SUM(tx) AS tx FROM (SELECT device, start AS at, rx, tx"
-                " FROM wgsyncd_buckets UNION ALL SELECT device, open_bucket, open_rx, open_tx FROM wgsyncd_peers"
-                " WHERE open_bucket > 0) a GROUP BY device, at HAVING rx > 0 OR tx > 0"
-            )
-        }
+        return self._history("wgsyncd_buckets", "start", "open_bucket")
+
+    def _history(self, table: str, time: str, open_time: str) -> dict[tuple[str, Any], Counters]:
+        """Bytes by device and time, with the open pieces."""
+        rows = self.sql(f"SELECT device, at, SUM(rx) AS rx, SUM(tx) AS tx FROM (SELECT device, {time} AS at, rx, tx"
+                        f" FROM {table} UNION ALL SELECT device, {open_time}, open_rx, open_tx FROM wgsyncd_peers"
+                        " WHERE open_bucket > 0) a GROUP BY device, at HAVING rx > 0 OR tx > 0")  # fmt: skip
+        return {(row["device"], _plain(row["at"])): Counters(int(row["rx"]), int(row["tx"])) for row in rows}

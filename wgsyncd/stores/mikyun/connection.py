@@ -50,10 +50,14 @@ class Connection:
 
     It raises every failure as a StoreError and closes the connection, so that the next call opens a new one. A syntax
     error is a bug in wgsyncd's own SQL and is raised as PyMySQL raises it. ``on_connect`` is called after each connect.
+    ``patience``: seconds that an answer may take, if that is more than the settings' timeout.
     """
 
-    def __init__(self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None], patience: float = 0.0
+    ) -> None:
         self._settings, self._zone, self._on_connect = settings, zone, on_connect
+        self._patience = max(patience, settings.timeout)
         self._live: pymysql.Connection[Cursor] | None = None
         self._in_transaction = False
         self._used = 0.0  # monotonic
@@ -167,7 +171,7 @@ class Connection:
         )
         actual = pymysql.connect(
             **where, **tls, user=s.user, password=_password(s), database=s.name, charset="utf8mb4", autocommit=True,
-            connect_timeout=s.timeout, read_timeout=s.timeout, write_timeout=s.timeout,  # default: for ever
+            connect_timeout=s.timeout, read_timeout=self._patience, write_timeout=s.timeout,  # default: for ever
             client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
         )  # fmt: skip
         offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")

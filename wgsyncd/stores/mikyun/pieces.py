@@ -1,4 +1,4 @@
-"""Open pieces: the newest bytes of each peer's device, which lie in the peer's own row until their bucket ends.
+"""Reads and moves open pieces, which hold the newest bytes of each device in the row of its peer.
 
 To add to a row that is written anyway costs little. To add to wgsyncd_buckets and wgsyncd_days as well would take half
 of a posting. So an open piece is moved there only when its bucket or day ends, when its peer goes, or when its row gets

@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from wgsyncd.config import resources
-from wgsyncd.config.schema import Seconds
 from wgsyncd.errors import UserError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.settings import Database
@@ -48,11 +45,9 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
     """
     if account is not None:
         grants(account)  # refuses a badly written account before anything is created
-    patient = msgspec.structs.replace(database, timeout=Seconds(MIGRATION_TIMEOUT))
-    connection = Connection(patient, zone, on_connect=lambda _: None)
+    connection = Connection(database, zone, on_connect=lambda _: None, patience=MIGRATION_TIMEOUT)
     done: list[str] = []
     try:
-        connection.execute("SET SESSION lock_wait_timeout = 30, SESSION innodb_lock_wait_timeout = 30")
         have = _tables(connection)
         version = (
             connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0] if "wgsyncd_schema" in have else None
