@@ -179,4 +179,4 @@ def test_two_nodes_an_admin_and_the_application_never_deadlock(
 
 
 def _of_turn(one: Posting, turn: int) -> Posting:
-    return replace(one, allocations=tuple(piece._replace(bucket=BUCKET + turn) for piece in one.allocations))
+    return replace(one, allocations=tuple(replace(piece, bucket=BUCKET + turn) for piece in one.allocations))

@@ -6,6 +6,7 @@ from tests.committing import BUCKET, DAY, commit, posted
 from tests.node import local
 from tests.samples import NOW, calendar, device_name, record
 from tests.store_sides import AnyTables, MikyunTables
+from wgsyncd.core.batches import split
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
 
@@ -55,10 +56,11 @@ def test_a_column_that_is_full_stops_nobody(tables: MikyunTables, store: Store) 
 def test_batches(any_tables: AnyTables, any_store: Store) -> None:
     for number in range(1, 21):
         any_tables.insert(number)
-    for part in WriteBatch(
+    whole = WriteBatch(
         postings=tuple(posted(any_tables.id(n), n, 1) for n in range(1, 21)),
         records=tuple(record(n, row_id=any_tables.id(n)) for n in range(1, 21)),
-    ).split(7):
+    )
+    for part in split(whole, 7):
         commit(any_store, part)
     assert [any_tables.posted(n).rx for n in range(1, 21)] == list(range(1, 21))
     assert any_store.load_state(calendar()).revision == 3

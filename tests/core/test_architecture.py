@@ -15,7 +15,7 @@ from tests.sources import FILES, nodes
 CORE = [name for name in FILES if name.startswith("core/")]
 
 VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum",
-          "functools", "hashlib", "ipaddress", "itertools", "math", "re", "string", "typing", "zoneinfo"}  # fmt: skip
+          "functools", "hashlib", "ipaddress", "itertools", "math", "operator", "re", "string", "typing", "zoneinfo"}  # fmt: skip
 IMPORTERS = {
     "pyroute2": {"dataplane/wireguard/interfaces.py"},
     "pymysql": {"stores/mikyun/connection.py"},

@@ -27,6 +27,7 @@ from tests.samples import (
     state,
     wants,
 )
+from wgsyncd.core.batches import split
 from wgsyncd.core.model import DeviceId, plain_id
 from wgsyncd.core.peers.guard import RemovalLimits, apply_guard
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, NodeState, Posting, WriteBatch
@@ -77,7 +78,7 @@ def test_a_batch_is_split_in_the_order_of_the_ids(make: Make) -> None:
     known = NodeState(1, records(*(record(n, row_id=make(20 - n)) for n in range(5, 12))), {}, frozenset())
     kernel = actual(dump(*(state(peer(n), 100, 10, 1) for n in range(5, 12))))
     writes = posting.post(kernel, known, calendar(NOW), since={}, max_rates={}).writes
-    parts = list(replace(writes, commit_last=frozenset((make(10),))).split(2))
+    parts = list(split(replace(writes, commit_last=frozenset((make(10),))), 2))
     assert [[one.row_id for one in part.postings] for part in parts] == [
         [make(9), make(11)], [make(12), make(13)], [make(14), make(15)], [make(10)]
     ]  # fmt: skip

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import DeviceId, InterfaceState, Transition
+from wgsyncd.core.model import Counters, DeviceId, InterfaceState, Transition
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
+from wgsyncd.core.values import peer_value
 
 
 class ConditionType(StrEnum):
@@ -86,8 +87,7 @@ class NodeState:
         transaction of a poll would take as long as the posting itself.
         """
         records = self.records
-        for record in writes.records:
-            records.add(record)
+        records.update(writes.records)
         for peer_id in writes.removed:
             records.discard(peer_id)
         checkpoints = {**self.interfaces, **writes.checkpoints}
@@ -114,7 +114,8 @@ def rename_keys(some: Mapping[str, Value], renamed: Mapping[str, str | None]) ->
     return kept | {new: some[old] for old, new in renamed.items() if new is not None and old in some}
 
 
-class Allocation(NamedTuple):
+@peer_value(frozen=True, slots=True)
+class Allocation:
     """The bytes of one device that fall into one bucket and one day."""
 
     bucket: int | None  # UNIX seconds of the bucket's start, None if it is older than the rolling window
@@ -130,11 +131,11 @@ def merge_allocations(allocations: Sequence[Allocation]) -> tuple[Allocation, ..
     merged: dict[tuple[int | None, str], Allocation] = {}
     for one in allocations:
         old = merged.get((one.bucket, one.day))
-        merged[one.bucket, one.day] = one._replace(rx=one.rx + old.rx, tx=one.tx + old.tx) if old else one
+        merged[one.bucket, one.day] = replace(one, rx=one.rx + old.rx, tx=one.tx + old.tx) if old else one
     return tuple(merged.values())
 
 
-@dataclass(frozen=True, slots=True)
+@peer_value(frozen=True, slots=True)
 class Posting:
     """What one transaction adds for one device: bytes by bucket and day, and a handshake if there is a newer one.
 
@@ -164,6 +165,23 @@ class Posting:
         """
         latest = max((h for h in (self.handshake, other.handshake) if h is not None), default=None)
         return Posting(self.row_id, self.device, merge_allocations(self.allocations + other.allocations), latest)
+
+
+def merge_postings(postings: Sequence[Posting]) -> tuple[Posting, ...]:
+    """The same bytes, with one posting for each device."""
+    if len({one.row_id for one in postings}) == len(postings):  # the usual case, made fast
+        return tuple(postings)
+    sums: dict[tuple[DeviceId, str], Posting] = {}
+    for one in postings:
+        old = sums.get((one.row_id, one.device))
+        sums[one.row_id, one.device] = old + one if old else one
+    return tuple(sums.values())
+
+
+def total(postings: Iterable[Posting]) -> Counters:
+    """The bytes of all postings."""
+    allocations = [one for posting in postings for one in posting.allocations]
+    return Counters(sum([one.rx for one in allocations]), sum([one.tx for one in allocations]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +240,7 @@ class WriteBatch:
         if self.records and other.records:
             records = tuple({r.peer_id: r for r in self.records + other.records}.values())
         if self.postings and other.postings:
-            sums: dict[tuple[DeviceId, str], Posting] = {}
-            for one in self.postings + other.postings:
-                old = sums.get((one.row_id, one.device))
-                sums[one.row_id, one.device] = old + one if old else one
-            postings = tuple(sums.values())
+            postings = merge_postings(self.postings + other.postings)
         return WriteBatch(
             postings,
             records,
@@ -259,35 +273,17 @@ class WriteBatch:
             checkpoints={},
         )
 
-    def split(self, size: int) -> Iterator[WriteBatch]:
-        """This batch as several transactions, each with the postings of at most ``size`` devices.
+    @property
+    def is_paired(self) -> bool:
+        """Whether each posting has one record: ``records[i]`` is the baseline of ``postings[i]``, in row id order.
 
-        Each transaction is complete in itself: the bytes, buckets, days and baseline of a device are in one
-        transaction. Only the last transaction may be larger. The last transaction holds:
-
-        - Checkpoints, conditions and audit rows. After a crash before the last transaction, the next cycle makes them.
-        - The records without a posting, because audit rows are the difference to these records. They lock no row of
-          another writer.
-        - The devices of ``commit_last``, because their audit and quarantine rows must be committed together with
-          their baselines.
-        - The devices with a transition. Once their handshake is posted, no later cycle would find the transition.
+        Only records of rows without a posting may follow. Nearly all batches are paired.
         """
-        by_row: dict[DeviceId, list[PeerRecord]] = {}
-        others: list[PeerRecord] = []
-        posted_rows = {b.row_id for b in self.postings}
-        for record in self.records:
-            if record.row_id in posted_rows and record.row_id is not None:
-                by_row.setdefault(record.row_id, []).append(record)
-            else:
-                others.append(record)
-        # Postings are in the order of row ids, so that two writers cannot deadlock on rows.
-        # The postings of the last transaction come at the end.
-        last = self.commit_last | {step.row.id for step, _ in self.transitions}
-        postings = sorted(self.postings, key=lambda b: (b.row_id in last, b.row_id))
-        at = 0
-        while len(postings) - at > size and postings[at + size - 1].row_id not in last:
-            part = postings[at : at + size]
-            yield WriteBatch(postings=tuple(part), records=tuple(r for b in part for r in by_row.pop(b.row_id, ())))
-            at += size
-        rest = tuple(r for rs in by_row.values() for r in rs)
-        yield replace(self, postings=tuple(postings[at:]), records=rest + tuple(others))
+        count = len(self.postings)
+        rows, records = [one.row_id for one in self.postings], self.records[:count]
+        return (
+            rows == [one.row_id for one in records]
+            and [one.device for one in self.postings] == [one.device for one in records]
+            and rows == sorted(rows)
+            and set(rows).isdisjoint([one.row_id for one in self.records[count:]])
+        )

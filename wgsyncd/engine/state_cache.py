@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.batches import split
 from wgsyncd.core.model import DeviceId
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import NodeState, WriteBatch, total
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
@@ -77,7 +78,7 @@ class StateCache:
         """
         applied: frozenset[DeviceId] = frozenset()
         locked: frozenset[DeviceId] = frozenset()
-        parts = list(writes.split(BATCH))
+        parts = list(split(writes, BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1 and until():
                 return None
@@ -103,8 +104,9 @@ class StateCache:
             del self._state.queued_audit[:queued]
             applied |= done
             locked |= skipped
-            posted = [one for one in part.postings if one.row_id not in skipped]
+            posted = part.excluding(skipped).postings
             self.devices_posted += len(posted)
-            self._status.accounted_rx += sum(one.rx for one in posted)
-            self._status.accounted_tx += sum(one.tx for one in posted)
+            rx, tx = total(posted)
+            self._status.accounted_rx += rx
+            self._status.accounted_tx += tx
         return applied, locked

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wgsyncd.core.model import (
-    NO_BYTES,
     Change,
     Counters,
     DeviceRow,
@@ -141,8 +140,8 @@ def explain(
 
 
 def _live(name: str, found: PeerState, key: PublicKey | None, record: PeerRecord | None, epoch: str) -> ActualPeer:
-    delta, reset = counter_delta(record, found, epoch) if record is not None else (NO_BYTES, False)
-    return ActualPeer(name, found, found.config.public_key == key, record, delta, reset)
+    rx, tx, reset = counter_delta(record, found, epoch) if record is not None else (0, 0, False)
+    return ActualPeer(name, found, found.config.public_key == key, record, Counters(rx, tx), reset)
 
 
 def _hosts(row: DeviceRow) -> set[Network]:

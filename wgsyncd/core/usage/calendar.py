@@ -104,7 +104,7 @@ class UsageCalendar:
 
     def allocate(self, delta: Counters, since: float, until: float | None = None) -> tuple[Allocation, ...]:
         """Shares a delta out by time over the buckets and days between two instants (UNIX seconds)."""
-        return allocate_parts(delta, self.parts(since, until))
+        return allocate_parts(*delta, self.parts(since, until))
 
 
 class SpanPart(NamedTuple):
@@ -115,13 +115,17 @@ class SpanPart(NamedTuple):
     until: float  # the end of the part as a share of the span: 1.0 for the last part
 
 
-def allocate_parts(delta: Counters, parts: Sequence[SpanPart]) -> tuple[Allocation, ...]:
+def allocate_parts(rx: int, tx: int, parts: Sequence[SpanPart]) -> tuple[Allocation, ...]:
     """Shares a delta out by time. The parts add up to the delta exactly. A part without bytes is left out."""
+    if not (rx or tx):
+        return ()
+    if len(parts) == 1:  # the usual case, made fast
+        return (Allocation(parts[0].bucket, parts[0].day, rx, tx),)
     pieces: list[Allocation] = []
     done_rx = done_tx = 0
     for bucket, day, until in parts:
-        rx, tx = (delta.rx, delta.tx) if until == 1.0 else (int(delta.rx * until), int(delta.tx * until))
-        if rx > done_rx or tx > done_tx:
-            pieces.append(Allocation(bucket, day, rx - done_rx, tx - done_tx))
-        done_rx, done_tx = rx, tx
+        to_rx, to_tx = (rx, tx) if until == 1.0 else (int(rx * until), int(tx * until))
+        if to_rx > done_rx or to_tx > done_tx:
+            pieces.append(Allocation(bucket, day, to_rx - done_rx, to_tx - done_tx))
+        done_rx, done_tx = to_rx, to_tx
     return tuple(pieces)

@@ -40,48 +40,43 @@ The limits:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from math import inf
+from operator import attrgetter
 from typing import NamedTuple
 
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import PeerRecord, record_of
 from wgsyncd.core.state import (
-    Allocation,
     InterfaceCheckpoint,
     NodeState,
     Posting,
     QuarantinedDelta,
     WriteBatch,
-    merge_allocations,
+    merge_postings,
 )
 from wgsyncd.core.usage.calendar import SpanPart, UsageCalendar, allocate_parts
 
 SLACK = 5.0  # seconds added to a span before its capacity is computed: to read a dump takes time
-CHUNK = 2_500  # peers whose sums are in memory at one time: some 900 bytes for each peer
+CHUNK = 10_000  # peers whose postings are in memory at one time: some 500 bytes for each peer
+_ROW_ID = attrgetter("row_id")
 
 
-class CounterDelta(NamedTuple):
-    """The bytes that a peer moved since its baseline, and whether its counters restarted."""
-
-    delta: Counters
-    reset: bool  # within one epoch a counter is below its baseline, or the handshake is gone
-
-
-def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> CounterDelta:
-    """The bytes since the baseline, and whether the counters were reset.
+def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> tuple[int, int, bool]:
+    """The received and sent bytes since the baseline, and whether the counters were reset.
 
     ``found`` is the sampled peer, ``epoch`` its interface's epoch. In another epoch both counters began at zero, so
     they are the delta. Within one epoch, a counter below its baseline or a handshake that is gone means that another
-    program removed the peer and added it again. Then both counters are the delta, too, and ``reset`` is true.
+    program removed the peer and added it again. Then both counters are the delta, too, and the last value is true.
     """
     if baseline.epoch != epoch:
-        return CounterDelta(found.counters, False)
+        return found.rx, found.tx, False
     rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
     if rx < 0 or tx < 0 or (baseline.handshake and not found.latest_handshake):
-        return CounterDelta(found.counters, True)
-    return CounterDelta(Counters(rx, tx), False)
+        return found.rx, found.tx, True
+    return rx, tx, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +104,116 @@ def chunks(
 ) -> Iterator[dict[str, InterfaceState]]:
     """Parts of these samples that are posted one by one, so that memory stays small when very many peers moved.
 
-    Each part has ``CHUNK`` peers that moved, in the order of their rows' ids. The last peers (at most ``CHUNK``) are in
-    no part. The caller posts the complete samples afterwards, which covers these last peers and the rows in ``apart``.
+    Each part has ``CHUNK`` peers that moved. The last peers (at most ``CHUNK``) are in no part. The caller posts the
+    complete samples afterwards, which covers these last peers and the rows in ``apart``.
     """
-    moved = [
-        record
-        for record in node_state.records.each()
-        if record.row_id not in apart
-        and (state := actual.get(record.interface)) is not None
-        and (found := state.peers.get(record.public_key)) is not None
-        and _has_moved(record, found, state.epoch)
-    ]
-    moved.sort(key=lambda record: (record.row_id is not None, record.row_id))
-    for at in range(0, len(moved) - CHUNK, CHUNK):
-        peers: dict[str, dict[PublicKey, PeerState]] = {}
-        for record in moved[at : at + CHUNK]:
-            found = actual[record.interface].peers[record.public_key]
-            peers.setdefault(record.interface, {})[record.public_key] = found
-        yield {name: replace(actual[name], peers=some) for name, some in peers.items()}
+    if sum(len(state.peers) for state in actual.values()) <= CHUNK:
+        return
+    part: dict[str, dict[PublicKey, PeerState]] = {}
+    count = 0
+    for name, state in actual.items():
+        recorded = node_state.records.of(name)
+        for key, found in state.peers.items():
+            record = recorded.get(key)
+            if record is None or record.row_id in apart or not _has_moved(record, found, state.epoch):
+                continue
+            if count == CHUNK:
+                yield {name: replace(actual[name], peers=peers) for name, peers in part.items()}
+                part, count = {}, 0
+            part.setdefault(name, {})[key] = found
+            count += 1
 
 
 def _has_moved(record: PeerRecord, found: PeerState, epoch: str) -> bool:
     counted = record.rx == found.rx and record.tx == found.tx and record.handshake == found.latest_handshake
     return not counted or record.epoch != epoch
+
+
+class _Span(NamedTuple):
+    """The span of time in which the bytes of a delta came, until the sample."""
+
+    since: float  # UNIX seconds
+    capacity: float  # the bytes that the line carries in this span, in each direction. Infinite if nobody knows
+    parts: tuple[SpanPart, ...]
+
+
+class _Spans:
+    """The spans of the deltas of one interface. Nearly all its peers have the same span.
+
+    ``now``: when the sample was taken, or the time of the calendar if that is earlier. ``recorded_at``: the time of the
+    interface's checkpoint, 0.0 if it has none. Both are UNIX seconds. ``rate``: the bits per second that the line
+    carries.
+    """
+
+    def __init__(self, calendar: UsageCalendar, now: float, recorded_at: float, rate: float) -> None:
+        self._calendar, self._now, self._recorded_at, self._rate = calendar, now, recorded_at, rate
+        self._known: dict[tuple[float | None, float], _Span] = {}
+
+    def of(self, started: float | None, peer_recorded_at: float) -> _Span:
+        """The span of a peer. ``started``: when the interface was last sampled. None: the records have the time."""
+        found = self._known.get((started, peer_recorded_at))
+        if found is None:
+            found = self._known[started, peer_recorded_at] = self._make(started, peer_recorded_at)
+        return found
+
+    def _make(self, started: float | None, peer_recorded_at: float) -> _Span:
+        now, is_known = self._now, True
+        if started is None:
+            started = max(peer_recorded_at, self._recorded_at)
+            is_known = started <= now
+        started = min(started, now)  # the clock may go back: a negative span would put every delta into quarantine
+        # An interrupted posting may have sampled this peer later than its interface.
+        since = max(started, peer_recorded_at) if peer_recorded_at <= now else started
+        capacity = self._rate / 8 * (now - started + SLACK) if is_known else inf
+        return _Span(since, capacity, self._calendar.parts(since, now))
+
+
+@dataclass(slots=True)
+class _Collector:
+    """Collects what the samples of one posting say."""
+
+    now: float  # UNIX seconds
+    postings: list[Posting] = field(default_factory=list)
+    posted: list[PeerRecord] = field(default_factory=list)  # the new record of each posting, in the same order
+    others: list[PeerRecord] = field(default_factory=list)  # new records without a posting
+    anomalies: list[Anomaly] = field(default_factory=list)
+    quarantined: list[QuarantinedDelta] = field(default_factory=list)
+    unusual: set[DeviceId] = field(default_factory=set)  # rows whose devices have an anomaly
+
+    def add(self, record: PeerRecord, rx: int, tx: int, parts: Sequence[SpanPart], handshake: int) -> None:
+        """Add a new record, and post bytes and a newer handshake (UNIX nanoseconds) to its device."""
+        if record.row_id is None or not (rx or tx or handshake):
+            self.others.append(record)
+            return
+        shares, seconds = allocate_parts(rx, tx, parts), handshake / 1e9 if handshake else None
+        self.posted.append(record)
+        self.postings.append(Posting(record.row_id, record.device, shares, seconds))
+
+    def report(self, kind: AnomalyKind, baseline: PeerRecord, found: PeerState) -> None:
+        """Report an anomaly. The device's posting is then committed together with the anomaly's audit row."""
+        name, device, owner = baseline.interface, baseline.device, baseline.owner
+        self.anomalies.append(Anomaly(kind, name, device, owner, baseline.counters, found.counters))
+        if baseline.row_id is not None:
+            self.unusual.add(baseline.row_id)
+
+    def quarantine(self, baseline: PeerRecord, rx: int, tx: int, since: float) -> None:
+        """Put a delta into quarantine. It came since ``since`` (UNIX seconds)."""
+        delta = QuarantinedDelta(baseline.interface, baseline.row_id, baseline.device, rx, tx, since, self.now)
+        self.quarantined.append(delta)
+
+    def batch(self, checkpoints: Mapping[str, InterfaceCheckpoint]) -> WriteBatch:
+        """All that is collected. Empty without records, because nothing moved then."""
+        if not (self.posted or self.others):
+            return WriteBatch()
+        self.postings.sort(key=_ROW_ID)
+        self.posted.sort(key=_ROW_ID)  # so each record still belongs to the posting at the same place
+        return WriteBatch(
+            merge_postings(self.postings),
+            (*self.posted, *self.others),
+            checkpoints=checkpoints,
+            quarantined=tuple(self.quarantined),
+            commit_last=frozenset(self.unusual),
+        )
 
 
 def post(
@@ -160,87 +242,40 @@ def post(
     """
     now = calendar.now if at is None else min(at, calendar.now)
     sampled_at = now if at is None else at  # after `now` if the clock was set back. The next span is then unknown
-    allocations: dict[tuple[DeviceId, str], list[Allocation]] = {}
-    handshakes: dict[tuple[DeviceId, str], int] = {}  # UNIX nanoseconds
-    records: list[PeerRecord] = []
-    quarantined: list[QuarantinedDelta] = []
-    anomalies: list[Anomaly] = []
-    unusual: set[DeviceId] = set()
-    parts: dict[float, tuple[SpanPart, ...]] = {}  # by the start of the span: nearly all peers have the same start
-
-    def add(row_id: DeviceId, device: str, delta: Counters, started: float, handshake: int) -> None:
-        of_device = allocations.setdefault((row_id, device), [])
-        if delta != (0, 0):
-            if started not in parts:
-                parts[started] = calendar.parts(started, now)
-            of_device += allocate_parts(delta, parts[started])
-        handshakes[row_id, device] = max(handshakes.get((row_id, device), 0), handshake)
-
+    skipped_since, rows, marks, collected = skipped_since or {}, rows or {}, node_state.interfaces, _Collector(now)
     for name, state in actual.items():
-        sampled, recorded = node_state.interfaces.get(name), node_state.records.of(name)
+        epoch, recorded, mark = state.epoch, node_state.records.of(name), marks.get(name)
+        spans = _Spans(calendar, now, mark.at if mark is not None else 0.0, max_rates.get(name, inf))
+        last_sampled = since.get(name)
         for key, found in state.peers.items():
-            record = recorded.get(key)
-            if record is None:
-                row = rows.get(key) if rows is not None else None
-                if row is None:
-                    continue
-                # wgsyncd starts beside peers that are already there. If a device has no usage yet, nobody has counted
-                # its bytes, so they are posted in full. Otherwise another program has already counted them.
-                records.append(record_of(name, state.epoch, found, row.id, row.device, row.owner, now))
-                add(row.id, row.device, found.counters if row.has_no_usage else NO_BYTES, now, found.latest_handshake)
+            old, handshake = recorded.get(key), found.latest_handshake
+            if old is None:
+                if (row := rows.get(key)) is not None:
+                    # wgsyncd starts beside peers that are already there. If a device has no usage yet, nobody has
+                    # counted its bytes, so they are posted in full. Otherwise another program has counted them.
+                    rx, tx = found.counters if row.has_no_usage else NO_BYTES
+                    new = record_of(name, epoch, found, row.id, row.device, row.owner, now)
+                    collected.add(new, rx, tx, calendar.parts(now), handshake)
                 continue
-            if not _has_moved(record, found, state.epoch):
+            if not _has_moved(old, found, epoch):
                 continue
-            delta, reset = counter_delta(record, found, state.epoch)
-            skipped = skipped_since.get(record.row_id) if skipped_since and record.row_id is not None else None
-            started = (since if skipped is None else skipped).get(name)
-            known_span = True
-            if started is None:
-                started = max(record.sampled_at, sampled.at if sampled else 0.0)
-                known_span = started <= now
-            started = min(started, now)  # the clock may go back: a negative span would put every delta into quarantine
-            # An interrupted posting may have sampled this peer later than its interface.
-            came_since = max(started, record.sampled_at) if record.sampled_at <= now else started
+            skipped = skipped_since.get(old.row_id) if old.row_id is not None else None
+            span = spans.of(last_sampled if skipped is None else skipped.get(name), old.sampled_at)
+            rx, tx, reset = counter_delta(old, found, epoch)
             if reset:
-                anomalies.append(
-                    Anomaly(AnomalyKind.RESET, name, record.device, record.owner, record.counters, found.counters)
-                )
-            capacity = max_rates.get(name, float("inf")) / 8 * (now - started + SLACK)
-            too_much = known_span and max(delta) > capacity
-            if record.row_id is not None and (reset or too_much):
-                unusual.add(record.row_id)
-            if too_much:
-                anomalies.append(
-                    Anomaly(AnomalyKind.QUARANTINED, name, record.device, record.owner, record.counters, found.counters)
-                )
-                quarantined.append(QuarantinedDelta(name, record.row_id, record.device, *delta, came_since, now))
-                delta = NO_BYTES
-            newer = found.latest_handshake if found.latest_handshake > record.handshake else 0
-            if record.row_id is not None and (delta != (0, 0) or newer):
-                add(record.row_id, record.device, delta, came_since, newer)
-            records.append(PeerRecord(  # `replace` would take four times as long
-                name, record.public_key, record.row_id, record.device, record.owner, record.address,
-                record.config_digest,
-                record.state, state.epoch, found.rx, found.tx, found.latest_handshake, sampled_at,
-            ))  # fmt: skip
-    if not (records or quarantined):
-        return PostingResult(WriteBatch(), ())
-    writes = WriteBatch(
-        postings=tuple(
-            Posting(*device, merge_allocations(some), handshakes[device] / 1e9 if handshakes[device] else None)
-            for device, some in sorted(allocations.items())
-        ),
-        records=tuple(records),
-        quarantined=tuple(quarantined),
-        commit_last=frozenset(unusual),
-        # The recorder writes and audits a new epoch. Until then the checkpoint keeps the old one.
-        checkpoints={
-            name: InterfaceCheckpoint(mark.epoch, now)
-            for name in actual
-            if complete and (mark := node_state.interfaces.get(name)) is not None
-        },
-    )
-    return PostingResult(writes, tuple(anomalies))
+                collected.report(AnomalyKind.RESET, old, found)
+            if rx > span.capacity or tx > span.capacity:
+                collected.report(AnomalyKind.QUARANTINED, old, found)
+                collected.quarantine(old, rx, tx, span.since)
+                rx = tx = 0
+            new = PeerRecord(  # `replace` would take four times as long
+                name, old.public_key, old.row_id, old.device, old.owner, old.address, old.config_digest,
+                old.state, epoch, found.rx, found.tx, handshake, sampled_at,
+            )  # fmt: skip
+            collected.add(new, rx, tx, span.parts, handshake if handshake > old.handshake else 0)
+    # The recorder writes and audits a new epoch. Until then the checkpoint keeps the old one.
+    done = {name: InterfaceCheckpoint(marks[name].epoch, now) for name in actual if complete and name in marks}
+    return PostingResult(collected.batch(done), tuple(collected.anomalies))
 
 
 def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> tuple[Posting, ...]:
@@ -248,10 +283,9 @@ def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> 
 
     Each delta is shared out over the buckets and days of its own span. A delta without a row is left out.
     """
-    allocations: dict[tuple[DeviceId, str], tuple[Allocation, ...]] = {}
-    for one in held:
-        if one.row_id is not None:
-            added = calendar.allocate(Counters(one.rx, one.tx), one.since, one.until)
-            device = one.row_id, one.device
-            allocations[device] = allocations.get(device, ()) + added
-    return tuple(Posting(*device, merge_allocations(some)) for device, some in sorted(allocations.items()))
+    some = [
+        Posting(one.row_id, one.device, calendar.allocate(Counters(one.rx, one.tx), one.since, one.until))
+        for one in held
+        if one.row_id is not None
+    ]
+    return merge_postings(sorted(some, key=_ROW_ID))
