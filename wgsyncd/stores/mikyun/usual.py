@@ -101,7 +101,9 @@ class UsualPosting:
         times: dict[int, str] = {}  # many handshakes are of the same second
         rows = []
         for number, record, posting in zip(numbers, writes.records, writes.postings, strict=True):
-            rx, tx = posting.allocations[0][2:] if posting.allocations else (0, 0)
+            rx = tx = 0
+            for one in posting.allocations:  # there is one, or none
+                rx, tx = one.rx, one.tx
             handshake = "NULL"
             if posting.handshake is not None:
                 second = int(posting.handshake)
