@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Generic
 
 from tests.fakes import Crash
@@ -176,7 +177,7 @@ class MemoryStore(Generic[Tables]):
         with self._transaction("discharge") as db:
             if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
                 raise UserError("one of them is no delta in the quarantine")
-            if not all(self._has_device(db, one) for one in postings):
+            if any(self._row_of(db, one.row_id, one.device) is None for one in postings):
                 raise UserError("a row is gone")
             if any(one.row_id in self.locked for one in postings):
                 raise StoreError("another program has locked a row", StoreErrorCode.LOCKED)
@@ -191,8 +192,9 @@ class MemoryStore(Generic[Tables]):
         with self._transaction("commit") as db:
             if db.seq.get(self._node) != node_state.revision:
                 raise RevisionConflict(f"node {self._node} is not at revision {node_state.revision}")
-            ids = {b.row_id for b in writes.postings} | {step.row.id for step, _ in writes.transitions}
-            left_out = frozenset(ids & self.locked & db.devices.keys())
+            targets = {(b.row_id, b.device) for b in writes.postings}
+            targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
+            left_out = frozenset(one for one, name in targets if self._row_of(db, one, name) in self.locked)
             if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
             writes = writes.excluding(left_out)
@@ -239,10 +241,12 @@ class MemoryStore(Generic[Tables]):
 
     # ---- behind the port
 
-    def _has_device(self, db: Tables, posting: Posting) -> bool:
-        """Whether the row is still there and still belongs to the posting's device."""
-        row = db.devices.get(posting.row_id)
-        return row is not None and self._name(row) == posting.device
+    def _row_of(self, db: Tables, row_id: Any, device: str) -> Any:
+        """The id of the device's row: ``row_id`` if that row still belongs to it. None: it has no row."""
+        row = db.devices.get(row_id)
+        if row is not None and self._name(row) == device:
+            return row_id
+        return next((number for number, row in db.devices.items() if self._name(row) == device), None)
 
     def _read(self, name: str) -> None:
         self.calls[name] += 1
@@ -283,8 +287,9 @@ class MemoryStore(Generic[Tables]):
             add_bytes(db.days, (posting.device, piece.day), piece.rx, piece.tx)
             if piece.bucket is not None:
                 add_bytes(db.buckets, (posting.device, piece.bucket), piece.rx, piece.tx)
-        if self._has_device(db, posting):
-            self._add_to_device(db, posting, calendar)
+        row_id = self._row_of(db, posting.row_id, posting.device)
+        if row_id is not None:
+            self._add_to_device(db, replace(posting, row_id=row_id), calendar)
 
 
 def _identities(row: DeviceRow) -> set[object]:

@@ -35,6 +35,7 @@ from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 AT_ONCE = 1000
 NO_ROW = -1  # stands for the row of a device that has none
 _Ids = frozenset[DeviceId]
+_Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class StateWriter:
         skipped, because it is in ``commit_last`` or the samples come from the spool. In both cases nothing is written.
         """
         run, seq, now = self.connection.execute, node_state.revision, calendar.now
-        targets = {b.row_id: b.device for b in writes.postings}
-        targets |= {step.row.id: step.row.device for step, _ in writes.transitions}
+        targets = {(b.row_id, b.device) for b in writes.postings}
+        targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
         if writes.renamed:
             self.usual.forget()
         at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar)
@@ -95,13 +96,11 @@ class StateWriter:
             self._insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
         return applied, locked
 
-    def _post(
-        self, postings: Sequence[Posting], replaced: Mapping[DeviceId, DeviceId], calendar: UsageCalendar
-    ) -> None:
+    def _post(self, postings: Sequence[Posting], replaced: Mapping[_Target, DeviceId], calendar: UsageCalendar) -> None:
         """Add postings to the columns of their rows, and to the history of their devices."""
         targets: dict[DeviceId, Posting] = {}  # an UPDATE that joins a list changes each row only once
         for one in postings:
-            row_id = replaced.get(one.row_id, one.row_id)
+            row_id = replaced.get((one.row_id, one.device), one.row_id)
             moved = replace(one, row_id=row_id)
             targets[row_id] = targets[row_id] + moved if row_id in targets else moved
         targets.pop(NO_ROW, None)
@@ -122,36 +121,35 @@ class StateWriter:
         self._keep_conditions(writes, now)
         self._insert_audit(writes.audit, now)
 
-    def lock_devices(self, devices: Mapping[DeviceId, str]) -> tuple[_Ids, Mapping[DeviceId, DeviceId]]:
-        """Lock rows of customer_devices for this transaction. ``devices``: the device of each row, by row id.
+    def lock_devices(self, targets: Collection[_Target]) -> tuple[_Ids, Mapping[_Target, DeviceId]]:
+        """Lock rows of customer_devices for this transaction. ``targets``: row ids, each with its device.
 
         Returns the ids of rows that another transaction has locked. Waiting for these would delay the posting of all
         other devices until that transaction ends. Returns also the new row of each device whose row is gone, and
         :data:`NO_ROW` for a device without any row. A row that is another device's by now is gone too.
         """
-        if not devices:
+        if not targets:
             return frozenset(), {}
         quote = self.connection.quote
-        wanted = ", ".join(f"({row_id:d}, {quote(devices[row_id])})" for row_id in sorted(devices))
+        wanted = ", ".join(f"({row_id:d}, {quote(name)})" for row_id, name in sorted(targets))
         # The primary key makes the server find and lock the rows in id order. Usually no row is locked by another
         # transaction, and then a count is the whole answer.
         count = f"""SELECT COUNT(*) FROM (SELECT 0 AS id, '' AS device UNION ALL VALUES {wanted}) v
                     STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY)
                         ON d.id = v.id AND d.device_id = v.device COLLATE utf8mb4_bin
                     FOR UPDATE SKIP LOCKED"""  # noqa: S608
-        if self.connection.query(count)[0][0] == len(devices):
+        if self.connection.query(count)[0][0] == len(targets):
             return frozenset(), {}
-        of_ids = f"FORCE INDEX (PRIMARY) WHERE id IN ({', '.join(map(str, sorted(devices)))})"
+        of_ids = f"FORCE INDEX (PRIMARY) WHERE id IN ({', '.join(str(row_id) for row_id, _ in sorted(targets))})"
         there = self._rows_of(of_ids)
-        gone = {row_id: name for row_id, name in devices.items() if there.get(row_id) != name}
-        names = f"WHERE device_id IN ({', '.join(map(quote, sorted(gone.values())))})"
+        gone = sorted((row_id, name) for row_id, name in targets if there.get(row_id) != name)
+        names = f"WHERE device_id IN ({', '.join(quote(name) for _, name in gone)})"
         now_at = {name: row_id for row_id, name in self._rows_of(names).items()} if gone else {}
         got = {NO_ROW, *self._rows_of(f"{of_ids} FOR UPDATE SKIP LOCKED")}
         if now_at:
             got.update(self._rows_of(f"{names} FOR UPDATE SKIP LOCKED"))
-        replaced = {row_id: now_at.get(name, NO_ROW) for row_id, name in gone.items()}
-        locked = {row_id for row_id in devices if replaced.get(row_id, row_id) not in got}
-        return frozenset(locked), replaced
+        replaced = {one: now_at.get(one[1], NO_ROW) for one in gone}
+        return frozenset(one[0] for one in targets if replaced.get(one, one[0]) not in got), replaced
 
     def _rows_of(self, which: str) -> dict[DeviceId, str]:
         """The device of each row, by row id."""
@@ -177,10 +175,10 @@ class StateWriter:
             found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
             if unknown := sorted(set(ids) - found):
                 raise UserError(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
-            locked, replaced = self.lock_devices({one.row_id: one.device for one in postings})
+            locked, replaced = self.lock_devices({(one.row_id, one.device) for one in postings})
             if locked:
                 raise StoreError(f"another program has locked row {min(locked)}: try again", StoreErrorCode.LOCKED)
-            if gone := [one.device for one in postings if replaced.get(one.row_id) == NO_ROW]:
+            if gone := [one.device for one in postings if replaced.get((one.row_id, one.device)) == NO_ROW]:
                 raise UserError(f"the row of {gone[0]} is gone, so nothing is done: its delta can only be dropped")
             self._post(postings, replaced, calendar)
             # Two admins can release the same delta. The slower one deletes fewer rows than it names, and everything
