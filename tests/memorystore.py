@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Generic
 
 from tests.fakes import Crash
-from tests.memorytables import Tables, add_bytes, copy_tables, rename_interfaces
+from tests.memorytables import Tables, add_bytes, copy_tables, has_new_counts_only, rename_interfaces
 from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
@@ -198,6 +198,7 @@ class MemoryStore(Generic[Tables]):
             if left_out & writes.commit_last or (left_out and writes.spool_position):
                 raise RowsLocked(len(left_out))
             writes = writes.excluding(left_out)
+            assert not writes.counts_only or all(has_new_counts_only(r, node_state) for r in writes.records)
             db.seq[self._node] += 1
             db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
             if writes.approval_used:

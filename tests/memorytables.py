@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, QuarantinedDelta, rename_keys
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, QuarantinedDelta, rename_keys
 
 MOST = 2**63 - 1
 Sums = dict[tuple[str, Any], Counters]  # bytes by device name and day, or by device name and bucket
@@ -86,3 +86,9 @@ def sums_of(db: OwnTables, device: str, scope: VerifyRanges) -> tuple[
             for day in scope.days
         ),
     )  # fmt: skip
+
+
+def has_new_counts_only(record: PeerRecord, node_state: NodeState) -> bool:
+    """Whether a record differs from the known one in counters, handshake and time only."""
+    known = node_state.records[record.peer_id]
+    return record.same_identity(known) and (record.epoch, record.state) == (known.epoch, known.state)

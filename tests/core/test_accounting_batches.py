@@ -247,6 +247,19 @@ def test_a_transaction_has_the_records_of_its_devices_though_a_row_id_was_used_a
     }
 
 
+def test_a_batch_knows_whether_its_records_have_new_counts_only() -> None:
+    books = NodeState(1, records(record(5), record(6)), {}, frozenset())
+    usual = booking(actual(dump(state(peer(5), 9), state(peer(6), 9))), books).writes
+    assert usual.counts_only
+    assert [part.counts_only for part in split(usual, 1)] == [True, True]
+    assert [part.counts_only for part in split(replace(usual, commit_last=frozenset({5})), 1)] == [True, True]
+    assert (usual + WriteBatch(spool_position="a:1")).counts_only
+    assert not (usual + WriteBatch(records=(record(7),))).counts_only
+    assert not WriteBatch(audit=(AuditEvent(AuditAction.DAEMON_STOPPED, "c"),)).counts_only
+    assert not booking(actual(dump(state(peer(5), 9), epoch="boot-b:3")), books).writes.counts_only
+    assert not booking(actual(dump(state(peer(5), 9), state(peer(7), 9))), books, [row(7)]).writes.counts_only
+
+
 def test_a_usual_batch_is_paired() -> None:
     kernel = actual(dump(*(state(peer(n), n, 0) for n in (7, 5, 6)), state(peer(9), 0, 0, 8)))
     known = [record(n) for n in range(5, 8)] + [record(9, handshake=9)]

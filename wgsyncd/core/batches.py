@@ -29,7 +29,8 @@ def split(writes: WriteBatch, size: int) -> Iterator[WriteBatch]:
         return
     end = max(len(writes.postings) - 1, 0) // size * size  # where the last transaction begins
     for at in range(0, end, size):
-        yield WriteBatch(writes.postings[at : at + size], writes.records[at : at + size])
+        part = writes.postings[at : at + size], writes.records[at : at + size]
+        yield WriteBatch(*part, counts_only=writes.counts_only)
     yield replace(writes, postings=writes.postings[end:], records=writes.records[end:])
 
 
@@ -41,7 +42,8 @@ def _split_any(writes: WriteBatch, last: Set[DeviceId], size: int) -> Iterator[W
         records.get((record.row_id, record.device), others).append(record)
 
     def part(postings: Sequence[Posting]) -> WriteBatch:
-        return WriteBatch(tuple(postings), tuple(r for b in postings for r in records[b.row_id, b.device]))
+        some = tuple(r for b in postings for r in records[b.row_id, b.device])
+        return WriteBatch(tuple(postings), some, counts_only=writes.counts_only)
 
     # Postings are in the order of row ids, so that two writers cannot deadlock on rows.
     # The postings of the last transaction come at the end.

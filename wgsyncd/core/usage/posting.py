@@ -179,6 +179,7 @@ class _Collector:
     anomalies: list[Anomaly] = field(default_factory=list)
     quarantined: list[QuarantinedDelta] = field(default_factory=list)
     unusual: set[DeviceId] = field(default_factory=set)  # rows whose devices have an anomaly
+    counts_only: bool = True  # see WriteBatch
 
     def add(self, record: PeerRecord, rx: int, tx: int, parts: Sequence[SpanPart], handshake: int) -> None:
         """Add a new record, and post bytes and a newer handshake (UNIX nanoseconds) to its device."""
@@ -213,6 +214,7 @@ class _Collector:
             checkpoints=checkpoints,
             quarantined=tuple(self.quarantined),
             commit_last=frozenset(self.unusual),
+            counts_only=self.counts_only,
         )
 
 
@@ -256,12 +258,15 @@ def post(
                     rx, tx = found.counters if row.has_no_usage else NO_BYTES
                     new = record_of(name, epoch, found, row.id, row.device, row.owner, now)
                     collected.add(new, rx, tx, calendar.parts(now), handshake)
+                    collected.counts_only = False
                 continue
             if not _has_moved(old, found, epoch):
                 continue
             skipped = skipped_since.get(old.row_id) if old.row_id is not None else None
             span = spans.of(last_sampled if skipped is None else skipped.get(name), old.sampled_at)
             rx, tx, reset = counter_delta(old, found, epoch)
+            if old.epoch != epoch:
+                collected.counts_only = False
             if reset:
                 collected.report(AnomalyKind.RESET, old, found)
             if rx > span.capacity or tx > span.capacity:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import PublicKey
 from wgsyncd.core.records import PeerRecord
-from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun import pieces
 from wgsyncd.stores.mikyun.connection import Connection
@@ -53,7 +53,7 @@ class UsualPosting:
         calendar: UsageCalendar,
     ) -> str | None:  # fmt: skip
         """The UPDATE for a batch, or None for an unusual batch. It first moves older open pieces of the node."""
-        if not _is_usual(node_state, writes, calendar):
+        if not _is_usual(writes, calendar):
             return None
         now = calendar.bucket, calendar.today
         if self._open != now:
@@ -117,34 +117,15 @@ def matches(writes: WriteBatch) -> int:
     return 1 + 2 * len(writes.records)
 
 
-def _is_usual(node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> bool:
+def _is_usual(writes: WriteBatch, calendar: UsageCalendar) -> bool:
     records, postings = writes.records, writes.postings
-    if not postings or len(records) != len(postings):
-        return False
-    if writes != WriteBatch(postings=postings, records=records, checkpoints=writes.checkpoints):
-        return False
-    now, at = (calendar.bucket, calendar.today), records[0].sampled_at
-    return all(
-        record.row_id == posting.row_id
-        and record.sampled_at == at
-        and _only_counts(record, node_state)
-        and _is_of(posting, now)
-        for record, posting in zip(records, postings, strict=True)
-    )
-
-
-def _only_counts(record: PeerRecord, node_state: NodeState) -> bool:
-    """Whether the record differs from the known one in counters, handshake and time only."""
-    known = node_state.records.of(record.interface).get(record.public_key)
+    plain = WriteBatch(postings, records, checkpoints=writes.checkpoints, counts_only=True)
     return (
-        known is not None
-        and record.state is known.state
-        and record.epoch == known.epoch
-        and record.same_identity(known)
+        writes == plain
+        and 0 < len(postings) == len(records)
+        and writes.is_paired
+        and len({record.sampled_at for record in records}) == 1
+        and all(len(posting.allocations) < 2 for posting in postings)
+        and {(one.bucket, one.day) for posting in postings for one in posting.allocations}
+        <= {(calendar.bucket, calendar.today)}
     )
-
-
-def _is_of(posting: Posting, now: tuple[int, str]) -> bool:
-    """Whether all bytes came in one bucket and day, which are those of now."""
-    some = posting.allocations
-    return not some or (len(some) == 1 and (some[0].bucket, some[0].day) == now)
