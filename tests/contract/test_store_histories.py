@@ -79,10 +79,12 @@ class History:
         node, state = self.random.choice("ab"), self.sides[0].states
         devices = sorted(self.random.sample(ROWS, self.random.randint(1, len(ROWS))))
         known = state[node].records.of("wg0")
+        usual = self.random.random() < 0.7  # all bytes came in the present bucket
         postings, records = [], []
         for device in devices:
             before = known.get(key(device)) or record(device, row_id=self.rows[device])
-            parts = [self._allocation() for _ in range(self.random.choice((0, 1, 1, 1, 1, 2)))]
+            back = (0,) if usual else (0, 0, 900, 86_400, 40 * 86_400)
+            parts = [self._allocation(self.random.choice(back)) for _ in range(self.random.choice((0, 1, 1, 1, 2)))]
             later = self.random.choice((None, self.now - self.random.randint(0, 99)))
             assert before.row_id is not None
             postings.append(Posting(before.row_id, before.device, merge_allocations(parts), later))
@@ -99,8 +101,7 @@ class History:
             with self.sides[0].tables.locked(lock), self.sides[1].tables.locked(lock):
                 self._commit(node, writes)
 
-    def _allocation(self) -> Allocation:
-        back = self.random.choice((0, 0, 0, 0, 0, 0, 0, 900, 86_400, 40 * 86_400))
+    def _allocation(self, back: int) -> Allocation:
         at = self._at
         bucket = at.bucket - back if at.bucket - back >= at.rolling_start else None
         return Allocation(bucket, at.day(self.now - back), self.random.randint(0, 9999), self.random.randint(0, 9999))
