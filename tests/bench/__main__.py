@@ -13,8 +13,9 @@ a private key as `wg genkey` makes it. For theirs_loose, the bits that the kerne
 random bytes have them. The kernel takes this key for a new one each time.
 
 `commit` is a poll whose dump shows new bytes and a new handshake for every peer, until it is posted. It is compared
-with the bare UPDATE … JOIN of the same rows and columns of customer_devices, with as many rows a transaction. same_sql
-adds buckets, days and baselines, which must be in the same transaction. Polls are measured without their dump.
+with the bare UPDATE … JOIN of the same rows and columns of customer_devices, with literals and with as many rows a
+transaction. `everything` also sets a baseline for each row, in the same statement. Polls are measured without their
+dump.
 """
 
 from __future__ import annotations

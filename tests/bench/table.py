@@ -25,7 +25,7 @@ LINES = (
      ("change", "ours"), ("change", "theirs_loose"), ("noop", "floor")),
     ("pyroute2_vs_decode", "pyroute2 `WireGuard.info()`", "the same by us", 50,
      ("pyroute2", "theirs"), ("pyroute2", "ours"), None),
-    ("commit_vs_bare_sql", "book a poll in which all moved", "bare `UPDATE … JOIN`", 1.5,
+    ("commit_vs_bare_sql", "post a poll in which all moved", "bare `UPDATE … JOIN` with literals", 1.6,
      ("commit", "ours"), ("commit", "bare"), ("commit", "everything")),
     ("partial_vs_full_poll", "book a poll in which 1 % moved", "all moved", 0.1,
      ("commit", "partial"), ("commit", "ours"), None),
