@@ -154,7 +154,7 @@ REASONS = {
     "has a new key": ChangeReason(ChangeCause.KEY_REPLACED),
     "row is gone": ChangeReason(ChangeCause.ROW_GONE),
     "gone from the kernel": ChangeReason(ChangeCause.GONE_FROM_KERNEL),
-    "moved to another interface": ChangeReason(ChangeCause.MOVED_TO, "wg1"),
+    "moved to wg1": ChangeReason(ChangeCause.MOVED_TO, "wg1"),
     **{text: ChangeReason(ChangeCause.INACTIVE, inactive=why) for text, why in INACTIVE.items()},
 }
 UPDATED = {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.samples import actual, dump, key, peer, record, records, row, wants
+from tests.samples import NOW, SITES, actual, dump, issued, key, owner, peer, record, records, row, wants
 from wgsyncd.core.model import ChangeKind, DeviceRow, Status
-from wgsyncd.core.peers.desired import PeerPolicy
+from wgsyncd.core.peers.desired import PeerPolicy, build_desired
 from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
+from wgsyncd.core.reasons import ChangeCause
 from wgsyncd.core.records import PeerRecord
 
 LIMITS = RemovalLimits(10, 0.2, 3)
@@ -97,6 +100,59 @@ def test_an_update_without_its_where_empties_no_small_server_either(
     rows: list[DeviceRow], peers: range, tripped: bool
 ) -> None:
     assert look(rows, peers).is_withholding == tripped
+
+
+def move_away(moved: range, others: list[DeviceRow], peers: range) -> Decision:
+    """Decide after some recorded devices moved to another node."""
+    kernel, known = actual(dump(*(peer(n) for n in peers))), records(*(record(n) for n in peers))
+    desired = build_desired(others, SITES, ELSEWHERE, kernel, NOW, moved=dict.fromkeys(moved, "wg9"))
+    return apply_guard(desired, make_plan(desired, kernel, known, ELSEWHERE), kernel, LIMITS, None)
+
+
+MOVED: dict[str, tuple[range, list[DeviceRow], range, bool]] = {
+    "fifty of sixty": (range(2, 52), [row(n) for n in range(52, 62)], range(2, 62), False),
+    "fifty, and twelve are paused": (range(2, 52), [off(n) for n in range(52, 64)] + [row(64)], range(2, 65), False),
+    "fifty, and thirteen are paused": (range(2, 52), [off(n) for n in range(52, 65)] + [row(65)], range(2, 66), True),
+    "all": (range(2, 62), [], range(2, 62), True),
+    "all of a small node": (range(2, 5), [], range(2, 5), False),
+    "all but one, which is paused": (range(2, 61), [off(61)], range(2, 62), True),
+    "all, and one comes": (range(2, 62), [row(99)], range(2, 62), False),
+}
+
+
+@pytest.mark.parametrize(("moved", "others", "peers", "tripped"), MOVED.values(), ids=MOVED.keys())
+def test_moves_do_not_count_unless_the_node_is_left_empty(
+    moved: range, others: list[DeviceRow], peers: range, tripped: bool
+) -> None:
+    decision = move_away(moved, others, peers)
+    assert decision.is_withholding is tripped
+    gone = decision.plan.of(ChangeKind.REMOVE) + decision.plan.withheld
+    assert [c.reason.interface for c in gone if c.reason.cause is ChangeCause.MOVED_TO] == ["wg9"] * len(moved)
+
+
+def test_a_tripped_guard_holds_no_move() -> None:
+    decision = move_away(range(2, 12), [off(n) for n in range(12, 32)] + [row(32)], range(2, 33))
+    assert decision.is_withholding
+    assert {c.row_id for c in decision.plan.withheld} == set(range(12, 32))
+    assert {c.row_id for c in decision.plan.of(ChangeKind.REMOVE)} == set(range(2, 12))
+
+
+UNUSED: dict[str, tuple[dict[str, object], bool]] = {
+    "never used": ({}, False),
+    "used": ({"first_handshake_known": True}, True),
+    "of a paused contract": ({"inactive": owner("paused")}, True),
+    "without a deadline": ({"activation_deadline": None}, True),
+    "off": ({"status": Status.OFF}, True),
+}
+
+
+@pytest.mark.parametrize(("changes", "tripped"), UNUSED.values(), ids=UNUSED.keys())
+def test_the_end_of_devices_that_were_never_used_does_not_count(changes: dict[str, object], tripped: bool) -> None:
+    ended = issued(2, NOW - 1)
+    rows = [replace(ended, id=n, public_key=key(n), status=Status.EXPIRED) for n in range(2, 52)]
+    rows = [replace(one, **changes) for one in rows]  # type: ignore[arg-type]
+    decision = look(rows + [row(n) for n in range(52, 100)], range(2, 100))
+    assert decision.is_withholding is tripped
 
 
 @pytest.mark.parametrize(("small_node", "peers", "tripped"), [(3, 3, False), (3, 4, True), (5, 5, False), (0, 1, True)])

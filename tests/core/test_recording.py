@@ -27,8 +27,9 @@ from tests.samples import (
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Status, encode_key
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.recording import intents, outcomes
+from wgsyncd.core.reasons import ChangeCause
 from wgsyncd.core.records import PeerRecord, RecordState, config_digest
-from wgsyncd.core.state import InterfaceCheckpoint, NodeState
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.stores.mikyun.messages import AuditMessages
 
 MESSAGES = AuditMessages("en", TOKYO)
@@ -243,10 +244,25 @@ def test_of_a_peer_whose_coming_was_written_down_only_its_going_is_told() -> Non
     assert not intents(books, changes, kernel, wants([off(5)], kernel), NOW)
 
 
+def test_a_row_id_that_was_used_again_joins_no_two_devices() -> None:
+    """Row 5 was deleted, and its id now belongs to another device with another key and address."""
+    new = row(5, device="0002-DEV-001", public_key=key(6), address=address(6))
+    kernel, books = actual(dump(peer(5))), node_state(record(5))
+    changes = planned([new], kernel, books.records).changes
+    assert [(c.kind, c.device, c.reason.cause, c.is_revocation) for c in changes] == [
+        ("remove", "0001-DEV-005", ChangeCause.ROW_GONE, False), ("add", "0002-DEV-001", ChangeCause.WANTED, True)
+    ]  # fmt: skip
+    books = books.after(WriteBatch(records=tuple(before([new], kernel, books))))
+    said, books = after([new], actual(dump(peer(6))), books)
+    assert said == [
+        ("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone"),
+        ("peer_added", "0002-DEV-001", "Peer added on wg0 with 10.200.0.6/32"),
+    ]
+    assert [(r.row_id, r.device) for r in books.records.each()] == [(5, "0002-DEV-001")]
+
+
 def test_a_peer_that_left_for_an_interface_where_it_is_not_yet_moves_there() -> None:
     """The other interface refused the peer, or it was away."""
     kernel = actual(dump(), dump(name="wg1"))
     said, _ = after([row(5, interface="wg1")], kernel, node_state(record(5)))
-    assert said == [
-        ("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): moved to another interface")
-    ]
+    assert said == [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): moved to wg1")]

@@ -203,6 +203,12 @@ class DeviceRow:
         except InvalidKey:
             return None
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether the device was issued and never used. Its end takes nothing from a customer."""
+        waited = self.status in (Status.ISSUED, Status.EXPIRED) and self.activation_deadline is not None
+        return waited and not self.inactive and not self.first_handshake_known
+
     def inactive_reason(self, now: float) -> InactiveReason | None:
         """Why this row asks for no peer at ``now`` (UNIX seconds), or None if it asks for one."""
         if self.inactive:

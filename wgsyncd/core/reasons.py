@@ -34,7 +34,7 @@ class ChangeCause(StrEnum):
     WANTED = "wanted"
     DIFFERS = "differs"
     MOVED_FROM = "moved_from"  # the peer is added here and removed from another interface
-    MOVED_TO = "moved_to"  # the peer is removed here, because a row asks for it on another interface
+    MOVED_TO = "moved_to"  # the peer is removed here, because its row is on another interface, here or on another node
     NEW_KEY = "new_key"  # the peer is added in place of the row's peer with the old key
     KEY_REPLACED = "key_replaced"  # the peer is removed, because its row has another key now
     INACTIVE = "inactive"
@@ -48,7 +48,7 @@ class ChangeReason:
     """Why a change is made: the cause with its facts."""
 
     cause: ChangeCause
-    interface: str = ""  # the interface from which or to which the peer moved
+    interface: str = ""  # the interface from which or to which the peer moved. Of another node: the store's name
     address_from: tuple[str, ...] = ()  # the devices that had the address until now. "" means a foreign peer
     inactive: InactiveReason | None = None
 

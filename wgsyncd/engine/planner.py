@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import Change, ChangeKind, DeviceRow, PublicKey, Transition
+from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, PublicKey, Transition
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.desired import PeerPolicy, build_desired
 from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
@@ -96,13 +96,24 @@ class Planner:
         rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
             rows, self._sites, self.policy, actual, now, node_state.installed_peers,
-            self._take_cached() if part_of is None else self._peers,
+            self._take_cached() if part_of is None else self._peers, self._moved(snapshot, node_state),
         )  # fmt: skip
         if part_of is None:
             self._peers = desired.peers
         plan = make_plan(desired, actual, node_state.records, self.policy)
         plan = plan if part_of is None else replace(plan, live_count=part_of)
         return replace(apply_guard(desired, plan, actual, self._limits, snapshot.approved), transitions=steps)
+
+    def _moved(self, snapshot: Snapshot, node_state: NodeState) -> Mapping[DeviceId, str]:
+        """By row id: the other node's interface of each recorded device that has moved there.
+
+        The rows of a few devices may be rows of other nodes. A row id that was used again names no moved device.
+        """
+        others = {row.id: row for row in snapshot.rows if row.interface in self.policy.ignored_interfaces}
+        if not others:
+            return snapshot.moved
+        own = {(record.row_id, record.device) for record in node_state.records.each()}
+        return dict(snapshot.moved) | {one.id: one.interface for one in others.values() if (one.id, one.device) in own}
 
     def _take_cached(self) -> Mapping[str, Mapping[PublicKey, DesiredPeer]]:
         """The desired peers of the last decision. The planner gives up its reference, so that memory is freed early."""
@@ -130,6 +141,9 @@ class Planner:
         return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
 
     def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:
-        """The removals of the peers that these transitions expire. Empty if the guard does not permit them."""
+        """The removals of the peers that these transitions expire. Empty if they are more than the guard's limit.
+
+        The limit holds here, because the rows may have changed since they were read.
+        """
         going = lifecycle.expired_removals(steps, actual, self.policy.always_keep)
         return going if self._limits.permits(len(going), sum(len(state.peers) for state in actual.values())) else []

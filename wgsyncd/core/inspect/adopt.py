@@ -109,4 +109,4 @@ def _compare(
 def _claimant(key: PublicKey, decision: Decision) -> str:
     """The device of the rejected row that has this key. "" if there is none."""
     desired = decision.desired
-    return next((one.device for one in desired.rejections if desired.key_of(one.row_id) == key), "")
+    return next((one.device for one in desired.rejections if desired.key_of(one.row_id, one.device) == key), "")

@@ -34,10 +34,11 @@ class Desired:
     frozen: Mapping[str, frozenset[PublicKey]]  # by interface: actual peers that stay unchanged
     revoked: Mapping[PublicKey, tuple[DeviceRow, InactiveReason]]  # keys of rows that ask for no peer, and why
     unmatched_keys: Set[PublicKey]  # the readable keys of this node's rows that have no peer in ``peers``
-    rejected: Mapping[DeviceId, PublicKey]  # the readable keys of rejected rows, by row id
+    rejected: Mapping[tuple[DeviceId, str], PublicKey]  # the readable keys of rejected rows, by row id and device
     unreadable_keys: int  # how many rows ask for a peer with an unreadable key: then unclaimed peers have to stay
+    moved: Mapping[DeviceId, str]  # by row id: the store's name of the other node's interface that the row is on now
     # The first call of `key_of` fills this. Such calls are rare, and with very many rows it takes 5 MB.
-    _keys: dict[DeviceId, PublicKey] = field(default_factory=dict, repr=False, compare=False)
+    _keys: dict[tuple[DeviceId, str], PublicKey] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_empty(self) -> bool:
@@ -52,22 +53,31 @@ class Desired:
         """The interface that the desired peer with ``key`` is on, or None if no such peer is desired."""
         return next((name for name, wants in self.peers.items() if key in wants), None)
 
-    def key_of(self, row_id: DeviceId | None) -> PublicKey | None:
-        """The readable key of a row that asks for a peer, even if the row is rejected. None if there is no such key."""
+    def key_of(self, row_id: DeviceId | None, device: str) -> PublicKey | None:
+        """The readable key of a row that asks for a peer, even if the row is rejected. None if there is no such key.
+
+        If the row id was used again, the row belongs to another device, and the result is None.
+        """
         if row_id is None:
             return None
         if not self._keys:
             self._keys.update(self.rejected)
-            self._keys.update((want.row.id, key) for wants in self.peers.values() for key, want in wants.items())
-        return self._keys.get(row_id)
+            self._keys.update(
+                ((want.row.id, want.row.device), key) for wants in self.peers.values() for key, want in wants.items()
+            )
+        return self._keys.get((row_id, device))
 
-    def removal_reason(self, key: PublicKey, row_id: DeviceId | None) -> ChangeReason | None:
-        """Why rows demand that the peer with ``key`` goes, which was installed for the row. None if no row does."""
-        if (wanted_on := self.interface_of(key)) is not None:
-            return ChangeReason(ChangeCause.MOVED_TO, wanted_on)
+    def removal_reason(self, key: PublicKey, row_id: DeviceId | None, device: str) -> ChangeReason | None:
+        """Why rows demand that the peer with ``key`` goes, which was installed for the row of ``device``.
+
+        None if no row demands it.
+        """
+        moved_to = self.interface_of(key) or (self.moved.get(row_id) if row_id is not None else None)
+        if moved_to is not None:
+            return ChangeReason(ChangeCause.MOVED_TO, moved_to)
         if key in self.revoked:
             return ChangeReason(ChangeCause.INACTIVE, inactive=self.revoked[key][1])
-        return ChangeReason(ChangeCause.KEY_REPLACED) if self.key_of(row_id) not in (None, key) else None
+        return ChangeReason(ChangeCause.KEY_REPLACED) if self.key_of(row_id, device) not in (None, key) else None
 
     def rejected_by_reason(self) -> dict[str, int]:
         """The number of rejected rows for each reason that occurs."""
@@ -76,6 +86,7 @@ class Desired:
 
 _NOTHING: Mapping[PublicKey, DesiredPeer] = {}
 _NOWHERE: Mapping[str, Mapping[PublicKey, DesiredPeer]] = {}
+_NO_MOVES: Mapping[DeviceId, str] = {}
 
 
 @dataclass(slots=True)
@@ -201,11 +212,13 @@ def build_desired(
     now: float,
     installed_peers: Callable[[], Mapping[DeviceId, frozenset[PeerId]]] = dict,
     previous: Mapping[str, Mapping[PublicKey, DesiredPeer]] = _NOWHERE,
+    moved: Mapping[DeviceId, str] = _NO_MOVES,
 ) -> Desired:
     """The desired peers and the rejections, from the rows, the configuration and the actual peers.
 
     ``now``: UNIX seconds. ``installed_peers``: returns the ids of the recorded peers by row id. ``previous``: the
     peers of an earlier call with the same ``interface_specs``. A row that is the same object is not validated again.
+    ``moved``: by row id, the other nodes' interfaces of rows that left this node. ``rows`` need not have these rows.
     """
     interface_specs = tuple(interface_specs)
     by_store_name = {spec.store_name: spec for spec in interface_specs}
@@ -215,7 +228,7 @@ def build_desired(
     wanted = {spec.store_name: previous.get(spec.interface, _NOTHING) for spec in interface_specs}
     # If the caller keeps no reference either, `wanted.clear()` frees the old tables before the new ones are made.
     del previous
-    rejected: dict[DeviceId, PublicKey] = {}
+    rejected: dict[tuple[DeviceId, str], PublicKey] = {}
     unreadable = 0
     for row in rows:
         if row.interface in policy.ignored_interfaces:
@@ -242,7 +255,7 @@ def build_desired(
             known = old if old is not None and old.row is row else validate_row(row, key, by_store_name, old)
             conflicts.claims.append(_as_found(known, actual))
         except RowRejected as fault:
-            rejected[row.id] = key
+            rejected[row.id, row.device] = key
             conflicts.unclaimed_keys.add(key)
             conflicts.reject(row, fault.reason, fault.facts, key)
 
@@ -262,12 +275,14 @@ def build_desired(
         peers[claim.interface][key] = claim
         revoked.pop(key, None)
     lost = {
-        claim.row.id: claim.config.public_key for claim in conflicts.claims if claim.row.id in conflicts.rejected_ids
+        (claim.row.id, claim.row.device): claim.config.public_key
+        for claim in conflicts.claims
+        if claim.row.id in conflicts.rejected_ids
     }
     frozen_keys = conflicts.frozen_keys()
     frozen = {name: frozenset(frozen_keys & state.peers.keys()) for name, state in actual.items()}
     others = conflicts.unclaimed_keys | set(lost.values())
-    return Desired(peers, tuple(conflicts.rejections), frozen, revoked, others, rejected | lost, unreadable)
+    return Desired(peers, tuple(conflicts.rejections), frozen, revoked, others, rejected | lost, unreadable, moved)
 
 
 def _as_found(claim: DesiredPeer, actual: Mapping[str, InterfaceState]) -> DesiredPeer:

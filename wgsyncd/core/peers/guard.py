@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wgsyncd.core.model import ChangeKind, InterfaceState, Transition
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState, Transition
 from wgsyncd.core.peers.desired import Desired
-from wgsyncd.core.peers.plan import Plan
+from wgsyncd.core.peers.plan import Plan, removals_id
+from wgsyncd.core.reasons import ChangeCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Decision:
     desired: Desired
     plan: Plan  # after the guard
     actual: Mapping[str, InterfaceState]
-    plan_id: str  # names all removals that the plan had before the guard
+    plan_id: str  # names the removals that the guard counted
     tripped: bool  # the guard does not permit these removals without approval
     approved: bool  # the guard tripped, but an admin approved exactly these removals
     limit: float  # the largest number of removals without approval
@@ -51,19 +52,30 @@ class Decision:
 def apply_guard(
     desired: Desired, plan: Plan, actual: Mapping[str, InterfaceState], limits: RemovalLimits, approved: str | None
 ) -> Decision:
-    """The decision about ``plan``: if the guard trips, its removals are withheld unless they are approved.
+    """The decision about ``plan``: if the guard trips, the removals that it counts are withheld unless approved.
 
     ``approved``: the plan id that an admin approved, or None.
+
+    The guard does not count the end of a device that was never used. It does not count a peer either whose row asks
+    for it on another interface, of this node or of another one. But if all peers go and no peer is added, the guard
+    counts such moves, too: this looks like an UPDATE without its WHERE.
     """
-    plan_id = plan.removals_id
-    removals = len(plan.of(ChangeKind.REMOVE))
-    # Two cases trip the guard even if the number of removals is within the limits. First, peers go and no row of this
-    # node has a readable key: somebody emptied the table, or it is another table. Second, all peers go and no peer is
-    # added: this looks like an UPDATE without its WHERE, and not like an owner that was paused.
-    no_rows_left = removals > 1 and desired.is_empty
-    removes_all = removals > limits.small_node and removals == plan.live_count and not plan.of(ChangeKind.ADD)
-    tripped = no_rows_left or removes_all or not limits.permits(removals, plan.live_count)
+    removals = [change for change in plan.of(ChangeKind.REMOVE) if not _is_unused(change, desired)]
+    empties = len(plan.of(ChangeKind.REMOVE)) == plan.live_count and not plan.of(ChangeKind.ADD)
+    removes_all = empties and len(removals) > limits.small_node
+    counted = removals if removes_all else [one for one in removals if one.reason.cause is not ChangeCause.MOVED_TO]
+    plan_id = removals_id(counted)
+    # Peers go and no row of this node has a readable key: somebody emptied the table, or it is another table.
+    no_rows_left = len(counted) > 1 and desired.is_empty
+    tripped = no_rows_left or removes_all or not limits.permits(len(counted), plan.live_count)
     let_through = tripped and approved == plan_id
     if tripped and not let_through:
-        plan = plan.withhold(lambda change: change.kind is ChangeKind.REMOVE)
+        held = {(change.interface, change.public_key) for change in counted}
+        plan = plan.withhold(lambda one: one.kind is ChangeKind.REMOVE and (one.interface, one.public_key) in held)
     return Decision(desired, plan, actual, plan_id, tripped, let_through, limits.max_removals(plan.live_count))
+
+
+def _is_unused(change: Change, desired: Desired) -> bool:
+    """Whether a removal is the end of a device that was never used."""
+    row, _ = desired.revoked.get(change.public_key, (None, None))
+    return row is not None and row.is_unused

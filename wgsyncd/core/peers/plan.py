@@ -11,7 +11,7 @@ that one plans nothing. Three rules ensure this:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wgsyncd.core.model import Change, ChangeKind, DeviceId, InterfaceState, PeerConfig, PublicKey
@@ -35,12 +35,6 @@ class Plan:
     def of(self, kind: ChangeKind) -> tuple[Change, ...]:
         """The changes of one kind, in the order of the plan."""
         return tuple(c for c in self.changes if c.kind is kind)
-
-    @property
-    def removals_id(self) -> str:
-        """The plan id: 12 hexadecimal digits that name exactly this set of removals, for an admin to approve."""
-        removed = sorted(c.interface.encode() + b"\0" + c.public_key for c in self.of(ChangeKind.REMOVE))
-        return hashlib.sha256(b"".join(removed)).hexdigest()[:12]
 
     def withhold(self, which: Callable[[Change], bool]) -> Plan:
         """This plan with the changes that ``which`` selects, and all changes that depend on them, held back.
@@ -66,6 +60,12 @@ class Plan:
                 return replace(self, changes=tuple(going), withheld=self.withheld + tuple(held))
             held += needing
             going = [c for c in going if not _depends_on(c, taken, keys, absent)]
+
+
+def removals_id(removals: Iterable[Change]) -> str:
+    """The plan id: 12 hexadecimal digits that name exactly this set of removals, for an admin to approve."""
+    removed = sorted(change.interface.encode() + b"\0" + change.public_key for change in removals)
+    return hashlib.sha256(b"".join(removed)).hexdigest()[:12]
 
 
 def _depends_on(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
@@ -128,7 +128,7 @@ def _for_row(kind: ChangeKind, want: DesiredPeer, current: PeerConfig | None, re
 def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
     key = peer.public_key
     row_id, device, owner = (record.row_id, record.device, record.owner) if record else (None, "", "")
-    reason = desired.removal_reason(key, row_id)
+    reason = desired.removal_reason(key, row_id, device)
     if reason is not None and reason.cause is ChangeCause.INACTIVE:
         row, _ = desired.revoked[key]
         row_id, device, owner = row.id, row.device, row.owner
@@ -140,13 +140,13 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
     """The same changes. Additions and updates now say where their key or their address comes from."""
     holders: dict[tuple[str, Network], str] = {}  # the device that gives up the address, "" for a foreign peer
     keys_from: dict[PublicKey, str] = {}
-    rows_on: set[tuple[str, DeviceId | None]] = set()
+    rows_on: set[tuple[str, DeviceId | None, str]] = set()
     for one in changes:
         if one.current is None:
             continue
         if one.kind is ChangeKind.REMOVE:
             keys_from[one.public_key] = one.interface
-            rows_on.add((one.interface, one.row_id))
+            rows_on.add((one.interface, one.row_id, one.device))
         for net in set(one.current.allowed_ips) - set(one.desired.allowed_ips if one.desired else ()):
             holders[one.interface, net] = one.device
     annotated = []
@@ -157,7 +157,7 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
             got = {holders[net] for net in nets if net in holders} - {one.device}
             if one.kind is ChangeKind.ADD and one.public_key in keys_from:
                 reason = ChangeReason(ChangeCause.MOVED_FROM, keys_from[one.public_key])
-            elif one.kind is ChangeKind.ADD and (one.interface, one.row_id) in rows_on:
+            elif one.kind is ChangeKind.ADD and (one.interface, one.row_id, one.device) in rows_on:
                 reason = ChangeReason(ChangeCause.NEW_KEY)
             if got:
                 reason = replace(reason, address_from=tuple(sorted(got)))

@@ -67,6 +67,14 @@ def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
     )  # fmt: skip
 
 
+_Device = tuple[DeviceId | None, str]
+
+
+def _device_of(record: PeerRecord) -> _Device:
+    """The row and the device of a peer. A row id may be used again for another device."""
+    return record.row_id, record.device
+
+
 @dataclass(slots=True)
 class _OutcomeBuilder:
     """Collects the differences between the node state and the dump after a plan was applied."""
@@ -118,15 +126,19 @@ class _OutcomeBuilder:
         )  # fmt: skip
 
     def match_moves(self) -> Iterator[WriteBatch]:
-        """Match departed and arrived peers of the same row: the row's peer has moved, or has a new key.
+        """Match departed and arrived peers of the same device: its peer has moved, or has a new key.
 
         Other arrivals are yielded in batches of at most :data:`MAX_PER_BATCH` peers. What is left is added to
         ``records`` and ``entries``, for the last batch.
         """
-        paired = {record.row_id for record in self.departed if record.row_id is not None}
-        added = {one.row_id: one for one in self.arrived if one.row_id in paired and one.state is RecordState.ADDING}
+        paired = {_device_of(record) for record in self.departed if record.row_id is not None}
+        added = {
+            _device_of(one): one
+            for one in self.arrived
+            if _device_of(one) in paired and one.state is RecordState.ADDING
+        }
         for record in self.departed:
-            before = added.pop(record.row_id, None) if record.row_id is not None else None
+            before = added.pop(_device_of(record), None)
             new = self.fresh(before) if before is not None else None
             if new is not None and new.interface != record.interface:
                 facts = AuditFacts(interface=new.interface, previous_interface=record.interface, address=new.address)
@@ -136,8 +148,10 @@ class _OutcomeBuilder:
             elif record.state is RecordState.PRESENT:
                 self.entries.append(self._removed(record))
         if paired:
-            self.arrived.sort(key=lambda record: record.row_id in paired)  # matched ones last: the last batch has them
-        alone = sum(1 for record in self.arrived if record.row_id not in paired)
+            self.arrived.sort(
+                key=lambda record: _device_of(record) in paired
+            )  # matched ones last: the last batch has them
+        alone = sum(1 for record in self.arrived if _device_of(record) not in paired)
         while alone > MAX_PER_BATCH:
             part, self.arrived[:MAX_PER_BATCH] = self.arrived[:MAX_PER_BATCH], ()
             alone -= MAX_PER_BATCH
@@ -146,12 +160,12 @@ class _OutcomeBuilder:
         self.records += last.records
         self.entries += last.audit
 
-    def _arrivals(self, records: Sequence[PeerRecord], paired: Set[DeviceId | None]) -> WriteBatch:
+    def _arrivals(self, records: Sequence[PeerRecord], paired: Set[_Device]) -> WriteBatch:
         fresh = tuple(map(self.fresh, records))
         words = (
             _added(new)
             for old, new in zip(records, fresh, strict=True)
-            if old.state is RecordState.ADDING and old.row_id not in paired
+            if old.state is RecordState.ADDING and _device_of(old) not in paired
         )
         return WriteBatch(records=fresh, audit=tuple(words))
 
@@ -161,9 +175,9 @@ class _OutcomeBuilder:
         if record.row_id is None:
             facts = AuditFacts(interface=record.interface, address=address, peer=fingerprint(record.public_key))
             return AuditEvent(AuditAction.FOREIGN_PEER_REMOVED, record.interface, facts)
-        reason = desired.removal_reason(record.public_key, record.row_id)
+        reason = desired.removal_reason(record.public_key, record.row_id, record.device)
         if reason is None:
-            gone = desired.key_of(record.row_id) is None
+            gone = desired.key_of(record.row_id, record.device) is None
             reason = ChangeReason(ChangeCause.ROW_GONE if gone else ChangeCause.GONE_FROM_KERNEL)
         facts = AuditFacts(interface=record.interface, address=address, reason=reason)
         return AuditEvent(AuditAction.PEER_REMOVED, record.device, facts)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, PublicKey
+from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import ConditionType, NodeState
@@ -51,10 +52,8 @@ def select_subset(
         if (key := row.key) is None:
             return None  # nobody can tell which peer belongs to this row
         keys.add(key)
-    if any(
-        condition.type == ConditionType.ROW_REJECTED and condition.subject in map(str, ids)
-        for condition in node_state.conditions
-    ):
+    rejected = {one.subject for one in node_state.conditions if one.type == ConditionType.ROW_REJECTED}
+    if not rejected.isdisjoint(map(str, ids)):
         return None  # the row may be valid now, and the end of its condition has to be audited
     marks = node_state.interfaces
     if any(name not in marks or marks[name].epoch != state.epoch for name, state in actual.items()):
@@ -76,11 +75,13 @@ def is_independent(decision: Decision, part: Subset, actual: Mapping[str, Interf
     desired, plan = decision.desired, decision.plan
     if desired.rejections or desired.unreadable_keys or decision.tripped or plan.blocked or any(plan.foreign.values()):
         return False
+    wanted: dict[str, set[Network]] = {}
     for change in plan.changes:
-        if not change.sets_allowed_ips or change.desired is None:
-            continue
-        wanted = change.desired.allowed_ips
-        for key, found in actual[change.interface].peers.items():
-            if key not in part.keys and any(net in wanted for net in found.config.allowed_ips):
-                return False  # a peer outside of the subset has the address
-    return True
+        if change.desired is not None and change.sets_allowed_ips:
+            wanted.setdefault(change.interface, set()).update(change.desired.allowed_ips)
+    # No peer outside of the subset may have one of these addresses. One loop for each address would take too long.
+    return not any(
+        key not in part.keys and not nets.isdisjoint(found.config.allowed_ips)
+        for name, nets in wanted.items()
+        for key, found in actual[name].peers.items()
+    )

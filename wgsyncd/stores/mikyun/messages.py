@@ -153,7 +153,7 @@ _CAUSES = {
     ChangeCause.KEY_REPLACED: ("has a new key", "鍵が変更されました"),
     ChangeCause.ROW_GONE: ("row is gone", "台帳から行がなくなりました"),
     ChangeCause.GONE_FROM_KERNEL: ("gone from the kernel", "カーネル側で削除されていました"),
-    ChangeCause.MOVED_TO: ("moved to another interface", "別のインターフェースへ移動"),
+    ChangeCause.MOVED_TO: ("moved to {interface}", "{interface} へ移動"),
 }
 _INACTIVE = {
     Inactive.OWNER_MISSING: ("contract {owner} does not exist", "契約 {owner} が存在しません"),
@@ -220,7 +220,7 @@ ACTIONS = frozenset(_MESSAGES)
 
 def _reason(reason: ChangeReason, *, japanese: bool) -> str:
     if reason.inactive is None:
-        return _CAUSES[reason.cause][japanese]
+        return _CAUSES[reason.cause][japanese].format(interface=reason.interface)
     why = reason.inactive
     if why == DELETED and japanese:
         return "端末が削除されました"
