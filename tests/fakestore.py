@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.memorystore import MemoryStore
@@ -43,12 +44,15 @@ class FakeStore(MemoryStore[FakeDatabase]):
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._read("roll")
-        wrong = {number: want for number in self.db.devices if (want := self._windows_differ(number, calendar))}
+        wrong = {number: want for number in self._own_ids() if (want := self._windows_differ(number, calendar))}
         if wrong:
             with self._transaction("roll") as db:
                 for number in wrong.keys() - self.locked:
                     db.devices[number] |= wrong[number]
         return len(wrong), len(wrong.keys() & self.locked)
+
+    def _own_ids(self) -> list[Any]:
+        return [row.id for row in self._own_rows()]
 
     # ---- what this control plane adds
 
@@ -60,17 +64,19 @@ class FakeStore(MemoryStore[FakeDatabase]):
         return name
 
     def _own_conditions(self) -> frozenset[Condition]:
+        here = {row.owner for row in self._own_rows()}
         parents = Counter(d["contract_id"] for d in self.db.devices.values() if d["is_parent"] and not d["deleted_at"])
         return frozenset(
             Condition("parent_conflict", contract, contract, str(count))
             for contract, count in parents.items()
-            if count > 1
+            if count > 1 and contract in here
         )
 
     def _all_columns(self) -> object:
         return [
             (*(device[column] for column in PLANNED), self.db.contracts.get(device["contract_id"]))
             for _, device in sorted(self.db.devices.items())
+            if device["wg_iface"] not in self._ignored
         ]
 
     def _write_audit(self, db: FakeDatabase, events: Sequence[AuditEvent]) -> None:

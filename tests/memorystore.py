@@ -111,15 +111,10 @@ class MemoryStore(Generic[Tables]):
         self._read("snapshot")
         held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
         conditions = None if self.no_conditions else self._own_conditions()
-        there = {row.id: row for row in self._rows()}
-        rows = tuple(row for row in there.values() if row.interface not in self._ignored)
         own = {(record.row_id, record.device) for (node, _), record in self.db.records.items() if node == self._node}
-        moved = {
-            one: row.interface
-            for one, row in there.items()
-            if (one, row.device) in own and row.interface in self._ignored
-        }
-        return Snapshot(rows, conditions, self.db.approved.get(self._node), held, moved)
+        left = (row for row in self._rows() if row.interface in self._ignored and (row.id, row.device) in own)
+        moved = {row.id: row.interface for row in left}
+        return Snapshot(tuple(self._own_rows()), conditions, self.db.approved.get(self._node), held, moved)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self._read("some")
@@ -128,7 +123,7 @@ class MemoryStore(Generic[Tables]):
         if len(named) != len(devices):
             return None
         mine = {one for row in named for one in _identities(row)}
-        others = (one for row in rows if row.device not in devices for one in _identities(row))
+        others = (one for row in self._own_rows() if row.device not in devices for one in _identities(row))
         return None if any(one in mine for one in others) else named
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
@@ -158,7 +153,7 @@ class MemoryStore(Generic[Tables]):
         if self._node not in self.db.seq:
             raise StoreError(f"node {self._node} has no node state yet")
         scope = scope.after(max(self.db.begun.values()))
-        return iter([self._totals(device, scope) for device in sorted(self.db.devices)])
+        return iter([self._totals(row.id, scope) for row in self._own_rows()])
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         self._read("quarantine")
@@ -241,6 +236,10 @@ class MemoryStore(Generic[Tables]):
         self.closed = True
 
     # ---- behind the port
+
+    def _own_rows(self) -> list[DeviceRow]:
+        """The rows that are not another node's."""
+        return [row for row in self._rows() if row.interface not in self._ignored]
 
     def _row_of(self, db: Tables, row_id: Any, device: str) -> Any:
         """The id of the device's row: ``row_id`` if that row still belongs to it. None: it has no row."""

@@ -6,6 +6,7 @@ It writes what an admin writes, and reads what an admin sees.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
@@ -39,9 +40,7 @@ class AnyTables(Protocol):
     def id(self, number: int) -> Any: ...  # of the device with this number
     def posted(self, number: int) -> Counters: ...
     def move(self, number: int, interface: str) -> None: ...  # the device is now on this interface
-    def store(
-        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
-    ) -> Store: ...
+    def store(self, extra: str = "", **node: Any) -> Store: ...  # ``node``: see :func:`_config`
     def insert(self, number: int) -> None: ...
     def delete(self, number: int) -> None: ...
     def locked(self, number: int) -> AbstractContextManager[None]: ...
@@ -65,9 +64,10 @@ class MikyunTables(AnyTables, Protocol):
     def buckets(self) -> dict[tuple[str, int], Counters]: ...
 
 
-def _config(node: str, zone: str, ignored: Sequence[str] = ()) -> str:
-    lines = f'name = "{node}"\nzone = "{zone}"\nignored_interfaces = {json.dumps(list(ignored))}'
-    return CONFIG.replace('name = "r640"', lines)
+def _config(node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = (), prefix: str = "") -> str:
+    """The configuration of a node. ``prefix``: what the store's names of its interfaces begin with."""
+    text = CONFIG.replace('"r640"', f'"{node}"\nzone = "{zone}"\nignored_interfaces = {json.dumps(list(ignored))}')
+    return re.sub(r"^\[interfaces\.(.*)\]$", rf'[interfaces.\1]\nstore_name = "{prefix}\1"', text, flags=re.MULTILINE)
 
 
 class FakeMikyunTables:
@@ -77,10 +77,8 @@ class FakeMikyunTables:
         self.db = FakeDatabase()
         self.stores: list[FakeStore] = []
 
-    def store(
-        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
-    ) -> Store:
-        self.stores.append(FakeStore(parse(_config(node, zone, ignored) + extra), self.db))
+    def store(self, extra: str = "", **node: Any) -> Store:
+        self.stores.append(FakeStore(parse(_config(**node) + extra), self.db))
         return self.stores[-1]
 
     def move(self, number: int, interface: str) -> None:
@@ -93,7 +91,7 @@ class FakeMikyunTables:
         return _posted(self.device(number))
 
     def reports(self, extra: str = "") -> ReportSource:
-        settings = parse(_config("r640", "Asia/Tokyo") + extra)
+        settings = parse(_config() + extra)
         return FakeReports(self.db, Perspective(mikyun(settings).perspective))
 
     @contextmanager
@@ -148,10 +146,8 @@ class UsersTables:
     def posted(self, number: int) -> Counters:
         return self.admin.posted(number)
 
-    def store(
-        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
-    ) -> Store:
-        self.stores.append(self.admin.store(parse(_config(node, zone, ignored) + extra)))
+    def store(self, extra: str = "", **node: Any) -> Store:
+        self.stores.append(self.admin.store(parse(_config(**node) + extra)))
         return self.stores[-1]
 
     def move(self, number: int, interface: str) -> None:
@@ -213,10 +209,8 @@ class RealMikyunTables:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
-    def store(
-        self, extra: str = "", node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = ()
-    ) -> MariaDBStore:
-        store = MariaDBStore(self._settings(extra, node, zone, ignored))
+    def store(self, extra: str = "", **node: Any) -> MariaDBStore:
+        store = MariaDBStore(self._settings(extra, **node))
         self._stack.callback(store.close)
         return store
 
@@ -230,13 +224,13 @@ class RealMikyunTables:
         return _posted(self.device(number))
 
     def reports(self, extra: str = "") -> ReportSource:
-        reports = MariaDBReports(self._settings(extra, "r640", "Asia/Tokyo"))
+        reports = MariaDBReports(self._settings(extra))
         self._stack.callback(reports.close)
         return reports
 
-    def _settings(self, extra: str, node: str, zone: str, ignored: Sequence[str] = ()) -> Settings:
+    def _settings(self, extra: str, **node: Any) -> Settings:
         where = f'[mikyun.database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
-        return parse(_config(node, zone, ignored) + extra + where + f'user = "{ACCOUNT}"\n')
+        return parse(_config(**node) + extra + where + f'user = "{ACCOUNT}"\n')
 
     def insert(self, number: int, **columns: Any) -> None:
         row = new_device(number, **columns)

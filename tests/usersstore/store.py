@@ -71,7 +71,8 @@ class UsersStore(MemoryStore[UsersDatabase]):
         )
 
     def _all_columns(self) -> object:
-        seen = (replace(device, last_seen=None) for _, device in sorted(self.db.devices.items()))
+        devices = (device for _, device in sorted(self.db.devices.items()) if device.gateway not in self._ignored)
+        seen = (replace(device, last_seen=None) for device in devices)
         return list(seen), dict(self.db.users), dict(self.db.quota)
 
     def _make_transition(self, db: UsersDatabase, step: Transition) -> bool:

@@ -10,19 +10,22 @@ from wgsyncd.core.inspect.verify import Check, Day, DaySums, DeviceTotals, Store
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 
 # Devices in one query. With three days of full buckets for all of them MariaDB answers in half a second on two old
 # cores: well within mikyun.database.timeout.
-CHUNK = 2000
+CHUNK = 900  # a list of 1,000 ids or more would become a temporary table
 
 Range = tuple[Any, Any]  # first and end, half open: starts of buckets (UNIX seconds), or days (YYYY-MM-DD)
 Sums = Mapping[Range, Counters]
 
 
-def load_totals(connection: Connection, node: str, scope: VerifyRanges, *, swapped: bool) -> Iterator[DeviceTotals]:
-    """The columns and sums of every device in id order, all of one moment. StoreError if the node has no state.
+def load_totals(
+    connection: Connection, node: str, own: OwnRows, scope: VerifyRanges, *, swapped: bool
+) -> Iterator[DeviceTotals]:
+    """The columns and sums of the own rows in id order, all of one moment. StoreError if the node has no state.
 
     ``scope``: the ranges of time to sum. ``swapped``: `mikyun.perspective` is "device".
     """
@@ -34,13 +37,10 @@ def load_totals(connection: Connection, node: str, scope: VerifyRanges, *, swapp
         scope = scope.after(float(begun))  # the latest start of any node: each new node takes over opening balances
         ranges = [*scope.rolling, *(one for day in scope.days for one in (day.inner, day.outer))]
         days = [*scope.months, *map(_row_of, scope.days)]
-        last = -(2**63)
-        while devices := _columns(connection, last, swapped):
-            ids = devices[0][0], devices[-1][0]
-            last = ids[1]
-            in_buckets = _sums(connection, BUCKETS, ranges, ids)
-            in_days = _sums(connection, DAYS, days, ids)
-            for row_id, device, *columns in devices:
+        for among in own.parts(connection, CHUNK):
+            in_buckets = _sums(connection, BUCKETS, ranges, among)
+            in_days = _sums(connection, DAYS, days, among)
+            for row_id, device, *columns in _columns(connection, among, swapped):
                 buckets, day_sums = in_buckets.get(row_id, {}), in_days.get(row_id, {})
                 yield totals(row_id, device, columns, buckets, day_sums, scope, swapped=swapped)
 
@@ -80,24 +80,24 @@ def _row_of(day: Day) -> Range:
     return day.name, (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
 
 
-def _columns(connection: Connection, last: int, swapped: bool) -> list[tuple[int, str, Counters, Counters, Counters]]:
+def _columns(connection: Connection, among: str, swapped: bool) -> list[tuple[int, str, Counters, Counters, Counters]]:
     rx, tx = ("tx", "rx") if swapped else ("rx", "tx")
     names = ", ".join(
         f"COALESCE({side}_bytes_{window}, 0)" for window in ("total", "24h", "month") for side in (rx, tx)
     )
-    sql = f"SELECT id, device_id, {names} FROM customer_devices WHERE id > %s ORDER BY id LIMIT {CHUNK}"  # noqa: S608
+    sql = f"SELECT id, device_id, {names} FROM customer_devices WHERE id {among} ORDER BY id"  # noqa: S608
     return [
         (row_id, str(device), Counters(*six[:2]), Counters(*six[2:4]), Counters(*six[4:]))
-        for row_id, device, *six in connection.query(sql, (last,))
+        for row_id, device, *six in connection.query(sql)
     ]
 
 
 def _sums(
-    connection: Connection, history: History, ranges: Sequence[Range], ids: tuple[int, int]
+    connection: Connection, history: History, ranges: Sequence[Range], among: str
 ) -> dict[int, dict[Range, Counters]]:
     """Row id: the bytes of the device in each range. Devices without a row in the table are left out.
 
-    ``ids``: the first and the last row id.
+    ``among``: which rows, such as ``BETWEEN 1 AND 9``.
     """
     distinct = list(dict.fromkeys(ranges))  # the two ranges of a day are equal if buckets begin at its boundaries
     oldest = min(first for first, _ in distinct)
@@ -115,8 +115,8 @@ def _sums(
         )
         values = [value for one in distinct for value in one * 2]
         sql = f"""SELECT r.id, {columns} FROM customer_devices r STRAIGHT_JOIN {source} ON h.device = r.device_id
-                  WHERE r.id BETWEEN %s AND %s AND h.{at} >= %s{more} GROUP BY r.id"""  # noqa: S608
-        for row_id, *found in connection.query(sql, (*values, *ids, oldest)):
+                  WHERE r.id {among} AND h.{at} >= %s{more} GROUP BY r.id"""  # noqa: S608
+        for row_id, *found in connection.query(sql, (*values, oldest)):
             of_row = sums.setdefault(row_id, {})
             for one, received, sent in zip(distinct, found[::2], found[1::2], strict=True):
                 old = of_row.get(one, NO_BYTES)

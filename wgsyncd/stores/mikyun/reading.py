@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from sys import intern
 from typing import TypeVar
@@ -20,29 +20,6 @@ from wgsyncd.core.state import (
 )
 from wgsyncd.stores.mikyun.connection import Connection
 
-PARENT_CONFLICT = "parent_conflict"  # the type of this store's own conditions
-
-# The digest covers everything that a plan depends on, and nothing that wgsyncd's own accounting changes. It is a sum
-# over rows, so the order of rows does not matter. Each row has a weight of its own. Without weights two simultaneous
-# changes could cancel out, for example if two devices swap their status. CRC32 costs the server less than half of MD5.
-# It misses one change in some 2^32, which the periodic reconcile finds. The answer is one text, because the driver
-# spends more time on the description of a column than on a value.
-DIGEST = """
-SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, d.device_id, d.contract_id, COALESCE(d.wg_iface, '~'),
-           COALESCE(d.wg_ip, '~'), COALESCE(d.public_key, '~'), COALESCE(d.preshared_key, '~'), d.status, d.is_parent,
-           IF(d.status = 'issued', CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'),
-                                             COALESCE(d.created_at, '~')), '~'),
-           {deleted}, COALESCE(c.contract_status, '~'))) * (d.id % 8191 + 1)),
-       (SELECT approved FROM wgsyncd_nodes WHERE node = {node}))
-FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id
-"""
-
-MOVED = """
-SELECT DISTINCT d.id, d.wg_iface FROM wgsyncd_peers p JOIN customer_devices d ON d.id = p.row_id
-WHERE p.node = %s AND CONVERT(d.device_id USING utf8mb4) COLLATE utf8mb4_bin = p.device
-      AND CONVERT(d.wg_iface USING utf8mb4) COLLATE utf8mb4_nopad_bin IN ({ignored})
-"""
-
 
 def to_seconds(value: object, zone: ZoneInfo) -> float | None:
     """A DATETIME of the zone as UNIX seconds.
@@ -58,25 +35,6 @@ def to_seconds(value: object, zone: ZoneInfo) -> float | None:
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:
     """UNIX seconds as the text of a DATETIME of the zone. It is text because PyMySQL silently drops a tzinfo."""
     return str(datetime.fromtimestamp(int(seconds), zone))[:19]
-
-
-def load_conflicts(connection: Connection) -> frozenset[Condition]:
-    """A condition for each contract that has more than one parent device, with their count."""
-    rows = connection.query("SELECT contract_id, parent_count FROM v_parent_conflicts")
-    return frozenset(Condition(PARENT_CONFLICT, str(contract), str(contract), str(count)) for contract, count in rows)
-
-
-def load_moved(connection: Connection, node: str, ignored: Collection[str]) -> dict[DeviceId, str]:
-    """By row id: the ``wg_iface`` of each device that the node has a record of, and that another node serves now.
-
-    ``ignored``: the interfaces of other nodes. The comparison minds case and trailing spaces, as the planner's does. A
-    row whose id was used again for another device has not moved.
-    """
-    if not ignored:
-        return {}
-    names = sorted(ignored)
-    found = connection.query(MOVED.format(ignored=", ".join(["%s"] * len(names))), (node, *names))
-    return {row_id: str(interface) for row_id, interface in found}
 
 
 def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:

@@ -6,71 +6,30 @@ driver handles each value in Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import blake2b
 from secrets import token_hex
-from sys import intern
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.model import DeviceId, DeviceRow, Status, encode_key, read_key
+from wgsyncd.core.model import DeviceId, DeviceRow, encode_key
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Values
-from wgsyncd.stores.mikyun.eligibility import inactive_reasons
-from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
+from wgsyncd.stores.mikyun.own_rows import OwnRows, Source
+from wgsyncd.stores.mikyun.row_text import Schema, as_text, columns, make_row, parent_of, split
 
-_SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
 _DIGEST = 16  # bytes
 _PAGE = 2_500  # rows in one value, which then has some 500 KB: see connection.MOST_JOINED
 
-# The end of a QR code. NULLIF: the zero date means that there is no date.
-QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
-            NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""
+_CONTRACTS = "LEFT JOIN contracts c ON c.contract_id = d.contract_id"
 
-_TEXTS = (
-    "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
-    "c.contract_status",
-)  # fmt: skip
-# Devices with these statuses need no QR deadline. _row decides about every other status.
-_QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
-_FLAGS = (
-    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
-    "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
-    "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0",
-)  # fmt: skip
-_FIELDS = 3 + len(_TEXTS)
-_FROM = " FROM customer_devices d LEFT JOIN contracts c ON c.contract_id = d.contract_id "
-
-# Counts other rows with one of these keys or addresses. If there are any, these devices cannot be planned alone.
+# Counts other own rows with one of these keys or addresses. If there are any, these devices cannot be planned alone.
 _RIVALS = """
-SELECT COUNT(*) FROM customer_devices
-WHERE device_id NOT IN ({devices}) AND (public_key IN ({keys}) OR wg_ip IN ({ips}))
+SELECT COUNT(*) FROM {tables}
+WHERE {where} AND d.device_id NOT IN ({devices}) AND (d.public_key IN ({keys}) OR d.wg_ip IN ({ips}))
 """
-
-# By the text that a column's collation takes as equal: see _row.
-_DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
-_CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
-_UNKNOWN = "of unknown status"
-_NONE: Mapping[DeviceId, DeviceRow] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The optional column and the character sets of an installation's tables."""
-
-    has_deleted_at: bool = False
-    utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: converting them takes half of a read
-
-    def as_utf8(self, column: str) -> str:
-        """SQL for a column as text in utf8mb4, NULL as the empty text.
-
-        One binary column (VARBINARY) would make the whole joined text binary.
-        """
-        text = f"COALESCE({column}, '')"
-        return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
 
 
 @dataclass(slots=True)
@@ -101,31 +60,41 @@ class RowCache:
         self._zone, self._qr_lifetime = zone, qr_lifetime
         self._pages: list[_Page] = []  # the rows of the last time
         self._readable = True  # whether the last load could split all texts. If not, the next load tries no pages.
+        self._parents: dict[DeviceId, str] = {}
+        self.parents: dict[DeviceId, str] | None = {}  # the contract of each parent device. None: unknown
         self._next = token_hex(8)  # separates the texts of rows. It is secret, so no column can imitate a row with it.
 
-    def load(self, connection: Connection, schema: Schema) -> tuple[DeviceRow, ...]:
-        """Every device in id order, all of one moment. StoreError: no answer. An empty tuple: the table is empty."""
-        columns = self._columns(schema)
-        pages = self._load_pages(connection, columns) if self._readable else None
+    def load(self, connection: Connection, own: OwnRows, schema: Schema) -> tuple[DeviceRow, ...]:
+        """Every own row in id order, all of one moment. StoreError: no answer. An empty tuple is an answer."""
+        fields = columns(schema, self._qr_lifetime)
+        pages = self._load_pages(connection, own, fields) if self._readable else None
         if pages is None:
-            pages = self._one_by_one(connection, columns)
+            pages = self._one_by_one(connection, own, fields)
         self._readable = pages is not None
         if pages is None:  # the rows are not kept, because other columns could give the same text
-            found = connection.query(f"SELECT {columns}{_FROM}ORDER BY d.id")
-            return tuple(_row(fields, self._zone) for fields in found)
+            self.parents = None
+            found = connection.query(_select(fields, own.source()))
+            return tuple(make_row(one, self._zone) for one in found)
         self._pages = pages
-        return tuple(row for page in pages for row in page.rows)
+        rows = tuple(row for page in pages for row in page.rows)
+        self.parents = {row.id: self._parents[row.id] for row in rows if row.id in self._parents}
+        return rows
+
+    def keep(self) -> Callable[[], dict[DeviceId, DeviceRow]]:
+        """A function that returns the rows of now by id, also after the next :meth:`load`."""
+        pages = self._pages
+        return lambda: {row.id: row for page in pages for row in page.rows}
 
     def by_id(self) -> dict[DeviceId, DeviceRow]:
         """The rows that the last :meth:`load` kept, by id."""
-        return {row.id: row for page in self._pages for row in page.rows}
+        return self.keep()()
 
-    def _load_pages(self, connection: Connection, columns: str) -> list[_Page] | None:
+    def _load_pages(self, connection: Connection, own: OwnRows, fields: str) -> list[_Page] | None:
         """Read one value for each page of the last time. None: a text is too long, or a column holds a separator."""
-        bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection)
+        bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection, own)
         before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
         pages: list[_Page | None] = [None] * len(before)
-        for number, count, text in _texts(connection, _of_pages(columns, self._next, bounds)):
+        for number, count, text in _texts(connection, _of_pages(fields, self._next, own, bounds)):
             pages[number] = self._page(before[number], count, text or "")
         whole = [page for page in pages if page is not None]
         if len(whole) < len(pages):
@@ -153,13 +122,13 @@ class RowCache:
                 page.digests += row_digest
         return page if len(texts) == len(page.rows) == count else None
 
-    def _one_by_one(self, connection: Connection, columns: str) -> list[_Page] | None:
+    def _one_by_one(self, connection: Connection, own: OwnRows, fields: str) -> list[_Page] | None:
         """Read one value for each row. None: a row could not be read in this way."""
         known = {digest: row for page in self._pages for digest, row in page.known()}
         before = self.by_id()
         pages: list[_Page] = []
         readable = True
-        for (text,) in _texts(connection, f"SELECT {_as_text(columns)}{_FROM}ORDER BY d.id"):
+        for (text,) in _texts(connection, _select(as_text(fields), own.source())):
             digest = _digest(text or "")
             row = known.get(digest) or self._of_text(text, before)
             if row is None:
@@ -168,35 +137,46 @@ class RowCache:
                 _store_row(pages, digest, row)
         return pages if readable else None
 
-    def some(self, connection: Connection, devices: frozenset[str], schema: Schema) -> tuple[DeviceRow, ...] | None:
+    def some(
+        self, connection: Connection, own: OwnRows, devices: frozenset[str], schema: Schema
+    ) -> tuple[DeviceRow, ...] | None:
         """The rows of some devices in id order. None: a device has no row, or its row cannot be read as one text.
 
-        None also if another row has one of their keys or addresses.
+        None also if another own row has one of their keys or addresses.
         """
         names = sorted(devices)
-        where = f"WHERE d.device_id IN ({_places(names)}) ORDER BY d.id"
-        columns = self._columns(schema)
-        found = _texts(connection, f"SELECT {_as_text(columns)}{_FROM}{where}", names)
-        rows = tuple(row for (text,) in found if (row := self._of_text(text)) is not None)
+        fields = as_text(columns(schema, self._qr_lifetime))
+        asked = Source("customer_devices d", f"d.device_id IN ({_places(names)})")
+        texts = [split(text) for (text,) in _texts(connection, _select(fields, asked), names)]
+        rows = tuple(make_row(one, self._zone) for one in texts if one is not None)
         if len(rows) != len(names):
             return None
+        own.find(connection)
+        own.add(row.id for row in rows if row.interface not in own.ignored)
         keys = [encode_key(key) if isinstance(key := row.public_key, bytes) else key for row in rows]
         hosts = {text.partition("/")[0] for row in rows for text in row.addresses}
         ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # all ways to write it
-        rivals = _RIVALS.format(devices=_places(names), keys=_places(keys), ips=_places(ips))
+        tables, where = (text.replace("%", "%%") for text in own.source())
+        rivals = _RIVALS.format(
+            tables=tables, where=where, devices=_places(names), keys=_places(keys), ips=_places(ips)
+        )
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
-    def _of_text(self, text: str | None, before: Mapping[DeviceId, DeviceRow] = _NONE) -> DeviceRow | None:
+    def _of_text(self, text: str | None, before: Mapping[DeviceId, DeviceRow]) -> DeviceRow | None:
         """The row of a text, or None if the text cannot be split into its columns. ``before``: the last rows by id."""
-        fields = (text or "").split(_SEPARATOR)  # the server gives NULL for a text longer than max_allowed_packet
-        whole = len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS)
-        return _row(fields, self._zone, before.get(int(fields[0]))) if whole else None
+        if (fields := split(text)) is None:
+            return None
+        row = make_row(fields, self._zone, before.get(int(fields[0])))
+        if (contract := parent_of(fields)) is not None:
+            self._parents[row.id] = contract
+        else:
+            self._parents.pop(row.id, None)
+        return row
 
-    def _columns(self, schema: Schema) -> str:
-        qr_end = QR_END.format(d="d.", seconds=self._qr_lifetime)
-        deleted = "d.deleted_at IS NOT NULL" if schema.has_deleted_at else "0"
-        fields = "d.id", *map(schema.as_utf8, _TEXTS), _QR_END, f"CONCAT({', '.join(_FLAGS)})"
-        return ", ".join(fields).format(qr_end=qr_end, deleted=deleted)
+
+def _select(fields: str, source: Source) -> str:
+    tables, where = source
+    return f"SELECT {fields} FROM {tables} {_CONTRACTS} WHERE {where} ORDER BY d.id"  # noqa: S608
 
 
 def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
@@ -223,76 +203,28 @@ def _store_row(pages: list[_Page], digest: bytes, row: DeviceRow) -> None:
     pages[-1].digests += digest
 
 
-def _bounds(connection: Connection) -> range:
-    """The last id of each page but the last one, for the first load. It assumes that ids are spread evenly."""
+def _bounds(connection: Connection, own: OwnRows) -> Sequence[DeviceId]:
+    """The last id of each page but the last one, for the first load."""
+    if not own.all:
+        return own.bounds(_PAGE)
     ((count, first, last),) = connection.query("SELECT COUNT(*), MIN(id), MAX(id) FROM customer_devices")
     if not count:
         return range(0)
-    span = (last - first + 1) * _PAGE // count
+    span = (last - first + 1) * _PAGE // count  # as if the ids were spread evenly
     return range(first + span - 1, last, span)
 
 
-def _of_pages(columns: str, separator: str, bounds: Sequence[DeviceId]) -> str:
+def _of_pages(columns: str, separator: str, own: OwnRows, bounds: Sequence[DeviceId]) -> str:
     """The SELECT for all pages: the number of a page, how many rows it has, and their texts.
 
     It is one statement, so that all rows are of one moment. The server cuts off texts that are too long together.
     ``bounds``: the last id of each page but the last one.
     """
-    texts = f"GROUP_CONCAT({_as_text(columns)} ORDER BY d.id SEPARATOR '{separator}')"
-    rows = _FROM.replace(" d ", " d FORCE INDEX (PRIMARY) ", 1)
-    above = ["TRUE", *(f"d.id > {bound}" for bound in bounds)]
-    below = [*(f"d.id <= {bound}" for bound in bounds), "TRUE"]
-    pages = enumerate(zip(above, below, strict=True))
-    return " UNION ALL ".join(f"SELECT {n}, COUNT(*), {texts}{rows}WHERE {low} AND {high}" for n, (low, high) in pages)
-
-
-def _as_text(columns: str) -> str:
-    return f"CONCAT_WS('{_SEPARATOR}', {columns})"
+    texts = f"GROUP_CONCAT({as_text(columns)} ORDER BY d.id SEPARATOR '{separator}')"
+    pages = enumerate(map(own.source, (None, *bounds), (*bounds, None)))
+    selects = (f"SELECT {n}, COUNT(*), {texts} FROM {one.tables} {_CONTRACTS} WHERE {one.where}" for n, one in pages)  # noqa: S608
+    return " UNION ALL ".join(selects)
 
 
 def _places(values: Sized) -> str:
     return ", ".join(["%s"] * len(values))
-
-
-def _row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None) -> DeviceRow:
-    """The row of its columns' texts.
-
-    ``before``: the same row at the last time. Values that did not change are the same objects as before, so that a row,
-    its peer and its record share them in memory.
-    """
-    row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
-        fields
-    )
-    no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero = (flag == "1" for flag in flags)
-    # The collation of the columns ignores case and trailing spaces, so this comparison ignores them too.
-    status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
-    contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
-    key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
-    number = int(row_id) if before is None else before.id
-    if before is not None:
-        device = reuse_equal(device, before.device)
-        key, secret = reuse_equal(key, before.public_key), reuse_equal(secret, before.preshared_key)
-    has_end = qr_end != "" and status_text in ("issued", "expired")  # after a scan the end does not matter
-    return DeviceRow(
-        id=number,
-        device=device,
-        owner=intern(contract),
-        interface=intern(interface),
-        addresses=(address,) if before is None else reuse_equal((address,), before.addresses),
-        public_key=key,
-        preshared_key=secret,
-        status=Status(status_text) if status_text in ("issued", "active", "expired") else Status.OFF,
-        status_text=status_text,
-        inactive=inactive_reasons(intern(contract), None if no_contract else contract_word, deleted=deleted),
-        activation_deadline=_instant(qr_end, zone) if has_end else None,
-        version=qr_end if has_end else None,
-        first_handshake_known=not (first_unknown and last_unknown),
-        has_no_usage=zero and last_unknown,
-    )
-
-
-def _instant(text: str, zone: ZoneInfo) -> float | None:
-    try:
-        return to_seconds(datetime.fromisoformat(text), zone)
-    except ValueError:  # the text is empty, or its month or day is zero
-        return None

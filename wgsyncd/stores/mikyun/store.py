@@ -10,22 +10,19 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.messages import AuditMessages
-from wgsyncd.stores.mikyun.reading import (
-    DIGEST,
-    PARENT_CONFLICT,
-    load_conflicts,
-    load_moved,
-    load_quarantine,
-    load_state,
-)
-from wgsyncd.stores.mikyun.rows import RowCache, Schema
+from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
+from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
+from wgsyncd.stores.mikyun.row_text import Schema
+from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
@@ -57,7 +54,8 @@ class MariaDBStore:
 
     def __init__(self, settings: Settings) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
-        self._ignored = frozenset(settings.node.ignored_interfaces)
+        names = [one.store_name for one in settings.interfaces.values()]
+        self._own = OwnRows(self._node, names, settings.node.ignored_interfaces)
         own = mikyun(settings)
         self._qr_lifetime = int(own.qr.lifetime)
         self._swapped = own.perspective == "device"
@@ -68,7 +66,7 @@ class MariaDBStore:
         self._messages = AuditMessages(own.language, self._zone)
         self._usual = UsualPosting(self._node, self._zone)
         self._has_updated_at = self._has_conflicts = False
-        self._digest = ""  # the SELECT for the digest
+        self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
     def _inspect(self, connection: Connection) -> None:
         """After each connect: check the version of the tables, and find the optional columns of this installation."""
@@ -89,8 +87,7 @@ class MariaDBStore:
         short = {"customer_devices": "d", "contracts": "c"}
         utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
         self._schema = Schema(has, frozenset(utf8))
-        deleted = "COALESCE(d.deleted_at, '~')" if has else "''"
-        self._digest = DIGEST.format(deleted=deleted, node=connection.quote(self._node))
+        self._conflicts.forget()  # another server may answer, and the view may be another one
 
     def _writer(self) -> StateWriter:
         self._ensure_inspected()
@@ -112,19 +109,27 @@ class MariaDBStore:
     def snapshot(self) -> Snapshot:
         """See :class:`wgsyncd.ports.Store`."""
         state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
-        rows = self._rows.load(self._connection, self._schema)
-        conflicts = load_conflicts(self._connection) if self._has_conflicts else None
+        if self._own.is_scan_due():
+            self._own.scan(self._connection)
+            self._conflicts.forget()  # rows of other nodes may have changed them
+        self._own.find(self._connection)
+        before = self._rows.keep()
+        rows = self._rows.load(self._connection, self._own, self._schema)
+        moved = self._own.take_over(self._connection, rows, before)
+        conflicts = self._load_conflicts(rows) if self._has_conflicts else None
         if self._changed("conflicts", conflicts is None) and conflicts is None:
             self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
-        own = tuple(row for row in rows if row.interface not in self._ignored)
-        moved = load_moved(self._connection, self._node, self._ignored)
-        return Snapshot(own, conflicts, state[0][0] if state else None, int(held[0][0]), moved)
+        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]), moved)
+
+    def _load_conflicts(self, rows: Sequence[DeviceRow]) -> frozenset[Condition]:
+        whole = self._own.all or "d.contract_id" not in self._schema.utf8
+        return self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        return self._rows.some(self._connection, devices, self._schema)
+        return self._rows.some(self._connection, self._own, devices, self._schema)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
@@ -141,25 +146,27 @@ class MariaDBStore:
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`."""
         applied, locked = self._writer().commit(node_state, writes, calendar)
+        self._own.tell_others(self._connection)
         return CommitResult(node_state.apply(writes.excluding(locked)), applied, locked)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
-        return refresh_windows(self._writer(), calendar)
+        return refresh_windows(self._writer(), self._own, calendar)
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
         purge(self._connection, calendar, keep_days)
+        purge_moves(self._connection)
 
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        return self._connection.query(self._digest)
+        return self._digest.read(self._connection, self._own, self._schema)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""
-        return load_totals(self._connection, self._node, scope, swapped=self._swapped)
+        return load_totals(self._connection, self._node, self._own, scope, swapped=self._swapped)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """See :class:`wgsyncd.ports.Store`."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
-
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, sums_by_row
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 from wgsyncd.stores.mikyun.writing import StateWriter
 
 
-def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
-    """Set the 24 h and month columns to the sums of buckets and days, where they differ.
+def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
+    """Set the 24 h and month columns of the own rows to the sums of buckets and days, where they differ.
 
     Returns how many rows differed, and how many of them still differ because another transaction has them locked.
     The columns are derived, so this may run at any time and any number of times. Where nothing differs, nothing is
@@ -32,10 +31,8 @@ def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 50
     sets = ", ".join(
         f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted
     ) + writer.columns.keep_updated_at("d.")
-    ids = array("q", (row[0] for row in writer.connection.stream("SELECT id FROM customer_devices ORDER BY id")))
     wrong = locked = 0
-    for at in range(0, len(ids), size):
-        among = f"BETWEEN {ids[at]} AND {ids[min(at + size, len(ids)) - 1]}"
+    for among in own.parts(writer.connection, size):
         # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
         look = f"SELECT d.id FROM customer_devices d {sums(among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
         found = [row[0] for row in writer.connection.query(look, values)]
@@ -46,9 +43,9 @@ def refresh_windows(writer: StateWriter, calendar: UsageCalendar, size: int = 50
             skipped = writer.skip_locked(found)
             locked += len(skipped)
             if part := [str(number) for number in found if number not in skipped]:
-                among = f"IN ({', '.join(part)})"
-                joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums(among)}"
-                writer.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {among}", values)  # noqa: S608
+                these = f"IN ({', '.join(part)})"
+                joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums(these)}"
+                writer.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {these}", values)  # noqa: S608
     return wrong, locked
 
 

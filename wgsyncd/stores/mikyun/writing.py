@@ -28,7 +28,7 @@ from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
-from wgsyncd.stores.mikyun.rows import QR_END
+from wgsyncd.stores.mikyun.row_text import QR_END
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
 # Rows in one INSERT. A row of admin_logs has at most 8 KB: 1000 of them stay below max_allowed_packet (default 16 MB).

@@ -1,0 +1,126 @@
+"""How a row of a device becomes one text on the server, and how that text becomes a DeviceRow.
+
+To read each column as a value would cost ten times as much, because the driver handles each value in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from sys import intern
+from zoneinfo import ZoneInfo
+
+from wgsyncd.core.model import DeviceRow, Status, read_key
+from wgsyncd.stores.mikyun.eligibility import inactive_reasons
+from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
+
+SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
+
+# The end of a QR code. NULLIF: the zero date means that there is no date.
+QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
+            NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""
+
+_TEXTS = (
+    "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
+    "c.contract_status",
+)  # fmt: skip
+# Devices with these statuses need no QR deadline. _row decides about every other status.
+_QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
+_FLAGS = (
+    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
+    "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
+    "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0", "COALESCE(d.is_parent = 1, 0)",
+)  # fmt: skip
+_DELETED, _PARENT = 5, 7
+_FIELDS = 3 + len(_TEXTS)
+
+# By the text that a column's collation takes as equal: see _row.
+_DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
+_CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
+_UNKNOWN = "of unknown status"
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The optional column and the character sets of an installation's tables."""
+
+    has_deleted_at: bool = False
+    utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: converting them takes half of a read
+
+    def as_utf8(self, column: str) -> str:
+        """SQL for a column as text in utf8mb4, NULL as the empty text.
+
+        One binary column (VARBINARY) would make the whole joined text binary.
+        """
+        text = f"COALESCE({column}, '')"
+        return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
+
+
+def columns(schema: Schema, qr_lifetime: int) -> str:
+    """The columns of a row's text, as SQL. ``qr_lifetime``: seconds that a QR code without an end lasts."""
+    qr_end = QR_END.format(d="d.", seconds=qr_lifetime)
+    deleted = "d.deleted_at IS NOT NULL" if schema.has_deleted_at else "0"
+    fields = "d.id", *map(schema.as_utf8, _TEXTS), _QR_END, f"CONCAT({', '.join(_FLAGS)})"
+    return ", ".join(fields).format(qr_end=qr_end, deleted=deleted)
+
+
+def as_text(columns: str) -> str:
+    """The columns as one text, as SQL."""
+    return f"CONCAT_WS('{SEPARATOR}', {columns})"
+
+
+def split(text: str | None) -> list[str] | None:
+    """The columns of a text. None if the text cannot be split into its columns."""
+    fields = (text or "").split(SEPARATOR)  # the server gives NULL for a text longer than max_allowed_packet
+    return fields if len(fields) == _FIELDS and len(fields[-1]) == len(_FLAGS) else None
+
+
+def parent_of(fields: Sequence[str]) -> str | None:
+    """The contract whose parent device a row is. None if the row is deleted, or is no parent device."""
+    flags = fields[-1]
+    return fields[2] if flags[_PARENT] == "1" and flags[_DELETED] == "0" else None
+
+
+def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = None) -> DeviceRow:
+    """The row of its columns' texts.
+
+    ``before``: the same row at the last time. Values that did not change are the same objects as before, so that a row,
+    its peer and its record share them in memory.
+    """
+    row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
+        fields
+    )
+    no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero, _ = (flag == "1" for flag in flags)
+    # The collation of the columns ignores case and trailing spaces, so this comparison ignores them too.
+    status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
+    contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
+    key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
+    number = int(row_id) if before is None else before.id
+    if before is not None:
+        device = reuse_equal(device, before.device)
+        key, secret = reuse_equal(key, before.public_key), reuse_equal(secret, before.preshared_key)
+    has_end = qr_end != "" and status_text in ("issued", "expired")  # after a scan the end does not matter
+    return DeviceRow(
+        id=number,
+        device=device,
+        owner=intern(contract),
+        interface=intern(interface),
+        addresses=(address,) if before is None else reuse_equal((address,), before.addresses),
+        public_key=key,
+        preshared_key=secret,
+        status=Status(status_text) if status_text in ("issued", "active", "expired") else Status.OFF,
+        status_text=status_text,
+        inactive=inactive_reasons(intern(contract), None if no_contract else contract_word, deleted=deleted),
+        activation_deadline=_instant(qr_end, zone) if has_end else None,
+        version=qr_end if has_end else None,
+        first_handshake_known=not (first_unknown and last_unknown),
+        has_no_usage=zero and last_unknown,
+    )
+
+
+def _instant(text: str, zone: ZoneInfo) -> float | None:
+    try:
+        return to_seconds(datetime.fromisoformat(text), zone)
+    except ValueError:  # the text is empty, or its month or day is zero
+        return None
