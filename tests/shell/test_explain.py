@@ -268,3 +268,13 @@ def test_what_a_row_holds_by_mistake_is_not_repeated(node: Node, run: Run) -> No
 def test_colours_on_a_terminal_only(run: Run) -> None:
     assert "\x1b[32myes it is not deleted\x1b[0m" in on_a_terminal(lambda: run(FIVE))
     assert "\x1b" not in run(FIVE)[1]
+
+
+def test_a_device_of_another_node(node: Node, ask: Ask, tmp_path: Path) -> None:
+    ignoring = CONFIG.replace('"r640"', '"r640"\nignored_interfaces = ["osaka0"]')
+    (tmp_path / "wgsyncd.toml").write_text(ignoring)
+    node.db.update(5, wg_iface="osaka0")
+    node.store._ignored = frozenset(("osaka0",))
+    assert [row.id for row in node.store.snapshot().rows] == [6, 7]
+    for name in (FIVE, "5"):
+        assert ask(name)["other_node"]

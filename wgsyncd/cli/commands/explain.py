@@ -23,7 +23,7 @@ from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import StoreError, UserError
-from wgsyncd.ports import AuditRow
+from wgsyncd.ports import AuditRow, DeviceSource, ReportSource
 
 MOST = 10  # audit rows
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def _gather(device: str, settings: Settings) -> ExplainReport:
     agent, reports = wiring.open_agent(settings), wiring.open_reports(settings)
     view = agent.inspector.view()
-    row = _find(device, view)
+    row = _find(device, view, agent.store, reports)
     interface_of = {one.store_name: name for name, one in settings.interfaces.items()}
     ignored = frozenset(settings.node.ignored_interfaces)
     found = explain(row, view.decision, view.node_state, interface_of, ignored, view.now)
@@ -59,8 +59,11 @@ def _gather(device: str, settings: Settings) -> ExplainReport:
     return explain_report(found, rules, details, audit, reports.perspective, view.now, settings.node.zone)
 
 
-def _find(text: str, view: Preview) -> DeviceRow:
-    """The row that ``text`` names. UserError, with similar names, if there is none or more than one."""
+def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) -> DeviceRow:
+    """The row that ``text`` names. UserError, with similar names, if there is none or more than one.
+
+    A row of another node is found by its device id or row id only, because this node reads no other columns of it.
+    """
     rows = view.snapshot.rows
     names = [DeviceName(row.id, row.device, row.owner) for row in rows]
     named = find_device(text, names)
@@ -71,6 +74,10 @@ def _find(text: str, view: Preview) -> DeviceRow:
         return found[0]
     if found:
         raise UserError(f"{len(found)} devices have this: {', '.join(row.device for row in found)}")
+    names = list(reports.names())
+    elsewhere = find_device(text, names)
+    if elsewhere is not None and (read := store.load_devices(frozenset((elsewhere.device,)))):
+        return read[0]
     for name, state in view.decision.actual.items():
         for key, peer in state.peers.items():
             ips = ", ".join(sorted(map(str, peer.config.allowed_ips)))
