@@ -135,6 +135,22 @@ def test_a_row_is_handed_over_and_comes_back(any_tables: AnyTables) -> None:
     assert ours.snapshot().moved == {}
 
 
+def test_a_row_comes_back_before_the_other_node_saw_it(any_tables: AnyTables) -> None:
+    ours, theirs = here(any_tables), there(any_tables)
+    insert(any_tables, 5, 6)
+    insert(any_tables, *MANY, interface=THEIRS)
+    for store in (ours, theirs):
+        store.snapshot()
+    any_tables.move(5, THEIRS)
+    assert ids(ours) == [any_tables.id(6)]
+    commit(ours)
+    any_tables.move(5, "wg0")
+    theirs.snapshot()
+    commit(theirs)
+    ours.snapshot()
+    assert ids(ours) == [any_tables.id(5), any_tables.id(6)]
+
+
 def test_a_row_that_names_no_node_is_a_row_of_every_node(
     any_tables: AnyTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:

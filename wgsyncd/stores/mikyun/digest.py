@@ -46,12 +46,12 @@ class Digest:
             deleted="COALESCE(d.deleted_at, '~')" if schema.has_deleted_at else "''",
             status="COALESCE(c.contract_status, '~')" if joined else "''",
             node=connection.quote(self._node),
-            contracts="''" if joined else _CONTRACTS.format(where="TRUE" if own.all else self._contracts),
+            contracts="''" if joined else _CONTRACTS.format(where=self._contracts),
             tables=tables,
             join=_JOIN if joined else "",
             where=where,
         ))[0]  # fmt: skip
-        if not own.all and not joined and rows != self._rows:
+        if not joined and rows != self._rows:
             names = connection.query(f"SELECT DISTINCT d.contract_id FROM {tables} WHERE {where}")  # noqa: S608
             self._contracts = (
                 f"contract_id IN ({', '.join(connection.quote(str(name)) for (name,) in names) or 'NULL'})"

@@ -204,12 +204,13 @@ class OwnRows:
     def _follow(self, connection: Connection, devices: Mapping[DeviceId, str]) -> Mapping[DeviceId, str]:
         """The interface of each row of ``devices`` that is another node's now. The next commit tells that node.
 
-        A row whose id was used again for another device has not moved.
+        A row whose id was used again for another device has not moved. A row that has left before may have come back.
         """
         among = ", ".join(map(str, devices)) or "NULL"
         sql = f"SELECT d.id, d.device_id, d.wg_iface FROM customer_devices d WHERE d.id IN ({among}) AND {self._theirs}"  # noqa: S608
         now = {one: str(interface) for one, device, interface in connection.query(sql) if device == devices[one]}
         self._untold |= {one: interface for one, interface in now.items() if one not in self._moved}
+        self.add(one for one in self._moved if one not in now)
         self._moved = {one: devices[one] for one in now}
         return now
 
