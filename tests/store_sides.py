@@ -40,7 +40,7 @@ class AnyTables(Protocol):
     def id(self, number: int) -> Any: ...  # of the device with this number
     def posted(self, number: int) -> Counters: ...
     def move(self, number: int, interface: str) -> None: ...  # the device is now on this interface
-    def store(self, extra: str = "", **node: Any) -> Store: ...  # ``node``: see :func:`_config`
+    def store(self, extra: str = "", **node: Any) -> Store: ...  # ``node``: see :func:`node_config`
     def insert(self, number: int) -> None: ...
     def delete(self, number: int) -> None: ...
     def locked(self, number: int) -> AbstractContextManager[None]: ...
@@ -64,7 +64,7 @@ class MikyunTables(AnyTables, Protocol):
     def buckets(self) -> dict[tuple[str, int], Counters]: ...
 
 
-def _config(node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = (), prefix: str = "") -> str:
+def node_config(node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = (), prefix: str = "") -> str:
     """The configuration of a node. ``prefix``: what the store's names of its interfaces begin with."""
     text = CONFIG.replace('"r640"', f'"{node}"\nzone = "{zone}"\nignored_interfaces = {json.dumps(list(ignored))}')
     return re.sub(r"^\[interfaces\.(.*)\]$", rf'[interfaces.\1]\nstore_name = "{prefix}\1"', text, flags=re.MULTILINE)
@@ -78,7 +78,7 @@ class FakeMikyunTables:
         self.stores: list[FakeStore] = []
 
     def store(self, extra: str = "", **node: Any) -> Store:
-        self.stores.append(FakeStore(parse(_config(**node) + extra), self.db))
+        self.stores.append(FakeStore(parse(node_config(**node) + extra), self.db))
         return self.stores[-1]
 
     def move(self, number: int, interface: str) -> None:
@@ -91,7 +91,7 @@ class FakeMikyunTables:
         return _posted(self.device(number))
 
     def reports(self, extra: str = "") -> ReportSource:
-        settings = parse(_config() + extra)
+        settings = parse(node_config() + extra)
         return FakeReports(self.db, Perspective(mikyun(settings).perspective))
 
     @contextmanager
@@ -147,7 +147,7 @@ class UsersTables:
         return self.admin.posted(number)
 
     def store(self, extra: str = "", **node: Any) -> Store:
-        self.stores.append(self.admin.store(parse(_config(**node) + extra)))
+        self.stores.append(self.admin.store(parse(node_config(**node) + extra)))
         return self.stores[-1]
 
     def move(self, number: int, interface: str) -> None:
@@ -230,7 +230,7 @@ class RealMikyunTables:
 
     def _settings(self, extra: str, **node: Any) -> Settings:
         where = f'[mikyun.database]\nsocket = "{self._server.socket}"\npassword_file = "{self._server.password_file}"\n'
-        return parse(_config(**node) + extra + where + f'user = "{ACCOUNT}"\n')
+        return parse(node_config(**node) + extra + where + f'user = "{ACCOUNT}"\n')
 
     def insert(self, number: int, **columns: Any) -> None:
         row = new_device(number, **columns)
