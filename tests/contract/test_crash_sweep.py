@@ -32,7 +32,7 @@ class Line:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.kind, self.sent = 0, "", list[str]()
-        for name in ("query", "execute"):
+        for name in ("query", "execute", "execute_unless_locked"):
             monkeypatch.setattr(Connection, name, self.wrap(getattr(Connection, name)))
 
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,10 +62,14 @@ class Stage:
     def __init__(self, server: PrivateServer, stack: ExitStack, folder: Path) -> None:
         self.server, self.stack, self.folder, self.made = server, stack, folder, 0
 
-    def node(self) -> RealNode:
+    def plain(self) -> RealNode:
+        """A node without a device."""
         self.stack.close()
         self.made += 1
-        node = RealNode(RealMikyunTables(self.server, self.stack), self.folder / str(self.made))
+        return RealNode(RealMikyunTables(self.server, self.stack), self.folder / str(self.made))
+
+    def node(self) -> RealNode:
+        node = self.plain()
         prepared(node)
         return node
 
@@ -114,6 +118,56 @@ def test_each_statement_may_be_the_last(stage: Stage, monkeypatch: pytest.Monkey
         line.left = 0
         settled(node, reference, (kind, number, line.sent[number - 1][:60]))
     assert number > 25, "that many it has"
+
+
+def _polled(stage: Stage, *spans: float) -> RealNode:
+    """A node after two polls in one bucket, so it has open pieces. Traffic came in each of the next ``spans``.
+
+    The traffic of the last span is not polled yet.
+    """
+    node = stage.plain()
+    for number in (5, 6, 7):
+        node.device(number)
+    node.cycle()
+    for _ in range(2):
+        for number in (5, 6, 7):
+            node.traffic(number, 1000, 2000)
+        node.account()
+    assert node.tables.sql("SELECT COUNT(*) n FROM wgsyncd_peers WHERE open_rx > 0") == [{"n": 3}]
+    for left, seconds in enumerate(reversed(spans)):
+        for number in (5, 6, 7):
+            node.traffic(number, 10, 20)
+        node.tick(seconds)
+        if left < len(spans) - 1:
+            node.agent.account()
+    return node
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("spans", "statements"), [((15,), 3), ((900,), 11), ((15, 900), 9), ((15, 86_400), 9)])
+def test_each_statement_of_a_poll_may_be_the_last(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: str, spans: tuple[float, ...], statements: int
+) -> None:
+    """A usual poll is one UPDATE in its transaction. After the end of a bucket, the open pieces move as well."""
+    node = _polled(stage, *spans)
+    node.account()
+    node.account()
+    reference = node.outcome()
+    line = Line(monkeypatch)
+    for number in range(1, 100):
+        node = _polled(stage, *spans)
+        line.left, line.kind, line.sent = number, kind, []
+        with suppress(StoreError, Crash):
+            node.agent.account()
+        if line.left > 0:
+            break
+        line.left = 0
+        node.start()
+        node.account()
+        node.account()
+        assert node.outcome() == reference, (kind, number, line.sent[number - 1][:60])
+        assert node.posted == node.true
+    assert number > statements
 
 
 @pytest.mark.parametrize("how", ["before", "after", "fails"])

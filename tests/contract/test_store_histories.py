@@ -93,7 +93,8 @@ class History:
                 handshake=int(later * 1e9) if later else before.handshake, sampled_at=self.now,
             ))  # fmt: skip
         marks = {"wg0": InterfaceCheckpoint("boot-a:3", self.now)} if self.random.random() < 0.3 else {}
-        writes = WriteBatch(postings=tuple(postings), records=tuple(records), checkpoints=marks)
+        counts = all(key(device) in known for device in devices)
+        writes = WriteBatch(postings=tuple(postings), records=tuple(records), checkpoints=marks, counts_only=counts)
         lock = self.random.choice([*self.sides[0].tables.devices(), None, None, None, None])
         if lock is None:
             self._commit(node, writes)

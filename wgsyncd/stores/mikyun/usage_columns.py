@@ -55,7 +55,7 @@ class UsageColumns:
         )
 
     def update(self, postings: Sequence[Posting], calendar: UsageCalendar) -> str:
-        """The UPDATE that adds these postings, of which there is at least one.
+        """The UPDATE that adds these postings. There is at least one.
 
         The UPDATE joins a list of values. So it needs grants on columns only, and it cannot create again a row that
         was deleted meanwhile.
