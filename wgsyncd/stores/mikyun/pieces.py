@@ -1,8 +1,13 @@
 """Reads and moves open pieces, which hold the newest bytes of each device in the row of its peer.
 
 To add to a row that is written anyway costs little. To add to wgsyncd_buckets and wgsyncd_days as well would take half
-of a posting. So an open piece is moved there only when its bucket or day ends, when its peer goes, or when its row gets
-another device. Whoever reads the bytes of a device adds its open pieces, because they are part of its history.
+of a posting. Three rules keep every byte in one place:
+
+1. The bytes of a device at a time are the sum of its buckets (or days) and of its open pieces. Every reader adds both.
+2. An open piece has one bucket and one day. It is moved before bytes of another bucket or day are added to it. It is
+   also moved before its row is deleted, gets another device, or gives its name to another interface.
+3. One transaction adds a piece to both tables and empties it. The row of the node is locked meanwhile, and every
+   posting of the node changes that row. So no posting adds to a piece that is being moved.
 """
 
 from __future__ import annotations
