@@ -12,11 +12,11 @@ from typing import Any
 from tests.memorytables import Sums
 from tests.samples import TOKYO
 from tests.tables import FakeDatabase
+from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
 from wgsyncd.errors import StoreError, StoreErrorCode
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.messages import ACTIONS
 

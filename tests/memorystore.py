@@ -9,9 +9,10 @@ import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Generic
+from typing import Any
 
 from tests.fakes import Crash
+from tests.memoryholder import MemoryHolder
 from tests.memorytables import Tables, add_bytes, copy_tables, has_new_counts_only, rename_interfaces
 from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
@@ -30,7 +31,7 @@ from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, St
 from wgsyncd.ports import CommitResult, Snapshot
 
 
-class MemoryStore(Generic[Tables]):
+class MemoryStore(MemoryHolder[Tables]):
     """Implements the port Store over tables in memory.
 
     It counts:
@@ -132,9 +133,7 @@ class MemoryStore(Generic[Tables]):
             if not create:
                 return NodeState(0, PeerRecords(), {}, frozenset())
             with self._transaction("begin") as work:
-                work.seq[self._node] = 0
-                work.begun[self._node] = calendar.now
-                self._open(work, calendar)
+                self._begin(work, calendar)
         db = self.db
         return NodeState(
             db.seq[self._node],
@@ -142,6 +141,7 @@ class MemoryStore(Generic[Tables]):
             {name: mark for (node, name), mark in db.interfaces.items() if node == self._node},
             frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
             db.spool.get(self._node, ""),
+            self._boots(),
         )
 
     def digest(self) -> object:
@@ -216,6 +216,11 @@ class MemoryStore(Generic[Tables]):
             self._write_audit(db, [*writes.audit, *steps])
         return CommitResult(node_state.apply(writes), taken, left_out)
 
+    def _begin(self, db: Tables, calendar: UsageCalendar) -> None:
+        db.seq[self._node] = 0
+        db.begun[self._node] = calendar.now
+        self._open(db, calendar)
+
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """The default keeps no figure that depends on the time."""
         return 0, 0
@@ -225,12 +230,6 @@ class MemoryStore(Generic[Tables]):
         with self._transaction("purge") as db:
             db.days = {at: sums for at, sums in db.days.items() if at[1] >= oldest}
             db.buckets = {at: sums for at, sums in db.buckets.items() if at[1] >= before}
-
-    def approve(self, plan_id: str) -> None:
-        with self._transaction("approve") as db:
-            if self._node not in db.seq:
-                raise StoreError(f"node {self._node} has no node state yet")
-            db.approved[self._node] = plan_id
 
     def close(self) -> None:
         self.closed = True

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from wgsyncd.core.identity import Identity
 from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
@@ -14,6 +15,14 @@ from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Quaran
 
 MOST = 2**63 - 1
 Sums = dict[tuple[str, Any], Counters]  # bytes by device name and day, or by device name and bucket
+
+
+class Boot(NamedTuple):
+    """One boot in which a node wrote. Times are UNIX seconds."""
+
+    first_seen: float
+    last_seen: float
+    uptime: float
 
 
 @dataclass
@@ -31,6 +40,8 @@ class OwnTables:
     buckets: Sums = field(default_factory=dict)
     days: Sums = field(default_factory=dict)
     quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
+    holders: dict[str, tuple[Identity, float]] = field(default_factory=dict)  # with the heartbeat, by node
+    boots: dict[tuple[str, str], Boot] = field(default_factory=dict)  # by node and boot id
     quarantined: int = 0  # the last id in the quarantine
 
 

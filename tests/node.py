@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from tests.fakemachine import FakeMachine
 from tests.fakes import Crash, FakeSpool, FakeWireGuard
 from tests.memorystore import MemoryStore
 from tests.plane import Shaping
@@ -46,7 +47,7 @@ class Node:
     """A server with wg0 and wg1, and what admins, devices and the daemon do on it.
 
     ``true``: the bytes that must be accounted for each device, by its number. ``now`` and ``mono``: the clocks, in
-    seconds. ``variant``: the control plane and the data planes of nodes that are made without one.
+    seconds. ``machine``: without one, nobody claims the node. ``variant``: of nodes that are made without one.
     """
 
     variant: ClassVar[Variant] = MIKYUN
@@ -59,13 +60,13 @@ class Node:
         config = with_ipv6(CONFIG) if variant.ipv6 else CONFIG
         self.settings: Settings = parse(config.replace('"r640"', f'"{node}"\nzone = "{zone}"') + extra)
         self.now, self.mono = NOW, 1000.0
-        self.wg = self._kernel()
-        self.admin = variant.admin(database)
+        self.wg, self.admin = self._kernel(), variant.admin(database)
         self.store = self._store()
         self.db = self.admin.db
         self.spool = FakeSpool()
         self.plane = Shaping(self.wg) if variant.plane else None
         self.planes: tuple[Plane[Any, Any], ...] = (self.plane,) if self.plane is not None else ()
+        self.machine: FakeMachine | None = None
         self.true: dict[int, Counters] = {}
         self._numbers: dict[Any, int] = {}  # by row id and by device name
         self.start()
@@ -87,8 +88,8 @@ class Node:
         self.agent = self._agent()
 
     def _agent(self) -> Agent:
-        clock = Clock(lambda: self.now, lambda: self.mono)
-        return Agent(self.settings, self.wg, self.store, self.spool, self.status, clock, self.state, self.planes)
+        ports, clock = (self.wg, self.store, self.spool), Clock(lambda: self.now, lambda: self.mono)
+        return Agent(self.settings, *ports, self.status, clock, self.state, self.planes, self.machine)
 
     @property
     def calendar(self) -> UsageCalendar:
@@ -138,7 +139,7 @@ class Node:
         self.store.locked = {self.admin.id(number) for number in numbers}
 
     def unlock(self) -> None:
-        self.store.locked = set()
+        self.lock()
 
     # -- the device
 

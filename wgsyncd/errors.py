@@ -38,6 +38,14 @@ class UserError(WgsyncdError):
     """wgsyncd refuses to start or to do what was asked. The text says what to do first."""
 
 
+class NotHolder(WgsyncdError):
+    """Another machine holds this node, so this process must not write. ``lost``: it wrote before."""
+
+    def __init__(self, text: str, *, lost: bool) -> None:
+        self.lost = lost
+        super().__init__(text)
+
+
 class StoreErrorCode(Enum):
     """What a store's failure means, so that a caller can react to it."""
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity
+from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
@@ -182,7 +184,38 @@ class UsageStore(Protocol):
         """The ids that are still in quarantine. This settles a :meth:`resolve_quarantine` in doubt."""
 
 
-class Store(DeviceSource, StateStore, UsageStore, Protocol):
+class Machine(Protocol):
+    """Tells which machine this is."""
+
+    def identity(self) -> Identity:
+        """The machine, network namespace and boot of this process."""
+
+    def uptime(self) -> float:
+        """Seconds since the boot, suspended time included."""
+
+
+class HolderStore(Protocol):
+    """Keeps which machine holds this node. Methods raise StoreError if the store does not answer."""
+
+    def holder(self) -> Holder | None:
+        """The holder. None: the store has no state of this node yet."""
+
+    def claim(
+        self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
+        calendar: UsageCalendar,
+    ) -> Claimed:  # fmt: skip
+        """Make ``identity`` the holder, if the holder still is ``seen``. One is added to the revision, so the next
+        commit of any other process fails. If this boot wrote before another boot did, or had a longer ``uptime``, the
+        epochs of all records become doubted in the same transaction. Without ``uptime``, the boot is not recorded."""
+
+    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+        """Write the time of now as the heartbeat, if ``identity`` is the holder. The revision stays as it is."""
+
+    def release(self, identity: Identity) -> None:
+        """Write that the holder has stopped, if it is ``identity``."""
+
+
+class Store(DeviceSource, StateStore, UsageStore, HolderStore, Protocol):
     """Gives the engine all that it needs from a control plane."""
 
     def close(self) -> None:
@@ -194,39 +227,6 @@ class Link(NamedTuple):
 
     up: bool
     addresses: frozenset[str]
-
-
-class Coverage(NamedTuple):
-    """How far back days, buckets and node states go."""
-
-    first_day: str | None  # YYYY-MM-DD. None: there is none
-    first_bucket: int | None  # UNIX seconds
-    begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are in one opening balance
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceDetails:
-    """What a store knows besides about a device, by the store's labels and in its order. Times are UNIX seconds."""
-
-    texts: Mapping[str, str]
-    times: Mapping[str, float | None]  # None: never
-    bytes: Mapping[str, Counters]
-
-
-class Rule(NamedTuple):
-    """One rule of the store for having a peer, whether a row meets the rule, and the row's value."""
-
-    text: str
-    holds: bool
-    value: str
-
-
-class AuditRow(NamedTuple):
-    """One audit row that wgsyncd wrote."""
-
-    at: str  # YYYY-MM-DD HH:MM:SS in the node's zone
-    action: str
-    message: str
 
 
 class ReportSource(Protocol):

@@ -12,10 +12,11 @@ from tests.samples import NOW, TOKYO, calendar, device_name, record
 from tests.store_sides import MikyunTables
 from wgsyncd.config import resources
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, ReportSource
+from wgsyncd.ports import ReportSource
 from wgsyncd.stores.mikyun.messages import ACTIONS, AuditEntry, AuditMessages
 
 BUCKET = int(NOW // 900) * 900

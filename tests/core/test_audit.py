@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from tests.samples import NOW, TOKYO, key, text
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters, encode_key, fingerprint
-from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, InactiveReason, UpdatedPart
+from wgsyncd.core.reasons import (
+    AnomalyKind,
+    ChangeCause,
+    ChangeReason,
+    Inactive,
+    InactiveReason,
+    TakeoverCause,
+    UpdatedPart,
+)
 from wgsyncd.stores.mikyun.messages import ACTIONS, AuditEntry, AuditMessages
 
 BEHAVIOUR = [
@@ -41,6 +49,8 @@ BEHAVIOUR = [
     "daemon_started",
     "daemon_stopped",
     "spool_corrupt",
+    "node_taken_over",
+    "node_renamed",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -69,6 +79,8 @@ FACTS: dict[str, AuditFacts] = {
     "daemon_started": AuditFacts(version="0.1.0"),
     "daemon_stopped": AuditFacts(),
     "spool_corrupt": AuditFacts(file="spool.bad1"),
+    "node_taken_over": AuditFacts(host="beta", previous_host="alpha", takeover=TakeoverCause.SILENT, count=200),
+    "node_renamed": AuditFacts(previous_node="r630"),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
@@ -95,7 +107,7 @@ def entry(one: AuditEvent, language: str = "en") -> AuditEntry:
 TARGETS = {"spool_corrupt": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
-           "daemon_stopped": "node"}  # fmt: skip
+           "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node"}  # fmt: skip
 BASE64 = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
@@ -122,7 +134,7 @@ def test_every_action_has_words(action: str, language: str) -> None:
         elif name in ("at", "since", "until"):
             assert str(datetime.fromtimestamp(fact, TOKYO))[:19] in made.message
         else:
-            assert name in ("anomaly", "reason", "updated") or str(fact) in made.message
+            assert name in ("anomaly", "reason", "updated", "takeover") or str(fact) in made.message
 
 
 @pytest.mark.parametrize("action", [name for name in BEHAVIOUR if told(FACTS[name])])
@@ -207,7 +219,7 @@ def test_a_key_in_any_field_does_not_reach_the_audit_trail(
     field: tuple[str, str], secret: str, left: str, right: str, language: str
 ) -> None:
     action, name = field
-    if name in ("anomaly", "updated"):
+    if name in ("anomaly", "updated", "takeover"):
         return
     text = left + secret + right
     made = entry(event(action, text) if name == "target" else event(action, **{name: text}), language)

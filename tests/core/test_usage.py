@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, TOKYO, actual, calendar, dump, key, peer, record, records, state
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
+from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState
 from wgsyncd.core.usage.calendar import ROLLING, UsageCalendar
@@ -168,20 +169,20 @@ def test_the_mark_moves_with_a_window_and_with_nothing_else(now: float, later: f
 
 BASE = record(5, counters=Counters(100, 50), handshake=9)
 ADVANCES = {
-    "on": (Counters(150, 60), 9, EPOCH, (50, 10, False)),
-    "still": (Counters(100, 50), 9, EPOCH, (0, 0, False)),
-    "rx went back": (Counters(99, 60), 9, EPOCH, (99, 60, True)),
-    "tx went back": (Counters(150, 0), 9, EPOCH, (150, 0, True)),
-    "went to zero": (Counters(0, 0), 9, EPOCH, (0, 0, True)),
-    "handshake gone, counters passed": (Counters(500, 500), 0, EPOCH, (500, 500, True)),
-    "new epoch, lower": (Counters(3, 4), 0, "boot-b:3", (3, 4, False)),
-    "new epoch, higher": (Counters(300, 400), 9, "boot-b:3", (300, 400, False)),
-    "largest": (Counters(BIG, BIG), 9, EPOCH, (BIG - 100, BIG - 50, False)),
+    "on": (Counters(150, 60), 9, EPOCH, (50, 10, None)),
+    "still": (Counters(100, 50), 9, EPOCH, (0, 0, None)),
+    "rx went back": (Counters(99, 60), 9, EPOCH, (99, 60, AnomalyKind.RESET)),
+    "tx went back": (Counters(150, 0), 9, EPOCH, (150, 0, AnomalyKind.RESET)),
+    "went to zero": (Counters(0, 0), 9, EPOCH, (0, 0, AnomalyKind.RESET)),
+    "handshake gone, counters passed": (Counters(500, 500), 0, EPOCH, (500, 500, AnomalyKind.RESET)),
+    "new epoch, lower": (Counters(3, 4), 0, "boot-b:3", (3, 4, None)),
+    "new epoch, higher": (Counters(300, 400), 9, "boot-b:3", (300, 400, None)),
+    "largest": (Counters(BIG, BIG), 9, EPOCH, (BIG - 100, BIG - 50, None)),
 }
 
 
 @pytest.mark.parametrize(("now", "handshake", "epoch", "expected"), ADVANCES.values(), ids=ADVANCES.keys())
-def test_advance(now: Counters, handshake: int, epoch: str, expected: tuple[int, int, bool]) -> None:
+def test_advance(now: Counters, handshake: int, epoch: str, expected: tuple[int, int, AnomalyKind | None]) -> None:
     assert counter_delta(BASE, state(peer(5), *now, handshake), epoch) == expected
 
 

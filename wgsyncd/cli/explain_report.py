@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from wgsyncd.core.inspect.answers import AuditRow, DeviceDetails, Rule
 from wgsyncd.core.inspect.explain import ActualPeer, Explanation
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint, plain_id
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
 from wgsyncd.engine.plan_report import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
-from wgsyncd.ports import AuditRow, DeviceDetails, Rule
 
 
 class CountersReport(Struct, frozen=True, kw_only=True):

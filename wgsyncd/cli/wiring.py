@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
-    from wgsyncd.ports import Link, ReportSource, WireGuard
+    from wgsyncd.ports import Link, Machine, ReportSource, WireGuard
 
 
-def _agent(settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> Agent:
+def _agent(
+    settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState, machine: Machine | None = None
+) -> Agent:
     """An agent on the real parts. A further plane of the data plane is one more entry of ``planes``."""
     from wgsyncd.engine.agent import Agent
     from wgsyncd.ports import Clock
 
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    return Agent(settings, wireguard, stores.open_store(settings).store(), samples, status, clock, state, planes=())
+    store = stores.open_store(settings).store()
+    return Agent(settings, wireguard, store, samples, status, clock, state, planes=(), machine=machine)
 
 
 def open_agent(settings: Settings) -> Agent:
@@ -42,8 +45,11 @@ def open_agent(settings: Settings) -> Agent:
 
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
     """What makes the daemon's agent, again after every reload."""
+    from wgsyncd.daemon.machine import LocalMachine
+
     wireguard = open_wireguard(endpoints=False)  # a daemon has no use for endpoints
-    return lambda settings, state: _agent(settings, wireguard, status, state)
+    machine = LocalMachine()
+    return lambda settings, state: _agent(settings, wireguard, status, state, machine)
 
 
 def open_reports(settings: Settings) -> ReportSource:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wgsyncd.core.model import Counters
-from wgsyncd.core.reasons import AnomalyKind, ChangeReason, UpdatedPart
+from wgsyncd.core.reasons import AnomalyKind, ChangeReason, TakeoverCause, UpdatedPart
 
 
 class AuditAction(StrEnum):
@@ -38,6 +38,8 @@ class AuditAction(StrEnum):
     CONFIG_REJECTED = "config_rejected"
     DAEMON_STARTED = "daemon_started"
     DAEMON_STOPPED = "daemon_stopped"
+    NODE_TAKEN_OVER = "node_taken_over"
+    NODE_RENAMED = "node_renamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class AuditFacts:
     file: str | None = None
     version: str | None = None
     keys: str | None = None  # names of configuration keys
+    host: str | None = None  # the host that runs the node now
+    previous_host: str | None = None
+    takeover: TakeoverCause | None = None  # with ``count``: seconds since the last heartbeat of the previous host
+    previous_node: str | None = None
 
 
 NO_FACTS = AuditFacts()

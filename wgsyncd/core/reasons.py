@@ -115,4 +115,13 @@ class AnomalyKind(StrEnum):
     """What is unusual about a peer's counters."""
 
     RESET = "reset"  # the counters began at zero again, without a known reason
+    CAME_BACK = "came_back"  # the counters are of an earlier state of the machine, so they become the baseline
     QUARANTINED = "quarantined"  # the delta is larger than the line can carry
+
+
+class TakeoverCause(StrEnum):
+    """Why a machine took a node over from another machine."""
+
+    STOPPED = "stopped"  # the daemon of the other machine had stopped
+    SILENT = "silent"  # the other machine had sent no heartbeat for minutes
+    ORDERED = "ordered"  # an admin ordered it

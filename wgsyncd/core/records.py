@@ -64,9 +64,21 @@ class PeerRecord:
         )  # fmt: skip
 
 
+DOUBT = "?"  # the first character of a doubted epoch
+
+
+def doubted(epoch: str) -> str:
+    """The epoch of a record whose counters may be ahead of the kernel's, although their epoch is an old one.
+
+    A boot can come back: an earlier state of a virtual machine is restored, or a node goes back to a machine that ran
+    it before. Then a counter may be posted already, and the baseline of its posting is lost.
+    """
+    return epoch if epoch.startswith(DOUBT) else DOUBT + epoch
+
+
 def boot_of(epoch: str) -> str:
     """The boot id of an epoch."""
-    return epoch.partition(":")[0]
+    return epoch.lstrip(DOUBT).partition(":")[0]
 
 
 def config_digest(peer: PeerConfig) -> bytes:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Counters, DeviceId, InterfaceState, Transition
-from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
+from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords, boot_of
 from wgsyncd.core.values import peer_value
 
 
@@ -60,6 +60,12 @@ class NodeState:
     interfaces: Mapping[str, InterfaceCheckpoint]
     conditions: frozenset[Condition]
     spool_position: str = ""  # the position of the spooled samples that were posted last
+    boots: tuple[str, ...] = ()  # the boots in which the node wrote, in the order of their first claims
+
+    def is_outdated(self, epoch: str, baseline: str) -> bool:
+        """Whether the boot of an epoch wrote before the boot of a baseline's epoch, and not after it."""
+        both = [boot for boot in self.boots if boot in (boot_of(epoch), boot_of(baseline))]
+        return len(both) == 2 and both[0] == boot_of(epoch)
 
     def installed_peers(self) -> dict[DeviceId, frozenset[PeerId]]:
         """The ids of the recorded peers, by row id."""
@@ -102,6 +108,7 @@ class NodeState:
             checkpoints,
             lasting | writes.started,
             writes.spool_position or self.spool_position,
+            self.boots,
         )
 
 

@@ -64,7 +64,10 @@ class Daemon:
         self._clock = ClockStepDetector()
 
     def run(self) -> int:
-        """Run until an event says stop. Returns the exit status. UserError if the metrics' address cannot be had."""
+        """Run until an event says stop. Returns the exit status.
+
+        UserError if the metrics' address cannot be had. NotHolder if another machine holds the node.
+        """
         settings = self.settings
         self._monitoring.listen(settings.metrics.address)
         self._open_sockets()
@@ -126,6 +129,8 @@ class Daemon:
             self._admin.wait()  # The poll handles the request.
         elif event is Event.NOTIFY:
             pass  # The poll follows the notification.
+        elif event is Event.HEARTBEAT:
+            self.watcher.run("heartbeat", self.agent.beat)
         elif event is Event.ACCOUNT:
             self.watcher.run_preemptible("account", self.agent.account)
             if self.agent.needs_reconcile:
@@ -262,6 +267,7 @@ class Daemon:
         self.watcher.run("account", lambda: self.agent.account(self.watcher.is_urgent))
         self.agent.queue_audit(AuditAction.DAEMON_STOPPED)
         self.watcher.run("flush", self.agent.flush)
+        self.watcher.run("heartbeat", self.agent.holding.release)
         signal.setitimer(signal.ITIMER_REAL, 0)  # The shutdown was in time, so ShutdownTimeout must not come.
 
     def _end(self) -> None:

@@ -19,10 +19,11 @@ class Event(IntEnum):
     RELOAD = 1
     ADMIN = 2
     NOTIFY = 3
-    RECONCILE = 4
-    ACCOUNT = 5
-    PURGE = 6
-    VERIFY = 7
+    HEARTBEAT = 4
+    RECONCILE = 5
+    ACCOUNT = 6
+    PURGE = 7
+    VERIFY = 8
 
 
 class ShutdownTimeout(BaseException):

@@ -162,6 +162,10 @@ def _state(status: DaemonStatus) -> Iterator[Metric]:
     yield _counter("database_errors_total", "Errors of the database.", status.database_errors)
     text = "When all rows were last read (UNIX time). 0: never."
     yield _gauge("database_last_read_timestamp_seconds", text, status.database_read_at)
+    text = "Time of the last heartbeat in the database (UNIX time). 0: none yet."
+    yield _gauge("heartbeat_timestamp_seconds", text, status.heartbeat_at)
+    text = "When this daemon took its node over from another machine (UNIX time). 0: it did not."
+    yield _gauge("node_taken_over_timestamp_seconds", text, status.taken_over_at)
     yield _gauge("guard_tripped", "Whether removals wait for an administrator's approval.", status.guard_tripped)
     yield _gauge("config_ok", "Whether the last load of the configuration found no fault.", status.config_ok)
     text = "When the present configuration was loaded (UNIX time)."

@@ -12,6 +12,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.identity import BEAT
 from wgsyncd.daemon.events import Event, EventQueue
 
 
@@ -50,6 +51,7 @@ class Schedule:
         put = self._events.put
         scheduler.add_job(put, Every(settings.schedule.poll_interval), [Event.ACCOUNT])
         scheduler.add_job(put, Every(settings.schedule.resync_interval), [Event.RECONCILE])
+        scheduler.add_job(put, Every(BEAT), [Event.HEARTBEAT])
         # At midnight, so that earlier traffic is accounted to the old day, and at a month's end to the old month.
         scheduler.add_job(put, "cron", [Event.ACCOUNT], hour=0, minute=0, second=0)
         scheduler.add_job(put, "cron", [Event.PURGE], hour=4, minute=17)

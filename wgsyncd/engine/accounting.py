@@ -21,6 +21,7 @@ from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.spooler import Samples, Spooler, to_unix
 from wgsyncd.engine.state_cache import StateCache, Until, never
 from wgsyncd.engine.status import DaemonStatus
@@ -35,13 +36,13 @@ class Accounting:
 
     def __init__(
         self, settings: Settings, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
-        state: AgentState,
+        state: AgentState, holding: Holding,
     ) -> None:  # fmt: skip
         self._settings, self._store, self._status, self._state = settings, store, status, state
         self._log = log.get("accounting")
         self._changed = log.OnChange()
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
-        self.cache = StateCache(store, status, state)
+        self.cache = StateCache(store, status, state, holding)
         self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
         self._refreshed: tuple[int, str] | None = None
 

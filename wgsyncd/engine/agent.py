@@ -31,6 +31,7 @@ from wgsyncd.core.state import NodeState
 from wgsyncd.engine import transitions
 from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.planes import Cycle, Planes
@@ -42,7 +43,7 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
 from wgsyncd.engine.transitions import Transitions
 from wgsyncd.errors import StoreError, UserError
-from wgsyncd.ports import Clock, Phase, Plane, Snapshot, Spool, Store, WireGuard
+from wgsyncd.ports import Clock, Machine, Phase, Plane, Snapshot, Spool, Store, WireGuard
 
 
 class Agent:
@@ -50,20 +51,20 @@ class Agent:
 
     def __init__(
         self, settings: Settings, wireguard: WireGuard, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
-        state: AgentState, planes: Sequence[Plane[Any, Any]] = (),
+        state: AgentState, planes: Sequence[Plane[Any, Any]] = (), machine: Machine | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
         self._state, self._log, self._changed = state, log.get("agent"), log.OnChange()
         self._planner = Planner(settings, state)
         self._interfaces = Interfaces(settings, wireguard, status, state)
-        self._accounting = Accounting(settings, store, spool, status, clock, state)
+        self.holding = Holding(settings.node.name, store, machine, status, state, clock.now)
+        self._accounting = Accounting(settings, store, spool, status, clock, state, self.holding)
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
         self._planes = Planes(planes)  # beside the WireGuard peers
         self._recorder = Recorder(settings.node.name, self._cache, state)
-        self.inspector = Inspector(
-            settings, store, self._interfaces, self._accounting.calendar, clock.now, self._decide, state
-        )
+        calendar = self._accounting.calendar
+        self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
         self.preempted = False  # the last piece of work left samples unposted because something urgent waited
@@ -196,8 +197,12 @@ class Agent:
     def flush(self) -> None:
         """Commit queued audit rows, and with them the times of the last samples. Without audit rows: do nothing."""
         if self._cache.has_queued_audit:
-            now = self.clock.now()
-            self._cache.commit(self._accounting.checkpoints(now), self._accounting.calendar(now))
+            writes = self._accounting.checkpoints(self.clock.now())
+            self._cache.commit(writes, self._accounting.calendar(self.clock.now()))
+
+    def beat(self) -> None:
+        """Write the heartbeat that tells other machines that this one lives."""
+        self._cache.beat(self._accounting.calendar(self.clock.now()))
 
     def purge(self) -> None:
         """Delete buckets and days that are past their retention."""

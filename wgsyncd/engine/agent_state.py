@@ -27,6 +27,9 @@ class AgentState:
     first_handshakes: dict[PublicKey, int] = field(default_factory=dict)  # by key: the earliest seen, UNIX ns
     rows_loaded: bool = False  # all rows were read once
 
+    # The holder: this process has claimed the node.
+    holds_node: bool = False
+
     # The state cache.
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.
     queued_audit: list[AuditEvent] = field(default_factory=list)  # The next transaction writes these.

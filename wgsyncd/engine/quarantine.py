@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Posting, QuarantineEntry
-from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.usage.released import post_released
 from wgsyncd.errors import InDoubt, UserError
 from wgsyncd.ports import Store
 
@@ -26,7 +26,7 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
     for one in held:
         if one.delta.row_id is None:
             raise UserError(f"{one.id} is of a peer that was no device's, so nothing is done: it can only be dropped")
-    postings = posting.post_released((one.delta for one in held), frame)
+    postings = post_released((one.delta for one in held), frame)
     _resolve(store, ids, postings, _events(AuditAction.QUARANTINE_RELEASED, held), frame)
     now = calendar()
     if (

@@ -14,6 +14,7 @@ from wgsyncd.core.model import DeviceId
 from wgsyncd.core.state import NodeState, WriteBatch, total
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
 from wgsyncd.ports import Store
@@ -36,8 +37,9 @@ class StateCache:
     the next posting starts from what the store really has.
     """
 
-    def __init__(self, store: Store, status: DaemonStatus, state: AgentState) -> None:
-        self._store, self._status, self._state = store, status, state
+    def __init__(self, store: Store, status: DaemonStatus, state: AgentState, holding: Holding) -> None:
+        self._store, self._status, self._state, self._holding = store, status, state, holding
+        self._refused: int | None = None  # the revision that the store did not have at the last commit
         self._node_state: NodeState | None = None  # A reload may bring another store, so each agent reads it again.
         self.devices_posted = 0  # since this agent was made
 
@@ -56,9 +58,12 @@ class StateCache:
         return bool(self._state.queued_audit)
 
     def current(self, calendar: UsageCalendar) -> NodeState:
-        """The node state, read from the store if the cache has none. StoreError if the store does not answer."""
+        """The node state, read from the store if the cache has none. StoreError if the store does not answer.
+
+        NotHolder if another machine holds the node.
+        """
         if self._node_state is None:
-            self._node_state = self._store.load_state(calendar)
+            self._node_state = self._load(calendar)
             if self._state.in_doubt is not None:
                 revision, queued = self._state.in_doubt
                 if self._node_state.revision > revision:  # The commit took place, and only its answer was lost.
@@ -66,6 +71,24 @@ class StateCache:
                 self._state.in_doubt = None
         self._state.last_known = self._node_state
         return self._node_state
+
+    def _load(self, calendar: UsageCalendar) -> NodeState:
+        while True:
+            self._holding.ensure(calendar)
+            node_state = self._store.load_state(calendar)
+            # The holder is checked after the load: a later takeover raises the revision, and the next commit fails.
+            if self._holding.beat(calendar):
+                break
+            self._refused = None
+        if self._refused is not None and node_state.revision > self._refused:
+            self._holding.has_twin()  # Only a daemon adds to the revision, and this one did not.
+        self._refused = None
+        return node_state
+
+    def beat(self, calendar: UsageCalendar) -> None:
+        """Write a heartbeat. NotHolder if another machine holds the node."""
+        if not self._holding.beat(calendar):
+            self._node_state = None
 
     def commit(
         self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never
@@ -95,7 +118,7 @@ class StateCache:
             except RowsLocked:  # The store wrote nothing, so the node state is still right.
                 raise
             except RevisionConflict:
-                self._node_state = None
+                self._node_state, self._refused = None, node_state.revision
                 raise
             except StoreError:  # The commit may have taken place.
                 self._node_state, self._state.in_doubt = None, (node_state.revision, queued)

@@ -127,6 +127,9 @@ class DaemonStatus:
     accounted_rx: int = 0  # bytes committed since start
     accounted_tx: int = 0
 
+    heartbeat_at: float = 0.0  # UNIX seconds of the last heartbeat in the database
+    taken_over_at: float = 0.0  # when this process took the node over from another machine. 0.0: it did not
+
     last_error: str = ""  # of the last task that failed
     database_up: bool = False
     database_error: str = ""  # its last error, without values

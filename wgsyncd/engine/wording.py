@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wgsyncd.core.identity import SILENCE, Holder
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Change, InvalidKey, PeerConfig, Rejection
 from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
@@ -138,3 +139,35 @@ def discrepancy(one: Discrepancy) -> str:
     if one.check is Check.UNPOSTED:
         return f"{name} ({one.peer}): {value}, {other}: {expected}: {value - expected} bytes are not posted"
     return f"{name}: {value}, {other}: {expected} ({value - expected:+d})"
+
+
+def node_taken(node: str, holder: Holder) -> str:
+    """Why a daemon does not start: another machine holds its node. What to do about it."""
+    return (
+        f"another machine runs node {node}: {_where(holder)}. Stop wgsyncd there, or give this server another"
+        f" node.name. If that machine is dead, wait until {SILENCE:.0f} s after its last heartbeat,"
+        " or run `wgsyncd takeover` here"
+    )
+
+
+def node_lost(node: str, holder: Holder | None) -> str:
+    """Why a daemon ends: another machine holds its node by now."""
+    where = _where(holder) if holder is not None else "its state is gone"
+    return (
+        f"another machine runs node {node} now: {where}. This wgsyncd ends, and its peers stay in place."
+        " Take the interfaces down here, or run `wgsyncd takeover` to run the node here again"
+    )
+
+
+def node_twin(node: str) -> str:
+    """Why a daemon ends: another daemon writes as this machine and this boot."""
+    return (
+        f"another wgsyncd writes as node {node} with the machine id and boot id of this one: a running copy of this"
+        " machine. This wgsyncd ends, and its peers stay in place. Shut one of the two machines down"
+    )
+
+
+def _where(holder: Holder) -> str:
+    known = holder.identity
+    heard = "it has stopped" if holder.age is None else f"heartbeat {max(0.0, holder.age):.0f} s ago"
+    return f"host {known.host or 'unknown'}, boot {known.boot}, {heard}"

@@ -16,6 +16,7 @@ from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, Pee
 from wgsyncd.cli.output import Line, ago, seconds_between, short_time
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.answers import AuditRow
 from wgsyncd.core.inspect.explain import explain, find_rows
 from wgsyncd.core.inspect.names import DeviceName, find_device, suggestions
 from wgsyncd.core.inspect.periods import format_bytes
@@ -23,7 +24,7 @@ from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import StoreError, UserError
-from wgsyncd.ports import AuditRow, DeviceSource, ReportSource
+from wgsyncd.ports import DeviceSource, ReportSource
 
 MOST = 10  # audit rows
 

@@ -1,6 +1,6 @@
 """Run the daemon.
 
-exit status: 0 stopped, 1 refused to start, 2 bad configuration, 70 a bug
+exit status: 0 stopped, 1 refused to start, 2 bad configuration, 3 another machine runs the node now, 70 a bug
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 from wgsyncd.cli import options
 from wgsyncd.daemon.events import EventQueue
 
+LOST = 3  # The unit does not restart the daemon after this status.
 STOP_WITHIN = 7.0  # seconds for the last accounting: 10 are promised, and the unit allows 15
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from wgsyncd import log
     from wgsyncd.config import load
     from wgsyncd.daemon import lock
-    from wgsyncd.errors import ConfigError, UserError
+    from wgsyncd.errors import ConfigError, NotHolder, UserError
 
     log.configure()
     try:
@@ -55,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     except UserError as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
+    except NotHolder as error:
+        log.get("cli").error("wgsyncd ends" if error.lost else "wgsyncd does not start", why=str(error))
+        return LOST if error.lost else 1
     except Exception:  # a bug: say so in the log, which redacts keys, and let systemd restart the daemon
         log.get("daemon").critical("bug: wgsyncd dies and wants to be restarted", exc_info=True)
         return 70  # EX_SOFTWARE, sysexits.h

@@ -30,6 +30,7 @@ from wgsyncd.cli.usage_report import (
     short_hour,
 )
 from wgsyncd.config import load
+from wgsyncd.core.inspect.answers import Coverage
 from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, suggestions
 from wgsyncd.core.inspect.periods import (
     Period,
@@ -44,7 +45,7 @@ from wgsyncd.core.inspect.periods import (
 )
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import UserError
-from wgsyncd.ports import Coverage, ReportSource
+from wgsyncd.ports import ReportSource
 
 K = TypeVar("K")
 

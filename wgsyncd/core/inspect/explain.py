@@ -140,8 +140,8 @@ def explain(
 
 
 def _live(name: str, found: PeerState, key: PublicKey | None, record: PeerRecord | None, epoch: str) -> ActualPeer:
-    rx, tx, reset = counter_delta(record, found, epoch) if record is not None else (0, 0, False)
-    return ActualPeer(name, found, found.config.public_key == key, record, Counters(rx, tx), reset)
+    rx, tx, anomaly = counter_delta(record, found, epoch) if record is not None else (0, 0, None)
+    return ActualPeer(name, found, found.config.public_key == key, record, Counters(rx, tx), anomaly is not None)
 
 
 def _hosts(row: DeviceRow) -> set[Network]:

@@ -25,6 +25,11 @@ The invariants, and what each one relies on:
    only delays the posting. After this commit, the stored number prevents a second posting.
 6. A device that is left out of a posting (its row is locked) keeps its baseline. A waiting sample is done only when it
    is posted for all its devices. Until then the whole sample stays in the backlog.
+7. Invariant 2 needs counters that never go back to an earlier state. A machine can come back: a virtual machine is put
+   back to a snapshot, or a node goes back to a machine that ran it before. The claim of the node notices that
+   (:mod:`wgsyncd.core.identity`). Its transaction marks the epochs of all baselines as doubted. No counter is posted in
+   full after a doubted baseline. The first sample becomes the baseline and is reported with both numbers. A waiting
+   sample of a boot that wrote before the boot of its baseline is reported and left out. Without marks nothing changes.
 
 The limits:
 
@@ -33,6 +38,7 @@ The limits:
 - A restart is invisible if the new counters have passed the old ones before the next sample. Another program can cause
   this: it adds the peer again, or makes the interface again with the same index. Then as many bytes are missing as the
   old counters had reached.
+- The bytes between the last posting before a machine was put back and the first sample afterwards may be missing.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
   after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
 - When the bytes came between two samples is unknown. They are shared out over this span by time.
@@ -40,7 +46,7 @@ The limits:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import inf
 from operator import attrgetter
@@ -48,7 +54,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.reasons import AnomalyKind
-from wgsyncd.core.records import PeerRecord, record_of
+from wgsyncd.core.records import DOUBT, PeerRecord, doubted, record_of
 from wgsyncd.core.state import (
     InterfaceCheckpoint,
     NodeState,
@@ -64,19 +70,26 @@ CHUNK = 10_000  # peers whose postings are in memory at one time: some 500 bytes
 _ROW_ID = attrgetter("row_id")
 
 
-def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> tuple[int, int, bool]:
-    """The received and sent bytes since the baseline, and whether the counters were reset.
+def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> tuple[int, int, AnomalyKind | None]:
+    """The received and sent bytes since the baseline, and what is unusual about the counters.
 
     ``found`` is the sampled peer, ``epoch`` its interface's epoch. In another epoch both counters began at zero, so
     they are the delta. Within one epoch, a counter below its baseline or a handshake that is gone means that another
-    program removed the peer and added it again. Then both counters are the delta, too, and the last value is true.
+    program removed the peer and added it again. Then both counters are the delta, too: RESET.
+
+    After a baseline of a doubted epoch (:func:`wgsyncd.core.records.doubted`), only counters of the same epoch at or
+    above the baseline are sure. Otherwise the delta is zero: CAME_BACK.
     """
-    if baseline.epoch != epoch:
-        return found.rx, found.tx, False
+    is_sure = baseline.epoch == epoch
+    came_back = AnomalyKind.CAME_BACK if found.rx or found.tx else None
+    if not is_sure and not baseline.epoch.startswith(DOUBT):
+        return found.rx, found.tx, None
+    if not is_sure and baseline.epoch != doubted(epoch):
+        return 0, 0, came_back
     rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
     if rx < 0 or tx < 0 or (baseline.handshake and not found.latest_handshake):
-        return found.rx, found.tx, True
-    return rx, tx, False
+        return (found.rx, found.tx, AnomalyKind.RESET) if is_sure else (0, 0, came_back)
+    return rx, tx, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +277,14 @@ def post(
                 continue
             skipped = skipped_since.get(old.row_id) if old.row_id is not None else None
             span = spans.of(last_sampled if skipped is None else skipped.get(name), old.sampled_at)
-            rx, tx, reset = counter_delta(old, found, epoch)
             if old.epoch != epoch:
                 collected.counts_only = False
-            if reset:
-                collected.report(AnomalyKind.RESET, old, found)
+                if at is not None and node_state.is_outdated(epoch, old.epoch):
+                    collected.report(AnomalyKind.CAME_BACK, old, found)
+                    continue  # The baseline stays: it is of a later boot.
+            rx, tx, anomaly = counter_delta(old, found, epoch)
+            if anomaly is not None:
+                collected.report(anomaly, old, found)
             if rx > span.capacity or tx > span.capacity:
                 collected.report(AnomalyKind.QUARANTINED, old, found)
                 collected.quarantine(old, rx, tx, span.since)
@@ -281,16 +297,3 @@ def post(
     # The recorder writes and audits a new epoch. Until then the checkpoint keeps the old one.
     done = {name: InterfaceCheckpoint(marks[name].epoch, now) for name in actual if complete and name in marks}
     return PostingResult(collected.batch(done), tuple(collected.anomalies))
-
-
-def post_released(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> tuple[Posting, ...]:
-    """The postings for deltas that an admin released from quarantine.
-
-    Each delta is shared out over the buckets and days of its own span. A delta without a row is left out.
-    """
-    some = [
-        Posting(one.row_id, one.device, calendar.allocate(Counters(one.rx, one.tx), one.since, one.until))
-        for one in held
-        if one.row_id is not None
-    ]
-    return merge_postings(sorted(some, key=_ROW_ID))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from wgsyncd.core.inspect.answers import Rule
 from wgsyncd.core.model import DeviceRow, Status
 from wgsyncd.core.reasons import Inactive, InactiveReason
-from wgsyncd.ports import Rule
 
 DELETED = InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
 

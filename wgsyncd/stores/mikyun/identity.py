@@ -1,13 +1,92 @@
-"""What a node is called, and which machine runs it: renamed interfaces in the node's own tables."""
+"""What a node is called, and which machine holds it: renamed interfaces, claims, heartbeats and boots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from wgsyncd.core.identity import Heartbeat, Holder, Identity
+from wgsyncd.core.records import DOUBT
 from wgsyncd.stores.mikyun import pieces
 from wgsyncd.stores.mikyun.connection import Connection
 
+# The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
+_NOW = "UNIX_TIMESTAMP(NOW(6))"
 _TABLES = ("wgsyncd_peers", "wgsyncd_interfaces")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHolder:
+    """Reads and writes the holder of one node. The column machine also has the network namespace, after a slash."""
+
+    connection: Connection
+    node: str
+
+    def load(self) -> Holder | None:
+        """The holder. None: the node has no row."""
+        sql = f"SELECT machine, host, boot, heartbeat, {_NOW} - heartbeat FROM wgsyncd_nodes WHERE node = %s"  # noqa: S608
+        found = self.connection.query(sql, (self.node,))
+        if not found:
+            return None
+        place, host, boot, heartbeat, age = found[0]
+        machine, _, namespace = place.partition("/")
+        return Holder(Identity(machine, namespace, boot, host), heartbeat, float(age) if heartbeat else None)
+
+    def take(self, identity: Identity, seen: Holder) -> bool:
+        """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more."""
+        known = seen.identity
+        sql = f"""UPDATE wgsyncd_nodes SET machine = %s, host = %s, boot = %s, heartbeat = {_NOW}, seq = seq + 1
+                  WHERE node = %s AND machine = %s AND boot = %s AND heartbeat = %s"""  # noqa: S608
+        new = (_place(identity), identity.host[:255], identity.boot)
+        old = (self.node, _place(known), known.boot, seen.heartbeat)
+        return self.connection.execute(sql, (*new, *old)) == 1
+
+    def enter_boot(self, boot: str, uptime: float) -> bool:
+        """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""
+        here = (self.node, boot)
+        known = self.connection.query(
+            """SELECT %s < b.uptime OR EXISTS (SELECT 1 FROM wgsyncd_boots o WHERE o.node = b.node
+                                               AND o.first_seen > b.first_seen)
+               FROM wgsyncd_boots b WHERE b.node = %s AND b.boot = %s""",
+            (uptime, *here),
+        )
+        came_back = bool(known and known[0][0])
+        if came_back:
+            self.connection.execute(
+                """UPDATE wgsyncd_peers SET epoch = CONCAT(%s, epoch)
+                   WHERE node = %s AND LEFT(epoch, 1) <> %s""",
+                (DOUBT, self.node, DOUBT),
+            )
+            self.connection.execute("DELETE FROM wgsyncd_boots WHERE node = %s AND boot = %s", here)
+        self.connection.execute(
+            f"""INSERT INTO wgsyncd_boots (node, boot, first_seen, last_seen, uptime)
+                VALUES (%s, %s, {_NOW}, {_NOW}, %s)
+                ON DUPLICATE KEY UPDATE last_seen = VALUES(last_seen), uptime = VALUES(uptime)""",  # noqa: S608
+            (*here, uptime),
+        )
+        return came_back
+
+    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+        """Write a heartbeat, in one statement."""
+        sql = f"""UPDATE wgsyncd_nodes n JOIN wgsyncd_boots b ON b.node = n.node AND b.boot = n.boot
+                  SET n.heartbeat = {_NOW}, b.last_seen = {_NOW}, b.uptime = %s
+                  WHERE n.node = %s AND n.machine = %s AND n.boot = %s AND b.uptime <= %s"""  # noqa: S608
+        place = (self.node, _place(identity), identity.boot)
+        if self.connection.execute(sql, (uptime, *place, uptime)):
+            return Heartbeat.WRITTEN
+        sql = "SELECT 1 FROM wgsyncd_nodes WHERE node = %s AND machine = %s AND boot = %s"
+        return Heartbeat.CAME_BACK if self.connection.query(sql, place) else Heartbeat.LOST
+
+    def release(self, identity: Identity) -> None:
+        """Say that the holder has stopped, if it is ``identity``."""
+        self.connection.execute(
+            "UPDATE wgsyncd_nodes SET heartbeat = 0 WHERE node = %s AND machine = %s AND boot = %s",
+            (self.node, _place(identity), identity.boot),
+        )
+
+
+def _place(identity: Identity) -> str:
+    return f"{identity.machine}/{identity.namespace}" if identity.machine else ""
 
 
 def rename_interfaces(connection: Connection, node: str, renamed: Mapping[str, str | None]) -> None:

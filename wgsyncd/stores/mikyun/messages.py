@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, UpdatedPart
+from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, TakeoverCause, UpdatedPart
 from wgsyncd.stores.mikyun.eligibility import DELETED
 
 
@@ -138,11 +138,30 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "daemon_started": ("node", "wgsyncd {version} started", "wgsyncd {version} が起動しました"),
     "daemon_stopped": ("node", "wgsyncd stopped. Peers stay in place", "wgsyncd が停止しました。ピアは維持されます"),
+    "node_taken_over": (
+        "node",
+        "Host {host} runs this node now, taken over from host {previous_host}: {takeover}",
+        "ホスト {host} がこのノードをホスト {previous_host} から引き継ぎました({takeover})",
+    ),
+    "node_renamed": (
+        "node",
+        "Node {previous_node} has this name now: its records go on",
+        "ノード {previous_node} の名前が変更されました。記録は引き継がれます",
+    ),
 }
 
 _ANOMALIES = {
     AnomalyKind.RESET: ("went back without a known reason and count from zero", "原因不明の巻き戻り。0から計上"),
+    AnomalyKind.CAME_BACK: (
+        "came from an earlier state of the machine, not posted: later bytes go on from here",
+        "以前の状態に戻ったマシンのため計上せず、ここから計上を継続",
+    ),
     AnomalyKind.QUARANTINED: ("moved more than the link can carry, not posted", "回線容量を超える増加。計上を保留"),
+}
+_TAKEOVERS = {
+    TakeoverCause.STOPPED: ("it had stopped", "停止済み"),
+    TakeoverCause.SILENT: ("no heartbeat for {count} s", "{count} 秒間ハートビートなし"),
+    TakeoverCause.ORDERED: ("{by} ordered it", "{by}の指示"),
 }
 _UPDATED = {
     UpdatedPart.ADDRESS: ("address", "アドレス"),
@@ -195,6 +214,9 @@ class AuditMessages:
                 value = _UPDATED[value][self._japanese]
             elif one == "by":
                 value = value or ("管理者" if self._japanese else "an admin")
+            elif one == "takeover":
+                by = facts.by or ("管理者" if self._japanese else "an admin")
+                value = _TAKEOVERS[value][self._japanese].format(count=facts.count, by=by)
             elif one == "anomaly":
                 value = _ANOMALIES[value][self._japanese]
             yield one, value

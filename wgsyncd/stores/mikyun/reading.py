@@ -68,9 +68,11 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         standing = connection.query(
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
+        boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
     marks = {name: InterfaceCheckpoint(epoch, at) for name, epoch, at in interfaces}
     seq, spool = found[0]
-    return NodeState(int(seq), records, marks, frozenset(_condition(*values) for values in standing), spool)
+    conditions = frozenset(_condition(*values) for values in standing)
+    return NodeState(int(seq), records, marks, conditions, spool, tuple(boot for (boot,) in boots))
 
 
 def condition_texts(condition: Condition) -> tuple[str, str, str, str]:

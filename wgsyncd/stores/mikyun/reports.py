@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
-from wgsyncd.ports import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything

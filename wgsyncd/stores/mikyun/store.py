@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.records import PeerRecords
@@ -18,6 +19,7 @@ from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
+from wgsyncd.stores.mikyun.identity import NodeHolder
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
@@ -148,6 +150,33 @@ class MariaDBStore:
         applied, locked = self._writer().commit(node_state, writes, calendar)
         self._own.tell_others(self._connection)
         return CommitResult(node_state.apply(writes.excluding(locked)), applied, locked)
+
+    def holder(self) -> Holder | None:
+        """See :class:`wgsyncd.ports.Store`."""
+        return NodeHolder(self._connection, self._node).load()
+
+    def claim(
+        self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
+        calendar: UsageCalendar,
+    ) -> Claimed:  # fmt: skip
+        """See :class:`wgsyncd.ports.Store`."""
+        writer, place = self._writer(), NodeHolder(self._connection, self._node)
+        if seen is None:
+            writer.begin_node(calendar)
+        with self._connection.transaction():
+            if not place.take(identity, seen or Holder(NOBODY, 0.0, None)):
+                return Claimed(done=False)
+            came_back = uptime is not None and place.enter_boot(identity.boot, uptime)
+            writer.insert_audit(audit, calendar.now)
+        return Claimed(done=True, came_back=came_back)
+
+    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+        """See :class:`wgsyncd.ports.Store`."""
+        return NodeHolder(self._connection, self._node).beat(identity, uptime)
+
+    def release(self, identity: Identity) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        NodeHolder(self._connection, self._node).release(identity)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""

@@ -93,7 +93,7 @@ class StateWriter:
             steps = sorted(writes.transitions, key=lambda one: one[0].row.id)
             applied = frozenset(step.row.id for step, _ in steps if self._apply_transition(step))
             self._post(writes.postings, replaced, calendar)
-            self._insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
+            self.insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
         return applied, locked
 
     def _post(self, postings: Sequence[Posting], replaced: Mapping[_Target, DeviceId], calendar: UsageCalendar) -> None:
@@ -119,7 +119,7 @@ class StateWriter:
                 (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
             )
         self._keep_conditions(writes, now)
-        self._insert_audit(writes.audit, now)
+        self.insert_audit(writes.audit, now)
 
     def lock_devices(self, targets: Collection[_Target]) -> tuple[_Ids, Mapping[_Target, DeviceId]]:
         """Lock rows of customer_devices for this transaction. ``targets``: row ids, each with its device.
@@ -185,7 +185,7 @@ class StateWriter:
             # that its transaction has posted is rolled back.
             if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
                 raise UserError("another admin released or dropped one of them meanwhile: nothing is done")
-            self._insert_audit(audit, calendar.now)
+            self.insert_audit(audit, calendar.now)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """Which of these deltas are still in the quarantine."""
@@ -194,7 +194,7 @@ class StateWriter:
         sql = f"SELECT id FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places}) LOCK IN SHARE MODE"  # noqa: S608
         return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
 
-    def _insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
+    def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
         at = to_datetime(now, self.zone)
         self._insert(
             "admin_logs (action_type, target_type, target_id, message, created_at)",

@@ -1,0 +1,146 @@
+"""A store keeps which machine holds a node, and notices a boot that has come back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.committing import commit
+from tests.samples import calendar, record
+from tests.store_sides import AnyTables, RealMikyunTables, UsersTables
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Identity
+from wgsyncd.core.reasons import TakeoverCause
+from wgsyncd.core.state import WriteBatch
+from wgsyncd.errors import RevisionConflict
+from wgsyncd.ports import Store
+
+ALPHA = Identity("machine-a", "4026531840", "boot-a", "alpha")
+BETA = Identity("machine-b", "4026531840", "boot-b", "beta")
+
+
+def silence(tables: AnyTables, seconds: float) -> None:
+    """Make the heartbeat older."""
+    if isinstance(tables, RealMikyunTables):
+        tables.sql("UPDATE wgsyncd_nodes SET heartbeat = heartbeat - %s", seconds)
+        return
+    db = tables.admin.db if isinstance(tables, UsersTables) else tables.db  # type: ignore[attr-defined]
+    db.holders = {node: (who, at - seconds) for node, (who, at) in db.holders.items()}
+
+
+def claim(store: Store, who: Identity, uptime: float | None = 100.0, audit: tuple[AuditEvent, ...] = ()) -> Claimed:
+    return store.claim(who, uptime, store.holder(), audit, calendar())
+
+
+def epochs(store: Store) -> set[str]:
+    return {one.epoch for one in store.load_state(calendar()).records.each()}
+
+
+def test_a_node_has_no_holder_at_first(any_store: Store) -> None:
+    assert any_store.holder() is None
+    any_store.load_state(calendar())
+    holder = any_store.holder()
+    assert holder is not None
+    assert (holder.identity, holder.age) == (NOBODY, None)
+
+
+def test_a_claim_begins_the_node_and_raises_the_revision(any_store: Store) -> None:
+    assert claim(any_store, ALPHA) == (True, False)
+    before = any_store.load_state(calendar())
+    assert before.boots == ("boot-a",)
+    assert claim(any_store, ALPHA) == (True, False)
+    assert any_store.load_state(calendar()).revision == before.revision + 1
+    with pytest.raises(RevisionConflict):
+        any_store.commit(before, WriteBatch(records=(record(5),)), calendar())
+
+
+def test_a_heartbeat_tells_the_age_and_leaves_the_revision(any_tables: AnyTables, any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    before = any_store.load_state(calendar())
+    silence(any_tables, 100)
+    holder = any_store.holder()
+    assert holder is not None
+    assert holder.identity == ALPHA
+    assert holder.age == pytest.approx(100, abs=20)
+    assert any_store.beat(ALPHA, 160.0) is Heartbeat.WRITTEN
+    holder = any_store.holder()
+    assert holder is not None
+    assert holder.age == pytest.approx(0, abs=20)
+    assert any_store.load_state(calendar()) == before
+
+
+def test_one_of_two_claims_wins(any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    seen = any_store.holder()
+    event = AuditEvent(AuditAction.NODE_TAKEN_OVER, "r640", AuditFacts(takeover=TakeoverCause.SILENT))
+    assert any_store.claim(BETA, 5.0, seen, (), calendar()).done
+    assert not any_store.claim(ALPHA, 5.0, seen, (event,), calendar()).done
+    assert any_store.beat(ALPHA, 200.0) is Heartbeat.LOST
+    assert any_store.beat(BETA, 200.0) is Heartbeat.WRITTEN
+    holder = any_store.holder()
+    assert holder is not None
+    assert holder.identity == BETA
+
+
+def test_a_takeover_is_audited_with_it(any_tables: AnyTables, any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    before = len(any_tables.logs())
+    facts = AuditFacts(host="beta", previous_host="alpha", takeover=TakeoverCause.SILENT, count=200)
+    claim(any_store, BETA, audit=(AuditEvent(AuditAction.NODE_TAKEN_OVER, "r640", facts),))
+    assert len(any_tables.logs()) == before + 1
+
+
+def test_a_stopped_daemon_gives_its_node_back_and_nobody_elses(any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    any_store.release(BETA)
+    holder = any_store.holder()
+    assert holder is not None
+    assert holder.age is not None
+    any_store.release(ALPHA)
+    holder = any_store.holder()
+    assert holder is not None
+    assert (holder.identity, holder.age) == (ALPHA, None)
+
+
+def test_a_reboot_and_a_restart_leave_the_records_alone(any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    claim(any_store, ALPHA, 200.0)
+    later = Identity(ALPHA.machine, ALPHA.namespace, "boot-c", "alpha")
+    assert claim(any_store, later, 5.0) == (True, False)
+    assert claim(any_store, later, 6.0) == (True, False)
+    assert epochs(any_store) == {"boot-a:3"}
+    assert any_store.load_state(calendar()).boots == ("boot-a", "boot-c")
+
+
+def test_a_boot_that_comes_back_doubts_all_records(any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    claim(any_store, BETA)
+    commit(any_store, WriteBatch(records=(record(6, epoch="boot-b:3"),)))
+    assert claim(any_store, ALPHA, 300.0) == (True, True)
+    assert epochs(any_store) == {"?boot-a:3", "?boot-b:3"}
+    assert any_store.load_state(calendar()).boots == ("boot-b", "boot-a")
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    assert claim(any_store, ALPHA, 400.0) == (True, False), "the restart of its daemon is no second return"
+    assert epochs(any_store) == {"boot-a:3", "?boot-b:3"}
+    assert claim(any_store, BETA, 400.0) == (True, True)
+    assert epochs(any_store) == {"?boot-a:3", "?boot-b:3"}, "no epoch is doubted twice"
+
+
+def test_a_machine_that_was_put_back_doubts_all_records(any_store: Store) -> None:
+    claim(any_store, ALPHA, 100.0)
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    assert any_store.beat(ALPHA, 500.0) is Heartbeat.WRITTEN
+    assert any_store.beat(ALPHA, 400.0) is Heartbeat.CAME_BACK
+    assert claim(any_store, ALPHA, 401.0) == (True, True)
+    assert epochs(any_store) == {"?boot-a:3"}
+    assert any_store.beat(ALPHA, 402.0) is Heartbeat.WRITTEN
+
+
+def test_an_order_to_take_over_enters_no_boot(any_store: Store) -> None:
+    claim(any_store, ALPHA)
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    place = Identity(BETA.machine, "", BETA.boot, BETA.host)
+    assert claim(any_store, place, None) == (True, False)
+    assert any_store.load_state(calendar()).boots == ("boot-a",)
+    assert any_store.beat(ALPHA, 200.0) is Heartbeat.LOST

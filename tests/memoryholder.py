@@ -1,0 +1,101 @@
+"""The part of the stores in memory that knows which machine holds a node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Generic
+
+from tests.memorytables import Boot, Tables
+from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity
+from wgsyncd.core.records import doubted
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.errors import StoreError
+
+
+class MemoryHolder(Generic[Tables]):
+    """Implements the port HolderStore. ``clock``: the clock of the store."""
+
+    clock: Callable[[], float] = staticmethod(time.time)
+    db: Tables
+    _node: str
+    _read: Callable[[str], None]
+    _transaction: Callable[[str], AbstractContextManager[Tables]]
+
+    def holder(self) -> Holder | None:
+        self._read("holder")
+        if self._node not in self.db.seq:
+            return None
+        identity, heartbeat = self.db.holders.get(self._node, (NOBODY, 0.0))
+        return Holder(identity, heartbeat, self.clock() - heartbeat if heartbeat else None)
+
+    def claim(
+        self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
+        calendar: UsageCalendar,
+    ) -> Claimed:  # fmt: skip
+        with self._transaction("claim") as db:
+            if self._node not in db.seq:
+                self._begin(db, calendar)
+            known = db.holders.get(self._node, (NOBODY, 0.0))
+            expected = (seen.identity, seen.heartbeat) if seen is not None else (NOBODY, 0.0)
+            if known != expected:
+                return Claimed(done=False)
+            now = self.clock()
+            db.holders[self._node] = identity, now
+            db.seq[self._node] += 1
+            came_back = uptime is not None and self._enter_boot(db, identity.boot, uptime, now)
+            self._write_audit(db, audit)
+        return Claimed(done=True, came_back=came_back)
+
+    def _enter_boot(self, db: Tables, boot: str, uptime: float, now: float) -> bool:
+        """Note that the node writes in this boot from now on. Whether the boot has come back."""
+        before = db.boots.get((self._node, boot))
+        later = [one for (node, name), one in db.boots.items() if node == self._node and name != boot
+                 and before is not None and one.first_seen > before.first_seen]  # fmt: skip
+        came_back = before is not None and (uptime < before.uptime or bool(later))
+        first = now if before is None or came_back else before.first_seen
+        db.boots[self._node, boot] = Boot(first, now, uptime)
+        if came_back:
+            for at, record in db.records.items():
+                if at[0] == self._node:
+                    db.records[at] = replace(record, epoch=doubted(record.epoch))
+        return came_back
+
+    def _boots(self) -> tuple[str, ...]:
+        """The boots in which the node wrote, in the order of their first claims."""
+        mine = {boot: one for (node, boot), one in self.db.boots.items() if node == self._node}
+        return tuple(sorted(mine, key=lambda boot: mine[boot].first_seen))
+
+    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+        with self._transaction("beat") as db:
+            if db.holders.get(self._node, (None, 0.0))[0] != identity:
+                return Heartbeat.LOST
+            boot = db.boots[self._node, identity.boot]
+            if uptime < boot.uptime:
+                return Heartbeat.CAME_BACK
+            now = self.clock()
+            db.holders[self._node] = identity, now
+            db.boots[self._node, identity.boot] = boot._replace(last_seen=now, uptime=uptime)
+        return Heartbeat.WRITTEN
+
+    def release(self, identity: Identity) -> None:
+        with self._transaction("release") as db:
+            if db.holders.get(self._node, (None, 0.0))[0] == identity:
+                db.holders[self._node] = identity, 0.0
+
+    def approve(self, plan_id: str) -> None:
+        with self._transaction("approve") as db:
+            if self._node not in db.seq:
+                raise StoreError(f"node {self._node} has no node state yet")
+            db.approved[self._node] = plan_id
+
+    # -- what the whole store has
+
+    def _begin(self, db: Tables, calendar: UsageCalendar) -> None:
+        raise NotImplementedError
+
+    def _write_audit(self, db: Tables, events: Sequence[AuditEvent]) -> None:
+        raise NotImplementedError

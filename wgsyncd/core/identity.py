@@ -1,0 +1,84 @@
+"""Identity: which machine runs a node, and whether another machine may run it instead.
+
+Two machines that run one node would post the same traffic again and again. So the node state names its holder: a
+machine, a network namespace in it, and a boot. The holder writes a heartbeat every :data:`BEAT`. The store's clock
+gives the ages of heartbeats, so the clocks of two machines need not agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+BEAT = 60.0  # seconds between two heartbeats
+SILENCE = 180.0  # seconds without a heartbeat after which another machine may take the node over
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Names one daemon's place."""
+
+    machine: str  # a digest of what stays the same from boot to boot, "" if nobody is named
+    namespace: str  # the network namespace, within one boot. "": any
+    boot: str  # the boot id
+    host: str = ""  # the host name, for people
+
+
+NOBODY = Identity("", "", "")
+
+
+class Holder(NamedTuple):
+    """The holder of a node, as the store has it."""
+
+    identity: Identity
+    heartbeat: float  # the time of the last heartbeat by the store's clock. 0.0: the holder has stopped
+    age: float | None  # seconds since then. None: the holder has stopped
+
+    def beat_within(self, seconds: float) -> bool:
+        """Whether a heartbeat came in the last ``seconds``."""
+        return self.age is not None and self.age <= seconds
+
+
+class Verdict(Enum):
+    """What a daemon that starts may do with its node."""
+
+    OWN = "own"  # go on: the node is this machine's, or nobody's
+    STOPPED = "stopped"  # take over: the holder has stopped
+    SILENT = "silent"  # take over: the holder sent no heartbeat for SILENCE
+    TAKEN = "taken"  # refuse: the holder lives
+
+
+def judge(holder: Holder | None, me: Identity, uptime: float) -> Verdict:
+    """Whether ``me`` may run the node. ``uptime``: seconds since the machine booted.
+
+    - The same boot and network namespace is the same place. Locks in the namespace keep a second daemon away.
+    - A machine that has booted since the last heartbeat has ended the daemon that sent it. A heartbeat that is younger
+      than the boot came from elsewhere: from a clone with the same machine id.
+    """
+    if holder is None or not holder.identity.machine:
+        return Verdict.OWN
+    known = holder.identity
+    same_machine = known.machine == me.machine
+    if known.boot == me.boot and known.namespace in ("", me.namespace):
+        return Verdict.OWN
+    if holder.age is None:
+        return Verdict.OWN if same_machine else Verdict.STOPPED
+    if same_machine and known.boot != me.boot and holder.age >= uptime:
+        return Verdict.OWN
+    return Verdict.TAKEN if holder.beat_within(SILENCE) else Verdict.SILENT
+
+
+class Claimed(NamedTuple):
+    """The result of a claim."""
+
+    done: bool  # False: the holder is another one than was seen, so judge again
+    came_back: bool = False  # the boot is one of before: see :func:`wgsyncd.core.records.doubted`
+
+
+class Heartbeat(Enum):
+    """The result of a heartbeat."""
+
+    WRITTEN = "written"
+    LOST = "lost"  # another machine holds the node
+    CAME_BACK = "came back"  # the machine is still the holder, but was put back to an earlier moment of its boot

@@ -1,0 +1,42 @@
+"""What a store answers to the admin's commands about its devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wgsyncd.core.model import Counters
+
+
+class Coverage(NamedTuple):
+    """How far back days, buckets and node states go."""
+
+    first_day: str | None  # YYYY-MM-DD. None: there is none
+    first_bucket: int | None  # UNIX seconds
+    begun: Mapping[str, float]  # by node, UNIX seconds: bytes from before are in one opening balance
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDetails:
+    """What a store knows besides about a device, by the store's labels and in its order. Times are UNIX seconds."""
+
+    texts: Mapping[str, str]
+    times: Mapping[str, float | None]  # None: never
+    bytes: Mapping[str, Counters]
+
+
+class Rule(NamedTuple):
+    """One rule of the store for having a peer, whether a row meets the rule, and the row's value."""
+
+    text: str
+    holds: bool
+    value: str
+
+
+class AuditRow(NamedTuple):
+    """One audit row that wgsyncd wrote."""
+
+    at: str  # YYYY-MM-DD HH:MM:SS in the node's zone
+    action: str
+    message: str

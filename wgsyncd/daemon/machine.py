@@ -1,0 +1,58 @@
+"""Tells which machine, network namespace and boot this process runs in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from wgsyncd.core.identity import Identity
+
+_MACHINE_ID = Path("/etc/machine-id")  # machine-id(5): the same in a careless clone
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
+_LINKS = Path("/sys/class/net")
+_NAMESPACE = "/proc/self/ns/net"
+_PERMANENT = "0"  # addr_assign_type in uapi/linux/netdevice.h
+
+
+class LocalMachine:
+    """Implements :class:`wgsyncd.ports.Machine`. The identity is read once, when this object is made."""
+
+    def __init__(self) -> None:
+        boot, namespace = _BOOT_ID.read_text().strip(), str(os.stat(_NAMESPACE).st_ino)
+        self._identity = Identity(_digest(boot), namespace, boot, socket.gethostname())
+
+    def identity(self) -> Identity:
+        """See :class:`wgsyncd.ports.Machine`."""
+        return self._identity
+
+    def uptime(self) -> float:
+        """See :class:`wgsyncd.ports.Machine`."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _digest(boot: str) -> str:
+    """A digest of the machine id and of the permanent addresses of the network cards, which a clone does not keep.
+
+    machine-id(5) asks programs not to store the machine id itself. A machine without both is another one at each boot.
+    """
+    machine_id = ""
+    with contextlib.suppress(OSError):
+        machine_id = _MACHINE_ID.read_text().strip()
+    parts = [machine_id, *sorted(_permanent_addresses())]
+    text = "\n".join(parts if any(parts) else [boot])
+    return hashlib.blake2b(text.encode(), digest_size=16, person=b"wgsyncd.machine").hexdigest()
+
+
+def _permanent_addresses() -> Iterator[str]:
+    for link in _LINKS.glob("*"):
+        with contextlib.suppress(OSError):
+            bonded = link / "bonding_slave" / "perm_hwaddr"  # a bond gives its cards another address
+            if bonded.exists():
+                yield bonded.read_text().strip()
+            elif (link / "device").exists() and (link / "addr_assign_type").read_text().strip() == _PERMANENT:
+                yield (link / "address").read_text().strip()

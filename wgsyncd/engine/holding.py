@@ -1,0 +1,89 @@
+"""Keeps this machine the holder of its node, or says that another machine is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wgsyncd import log
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.identity import Heartbeat, Holder, Identity, Verdict, judge
+from wgsyncd.core.reasons import TakeoverCause
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.engine import wording
+from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import NotHolder
+from wgsyncd.ports import HolderStore, Machine
+
+_log = log.get("node")
+_TAKEOVERS = {Verdict.STOPPED: TakeoverCause.STOPPED, Verdict.SILENT: TakeoverCause.SILENT}
+
+
+class Holding:
+    """Claims the node when the store first answers, writes the heartbeats, and gives the node back.
+
+    Without a ``machine`` (commands have none), it does nothing. A claim and a takeover raise the revision. So a daemon
+    that lost its node fails at its next commit, loads the state again, and finds here that it is not the holder.
+    """
+
+    def __init__(
+        self, node: str, store: HolderStore, machine: Machine | None, status: DaemonStatus, state: AgentState,
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._node, self._store, self._machine, self._now = node, store, machine, now
+        self._status, self._state = status, state
+
+    def ensure(self, calendar: UsageCalendar) -> None:
+        """Claim the node, if this process has not done so. NotHolder if another machine holds it."""
+        if self._machine is not None and not self._state.holds_node:
+            self._claim(self._machine, calendar)
+
+    def beat(self, calendar: UsageCalendar) -> bool:
+        """Write a heartbeat. False: this machine was put back, so load the state again. NotHolder if it is lost."""
+        if self._machine is None:
+            return True
+        self.ensure(calendar)
+        result = self._store.beat(self._machine.identity(), self._machine.uptime())
+        if result is Heartbeat.LOST:
+            raise NotHolder(wording.node_lost(self._node, self._store.holder()), lost=True)
+        if result is Heartbeat.CAME_BACK:
+            self._claim(self._machine, calendar)
+            return False
+        self._status.heartbeat_at = self._now()
+        return True
+
+    def has_twin(self) -> None:
+        """Somebody wrote the node state with this machine's identity. NotHolder, if there is a machine."""
+        if self._machine is not None:
+            raise NotHolder(wording.node_twin(self._node), lost=True)
+
+    def release(self) -> None:
+        """Say in the store that this daemon has stopped, so that another machine may start at once."""
+        if self._machine is not None and self._state.holds_node:
+            self._store.release(self._machine.identity())
+
+    def _claim(self, machine: Machine, calendar: UsageCalendar) -> None:
+        me, uptime = machine.identity(), machine.uptime()
+        while True:
+            seen = self._store.holder()
+            verdict = judge(seen, me, uptime)
+            if verdict is Verdict.TAKEN and seen is not None:
+                raise NotHolder(wording.node_taken(self._node, seen), lost=self._state.holds_node)
+            audit = [takeover(self._node, seen, me, cause)] if seen and (cause := _TAKEOVERS.get(verdict)) else []
+            result = self._store.claim(me, uptime, seen, audit, calendar)
+            if result.done:
+                break
+        self._state.holds_node = True
+        self._status.heartbeat_at = self._now()
+        if audit:
+            self._status.taken_over_at = self._now()
+            _log.warning("node taken over from another machine", host=seen.identity.host if seen else "")
+        if result.came_back:
+            _log.warning("this boot ran the node before: counters that may be posted already become baselines")
+
+
+def takeover(node: str, seen: Holder, me: Identity, cause: TakeoverCause, who: str | None = None) -> AuditEvent:
+    """The audit event of a takeover of ``node``. ``who``: the admin who ordered it."""
+    age = None if seen.age is None else round(seen.age)
+    facts = AuditFacts(host=me.host, previous_host=seen.identity.host, takeover=cause, count=age, by=who)
+    return AuditEvent(AuditAction.NODE_TAKEN_OVER, node, facts)
