@@ -19,11 +19,12 @@ from wgsyncd.stores.mikyun import own_rows, rows
 MANY = range(20, 30)  # rows that are newer than those of a test, so that a test's rows are none of the newest
 
 
-@pytest.fixture(autouse=True, params=[100, 0], ids=["ranges", "list"])
+@pytest.fixture(autouse=True, params=[3, -1], ids=["ranges", "list"])
 def small_margins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store on MariaDB looks again at few rows only, has small pages, and names ids in either of its ways."""
     monkeypatch.setattr(own_rows, "RECENT", 3)
-    monkeypatch.setattr(own_rows, "_MOST_RANGES", request.param)
+    monkeypatch.setattr(own_rows, "_BRIDGE", request.param)
+    monkeypatch.setattr(own_rows, "_MOST_RANGES", 2)
     monkeypatch.setattr(rows, "_PAGE", 3)
 
 

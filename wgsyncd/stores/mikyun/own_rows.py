@@ -241,6 +241,8 @@ def _literals(names: Collection[str]) -> str:
 
 def _ranges(ids: Sequence[int]) -> list[tuple[int, int]] | None:
     """The ids as ranges, with few ids between them in vain. None if that needs too many ranges."""
+    if ids[-1] - ids[0] < (_BRIDGE + 1) * len(ids):
+        return [(ids[0], ids[-1])]
     ranges: list[tuple[int, int]] = []
     first = last = ids[0]
     for one in ids:
