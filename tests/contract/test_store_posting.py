@@ -53,6 +53,18 @@ def test_a_column_that_is_full_stops_nobody(tables: MikyunTables, store: Store) 
     assert tables.device(6)["rx_bytes_total"] == 9
 
 
+def test_a_negative_column_stops_nobody(tables: MikyunTables, store: Store) -> None:
+    """An admin's hand wrote it. Bytes are added to it, in a usual batch too."""
+    tables.insert(5, rx_bytes_total=-5, tx_bytes_24h=-(2**63))
+    tables.insert(6)
+    writes = WriteBatch(postings=(posted(5, 7, 1), posted(6, 9, 9)), records=(record(5), record(6)), counts_only=True)
+    commit(store, WriteBatch(records=(record(5), record(6))))
+    for _ in range(2):
+        commit(store, writes)
+    assert [tables.device(5)[name] for name in ("rx_bytes_total", "tx_bytes_24h")] == [9, 2 - 2**63]
+    assert tables.device(6)["rx_bytes_total"] == 18
+
+
 def test_batches(any_tables: AnyTables, any_store: Store) -> None:
     for number in range(1, 21):
         any_tables.insert(number)

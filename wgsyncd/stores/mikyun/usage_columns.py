@@ -34,14 +34,17 @@ class UsageColumns:
         return f", {prefix}updated_at = {prefix}updated_at" if self.has_updated_at else ""
 
     def additions(self, of_window: str) -> str:
-        """A SET list that adds the values of ``v`` to the columns of ``d``, each at most BIGINT_MAX.
+        """A SET list that adds the values of ``v`` to the columns of ``d``. A column gets at most BIGINT_MAX.
+
+        No part leaves the range of a BIGINT, which would be an error. An admin may have made a column negative.
 
         ``of_window``: the name of a value, with places for a side and a window: ``v.{side}_{window}``.
         """
         sides = ("tx", "rx") if self.swapped else ("rx", "tx")
         return ", ".join(
-            f"d.{column}_bytes_{window} = IF({BIGINT_MAX} - COALESCE(d.{column}_bytes_{window}, 0) < {value},"
-            f" {BIGINT_MAX}, COALESCE(d.{column}_bytes_{window}, 0) + {value})"
+            f"d.{column}_bytes_{window} ="
+            f" IF({value} > {BIGINT_MAX} - GREATEST(COALESCE(d.{column}_bytes_{window}, 0), 0), {BIGINT_MAX},"
+            f" COALESCE(d.{column}_bytes_{window}, 0) + {value})"
             for window in _WINDOWS
             for column, side in zip(("rx", "tx"), sides, strict=True)
             for value in (of_window.format(side=side, window=window),)
