@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from wgsyncd.cli import explain_report, usage_report
-from wgsyncd.cli.commands import adopt, check_config, doctor, quarantine, verify
+from wgsyncd.cli.commands import adopt, check_config, doctor, quarantine, takeover, verify
 from wgsyncd.daemon import admin_report
 from wgsyncd.demo import observation as demo_report
 from wgsyncd.engine import plan_report, status_report
@@ -34,6 +34,7 @@ DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "reload": admin_report.ReloadReport,
     "status": status_report.StatusReport,
     "sync": admin_report.SyncReport,
+    "takeover": takeover.TakeoverReport,
     "usage": usage_report.UsageReport,
     "usage-top": usage_report.UsageRankingReport,
     "verify": verify.VerifyReport,

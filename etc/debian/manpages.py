@@ -48,6 +48,7 @@ EXAMPLES = {
     "wgsyncd status --watch": "Show the daemon's state on one screen, until ^C.",
     "wgsyncd explain 0001-DEV-002": "Show why this device has a peer, or has none.",
     "wgsyncd usage 0001 --by month --csv": "Write the traffic of contract 0001 by month, for a spreadsheet.",
+    "wgsyncd takeover": "Run the node of a dead server on this server, after a question.",
     "wgsyncd doctor": "Name what is wrong around wgsyncd, each with the command that repairs it.",
 }
 

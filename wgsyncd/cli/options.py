@@ -6,6 +6,7 @@ Every command imports this module, and `run` installs its signal handlers after 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
@@ -46,6 +47,11 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for the answer (default: %(default)g)",
     )
+
+
+def admin() -> str:
+    """Who runs the command, for the audit row."""
+    return os.environ.get("SUDO_USER") or f"uid {os.getuid()}"
 
 
 def seconds(text: str) -> float:

@@ -43,6 +43,17 @@ def open_agent(settings: Settings) -> Agent:
     return _agent(settings, open_wireguard(), DaemonStatus(), AgentState())
 
 
+def open_claimant(settings: Settings) -> Agent:
+    """The agent of a command that may take the node over for this machine."""
+    from wgsyncd import log
+    from wgsyncd.daemon.machine import LocalMachine
+    from wgsyncd.engine.agent_state import AgentState
+    from wgsyncd.engine.status import DaemonStatus
+
+    log.configure("warning")
+    return _agent(settings, open_wireguard(), DaemonStatus(), AgentState(), LocalMachine())
+
+
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
     """What makes the daemon's agent, again after every reload."""
     from wgsyncd.daemon.machine import LocalMachine

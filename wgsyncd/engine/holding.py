@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -12,7 +13,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import NotHolder
+from wgsyncd.errors import NotHolder, UserError
 from wgsyncd.ports import HolderStore, Machine
 
 _log = log.get("node")
@@ -56,6 +57,20 @@ class Holding:
         """Somebody wrote the node state with this machine's identity. NotHolder, if there is a machine."""
         if self._machine is not None:
             raise NotHolder(wording.node_twin(self._node), lost=True)
+
+    def look(self) -> tuple[Holder | None, Verdict]:
+        """The holder, and what a daemon that starts here may do."""
+        assert self._machine is not None
+        holder = self._store.holder()
+        return holder, judge(holder, self._machine.identity(), self._machine.uptime())
+
+    def take_over(self, seen: Holder, who: str, calendar: UsageCalendar) -> None:
+        """Make this machine the holder in place of ``seen``, for an admin. UserError if the holder is another one."""
+        assert self._machine is not None
+        me = replace(self._machine.identity(), namespace="")  # The daemon may run in another network namespace.
+        event = takeover(self._node, seen, me, TakeoverCause.ORDERED, who)
+        if not self._store.claim(me, None, seen, [event], calendar).done:
+            raise UserError("the holder wrote a heartbeat or was replaced in this moment: run the command again")
 
     def release(self) -> None:
         """Say in the store that this daemon has stopped, so that another machine may start at once."""
