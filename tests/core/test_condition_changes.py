@@ -7,8 +7,8 @@ import pytest
 from tests.samples import TOKYO, actual, address, dump, peer, planned, records, row, wants
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, PeerConfig, Status
+from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
-from wgsyncd.core.peers.recording import condition_changes, current_conditions
 from wgsyncd.core.state import Condition, NodeState
 from wgsyncd.stores.mikyun.messages import AuditMessages
 

@@ -15,7 +15,8 @@ from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState
 from wgsyncd.core.usage.calendar import ROLLING, UsageCalendar
-from wgsyncd.core.usage.posting import SLACK, PostingResult, counter_delta, post
+from wgsyncd.core.usage.posting import PostingResult, counter_delta, post
+from wgsyncd.core.usage.spans import SLACK
 
 ZONES = ["Asia/Tokyo", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "UTC", "Pacific/Apia",
          "America/Havana", "Africa/Cairo"]  # fmt: skip

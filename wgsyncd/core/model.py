@@ -23,6 +23,7 @@ from wgsyncd.core.reasons import (
     RejectionFacts,
     TransitionKind,
 )
+from wgsyncd.core.values import peer_value
 
 KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
@@ -173,7 +174,7 @@ class Status(StrEnum):
     OFF = "off"
 
 
-@dataclass(frozen=True, slots=True)
+@peer_value(frozen=True, slots=True)
 class DeviceRow:
     """One device as the store has it. Nobody has validated the row yet, so every text and key may be invalid.
 
@@ -228,7 +229,7 @@ class ChangeKind(StrEnum):
     ADD = "add"
 
 
-@dataclass(frozen=True, slots=True)
+@peer_value(frozen=True, slots=True)
 class Change:
     """One change to one peer of one interface.
 

@@ -24,6 +24,7 @@ from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import ChangeKind, DeviceId, DeviceRow, InterfaceState, Transition
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
+from wgsyncd.core.peers.recording import changes_hands
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.records import PeerId
@@ -132,6 +133,7 @@ class Agent:
             self._degraded(samples, snapshot, [step for step in steps if step.row.id not in refused], refused)
             raise
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
+        with_accounting = with_accounting or changes_hands(self._cache.current(calendar), decision.desired)
         after = self._apply(planes, decision, samples)
         counted = samples._replace(actual={**actual, **after}).without(self._kept_last)
         try:  # Posting comes after apply: customers wait for their peers, but nobody waits for bytes.
@@ -188,9 +190,7 @@ class Agent:
         if not decision.is_withholding:
             raise UserError("nothing is withheld: there is nothing to approve")
         if decision.plan_id != plan_id:
-            raise UserError(
-                f"{plan_id} is not the plan of now, which is {decision.plan_id}: look at `wgsyncd plan` again"
-            )
+            raise UserError(f"{plan_id} is not the plan of now, which is {decision.plan_id}: run `wgsyncd plan` again")
         self.store.approve(plan_id)
         self._state.approver = who
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
+from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.state import Condition, ConditionType, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -39,8 +39,7 @@ class Recorder:
             calendar.now,
         )
         if decision.approved:
-            count = len(decision.plan.of(ChangeKind.REMOVE))
-            facts = AuditFacts(count=count, plan=decision.plan_id, by=self._state.approver)
+            facts = AuditFacts(count=decision.counted, plan=decision.plan_id, by=self._state.approver)
             # The condition ends here. If the removals fail and are withheld again, a new condition reports that.
             over = frozenset(
                 c for c in self._cache.current(calendar).conditions if c.type == ConditionType.GUARD_TRIPPED
@@ -66,8 +65,8 @@ class Recorder:
         writes = self._all_but_the_last(parts, calendar)
         if snapshot is not None:
             known = self._cache.current(calendar)
-            lasting = recording.current_conditions(decision, snapshot.conditions, missing, self._node, known)
-            writes += recording.condition_changes(known, lasting)
+            lasting = current_conditions(decision, snapshot.conditions, missing, self._node, known)
+            writes += condition_changes(known, lasting)
             if snapshot.approved and not decision.approved:
                 writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
                 self._state.approver = ""

@@ -81,8 +81,8 @@ def _verdict(report: PlanReport) -> list[Line]:
         removals = sum(1 for one in report.withheld if one.action == "remove")
         if removals > guard.limit:
             why = f"{removals} of {report.live} live peers would go, {guard.limit:g} may go unasked"
-        elif removals == report.live:
-            why = f"all {removals} live peers would go"
+        elif removals + count["remove"] == report.live:
+            why = f"all {report.live} live peers would go"
         else:
             why = f"{removals} of {report.live} live peers would go, and no row of this node is left"
         lines.append((f"guard: WITHHELD: {why}, to allow them: wgsyncd approve {guard.plan}", "fault"))

@@ -39,6 +39,7 @@ class Decision:
     tripped: bool  # the guard does not permit these removals without approval
     approved: bool  # the guard tripped, but an admin approved exactly these removals
     limit: float  # the largest number of removals without approval
+    counted: int  # how many removals the guard counted
     transitions: tuple[Transition, ...] = ()  # the transitions that are due
     quarantined: int = 0  # how many deltas wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why it could not be compared
@@ -72,7 +73,8 @@ def apply_guard(
     if tripped and not let_through:
         held = {(change.interface, change.public_key) for change in counted}
         plan = plan.withhold(lambda one: one.kind is ChangeKind.REMOVE and (one.interface, one.public_key) in held)
-    return Decision(desired, plan, actual, plan_id, tripped, let_through, limits.max_removals(plan.live_count))
+    limit = limits.max_removals(plan.live_count)
+    return Decision(desired, plan, actual, plan_id, tripped, let_through, limit, len(counted))
 
 
 def _is_unused(change: Change, desired: Desired) -> bool:

@@ -1,4 +1,4 @@
-"""What wgsyncd records before and after it applies a plan: intents, outcomes and conditions.
+"""What wgsyncd records before and after it applies a plan: intents and outcomes.
 
 Intents and outcomes are differences between the node state and a dump. So wgsyncd may be interrupted anywhere and
 compute them again. Audit rows report nothing that did not happen. Each change that happened is reported exactly once.
@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import Change, ChangeKind, DeviceId, InterfaceState, fingerprint
+from wgsyncd.core.model import NO_BYTES, Change, ChangeKind, DeviceId, DeviceRow, InterfaceState, fingerprint
 from wgsyncd.core.peers.desired import Desired
-from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
 from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest, record_of
-from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState, WriteBatch
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 
 MAX_PER_BATCH = 2_500  # added peers that one transaction records
 
@@ -56,6 +55,17 @@ def intents(
             records.append(replace(known, state=RecordState.PRESENT))
             entries.append(_added(known))
     return WriteBatch(records=tuple(records), audit=tuple(entries))
+
+
+def changes_hands(node_state: NodeState, desired: Desired) -> bool:
+    """Whether a recorded peer belongs to another row or device now. Its bytes until now are the former device's."""
+    for name, wants in desired.peers.items():
+        recorded = node_state.records.of(name)
+        for key, want in wants.items():
+            record = recorded.get(key)
+            if record is not None and _device_of(record) != (want.row.id, want.row.device):
+                return True
+    return False
 
 
 def _is_up_to_date(record: PeerRecord, want: DesiredPeer) -> bool:
@@ -113,6 +123,8 @@ class _OutcomeBuilder:
         name, key = record.interface, record.public_key
         found, want = self.actual[name].peers[key], self.desired.peers.get(name, {}).get(key)
         row = want.row if want is not None else None
+        if row is not None and record.state is RecordState.PRESENT and not self._may_change_hands(record, row):
+            row = None
         as_wanted = want is not None and (found.config is want.config or found.config == want.config)
         digest = want.digest if want is not None and as_wanted else config_digest(found.config)
         addresses = record.address if digest == record.config_digest else addresses_of(found.config)
@@ -124,6 +136,13 @@ class _OutcomeBuilder:
             row.owner if row else record.owner, addresses, digest, RecordState.PRESENT, record.epoch, record.rx,
             record.tx, record.handshake, record.sampled_at,
         )  # fmt: skip
+
+    def _may_change_hands(self, record: PeerRecord, row: DeviceRow) -> bool:
+        """Whether the record may name the device of ``row``: it is the same device, or no byte waits to be posted."""
+        state = self.actual[record.interface]
+        found, restarted = state.peers[record.public_key], record.epoch != state.epoch
+        posted = NO_BYTES if restarted else record.counters
+        return _device_of(record) == (row.id, row.device) or found.counters == posted
 
     def match_moves(self) -> Iterator[WriteBatch]:
         """Match departed and arrived peers of the same device: its peer has moved, or has a new key.
@@ -223,66 +242,3 @@ def outcomes(
         checkpoints=sampled,
         audit=(*builder.entries, *restored),
     )
-
-
-def current_conditions(
-    decision: Decision,
-    of_store: frozenset[Condition] | None,
-    missing: Iterable[str],
-    node: str,
-    node_state: NodeState,
-) -> frozenset[Condition]:
-    """The conditions that hold after a cycle. ``missing``: the names of the missing interfaces.
-
-    ``of_store``: the conditions of the store's own types. None means that the store could not read them. Then the
-    conditions that the node state has still hold.
-    """
-    rejected = {
-        Condition(ConditionType.ROW_REJECTED, str(r.row_id), r.device, r.reason.value)
-        for r in decision.desired.rejections
-    }
-    if of_store is None:
-        of_store = frozenset(c for c in node_state.conditions if c.is_of_store)
-    lost = {Condition(ConditionType.INTERFACE_MISSING, name, name) for name in missing}
-    guard: set[Condition] = set()
-    if decision.is_withholding:
-        count = sum(1 for change in decision.plan.withheld if change.kind is ChangeKind.REMOVE)
-        guard = {Condition(ConditionType.GUARD_TRIPPED, node, node, decision.plan_id, count)}
-    return frozenset(rejected | of_store | lost | guard)
-
-
-def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -> WriteBatch:
-    """The conditions that start and end, with their audit rows. A condition with a new name or reason starts again.
-
-    The end of two types has no audit row here. `interface_restored` reports the end of a missing interface.
-    A tripped guard ends with `guard_approved`, or without an audit row once the plan is small again.
-    """
-    started = now_stands - node_state.conditions
-    subjects = {(c.type, c.subject) for c in now_stands}
-    ended = frozenset(c for c in node_state.conditions if (c.type, c.subject) not in subjects)
-    events = [_started(c) for c in sorted(started)]
-    events += [event for c in sorted(ended) if (event := _ended(c)) is not None]
-    return WriteBatch(started=started, ended=ended, audit=tuple(events))
-
-
-def _started(condition: Condition) -> AuditEvent:
-    name = condition.name
-    match condition.type:
-        case ConditionType.ROW_REJECTED:
-            return AuditEvent(AuditAction.ROW_REJECTED, name, AuditFacts(rejection=condition.reason))
-        case ConditionType.GUARD_TRIPPED:
-            facts = AuditFacts(plan=condition.reason, count=condition.removals)
-            return AuditEvent(AuditAction.GUARD_TRIPPED, name, facts)
-        case ConditionType.INTERFACE_MISSING:
-            return AuditEvent(AuditAction.INTERFACE_MISSING, name)
-    facts = AuditFacts(condition=condition.type, detail=condition.reason)
-    return AuditEvent(AuditAction.STORE_CONDITION_STARTED, name, facts)
-
-
-def _ended(condition: Condition) -> AuditEvent | None:
-    if condition.type == ConditionType.ROW_REJECTED:
-        return AuditEvent(AuditAction.ROW_ACCEPTED, condition.name, AuditFacts(rejection=condition.reason))
-    if not condition.is_of_store:
-        return None
-    facts = AuditFacts(condition=condition.type, detail=condition.reason)
-    return AuditEvent(AuditAction.STORE_CONDITION_ENDED, condition.name, facts)

@@ -45,10 +45,10 @@ def select_subset(
 
     The result is None if a full cycle has to decide.
     """
-    ids: set[DeviceId] = set()
+    ids: dict[DeviceId, str] = {}  # the device by the row's id
     keys: set[PublicKey] = set()
     for row in rows:
-        ids.add(row.id)
+        ids[row.id] = row.device
         if (key := row.key) is None:
             return None  # nobody can tell which peer belongs to this row
         keys.add(key)
@@ -60,6 +60,8 @@ def select_subset(
         return None  # an interface has a new epoch, and a full cycle has to fill it first
     for record in node_state.records.each():
         if record.row_id in ids:
+            if record.device != ids[record.row_id]:
+                return None  # the row id was used again, or the device has another name now
             keys.add(record.public_key)
         elif record.public_key in keys:
             return None  # the peer with this key is recorded for another row

@@ -18,6 +18,7 @@ from wgsyncd.core.model import (
 from wgsyncd.core.network import Network, as_networks, parse_host
 from wgsyncd.core.reasons import NO_FACTS, KeyFault, Reason, RejectionFacts
 from wgsyncd.core.records import config_digest
+from wgsyncd.core.values import peer_value
 
 # A text in the wrong column may be a secret, or a part of one. So facts hold no more of a text than a valid one has.
 NAME_LENGTH = 15  # characters of an interface's name (IFNAMSIZ - 1, linux/if.h)
@@ -35,7 +36,7 @@ class InterfaceSpec:
     persistent_keepalive: int = 0  # seconds, 0 = off
 
 
-@dataclass(frozen=True, slots=True)
+@peer_value(frozen=True, slots=True)
 class DesiredPeer:
     """A peer that a row asks for. The row is valid by itself, but it may conflict with other rows."""
 

@@ -30,6 +30,8 @@ The invariants, and what each one relies on:
    (:mod:`wgsyncd.core.identity`). Its transaction marks the epochs of all baselines as doubted. No counter is posted in
    full after a doubted baseline. The first sample becomes the baseline and is reported with both numbers. A waiting
    sample of a boot that wrote before the boot of its baseline is reported and left out. Without marks nothing changes.
+8. A record names the device that gets the bytes. It changes its device only while no byte waits to be posted
+   (:mod:`wgsyncd.core.peers.recording`). So a row id or a key that is used again takes no byte of the former device.
 
 The limits:
 
@@ -50,7 +52,6 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import inf
 from operator import attrgetter
-from typing import NamedTuple
 
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.reasons import AnomalyKind
@@ -64,8 +65,8 @@ from wgsyncd.core.state import (
     merge_postings,
 )
 from wgsyncd.core.usage.calendar import SpanPart, UsageCalendar, allocate_parts
+from wgsyncd.core.usage.spans import Spans
 
-SLACK = 5.0  # seconds added to a span before its capacity is computed: to read a dump takes time
 CHUNK = 10_000  # peers whose postings are in memory at one time: some 500 bytes for each peer
 _ROW_ID = attrgetter("row_id")
 
@@ -140,45 +141,6 @@ def chunks(
 def _has_moved(record: PeerRecord, found: PeerState, epoch: str) -> bool:
     counted = record.rx == found.rx and record.tx == found.tx and record.handshake == found.latest_handshake
     return not counted or record.epoch != epoch
-
-
-class _Span(NamedTuple):
-    """The span of time in which the bytes of a delta came, until the sample."""
-
-    since: float  # UNIX seconds
-    capacity: float  # the bytes that the line carries in this span, in each direction. Infinite if nobody knows
-    parts: tuple[SpanPart, ...]
-
-
-class _Spans:
-    """The spans of the deltas of one interface. Nearly all its peers have the same span.
-
-    ``now``: when the sample was taken, or the time of the calendar if that is earlier. ``recorded_at``: the time of the
-    interface's checkpoint, 0.0 if it has none. Both are UNIX seconds. ``rate``: the bits per second that the line
-    carries.
-    """
-
-    def __init__(self, calendar: UsageCalendar, now: float, recorded_at: float, rate: float) -> None:
-        self._calendar, self._now, self._recorded_at, self._rate = calendar, now, recorded_at, rate
-        self._known: dict[tuple[float | None, float], _Span] = {}
-
-    def of(self, started: float | None, peer_recorded_at: float) -> _Span:
-        """The span of a peer. ``started``: when the interface was last sampled. None: the records have the time."""
-        found = self._known.get((started, peer_recorded_at))
-        if found is None:
-            found = self._known[started, peer_recorded_at] = self._make(started, peer_recorded_at)
-        return found
-
-    def _make(self, started: float | None, peer_recorded_at: float) -> _Span:
-        now, is_known = self._now, True
-        if started is None:
-            started = max(peer_recorded_at, self._recorded_at)
-            is_known = started <= now
-        started = min(started, now)  # the clock may go back: a negative span would put every delta into quarantine
-        # An interrupted posting may have sampled this peer later than its interface.
-        since = max(started, peer_recorded_at) if peer_recorded_at <= now else started
-        capacity = self._rate / 8 * (now - started + SLACK) if is_known else inf
-        return _Span(since, capacity, self._calendar.parts(since, now))
 
 
 @dataclass(slots=True)
@@ -260,7 +222,7 @@ def post(
     skipped_since, rows, marks, collected = skipped_since or {}, rows or {}, node_state.interfaces, _Collector(now)
     for name, state in actual.items():
         epoch, recorded, mark = state.epoch, node_state.records.of(name), marks.get(name)
-        spans = _Spans(calendar, now, mark.at if mark is not None else 0.0, max_rates.get(name, inf))
+        spans = Spans(calendar, now, mark.at if mark is not None else 0.0, max_rates.get(name, inf))
         last_sampled = since.get(name)
         for key, found in state.peers.items():
             old, handshake = recorded.get(key), found.latest_handshake
