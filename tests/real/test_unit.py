@@ -63,7 +63,7 @@ def test_what_was_promised() -> None:
     service = settings(UNIT, "Service")
     assert service["Type"] == ["notify"]
     assert int(service["TimeoutStopSec"][0]) > 10
-    assert service["RestartPreventExitStatus"] == ["2 78"]
+    assert service["RestartPreventExitStatus"] == ["2 3 78"]
     assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
     assert settings(UNIT, "Unit")["StartLimitIntervalSec"] == ["0"]
 

@@ -129,6 +129,7 @@ class Accounting:
             return True
         calendar = self.calendar(now)
         backlog = self._state.backlog = backlog.after(self.cache.current(calendar).spool_position)
+        dropped = 0
         waiting = [sample for sample in backlog.samples if end is None or sample.number < end]
         for sample in waiting:
             node_state = self.cache.current(calendar)
@@ -146,6 +147,11 @@ class Accounting:
             )
             if self._commit(result, WriteBatch(spool_position=position), calendar, until) is None:
                 return False
+            unknown = sample.state.peers.keys() - node_state.records.of(name).keys()
+            dropped += len(unknown)
+            if unknown:
+                why = "no record has the baseline of these peers"
+                self._log.warning("spooled sample dropped", interface=name, peers=len(unknown), why=why)
             later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
             self._state.backlog = replace(self._state.backlog, samples=later)
             if until():
@@ -155,9 +161,8 @@ class Accounting:
             return True
         self.spooler.save(self._state.backlog)
         self.spooler.drained()
-        self._log.info(
-            "spooled samples posted", samples=len(waiting), peers=sum(len(one.state.peers) for one in waiting)
-        )
+        if posted := sum(len(one.state.peers) for one in waiting) - dropped:
+            self._log.info("spooled samples posted", samples=len(waiting), peers=posted)
         return True
 
     def _follow_renames(self, actual: Mapping[str, InterfaceState], now: float) -> bool:

@@ -40,14 +40,17 @@ class Holding:
             self._claim(self._machine, calendar)
 
     def beat(self, calendar: UsageCalendar) -> bool:
-        """Write a heartbeat. False: this machine was put back, so load the state again. NotHolder if it is lost."""
+        """Write a heartbeat. False: the node was claimed again, so load its state again. NotHolder if it is lost."""
         if self._machine is None:
             return True
         self.ensure(calendar)
         result = self._store.beat(self._machine.identity(), self._machine.uptime())
         if result is Heartbeat.LOST:
-            raise NotHolder(wording.node_lost(self._node, self._store.holder()), lost=True)
-        if result is Heartbeat.CAME_BACK:
+            holder, verdict = self.look()
+            if verdict is not Verdict.OWN:
+                raise NotHolder(wording.node_lost(self._node, holder), lost=True)
+            _log.warning("the node's state is new or was put back: the node is claimed again")
+        if result is not Heartbeat.WRITTEN:
             self._claim(self._machine, calendar)
             return False
         self._status.heartbeat_at = self._now()

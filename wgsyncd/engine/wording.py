@@ -152,9 +152,9 @@ def node_taken(node: str, holder: Holder) -> str:
 
 def node_lost(node: str, holder: Holder | None) -> str:
     """Why a daemon ends: another machine holds its node by now."""
-    where = _where(holder) if holder is not None else "its state is gone"
+    where = f": {_where(holder)}" if holder is not None else ""
     return (
-        f"another machine runs node {node} now: {where}. This wgsyncd ends, and its peers stay in place."
+        f"another machine runs node {node} now{where}. This wgsyncd ends, and its peers stay in place."
         " Take the interfaces down here, or run `wgsyncd takeover` to run the node here again"
     )
 
