@@ -174,6 +174,20 @@ STEPS = (History.post,) * 10 + (History.time_passes,) * 5 + (History.windows_mov
 
 @pytest.mark.parametrize("seed", range(12))
 def test_both_stores_keep_the_same_bytes(real_tables: RealMikyunTables, seed: int) -> None:
+    _compare(real_tables, seed)
+
+
+@pytest.mark.parametrize("text", ["latin1", "utf8mb3", "utf8mb4 COLLATE utf8mb4_unicode_ci"])
+def test_any_character_set_of_the_application_will_do(real_tables: RealMikyunTables, text: str) -> None:
+    change = "ALTER TABLE customer_devices MODIFY device_id VARCHAR(64) {} NOT NULL"
+    real_tables.sql(change.format(f"CHARACTER SET {text}"))
+    try:
+        _compare(real_tables, 3)
+    finally:
+        real_tables.sql(change.format(""))
+
+
+def _compare(real_tables: RealMikyunTables, seed: int) -> None:
     sides = Side(real_tables), Side(FakeMikyunTables())
     history = History(seed, sides)
     done = []
