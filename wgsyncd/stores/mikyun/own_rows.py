@@ -25,7 +25,7 @@ from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 
-RECENT = 500  # rows
+RECENT = 250  # rows
 SCAN_INTERVAL = 600.0  # seconds
 _MOST_NEW = 50_000  # rows. More new rows than these are found by a scan
 _BRIDGE = 3  # ids. To read so few rows in vain costs less than to look for one more range
@@ -80,6 +80,7 @@ class OwnRows:
         self._whole: Source | None = None  # all own rows, until their ids change
         self._scanned_at: float | None = None
         self._row_floor = self._move_floor = _LOWEST  # rows and moves above these ids are looked at
+        self._newest: str | None = None  # the ids of the newest own rows, which are all known
         self._handed = ""  # the moves to this node that were followed already
         self._moved: dict[DeviceId, str] = {}  # the device of each row that has left, by row id
         self._untold: dict[DeviceId, str] = {}  # the new interface of rows whose leaving no other node was told
@@ -164,7 +165,9 @@ class OwnRows:
         if count > _MOST_NEW or (not count and self._row_floor != _LOWEST):  # an import, or ids that begin at 1 again
             self.scan(connection)
             return
-        self.add(map(int, new.split(",")) if new else ())
+        if new != self._newest:
+            self.add(map(int, new.split(",")) if new else ())
+            self._newest = new
         if handed and handed != self._handed:
             before = set(self._handed.split(","))
             self.add(int(one.partition(":")[2]) for one in handed.split(",") if one not in before)
@@ -179,7 +182,7 @@ class OwnRows:
             self._set(self._ids + array("q", more) if at_end else array("q", sorted(known.union(more))))
 
     def _set(self, ids: array[int]) -> None:
-        self._ids, self._whole = ids, None
+        self._ids, self._whole, self._newest = ids, None, None
 
     # -- which rows have left
 
