@@ -237,6 +237,8 @@ class FakeSpool:
         self.streams += 1
         return Backlog(f"stream{self.streams}")
 
+    def accept(self, node: str) -> None: ...
+
     def load(self) -> Backlog | None:
         """The backlog that was saved last, or None."""
         if self.unreadable:

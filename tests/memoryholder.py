@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Generic
+from typing import Any, Generic
 
 from tests.memorytables import Boot, Tables
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity
+from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import doubted
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
@@ -80,6 +80,27 @@ class MemoryHolder(Generic[Tables]):
             db.holders[self._node] = identity, now
             db.boots[self._node, identity.boot] = boot._replace(last_seen=now, uptime=uptime)
         return Heartbeat.WRITTEN
+
+    def other_nodes(self) -> Sequence[OtherNode]:
+        self._read("other nodes")
+        return [
+            OtherNode(node, Holder(who, at, self.clock() - at if at else None),
+                      frozenset(name for one, name in self.db.interfaces if one == node))
+            for node, (who, at) in self.db.holders.items() if node != self._node
+        ]  # fmt: skip
+
+    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        with self._transaction("rename") as db:
+            assert self._node not in db.seq
+            some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders]
+            for by_node in some:
+                if node in by_node:
+                    by_node[self._node] = by_node.pop(node)
+            for table in ("records", "interfaces", "conditions", "boots"):
+                rows = getattr(db, table).items()
+                setattr(db, table, {(self._node if at[0] == node else at[0], *at[1:]): row for at, row in rows})
+            db.quarantine = {i: (self._node if one == node else one, row) for i, (one, row) in db.quarantine.items()}
+            self._write_audit(db, audit)
 
     def release(self, identity: Identity) -> None:
         with self._transaction("release") as db:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity
+from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import DeviceName
@@ -202,14 +202,18 @@ class HolderStore(Protocol):
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
-        calendar: UsageCalendar,
-    ) -> Claimed:  # fmt: skip
-        """Make ``identity`` the holder, if the holder still is ``seen``. One is added to the revision, so the next
-        commit of any other process fails. If this boot wrote before another boot did, or had a longer ``uptime``, the
-        epochs of all records become doubted in the same transaction. Without ``uptime``, the boot is not recorded."""
+        calendar: UsageCalendar) -> Claimed:  # fmt: skip
+        """Make ``identity`` the holder, if it still is ``seen``, and add one to the revision. If this boot wrote before
+        another one, or with a longer ``uptime``, the records' epochs become doubted. No ``uptime``: note no boot."""
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """Write the time of now as the heartbeat, if ``identity`` is the holder. The revision stays as it is."""
+
+    def other_nodes(self) -> Sequence[OtherNode]:
+        """The nodes of this store with another name that had a holder."""
+
+    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """Let all that the store has of ``node`` go on under this node's name, which has no state yet."""
 
     def release(self, identity: Identity) -> None:
         """Write that the holder has stopped, if it is ``identity``."""
@@ -220,13 +224,6 @@ class Store(DeviceSource, StateStore, UsageStore, HolderStore, Protocol):
 
     def close(self) -> None:
         """Close the connection."""
-
-
-class Link(NamedTuple):
-    """The state of a network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
-
-    up: bool
-    addresses: frozenset[str]
 
 
 class ReportSource(Protocol):
@@ -293,8 +290,11 @@ class Spool(Protocol):
         """An empty backlog with a new stream, which no backlog had before."""
 
     def load(self) -> Backlog | None:
-        """The backlog that was saved last. None if none was saved. SpoolCorrupt if the spool is damaged, foreign or
-        unreadable. Then it is put aside, and the next call returns None. SpoolError if even that fails."""
+        """The backlog saved last, or None. SpoolCorrupt if the spool is damaged, foreign or unreadable. Then it is put
+        aside, and the next call returns None. SpoolError if even that fails."""
+
+    def accept(self, node: str) -> None:
+        """The spool may have this node name, too: the node was renamed."""
 
     def save(self, backlog: Backlog) -> None:
         """Replace the saved backlog by this one, as a whole or not at all. SpoolError if it cannot be written."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.committing import commit
-from tests.samples import calendar, record
+from tests.samples import EPOCH, NOW, calendar, record
 from tests.store_sides import AnyTables, RealMikyunTables, UsersTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Identity
 from wgsyncd.core.reasons import TakeoverCause
-from wgsyncd.core.state import WriteBatch
+from wgsyncd.core.state import InterfaceCheckpoint, QuarantinedDelta, WriteBatch
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.ports import Store
 
@@ -144,3 +144,23 @@ def test_an_order_to_take_over_enters_no_boot(any_store: Store) -> None:
     assert claim(any_store, place, None) == (True, False)
     assert any_store.load_state(calendar()).boots == ("boot-a",)
     assert any_store.beat(ALPHA, 200.0) is Heartbeat.LOST
+
+
+def test_a_renamed_node_keeps_all_that_it_had(any_tables: AnyTables) -> None:
+    old, new = any_tables.store(node="r630"), any_tables.store(node="r640")
+    claim(old, ALPHA)
+    delta = QuarantinedDelta("wg0", None, "0001-DEV-009", 9, 8, NOW - 15, NOW)
+    commit(old, WriteBatch(records=(record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
+                           quarantined=(delta,), spool_position="stream:7"))  # fmt: skip
+    before, logs = old.load_state(calendar()), len(any_tables.logs())
+    assert new.holder() is None
+    [other] = new.other_nodes()
+    assert (other.node, other.holder.identity, other.interfaces) == ("r630", ALPHA, frozenset({"wg0"}))
+    new.take_name_from(
+        "r630", [AuditEvent(AuditAction.NODE_RENAMED, "r640", AuditFacts(previous_node="r630"))], calendar()
+    )
+    assert new.load_state(calendar()) == before
+    assert [one.delta for one in new.quarantine()] == [delta]
+    assert len(any_tables.logs()) == logs + 1
+    assert not new.other_nodes()
+    assert old.holder() is None

@@ -269,33 +269,3 @@ def test_a_running_copy_ends_one_of_the_two(alpha: Node) -> None:
         alpha.agent.account()
     assert "running copy" in str(copy.value)
     assert counted(alpha) == alpha.true
-
-
-def test_a_lost_node_state_is_begun_again(alpha: Node) -> None:
-    """Somebody emptied wgsyncd's tables. The node has no holder then, so the daemon goes on."""
-    alpha.traffic(5, 1000)
-    alpha.account()
-    db = alpha.db
-    for table in (db.seq, db.records, db.interfaces, db.holders, db.boots):
-        table.clear()
-    alpha.traffic(5, 7)
-    alpha.survive()
-    alpha.cycle()
-    alpha.traffic(5, 30)
-    alpha.account()
-    assert counted(alpha)[5].rx in (1030, 1037)
-    assert alpha.state.holds_node
-
-
-def test_samples_that_nothing_is_known_about_are_told_as_dropped(
-    alpha: Node, capsys: pytest.CaptureFixture[str]
-) -> None:
-    alpha.away((5, 1000))
-    for table in (alpha.db.seq, alpha.db.records, alpha.db.interfaces, alpha.db.holders, alpha.db.boots):
-        table.clear()
-    alpha.start()
-    capsys.readouterr()
-    alpha.back()
-    said = capsys.readouterr()
-    assert "spooled sample dropped" in said.out + said.err
-    assert "spooled samples posted" not in said.out + said.err

@@ -143,3 +143,22 @@ def test_a_renamed_interface_keeps_its_baselines(bench: Bench, kind: str) -> Non
     assert total(bench) <= counted
     assert {row["interface"] for row in bench.sql("SELECT interface FROM wgsyncd_peers")} == {"wg2"}
     assert not bench.logs("peer_removed")
+
+
+def test_a_renamed_node_keeps_its_baselines(bench: Bench) -> None:
+    held = real_device("0001-held", "10.200.0.11")
+    bench.insert(held)
+    daemon = bench.daemon.start()
+    customer = bench.customer(held)
+    assert customer.transfer(up=200_000, down=1000).wait(PATIENCE) == 0
+    wait(lambda: total(bench) > 200_000, "the bytes are posted")
+    daemon.signal(signal.SIGSTOP)
+    assert customer.transfer(up=50_000, down=1000).wait(PATIENCE) == 0
+    daemon.kill()
+    bench.configure({"node.name": "another"})
+    daemon.start()
+    wait(lambda: total(bench) > 250_000, "the bytes from before the rename are posted")
+    assert total(bench) <= next(iter(bench.peers().values())).rx
+    assert [one[1] for one in bench.logs("node_renamed")] == ["another"]
+    for table in ("nodes", "peers", "interfaces", "boots"):
+        assert {row["node"] for row in bench.sql(f"SELECT node FROM wgsyncd_{table}")} == {"another"}

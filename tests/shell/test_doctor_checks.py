@@ -21,9 +21,9 @@ from wgsyncd.cli.commands import doctor as command
 from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
+from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
-from wgsyncd.ports import Link
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import MariaDBError
 from wgsyncd.stores.mikyun.doctor import Database, version_of

@@ -13,11 +13,12 @@ from wgsyncd.stores import spool
 
 if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
+    from wgsyncd.core.inspect.answers import Link
     from wgsyncd.core.inspect.finding import Finding
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
-    from wgsyncd.ports import Link, Machine, ReportSource, WireGuard
+    from wgsyncd.ports import Machine, ReportSource, WireGuard
 
 
 def _agent(

@@ -40,6 +40,14 @@ class Holder(NamedTuple):
         return self.age is not None and self.age <= seconds
 
 
+class OtherNode(NamedTuple):
+    """A node with another name."""
+
+    node: str
+    holder: Holder
+    interfaces: frozenset[str]  # their names as recorded
+
+
 class Verdict(Enum):
     """What a daemon that starts may do with its node."""
 

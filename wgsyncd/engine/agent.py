@@ -58,7 +58,7 @@ class Agent:
         self._state, self._log, self._changed = state, log.get("agent"), log.OnChange()
         self._planner = Planner(settings, state)
         self._interfaces = Interfaces(settings, wireguard, status, state)
-        self.holding = Holding(settings.node.name, store, machine, status, state, clock.now)
+        self.holding = Holding(settings, store, machine, status, state, clock.now)
         self._accounting = Accounting(settings, store, spool, status, clock, state, self.holding)
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
@@ -255,6 +255,7 @@ class Agent:
         sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
         then goes on. A posting that closes a day also goes on, because later samples belong to the next day."""
         preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
+        self._cache.current(self._accounting.calendar(samples.now))  # A claim may give the spool another name.
         end = self._spooler.end()
         more = transitions.write_batch(steps)
         while (applied := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
@@ -289,8 +290,7 @@ class Agent:
         If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome
         is recorded when the store is back. ``refused``: ids of rows that changed after ``snapshot`` was read."""
         self._spooler.keep(samples.without(self._kept_last))
-        actual, now, _ = samples
-        known = self._cache.last_known
+        (actual, now, _), known = samples, self._cache.last_known
         if snapshot is not None and known is not None:
             going = [c for c in self._planner.revocations(snapshot, actual, known, now) if c.row_id not in refused]
         else:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from wgsyncd import log
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import Heartbeat, Holder, Identity, Verdict, judge
 from wgsyncd.core.reasons import TakeoverCause
@@ -28,10 +29,11 @@ class Holding:
     """
 
     def __init__(
-        self, node: str, store: HolderStore, machine: Machine | None, status: DaemonStatus, state: AgentState,
+        self, settings: Settings, store: HolderStore, machine: Machine | None, status: DaemonStatus, state: AgentState,
         now: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._node, self._store, self._machine, self._now = node, store, machine, now
+        self._node, self._interfaces = settings.node.name, settings.interfaces.keys()
+        self._store, self._machine, self._now = store, machine, now
         self._status, self._state = status, state
 
     def ensure(self, calendar: UsageCalendar) -> None:
@@ -82,6 +84,8 @@ class Holding:
 
     def _claim(self, machine: Machine, calendar: UsageCalendar) -> None:
         me, uptime = machine.identity(), machine.uptime()
+        if not self._state.holds_node:
+            self._follow_rename(me, uptime, calendar)
         while True:
             seen = self._store.holder()
             verdict = judge(seen, me, uptime)
@@ -98,6 +102,26 @@ class Holding:
             _log.warning("node taken over from another machine", host=seen.identity.host if seen else "")
         if result.came_back:
             _log.warning("this boot ran the node before: counters that may be posted already become baselines")
+
+    def _follow_rename(self, me: Identity, uptime: float, calendar: UsageCalendar) -> None:
+        """Go on with the state of a node of this machine that had these interfaces and another name.
+
+        This process has claimed the interfaces in this network namespace, so no daemon of the old name runs here.
+        """
+        is_new = self._store.holder() is None
+        for other in self._store.other_nodes():
+            known = other.holder.identity
+            if known.machine != me.machine or not other.interfaces & self._interfaces:
+                continue
+            here = known.namespace == me.namespace and judge(other.holder, me, uptime) is Verdict.OWN
+            if is_new and here:
+                event = AuditEvent(AuditAction.NODE_RENAMED, self._node, AuditFacts(previous_node=other.node))
+                self._store.take_name_from(other.node, [event], calendar)
+                self._state.former_node, is_new = other.node, False
+                _log.warning("node was renamed: its records go on", node=self._node, previous=other.node)
+            else:
+                why = "records, marks of interfaces, spool and quarantine of this node are not taken over"
+                _log.warning("another node of this machine served these interfaces", node=other.node, why=why)
 
 
 def takeover(node: str, seen: Holder, me: Identity, cause: TakeoverCause, who: str | None = None) -> AuditEvent:

@@ -129,6 +129,8 @@ class Spooler:
         if self._state.backlog is not None:
             return self._state.backlog
         found: Backlog | None = None
+        if self._state.former_node:
+            self._spool.accept(self._state.former_node)
         try:
             found = self._spool.load()
         except SpoolCorrupt as error:

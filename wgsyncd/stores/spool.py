@@ -62,7 +62,11 @@ class FileSpool:
 
     def __init__(self, folder: Path, node: str) -> None:
         self.file = folder / "spool"
-        self._node = node
+        self._node, self._names = node, {node}
+
+    def accept(self, node: str) -> None:
+        """See :class:`wgsyncd.ports.Spool`."""
+        self._names.add(node)
 
     def begin(self) -> Backlog:
         """See :class:`wgsyncd.ports.Spool`."""
@@ -72,7 +76,7 @@ class FileSpool:
         """See :class:`wgsyncd.ports.Spool`."""
         cause: Exception
         try:
-            return decode(self.file.read_bytes(), self._node)
+            return decode(self.file.read_bytes(), *self._names)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -142,8 +146,11 @@ def encode(backlog: Backlog, node: str) -> bytes:
     return MAGIC + _checksum(body) + b"\n" + body
 
 
-def decode(data: bytes, node: str) -> Backlog:
-    """The backlog in a file's content. ValueError, with the fault in words, if :func:`encode` did not make it so."""
+def decode(data: bytes, *nodes: str) -> Backlog:
+    """The backlog in a file's content, which belongs to one of ``nodes``.
+
+    ValueError, with the fault in words, if :func:`encode` did not make the content.
+    """
     head, newline, body = data.partition(b"\n")
     if not head.startswith(MAGIC) or not newline:
         raise ValueError("is not a spool of this version")
@@ -153,7 +160,7 @@ def decode(data: bytes, node: str) -> Backlog:
         file = msgspec.json.decode(body, type=_File)
     except msgspec.DecodeError as error:
         raise ValueError(f"does not fit: {error}") from None
-    if file.node != node:
+    if file.node not in nodes:
         raise ValueError(f"belongs to node {file.node}")
     return Backlog(file.stream, file.next_number, tuple(map(_sample, file.samples)))
 

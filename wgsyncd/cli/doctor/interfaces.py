@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from wgsyncd.config.schema import Interface, Settings
+from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import parse_host
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
-from wgsyncd.ports import Link, WireGuard
+from wgsyncd.ports import WireGuard
 
 _MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
 ReadLink = Callable[[str], Link | None]

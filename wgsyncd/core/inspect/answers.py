@@ -40,3 +40,10 @@ class AuditRow(NamedTuple):
     at: str  # YYYY-MM-DD HH:MM:SS in the node's zone
     action: str
     message: str
+
+
+class Link(NamedTuple):
+    """The state of a network interface. ``addresses`` are texts such as "10.200.0.1/24"."""
+
+    up: bool
+    addresses: frozenset[str]

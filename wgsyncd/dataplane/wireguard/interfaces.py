@@ -11,11 +11,12 @@ import os
 import socket
 from collections.abc import Callable
 
+from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.model import decode_key
 from wgsyncd.dataplane.wireguard import codec
 from wgsyncd.dataplane.wireguard.refusals import TEXTS, errno_name, kernel_error
 from wgsyncd.errors import WireGuardError
-from wgsyncd.ports import Link, NewInterface
+from wgsyncd.ports import NewInterface
 
 _UNDER_CONSTRUCTION = "wgsyncd-new"
 _IFF_UP = 1  # uapi/linux/if.h

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wgsyncd.core.identity import Heartbeat, Holder, Identity
+from wgsyncd.core.identity import Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
 from wgsyncd.stores.mikyun import pieces
 from wgsyncd.stores.mikyun.connection import Connection
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
 _NOW = "UNIX_TIMESTAMP(NOW(6))"
+_HOLDER = f"machine, host, boot, heartbeat, {_NOW} - heartbeat"
+_OF_NODE = ("nodes", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "set_aside")
 _TABLES = ("wgsyncd_peers", "wgsyncd_interfaces")
 
 
@@ -24,13 +26,16 @@ class NodeHolder:
 
     def load(self) -> Holder | None:
         """The holder. None: the node has no row."""
-        sql = f"SELECT machine, host, boot, heartbeat, {_NOW} - heartbeat FROM wgsyncd_nodes WHERE node = %s"  # noqa: S608
+        found = self.connection.query(f"SELECT {_HOLDER} FROM wgsyncd_nodes WHERE node = %s", (self.node,))  # noqa: S608
+        return _holder(*found[0]) if found else None
+
+    def others(self) -> tuple[OtherNode, ...]:
+        """The other nodes that had a holder."""
+        sql = f"SELECT node, {_HOLDER} FROM wgsyncd_nodes WHERE node <> %s AND machine <> ''"  # noqa: S608
         found = self.connection.query(sql, (self.node,))
-        if not found:
-            return None
-        place, host, boot, heartbeat, age = found[0]
-        machine, _, namespace = place.partition("/")
-        return Holder(Identity(machine, namespace, boot, host), heartbeat, float(age) if heartbeat else None)
+        interfaces = self.connection.query("SELECT node, interface FROM wgsyncd_interfaces")
+        names = {node: frozenset(name for one, name in interfaces if one == node) for node, *_ in found}
+        return tuple(OtherNode(node, _holder(*values), names[node]) for node, *values in found)
 
     def take(self, identity: Identity, seen: Holder) -> bool:
         """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more."""
@@ -85,8 +90,19 @@ class NodeHolder:
         )
 
 
+def _holder(place: str, host: str, boot: str, heartbeat: float, age: float) -> Holder:
+    machine, _, namespace = place.partition("/")
+    return Holder(Identity(machine, namespace, boot, host), heartbeat, float(age) if heartbeat else None)
+
+
 def _place(identity: Identity) -> str:
     return f"{identity.machine}/{identity.namespace}" if identity.machine else ""
+
+
+def rename_node(connection: Connection, old: str, new: str) -> None:
+    """Give a node another name in the open transaction. A row of the new name in wgsyncd_nodes makes it fail."""
+    for table in _OF_NODE:
+        connection.execute(f"UPDATE wgsyncd_{table} SET node = %s WHERE node = %s", (new, old))  # noqa: S608
 
 
 def rename_interfaces(connection: Connection, node: str, renamed: Mapping[str, str | None]) -> None:

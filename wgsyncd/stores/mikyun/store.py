@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity
+from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.records import PeerRecords
@@ -19,7 +19,7 @@ from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
-from wgsyncd.stores.mikyun.identity import NodeHolder
+from wgsyncd.stores.mikyun.identity import NodeHolder, rename_node
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
@@ -173,6 +173,17 @@ class MariaDBStore:
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """See :class:`wgsyncd.ports.Store`."""
         return NodeHolder(self._connection, self._node).beat(identity, uptime)
+
+    def other_nodes(self) -> Sequence[OtherNode]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return NodeHolder(self._connection, self._node).others()
+
+    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        writer = self._writer()
+        with self._connection.transaction():
+            rename_node(self._connection, node, self._node)
+            writer.insert_audit(audit, calendar.now)
 
     def release(self, identity: Identity) -> None:
         """See :class:`wgsyncd.ports.Store`."""

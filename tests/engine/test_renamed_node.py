@@ -1,0 +1,93 @@
+"""A renamed node goes on with its records. A node whose state is lost begins again."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.fakemachine import FakeMachine
+from tests.node import Node
+
+
+@pytest.fixture
+def alpha() -> Node:
+    made = Node()
+    made.machine = FakeMachine()
+    made.store.clock = lambda: made.now
+    made.start()
+    made.device(5)
+    made.device(6)
+    made.cycle()
+    return made
+
+
+def renamed(alpha: Node, name: str = "r650") -> None:
+    """Another node.name in the configuration, and a restart."""
+    alpha.settings = replace(alpha.settings, node=replace(alpha.settings.node, name=name))
+    alpha.store = alpha._store()
+    alpha.store.clock = lambda: alpha.now
+    alpha.start()
+
+
+def test_a_renamed_node_goes_on(alpha: Node) -> None:
+    alpha.traffic(5, 1000)
+    alpha.account()
+    alpha.away((5, 20))
+    renamed(alpha)
+    alpha.traffic(6, 7)
+    alpha.account()
+    assert alpha.posted == alpha.true
+    assert ("node_renamed", "r650") in alpha.actions
+    assert set(alpha.db.seq) == {"r650"}
+    alpha.cycle()
+    alpha.quiet()
+
+
+@pytest.mark.parametrize("how", ["namespace", "machine", "other interfaces", "known name"])
+def test_another_nodes_state_is_left_alone(alpha: Node, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert alpha.machine is not None
+    if how == "known name":
+        alpha.db.seq["r650"], alpha.db.begun["r650"] = 0, 1.0
+    elif how == "other interfaces":
+        alpha.db.interfaces = {(node, f"x{name}"): mark for (node, name), mark in alpha.db.interfaces.items()}
+    elif how == "namespace":
+        alpha.machine.namespace = "99"
+    else:
+        alpha.machine.machine = "another"
+    capsys.readouterr()
+    renamed(alpha)
+    alpha.survive()
+    assert {"r640", "r650"} == set(alpha.db.seq)
+    said = capsys.readouterr()
+    told = "another node of this machine served these interfaces" in said.out + said.err
+    assert told is (how in ("namespace", "known name"))
+
+
+def test_a_lost_node_state_is_begun_again(alpha: Node) -> None:
+    """Somebody emptied wgsyncd's tables. The node has no holder then, so the daemon goes on."""
+    alpha.traffic(5, 1000)
+    alpha.account()
+    db = alpha.db
+    for table in (db.seq, db.records, db.interfaces, db.holders, db.boots):
+        table.clear()
+    alpha.traffic(5, 7)
+    alpha.survive()
+    alpha.cycle()
+    alpha.traffic(5, 30)
+    alpha.account()
+    assert alpha.posted[5].rx in (1030, 1037)
+    assert alpha.state.holds_node
+
+
+def test_samples_that_nothing_is_known_about_are_told_as_dropped(
+    alpha: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alpha.away((5, 1000))
+    for table in (alpha.db.seq, alpha.db.records, alpha.db.interfaces, alpha.db.holders, alpha.db.boots):
+        table.clear()
+    alpha.start()
+    capsys.readouterr()
+    alpha.back()
+    said = capsys.readouterr()
+    assert "spooled sample dropped" in said.out + said.err
+    assert "spooled samples posted" not in said.out + said.err
