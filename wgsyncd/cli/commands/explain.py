@@ -76,8 +76,8 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
     if found:
         raise UserError(f"{len(found)} devices have this: {', '.join(row.device for row in found)}")
     names = list(reports.names())
-    elsewhere = find_device(text, names)
-    if elsewhere is not None and (read := store.load_devices(frozenset((elsewhere.device,)))):
+    named = find_device(text, names)
+    if named is not None and (read := store.load_devices(frozenset((named.device,)))):
         return read[0]
     for name, state in view.decision.actual.items():
         for key, peer in state.peers.items():

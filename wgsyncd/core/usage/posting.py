@@ -81,16 +81,15 @@ def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> tuple[i
     After a baseline of a doubted epoch (:func:`wgsyncd.core.records.doubted`), only counters of the same epoch at or
     above the baseline are sure. Otherwise the delta is zero: CAME_BACK.
     """
-    is_sure = baseline.epoch == epoch
-    came_back = AnomalyKind.CAME_BACK if found.rx or found.tx else None
-    if not is_sure and not baseline.epoch.startswith(DOUBT):
-        return found.rx, found.tx, None
-    if not is_sure and baseline.epoch != doubted(epoch):
-        return 0, 0, came_back
     rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
-    if rx < 0 or tx < 0 or (baseline.handshake and not found.latest_handshake):
-        return (found.rx, found.tx, AnomalyKind.RESET) if is_sure else (0, 0, came_back)
-    return rx, tx, None
+    goes_on = rx >= 0 and tx >= 0 and (found.latest_handshake or not baseline.handshake)
+    if baseline.epoch == epoch:
+        return (rx, tx, None) if goes_on else (found.rx, found.tx, AnomalyKind.RESET)
+    if not baseline.epoch.startswith(DOUBT):
+        return found.rx, found.tx, None
+    if goes_on and baseline.epoch == doubted(epoch):
+        return rx, tx, None
+    return 0, 0, AnomalyKind.CAME_BACK if found.rx or found.tx else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,6 @@ class StateWriter:
         skipped, because it is in ``commit_last`` or the samples come from the spool. In both cases nothing is written.
         """
         run, seq, now = self.connection.execute, node_state.revision, calendar.now
-        targets = {(b.row_id, b.device) for b in writes.postings}
-        targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
         if writes.renamed:
             self.usual.forget()
         at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar)
@@ -80,6 +78,8 @@ class StateWriter:
                       WHERE node = %s AND seq = %s"""  # noqa: S608
             if run(sql, (writes.spool_position, writes.spool_position, self.node, seq)) != 1:
                 raise RevisionConflict(f"node {self.node} is not at revision {seq}: another writer, or a lost answer")
+            targets = {(b.row_id, b.device) for b in writes.postings}
+            targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
             if targets:  # only a batch with devices can find one of them locked, and has to be written again without it
                 run("SAVEPOINT nothing_kept")
             self._write_node_state(node_state, writes, now)
