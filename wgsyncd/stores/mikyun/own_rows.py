@@ -176,6 +176,8 @@ class OwnRows:
 
     def add(self, ids: Iterable[Any]) -> None:
         """These rows may be own rows: read them from now on."""
+        if self.all:
+            return
         known = set(self._ids)
         if more := sorted({one for one in ids if one not in known}):
             at_end = not self._ids or more[0] > self._ids[-1]
