@@ -108,3 +108,20 @@ def test_what_is_unusual_writes_nothing_and_takes_the_longer_way(
     assert real_tables.device(5)["rx_bytes_total"] == 100
     if what in ("another device", "locked"):
         assert real_tables.device(6)["rx_bytes_total"] == 50, "it has only what came before"
+
+
+def test_a_database_that_was_put_back_gives_the_rows_other_numbers(real_tables: RealMikyunTables) -> None:
+    """After a restore, or on a replica that lags, the records are written again. Their numbers may be swapped."""
+    store, _ = _begun(real_tables)
+    numbers = [row["no"] for row in real_tables.sql("SELECT no FROM wgsyncd_peers ORDER BY no")]
+    before = [real_tables.device(number)["rx_bytes_total"] for number in (5, 6)]
+    real_tables.sql("DELETE FROM wgsyncd_peers")
+    real_tables.sql("ALTER TABLE wgsyncd_peers AUTO_INCREMENT = " + str(numbers[0]))
+    state = store.load_state(calendar())
+    state = store.commit(state, WriteBatch(records=(record(6), record(5))), calendar()).node_state
+    assert [row["device"] for row in real_tables.sql("SELECT device FROM wgsyncd_peers ORDER BY no")] == [
+        device_name(6), device_name(5)
+    ]  # fmt: skip
+    store.commit(state, _batch(1, postings=(posted(5, 50, 5), posted(6, 7, 7))), calendar())
+    after = [real_tables.device(number)["rx_bytes_total"] for number in (5, 6)]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [50, 7]

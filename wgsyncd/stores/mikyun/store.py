@@ -135,6 +135,7 @@ class MariaDBStore:
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
+        self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
         found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None and not create:
             return NodeState(0, PeerRecords(), {}, frozenset())
