@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
 from tests.fakemachine import FakeMachine
 from tests.node import Node
+from wgsyncd.stores.spool import FileSpool
 
 
 @pytest.fixture
@@ -91,3 +94,22 @@ def test_samples_that_nothing_is_known_about_are_told_as_dropped(
     said = capsys.readouterr()
     assert "spooled sample dropped" in said.out + said.err
     assert "spooled samples posted" not in said.out + said.err
+
+
+def file_spool(node: Node, folder: Path) -> None:
+    """The node has a spool in a file, and a process that uses it."""
+    node.spool = FileSpool(folder, node.settings.node.name)  # type: ignore[assignment]
+    node.start()
+
+
+def test_the_spool_file_of_a_renamed_node_gets_its_name(alpha: Node, tmp_path: Path) -> None:
+    """The file has no samples, so no later posting writes it again."""
+    file_spool(alpha, tmp_path)
+    alpha.away((5, 1000))
+    alpha.back()
+    renamed(alpha)
+    for _ in range(2):  # the second process finds the name in the file
+        file_spool(alpha, tmp_path)
+        alpha.cycle()
+    assert alpha.status.spool_corruptions == 0
+    assert alpha.posted == alpha.true

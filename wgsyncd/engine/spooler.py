@@ -150,6 +150,8 @@ class Spooler:
             if sample.at <= now:
                 self._state.last_samples[sample.state.name] = monotonic - (now - sample.at)
         self._show(self._state.backlog)
+        if self._state.former_node and found is not None:
+            self.save(found)  # The file gets the name of the node.
         if found is not None and found.samples:
             self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
         return self._state.backlog
