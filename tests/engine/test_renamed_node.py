@@ -113,3 +113,25 @@ def test_the_spool_file_of_a_renamed_node_gets_its_name(alpha: Node, tmp_path: P
         alpha.cycle()
     assert alpha.status.spool_corruptions == 0
     assert alpha.posted == alpha.true
+
+
+def test_an_interface_goes_to_a_second_node_of_the_same_machine(alpha: Node) -> None:
+    """The old daemon goes on with wg0. The new one serves wg1, which the old one served before."""
+    other = Node(database=alpha.db, node="second")
+    other.settings = replace(other.settings, interfaces={"wg1": other.settings.interfaces["wg1"]})
+    other.machine, other.wg, other.now = alpha.machine, alpha.wg, alpha.now
+    other.store = other._store()
+    other.store.clock = lambda: alpha.now
+    other.start()
+    alpha.settings = replace(alpha.settings, interfaces={"wg0": alpha.settings.interfaces["wg0"]})
+    alpha.store = alpha._store()
+    alpha.store.clock = lambda: alpha.now
+    alpha.start()
+    alpha.traffic(5, 1000)
+    alpha.account()
+    alpha.traffic(5, 500)
+    other.survive()
+    assert set(alpha.db.seq) == {"r640", "second"}, "the old daemon lives"
+    alpha.survive()
+    alpha.survive()
+    assert alpha.posted[5].rx == 1500

@@ -106,7 +106,8 @@ class Holding:
     def _follow_rename(self, me: Identity, uptime: float, calendar: UsageCalendar) -> None:
         """Go on with the state of a node of this machine that had these interfaces and another name.
 
-        This process has claimed the interfaces in this network namespace, so no daemon of the old name runs here.
+        This process has claimed its interfaces in this network namespace. So no daemon of the old name runs here if it
+        has stopped, or if it served these interfaces only.
         """
         is_new = self._store.holder() is None
         for other in self._store.other_nodes():
@@ -114,6 +115,7 @@ class Holding:
             if known.machine != me.machine or not other.interfaces & self._interfaces:
                 continue
             here = known.namespace == me.namespace and judge(other.holder, me, uptime) is Verdict.OWN
+            here = here and (other.holder.age is None or other.interfaces <= self._interfaces)
             if is_new and here:
                 event = AuditEvent(AuditAction.NODE_RENAMED, self._node, AuditFacts(previous_node=other.node))
                 self._store.take_name_from(other.node, [event], calendar)
