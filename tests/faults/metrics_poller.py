@@ -22,11 +22,6 @@ class Seen:
     asked: float = 0.0  # this is in monotonic seconds
     values: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def life(self) -> float:
-        """Returns the start time of the process, which names it."""
-        return self.values.get("process_start_time_seconds", 0.0)
-
     def successes(self, *tasks: str) -> float:
         """Returns the number of successful runs of these tasks since the process began."""
         return sum(
