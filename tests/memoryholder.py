@@ -64,6 +64,12 @@ class MemoryHolder(Generic[Tables]):
                     db.records[at] = replace(record, epoch=doubted(record.epoch))
         return came_back
 
+    def _note_uptime(self, db: Tables, uptime: float) -> None:
+        """Note the uptime of a commit, for the boot of the holder."""
+        at = self._node, db.holders.get(self._node, (NOBODY, 0.0))[0].boot
+        if at in db.boots:
+            db.boots[at] = db.boots[at]._replace(uptime=uptime)
+
     def _boots(self) -> tuple[str, ...]:
         """The boots in which the node wrote, in the order of their first claims."""
         mine = {boot: one for (node, boot), one in self.db.boots.items() if node == self._node}

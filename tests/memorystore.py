@@ -196,6 +196,8 @@ class MemoryStore(MemoryHolder[Tables]):
             assert not writes.counts_only or all(has_new_counts_only(r, node_state) for r in writes.records)
             db.seq[self._node] += 1
             db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
+            if writes.uptime is not None:
+                self._note_uptime(db, writes.uptime)
             if writes.approval_used:
                 db.approved[self._node] = None
             taken = frozenset(step.row.id for step, _ in writes.transitions if self._make_transition(db, step))

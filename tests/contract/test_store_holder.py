@@ -137,6 +137,19 @@ def test_a_machine_that_was_put_back_doubts_all_records(any_store: Store) -> Non
     assert any_store.beat(ALPHA, 402.0) is Heartbeat.WRITTEN
 
 
+def test_each_commit_tells_the_uptime_too(any_store: Store) -> None:
+    """A snapshot was taken after the last heartbeat, and a commit came after the snapshot."""
+    claim(any_store, ALPHA, 100.0)
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),), uptime=120.0))
+    assert any_store.beat(ALPHA, 119.0) is Heartbeat.CAME_BACK
+    assert claim(any_store, ALPHA, 119.0) == (True, True)
+    assert epochs(any_store) == {"?boot-a:3"}
+    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),), uptime=130.0))
+    later = Identity(ALPHA.machine, ALPHA.namespace, "boot-c", "alpha")
+    assert claim(any_store, later, 5.0) == (True, False), "the uptime of another boot says nothing"
+    assert epochs(any_store) == {"boot-a:3"}
+
+
 def test_an_order_to_take_over_enters_no_boot(any_store: Store) -> None:
     claim(any_store, ALPHA)
     commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))

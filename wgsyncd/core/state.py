@@ -237,6 +237,7 @@ class WriteBatch:
     # New names of interfaces by the old name, for records and checkpoints. They are changed after everything else.
     # None: the interface is gone for good, and ``removed`` has its records.
     renamed: Mapping[str, str | None] = field(default_factory=dict)
+    uptime: float | None = None  # seconds since the boot of the machine that writes. None: a command writes
     counts_only: bool = False  # the records differ from the node state's in counters, handshake and time only
 
     def __bool__(self) -> bool:
@@ -263,6 +264,7 @@ class WriteBatch:
             self.audit + other.audit,
             other.spool_position or self.spool_position,
             {**self.renamed, **other.renamed},
+            self.uptime if other.uptime is None else other.uptime,
             bool(records) and all(one.counts_only for one in (self, other) if one.records),
         )
 

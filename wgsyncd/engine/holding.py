@@ -58,6 +58,10 @@ class Holding:
         self._status.heartbeat_at = self._now()
         return True
 
+    def uptime(self) -> float | None:
+        """Seconds since this machine booted. Each commit stores it, so that a machine that was put back is noticed."""
+        return None if self._machine is None else self._machine.uptime()
+
     def has_twin(self) -> None:
         """Somebody wrote the node state with this machine's identity. NotHolder, if there is a machine."""
         if self._machine is not None:

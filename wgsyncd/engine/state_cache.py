@@ -110,10 +110,11 @@ class StateCache:
                 raise RowsLocked(len(locked))
             node_state = self.current(calendar)
             queued = len(self._state.queued_audit) if index == len(parts) else 0
+            audit = tuple(self._state.queued_audit[:queued])
             part = replace(batch, checkpoints={}) if locked else batch  # The locked devices were not sampled.
             try:
                 self._node_state, done, skipped = self._store.commit(
-                    node_state, part + WriteBatch(audit=tuple(self._state.queued_audit[:queued])), calendar
+                    node_state, part + WriteBatch(audit=audit, uptime=self._holding.uptime()), calendar
                 )
             except RowsLocked:  # The store wrote nothing, so the node state is still right.
                 raise

@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     machine   VARCHAR(64)     NOT NULL DEFAULT '', -- which machine and network namespace the daemon runs in
     host      VARCHAR(255)    NOT NULL DEFAULT '', -- the machine's host name, for people
     boot      VARCHAR(36)     NOT NULL DEFAULT '', -- the boot id of that machine
+    uptime    DOUBLE          NOT NULL DEFAULT 0,  -- seconds since that boot, at the last transaction or heartbeat
     heartbeat DOUBLE          NOT NULL DEFAULT 0   -- when the daemon last said that it lives. 0: it has stopped
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 

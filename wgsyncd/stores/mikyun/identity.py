@@ -40,9 +40,11 @@ class NodeHolder:
     def take(self, identity: Identity, seen: Holder) -> bool:
         """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more."""
         known = seen.identity
-        sql = f"""UPDATE wgsyncd_nodes SET machine = %s, host = %s, boot = %s, heartbeat = {_NOW}, seq = seq + 1
+        # The uptime of another boot says nothing about this one. SET works from left to right.
+        sql = f"""UPDATE wgsyncd_nodes SET uptime = IF(boot = %s, uptime, 0), machine = %s, host = %s, boot = %s,
+                                           heartbeat = {_NOW}, seq = seq + 1
                   WHERE node = %s AND machine = %s AND boot = %s AND heartbeat = %s"""  # noqa: S608
-        new = (_place(identity), identity.host[:255], identity.boot)
+        new = (identity.boot, _place(identity), identity.host[:255], identity.boot)
         old = (self.node, _place(known), known.boot, seen.heartbeat)
         return self.connection.execute(sql, (*new, *old)) == 1
 
@@ -50,9 +52,9 @@ class NodeHolder:
         """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""
         here = (self.node, boot)
         known = self.connection.query(
-            """SELECT %s < b.uptime OR EXISTS (SELECT 1 FROM wgsyncd_boots o WHERE o.node = b.node
-                                               AND o.first_seen > b.first_seen)
-               FROM wgsyncd_boots b WHERE b.node = %s AND b.boot = %s""",
+            """SELECT %s < GREATEST(b.uptime, n.uptime)
+                      OR EXISTS (SELECT 1 FROM wgsyncd_boots o WHERE o.node = b.node AND o.first_seen > b.first_seen)
+               FROM wgsyncd_boots b JOIN wgsyncd_nodes n ON n.node = b.node WHERE b.node = %s AND b.boot = %s""",
             (uptime, *here),
         )
         came_back = bool(known and known[0][0])
@@ -69,15 +71,16 @@ class NodeHolder:
                 ON DUPLICATE KEY UPDATE last_seen = VALUES(last_seen), uptime = VALUES(uptime)""",  # noqa: S608
             (*here, uptime),
         )
+        self.connection.execute("UPDATE wgsyncd_nodes SET uptime = %s WHERE node = %s", (uptime, self.node))
         return came_back
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """Write a heartbeat, in one statement."""
         sql = f"""UPDATE wgsyncd_nodes n JOIN wgsyncd_boots b ON b.node = n.node AND b.boot = n.boot
-                  SET n.heartbeat = {_NOW}, b.last_seen = {_NOW}, b.uptime = %s
-                  WHERE n.node = %s AND n.machine = %s AND n.boot = %s AND b.uptime <= %s"""  # noqa: S608
+                  SET n.heartbeat = {_NOW}, b.last_seen = {_NOW}, b.uptime = %s, n.uptime = %s
+                  WHERE n.node = %s AND n.machine = %s AND n.boot = %s AND GREATEST(b.uptime, n.uptime) <= %s"""  # noqa: S608
         place = (self.node, _place(identity), identity.boot)
-        if self.connection.execute(sql, (uptime, *place, uptime)):
+        if self.connection.execute(sql, (uptime, uptime, *place, uptime)):
             return Heartbeat.WRITTEN
         sql = "SELECT 1 FROM wgsyncd_nodes WHERE node = %s AND machine = %s AND boot = %s"
         return Heartbeat.CAME_BACK if self.connection.query(sql, place) else Heartbeat.LOST

@@ -32,7 +32,7 @@ UPDATE wgsyncd_nodes n STRAIGHT_JOIN
         UNION ALL VALUES {rows}) v
        STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY) ON p.no = v.no
        STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON d.id = p.row_id AND d.device_id = p.device
-SET n.seq = n.seq + 1, {additions}, {handshake},
+SET n.seq = n.seq + 1{uptime}, {additions}, {handshake},
     p.rx = v.all_rx, p.tx = v.all_tx, p.handshake = v.latest, p.sampled_at = {at!r},
     p.open_rx = p.open_rx + v.rx, p.open_tx = p.open_tx + v.tx, p.open_bucket = {bucket}, p.open_day = '{day}'
 WHERE n.node = {node} AND n.seq = {seq}
@@ -65,6 +65,7 @@ class UsualPosting:
             return None
         return _UPDATE.format(
             rows=self._rows(numbers, writes),
+            uptime=uptime_sql(writes, "n."),
             additions=columns.additions("v.{side}"),
             handshake=columns.handshake(),
             at=writes.records[0].sampled_at,
@@ -112,6 +113,11 @@ class UsualPosting:
         return ",".join(rows)
 
 
+def uptime_sql(writes: WriteBatch, prefix: str = "") -> str:
+    """The end of a SET list for the node's row: the machine's uptime, if the batch has one."""
+    return "" if writes.uptime is None else f", {prefix}uptime = {writes.uptime!r}"
+
+
 def matches(writes: WriteBatch) -> int:
     """How many rows the UPDATE finds if nothing is unusual: the node's, and the peer's and the device's for each."""
     return 1 + 2 * len(writes.records)
@@ -119,7 +125,7 @@ def matches(writes: WriteBatch) -> int:
 
 def _is_usual(writes: WriteBatch, calendar: UsageCalendar) -> bool:
     records, postings = writes.records, writes.postings
-    plain = WriteBatch(postings, records, checkpoints=writes.checkpoints, counts_only=True)
+    plain = WriteBatch(postings, records, checkpoints=writes.checkpoints, uptime=writes.uptime, counts_only=True)
     return (
         writes == plain
         and 0 < len(postings) == len(records)

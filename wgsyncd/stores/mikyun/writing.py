@@ -73,8 +73,8 @@ class StateWriter:
                 if found is not None:
                     self.usual.forget()
             # The condition on the revision refuses a second writer. A batch of no spooled samples keeps the position.
-            used = ", approved = NULL" if writes.approval_used else ""
-            sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){used}
+            more = usual.uptime_sql(writes) + (", approved = NULL" if writes.approval_used else "")
+            sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){more}
                       WHERE node = %s AND seq = %s"""  # noqa: S608
             if run(sql, (writes.spool_position, writes.spool_position, self.node, seq)) != 1:
                 raise RevisionConflict(f"node {self.node} is not at revision {seq}: another writer, or a lost answer")
