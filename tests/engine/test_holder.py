@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakemachine import FakeMachine
 from tests.node import Node
-from wgsyncd.core.identity import SILENCE
+from wgsyncd.core.identity import SILENCE, Identity
 from wgsyncd.core.model import Counters
 from wgsyncd.errors import NotHolder, RevisionConflict, StoreError
 
@@ -100,6 +100,19 @@ def test_an_idle_loser_finds_out_by_its_heartbeat(alpha: Node) -> None:
     beta.cycle()
     with pytest.raises(NotHolder):
         alpha.agent.beat()
+
+
+def test_a_database_that_was_put_back_may_name_an_earlier_holder(alpha: Node) -> None:
+    """The daemon that runs goes on, and no admin has to start it again."""
+    alpha.traffic(5, 1000)
+    alpha.account()
+    earlier = Identity("another machine", "1", "its boot", "old")
+    alpha.db.holders["r640"] = earlier, alpha.now - SILENCE - 1
+    alpha.agent.beat()
+    alpha.traffic(5, 500)
+    alpha.account()
+    assert counted(alpha) == alpha.true
+    assert alpha.actions.count(("node_taken_over", "r640")) == 1
 
 
 def test_after_a_clean_stop_a_replacement_starts_at_once(alpha: Node) -> None:

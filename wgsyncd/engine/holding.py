@@ -49,8 +49,9 @@ class Holding:
         result = self._store.beat(self._machine.identity(), self._machine.uptime())
         if result is Heartbeat.LOST:
             holder, verdict = self.look()
-            if verdict is not Verdict.OWN:
+            if verdict not in (Verdict.OWN, Verdict.SILENT):
                 raise NotHolder(wording.node_lost(self._node, holder), lost=True)
+            # A database that was put back may name an earlier holder, which does not live any more.
             _log.warning("the node's state is new or was put back: the node is claimed again")
         if result is not Heartbeat.WRITTEN:
             self._claim(self._machine, calendar)
