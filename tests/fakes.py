@@ -1,6 +1,6 @@
-"""A WireGuard and a spool in memory, which behave like the real ones and fail when told to.
+"""A WireGuard in memory, which behaves like the real one and fails when told to.
 
-They are no mocks: they keep state instead of prepared answers.
+It is no mock: it keeps state instead of prepared answers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from wgsyncd.core.model import (
     PublicKey,
 )
 from wgsyncd.core.network import Network, as_networks
-from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.errors import DumpInterrupted, InterfaceMissing, SpoolCorrupt, SpoolError, WireGuardError
+from wgsyncd.errors import DumpInterrupted, InterfaceMissing, WireGuardError
 from wgsyncd.ports import FailedChange, NewInterface
 
 
@@ -213,52 +212,6 @@ class FakeWireGuard:
         if name not in self._interfaces:
             raise _error(name, errno.ENODEV)
         return self._interfaces[name]
-
-
-class FakeSpool:
-    """Implements the port Spool in memory. What was saved survives a restart of the process.
-
-    Faults:
-
-    - ``full``: nothing can be saved
-    - ``damaged``: the next load quarantines what was saved
-    - ``unreadable``: the file cannot be read now
-    - ``next_saves``: the fates of the next saves in order: "ok", "fails", "crash before", "crash after"
-    """
-
-    def __init__(self) -> None:
-        self.kept: Backlog | None = None
-        self.full = self.damaged = self.unreadable = False
-        self.next_saves: list[str] = []
-        self.saves = self.streams = 0
-
-    def begin(self) -> Backlog:
-        """An empty backlog. The names of streams are numbered."""
-        self.streams += 1
-        return Backlog(f"stream{self.streams}")
-
-    def accept(self, node: str) -> None: ...
-
-    def load(self) -> Backlog | None:
-        """The backlog that was saved last, or None."""
-        if self.unreadable:
-            raise SpoolError("spool cannot be read: Input/output error")
-        if self.damaged:
-            self.damaged, self.kept = False, None
-            raise SpoolCorrupt("spool is torn; set aside as spool.bad1", "spool.bad1")
-        return self.kept
-
-    def save(self, backlog: Backlog) -> None:
-        """Keep a backlog in place of the one that was saved before."""
-        fate = self.next_saves.pop(0) if self.next_saves else "ok"
-        if self.full or fate == "fails":
-            raise SpoolError("spool cannot be written: No space left on device")
-        if fate == "crash before":
-            raise Crash
-        self.kept = backlog
-        self.saves += 1
-        if fate == "crash after":
-            raise Crash
 
 
 def _error(interface: str, number: int) -> WireGuardError:

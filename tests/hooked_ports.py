@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.fakes import FakeSpool, FakeWireGuard
+from tests.fakes import FakeWireGuard
+from tests.fakespool import FakeSpool
 from tests.fakestore import FakeStore
 from tests.memorystore import MemoryStore
 from tests.usersstore.store import UsersStore

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tests.fakemachine import FakeMachine
-from tests.fakes import Crash, FakeSpool, FakeWireGuard
+from tests.fakes import Crash, FakeWireGuard
+from tests.fakespool import FakeSpool
 from tests.memorystore import MemoryStore
 from tests.plane import Shaping
 from tests.samples import NETWORKS, NOW, address, calendar, device_name, key, key_number, peer, psk_of, text
@@ -63,7 +64,7 @@ class Node:
         self.wg, self.admin = self._kernel(), variant.admin(database)
         self.store = self._store()
         self.db = self.admin.db
-        self.spool = FakeSpool()
+        self.spool = FakeSpool(node)
         self.plane = Shaping(self.wg) if variant.plane else None
         self.planes: tuple[Plane[Any, Any], ...] = (self.plane,) if self.plane is not None else ()
         self.machine: FakeMachine | None = None
@@ -81,6 +82,8 @@ class Node:
         """Start a new process with the kernel, database and spool that the last process left."""
         self.wg.crash_after = None
         self.status, self.state = DaemonStatus(), AgentState()
+        if isinstance(self.spool, FakeSpool):
+            self.spool.open(self.settings.node.name)
         self.agent = self._agent()
 
     def reload(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import FakeSpool, FakeWireGuard
+from tests.fakes import FakeWireGuard
+from tests.fakespool import FakeSpool
 from tests.node import CONFIG
 from tests.samples import NETWORKS, NOW, address, key, text
 from tests.store_sides import MikyunTables, RealMikyunTables

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import FakeSpool
+from tests.fakespool import FakeSpool
 from tests.samples import NOW, as_kept, dump, key, peer, psk, state, waiting
 from wgsyncd import ports
 from wgsyncd.core.model import NO_PRESHARED_KEY, InterfaceState, PeerConfig, PeerState, PublicKey, encode_key
@@ -20,10 +20,15 @@ from wgsyncd.stores.spool import FileSpool, decode, encode
 
 
 @pytest.fixture(params=["fake", "file"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ports.Spool]:
-    """Returns a function that opens the spool as the next process finds it."""
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., ports.Spool]:
+    """Returns a function that opens the spool as the next process, of a node with this name, finds it."""
     fake = FakeSpool()
-    return lambda: fake if request.param == "fake" else FileSpool(tmp_path, "r640")
+
+    def opened(node: str = "r640") -> ports.Spool:
+        fake.open(node)
+        return fake if request.param == "fake" else FileSpool(tmp_path, node)
+
+    return opened
 
 
 @pytest.fixture
@@ -51,6 +56,31 @@ def test_each_numbering_has_a_name_of_its_own(make: Callable[[], ports.Spool]) -
     names = {make().begin().stream for _ in range(50)}
     assert len(names) == 50
     assert all(len(f"{name}:{2**40}") <= 32 for name in names), "the column's width"
+
+
+def test_another_nodes_backlog_is_set_aside(make: Callable[..., ports.Spool]) -> None:
+    make().save(waiting(make(), 5))
+    with pytest.raises(SpoolCorrupt, match="belongs to node r640"):
+        make("r650").load()
+    assert make("r650").load() is None
+    assert make().load() is None
+
+
+def test_a_renamed_nodes_backlog_is_accepted_and_gets_the_new_name(make: Callable[..., ports.Spool]) -> None:
+    one = waiting(make(), 5, 6)
+    make().save(one)
+    for _ in range(2):  # The first process dies before it saves. So the name in the file is still the old one.
+        renamed = make("r650")
+        renamed.accept("r640")
+        found = renamed.load()
+        assert found is not None
+        assert as_kept(found) == as_kept(one)
+    renamed.save(one)
+    again = make("r650").load()
+    assert again is not None
+    assert as_kept(again) == as_kept(one)
+    with pytest.raises(SpoolCorrupt, match="belongs to node r650"):
+        make().load()
 
 
 # -- the file

@@ -115,6 +115,72 @@ def test_the_spool_file_of_a_renamed_node_gets_its_name(alpha: Node, tmp_path: P
     assert alpha.posted == alpha.true
 
 
+@pytest.mark.parametrize("fate", ["before", "during", "deadlock", "after", "crash before", "crash after"])
+@pytest.mark.parametrize("again", ["new process", "same process"])
+@pytest.mark.parametrize("kind", ["fake", "file"])
+def test_the_spool_goes_on_however_the_rename_ends(
+    alpha: Node, tmp_path: Path, kind: str, again: str, fate: str
+) -> None:
+    """Only the spool has the bytes: somebody made the peer again, so its counters restarted at zero."""
+    folder = tmp_path / "spool"
+    if kind == "file":
+        file_spool(alpha, folder)
+    alpha.away((5, 1000))
+    alpha.wg.recreate_behind("wg0", alpha.peer(5).public_key)
+    renamed(alpha)
+    if kind == "file":
+        file_spool(alpha, folder)
+    alpha.store.next_writes = [fate]
+    assert not alpha.survive()
+    assert not alpha.store.next_writes
+    if kind == "file" and (again == "new process" or fate.startswith("crash")):
+        file_spool(alpha, folder)
+    elif again == "new process":
+        alpha.start()
+    alpha.traffic(5, 7)
+    alpha.survive()
+    alpha.cycle()
+    assert alpha.status.spool_corruptions == 0
+    assert alpha.actions.count(("node_renamed", "r650")) == 1
+    assert set(alpha.db.seq) == {"r650"}
+    assert alpha.posted == alpha.true
+
+
+@pytest.mark.parametrize("fate", ["crash before", "crash after"])
+def test_a_process_dies_while_the_spool_gets_the_new_name(alpha: Node, fate: str) -> None:
+    alpha.away((5, 1000))
+    alpha.wg.recreate_behind("wg0", alpha.peer(5).public_key)
+    renamed(alpha)
+    alpha.spool.next_saves = [fate]
+    assert not alpha.survive()
+    assert not alpha.spool.next_saves, "the spool is saved before any posting"
+    assert set(alpha.db.seq) == {"r640"}, "the store comes after the spool"
+    alpha.cycle()
+    assert alpha.status.spool_corruptions == 0
+    assert alpha.posted == alpha.true
+
+
+def test_a_full_disk_does_not_stop_the_rename(alpha: Node) -> None:
+    """The samples are posted at once, so the old name in the file is of no importance."""
+    alpha.away((5, 1000))
+    alpha.wg.recreate_behind("wg0", alpha.peer(5).public_key)
+    renamed(alpha)
+    alpha.spool.full = True
+    alpha.cycle()
+    assert alpha.posted == alpha.true
+
+
+def test_a_damaged_spool_of_a_renamed_node_is_told(alpha: Node) -> None:
+    alpha.away((5, 1000))
+    renamed(alpha)
+    alpha.spool.damaged = True
+    alpha.cycle()
+    assert alpha.status.spool_corruptions == 1
+    assert ("spool_corrupt", "r650") in alpha.actions
+    alpha.cycle()
+    assert alpha.posted == alpha.true, "the kernel still had the bytes"
+
+
 def test_an_interface_goes_to_a_second_node_of_the_same_machine(alpha: Node) -> None:
     """The old daemon goes on with wg0. The new one serves wg1, which the old one served before."""
     other = Node(database=alpha.db, node="second")

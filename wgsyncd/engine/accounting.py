@@ -44,6 +44,7 @@ class Accounting:
         self._max_rates = {name: float(one.line_rate) for name, one in settings.interfaces.items()}
         self.cache = StateCache(store, status, state, holding)
         self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
+        holding.before_rename = self.spooler.rename_from
         self._refreshed: tuple[int, str] | None = None
 
     def calendar(self, now: float) -> UsageCalendar:

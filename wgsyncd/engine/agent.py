@@ -255,7 +255,7 @@ class Agent:
         sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
         then goes on. A posting that closes a day also goes on, because later samples belong to the next day."""
         preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
-        self._cache.current(self._accounting.calendar(samples.now))  # A claim may give the spool another name.
+        self._cache.current(self._accounting.calendar(samples.now))  # A claim may rename the spool's file.
         end = self._spooler.end()
         more = transitions.write_batch(steps)
         while (applied := self._accounting.post(samples, more, rows, until=until, end=end)) is None:

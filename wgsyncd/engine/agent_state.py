@@ -29,7 +29,6 @@ class AgentState:
 
     # The holder: this process has claimed the node.
     holds_node: bool = False
-    former_node: str = ""  # the name that the node had before it was renamed, if this process has followed a rename
 
     # The state cache.
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.

@@ -24,7 +24,8 @@ _TAKEOVERS = {Verdict.STOPPED: TakeoverCause.STOPPED, Verdict.SILENT: TakeoverCa
 class Holding:
     """Claims the node when the store first answers, writes the heartbeats, and gives the node back.
 
-    Without a ``machine`` (commands have none), it does nothing. A claim and a takeover raise the revision. So a daemon
+    Without a ``machine`` (commands have none), it does nothing. ``before_rename`` is called with the former name of a
+    renamed node, before the store renames the node state. A claim and a takeover raise the revision. So a daemon
     that lost its node fails at its next commit, loads the state again, and finds here that it is not the holder.
     """
 
@@ -35,6 +36,7 @@ class Holding:
         self._node, self._interfaces = settings.node.name, settings.interfaces.keys()
         self._store, self._machine, self._now = store, machine, now
         self._status, self._state = status, state
+        self.before_rename: Callable[[str], object] = lambda _: None
 
     def ensure(self, calendar: UsageCalendar) -> None:
         """Claim the node, if this process has not done so. NotHolder if another machine holds it."""
@@ -113,6 +115,9 @@ class Holding:
 
         This process has claimed its interfaces in this network namespace. So no daemon of the old name runs here if it
         has stopped, or if it served these interfaces only.
+
+        The spool's file gets the new name before the node state. If the process dies in between, the next one finds
+        the file of its own name, and renames the node state again.
         """
         is_new = self._store.holder() is None
         for other in self._store.other_nodes():
@@ -123,8 +128,9 @@ class Holding:
             here = here and (other.holder.age is None or other.interfaces <= self._interfaces)
             if is_new and here:
                 event = AuditEvent(AuditAction.NODE_RENAMED, self._node, AuditFacts(previous_node=other.node))
+                self.before_rename(other.node)
                 self._store.take_name_from(other.node, [event], calendar)
-                self._state.former_node, is_new = other.node, False
+                is_new = False
                 _log.warning("node was renamed: its records go on", node=self._node, previous=other.node)
             else:
                 why = "records, marks of interfaces, spool and quarantine of this node are not taken over"

@@ -129,8 +129,6 @@ class Spooler:
         if self._state.backlog is not None:
             return self._state.backlog
         found: Backlog | None = None
-        if self._state.former_node:
-            self._spool.accept(self._state.former_node)
         try:
             found = self._spool.load()
         except SpoolCorrupt as error:
@@ -150,11 +148,17 @@ class Spooler:
             if sample.at <= now:
                 self._state.last_samples[sample.state.name] = monotonic - (now - sample.at)
         self._show(self._state.backlog)
-        if self._state.former_node and found is not None:
-            self.save(found)  # The file gets the name of the node.
         if found is not None and found.samples:
             self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
         return self._state.backlog
+
+    def rename_from(self, node: str) -> None:
+        """Give the spool's file of ``node``, the former name of this node, the present name.
+
+        A file that cannot be written keeps its name until a later save. Its samples are in memory, and are posted next.
+        """
+        self._spool.accept(node)
+        self.save(self.load())
 
     def save(self, backlog: Backlog) -> bool:
         """Write the backlog to the spool's file. Whether the file has the backlog now."""

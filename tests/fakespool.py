@@ -1,0 +1,63 @@
+"""A spool in memory, which behaves like the one in a file and fails when told to."""
+
+from __future__ import annotations
+
+from tests.fakes import Crash
+from wgsyncd.core.usage.backlog import Backlog
+from wgsyncd.errors import SpoolCorrupt, SpoolError
+
+
+class FakeSpool:
+    """Implements the port Spool in memory. What was saved survives a restart of the process.
+
+    Faults:
+
+    - ``full``: nothing can be saved
+    - ``damaged``: the next load quarantines what was saved
+    - ``unreadable``: the file cannot be read now
+    - ``next_saves``: the fates of the next saves in order: "ok", "fails", "crash before", "crash after"
+    """
+
+    def __init__(self, node: str = "r640") -> None:
+        self.kept: Backlog | None = None
+        self.kept_for = node  # the node name in the file
+        self.full = self.damaged = self.unreadable = False
+        self.next_saves: list[str] = []
+        self.saves = self.streams = 0
+        self.open(node)
+
+    def open(self, node: str) -> None:
+        """A process of this node begins."""
+        self._node, self._names = node, {node}
+
+    def begin(self) -> Backlog:
+        """An empty backlog. The names of streams are numbered."""
+        self.streams += 1
+        return Backlog(f"stream{self.streams}")
+
+    def accept(self, node: str) -> None:
+        """Let this process load what a process of ``node`` saved."""
+        self._names.add(node)
+
+    def load(self) -> Backlog | None:
+        """The backlog that was saved last, or None."""
+        if self.unreadable:
+            raise SpoolError("spool cannot be read: Input/output error")
+        foreign = self.kept is not None and self.kept_for not in self._names
+        if self.damaged or foreign:
+            self.damaged, self.kept = False, None
+            why = f"belongs to node {self.kept_for}" if foreign else "torn"
+            raise SpoolCorrupt(f"spool is set aside as spool.bad1: {why}", "spool.bad1")
+        return self.kept
+
+    def save(self, backlog: Backlog) -> None:
+        """Keep a backlog in place of the one that was saved before."""
+        fate = self.next_saves.pop(0) if self.next_saves else "ok"
+        if self.full or fate == "fails":
+            raise SpoolError("spool cannot be written: No space left on device")
+        if fate == "crash before":
+            raise Crash
+        self.kept, self.kept_for = backlog, self._node
+        self.saves += 1
+        if fate == "crash after":
+            raise Crash
