@@ -22,6 +22,7 @@ from tests.shell.test_monitoring import exported
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.reasons import Reason
+from wgsyncd.daemon.metrics import TASKS
 from wgsyncd.stores.mikyun.messages import ACTIONS
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -168,6 +169,11 @@ def test_the_glossary_has_each_term_once() -> None:
     ]
     assert len(terms) > 60
     assert sorted(set(terms)) == sorted(terms)
+
+
+def test_the_glossary_lists_each_task() -> None:
+    (meaning,) = re.findall(r"^\| \*\*task\*\* \|(.+)\|$", pages.text(DOC / "glossary.md"), re.MULTILINE)
+    assert set(pages.code(meaning)) == set(TASKS)
 
 
 def test_pictures_are_small_and_can_be_read_in_dark_and_in_light() -> None:

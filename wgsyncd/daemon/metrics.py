@@ -21,7 +21,7 @@ from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
 
-TASKS = ("account", "notify", "purge", "reconcile", "verify", "watch")
+TASKS = ("account", "flush", "heartbeat", "notify", "purge", "reconcile", "verify", "watch")
 # The errno values with which WireGuard is known to refuse changes. Any other one gets a series when it first occurs.
 REFUSALS = ("EINVAL", "EIO", "ENOBUFS", "ENODEV", "ENOMEM", "EPERM", "ESTALE", "ETIMEDOUT")
 
