@@ -1,6 +1,7 @@
 -- `wgsyncd init-db` runs these statements to bring tables of version 1 or 2 to version 3. Before them it renames the old
--- tables of peers, buckets and days: their names get `_2` at the end. Then it creates the new tables. Afterwards it drops
--- the renamed ones. If it was interrupted, a second run does the same again.
+-- tables of peers, buckets and days: their names get `_2` at the end. Then it creates the new tables with `_3` at the end.
+-- Afterwards it gives the new tables their final names and drops the old ones. If it was interrupted, a second run
+-- completes it. No table has the name wgsyncd_peers meanwhile, so an older daemon that still runs can post nothing.
 
 ALTER TABLE wgsyncd_nodes
     MODIFY approved VARCHAR(64) NULL,
@@ -17,21 +18,24 @@ UPDATE wgsyncd_nodes SET begun = UNIX_TIMESTAMP() WHERE begun = 0;
 
 START TRANSACTION;
 
-DELETE FROM wgsyncd_peers;
+-- An older daemon that still runs has the former revision in memory. From here on, the database refuses its commit.
+UPDATE wgsyncd_nodes SET seq = seq + 1;
+
+DELETE FROM wgsyncd_peers_3;
 
 -- Builds before 0.1.0 wrote the state with other words.
-INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx,
-                           handshake, sampled_at)
+INSERT INTO wgsyncd_peers_3 (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx,
+                             handshake, sampled_at)
     SELECT node, interface, public_key, row_id, device, contract, address, config,
            CASE state WHEN 'adding' THEN 'arrives' WHEN 'restoring' THEN 'returns' ELSE state END, epoch, rx, tx,
            handshake, sampled_at
     FROM wgsyncd_peers_2 ORDER BY node, interface, row_id;
 
-DELETE FROM wgsyncd_buckets;
+DELETE FROM wgsyncd_buckets_3;
 
 -- The device of a row is the device that its bytes were posted to. If no record says so, it is the row's device of now.
 -- Bytes of a deleted row are kept as bytes of the device "row ID".
-INSERT INTO wgsyncd_buckets (device, start, rx, tx)
+INSERT INTO wgsyncd_buckets_3 (device, start, rx, tx)
     SELECT COALESCE(p.device, d.device_id, CONCAT('row ', b.row_id)) AS device, b.start,
            LEAST(SUM(b.rx), 18446744073709551615), LEAST(SUM(b.tx), 18446744073709551615)
     FROM wgsyncd_buckets_2 b
@@ -39,9 +43,9 @@ INSERT INTO wgsyncd_buckets (device, start, rx, tx)
     LEFT JOIN customer_devices d ON d.id = b.row_id
     GROUP BY 1, 2;
 
-DELETE FROM wgsyncd_days;
+DELETE FROM wgsyncd_days_3;
 
-INSERT INTO wgsyncd_days (device, day, rx, tx)
+INSERT INTO wgsyncd_days_3 (device, day, rx, tx)
     SELECT COALESCE(p.device, d.device_id, CONCAT('row ', b.row_id)) AS device, b.day,
            LEAST(SUM(b.rx), 18446744073709551615), LEAST(SUM(b.tx), 18446744073709551615)
     FROM wgsyncd_days_2 b

@@ -12,7 +12,7 @@ from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
 
 MIGRATION_TIMEOUT = 3600.0  # seconds for one statement: millions of buckets may have to be copied
-_COPIED = ("wgsyncd_peers", "wgsyncd_buckets", "wgsyncd_days")
+_REPLACED = ("wgsyncd_peers", "wgsyncd_buckets", "wgsyncd_days")
 
 
 def statements(script: str) -> list[str]:
@@ -54,20 +54,18 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
         )
         if version is not None and version > SCHEMA_VERSION:
             raise UserError(f"the tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION} only")
-        older = version is not None and version < SCHEMA_VERSION
-        if older and "wgsyncd_peers_2" not in have:
-            # One statement renames all three. An older daemon that still runs can post nothing from here on.
-            connection.execute(f"RENAME TABLE {', '.join(f'{name} TO {name}_2' for name in _COPIED)}")
+        if version is not None and version < SCHEMA_VERSION:
+            for one in migration(renamed="wgsyncd_peers_2" in have):
+                connection.execute(one)
+            done.append(f"tables of version {version}: brought to version {SCHEMA_VERSION}")
+        if "wgsyncd_peers_3" in _tables(connection):  # also after a run that was interrupted just before
+            connection.execute(swap())
         for one in statements(resources.text("sql/mikyun/wgsyncd.sql")):
             connection.execute(one)
             created = re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", one)
             if created:
                 done.append(f"{created[1]}: {'was there' if created[1] in have else 'created'}")
-        if older:
-            for one in statements(resources.text("sql/mikyun/from_version_2.sql")):
-                connection.execute(one)
-            done.append(f"tables of version {version}: brought to version {SCHEMA_VERSION}")
-        connection.execute(f"DROP TABLE IF EXISTS {', '.join(f'{name}_2' for name in _COPIED)}")
+        connection.execute(f"DROP TABLE IF EXISTS {', '.join(f'{name}_2' for name in _REPLACED)}")
         if account is not None:
             columns = {str(row[0]) for row in connection.query("SHOW COLUMNS FROM customer_devices")}
             missing = frozenset({"deleted_at", "updated_at", "parent_changed_at"} - columns)
@@ -78,6 +76,35 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
     finally:
         connection.close()
     return done
+
+
+def migration(*, renamed: bool) -> list[str]:
+    """The statements that bring older tables to version 3. The new tables have `_3` at the end of their names.
+
+    A run may end after any statement. As long as the version is not 3, the next run does all of them again.
+    ``renamed``: an earlier run has renamed the old tables.
+
+    A daemon of version 2 may still run. It can post no byte from the first statement on, because no table has the name
+    wgsyncd_peers. This name comes back with all records in it (:func:`swap`). By then the revision of each node has
+    changed, so the node state in that daemon's memory is refused. Its postings name the column row_id, which the new
+    tables lack. Each failure closes its connection. After the migration, the next connect finds the tables newer.
+    """
+    script = resources.text("sql/mikyun/wgsyncd.sql")
+    created = (re.match(r"(CREATE TABLE IF NOT EXISTS (\w+))(.*)", one, re.DOTALL) for one in statements(script))
+    return [
+        *([] if renamed else [_rename("", "_2")]),
+        *(f"{one[1]}_3{one[3]}" for one in created if one and one[2] in _REPLACED),
+        *statements(resources.text("sql/mikyun/from_version_2.sql")),
+    ]
+
+
+def swap() -> str:
+    """The statement that gives the new tables their final names, all at once."""
+    return _rename("_3", "")
+
+
+def _rename(old: str, new: str) -> str:
+    return f"RENAME TABLE {', '.join(f'{name}{old} TO {name}{new}' for name in _REPLACED)}"
 
 
 def _tables(connection: Connection) -> set[str]:
