@@ -29,6 +29,7 @@ class AgentState:
 
     # The holder: this process has claimed the node.
     holds_node: bool = False
+    put_back_at: float | None = None  # UNIX seconds when it last found a revision that it did not write
 
     # The state cache.
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.identity import Heartbeat, Holder, Identity, Verdict, judge
+from wgsyncd.core.identity import PUT_BACK, TWIN_WITHIN, Heartbeat, Holder, Identity, Verdict, judge
 from wgsyncd.core.reasons import TakeoverCause
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
@@ -65,10 +65,19 @@ class Holding:
         """Seconds since this machine booted. Each commit stores it, so that a machine that was put back is noticed."""
         return None if self._machine is None else self._machine.uptime()
 
-    def has_twin(self) -> None:
-        """Somebody wrote the node state with this machine's identity. NotHolder, if there is a machine."""
-        if self._machine is not None:
+    def meet_strange_revision(self, calendar: UsageCalendar) -> bool:
+        """Somebody wrote the node state with this machine's identity. False without a machine.
+
+        The first time, this machine itself was put back to an earlier moment of its boot. So its counters are doubted,
+        and its work goes on. NotHolder if that happens again soon, because then a copy of the machine runs.
+        """
+        if self._machine is None:
+            return False
+        before, self._state.put_back_at = self._state.put_back_at, calendar.now
+        if before is not None and calendar.now - before < TWIN_WITHIN:
             raise NotHolder(wording.node_twin(self._node), lost=True)
+        self._claim(self._machine, calendar, PUT_BACK)
+        return True
 
     def look(self) -> tuple[Holder | None, Verdict]:
         """The holder, and what a daemon that starts here may do."""
@@ -89,8 +98,8 @@ class Holding:
         if self._machine is not None and self._state.holds_node:
             self._store.release(self._machine.identity())
 
-    def _claim(self, machine: Machine, calendar: UsageCalendar) -> None:
-        me, uptime = machine.identity(), machine.uptime()
+    def _claim(self, machine: Machine, calendar: UsageCalendar, uptime: float | None = None) -> None:
+        me, uptime = machine.identity(), machine.uptime() if uptime is None else uptime
         if not self._state.holds_node:
             self._follow_rename(me, uptime, calendar)
         while True:

@@ -77,13 +77,14 @@ class StateCache:
             self._holding.ensure(calendar)
             node_state = self._store.load_state(calendar)
             # The holder is checked after the load: a later takeover raises the revision, and the next commit fails.
-            if self._holding.beat(calendar):
-                break
-            self._refused = None
-        if self._refused is not None and node_state.revision > self._refused:
-            self._holding.has_twin()  # Only a daemon adds to the revision, and this one did not.
-        self._refused = None
-        return node_state
+            is_claimed_anew = not self._holding.beat(calendar)
+            refused, self._refused = self._refused, None
+            if is_claimed_anew:
+                continue
+            # Only a daemon adds to the revision, and this one did not.
+            is_strange = refused is not None and node_state.revision > refused
+            if not is_strange or not self._holding.meet_strange_revision(calendar):
+                return node_state
 
     def beat(self, calendar: UsageCalendar) -> None:
         """Write a heartbeat. NotHolder if another machine holds the node."""

@@ -41,6 +41,8 @@ The limits:
   this: it adds the peer again, or makes the interface again with the same index. Then as many bytes are missing as the
   old counters had reached.
 - The bytes between the last posting before a machine was put back and the first sample afterwards may be missing.
+- A machine may be put back, and its daemon may start again later than the last stored uptime of the boot. Nothing shows
+  that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
   after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
 - When the bytes came between two samples is unknown. They are shared out over this span by time.
