@@ -102,8 +102,6 @@ class Node:
         self.now += seconds
         self.mono += seconds
 
-    # -- the admin
-
     def device(self, number: int, *, seen: bool = True, **fields: Any) -> None:
         """Insert an active device with key and address ``number``. ``fields`` replace its values: see Admin.
 
@@ -144,8 +142,6 @@ class Node:
     def unlock(self) -> None:
         self.lock()
 
-    # -- the device
-
     def traffic(self, number: int, rx: int, tx: int = 0, *, interface: str = "wg0", peer: int | None = None) -> None:
         """Let row ``number`` move bytes over the peer with key ``peer`` (default: its own key)."""
         self.wg.traffic(interface, key(number if peer is None else peer), rx, tx)
@@ -154,8 +150,6 @@ class Node:
 
     def shake(self, number: int, *, interface: str = "wg0", at: float | None = None) -> None:
         self.wg.handshake(interface, key(number), int((self.now if at is None else at) * 1e9))
-
-    # -- the daemon
 
     def cycle(self, *, fails: bool = False) -> Decision | None:
         """Let 15 s pass, then reconcile. A StoreError must come if ``fails`` is true, and must not come otherwise."""
@@ -234,8 +228,6 @@ class Node:
         """How many changes the kernel and the second data plane got, and how many transactions the database got."""
         changes = sum(self.wg.writes.values()) + (self.plane.writes if self.plane is not None else 0)
         return changes, self.store.commits
-
-    # -- what came of it
 
     @property
     def numbers(self) -> list[int]:

@@ -123,14 +123,6 @@ def test_values(http: Http) -> None:
     assert start > 1.5e9
 
 
-def test_each_task_that_the_daemon_runs_is_there_from_the_start(http: Http) -> None:
-    source = "".join(file.read_text() for file in Path(metrics.__file__).parent.glob("*.py"))
-    run = set(re.findall(r'\.run(?:_preemptible)?\("(\w+)"', source))
-    assert len(run) > 5
-    for family in ("wgsyncd_task_runs", "wgsyncd_task_failures", "wgsyncd_task_last_success_timestamp_seconds"):
-        assert {sample.labels["task"] for sample in http.families()[family].samples} == run
-
-
 def test_all_reasons_are_there_from_the_start(http: Http) -> None:
     rows = {sample.labels["reason"]: sample.value for sample in http.families()["wgsyncd_rejected_rows"].samples}
     assert rows == {str(reason): 2 if reason is Reason.BAD_KEY else 0 for reason in Reason}
