@@ -31,7 +31,7 @@ def test_ten_cycles_without_a_change_write_nothing(bench: Bench) -> None:
         wait(lambda: daemon.cycles("account") > accounts + 3, "three polls and the begin of a fourth")
         assert sum(one.gets for one in counted) >= gets + 2 * 13  # there are two interfaces
         assert sum(one.sets for one in counted) == sets
-        assert counting.writes(bench) == before
+        after = counting.writes(bench)
         bench.sql("SET GLOBAL general_log = 0")
         bench.sql(f"UPDATE customer_devices SET wg_ip = '10.200.0.200' WHERE device_id = '{crowd[0].device}'")
         wait(lambda: bench.peers()[crowd[0].keys.public].allowed_ips == "10.200.0.200/32", "a change is still made")
@@ -39,7 +39,9 @@ def test_ten_cycles_without_a_change_write_nothing(bench: Bench) -> None:
     said = re.findall(r"\t(?: *\d+ )?Query\t(.*)", log.read_text(errors="replace"))
     assert len(said) > 10 * 5
     # The second client makes its own statements. All other statements only read.
-    assert [one for one in said if not READING.match(one.strip()) and "general_log" not in one] == []
+    beats = [one for one in said if "SET n.heartbeat" in one]  # one a minute, on a slow machine
+    assert [one for one in said if not READING.match(one.strip()) and "general_log" not in one and one not in beats] == []
+    assert after == before or beats
 
 
 @both_kinds

@@ -147,7 +147,7 @@ def test_counting_does_not_move_updated_at(bench: Bench) -> None:
         ("DROP TABLE wgsyncd_schema", "wgsyncd init-db"),
         ("DELETE FROM wgsyncd_schema", "wgsyncd init-db"),
         ("UPDATE wgsyncd_schema SET version = 0", "version 0: run `wgsyncd init-db`"),
-        ("UPDATE wgsyncd_schema SET version = 3", "version 3, this wgsyncd knows 2"),
+        ("UPDATE wgsyncd_schema SET version = 4", "version 4, this wgsyncd knows 3"),
         ("DROP TABLE wgsyncd_nodes", "wgsyncd init-db"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_schema_that_is_not_ours_is_told_in_one_line(bench: Bench, change: str
         bench.sql(before)
     elif "DROP" in change:
         bench.sql("CREATE TABLE wgsyncd_schema (version INT NOT NULL PRIMARY KEY)")
-    bench.sql("DELETE FROM wgsyncd_schema; INSERT INTO wgsyncd_schema VALUES (2)")
+    bench.sql("DELETE FROM wgsyncd_schema; INSERT INTO wgsyncd_schema VALUES (3)")
     bench.await_peers(device)
     bench.daemon.stop()
 

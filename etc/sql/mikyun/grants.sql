@@ -21,14 +21,14 @@ GRANT INSERT (action_type, target_type, target_id, message, created_at) ON admin
 GRANT SELECT ON v_parent_conflicts TO {account};
 
 GRANT SELECT ON wgsyncd_schema TO {account};
-GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_nodes TO {account};
+GRANT SELECT, INSERT, UPDATE ON wgsyncd_nodes TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_boots TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_interfaces TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_peers TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_conditions TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_buckets TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_days TO {account};
-GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_quarantine TO {account};
+GRANT SELECT, INSERT, UPDATE (node), DELETE ON wgsyncd_quarantine TO {account};
 GRANT SELECT, INSERT, DELETE ON wgsyncd_moves TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_removals TO {account};
 GRANT SELECT, INSERT, UPDATE, DELETE ON wgsyncd_unwritten TO {account};
