@@ -68,9 +68,9 @@ class Floors:
             keys.append(f"x'{public.hex()}'")
             notes.append(f"('peer_added', 'device', 'c{n // 3:06}-DEV-{n % 3:03}', 'a sentence for the admin', NOW())")
         self._adds = [payload for batch in codec.set_peers(IFACE, changes) for payload in batch.payloads]
-        self._before = [
-            _insert("wgsyncd_peers", peers[at : at + ROWS_AT_ONCE]) for at in range(0, len(peers), ROWS_AT_ONCE)
-        ]
+        records = ("wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx,"
+                   " tx, handshake, sampled_at)")  # fmt: skip
+        self._before = [_insert(records, peers[at : at + ROWS_AT_ONCE]) for at in range(0, len(peers), ROWS_AT_ONCE)]
         logs = "admin_logs (action_type, target_type, target_id, message, created_at)"
         self._after = [
             (f"UPDATE wgsyncd_peers SET state = 'present' WHERE node = 'bench' AND interface = '{IFACE}' AND public_key IN"

@@ -30,7 +30,7 @@ SERVER = (
     "--innodb-log-file-size=256M",
     "--max-allowed-packet=64M",
 )
-_OWN_TABLES = ("nodes", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
+_OWN_TABLES = ("nodes", "boots", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
 
 
 def key(kind: str, n: int) -> str:

@@ -40,7 +40,9 @@ def test_ten_cycles_without_a_change_write_nothing(bench: Bench) -> None:
     assert len(said) > 10 * 5
     # The second client makes its own statements. All other statements only read.
     beats = [one for one in said if "SET n.heartbeat" in one]  # one a minute, on a slow machine
-    assert [one for one in said if not READING.match(one.strip()) and "general_log" not in one and one not in beats] == []
+    assert [
+        one for one in said if not READING.match(one.strip()) and "general_log" not in one and one not in beats
+    ] == []
     assert after == before or beats
 
 
