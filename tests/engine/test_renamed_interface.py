@@ -10,15 +10,6 @@ from tests.variants import with_ipv6
 from wgsyncd.config.load import parse
 
 
-@pytest.fixture
-def node() -> Node:
-    made = Node()
-    for number in (5, 6, 7):
-        made.device(number)
-    made.cycle()
-    return made
-
-
 def rename(node: Node, *, restart: bool = False) -> None:
     """`ip link set wg0 name wg2`, and the same in the configuration. The rows still say wg0."""
     node.wg._interfaces["wg2"] = node.wg._interfaces.pop("wg0")

@@ -118,8 +118,8 @@ def test_a_machine_that_was_put_back_posts_nothing_twice(bench: Bench) -> None:
     assert daemon.metrics()['wgsyncd_anomalies_total{kind="came_back"}'] == 1
 
 
-@both_kinds
-def test_a_renamed_interface_keeps_its_baselines(bench: Bench, kind: str) -> None:
+def _killed_with_bytes_that_wait(bench: Bench) -> Daemon:
+    """Returns a dead daemon. A customer moved 200 kB that are posted, and then 50 kB that are not."""
     held = real_device("0001-held", "10.200.0.11")
     bench.insert(held)
     daemon = bench.daemon.start()
@@ -129,6 +129,12 @@ def test_a_renamed_interface_keeps_its_baselines(bench: Bench, kind: str) -> Non
     daemon.signal(signal.SIGSTOP)
     assert customer.transfer(up=50_000, down=1000).wait(PATIENCE) == 0
     daemon.kill()
+    return daemon
+
+
+@both_kinds
+def test_a_renamed_interface_keeps_its_baselines(bench: Bench, kind: str) -> None:
+    daemon = _killed_with_bytes_that_wait(bench)
     server = bench.world.server
     server.ip("link set wg0 down", "link set wg0 name wg2", "link set wg2 up")
     if kind == "userspace":
@@ -146,15 +152,7 @@ def test_a_renamed_interface_keeps_its_baselines(bench: Bench, kind: str) -> Non
 
 
 def test_a_renamed_node_keeps_its_baselines(bench: Bench) -> None:
-    held = real_device("0001-held", "10.200.0.11")
-    bench.insert(held)
-    daemon = bench.daemon.start()
-    customer = bench.customer(held)
-    assert customer.transfer(up=200_000, down=1000).wait(PATIENCE) == 0
-    wait(lambda: total(bench) > 200_000, "the bytes are posted")
-    daemon.signal(signal.SIGSTOP)
-    assert customer.transfer(up=50_000, down=1000).wait(PATIENCE) == 0
-    daemon.kill()
+    daemon = _killed_with_bytes_that_wait(bench)
     bench.configure({"node.name": "another"})
     daemon.start()
     wait(lambda: total(bench) > 250_000, "the bytes from before the rename are posted")
