@@ -40,9 +40,15 @@ def good(bench: Bench) -> Bench:
     return bench
 
 
+def what_doctor_could_change(bench: Bench) -> object:
+    """Returns what stays as it is while nothing happens. The daemon's heartbeat changes the rest of its node's row."""
+    tables = bench.sql("CHECKSUM TABLE wgsyncd_interfaces, customer_devices, admin_logs")
+    return tables, bench.sql("SELECT node, seq, approved, begun, spool, machine, host, boot FROM wgsyncd_nodes")
+
+
 @both_kinds
 def test_a_good_machine_has_no_fault(good: Bench) -> None:
-    before = good.sql("CHECKSUM TABLE wgsyncd_nodes, customer_devices, admin_logs")
+    before = what_doctor_could_change(good)
     found = doctor(good)
     levels = {name: one["severity"] for name, one in found.items()}
     assert {name for name, level in levels.items() if level == "fault"} == set()
@@ -53,7 +59,7 @@ def test_a_good_machine_has_no_fault(good: Bench) -> None:
     text = good.daemon.cli("doctor").stdout
     assert text.splitlines()[0].startswith("ok       configuration   ")
     assert text.splitlines()[-1].startswith("0 faults, ")
-    assert good.sql("CHECKSUM TABLE wgsyncd_nodes, customer_devices, admin_logs") == before
+    assert what_doctor_could_change(good) == before
 
 
 Break = Callable[[Bench], object]
