@@ -87,7 +87,7 @@ class FileSpool:
         with _as_spool_error(self.file):
             aside = self._free_name()
             os.rename(self.file, aside)
-        self._sync()
+        _sync(self.file.parent)
         raise SpoolCorrupt(f"{self.file} {why}. It is now {aside.name}", aside.name) from cause
 
     def save(self, backlog: Backlog) -> None:
@@ -95,7 +95,9 @@ class FileSpool:
         data = encode(backlog, self._node)
         beside = self.file.with_suffix(".new")
         with _as_spool_error(self.file):
-            self.file.parent.mkdir(mode=0o700, exist_ok=True)
+            if not self.file.parent.exists():
+                self.file.parent.mkdir(mode=0o700, exist_ok=True)
+                _sync(self.file.parent.parent)
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb", buffering=0) as file:
                 view = memoryview(data)
@@ -103,26 +105,27 @@ class FileSpool:
                     view = view[file.write(view) :]
                 os.fsync(descriptor)
             os.rename(beside, self.file)
-        self._sync()
-
-    def _sync(self) -> None:
-        """Sync the folder, so that the new name of a file survives a power cut.
-
-        An error is ignored: without a power cut every process sees the new file anyway. On a disk that is so broken the
-        next write fails too.
-        """
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync(self.file.parent)
 
     def _free_name(self) -> Path:
         count = 1
         while (aside := self.file.with_suffix(f".bad{count}")).exists():
             count += 1
         return aside
+
+
+def _sync(folder: Path) -> None:
+    """Sync a folder, so that the new name of a file in it survives a power cut.
+
+    An error is ignored: without a power cut every process sees the new file anyway. On a disk that is so broken the
+    next write fails too.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
