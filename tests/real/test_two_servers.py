@@ -61,7 +61,9 @@ def test_a_clone_is_refused_until_the_server_is_silent(bench: Bench) -> None:
         bench.sql("UPDATE wgsyncd_nodes SET heartbeat = heartbeat - 200")
         other.start()
         assert len(bench.logs("node_taken_over")) == 1
-        for command in (("explain", crowd[0].device), ("plan", "--no-daemon"), ("usage",)):
+        device = crowd[0]
+        assert server.cli("explain", device.device, shows=device.keys.public).stdout
+        for command in (("plan", "--no-daemon"), ("usage",)):
             assert server.cli(*command).stdout, "who does not run the node may read"
         before = bench.world.dump()
         bench.insert(Device("0001-more", "10.200.0.99"))
