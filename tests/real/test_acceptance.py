@@ -37,7 +37,7 @@ def test_ten_cycles_without_a_change_write_nothing(bench: Bench) -> None:
         wait(lambda: bench.peers()[crowd[0].keys.public].allowed_ips == "10.200.0.200/32", "a change is still made")
         assert sum(one.sets for one in counted) == sets + 1
     said = re.findall(r"\t(?: *\d+ )?Query\t(.*)", log.read_text(errors="replace"))
-    assert len(said) > 10 * 5
+    assert len(said) > 10 * 3  # each reconcile asks that often at least, so the log is complete
     # The second client makes its own statements. All other statements only read.
     beats = [one for one in said if "wgsyncd_nodes n JOIN wgsyncd_boots" in one]  # one a minute
     assert [
