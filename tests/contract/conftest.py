@@ -11,7 +11,7 @@ from tests.scripted_kernel import ScriptedKernel
 from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables, UsersTables
 from wgsyncd.dataplane.wireguard import kernel
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
-from wgsyncd.demo.mariadb import PrivateServer
+from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.ports import Store
 
 
@@ -77,3 +77,14 @@ def wg() -> Iterator[KernelWireGuard]:
     opened = KernelWireGuard("boot")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def odd_tables(mariadbd: PrivateServer) -> Iterator[RealMikyunTables]:
+    """Yields the same database for a test that alters its tables. The next test has the reference tables again."""
+    try:
+        with ExitStack() as stack:
+            yield RealMikyunTables(mariadbd, stack)
+    finally:
+        mariadbd.sql(f"DROP DATABASE {DATABASE}", database="")  # the grants stay
+        mariadbd.load()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.samples import NOW, calendar, text
@@ -47,13 +49,13 @@ def test_conflicts_are_asked_for_where_parents_changed(
     real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    query = connection.Connection.query
+    attempt = connection.Connection.attempt
 
-    def listening(self: connection.Connection, sql: str, values: connection.Values = ()) -> connection.Result:
+    def listening(self: connection.Connection, sql: str, **more: Any) -> connection.Result | connection.MariaDBError:
         asked.extend(["conflicts"] * ("v_parent_conflicts WHERE" in sql))
-        return query(self, sql, values)
+        return attempt(self, sql, **more)
 
-    monkeypatch.setattr(connection.Connection, "query", listening)
+    monkeypatch.setattr(connection.Connection, "attempt", listening)
     for store in (here(real_tables), real_tables.store()):
         real_tables.sql("DELETE FROM customer_devices")
         insert(real_tables, 5, 6, 7)

@@ -26,7 +26,9 @@ Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
-NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT = 1146, 1064, 1205
+NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED = 1146, 1064, 1205, 1213, 1045
+_MAKER_GONE = ". The account that made a view or a trigger there is gone: make it again"
+_UNDOING = frozenset((1053, 1927, LOCK_WAIT_TIMEOUT, DEADLOCK))  # may undo a whole transaction, or end the connection
 # The texts of these errors quote hosts, accounts, tables and columns, but never values.
 NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
 _ADVICE = {
@@ -37,6 +39,7 @@ _ADVICE = {
     1143: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
     1698: ". Check mikyun.database.user and how that account is authenticated",
 }
+ASIDE = 1.0  # seconds for a statement that nothing depends on
 IDLE = 30.0  # seconds after which an unused connection is closed: the server may have closed it (wait_timeout)
 MOST_JOINED = 4 << 20  # bytes in a value of GROUP_CONCAT: eight times what rows.RowCache usually has in one value
 SETTINGS = (f"SET SESSION tx_isolation = 'READ-COMMITTED', SESSION group_concat_max_len = {MOST_JOINED},"
@@ -99,6 +102,25 @@ class Connection:
                 if error.args[:1] == (LOCK_WAIT_TIMEOUT,):
                     return None
                 raise
+
+    def attempt(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:
+        """The rows of a statement that nothing depends on, or the error with which the server refuses it.
+
+        The server ends it after :data:`ASIDE` seconds. A refusal ends neither the connection nor its transaction.
+        ``settings``: more session variables for this statement alone, each after a comma.
+        """
+        with self._cursor() as cursor:
+            try:
+                cursor.execute(f"SET STATEMENT max_statement_time = {ASIDE}{settings} FOR {sql}", tuple(values) or None)
+                return tuple(cursor.fetchall())
+            except pymysql.MySQLError as error:
+                number = error.args[0] if error.args else 0
+                if not isinstance(number, int) or number in _UNDOING or number // 1000 in (0, 2):
+                    raise  # the connection or the transaction may be gone
+                refused = _translate(error, entered=True)
+                if not isinstance(refused, MariaDBError):
+                    raise
+                return refused
 
     @staticmethod
     def quote(text: str) -> str:
@@ -211,14 +233,14 @@ _CODES = {
     **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
-    **dict.fromkeys((LOCK_WAIT_TIMEOUT, 1213), StoreErrorCode.LOCKED),
+    **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
 }
 
 
-def _translate(error: Exception) -> StoreError:
+def _translate(error: Exception, *, entered: bool = False) -> StoreError:
     """A StoreError for an error of the driver: its number, its text, and what to do about it.
 
-    Quoted values are left out, because they may be keys.
+    Quoted values are left out, because they may be keys. ``entered``: the server has let the account in.
     """
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
@@ -227,4 +249,5 @@ def _translate(error: Exception) -> StoreError:
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
     plain = text if number in NAMES_ONLY else _VALUES.sub("'…'", text)
-    return MariaDBError(f"{f'{number}: ' if number else ''}{plain[:300]}{_ADVICE.get(number or 0, '')}", number)
+    advice = _MAKER_GONE if entered and number == DENIED else _ADVICE.get(number or 0, "")
+    return MariaDBError(f"{f'{number}: ' if number else ''}{plain[:300]}{advice}", number)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
@@ -64,10 +63,9 @@ class MariaDBStore:
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
-        self._log, self._changed = log.get("store"), log.OnChange()
         self._messages = AuditMessages(own.language, self._zone)
         self._usual = UsualPosting(self._node, self._zone)
-        self._has_updated_at = self._has_conflicts = False
+        self._has_updated_at = False
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
     def _inspect(self, connection: Connection) -> None:
@@ -80,8 +78,7 @@ class MariaDBStore:
         names = {(str(table), str(column)) for table, column, _ in visible}
         had, has = self._schema.has_deleted_at, ("customer_devices", "deleted_at") in names
         self._has_updated_at = ("customer_devices", "updated_at") in names
-        self._has_conflicts = ("v_parent_conflicts", "contract_id") in names
-        if (self._has_conflicts or had) and not has:
+        if (had or ("v_parent_conflicts", "contract_id") in names) and not has:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
             raise StoreError(
                 "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
@@ -118,15 +115,10 @@ class MariaDBStore:
         before = self._rows.keep()
         rows = self._rows.load(self._connection, self._own, self._schema)
         moved = self._own.take_over(self._connection, rows, before)
-        conflicts = self._load_conflicts(rows) if self._has_conflicts else None
-        if self._changed("conflicts", conflicts is None) and conflicts is None:
-            self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched")
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
-        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]), moved)
-
-    def _load_conflicts(self, rows: Sequence[DeviceRow]) -> frozenset[Condition]:
         whole = self._own.all or "d.contract_id" not in self._schema.utf8
-        return self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)
+        conflicts = self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)  # last: it may fail
+        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]), moved)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
