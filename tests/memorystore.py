@@ -18,14 +18,9 @@ from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow, Transition
+from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import (
-    Condition,
-    NodeState,
-    Posting,
-    QuarantineEntry,
-    WriteBatch,
-)
+from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, StoreErrorCode, UserError
 from wgsyncd.ports import CommitResult, Snapshot

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 from wgsyncd.core.identity import Identity
 from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
 from wgsyncd.core.model import Counters
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, QuarantinedDelta, rename_keys
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, rename_keys
 
 MOST = 2**63 - 1
 Sums = dict[tuple[str, Any], Counters]  # bytes by device name and day, or by device name and bucket

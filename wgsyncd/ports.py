@@ -20,7 +20,8 @@ from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceState
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.state import Condition, NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.quarantine import QuarantineEntry
+from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
 

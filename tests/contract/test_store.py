@@ -13,8 +13,9 @@ from tests.samples import EPOCH, NOW, TOKYO, calendar, device_name, peer, record
 from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerRecords, RecordState
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, QuarantinedDelta, WriteBatch
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorCode
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.messages import AuditMessages

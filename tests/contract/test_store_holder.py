@@ -9,8 +9,9 @@ from tests.samples import EPOCH, NOW, calendar, record
 from tests.store_sides import AnyTables, RealMikyunTables, UsersTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Identity
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import TakeoverCause
-from wgsyncd.core.state import InterfaceCheckpoint, QuarantinedDelta, WriteBatch
+from wgsyncd.core.state import InterfaceCheckpoint, WriteBatch
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.ports import Store
 

@@ -19,8 +19,9 @@ from tests.samples import EPOCH, NOW, calendar, device_name, key, record, text
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceId, Transition
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import TransitionKind
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, Posting, QuarantinedDelta, WriteBatch
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection

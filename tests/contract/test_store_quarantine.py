@@ -14,7 +14,8 @@ from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from tests.wait import until
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Allocation, Posting, QuarantinedDelta, WriteBatch
+from wgsyncd.core.quarantine import QuarantinedDelta
+from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.errors import InDoubt, StoreError, StoreErrorCode, UserError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.messages import AuditMessages

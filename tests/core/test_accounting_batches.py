@@ -14,16 +14,9 @@ from tests.samples import EPOCH, NOW, actual, calendar, device_name, dump, peer,
 from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.batches import split
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, PublicKey, decode_key
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import RecordState, config_digest
-from wgsyncd.core.state import (
-    Allocation,
-    Condition,
-    InterfaceCheckpoint,
-    NodeState,
-    Posting,
-    QuarantinedDelta,
-    WriteBatch,
-)
+from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage import posting
 from wgsyncd.core.usage.posting import Anomaly, PostingResult, chunks, post
 

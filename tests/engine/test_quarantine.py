@@ -13,7 +13,7 @@ from tests.admins import AuditLine
 from tests.node import Node
 from tests.samples import NOW, key
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import QuarantineEntry
+from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.engine import quarantine
 from wgsyncd.errors import StoreError, UserError
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import Counters, DeviceId, InterfaceState, Transition
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords, boot_of
 from wgsyncd.core.values import peer_value
 
@@ -189,31 +190,6 @@ def total(postings: Iterable[Posting]) -> Counters:
     """The bytes of all postings."""
     allocations = [one for posting in postings for one in posting.allocations]
     return Counters(sum([one.rx for one in allocations]), sum([one.tx for one in allocations]))
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantinedDelta:
-    """A delta that is larger than the line can carry."""
-
-    interface: str
-    row_id: DeviceId | None
-    device: str
-    rx: int  # bytes, like tx
-    tx: int
-    since: float  # UNIX seconds, like until
-    until: float
-
-    @property
-    def rate(self) -> float | None:
-        """The rate of the busier direction in bits per second. None if the delta has no duration."""
-        return max(self.rx, self.tx) * 8 / (self.until - self.since) if self.until > self.since else None
-
-
-class QuarantineEntry(NamedTuple):
-    """A delta in quarantine, with the number by which an admin names it."""
-
-    id: int
-    delta: QuarantinedDelta
 
 
 @dataclass(frozen=True, slots=True)

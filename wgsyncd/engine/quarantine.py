@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Posting, QuarantineEntry
+from wgsyncd.core.quarantine import QuarantineEntry
+from wgsyncd.core.state import Posting
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.released import post_released
 from wgsyncd.errors import InDoubt, UserError

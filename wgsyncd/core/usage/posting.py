@@ -56,16 +56,10 @@ from math import inf
 from operator import attrgetter
 
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
+from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import DOUBT, PeerRecord, doubted, record_of
-from wgsyncd.core.state import (
-    InterfaceCheckpoint,
-    NodeState,
-    Posting,
-    QuarantinedDelta,
-    WriteBatch,
-    merge_postings,
-)
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState, Posting, WriteBatch, merge_postings
 from wgsyncd.core.usage.calendar import SpanPart, UsageCalendar, allocate_parts
 from wgsyncd.core.usage.spans import Spans
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from wgsyncd.core.model import Counters
-from wgsyncd.core.state import Posting, QuarantinedDelta, merge_postings
+from wgsyncd.core.quarantine import QuarantinedDelta
+from wgsyncd.core.state import Posting, merge_postings
 from wgsyncd.core.usage.calendar import UsageCalendar
 
 

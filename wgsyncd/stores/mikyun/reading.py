@@ -9,15 +9,9 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
+from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
-from wgsyncd.core.state import (
-    Condition,
-    ConditionType,
-    InterfaceCheckpoint,
-    NodeState,
-    QuarantinedDelta,
-    QuarantineEntry,
-)
+from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState
 from wgsyncd.stores.mikyun.connection import Connection
 
 

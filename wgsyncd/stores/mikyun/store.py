@@ -9,8 +9,9 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow
+from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import NodeState, Posting, QuarantineEntry, WriteBatch
+from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
