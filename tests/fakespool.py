@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.fakes import Crash
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.errors import SpoolCorrupt, SpoolError
@@ -28,27 +30,27 @@ class FakeSpool:
 
     def open(self, node: str) -> None:
         """A process of this node begins."""
-        self._node, self._names = node, {node}
+        self._node = node
 
     def begin(self) -> Backlog:
         """An empty backlog. The names of streams are numbered."""
         self.streams += 1
         return Backlog(f"stream{self.streams}")
 
-    def accept(self, node: str) -> None:
-        """Let this process load what a process of ``node`` saved."""
-        self._names.add(node)
+    def set_aside(self) -> str:
+        """Forget what was saved."""
+        self.kept = None
+        return "spool.bad1"
 
     def load(self) -> Backlog | None:
         """The backlog that was saved last, or None."""
         if self.unreadable:
             raise SpoolError("spool cannot be read: Input/output error")
-        foreign = self.kept is not None and self.kept_for not in self._names
-        if self.damaged or foreign:
-            self.damaged, self.kept = False, None
-            why = f"belongs to node {self.kept_for}" if foreign else "torn"
-            raise SpoolCorrupt(f"spool is set aside as spool.bad1: {why}", "spool.bad1")
-        return self.kept
+        if self.damaged:
+            self.damaged = False
+            raise SpoolCorrupt("spool is set aside as spool.bad1: torn", self.set_aside())
+        other_node = "" if self.kept_for == self._node else self.kept_for
+        return self.kept and replace(self.kept, other_node=other_node)
 
     def save(self, backlog: Backlog) -> None:
         """Keep a backlog in place of the one that was saved before."""
@@ -57,7 +59,7 @@ class FakeSpool:
             raise SpoolError("spool cannot be written: No space left on device")
         if fate == "crash before":
             raise Crash
-        self.kept, self.kept_for = backlog, self._node
+        self.kept, self.kept_for = backlog, backlog.other_node or self._node
         self.saves += 1
         if fate == "crash after":
             raise Crash

@@ -91,7 +91,7 @@ class SpoolError(WgsyncdError):
 
 
 class SpoolCorrupt(SpoolError):
-    """The spool was damaged, foreign or unreadable. It was renamed to ``name``."""
+    """The spool was damaged or unreadable. It was renamed to ``name``."""
 
     def __init__(self, text: str, name: str) -> None:
         self.name = name

@@ -291,11 +291,10 @@ class Spool(Protocol):
         """An empty backlog with a new stream, which no backlog had before."""
 
     def load(self) -> Backlog | None:
-        """The backlog saved last, or None. SpoolCorrupt if the spool is damaged, foreign or unreadable. Then it is put
-        aside, and the next call returns None. SpoolError if even that fails."""
+        """The last backlog, or None. SpoolCorrupt: it was damaged, and is put aside. SpoolError: even that failed."""
 
-    def accept(self, node: str) -> None:
-        """The spool may have this node name, too: the node was renamed."""
+    def set_aside(self) -> str:
+        """Put aside what is saved, and return its new name. SpoolError if this fails."""
 
     def save(self, backlog: Backlog) -> None:
         """Replace the saved backlog by this one, as a whole or not at all. SpoolError if it cannot be written."""

@@ -82,6 +82,47 @@ def test_two_interfaces_with_each_others_names(node: Node) -> None:
     assert node.posted == node.true
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_interface_was_made_again_before_and_nobody_recorded_the_outcome(
+    node: Node, restart: bool, waits: bool
+) -> None:
+    """The baselines have the epoch of the new interface. The mark still has the one of the former interface."""
+    node.traffic(5, 1000)
+    node.account()
+    node.wg.delete("wg0")
+    node.wg.add_interface("wg0")
+    node.store.next_writes = ["ok", "before"]
+    node.cycle(fails=True)
+    assert node.kernel()["wg0"], "the peers are back"
+    if waits:
+        node.away((5, 20))
+        node.store.down = False
+    node.traffic(5, 300)
+    rename(node, restart=restart)
+    node.traffic(6, 9, interface="wg2")
+    node.cycle()
+    assert node.posted == node.true
+    assert names(node) == {"wg1", "wg2"}
+    node.quiet()
+
+
+def test_an_interface_that_was_never_marked_is_renamed(node: Node) -> None:
+    """The first reconcile of a node committed the baselines, and its outcome was not committed."""
+    for peer in (5, 6):
+        node.wg.remove_behind("wg0", key(peer))
+    node.db.records.clear()
+    node.db.interfaces.clear()
+    node.store.next_writes = ["ok", "before"]
+    node.cycle(fails=True)
+    assert not node.db.interfaces
+    node.traffic(5, 300)
+    rename(node, restart=True)
+    node.cycle()
+    assert node.posted == node.true
+    assert names(node) == {"wg1", "wg2"}
+
+
 def test_a_name_that_is_used_again_meets_no_old_baseline(node: Node) -> None:
     """wg2 was served before and is still recorded. wg0 now gets its name."""
     mark = next(iter(node.db.interfaces.values()))

@@ -197,3 +197,37 @@ def test_an_interface_goes_to_a_second_node_of_the_same_machine(alpha: Node) -> 
     alpha.survive()
     alpha.survive()
     assert alpha.posted[5].rx == 1500
+
+
+def test_a_node_is_renamed_while_the_store_is_down(alpha: Node, tmp_path: Path) -> None:
+    file_spool(alpha, tmp_path)
+    alpha.away((5, 1000))
+    renamed(alpha)
+    alpha.store.down = True
+    file_spool(alpha, tmp_path)
+    alpha.cycle(fails=True)
+    alpha.wg.reboot()  # only the file has the bytes now
+    alpha.machine = FakeMachine(boot="fake-boot-2")
+    alpha.back()
+    alpha.cycle()
+    assert alpha.status.spool_corruptions == 0
+    assert alpha.posted == alpha.true
+
+
+def test_the_spool_of_another_node_is_put_aside_when_the_store_answers(alpha: Node, tmp_path: Path) -> None:
+    """Until then nobody knows whose it is, and this node's own samples are kept beside the other ones."""
+    other = Node(node="r630")
+    other.device(5)
+    other.cycle()
+    file_spool(other, tmp_path)
+    other.away((5, 77))
+    file_spool(alpha, tmp_path)
+    alpha.away((5, 1000))
+    assert alpha.status.spool_corruptions == 0
+    alpha.wg.recreate_behind("wg0", alpha.peer(5).public_key)  # only the spool has the bytes now
+    alpha.back()
+    assert alpha.status.spool_corruptions == 1
+    assert ("spool_corrupt", "r640") in alpha.actions
+    assert (tmp_path / "spool.bad1").exists()
+    assert alpha.posted == alpha.true
+    alpha.quiet()

@@ -129,6 +129,13 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
         for some in self._by_interface.values():
             yield from some.values()
 
+    def interface_of(self, epoch: str, probably: str) -> str | None:
+        """The name of an interface with a record of this epoch. ``probably``: the name to look at first."""
+        for name in (probably, *self._by_interface):
+            if any(record.epoch.lstrip(DOUBT) == epoch for record in self.of(name).values()):
+                return name
+        return None
+
     def add(self, record: PeerRecord) -> None:
         """Store ``record``. It replaces an older record of the same peer."""
         self._by_interface.setdefault(record.interface, {})[record.public_key] = record

@@ -76,12 +76,12 @@ class NodeState:
                 peers[record.row_id] = peers.get(record.row_id, frozenset()) | {record.peer_id}
         return peers
 
-    def filed_under(self, state: InterfaceState) -> str:
-        """The name that the records of an interface have. It is the earlier one of an interface that was renamed."""
-        mark = self.interfaces.get(state.name)
-        if mark is None or mark.epoch != state.epoch:
-            return next((name for name, one in self.interfaces.items() if one.epoch == state.epoch), state.name)
-        return state.name
+    def recorded_name(self, state: InterfaceState) -> str | None:
+        """The name that the records of an interface have: another one if it was renamed. None: it has no records."""
+        marked = (name for name, mark in self.interfaces.items() if mark.epoch == state.epoch)
+        own = self.interfaces.get(state.name)
+        name = state.name if own is not None and own.epoch == state.epoch else next(marked, None)
+        return name or self.records.interface_of(state.epoch, state.name)  # an outcome may lack its mark
 
     def after(self, writes: WriteBatch) -> NodeState:
         """The node state once ``writes`` is committed. This object stays unchanged."""

@@ -123,18 +123,20 @@ class Accounting:
         The transaction that completes a sample also stores its position: see :mod:`wgsyncd.core.usage.backlog`.
         ``now``: UNIX seconds. ``end``: see :meth:`post`. StoreError if a transaction failed.
         """
-        backlog = self.spooler.load()
+        calendar = self.calendar(now)
+        position = self.cache.current(calendar).spool_position
+        backlog = self.spooler.own()
         if not backlog.samples:
             if not self._state.spool_up:  # The file may still have samples that are posted by now.
                 self.spooler.save(backlog)
             return True
-        calendar = self.calendar(now)
-        backlog = self._state.backlog = backlog.after(self.cache.current(calendar).spool_position)
+        backlog = self._state.backlog = backlog.after(position)
         dropped = 0
         waiting = [sample for sample in backlog.samples if end is None or sample.number < end]
         for sample in waiting:
             node_state = self.cache.current(calendar)
-            name, span = node_state.filed_under(sample.state), sample.at - sample.since
+            name = node_state.recorded_name(sample.state) or sample.state.name
+            span = sample.at - sample.since
             since = {name: min(sample.at, now) - span} if sample.since else {}
             result = posting.post(
                 {name: sample.state}, node_state, calendar,

@@ -43,6 +43,7 @@ class AgentState:
     )  # by row id, for locked rows: last_samples from before the row was skipped
     sampled_at: dict[str, float] = field(default_factory=dict)  # by interface, UNIX seconds
     backlog: Backlog | None = None  # None: the spool was not read yet
+    first_number: int = 1  # samples with this number or a higher one are of this process
     durable_position: int = 0  # samples up to this number are durable: they are in the file as in memory, or posted
     may_save: bool = True  # False: the file cannot be read, so it must not be overwritten
     spool_up: bool = True  # the last write to the spool worked

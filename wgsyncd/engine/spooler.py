@@ -132,17 +132,12 @@ class Spooler:
         try:
             found = self._spool.load()
         except SpoolCorrupt as error:
-            self._status.spool_corruptions += 1
-            self._log.error("the spool is damaged: its samples are not posted", why=str(error))
-            self._cache.queue_audit(
-                AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=error.name))
-            )
+            self._report_loss(str(error), error.name)
         except SpoolError as error:
-            self._state.may_save = False  # Otherwise the unread samples would be overwritten.
-            self._set_spool_up(False)
-            self._log.error("spool cannot be read: samples that cannot be posted wait in memory", why=str(error))
+            self._keep_unread(error)
         self._state.backlog = found or self._spool.begin()
-        self._state.durable_position = self._state.backlog.next_number - 1 if found is not None else 0
+        self._state.first_number = self._state.backlog.next_number
+        self._state.durable_position = self._state.first_number - 1 if found is not None else 0
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for sample in self._state.backlog.samples:
             if sample.at <= now:
@@ -152,13 +147,45 @@ class Spooler:
             self._log.info("spooled samples found", samples=len(found.samples), peers=found.peers)
         return self._state.backlog
 
+    def own(self) -> Backlog:
+        """The backlog of this node. The store must have answered, so that a renamed node has its former backlog.
+
+        The samples of any other node are put aside, and the loss is logged and audited.
+        """
+        backlog = self.load()
+        if not backlog.other_node:
+            return backlog
+        own = tuple(one for one in backlog.samples if one.number >= self._state.first_number)
+        if len(own) < len(backlog.samples):
+            try:
+                name = self._spool.set_aside()
+                self._report_loss(f"the spool belongs to node {backlog.other_node}. It is now {name}", name)
+            except SpoolError as error:
+                self._keep_unread(error)
+        self._state.durable_position = 0
+        self._state.backlog = replace(self._spool.begin(), next_number=backlog.next_number, samples=own)
+        self.save(self._state.backlog)
+        return self._state.backlog
+
     def rename_from(self, node: str) -> None:
         """Give the spool's file of ``node``, the former name of this node, the present name.
 
         A file that cannot be written keeps its name until a later save. Its samples are in memory, and are posted next.
         """
-        self._spool.accept(node)
-        self.save(self.load())
+        if self.load().other_node == node:
+            self._state.backlog = replace(self.load(), other_node="")
+            self.save(self._state.backlog)
+
+    def _report_loss(self, why: str, file: str) -> None:
+        self._status.spool_corruptions += 1
+        self._log.error("the spool is damaged: its samples are not posted", why=why)
+        self._cache.queue_audit(AuditEvent(AuditAction.SPOOL_CORRUPT, self._settings.node.name, AuditFacts(file=file)))
+
+    def _keep_unread(self, error: SpoolError) -> None:
+        """Write nothing to the file, because it has samples that nobody has read."""
+        self._state.may_save = False
+        self._set_spool_up(False)
+        self._log.error("spool cannot be read: samples that cannot be posted wait in memory", why=str(error))
 
     def save(self, backlog: Backlog) -> bool:
         """Write the backlog to the spool's file. Whether the file has the backlog now."""

@@ -5,7 +5,8 @@ The file is in the state directory and is always replaced as a whole. A new file
 the old file or the new one.
 
 The first line holds a checksum of the rest. The rest is JSON with counters and public keys, and no secret. A file that
-is damaged, unreadable or belongs to another node is renamed (quarantined) and reported.
+is damaged or unreadable is renamed (quarantined) and reported. So is a file of another node, once the store has
+answered: it knows whether this node was renamed.
 """
 
 from __future__ import annotations
@@ -62,11 +63,7 @@ class FileSpool:
 
     def __init__(self, folder: Path, node: str) -> None:
         self.file = folder / "spool"
-        self._node, self._names = node, {node}
-
-    def accept(self, node: str) -> None:
-        """See :class:`wgsyncd.ports.Spool`."""
-        self._names.add(node)
+        self._node = node
 
     def begin(self) -> Backlog:
         """See :class:`wgsyncd.ports.Spool`."""
@@ -76,7 +73,7 @@ class FileSpool:
         """See :class:`wgsyncd.ports.Spool`."""
         cause: Exception
         try:
-            return decode(self.file.read_bytes(), *self._names)
+            return decode(self.file.read_bytes(), self._node)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -84,11 +81,16 @@ class FileSpool:
         except ValueError as error:
             why, cause = str(error), error
         # The file does not stay: if it became readable later, its samples would be older than the node state.
+        aside = self.set_aside()
+        raise SpoolCorrupt(f"{self.file} {why}. It is now {aside}", aside) from cause
+
+    def set_aside(self) -> str:
+        """See :class:`wgsyncd.ports.Spool`."""
         with _as_spool_error(self.file):
             aside = self._free_name()
             os.rename(self.file, aside)
         _sync(self.file.parent)
-        raise SpoolCorrupt(f"{self.file} {why}. It is now {aside.name}", aside.name) from cause
+        return aside.name
 
     def save(self, backlog: Backlog) -> None:
         """See :class:`wgsyncd.ports.Spool`."""
@@ -137,7 +139,7 @@ def _as_spool_error(file: Path) -> Iterator[None]:
 
 
 def encode(backlog: Backlog, node: str) -> bytes:
-    """The content of the spool file of a node."""
+    """The content of the spool file of a node, or of ``backlog.other_node``."""
     samples = [
         _Sample(
             one.number, one.since, one.at, one.day, one.state.name, one.state.epoch,
@@ -145,12 +147,12 @@ def encode(backlog: Backlog, node: str) -> bytes:
         )
         for one in backlog.samples
     ]  # fmt: skip
-    body = msgspec.json.encode(_File(node, backlog.stream, backlog.next_number, samples))
+    body = msgspec.json.encode(_File(backlog.other_node or node, backlog.stream, backlog.next_number, samples))
     return MAGIC + _checksum(body) + b"\n" + body
 
 
-def decode(data: bytes, *nodes: str) -> Backlog:
-    """The backlog in a file's content, which belongs to one of ``nodes``.
+def decode(data: bytes, node: str) -> Backlog:
+    """The backlog in a file's content, as a process of ``node`` finds it.
 
     ValueError, with the fault in words, if :func:`encode` did not make the content.
     """
@@ -163,9 +165,8 @@ def decode(data: bytes, *nodes: str) -> Backlog:
         file = msgspec.json.decode(body, type=_File)
     except msgspec.DecodeError as error:
         raise ValueError(f"does not fit: {error}") from None
-    if file.node not in nodes:
-        raise ValueError(f"belongs to node {file.node}")
-    return Backlog(file.stream, file.next_number, tuple(map(_sample, file.samples)))
+    other_node = "" if file.node == node else file.node
+    return Backlog(file.stream, file.next_number, tuple(map(_sample, file.samples)), other_node)
 
 
 def _sample(one: _Sample) -> Sample:

@@ -1,7 +1,8 @@
 """Renamed interfaces: the records of a peer go on under the new name of its interface.
 
 The epoch of an interface (boot id and interface index) says which counters are meant. An interface that gets another
-name keeps its index. So a recorded interface was renamed if an interface of another name has its epoch now.
+name keeps its index. So a recorded interface was renamed if an interface of another name has its epoch now. Its mark
+has the epoch, or at least its records have it: baselines are committed before the mark.
 """
 
 from __future__ import annotations
@@ -20,17 +21,13 @@ def renames(node_state: NodeState, actual: Mapping[str, InterfaceState], configu
     baselines are of no use then. Post the waiting samples first: they may need these records.
     """
     marks = node_state.interfaces
-    here = {
-        state.epoch: name
-        for name, state in actual.items()
-        if name not in marks or marks[name].epoch != state.epoch  # otherwise the name is the recorded one
-    }
     moves: dict[str, str | None] = {}
-    for name, mark in marks.items():
-        if name in actual and actual[name].epoch == mark.epoch:
-            continue
-        if (new := here.pop(mark.epoch, None)) is not None:
-            moves[name] = new
+    for name, state in actual.items():
+        if name in marks and marks[name].epoch == state.epoch:
+            continue  # usually all names are the recorded ones
+        old = node_state.recorded_name(state)
+        if old is not None and old != name and (old not in actual or node_state.recorded_name(actual[old]) != old):
+            moves.setdefault(old, name)
     boots = {boot_of(state.epoch) for state in actual.values()}
     for name, mark in marks.items():
         if boots and name not in moves and name not in configured and boot_of(mark.epoch) not in boots:

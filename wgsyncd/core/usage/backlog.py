@@ -54,6 +54,7 @@ class Backlog:
     stream: str
     next_number: int = 1
     samples: tuple[Sample, ...] = ()
+    other_node: str = ""  # the name of another node in the spool. Only the store knows whether this node had it before
 
     @property
     def peers(self) -> int:
@@ -133,7 +134,7 @@ class Backlog:
     def _past(self, state: InterfaceState, known: NodeState | None) -> dict[PublicKey, list[_Observation]]:
         """For each peer of ``state``: its baseline, then its samples in order. A peer without any is left out."""
         past: dict[PublicKey, list[_Observation]] = {}
-        recorded = known.records.of(known.filed_under(state)) if known is not None else {}
+        recorded = known.records.of(known.recorded_name(state) or state.name) if known is not None else {}
         for key in state.peers:
             record = recorded.get(key)
             if record is not None:
