@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -18,8 +19,9 @@ import msgspec
 from wgsyncd.cli import output
 from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.daemon import control_socket, lock
-from wgsyncd.errors import UserError
+from wgsyncd.errors import ConfigError, UserError
 
+_UNHEARD = "wgsyncd runs (pid {pid}), but its control socket is gone: systemctl restart wgsyncd"
 Report = TypeVar("Report", bound=msgspec.Struct)
 
 
@@ -55,6 +57,9 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
     except TimeoutError:
         raise UserError(f"no answer within {timeout:.0f} s: `wgsyncd status` shows how the daemon is") from None
     except (FileNotFoundError, ConnectionRefusedError):
+        with contextlib.suppress(UserError):
+            if pid := running_daemon():
+                raise NobodyListensError(_UNHEARD.format(pid=pid)) from None
         raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}") from None
     except PermissionError:
         raise UserError(f"{file}: not permitted: run this as root or in the group wgsyncd") from None
@@ -91,10 +96,21 @@ def ask_daemon(
         return None, str(error)
     except NobodyListensError:
         try:
-            pid = lock.holder(lock.path())
+            pid = running_daemon(args.config)
         except UserError as error:
             return None, str(error)
-        return None, f"wgsyncd runs (pid {pid}), but has no control socket" if pid else "wgsyncd does not run"
+        return None, _UNHEARD.format(pid=pid) if pid else "wgsyncd does not run"
+
+
+def running_daemon(config: Path = DEFAULT_CONFIG) -> int | None:
+    """The pid of the daemon, even if the files in its directory are gone. None: no daemon runs. UserError: unknown."""
+    from wgsyncd.config import load
+
+    pid = lock.holder(lock.path())
+    if pid is None:
+        with contextlib.suppress(ConfigError):
+            pid = lock.running(load.load(config).node.name)
+    return pid
 
 
 def print_note(why: str) -> None:

@@ -50,12 +50,19 @@ class ChangeWatcher:
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
         """Receive notifications on the socket ``path``. UserError if the socket cannot be made."""
+        self.close()
         self._socket = NotifySocket(path, self._status, wake)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether notifications can be sent: somebody may have removed the socket's file."""
+        return self._socket is not None and self._socket.path.exists()
 
     def close(self) -> None:
         """Receive no more notifications."""
         if self._socket is not None:
             self._socket.close()
+            self._socket = None
 
     def delay(self, now: float) -> float:
         """Seconds until :meth:`poll` has something to do. ``now``: monotonic seconds."""

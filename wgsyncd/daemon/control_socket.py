@@ -53,6 +53,11 @@ class ControlSocket:
         listener.listen(CLIENTS)
         self.server = HttpServer(listener, routes, self._admit, CLIENTS)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether commands can find the socket: somebody may have removed its file."""
+        return self._file.exists()
+
     def close(self) -> None:
         """Take no more requests, and remove the file."""
         self.server.close()

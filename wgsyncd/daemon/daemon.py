@@ -15,12 +15,14 @@ from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon import admin, control_socket, lock
+from wgsyncd.daemon import admin, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
+from wgsyncd.daemon.http import Routes
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.daemon.pacing import ClockStepDetector, PollInterval, thread_cpu_time
 from wgsyncd.daemon.scheduler import Schedule
+from wgsyncd.daemon.sockets import Sockets
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
 from wgsyncd.engine import inspector, status_report
@@ -57,7 +59,7 @@ class Daemon:
         interval = float(settings.schedule.watch_interval)
         self.watcher = ChangeWatcher(lambda: self.agent, self._tasks, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
-        self._control: control_socket.ControlSocket | None = None
+        self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._beat = time.monotonic()
         self._fed = 0.0
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
@@ -66,11 +68,10 @@ class Daemon:
     def run(self) -> int:
         """Run until an event says stop. Returns the exit status.
 
-        UserError if the metrics' address cannot be had. NotHolder if another machine holds the node.
+        NotHolder if another machine holds the node.
         """
         settings = self.settings
-        self._monitoring.listen(settings.metrics.address)
-        self._open_sockets()
+        self._sockets.open(self.settings.metrics.address)
         self._begin_with(settings)
         self.status.started_at = time.time()
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
@@ -96,6 +97,7 @@ class Daemon:
         if Event.STOP in events:
             return False
         self._check_clock()
+        self._claims.answer()
         for event in events:
             self._handle(event)
         self._poll()
@@ -131,6 +133,7 @@ class Daemon:
             pass  # The poll follows the notification.
         elif event is Event.HEARTBEAT:
             self.watcher.run("heartbeat", self.agent.beat)
+            self._sockets.open(self.settings.metrics.address)
         elif event is Event.ACCOUNT:
             self.watcher.run_preemptible("account", self.agent.account)
             if self.agent.needs_reconcile:
@@ -204,6 +207,7 @@ class Daemon:
             self._log.info("configuration reloaded", who=who)
             self.status.add_event("config", text="configuration reloaded")
             self.agent.queue_audit(AuditAction.CONFIG_RELOADED)
+        self._sockets.open(self.settings.metrics.address)
         self._handle(Event.RECONCILE)
         self.notifier.ready(summary_line(self.status))
         return faults
@@ -237,20 +241,11 @@ class Daemon:
         status.store_conditions = {**dict.fromkeys(self.agent.store.condition_types, 0), **status.store_conditions}
         status.config_ok, status.config_loaded_at = True, time.time()
 
+    def _answers(self) -> Routes:
+        return self._admin.routes(lambda: status_report.of_daemon(self.status, self.settings, self.path))
+
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY
-
-    def _open_sockets(self) -> None:
-        """Open the sockets for notifications and for admins. The daemon also runs without them."""
-        try:
-            self.watcher.listen(lock.path().with_name("notify.sock"), lambda: self.events.put(Event.NOTIFY))
-        except UserError as error:
-            self._log.warning("no notifications from the application", why=str(error))
-        try:
-            answers = self._admin.routes(lambda: status_report.of_daemon(self.status, self.settings, self.path))
-            self._control = control_socket.ControlSocket(control_socket.path(), {**self._monitoring.routes, **answers})
-        except UserError as error:
-            self._log.warning("no commands to the running daemon", why=str(error))
 
     def _check_clock(self) -> None:
         step = self._clock.stepped()
@@ -272,11 +267,8 @@ class Daemon:
 
     def _end(self) -> None:
         self._schedule.disarm()
-        self.watcher.close()
         self._admin.close()
-        if self._control is not None:
-            self._control.close()
-        self._monitoring.close()
+        self._sockets.close()
         self.agent.store.close()
         self.agent.wireguard.close()
         self._log.info("stopped, and peers stay in place")

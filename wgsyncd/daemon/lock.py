@@ -6,14 +6,33 @@ holds even if two daemons have directories of their own. The sockets of the daem
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import os
+import pwd
 import socket
 import struct
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from wgsyncd import log
 from wgsyncd.errors import UserError
+
+USER = "wgsyncd"  # the user and the group of the unit
+_PREFIX = "wgsyncd."
+_LONGEST = 107  # bytes of an abstract address, see unix(7)
+_WAITING = 64  # processes that may ask for the owner of an address between two turns of the loop
+
+
+class Credentials(NamedTuple):
+    """A process, as the kernel describes it."""
+
+    pid: int
+    uid: int
+    gid: int
 
 
 def path() -> Path:
@@ -65,12 +84,13 @@ class Claims:
     """The abstract socket addresses that this process has: one for its node, and one for each of its interfaces.
 
     Two daemons with two node names would post the bytes of one interface twice. So each interface has an address too.
-    An abstract address belongs to the network namespace and vanishes with its process, see unix(7).
+    An abstract address belongs to the network namespace and vanishes with its process, see unix(7). Every user may take
+    one. So only a process of root or of the daemon's user counts as another wgsyncd, and any other process is reported.
     """
 
     def __init__(self, node: str, interfaces: Iterable[str]) -> None:
-        """Claim all. UserError, with nothing claimed, if another process has one of them."""
-        self._node = _claim(f"wgsyncd.{node}", f"for node {node}", "stop it first, or give this one another node.name")
+        """Claim all. UserError, with nothing claimed, if another wgsyncd has one of them."""
+        self._node = _claim(f"{_PREFIX}{node}", f"for node {node}", "stop it first, or give this one another node.name")
         self._interfaces: dict[str, socket.socket] = {}
         try:
             self.add(interfaces)
@@ -79,13 +99,15 @@ class Claims:
             raise
 
     def add(self, interfaces: Iterable[str]) -> None:
-        """Claim more interfaces. UserError, with nothing changed, if another process has one of them."""
+        """Claim more interfaces. UserError, with nothing changed, if another wgsyncd has one of them."""
         more: dict[str, socket.socket] = {}
         try:
             for name in interfaces:
                 if name not in self._interfaces:
                     todo = f"stop it first, or take interfaces.{name} out of one of the two configurations"
-                    more[name] = _claim(f"wgsyncd.if.{name}", f"on interface {name}", todo)
+                    claimed = _claim(f"{_PREFIX}if.{name}", f"on interface {name}", todo)
+                    if claimed is not None:
+                        more[name] = claimed
         except UserError:
             for one in more.values():
                 one.close()
@@ -97,36 +119,85 @@ class Claims:
         for name in self._interfaces.keys() - set(interfaces):
             self._interfaces.pop(name).close()
 
+    def answer(self) -> None:
+        """Let those go who have asked for the owner. Otherwise they would fill the queue."""
+        for one in (self._node, *self._interfaces.values()):
+            with contextlib.suppress(OSError):
+                while one is not None:
+                    one.accept()[0].close()
+
     def close(self) -> None:
         """Give everything back."""
         self.keep(())
-        self._node.close()
+        if self._node is not None:
+            self._node.close()
 
 
-def _claim(name: str, where: str, todo: str) -> socket.socket:
-    """A socket with the abstract address ``name``. UserError if another process in this network namespace has it."""
-    address = f"\0{name}"[:100]
+def _address(name: str) -> bytes:
+    """The abstract address of a name, or of its digest if the name is too long."""
+    address = name.encode("utf-8", "surrogateescape")
+    if len(address) > _LONGEST:
+        address = f"{_PREFIX}{hashlib.blake2b(address, digest_size=16).hexdigest()}".encode()
+    return b"\0" + address
+
+
+def _claim(name: str, where: str, todo: str) -> socket.socket | None:
+    """A socket with the abstract address ``name``. None if a stranger has it.
+
+    UserError if another wgsyncd in this network namespace has it.
+    """
+    address = _address(name)
     claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         claimed.bind(address)
-        claimed.listen(1)
-    except OSError:
+        claimed.listen(_WAITING)
+        claimed.setblocking(False)
+    except OSError as error:
         claimed.close()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-            other.setblocking(False)
-            try:
-                other.connect(address)
-                pid = str(peer_credentials(other)[0])
-            except OSError:
-                pid = "unknown"
-        raise UserError(f"another wgsyncd runs {where} in this network namespace: pid {pid}: {todo}") from None
+        owner = _owner(address)
+        if owner is None:
+            time.sleep(0.1)  # Another wgsyncd may be between its bind() and its listen().
+            owner = _owner(address)
+        if owner is not None and _is_ours(owner):
+            text = f"another wgsyncd runs {where} in this network namespace: pid {owner.pid}: {todo}"
+            raise UserError(text) from None
+        said = "unknown" if owner is None else f"uid {owner.uid}, pid {owner.pid}"
+        log.get("daemon").warning(
+            "a program that is not wgsyncd has this address, so only the lock file keeps a second wgsyncd out",
+            address=f"@{address[1:].decode(errors='replace')}", who=said, why=error.strerror,
+        )  # fmt: skip
+        return None
     return claimed
 
 
-def peer_credentials(connected: socket.socket) -> tuple[int, int, int]:
-    """Pid, user id and group id of the process at the other end of a unix socket (SO_PEERCRED in unix(7))."""
-    pid, uid, gid = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return pid, uid, gid
+def _owner(address: bytes) -> Credentials | None:
+    """Who listens at an abstract address. None if nobody does, or if its queue is full."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.setblocking(False)
+        try:
+            other.connect(address)
+        except OSError:
+            return None
+        return peer_credentials(other)
+
+
+def _is_ours(owner: Credentials) -> bool:
+    """Whether this is a process of root, of this process's user, or of the unit's user."""
+    with contextlib.suppress(KeyError):
+        if owner.uid == pwd.getpwnam(USER).pw_uid:
+            return True
+    return owner.uid in (0, os.geteuid())
+
+
+def running(node: str) -> int | None:
+    """The pid of the wgsyncd that has claimed ``node``, even if its files are gone. None: nobody has."""
+    owner = _owner(_address(f"{_PREFIX}{node}"))
+    return owner.pid if owner is not None and _is_ours(owner) else None
+
+
+def peer_credentials(connected: socket.socket) -> Credentials:
+    """The process at the other end of a unix socket (SO_PEERCRED in unix(7))."""
+    return Credentials(*struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
 
 
 def bind(file: Path, kind: socket.SocketKind, failure: str) -> socket.socket:

@@ -95,9 +95,9 @@ def _listen(host: str, port: int) -> socket.socket:
         except OSError:
             sock.close()
             raise
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:  # ValueError: the idna codec refuses the host's name.
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        why = (error.strerror or str(error)).lower()
+        why = (getattr(error, "strerror", None) or str(error)).lower()
         raise UserError(
             f"metrics.listen = {shown}: cannot listen there: {why}. Free the port, name an address of this machine, "
             'or turn the HTTP side off with listen = ""'

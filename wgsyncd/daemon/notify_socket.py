@@ -10,6 +10,7 @@ answer: a sender that wants one asks for a sync over the control socket.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -32,11 +33,16 @@ def parse(datagram: bytes) -> frozenset[str]:
     return devices
 
 
+def path() -> Path:
+    """The socket's file. The last directory of systemd's RuntimeDirectory= belongs to the group that may notify."""
+    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/wgsyncd").rpartition(":")[2]) / "notify.sock"
+
+
 class NotifySocket:
     """The socket and the thread that reads it. ``wake`` tells the main thread that there is something to take."""
 
     def __init__(self, path: Path, status: DaemonStatus, wake: Callable[[], None]) -> None:
-        self._path, self._status, self._wake = path, status, wake
+        self.path, self._status, self._wake = path, status, wake
         self._lock = threading.Lock()
         self._waiting: list[frozenset[str]] = []
         self._closed = False
@@ -90,4 +96,4 @@ class NotifySocket:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         with contextlib.suppress(OSError):
-            self._path.unlink()
+            self.path.unlink()

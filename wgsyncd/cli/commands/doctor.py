@@ -17,12 +17,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from wgsyncd import log
-from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
-from wgsyncd.daemon import lock
 from wgsyncd.errors import ConfigError, UserError
 
 _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(config_file: Path) -> Iterator[Finding]:
     """All checks, in order."""
     try:
-        pid, unseen = lock.holder(lock.path()), ""
+        pid, unseen = client.running_daemon(config_file), ""
     except UserError as error:
         pid, unseen = None, str(error)
     unit = system.show()

@@ -9,15 +9,15 @@ import argparse
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
-from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.verify import Check, Discrepancy
-from wgsyncd.daemon import lock
 from wgsyncd.engine import wording
 from wgsyncd.errors import UserError
 
@@ -52,15 +52,15 @@ def run(args: argparse.Namespace) -> int:
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
     with output.waiting("comparing kernel, baselines, buckets, days and columns") as say:
-        report = _report(agent.inspector.verify(_rounds(settings, say)))
+        report = _report(agent.inspector.verify(_rounds(settings, args.config, say)))
     output.print_report(report, _lines(report), json=args.json)
     return 1 if report.findings else 0
 
 
-def _rounds(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
+def _rounds(settings: Settings, config: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Rounds until the daemon has surely accounted everything. None if no daemon runs."""
     with contextlib.suppress(UserError):  # a user who may not see whether a daemon runs waits, too
-        if lock.holder(lock.path()) is None:
+        if client.running_daemon(config) is None:
             return
     plan = settings.schedule
     patience = int(max(3 * plan.poll_interval, plan.resync_interval + plan.poll_interval)) + 10

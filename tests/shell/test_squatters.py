@@ -1,0 +1,182 @@
+"""A user without rights who takes a name or a port first keeps no daemon out, and another wgsyncd still does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.node import Node
+from wgsyncd.cli import client
+from wgsyncd.cli.client import NobodyListensError
+from wgsyncd.config import load
+from wgsyncd.daemon import control_socket, lock, notify_socket
+from wgsyncd.daemon.daemon import Daemon
+from wgsyncd.daemon.events import Event, EventQueue
+from wgsyncd.daemon.systemd import Notifier
+from wgsyncd.engine.status_report import StatusReport
+from wgsyncd.errors import UserError
+
+NOBODY = 65534
+
+
+def _bound(name: str) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX)
+    one.bind(f"\0{name}")
+    return one
+
+
+def listening(name: str) -> list[socket.socket]:
+    one = _bound(name)
+    one.listen(1)
+    return [one]
+
+
+def silent(name: str) -> list[socket.socket]:
+    return [_bound(name)]
+
+
+def full(name: str) -> list[socket.socket]:
+    """A queue of connections without room for one more."""
+    one = _bound(name)
+    one.listen(0)
+    held = [one]
+    while True:
+        client_side = socket.socket(socket.AF_UNIX)
+        client_side.setblocking(False)
+        held.append(client_side)
+        try:
+            client_side.connect(f"\0{name}")
+        except BlockingIOError:
+            return held
+
+
+def port(number: str) -> list[socket.socket]:
+    return [socket.create_server(("127.0.0.1", int(number)))]
+
+
+@contextmanager
+def squatter(take: Callable[[str], list[socket.socket]], name: str) -> Iterator[int]:
+    """A process of an ordinary user takes the name. Yields its pid."""
+    ready, told = os.pipe()
+    done, end = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            held = take(name)
+            os.close(end)
+            os.write(told, b"!" * bool(held))
+            os.read(done, 1)
+        finally:
+            os._exit(0)
+    os.close(told)
+    os.close(done)
+    try:
+        assert os.read(ready, 1) == b"!", "the name could not be taken"
+        yield pid
+    finally:
+        os.close(end)
+        os.close(ready)
+        os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def name() -> str:
+    """Returns a name that no other test of this machine claims."""
+    return secrets.token_hex(8)
+
+
+@pytest.mark.parametrize("take", [listening, silent, full])
+def test_a_strangers_name_keeps_nobody_out(name: str, take: Callable[[str], list[socket.socket]]) -> None:
+    with squatter(take, f"wgsyncd.{name}"), squatter(take, f"wgsyncd.if.{name}"):
+        claims = lock.Claims(name, [name])
+        assert lock.running(name) is None, "a stranger is no daemon"
+        claims.close()
+    claims = lock.Claims(name, [name])
+    assert lock.running(name) == os.getpid()
+    claims.close()
+
+
+def test_another_wgsyncd_still_does_also_after_it_was_asked_often(name: str) -> None:
+    claims = lock.Claims(name, [name])
+    for _ in range(100):
+        with pytest.raises(UserError, match=f"another wgsyncd runs for node .* pid {os.getpid()}: stop it first"):
+            lock.Claims(name, ())
+        with pytest.raises(UserError, match=f"another wgsyncd runs on interface .* pid {os.getpid()}: stop it first"):
+            lock.Claims(f"{name}-2", [name])
+        claims.answer()
+    claims.close()
+
+
+def test_names_that_are_too_long_for_an_address_are_told_apart(name: str) -> None:
+    names = [name + "京" * 47 + one for one in "都東"]
+    claims = [lock.Claims(name, ()) for name in names]
+    for name in names:
+        assert lock.running(name) == os.getpid()
+        with pytest.raises(UserError, match="another wgsyncd runs"):
+            lock.Claims(name, ())
+    for one in claims:
+        one.close()
+
+
+@pytest.fixture
+def daemon(node: Node, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """Yields a daemon on a node in memory, before its sockets are open. The port of its metrics is a free one."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        file = tmp_path / "wgsyncd.toml"
+        file.write_text(
+            f'[node]\nname = "{name}"\n[metrics]\nlisten = "127.0.0.1:{free.getsockname()[1]}"\n'
+            '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
+        )
+    claims = lock.Claims(name, ())
+    made = Daemon(file, load.load(file), lambda *_: node.agent, EventQueue(), node.status, Notifier({}), claims)
+    yield made
+    made._end()
+    claims.close()
+
+
+def test_a_port_that_somebody_else_has_is_a_warning_and_is_tried_again(daemon: Daemon) -> None:
+    address = daemon.settings.metrics.address
+    assert address is not None
+    with squatter(port, str(address[1])):
+        daemon._sockets.open(daemon.settings.metrics.address)
+        daemon._handle(Event.HEARTBEAT)
+        assert daemon._monitoring.address is None
+        assert client.ask("/status"), "commands work"
+    daemon._handle(Event.HEARTBEAT)
+    assert daemon._monitoring.address == address
+
+
+def test_what_somebody_removed_under_the_daemon_comes_back_with_a_reload(daemon: Daemon) -> None:
+    held = lock.acquire(lock.path())
+    daemon._sockets.open(daemon.settings.metrics.address)
+    for file in (lock.path(), control_socket.path(), notify_socket.path()):
+        file.unlink()
+    with pytest.raises(NobodyListensError, match="no wgsyncd runs here"):
+        client.ask("/status")  # This command does not know the node.
+    assert client.running_daemon(daemon.path) == os.getpid()
+    daemon.reload("a test")
+    assert client.ask("/status")
+    assert notify_socket.path().is_socket()
+    assert lock.holder(lock.path()) == os.getpid()
+    os.close(held)
+
+
+def test_a_directory_that_is_gone_is_told_with_what_helps(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon._sockets.open(daemon.settings.metrics.address)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "gone"))
+    asked = client.ask_daemon(argparse.Namespace(config=daemon.path), StatusReport, "/status", "GET")
+    assert asked == (
+        None,
+        f"wgsyncd runs (pid {os.getpid()}), but its control socket is gone: systemctl restart wgsyncd",
+    )
