@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from typing import Any
 
 from wgsyncd.daemon.http import TEXT, HttpServer, Request, Response
@@ -17,15 +18,26 @@ class Site:
     def __init__(self, listener: socket.socket, **options: Any) -> None:
         self.family, self.address = listener.family, listener.getsockname()
         self.asked: list[Request] = []
+        self.busy = threading.Event()
         self.server = HttpServer(
             listener,
-            {"/ok": {"GET": self._answer}, "/do": {"POST": self._answer}, "/big": {"GET": self._big}},
+            {
+                "/slow": {"GET": self._slow},
+                "/ok": {"GET": self._answer},
+                "/do": {"POST": self._answer},
+                "/big": {"GET": self._big},
+            },
             **options,
         )
 
     def _answer(self, request: Request) -> Response:
         self.asked.append(request)
         return Response(200, b"fine\n", TEXT)
+
+    def _slow(self, request: Request) -> Response:
+        response = self._answer(request)
+        self.busy.wait(60)
+        return response
 
     def _big(self, _: Request) -> Response:
         return Response(200, bytes(50_000_000))

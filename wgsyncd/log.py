@@ -1,7 +1,8 @@
 """The log: one event is one line, and no line holds a key.
 
 Only this module imports structlog. The log goes to standard error without a buffer of ours. A line that cannot be
-written is lost: a full disk must not stop the daemon. Under the journal each line begins with its priority (``<6>``,
+written is lost: neither a full disk nor a pipe that nobody reads may stop the daemon. The next line that can be written
+says how many were lost. Under the journal each line begins with its priority (``<6>``,
 sd-daemon(3)), and the journal adds the time.
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Hashable
 from functools import partial
-from typing import Literal, TextIO, cast
+from typing import ClassVar, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -22,6 +24,7 @@ from wgsyncd.errors import WgsyncdError
 from wgsyncd.redact import clean
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_PATIENCE = 100.0  # milliseconds for a reader who is slow
 _FIRST = ("timestamp", "level", "event")
 
 
@@ -69,16 +72,36 @@ def _logfmt_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 class _Output:
     """Writes rendered lines, each with one write."""
 
+    lost: ClassVar[int] = 0  # lines since the last one that could be written, of all loggers together
+
     def __init__(self, stream: TextIO, name: str = "wgsyncd") -> None:
         self.stream, self.name = stream, name
 
     def msg(self, line: str) -> None:
-        """Write a line. A full disk or a closed pipe loses it."""
+        """Write a line. A full disk, a closed pipe, or a pipe that nobody reads loses it."""
+        lost = _Output.lost
+        before = f"{lost} lines of the log were lost, because nobody read them\n" if lost else ""
         try:
-            self.stream.write(line + "\n")
-            self.stream.flush()
+            written = self._write(f"{before}{line}\n")
         except (OSError, ValueError):  # ValueError: the stream is closed
-            return
+            written = False
+        _Output.lost = 0 if written else lost + 1
+
+    def _write(self, text: str) -> bool:
+        """Whether all was written. A pipe that is ready takes 4096 bytes without blocking (PIPE_BUF in pipe(7))."""
+        try:
+            descriptor = self.stream.fileno()
+        except (OSError, AttributeError):  # a stream in memory, which takes everything
+            self.stream.write(text)
+            return True
+        ready = select.poll()
+        ready.register(descriptor, select.POLLOUT)
+        data = text.encode(self.stream.encoding or "utf-8", "backslashreplace")
+        for at in range(0, len(data), select.PIPE_BUF):
+            if not ready.poll(0 if _Output.lost else _PATIENCE):
+                return False
+            os.write(descriptor, data[at : at + select.PIPE_BUF])
+        return True
 
     debug = info = warning = error = critical = msg
 

@@ -190,7 +190,7 @@ def test_a_directory_that_cannot_be_used_is_trouble_of_the_spool(file: FileSpool
 
 COUNTS = st.integers(0, 2**64 - 1)
 PEERS = st.dictionaries(
-    st.binary(min_size=32, max_size=32).map(PublicKey), st.tuples(COUNTS, COUNTS, st.integers(0, 2**63)), max_size=4
+    st.binary(min_size=32, max_size=32).map(PublicKey), st.tuples(COUNTS, COUNTS, st.integers(0, 2**63 - 1)), max_size=4
 )
 NAMES = st.text(max_size=15)
 TIMES = st.floats(0, 4e9)
@@ -202,11 +202,17 @@ SAMPLES = st.builds(
             for k, (rx, tx, shaken) in peers.items()
         }),
     ),
-    st.integers(0, 2**62), TIMES, TIMES, NAMES, NAMES, NAMES, PEERS,
+    st.integers(0, 2**62), TIMES, TIMES, st.just("") | st.dates().map(str), NAMES, NAMES, PEERS,
 )  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.builds(Backlog, st.text(max_size=10), st.integers(0, 2**62), st.lists(SAMPLES, max_size=4).map(tuple)), NAMES)
+@given(
+    st.builds(
+        lambda stream, samples: Backlog(stream, 2**62 + 1, tuple(sorted(samples, key=lambda one: one.number))),
+        st.text(max_size=10), st.lists(SAMPLES, max_size=4, unique_by=lambda one: one.number),
+    ),
+    NAMES,
+)  # fmt: skip
 def test_what_is_written_is_what_is_read(one: Backlog, node: str) -> None:
     assert decode(encode(one, node), node) == one

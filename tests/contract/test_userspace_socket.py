@@ -103,7 +103,8 @@ def test_whole_answer(machine: Machine) -> None:
         f"private_key={SECRET}\nlisten_port=51820\nfwmark=1\npublic_key={KEY.hex()}\npreshared_key={'00' * 32}\n"
         "protocol_version=1\nendpoint=[2001:db8::1%eth0]:5\nlast_handshake_time_sec=1700000000\n"
         "last_handshake_time_nsec=5\ntx_bytes=18446744073709551615\nrx_bytes=2\npersistent_keepalive_interval=25\n"
-        f"allowed_ip=10.0.0.1/32\nallowed_ip=fd00::1/128\nsomething_new=1\npublic_key={'08' * 32}\nerrno=0\n\n".encode()
+        f"allowed_ip=10.0.0.1/32\nallowed_ip=fd00::1/128\nsomething_new=1\npublic_key={'08' * 32}\n"
+        "tx_bytes=0\nrx_bytes=0\nerrno=0\n\n".encode()
     )
     found = machine.wg.read("lo")
     assert process.requests[-1] == b"get=1\n\n"

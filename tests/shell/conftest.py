@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,12 @@ from tests.node import CONFIG, Node
 from tests.wait import until
 from wgsyncd import log
 from wgsyncd.cli import main, wiring
+from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
+from wgsyncd.daemon import lock
+from wgsyncd.daemon.daemon import Daemon
+from wgsyncd.daemon.events import EventQueue
+from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.engine.agent import Agent
 
 
@@ -95,3 +101,26 @@ def work(node: Node, config: Path) -> Iterator[Work]:
     """Yields a daemon that runs, with its lock and its control socket."""
     with running(node, config) as made:
         yield made
+
+
+@pytest.fixture
+def name() -> str:
+    """Returns a name that no other test of this machine claims."""
+    return secrets.token_hex(8)
+
+
+@pytest.fixture
+def idle_daemon(node: Node, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """Yields a daemon on a node in memory, before its sockets are open. The port of its metrics is a free one."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        file = tmp_path / "wgsyncd.toml"
+        file.write_text(
+            f'[node]\nname = "{name}"\n[metrics]\nlisten = "127.0.0.1:{free.getsockname()[1]}"\n'
+            '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
+        )
+    claims = lock.Claims(name, ())
+    made = Daemon(file, load.load(file), lambda *_: node.agent, EventQueue(), node.status, Notifier({}), claims)
+    yield made
+    made._end()
+    claims.close()

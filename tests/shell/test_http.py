@@ -42,7 +42,7 @@ def test_a_client_that_has_closed_its_side_is_answered(site: Site) -> None:
 
 
 def test_the_root_lists_the_paths(site: Site) -> None:
-    assert site.say(b"GET / HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nGET /ok\nPOST /do\nGET /big\n")
+    assert site.say(b"GET / HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nGET /slow\nGET /ok\nPOST /do\nGET /big\n")
 
 
 @pytest.mark.parametrize(("line", "status", "allow"), [

@@ -45,15 +45,37 @@ def served(site: Site) -> bool:
         return False
 
 
-def test_so_many_clients_and_no_more(make: Make) -> None:
+@pytest.mark.parametrize("said", [b"", b"GET /o", b"GET /big HTTP/1.1\r\n\r\n"])
+def test_one_who_holds_all_places_keeps_nobody_out(make: Make, said: bytes) -> None:
+    """The oldest client that says nothing, or takes nothing of its answer, makes room."""
     site = make(max_clients=4)
-    silent = [site.connect() for _ in range(4)]
-    until(lambda: site.clients == 4, 10, "all are in")
+    silent = []
+    for _ in range(20):
+        client = site.connect()
+        client.sendall(said)
+        silent.append(client)
+        assert site.works()
+    assert site.clients <= 5
+    for client in silent:
+        client.close()
+    until(lambda: site.clients == 0, 10, "they are gone")
+
+
+def test_so_many_clients_and_no_more(make: Make) -> None:
+    """A client whose answer is being made is not cut."""
+    site = make(max_clients=4)
+    site.busy.clear()
+    waiting = [site.connect() for _ in range(4)]
+    for client in waiting:
+        client.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
+    until(lambda: len(site.asked) == 4, 10, "all are in")
     with site.connect() as one, one.makefile("rb") as answer:
         said = answer.read()
     assert said.startswith(b"HTTP/1.0 503 ")
     assert b"4 others are being answered: try again" in said
-    for client in silent:
+    site.busy.set()
+    for client in waiting:
+        assert client.recv(15) == b"HTTP/1.0 200 OK"
         client.close()
     until(lambda: site.clients == 0, 10, "they are gone")
     assert site.works()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import Node
 from wgsyncd.cli import client
 from wgsyncd.cli.client import NobodyListensError
-from wgsyncd.config import load
 from wgsyncd.daemon import control_socket, lock, notify_socket
 from wgsyncd.daemon.daemon import Daemon
-from wgsyncd.daemon.events import Event, EventQueue
-from wgsyncd.daemon.systemd import Notifier
+from wgsyncd.daemon.events import Event
 from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.errors import UserError
 
@@ -87,12 +83,6 @@ def squatter(take: Callable[[str], list[socket.socket]], name: str) -> Iterator[
         os.waitpid(pid, 0)
 
 
-@pytest.fixture
-def name() -> str:
-    """Returns a name that no other test of this machine claims."""
-    return secrets.token_hex(8)
-
-
 @pytest.mark.parametrize("take", [listening, silent, full])
 def test_a_strangers_name_keeps_nobody_out(name: str, take: Callable[[str], list[socket.socket]]) -> None:
     with squatter(take, f"wgsyncd.{name}"), squatter(take, f"wgsyncd.if.{name}"):
@@ -126,44 +116,27 @@ def test_names_that_are_too_long_for_an_address_are_told_apart(name: str) -> Non
         one.close()
 
 
-@pytest.fixture
-def daemon(node: Node, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    """Yields a daemon on a node in memory, before its sockets are open. The port of its metrics is a free one."""
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        file = tmp_path / "wgsyncd.toml"
-        file.write_text(
-            f'[node]\nname = "{name}"\n[metrics]\nlisten = "127.0.0.1:{free.getsockname()[1]}"\n'
-            '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
-        )
-    claims = lock.Claims(name, ())
-    made = Daemon(file, load.load(file), lambda *_: node.agent, EventQueue(), node.status, Notifier({}), claims)
-    yield made
-    made._end()
-    claims.close()
-
-
-def test_a_port_that_somebody_else_has_is_a_warning_and_is_tried_again(daemon: Daemon) -> None:
-    address = daemon.settings.metrics.address
+def test_a_port_that_somebody_else_has_is_a_warning_and_is_tried_again(idle_daemon: Daemon) -> None:
+    address = idle_daemon.settings.metrics.address
     assert address is not None
     with squatter(port, str(address[1])):
-        daemon._sockets.open(daemon.settings.metrics.address)
-        daemon._handle(Event.HEARTBEAT)
-        assert daemon._monitoring.address is None
+        idle_daemon._sockets.open(idle_daemon.settings.metrics.address)
+        idle_daemon._handle(Event.HEARTBEAT)
+        assert idle_daemon._monitoring.address is None
         assert client.ask("/status"), "commands work"
-    daemon._handle(Event.HEARTBEAT)
-    assert daemon._monitoring.address == address
+    idle_daemon._handle(Event.HEARTBEAT)
+    assert idle_daemon._monitoring.address == address
 
 
-def test_what_somebody_removed_under_the_daemon_comes_back_with_a_reload(daemon: Daemon) -> None:
+def test_what_somebody_removed_under_the_daemon_comes_back_with_a_reload(idle_daemon: Daemon) -> None:
     held = lock.acquire(lock.path())
-    daemon._sockets.open(daemon.settings.metrics.address)
+    idle_daemon._sockets.open(idle_daemon.settings.metrics.address)
     for file in (lock.path(), control_socket.path(), notify_socket.path()):
         file.unlink()
     with pytest.raises(NobodyListensError, match="no wgsyncd runs here"):
         client.ask("/status")  # This command does not know the node.
-    assert client.running_daemon(daemon.path) == os.getpid()
-    daemon.reload("a test")
+    assert client.running_daemon(idle_daemon.path) == os.getpid()
+    idle_daemon.reload("a test")
     assert client.ask("/status")
     assert notify_socket.path().is_socket()
     assert lock.holder(lock.path()) == os.getpid()
@@ -171,11 +144,11 @@ def test_what_somebody_removed_under_the_daemon_comes_back_with_a_reload(daemon:
 
 
 def test_a_directory_that_is_gone_is_told_with_what_helps(
-    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    idle_daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon._sockets.open(daemon.settings.metrics.address)
+    idle_daemon._sockets.open(idle_daemon.settings.metrics.address)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "gone"))
-    asked = client.ask_daemon(argparse.Namespace(config=daemon.path), StatusReport, "/status", "GET")
+    asked = client.ask_daemon(argparse.Namespace(config=idle_daemon.path), StatusReport, "/status", "GET")
     assert asked == (
         None,
         f"wgsyncd runs (pid {os.getpid()}), but its control socket is gone: systemctl restart wgsyncd",

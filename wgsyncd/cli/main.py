@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -54,6 +55,9 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. An error that an admin can cause is one clear line, never a trace."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A terminal may not be able to show every character.
+            stream.reconfigure(errors="backslashreplace")
     args = parser(argv).parse_args(argv)
     try:
         exit_status: int = args.run(args)

@@ -10,6 +10,8 @@ from wgsyncd.config.values import show
 from wgsyncd.core.network import parse_host
 from wgsyncd.errors import ConfigIssue
 
+_MANY = 10**9
+
 
 class _Checks:
     """Collects faults. ``as_written`` holds the file's values by dotted key. A default has no value there."""
@@ -38,8 +40,8 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
         check(not ignored, f"interfaces.{name}.store_name", "stands in node.ignored_interfaces too")
         _check_interface(check, name, one)
     check(len(node.name) <= 64 and node.name.isprintable(), "node.name", "is longer than 64 characters or unprintable")
-    check(guard.always_allowed >= 0, "guard.always_allowed", "is below 0")
-    check(guard.small_node >= 0, "guard.small_node", "is below 0")
+    check(0 <= guard.always_allowed <= _MANY, "guard.always_allowed", f"is not between 0 and {_MANY}")
+    check(0 <= guard.small_node <= _MANY, "guard.small_node", f"is not between 0 and {_MANY}")
     check(0 <= guard.max_share <= 1, "guard.max_share", "is not between 0 and 1")
     check(1 <= plan.poll_interval <= 86400, "schedule.poll_interval", "is not between 1s and 24h")
     check(1 <= plan.resync_interval <= 86400, "schedule.resync_interval", "is not between 1s and 24h")
@@ -50,27 +52,36 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
     check(usage.retention >= 62 * 86400, "usage.retention", "is below 62d (two months)")
     if metrics.listen:
         host, _, port = metrics.listen.rpartition(":")
-        good = bool(host) and port.isdecimal() and int(port) < 65536
+        good = bool(re.fullmatch("[0-9]{1,5}", port)) and int(port) < 65536 and _is_host(host.strip("[]"))
         check(good, "metrics.listen", "is not host:port, as 127.0.0.1:9586 is")
-    check(metrics.per_peer_limit >= 0, "metrics.per_peer_limit", "is below 0")
+    check(0 <= metrics.per_peer_limit <= _MANY, "metrics.per_peer_limit", f"is not between 0 and {_MANY}")
     plane = settings.control_plane
     settings.store.check(lambda good, key, why: check(good, f"{plane}.{key}", why))
     return check.faults
 
 
+def _is_host(host: str) -> bool:
+    """Whether a name or an address can be looked up. The idna codec refuses empty and long labels."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _check_interface(check: _Checks, name: str, one: Interface) -> None:
     key = f"interfaces.{name}"
-    check(bool(re.fullmatch(r"[^\s/:]{1,15}", name)), key, "is not an interface name (1 to 15 characters)")
+    good = re.fullmatch(r"[^\s/:\0]+", name) and name not in (".", "..") and len(name.encode()) <= 15
+    check(bool(good), key, "is not an interface name (1 to 15 bytes)")
     check(bool(one.networks), f"{key}.networks", "is missing or empty: no row could be served")
     check(0 <= one.listen_port < 65536, f"{key}.listen_port", "is not a port")
     check(one.mtu == 0 or 576 <= one.mtu <= 65535, f"{key}.mtu", "is not between 576 and 65535")
     keepalive = one.persistent_keepalive
     whole = 0 <= keepalive <= 65535 and keepalive.is_integer()
     check(whole, f"{key}.persistent_keepalive", "is not whole seconds from 0 to 65535")
-    check(one.line_rate > 0, f"{key}.line_rate", "is not above 0")
+    check(0 < one.line_rate < float("inf"), f"{key}.line_rate", "is not a number above 0")
     for address in one.addresses:
         host, _, prefix = address.partition("/")
-        good = prefix.isdecimal() and int(prefix) <= (128 if ":" in host else 32)
+        good = bool(re.fullmatch("[0-9]{1,3}", prefix)) and int(prefix) <= (128 if ":" in host else 32)
         try:
             parse_host(host)
             check(good, f"{key}.addresses", "needs a prefix length, as in 10.200.0.1/24")

@@ -5,6 +5,8 @@ msgspec decodes the values. msgspec stops at the first fault, so each key is con
 
 from __future__ import annotations
 
+import bisect
+import json
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -26,7 +28,7 @@ _APART = ("interfaces", "control_plane", "store")  # fields that :func:`parse` r
 def load(path: Path) -> Settings:
     """The settings of a file. ConfigError if the file cannot be read or has faults."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Some editors write a byte order mark.
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
         raise ConfigError(str(path), [ConfigIssue("(file)", "", f"cannot be read: {why}")]) from None
@@ -35,10 +37,7 @@ def load(path: Path) -> Settings:
 
 def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     """The settings of a configuration's text. ConfigError with every fault of the text."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, [ConfigIssue("(file)", "", f"is not TOML: {error}")]) from None
+    raw = _toml(text, path)
     faults: list[ConfigIssue] = []
     as_written = _leaves(raw)
     interfaces = _interfaces(raw.pop("interfaces", None), faults)
@@ -53,6 +52,34 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     return msgspec.structs.replace(
         settings, node=msgspec.structs.replace(node, name=node.name or socket.gethostname().partition(".")[0])
     )
+
+
+def _toml(text: str, path: str) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(text)
+        json.dumps(raw, default=str)  # A dotted key makes tables inside tables, which the parser does not limit.
+        return raw
+    except tomllib.TOMLDecodeError as error:
+        why = str(error)
+    except RecursionError:
+        why = f"tables or arrays are nested too deeply (at line {_line(text, RecursionError)})"
+    except ValueError as error:  # an integer with thousands of digits
+        why = f"{error} (at line {_line(text, ValueError)})"
+    raise ConfigError(path, [ConfigIssue("(file)", "", f"is not TOML: {why}")])
+
+
+def _line(text: str, kind: type[Exception]) -> int:
+    """The first line with which the text makes the parser raise this error, which names no line itself."""
+    lines = text.split("\n")
+
+    def raises(count: int) -> bool:
+        try:
+            json.dumps(tomllib.loads("\n".join(lines[:count])), default=str)
+        except (ValueError, RecursionError) as error:
+            return type(error) is kind
+        return False
+
+    return bisect.bisect_left(range(len(lines)), True, key=raises)
 
 
 def check_files(settings: Settings, path: str) -> None:

@@ -188,7 +188,7 @@ class Daemon:
         self.notifier.reloading()
         faults: Sequence[ConfigIssue] = ()
         try:
-            settings = self._load()
+            settings, agent = self._load()
         except ConfigError as error:
             faults = error.faults
             for fault in faults:
@@ -197,7 +197,6 @@ class Daemon:
             keys = ", ".join(dict.fromkeys(fault.key for fault in faults))
             self.agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
         else:
-            agent = self.build(settings, self._state)
             self.agent.store.close()
             self.agent, self.settings = agent, settings
             self._claims.keep(settings.interfaces)
@@ -212,11 +211,22 @@ class Daemon:
         self.notifier.ready(summary_line(self.status))
         return faults
 
-    def _load(self) -> Settings:
-        """The new configuration, whose interfaces are claimed and whose metrics' address is in use already.
+    def _load(self) -> tuple[Settings, Agent]:
+        """The new configuration and its agent. Its interfaces are claimed, and its metrics' address is in use already.
 
-        ConfigError if it cannot be taken over.
+        ConfigError if it cannot be taken over, also if an unknown value meets a bug: the old agent still works.
         """
+        try:
+            settings = self._take_over()
+            return settings, self.build(settings, self._state)
+        except ConfigError:
+            raise
+        except Exception as error:
+            self._log.error("a bug refuses the new configuration", exc_info=True)
+            fault = ConfigIssue("(file)", "", f"meets a bug of wgsyncd: {type(error).__name__}. The log has more")
+            raise ConfigError(str(self.path), [fault]) from error
+
+    def _take_over(self) -> Settings:
         settings, old = load.load(self.path), self.settings
         if settings.node.name != old.node.name:
             fault = ConfigIssue("node.name", settings.node.name, f"was {old.node.name}: that needs a restart")

@@ -44,6 +44,7 @@ class EventQueue:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()  # put() is safe in a signal handler.
         self._stop_within: float | None = None
+        self._stops = False
 
     def put(self, event: Event) -> None:
         """Add an event, from any thread or from a signal handler."""
@@ -73,9 +74,9 @@ class EventQueue:
         event = _SIGNALS[signal.Signals(number)]
         if event is Event.STOP and self._stop_within is not None:
             signal.setitimer(signal.ITIMER_REAL, self._stop_within)
-            self._stop_within = None
+            self._stop_within, self._stops = None, True
         self.put(event)
 
-    @staticmethod
-    def _on_alarm(_: int, __: FrameType | None) -> None:
-        raise ShutdownTimeout
+    def _on_alarm(self, _: int, __: FrameType | None) -> None:
+        if self._stops:  # Any other SIGALRM is a stranger's.
+            raise ShutdownTimeout

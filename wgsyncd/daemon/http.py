@@ -84,7 +84,7 @@ class HttpServer:
     ) -> None:
         self._listener, self._routes, self._admit, self._max_clients = listener, routes, admit, max_clients
         listener.setblocking(False)
-        self._clients: set[socket.socket] = set()
+        self._clients: dict[socket.socket, bool] = {}  # the oldest first. True: its answer is being made
         self._wake_read, self._wake_write = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
         self._thread.start()
@@ -110,18 +110,27 @@ class HttpServer:
             if error.errno in _EXHAUSTED:
                 time.sleep(0.1)  # The client waits in the backlog meanwhile.
             return
-        if len(self._clients) >= self._max_clients:
+        if len(self._clients) >= self._max_clients and not self._cut_oldest():
             with client, contextlib.suppress(OSError):
                 client.setblocking(False)
                 client.send(
                     _encode(Refusal(503, f"{self._max_clients} others are being answered: try again").response())
                 )
             return
-        self._clients.add(client)
+        self._clients[client] = False
         try:
             threading.Thread(target=self._handle, args=(client,), name="http client", daemon=True).start()
         except RuntimeError:  # The system has no more threads.
             self._end(client)
+
+    def _cut_oldest(self) -> bool:
+        """End the oldest client that has not asked yet or does not take its answer. False: there is none."""
+        for client in [client for client, working in list(self._clients.items()) if not working]:
+            with contextlib.suppress(OSError):  # It has ended meanwhile.
+                client.shutdown(socket.SHUT_RDWR)
+            self._clients.pop(client, None)
+            return True
+        return False
 
     # -- in a client's thread
 
@@ -133,8 +142,8 @@ class HttpServer:
             self._end(client)
 
     def _end(self, client: socket.socket) -> None:
+        self._clients.pop(client, None)
         client.close()
-        self._clients.discard(client)
 
     def _answer(self, client: socket.socket) -> None:
         method = ""
@@ -144,9 +153,13 @@ class HttpServer:
             if request is None:
                 return
             method = request.method
+            if client in self._clients:
+                self._clients[client] = True
             response = self._find(request)(request._replace(who=who))
         except Refusal as refusal:
             response = refusal.response()
+        if client in self._clients:
+            self._clients[client] = False
         client.settimeout(TAKE_WITHIN)
         client.sendall(_encode(response, with_body=method != "HEAD"))
         if response.status >= HTTPStatus.BAD_REQUEST:

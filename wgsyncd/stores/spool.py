@@ -12,11 +12,15 @@ answered: it knows whether this node was renamed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -41,20 +45,26 @@ def directory() -> Path:
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/wgsyncd").partition(":")[0])
 
 
+_LARGEST = 1 << 30  # bytes of a file: a full spool has some 60 MB
+_Time = Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]  # UNIX seconds, up to the year 2242
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Name = Annotated[str, msgspec.Meta(max_length=255)]
+
+
 class _Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    number: int
-    since: float
-    at: float
-    day: str
-    interface: str
-    epoch: str
-    peers: dict[str, tuple[int, int, int]]  # rx, tx, latest handshake (UNIX nanoseconds), by public key
+    number: _Count
+    since: _Time
+    at: _Time
+    day: Annotated[str, msgspec.Meta(pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")]
+    interface: _Name
+    epoch: _Name
+    peers: dict[str, tuple[_Count, _Count, _Count]]  # rx, tx, latest handshake (UNIX nanoseconds), by public key
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: str
-    stream: str
-    next_number: int
+    stream: Annotated[str, msgspec.Meta(max_length=32)]
+    next_number: _Count
     samples: list[_Sample]
 
 
@@ -73,7 +83,7 @@ class FileSpool:
         """See :class:`wgsyncd.ports.Spool`."""
         cause: Exception
         try:
-            return decode(self.file.read_bytes(), self._node)
+            return decode(_read(self.file), self._node)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -114,6 +124,23 @@ class FileSpool:
         while (aside := self.file.with_suffix(f".bad{count}")).exists():
             count += 1
         return aside
+
+
+def _read(file: Path) -> bytes:
+    """The bytes of a plain file. ValueError if the name has anything else, which could block or never end."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+            raise ValueError("is no plain file") from None
+        raise
+    with open(descriptor, "rb") as opened:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("is no plain file")
+        if found.st_size > _LARGEST:
+            raise ValueError(f"has {found.st_size} bytes, more than any spool")
+        return opened.read(_LARGEST)
 
 
 def _sync(folder: Path) -> None:
@@ -165,6 +192,12 @@ def decode(data: bytes, node: str) -> Backlog:
         file = msgspec.json.decode(body, type=_File)
     except msgspec.DecodeError as error:
         raise ValueError(f"does not fit: {error}") from None
+    numbers = [one.number for one in file.samples]
+    if numbers != sorted(set(numbers)) or (numbers and numbers[-1] >= file.next_number):
+        raise ValueError("has samples out of order")
+    for one in file.samples:
+        if one.day:
+            date.fromisoformat(one.day)
     other_node = "" if file.node == node else file.node
     return Backlog(file.stream, file.next_number, tuple(map(_sample, file.samples)), other_node)
 
@@ -173,6 +206,8 @@ def _sample(one: _Sample) -> Sample:
     peers: dict[PublicKey, PeerState] = {}
     for text, (rx, tx, handshake) in one.peers.items():
         key = PublicKey(decode_key(text))
+        if max(rx, tx) >= 1 << 64 or handshake >= 1 << 63:
+            raise ValueError("has a counter that no kernel has")
         peers[key] = PeerState(PeerConfig(key, NO_PRESHARED_KEY, ()), rx, tx, handshake)
     return Sample(one.number, one.since, one.at, one.day, InterfaceState(one.interface, one.epoch, None, 0, peers))
 

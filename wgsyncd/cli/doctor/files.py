@@ -15,6 +15,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 
 WG_QUICK = Path("/etc/wireguard")
+_WITHOUT_PEERS = "/^[ \\t]*\\[/ { peer = tolower($0) ~ /^[ \\t]*\\[peer\\]/ } !peer"  # [Interface] may stand last
 _FULL, _SCARCE = 64 << 20, 1 << 30  # bytes: a full spool has about 60 MB
 
 
@@ -133,7 +134,7 @@ def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Ite
             good = False
             yield warning(
                 "wg-quick", f"{file} has {count} [Peer] sections: they can connect from the boot until the first cycle",
-                f"cp -p {file} {file}.old && sed -i '/^\\s*\\[Peer\\]/I,$d' {file}",
+                f"cp -p {file} {file}.old && awk '{_WITHOUT_PEERS}' {file}.old > {file}",
             )  # fmt: skip
         if re.search(r"^\s*SaveConfig\s*=\s*true", text, re.MULTILINE | re.IGNORECASE):
             good = False

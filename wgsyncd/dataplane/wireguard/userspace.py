@@ -1,7 +1,8 @@
-"""Userspace WireGuard (wireguard-go, boringtun): the text protocol on /var/run/wireguard/NAME.sock.
+"""Userspace WireGuard (wireguard-go): the text protocol on /var/run/wireguard/NAME.sock.
 
 Source: https://www.wireguard.com/xplatform/. A connection carries one request. Keys are lower-case hexadecimal. An
-error's text never contains a line of the socket, because each line may be a key.
+error's text never contains a line of the socket, because each line may be a key. A process may answer anything, so each
+value has its range, and an answer has a largest size.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +35,13 @@ SOCKETS = Path("/var/run/wireguard")
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE})
 """The file is missing, nobody listens on it, or it is not a stream socket."""
 _BATCH_PEERS = 500
+_LARGEST = 32 << 20  # bytes of an answer: more than 60,000 peers
+_EARLIEST = 1 << 30  # UNIX seconds, the year 2004: before WireGuard
+_LATEST = 1 << 33  # UNIX seconds, the year 2242
+
+
+class ForeignProtocol(ValueError):
+    """The answer has a line of another program's own protocol."""
 
 
 class UserspaceWireGuard:
@@ -67,6 +76,9 @@ class UserspaceWireGuard:
             raise InterfaceMissing(interface, "ENODEV", "no such interface, though its socket answers") from e
         try:
             return _decode(interface, f"{self._boot_id}:{index}", lines)
+        except ForeignProtocol:
+            why = "its process does not speak the protocol of wireguard-go, so it cannot be driven: use wireguard-go"
+            raise WireGuardError(interface, "EPROTO", why) from None
         except ValueError:
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers") from None
 
@@ -75,7 +87,10 @@ class UserspaceWireGuard:
         return apply_changes(changes, _set_requests, lambda text: self._request(interface, text)[0])
 
     def _connect(self, interface: str) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as e:  # There are no more descriptors.
+            raise WireGuardError(interface, errno_name(e.errno or errno.EIO), os.strerror(e.errno or errno.EIO)) from e
         try:
             connection.settimeout(self._timeout)
             connection.connect(str(self._sockets / f"{interface}.sock"))
@@ -103,13 +118,15 @@ class UserspaceWireGuard:
                     answer += part
                     if time.monotonic() > deadline:
                         raise TimeoutError
+                    if len(answer) > _LARGEST:
+                        raise WireGuardError(interface, "EMSGSIZE", f"its process answers more than {_LARGEST} bytes")
             except TimeoutError as e:
                 raise _error(interface, errno.ETIMEDOUT) from e
             except OSError as e:
                 raise _error(interface, e.errno or errno.EIO) from e
         lines = answer.decode("ascii", "replace").split("\n")[:-2]
         name, _, value = lines.pop().partition("=") if lines else ("", "", "")
-        if name != "errno" or not value.lstrip("-").isdigit():
+        if name != "errno" or not re.fullmatch("-?[0-9]{1,5}", value):
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers")
         return abs(int(value)), lines  # wireguard-go writes -22 where the protocol has 22
 
@@ -165,7 +182,9 @@ def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
                 private_key = _hex_key(value)
                 public_key = PublicKey(x25519_public_key(private_key)) if any(private_key) else None
             elif name == "listen_port":
-                listen_port = int(value)
+                listen_port = _number(value, 1 << 16)
+            elif name == "own_public_key":  # Such a program tells a handshake's age, and knows no update_only.
+                raise ForeignProtocol
         elif name == "allowed_ip":
             ips.append(_network(value))
         else:
@@ -175,14 +194,25 @@ def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
 
 def _peer(key: PublicKey, values: dict[str, str], ips: Networks) -> PeerState:
     psk = _hex_key(values["preshared_key"]) if "preshared_key" in values else NO_PRESHARED_KEY
-    seconds, nanoseconds = (int(values.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
+    seconds = _number(values.get("last_handshake_time_sec", "0"), _LATEST)
+    nanoseconds = _number(values.get("last_handshake_time_nsec", "0"), 10**9)
+    if seconds < _EARLIEST:  # No handshake yet, or one from before the clock of this machine was set.
+        seconds = nanoseconds = 0
+    if "rx_bytes" not in values or "tx_bytes" not in values:
+        raise ValueError("peer without counters")
     return PeerState(
-        PeerConfig(key, psk, ips, int(values.get("persistent_keepalive_interval", "0"))),
-        int(values.get("rx_bytes", "0")),
-        int(values.get("tx_bytes", "0")),
+        PeerConfig(key, psk, ips, _number(values.get("persistent_keepalive_interval", "0"), 1 << 16)),
+        _number(values["rx_bytes"], 1 << 64),
+        _number(values["tx_bytes"], 1 << 64),
         seconds * 1_000_000_000 + nanoseconds,
         values.get("endpoint"),
     )
+
+
+def _number(text: str, limit: int) -> int:
+    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= limit:
+        raise ValueError("a number is out of its range")
+    return int(text)
 
 
 def _hex_key(text: str) -> bytes:
@@ -198,7 +228,7 @@ def _network(text: str) -> Network:
         packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     except OSError:
         raise ValueError("allowed IP is no address") from None
-    return Network(packed, int(prefix))
+    return Network(packed, _number(prefix, len(packed) * 8 + 1))
 
 
 _P = 2**255 - 19
