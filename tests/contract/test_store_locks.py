@@ -35,13 +35,13 @@ class Witness:
     def __init__(self, server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.actual = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True)
         self.seen: list[tuple[str, int]] = []
-        for name in ("query", "execute"):
+        for name in ("query", "execute", "side_query"):
             self._wrap(name, getattr(Connection, name), monkeypatch)
 
     def _wrap(self, name: str, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        def run(connection: Connection, sql: str, *values: Any) -> Any:
+        def run(connection: Connection, sql: str, *values: Any, **settings: Any) -> Any:
             self.seen.append((" ".join(sql.split()), self._free()))
-            return call(connection, sql, *values)
+            return call(connection, sql, *values, **settings)
 
         monkeypatch.setattr(Connection, name, run)
 

@@ -49,13 +49,13 @@ def test_conflicts_are_asked_for_where_parents_changed(
     real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    attempt = connection.Connection.attempt
+    side_query = connection.Connection.side_query
 
     def listening(self: connection.Connection, sql: str, **more: Any) -> connection.Result | connection.MariaDBError:
         asked.extend(["conflicts"] * ("v_parent_conflicts WHERE" in sql))
-        return attempt(self, sql, **more)
+        return side_query(self, sql, **more)
 
-    monkeypatch.setattr(connection.Connection, "attempt", listening)
+    monkeypatch.setattr(connection.Connection, "side_query", listening)
     for store in (here(real_tables), real_tables.store()):
         real_tables.sql("DELETE FROM customer_devices")
         insert(real_tables, 5, 6, 7)

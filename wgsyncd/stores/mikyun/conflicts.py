@@ -56,7 +56,7 @@ class ParentConflicts:
         """Keep the answer of the view. Returns why there is none, or ""."""
         sql = f"SELECT contract_id, parent_count FROM v_parent_conflicts WHERE {where}"  # noqa: S608
         try:
-            rows = connection.attempt(sql)
+            rows = connection.side_query(sql)
         except StoreError as error:
             return str(error)
         if isinstance(rows, StoreError):

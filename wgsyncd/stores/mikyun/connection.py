@@ -26,7 +26,7 @@ Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
-NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED = 1146, 1064, 1205, 1213, 1045
+NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
 _MAKER_GONE = ". The account that made a view or a trigger there is gone: make it again"
 _UNDOING = frozenset((1053, 1927, LOCK_WAIT_TIMEOUT, DEADLOCK))  # may undo a whole transaction, or end the connection
 # The texts of these errors quote hosts, accounts, tables and columns, but never values.
@@ -103,7 +103,7 @@ class Connection:
                     return None
                 raise
 
-    def attempt(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:
+    def side_query(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:
         """The rows of a statement that nothing depends on, or the error with which the server refuses it.
 
         The server ends it after :data:`ASIDE` seconds. A refusal ends neither the connection nor its transaction.
@@ -111,7 +111,8 @@ class Connection:
         """
         with self._cursor() as cursor:
             try:
-                cursor.execute(f"SET STATEMENT max_statement_time = {ASIDE}{settings} FOR {sql}", tuple(values) or None)
+                most = min(ASIDE, self._patience / 3)  # the server must end it before this side stops to listen
+                cursor.execute(f"SET STATEMENT max_statement_time = {most}{settings} FOR {sql}", tuple(values) or None)
                 return tuple(cursor.fetchall())
             except pymysql.MySQLError as error:
                 number = error.args[0] if error.args else 0

@@ -20,12 +20,12 @@ from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.identity import NodeHolder, rename_node
-from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
 from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.settings import mikyun
+from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting
@@ -64,7 +64,7 @@ class MariaDBStore:
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
-        self._messages = AuditMessages(own.language, self._zone)
+        self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual = UsualPosting(self._node, self._zone)
         self._has_updated_at = False
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
@@ -74,7 +74,8 @@ class MariaDBStore:
         check_schema(connection)
         visible = connection.query(
             "SELECT table_name, column_name, character_set_name FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() AND table_name IN ('customer_devices', 'contracts', 'v_parent_conflicts')"
+            " WHERE table_schema = DATABASE() AND table_name IN"
+            " ('customer_devices', 'contracts', 'v_parent_conflicts', 'admin_logs')"
         )
         names = {(str(table), str(column)) for table, column, _ in visible}
         had, has = self._schema.has_deleted_at, ("customer_devices", "deleted_at") in names
@@ -87,6 +88,7 @@ class MariaDBStore:
         short = {"customer_devices": "d", "contracts": "c"}
         utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
         self._schema = Schema(has, frozenset(utf8))
+        self._trail.use_charset(next((text for *of, text in visible if of == ["admin_logs", "message"]), None))
         self._conflicts.forget()  # another server may answer, and the view may be another one
 
     def _writer(self) -> StateWriter:
@@ -97,7 +99,7 @@ class MariaDBStore:
             self._zone,
             self._qr_lifetime,
             UsageColumns(self._zone, self._swapped, self._has_updated_at),
-            self._messages,
+            self._trail,
             self._usual,
         )
 
@@ -143,6 +145,7 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         applied, locked = self._writer().commit(node_state, writes, calendar)
         self._own.tell_others(self._connection)
+        self._trail.write_kept(self._connection)
         return CommitResult(node_state.apply(writes.excluding(locked)), applied, locked)
 
     def holder(self) -> Holder | None:

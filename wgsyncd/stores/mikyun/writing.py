@@ -26,13 +26,11 @@ from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorC
 from wgsyncd.stores.mikyun import pieces, records, usual
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
-from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
 from wgsyncd.stores.mikyun.row_text import QR_END
+from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
-# Rows in one INSERT. A row of admin_logs has at most 8 KB: 1000 of them stay below max_allowed_packet (default 16 MB).
-AT_ONCE = 1000
 NO_ROW = -1  # stands for the row of a device that has none
 _Ids = frozenset[DeviceId]
 _Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
@@ -47,7 +45,7 @@ class StateWriter:
     zone: ZoneInfo
     qr_lifetime: int
     columns: UsageColumns
-    messages: AuditMessages
+    trail: AuditTrail
     usual: usual.UsualPosting
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> tuple[_Ids, _Ids]:
@@ -195,11 +193,8 @@ class StateWriter:
         return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
 
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
-        at = to_datetime(now, self.zone)
-        self._insert(
-            "admin_logs (action_type, target_type, target_id, message, created_at)",
-            [(*e, at) for e in self.messages.entries(audit)],
-        )
+        """See :class:`wgsyncd.stores.mikyun.trail.AuditTrail`."""
+        self.trail.insert(self.connection, audit, now)
 
     def _apply_transition(self, step: Transition) -> bool:
         """Apply a transition if the row still is what the transition was decided on. Returns whether it was applied.
