@@ -267,8 +267,7 @@ class SchemaAdmin(Protocol):
     """Installs and checks wgsyncd's own tables in the database of a control plane."""
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
-        """Create the tables and grant the daemon's rights, as the store's options of `wgsyncd init-db` say. Yields a
-        line for each thing done. A second run does no harm."""
+        """Create the tables and grant the rights, as the options say. Yields what was done. It may run again."""
 
     def check(self) -> Iterator[Finding]:
         """The findings of `wgsyncd doctor` about the database."""
@@ -277,8 +276,8 @@ class SchemaAdmin(Protocol):
 class Backend(SchemaAdmin, Protocol):
     """Makes the ports of one control plane. Nothing connects before its first use."""
 
-    def store(self) -> Store:
-        """The store for the engine."""
+    def store(self, on_answer: Callable[[], object]) -> Store:
+        """The store for the engine. It calls ``on_answer`` after each statement, answered or given up."""
 
     def reports(self) -> ReportSource:
         """The reports for the admin's commands."""

@@ -14,20 +14,21 @@ from wgsyncd.config.load import parse
 from wgsyncd.demo.mariadb import ACCOUNT
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun import rows
-from wgsyncd.stores.mikyun.connection import Connection, MariaDBError, Values, _translate
+from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.store import MariaDBStore
+from wgsyncd.stores.mikyun.trouble import MariaDBError, translate
 
 KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 
 
 def test_a_port_where_nobody_listens_is_told_with_its_host() -> None:
     store = MariaDBStore(parse(CONFIG + '[mikyun.database]\nhost = "127.0.0.1"\nport = 1\n'))
-    with pytest.raises(StoreError, match=r"2003: Can't connect to MySQL server on '127\.0\.0\.1' .*Connection refused"):
+    with pytest.raises(StoreError, match=r"2003: Can't connect to MariaDB at '127\.0\.0\.1:1' .*Connection refused"):
         store.snapshot()
 
 
 TOLD = {
-    "a value": ((1062, f"Duplicate entry '{KEY}' for key 'public_key'"), "1062: Duplicate entry '…' for key '…'"),
+    "a value": ((1062, f"Duplicate entry '{KEY}' for key 'public_key'"), "1062: Duplicate entry '…' for key 'public_key'"),
     "a value with a quote": ((1366, "Incorrect value: 'a\\'secret' for column"), "1366: Incorrect value: '…' for column"),
     "an apostrophe before a value": (
         (1305, f"Can't use '{KEY}' and don't '{KEY}'"), "1305: Can't use '…' and don't '…'"),
@@ -42,7 +43,7 @@ TOLD = {
 
 @pytest.mark.parametrize(("args", "text"), TOLD.values(), ids=TOLD.keys())
 def test_values_are_not_quoted_and_words_stay_whole(args: tuple[object, ...], text: str) -> None:
-    error = _translate(pymysql.OperationalError(*args))
+    error = translate(pymysql.OperationalError(*args), known=True)
     assert str(error).startswith(text)
     assert isinstance(error, MariaDBError)
     assert error.number == args[0]
@@ -56,23 +57,28 @@ def test_values_are_not_quoted_and_words_stay_whole(args: tuple[object, ...], te
      (1290, StoreErrorCode.OTHER)],
 )  # fmt: skip
 def test_a_number_of_mariadb_becomes_a_code(number: int, code: StoreErrorCode) -> None:
-    assert _translate(pymysql.OperationalError(number, "why")).code is code
+    assert translate(pymysql.OperationalError(number, "why"), known=True).code is code
     if number == 1146:
-        ours = _translate(pymysql.OperationalError(number, "Table 'mikyun_cloud.wgsyncd_days' doesn't exist"))
+        ours = translate(
+            pymysql.OperationalError(number, "Table 'mikyun_cloud.wgsyncd_days' doesn't exist"), known=True
+        )
         assert (type(ours), ours.code) == (SchemaError, code)
 
 
 def test_what_to_do_is_said() -> None:
-    missing = _translate(pymysql.ProgrammingError(1146, "Table 'mikyun_cloud.wgsyncd_nodes' doesn't exist"))
+    missing = translate(pymysql.ProgrammingError(1146, "Table 'mikyun_cloud.wgsyncd_nodes' doesn't exist"), known=True)
     assert isinstance(missing, SchemaError)
     assert "wgsyncd init-db" in str(missing)
-    nobody = _translate(pymysql.OperationalError(1133, "Can't find any matching row in the user table"))
+    nobody = translate(pymysql.OperationalError(1133, "Can't find any matching row in the user table"), known=True)
     assert "1133: Can't find any matching row in the user table. Create the account first: CREATE USER" in str(nobody)
 
 
-def test_a_bug_in_our_own_sql_is_no_passing_trouble() -> None:
-    with pytest.raises(pymysql.ProgrammingError):
-        _translate(pymysql.ProgrammingError(1064, "You have an error in your SQL syntax"))
+def test_a_server_that_does_not_know_our_sql_ends_nothing() -> None:
+    error = translate(pymysql.ProgrammingError(1064, "You have an error near 'secret'"), known=True)
+    assert (
+        str(error)
+        == "1064: You have an error near '…'. The server or a proxy does not know this SQL, or it is a bug of wgsyncd"
+    )
 
 
 def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:

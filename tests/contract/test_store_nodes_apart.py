@@ -11,7 +11,7 @@ from tests.store_sides import MikyunTables, RealMikyunTables
 from tests.two_nodes import THEIRS, commit, here, insert, later, there
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.state import Condition
-from wgsyncd.stores.mikyun import connection
+from wgsyncd.stores.mikyun import connection, trouble
 
 
 def test_an_address_of_another_node_is_no_rival_and_that_of_an_own_row_is(tables: MikyunTables) -> None:
@@ -51,7 +51,7 @@ def test_conflicts_are_asked_for_where_parents_changed(
     asked: list[str] = []
     side_query = connection.Connection.side_query
 
-    def listening(self: connection.Connection, sql: str, **more: Any) -> connection.Result | connection.MariaDBError:
+    def listening(self: connection.Connection, sql: str, **more: Any) -> connection.Result | trouble.MariaDBError:
         asked.extend(["conflicts"] * ("v_parent_conflicts WHERE" in sql))
         return side_query(self, sql, **more)
 

@@ -18,7 +18,7 @@ VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "data
           "functools", "hashlib", "ipaddress", "itertools", "math", "operator", "re", "string", "typing", "zoneinfo"}  # fmt: skip
 IMPORTERS = {
     "pyroute2": {"dataplane/wireguard/interfaces.py"},
-    "pymysql": {"stores/mikyun/connection.py"},
+    "pymysql": {"stores/mikyun/connection.py", "stores/mikyun/login.py"},
     "apscheduler": {"daemon/scheduler.py"},
     "structlog": {"log.py"},
     "prometheus_client": {"daemon/metrics.py"},
@@ -256,7 +256,7 @@ PARALLEL: dict[str, set[str]] = {
     "concurrent": set(),
     "fcntl": {"daemon/lock.py"},  # one daemon for each directory: a lock on a file
     "multiprocessing": set(),
-    "threading": {"daemon/http.py", "daemon/notify_socket.py"},
+    "threading": {"daemon/http.py", "daemon/notify_socket.py", "stores/mikyun/wire.py"},
 }
 LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Lock", "RLock", "Semaphore", "allocate_lock"}
 

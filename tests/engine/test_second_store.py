@@ -15,7 +15,7 @@ from wgsyncd import stores
 def test_a_folder_and_a_line_are_enough_for_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(stores.CONTROL_PLANES, "users", "tests.usersstore")
     node = Node(variant=USERS)
-    store = stores.open_store(msgspec.structs.replace(node.settings, control_plane="users")).store()
+    store = stores.open_store(msgspec.structs.replace(node.settings, control_plane="users")).store(lambda: None)
     assert isinstance(store, UsersStore)
     node.store, store.db = store, node.db
     node.start()

@@ -25,8 +25,9 @@ from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.stores.mikyun import doctor
-from wgsyncd.stores.mikyun.connection import MariaDBError
-from wgsyncd.stores.mikyun.doctor import Database, version_of
+from wgsyncd.stores.mikyun.connection import version_of
+from wgsyncd.stores.mikyun.doctor import Database
+from wgsyncd.stores.mikyun.trouble import MariaDBError, Unsupported
 
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
@@ -202,8 +203,6 @@ def test_a_good_database() -> None:
 @pytest.mark.parametrize(
     ("changes", "check", "level"),
     [
-        ({"version": "10.5.8-MariaDB"}, "server", "fault"),
-        ({"version": "8.0.36"}, "server", "fault"),
         ({"version": "11.4.2-MariaDB-ubu2404"}, "server", "ok"),
         ({"session_offset": 0}, "time zone", "fault"),
         ({"server_offset": 0}, "time zone", "warning"),
@@ -226,6 +225,14 @@ def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
 
     (one,) = doctor.check(SETTINGS, examine)
     assert (one.severity, one.fix.startswith(mend)) == (Severity.FAULT, True)
+
+
+def test_a_server_that_is_not_supported_has_its_own_command() -> None:
+    def examine(_: object) -> Database:
+        raise Unsupported("8.4.2 is not MariaDB", "apt-get install mariadb-server")
+
+    (one,) = doctor.check(SETTINGS, examine)
+    assert one.fix == "apt-get install mariadb-server"
 
 
 def test_versions() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.usersstore.store import UsersStore
 from wgsyncd.config.schema import Settings
@@ -15,7 +15,7 @@ class Backend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def store(self) -> UsersStore:
+    def store(self, _: Callable[[], object]) -> UsersStore:
         return UsersStore(self._settings)
 
     def check(self) -> Iterator[Finding]:

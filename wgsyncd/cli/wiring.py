@@ -30,7 +30,7 @@ def _agent(
 
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
-    store = stores.open_store(settings).store()
+    store = stores.open_store(settings).store(state.on_answer)
     return Agent(settings, wireguard, store, samples, status, clock, state, planes=(), machine=machine)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wgsyncd import log
@@ -21,6 +22,9 @@ class AgentState:
 
     # The interfaces: the last state of each one, so that the log names an error once.
     interface_log: log.OnChange = field(default_factory=log.OnChange)
+
+    # The store: what the daemon does after each statement, because the database may be slow.
+    on_answer: Callable[[], object] = lambda: None
 
     # The planner.
     pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
@@ -20,9 +20,9 @@ class Backend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def store(self) -> MariaDBStore:
+    def store(self, on_answer: Callable[[], object]) -> MariaDBStore:
         """See :class:`wgsyncd.ports.Backend`."""
-        return MariaDBStore(self._settings)
+        return MariaDBStore(self._settings, on_answer)
 
     def reports(self) -> MariaDBReports:
         """See :class:`wgsyncd.ports.Backend`."""

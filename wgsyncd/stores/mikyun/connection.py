@@ -1,4 +1,4 @@
-"""One connection to MariaDB. Only this module imports PyMySQL.
+"""One connection to MariaDB, as the store uses it: statements, answers and transactions.
 
 After every failure the connection is closed, and the next statement opens a new one.
 """
@@ -6,8 +6,6 @@ After every failure the connection is closed, and the next statement opens a new
 from __future__ import annotations
 
 import contextlib
-import re
-import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
@@ -15,45 +13,55 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pymysql
-from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
 from pymysql.cursors import Cursor, SSCursor
 
-from wgsyncd.errors import ConfigError, InDoubt, SchemaError, StoreError, StoreErrorCode
+from wgsyncd.errors import InDoubt, StoreError, WgsyncdError
+from wgsyncd.stores.mikyun.login import log_in
 from wgsyncd.stores.mikyun.settings import Database
+from wgsyncd.stores.mikyun.trouble import (
+    DEADLOCK,
+    LOCK_WAIT_TIMEOUT,
+    MariaDBError,
+    Unsupported,
+    forget_frames,
+    translate,
+)
+from wgsyncd.stores.mikyun.wire import Wire, is_dead
 
 Values = Sequence[object]
 Result = tuple[tuple[Any, ...], ...]
 
-# Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
-NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
-_MAKER_GONE = ". The account that made a view or a trigger there is gone: make it again"
 _UNDOING = frozenset((1053, 1927, LOCK_WAIT_TIMEOUT, DEADLOCK))  # may undo a whole transaction, or end the connection
-# The texts of these errors quote hosts, accounts, tables and columns, but never values.
-NAMES_ONLY = frozenset((2002, 2003, 2005, 1044, 1045, 1049, 1054, 1142, 1143, 1146, 1227, 1698))
-_ADVICE = {
-    1044: ". Grant the account its rights: wgsyncd init-db --grants",
-    1045: ". Check mikyun.database.user and the password's file",
-    1133: ". Create the account first: CREATE USER",
-    1142: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1143: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1698: ". Check mikyun.database.user and how that account is authenticated",
-}
 ASIDE = 1.0  # seconds for a statement that nothing depends on
-IDLE = 30.0  # seconds after which an unused connection is closed: the server may have closed it (wait_timeout)
+OLDEST = (10, 6)  # the first version with SKIP LOCKED
+IDLE = 30.0  # seconds after which an unused connection is closed. Something on the way may have ended it.
 MOST_JOINED = 4 << 20  # bytes in a value of GROUP_CONCAT: eight times what rows.RowCache usually has in one value
-SETTINGS = (f"SET SESSION tx_isolation = 'READ-COMMITTED', SESSION group_concat_max_len = {MOST_JOINED},"
-            " SESSION time_zone = %s, SESSION sql_mode = %s, ")  # fmt: skip
 # Without NO_AUTO_CREATE_USER, a GRANT to an account that does not exist creates one without a password.
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER"
+# Every variable of a session that changes what our statements give or take, and that an account may set.
+SETTINGS = {
+    "tx_isolation": "READ-COMMITTED",
+    "sql_mode": SQL_MODE,
+    "sql_select_limit": 2**64 - 1,  # or a SELECT of all rows gives some of them without a word
+    "sql_big_selects": 1,
+    "sql_safe_updates": 0,
+    "sql_auto_is_null": 0,
+    "group_concat_max_len": MOST_JOINED,
+    "completion_type": "NO_CHAIN",  # or a COMMIT begins a transaction, or ends the connection
+    "unique_checks": 1,
+    "foreign_key_checks": 1,
+    "wait_timeout": int(2 * IDLE),
+}
+_SLOW = 60.0  # seconds after which the server gives a statement up whose answer nobody awaits any more
 
 
 class Connection:
     """Runs statements, each committed by itself or in an explicit transaction.
 
-    It raises every failure as a StoreError and closes the connection, so that the next call opens a new one. A syntax
-    error is a bug in wgsyncd's own SQL and is raised as PyMySQL raises it. ``on_connect`` is called after each connect.
-    ``patience``: seconds that an answer may take, if that is more than the settings' timeout.
+    It raises every failure as a StoreError and closes the connection, so that the next call opens a new one.
+    ``on_connect`` is called after each connect. ``on_answer`` is called after each statement, answered or given up.
+    ``patience``: seconds that an answer may take as a whole, if that is more than the settings' timeout.
     """
 
     def __init__(
@@ -61,9 +69,12 @@ class Connection:
     ) -> None:
         self._settings, self._zone, self._on_connect = settings, zone, on_connect
         self._patience = max(patience, settings.timeout)
+        self._wire = Wire()
         self._live: pymysql.Connection[Cursor] | None = None
         self._in_transaction = False
         self._used = 0.0  # monotonic
+        self._offset = ""  # the session's time zone, as +09:00
+        self.on_answer: Callable[[], object] = lambda: None
 
     @property
     def alive(self) -> bool:
@@ -83,7 +94,9 @@ class Connection:
         """
         with self._cursor(SSCursor) as cursor:
             cursor.execute(sql, tuple(values) or None)
-            yield from cursor
+            for row in cursor:
+                self._wire.limit.next_row()
+                yield row
 
     def execute(self, sql: str, values: Values = ()) -> int:
         """Run a statement. Returns how many rows it matched, even if their values stay the same (FOUND_ROWS is set)."""
@@ -118,7 +131,7 @@ class Connection:
                 number = error.args[0] if error.args else 0
                 if not isinstance(number, int) or number in _UNDOING or number // 1000 in (0, 2):
                     raise  # the connection or the transaction may be gone
-                refused = _translate(error, entered=True)
+                refused = translate(error, known=True)
                 if not isinstance(refused, MariaDBError):
                     raise
                 return refused
@@ -164,91 +177,85 @@ class Connection:
 
     @contextlib.contextmanager
     def _cursor(self, kind: type[Cursor] = Cursor) -> Iterator[Cursor]:
+        live = None
         try:
-            if self._live is not None and not self._in_transaction and time.monotonic() - self._used > IDLE:
-                self.close()
+            self._drop_if_stale()
             if self._live is None:
                 if self._in_transaction:
                     raise StoreError("the connection was lost in a transaction")
-                self._live = self._connect()
+                self._connect()
                 self._used = time.monotonic()
                 self._on_connect(self)
+            live = self._live
             self._used = time.monotonic()
-            cursor = self._live.cursor(kind)
+            self._wire.limit.begin(self._patience)
+            cursor = self._live.cursor(kind)  # type: ignore[union-attr]
             yield cursor
             cursor.close()  # after success only: on a closed connection it would try to read the rest of a result
-        except (pymysql.MySQLError, OSError, EOFError) as error:
+        except Exception as error:
             self.close()
-            raise _translate(error) from error
+            if isinstance(error, WgsyncdError):
+                raise
+            forget_frames(error)
+            raise translate(error, known=isinstance(error, pymysql.MySQLError), at_login=live is None) from error
         except BaseException:
-            self.close()  # an answer may still arrive, and a later query must not take it for its own
+            if live is None or self._live is live:
+                self.close()  # an answer may still arrive, and a later query must not take it for its own
             raise
+        finally:
+            self.on_answer()
 
-    def _connect(self) -> pymysql.Connection[Cursor]:
-        s = self._settings
-        local = s.socket is not None or s.host in ("127.0.0.1", "::1", "localhost")
-        where: dict[str, Any] = {"unix_socket": s.socket} if s.socket else {"host": s.host, "port": s.port}
-        # To a server on this machine TLS only costs time. Any other server has to prove its name.
-        tls: dict[str, Any] = (
-            {"ssl_disabled": True} if local else {"ssl": ssl.create_default_context(cafile=_path(s.tls_ca))}
-        )
-        actual = pymysql.connect(
-            **where, **tls, user=s.user, password=_password(s), database=s.name, charset="utf8mb4", autocommit=True,
-            connect_timeout=s.timeout, read_timeout=self._patience, write_timeout=s.timeout,  # default: for ever
-            client_flag=CLIENT.FOUND_ROWS, program_name="wgsyncd",
-        )  # fmt: skip
-        offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")
-        seconds = max(1, int(s.timeout) - 1)  # below the read timeout, so that the server reports 1205 first
-        with actual.cursor() as cursor:
+    def _drop_if_stale(self) -> None:
+        """Close a connection between transactions that the server has closed, or that may be closed or out of date."""
+        if self._live is None or self._in_transaction:
+            return
+        idle = time.monotonic() - self._used
+        if idle > IDLE or is_dead(self._live._sock) or self._offset != self._offset_now():  # type: ignore[attr-defined]
+            self.close()
+
+    def _connect(self) -> None:
+        """Open a connection, refuse a server that cannot serve us, and set the session's variables."""
+        self._live = live = log_in(self._settings, self._wire)
+        self._offset = self._offset_now()
+        seconds = max(1, int(self._settings.timeout) - 1)  # below our own limit, so that the server reports 1205 first
+        settings = {
+            **SETTINGS,
             # The offset is numeric: zone names need the server's zone tables, which are seldom loaded (error 1298).
-            cursor.execute(
-                SETTINGS + "SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s",
-                (f"{offset[:3]}:{offset[3:]}", SQL_MODE, seconds, seconds),
-            )
-        return actual
+            "time_zone": self._offset,
+            "innodb_lock_wait_timeout": seconds,
+            "lock_wait_timeout": seconds,
+            "max_statement_time": max(_SLOW, self._patience),
+        }
+        with live.cursor() as cursor:
+            cursor.execute("SELECT VERSION(), @@log_bin AND @@binlog_format = 'STATEMENT'")
+            version, statement_based = cursor.fetchall()[0]
+            _check_server(str(version), statement_based=str(statement_based) == "1")
+            sets = ", ".join(f"SESSION {name} = %s" for name in settings)
+            cursor.execute(f"SET {sets}", tuple(settings.values()))
+
+    def _offset_now(self) -> str:
+        offset = datetime.fromtimestamp(time.time(), self._zone).strftime("%z")
+        return f"{offset[:3]}:{offset[3:]}"
 
 
-def _password(settings: Database) -> str:
-    try:
-        return settings.password()
-    except ConfigError as error:  # perhaps readable later: retried, like every failed connect
-        raise StoreError("; ".join(map(str, error.faults))) from None
+def version_of(text: str) -> tuple[int, ...] | None:
+    """The numbers of a server's version. None if the server is not MariaDB."""
+    number = text.partition("-")[0]
+    if "MariaDB" not in text or not all(part.isdecimal() for part in number.split(".")):
+        return None
+    return tuple(map(int, number.split(".")))
 
 
-def _path(path: object) -> str | None:
-    return str(path) if path is not None else None
-
-
-_VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
-
-
-class MariaDBError(StoreError):
-    """An error of the server or the driver. ``number`` is MariaDB's, None if MariaDB gave no number."""
-
-    def __init__(self, text: str, number: int | None) -> None:
-        self.number = number
-        super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER))
-
-
-_CODES = {
-    **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
-    **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
-    **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
-    **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
-}
-
-
-def _translate(error: Exception, *, entered: bool = False) -> StoreError:
-    """A StoreError for an error of the driver: its number, its text, and what to do about it.
-
-    Quoted values are left out, because they may be keys. ``entered``: the server has let the account in.
-    """
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
-    text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
-    if number == SYNTAX:
-        raise error
-    if number == NO_SUCH_TABLE and "wgsyncd_" in text:
-        return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
-    plain = text if number in NAMES_ONLY else _VALUES.sub("'…'", text)
-    advice = _MAKER_GONE if entered and number == DENIED else _ADVICE.get(number or 0, "")
-    return MariaDBError(f"{f'{number}: ' if number else ''}{plain[:300]}{advice}", number)
+def _check_server(text: str, *, statement_based: bool) -> None:
+    """Unsupported if wgsyncd cannot work, or cannot be exact, with this server."""
+    version = version_of(text)
+    if version is None:
+        raise Unsupported(f"{text[:80]} is not MariaDB", "apt-get install mariadb-server")
+    if version < OLDEST:
+        todo = "apt-get update && apt-get install mariadb-server"
+        raise Unsupported(f"MariaDB {text[:80]} is older than 10.6, which knows SKIP LOCKED", todo)
+    if statement_based:
+        raise Unsupported(
+            "binlog_format is STATEMENT, so the server refuses every change: set it to MIXED or ROW",
+            "mariadb -e \"SET GLOBAL binlog_format = 'MIXED'\"  # and in the server's configuration",
+        )

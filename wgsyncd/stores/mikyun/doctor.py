@@ -11,10 +11,9 @@ from datetime import datetime
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.mikyun.connection import MariaDBError
 from wgsyncd.stores.mikyun.settings import mikyun
+from wgsyncd.stores.mikyun.trouble import MariaDBError, Unsupported
 
-OLDEST = (10, 6)  # the first version with SKIP LOCKED
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
 
@@ -56,7 +55,7 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
         yield fault("database", f"{where}: {error}", _entering(settings, error))
         return
     yield ok("database", f"{where}, {database.name} as {facts.account}")
-    yield _version(facts)
+    yield ok("server", f"MariaDB {facts.version}")
     yield _schema(facts, settings)
     yield _rights(facts)
     yield _secrets(facts)
@@ -66,6 +65,8 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
 
 
 def _entering(settings: Settings, error: StoreError) -> str:
+    if isinstance(error, Unsupported):
+        return error.todo
     number = error.number if isinstance(error, MariaDBError) else None
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
@@ -83,26 +84,6 @@ def _entering(settings: Settings, error: StoreError) -> str:
 
 def _init(facts: Database, *, grants: bool = True) -> str:
     return f"wgsyncd init-db --socket {facts.socket}" + (f' --grants "{facts.account}"' if grants else "")
-
-
-def version_of(text: str) -> tuple[int, ...] | None:
-    """The numbers of a server's version. None if the server is not MariaDB."""
-    number = text.partition("-")[0]
-    if "MariaDB" not in text or not all(part.isdecimal() for part in number.split(".")):
-        return None
-    return tuple(map(int, number.split(".")))
-
-
-def _version(facts: Database) -> Finding:
-    version = version_of(facts.version)
-    if version is None:
-        return fault("server", f"{facts.version} is not MariaDB", "apt-get install mariadb-server")
-    if version < OLDEST:
-        return fault(
-            "server", f"MariaDB {facts.version} is older than 10.6, which knows SKIP LOCKED",
-            "apt-get update && apt-get install mariadb-server",
-        )  # fmt: skip
-    return ok("server", f"MariaDB {facts.version}")
 
 
 def _schema(facts: Database, settings: Settings) -> Finding:

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 from wgsyncd.errors import SchemaError, StoreError
-from wgsyncd.stores.mikyun.connection import Connection, MariaDBError
+from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 _NO_TABLE, _NO_COLUMN = 1146, 1054
 _DENIED = frozenset((1142, 1143))

@@ -12,7 +12,10 @@ from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState
+from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+
+_LAST = 253_370_764_800.0  # the first second of the year 9999
 
 
 def to_seconds(value: object, zone: ZoneInfo) -> float | None:
@@ -29,6 +32,22 @@ def to_seconds(value: object, zone: ZoneInfo) -> float | None:
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:
     """UNIX seconds as the text of a DATETIME of the zone. It is text because PyMySQL silently drops a tzinfo."""
     return str(datetime.fromtimestamp(int(seconds), zone))[:19]
+
+
+def stored_time(seconds: float) -> float:
+    """UNIX seconds of wgsyncd's own tables, within the times that datetime knows. The column may hold any number."""
+    return min(max(float(seconds), 0.0), _LAST)
+
+
+def _state(word: str, interface: str, device: str) -> RecordState:
+    try:
+        return RecordState(word)
+    except ValueError:
+        known = ", ".join(RecordState)
+        raise StoreError(
+            f"wgsyncd_peers is damaged: the record of {device} on {interface} has the state {word[:20]!r}."
+            f" Nothing is posted until an admin puts it right. Known states: {known}"
+        ) from None
 
 
 def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
@@ -53,8 +72,8 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
             if row := rows.get(row_id):
                 row_id, key, device = row.id, reuse_equal(key, row.public_key), reuse_equal(device, row.device)  # noqa: PLW2901
             records.add(PeerRecord(
-                intern(name), PublicKey(key), row_id, device, intern(contract), address, config, RecordState(state),
-                intern(epoch), rx, tx, handshake, times.setdefault(at, at),
+                intern(name), PublicKey(key), row_id, device, intern(contract), address, config,
+                _state(state, name, device), intern(epoch), rx, tx, handshake, times.setdefault(at, stored_time(at)),
             ))  # fmt: skip
         interfaces = connection.query(
             "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)
@@ -63,7 +82,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
         boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
-    marks = {name: InterfaceCheckpoint(epoch, at) for name, epoch, at in interfaces}
+    marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
     seq, spool = found[0]
     conditions = frozenset(_condition(*values) for values in standing)
     return NodeState(int(seq), records, marks, conditions, spool, tuple(boot for (boot,) in boots))
@@ -101,4 +120,9 @@ def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry,
         " ORDER BY id",
         (node,),
     )
-    return tuple(QuarantineEntry(number, QuarantinedDelta(*values)) for number, *values in found)
+    return tuple(
+        QuarantineEntry(
+            number, QuarantinedDelta(interface, row_id, device, rx, tx, stored_time(since), stored_time(until))
+        )
+        for number, interface, row_id, device, rx, tx, since, until in found
+    )

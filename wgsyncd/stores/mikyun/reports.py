@@ -13,9 +13,10 @@ from wgsyncd.core.model import Counters, DeviceId, DeviceRow
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
-from wgsyncd.stores.mikyun.reading import to_seconds
+from wgsyncd.stores.mikyun.reading import stored_time, to_seconds
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
+from wgsyncd.stores.mikyun.trouble import at_border
 
 DETAILS = """
 SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,
@@ -30,6 +31,7 @@ WHERE target_type = 'device' AND target_id = %s ORDER BY id DESC LIMIT %s
 """
 
 
+@at_border
 class MariaDBReports:
     """Implements :class:`wgsyncd.ports.ReportSource`. Writes nothing.
 
@@ -57,7 +59,9 @@ class MariaDBReports:
         day, bucket = (min((at for at in some if at is not None), default=None)
                        for some in ((day, open_day), (bucket, open_bucket)))  # fmt: skip
         begun = self._connection.query("SELECT node, begun FROM wgsyncd_nodes")
-        return Coverage(None if day is None else day.isoformat(), bucket, {str(node): float(at) for node, at in begun})
+        return Coverage(
+            None if day is None else day.isoformat(), bucket, {str(node): stored_time(at) for node, at in begun}
+        )
 
     def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
         """See :class:`wgsyncd.ports.ReportSource`."""

@@ -25,8 +25,13 @@ class Database(msgspec.Struct, frozen=True):
     name: str = "mikyun_cloud"
     user: str = "mikyun"
     password_file: Path | None = None
-    tls_ca: Path | None = None  # None: the system's certificate authorities
+    tls_ca: Path | None = None  # None: the system's authorities, and no TLS to this machine
     timeout: Seconds = Seconds(4)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine."""
+        return self.socket is not None or self.host in ("127.0.0.1", "::1", "localhost")
 
     def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
         """The same database with an administrator's account."""
@@ -45,7 +50,7 @@ class Database(msgspec.Struct, frozen=True):
         if path is None:
             return ""
         try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
+            return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8"
             fault = ConfigIssue("mikyun.database.password_file", str(path), f"cannot be read: {why}")
@@ -72,6 +77,8 @@ class Mikyun(StoreSettings, frozen=True):
         check(0 < database.port < 65536, "database.port", "is not a port")
         check(0.1 <= database.timeout <= 30, "database.timeout", "is not between 100ms and 30s")
         check(bool(re.fullmatch(r"\S{1,64}", database.name)), "database.name", "is not a database's name")
+        no_effect = database.socket is not None and database.tls_ca is not None
+        check(not no_effect, "database.tls_ca", "has no effect together with database.socket")
         check(self.qr.lifetime > 0, "qr.lifetime", "is not above 0")
 
     def secret_files(self) -> Mapping[str, Path | None]:

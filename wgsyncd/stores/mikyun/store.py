@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
@@ -26,6 +26,7 @@ from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trail import AuditTrail
+from wgsyncd.stores.mikyun.trouble import at_border
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting
@@ -49,12 +50,13 @@ def check_schema(connection: Connection) -> None:
         )
 
 
+@at_border
 class MariaDBStore:
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
     condition_types = frozenset({PARENT_CONFLICT})
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
         names = [one.store_name for one in settings.interfaces.values()]
         self._own = OwnRows(self._node, names, settings.node.ignored_interfaces)
@@ -62,6 +64,7 @@ class MariaDBStore:
         self._qr_lifetime = int(own.qr.lifetime)
         self._swapped = own.perspective == "device"
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
+        self._connection.on_answer = on_answer
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
         self._trail = AuditTrail(self._node, self._zone, own.language)

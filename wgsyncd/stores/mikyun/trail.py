@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 from wgsyncd import log
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.mikyun.connection import ASIDE, TIMED_OUT, Connection, MariaDBError, Values
+from wgsyncd.stores.mikyun.connection import ASIDE, Connection, Values
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.reading import to_datetime
+from wgsyncd.stores.mikyun.trouble import TIMED_OUT, MariaDBError
 
 # Rows in one INSERT. A row of admin_logs has at most 8 KB: 1000 of them stay below max_allowed_packet (default 16 MB).
 AT_ONCE = 1000

@@ -1,0 +1,147 @@
+"""Makes a StoreError of everything that can go wrong at the border to MariaDB and its driver.
+
+What the driver raises, and an answer that makes no sense, is trouble that passes. It never ends the daemon.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
+
+# Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
+NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
+# The texts of these errors quote hosts, accounts, tables, columns and variables, but never values.
+NAMES_ONLY = frozenset((
+    2002, 2003, 2005, 2026, 2059, 1044, 1045, 1048, 1049, 1054, 1142, 1143, 1146, 1176, 1193, 1226, 1227, 1264, 1265,
+    1267, 1270, 1290, 1356, 1364, 1406, 1449, 1698,
+))  # fmt: skip
+_FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
+_ADVICE = {
+    DENIED: ". The account that made a view or a trigger there is gone: make it again",
+    1044: ". Grant the account its rights: wgsyncd init-db --grants",
+    1133: ". Create the account first: CREATE USER",
+    1142: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1143: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    SYNTAX: ". The server or a proxy does not know this SQL, or it is a bug of wgsyncd",
+}
+# Only while connecting do these numbers speak of our account.
+_ADVICE_AT_LOGIN = {
+    DENIED: ". Check mikyun.database.user and the password's file. An account with REQUIRE SSL needs tls_ca",
+    1698: ". Check mikyun.database.user and how that account is authenticated",
+}
+_VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
+_NAME_FOLLOWS = re.compile(r"\b(column|field|key|table|view|variable|database|user|plugin|constraint|trigger) $", re.I)
+_CODES = {
+    **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
+    **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
+    **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
+    **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
+}
+# What decoding raises if a value is of another type or range than it can be.
+_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class MariaDBError(StoreError):
+    """An error of the server or the driver. ``number`` is MariaDB's, None if MariaDB gave no number."""
+
+    def __init__(self, text: str, number: int | None) -> None:
+        self.number = number
+        super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER))
+
+
+class Unsupported(StoreError):
+    """The server cannot serve wgsyncd. ``todo`` is the command that helps."""
+
+    def __init__(self, text: str, todo: str) -> None:
+        self.todo = todo
+        super().__init__(text)
+
+
+def translate(error: Exception, *, known: bool, at_login: bool = False) -> StoreError:
+    """A StoreError for an error: its number, its text, and what to do about it.
+
+    ``known``: the driver says by this error what the server said. Any other error is an answer that the driver could
+    not read, and its text may hold anything, so the error's type stands for it. Quoted values are left out, because
+    they may be keys.
+    """
+    if not known:
+        if isinstance(error, OSError):
+            return MariaDBError(f"the connection failed: {error.strerror or error}", None)
+        return MariaDBError(f"the server's answer cannot be read ({type(error).__name__})", None)
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
+    if number == NO_SUCH_TABLE and "wgsyncd_" in text:
+        return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
+    advice = (_ADVICE_AT_LOGIN if at_login else {}).get(number or 0) or _ADVICE.get(number or 0, "")
+    return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number)
+
+
+def _masked(text: str, number: int | None) -> str:
+    """The text without quoted values. Quoted names stay, because an admin needs them."""
+    if number in NAMES_ONLY:
+        return text
+
+    def mask(quoted: re.Match[str]) -> str:
+        is_name = number not in _FREE_TEXT and _NAME_FOLLOWS.search(text, max(0, quoted.start() - 20), quoted.start())
+        return quoted[0] if is_name else "'…'"
+
+    return _VALUES.sub(mask, text)
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Free what an error's frames hold: half-read answers, sockets, rows. PyMySQL's errors are in a reference cycle."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
+_C = TypeVar("_C", bound=type)
+
+
+def at_border(cls: _C) -> _C:
+    """Make every public method of a class raise a StoreError where the database's answer makes no sense.
+
+    Views and tables belong to others, and a proxy may stand between. So a value of another type is no bug of wgsyncd.
+    """
+    for name, method in list(vars(cls).items()):
+        if not name.startswith("_") and inspect.isfunction(method):
+            setattr(cls, name, (_iterating if inspect.isgeneratorfunction(method) else _calling)(method))
+    return cls
+
+
+def _calling(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def at_border(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return method(self, *args, **options)
+        except _NONSENSE as error:
+            raise _nonsense(self, error) from error
+
+    return at_border
+
+
+def _iterating(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    @functools.wraps(method)
+    def at_border(self: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        try:
+            yield from method(self, *args, **options)
+        except _NONSENSE as error:
+            raise _nonsense(self, error) from error
+
+    return at_border
+
+
+def _nonsense(store: Any, error: Exception) -> StoreError:
+    """A StoreError for a value that cannot be. It names the place in the program, since the value may be a key."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    forget_frames(error)
+    store.close()  # an answer may be half read
+    return StoreError(f"the database gave an answer that makes no sense ({type(error).__name__} in {where})")
