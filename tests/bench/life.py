@@ -42,7 +42,7 @@ class Running:
                                             stderr=log, env=environment)  # fmt: skip
             notices.settimeout(1)
             said = b""
-            while b"READY=1" not in said.split(b"\n"):
+            while not said.startswith(b"STATUS="):  # after the first cycle
                 with contextlib.suppress(TimeoutError):
                     said = notices.recv(65536)
                 assert self.process.poll() is None, (self.process.returncode, (folder / "log").read_text())

@@ -119,7 +119,12 @@ class Daemon:
         self.process = self._world.server.start(*command, log=self.log, **{**self.environment, **(env or {})})
         if ready:
             process = self.process
-            wait(lambda: self.notices.has("READY=1", since) or process.poll() is not None, "READY=1")
+            # READY comes before the first cycle, and the line of the status after it.
+            told = ("READY=1", "STATUS=…")
+            wait(
+                lambda: process.poll() is not None or all(self.notices.has(one, since) for one in told),
+                "READY=1 and the first cycle",
+            )
             assert process.poll() is None, self.log.read_text()
         return self
 

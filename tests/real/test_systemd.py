@@ -29,7 +29,7 @@ def node(installed: Node) -> Iterator[Node]:
 
 def test_start(node: Node) -> None:
     assert node.show("ActiveState") == "active"
-    assert re.fullmatch(r"wg0: 1 peers, [01] online", node.show("StatusText"))
+    until(lambda: re.fullmatch(r"wg0: 1 peers, [01] online", node.show("StatusText")), 10, "STATUS after the cycle")
     assert node.key in node.peers()
     assert node.preshared_key in node.peers()
 

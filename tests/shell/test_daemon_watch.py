@@ -274,3 +274,23 @@ def test_bursts_of_hints_are_followed_at_once_and_floods_leave_time() -> None:
     budget.spend(now, now + 100)
     assert budget.delay(now + 100) == MAX_DELAY
     assert budget.delay(now + 1000) == -1.0 / 0.5, "no more is saved than that"
+
+
+def test_ready_comes_before_the_first_cycle_and_statements_feed_the_watchdog(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is slow or away must not keep systemd waiting, or let the watchdog end a good daemon."""
+    told: list[str] = []
+    monkeypatch.setattr(daemon.notifier, "ready", lambda *_: told.append("ready"))
+    monkeypatch.setattr(daemon.notifier, "watchdog", lambda: told.append("fed"))
+    monkeypatch.setattr(daemon._sockets, "open", lambda _: None)
+
+    def cycle(event: Event) -> None:
+        told.append(event.name)
+        daemon._fed = float("-inf")
+        daemon._state.on_answer()
+        daemon.events.put(Event.STOP)
+
+    monkeypatch.setattr(daemon, "_handle", cycle)
+    daemon.run()
+    assert told[:3] == ["ready", "RECONCILE", "fed"]

@@ -52,7 +52,9 @@ class Daemon:
         self.events, self.status, self.notifier = events, status, notifier
         self._log = log.get("daemon")
         self._tasks = Tasks(status)
-        self._state = AgentState()
+        self._beat = time.monotonic()
+        self._fed = 0.0
+        self._state = AgentState(on_answer=self._heartbeat)
         self.agent = build(settings, self._state)  # A reload replaces it.
         self._monitoring = MonitoringServer(pages(status, self._is_alive))
         self._schedule = Schedule(events)
@@ -60,8 +62,6 @@ class Daemon:
         self.watcher = ChangeWatcher(lambda: self.agent, self._tasks, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
-        self._beat = time.monotonic()
-        self._fed = 0.0
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()
 
@@ -77,8 +77,9 @@ class Daemon:
         self._log.info("started", version=__version__, node=settings.node.name, interfaces=list(settings.interfaces))
         self.agent.queue_audit(AuditAction.DAEMON_STARTED, AuditFacts(version=__version__))
         try:
+            self.notifier.ready()  # Before the first cycle, because a slow database must not keep others waiting.
             self._handle(Event.RECONCILE)
-            self.notifier.ready(summary_line(self.status))
+            self.notifier.status(summary_line(self.status))
             while self._turn():
                 pass
             self._stop()
