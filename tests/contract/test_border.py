@@ -87,7 +87,7 @@ def test_a_connection_that_the_server_ended_between_statements_is_opened_again(
         store.snapshot()
 
 
-SPOILED = {"sql_select_limit": 3, "sql_big_selects": 0, "max_join_size": 1, "sql_safe_updates": 1, "wait_timeout": 1,
+SPOILED = {"sql_select_limit": 3, "tx_read_only": 1, "sql_big_selects": 0, "max_join_size": 1, "sql_safe_updates": 1, "wait_timeout": 1,
            "completion_type": "RELEASE", "sql_auto_is_null": 1, "max_statement_time": 0.0001}  # fmt: skip
 
 

@@ -42,6 +42,7 @@ SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZER
 # Every variable of a session that changes what our statements give or take, and that an account may set.
 SETTINGS = {
     "tx_isolation": "READ-COMMITTED",
+    "tx_read_only": 0,
     "sql_mode": SQL_MODE,
     "sql_select_limit": 2**64 - 1,  # or a SELECT of all rows gives some of them without a word
     "sql_big_selects": 1,

@@ -15,6 +15,9 @@ from wgsyncd.core.model import DeviceRow, Status, read_key
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
 
+MOST = (
+    256  # characters of a text that are read. A longer text is no name, key or address, and many would fill the memory.
+)
 SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
 
 # The end of a QR code. NULLIF: the zero date means that there is no date.
@@ -53,7 +56,7 @@ class Schema:
 
         One binary column (VARBINARY) would make the whole joined text binary.
         """
-        text = f"COALESCE({column}, '')"
+        text = f"COALESCE(LEFT({column}, {MOST + 1}), '')"
         return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
 
 
@@ -89,7 +92,9 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
     its peer and its record share them in memory.
     """
     row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
-        fields
+        # A text that was cut off must not become right by that.
+        one if len(str(one)) <= MOST else f"{one[:MOST]}…"
+        for one in fields
     )
     no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero, _ = (flag == "1" for flag in flags)
     # The collation of the columns ignores case and trailing spaces, so this comparison ignores them too.
