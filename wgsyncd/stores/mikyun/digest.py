@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
-from wgsyncd.stores.mikyun.row_text import Schema
+from wgsyncd.stores.mikyun.row_text import DEVICE_TEXTS, Schema
 
 # The digest covers everything that a plan depends on, and nothing that wgsyncd's own accounting changes. It is a sum
 # over rows, so the order of rows does not matter. Each row has a weight of its own. Without weights two simultaneous
@@ -12,15 +12,13 @@ from wgsyncd.stores.mikyun.row_text import Schema
 # It misses one change in some 2^32, which the periodic reconcile finds. The sum is one text, because the driver spends
 # more time on the description of a column than on a value.
 _ROWS = """
-SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, d.device_id, d.contract_id, COALESCE(d.wg_iface, '~'),
-           COALESCE(d.wg_ip, '~'), COALESCE(d.public_key, '~'), COALESCE(d.preshared_key, '~'), d.status, d.is_parent,
+SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, {texts}, d.is_parent,
            IF(d.status = 'issued', CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'),
                                              COALESCE(d.created_at, '~')), '~'),
            {deleted}, {status})) * (d.id % 8191 + 1))),
        (SELECT approved FROM wgsyncd_nodes WHERE node = {node}), {contracts}
 FROM {tables} {join} WHERE {where}
 """
-_JOIN = "LEFT JOIN contracts c ON c.contract_id = d.contract_id"
 # Many devices share a contract. To read each contract once costs half as much as to join the contracts to the rows.
 _CONTRACTS = """
 (SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', contract_id, COALESCE(contract_status, '~')))
@@ -43,12 +41,13 @@ class Digest:
         # Texts of other character sets may not be compared with a list of texts, so they are compared with each other.
         joined = not {"c.contract_id", "d.contract_id"} <= schema.utf8
         rows, approved, contracts = connection.query(_ROWS.format(
+            texts=", ".join(f"COALESCE({schema.as_text(column)}, '~')" for column in DEVICE_TEXTS),
             deleted="COALESCE(d.deleted_at, '~')" if schema.has_deleted_at else "''",
-            status="COALESCE(c.contract_status, '~')" if joined else "''",
+            status=f"c.contract_id IS NULL, COALESCE({schema.as_text('c.contract_status')}, '~')" if joined else "''",
             node=connection.quote(self._node),
             contracts="''" if joined else _CONTRACTS.format(where=self._contracts),
             tables=tables,
-            join=_JOIN if joined else "",
+            join=schema.join if joined else "",
             where=where,
         ))[0]  # fmt: skip
         if not joined and rows != self._rows:

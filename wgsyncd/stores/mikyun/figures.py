@@ -12,6 +12,7 @@ from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History
+from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 
 # Devices in one query. With three days of full buckets for all of them MariaDB answers in half a second on two old
@@ -85,10 +86,11 @@ def _columns(connection: Connection, among: str, swapped: bool) -> list[tuple[in
     names = ", ".join(
         f"COALESCE({side}_bytes_{window}, 0)" for window in ("total", "24h", "month") for side in (rx, tx)
     )
-    sql = f"SELECT id, device_id, {names} FROM customer_devices WHERE id {among} ORDER BY id"  # noqa: S608
+    sql = f"SELECT id, {DEVICE_NAME}, {names} FROM customer_devices WHERE id {among} ORDER BY id"  # noqa: S608
     return [
         (row_id, str(device), Counters(*six[:2]), Counters(*six[2:4]), Counters(*six[4:]))
-        for row_id, device, *six in connection.query(sql)
+        for row_id, device, *texts in connection.query(sql)
+        for six in (list(map(int, texts)),)  # an unsigned column gives a Decimal
     ]
 
 

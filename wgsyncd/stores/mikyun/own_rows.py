@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 
 RECENT = 250  # rows
 SCAN_INTERVAL = 600.0  # seconds
@@ -48,7 +49,7 @@ SELECT (SELECT id FROM customer_devices ORDER BY id DESC LIMIT 1 OFFSET {recent}
 """
 # The rows that this node has a record of, and that another node serves now. It minds case and spaces, as planning does.
 _RECORDED = """
-SELECT DISTINCT d.id, d.device_id FROM wgsyncd_peers p JOIN customer_devices d ON d.id = p.row_id
+SELECT DISTINCT d.id, p.device FROM wgsyncd_peers p JOIN customer_devices d ON d.id = p.row_id
 WHERE p.node = {node} AND CONVERT(d.device_id USING utf8mb4) COLLATE utf8mb4_bin = p.device AND {theirs}
 """
 
@@ -212,7 +213,8 @@ class OwnRows:
         A row whose id was used again for another device has not moved. A row that has left before may have come back.
         """
         among = ", ".join(map(str, devices)) or "NULL"
-        sql = f"SELECT d.id, d.device_id, d.wg_iface FROM customer_devices d WHERE d.id IN ({among}) AND {self._theirs}"  # noqa: S608
+        names = f"{DEVICE_NAME}, CONVERT(wg_iface USING utf8mb4)"
+        sql = f"SELECT id, {names} FROM customer_devices d WHERE id IN ({among}) AND {self._theirs}"  # noqa: S608
         now = {one: str(interface) for one, device, interface in connection.query(sql) if device == devices[one]}
         self._untold |= {one: interface for one, interface in now.items() if one not in self._moved}
         self.add(one for one in self._moved if one not in now)

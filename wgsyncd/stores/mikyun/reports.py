@@ -14,9 +14,10 @@ from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
 from wgsyncd.stores.mikyun.reading import stored_time, to_seconds
+from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
-from wgsyncd.stores.mikyun.trouble import at_border
+from wgsyncd.stores.mikyun.trouble import MariaDBError, at_border
 
 DETAILS = """
 SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,
@@ -47,7 +48,8 @@ class MariaDBReports:
 
     def names(self) -> Sequence[DeviceName]:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        rows = self._connection.query("SELECT id, device_id, contract_id FROM customer_devices ORDER BY id")
+        names = f"{DEVICE_NAME}, CONVERT(contract_id USING utf8mb4)"
+        rows = self._connection.query(f"SELECT id, {names} FROM customer_devices ORDER BY id")  # noqa: S608
         return [DeviceName(int(number), str(device), str(contract)) for number, device, contract in rows]
 
     def coverage(self) -> Coverage:
@@ -99,7 +101,9 @@ class MariaDBReports:
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
         """See :class:`wgsyncd.ports.ReportSource`."""
-        rows = self._connection.query(AUDIT, (device, most))
+        rows = self._connection.side_query(AUDIT, (device, most))
+        if isinstance(rows, MariaDBError):
+            raise rows
         return [AuditRow(str(at), str(action), str(message)) for at, action, message in rows]
 
     def close(self) -> None:

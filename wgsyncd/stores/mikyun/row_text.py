@@ -15,23 +15,23 @@ from wgsyncd.core.model import DeviceRow, Status, read_key
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
 
-MOST = (
-    256  # characters of a text that are read. A longer text is no name, key or address, and many would fill the memory.
-)
+# Characters of a text that are read. A longer text is no name, key or address, and many would fill the memory.
+MOST = 256
 SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
 
 # The end of a QR code. NULLIF: the zero date means that there is no date.
 QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTERVAL {seconds:d} SECOND,
             NULLIF({d}created_at, 0) + INTERVAL {seconds:d} SECOND)"""
 
-_TEXTS = (
+DEVICE_TEXTS = (
     "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
-    "c.contract_status",
 )  # fmt: skip
+DEVICE_NAME = "CONVERT(device_id USING utf8mb4)"  # as text, also of a binary column
+_TEXTS = (*DEVICE_TEXTS, "c.contract_status")
 # Devices with these statuses need no QR deadline. _row decides about every other status.
 _QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
 _FLAGS = (
-    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_status IS NULL",
+    "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_id IS NULL",
     "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
     "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0", "COALESCE(d.is_parent = 1, 0)",
 )  # fmt: skip
@@ -44,20 +44,47 @@ _CONTRACT = {status: status for status in ("active", "paused", "terminated", "de
 _UNKNOWN = "of unknown status"
 
 
+JOIN = "LEFT JOIN contracts c ON c.contract_id = d.contract_id"
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The optional column and the character sets of an installation's tables."""
+    """The optional column, the character sets and the collations of an installation's tables."""
 
     has_deleted_at: bool = False
     utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: converting them takes half of a read
+    join: str = JOIN
 
     def as_utf8(self, column: str) -> str:
         """SQL for a column as text in utf8mb4, NULL as the empty text.
 
-        One binary column (VARBINARY) would make the whole joined text binary.
+        One binary column (VARBINARY) would make the whole joined text binary. One column of another type (INET4) would
+        not take the empty text.
         """
-        text = f"COALESCE(LEFT({column}, {MOST + 1}), '')"
-        return text if column in self.utf8 else f"CONVERT({text} USING utf8mb4)"
+        return f"COALESCE(LEFT({self.as_text(column)}, {MOST + 1}), '')"
+
+    def as_text(self, column: str) -> str:
+        """SQL for a column as text that can be compared with any text."""
+        return column if column in self.utf8 else f"CONVERT({column} USING utf8mb4)"
+
+
+def join_contracts(devices: str | None, contracts: str | None) -> str:
+    """SQL that joins the contracts to the devices. Its arguments are the collations of the two contract_id.
+
+    Two collations of one character set cannot be compared. With the contracts' own collation the server can use their
+    index. Of two character sets, the server takes Unicode if one of them is Unicode.
+    """
+    charsets = [collation.partition("_")[0] for collation in (devices or "", contracts or "")]
+    if (
+        devices == contracts
+        or "" in charsets
+        or (charsets[0] != charsets[1] and any(one.startswith("utf8") for one in charsets))
+    ):
+        return JOIN
+    if charsets[0] == charsets[1]:
+        return f"LEFT JOIN contracts c ON c.contract_id = d.contract_id COLLATE {contracts}"
+    ours, theirs = (f"CONVERT({table}.contract_id USING utf8mb4)" for table in "dc")
+    return f"LEFT JOIN contracts c ON {theirs} = {ours}"
 
 
 def columns(schema: Schema, qr_lifetime: int) -> str:

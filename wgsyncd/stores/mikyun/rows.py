@@ -23,12 +23,10 @@ from wgsyncd.stores.mikyun.row_text import Schema, as_text, columns, make_row, p
 _DIGEST = 16  # bytes
 _PAGE = 2_500  # rows in one value, which then has some 500 KB: see connection.MOST_JOINED
 
-_CONTRACTS = "LEFT JOIN contracts c ON c.contract_id = d.contract_id"
-
 # Counts other own rows with one of these keys or addresses. If there are any, these devices cannot be planned alone.
 _RIVALS = """
 SELECT COUNT(*) FROM {tables}
-WHERE {where} AND d.device_id NOT IN ({devices}) AND (d.public_key IN ({keys}) OR d.wg_ip IN ({ips}))
+WHERE {where} AND {device} NOT IN ({devices}) AND ({key} IN ({keys}) OR {ip} IN ({ips}))
 """
 
 
@@ -67,13 +65,13 @@ class RowCache:
     def load(self, connection: Connection, own: OwnRows, schema: Schema) -> tuple[DeviceRow, ...]:
         """Every own row in id order, all of one moment. StoreError: no answer. An empty tuple is an answer."""
         fields = columns(schema, self._qr_lifetime)
-        pages = self._load_pages(connection, own, fields) if self._readable else None
+        pages = self._load_pages(connection, own, fields, schema.join) if self._readable else None
         if pages is None:
-            pages = self._one_by_one(connection, own, fields)
+            pages = self._one_by_one(connection, own, fields, schema.join)
         self._readable = pages is not None
         if pages is None:  # the rows are not kept, because other columns could give the same text
             self.parents = None
-            found = connection.query(_select(fields, own.source()))
+            found = connection.query(_select(fields, own.source(), schema.join))
             return tuple(make_row(one, self._zone) for one in found)
         self._pages = pages
         rows = tuple(row for page in pages for row in page.rows)
@@ -89,12 +87,12 @@ class RowCache:
         """The rows that the last :meth:`load` kept, by id."""
         return self.keep()()
 
-    def _load_pages(self, connection: Connection, own: OwnRows, fields: str) -> list[_Page] | None:
+    def _load_pages(self, connection: Connection, own: OwnRows, fields: str, join: str) -> list[_Page] | None:
         """Read one value for each page of the last time. None: a text is too long, or a column holds a separator."""
         bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection, own)
         before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
         pages: list[_Page | None] = [None] * len(before)
-        for number, count, text in _texts(connection, _of_pages(fields, self._next, own, bounds)):
+        for number, count, text in _texts(connection, _of_pages(fields, join, self._next, own, bounds)):
             pages[number] = self._page(before[number], count, text or "")
         whole = [page for page in pages if page is not None]
         if len(whole) < len(pages):
@@ -122,13 +120,13 @@ class RowCache:
                 page.digests += row_digest
         return page if len(texts) == len(page.rows) == count else None
 
-    def _one_by_one(self, connection: Connection, own: OwnRows, fields: str) -> list[_Page] | None:
+    def _one_by_one(self, connection: Connection, own: OwnRows, fields: str, join: str) -> list[_Page] | None:
         """Read one value for each row. None: a row could not be read in this way."""
         known = {digest: row for page in self._pages for digest, row in page.known()}
         before = self.by_id()
         pages: list[_Page] = []
         readable = True
-        for (text,) in _texts(connection, _select(as_text(fields), own.source())):
+        for (text,) in _texts(connection, _select(as_text(fields), own.source(), join)):
             digest = _digest(text or "")
             row = known.get(digest) or self._of_text(text, before)
             if row is None:
@@ -146,8 +144,8 @@ class RowCache:
         """
         names = sorted(devices)
         fields = as_text(columns(schema, self._qr_lifetime))
-        asked = Source("customer_devices d", f"d.device_id IN ({_places(names)})")
-        texts = [split(text) for (text,) in _texts(connection, _select(fields, asked), names)]
+        asked = Source("customer_devices d", f"{schema.as_text('d.device_id')} IN ({_places(names)})")
+        texts = [split(text) for (text,) in _texts(connection, _select(fields, asked, schema.join), names)]
         rows = tuple(make_row(one, self._zone) for one in texts if one is not None)
         if len(rows) != len(names):
             return None
@@ -158,7 +156,14 @@ class RowCache:
         ips = sorted({form for host in hosts for form in (host, f"{host}/32", f"{host}/128")})  # all ways to write it
         tables, where = (text.replace("%", "%%") for text in own.source())
         rivals = _RIVALS.format(
-            tables=tables, where=where, devices=_places(names), keys=_places(keys), ips=_places(ips)
+            tables=tables,
+            where=where,
+            device=schema.as_text("d.device_id"),
+            key=schema.as_text("d.public_key"),
+            ip=schema.as_text("d.wg_ip"),
+            devices=_places(names),
+            keys=_places(keys),
+            ips=_places(ips),
         )
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
@@ -174,9 +179,9 @@ class RowCache:
         return row
 
 
-def _select(fields: str, source: Source) -> str:
+def _select(fields: str, source: Source, join: str) -> str:
     tables, where = source
-    return f"SELECT {fields} FROM {tables} {_CONTRACTS} WHERE {where} ORDER BY d.id"  # noqa: S608
+    return f"SELECT {fields} FROM {tables} {join} WHERE {where} ORDER BY d.id"  # noqa: S608
 
 
 def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
@@ -214,7 +219,7 @@ def _bounds(connection: Connection, own: OwnRows) -> Sequence[DeviceId]:
     return range(first + span - 1, last, span)
 
 
-def _of_pages(columns: str, separator: str, own: OwnRows, bounds: Sequence[DeviceId]) -> str:
+def _of_pages(columns: str, join: str, separator: str, own: OwnRows, bounds: Sequence[DeviceId]) -> str:
     """The SELECT for all pages: the number of a page, how many rows it has, and their texts.
 
     It is one statement, so that all rows are of one moment. The server cuts off texts that are too long together.
@@ -222,7 +227,7 @@ def _of_pages(columns: str, separator: str, own: OwnRows, bounds: Sequence[Devic
     """
     texts = f"GROUP_CONCAT({as_text(columns)} ORDER BY d.id SEPARATOR '{separator}')"
     pages = enumerate(map(own.source, (None, *bounds), (*bounds, None)))
-    selects = (f"SELECT {n}, COUNT(*), {texts} FROM {one.tables} {_CONTRACTS} WHERE {one.where}" for n, one in pages)  # noqa: S608
+    selects = (f"SELECT {n}, COUNT(*), {texts} FROM {one.tables} {join} WHERE {one.where}" for n, one in pages)  # noqa: S608
     return " UNION ALL ".join(selects)
 
 

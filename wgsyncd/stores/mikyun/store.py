@@ -25,6 +25,7 @@ from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
 from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.settings import mikyun
+from wgsyncd.stores.mikyun.shape import CONFLICTS, DEVICES, LOGS, read_shape
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.trouble import at_border
 from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
@@ -75,23 +76,16 @@ class MariaDBStore:
     def _inspect(self, connection: Connection) -> None:
         """After each connect: check the version of the tables, and find the optional columns of this installation."""
         check_schema(connection)
-        visible = connection.query(
-            "SELECT table_name, column_name, character_set_name FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() AND table_name IN"
-            " ('customer_devices', 'contracts', 'v_parent_conflicts', 'admin_logs')"
-        )
-        names = {(str(table), str(column)) for table, column, _ in visible}
-        had, has = self._schema.has_deleted_at, ("customer_devices", "deleted_at") in names
-        self._has_updated_at = ("customer_devices", "updated_at") in names
-        if (had or ("v_parent_conflicts", "contract_id") in names) and not has:
+        shape = read_shape(connection)
+        had, schema = self._schema.has_deleted_at, shape.schema
+        if (had or (CONFLICTS, "contract_id") in shape.columns) and not schema.has_deleted_at:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
             raise StoreError(
                 "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
             )
-        short = {"customer_devices": "d", "contracts": "c"}
-        utf8 = (f"{short[table]}.{name}" for table, name, text in visible if table in short and text == "utf8mb4")
-        self._schema = Schema(has, frozenset(utf8))
-        self._trail.use_charset(next((text for *of, text in visible if of == ["admin_logs", "message"]), None))
+        self._schema, self._has_updated_at = schema, (DEVICES, "updated_at") in shape.columns
+        message = shape.columns.get((LOGS, "message"))
+        self._trail.use_charset(message.charset if message is not None else None)
         self._conflicts.forget()  # another server may answer, and the view may be another one
 
     def _writer(self) -> StateWriter:

@@ -27,7 +27,7 @@ from wgsyncd.stores.mikyun import pieces, records, usual
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
-from wgsyncd.stores.mikyun.row_text import QR_END
+from wgsyncd.stores.mikyun.row_text import DEVICE_NAME, QR_END
 from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
@@ -151,7 +151,7 @@ class StateWriter:
 
     def _rows_of(self, which: str) -> dict[DeviceId, str]:
         """The device of each row, by row id."""
-        return dict(self.connection.query(f"SELECT id, device_id FROM customer_devices {which}"))  # noqa: S608
+        return dict(self.connection.query(f"SELECT id, {DEVICE_NAME} FROM customer_devices {which}"))  # noqa: S608
 
     def skip_locked(self, ids: Sequence[DeviceId]) -> _Ids:
         """Lock rows of customer_devices. Returns the ids of those that another transaction has locked."""
