@@ -10,7 +10,8 @@ from hypothesis import settings
 from wgsyncd.core.usage import posting
 from wgsyncd.engine import state_cache
 
-settings.register_profile("wgsyncd", deadline=None)  # speed is for benchmarks
+# Speed is for benchmarks. Each run looks at other examples, so few examples a run find the same in the end.
+settings.register_profile("wgsyncd", deadline=None, max_examples=50)
 settings.load_profile("wgsyncd")
 
 # A shell makes background commands ignore SIGINT, and child processes of the tests would inherit that.

@@ -206,7 +206,7 @@ SAMPLES = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.builds(
         lambda stream, samples: Backlog(stream, 2**62 + 1, tuple(sorted(samples, key=lambda one: one.number))),

@@ -143,7 +143,7 @@ def test_random_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
             read()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(state_lists.filter(bool), st.integers(0, 2**32))
 def test_one_damaged_byte_is_never_anything_but_a_value_or_a_value_error(found: list[PeerState], seed: int) -> None:
     dice, whole = Random(seed), netlink_server.dump(found, peers_each=99)[0]

@@ -104,7 +104,7 @@ def is_desired(
             assert actual[k] == old[k].config, "what is frozen or kept is never changed"
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows_of(), kernels, policies)
 @example([row(5, address=address(6)), row(6, address=address(5))], [("wg0", 5, [5], 0, 0), ("wg0", 6, [6], 0, 0)],
          PeerPolicy())  # fmt: skip
@@ -121,7 +121,7 @@ def test_one_cycle_reaches_desired_and_the_next_plans_nothing(
     assert planned(rows, read(kernel), policy=policy).changes == ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows_of(), kernels, policies, st.data())
 def test_after_any_interrupted_prefix_one_more_cycle_reaches_desired(
     rows: list[DeviceRow], peers: Kernel, policy: PeerPolicy, data: st.DataObject
@@ -136,7 +136,7 @@ def test_after_any_interrupted_prefix_one_more_cycle_reaches_desired(
     assert planned(rows, read(kernel), policy=policy).changes == ()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows_of(), rows_of(), kernels)
 def test_from_what_one_table_left_another_table_is_reached(
     one: list[DeviceRow], other: list[DeviceRow], peers: Kernel
@@ -149,7 +149,7 @@ def test_from_what_one_table_left_another_table_is_reached(
     assert planned(other, read(kernel)).changes == ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows_of(), kernels, policies)
 def test_a_plan_without_its_removals_takes_nothing_from_who_stays(
     rows: list[DeviceRow], peers: Kernel, policy: PeerPolicy
@@ -166,7 +166,7 @@ def test_a_plan_without_its_removals_takes_nothing_from_who_stays(
     assert doubled <= before["wg0"].peers.keys() & before["wg1"].peers.keys()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows_of(), kernels)
 def test_an_unchanged_peer_is_never_touched(rows: list[DeviceRow], peers: Kernel) -> None:
     kernel = kernel_of(peers)

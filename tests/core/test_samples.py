@@ -200,7 +200,7 @@ LOOKS = st.tuples(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(LOOKS, min_size=1, max_size=14), st.lists(st.integers(0, 3), max_size=4), st.booleans())
 def test_booked_late_is_booked_at_once(looks: list[Any], stops: list[int], known: bool) -> None:
     """The examples include new epochs, new days, restarts and a full disk.

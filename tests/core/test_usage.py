@@ -33,7 +33,7 @@ def stamp(zone: str, *parts: int, fold: int = 0) -> float:
 # -- split
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=130, deadline=None)
 @given(
     st.integers(0, BIG),
     st.integers(0, BIG),
@@ -120,7 +120,7 @@ def test_a_day_has_as_many_bytes_as_it_has_seconds(zone: str, date: tuple[int, i
     assert sum(found.values()) == int(end - start)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(zones, st.floats(1.2e9, 2.2e9))
 @example(ZoneInfo("America/St_Johns"), stamp("America/St_Johns", 2010, 11, 6, 23, 30, fold=1))
 @example(ZoneInfo("Pacific/Apia"), stamp("Pacific/Apia", 2011, 12, 29, 12))

@@ -33,7 +33,7 @@ def to(node: Node, end: float) -> None:
     node.tick(end - node.now)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(STARTS), EVENTS, st.sampled_from([0, 0, 80_000, 3 * 86400]))
 def test_every_byte_is_where_it_came(start: tuple[str, str], events: list[tuple[int, int, bool]], pause: int) -> None:
     zone, at = start

@@ -139,9 +139,9 @@ class RandomEventsOfUsers(RandomEvents):
 
 
 FEW_RULES = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-ALL_RULES = settings(FEW_RULES, max_examples=75, stateful_step_count=40)
+ALL_RULES = settings(FEW_RULES, max_examples=30, stateful_step_count=40)
 # The first two have fewer rules, so they meet rare combinations of them sooner.
 for machine in (RandomFaults, RandomFaultsOfUsers):
     machine.TestCase.settings = FEW_RULES
