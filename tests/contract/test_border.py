@@ -189,3 +189,16 @@ def test_a_damaged_record_is_told_with_its_place(real_tables: RealMikyunTables) 
     real_tables.sql("UPDATE wgsyncd_peers SET state = 'present'")
     [record] = store.load_state(calendar()).records.each()
     assert record.sampled_at < 1e12
+
+
+def test_the_session_follows_the_zones_change_of_clocks(
+    real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server reads each TIMESTAMP with the session's offset."""
+    connection = real_tables.store(zone="Europe/Berlin")._connection
+    told = []
+    for now in (1_792_889_999.0, 1_792_890_000.0):  # 02:59:59 in summer, and a second later
+        with monkeypatch.context() as patch:
+            patch.setattr("wgsyncd.stores.mikyun.connection.time.time", lambda now=now: now)
+            told += [connection.query("SELECT @@session.time_zone")[0][0] for _ in range(2)]
+    assert told == ["+02:00", "+02:00", "+01:00", "+01:00"]
