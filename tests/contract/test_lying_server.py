@@ -10,7 +10,9 @@ import pytest
 from tests.lying_mariadb import LyingServer, Moment, Talk, corpus, drip, drip_rows, endless, slow, telling
 from tests.node import CONFIG
 from tests.samples import TOKYO
+from wgsyncd import stores
 from wgsyncd.config.load import parse
+from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun import login
 from wgsyncd.stores.mikyun.connection import Connection
@@ -166,3 +168,19 @@ def test_answers_of_another_shape_are_trouble_that_passes(password_file: Path) -
             except StoreError:
                 raised += 1
         assert raised >= 4
+
+
+@pytest.mark.parametrize("text", [None, "x"])
+def test_the_doctor_takes_answers_of_another_shape_for_trouble(password_file: Path, text: str | None) -> None:
+    def lie(talk: Talk) -> None:
+        talk.to_statement()
+        while True:
+            talk.rows(("a", "b", "c", "d"), [(text,) * 4])
+            talk.next_statement()
+
+    with LyingServer(lie) as server:
+        where = f'host = "127.0.0.1"\nport = {server.port}\npassword_file = "{password_file}"\n'
+        backend = stores.open_store(parse(f"{CONFIG}[mikyun.database]\n{where}"))
+        (finding,) = backend.check()
+        assert finding.severity is Severity.FAULT
+        assert "makes no sense" in finding.message

@@ -5,6 +5,7 @@ It asks with the daemon's account and writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
-from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.mikyun.trouble import MariaDBError, sensible
 
 _NO_TABLE, _NO_COLUMN = 1146, 1054
 _DENIED = frozenset((1142, 1143))
@@ -32,7 +33,7 @@ Rights = Mapping[tuple[str, str], frozenset[str]]  # table and column: the privi
 def examine(settings: Settings) -> Database:
     """All facts about the configured database. StoreError where the database cannot be entered."""
     connection = Connection(mikyun(settings).database, settings.node.zone, on_connect=lambda _: None)
-    try:
+    with contextlib.closing(connection), sensible(connection.close):
         version, account, socket = connection.query("SELECT VERSION(), CURRENT_USER(), @@socket")[0]
         name, _, host = str(account).rpartition("@")
         account = f"'{name}'@'{host}'"
@@ -58,8 +59,6 @@ def examine(settings: Settings) -> Database:
             doubt=(after - before) / 2,
             newest=_newest(connection, settings),
         )
-    finally:
-        connection.close()
 
 
 # Seconds by which the session's time zone is ahead of UTC.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from wgsyncd.errors import UserError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
+from wgsyncd.stores.mikyun.trouble import sensible
 
 MIGRATION_TIMEOUT = 3600.0  # seconds for one statement: millions of buckets may have to be copied
 _REPLACED = ("wgsyncd_peers", "wgsyncd_buckets", "wgsyncd_days")
@@ -47,7 +49,7 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
         grants(account)  # refuses a badly written account before anything is created
     connection = Connection(database, zone, on_connect=lambda _: None, patience=MIGRATION_TIMEOUT)
     done: list[str] = []
-    try:
+    with contextlib.closing(connection), sensible(connection.close):
         have = _tables(connection)
         version = (
             connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0] if "wgsyncd_schema" in have else None
@@ -73,8 +75,6 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
             for one in grants(account, missing=missing, tables=frozenset(_tables(connection))):
                 connection.execute(one)
             done.append(f"{account}: granted")
-    finally:
-        connection.close()
     return done
 
 

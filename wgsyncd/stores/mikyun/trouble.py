@@ -5,6 +5,7 @@ What the driver raises, and an answer that makes no sense, is trouble that passe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
@@ -116,13 +117,28 @@ def at_border(cls: _C) -> _C:
     return cls
 
 
+@contextlib.contextmanager
+def sensible(close: Callable[[], object]) -> Iterator[None]:
+    """Make a StoreError of an answer that makes no sense. ``close``: it ends the connection, which may be half read.
+
+    The error names the place in the program, because the value may be a key.
+    """
+    try:
+        yield
+    except _NONSENSE as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        forget_frames(error)
+        close()
+        told = f"the database gave an answer that makes no sense ({type(error).__name__} in {where})"
+        raise StoreError(told) from error
+
+
 def _calling(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def at_border(self: Any, *args: Any, **options: Any) -> Any:
-        try:
+        with sensible(self.close):
             return method(self, *args, **options)
-        except _NONSENSE as error:
-            raise _nonsense(self, error) from error
 
     return at_border
 
@@ -130,18 +146,7 @@ def _calling(method: Callable[..., Any]) -> Callable[..., Any]:
 def _iterating(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     @functools.wraps(method)
     def at_border(self: Any, *args: Any, **options: Any) -> Iterator[Any]:
-        try:
+        with sensible(self.close):
             yield from method(self, *args, **options)
-        except _NONSENSE as error:
-            raise _nonsense(self, error) from error
 
     return at_border
-
-
-def _nonsense(store: Any, error: Exception) -> StoreError:
-    """A StoreError for a value that cannot be. It names the place in the program, since the value may be a key."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(place.filename).name}:{place.lineno}"
-    forget_frames(error)
-    store.close()  # an answer may be half read
-    return StoreError(f"the database gave an answer that makes no sense ({type(error).__name__} in {where})")
