@@ -131,6 +131,8 @@ def test_a_password_is_sent_in_utf_8(real_tables: RealMikyunTables, tmp_path: Pa
         settings = parse(f'{CONFIG}[mikyun.database]\n{where}password_file = "{path}"\n')
         connection = Connection(mikyun(settings).database, TOKYO, on_connect=lambda _: None)
         assert connection.query("SELECT CURRENT_USER()") == (("letters@localhost",),)
+        assert password not in repr(vars(connection._live)), "the connection keeps none"
+        assert repr(password.encode()) not in repr(vars(connection._live))
         connection.close()
     finally:
         real_tables.sql(f"DROP USER {account}")

@@ -50,6 +50,7 @@ def log_in(settings: Database, wire: Wire) -> pymysql.Connection[Cursor]:
     try:
         actual.connect(socket)
     finally:
+        actual.password = b""  # wgsyncd reads it again for the next connection
         if not actual.open:
             socket.close()
     return actual
