@@ -47,7 +47,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
         wrong = {number: want for number in self._own_ids() if (want := self._windows_differ(number, calendar))}
         if wrong:
             with self._transaction("roll") as db:
-                for number in wrong.keys() - self.locked:
+                for number in wrong.keys() - self.locked - self.refused.keys():
                     db.devices[number] |= wrong[number]
         return len(wrong), len(wrong.keys() & self.locked)
 

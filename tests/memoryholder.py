@@ -102,7 +102,7 @@ class MemoryHolder(Generic[Tables]):
             for by_node in some:
                 if node in by_node:
                     by_node[self._node] = by_node.pop(node)
-            for table in ("records", "interfaces", "conditions", "boots"):
+            for table in ("records", "interfaces", "conditions", "boots", "set_aside"):
                 rows = getattr(db, table).items()
                 setattr(db, table, {(self._node if at[0] == node else at[0], *at[1:]): row for at, row in rows})
             db.quarantine = {i: (self._node if one == node else one, row) for i, (one, row) in db.quarantine.items()}

@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tests.fakes import Crash
+from tests.memoryaside import MemoryAside
 from tests.memoryholder import MemoryHolder
 from tests.memorytables import Tables, add_bytes, copy_tables, has_new_counts_only, rename_interfaces
 from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow, Transition
-from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
+from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
-from wgsyncd.errors import InDoubt, RevisionConflict, RowsLocked, StoreError, StoreErrorCode, UserError
+from wgsyncd.errors import InDoubt, RevisionConflict, StoreError, StoreErrorCode
 from wgsyncd.ports import CommitResult, Snapshot
 
 
-class MemoryStore(MemoryHolder[Tables]):
+class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
     """Implements the port Store over tables in memory.
 
     It counts:
@@ -43,6 +44,7 @@ class MemoryStore(MemoryHolder[Tables]):
     - ``read_only``: every write fails
     - ``no_conditions``: the conditions of the control plane's own types cannot be read
     - ``locked``: ids of rows that another transaction has locked
+    - ``refused``: ids of rows that the server refuses to change, with its error
 
     ``next_writes`` has the fates of the next writes in order:
 
@@ -61,6 +63,7 @@ class MemoryStore(MemoryHolder[Tables]):
         self.down = self.fail_reads = self.read_only = self.closed = False
         self.no_conditions = False
         self.locked: set[Any] = set()
+        self.refused: dict[Any, str] = {}
         self.next_writes: list[str] = []
         self.calls: Counter[str] = Counter()
         self.reads = self.commits = self.statements = 0
@@ -150,32 +153,7 @@ class MemoryStore(MemoryHolder[Tables]):
         scope = scope.after(max(self.db.begun.values()))
         return iter([self._totals(row.id, scope) for row in self._own_rows()])
 
-    def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        self._read("quarantine")
-        return tuple(
-            QuarantineEntry(number, one) for number, (node, one) in self.db.quarantine.items() if node == self._node
-        )
-
-    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
-        return frozenset(one.id for one in self.quarantine() if one.id in ids)
-
     # ---- writing
-
-    def resolve_quarantine(
-        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
-    ) -> None:
-        with self._transaction("discharge") as db:
-            if any(db.quarantine.get(number, ("",))[0] != self._node for number in ids):
-                raise UserError("one of them is no delta in the quarantine")
-            if any(self._row_of(db, one.row_id, one.device) is None for one in postings):
-                raise UserError("a row is gone")
-            if any(one.row_id in self.locked for one in postings):
-                raise StoreError("another program has locked a row", StoreErrorCode.LOCKED)
-            for one in postings:
-                self._post(db, one, calendar)
-            for number in set(ids):
-                del db.quarantine[number]
-            self._write_audit(db, audit)
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         taken: frozenset[Any] = frozenset()
@@ -184,10 +162,8 @@ class MemoryStore(MemoryHolder[Tables]):
                 raise RevisionConflict(f"node {self._node} is not at revision {node_state.revision}")
             targets = {(b.row_id, b.device) for b in writes.postings}
             targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
-            left_out = frozenset(one for one, name in targets if self._row_of(db, one, name) in self.locked)
-            if left_out & writes.commit_last or (left_out and writes.spool_position):
-                raise RowsLocked(len(left_out))
-            writes = writes.excluding(left_out)
+            held = self._obstacles(db, targets)
+            apart = self._known_refused(targets) | held
             assert not writes.counts_only or all(has_new_counts_only(r, node_state) for r in writes.records)
             db.seq[self._node] += 1
             db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
@@ -195,9 +171,20 @@ class MemoryStore(MemoryHolder[Tables]):
                 self._note_uptime(db, writes.uptime)
             if writes.approval_used:
                 db.approved[self._node] = None
-            taken = frozenset(step.row.id for step, _ in writes.transitions if self._make_transition(db, step))
-            for posting in writes.postings:
-                self._post(db, posting, calendar)
+            steps = [step for step, _ in writes.transitions]
+            taken = frozenset(
+                step.row.id for step in steps
+                if (step.row.id, step.row.device) not in held and self._make_transition(db, step)
+            )  # fmt: skip
+            refused = {step.row.id for step in steps} & self.refused.keys()
+            nothing = [
+                Posting(*one, ()) for one, (why, _) in held.items() if why is Obstacle.REFUSED and one[0] in refused
+            ]
+            for posting in (*writes.postings, *nothing):
+                if why := apart.get((posting.row_id, posting.device)):
+                    self._set_aside(db, posting, why, calendar)
+                else:
+                    self._post(db, posting, calendar)
             db.records |= {(self._node, record.peer_id): record for record in writes.records}
             for slot in writes.removed:
                 db.records.pop((self._node, slot), None)
@@ -209,9 +196,9 @@ class MemoryStore(MemoryHolder[Tables]):
             for one in writes.ended:
                 db.conditions.pop((self._node, one.type, one.subject), None)
             db.conditions |= {(self._node, one.type, one.subject): one for one in writes.started}
-            steps = (event for step, event in writes.transitions if step.row.id in taken and event)
-            self._write_audit(db, [*writes.audit, *steps])
-        return CommitResult(node_state.apply(writes), taken, left_out)
+            events = (event for step, event in writes.transitions if step.row.id in taken and event)
+            self._write_audit(db, [*writes.audit, *events])
+        return CommitResult(node_state.apply(writes), taken, frozenset(row_id for row_id, _ in apart))
 
     def _begin(self, db: Tables, calendar: UsageCalendar) -> None:
         db.seq[self._node] = 0

@@ -12,7 +12,8 @@ from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, rename_keys
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Posting, rename_keys
+from wgsyncd.core.usage.aside import SetAside
 
 MOST = 2**63 - 1
 Sums = dict[tuple[str, Any], Counters]  # bytes by device name and day, or by device name and bucket
@@ -43,6 +44,7 @@ class OwnTables:
     quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
     holders: dict[str, tuple[Identity, float]] = field(default_factory=dict)  # with the heartbeat, by node
     boots: dict[tuple[str, str], Boot] = field(default_factory=dict)  # by node and boot id
+    set_aside: dict[tuple[str, str], tuple[SetAside, Posting]] = field(default_factory=dict)  # by node and device
     quarantined: int = 0  # the last id in the quarantine
 
 

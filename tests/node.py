@@ -142,6 +142,10 @@ class Node:
     def unlock(self) -> None:
         self.lock()
 
+    def refuse(self, *numbers: int, why: str = "1264: Out of range value for column 'rx_bytes_total'") -> None:
+        """Let the server refuse to change the rows of these devices, and no others."""
+        self.store.refused = {self.admin.id(number): why for number in numbers}
+
     def traffic(self, number: int, rx: int, tx: int = 0, *, interface: str = "wg0", peer: int | None = None) -> None:
         """Let row ``number`` move bytes over the peer with key ``peer`` (default: its own key)."""
         self.wg.traffic(interface, key(number if peer is None else peer), rx, tx)

@@ -11,17 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
 from typing import Any, Protocol
-from uuid import UUID
 
 import pymysql
 from pymysql.cursors import DictCursor
 
-from tests.admins import UsersAdmin
 from tests.fakereports import FakeReports
 from tests.fakestore import FakeStore
 from tests.node import CONFIG
 from tests.tables import Device, FakeDatabase, new_device
-from tests.usersstore.store import UsersStore
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.periods import Perspective
@@ -32,6 +29,11 @@ from wgsyncd.stores.mikyun.messages import AuditEntry
 from wgsyncd.stores.mikyun.reports import MariaDBReports
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
+
+REFUSAL = "1644: refused"  # the error of a row that the server refuses to change
+_TRIGGER = """CREATE TRIGGER refusing BEFORE UPDATE ON customer_devices FOR EACH ROW BEGIN
+    IF EXISTS (SELECT 1 FROM refusing WHERE id = OLD.id) THEN
+        SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused'; END IF; END"""
 
 
 class AnyTables(Protocol):
@@ -54,6 +56,7 @@ class MikyunTables(AnyTables, Protocol):
 
     def reports(self, extra: str = "") -> ReportSource: ...
     def insert(self, number: int, **columns: Any) -> None: ...
+    def refuse(self, *numbers: int) -> None: ...  # let the server refuse to change these rows, and no others
     def update(self, number: int, **columns: Any) -> None: ...
     def contract(self, name: str, status: str) -> None: ...
     def device(self, number: int) -> Device: ...
@@ -102,6 +105,10 @@ class FakeMikyunTables:
         for store in self.stores:
             store.locked.discard(number)
 
+    def refuse(self, *numbers: int) -> None:
+        for store in self.stores:
+            store.refused = dict.fromkeys(numbers, REFUSAL)
+
     def insert(self, number: int, **columns: Any) -> None:
         self.db.insert(number, **columns)
 
@@ -133,50 +140,6 @@ class FakeMikyunTables:
         return dict(self.db.buckets)
 
 
-class UsersTables:
-    """Implements AnyTables on the control plane of tests/usersstore."""
-
-    def __init__(self) -> None:
-        self.admin = UsersAdmin()
-        self.stores: list[UsersStore] = []
-
-    def id(self, number: int) -> UUID:
-        return self.admin.id(number)
-
-    def posted(self, number: int) -> Counters:
-        return self.admin.posted(number)
-
-    def store(self, extra: str = "", **node: Any) -> Store:
-        self.stores.append(self.admin.store(parse(node_config(**node) + extra)))
-        return self.stores[-1]
-
-    def move(self, number: int, interface: str) -> None:
-        self.admin.change(number, interface=interface)
-
-    def insert(self, number: int) -> None:
-        self.admin.insert(number)
-
-    def delete(self, number: int) -> None:
-        del self.admin.db.devices[self.admin.id(number)]
-
-    @contextmanager
-    def locked(self, number: int) -> Iterator[None]:
-        for store in self.stores:
-            store.locked.add(self.id(number))
-        yield
-        for store in self.stores:
-            store.locked.discard(self.id(number))
-
-    def logs(self) -> list[Any]:
-        return list(self.admin.db.audit)
-
-    def days(self) -> dict[tuple[str, str], Counters]:
-        return dict(self.admin.db.days)
-
-    def buckets(self) -> dict[tuple[str, int], Counters]:
-        return dict(self.admin.db.buckets)
-
-
 def _posted(device: Device) -> Counters:
     return Counters(device["rx_bytes_total"], device["tx_bytes_total"])
 
@@ -194,7 +157,7 @@ class RealMikyunTables:
     """
 
     def __init__(self, server: PrivateServer, stack: ExitStack) -> None:
-        self._server, self._stack = server, stack
+        self._server, self._stack, self._has_trigger = server, stack, False
         self._admin = pymysql.connect(**server.connect_args, database=DATABASE, autocommit=True, cursorclass=DictCursor)
         stack.callback(self._admin.close)
         self.sql("SET SESSION sql_mode = ''")  # as lenient as the session of an old application
@@ -241,6 +204,17 @@ class RealMikyunTables:
         sets = ", ".join(f"{column} = %s" for column in columns)
         keep = "" if "updated_at" in columns else ", updated_at = updated_at"
         self.sql(f"UPDATE customer_devices SET {sets}{keep} WHERE id = %s", *columns.values(), number)
+
+    def refuse(self, *numbers: int) -> None:
+        if not self._has_trigger:
+            self._has_trigger = True
+            self.sql("CREATE TABLE refusing (id INT PRIMARY KEY)")
+            self._stack.callback(self.sql, "DROP TABLE refusing")
+            self.sql(_TRIGGER)
+            self._stack.callback(self.sql, "DROP TRIGGER refusing")
+        self.sql("DELETE FROM refusing")
+        for number in numbers:
+            self.sql("INSERT INTO refusing VALUES (%s)", number)
 
     @contextmanager
     def locked(self, number: int) -> Iterator[None]:

@@ -75,13 +75,6 @@ class InDoubt(StoreError):
     """COMMIT got no answer, so it may or may not have happened. Only reading the store again shows which."""
 
 
-class RowsLocked(StoreError):
-    """Another program has locked rows that a transaction cannot leave out. The transaction wrote nothing."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__(f"another program has locked {rows} rows", StoreErrorCode.LOCKED)
-
-
 class RevisionConflict(StoreError):
     """The node state in memory has another revision than the store: another writer, or a commit in doubt."""
 

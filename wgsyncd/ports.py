@@ -1,11 +1,9 @@
-"""The ports: what the engine and the commands need from WireGuard, from a store and from a spool.
-
-dataplane/, stores/ and the tests' fakes implement the ports. The same contract tests run on all implementations."""
+"""The ports: what the engine needs. The same contract tests run on each implementation."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -22,6 +20,7 @@ from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceS
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
+from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
 
@@ -123,7 +122,7 @@ class CommitResult(NamedTuple):
 
     node_state: NodeState  # the node state after the transaction
     applied: frozenset[DeviceId]  # ids of the rows whose transition was made
-    skipped: frozenset[DeviceId]  # ids of the rows that another program has locked. Nothing is posted for them
+    set_aside: frozenset[DeviceId]  # locked or refused rows: their transition is not made, their posting is set aside
 
 
 class DeviceSource(Protocol):
@@ -148,14 +147,13 @@ class StateStore(Protocol):
     """Reads and writes the node state of this node. Methods raise StoreError if the store does not answer."""
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
-        """The node state as committed. Its revision tells whether a commit in doubt has happened. If the store has no
-        node state yet, one is created. With ``create`` false (a dry run), an empty one is returned instead."""
+        """The node state as committed. If the store has none yet, one is created. With ``create`` false (a dry run), an
+        empty one is returned instead."""
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
-        """Write a batch in one transaction at ``calendar.now``. A device whose row is locked is left out. If it
-        is in ``commit_last``, or the batch has a spool position, RowsLocked is raised and nothing is written.
-        RevisionConflict if the store has another revision. After any StoreError but RowsLocked, load the state again:
-        the commit may have happened. The new state takes over the records of ``node_state``, so drop ``node_state``."""
+        """Write a batch in one transaction at ``calendar.now``. RevisionConflict: the store has another revision. After
+        StoreError, load the state again: the commit may have happened. The new state takes over the records of
+        ``node_state``, so drop ``node_state``."""
 
 
 class UsageStore(Protocol):
@@ -164,6 +162,9 @@ class UsageStore(Protocol):
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """Time has passed: bring figures that the store derives from buckets and days up to date. Returns how many
         devices had old figures, and how many keep them because their rows are locked. Without such figures: (0, 0)."""
+
+    def post_set_aside(self, calendar: UsageCalendar, blocked: Set[DeviceId]) -> Sequence[SetAside]:
+        """Post what was set aside, if its row can be changed. Returns the rest. ``blocked``: rows that wait."""
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """Delete days older than ``keep_days``, and buckets that left the rolling window BUCKET_RETENTION ago."""
@@ -228,8 +229,7 @@ class Store(DeviceSource, StateStore, UsageStore, HolderStore, Protocol):
 
 
 class ReportSource(Protocol):
-    """Answers the admin's commands, and only reads. Methods raise StoreError if the store does not answer. ``devices``:
-    the names of the devices to count, None counts all devices."""
+    """Answers the admin's commands. StoreError: no answer. ``devices``: whose bytes count, None counts all devices."""
 
     @property
     def perspective(self) -> Perspective:

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.scripted_kernel import ScriptedKernel
-from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables, UsersTables
+from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables
+from tests.users_sides import UsersTables
 from wgsyncd.dataplane.wireguard import kernel
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer

@@ -32,7 +32,7 @@ class Line:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.kind, self.sent = 0, "", list[str]()
-        for name in ("query", "execute", "execute_unless_locked"):
+        for name in ("query", "execute", "try_change"):
             monkeypatch.setattr(Connection, name, self.wrap(getattr(Connection, name)))
 
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:

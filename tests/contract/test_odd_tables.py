@@ -97,7 +97,7 @@ def test_odd_tables_are_served(odd_tables: RealMikyunTables, alter: Sequence[str
     step = Transition(seen[8], TransitionKind.ACTIVATE, 1.75e9)
     written = tables.device(5)["updated_at"]
     done = store.commit(state, WriteBatch(postings=(posting,), transitions=((step, None),)), calendar())
-    assert (done.applied, done.skipped) == (frozenset((8,)), frozenset())
+    assert (done.applied, done.set_aside) == (frozenset((8,)), frozenset())
     assert tables.posted(5) == (5 << 32, 2)
     assert tables.device(5)["updated_at"] == written, "it is the application's"
     assert (tables.device(8)["status"], str(tables.device(5)["last_handshake_at"])[:10]) == ("active", "2023-11-15")

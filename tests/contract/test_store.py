@@ -16,7 +16,8 @@ from wgsyncd.core.model import Counters
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerRecords, RecordState
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, WriteBatch
-from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorCode
+from wgsyncd.core.usage.aside import Obstacle, SetAside
+from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.messages import AuditMessages
 
@@ -33,7 +34,7 @@ def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_table
     assert any_store.snapshot().approved == "0123456789ab"
 
 
-def test_a_device_whose_row_somebody_has_locked_is_left_out(any_tables: AnyTables, any_store: Store) -> None:
+def test_a_device_whose_row_somebody_has_locked_gets_its_bytes_later(any_tables: AnyTables, any_store: Store) -> None:
     any_tables.insert(5)
     any_tables.insert(6)
     any_tables.insert(7)
@@ -50,23 +51,29 @@ def test_a_device_whose_row_somebody_has_locked_is_left_out(any_tables: AnyTable
     with any_tables.locked(6):
         node_state, _, left_out = any_store.commit(before, writes, calendar())
         assert left_out == {any_tables.id(6)}
-        assert {slot: node_state.records[slot].row_id for slot in node_state.records} == {
-            record(5).peer_id: any_tables.id(5), record(99).peer_id: any_tables.id(99),
-        }  # fmt: skip
-        assert not node_state.interfaces, "of all that it has it was not sampled"
+        assert len(node_state.records) == 3
+        assert set(node_state.interfaces) == {"wg0"}
         assert any_tables.posted(5).rx == 50
         assert any_tables.posted(6).rx == 0
+        node_state = any_store.load_state(calendar())
         for one in (
             WriteBatch(postings=(posted(any_tables.id(6), 1, 1),), spool_position="a:1"),
-            WriteBatch(postings=(posted(any_tables.id(6), 1, 1),), commit_last=frozenset({any_tables.id(6)})),
+            WriteBatch(postings=(posted(any_tables.id(6), 2, 2),), commit_last=frozenset({any_tables.id(6)})),
         ):
-            with pytest.raises(RowsLocked) as failed:
-                any_store.commit(node_state, one, calendar())
-            assert failed.value.code is StoreErrorCode.LOCKED
+            node_state = any_store.commit(node_state, one, calendar()).node_state
         assert any_store.load_state(calendar()) == node_state
+        (aside,) = any_store.post_set_aside(calendar(), frozenset())
+        assert aside == SetAside(device_name(6), Obstacle.LOCKED, "", NOW)
+    assert any_store.post_set_aside(calendar(), {any_tables.id(6)}) == any_store.post_set_aside(
+        calendar(), {any_tables.id(6)}
+    )
+    assert any_tables.posted(6).rx == 0, "a transition of the row was not made"
+    assert not any_store.post_set_aside(calendar(), frozenset())
+    assert not any_store.post_set_aside(calendar(), frozenset())
+    assert any_tables.posted(6).rx == 63
     assert any_store.load_state(calendar()) == node_state
-    assert any_store.commit(node_state, writes, calendar()).skipped == frozenset()
-    assert any_tables.posted(6).rx == 60
+    assert any_store.commit(node_state, writes, calendar()).set_aside == frozenset()
+    assert any_tables.posted(6).rx == 123
 
 
 def test_windows_of_a_locked_row_are_rolled_once_it_is_free(tables: MikyunTables, store: Store) -> None:

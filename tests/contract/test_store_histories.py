@@ -38,8 +38,8 @@ class Side:
         self.states[node] = self.stores[node].load_state(calendar())
 
     def commit(self, node: str, writes: WriteBatch, at: UsageCalendar) -> object:
-        self.states[node], applied, skipped = self.stores[node].commit(self.states[node], writes, at)
-        return applied, skipped
+        self.states[node], applied, set_aside = self.stores[node].commit(self.states[node], writes, at)
+        return applied, set_aside
 
     def seen(self) -> object:
         rows = {number: [self.tables.device(number)[name] for name in FIGURES] for number in self.tables.devices()}
@@ -58,6 +58,7 @@ class History:
     def __init__(self, seed: int, sides: tuple[Side, Side]) -> None:
         self.random, self.sides, self.now, self.next_row = random.Random(seed), sides, NOW, 100
         self.rows = {number: number for number in ROWS}  # the row of each device, by the number of the device
+        self.refused: set[int] = set()  # ids of rows
         for number in ROWS:
             self._insert(number, number)
 
@@ -75,7 +76,7 @@ class History:
             assert first == second
 
     def post(self) -> None:
-        """A poll of one node, in which some of its devices moved. One of the rows may be locked."""
+        """A poll of one node, in which some of its devices moved. Rows may be locked or refused."""
         node, state = self.random.choice("ab"), self.sides[0].states
         devices = sorted(self.random.sample(ROWS, self.random.randint(1, len(ROWS))))
         known = state[node].records.of("wg0")
@@ -96,6 +97,8 @@ class History:
         counts = all(key(device) in known for device in devices)
         writes = WriteBatch(postings=tuple(postings), records=tuple(records), checkpoints=marks, counts_only=counts)
         lock = self.random.choice([*self.sides[0].tables.devices(), None, None, None, None])
+        for side in self.sides:
+            side.tables.refuse(*self.refused)
         if lock is None:
             self._commit(node, writes)
         else:
@@ -157,6 +160,18 @@ class History:
         for side in self.sides:
             side.start(node)
 
+    def rows_are_refused_or_mended(self) -> None:
+        self.refused = set(self.random.sample(self.sides[0].tables.devices(), self.random.choice((0, 0, 1, 3))))
+        for side in self.sides:
+            side.tables.refuse(*self.refused)
+
+    def what_is_set_aside_is_posted(self) -> None:
+        node, blocked = self.random.choice("ab"), set(self.random.sample(self.sides[0].tables.devices(), 2))
+        lock = self.random.choice(self.sides[0].tables.devices())
+        with self.sides[0].tables.locked(lock), self.sides[1].tables.locked(lock):
+            first, second = (list(side.stores[node].post_set_aside(self._at, blocked)) for side in self.sides)
+        assert first == second
+
     def windows_move_on(self) -> None:
         first, second = (side.stores[self.random.choice("a")].refresh(self._at) for side in self.sides)
         assert first == second
@@ -167,6 +182,7 @@ class History:
 
 
 STEPS = (History.post,) * 10 + (History.time_passes,) * 5 + (History.windows_move_on,) * 2 + (
+    History.rows_are_refused_or_mended, History.what_is_set_aside_is_posted, History.what_is_set_aside_is_posted,
     History.record_follows_its_row, History.row_is_replaced, History.ids_are_used_again, History.peer_goes,
     History.node_restarts, History.old_buckets_go,
 )  # fmt: skip

@@ -6,7 +6,8 @@ import pytest
 
 from tests.committing import commit
 from tests.samples import EPOCH, NOW, calendar, record
-from tests.store_sides import AnyTables, RealMikyunTables, UsersTables
+from tests.store_sides import AnyTables, RealMikyunTables
+from tests.users_sides import UsersTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Identity
 from wgsyncd.core.quarantine import QuarantinedDelta

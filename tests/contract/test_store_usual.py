@@ -19,7 +19,7 @@ from wgsyncd.stores.mikyun.store import MariaDBStore
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Yields the list of all statements that are sent from now on."""
     statements: list[str] = []
-    for name in ("query", "execute", "execute_unless_locked"):
+    for name in ("query", "execute", "try_change"):
         real = getattr(Connection, name)
 
         def run(connection: Connection, sql: str, *values: Any, real: Any = real) -> Any:
@@ -55,7 +55,7 @@ def test_a_usual_batch_is_one_update(real_tables: RealMikyunTables, sent: list[s
     store, state = _begun(real_tables)
     del sent[:]
     marks = {"wg0": InterfaceCheckpoint("boot-a:3", NOW)}
-    assert store.commit(state, _batch(2, checkpoints=marks), calendar()).skipped == frozenset()
+    assert store.commit(state, _batch(2, checkpoints=marks), calendar()).set_aside == frozenset()
     assert [one.split()[0] for one in sent] == ["START", "SET", "INSERT", "COMMIT"]
     assert real_tables.device(5)["rx_bytes_total"] == real_tables.device(6)["rx_bytes_24h"] == 100
     assert real_tables.sql("SELECT open_rx, open_tx, rx FROM wgsyncd_peers") == [
@@ -71,7 +71,7 @@ def test_the_open_pieces_move_when_their_bucket_ends(real_tables: RealMikyunTabl
     del sent[:]
     nothing = (replace(posted(5, 0, 0, NOW + 900), allocations=()), replace(posted(6, 0, 0), allocations=()))
     done = store.commit(state, _batch(1, at=NOW + 900, postings=nothing), later)
-    assert done.skipped == frozenset()
+    assert done.set_aside == frozenset()
     assert [one.split()[0] for one in sent][-3:] == ["START", "SET", "COMMIT"]
     assert real_tables.sql("SELECT COUNT(*) n FROM wgsyncd_peers WHERE open_rx > 0") == [{"n": 0}]
     assert real_tables.sql("SELECT SUM(rx) rx FROM wgsyncd_buckets") == [{"rx": 100}]
@@ -98,9 +98,9 @@ def test_what_is_unusual_writes_nothing_and_takes_the_longer_way(
     del sent[:]
     if what == "locked":
         with real_tables.locked(6):
-            assert store.commit(state, _batch(2), calendar()).skipped == {6}
+            assert store.commit(state, _batch(2), calendar()).set_aside == {6}
     else:
-        assert store.commit(state, _batch(2), calendar()).skipped == frozenset()
+        assert store.commit(state, _batch(2), calendar()).set_aside == frozenset()
     assert "ROLLBACK AND CHAIN" in sent
     days = {name: sums.rx for (name, _), sums in real_tables.days().items()}
     lost = 50 if what == "another revision" else 0  # the test itself deleted the open piece

@@ -67,9 +67,7 @@ def test_a_plan_is_in_the_order_of_the_ids(make: Make) -> None:
 def test_bytes_are_posted_to_the_device(make: Make) -> None:
     known = NodeState(1, records(record(5, row_id=make(5))), {"wg0": InterfaceCheckpoint("boot-a:3", NOW)}, frozenset())
     kernel = actual(dump(state(peer(5), 100, 10, 1)))
-    posted = posting.post(
-        kernel, known, calendar(NOW), since={}, max_rates={}, skipped_since={make(5): {"wg0": NOW - 60}}
-    )
+    posted = posting.post(kernel, known, calendar(NOW), since={}, max_rates={})
     assert [(one.row_id, one.rx) for one in posted.writes.postings] == [(make(5), 100)]
 
 

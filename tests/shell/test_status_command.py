@@ -14,6 +14,7 @@ from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import client, main
+from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 
 def test_status_has_the_same_keys_with_the_daemon_and_without(node: Node, work: Work, run: Run) -> None:
@@ -50,13 +51,16 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     status = node.status
     status.database_up, status.database_error = False, "2002: refused"
     status.config_ok, status.quarantined, status.findings = False, 2, {"figure": 3}
-    status.spool_pending_counters, status.locked_rows, status.store_conditions = 4, 5, {"parent_conflict": 6}
+    status.spool_pending_counters, status.store_conditions = 4, {"parent_conflict": 6}
+    locked = [SetAside(f"d{number}", Obstacle.LOCKED, "", 1.0) for number in range(5)]
+    status.set_aside = (*locked, SetAside("0001-DEV-009", Obstacle.REFUSED, "1264: Out of range", 1.0))
     lines = run("status")[1]
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)
     for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
                  "has faults, so the daemon keeps the old one", "deltas in quarantine, not accounted: 2", "discrepancies: 3",
-                 "in the spool that wait for the database: 4", "because their rows are locked: 5", "conditions of type parent_conflict: 6", "guard: quiet",
+                 "in the spool that wait for the database: 4", "because their rows are locked: 5",
+                 "the database refuses to change the row of 0001-DEV-009: 1264: Out of range", "conditions of type parent_conflict: 6", "guard: quiet",
                  "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
         assert said in text, said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
@@ -242,22 +242,6 @@ class WriteBatch:
             {**self.renamed, **other.renamed},
             self.uptime if other.uptime is None else other.uptime,
             bool(records) and all(one.counts_only for one in (self, other) if one.records),
-        )
-
-    def excluding(self, row_ids: Set[DeviceId]) -> WriteBatch:
-        """This batch without the postings and transitions of some rows, as if the dump had not shown their peers.
-
-        The checkpoints are left out too: a checkpoint would say that the whole interface was accounted.
-        """
-        if not row_ids:
-            return self
-        left = {b.row_id for b in self.postings} & row_ids
-        return replace(
-            self,
-            postings=tuple(b for b in self.postings if b.row_id not in left),
-            records=tuple(r for r in self.records if r.row_id not in left),
-            transitions=tuple(step for step in self.transitions if step[0].row.id not in row_ids),
-            checkpoints={},
         )
 
     @property

@@ -19,6 +19,7 @@ from wgsyncd import __version__
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
+from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
 
 TASKS = ("account", "flush", "heartbeat", "notify", "purge", "reconcile", "verify", "watch")
@@ -139,7 +140,9 @@ def _safety(status: DaemonStatus) -> Iterator[Metric]:
     text = "Bytes counted until this time are in the database or in the spool (UNIX time)."
     yield _gauges("interface_sampled_timestamp_seconds", text, "interface", _from_zero((), status.sampled_at))
     text = "Devices that the last poll did not account because their row is locked."
-    yield _gauge("locked_rows", text, status.locked_rows)
+    yield _gauge("locked_rows", text, len(status.rows_set_aside(Obstacle.LOCKED)))
+    text = "Devices with bytes or a transition that waits, because the database refuses to change their row."
+    yield _gauge("refused_rows", text, len(status.rows_set_aside(Obstacle.REFUSED)))
     text = "Counters in the spool that are not accounted yet."
     yield _gauge("spool_pending_counters", text, status.spool_pending_counters)
     text = "Oldest sample in the spool (UNIX time). 0: it is empty."

@@ -6,8 +6,7 @@ If the store takes nothing, the caller hands the samples to the spooler, and a l
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 
@@ -19,13 +18,13 @@ from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.renaming import renames
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage import posting
+from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.spooler import Samples, Spooler, to_unix
 from wgsyncd.engine.state_cache import StateCache, Until, never
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import RowsLocked
 from wgsyncd.ports import Clock, Spool, Store
 
 NOTHING = WriteBatch()
@@ -46,6 +45,7 @@ class Accounting:
         self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
         holding.before_rename = self.spooler.rename_from
         self._refreshed: tuple[int, str] | None = None
+        self._refused: dict[str, str] = {}  # devices with a row that the server refuses to change, and its error
 
     def calendar(self, now: float) -> UsageCalendar:
         """The usage calendar at ``now`` (UNIX seconds)."""
@@ -93,29 +93,33 @@ class Accounting:
         calendar = self.calendar(now)
         unknown = _rows_of_unrecorded(actual, self.cache.current(calendar), rows, now) if rows is not None else None
         since = to_unix(self._state.last_samples, now - monotonic)
-        late = {row_id: to_unix(at, now - monotonic) for row_id, at in self._state.skipped_since.items()}
-        account = partial(posting.post, calendar=calendar, since=since, skipped_since=late, max_rates=self._max_rates)
+        account = partial(posting.post, calendar=calendar, since=since, max_rates=self._max_rates)
         for part in posting.chunks(actual, self.cache.current(calendar), {step.row.id for step, _ in more.transitions}):
             some = account(part, self.cache.current(calendar), complete=False)
-            with suppress(RowsLocked):  # The rest includes what is not posted here, and reports the locked rows.
-                if self._commit(some, NOTHING, calendar, is_told_to_stop) is None:
-                    return None
-            if is_told_to_stop():
+            if self._commit(some, NOTHING, calendar, is_told_to_stop) is None or is_told_to_stop():
                 return None
         rest = account(actual, self.cache.current(calendar), rows=unknown)
-        done = self._commit(rest, more, calendar, is_told_to_stop)
-        if done is None:
+        applied = self._commit(rest, more, calendar, is_told_to_stop)
+        if applied is None:
             return None
-        applied, locked = done
-        self._status.locked_rows = len(locked)
-        if self._changed("locked", bool(locked)) and locked:
-            self._log.warning("another program has locked rows: their bytes are posted later", rows=len(locked))
-        last = self._state.last_samples
-        self._state.skipped_since = {row_id: self._state.skipped_since.get(row_id, last) for row_id in locked}
-        self._state.last_samples = {**last, **dict.fromkeys(actual, monotonic)}
-        if not locked:
-            self.spooler.note_sampled(actual, now)
+        self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(actual, monotonic)}
+        self.spooler.note_sampled(actual, now)
         return applied
+
+    def _post_set_aside(self, now: float, blocked: Set[DeviceId]) -> None:
+        if not self._state.rows_loaded:
+            return  # nobody knows which transitions are due
+        left = self._status.set_aside = tuple(self._store.post_set_aside(self.calendar(now), blocked))
+        locked = len(self._status.rows_set_aside(Obstacle.LOCKED))
+        if self._changed("locked", bool(locked)) and locked:
+            self._log.warning("another program has locked rows: their bytes are posted later", rows=locked)
+        refused = {one.device: one.detail for one in left if one.obstacle is Obstacle.REFUSED}
+        before, self._refused = self._refused, refused
+        for device, why in refused.items():
+            if before.get(device) != why:
+                self._log.error("the server refuses to change a row: its bytes are set aside", device=device, why=why)
+        for device in before.keys() - refused.keys():
+            self._log.info("the row can be changed again: its bytes are posted", device=device)
 
     def post_backlog(self, now: float, until: Until = never, end: int | None = None) -> bool:
         """Post the backlog, one sample after the other. False if ``until`` said yes before the end of the backlog.
@@ -184,12 +188,14 @@ class Accounting:
         self.cache.commit(writes, calendar)
         return True
 
-    def refresh(self, now: float) -> None:
-        """Bring the store's figures that depend on the time up to date after a boundary. ``now``: UNIX seconds.
+    def refresh(self, now: float, blocked: Set[DeviceId]) -> None:
+        """Post what was set aside, and bring the store's figures that depend on the time up to date after a boundary.
 
-        A cycle does this last, so that a row that another transaction has locked delays no removal. If rows were
-        locked, the next call tries again.
+        ``now``: UNIX seconds. ``blocked``: ids of the rows with a transition that was not made. They wait, because a
+        posted handshake would hide the transition. A cycle does this last, so that a row that another transaction has
+        locked delays no removal. If rows were locked, the next call tries again.
         """
+        self._post_set_aside(now, blocked)
         calendar = self.calendar(now)
         if self._refreshed != calendar.version:
             _, locked = self._store.refresh(calendar)
@@ -212,10 +218,10 @@ class Accounting:
 
     def _commit(
         self, result: posting.PostingResult, more: WriteBatch, calendar: UsageCalendar, until: Until
-    ) -> tuple[frozenset[DeviceId], frozenset[DeviceId]] | None:
+    ) -> frozenset[DeviceId] | None:
         writes = result.writes + WriteBatch(audit=tuple(map(_event, result.anomalies))) + more
         if not writes:
-            return frozenset(), frozenset()
+            return frozenset()
         done = self.cache.commit(writes, calendar, until)
         if done is None:
             return None  # The anomalies come again: their rows are in the last transaction, which was not committed.

@@ -95,14 +95,14 @@ class Agent:
         # A reconcile commits expiries, because it removes the peer in the same cycle.
         alive = [step for step in steps if step.kind is not TransitionKind.EXPIRE]
         try:
-            self._post(samples, alive, until=until, preemptible=preemptible)
+            applied = self._post(samples, alive, until=until, preemptible=preemptible)
         except StoreError:
             self._degraded(samples, None, steps)
             raise
         if self.preempted:
             return
         self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in samples.actual.items())
-        self._accounting.refresh(samples.now)
+        self._accounting.refresh(samples.now, frozenset(step.row.id for step in steps) - applied)
 
     def reconcile(self, until: Until = never, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
         """Make the peers equal to the rows, and record what was done. StoreError: see :meth:`_degraded`.
@@ -149,7 +149,7 @@ class Agent:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
         self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=self._interfaces.missing)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
-        self._accounting.refresh(now)
+        self._accounting.refresh(now, refused)
         return decision
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:

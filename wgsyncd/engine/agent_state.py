@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
+from wgsyncd.core.model import DeviceRow, PublicKey
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.engine.rates import RateMeter
@@ -42,9 +42,6 @@ class AgentState:
 
     # Accounting. All that an interface counted until its last sample is posted or kept.
     last_samples: dict[str, float] = field(default_factory=dict)  # by interface, monotonic seconds
-    skipped_since: dict[DeviceId, dict[str, float]] = field(
-        default_factory=dict
-    )  # by row id, for locked rows: last_samples from before the row was skipped
     sampled_at: dict[str, float] = field(default_factory=dict)  # by interface, UNIX seconds
     backlog: Backlog | None = None  # None: the spool was not read yet
     first_number: int = 1  # samples with this number or a higher one are of this process

@@ -83,7 +83,6 @@ class Spooler:
             self._state.backlog = backlog
         if whole:
             self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(kept, monotonic)}
-            self._state.skipped_since = {} if len(kept) == len(states) else self._state.skipped_since
         if whole and self._state.spool_up:
             self.note_sampled(kept, now)
 
@@ -104,9 +103,9 @@ class Spooler:
         ``ahead``: UNIX seconds minus monotonic seconds at the dump. Samples up to ``durable_position`` stay unchanged.
         """
         calendar, kept = self._calendar(now), list[str]()
-        times = [to_unix(one, ahead) for one in (self._state.last_samples, *self._state.skipped_since.values())]
+        times = to_unix(self._state.last_samples, ahead)
         for state in states:
-            since = min(one.get(state.name, 0.0) for one in times)
+            since = times.get(state.name, 0.0)
             day = calendar.day(now - BOUNDARY_GRACE)  # A sample in a day's first second closes the day before.
             day = day if calendar.day(since) == day else ""
             try:

@@ -6,7 +6,6 @@ Each batch is complete in itself. After a commit whose result is unknown, the ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.batches import split
@@ -16,7 +15,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError
+from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import Store
 
 BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
@@ -33,8 +32,8 @@ def never() -> bool:
 class StateCache:
     """Caches the node state of one node and commits changes of it.
 
-    After any StoreError but RowsLocked, the cached node state is dropped. It is read again before the next commit, so
-    the next posting starts from what the store really has.
+    After any StoreError, the cached node state is dropped. It is read again before the next commit, so the next posting
+    starts from what the store really has.
     """
 
     def __init__(self, store: Store, status: DaemonStatus, state: AgentState, holding: Holding) -> None:
@@ -91,34 +90,25 @@ class StateCache:
         if not self._holding.beat(calendar):
             self._node_state = None
 
-    def commit(
-        self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never
-    ) -> tuple[frozenset[DeviceId], frozenset[DeviceId]] | None:
-        """Commit in batches. Returns the ids of rows whose transition was committed, and of locked rows, left out.
+    def commit(self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never) -> frozenset[DeviceId] | None:
+        """Commit in batches. Returns the ids of the rows whose transition was committed.
 
         ``until`` is asked between two transactions. If it says yes, the rest is not committed, and None is returned.
         Then no transition was committed, because all transitions are in the last transaction. StoreError if a
-        transaction failed. RowsLocked if a locked row cannot be left out.
+        transaction failed.
         """
         applied: frozenset[DeviceId] = frozenset()
-        locked: frozenset[DeviceId] = frozenset()
         parts = list(split(writes, BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1 and until():
                 return None
-            if index == len(parts) and locked and writes.spool_position:
-                # The spool position says that the whole sample is posted. So it must wait for the locked rows.
-                raise RowsLocked(len(locked))
             node_state = self.current(calendar)
             queued = len(self._state.queued_audit) if index == len(parts) else 0
             audit = tuple(self._state.queued_audit[:queued])
-            part = replace(batch, checkpoints={}) if locked else batch  # The locked devices were not sampled.
             try:
-                self._node_state, done, skipped = self._store.commit(
-                    node_state, part + WriteBatch(audit=audit, uptime=self._holding.uptime()), calendar
+                self._node_state, done, _ = self._store.commit(
+                    node_state, batch + WriteBatch(audit=audit, uptime=self._holding.uptime()), calendar
                 )
-            except RowsLocked:  # The store wrote nothing, so the node state is still right.
-                raise
             except RevisionConflict:
                 self._node_state, self._refused = None, node_state.revision
                 raise
@@ -128,10 +118,8 @@ class StateCache:
             self._state.last_known = self._node_state
             del self._state.queued_audit[:queued]
             applied |= done
-            locked |= skipped
-            posted = part.excluding(skipped).postings
-            self.devices_posted += len(posted)
-            rx, tx = total(posted)
+            self.devices_posted += len(batch.postings)
+            rx, tx = total(batch.postings)
             self._status.accounted_rx += rx
             self._status.accounted_tx += tx
-        return applied, locked
+        return applied

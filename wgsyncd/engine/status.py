@@ -8,11 +8,12 @@ are UNIX seconds, durations are seconds, and 0.0 means never.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, Rejection
+from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 REMEMBERED = 10  # the number of last changes that are kept
 
@@ -116,7 +117,7 @@ class DaemonStatus:
     # in the database or in the spool
     notifications: int = 0  # valid datagrams of the application
     invalid_notifications: int = 0  # datagrams that are no notification
-    locked_rows: int = 0  # devices that the last poll did not post because another transaction has locked their row
+    set_aside: Sequence[SetAside] = ()  # devices with bytes or transitions that wait, because their row is not changed
     spool_pending_counters: int = 0  # counters in the backlog
     spooled_since: float = 0.0  # the time of its oldest sample. 0.0: the backlog is empty.
     spool_up: bool = True  # the last write to the spool's file worked
@@ -139,6 +140,10 @@ class DaemonStatus:
     config_loaded_at: float = 0.0
     reconciled: bool = False  # one complete reconcile since start
     intervals: Mapping[str, float] = field(default_factory=dict)  # seconds between two runs, by task
+
+    def rows_set_aside(self, obstacle: Obstacle) -> list[SetAside]:
+        """The devices with a row that cannot be changed for this reason."""
+        return [one for one in self.set_aside if one.obstacle is obstacle]
 
     def record_duration(self, task: str, seconds: float) -> None:
         """Record how long a run of a task took, whether it succeeded or not."""

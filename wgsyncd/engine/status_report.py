@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import RejectedRow, iso, rejected_rows
 from wgsyncd.engine.rates import RateMeter
@@ -76,6 +77,14 @@ class GuardReport(Struct, frozen=True, kw_only=True):
     plan: str  # the plan id
 
 
+class RefusedRow(Struct, frozen=True, kw_only=True):
+    """A row that the database refuses to change. The bytes of its device wait."""
+
+    device: str
+    error: str
+    since: str
+
+
 class RecentChange(Struct, frozen=True, kw_only=True):
     """One of the last changes of peers, devices or the configuration."""
 
@@ -111,6 +120,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     findings: int | None
     spool_pending_counters: int | None
     locked_rows: int | None
+    refused_rows: list[RefusedRow] | None
     conditions: dict[str, int] | None  # how many of each type the store reports
     changes: list[RecentChange] | None
 
@@ -140,7 +150,11 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
         },
         findings=sum(status.findings.values()),
         spool_pending_counters=status.spool_pending_counters,
-        locked_rows=status.locked_rows,
+        locked_rows=len(status.rows_set_aside(Obstacle.LOCKED)),
+        refused_rows=[
+            RefusedRow(device=one.device, error=redact(one.detail), since=iso(one.since, zone) or "")
+            for one in status.rows_set_aside(Obstacle.REFUSED)
+        ],
         changes=[
             RecentChange(
                 at=iso(one.at, zone) or "",
@@ -221,6 +235,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         findings=None,
         spool_pending_counters=None,
         locked_rows=None,
+        refused_rows=None,
         conditions=dict(status.store_conditions),
         changes=None,
     )

@@ -45,7 +45,7 @@ class Transitions:
         A row that changed after it was read keeps its status: the store leaves such a transition out.
         """
         done = self._cache.commit(write_batch(steps), calendar) if steps else None
-        return self.note(steps, done[0] if done is not None else frozenset())
+        return self.note(steps, done or frozenset())
 
     def note(self, steps: Iterable[Transition], applied: frozenset[DeviceId]) -> frozenset[DeviceId]:
         """Show the transitions of the rows in ``applied``, and return it. The planner no longer waits for them."""

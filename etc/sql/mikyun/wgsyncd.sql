@@ -146,14 +146,21 @@ CREATE TABLE IF NOT EXISTS wgsyncd_unwritten (
     KEY (node)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- Devices that a node sets aside because its work with them failed, with the reason.
+-- Bytes and handshakes that a node has set aside, because the row of their device is locked, or because the server refuses
+-- to change it. They are in no other table. They are posted when the row can be changed again.
 CREATE TABLE IF NOT EXISTS wgsyncd_set_aside (
-    node   VARCHAR(64)  NOT NULL,
-    device VARCHAR(64)  CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    reason VARCHAR(64)  NOT NULL,
-    detail VARCHAR(255) NOT NULL,
-    since  DOUBLE       NOT NULL,
-    PRIMARY KEY (node, device)
+    node      VARCHAR(64)     NOT NULL,
+    device    VARCHAR(64)     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    start     BIGINT          NOT NULL DEFAULT 0,            -- first second of the bucket, 0 = older than all buckets
+    day       DATE            NOT NULL DEFAULT '1970-01-01',
+    row_id    BIGINT          NULL,                          -- customer_devices.id
+    rx        BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    tx        BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    handshake DOUBLE          NOT NULL DEFAULT 0,            -- 0 = no newer handshake
+    reason    VARCHAR(64)     NOT NULL,                      -- locked, refused
+    detail    VARCHAR(255)    NOT NULL,                      -- of a refused row: the server's error
+    since     DOUBLE          NOT NULL,
+    PRIMARY KEY (node, device, start, day)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- This view has the rows of admin_logs that wgsyncd wrote itself. `wgsyncd explain` reads them with the rights of the

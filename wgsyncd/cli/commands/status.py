@@ -157,6 +157,10 @@ def _warnings(report: StatusReport) -> Iterator[Line]:
         yield f"counters in the spool that wait for the database: {report.spool_pending_counters}", "warning"
     if report.locked_rows:
         yield f"devices not accounted, because their rows are locked: {report.locked_rows}", "warning"
+    for one in (report.refused_rows or [])[:SHOWN]:
+        yield f"not accounted: the database refuses to change the row of {one.device}: {one.error}", "fault"
+    if (more := len(report.refused_rows or []) - SHOWN) > 0:
+        yield f"not accounted: {more} more rows that the database refuses to change", "fault"
     for kind, count in (report.conditions or {}).items():
         if count:
             yield f"conditions of type {kind}: {count}", "warning"

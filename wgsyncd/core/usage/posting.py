@@ -8,8 +8,8 @@ The invariants, and what each one relies on:
 1. For every live peer, ``posted + (counter - baseline) = counted``. One transaction changes a device's bytes, windows
    and baseline together (:class:`wgsyncd.core.state.WriteBatch`). The same transaction checks the revision and adds one
    to it, so it happens once or not at all. After a failed commit, wgsyncd reads the node state from the store again.
-   (Not after RowsLocked, which writes nothing.) So the next posting starts from what the store really has. To post a
-   sample twice in a row is harmless: the second delta is zero.
+   So the next posting starts from what the store really has. To post a sample twice in a row is harmless: the second
+   delta is zero.
 2. A delta is valid only until the counter restarts at zero. A counter restarts in each new epoch (boot id, interface
    index) and each time that its peer is added. Three signs show a restart: another epoch, a counter below its baseline,
    or a handshake that is gone. After a restart, the delta is the whole counter.
@@ -23,8 +23,9 @@ The invariants, and what each one relies on:
    stores the sample's number. So a sample from before a restart never meets a baseline from after it. The order is:
    write the file, post and store the number, write the file without the sample. A crash before the commit of the number
    only delays the posting. After this commit, the stored number prevents a second posting.
-6. A device that is left out of a posting (its row is locked) keeps its baseline. A waiting sample is done only when it
-   is posted for all its devices. Until then the whole sample stays in the backlog.
+6. A row that cannot be changed keeps no sample back. Somebody has locked the row, or the store refuses the change.
+   Then the transaction sets the posting aside in the store, and moves the baseline all the same. A later transaction
+   posts what is set aside and deletes it there. So ``posted`` of rule 1 includes what is set aside.
 7. Invariant 2 needs counters that never go back to an earlier state. A machine can come back: a virtual machine is put
    back to a snapshot, or a node goes back to a machine that ran it before. The claim of the node notices that
    (:mod:`wgsyncd.core.identity`). Its transaction marks the epochs of all baselines as doubted. No counter is posted in
@@ -195,7 +196,6 @@ def post(
     *,
     since: Mapping[str, float],
     max_rates: Mapping[str, float],
-    skipped_since: Mapping[DeviceId, Mapping[str, float]] | None = None,
     rows: Mapping[PublicKey, DeviceRow] | None = None,
     at: float | None = None,
     complete: bool = True,
@@ -206,7 +206,6 @@ def post(
 
     - ``actual``: the samples by interface.
     - ``since``: when each interface was last sampled. For an interface that is not in it, the node state has the time.
-    - ``skipped_since``: the same by row id, for rows that earlier postings left out.
     - ``max_rates``: bits per second by interface. A delta above this rate goes to quarantine, if its span is known.
     - ``rows``: the rows by key, if they were just read. Only with these rows is a peer without a record adopted.
     - ``at``: when the samples were taken. None means ``calendar.now``.
@@ -214,7 +213,7 @@ def post(
     """
     now = calendar.now if at is None else min(at, calendar.now)
     sampled_at = now if at is None else at  # after `now` if the clock was set back. The next span is then unknown
-    skipped_since, rows, marks, collected = skipped_since or {}, rows or {}, node_state.interfaces, _Collector(now)
+    rows, marks, collected = rows or {}, node_state.interfaces, _Collector(now)
     for name, state in actual.items():
         epoch, recorded, mark = state.epoch, node_state.records.of(name), marks.get(name)
         spans = Spans(calendar, now, mark.at if mark is not None else 0.0, max_rates.get(name, inf))
@@ -232,8 +231,7 @@ def post(
                 continue
             if not _has_moved(old, found, epoch):
                 continue
-            skipped = skipped_since.get(old.row_id) if old.row_id is not None else None
-            span = spans.of(last_sampled if skipped is None else skipped.get(name), old.sampled_at)
+            span = spans.of(last_sampled, old.sampled_at)
             if old.epoch != epoch:
                 collected.counts_only = False
                 if at is not None and node_state.is_outdated(epoch, old.epoch):

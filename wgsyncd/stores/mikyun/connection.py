@@ -25,6 +25,7 @@ from wgsyncd.stores.mikyun.trouble import (
     MariaDBError,
     Unsupported,
     forget_frames,
+    is_of_rows,
     translate,
 )
 from wgsyncd.stores.mikyun.wire import Wire, is_dead
@@ -104,17 +105,18 @@ class Connection:
         with self._cursor() as cursor:
             return int(cursor.execute(sql, tuple(values) or None))
 
-    def execute_unless_locked(self, sql: str) -> int | None:
-        """As :meth:`execute`, but None if another transaction has a row locked for longer than the statement may wait.
+    def try_change(self, sql: str, values: Values = ()) -> int | StoreError:
+        """As :meth:`execute` for a change of rows, but an error that only these rows cause is returned.
 
-        Then the server has undone this statement alone, or the whole transaction (innodb_rollback_on_timeout).
+        The server has then undone this statement alone. If it waited for a lock, it may have undone the whole
+        transaction (innodb_rollback_on_timeout).
         """
         with self._cursor() as cursor:
             try:
-                return int(cursor.execute(sql))
+                return int(cursor.execute(sql, tuple(values) or None))
             except pymysql.MySQLError as error:
-                if error.args[:1] == (LOCK_WAIT_TIMEOUT,):
-                    return None
+                if is_of_rows(error.args[0] if error.args else None):
+                    return translate(error, known=True)
                 raise
 
     def side_query(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:

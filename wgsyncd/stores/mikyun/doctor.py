@@ -10,6 +10,7 @@ from datetime import datetime
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trouble import MariaDBError, Unsupported
@@ -36,6 +37,7 @@ class Database:
     ahead: float  # seconds by which the server's clock is ahead of this machine's clock, plus or minus ``doubt``
     doubt: float  # seconds
     newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
+    set_aside: tuple[SetAside, ...] = ()  # devices with bytes that wait for their row
 
 
 def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
@@ -59,6 +61,7 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
     yield _schema(facts, settings)
     yield _rights(facts)
     yield _secrets(facts)
+    yield _rows(facts, settings)
     yield _zone(facts, settings)
     yield _application(facts, settings)
     yield _clock(facts)
@@ -111,6 +114,23 @@ def _secrets(facts: Database) -> Finding:
     if facts.secrets:
         return fault("secrets", f"{facts.account} can read {', '.join(facts.secrets)}", _anew(facts))
     return ok("secrets", "private keys, passphrases and personal data cannot be read")
+
+
+def _rows(facts: Database, settings: Settings) -> Finding:
+    refused = [one for one in facts.set_aside if one.obstacle is Obstacle.REFUSED]
+    if refused:
+        first = f"{refused[0].device}: {refused[0].detail}"
+        return fault(
+            "rows", f"the server refuses to change {len(refused)}, so bytes are set aside: {first}",
+            f"mariadb {mikyun(settings).database.name} -e \"SHOW TRIGGERS LIKE 'customer_devices'\" -e"
+            " 'SHOW CREATE TABLE customer_devices'",
+        )  # fmt: skip
+    if facts.set_aside:
+        return warning(
+            "rows", f"another program has locked {len(facts.set_aside)}, so bytes are set aside",
+            "mariadb -e 'SELECT * FROM information_schema.innodb_trx'",
+        )  # fmt: skip
+    return ok("rows", "no bytes are set aside")
 
 
 def _anew(facts: Database) -> str:

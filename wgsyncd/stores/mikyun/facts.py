@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
+from wgsyncd.stores.mikyun.set_aside import load
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
 from wgsyncd.stores.mikyun.trouble import MariaDBError, sensible
@@ -58,6 +60,7 @@ def examine(settings: Settings) -> Database:
             ahead=float(at) - (before + after) / 2,
             doubt=(after - before) / 2,
             newest=_newest(connection, settings),
+            set_aside=_set_aside(connection, settings) if not schema else (),
         )
 
 
@@ -84,6 +87,13 @@ def _nodes(connection: Connection) -> tuple[str, ...]:
     try:
         return tuple(str(row[0]) for row in connection.query("SELECT node FROM wgsyncd_nodes ORDER BY node"))
     except StoreError:
+        return ()
+
+
+def _set_aside(connection: Connection, settings: Settings) -> tuple[SetAside, ...]:
+    try:
+        return load(connection, settings.node.name)
+    except StoreError:  # the finding about rights reports it
         return ()
 
 

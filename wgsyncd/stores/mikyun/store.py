@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
-from wgsyncd.core.model import DeviceRow
+from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
@@ -20,10 +21,12 @@ from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.identity import NodeHolder, rename_node
+from wgsyncd.stores.mikyun.later import post_set_aside, resolve_quarantine, still_quarantined
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
 from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
+from wgsyncd.stores.mikyun.set_aside import Aside
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import CONFLICTS, DEVICES, LOGS, read_shape
 from wgsyncd.stores.mikyun.trail import AuditTrail
@@ -69,7 +72,7 @@ class MariaDBStore:
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
         self._trail = AuditTrail(self._node, self._zone, own.language)
-        self._usual = UsualPosting(self._node, self._zone)
+        self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
         self._has_updated_at = False
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
@@ -98,6 +101,7 @@ class MariaDBStore:
             UsageColumns(self._zone, self._swapped, self._has_updated_at),
             self._trail,
             self._usual,
+            self._aside,
         )
 
     def _ensure_inspected(self) -> None:
@@ -127,6 +131,7 @@ class MariaDBStore:
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
+        self._aside.forget()
         self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
         found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None and not create:
@@ -140,10 +145,10 @@ class MariaDBStore:
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`."""
-        applied, locked = self._writer().commit(node_state, writes, calendar)
+        applied, set_aside = self._writer().commit(node_state, writes, calendar)
         self._own.tell_others(self._connection)
         self._trail.write_kept(self._connection)
-        return CommitResult(node_state.apply(writes.excluding(locked)), applied, locked)
+        return CommitResult(node_state.apply(writes), applied, set_aside)
 
     def holder(self) -> Holder | None:
         """See :class:`wgsyncd.ports.Store`."""
@@ -187,6 +192,10 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         return refresh_windows(self._writer(), self._own, calendar)
 
+    def post_set_aside(self, calendar: UsageCalendar, blocked: Set[DeviceId]) -> Sequence[SetAside]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return post_set_aside(self._writer(), calendar, blocked)
+
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
@@ -208,13 +217,13 @@ class MariaDBStore:
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """See :class:`wgsyncd.ports.Store`."""
-        return self._writer().still_quarantined(ids)
+        return still_quarantined(self._writer(), ids)
 
     def resolve_quarantine(
         self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
         """See :class:`wgsyncd.ports.Store`."""
-        self._writer().resolve_quarantine(ids, postings, audit, calendar)
+        resolve_quarantine(self._writer(), ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
         """See :class:`wgsyncd.ports.Store`."""

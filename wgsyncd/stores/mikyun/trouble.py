@@ -45,6 +45,13 @@ _CODES = {
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
     **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
 }
+# Trouble that rows cannot cause: access, the whole transaction, the server, its disk.
+_OF_ALL = frozenset((
+    1020, 1021, 1028, 1030, 1037, 1038, 1040, 1041, 1042, 1043, 1044, DENIED, 1046, 1047, 1049, 1053, SYNTAX, 1077,
+    1078, 1080, 1105, 1114, 1126, 1129, 1130, 1141, 1142, 1143, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160,
+    1161, 1180, 1184, 1194, 1195, 1206, 1207, DEADLOCK, 1223, 1226, 1227, 1290, 1297, 1317, 1370, 1402, 1568, 1592,
+    1614, 1665, 1698, 1792, 1836, 1927, TIMED_OUT, 3024,
+))  # fmt: skip
 # What decoding raises if a value is of another type or range than it can be.
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -82,6 +89,14 @@ def translate(error: Exception, *, known: bool, at_login: bool = False) -> Store
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
     advice = (_ADVICE_AT_LOGIN if at_login else {}).get(number or 0) or _ADVICE.get(number or 0, "")
     return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number)
+
+
+def is_of_rows(number: object) -> bool:
+    """Whether the rows of a change may be the cause of an error, by its number. Then a change of other rows may work.
+
+    A trigger may raise any number. So this excludes only numbers of the client (2000 to 2999) and :data:`_OF_ALL`.
+    """
+    return isinstance(number, int) and number > 1000 and not 2000 <= number < 3000 and number not in _OF_ALL
 
 
 def _masked(text: str, number: int | None) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from wgsyncd.core.model import DeviceId
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.errors import StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, sums_by_row
+from wgsyncd.stores.mikyun.set_aside import halve
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 from wgsyncd.stores.mikyun.writing import StateWriter
 
@@ -13,9 +18,9 @@ from wgsyncd.stores.mikyun.writing import StateWriter
 def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
     """Set the 24 h and month columns of the own rows to the sums of buckets and days, where they differ.
 
-    Returns how many rows differed, and how many of them still differ because another transaction has them locked.
-    The columns are derived, so this may run at any time and any number of times. Where nothing differs, nothing is
-    written. ``size``: devices in one transaction.
+    Returns how many rows differed, and how many of them still differ because another transaction has them locked. A row
+    that the server refuses to change stays as it is until the next call. The columns are derived, so this may run at
+    any time and any number of times. Where nothing differs, nothing is written. ``size``: devices in one transaction.
     """
     rx, tx = ("tx", "rx") if writer.columns.swapped else ("rx", "tx")
     wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
@@ -31,6 +36,12 @@ def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, 
     sets = ", ".join(
         f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted
     ) + writer.columns.keep_updated_at("d.")
+
+    def update(some: Sequence[DeviceId]) -> int | StoreError:
+        these = f"IN ({', '.join(map(str, some))})"
+        joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums(these)}"
+        return writer.attempt(f"UPDATE {joined} SET {sets} WHERE d.id {these}", values)  # noqa: S608
+
     wrong = locked = 0
     for among in own.parts(writer.connection, size):
         # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
@@ -42,10 +53,8 @@ def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, 
         with writer.connection.transaction():
             skipped = writer.skip_locked(found)
             locked += len(skipped)
-            if part := [str(number) for number in found if number not in skipped]:
-                these = f"IN ({', '.join(part)})"
-                joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums(these)}"
-                writer.connection.execute(f"UPDATE {joined} SET {sets} WHERE d.id {these}", values)  # noqa: S608
+            errors = [error for _, error in halve([number for number in found if number not in skipped], update)]
+            locked += sum(1 for error in errors if error.code is StoreErrorCode.LOCKED)
     return wrong, locked
 
 

@@ -64,10 +64,11 @@ class UsageColumns:
         was deleted meanwhile.
         """
         rows = ", ".join(self._values(one, calendar) for one in postings)
-        # The first SELECT gives the list its column names and types. Id 0 belongs to no device. STRAIGHT_JOIN and the
-        # primary key let the server read the list first and each device by its id.
-        return f"""UPDATE (SELECT 0 AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h, 0 AS rx_month,
-                                  0 AS tx_month, CAST(NULL AS DATETIME) AS handshake UNION ALL VALUES {rows}) v
+        # The first SELECT gives the list its column names and types. Its id NULL belongs to no device. A device may
+        # have the id 0. STRAIGHT_JOIN and the primary key let the server read the list first and each device by its id.
+        return f"""UPDATE (SELECT CAST(NULL AS SIGNED) AS id, 0 AS rx_total, 0 AS tx_total, 0 AS rx_24h, 0 AS tx_24h,
+                                  0 AS rx_month, 0 AS tx_month, CAST(NULL AS DATETIME) AS handshake
+                           UNION ALL VALUES {rows}) v
                    STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON v.id = d.id
                    SET {self.additions("v.{side}_{window}")}, {self.handshake()}"""  # noqa: S608
 

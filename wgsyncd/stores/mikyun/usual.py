@@ -8,11 +8,12 @@ way. A batch is unusual in these cases:
 - A record changes more than its counters, its handshake and its time.
 - Its bytes came in a past bucket or day, or in more than one of them.
 - A row is locked, is gone, or belongs to another device now, or an open piece of another bucket was not moved yet.
+- The server refuses to change a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import PublicKey
@@ -50,10 +51,13 @@ class UsualPosting:
 
     def statement(
         self, connection: Connection, columns: UsageColumns, node_state: NodeState, writes: WriteBatch,
-        calendar: UsageCalendar,
+        calendar: UsageCalendar, refused: Set[str],
     ) -> str | None:  # fmt: skip
-        """The UPDATE for a batch, or None for an unusual batch. It first moves older open pieces of the node."""
-        if not _is_usual(writes, calendar):
+        """The UPDATE for a batch, or None for an unusual batch. It first moves older open pieces of the node.
+
+        ``refused``: devices with a row that the server refuses to change.
+        """
+        if not _is_usual(writes, calendar) or (refused and any(one.device in refused for one in writes.postings)):
             return None
         now = calendar.bucket, calendar.today
         if self._open != now:

@@ -5,7 +5,7 @@ The usual batch is one UPDATE (:mod:`wgsyncd.stores.mikyun.usual`). Any other tr
 - first the row of the node in wgsyncd_nodes
 - then the node's own rows: records, interfaces, conditions, quarantine
 - then the rows of customer_devices in id order, without waiting for any of them
-- last the buckets and days of these devices, which all nodes share
+- last the buckets and days of these devices, which all nodes share, and what the node sets aside
 
 So two nodes that share a database cannot deadlock on a device. A node never waits for a device that another node has
 locked. The application waits for locked devices, so the node's own rows are written before the devices are locked.
@@ -21,19 +21,22 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceId, Transition, encode_key
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.errors import RevisionConflict, RowsLocked, StoreError, StoreErrorCode, UserError
+from wgsyncd.errors import RevisionConflict, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun import pieces, records, usual
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME, QR_END
+from wgsyncd.stores.mikyun.set_aside import Aside, Waiting, halve
 from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
 NO_ROW = -1  # stands for the row of a device that has none
 _Ids = frozenset[DeviceId]
 _Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
+_Obstacles = Mapping[_Target, tuple[Obstacle, str]]  # why rows cannot be changed, with the server's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +50,29 @@ class StateWriter:
     columns: UsageColumns
     trail: AuditTrail
     usual: usual.UsualPosting
+    aside: Aside
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> tuple[_Ids, _Ids]:
         """Write a batch in one transaction, which also raises the revision by one.
 
-        Returns two sets of row ids. The transitions of the first set were applied. The rows of the second set were
-        skipped, because another transaction has them locked.
+        Returns two sets of row ids. The transitions of the first set were applied. The rows of the second set cannot
+        be changed at present: no transition of theirs was applied, and their postings were set aside.
 
-        RevisionConflict: the database has another revision than ``node_state``. RowsLocked: a locked row cannot be
-        skipped, because it is in ``commit_last`` or the samples come from the spool. In both cases nothing is written.
+        RevisionConflict: the database has another revision than ``node_state``. Then nothing is written.
         """
         run, seq, now = self.connection.execute, node_state.revision, calendar.now
         if writes.renamed:
             self.usual.forget()
-        at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar)
+        known = self.aside.refused(self.connection)
+        at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar, known)
         with self.connection.transaction():
             if at_once is not None:
-                found = self.connection.execute_unless_locked(at_once)
+                found = self.connection.try_change(at_once)
                 if found == usual.matches(writes):
                     self._keep_checkpoints(writes)
                     return frozenset(), frozenset()
                 run("ROLLBACK AND CHAIN")
-                if found is not None:
+                if isinstance(found, int):
                     self.usual.forget()
             # The condition on the revision refuses a second writer. A batch of no spooled samples keeps the position.
             more = usual.uptime_sql(writes) + (", approved = NULL" if writes.approval_used else "")
@@ -78,33 +82,54 @@ class StateWriter:
                 raise RevisionConflict(f"node {self.node} is not at revision {seq}: another writer, or a lost answer")
             targets = {(b.row_id, b.device) for b in writes.postings}
             targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
-            if targets:  # only a batch with devices can find one of them locked, and has to be written again without it
-                run("SAVEPOINT nothing_kept")
             self._write_node_state(node_state, writes, now)
             locked, replaced = self.lock_devices(targets)
-            if locked & writes.commit_last or (locked and writes.spool_position):
-                raise RowsLocked(len(locked))
-            if locked:
-                run("ROLLBACK TO SAVEPOINT nothing_kept")
-                writes = writes.excluding(locked)
-                self._write_node_state(node_state, writes, now)
-            steps = sorted(writes.transitions, key=lambda one: one[0].row.id)
-            applied = frozenset(step.row.id for step, _ in steps if self._apply_transition(step))
-            self._post(writes.postings, replaced, calendar)
+            obstacles = {one: (Obstacle.REFUSED, "") for one in targets if one[1] in known}
+            obstacles |= dict.fromkeys(locked, (Obstacle.LOCKED, ""))
+            applied: set[DeviceId] = set()
+            held: list[Waiting] = []
+            for step, _ in sorted(writes.transitions, key=lambda one: one[0].row.id):
+                target = step.row.id, step.row.device
+                if target in locked:
+                    continue
+                done = self._apply_transition(step)
+                if isinstance(done, StoreError):
+                    obstacles[target] = _obstacle(done)
+                    held.append(Waiting(Posting(*target, ()), *obstacles[target]))
+                elif done:
+                    applied.add(step.row.id)
+            held += self.post(writes.postings, replaced, calendar, obstacles)
+            self.aside.hold(self.connection, held, calendar)
             self.insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
-        return applied, locked
+        return frozenset(applied), frozenset(one.posting.row_id for one in held) | {row_id for row_id, _ in locked}
 
-    def _post(self, postings: Sequence[Posting], replaced: Mapping[_Target, DeviceId], calendar: UsageCalendar) -> None:
-        """Add postings to the columns of their rows, and to the history of their devices."""
+    def post(
+        self, postings: Sequence[Posting], replaced: Mapping[_Target, DeviceId], calendar: UsageCalendar,
+        obstacles: _Obstacles,
+    ) -> list[Waiting]:  # fmt: skip
+        """Add postings to the columns of their rows, and to the history of their devices.
+
+        Returns the postings of rows that cannot be changed. Nothing is written for these.
+        """
         targets: dict[DeviceId, Posting] = {}  # an UPDATE that joins a list changes each row only once
+        held: list[Waiting] = []
         for one in postings:
+            if obstacle := obstacles.get((one.row_id, one.device)):
+                held.append(Waiting(one, *obstacle))
+                continue
             row_id = replaced.get((one.row_id, one.device), one.row_id)
             moved = replace(one, row_id=row_id)
-            targets[row_id] = targets[row_id] + moved if row_id in targets else moved
-        targets.pop(NO_ROW, None)
-        if targets:
-            self.connection.execute(self.columns.update([*targets.values()], calendar))
-        add_to_history(self.connection, postings)
+            if row_id == NO_ROW:
+                add_to_history(self.connection, [moved])
+            else:
+                targets[row_id] = targets[row_id] + moved if row_id in targets else moved
+
+        def attempt(some: Sequence[Posting]) -> int | StoreError:
+            return self.attempt(self.columns.update(some, calendar))
+
+        held += [Waiting(targets.pop(one.row_id), *_obstacle(why)) for one, why in halve([*targets.values()], attempt)]
+        add_to_history(self.connection, targets.values())
+        return held
 
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
         """Write what belongs to this node alone, and the audit rows that depend on no transition."""
@@ -119,10 +144,10 @@ class StateWriter:
         self._keep_conditions(writes, now)
         self.insert_audit(writes.audit, now)
 
-    def lock_devices(self, targets: Collection[_Target]) -> tuple[_Ids, Mapping[_Target, DeviceId]]:
+    def lock_devices(self, targets: Collection[_Target]) -> tuple[frozenset[_Target], Mapping[_Target, DeviceId]]:
         """Lock rows of customer_devices for this transaction. ``targets``: row ids, each with its device.
 
-        Returns the ids of rows that another transaction has locked. Waiting for these would delay the posting of all
+        Returns the targets that another transaction has locked. Waiting for these would delay the posting of all
         other devices until that transaction ends. Returns also the new row of each device whose row is gone, and
         :data:`NO_ROW` for a device without any row. A row that is another device's by now is gone too.
         """
@@ -147,7 +172,7 @@ class StateWriter:
         if now_at:
             got.update(self._rows_of(f"{names} FOR UPDATE SKIP LOCKED"))
         replaced = {one: now_at.get(one[1], NO_ROW) for one in gone}
-        return frozenset(one[0] for one in targets if replaced.get(one, one[0]) not in got), replaced
+        return frozenset(one for one in targets if replaced.get(one, one[0]) not in got), replaced
 
     def _rows_of(self, which: str) -> dict[DeviceId, str]:
         """The device of each row, by row id."""
@@ -159,46 +184,14 @@ class StateWriter:
         got = self._rows_of(f"{among} FOR UPDATE SKIP LOCKED").keys()
         return frozenset(self._rows_of(among).keys() - got) if len(got) < len(ids) else frozenset()
 
-    def resolve_quarantine(
-        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
-    ) -> None:
-        """Delete deltas from the quarantine and post ``postings``, in one transaction.
-
-        UserError: one of the deltas is not in the quarantine any more, or a device of ``postings`` is gone. StoreError:
-        a device's row is locked. In both cases nothing is written.
-        """
-        places = ", ".join(["%s"] * len(ids))
-        which = f"FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places})"
-        with self.connection.transaction():
-            found = {row[0] for row in self.connection.query(f"SELECT id {which}", (self.node, *ids))}
-            if unknown := sorted(set(ids) - found):
-                raise UserError(f"{unknown[0]} is no delta in the quarantine of node {self.node}: nothing is done")
-            locked, replaced = self.lock_devices({(one.row_id, one.device) for one in postings})
-            if locked:
-                raise StoreError(f"another program has locked row {min(locked)}: try again", StoreErrorCode.LOCKED)
-            if gone := [one.device for one in postings if replaced.get((one.row_id, one.device)) == NO_ROW]:
-                raise UserError(f"the row of {gone[0]} is gone, so nothing is done: its delta can only be dropped")
-            self._post(postings, replaced, calendar)
-            # Two admins can release the same delta. The slower one deletes fewer rows than it names, and everything
-            # that its transaction has posted is rolled back.
-            if self.connection.execute(f"DELETE {which}", (self.node, *ids)) != len(set(ids)):
-                raise UserError("another admin released or dropped one of them meanwhile: nothing is done")
-            self.insert_audit(audit, calendar.now)
-
-    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
-        """Which of these deltas are still in the quarantine."""
-        # The shared lock waits for a transaction that is deleting them now, so the answer is final.
-        places = ", ".join(["%s"] * len(ids))
-        sql = f"SELECT id FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places}) LOCK IN SHARE MODE"  # noqa: S608
-        return frozenset(row[0] for row in self.connection.query(sql, (self.node, *ids)))
-
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
         """See :class:`wgsyncd.stores.mikyun.trail.AuditTrail`."""
         self.trail.insert(self.connection, audit, now)
 
-    def _apply_transition(self, step: Transition) -> bool:
+    def _apply_transition(self, step: Transition) -> bool | StoreError:
         """Apply a transition if the row still is what the transition was decided on. Returns whether it was applied.
 
+        An error is returned if the server refuses to change the row.
         A time that the row already has for its first handshake or its activation stays.
         """
         row, at = step.row, to_datetime(step.at, self.zone)
@@ -217,7 +210,15 @@ class StateWriter:
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
             where.append(row.version)
         sql = f"UPDATE customer_devices SET {first}{self.columns.keep_updated_at('')} WHERE {condition}"  # noqa: S608
-        return self.connection.execute(sql, (*values, *where)) == 1
+        done = self.attempt(sql, (*values, *where))
+        return done == 1 if isinstance(done, int) else done
+
+    def attempt(self, sql: str, values: Values = ()) -> int | StoreError:
+        """Run an UPDATE of devices that waits for no lock: a trigger may need a row that somebody has locked."""
+        done = self.connection.try_change(f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {sql}", values)
+        if isinstance(done, StoreError) and self.connection.query("SELECT @@in_transaction") != ((1,),):
+            raise done  # the server has undone the whole transaction (innodb_rollback_on_timeout)
+        return done
 
     def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
         records.save(self.connection, self.node, node_state, writes.records)
@@ -279,6 +280,10 @@ class StateWriter:
                 ("wgsyncd_days", "month", calendar.month[0]),
             ):
                 self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
+
+
+def _obstacle(error: StoreError) -> tuple[Obstacle, str]:
+    return (Obstacle.LOCKED, "") if error.code is StoreErrorCode.LOCKED else (Obstacle.REFUSED, str(error))
 
 
 def _flat(rows: Iterable[Values]) -> tuple[object, ...]:
