@@ -98,7 +98,7 @@ class MemoryHolder(Generic[Tables]):
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         with self._transaction("rename") as db:
             assert self._node not in db.seq
-            some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders]
+            some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders, db.removals]
             for by_node in some:
                 if node in by_node:
                     by_node[self._node] = by_node.pop(node)

@@ -20,7 +20,7 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow, Transition
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
+from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch, remembered
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.errors import InDoubt, RevisionConflict, StoreError, StoreErrorCode
@@ -140,6 +140,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
             frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
             db.spool.get(self._node, ""),
             self._boots(),
+            remembered(db.removals.get(self._node, ()), calendar.now),
         )
 
     def digest(self) -> object:
@@ -169,6 +170,9 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
             db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
             if writes.uptime is not None:
                 self._note_uptime(db, writes.uptime)
+            if writes.removals:
+                past = (*db.removals.get(self._node, ()), *writes.removals)
+                db.removals[self._node] = remembered(past, writes.removals[-1].at)
             if writes.approval_used:
                 db.approved[self._node] = None
             steps = [step for step, _ in writes.transitions]

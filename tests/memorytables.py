@@ -12,7 +12,7 @@ from wgsyncd.core.inspect.verify import DaySums, VerifyRanges
 from wgsyncd.core.model import Counters
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords
-from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Posting, rename_keys
+from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, Posting, Removal, rename_keys
 from wgsyncd.core.usage.aside import SetAside
 
 MOST = 2**63 - 1
@@ -45,6 +45,7 @@ class OwnTables:
     holders: dict[str, tuple[Identity, float]] = field(default_factory=dict)  # with the heartbeat, by node
     boots: dict[tuple[str, str], Boot] = field(default_factory=dict)  # by node and boot id
     set_aside: dict[tuple[str, str], tuple[SetAside, Posting]] = field(default_factory=dict)  # by node and device
+    removals: dict[str, tuple[Removal, ...]] = field(default_factory=dict)  # by node
     quarantined: int = 0  # the last id in the quarantine
 
 

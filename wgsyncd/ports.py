@@ -113,8 +113,7 @@ class Plane(Protocol[Found, Planned]):
         """The changes of all phases. This function is pure: it reads only its arguments and changes nothing."""
 
     def apply(self, phase: Phase, plan: Planned, actual: Mapping[str, InterfaceState]) -> None:
-        """Apply the part of a plan that belongs to a phase. ``actual``: the peers as last read, also after PEERS. An
-        interface that could not be read is not in it."""
+        """Apply a plan's part of one phase. ``actual``: the peers as last read, if their interface could be read."""
 
 
 class CommitResult(NamedTuple):

@@ -44,7 +44,7 @@ ENVIRONMENT = {
 }
 EXAMPLES = {
     "wgsyncd plan": "Show what would be done, and why. The exit status is 2 if there is something to do.",
-    "wgsyncd approve 90f0bf914384": "Allow the removals of this plan, which the guard withholds.",
+    "wgsyncd approve 90f0bf914384d5a1c07e62fb8d3390ac": "Allow the removals of this plan, which the guard withholds.",
     "wgsyncd status --watch": "Show the daemon's state on one screen, until ^C.",
     "wgsyncd explain 0001-DEV-002": "Show why this device has a peer, or has none.",
     "wgsyncd usage 0001 --by month --csv": "Write the traffic of contract 0001 by month, for a spreadsheet.",

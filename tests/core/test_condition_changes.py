@@ -54,7 +54,7 @@ def test_a_condition_is_audited_once_when_it_starts_and_once_when_it_ends(
 def decision(rows: list[DeviceRow], *peers: PeerConfig, approved: str | None = None) -> Decision:
     kernel = actual(dump(*peers))
     desired, plan = wants(rows, kernel), planned(rows, kernel)
-    return apply_guard(desired, plan, kernel, RemovalLimits(1, 0.0, 3), approved)
+    return apply_guard(desired, plan, kernel, RemovalLimits(1, 0.0, 0), approved)
 
 
 def stands(decision: Decision, conflicts: set[Condition] | None, *known: Condition) -> set[Condition]:

@@ -43,7 +43,7 @@ def independent(rows: list[DeviceRow], kernel: dict[str, InterfaceState], number
     plan = make_plan(desired, part.actual, part.node_state.records, PeerPolicy())
     decision = apply_guard(desired, plan, part.actual, RemovalLimits(10, 0.2, 3), None)
     assert plan.changes
-    return is_independent(decision, part, kernel)
+    return is_independent(decision, part, kernel, books)
 
 
 @pytest.mark.parametrize(("taken", "alone"), [(address(250), True), (address(20), False)], ids=["free", "taken"])

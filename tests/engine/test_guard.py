@@ -207,7 +207,7 @@ def test_the_guards_condition_ends_with_the_approval_in_one_transaction(full: No
 
 def test_what_waits_for_an_unreadable_key_is_counted_apart_and_needs_no_admin() -> None:
     node = Node()
-    for number in (5, 6, 7):
+    for number in (5, 6, 7, 8):
         node.device(number)
     node.cycle()
     node.change(5, public_key="junk")
@@ -216,7 +216,7 @@ def test_what_waits_for_an_unreadable_key_is_counted_apart_and_needs_no_admin() 
     node.cycle()
     assert not node.status.guard_tripped
     one = node.status.interfaces["wg0"]
-    assert (one.actual, one.blocked, one.withheld, one.drift) == (3, 2, 0, 0)
+    assert (one.actual, one.blocked, one.withheld, one.drift) == (4, 2, 0, 0)
     assert ("guard_tripped", "r640") not in node.actions
     node.quiet()
     node.change(5, public_key=text(5))

@@ -23,7 +23,7 @@ from wgsyncd.demo.mariadb import DATABASE
 
 CROWD = 5000
 WIDE = {"interfaces.wg0.networks": ["10.200.0.0/16"], "interfaces.wg0.addresses": ["10.200.0.1/16"],
-        "guard.always_allowed": 10_000, "schedule.poll_interval": "15s", "mikyun.database.timeout": "10s"}  # fmt: skip
+        "guard.always_allowed": 10_000, "guard.max_share": 1.0, "schedule.poll_interval": "15s", "mikyun.database.timeout": "10s"}  # fmt: skip
 MINUTE = 60.0
 
 
@@ -88,7 +88,7 @@ def storm(bench: Bench, seconds: float, change: Callable[[int], Device]) -> None
 
 
 def test_a_change_every_ten_milliseconds_for_a_minute(bench: Bench, admin: Connection[Cursor]) -> None:
-    bench.configure({"guard.always_allowed": 1000})
+    bench.configure({"guard.max_share": 1.0})
     crowd = bench.make(50)
     bench.daemon.start()
     bench.await_peers(*crowd)

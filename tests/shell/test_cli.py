@@ -32,7 +32,7 @@ def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
     assert lines[0] == "wg0: 3 peers, 2 wanted"
     assert lines[1].split() == ["-", "wg0", "0001-DEV-005", "0001", f"{address(5)}/32", fingerprint(key(5)),
                                 "device", "paused"]  # fmt: skip
-    assert lines[2] == "guard: allows the removals, it asks above 10 removals"
+    assert lines[2] == "guard: allows the removals, it asks above 1 removals"
     assert lines[3].startswith("plan ")
     assert lines[3].endswith(": 1 to remove")
     assert len(lines) == 4
@@ -102,7 +102,10 @@ def test_the_guard_is_told_with_what_lets_it_go(node: Node, run: Run) -> None:
     status, lines = run("plan")
     assert status == 2
     plan = json.loads(run("plan", "--json")[1][0])["guard"]["plan"]
-    assert lines[-2] == f"guard: WITHHELD: all 3 live peers would go, to allow them: wgsyncd approve {plan}"
+    assert (
+        lines[-2]
+        == f"guard: WITHHELD: 3 of 3 live peers would go, 1 may go unasked, to allow them: wgsyncd approve {plan}"
+    )
     assert lines[-1] == f"plan {plan}: 3 withheld"
     assert run("approve", "0" * 12)[0] == 1
     assert run("approve", plan)[0] == 0

@@ -18,7 +18,7 @@ from tests.node import Node
 from wgsyncd.daemon import control_socket
 
 LINES = re.findall(r"^(curl .+)$", pages.section(pages.DOC / "commands.md", "Asking the daemon"), re.MULTILINE)
-SOCKET, PLAN = "/run/wgsyncd/control.sock", "51e263ee0105"  # the page shows these values
+SOCKET, PLAN = "/run/wgsyncd/control.sock", "51e263ee01054d0c9f7be6428a1d3b57"  # the page shows these values
 
 
 def curl(*args: str) -> tuple[int, Any]:

@@ -40,6 +40,23 @@ class Condition(NamedTuple):
         return self.type not in _COMMON
 
 
+MEMORY = 3600.0  # seconds: so long the guard remembers a removal
+
+
+class Removal(NamedTuple):
+    """What the guard remembers: how many peers were removed at one time, without those that do not count."""
+
+    at: float  # UNIX seconds
+    removed: int
+    demanded: int  # how many of them a row demanded itself
+    peers: int  # how many peers the node had before
+
+
+def remembered(removals: Iterable[Removal], now: float) -> tuple[Removal, ...]:
+    """The removals of the last hour. A time that is still to come was written before the clock was set back."""
+    return tuple(one._replace(at=min(one.at, now)) for one in removals if now - one.at <= MEMORY)
+
+
 @dataclass(frozen=True, slots=True)
 class InterfaceCheckpoint:
     """The epoch of an interface, and when the interface was last read completely (``at``, UNIX seconds)."""
@@ -62,6 +79,7 @@ class NodeState:
     conditions: frozenset[Condition]
     spool_position: str = ""  # the position of the spooled samples that were posted last
     boots: tuple[str, ...] = ()  # the boots in which the node wrote, in the order of their first claims
+    removals: tuple[Removal, ...] = ()  # of the last hour, in the order of their commits
 
     def is_outdated(self, epoch: str, baseline: str) -> bool:
         """Whether the boot of an epoch wrote before the boot of a baseline's epoch, and not after it."""
@@ -110,6 +128,9 @@ class NodeState:
             lasting | writes.started,
             writes.spool_position or self.spool_position,
             self.boots,
+            remembered((*self.removals, *writes.removals), writes.removals[-1].at)
+            if writes.removals
+            else self.removals,
         )
 
 
@@ -214,6 +235,7 @@ class WriteBatch:
     # None: the interface is gone for good, and ``removed`` has its records.
     renamed: Mapping[str, str | None] = field(default_factory=dict)
     uptime: float | None = None  # seconds since the boot of the machine that writes. None: a command writes
+    removals: tuple[Removal, ...] = ()  # what the guard has to remember
     counts_only: bool = False  # the records differ from the node state's in counters, handshake and time only
 
     def __bool__(self) -> bool:
@@ -241,6 +263,7 @@ class WriteBatch:
             other.spool_position or self.spool_position,
             {**self.renamed, **other.renamed},
             self.uptime if other.uptime is None else other.uptime,
+            self.removals + other.removals,
             bool(records) and all(one.counts_only for one in (self, other) if one.records),
         )
 

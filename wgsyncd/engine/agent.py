@@ -173,7 +173,7 @@ class Agent:
         self._planner.update_rows(rows)
         peers = sum(len(state.peers) for state in actual.values())
         decision = self._planner.decide(Snapshot(rows, None, None, 0), part.actual, part.node_state, now, part_of=peers)
-        if not is_independent(decision, part, actual):
+        if not is_independent(decision, part, actual, self._cache.current(calendar)):
             return False
         self._recorder.record_intent(decision, calendar)
         after = self._apply_peers(decision.plan, samples._replace(actual=part.actual))
@@ -294,7 +294,7 @@ class Agent:
         if snapshot is not None and known is not None:
             going = [c for c in self._planner.revocations(snapshot, actual, known, now) if c.row_id not in refused]
         else:
-            going = self._planner.expired(steps, actual) if self._state.rows_loaded else []
+            going = self._planner.expired(steps, actual, now) if self._state.rows_loaded else []
         if going:
             self._log.warning("database cannot be written: revoked peers are removed all the same", peers=len(going))
             self._apply_peers(Plan(tuple(going), 0, {}), samples)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from wgsyncd import log
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, PublicKey
+from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.engine.rates import RateMeter
@@ -54,6 +55,7 @@ class AgentState:
 
     # The guard: the admin who approved the plan that the next cycle applies.
     approver: str = ""
+    approved_removals: frozenset[PeerId] = frozenset()  # approved, and not recorded yet
 
     # The daily verification.
     verified_at: float = 0.0  # UNIX seconds of the last complete verification

@@ -64,7 +64,9 @@ class GuardVerdict(Struct, frozen=True, kw_only=True):
     tripped: bool  # the removals need an approval
     approved: bool  # an admin allowed exactly these removals
     plan: str  # the plan id
-    limit: float  # the number of removals that need no approval
+    limit: float  # the number of removals that need no approval in the window
+    window: float  # seconds. 0: this plan alone
+    recent: int  # the other removals in the window
 
 
 class PlanReport(Struct, frozen=True, kw_only=True):
@@ -109,7 +111,12 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
         interface_errors={name: redact(why) for name, why in decision.interface_errors.items()},
         rejected=rejected_rows(decision.desired.rejections),
         guard=GuardVerdict(
-            tripped=decision.tripped, approved=decision.approved, plan=decision.plan_id, limit=decision.limit
+            tripped=decision.tripped,
+            approved=decision.approved,
+            plan=decision.plan_id,
+            limit=decision.limit,
+            window=decision.window,
+            recent=decision.recent,
         ),
         live=plan.live_count,
     )

@@ -16,8 +16,9 @@ from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.desired import PeerPolicy, build_desired
 from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
+from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
-from wgsyncd.core.state import NodeState
+from wgsyncd.core.state import NodeState, remembered
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.ports import Snapshot
@@ -102,7 +103,10 @@ class Planner:
             self._peers = desired.peers
         plan = make_plan(desired, actual, node_state.records, self.policy)
         plan = plan if part_of is None else replace(plan, live_count=part_of)
-        return replace(apply_guard(desired, plan, actual, self._limits, snapshot.approved), transitions=steps)
+        undone = unrecorded(node_state, actual, desired, now, plan.live_count, self._state.approved_removals)
+        past = remembered((*node_state.removals, *undone), now)
+        decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, now)
+        return replace(decision, transitions=steps)
 
     def _moved(self, snapshot: Snapshot, node_state: NodeState) -> Mapping[DeviceId, str]:
         """By row id: the other node's interface of each recorded device that has moved there.
@@ -140,10 +144,16 @@ class Planner:
         decision = self.decide(replace(snapshot, approved=None), actual, known, now)
         return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
 
-    def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:
+    def expired(self, steps: Iterable[Transition], actual: Actual, now: float) -> list[Change]:
         """The removals of the peers that these transitions expire. Empty if they are more than the guard's limit.
 
-        The limit holds here, because the rows may have changed since they were read.
+        The limit holds here, because the rows may have changed since they were read. So all peers that went since then
+        count, too.
         """
         going = lifecycle.expired_removals(steps, actual, self.policy.always_keep)
-        return going if self._limits.permits(len(going), sum(len(state.peers) for state in actual.values())) else []
+        peers, known, recent = sum(len(state.peers) for state in actual.values()), self._state.last_known, 0
+        if known is not None:
+            gone = sum(len(known.records.of(name).keys() - state.peers.keys()) for name, state in actual.items())
+            peers, recent = peers + gone, gone + sum(one.removed for one in remembered(known.removals, now))
+        limit = max(self._limits.always_allowed, self._limits.max_share * peers)
+        return going if len(going) + recent <= limit else []

@@ -9,6 +9,7 @@ from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.state import Condition, ConditionType, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
@@ -49,7 +50,7 @@ class Recorder:
         if writes:
             self._cache.commit(writes, calendar)
         if decision.approved:
-            self._state.approver = ""
+            self._state.approver, self._state.approved_removals = "", decision.asked
 
     def record_outcome(
         self, decision: Decision, after: Actual, calendar: UsageCalendar, *,
@@ -61,8 +62,13 @@ class Recorder:
         whole. ``snapshot`` and ``missing`` (interfaces that do not exist): of a complete cycle. Without a snapshot, no
         condition changes. An approval that this plan did not use is marked as used.
         """
-        parts = recording.outcomes(node_state or self._cache.current(calendar), after, decision.desired, calendar.now)
-        writes = self._all_but_the_last(parts, calendar)
+        known, live = node_state or self._cache.current(calendar), decision.plan.live_count
+        left = live - sum(len(decision.actual[name].peers.keys() - state.peers.keys()) for name, state in after.items())
+        approved = self._state.approved_removals
+        removals = unrecorded(known, after, decision.desired, calendar.now, left, approved)
+        parts = recording.outcomes(known, after, decision.desired, calendar.now)
+        del known  # each commit makes another one
+        writes = self._all_but_the_last(parts, calendar) + WriteBatch(removals=removals)
         if snapshot is not None:
             known = self._cache.current(calendar)
             lasting = current_conditions(decision, snapshot.conditions, missing, self._node, known)
@@ -72,6 +78,7 @@ class Recorder:
                 self._state.approver = ""
         if writes or (snapshot is not None and self._cache.has_queued_audit):
             self._cache.commit(writes, calendar)
+        self._state.approved_removals = frozenset()
         _log_conditions(writes, decision)  # After the commit: a failed commit is repeated, and would log it again.
 
     def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
@@ -89,6 +96,8 @@ def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
     details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
     for one in sorted(writes.started):
         if one.type == ConditionType.GUARD_TRIPPED:
+            if not any(entry.action is AuditAction.GUARD_TRIPPED for entry in writes.audit):
+                continue
             todo = f"look with `wgsyncd plan`, allow them with `wgsyncd approve {one.reason}`"
             _log.error("too many removals: withheld until an admin approves", removals=one.removals, todo=todo)
         elif one.type == ConditionType.ROW_REJECTED:

@@ -125,12 +125,15 @@ CREATE TABLE IF NOT EXISTS wgsyncd_moves (
     KEY (moved_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- The guard's memory: how many peers were removed, and when.
+-- The guard's memory: how many peers were removed in the last hour, and when. demanded: how many of them a row demanded
+-- by its status, its contract or its new key. peers: how many peers the node had before.
 CREATE TABLE IF NOT EXISTS wgsyncd_removals (
     id         BIGINT      NOT NULL AUTO_INCREMENT PRIMARY KEY,
     node       VARCHAR(64) NOT NULL,
     removed_at DOUBLE      NOT NULL,
     removed    INT         NOT NULL,
+    demanded   INT         NOT NULL,
+    peers      INT         NOT NULL,
     KEY (node, removed_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 

@@ -79,8 +79,10 @@ def _verdict(report: PlanReport) -> list[Line]:
     lines: list[Line] = []
     if guard.tripped and not guard.approved:
         removals = sum(1 for one in report.withheld if one.action == "remove")
-        if removals > guard.limit:
-            why = f"{removals} of {report.live} live peers would go, {guard.limit:g} may go unasked"
+        if removals + guard.recent > guard.limit:
+            others = f" after {guard.recent} others" if guard.recent else ""
+            within = f" in {guard.window / 60:g} minutes" if guard.window else ""
+            why = f"{removals} of {report.live} live peers would go{others}, {guard.limit:g} may go unasked{within}"
         elif removals + count["remove"] == report.live:
             why = f"all {report.live} live peers would go"
         else:

@@ -45,7 +45,10 @@ def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -
     started = now_stands - node_state.conditions
     subjects = {(c.type, c.subject) for c in now_stands}
     ended = frozenset(c for c in node_state.conditions if (c.type, c.subject) not in subjects)
-    events = [_started(c) for c in sorted(started)]
+    held = max((c.removals for c in node_state.conditions if c.type == ConditionType.GUARD_TRIPPED), default=0)
+    # A loop that revokes row by row makes another plan with each row. It is told again once the removals have doubled.
+    told = [c for c in sorted(started) if c.type != ConditionType.GUARD_TRIPPED or c.removals >= 2 * held]
+    events = [_started(c) for c in told]
     events += [event for c in sorted(ended) if (event := _ended(c)) is not None]
     return WriteBatch(started=started, ended=ended, audit=tuple(events))
 

@@ -1,31 +1,65 @@
-"""The guard: it withholds the removals of a plan that would remove too many peers."""
+"""The guard: it withholds the removals of a plan that would remove too many peers.
+
+The removals of the last ten minutes and of the last hour count, too. So many small plans get no further than one large
+plan. In no window more peers go than :meth:`RemovalLimits.max_removals` says. Only a few removals that rows demand
+themselves may exceed it: at most :attr:`RemovalLimits.small_node` in ten minutes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, Transition
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.plan import Plan, removals_id
+from wgsyncd.core.peers.removals import DEMANDED, is_unused
 from wgsyncd.core.reasons import ChangeCause
+from wgsyncd.core.records import PeerId
+from wgsyncd.core.state import MEMORY, Removal
+
+TEN_MINUTES = 600.0  # seconds
+WINDOWS = (0.0, TEN_MINUTES, MEMORY)  # 0: the plan alone
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalLimits:
-    """How many removals one plan may have without the approval of an admin."""
+    """How many removals a node may have in a window without the approval of an admin."""
 
-    always_allowed: int  # this many removals are within the limits of every node
-    max_share: float  # of the actual peers, from 0 to 1
-    small_node: int  # a node with at most this many actual peers may lose all of them at once
+    always_allowed: int  # this many removals are within the limits of every node that keeps half of its peers
+    max_share: float  # of the peers that there were, from 0 to 1
+    small_node: int  # this many removals in ten minutes go beyond the limits, if rows demand them themselves
 
-    def max_removals(self, actual: int) -> float:
-        """The largest permitted number of removals on a node with ``actual`` peers."""
-        return max(self.always_allowed, self.max_share * actual)
+    def max_removals(self, peers: int, before: int) -> float:
+        """The largest permitted number of removals. ``peers``: how many there would be without the counted removals.
+        ``before``: how many there were before the first of them. More than half of the peers never go, unless
+        ``max_share`` is larger. But one peer may always go."""
+        most = max(1, int(max(0.5, self.max_share) * peers))
+        share = self.max_share * (min(peers, before) if self.max_share < 1 else peers)  # 1: all may go, again and again
+        return min(max(self.always_allowed, share), most)
 
-    def permits(self, removals: int, actual: int) -> bool:
-        """Whether a plan may have so many removals on a node with ``actual`` peers."""
-        return removals <= self.max_removals(actual)
+    def balance(self, removals: int, past: Sequence[Removal], now: float, live: int) -> Balance:
+        """The window with the fewest removals left, if ``removals`` of the ``live`` peers go after the ``past`` ones.
+
+        A time of ``past`` that is after ``now`` (UNIX seconds) counts as now, because the clock was set back.
+        """
+        balances = []
+        for window in WINDOWS:
+            some = [one for one in past if now - one.at <= window]
+            recent = sum(one.removed for one in some)
+            limit = self.max_removals(live + recent, some[0].peers if some else live)
+            balances.append(Balance(limit - recent - removals, window, limit, recent))
+        return min(balances)
+
+
+class Balance(NamedTuple):
+    """What a window has left for removals."""
+
+    left: float  # below 0: too many
+    window: float  # seconds
+    limit: float
+    recent: int  # earlier removals in the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +72,11 @@ class Decision:
     plan_id: str  # names the removals that the guard counted
     tripped: bool  # the guard does not permit these removals without approval
     approved: bool  # the guard tripped, but an admin approved exactly these removals
-    limit: float  # the largest number of removals without approval
-    counted: int  # how many removals the guard counted
+    limit: float  # the largest number of removals in the window without approval
+    counted: int  # how many removals need an approval, or would need one
+    asked: frozenset[PeerId] = frozenset()  # the peers of these removals, if the guard tripped
+    window: float = 0.0  # seconds: the window with the fewest removals left. 0: this plan alone
+    recent: int = 0  # removals in the window that need no approval: earlier ones, and some of this plan
     transitions: tuple[Transition, ...] = ()  # the transitions that are due
     quarantined: int = 0  # how many deltas wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why it could not be compared
@@ -51,33 +88,49 @@ class Decision:
 
 
 def apply_guard(
-    desired: Desired, plan: Plan, actual: Mapping[str, InterfaceState], limits: RemovalLimits, approved: str | None
-) -> Decision:
+    desired: Desired, plan: Plan, actual: Mapping[str, InterfaceState], limits: RemovalLimits, approved: str | None,
+    past: Sequence[Removal] = (), now: float = 0.0,
+) -> Decision:  # fmt: skip
     """The decision about ``plan``: if the guard trips, the removals that it counts are withheld unless approved.
 
-    ``approved``: the plan id that an admin approved, or None.
+    ``approved``: the plan id that an admin approved, or None. ``past``: the removals until ``now`` (UNIX seconds).
 
     The guard does not count the end of a device that was never used. It does not count a peer either whose row asks
-    for it on another interface, of this node or of another one. But if all peers go and no peer is added, the guard
+    for it on another interface, of this node or of another one. But if no present peer stays on the node, the guard
     counts such moves, too: this looks like an UPDATE without its WHERE.
+
+    Of removals that rows demand, a few in ten minutes go all the same. Then a node with one device can lose it.
     """
-    removals = [change for change in plan.of(ChangeKind.REMOVE) if not _is_unused(change, desired)]
-    empties = len(plan.of(ChangeKind.REMOVE)) == plan.live_count and not plan.of(ChangeKind.ADD)
-    removes_all = empties and len(removals) > limits.small_node
-    counted = removals if removes_all else [one for one in removals if one.reason.cause is not ChangeCause.MOVED_TO]
-    plan_id = removals_id(counted)
+    gone, live = plan.of(ChangeKind.REMOVE), plan.live_count
+    removals = [one for one in gone if not _is_unused(one, desired, actual)]
+    stays = {one.public_key for one in plan.of(ChangeKind.ADD)}
+    removes_all = len(gone) == live and not any(one.public_key in stays for one in gone)
+    with_moves = removes_all and len(removals) > limits.small_node
+    counted = removals if with_moves else [one for one in removals if one.reason.cause is not ChangeCause.MOVED_TO]
+    demanded = [one for one in counted if one.reason.cause in DEMANDED]
+    if removes_all and live > 1:  # new keys for everybody replace everybody
+        demanded = [one for one in demanded if one.reason.cause is ChangeCause.INACTIVE]
+    lately = sum(one.demanded for one in past if now - one.at <= TEN_MINUTES)
+    some = demanded if lately + len(demanded) <= limits.small_node else []
+    at_once = {(one.interface, one.public_key) for one in some}
+    balance = limits.balance(len(counted), past, now, live)
     # Peers go and no row of this node has a readable key: somebody emptied the table, or it is another table.
     no_rows_left = len(counted) > 1 and desired.is_empty
-    tripped = no_rows_left or removes_all or not limits.permits(len(counted), plan.live_count)
+    asked = [one for one in counted if (one.interface, one.public_key) not in at_once]
+    tripped = bool(asked) and (no_rows_left or balance.left < 0)
+    asked = asked if tripped else counted
+    ids = frozenset((one.interface, one.public_key) for one in asked)
+    plan_id = removals_id(asked)
     let_through = tripped and approved == plan_id
     if tripped and not let_through:
-        held = {(change.interface, change.public_key) for change in counted}
-        plan = plan.withhold(lambda one: one.kind is ChangeKind.REMOVE and (one.interface, one.public_key) in held)
-    limit = limits.max_removals(plan.live_count)
-    return Decision(desired, plan, actual, plan_id, tripped, let_through, limit, len(counted))
+        plan = plan.withhold(lambda one: one.kind is ChangeKind.REMOVE and (one.interface, one.public_key) in ids)
+    return Decision(
+        desired, plan, actual, plan_id, tripped, let_through, balance.limit, len(asked),
+        asked=ids if tripped else frozenset(), window=balance.window,
+        recent=balance.recent + len(counted) - len(asked),
+    )  # fmt: skip
 
 
-def _is_unused(change: Change, desired: Desired) -> bool:
-    """Whether a removal is the end of a device that was never used."""
-    row, _ = desired.revoked.get(change.public_key, (None, None))
-    return row is not None and row.is_unused
+def _is_unused(change: Change, desired: Desired, actual: Mapping[str, InterfaceState]) -> bool:
+    found = actual[change.interface].peers[change.public_key]
+    return is_unused(change.public_key, desired, found.latest_handshake)

@@ -63,9 +63,9 @@ class Plan:
 
 
 def removals_id(removals: Iterable[Change]) -> str:
-    """The plan id: 12 hexadecimal digits that name exactly this set of removals, for an admin to approve."""
+    """The plan id: 128 bits in hexadecimal digits that name exactly this set of removals, for an admin to approve."""
     removed = sorted(change.interface.encode() + b"\0" + change.public_key for change in removals)
-    return hashlib.sha256(b"".join(removed)).hexdigest()[:12]
+    return hashlib.sha256(b"".join(removed)).hexdigest()[:32]
 
 
 def _depends_on(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:

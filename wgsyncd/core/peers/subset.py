@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, PublicKey
+from wgsyncd.core.model import ChangeKind, DeviceId, DeviceRow, InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.records import PeerRecords
@@ -69,14 +69,20 @@ def select_subset(
     return Subset(part.keys, part.of(actual), part.within(node_state))
 
 
-def is_independent(decision: Decision, part: Subset, actual: Mapping[str, InterfaceState]) -> bool:
+def is_independent(
+    decision: Decision, part: Subset, actual: Mapping[str, InterfaceState], node_state: NodeState
+) -> bool:
     """Whether ``decision``, made from ``part``, is the same as a full cycle would make for these peers.
 
-    ``actual``: the complete dumps.
+    ``actual``: the complete dumps. ``node_state``: the complete one.
     """
     desired, plan = decision.desired, decision.plan
     if desired.rejections or desired.unreadable_keys or decision.tripped or plan.blocked or any(plan.foreign.values()):
         return False
+    if plan.of(ChangeKind.REMOVE) and any(
+        not node_state.records.of(name).keys() - state.peers.keys() <= part.keys for name, state in actual.items()
+    ):
+        return False  # other peers went, and nothing is recorded yet: a full cycle knows whether they count
     wanted: dict[str, set[Network]] = {}
     for change in plan.changes:
         if change.desired is not None and change.sets_allowed_ips:

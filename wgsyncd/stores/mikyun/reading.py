@@ -13,6 +13,7 @@ from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.mikyun import removals
 from wgsyncd.stores.mikyun.connection import Connection
 
 _LAST = 253_370_764_800.0  # the first second of the year 9999
@@ -50,10 +51,11 @@ def _state(word: str, interface: str, device: str) -> RecordState:
         ) from None
 
 
-def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
+def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow], now: float) -> NodeState | None:
     """The node's stored state, or None if it has none yet. All parts belong to the same revision.
 
-    ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once.
+    ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once. ``now``: UNIX
+    seconds.
     """
     with connection.transaction():
         # In READ COMMITTED each statement sees its own moment. The lock on this row keeps other writers of the node
@@ -81,11 +83,12 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         standing = connection.query(
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
+        known = removals.load(connection, node, now)
         boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
     marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
     seq, spool = found[0]
     conditions = frozenset(_condition(*values) for values in standing)
-    return NodeState(int(seq), records, marks, conditions, spool, tuple(boot for (boot,) in boots))
+    return NodeState(int(seq), records, marks, conditions, spool, tuple(boot for (boot,) in boots), known)
 
 
 def condition_texts(condition: Condition) -> tuple[str, str, str, str]:

@@ -133,12 +133,12 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         self._aside.forget()
         self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
-        found = load_state(self._connection, self._node, self._rows.by_id())
+        found = load_state(self._connection, self._node, self._rows.by_id(), calendar.now)
         if found is None and not create:
             return NodeState(0, PeerRecords(), {}, frozenset())
         if found is None:
             self._writer().begin_node(calendar)
-            found = load_state(self._connection, self._node, self._rows.by_id())
+            found = load_state(self._connection, self._node, self._rows.by_id(), calendar.now)
         if found is None:
             raise StoreError(f"the state of node {self._node} could not be created")
         return found

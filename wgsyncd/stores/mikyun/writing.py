@@ -24,7 +24,7 @@ from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict, StoreError, StoreErrorCode
-from wgsyncd.stores.mikyun import pieces, records, usual
+from wgsyncd.stores.mikyun import pieces, records, removals, usual
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
@@ -142,6 +142,7 @@ class StateWriter:
                 (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
             )
         self._keep_conditions(writes, now)
+        removals.save(self.connection, self.node, writes.removals)
         self.insert_audit(writes.audit, now)
 
     def lock_devices(self, targets: Collection[_Target]) -> tuple[frozenset[_Target], Mapping[_Target, DeviceId]]:
