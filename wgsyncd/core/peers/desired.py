@@ -181,27 +181,31 @@ class Conflicts:
         ``kept``: keys of peers that stay unchanged, besides the frozen ones. ``foreign``: foreign peers that stay
         unchanged. A rejection can freeze another peer, so the search is repeated until it finds nothing more.
         """
-        while True:
-            holders: dict[tuple[str, Network], PublicKey] = {}
-            fixed = self.frozen_keys() | kept
-            if not fixed and not foreign:
-                return
-            for name, state in self.actual.items():
-                for key in (fixed & state.peers.keys()) | {key for where, key in foreign if where == name}:
-                    for net in state.peers[key].config.allowed_ips:
-                        holders[name, net] = key
-            before = len(self.rejections)
-            for claim in self.accepted():
+        fixed, claims = self.frozen_keys() | kept, self.accepted()
+        if not fixed and not foreign:
+            return
+        claimants: dict[tuple[str, Network], list[int]] = {}  # by address: the numbers of the claims to it
+        for number, claim in enumerate(claims):
+            for net in claim.config.allowed_ips:
+                claimants.setdefault((claim.interface, net), []).append(number)
+            if claim.config.public_key in fixed:
+                self.reject(claim.row, Reason.DUPLICATE_KEY, NO_FACTS, None)
+        recorded, keys, new = self.installed_peers(), self.all_keys(), self.frozen_keys() | kept
+        stay = {(name, key) for name, state in self.actual.items() for key in new & state.peers.keys()} | foreign
+        while stay:  # each round looks only at the addresses of the peers that the last round froze
+            fixed |= new
+            held = {(name, net): key for name, key in stay for net in self.actual[name].peers[key].config.allowed_ips}
+            new = set()
+            for number in sorted({number for address in held for number in claimants.get(address, ())}):
+                claim = claims[number]
                 key = claim.config.public_key
-                if key in fixed:
-                    self.reject(claim.row, Reason.DUPLICATE_KEY, NO_FACTS, None)
-                    continue
-                taken = (net for net in claim.config.allowed_ips if holders.get((claim.interface, net), key) != key)
+                taken = (net for net in claim.config.allowed_ips if held.get((claim.interface, net), key) != key)
                 first = next(taken, None)
-                if first is not None:
+                if first is not None and claim.row.id not in self.rejected_ids:
                     self.reject(claim.row, Reason.DUPLICATE_ADDRESS, RejectionFacts(first.address), key)
-            if len(self.rejections) == before:
-                return
+                    new |= {key} | ({one for _, one in recorded.get(claim.row.id, ())} - keys)
+            new -= fixed
+            stay = {(name, key) for name, state in self.actual.items() for key in new & state.peers.keys()}
 
 
 def build_desired(

@@ -43,23 +43,22 @@ class Plan:
         also remove a peer that cannot be added on its new interface.
         """
         held = [c for c in self.changes if which(c)]
-        going = [c for c in self.changes if not which(c)]
         if not held:
             return self
-        while True:
-            taken: set[tuple[str, Network]] = set()
-            keys: set[PublicKey] = set()
-            absent = {c.public_key for c in held if c.kind is ChangeKind.ADD}
-            for change in held:
-                if change.current is not None:
-                    taken |= {(change.interface, net) for net in change.current.allowed_ips}
-                if change.kind is ChangeKind.REMOVE:
-                    keys.add(change.public_key)
-            needing = [c for c in going if _depends_on(c, taken, keys, absent)]
-            if not needing:
-                return replace(self, changes=tuple(going), withheld=self.withheld + tuple(held))
-            held += needing
-            going = [c for c in going if not _depends_on(c, taken, keys, absent)]
+        # By what they require: the changes that do. A held change provides nothing, so each list is used once.
+        waiting: dict[object, list[Change]] = {}
+        for change in self.changes:
+            for one in _required(change):
+                waiting.setdefault(one, []).append(change)
+        ids = set(map(id, held))
+        for change in held:  # the list grows meanwhile
+            for one in _provided(change):
+                for other in waiting.pop(one, ()):
+                    if id(other) not in ids:
+                        ids.add(id(other))
+                        held.append(other)
+        going = tuple(c for c in self.changes if id(c) not in ids)
+        return replace(self, changes=going, withheld=self.withheld + tuple(held))
 
 
 def removals_id(removals: Iterable[Change]) -> str:
@@ -68,16 +67,24 @@ def removals_id(removals: Iterable[Change]) -> str:
     return hashlib.sha256(b"".join(removed)).hexdigest()[:32]
 
 
-def _depends_on(change: Change, taken: set[tuple[str, Network]], keys: set[PublicKey], absent: set[PublicKey]) -> bool:
-    """Whether ``change`` has to be held back because of changes that are held back already.
-
-    ``taken``: addresses that stay in use. ``keys``: keys of peers that stay. ``absent``: keys that are not added.
-    """
+def _required(change: Change) -> list[object]:
+    """What other changes have to do before ``change``: leave an address, leave a key, or add a key."""
     if change.desired is None:
-        return change.public_key in absent  # a peer that cannot be added there is not removed here
-    if change.kind is ChangeKind.ADD and change.public_key in keys:
-        return True
-    return change.sets_allowed_ips and any((change.interface, net) in taken for net in change.desired.allowed_ips)
+        return [("added", change.public_key)]  # a peer that cannot be added there is not removed here
+    required: list[object] = [("left", change.public_key)] if change.kind is ChangeKind.ADD else []
+    if change.sets_allowed_ips:
+        required += [(change.interface, net) for net in change.desired.allowed_ips]
+    return required
+
+
+def _provided(change: Change) -> list[object]:
+    """What ``change`` does for others: see :func:`_required`."""
+    provided: list[object] = [(change.interface, net) for net in change.current.allowed_ips] if change.current else []
+    if change.kind is ChangeKind.REMOVE:
+        provided.append(("left", change.public_key))
+    elif change.kind is ChangeKind.ADD:
+        provided.append(("added", change.public_key))
+    return provided
 
 
 def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: PeerRecords, policy: PeerPolicy) -> Plan:
