@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.node import Node
@@ -99,3 +101,23 @@ def test_a_peer_made_anew_is_noticed_while_it_is_idle(node: Node) -> None:
     node.traffic(5, 1000)
     node.cycle()
     node.right()
+
+
+def test_peers_that_somebody_removes_again_and_again_are_told_and_do_not_fill_the_audit_trail(
+    node: Node, said: Callable[[], list[str]]
+) -> None:
+    node.cycle()
+    node.admin.forget_audit()
+    for _ in range(20):
+        for number in (5, 6):
+            node.wg.remove_behind("wg0", key(number))
+        node.cycle()
+        node.right()
+    assert node.actions == [("peer_added", "0001-DEV-005"), ("peer_added", "0001-DEV-006")]
+    assert node.status.peers_taken_out == {("wg0",): 40}
+    assert sum("another program removed peers" in line for line in said()) == 1
+    node.tick(3600)
+    node.wg.remove_behind("wg0", key(5))
+    node.cycle()
+    assert node.actions[2:] == [("peer_added", "0001-DEV-005")]
+    assert node.db.removals == {}, "nobody's removal of ours"

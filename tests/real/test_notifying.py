@@ -153,3 +153,25 @@ def test_the_lines_of_the_page_do_what_they_say(bench: Bench) -> None:
         interpreter = ["python3", "-"] if language == "python" else ["sh", "-s"]
         subprocess.run(interpreter, input=code, text=True, check=True)
         wait(lambda key=one.keys.public: key in bench.peers(), language)
+
+
+def test_a_loop_of_one_update_and_one_hint_a_row_stops_at_the_budget(bench: Bench) -> None:
+    """An ORM revokes everybody, row by row. The daemon is killed and started in between."""
+    crowd = bench.make(30)
+    bench.daemon.start()
+    bench.await_peers(*crowd)
+    for number, one in enumerate(crowd, 1):
+        bench.sql(f"UPDATE customer_devices SET status = 'paused' WHERE device_id = '{one.device}'")
+        hint(bench, one)
+        if number == 5:
+            bench.await_peers(*crowd[5:])
+            bench.daemon.kill()
+            bench.daemon.start()
+            bench.await_peers(*crowd[5:])
+    wait(lambda: bench.daemon.status()["withheld"] == 20, "the rest waits")
+    bench.daemon.reconcile()
+    bench.await_peers(*crowd[10:])
+    assert sum(int(row["removed"] or 0) for row in bench.sql("SELECT removed FROM wgsyncd_removals")) == 10
+    told = "20 of 20 live peers would go after 10 others, 10 may go unasked in 10 minutes"
+    assert told in bench.daemon.cli("plan", code=2).stdout
+    assert len(bench.logs("guard_tripped")) <= 6

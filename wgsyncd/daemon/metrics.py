@@ -115,6 +115,9 @@ def _interfaces(status: DaemonStatus) -> Iterator[Metric]:
     refused = {(one, error): 0 for one in names for error in REFUSALS} | dict(status.change_failures)
     text = "Changes of peers that the kernel refused, by errno."
     yield _counters("change_failures_total", text, ("interface", "error"), refused)
+    taken = {(one,): 0 for one in names} | dict(status.peers_taken_out)
+    text = "Peers that another program removed, and that were added again."
+    yield _counters("peers_taken_out_total", text, ("interface",), taken)
     yield _counter("dump_retries_total", "Dumps that were interrupted, and read again.", status.dump_retries)
 
 

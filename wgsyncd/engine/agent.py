@@ -63,7 +63,7 @@ class Agent:
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
         self._planes = Planes(planes)  # beside the WireGuard peers
-        self._recorder = Recorder(settings.node.name, self._cache, state)
+        self._recorder = Recorder(settings.node.name, self._cache, state, status)
         calendar = self._accounting.calendar
         self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile

@@ -57,6 +57,9 @@ class AgentState:
     approver: str = ""
     approved_removals: frozenset[PeerId] = frozenset()  # approved, and not recorded yet
 
+    # The recorder: the peers that somebody else removed within the hour, with the time when that was told.
+    taken_out: dict[PeerId, float] = field(default_factory=dict)
+
     # The daily verification.
     verified_at: float = 0.0  # UNIX seconds of the last complete verification
     has_findings: bool = False  # it found discrepancies

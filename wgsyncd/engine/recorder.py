@@ -10,22 +10,25 @@ from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.removals import unrecorded
+from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import Condition, ConditionType, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.state_cache import StateCache
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Snapshot
 
+TOLD = 3600.0  # seconds: so long a peer that somebody removes again is not told again
 _log = log.get("conditions")
 
 
 class Recorder:
     """Commits the intents, outcomes and conditions of one node's cycles."""
 
-    def __init__(self, node: str, cache: StateCache, state: AgentState) -> None:
-        self._node, self._cache, self._state = node, cache, state
+    def __init__(self, node: str, cache: StateCache, state: AgentState, status: DaemonStatus) -> None:
+        self._node, self._cache, self._state, self._status = node, cache, state, status
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
         """Commit what must be stored before the kernel is changed, above all baseline zero of each peer to be added.
@@ -38,6 +41,7 @@ class Recorder:
             decision.actual,
             decision.desired,
             calendar.now,
+            self._note_taken_out(decision, calendar),
         )
         if decision.approved:
             facts = AuditFacts(count=decision.counted, plan=decision.plan_id, by=self._state.approver)
@@ -51,6 +55,22 @@ class Recorder:
             self._cache.commit(writes, calendar)
         if decision.approved:
             self._state.approver, self._state.approved_removals = "", decision.asked
+
+    def _note_taken_out(self, decision: Decision, calendar: UsageCalendar) -> frozenset[PeerId]:
+        """Count and log the peers that somebody else removed. Returns the ones that were told within the hour.
+
+        A program that removes them in each cycle would otherwise fill the audit trail.
+        """
+        now, node_state = calendar.now, self._cache.current(calendar)
+        taken = recording.taken_out(node_state, decision.plan.changes, decision.actual)
+        told = {one: at for one, at in self._state.taken_out.items() if abs(now - at) < TOLD}
+        for name in sorted({name for name, _ in taken}):
+            peers = sum(one[0] == name for one in taken)
+            self._status.peers_taken_out.add((name,), peers)
+            if any(one[0] == name and one not in told for one in taken):
+                _log.warning("another program removed peers: they are added again", interface=name, peers=peers)
+        self._state.taken_out = dict.fromkeys(taken, now) | told
+        return taken & told.keys()
 
     def record_outcome(
         self, decision: Decision, after: Actual, calendar: UsageCalendar, *,

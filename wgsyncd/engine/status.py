@@ -110,6 +110,7 @@ class DaemonStatus:
 
     changes: Counts[tuple[str, str]] = field(default_factory=Counts)  # applied, by (interface, add|update|remove)
     change_failures: Counts[tuple[str, str]] = field(default_factory=Counts)  # by (interface, errno name)
+    peers_taken_out: Counts[tuple[str]] = field(default_factory=Counts)  # by (interface,)
     dump_retries: int = 0
     transitions: Counts[str] = field(default_factory=Counts)  # by kind: activate, expire
     anomalies: Counts[str] = field(default_factory=Counts)  # by kind: reset, quarantined

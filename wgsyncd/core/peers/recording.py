@@ -14,7 +14,7 @@ from wgsyncd.core.model import NO_BYTES, Change, ChangeKind, DeviceId, DeviceRow
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
-from wgsyncd.core.records import PeerRecord, RecordState, addresses_of, config_digest, record_of
+from wgsyncd.core.records import PeerId, PeerRecord, RecordState, addresses_of, config_digest, record_of
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 
 MAX_PER_BATCH = 2_500  # added peers that one transaction records
@@ -22,11 +22,12 @@ MAX_PER_BATCH = 2_500  # added peers that one transaction records
 
 def intents(
     node_state: NodeState, changes: Iterable[Change], actual: Mapping[str, InterfaceState], desired: Desired,
-    now: float,
+    now: float, quiet: Set[PeerId] = frozenset(),
 ) -> WriteBatch:  # fmt: skip
     """What the store has to know before ``changes`` are applied. ``now``: UNIX seconds.
 
-    - A peer that will be added gets a record with a zero baseline.
+    - A peer that will be added gets a record with a zero baseline. If it is one of ``quiet``, or if its interface has
+      lost it, then its addition is not audited.
     - A peer that will be removed and has no record gets one. Then its removal is audited even after a crash.
     - A peer that will be removed before its addition was audited gets the audit row of its addition.
     """
@@ -40,7 +41,8 @@ def intents(
             want = desired.peers[name][key]
             row = want.row
             mark = node_state.interfaces.get(name)
-            restoring = known is not None and mark is not None and mark.epoch != state.epoch
+            lost = known is not None and mark is not None and mark.epoch != state.epoch
+            restoring = lost or (known is not None and (name, key) in quiet)
             record = PeerRecord(
                 name, key, row.id, row.device, row.owner, addresses_of(change.desired), want.digest,
                 RecordState.RESTORING if restoring else RecordState.ADDING, state.epoch, 0, 0, 0, now,
@@ -55,6 +57,20 @@ def intents(
             records.append(replace(known, state=RecordState.PRESENT))
             entries.append(_added(known))
     return WriteBatch(records=tuple(records), audit=tuple(entries))
+
+
+def taken_out(
+    node_state: NodeState, changes: Iterable[Change], actual: Mapping[str, InterfaceState]
+) -> frozenset[PeerId]:
+    """The peers that somebody else has removed, and that will be added again."""
+    recorded = (
+        node_state.records.of(one.interface).get(one.public_key) for one in changes if one.kind is ChangeKind.ADD
+    )
+    return frozenset(
+        record.peer_id
+        for record in recorded
+        if record is not None and record.state is RecordState.PRESENT and record.epoch == actual[record.interface].epoch
+    )
 
 
 def changes_hands(node_state: NodeState, desired: Desired) -> bool:
