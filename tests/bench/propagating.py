@@ -70,7 +70,7 @@ def measure(bench: Bench, count: int, changes: int, idle: float) -> dict[str, An
     """Measures everything and returns the results by name."""
     bench.configure({"interfaces.wg0.networks": ["10.0.0.0/8"], "interfaces.wg0.addresses": ["10.0.0.1/8"],
                      "schedule.poll_interval": "15s", "schedule.resync_interval": "60s", "schedule.watch_interval": None,
-                     "guard.always_allowed": 1000})  # fmt: skip
+                     "guard.max_share": 1.0})  # fmt: skip
     numbers = range(256, 256 + count)
     devices = [Device(f"D-{n}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in numbers]
     for at in range(0, count, 1000):
