@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +50,36 @@ def test_lintian_finds_nothing(package: Path) -> None:
     argv = ["lintian", "--allow-root", "--fail-on=error,warning", str(package)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_two_builds_are_equal(package: Path, tmp_path: Path) -> None:
+    """A build elsewhere, as another time zone, home and umask have it, gives the same bytes."""
+    epoch = subprocess.run(
+        ["git", "log", "-1", "--format=%ct"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch.stdout.strip()}
+    one = package
+    if re.search(r"\.g[0-9a-f]+\.[0-9]{14}", _version(package)):  # changes are not committed: the version has the time
+        one = _build(REPOSITORY, tmp_path / "one", environment)
+    copy = tmp_path / "copy"
+    shutil.copytree(
+        REPOSITORY,
+        copy,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(".venv*", "dist", "__pycache__", ".hypothesis", ".*_cache"),
+    )
+    (tmp_path / "tmp").mkdir()
+    elsewhere = {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
+    other = _build(copy, tmp_path / "other", {**environment, **elsewhere}, umask=0o077)
+    assert (other.name, other.read_bytes()) == (one.name, one.read_bytes())
+
+
+def _build(tree: Path, into: Path, environment: dict[str, str], umask: int = -1) -> Path:
+    done = subprocess.run(
+        [tree / "etc/debian/build", into], env=environment, capture_output=True, text=True, umask=umask, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Path(done.stdout.splitlines()[-1])
 
 
 def test_program_and_package_name_the_same_commit(node: Node, package: Path) -> None:
