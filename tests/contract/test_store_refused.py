@@ -10,6 +10,7 @@ import pymysql
 import pytest
 
 from tests.committing import posted
+from tests.node import local
 from tests.samples import NOW, calendar, device_name, record, text
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -230,3 +231,19 @@ def test_a_row_with_the_id_0_gets_its_bytes(real_tables: RealMikyunTables) -> No
     writes = WriteBatch((replace(posted(0, 50, 5), device=device_name(9)),), (record(9, row_id=0),))
     store.commit(store.load_state(calendar()), writes, calendar())
     assert real_tables.sql("SELECT rx_bytes_total rx FROM customer_devices WHERE id = 0") == [{"rx": 50}]
+
+
+def test_zero_dates_stop_no_transition(real_tables: RealMikyunTables) -> None:
+    """The zero date means that there is no date."""
+    zero = dict.fromkeys(("first_handshake_at", "activated_at"), "0000-00-00 00:00:00")
+    for number in (5, BAD):
+        real_tables.insert(number, public_key=text(number), status="issued", **zero)
+    store = real_tables.store()
+    state, rows = store.load_state(calendar()), store.snapshot().rows
+    assert not any(row.first_handshake_known for row in rows)
+    kinds = TransitionKind.ACTIVATE, TransitionKind.EXPIRE
+    steps = tuple((Transition(row, kind, NOW), None) for row, kind in zip(rows, kinds, strict=True))
+    assert store.commit(state, WriteBatch(transitions=steps), calendar()).applied == {5, BAD}
+    found = real_tables.device(5)
+    assert [real_tables.device(number)["status"] for number in (5, BAD)] == ["active", "expired"]
+    assert found["first_handshake_at"] == found["activated_at"] == local(NOW)

@@ -32,7 +32,7 @@ _TEXTS = (*DEVICE_TEXTS, "c.contract_status")
 _QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_id IS NULL",
-    "d.first_handshake_at IS NULL", "d.last_handshake_at IS NULL", "{deleted}",
+    "NULLIF(d.first_handshake_at, 0) IS NULL", "NULLIF(d.last_handshake_at, 0) IS NULL", "{deleted}",
     "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0", "COALESCE(d.is_parent = 1, 0)",
 )  # fmt: skip
 _DELETED, _PARENT = 5, 7

@@ -34,6 +34,7 @@ from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
 NO_ROW = -1  # stands for the row of a device that has none
+_KEPT = "COALESCE(NULLIF({}, 0), %s)"  # the zero date means that there is no date
 _Ids = frozenset[DeviceId]
 _Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
 _Obstacles = Mapping[_Target, tuple[Obstacle, str]]  # why rows cannot be changed, with the server's error
@@ -200,9 +201,9 @@ class StateWriter:
         if step.kind is TransitionKind.EXPIRE:
             first = "status = 'expired'"
         else:
-            first = "first_handshake_at = COALESCE(first_handshake_at, %s)"
+            first = f"first_handshake_at = {_KEPT.format('first_handshake_at')}"
             if step.kind is TransitionKind.ACTIVATE:
-                first = f"status = 'active', activated_at = COALESCE(activated_at, %s), {first}"
+                first = f"status = 'active', activated_at = {_KEPT.format('activated_at')}, {first}"
                 values.append(at)
         condition = "id = %s AND status = %s AND public_key <=> %s"  # <=> also finds a key that is NULL
         key = encode_key(row.public_key) if isinstance(row.public_key, bytes) else row.public_key
