@@ -32,8 +32,9 @@ FILES = {
     "/etc/wgsyncd/wgsyncd.toml": "This is the configuration, see wgsyncd.toml(5).",
     "/run/wgsyncd/control.sock": "Commands ask the running daemon here. Root, the daemon's user and the group wgsyncd"
     " may use it.",
-    "/run/wgsyncd/notify.sock": "The application names devices here after it has committed their rows. A datagram has"
-    " device ids with white space between them. Root, the daemon's user and the group wgsyncd may use it.",
+    "/run/wgsyncd-notify/notify.sock": "The application names devices here after it has committed their rows. A"
+    " datagram has device ids with white space between them. Root, the daemon's user and the group"
+    " wgsyncd-notify may use it.",
     "/run/wgsyncd/lock": "The daemon holds a lock on this file, and its pid is in the file.",
     "/var/lib/wgsyncd/spool": "The daemon keeps samples here until the database has them.",
 }

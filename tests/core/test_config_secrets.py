@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,33 @@ def test_the_password_is_the_files_first_then_the_credentials_then_none(
     assert Database().password() == "from the credential"
     (tmp_path / "file").write_bytes("pass wörd \r\n".encode())
     assert Database(password_file=tmp_path / "file").password() == "pass wörd "
+
+
+def test_systemds_copy_stands_in_for_a_file_that_only_root_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        if path.parent == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        with open(path, "rb") as file:
+            return file.read()
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    database = Database(password_file=tmp_path / "secret")
+    with pytest.raises(ConfigError, match="Permission denied"):
+        database.password()
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(copies))
+    (copies / "db-password").write_text("of another file")
+    for content in (None, "\n"):  # No line of the unit, and a line of a file that did not exist.
+        if content is not None:
+            (copies / "secret").write_text(content)
+        with pytest.raises(ConfigError, match="Permission denied"):
+            database.password()
+    (copies / "secret").write_text("of this file\n")
+    assert database.password() == "of this file"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

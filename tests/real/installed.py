@@ -181,7 +181,7 @@ class Node:
         It sets the password, faster schedules and a shorter watchdog.
         """
         self.drop_in(FAST, "fast")
-        self.system.write("/etc/wgsyncd/db-password", self.password + "\n", mode=0o640, group="wgsyncd")
+        self.system.write("/etc/wgsyncd/db-password", self.password + "\n", mode=0o600)
         self.configure()
         self.system.run("systemctl", "start", "wg-quick@wg0")
 

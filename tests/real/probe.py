@@ -91,11 +91,12 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "give a file away": lambda: os.chown("/run/wgsyncd", 0, 0),
     "become root": lambda: os.setuid(0),
     "open a device": lambda: os.close(os.open("/dev/net/tun", os.O_RDWR)),
+    "read the password": lambda: read("/etc/wgsyncd/db-password"),  # systemd gives the service a copy
     # The daemon needs these.
     "write /run/wgsyncd": lambda: write("/run/wgsyncd/probe"),
     "write /var/lib/wgsyncd": lambda: write("/var/lib/wgsyncd/probe"),
     "read the configuration": lambda: read("/etc/wgsyncd/wgsyncd.toml"),
-    "read the password": lambda: read("/etc/wgsyncd/db-password"),
+    "read the copy of the password": lambda: read(os.environ["CREDENTIALS_DIRECTORY"] + "/db-password"),
     "set an interface up": lambda: subprocess.run(["ip", "link", "set", "wg0", "up"], check=True),
     "reach the database": lambda: socket.create_connection(("127.0.0.1", 3306), 5).close(),
 }

@@ -23,24 +23,42 @@ def node(installed: Node) -> Iterator[Node]:
     run("systemctl", "disable", "--now", "wgsyncd.socket", UNIT)
     installed.drop_in("")
     installed.drop_in("", "unix-socket")
-    run("chgrp", "wgsyncd", PASSWORD)
-    run("chmod", "640", PASSWORD)
     installed.configure()
 
 
-def test_a_credential(node: Node) -> None:
-    """The test uses the line of the unit's comment. Afterwards only root and systemd can read the password."""
-    shipped = node.system.run("cat", "/usr/lib/systemd/system/wgsyncd.service")
-    [line] = re.findall(r"^#(LoadCredential=db-password:.*)$", shipped, re.MULTILINE)
-    node.drop_in(f"[Service]\n{line}\n")
-    node.system.run("chown", "root:root", PASSWORD)
-    node.system.run("chmod", "600", PASSWORD)
-    node.configure(text=CONFIG.replace(TCP, 'host = "127.0.0.1"\n'))
-    assert node.system.run("runuser", "-u", "wgsyncd", "--", "cat", PASSWORD, check=False) == ""
+@pytest.mark.parametrize("named", [True, False])
+def test_a_credential(node: Node, named: bool) -> None:
+    """Only root and systemd can read the password, with password_file and without it."""
+    run = node.system.run
+    if not named:
+        node.configure(text=CONFIG.replace(TCP, 'host = "127.0.0.1"\n'))
+    assert run("stat", "--format=%U:%G %a", PASSWORD) == "root:root 600\n"
+    assert run("runuser", "-u", "wgsyncd", "--", "cat", PASSWORD, check=False) == ""
     node.systemctl("start")
     node.await_ready()
     pid = node.show("MainPID")
-    assert node.password not in node.system.run("cat", f"/proc/{pid}/environ", f"/proc/{pid}/cmdline")
+    assert node.password not in run("cat", f"/proc/{pid}/environ", f"/proc/{pid}/cmdline")
+    assert run("grep", "core file", f"/proc/{pid}/limits").split()[4:6] == ["1", "1"], "no core, not even by a pipe"
+
+
+def test_what_the_web_application_may_do(node: Node) -> None:
+    """Its group may notify. It may neither ask the daemon, nor read a secret."""
+    run = node.system.run
+    node.systemctl("start")
+    node.await_ready()
+    as_web = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--groups=wgsyncd-notify", "--")
+    notify = (
+        "import socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'', '/run/wgsyncd-notify/notify.sock')"
+    )
+    before = float(re.findall(r"^wgsyncd_notifications_total (\S+)", node.get("/metrics"), re.MULTILINE)[0])
+    run(*as_web, "python3", "-c", notify)
+    until(lambda: f"\nwgsyncd_notifications_total {before + 1}" in node.get("/metrics"), 10, "it was heard")
+    for secret in ("/run/wgsyncd/control.sock", PASSWORD, "/etc/wireguard/wg0.conf"):
+        assert run(*as_web, "sh", "-c", f"cat {secret} 2>&1 || true").strip().endswith("Permission denied")
+    assert run(*as_web, "/usr/bin/wgsyncd", "reload", check=False) == ""
+    assert "Permission denied" in run(
+        "sh", "-c", f'setpriv --reuid=nobody --regid=nogroup --clear-groups -- python3 -c "{notify}" 2>&1 || true'
+    )
 
 
 def test_no_ip_at_all(node: Node) -> None:

@@ -212,9 +212,11 @@ def test_an_installed_service(installed: Node) -> None:
         assert found[name]["severity"] == "ok", found[name]
     assert "wg0: 1 peers" in found["unit"]["message"]
     assert "cannot be written" not in found["state"]["message"]
-    run("chown", "root:root", "/etc/wgsyncd/db-password")
-    assert "cannot be read by the user wgsyncd" in look()["password"]["message"]
-    run("chgrp", "wgsyncd", "/etc/wgsyncd/db-password")
+    run("sh", "-c", "chgrp wgsyncd /etc/wgsyncd/db-password && chmod 640 /etc/wgsyncd/db-password")
+    one = look()["password"]
+    assert "can be read by its group" in one["message"]
+    run("sh", "-c", one["fix"])
+    assert look()["password"]["severity"] == "ok", "the command mends it"
     run("chown", "root:root", "/var/lib/wgsyncd")
     one = look()["state"]
     assert one["severity"] == "fault"

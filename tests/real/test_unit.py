@@ -100,4 +100,6 @@ def test_unit_and_configuration_name_the_same_things() -> None:
 def test_user_of_the_unit_is_made() -> None:
     user = settings(UNIT, "Service")["User"][0]
     lines = [line.split() for line in (UNITS / "wgsyncd.sysusers.conf").read_text().splitlines() if line[0] != "#"]
-    assert [line[:2] for line in lines] == [["u", user]]
+    assert [line[:2] for line in lines] == [["u", user], ["g", f"{user}-notify"]]
+    made = (UNITS / "wgsyncd.tmpfiles.conf").read_text().splitlines()[-1].split()
+    assert made == ["d", "/run/wgsyncd-notify", "2750", user, f"{user}-notify", "-"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, output
 from wgsyncd.cli.commands import doctor as command
 from wgsyncd.cli.doctor import files, interfaces, system
-from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
@@ -32,7 +30,6 @@ from wgsyncd.stores.mikyun.trouble import MariaDBError, Unsupported
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
         "MainPID": "7", "NRestarts": "0", "NeedDaemonReload": "no", "User": "wgsyncd", "StatusText": "wg0: 3 peers"}  # fmt: skip
-ROOT, OTHER = Who("root", 0, frozenset((0,))), Who("daemon", 1, frozenset((1,)))
 OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", False, ("r640",), (),
                 (), (), 32400, 32400, 0.0, 0.01, None)  # fmt: skip
 
@@ -86,48 +83,6 @@ def test_a_process_without_the_capability(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # -- files
-
-
-def test_who_may_read(tmp_path: Path) -> None:
-    file = tmp_path / "x"
-    file.touch()
-    os.chown(file, 1, 2)
-    file.chmod(0o640)
-    for who, may in (
-        (ROOT, True),
-        (OTHER, True),
-        (Who("a", 5, frozenset((2, 9))), True),
-        (Who("b", 5, frozenset((3,))), False),
-    ):
-        assert who.may(file, 4) is may
-    assert not Who("a", 5, frozenset((2,))).may(file, 2)
-    file.chmod(0o040)
-    assert not OTHER.may(file, 4), "the owner is not of the group"
-
-
-@pytest.mark.parametrize(
-    ("mode", "who", "level", "why"),
-    [(0o600, ROOT, "ok", "-rw-------"), (0o640, OTHER, "fault", "cannot be read by the user daemon"),
-     (0o644, OTHER, "fault", "open to everybody"), (0o660, ROOT, "warning", "can be written by its group")],
-)  # fmt: skip
-def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
-            folder.chmod(0o755)
-    file = tmp_path / "password"
-    file.write_text("x")
-    file.chmod(mode)
-    one = files._secret("password", file, who)
-    assert (one.severity.value, why in one.message) == (level, True), one
-
-
-def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    (tmp_path / "password").write_text("x")
-    (tmp_path / "password").chmod(0o640)
-    one = files._secret("password", tmp_path / "password", OTHER)
-    assert one.severity is Severity.FAULT
-    assert "the user daemon may not enter " in one.message
 
 
 def test_wg_quick_files(tmp_path: Path) -> None:

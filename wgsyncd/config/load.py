@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from wgsyncd import stores
+from wgsyncd.config import secret_file
 from wgsyncd.config.check import faults_between
 from wgsyncd.config.renamed import present_name
 from wgsyncd.config.schema import Interface, Settings, StoreSettings
@@ -92,7 +93,7 @@ def check_files(settings: Settings, path: str) -> None:
     faults: list[ConfigIssue] = []
     for key, file in named.items():
         try:
-            if file is not None and not file.read_bytes().strip():
+            if file is not None and not secret_file.read(file).strip():
                 faults.append(ConfigIssue(key, str(file), "is empty"))
         except OSError as error:
             faults.append(ConfigIssue(key, str(file), f"cannot be read: {error.strerror}"))

@@ -10,7 +10,6 @@ answer: a sender that wants one asks for a sync over the control socket.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -34,8 +33,14 @@ def parse(datagram: bytes) -> frozenset[str]:
 
 
 def path() -> Path:
-    """The socket's file. The last directory of systemd's RuntimeDirectory= belongs to the group that may notify."""
-    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/wgsyncd").rpartition(":")[2]) / "notify.sock"
+    """The socket's file: in /run/wgsyncd-notify of the package, else beside the lock.
+
+    The package's directory is of a group that may only notify. The directory's set-group-ID bit gives the socket this
+    group, see inode(7).
+    """
+    beside = lock.path().parent
+    own = beside.with_name(f"{beside.name}-notify")
+    return (own if own.is_dir() else beside) / "notify.sock"
 
 
 class NotifySocket:

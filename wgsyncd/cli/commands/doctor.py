@@ -72,7 +72,7 @@ def _check(config_file: Path) -> Iterator[Finding]:
         yield from system.check(None, pid, unseen, unit)
         return
     yield files.configuration(config_file, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
-    yield from files.check(settings, system.who(pid, unit), wiring.spool_directory())
+    yield from files.check(settings, system.who(pid, unit), wiring.spool_directory(), system.copied_secrets(unit))
     yield from wiring.check_store(settings)
     yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
     yield from system.check(settings, pid, unseen, unit)

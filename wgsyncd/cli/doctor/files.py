@@ -16,6 +16,11 @@ from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 
 WG_QUICK = Path("/etc/wireguard")
 _WITHOUT_PEERS = "/^[ \\t]*\\[/ { peer = tolower($0) ~ /^[ \\t]*\\[peer\\]/ } !peer"  # [Interface] may stand last
+# As root: systemd gives the service a copy of a file.
+_COPY = (
+    "mkdir -p /etc/systemd/system/wgsyncd.service.d && printf '[Service]\\nLoadCredential={name}:{file}\\n' "
+    ">> /etc/systemd/system/wgsyncd.service.d/secrets.conf && systemctl daemon-reload && systemctl restart wgsyncd"
+)
 _FULL, _SCARCE = 64 << 20, 1 << 30  # bytes: a full spool has about 60 MB
 
 
@@ -44,14 +49,20 @@ class Who:
         return bool(stat.S_IMODE(found.st_mode) >> shift & right)
 
 
-def check(settings: Settings, who: Who | None, state: Path, wg_quick: Path = WG_QUICK) -> Iterator[Finding]:
-    """Every check of files. ``who`` is None if there is no such user."""
+def check(
+    settings: Settings, who: Who | None, state: Path, copied: frozenset[str] | None = None, wg_quick: Path = WG_QUICK
+) -> Iterator[Finding]:
+    """Every check of files.
+
+    ``who`` is None if there is no such user. ``copied``: the values of the unit's LoadCredential=, or None without a
+    unit.
+    """
     for key, file in settings.store.secret_files().items():
         if file is not None:
-            yield _secret(key.rpartition(".")[2].removesuffix("_file"), file, who)
+            yield _secret(key.rpartition(".")[2].removesuffix("_file"), file, who, copied)
     for name, one in settings.interfaces.items():
         if one.private_key_file is not None:
-            yield _secret(f"{name} private key", one.private_key_file, who)
+            yield _secret(f"{name} private key", one.private_key_file, who, copied)
     yield _state(state, who)
     yield _disk(state)
     yield from wg_quick_files(list(settings.interfaces), wg_quick)
@@ -65,20 +76,29 @@ def configuration(file: Path, says: str) -> Finding:
     return ok("configuration", f"{file}: {says}")
 
 
-def _secret(check: str, file: Path, who: Who | None) -> Finding:
-    group = who.group if who is not None and who.uid else "root"
-    mend = f"chown root:{group} {file} && chmod 640 {file}"
+def _secret(check: str, file: Path, who: Who | None, copied: frozenset[str] | None = None) -> Finding:
+    """Only root may read the file if the unit gives a copy to the service. Without a unit, the daemon's group may."""
+    group = who.group if who is not None and who.uid and copied is None else "root"
+    mode = "640" if copied is None else "600"
+    mend = f"chown root:{group} {file} && chmod {mode} {file}"
+    is_copied = copied is not None and f"{file.name}:{file}" in copied
+    if copied is not None and not is_copied:
+        mend += f" && {_COPY.format(name=file.name, file=file)}"
     try:
         found = file.stat()
         closed = next((one for one in reversed(file.parents) if who is not None and not who.may(one, 1)), None)
     except FileNotFoundError:
-        return fault(check, f"{file} does not exist", f"install -m 640 -g {group} /dev/null {file} && editor {file}")
+        return fault(check, f"{file} does not exist", f"install -m {mode} -g {group} /dev/null {file} && editor {file}")
     except OSError as error:
         return warning(check, f"{file} cannot be seen: {error.strerror}", "sudo wgsyncd doctor")
     if found.st_mode & 0o007:
         return fault(check, f"{file} is open to everybody ({stat.filemode(found.st_mode)})", mend)
     if not found.st_size:
         return fault(check, f"{file} is empty", f"editor {file}")
+    if is_copied:
+        if found.st_mode & 0o070 and found.st_gid:
+            return warning(check, f"{file} can be read by its group ({stat.filemode(found.st_mode)})", mend)
+        return ok(check, f"{file}, {stat.filemode(found.st_mode)}, and systemd gives the service a copy at its start")
     if who is not None and closed is not None:
         return fault(check, f"{file}: the user {who.name} may not enter {closed}", f"chmod o+x {closed}")
     if who is not None and not who.may(file, 4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from wgsyncd.daemon import lock
 UNIT = "wgsyncd"
 _CAP_NET_ADMIN = 12  # capabilities(7)
 _SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "MainPID", "NRestarts",
-          "NeedDaemonReload", "User", "StatusText")  # fmt: skip
+          "NeedDaemonReload", "User", "StatusText", "FragmentPath", "DropInPaths")  # fmt: skip
 _INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see man wgsyncd-install"
 
 
@@ -39,6 +40,21 @@ def show() -> dict[str, str] | None:
         return None
     text = _ask(["systemctl", "show", UNIT, *(f"--property={name}" for name in _SHOWN)])
     return dict(line.partition("=")[::2] for line in text.splitlines()) if text else None
+
+
+def copied_secrets(unit: Mapping[str, str] | None) -> frozenset[str] | None:
+    """What the unit's files say with LoadCredential=. None without a unit.
+
+    ``systemctl show`` of systemd 252 does not print this setting.
+    """
+    if unit is None or unit.get("LoadState") != "loaded":
+        return None
+    found: list[str] = []
+    for file in (unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()):
+        with contextlib.suppress(OSError):
+            text = Path(file).read_text(encoding="utf-8", errors="replace")
+            found += re.findall(r"^LoadCredential\s*=\s*(\S+)", text, re.MULTILINE)
+    return frozenset(found)
 
 
 def who(pid: int | None, unit: Mapping[str, str] | None) -> Who | None:

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from wgsyncd.config import secret_file
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.model import decode_key
 from wgsyncd.dataplane.wireguard import codec
@@ -109,7 +110,7 @@ def _creation_error(interface: str, number: int) -> WireGuardError:
 def _read_private_key(creation: NewInterface) -> bytes:
     path = creation.private_key_file
     try:
-        return decode_key(path.read_text().strip())
+        return decode_key(secret_file.read(path).decode().strip())
     except OSError as e:
         name = errno_name(e.errno or errno.EIO)
         raise WireGuardError(creation.interface, name, f"private key file {path}: {e.strerror}") from e

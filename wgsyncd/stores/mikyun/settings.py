@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from wgsyncd.config import secret_file
 from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
 from wgsyncd.errors import ConfigError, ConfigIssue
 
@@ -39,18 +39,14 @@ class Database(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
 
     def password(self) -> str:
-        """The password from ``password_file``, else from systemd's credential, else "".
+        """The password from ``password_file``, else from systemd's credential "db-password", else "".
 
         ConfigError if the file cannot be read.
         """
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
         path = self.password_file
-        if path is None and directory and (Path(directory) / CREDENTIAL).exists():
-            path = Path(directory) / CREDENTIAL
-        if path is None:
-            return ""
         try:
-            return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
+            password = secret_file.copy_of(Path(CREDENTIAL)) if path is None else secret_file.read(path)
+            return password.decode("utf-8-sig").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8"
             fault = ConfigIssue("mikyun.database.password_file", str(path), f"cannot be read: {why}")

@@ -1,0 +1,75 @@
+"""doctor checks who may read files with secrets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wgsyncd.cli.doctor import files
+from wgsyncd.cli.doctor.files import Who
+from wgsyncd.core.inspect.finding import Severity
+
+ROOT, OTHER = Who("root", 0, frozenset((0,))), Who("daemon", 1, frozenset((1,)))
+
+
+def test_who_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.touch()
+    os.chown(file, 1, 2)
+    file.chmod(0o640)
+    for who, may in (
+        (ROOT, True),
+        (OTHER, True),
+        (Who("a", 5, frozenset((2, 9))), True),
+        (Who("b", 5, frozenset((3,))), False),
+    ):
+        assert who.may(file, 4) is may
+    assert not Who("a", 5, frozenset((2,))).may(file, 2)
+    file.chmod(0o040)
+    assert not OTHER.may(file, 4), "the owner is not of the group"
+
+
+@pytest.mark.parametrize(
+    ("mode", "who", "level", "why"),
+    [(0o600, ROOT, "ok", "-rw-------"), (0o640, OTHER, "fault", "cannot be read by the user daemon"),
+     (0o644, OTHER, "fault", "open to everybody"), (0o660, ROOT, "warning", "can be written by its group")],
+)  # fmt: skip
+def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
+            folder.chmod(0o755)
+    file = tmp_path / "password"
+    file.write_text("x")
+    file.chmod(mode)
+    one = files._secret("password", file, who)
+    assert (one.severity.value, why in one.message) == (level, True), one
+
+
+@pytest.mark.parametrize(
+    ("mode", "copied", "level", "why"),
+    [(0o600, "password:{}", "ok", "systemd gives the service a copy"),
+     (0o640, "other:/x password:{}", "warning", "can be read by its group"),
+     (0o600, "other:/x", "fault", "cannot be read by the user daemon"), (0o600, "", "fault", "cannot be read")],
+)  # fmt: skip
+def test_secrets_that_systemd_copies(tmp_path: Path, mode: int, copied: str, level: str, why: str) -> None:
+    file = tmp_path / "password"
+    file.write_text("x")
+    os.chown(file, -1, 1)
+    file.chmod(mode)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
+            folder.chmod(0o755)
+    one = files._secret("password", file, OTHER, frozenset(copied.format(file).split()))
+    assert (one.severity.value, why in one.message) == (level, True), one
+    assert ("LoadCredential=password:" in one.fix) is (level == "fault")
+
+
+def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "password").write_text("x")
+    (tmp_path / "password").chmod(0o640)
+    one = files._secret("password", tmp_path / "password", OTHER)
+    assert one.severity is Severity.FAULT
+    assert "the user daemon may not enter " in one.message
