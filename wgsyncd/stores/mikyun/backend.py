@@ -32,7 +32,7 @@ class Backend:
         """See :class:`wgsyncd.ports.SchemaAdmin`."""
         socket = options.socket and str(options.socket)
         database = mikyun(self._settings).database.for_admin(options.user, socket, options.password_file)
-        yield from schema.init(database, self._settings.node.zone, options.grants)
+        yield from schema.init(database, self._settings.node.zone, options.grants, mikyun(self._settings).language)
 
     def check(self) -> Iterator[Finding]:
         """See :class:`wgsyncd.ports.Backend`."""

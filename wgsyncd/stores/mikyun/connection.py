@@ -169,6 +169,20 @@ class Connection:
         finally:
             self._in_transaction = False
 
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """A transaction that is rolled back at its end. After a lost connection, no statement of it runs alone."""
+        self.execute("START TRANSACTION")
+        self._in_transaction = True
+        try:
+            yield
+            self.execute("ROLLBACK")
+        except BaseException:
+            self.close()  # the server rolls back a transaction whose connection ends
+            raise
+        finally:
+            self._in_transaction = False
+
     def close(self) -> None:
         """Close the connection without a word to the server: it may be dead, or an answer may be half read."""
         if self._live is not None:

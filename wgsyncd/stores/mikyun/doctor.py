@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Database:
     doubt: float  # seconds
     newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
     set_aside: tuple[SetAside, ...] = ()  # devices with bytes that wait for their row
+    application: tuple[Finding, ...] = ()  # what is wrong with the application's tables and the server
 
 
 def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
@@ -62,6 +64,7 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
     yield _rights(facts)
     yield _secrets(facts)
     yield _rows(facts, settings)
+    yield from facts.application or [ok("application", "its tables and the server are as wgsyncd needs them")]
     yield _zone(facts, settings)
     yield _application(facts, settings)
     yield _clock(facts)
@@ -76,17 +79,24 @@ def _entering(settings: Settings, error: StoreError) -> str:
     database = mikyun(settings).database
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
-        return f"editor {file}"
+        return f"editor {shlex.quote(str(file))}"
     if number == 1698:  # the account is known by its system user, and root is another user
-        return f"sudo -u {user} wgsyncd doctor"
+        return f"sudo -u {shlex.quote(user)} wgsyncd doctor"
     if number in (1044, 1049):
         host = "localhost" if database.socket else database.host
-        return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'{user}'@'{host}'\""
+        account = f"'{user}'@'{host}'"
+        return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants {quoted(account)}"
     return "wgsyncd check-config && mariadb-admin ping"
 
 
 def _init(facts: Database, *, grants: bool = True) -> str:
-    return f"wgsyncd init-db --socket {facts.socket}" + (f' --grants "{facts.account}"' if grants else "")
+    command = f"wgsyncd init-db --socket {shlex.quote(facts.socket)}"
+    return f"{command} --grants {quoted(facts.account)}" if grants else command
+
+
+def quoted(text: str) -> str:
+    """A text as one word of a shell. It stands in double quotes where these are enough."""
+    return f'"{text}"' if not set(text) & set('"$`\\!\n') else shlex.quote(text)
 
 
 def _schema(facts: Database, settings: Settings) -> Finding:
@@ -134,7 +144,8 @@ def _rows(facts: Database, settings: Settings) -> Finding:
 
 
 def _anew(facts: Database) -> str:
-    return f'mariadb -e "REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}" && {_init(facts)}'
+    rights = f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}"
+    return f"mariadb -e {quoted(rights)} && {_init(facts)}"
 
 
 def _offset(zone: Settings) -> int:

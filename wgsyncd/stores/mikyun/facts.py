@@ -16,6 +16,7 @@ from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
+from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
@@ -41,6 +42,7 @@ def examine(settings: Settings) -> Database:
         account = f"'{name}'@'{host}'"
         schema, newer = _schema(connection)
         rights = _rights(connection)
+        application = tuple(open_probe(connection, mikyun(settings).language).findings())
         # The server's clock is compared with the middle of the question. Half its duration is the doubt.
         before = time.time()
         session, at = connection.query(f"SELECT {_OFFSET}, CAST(UNIX_TIMESTAMP(NOW(6)) AS CHAR)")[0]
@@ -61,6 +63,7 @@ def examine(settings: Settings) -> Database:
             doubt=(after - before) / 2,
             newest=_newest(connection, settings),
             set_aside=_set_aside(connection, settings) if not schema else (),
+            application=application,
         )
 
 

@@ -7,8 +7,9 @@ import re
 from zoneinfo import ZoneInfo
 
 from wgsyncd.config import resources
-from wgsyncd.errors import UserError
+from wgsyncd.errors import StoreError, UserError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
 from wgsyncd.stores.mikyun.trouble import sensible
@@ -40,8 +41,10 @@ def grants(account: str, *, missing: frozenset[str] = frozenset(), tables: froze
     return found
 
 
-def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
+def init(database: Database, zone: ZoneInfo, account: str | None, language: str = "ja") -> list[str]:
     """Create wgsyncd's tables, and grant the rights if an account is named. Returns a line for each thing done.
+
+    The last lines say what is wrong with the application's tables. ``language``: of the audit rows.
 
     It is safe to run twice. UserError: the existing tables belong to a newer wgsyncd.
     """
@@ -69,12 +72,17 @@ def init(database: Database, zone: ZoneInfo, account: str | None) -> list[str]:
                 done.append(f"{created[1]}: {'was there' if created[1] in have else 'created'}")
         connection.execute(f"DROP TABLE IF EXISTS {', '.join(f'{name}_2' for name in _REPLACED)}")
         if account is not None:
-            columns = {str(row[0]) for row in connection.query("SHOW COLUMNS FROM customer_devices")}
+            columns = {str(row[0]).lower() for row in connection.query("SHOW COLUMNS FROM customer_devices")}
             missing = frozenset({"deleted_at", "updated_at", "parent_changed_at"} - columns)
             # A GRANT on a column or table that does not exist would fail.
             for one in grants(account, missing=missing, tables=frozenset(_tables(connection))):
                 connection.execute(one)
             done.append(f"{account}: granted")
+        try:
+            for found in open_probe(connection, language).findings():
+                done.append(f"{found.severity.value}: {found.check}: {found.message}\n    {found.fix}")
+        except StoreError as error:
+            done.append(f"warning: the application's tables were not probed to the end: {error}")
     return done
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 
+from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.core.quarantine import QuarantineEntry
@@ -23,6 +25,7 @@ from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.identity import NodeHolder, rename_node
 from wgsyncd.stores.mikyun.later import post_set_aside, resolve_quarantine, still_quarantined
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
+from wgsyncd.stores.mikyun.probing import PROBE_AT_START, Probe, open_probe
 from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
 from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
@@ -71,6 +74,8 @@ class MariaDBStore:
         self._connection.on_answer = on_answer
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema = Schema()
+        self._language, self._probed = own.language, False
+        self._log = log.get("store")
         self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
         self._has_updated_at = False
@@ -80,6 +85,8 @@ class MariaDBStore:
         """After each connect: check the version of the tables, and find the optional columns of this installation."""
         check_schema(connection)
         shape = read_shape(connection)
+        if inexact := next(Probe(connection, shape, "", "", 0.0).inexact(), None):
+            raise SchemaError(f"{inexact.check} cannot be written exactly: {inexact.message}. See `wgsyncd doctor`")
         had, schema = self._schema.has_deleted_at, shape.schema
         if (had or (CONFLICTS, "contract_id") in shape.columns) and not schema.has_deleted_at:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
@@ -133,6 +140,8 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         self._aside.forget()
         self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
+        if create:
+            self._probe()
         found = load_state(self._connection, self._node, self._rows.by_id(), calendar.now)
         if found is None and not create:
             return NodeState(0, PeerRecords(), {}, frozenset())
@@ -142,6 +151,19 @@ class MariaDBStore:
         if found is None:
             raise StoreError(f"the state of node {self._node} could not be created")
         return found
+
+    def _probe(self) -> None:
+        """Log what is wrong with the application's tables and the server, once in the life of this store."""
+        if self._probed:
+            return
+        self._ensure_inspected()
+        self._probed = True
+        try:
+            for one in open_probe(self._connection, self._language, PROBE_AT_START).findings():
+                tell = self._log.error if one.severity is Severity.FAULT else self._log.warning
+                tell("the database is not as wgsyncd needs it", what=one.check, why=one.message, todo=one.fix)
+        except StoreError as error:  # if it matters to serving, the next statement meets it, too
+            self._log.warning("the database was not probed to the end", why=str(error), todo="wgsyncd doctor")
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`."""

@@ -49,8 +49,7 @@ class AuditTrail:
 
     def use_charset(self, charset: str | None) -> None:
         """Write English where the message's column cannot hold Japanese. ``charset``: of this column, None: unknown."""
-        japanese = charset is None or charset.startswith(_JAPANESE)
-        self._messages = AuditMessages(self._language if japanese else "en", self._zone)
+        self._messages = AuditMessages(self._language if holds_japanese(charset) else "en", self._zone)
 
     def insert(self, connection: Connection, audit: Iterable[AuditEvent], now: float) -> None:
         """Write audit rows in the open transaction, or keep them there. Only trouble of the connection is an error."""
@@ -123,6 +122,11 @@ class AuditTrail:
     def _row(self, kept: Values) -> Values:
         _, *entry, happened_at = kept
         return (*entry, to_datetime(float(str(happened_at)), self._zone))
+
+
+def holds_japanese(charset: str | None) -> bool:
+    """Whether texts of a character set can be Japanese. None: unknown, so they can."""
+    return charset is None or charset.startswith(_JAPANESE)
 
 
 def _insert(connection: Connection, into: str, rows: Sequence[Values], settings: str = "") -> MariaDBError | None:
