@@ -96,7 +96,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "write /run/wgsyncd": lambda: write("/run/wgsyncd/probe"),
     "write /var/lib/wgsyncd": lambda: write("/var/lib/wgsyncd/probe"),
     "read the configuration": lambda: read("/etc/wgsyncd/wgsyncd.toml"),
-    "read the copy of the password": lambda: read(os.environ["CREDENTIALS_DIRECTORY"] + "/db-password"),
+    "read the copy of the password": lambda: read(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere") + "/db-password"),
     "set an interface up": lambda: subprocess.run(["ip", "link", "set", "wg0", "up"], check=True),
     "reach the database": lambda: socket.create_connection(("127.0.0.1", 3306), 5).close(),
 }
