@@ -233,3 +233,12 @@ def test_a_connection_that_is_lost_in_a_trial_write_changes_nothing(
     with pytest.raises(StoreError):
         probe(odd_tables)
     assert odd_tables.device(5) == before
+
+
+@pytest.mark.parametrize("columns", [
+    "", "ADD began TIMESTAMP(6) AS ROW START, ADD ended TIMESTAMP(6) AS ROW END, ADD PERIOD FOR SYSTEM_TIME (began, ended), ",
+])  # fmt: skip
+def test_a_table_that_keeps_old_versions_is_no_fault(odd_tables: RealMikyunTables, columns: str) -> None:
+    odd_tables.insert(5, public_key=text(5))
+    odd_tables.sql(D + columns + "ADD SYSTEM VERSIONING")
+    assert probe(odd_tables) == []

@@ -72,9 +72,10 @@ class Probe:
         if DEVICES not in self.shape.engines:
             return
         columns = self.shape.of(DEVICES)
-        is_table = self.shape.engines[DEVICES] != "view" and "id" in columns  # what may not be read is not seen
-        if is_table and self.shape.keys.get("primary") != "id":
-            drop = "DROP PRIMARY KEY, " if "primary" in self.shape.keys else ""
+        is_table, keys = self.shape.engines[DEVICES] != "view", self.shape.keys
+        # A key is seen only by an account that may read its columns.
+        if is_table and "id" in columns and keys is not None and keys.get("primary") != "id":
+            drop = "DROP PRIMARY KEY, " if "primary" in keys else ""
             todo = self._alter(DEVICES, f"{drop}ADD PRIMARY KEY (id)")
             yield fault(DEVICES, "its primary key is not id alone: a booking could meet two rows, or none", todo)
         if "id" in columns and columns["id"].type not in _WHOLE:
@@ -114,7 +115,8 @@ class Probe:
                 yield fault(DEVICES, why, self._modify(DEVICES, name, one, one.written))
         if status := columns.get("status"):
             yield from self._status(status)
-        if "device_id" not in self.shape.keys.values() and "device_id" in columns:
+        keys = self.shape.keys
+        if keys is not None and "device_id" not in keys.values() and "device_id" in columns:
             todo = self._alter(DEVICES, "ADD UNIQUE (device_id)")
             yield warning(DEVICES, "device_id has no unique key: two rows of one device share their bytes", todo)
         long = f"SELECT device_id FROM customer_devices WHERE CHAR_LENGTH(device_id) > {_LONGEST} LIMIT 1"  # noqa: S608

@@ -32,6 +32,12 @@ _KEYS = """
 SELECT LOWER(index_name), GROUP_CONCAT(LOWER(column_name) ORDER BY seq_in_index) FROM information_schema.statistics
 WHERE table_schema = DATABASE() AND table_name = 'customer_devices' AND non_unique = 0 GROUP BY index_name
 """
+# A table that keeps old versions has the end of a version in each unique key. An account that may not read this hidden
+# column sees none of these keys.
+_VERSIONED = """
+SELECT table_type = 'SYSTEM VERSIONED' FROM information_schema.tables
+WHERE table_schema = DATABASE() AND table_name = 'customer_devices'
+"""
 
 
 class Column(NamedTuple):
@@ -54,7 +60,7 @@ class Shape:
 
     columns: Mapping[tuple[str, str], Column]  # by table and name
     engines: Mapping[str, str]  # by table, also of wgsyncd's own
-    keys: Mapping[str, str]  # unique keys of the devices: the names of their columns, with commas
+    keys: Mapping[str, str] | None  # unique keys of the devices: their columns, with commas. None: they cannot be seen
 
     def of(self, table: str) -> dict[str, Column]:
         """The columns of one table that the account can see."""
@@ -75,8 +81,10 @@ class Shape:
 
 def read_shape(connection: Connection) -> Shape:
     """Ask the server for the shape of the tables."""
+    is_versioned = any(one for (one,) in connection.query(_VERSIONED))
+    keys = None if is_versioned else {str(name): str(columns) for name, columns in connection.query(_KEYS)}
     return Shape(
         {(str(one[0]), str(one[1])): Column(*one[2:]) for one in connection.query(_COLUMNS)},
         {str(table): str(engine) for table, engine in connection.query(_ENGINES)},
-        {str(name): str(columns) for name, columns in connection.query(_KEYS)},
+        keys,
     )
