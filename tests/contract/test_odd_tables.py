@@ -10,8 +10,8 @@ from tests.samples import TOKYO, calendar, key, text
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.inspect.verify import make_ranges
 from wgsyncd.core.model import Status, Transition
-from wgsyncd.core.reasons import Inactive, TransitionKind
-from wgsyncd.core.state import Allocation, Posting, WriteBatch
+from wgsyncd.core.reasons import Inactive, Reason, TransitionKind
+from wgsyncd.core.state import Allocation, Condition, ConditionType, Posting, WriteBatch
 from wgsyncd.stores.mikyun.rows import RowCache
 
 D, C = "ALTER TABLE customer_devices ", "ALTER TABLE contracts "
@@ -135,3 +135,28 @@ def test_a_deleted_device_stays_out_whatever_the_case_of_its_column(odd_tables: 
     odd_tables.sql(D + "CHANGE deleted_at Deleted_At DATETIME")
     (row,) = odd_tables.store().snapshot().rows
     assert [one.kind for one in row.inactive] == [Inactive.DEVICE_INACTIVE]
+
+
+def test_a_name_that_is_too_long_holds_up_nobody(odd_tables: RealMikyunTables) -> None:
+    """Its row gets no peer. But a peer that it has already, and its bytes, must not stop the posting of the others."""
+    odd_tables.sql(D + "MODIFY device_id VARCHAR(400) NOT NULL")
+    names = {5: "a" * 65, 6: "a" * 66, 7: "鍵" * 300, 8: "a" * 64}
+    for number, name in names.items():
+        odd_tables.insert(number, device_id=name, public_key=text(number), status="active")
+    store = odd_tables.store()
+    state = store.load_state(calendar())
+    seen = {row.id: row for row in store.snapshot().rows}
+    assert [number for number, row in seen.items() if row.is_name_cut] == [5, 6, 7]
+    assert seen[8].device == names[8]
+    assert len({row.device for row in seen.values()}) == 4
+    piece = Allocation(calendar().bucket, calendar().today, 7, 9)
+    postings = tuple(Posting(row.id, row.device, (piece,), 1.7e9) for row in seen.values())
+    rejected = frozenset(
+        Condition(ConditionType.ROW_REJECTED, str(row.id), row.device, Reason.LONG_NAME)
+        for row in seen.values()
+        if row.is_name_cut
+    )
+    state, _, _ = store.commit(state, WriteBatch(postings=postings, started=rejected), calendar())
+    assert odd_tables.posted(8) == (7, 9)
+    store.commit(state, WriteBatch(postings=postings), calendar())
+    assert odd_tables.posted(8) == (14, 18)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from tests.samples import waiting
-from wgsyncd.errors import SpoolCorrupt
+from wgsyncd.errors import SpoolCorrupt, SpoolError
 from wgsyncd.stores import spool
 from wgsyncd.stores.spool import MAGIC, FileSpool
 
@@ -110,3 +110,9 @@ def test_spoiled_values_are_a_backlog_or_a_value_error(file: FileSpool) -> None:
             spool.decode(MAGIC + spool._checksum(bytes(spoiled)) + b"\n" + bytes(spoiled), "r640")
         except ValueError:
             continue
+
+
+def test_a_pipe_in_the_place_of_the_new_file_stops_no_daemon(file: FileSpool) -> None:
+    a_fifo(file.file.with_suffix(".new"))
+    with pytest.raises(SpoolError, match="cannot be written"):
+        file.save(file.begin())

@@ -180,6 +180,25 @@ def test_a_trigger_that_needs_a_locked_row_lets_only_its_own_row_wait(
     assert real_tables.posted(BAD).rx == 200
 
 
+def test_a_trigger_that_needs_a_locked_table_keeps_nobody_waiting(
+    real_tables: RealMikyunTables, mariadbd: PrivateServer
+) -> None:
+    """`LOCK TABLES ... READ` of a dump. The wait would be for each of the batch's devices, in one transaction."""
+    store, state = begun(real_tables)
+    with refusing(real_tables, "a trigger"):
+        real_tables.sql(DROP)
+        real_tables.sql(TRIGGER % "INSERT INTO plain VALUES ('y')")
+        with pymysql.connect(**mariadbd.connect_args, database=DATABASE) as other, other.cursor() as cursor:
+            cursor.execute("LOCK TABLES plain READ")
+            store._connection.execute("SET SESSION lock_wait_timeout = 86400")  # the test would end at its time limit
+            done = store.commit(state, WriteBatch((posted(5, 20, 1), posted(BAD, 200, 1))), calendar())
+            assert done.set_aside == {5, BAD}, "the server locks the triggers' tables before it looks at the rows"
+            assert {one.obstacle for one in store.post_set_aside(calendar(), NOBODY)} == {Obstacle.LOCKED}
+            cursor.execute("UNLOCK TABLES")
+        assert store.post_set_aside(calendar(), NOBODY) == ()
+    assert (real_tables.posted(5).rx, real_tables.posted(BAD).rx) == (20, 200)
+
+
 def test_what_all_rows_suffer_from_is_trouble_of_the_database(real_tables: RealMikyunTables) -> None:
     store, state = begun(real_tables)
     with refusing(real_tables, "a trigger"):

@@ -138,6 +138,7 @@ BAD: dict[str, tuple[Reason, dict[str, Any]]] = {
     "duplicate address": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100"}),
     "the same address, written otherwise": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100/32"}),
     "no QR end": (Reason.NO_DEADLINE, {"status": Status.ISSUED}),
+    "a name that is cut": (Reason.LONG_NAME, {"is_name_cut": True}),
 }
 
 

@@ -58,14 +58,14 @@ def port(number: str) -> list[socket.socket]:
 
 
 @contextmanager
-def squatter(take: Callable[[str], list[socket.socket]], name: str) -> Iterator[int]:
+def squatter(take: Callable[[str], list[socket.socket]], name: str, uid: int = NOBODY) -> Iterator[int]:
     """A process of an ordinary user takes the name. Yields its pid."""
     ready, told = os.pipe()
     done, end = os.pipe()
     pid = os.fork()
     if not pid:
         try:
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(uid, uid, uid)
             held = take(name)
             os.close(end)
             os.write(told, b"!" * bool(held))
@@ -92,6 +92,19 @@ def test_a_strangers_name_keeps_nobody_out(name: str, take: Callable[[str], list
     claims = lock.Claims(name, [name])
     assert lock.running(name) == os.getpid()
     claims.close()
+
+
+@pytest.mark.parametrize("uid", [1, 998, 999])
+def test_a_wgsyncd_with_another_system_account_keeps_a_second_one_out(name: str, uid: int) -> None:
+    """A container has accounts of its own, and it may have the host's network."""
+    with squatter(listening, f"wgsyncd.{name}", uid), pytest.raises(UserError, match="another wgsyncd runs for node"):
+        lock.Claims(name, ())
+    with (
+        squatter(listening, f"wgsyncd.if.{name}", uid),
+        pytest.raises(UserError, match="another wgsyncd runs on inter"),
+    ):
+        lock.Claims(f"{name}-2", [name])
+    assert lock._is_ours(lock.Credentials(pid=0, uid=100_101, gid=1)), "seen from inside of a container"
 
 
 def test_another_wgsyncd_still_does_also_after_it_was_asked_often(name: str) -> None:

@@ -194,6 +194,7 @@ class DeviceRow:
     activation_deadline: float | None = None  # UNIX seconds, for issued and expired devices. None: there is no date
     version: str | None = None  # the store's own mark: a transition needs a row that still has this version
     first_handshake_known: bool = False
+    is_name_cut: bool = False  # ``device`` is not the whole name, because the store's tables cannot hold it
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
 
     @property

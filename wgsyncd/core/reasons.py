@@ -77,6 +77,7 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     DUPLICATE_ADDRESS = "duplicate_address"
     NO_DEADLINE = "no_deadline"
+    LONG_NAME = "long_name"
 
 
 class KeyFault(StrEnum):

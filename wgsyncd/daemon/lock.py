@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import pwd
 import socket
 import struct
 import time
@@ -21,9 +20,9 @@ from typing import NamedTuple
 from wgsyncd import log
 from wgsyncd.errors import UserError
 
-USER = "wgsyncd"  # the user and the group of the unit
 _PREFIX = "wgsyncd."
 _LONGEST = 107  # bytes of an abstract address, see unix(7)
+_FIRST_PLAIN_USER = 1000  # UID_MIN of login.defs(5). Debian's nobody (65534) is no system account either.
 _WAITING = 64  # processes that may ask for the owner of an address between two turns of the loop
 
 
@@ -85,7 +84,7 @@ class Claims:
 
     Two daemons with two node names would post the bytes of one interface twice. So each interface has an address too.
     An abstract address belongs to the network namespace and vanishes with its process, see unix(7). Every user may take
-    one. So only a process of root or of the daemon's user counts as another wgsyncd, and any other process is reported.
+    one. So a process of a plain user does not count as another wgsyncd. It is reported.
     """
 
     def __init__(self, node: str, interfaces: Iterable[str]) -> None:
@@ -182,11 +181,12 @@ def _owner(address: bytes) -> Credentials | None:
 
 
 def _is_ours(owner: Credentials) -> bool:
-    """Whether this is a process of root, of this process's user, or of the unit's user."""
-    with contextlib.suppress(KeyError):
-        if owner.uid == pwd.getpwnam(USER).pw_uid:
-            return True
-    return owner.uid in (0, os.geteuid())
+    """Whether this may be another wgsyncd: a process of this user, or of a system account, which only root can make.
+
+    A wgsyncd in a container may have another account than the unit. A container does not see the pid of a process
+    outside of it. Such a process may be the unit's, so it counts, too.
+    """
+    return owner.pid == 0 or owner.uid < _FIRST_PLAIN_USER or owner.uid == os.geteuid()
 
 
 def running(node: str) -> int | None:

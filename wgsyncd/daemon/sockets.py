@@ -55,7 +55,7 @@ class Sockets:
         why = None
         try:
             opening()
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: no descriptor is free
             why = str(error)
         if self._changed(trouble, why) and why:
             self._log.warning(f"{trouble}, and the daemon tries again", why=why)

@@ -107,6 +107,8 @@ def rejection(one: Rejection) -> str:
             return f"address {facts.value} is held by a peer that is left as it is"
         case Reason.NO_DEADLINE:
             return "issued, but it has no activation deadline"
+        case Reason.LONG_NAME:
+            return "the device's name is too long for wgsyncd's tables"
 
 
 def numbers(one: Discrepancy) -> dict[str, int]:

@@ -45,6 +45,7 @@ def directory() -> Path:
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/wgsyncd").partition(":")[0])
 
 
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # neither a link, nor a pipe that nobody reads
 _LARGEST = 1 << 30  # bytes of a file: a full spool has some 60 MB
 _Time = Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]  # UNIX seconds, up to the year 2242
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -110,7 +111,7 @@ class FileSpool:
             if not self.file.parent.exists():
                 self.file.parent.mkdir(mode=0o700, exist_ok=True)
                 _sync(self.file.parent.parent)
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _PLAIN, 0o600)
             with open(descriptor, "wb", buffering=0) as file:
                 view = memoryview(data)
                 while view:
@@ -129,7 +130,7 @@ class FileSpool:
 def _read(file: Path) -> bytes:
     """The bytes of a plain file. ValueError if the name has anything else, which could block or never end."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | _PLAIN)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
             raise ValueError("is no plain file") from None

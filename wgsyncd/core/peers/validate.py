@@ -61,6 +61,8 @@ def validate_row(
     ``key``: the public key of the row. ``specs``: the interfaces by the store's names. ``before``: the peer that the
     row asked for earlier. If its configuration is equal, the result uses the same object, to save memory.
     """
+    if row.is_name_cut:
+        raise RowRejected(Reason.LONG_NAME)
     if row.status is Status.ISSUED and row.activation_deadline is None:
         raise RowRejected(Reason.NO_DEADLINE)
     spec = specs.get(row.interface)

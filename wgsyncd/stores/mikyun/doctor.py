@@ -79,7 +79,7 @@ def _entering(settings: Settings, error: StoreError) -> str:
     database = mikyun(settings).database
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
-        return f"editor {shlex.quote(str(file))}"
+        return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
     if number == 1698:  # the account is known by its system user, and root is another user
         return f"sudo -u {shlex.quote(user)} wgsyncd doctor"
     if number in (1044, 1049):

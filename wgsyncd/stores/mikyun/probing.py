@@ -15,6 +15,7 @@ from wgsyncd.config import resources
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Result, Values
+from wgsyncd.stores.mikyun.row_text import NAME_LENGTH
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape
 from wgsyncd.stores.mikyun.trail import INTO, holds_japanese
 from wgsyncd.stores.mikyun.trouble import MariaDBError
@@ -30,7 +31,6 @@ _NEEDED = {
 }  # fmt: skip
 PROBE_AT_START = 3.0  # seconds that the start of the daemon may wait for the probe
 _ONE = "SELECT id FROM customer_devices FORCE INDEX (PRIMARY) WHERE {where} ORDER BY id DESC LIMIT 1{lock}"
-_LONGEST = 64  # characters of a device id in wgsyncd's own tables
 _MUCH = 10**13  # bytes that a device may well move. Columns that follow from the counters have to take it, too
 _NO_COLUMN, _NO_DEFAULT, _GONE = 1054, 1364, frozenset((1045, 1356, 1449))
 
@@ -119,9 +119,9 @@ class Probe:
         if keys is not None and "device_id" not in keys.values() and "device_id" in columns:
             todo = self._alter(DEVICES, "ADD UNIQUE (device_id)")
             yield warning(DEVICES, "device_id has no unique key: two rows of one device share their bytes", todo)
-        long = f"SELECT device_id FROM customer_devices WHERE CHAR_LENGTH(device_id) > {_LONGEST} LIMIT 1"  # noqa: S608
+        long = f"SELECT device_id FROM customer_devices WHERE CHAR_LENGTH(device_id) > {NAME_LENGTH} LIMIT 1"  # noqa: S608
         if isinstance(found := self._ask(long), tuple) and found:
-            why = f"a device_id has more than {_LONGEST} characters: such a device cannot be booked"
+            why = f"a device_id has more than {NAME_LENGTH} characters: such a device gets no peer"
             yield fault(DEVICES, why, self._show(DEVICES))
 
     def _status(self, status: Column) -> Iterator[Finding]:

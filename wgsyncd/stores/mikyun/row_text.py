@@ -5,6 +5,7 @@ To read each column as a value would cost ten times as much, because the driver 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
 
 # Characters of a text that are read. A longer text is no name, key or address, and many would fill the memory.
 MOST = 256
+NAME_LENGTH = 64  # characters of a device's name in wgsyncd's tables
 SEPARATOR = "\x1f"  # the "unit separator" of ASCII. If a column holds one, all rows are read column by column.
 
 # The end of a QR code. NULLIF: the zero date means that there is no date.
@@ -123,6 +125,10 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         one if len(str(one)) <= MOST else f"{one[:MOST]}…"
         for one in fields
     )
+    is_name_cut = len(device) > NAME_LENGTH
+    if is_name_cut:  # still another name for each device, which every table can hold
+        digest = hashlib.blake2b(device.encode(), digest_size=6).hexdigest()
+        device = f"{device[: NAME_LENGTH - 1 - len(digest)]}…{digest}"
     no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero, _ = (flag == "1" for flag in flags)
     # The collation of the columns ignores case and trailing spaces, so this comparison ignores them too.
     status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
@@ -147,6 +153,7 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         activation_deadline=_instant(qr_end, zone) if has_end else None,
         version=qr_end if has_end else None,
         first_handshake_known=not (first_unknown and last_unknown),
+        is_name_cut=is_name_cut,
         has_no_usage=zero and last_unknown,
     )
 

@@ -34,7 +34,8 @@ _ADVICE = {
 }
 # Only while connecting do these numbers speak of our account.
 _ADVICE_AT_LOGIN = {
-    DENIED: ". Check mikyun.database.user and the password's file. An account with REQUIRE SSL needs tls_ca",
+    DENIED: ". Check mikyun.database.user and the password's file, and restart wgsyncd."
+    " An account with REQUIRE SSL needs tls_ca",
     1698: ". Check mikyun.database.user and how that account is authenticated",
 }
 _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"

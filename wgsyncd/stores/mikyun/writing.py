@@ -217,7 +217,7 @@ class StateWriter:
 
     def attempt(self, sql: str, values: Values = ()) -> int | StoreError:
         """Run an UPDATE of devices that waits for no lock: a trigger may need a row that somebody has locked."""
-        done = self.connection.try_change(f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {sql}", values)
+        done = self.connection.try_change(usual.NO_WAITING + sql, values)
         if isinstance(done, StoreError) and self.connection.query("SELECT @@in_transaction") != ((1,),):
             raise done  # the server has undone the whole transaction (innodb_rollback_on_timeout)
         return done
