@@ -149,7 +149,7 @@ def test_the_lines_of_the_page_do_what_they_say(bench: Bench) -> None:
         code = blocks(DOC / "tables.md", language)["notification"]
         one = Device(f"0001-{language}", f"10.200.0.{50 + number}")
         bench.insert(one)
-        code = code.replace("/run/wgsyncd/notify.sock", str(notify(bench))).replace("0001-DEV-001", one.device)
+        code = code.replace("/run/wgsyncd-notify/notify.sock", str(notify(bench))).replace("0001-DEV-001", one.device)
         interpreter = ["python3", "-"] if language == "python" else ["sh", "-s"]
         subprocess.run(interpreter, input=code, text=True, check=True)
         wait(lambda key=one.keys.public: key in bench.peers(), language)
