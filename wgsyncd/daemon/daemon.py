@@ -100,8 +100,10 @@ class Daemon:
         self._check_clock()
         self._claims.answer()
         for event in events:
-            self._handle(event)
-        self._poll()
+            if not self.events.is_stopping:  # Each piece of work may wait for a database that hangs.
+                self._handle(event)
+        if not self.events.is_stopping:
+            self._poll()
         self.notifier.status(summary_line(self.status))
         self._heartbeat()
         if self.watcher.idle:
@@ -137,7 +139,7 @@ class Daemon:
             self._sockets.open(self.settings.metrics.address)
         elif event is Event.ACCOUNT:
             self.watcher.run_preemptible("account", self.agent.account)
-            if self.agent.needs_reconcile:
+            if self.agent.needs_reconcile and not self.events.is_stopping:
                 self._handle(Event.RECONCILE)
         elif event is Event.RECONCILE:
             self.watcher.run_preemptible("reconcile", self.watcher.reconcile)

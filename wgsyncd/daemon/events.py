@@ -50,6 +50,11 @@ class EventQueue:
         """Add an event, from any thread or from a signal handler."""
         self._queue.put(event)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether SIGTERM has come: the main thread has little time left."""
+        return self._stops
+
     def take(self, timeout: float) -> list[Event]:
         """Wait up to ``timeout`` seconds. All waiting events, each once, the most urgent first, or none."""
         found: set[Event] = set()
