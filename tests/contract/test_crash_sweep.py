@@ -24,7 +24,8 @@ from wgsyncd.demo.mariadb import PrivateServer
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 
-KINDS = ["dies before", "dies after", "cut before", "cut after"]
+# To die after one statement is to die before the next one. The last round ends after all statements.
+KINDS = ["dies before", "cut before", "cut after"]
 
 
 class Line:
@@ -49,8 +50,6 @@ class Line:
                 connection._live._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
             answer = call(connection, sql, *values)
             connection.close()
-            if self.kind == "dies after":
-                raise Crash
             raise StoreError(f"2013: Lost connection during query, not seen: {answer!r:.20}")
 
         return run
@@ -113,10 +112,10 @@ def test_each_statement_may_be_the_last(stage: Stage, monkeypatch: pytest.Monkey
         node.tick()
         with suppress(StoreError, Crash):
             node.agent.reconcile()
-        if line.left > 0:
+        is_over, line.left = line.left > 0, 0
+        settled(node, reference, (kind, number, line.sent[-1][:60]))
+        if is_over:
             break
-        line.left = 0
-        settled(node, reference, (kind, number, line.sent[number - 1][:60]))
     assert number > 25, "that many it has"
 
 
@@ -159,14 +158,14 @@ def test_each_statement_of_a_poll_may_be_the_last(
         line.left, line.kind, line.sent = number, kind, []
         with suppress(StoreError, Crash):
             node.agent.account()
-        if line.left > 0:
-            break
-        line.left = 0
+        is_over, what, line.left = line.left > 0, (kind, number, line.sent[-1][:60]), 0
         node.start()
         node.account()
         node.account()
-        assert node.outcome() == reference, (kind, number, line.sent[number - 1][:60])
+        assert node.outcome() == reference, what
         assert node.posted == node.true
+        if is_over:
+            break
     assert number > statements
 
 

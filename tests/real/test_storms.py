@@ -24,7 +24,7 @@ from wgsyncd.demo.mariadb import DATABASE
 CROWD = 5000
 WIDE = {"interfaces.wg0.networks": ["10.200.0.0/16"], "interfaces.wg0.addresses": ["10.200.0.1/16"],
         "guard.always_allowed": 10_000, "guard.max_share": 1.0, "schedule.poll_interval": "15s", "mikyun.database.timeout": "10s"}  # fmt: skip
-MINUTE = 60.0
+SPAN = 20.0  # seconds. A leak of one object a change is over a thousand objects.
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_five_thousand_rows_in_one_transaction(bench: Bench, admin: Connection[C
     bench.daemon.start()
     wait(lambda: len(bench.peers()) == CROWD, "all")
     after: list[int] = []
-    for status in ("paused", "active") * 3:
+    for status in ("paused", "active") * 2:
         with admin.cursor() as cursor:
             cursor.execute(f"UPDATE customer_devices SET status = '{status}' WHERE device_id <> '{crowd[0].device}'")
         converges(bench)
@@ -87,7 +87,7 @@ def storm(bench: Bench, seconds: float, change: Callable[[int], Device]) -> None
             turn += 1
 
 
-def test_a_change_every_ten_milliseconds_for_a_minute(bench: Bench, admin: Connection[Cursor]) -> None:
+def test_a_change_every_ten_milliseconds(bench: Bench, admin: Connection[Cursor]) -> None:
     bench.configure({"guard.max_share": 1.0})
     crowd = bench.make(50)
     bench.daemon.start()
@@ -103,9 +103,9 @@ def test_a_change_every_ten_milliseconds_for_a_minute(bench: Bench, admin: Conne
             )
         return one
 
-    storm(bench, MINUTE / 6, change)
+    storm(bench, SPAN / 4, change)
     before = resident(bench)
-    storm(bench, MINUTE, change)
+    storm(bench, SPAN, change)
     converges(bench)
     assert resident(bench) < before * 1.1, "memory grows"
 

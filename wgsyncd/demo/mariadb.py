@@ -80,7 +80,7 @@ class PrivateServer:
     @property
     def connect_args(self) -> dict[str, Any]:
         """Arguments for pymysql.connect: the administrator, over the socket."""
-        return {"unix_socket": str(self.socket), "user": self._user, "charset": "utf8mb4"}
+        return {"unix_socket": str(self.socket), "user": self._user, "charset": "utf8mb4", "ssl_disabled": True}
 
     def install(self) -> None:
         """Create the data directory: system tables, an administrator, no anonymous account.
