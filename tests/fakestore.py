@@ -19,12 +19,14 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters, DeviceRow, Status, Transition, read_key
+from wgsyncd.core.reasons import Reason
 from wgsyncd.core.state import Condition, Posting
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.settings import mikyun
 
+STATUS = {one: Status(one) for one in ("issued", "active", "expired")}
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
            "qr_expires_at", "issued_at", "created_at", "deleted_at")  # fmt: skip
@@ -106,7 +108,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
             addresses=(d["wg_ip"] or "",),
             public_key=read_key(d["public_key"]),
             preshared_key=read_key(d["preshared_key"]),
-            status=Status(status) if status in ("issued", "active", "expired") else Status.OFF,
+            status=STATUS.get(status, Status.OFF) if known else Status.UNKNOWN,
             status_text=status if known else "of unknown status",
             inactive=inactive_reasons(
                 d["contract_id"],
@@ -117,6 +119,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
                 end := self._qr_end(d) if status in ("issued", "expired") else None, self._zone
             ),
             version=end,
+            fault=None if standing in CONTRACT_WORDS else Reason.UNKNOWN_STATUS,
             first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
             has_no_usage=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
         )

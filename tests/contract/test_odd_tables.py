@@ -118,7 +118,7 @@ def test_a_contract_without_a_status_exists(odd_tables: RealMikyunTables) -> Non
     odd_tables.insert(5, public_key=text(5), contract_id="0002")
     store = odd_tables.store()
     (row,) = store.snapshot().rows
-    assert [(one.kind, one.state) for one in row.inactive] == [(Inactive.OWNER_INACTIVE, "of unknown status")]
+    assert (row.inactive, row.fault) == ((), Reason.UNKNOWN_STATUS)
     odd_tables.sql(D + "MODIFY contract_id VARCHAR(32) CHARACTER SET latin1")
     other = odd_tables.store()
     before = other.digest()
@@ -146,7 +146,7 @@ def test_a_name_that_is_too_long_holds_up_nobody(odd_tables: RealMikyunTables) -
     store = odd_tables.store()
     state = store.load_state(calendar())
     seen = {row.id: row for row in store.snapshot().rows}
-    assert [number for number, row in seen.items() if row.is_name_cut] == [5, 6, 7]
+    assert [number for number, row in seen.items() if row.fault is Reason.LONG_NAME] == [5, 6, 7]
     assert seen[8].device == names[8]
     assert len({row.device for row in seen.values()}) == 4
     piece = Allocation(calendar().bucket, calendar().today, 7, 9)
@@ -154,7 +154,7 @@ def test_a_name_that_is_too_long_holds_up_nobody(odd_tables: RealMikyunTables) -
     rejected = frozenset(
         Condition(ConditionType.ROW_REJECTED, str(row.id), row.device, Reason.LONG_NAME)
         for row in seen.values()
-        if row.is_name_cut
+        if row.fault is Reason.LONG_NAME
     )
     state, _, _ = store.commit(state, WriteBatch(postings=postings, started=rejected), calendar())
     assert odd_tables.posted(8) == (7, 9)

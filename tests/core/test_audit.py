@@ -158,7 +158,6 @@ INACTIVE = {
     "QR ended, not scanned": InactiveReason(Inactive.DEADLINE_PASSED),
     "device deleted": InactiveReason(Inactive.DEVICE_INACTIVE, "deleted"),
     "device paused": InactiveReason(Inactive.DEVICE_INACTIVE, "paused"),
-    "device of unknown status": InactiveReason(Inactive.DEVICE_INACTIVE, "of unknown status"),
     "contract 0001 paused": InactiveReason(Inactive.OWNER_INACTIVE, "paused", "0001", "contract"),
     "contract 0001 does not exist": InactiveReason(Inactive.OWNER_MISSING, "", "0001", "contract"),
 }

@@ -138,7 +138,9 @@ BAD: dict[str, tuple[Reason, dict[str, Any]]] = {
     "duplicate address": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100"}),
     "the same address, written otherwise": (Reason.DUPLICATE_ADDRESS, {"address": "10.200.0.100/32"}),
     "no QR end": (Reason.NO_DEADLINE, {"status": Status.ISSUED}),
-    "a name that is cut": (Reason.LONG_NAME, {"is_name_cut": True}),
+    "a name that is cut": (Reason.LONG_NAME, {"fault": Reason.LONG_NAME}),
+    "an unknown status": (Reason.UNKNOWN_STATUS, {"status": Status.UNKNOWN}),
+    "an owner of unknown status": (Reason.UNKNOWN_STATUS, {"fault": Reason.UNKNOWN_STATUS}),
 }
 
 

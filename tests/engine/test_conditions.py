@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.node import Node
+from tests.samples import key
 
 # -- the lines in the log
 
@@ -74,3 +77,33 @@ def test_conditions_of_the_stores_own_that_cannot_be_seen_stay_as_they_were(
     node.store.no_conditions = False
     node.cycle()
     assert node.actions[-1] == end
+
+
+# -- a word that nobody knows
+
+
+@pytest.mark.parametrize("word", ["activ", "active\r", "suspended", ""])
+@pytest.mark.parametrize("whose", ["device", "contract"])
+def test_a_typo_in_a_status_disconnects_nobody(whose: str, word: str, mikyun_columns: None) -> None:
+    """The row is rejected and its live peer is frozen. Its bytes and its neighbour's go on, and no poll writes in vain."""
+    node = Node()
+    for number, contract in ((5, "0005"), (6, "0006")):
+        node.db.contracts[contract] = "active"
+        node.device(number, seen=False, contract_id=contract)
+    node.cycle()
+    if whose == "device":
+        node.change(5, status=word)
+    else:
+        node.db.contracts["0005"] = word
+    node.device(7, contract_id="0005", status=word if whose == "device" else "active")
+    node.shake(6)
+    node.traffic(5, 10)
+    node.cycle()
+    assert node.wg.peers("wg0").keys() == {key(5), key(6)}, "the live peer stays, and nobody new comes in"
+    assert node.status.rejected == {"unknown_status": 2}
+    assert ("row_rejected", "0001-DEV-005") in node.actions
+    assert node.posted == node.true
+    node.quiet()
+    node.change(5, status="paused")
+    node.cycle()
+    assert node.wg.peers("wg0").keys() == {key(6)}, "a word that is known puts the device out"

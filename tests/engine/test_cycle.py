@@ -38,7 +38,6 @@ CHANGES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "PSK": ({"preshared_key": encode_key(psk(5))}, [("peer_updated", "0001-DEV-005")]),
     "key": ({"public_key": text(50)}, [("peer_updated", "0001-DEV-005")]),
     "interface": ({"interface": "wg1", "address": "10.251.0.5"}, [("peer_moved", "0001-DEV-005")]),
-    "unheard-of status": ({"status": "frobnicated"}, [("peer_removed", "0001-DEV-005")]),
     "all of them": (
         {"interface": "wg1", "address": "10.251.0.50", "public_key": text(50), "preshared_key": encode_key(psk(5))},
         [("peer_moved", "0001-DEV-005")],

@@ -172,6 +172,7 @@ class Status(StrEnum):
     ACTIVE = "active"
     EXPIRED = "expired"  # nobody activated the device by its deadline
     OFF = "off"
+    UNKNOWN = "unknown"  # nobody knows what the row says, so it is rejected: a typo disconnects nobody
 
 
 @peer_value(frozen=True, slots=True)
@@ -194,7 +195,7 @@ class DeviceRow:
     activation_deadline: float | None = None  # UNIX seconds, for issued and expired devices. None: there is no date
     version: str | None = None  # the store's own mark: a transition needs a row that still has this version
     first_handshake_known: bool = False
-    is_name_cut: bool = False  # ``device`` is not the whole name, because the store's tables cannot hold it
+    fault: Reason | None = None  # what the store has found wrong: the row is rejected if it asks for a peer
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
 
     @property

@@ -78,6 +78,7 @@ class Reason(StrEnum):
     DUPLICATE_ADDRESS = "duplicate_address"
     NO_DEADLINE = "no_deadline"
     LONG_NAME = "long_name"
+    UNKNOWN_STATUS = "unknown_status"
 
 
 class KeyFault(StrEnum):

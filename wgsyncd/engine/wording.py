@@ -109,6 +109,8 @@ def rejection(one: Rejection) -> str:
             return "issued, but it has no activation deadline"
         case Reason.LONG_NAME:
             return "the device's name is too long for wgsyncd's tables"
+        case Reason.UNKNOWN_STATUS:
+            return "the status of the device or of its owner is no word that wgsyncd knows"
 
 
 def numbers(one: Discrepancy) -> dict[str, int]:

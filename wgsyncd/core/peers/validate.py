@@ -61,8 +61,10 @@ def validate_row(
     ``key``: the public key of the row. ``specs``: the interfaces by the store's names. ``before``: the peer that the
     row asked for earlier. If its configuration is equal, the result uses the same object, to save memory.
     """
-    if row.is_name_cut:
-        raise RowRejected(Reason.LONG_NAME)
+    if row.fault is not None:
+        raise RowRejected(row.fault)
+    if row.status is Status.UNKNOWN:
+        raise RowRejected(Reason.UNKNOWN_STATUS)
     if row.status is Status.ISSUED and row.activation_deadline is None:
         raise RowRejected(Reason.NO_DEADLINE)
     spec = specs.get(row.interface)

@@ -9,8 +9,9 @@ from functools import lru_cache
 
 from wgsyncd.core.inspect.answers import Rule
 from wgsyncd.core.model import DeviceRow, Status
-from wgsyncd.core.reasons import Inactive, InactiveReason
+from wgsyncd.core.reasons import Inactive, InactiveReason, Reason
 
+UNKNOWN = "of unknown status"
 DELETED = InactiveReason(Inactive.DEVICE_INACTIVE, "deleted")
 
 
@@ -23,7 +24,7 @@ def inactive_reasons(contract: str, contract_status: str | None, *, deleted: boo
     reasons = (DELETED,) if deleted else ()
     if contract_status is None:
         return (*reasons, InactiveReason(Inactive.OWNER_MISSING, "", contract, "contract"))
-    if contract_status != "active":
+    if contract_status not in ("active", UNKNOWN):  # an unknown word rejects the row, see DeviceRow.fault
         return (*reasons, InactiveReason(Inactive.OWNER_INACTIVE, contract_status, contract, "contract"))
     return reasons
 
@@ -33,11 +34,12 @@ def rules(row: DeviceRow, now: float) -> tuple[Rule, ...]:
     kinds = {reason.kind: reason for reason in row.inactive}
     missing, inactive = Inactive.OWNER_MISSING in kinds, kinds.get(Inactive.OWNER_INACTIVE)
     ended = row.status is Status.ISSUED and row.activation_deadline is not None and now > row.activation_deadline
-    contract = "no contract" if missing else inactive.state if inactive is not None else "active"
+    known = UNKNOWN if row.fault is Reason.UNKNOWN_STATUS else "active"
+    contract = "no contract" if missing else inactive.state if inactive is not None else known
     deleted = Inactive.DEVICE_INACTIVE in kinds
     return (
         Rule("its contract exists", not missing, row.owner),
-        Rule("its contract is active", not missing and inactive is None, contract),
+        Rule("its contract is active", contract == "active", contract),
         Rule(
             "its status is active, or issued with the QR code alive",
             row.status in (Status.ISSUED, Status.ACTIVE) and not ended,

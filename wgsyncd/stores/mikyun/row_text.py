@@ -13,7 +13,8 @@ from sys import intern
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import DeviceRow, Status, read_key
-from wgsyncd.stores.mikyun.eligibility import inactive_reasons
+from wgsyncd.core.reasons import Reason
+from wgsyncd.stores.mikyun.eligibility import UNKNOWN, inactive_reasons
 from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
 
 # Characters of a text that are read. A longer text is no name, key or address, and many would fill the memory.
@@ -43,7 +44,7 @@ _FIELDS = 3 + len(_TEXTS)
 # By the text that a column's collation takes as equal: see _row.
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
 _CONTRACT = {status: status for status in ("active", "paused", "terminated", "deleted")}
-_UNKNOWN = "of unknown status"
+_STATUS = {**{one: Status(one) for one in ("issued", "active", "expired")}, UNKNOWN: Status.UNKNOWN}
 
 
 JOIN = "LEFT JOIN contracts c ON c.contract_id = d.contract_id"
@@ -125,14 +126,18 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         one if len(str(one)) <= MOST else f"{one[:MOST]}…"
         for one in fields
     )
-    is_name_cut = len(device) > NAME_LENGTH
-    if is_name_cut:  # still another name for each device, which every table can hold
+    fault = None
+    if len(device) > NAME_LENGTH:
+        fault = Reason.LONG_NAME
+        # still another name for each device, which every table can hold
         digest = hashlib.blake2b(device.encode(), digest_size=6).hexdigest()
         device = f"{device[: NAME_LENGTH - 1 - len(digest)]}…{digest}"
     no_key, no_secret, no_contract, first_unknown, last_unknown, deleted, zero, _ = (flag == "1" for flag in flags)
     # The collation of the columns ignores case and trailing spaces, so this comparison ignores them too.
-    status_text = _DEVICE.get(status.rstrip(" ").casefold(), _UNKNOWN)
-    contract_word = _CONTRACT.get(contract_status.rstrip(" ").casefold(), _UNKNOWN)
+    status_text = _DEVICE.get(status.rstrip(" ").casefold(), UNKNOWN)
+    contract_word = None if no_contract else _CONTRACT.get(contract_status.rstrip(" ").casefold(), UNKNOWN)
+    if contract_word == UNKNOWN:
+        fault = Reason.UNKNOWN_STATUS
     key, secret = None if no_key else read_key(public_key), None if no_secret else read_key(preshared_key)
     number = int(row_id) if before is None else before.id
     if before is not None:
@@ -147,13 +152,13 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         addresses=(address,) if before is None else reuse_equal((address,), before.addresses),
         public_key=key,
         preshared_key=secret,
-        status=Status(status_text) if status_text in ("issued", "active", "expired") else Status.OFF,
+        status=_STATUS.get(status_text, Status.OFF),
         status_text=status_text,
-        inactive=inactive_reasons(intern(contract), None if no_contract else contract_word, deleted=deleted),
+        inactive=inactive_reasons(intern(contract), contract_word, deleted=deleted),
         activation_deadline=_instant(qr_end, zone) if has_end else None,
         version=qr_end if has_end else None,
         first_handshake_known=not (first_unknown and last_unknown),
-        is_name_cut=is_name_cut,
+        fault=fault,
         has_no_usage=zero and last_unknown,
     )
 
