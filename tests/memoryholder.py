@@ -46,9 +46,21 @@ class MemoryHolder(Generic[Tables]):
             now = self.clock()
             db.holders[self._node] = identity, now
             db.seq[self._node] += 1
+            self._keep_removals(db, known[0].boot == identity.boot, uptime or 0.0)
             came_back = uptime is not None and self._enter_boot(db, identity.boot, uptime, now)
             self._write_audit(db, audit)
         return Claimed(done=True, came_back=came_back)
+
+    def _keep_removals(self, db: Tables, same_boot: bool, uptime: float) -> None:
+        """Let the guard's memory go on by the uptime of the boot that takes the node."""
+        lasted = db.uptime.get(self._node, 0.0)
+        if same_boot and lasted:
+            latest, add = uptime if uptime > 0 else float("inf"), 0.0
+        else:
+            latest, add, db.uptime[self._node] = uptime, uptime - lasted, 0.0
+        kept = [one._replace(at=min(one.at + add, latest)) for one in db.removals.get(self._node, ())]
+        if kept:
+            db.removals[self._node] = tuple(kept)
 
     def _enter_boot(self, db: Tables, boot: str, uptime: float, now: float) -> bool:
         """Note that the node writes in this boot from now on. Whether the boot has come back."""
@@ -57,7 +69,7 @@ class MemoryHolder(Generic[Tables]):
                  and before is not None and one.first_seen > before.first_seen]  # fmt: skip
         came_back = before is not None and (uptime < before.uptime or bool(later))
         first = now if before is None or came_back else before.first_seen
-        db.boots[self._node, boot] = Boot(first, now, uptime)
+        db.boots[self._node, boot], db.uptime[self._node] = Boot(first, now, uptime), uptime
         if came_back:
             for at, record in db.records.items():
                 if at[0] == self._node:
@@ -66,6 +78,7 @@ class MemoryHolder(Generic[Tables]):
 
     def _note_uptime(self, db: Tables, uptime: float) -> None:
         """Note the uptime of a commit, for the boot of the holder."""
+        db.uptime[self._node] = uptime
         at = self._node, db.holders.get(self._node, (NOBODY, 0.0))[0].boot
         if at in db.boots:
             db.boots[at] = db.boots[at]._replace(uptime=uptime)
@@ -85,6 +98,7 @@ class MemoryHolder(Generic[Tables]):
             now = self.clock()
             db.holders[self._node] = identity, now
             db.boots[self._node, identity.boot] = boot._replace(last_seen=now, uptime=uptime)
+            db.uptime[self._node] = uptime
         return Heartbeat.WRITTEN
 
     def other_nodes(self) -> Sequence[OtherNode]:
@@ -98,7 +112,7 @@ class MemoryHolder(Generic[Tables]):
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         with self._transaction("rename") as db:
             assert self._node not in db.seq
-            some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders, db.removals]
+            some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders, db.removals, db.uptime]
             for by_node in some:
                 if node in by_node:
                     by_node[self._node] = by_node.pop(node)

@@ -140,7 +140,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
             frozenset(one for (node, *_), one in db.conditions.items() if node == self._node),
             db.spool.get(self._node, ""),
             self._boots(),
-            remembered(db.removals.get(self._node, ()), calendar.now),
+            db.removals.get(self._node, ()),
         )
 
     def digest(self) -> object:

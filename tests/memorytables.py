@@ -46,6 +46,7 @@ class OwnTables:
     boots: dict[tuple[str, str], Boot] = field(default_factory=dict)  # by node and boot id
     set_aside: dict[tuple[str, str], tuple[SetAside, Posting]] = field(default_factory=dict)  # by node and device
     removals: dict[str, tuple[Removal, ...]] = field(default_factory=dict)  # by node
+    uptime: dict[str, float] = field(default_factory=dict)  # by node, of the holder's boot
     quarantined: int = 0  # the last id in the quarantine
 
 

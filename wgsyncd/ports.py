@@ -27,7 +27,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Tells the time: ``now`` in UNIX seconds, which may jump, and ``monotonic`` in seconds that never go back."""
+    """Tells the time: ``now`` in UNIX seconds, which may jump, and ``monotonic`` in seconds since the boot."""
 
     now: Callable[[], float]
     monotonic: Callable[[], float]

@@ -204,7 +204,7 @@ def test_approved_removals_and_moves_are_not_remembered() -> None:
     assert node.db.removals == {}
     delete(node, 50)
     node.cycle()
-    assert node.db.removals["r640"] == (Removal(node.now, 1, 0, 40),)
+    assert node.db.removals["r640"] == (Removal(node.mono, 1, 0, 40),)
 
 
 def test_peers_that_a_reboot_lost_are_no_removals() -> None:
@@ -215,21 +215,6 @@ def test_peers_that_a_reboot_lost_are_no_removals() -> None:
     node.cycle()
     assert live(node) == 20
     assert node.db.removals == {}
-
-
-def test_a_clock_that_is_set_back_prolongs_the_memory_by_an_hour_at_most() -> None:
-    node = filled(60)
-    for number in range(FIRST, FIRST + 12):
-        delete(node, number)
-    node.cycle()
-    node.now -= 86400
-    node.start()
-    delete(node, 20)
-    node.cycle()
-    assert live(node) == 48
-    node.tick(3700)
-    node.cycle()
-    assert live(node) == 47
 
 
 def test_a_guard_whose_set_grows_row_by_row_does_not_fill_the_audit_trail() -> None:

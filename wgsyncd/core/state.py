@@ -44,16 +44,19 @@ MEMORY = 3600.0  # seconds: so long the guard remembers a removal
 
 
 class Removal(NamedTuple):
-    """What the guard remembers: how many peers were removed at one time, without those that do not count."""
+    """What the guard remembers: how many peers were removed at one time, without those that do not count.
 
-    at: float  # UNIX seconds
+    The wall clock may be set while the guard remembers, so the machine's uptime tells the age.
+    """
+
+    at: float  # seconds since the boot of the machine that holds the node. Below 0: before that boot
     removed: int
     demanded: int  # how many of them a row demanded itself
     peers: int  # how many peers the node had before
 
 
 def remembered(removals: Iterable[Removal], now: float) -> tuple[Removal, ...]:
-    """The removals of the last hour. A time that is still to come was written before the clock was set back."""
+    """The removals of the last hour. ``now``: seconds since the boot. A time that is still to come counts as now."""
     return tuple(one._replace(at=min(one.at, now)) for one in removals if now - one.at <= MEMORY)
 
 
@@ -79,7 +82,7 @@ class NodeState:
     conditions: frozenset[Condition]
     spool_position: str = ""  # the position of the spooled samples that were posted last
     boots: tuple[str, ...] = ()  # the boots in which the node wrote, in the order of their first claims
-    removals: tuple[Removal, ...] = ()  # of the last hour, in the order of their commits
+    removals: tuple[Removal, ...] = ()  # of the last hour and older ones, in the order of their commits
 
     def is_outdated(self, epoch: str, baseline: str) -> bool:
         """Whether the boot of an epoch wrote before the boot of a baseline's epoch, and not after it."""

@@ -7,7 +7,7 @@ reads and writes neither kernel nor store.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
@@ -25,10 +25,10 @@ from wgsyncd.ports import Snapshot
 
 
 class Planner:
-    """Decides for one node: due transitions, desired peers, plan and guard."""
+    """Decides for one node: due transitions, desired peers, plan and guard. ``uptime``: seconds since the boot."""
 
-    def __init__(self, settings: Settings, state: AgentState) -> None:
-        self._state = state
+    def __init__(self, settings: Settings, state: AgentState, uptime: Callable[[], float]) -> None:
+        self._state, self._uptime = state, uptime
         self._sites = tuple(
             InterfaceSpec(name, one.store_name, one.networks, one.own_hosts, int(one.persistent_keepalive))
             for name, one in settings.interfaces.items()
@@ -103,9 +103,10 @@ class Planner:
             self._peers = desired.peers
         plan = make_plan(desired, actual, node_state.records, self.policy)
         plan = plan if part_of is None else replace(plan, live_count=part_of)
-        undone = unrecorded(node_state, actual, desired, now, plan.live_count, self._state.approved_removals)
-        past = remembered((*node_state.removals, *undone), now)
-        decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, now)
+        uptime = self._uptime()
+        undone = unrecorded(node_state, actual, desired, uptime, plan.live_count, self._state.approved_removals)
+        past = remembered((*node_state.removals, *undone), uptime)
+        decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, uptime)
         return replace(decision, transitions=steps)
 
     def _moved(self, snapshot: Snapshot, node_state: NodeState) -> Mapping[DeviceId, str]:
@@ -144,7 +145,7 @@ class Planner:
         decision = self.decide(replace(snapshot, approved=None), actual, known, now)
         return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
 
-    def expired(self, steps: Iterable[Transition], actual: Actual, now: float) -> list[Change]:
+    def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:
         """The removals of the peers that these transitions expire. Empty if they are more than the guard's limit.
 
         The limit holds here, because the rows may have changed since they were read. So all peers that went since then
@@ -154,6 +155,6 @@ class Planner:
         peers, known, recent = sum(len(state.peers) for state in actual.values()), self._state.last_known, 0
         if known is not None:
             gone = sum(len(known.records.of(name).keys() - state.peers.keys()) for name, state in actual.items())
-            peers, recent = peers + gone, gone + sum(one.removed for one in remembered(known.removals, now))
+            peers, recent = peers + gone, gone + sum(one.removed for one in remembered(known.removals, self._uptime()))
         limit = max(self._limits.always_allowed, self._limits.max_share * peers)
         return going if len(going) + recent <= limit else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -25,10 +25,12 @@ _log = log.get("conditions")
 
 
 class Recorder:
-    """Commits the intents, outcomes and conditions of one node's cycles."""
+    """Commits the intents, outcomes and conditions of one node's cycles. ``uptime``: seconds since the boot."""
 
-    def __init__(self, node: str, cache: StateCache, state: AgentState, status: DaemonStatus) -> None:
-        self._node, self._cache, self._state, self._status = node, cache, state, status
+    def __init__(
+        self, node: str, cache: StateCache, state: AgentState, status: DaemonStatus, uptime: Callable[[], float]
+    ) -> None:
+        self._node, self._cache, self._state, self._status, self._uptime = node, cache, state, status, uptime
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
         """Commit what must be stored before the kernel is changed, above all baseline zero of each peer to be added.
@@ -85,7 +87,7 @@ class Recorder:
         known, live = node_state or self._cache.current(calendar), decision.plan.live_count
         left = live - sum(len(decision.actual[name].peers.keys() - state.peers.keys()) for name, state in after.items())
         approved = self._state.approved_removals
-        removals = unrecorded(known, after, decision.desired, calendar.now, left, approved)
+        removals = unrecorded(known, after, decision.desired, self._uptime(), left, approved)
         parts = recording.outcomes(known, after, decision.desired, calendar.now)
         del known  # each commit makes another one
         writes = self._all_but_the_last(parts, calendar) + WriteBatch(removals=removals)

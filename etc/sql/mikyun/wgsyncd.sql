@@ -126,15 +126,16 @@ CREATE TABLE IF NOT EXISTS wgsyncd_moves (
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- The guard's memory: how many peers were removed in the last hour, and when. demanded: how many of them a row demanded
--- by its status, its contract or its new key. peers: how many peers the node had before.
+-- by its status, its contract or its new key. peers: how many peers the node had before. uptime: seconds since the boot
+-- in wgsyncd_nodes. A claim in another boot changes it. Below 0: before that boot.
 CREATE TABLE IF NOT EXISTS wgsyncd_removals (
     id         BIGINT      NOT NULL AUTO_INCREMENT PRIMARY KEY,
     node       VARCHAR(64) NOT NULL,
-    removed_at DOUBLE      NOT NULL,
+    uptime     DOUBLE      NOT NULL,
     removed    INT         NOT NULL,
     demanded   INT         NOT NULL,
     peers      INT         NOT NULL,
-    KEY (node, removed_at)
+    KEY (node, uptime)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- Rows for admin_logs that could not be written yet.

@@ -42,7 +42,7 @@ class RemovalLimits:
     def balance(self, removals: int, past: Sequence[Removal], now: float, live: int) -> Balance:
         """The window with the fewest removals left, if ``removals`` of the ``live`` peers go after the ``past`` ones.
 
-        A time of ``past`` that is after ``now`` (UNIX seconds) counts as now, because the clock was set back.
+        ``now``: seconds since the boot, as the times of ``past``. A time that is still to come counts as now.
         """
         balances = []
         for window in WINDOWS:
@@ -93,7 +93,8 @@ def apply_guard(
 ) -> Decision:  # fmt: skip
     """The decision about ``plan``: if the guard trips, the removals that it counts are withheld unless approved.
 
-    ``approved``: the plan id that an admin approved, or None. ``past``: the removals until ``now`` (UNIX seconds).
+    ``approved``: the plan id that an admin approved, or None. ``past``: the removals until ``now`` (seconds since the
+    boot).
 
     The guard does not count the end of a device that was never used. It does not count a peer either whose row asks
     for it on another interface, of this node or of another one. But if no present peer stays on the node, the guard

@@ -31,8 +31,8 @@ def unrecorded(
 
     They are the records of peers that are neither actual nor desired. So a removal counts from the moment when the
     kernel made it. It counts once, because the transaction that stores the entry also deletes these records.
-    ``peers``: how many actual peers the node has. ``approved``: removals that an admin approved. A process that is
-    killed forgets these, and then they count.
+    ``now``: seconds since the boot. ``peers``: how many actual peers the node has. ``approved``: removals that an admin
+    approved. A process that is killed forgets these, and then they count.
     """
     causes: list[ChangeCause] = []
     for name, state in actual.items():

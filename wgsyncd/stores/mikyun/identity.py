@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wgsyncd.core.identity import Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
-from wgsyncd.stores.mikyun import pieces
+from wgsyncd.stores.mikyun import pieces, removals
 from wgsyncd.stores.mikyun.connection import Connection
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
@@ -37,16 +37,26 @@ class NodeHolder:
         names = {node: frozenset(name for one, name in interfaces if one == node) for node, *_ in found}
         return tuple(OtherNode(node, _holder(*values), names[node]) for node, *values in found)
 
-    def take(self, identity: Identity, seen: Holder) -> bool:
-        """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more."""
+    def take(self, identity: Identity, uptime: float | None, seen: Holder) -> bool:
+        """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more.
+
+        ``uptime``: see :meth:`wgsyncd.ports.HolderStore.claim`.
+        """
         known = seen.identity
+        last = "SELECT uptime, boot FROM wgsyncd_nodes WHERE node = %s FOR UPDATE"
+        before = self.connection.query(last, (self.node,))
         # The uptime of another boot says nothing about this one. SET works from left to right.
         sql = f"""UPDATE wgsyncd_nodes SET uptime = IF(boot = %s, uptime, 0), machine = %s, host = %s, boot = %s,
                                            heartbeat = {_NOW}, seq = seq + 1
                   WHERE node = %s AND machine = %s AND boot = %s AND heartbeat = %s"""  # noqa: S608
         new = (identity.boot, _place(identity), identity.host[:255], identity.boot)
         old = (self.node, _place(known), known.boot, seen.heartbeat)
-        return self.connection.execute(sql, (*new, *old)) == 1
+        if self.connection.execute(sql, (*new, *old)) != 1:
+            return False
+        lasted, boot = before[0]
+        goes_on = boot == identity.boot and lasted
+        removals.keep(self.connection, self.node, uptime or 0.0, None if goes_on else lasted)
+        return True
 
     def enter_boot(self, boot: str, uptime: float) -> bool:
         """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""

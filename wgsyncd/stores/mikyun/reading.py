@@ -51,11 +51,10 @@ def _state(word: str, interface: str, device: str) -> RecordState:
         ) from None
 
 
-def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow], now: float) -> NodeState | None:
+def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
     """The node's stored state, or None if it has none yet. All parts belong to the same revision.
 
-    ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once. ``now``: UNIX
-    seconds.
+    ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once.
     """
     with connection.transaction():
         # In READ COMMITTED each statement sees its own moment. The lock on this row keeps other writers of the node
@@ -83,7 +82,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         standing = connection.query(
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
-        known = removals.load(connection, node, now)
+        known = removals.load(connection, node)
         boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
     marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
     seq, spool = found[0]

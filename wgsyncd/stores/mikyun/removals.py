@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wgsyncd.core.state import MEMORY, Removal, remembered
+from wgsyncd.core.state import MEMORY, Removal
 from wgsyncd.stores.mikyun.connection import Connection
 
 
-def load(connection: Connection, node: str, now: float) -> tuple[Removal, ...]:
-    """What the guard remembers at ``now`` (UNIX seconds)."""
+def load(connection: Connection, node: str) -> tuple[Removal, ...]:
+    """What the guard remembers. Some may be older than an hour."""
     found = connection.query(
-        "SELECT removed_at, removed, demanded, peers FROM wgsyncd_removals WHERE node = %s ORDER BY id", (node,)
+        "SELECT uptime, removed, demanded, peers FROM wgsyncd_removals WHERE node = %s ORDER BY id", (node,)
     )
-    return remembered((Removal(*values) for values in found), now)
+    return tuple(Removal(*values) for values in found)
 
 
 def save(connection: Connection, node: str, removals: Sequence[Removal]) -> None:
@@ -21,12 +21,24 @@ def save(connection: Connection, node: str, removals: Sequence[Removal]) -> None
     if not removals:
         return
     now = removals[-1].at
-    connection.execute("DELETE FROM wgsyncd_removals WHERE node = %s AND removed_at < %s", (node, now - MEMORY))
-    connection.execute(
-        "UPDATE wgsyncd_removals SET removed_at = %s WHERE node = %s AND removed_at > %s", (now, node, now)
-    )
+    connection.execute("DELETE FROM wgsyncd_removals WHERE node = %s AND uptime < %s", (node, now - MEMORY))
+    connection.execute("UPDATE wgsyncd_removals SET uptime = %s WHERE node = %s AND uptime > %s", (now, node, now))
     for one in removals:
         connection.execute(
-            "INSERT INTO wgsyncd_removals (node, removed_at, removed, demanded, peers) VALUES (%s, %s, %s, %s, %s)",
+            "INSERT INTO wgsyncd_removals (node, uptime, removed, demanded, peers) VALUES (%s, %s, %s, %s, %s)",
             (node, *one),
         )
+
+
+def keep(connection: Connection, node: str, uptime: float, lasted: float | None) -> None:
+    """Count the ages by the ``uptime`` of the boot that takes the node, in the open transaction.
+
+    ``lasted``: the last known uptime of another boot. None: the boot is the same. Time between that moment and now does
+    not count, because no clock is sure of it. So the guard forgets late rather than early. If this boot was put back,
+    later times become now.
+    """
+    if lasted is not None:
+        sql = "UPDATE wgsyncd_removals SET uptime = LEAST(uptime - %s, 0) + %s WHERE node = %s"
+        connection.execute(sql, (lasted, uptime, node))
+    elif uptime > 0:
+        connection.execute("UPDATE wgsyncd_removals SET uptime = LEAST(uptime, %s) WHERE node = %s", (uptime, node))

@@ -142,12 +142,12 @@ class MariaDBStore:
         self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
         if create:
             self._probe()
-        found = load_state(self._connection, self._node, self._rows.by_id(), calendar.now)
+        found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None and not create:
             return NodeState(0, PeerRecords(), {}, frozenset())
         if found is None:
             self._writer().begin_node(calendar)
-            found = load_state(self._connection, self._node, self._rows.by_id(), calendar.now)
+            found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None:
             raise StoreError(f"the state of node {self._node} could not be created")
         return found
@@ -185,7 +185,7 @@ class MariaDBStore:
         if seen is None:
             writer.begin_node(calendar)
         with self._connection.transaction():
-            if not place.take(identity, seen or Holder(NOBODY, 0.0, None)):
+            if not place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
                 return Claimed(done=False)
             came_back = uptime is not None and place.enter_boot(identity.boot, uptime)
             writer.insert_audit(audit, calendar.now)
