@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 from tests import nspawn
@@ -128,7 +129,7 @@ class Node:
     def __init__(self, system: Booted) -> None:
         self.system, self.database = system, Database(system)
         self.password = self.key = self.preshared_key = ""
-        self.followed: dict[Path, set[str]] = {README: set(), INSTALL: set()}
+        self.followed: defaultdict[Path, set[str]] = defaultdict(set)
         self.quick_start = ""  # the configuration that README.md's quick start leaves
 
     def install(self, package: Path) -> None:
