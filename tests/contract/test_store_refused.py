@@ -252,17 +252,22 @@ def test_a_row_with_the_id_0_gets_its_bytes(real_tables: RealMikyunTables) -> No
     assert real_tables.sql("SELECT rx_bytes_total rx FROM customer_devices WHERE id = 0") == [{"rx": 50}]
 
 
-def test_zero_dates_stop_no_transition(real_tables: RealMikyunTables) -> None:
-    """The zero date means that there is no date."""
-    zero = dict.fromkeys(("first_handshake_at", "activated_at"), "0000-00-00 00:00:00")
+@pytest.mark.parametrize("word", ["issued", "Issued", "ISSUED "])
+def test_zero_dates_and_capitals_stop_no_transition(odd_tables: RealMikyunTables, word: str) -> None:
+    """The zero date means that there is no date. A column with a binary collation knows the case."""
+    odd_tables.sql(TABLE + "MODIFY status VARCHAR(16) COLLATE utf8mb4_bin NOT NULL DEFAULT 'issued'")
+    zero = dict.fromkeys(("first_handshake_at", "activated_at", "deleted_at"), "0000-00-00 00:00:00")
     for number in (5, BAD):
-        real_tables.insert(number, public_key=text(number), status="issued", **zero)
-    store = real_tables.store()
-    state, rows = store.load_state(calendar()), store.snapshot().rows
-    assert not any(row.first_handshake_known for row in rows)
+        odd_tables.insert(number, public_key=text(number), status=word, **zero)
+    store = odd_tables.store()
+    state, rows, before = store.load_state(calendar()), store.snapshot().rows, store.digest()
+    assert not any(row.first_handshake_known or row.inactive for row in rows)
+    odd_tables.sql("UPDATE customer_devices SET created_at = created_at - INTERVAL 1 DAY")
+    assert store.digest() != before, "its QR code ends at another time"
+    odd_tables.sql("UPDATE customer_devices SET created_at = created_at + INTERVAL 1 DAY")
     kinds = TransitionKind.ACTIVATE, TransitionKind.EXPIRE
     steps = tuple((Transition(row, kind, NOW), None) for row, kind in zip(rows, kinds, strict=True))
     assert store.commit(state, WriteBatch(transitions=steps), calendar()).applied == {5, BAD}
-    found = real_tables.device(5)
-    assert [real_tables.device(number)["status"] for number in (5, BAD)] == ["active", "expired"]
+    found = odd_tables.device(5)
+    assert [odd_tables.device(number)["status"] for number in (5, BAD)] == ["active", "expired"]
     assert found["first_handshake_at"] == found["activated_at"] == local(NOW)

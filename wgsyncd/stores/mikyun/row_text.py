@@ -93,7 +93,7 @@ def join_contracts(devices: str | None, contracts: str | None) -> str:
 def columns(schema: Schema, qr_lifetime: int) -> str:
     """The columns of a row's text, as SQL. ``qr_lifetime``: seconds that a QR code without an end lasts."""
     qr_end = QR_END.format(d="d.", seconds=qr_lifetime)
-    deleted = "d.deleted_at IS NOT NULL" if schema.has_deleted_at else "0"
+    deleted = "NULLIF(d.deleted_at, 0) IS NOT NULL" if schema.has_deleted_at else "0"
     fields = "d.id", *map(schema.as_utf8, _TEXTS), _QR_END, f"CONCAT({', '.join(_FLAGS)})"
     return ", ".join(fields).format(qr_end=qr_end, deleted=deleted)
 

@@ -35,6 +35,7 @@ from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
 NO_ROW = -1  # stands for the row of a device that has none
 _KEPT = "COALESCE(NULLIF({}, 0), %s)"  # the zero date means that there is no date
+_STATUS = "CONVERT(status USING utf8mb4)"
 _Ids = frozenset[DeviceId]
 _Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
 _Obstacles = Mapping[_Target, tuple[Obstacle, str]]  # why rows cannot be changed, with the server's error
@@ -205,7 +206,8 @@ class StateWriter:
             if step.kind is TransitionKind.ACTIVATE:
                 first = f"status = 'active', activated_at = {_KEPT.format('activated_at')}, {first}"
                 values.append(at)
-        condition = "id = %s AND status = %s AND public_key <=> %s"  # <=> also finds a key that is NULL
+        # The status matches as in row_text.make_row, also in a column that knows the case. <=> also finds NULL.
+        condition = f"id = %s AND {_STATUS} = %s COLLATE utf8mb4_general_ci AND public_key <=> %s"
         key = encode_key(row.public_key) if isinstance(row.public_key, bytes) else row.public_key
         where: list[object] = [row.id, row.status.value, key]
         if step.kind is not TransitionKind.FIRST_HANDSHAKE:  # a QR code that was renewed meanwhile is another one
