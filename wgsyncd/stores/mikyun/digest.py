@@ -14,8 +14,8 @@ from wgsyncd.stores.mikyun.row_text import DEVICE_TEXTS, Schema
 _ROWS = """
 SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, {texts}, d.is_parent,
            IF(d.status IN ('active', 'expired', 'paused', 'revoked', 'deleted'), '~',
-              CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'), COALESCE(d.created_at, '~'))),
-           {deleted}, {status})) * (d.id % 8191 + 1))),
+              CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'),
+                        COALESCE(d.created_at, '~'))), {deleted}, {status})) * (d.id % 8191 + 1))),
        (SELECT approved FROM wgsyncd_nodes WHERE node = {node}), {contracts}
 FROM {tables} {join} WHERE {where}
 """

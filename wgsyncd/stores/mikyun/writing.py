@@ -35,7 +35,6 @@ from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
 NO_ROW = -1  # stands for the row of a device that has none
 _KEPT = "COALESCE(NULLIF({}, 0), %s)"  # the zero date means that there is no date
-_STATUS = "CONVERT(status USING utf8mb4)"
 _Ids = frozenset[DeviceId]
 _Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
 _Obstacles = Mapping[_Target, tuple[Obstacle, str]]  # why rows cannot be changed, with the server's error
@@ -206,15 +205,18 @@ class StateWriter:
             if step.kind is TransitionKind.ACTIVATE:
                 first = f"status = 'active', activated_at = {_KEPT.format('activated_at')}, {first}"
                 values.append(at)
-        # The status matches as in row_text.make_row, also in a column that knows the case. <=> also finds NULL.
-        condition = f"id = %s AND {_STATUS} = %s COLLATE utf8mb4_general_ci AND public_key <=> %s"
+        # The status matches in a column that knows the case, too. <=> also finds NULL.
+        condition = "id = %s AND CONVERT(status USING utf8mb4) = %s COLLATE utf8mb4_general_ci AND public_key <=> %s"
         key = encode_key(row.public_key) if isinstance(row.public_key, bytes) else row.public_key
         where: list[object] = [row.id, row.status.value, key]
         if step.kind is not TransitionKind.FIRST_HANDSHAKE:  # a QR code that was renewed meanwhile is another one
             condition += f" AND CAST({QR_END.format(d='', seconds=self.qr_lifetime)} AS CHAR) <=> %s"
             where.append(row.version)
-        sql = f"UPDATE customer_devices SET {first}{self.columns.keep_updated_at('')} WHERE {condition}"  # noqa: S608
-        done = self.attempt(sql, (*values, *where))
+        # An UPDATE would refuse a date beyond the year 9999 in its condition. Whether it does depends on its index.
+        if not self.connection.query(f"SELECT 1 FROM customer_devices WHERE {condition} FOR UPDATE SKIP LOCKED", where):  # noqa: S608
+            return False
+        sql = f"UPDATE customer_devices SET {first}{self.columns.keep_updated_at('')} WHERE id = %s"  # noqa: S608
+        done = self.attempt(sql, (*values, row.id))
         return done == 1 if isinstance(done, int) else done
 
     def attempt(self, sql: str, values: Values = ()) -> int | StoreError:
