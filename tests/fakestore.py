@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from wgsyncd.core.model import Counters, DeviceRow, Status, Transition, read_key
 from wgsyncd.core.reasons import Reason
 from wgsyncd.core.state import Condition, Posting
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.settings import mikyun
@@ -52,6 +53,19 @@ class FakeStore(MemoryStore[FakeDatabase]):
                 for number in wrong.keys() - self.locked - self.refused.keys():
                     db.devices[number] |= wrong[number]
         return len(wrong), len(wrong.keys() & self.locked)
+
+    def rows_apart(self, months: Months) -> Mapping[Any, Apart]:
+        self._read("apart")
+        found: dict[Any, Apart] = {}
+        for number in self._own_ids():
+            device = self.db.devices[number]
+            some = [s for (name, day), s in self.db.days.items()
+                    if name == device["device_id"] and months[0] <= day < months[1]]  # fmt: skip
+            days = Counters(min(sum(s.rx for s in some), MOST), min(sum(s.tx for s in some), MOST))
+            column = Counters(*(device[f"{side}_bytes_month"] or 0 for side in self._sides))
+            if column != days:
+                found[number] = Apart(device["device_id"], column, days)
+        return found
 
     def _own_ids(self) -> list[Any]:
         return [row.id for row in self._own_rows()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch, remembered
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import InDoubt, RevisionConflict, StoreError, StoreErrorCode
 from wgsyncd.ports import CommitResult, Snapshot
 
@@ -189,6 +190,8 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
                     self._set_aside(db, posting, why, calendar)
                 else:
                     self._post(db, posting, calendar)
+            for posting in writes.history:
+                self._add_to_history(db, posting)
             db.records |= {(self._node, record.peer_id): record for record in writes.records}
             for slot in writes.removed:
                 db.records.pop((self._node, slot), None)
@@ -212,6 +215,10 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """The default keeps no figure that depends on the time."""
         return 0, 0
+
+    def rows_apart(self, months: Months) -> Mapping[Any, Apart]:
+        """The default keeps no figure of a month."""
+        return {}
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
         oldest, before = calendar.day(calendar.now - keep_days * 86400), calendar.rolling_start - BUCKET_RETENTION
@@ -269,11 +276,14 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
         if fate == "crash after":
             raise Crash
 
-    def _post(self, db: Tables, posting: Posting, calendar: UsageCalendar) -> None:
+    def _add_to_history(self, db: Tables, posting: Posting) -> None:
         for piece in posting.allocations:
             add_bytes(db.days, (posting.device, piece.day), piece.rx, piece.tx)
             if piece.bucket is not None:
                 add_bytes(db.buckets, (posting.device, piece.bucket), piece.rx, piece.tx)
+
+    def _post(self, db: Tables, posting: Posting, calendar: UsageCalendar) -> None:
+        self._add_to_history(db, posting)
         row_id = self._row_of(db, posting.row_id, posting.device)
         if row_id is not None:
             self._add_to_device(db, replace(posting, row_id=row_id), calendar)

@@ -23,6 +23,7 @@ from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Months
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +147,22 @@ class StateStore(Protocol):
     """Reads and writes the node state of this node. Methods raise StoreError if the store does not answer."""
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
-        """The node state as committed. If the store has none yet, one is created. With ``create`` false (a dry run), an
-        empty one is returned instead."""
+        """The node state as committed. If there is none, it is created, or without ``create`` an empty one returned."""
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
-        """Write a batch in one transaction at ``calendar.now``. RevisionConflict: the store has another revision. After
-        StoreError, load the state again: the commit may have happened. The new state takes over the records of
-        ``node_state``, so drop ``node_state``."""
+        """Write a batch in one transaction. RevisionConflict: the store has another revision. After StoreError, load
+        again: the commit may have happened. The new state takes over the records of ``node_state``, so drop that."""
 
 
 class UsageStore(Protocol):
     """Keeps the posted bytes of all devices. Methods raise StoreError if the store does not answer."""
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
-        """Time has passed: bring figures that the store derives from buckets and days up to date. Returns how many
-        devices had old figures, and how many keep them because their rows are locked. Without such figures: (0, 0)."""
+        """Bring figures that the store derives from buckets and days up to date. Returns how many devices had old
+        figures, and how many keep them because their rows are locked. Without such figures: (0, 0)."""
+
+    def rows_apart(self, months: Months) -> Mapping[DeviceId, Apart]:
+        """The own rows with a figure of a month that is not the sum of the days of ``months``. None without figures."""
 
     def post_set_aside(self, calendar: UsageCalendar, blocked: Set[DeviceId]) -> Sequence[SetAside]:
         """Post what was set aside, if its row can be changed. Returns the rest. ``blocked``: rows that wait."""

@@ -207,13 +207,13 @@ def test_a_day_and_its_buckets(node: Node, bucket: bool) -> None:
     yesterday = node.calendar.day(node.now - 86400)
     if bucket:
         node.db.buckets[device, int(node.now // 900) * 900 - 86400 + 900] = Counters(1, 0)
-        node.agent._accounting._refreshed = None
+        node.agent._state.refreshed = None
         node.account()
         assert [wording.discrepancy(one) for one in found(node)] == [f"received on {yesterday}: 0, its buckets: 1 (-1)"]
     else:
         for day in (today, yesterday):
             node.db.days[device, day] = Counters(2001, 200)
-        node.agent._accounting._refreshed = None
+        node.agent._state.refreshed = None
         node.account()
         texts = [wording.discrepancy(one) for one in found(node) if one.check is Check.DAY]
         assert texts == [f"received on {today}: 2001, its buckets: 2000 (+1)"]

@@ -118,6 +118,8 @@ class AnomalyKind(StrEnum):
 
     RESET = "reset"  # the counters began at zero again, without a known reason
     CAME_BACK = "came_back"  # the counters are of an earlier state of the machine, so they become the baseline
+    TABLES_BEHIND = "tables_behind"  # wgsyncd's tables are older than the columns, so the baseline moved on
+    COLUMNS_BEHIND = "columns_behind"  # the columns are older than wgsyncd's tables: they lack bytes
     QUARANTINED = "quarantined"  # the delta is larger than the line can carry
 
 

@@ -239,6 +239,7 @@ class WriteBatch:
     renamed: Mapping[str, str | None] = field(default_factory=dict)
     uptime: float | None = None  # seconds since the boot of the machine that writes. None: a command writes
     removals: tuple[Removal, ...] = ()  # what the guard has to remember
+    history: tuple[Posting, ...] = ()  # bytes that the columns have already: only buckets and days get them
     counts_only: bool = False  # the records differ from the node state's in counters, handshake and time only
 
     def __bool__(self) -> bool:
@@ -267,6 +268,7 @@ class WriteBatch:
             {**self.renamed, **other.renamed},
             self.uptime if other.uptime is None else other.uptime,
             self.removals + other.removals,
+            self.history + other.history,
             bool(records) and all(one.counts_only for one in (self, other) if one.records),
         )
 

@@ -44,7 +44,7 @@ class Accounting:
         self.cache = StateCache(store, status, state, holding)
         self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
         holding.before_rename = self.spooler.rename_from
-        self._refreshed: tuple[int, str] | None = None
+        state.refreshed = None
         self._refused: dict[str, str] = {}  # devices with a row that the server refuses to change, and its error
 
     def calendar(self, now: float) -> UsageCalendar:
@@ -98,12 +98,14 @@ class Accounting:
             some = account(part, self.cache.current(calendar), complete=False)
             if self._commit(some, NOTHING, calendar, is_told_to_stop) is None or is_told_to_stop():
                 return None
-        rest = account(actual, self.cache.current(calendar), rows=unknown)
+        rest = account(actual, self.cache.current(calendar), rows=unknown, former=self._state.former)
         applied = self._commit(rest, more, calendar, is_told_to_stop)
         if applied is None:
             return None
         self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(actual, monotonic)}
         self.spooler.note_sampled(actual, now)
+        if rows is not None:
+            self._state.former = None  # no peer without a record is left
         return applied
 
     def _post_set_aside(self, now: float, blocked: Set[DeviceId]) -> None:
@@ -197,10 +199,12 @@ class Accounting:
         """
         self._post_set_aside(now, blocked)
         calendar = self.calendar(now)
-        if self._refreshed != calendar.version:
+        if (before := self._state.refreshed) != calendar.version:
+            if before is not None and before[1] == calendar.month[0]:  # else the columns may be of another month
+                self.cache.look_for_older_columns(calendar)
             _, locked = self._store.refresh(calendar)
             if not locked:
-                self._refreshed = calendar.version
+                self._state.refreshed = calendar.version
 
     def checkpoints(self, now: float) -> WriteBatch:
         """The times of the last samples, as checkpoints to commit. ``now``: UNIX seconds.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditEvent
@@ -38,12 +38,14 @@ class AgentState:
 
     # The state cache.
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.
+    former: NodeState | None = None  # what was known before the store had an older one
     queued_audit: list[AuditEvent] = field(default_factory=list)  # The next transaction writes these.
     in_doubt: tuple[int, int] | None = None  # of a commit in doubt: the revision before, and its queued audit rows
 
     # Accounting. All that an interface counted until its last sample is posted or kept.
     last_samples: dict[str, float] = field(default_factory=dict)  # by interface, monotonic seconds
     sampled_at: dict[str, float] = field(default_factory=dict)  # by interface, UNIX seconds
+    refreshed: tuple[int, str] | None = None  # the version of the calendar at the last refresh of the usage windows
     backlog: Backlog | None = None  # None: the spool was not read yet
     first_number: int = 1  # samples with this number or a higher one are of this process
     durable_position: int = 0  # samples up to this number are durable: they are in the file as in memory, or posted
@@ -63,3 +65,10 @@ class AgentState:
     # The daily verification.
     verified_at: float = 0.0  # UNIX seconds of the last complete verification
     has_findings: bool = False  # it found discrepancies
+
+    def forget_node_state(self) -> None:
+        """Forget what belongs to a node state that the store does not have any more. Only :attr:`former` keeps it."""
+        self.last_known, self.former, self.last_samples, self.refreshed = None, self.last_known, {}, None
+        if self.backlog is not None:
+            samples = tuple(replace(one, since=0.0) for one in self.backlog.samples)
+            self.backlog = replace(self.backlog, samples=samples)

@@ -5,13 +5,17 @@ Each batch is complete in itself. After a commit whose result is unknown, the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from wgsyncd.core.audit import AuditEvent
+from wgsyncd import log
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.batches import split
 from wgsyncd.core.model import DeviceId
+from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.state import NodeState, WriteBatch, total
+from wgsyncd.core.usage import halves
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Mending
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.status import DaemonStatus
@@ -20,6 +24,7 @@ from wgsyncd.ports import Store
 
 BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
 
+_log = log.get("accounting")
 
 Until = Callable[[], bool]  # whether something urgent waits. The call changes nothing in the engine.
 
@@ -39,6 +44,7 @@ class StateCache:
     def __init__(self, store: Store, status: DaemonStatus, state: AgentState, holding: Holding) -> None:
         self._store, self._status, self._state, self._holding = store, status, state, holding
         self._refused: int | None = None  # the revision that the store did not have at the last commit
+        self._is_claimed_anew = False
         self._node_state: NodeState | None = None  # A reload may bring another store, so each agent reads it again.
         self.devices_posted = 0  # since this agent was made
 
@@ -76,19 +82,67 @@ class StateCache:
             self._holding.ensure(calendar)
             node_state = self._store.load_state(calendar)
             # The holder is checked after the load: a later takeover raises the revision, and the next commit fails.
-            is_claimed_anew = not self._holding.beat(calendar)
             refused, self._refused = self._refused, None
-            if is_claimed_anew:
+            if not self._holding.beat(calendar):
+                self._is_claimed_anew = True
                 continue
             # Only a daemon adds to the revision, and this one did not.
             is_strange = refused is not None and node_state.revision > refused
             if not is_strange or not self._holding.meet_strange_revision(calendar):
-                return node_state
+                return self._mend(node_state, calendar)
+
+    def _mend(self, node_state: NodeState, calendar: UsageCalendar) -> NodeState:
+        """Let own tables that are older than the columns follow them. See :mod:`wgsyncd.core.usage.halves`.
+
+        That is looked for once in each process, and whenever the node state went back.
+        """
+        before = self._state.last_known
+        if before is not None and (self._is_claimed_anew or node_state.revision < before.revision):
+            self._state.forget_node_state()
+            was, now = before.revision, node_state.revision
+            _log.warning("the node's state went back or was claimed again", revision=now, was=was)
+        self._is_claimed_anew = False
+        if self._state.last_known is not None:
+            return node_state
+        apart: Mapping[DeviceId, Apart] | None = None
+        for months in halves.spans(calendar, halves.sampled_at(node_state)):
+            if apart is None or apart:
+                found = self._store.rows_apart(months)
+                apart = found if apart is None else {row_id: apart[row_id] for row_id in apart if row_id in found}
+        devices = list(halves.mend(node_state, apart or {}, self._state.former, calendar))
+        for at in range(0, len(devices), BATCH):
+            some = devices[at : at + BATCH]
+            records = tuple(record for one in some for record in one.records)
+            history = tuple(posting for one in some for posting in one.history)
+            audit = tuple(map(_event, some))
+            writes = WriteBatch(records=records, history=history, audit=audit, uptime=self._holding.uptime())
+            node_state, _, _ = self._store.commit(node_state, writes, calendar)
+            self._tell(some)
+        return node_state
+
+    def look_for_older_columns(self, calendar: UsageCalendar) -> None:
+        """Tell of rows with a month column below the sum of its days, which the next refresh would hide."""
+        waits = {one.device for one in self._status.set_aside}
+        found = [
+            Mending(AnomalyKind.COLUMNS_BEHIND, one)
+            for one in self._store.rows_apart(calendar.month).values()
+            if one.is_behind and one.device not in waits
+        ]
+        self._state.queued_audit += map(_event, found)
+        self._tell(found)
+
+    def _tell(self, found: Sequence[Mending]) -> None:
+        for one in found:
+            self._status.anomalies.add(one.kind)
+            _log.error(
+                "columns and wgsyncd's tables do not belong together", kind=one.kind, device=one.apart.device,
+                days=sum(one.apart.days), column=sum(one.apart.column),
+            )  # fmt: skip
 
     def beat(self, calendar: UsageCalendar) -> None:
         """Write a heartbeat. NotHolder if another machine holds the node."""
         if not self._holding.beat(calendar):
-            self._node_state = None
+            self._node_state, self._is_claimed_anew = None, True
 
     def commit(self, writes: WriteBatch, calendar: UsageCalendar, until: Until = never) -> frozenset[DeviceId] | None:
         """Commit in batches. Returns the ids of the rows whose transition was committed.
@@ -123,3 +177,9 @@ class StateCache:
             self._status.accounted_rx += rx
             self._status.accounted_tx += tx
         return applied
+
+
+def _event(one: Mending) -> AuditEvent:
+    interface = one.records[0].interface if one.records else "-"
+    facts = AuditFacts(interface=interface, anomaly=one.kind, previous=one.apart.days, current=one.apart.column)
+    return AuditEvent(AuditAction.USAGE_ANOMALY, one.apart.device, facts)

@@ -33,6 +33,8 @@ The invariants, and what each one relies on:
    sample of a boot that wrote before the boot of its baseline is reported and left out. Without marks nothing changes.
 8. A record names the device that gets the bytes. It changes its device only while no byte waits to be posted
    (:mod:`wgsyncd.core.peers.recording`). So a row id or a key that is used again takes no byte of the former device.
+9. Rule 1 needs baselines and columns of one moment. A dump of one half may be put back. The column of a month shows
+   that (:mod:`wgsyncd.core.usage.halves`). It is compared at the start, and whenever the node state went back.
 
 The limits:
 
@@ -44,6 +46,8 @@ The limits:
 - The bytes between the last posting before a machine was put back and the first sample afterwards may be missing.
 - A machine may be put back, and its daemon may start again later than the last stored uptime of the boot. Nothing shows
   that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
+- wgsyncd's own tables may be put back from a dump of an earlier month, while no daemon runs. A device that has moved
+  nothing in the present month looks right then. Its bytes after the dump are posted again.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
   after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
 - When the bytes came between two samples is unknown. They are shared out over this span by time.
@@ -197,6 +201,7 @@ def post(
     since: Mapping[str, float],
     max_rates: Mapping[str, float],
     rows: Mapping[PublicKey, DeviceRow] | None = None,
+    former: NodeState | None = None,
     at: float | None = None,
     complete: bool = True,
 ) -> PostingResult:
@@ -208,6 +213,7 @@ def post(
     - ``since``: when each interface was last sampled. For an interface that is not in it, the node state has the time.
     - ``max_rates``: bits per second by interface. A delta above this rate goes to quarantine, if its span is known.
     - ``rows``: the rows by key, if they were just read. Only with these rows is a peer without a record adopted.
+    - ``former``: what this process knew before the store lost the records of ``rows``.
     - ``at``: when the samples were taken. None means ``calendar.now``.
     - ``complete``: the samples contain all peers. Only then do the writes contain a checkpoint for each interface.
     """
@@ -224,7 +230,11 @@ def post(
                 if (row := rows.get(key)) is not None:
                     # wgsyncd starts beside peers that are already there. If a device has no usage yet, nobody has
                     # counted its bytes, so they are posted in full. Otherwise another program has counted them.
+                    # A former baseline is one that this process posted before the store lost it.
                     rx, tx = found.counters if row.has_no_usage else NO_BYTES
+                    before = former.records.get((name, key)) if former is not None else None
+                    if before is not None and not row.has_no_usage:
+                        rx, tx, _ = counter_delta(replace(before, epoch=doubted(before.epoch)), found, epoch)
                     new = record_of(name, epoch, found, row.id, row.device, row.owner, now)
                     collected.add(new, rx, tx, calendar.parts(now), handshake)
                     collected.counts_only = False

@@ -156,6 +156,14 @@ _ANOMALIES = {
         "came from an earlier state of the machine, not posted: later bytes go on from here",
         "以前の状態に戻ったマシンのため計上せず、ここから計上を継続",
     ),
+    AnomalyKind.TABLES_BEHIND: (
+        "are posted, but wgsyncd's tables are older than the columns, which they follow (sum of days, month)",
+        "は計上済みですが、wgsyncd の表が列より古いため列に合わせました。日別合計 -> 今月の列",
+    ),
+    AnomalyKind.COLUMNS_BEHIND: (
+        "were posted, but the columns are older than wgsyncd's tables: bytes are missing (sum of days, month)",
+        "は計上済みですが、列が wgsyncd の表より古く、不足しています。日別合計 -> 今月の列",
+    ),
     AnomalyKind.QUARANTINED: ("moved more than the link can carry, not posted", "回線容量を超える増加。計上を保留"),
 }
 _TAKEOVERS = {

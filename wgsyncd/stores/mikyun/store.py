@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
@@ -16,6 +16,7 @@ from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
@@ -34,7 +35,7 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import CONFLICTS, DEVICES, LOGS, read_shape
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.trouble import at_border
-from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows
+from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows, rows_apart
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting
 from wgsyncd.stores.mikyun.writing import StateWriter
@@ -213,6 +214,10 @@ class MariaDBStore:
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
         return refresh_windows(self._writer(), self._own, calendar)
+
+    def rows_apart(self, months: Months) -> Mapping[DeviceId, Apart]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return rows_apart(self._writer(), self._own, months)
 
     def post_set_aside(self, calendar: UsageCalendar, blocked: Set[DeviceId]) -> Sequence[SetAside]:
         """See :class:`wgsyncd.ports.Store`."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wgsyncd.core.model import DeviceId
+from wgsyncd.core.model import Counters, DeviceId
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, sums_by_row
+from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.set_aside import halve
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 from wgsyncd.stores.mikyun.writing import StateWriter
@@ -56,6 +58,23 @@ def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, 
             errors = [error for _, error in halve([number for number in found if number not in skipped], update)]
             locked += sum(1 for error in errors if error.code is StoreErrorCode.LOCKED)
     return wrong, locked
+
+
+def rows_apart(writer: StateWriter, own: OwnRows, months: Months, size: int = 500) -> dict[DeviceId, Apart]:
+    """The own rows with a month column that is not the sum of the days of ``months``. ``size``: rows in one query."""
+    sides = ("tx", "rx") if writer.columns.swapped else ("rx", "tx")
+    column = ", ".join(f"COALESCE(d.{side}_bytes_month, 0)" for side in sides)
+    days = ", ".join(f"LEAST(COALESCE(m.{side}, 0), {BIGINT_MAX})" for side in ("rx", "tx"))
+    found: dict[DeviceId, Apart] = {}
+    for among in own.parts(writer.connection, size):
+        sums = sums_by_row(DAYS, among, "<")
+        sql = f"""SELECT d.id, {DEVICE_NAME}, {column}, {days} FROM customer_devices d
+                  LEFT JOIN ({sums}) m ON m.row_id = d.id
+                  WHERE d.id {among} AND NOT ({column}) = ({days})"""  # noqa: S608
+        for row_id, device, *texts in writer.connection.query(sql, months * 2):
+            rx, tx, days_rx, days_tx = map(int, texts)
+            found[row_id] = Apart(str(device), Counters(rx, tx), Counters(days_rx, days_tx))
+    return found
 
 
 def purge(connection: Connection, calendar: UsageCalendar, keep_days: int, size: int = 10000) -> None:

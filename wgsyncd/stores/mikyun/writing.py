@@ -100,6 +100,7 @@ class StateWriter:
                 elif done:
                     applied.add(step.row.id)
             held += self.post(writes.postings, replaced, calendar, obstacles)
+            add_to_history(self.connection, writes.history)
             self.aside.hold(self.connection, held, calendar)
             self.insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
         return frozenset(applied), frozenset(one.posting.row_id for one in held) | {row_id for row_id, _ in locked}

@@ -1,0 +1,106 @@
+"""Own tables and columns that were put back from dumps of different times.
+
+One transaction changes wgsyncd's own tables and the columns of devices. So the column of a month is always the sum of
+its days. After a dump of one half was put back, it is not:
+
+- The own tables are older: bytes after the baselines are in the columns already. The difference says how many. So the
+  baseline moves on by the difference, and the days get it too. No byte is posted twice or lost.
+- The columns are older: the baselines are right. The columns lack bytes, and nobody knows all of them. An admin is told
+  both numbers.
+
+The difference is exact while both halves are of the present month. Else nobody knows how many bytes came after the
+baseline. Then the baseline counts that this process remembers. Without one, the first sample becomes the baseline.
+One transaction holds all that is done for a device. After it, the column is the sum again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from wgsyncd.core.model import NO_BYTES, Counters, DeviceId
+from wgsyncd.core.reasons import AnomalyKind
+from wgsyncd.core.records import DOUBT, PeerRecord, doubted
+from wgsyncd.core.state import NodeState, Posting
+from wgsyncd.core.usage.calendar import UsageCalendar
+
+Months = tuple[str, str]  # the first day of a span of months, and the first day after it
+
+
+class Apart(NamedTuple):
+    """A row whose month column is not the sum of its days."""
+
+    device: str
+    column: Counters  # as the server sees them
+    days: Counters
+
+    @property
+    def more(self) -> Counters:
+        """What the column has more than the days."""
+        return Counters(self.column.rx - self.days.rx, self.column.tx - self.days.tx)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the column is older. A column of zero is a new row, or one that the application began again."""
+        return max(self.more) <= 0 and self.column != NO_BYTES
+
+
+class Mending(NamedTuple):
+    """What to write for one device, and what to tell."""
+
+    kind: AnomalyKind
+    apart: Apart
+    records: tuple[PeerRecord, ...] = ()
+    history: tuple[Posting, ...] = ()  # bytes that are in the columns already
+
+
+def spans(calendar: UsageCalendar, sampled_at: float) -> list[Months]:
+    """The spans of months that a column may be the sum of. The first is the present month.
+
+    The others are right until the column is refreshed after the last sample (``sampled_at``, UNIX seconds).
+    """
+    this = calendar.month
+    last = replace(calendar, now=sampled_at).month
+    if last == this:
+        last = replace(calendar, now=max(calendar.now - 32 * 86400, 0.0)).month
+    return [this, last, (last[0], this[1])]
+
+
+def mend(
+    state: NodeState, apart: Mapping[DeviceId, Apart], former: NodeState | None, calendar: UsageCalendar
+) -> Iterator[Mending]:
+    """What to do about each row that is apart. ``former``: what this process knew before the own tables went back."""
+    is_exact = replace(calendar, now=sampled_at(state)).month == calendar.month
+    records: dict[DeviceId, list[PeerRecord]] = {}
+    for record in state.records.each():
+        if record.row_id is not None and (one := apart.get(record.row_id)) and one.device == record.device:
+            records.setdefault(record.row_id, []).append(record)
+    for row_id, one in apart.items():
+        more, mine = one.more, records.get(row_id, [])
+        if is_exact and min(more) < 0:
+            if one.is_behind:
+                yield Mending(AnomalyKind.COLUMNS_BEHIND, one)
+            continue
+        known = more if is_exact and len(mine) == 1 else None
+        moved = (_moved(record, former.records.get(record.peer_id) if former else None, known) for record in mine)
+        added = calendar.allocate(Counters(max(more.rx, 0), max(more.tx, 0)), calendar.now)
+        yield Mending(AnomalyKind.TABLES_BEHIND, one, tuple(moved), (Posting(row_id, one.device, added),))
+
+
+def sampled_at(state: NodeState) -> float:
+    """UNIX seconds of the last complete sample that was posted, 0.0 if there is none."""
+    return max((mark.at for mark in state.interfaces.values()), default=0.0)
+
+
+def _moved(record: PeerRecord, former: PeerRecord | None, more: Counters | None) -> PeerRecord:
+    """The new baseline. ``more``: how many bytes came after the baseline, None if nobody knows.
+
+    Its epoch is doubted, so a counter below it is not posted. The baseline that this process remembers counts if the
+    peer began at zero since the dump.
+    """
+    if more is not None:
+        rx, tx = record.rx + more.rx, record.tx + more.tx
+        if former is None or (former.epoch == record.epoch and former.rx >= rx and former.tx >= tx):
+            return replace(record, rx=rx, tx=tx, epoch=doubted(record.epoch))
+    return replace(record, epoch=DOUBT) if former is None else replace(former, epoch=doubted(former.epoch))
