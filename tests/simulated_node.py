@@ -165,7 +165,7 @@ class SimulatedNode(Node):
         """Tell the oracle which records the database has got since the last call."""
         for (_, slot), record in self.db.records.items():
             before, self.known[slot] = self.known.get(slot), record
-            value, zero = _value(record), record.counters == (0, 0) and not record.handshake
+            value, zero = _value(record), record.counters == (0, 0) and record.handshake <= 0
             if before == record:
                 continue
             if record.state is not RecordState.PRESENT and zero:
@@ -238,4 +238,4 @@ class SimulatedNode(Node):
 
 
 def _value(record: PeerRecord) -> Value:
-    return record.epoch, record.counters, record.handshake
+    return record.epoch, record.counters, max(record.handshake, 0)

@@ -14,7 +14,7 @@ from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
 from wgsyncd.core.quarantine import QuarantinedDelta
-from wgsyncd.core.records import PeerRecords, RecordState
+from wgsyncd.core.records import USED_BEFORE, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.errors import RevisionConflict, StoreError
@@ -160,13 +160,14 @@ def test_a_records_state_is_changed_where_it_is() -> None:
     assert len({len(word) for word in RecordState}) == 1
 
 
-def test_whatever_changes_of_records_is_written(any_store: Store) -> None:
+@pytest.mark.parametrize("handshake", [0, USED_BEFORE])
+def test_whatever_changes_of_records_is_written(any_store: Store, handshake: int) -> None:
     """Each record changes its own set of fields, all in one transaction.
 
     The store writes these sets in different ways.
     """
     changes: dict[str, Any] = {
-        "state": RecordState.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": 0, "sampled_at": NOW,
+        "state": RecordState.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "handshake": handshake, "sampled_at": NOW,
         "device": "another", "config_digest": bytes(8),
     }  # fmt: skip
     sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]

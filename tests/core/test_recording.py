@@ -28,7 +28,7 @@ from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Status, enco
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.recording import intents, outcomes
 from wgsyncd.core.reasons import ChangeCause
-from wgsyncd.core.records import PeerRecord, RecordState, config_digest
+from wgsyncd.core.records import USED_BEFORE, PeerRecord, RecordState, config_digest
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.stores.mikyun.messages import AuditMessages
 
@@ -74,7 +74,6 @@ def test_a_baseline_that_is_there_already_is_not_written_again() -> None:
     "old",
     [
         record(5, counters=Counters(9, 9)),
-        record(5, state=RecordState.ADDING, handshake=4),
         record(5, state=RecordState.ADDING, row_id=6),
         record(5, state=RecordState.ADDING, epoch="boot-a:2"),
         record(5, state=RecordState.ADDING, config_digest=b"8 others"),
@@ -82,6 +81,12 @@ def test_a_baseline_that_is_there_already_is_not_written_again() -> None:
 )
 def test_a_baseline_of_another_life_or_configuration_is_set_to_zero_anew(old: PeerRecord) -> None:
     assert before([row(5)], actual(dump()), node_state(old)) == [ADDING]
+
+
+@pytest.mark.parametrize("handshake", [4, USED_BEFORE])
+def test_a_baseline_of_zero_says_that_there_was_a_handshake_before(handshake: int) -> None:
+    (one,) = before([row(5)], actual(dump()), node_state(record(5, counters=Counters(9, 9), handshake=handshake)))
+    assert (one.counters, one.handshake) == ((0, 0), USED_BEFORE)
 
 
 def test_a_peer_that_its_interface_lost_is_being_restored_and_not_added() -> None:

@@ -154,40 +154,6 @@ def test_three_revocations_in_ten_minutes_go_whatever_else_waits() -> None:
     assert live(node) == 56
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_small_node_can_lose_each_device(count: int) -> None:
-    node = filled(count)
-    for number in range(FIRST, FIRST + count):
-        pause(node, number)
-        node.cycle()
-    node.right()
-    assert live(node) == 0
-
-
-def test_the_only_device_gets_a_new_key() -> None:
-    node = filled(1)
-    for number in (1002, 1003, 1004):
-        node.change(FIRST, public_key=text(number))
-        node.cycle()
-        assert set(node.kernel_of("wg0")) == {key(number)}, "three in ten minutes"
-
-
-@pytest.mark.parametrize("count", [2, 5, 10])
-@pytest.mark.parametrize("how", ["new keys", "new rows"])
-def test_no_plan_replaces_everybody_unasked(count: int, how: str) -> None:
-    node = filled(count)
-    before = node.kernel_of("wg0")
-    for number in range(FIRST, FIRST + count):
-        if how == "new keys":
-            rekey(node, number)
-        else:
-            node.delete(number)
-            node.device(number + 50)
-    node.cycle()
-    assert before.keys() <= node.kernel_of("wg0").keys()
-    assert node.status.guard_tripped
-
-
 def test_approved_removals_and_moves_are_not_remembered() -> None:
     node = filled(60)
     for number in range(2, 22):
@@ -201,10 +167,10 @@ def test_approved_removals_and_moves_are_not_remembered() -> None:
     for number in range(22, 42):
         node.change(number, interface="wg1", address=f"10.251.0.{number}")
     node.cycle()
-    assert node.db.removals == {}
+    assert [one.removed for one in node.db.removals["r640"]] == [0], "only how many peers there were"
     delete(node, 50)
     node.cycle()
-    assert node.db.removals["r640"] == (Removal(node.mono, 1, 0, 40),)
+    assert node.db.removals["r640"][1:] == (Removal(node.mono, 1, 0, 40),)
 
 
 def test_peers_that_a_reboot_lost_are_no_removals() -> None:

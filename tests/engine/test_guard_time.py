@@ -6,6 +6,7 @@ import pytest
 
 from tests.engine.test_guard_memory import FIRST, delete, filled, live, pause
 from tests.fakemachine import FakeMachine
+from tests.samples import key
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -54,3 +55,40 @@ def test_a_reboot_with_another_time_forgets_nothing() -> None:
     node.tick(3600)
     node.cycle()
     assert live(node) == 46
+
+
+@pytest.mark.parametrize("happens", ["nothing", "reboot", "two reboots", "reset", "reset that nobody saw"])
+def test_a_used_device_looks_used_after_its_counters_began_at_zero(happens: str, deadlines: None) -> None:
+    """An old dump says that the devices are issued, that nobody used them, and that their QR codes have ended."""
+    node = filled(60)
+    for number in range(FIRST, FIRST + 40):
+        node.shake(number)
+    node.cycle()
+    for _ in range(happens.count("reboot") + ("two" in happens)):
+        node.reboot()
+        node.cycle()
+        node.account()
+    if "reset" in happens:
+        for number in range(FIRST, FIRST + 40):
+            node.wg.recreate_behind("wg0", key(number))
+        if happens == "reset":
+            node.account()
+    for number in range(FIRST, FIRST + 60):
+        node.change(number, status="issued", qr_expires_at="2026-02-01 00:00:00", first_handshake_at=None,
+                    last_handshake_at=None)  # fmt: skip
+    node.cycle()
+    assert set(node.kernel_of("wg0")) == {key(number) for number in range(FIRST, FIRST + 40)}
+    assert node.status.guard_tripped
+
+
+def test_unused_devices_end_after_a_reboot_as_before(deadlines: None) -> None:
+    node = filled(20)
+    for number in range(70, 110):
+        node.issued(number, node.now + 100)
+    node.cycle()
+    node.reboot()
+    node.cycle()
+    node.tick(200)
+    node.cycle()
+    assert live(node) == 20
+    assert not node.status.guard_tripped

@@ -27,6 +27,18 @@ class RecordState(StrEnum):
     RESTORING = "returns"  # as ADDING, for a peer that its interface lost (re-creation, reboot)
 
 
+USED_BEFORE = -1
+"""The handshake in the record of a peer that had one, but none since its counters began at zero again."""
+
+
+def recorded_handshake(found: int, before: int) -> int:
+    """The handshake to record for a peer that shows ``found``. ``before``: the recorded one.
+
+    After a reboot, a peer shows no handshake until its device connects. The device was used all the same.
+    """
+    return found or (USED_BEFORE if before else 0)
+
+
 @peer_value(frozen=True, slots=True)
 class PeerRecord:
     """The record of one peer. ``row_id`` is None for a foreign peer that is about to be removed."""
@@ -42,7 +54,7 @@ class PeerRecord:
     epoch: str
     rx: int  # bytes, like tx: the baseline of the peer's counters
     tx: int
-    handshake: int  # UNIX nanoseconds, 0 = never
+    handshake: int  # UNIX nanoseconds, 0 = never, USED_BEFORE
     sampled_at: float  # UNIX seconds of the last change of this record
 
     @property

@@ -106,7 +106,7 @@ class Planner:
         uptime = self._uptime()
         undone = unrecorded(node_state, actual, desired, uptime, plan.live_count, self._state.approved_removals)
         past = remembered((*node_state.removals, *undone), uptime)
-        decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, uptime)
+        decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, uptime, node_state.records)
         return replace(decision, transitions=steps)
 
     def _moved(self, snapshot: Snapshot, node_state: NodeState) -> Mapping[DeviceId, str]:

@@ -11,7 +11,7 @@ from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.records import PeerId
-from wgsyncd.core.state import Condition, ConditionType, NodeState, WriteBatch
+from wgsyncd.core.state import MEMORY, Condition, ConditionType, NodeState, Removal, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
@@ -88,6 +88,8 @@ class Recorder:
         left = live - sum(len(decision.actual[name].peers.keys() - state.peers.keys()) for name, state in after.items())
         approved = self._state.approved_removals
         removals = unrecorded(known, after, decision.desired, self._uptime(), left, approved)
+        if snapshot is not None and decision.is_withholding:
+            removals += self._peers_that_there_were(known, decision.peers)
         parts = recording.outcomes(known, after, decision.desired, calendar.now)
         del known  # each commit makes another one
         writes = self._all_but_the_last(parts, calendar) + WriteBatch(removals=removals)
@@ -102,6 +104,13 @@ class Recorder:
             self._cache.commit(writes, calendar)
         self._state.approved_removals = frozenset()
         _log_conditions(writes, decision)  # After the commit: a failed commit is repeated, and would log it again.
+
+    def _peers_that_there_were(self, known: NodeState, peers: int) -> tuple[Removal, ...]:
+        """Nothing is removed, but the guard remembers how many peers there were before others are added. While it
+        withholds, it remembers this twice an hour."""
+        now = self._uptime()
+        told = any(now - one.at < MEMORY / 2 and not one.removed and one.peers <= peers for one in known.removals)
+        return () if told else (Removal(now, 0, 0, peers),)
 
     def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
         """Commit all batches but the last. Returns the last one, which the caller commits together with more."""

@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_peers (
     epoch       VARCHAR(80)     NOT NULL,
     rx          BIGINT UNSIGNED NOT NULL,
     tx          BIGINT UNSIGNED NOT NULL,
-    handshake   BIGINT          NOT NULL, -- UNIX nanoseconds, 0 = never
+    handshake   BIGINT          NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
     sampled_at  DOUBLE          NOT NULL,
     open_bucket BIGINT          NOT NULL DEFAULT 0,            -- first second of the open piece's bucket, 0 = none is open
     open_day    DATE            NOT NULL DEFAULT '1970-01-01', -- day of the open piece

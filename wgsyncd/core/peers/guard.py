@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, Transition
@@ -16,10 +17,11 @@ from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.plan import Plan, removals_id
 from wgsyncd.core.peers.removals import DEMANDED, is_unused
 from wgsyncd.core.reasons import ChangeCause
-from wgsyncd.core.records import PeerId
+from wgsyncd.core.records import PeerId, PeerRecord
 from wgsyncd.core.state import MEMORY, Removal
 
 TEN_MINUTES = 600.0  # seconds
+_NO_RECORDS: Mapping[PeerId, PeerRecord] = {}
 WINDOWS = (0.0, TEN_MINUTES, MEMORY)  # 0: the plan alone
 
 
@@ -31,26 +33,29 @@ class RemovalLimits:
     max_share: float  # of the peers that there were, from 0 to 1
     small_node: int  # this many removals in ten minutes go beyond the limits, if rows demand them themselves
 
-    def max_removals(self, peers: int, before: int) -> float:
-        """The largest permitted number of removals. ``peers``: how many there would be without the counted removals.
-        ``before``: how many there were before the first of them. More than half of the peers never go, unless
-        ``max_share`` is larger. But one peer may always go."""
+    def max_removals(self, peers: int) -> float:
+        """The largest permitted number of removals, of a node with ``peers`` peers. More than half of them never go,
+        unless ``max_share`` is larger. But one peer may always go."""
         most = max(1, int(max(0.5, self.max_share) * peers))
-        share = self.max_share * (min(peers, before) if self.max_share < 1 else peers)  # 1: all may go, again and again
-        return min(max(self.always_allowed, share), most)
+        return min(max(self.always_allowed, self.max_share * peers), most)
 
     def balance(self, removals: int, past: Sequence[Removal], now: float, live: int) -> Balance:
         """The window with the fewest removals left, if ``removals`` of the ``live`` peers go after the ``past`` ones.
 
         ``now``: seconds since the boot, as the times of ``past``. A time that is still to come counts as now.
+
+        The limit is one of the peers that there were at the beginning of the window. Peers that were added since raise
+        no limit, because a program may replace one peer after the other.
         """
         balances = []
         for window in WINDOWS:
             some = [one for one in past if now - one.at <= window]
-            recent = sum(one.removed for one in some)
-            limit = self.max_removals(live + recent, some[0].peers if some else live)
-            balances.append(Balance(limit - recent - removals, window, limit, recent))
-        return min(balances)
+            gone = [0, *accumulate(one.removed for one in some)]
+            recent = gone[-1]
+            before = min([live + recent, *(one.peers + gone[at] for at, one in enumerate(some))])
+            limit = self.max_removals(before if self.max_share < 1 else live + recent)  # 1: all, again and again
+            balances.append(Balance(limit - recent - removals, window, limit, recent, before - recent))
+        return min(balances)._replace(peers=balances[-1].peers)
 
 
 class Balance(NamedTuple):
@@ -60,6 +65,7 @@ class Balance(NamedTuple):
     window: float  # seconds
     limit: float
     recent: int  # earlier removals in the window
+    peers: int  # how many peers of an hour ago are left, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class Decision:
     asked: frozenset[PeerId] = frozenset()  # the peers of these removals, if the guard tripped
     window: float = 0.0  # seconds: the window with the fewest removals left. 0: this plan alone
     recent: int = 0  # removals in the window that need no approval: earlier ones, and some of this plan
+    peers: int = 0  # how many peers of an hour ago are left, at most
     transitions: tuple[Transition, ...] = ()  # the transitions that are due
     quarantined: int = 0  # how many deltas wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why it could not be compared
@@ -89,7 +96,7 @@ class Decision:
 
 def apply_guard(
     desired: Desired, plan: Plan, actual: Mapping[str, InterfaceState], limits: RemovalLimits, approved: str | None,
-    past: Sequence[Removal] = (), now: float = 0.0,
+    past: Sequence[Removal] = (), now: float = 0.0, records: Mapping[PeerId, PeerRecord] = _NO_RECORDS,
 ) -> Decision:  # fmt: skip
     """The decision about ``plan``: if the guard trips, the removals that it counts are withheld unless approved.
 
@@ -103,7 +110,7 @@ def apply_guard(
     Of removals that rows demand, a few in ten minutes go all the same. Then a node with one device can lose it.
     """
     gone, live = plan.of(ChangeKind.REMOVE), plan.live_count
-    removals = [one for one in gone if not _is_unused(one, desired, actual)]
+    removals = [one for one in gone if not _is_unused(one, desired, actual, records)]
     stays = {one.public_key for one in plan.of(ChangeKind.ADD)}
     removes_all = len(gone) == live and not any(one.public_key in stays for one in gone)
     with_moves = removes_all and len(removals) > limits.small_node
@@ -128,10 +135,16 @@ def apply_guard(
     return Decision(
         desired, plan, actual, plan_id, tripped, let_through, balance.limit, len(asked),
         asked=ids if tripped else frozenset(), window=balance.window,
-        recent=balance.recent + len(counted) - len(asked),
+        recent=balance.recent + len(counted) - len(asked), peers=balance.peers,
     )  # fmt: skip
 
 
-def _is_unused(change: Change, desired: Desired, actual: Mapping[str, InterfaceState]) -> bool:
-    found = actual[change.interface].peers[change.public_key]
-    return is_unused(change.public_key, desired, found.latest_handshake)
+def _is_unused(
+    change: Change, desired: Desired, actual: Mapping[str, InterfaceState], records: Mapping[PeerId, PeerRecord]
+) -> bool:
+    found, record = (
+        actual[change.interface].peers[change.public_key],
+        records.get((change.interface, change.public_key)),
+    )
+    recorded = record.handshake if record is not None else 0
+    return is_unused(change.public_key, desired, found.latest_handshake or recorded)

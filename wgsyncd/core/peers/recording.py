@@ -14,7 +14,15 @@ from wgsyncd.core.model import NO_BYTES, Change, ChangeKind, DeviceId, DeviceRow
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
-from wgsyncd.core.records import PeerId, PeerRecord, RecordState, addresses_of, config_digest, record_of
+from wgsyncd.core.records import (
+    PeerId,
+    PeerRecord,
+    RecordState,
+    addresses_of,
+    config_digest,
+    record_of,
+    recorded_handshake,
+)
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 
 MAX_PER_BATCH = 2_500  # added peers that one transaction records
@@ -45,7 +53,8 @@ def intents(
             restoring = lost or (known is not None and (name, key) in quiet)
             record = PeerRecord(
                 name, key, row.id, row.device, row.owner, addresses_of(change.desired), want.digest,
-                RecordState.RESTORING if restoring else RecordState.ADDING, state.epoch, 0, 0, 0, now,
+                RecordState.RESTORING if restoring else RecordState.ADDING, state.epoch, 0, 0,
+                recorded_handshake(0, known.handshake if known is not None else 0), now,
             )  # fmt: skip
             if known is None or replace(known, sampled_at=now) != record:
                 records.append(record)

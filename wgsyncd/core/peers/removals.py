@@ -17,7 +17,7 @@ DEMANDED = frozenset((ChangeCause.INACTIVE, ChangeCause.KEY_REPLACED))
 def is_unused(key: PublicKey, desired: Desired, handshake: int) -> bool:
     """Whether a removal is the end of a device that was never used. ``handshake``: of its peer, 0 = never.
 
-    An UPDATE can make a used device look unused. Its peer still shows a handshake.
+    An UPDATE can make a used device look unused. Its peer or its record still shows a handshake.
     """
     row, _ = desired.revoked.get(key, (None, None))
     return row is not None and row.is_unused and not handshake

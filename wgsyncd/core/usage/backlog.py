@@ -138,7 +138,7 @@ class Backlog:
         for key in state.peers:
             record = recorded.get(key)
             if record is not None:
-                past[key] = [_Observation(record.epoch, record.counters, record.handshake)]
+                past[key] = [_Observation(record.epoch, record.counters, max(record.handshake, 0))]
         for index, one in enumerate(self.samples):
             if one.state.name == state.name:
                 for key in one.state.peers.keys() & state.peers.keys():

@@ -63,7 +63,7 @@ from operator import attrgetter
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import AnomalyKind
-from wgsyncd.core.records import DOUBT, PeerRecord, doubted, record_of
+from wgsyncd.core.records import DOUBT, PeerRecord, doubted, record_of, recorded_handshake
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, Posting, WriteBatch, merge_postings
 from wgsyncd.core.usage.calendar import SpanPart, UsageCalendar, allocate_parts
 from wgsyncd.core.usage.spans import Spans
@@ -83,7 +83,7 @@ def counter_delta(baseline: PeerRecord, found: PeerState, epoch: str) -> tuple[i
     above the baseline are sure. Otherwise the delta is zero: CAME_BACK.
     """
     rx, tx = found.rx - baseline.rx, found.tx - baseline.tx
-    goes_on = rx >= 0 and tx >= 0 and (found.latest_handshake or not baseline.handshake)
+    goes_on = rx >= 0 and tx >= 0 and (found.latest_handshake or baseline.handshake <= 0)
     if baseline.epoch == epoch:
         return (rx, tx, None) if goes_on else (found.rx, found.tx, AnomalyKind.RESET)
     if not baseline.epoch.startswith(DOUBT):
@@ -139,7 +139,7 @@ def chunks(
 
 
 def _has_moved(record: PeerRecord, found: PeerState, epoch: str) -> bool:
-    counted = record.rx == found.rx and record.tx == found.tx and record.handshake == found.latest_handshake
+    counted = record.rx == found.rx and record.tx == found.tx and max(record.handshake, 0) == found.latest_handshake
     return not counted or record.epoch != epoch
 
 
@@ -256,7 +256,7 @@ def post(
                 rx = tx = 0
             new = PeerRecord(  # `replace` would take four times as long
                 name, old.public_key, old.row_id, old.device, old.owner, old.address, old.config_digest,
-                old.state, epoch, found.rx, found.tx, handshake, sampled_at,
+                old.state, epoch, found.rx, found.tx, recorded_handshake(handshake, old.handshake), sampled_at,
             )  # fmt: skip
             collected.add(new, rx, tx, span.parts, handshake if handshake > old.handshake else 0)
     # The recorder writes and audits a new epoch. Until then the checkpoint keeps the old one.

@@ -77,8 +77,8 @@ def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
         # The words have the same length, so the server changes them in place. Pages with the records of new peers are
         # full. There, a word of another length would take up to eight times as long.
         return (("state", record.state.value),)
-    if not (record.rx or record.tx or record.handshake):
-        zero = (("rx", 0), ("tx", 0), ("handshake", 0))
+    if not (record.rx or record.tx) and record.handshake <= 0:
+        zero = (("rx", 0), ("tx", 0), ("handshake", record.handshake))
         return ("state", record.state.value), ("epoch", record.epoch), *zero, ("sampled_at", record.sampled_at)
     return None
 
