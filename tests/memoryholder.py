@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 from tests.memorytables import Boot, Tables
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import LOST_TIME, NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import doubted
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
@@ -67,7 +67,9 @@ class MemoryHolder(Generic[Tables]):
         before = db.boots.get((self._node, boot))
         later = [one for (node, name), one in db.boots.items() if node == self._node and name != boot
                  and before is not None and one.first_seen > before.first_seen]  # fmt: skip
-        came_back = before is not None and (uptime < before.uptime or bool(later))
+        came_back = before is not None and (
+            uptime < before.uptime or now - before.last_seen - (uptime - before.uptime) > LOST_TIME or bool(later)
+        )
         first = now if before is None or came_back else before.first_seen
         db.boots[self._node, boot], db.uptime[self._node] = Boot(first, now, uptime), uptime
         if came_back:
@@ -81,7 +83,7 @@ class MemoryHolder(Generic[Tables]):
         db.uptime[self._node] = uptime
         at = self._node, db.holders.get(self._node, (NOBODY, 0.0))[0].boot
         if at in db.boots:
-            db.boots[at] = db.boots[at]._replace(uptime=uptime)
+            db.boots[at] = db.boots[at]._replace(uptime=uptime, last_seen=self.clock())
 
     def _boots(self) -> tuple[str, ...]:
         """The boots in which the node wrote, in the order of their first claims."""

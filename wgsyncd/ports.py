@@ -207,7 +207,7 @@ class HolderStore(Protocol):
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
         calendar: UsageCalendar) -> Claimed:  # fmt: skip
         """Make ``identity`` the holder, if it still is ``seen``, and add one to the revision. If this boot wrote before
-        another one, or with a longer ``uptime``, the records' epochs become doubted. No ``uptime``: note no boot."""
+        another one, or lost time (LOST_TIME), the records' epochs become doubted. No ``uptime``: note no boot."""
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """Write the time of now as the heartbeat, if ``identity`` is the holder. The revision stays as it is."""

@@ -9,7 +9,7 @@ from tests.samples import EPOCH, NOW, calendar, record
 from tests.store_sides import AnyTables, RealMikyunTables
 from tests.users_sides import UsersTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Identity
+from wgsyncd.core.identity import LOST_TIME, NOBODY, Claimed, Heartbeat, Identity
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import TakeoverCause
 from wgsyncd.core.state import InterfaceCheckpoint, WriteBatch
@@ -24,9 +24,11 @@ def silence(tables: AnyTables, seconds: float) -> None:
     """Make the heartbeat older."""
     if isinstance(tables, RealMikyunTables):
         tables.sql("UPDATE wgsyncd_nodes SET heartbeat = heartbeat - %s", seconds)
+        tables.sql("UPDATE wgsyncd_boots SET last_seen = last_seen - %s", seconds)
         return
     db = tables.admin.db if isinstance(tables, UsersTables) else tables.db  # type: ignore[attr-defined]
     db.holders = {node: (who, at - seconds) for node, (who, at) in db.holders.items()}
+    db.boots = {at: one._replace(last_seen=one.last_seen - seconds) for at, one in db.boots.items()}
 
 
 def claim(store: Store, who: Identity, uptime: float | None = 100.0, audit: tuple[AuditEvent, ...] = ()) -> Claimed:
@@ -137,6 +139,17 @@ def test_a_machine_that_was_put_back_doubts_all_records(any_store: Store) -> Non
     assert claim(any_store, ALPHA, 401.0) == (True, True)
     assert epochs(any_store) == {"?boot-a:3"}
     assert any_store.beat(ALPHA, 402.0) is Heartbeat.WRITTEN
+
+
+@pytest.mark.parametrize(("lost", "doubts"), [(0.0, False), (LOST_TIME - 5, False), (LOST_TIME + 5, True)])
+def test_a_machine_that_lost_time_doubts_all_records(any_tables: AnyTables, lost: float, doubts: bool) -> None:
+    """Its uptime has passed the stored one. It passed by less than the time since the last heartbeat."""
+    store = any_tables.store()
+    claim(store, ALPHA, 100.0)
+    commit(store, WriteBatch(records=(record(5, epoch="boot-a:3"),), uptime=101.0))
+    silence(any_tables, 1000 + lost)
+    assert claim(store, ALPHA, 1101.0) == (True, doubts)
+    assert epochs(store) == {"?boot-a:3" if doubts else "boot-a:3"}
 
 
 def test_each_commit_tells_the_uptime_too(any_store: Store) -> None:

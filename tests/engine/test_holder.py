@@ -20,6 +20,7 @@ def place(machine: FakeMachine, database: Any = None, start: float | None = None
     node.machine = machine
     node.now = start or node.now
     node.store.clock = lambda: node.now
+    machine.clock, machine.seconds = node.store.clock, machine.seconds
     node.wg._boot = int(machine.boot[-1])
     node.start()
     return node

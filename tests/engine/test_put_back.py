@@ -67,3 +67,29 @@ def test_a_machine_that_was_put_back_goes_on_with_its_memory(alpha: Node) -> Non
     alpha.traffic(5, 40)
     alpha.account()
     assert counted(alpha) == alpha.true
+
+
+@pytest.mark.parametrize("after", [40, 3600])
+def test_a_machine_that_was_put_back_may_start_its_daemon_later(alpha: Node, after: float) -> None:
+    """A snapshot without a running daemon is restored. Its uptime has passed the stored one when the daemon starts."""
+    assert alpha.machine is not None
+    alpha.traffic(5, 1000)
+    alpha.account()
+    snapshot = alpha.machine.seconds
+    alpha.tick(40)
+    alpha.traffic(5, 500)
+    alpha.account()
+    stored = alpha.machine.seconds
+    alpha.wg.recreate_behind("wg0", alpha.peer(5).public_key)
+    alpha.wg.traffic("wg0", alpha.peer(5).public_key, 1100)
+    alpha.machine.seconds = snapshot
+    alpha.tick(after)
+    alpha.machine.seconds = max(alpha.machine.seconds, stored + 1)
+    alpha.start()
+    alpha.cycle()
+    alpha.account()
+    assert counted(alpha)[5] == alpha.true[5]
+    assert alpha.status.anomalies == {"came_back": 1}
+    alpha.traffic(5, 3)
+    alpha.account()
+    assert counted(alpha)[5] == alpha.true[5]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 BEAT = 60.0  # seconds between two heartbeats
 TWIN_WITHIN = 600.0  # seconds: a machine that was put back finds a strange revision once, a running copy again soon
+LOST_TIME = 30.0  # seconds: a machine that was put back has lost more by its uptime than clocks differ in a day
 PUT_BACK = -1.0  # an uptime below every recorded one: it says that the machine was put back
 SILENCE = 180.0  # seconds without a heartbeat after which another machine may take the node over
 

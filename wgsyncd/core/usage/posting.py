@@ -44,8 +44,8 @@ The limits:
   this: it adds the peer again, or makes the interface again with the same index. Then as many bytes are missing as the
   old counters had reached.
 - The bytes between the last posting before a machine was put back and the first sample afterwards may be missing.
-- A machine may be put back, and its daemon may start again later than the last stored uptime of the boot. Nothing shows
-  that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
+- A machine may be put back by less than half a minute, and its daemon may start again later than the boot's last stored
+  uptime. Nothing shows that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
 - wgsyncd's own tables may be put back from a dump of an earlier month, while no daemon runs. A device that has moved
   nothing in the present month looks right then. Its bytes after the dump are posted again.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back

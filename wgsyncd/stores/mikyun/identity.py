@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wgsyncd.core.identity import Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import LOST_TIME, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
 from wgsyncd.stores.mikyun import pieces, removals
 from wgsyncd.stores.mikyun.connection import Connection
@@ -62,10 +62,10 @@ class NodeHolder:
         """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""
         here = (self.node, boot)
         known = self.connection.query(
-            """SELECT %s < GREATEST(b.uptime, n.uptime)
+            f"""SELECT %s < GREATEST(b.uptime, n.uptime) OR {_NOW} - b.last_seen - (%s - b.uptime) > {LOST_TIME}
                       OR EXISTS (SELECT 1 FROM wgsyncd_boots o WHERE o.node = b.node AND o.first_seen > b.first_seen)
-               FROM wgsyncd_boots b JOIN wgsyncd_nodes n ON n.node = b.node WHERE b.node = %s AND b.boot = %s""",
-            (uptime, *here),
+               FROM wgsyncd_boots b JOIN wgsyncd_nodes n ON n.node = b.node WHERE b.node = %s AND b.boot = %s""",  # noqa: S608
+            (uptime, uptime, *here),
         )
         came_back = bool(known and known[0][0])
         if came_back:
