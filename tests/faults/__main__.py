@@ -13,14 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults import on_daemon, on_database, on_interfaces, on_table, report, script, verdict
+from tests.faults import on_copies, on_daemon, on_database, on_interfaces, on_liars, on_table, report, script, verdict
+from tests.faults.clock import FAKETIME
 from tests.faults.metrics_poller import Eyes
 from tests.faults.oracle import DueBytes
 from tests.faults.runner import Play, Stuck
-from tests.faults.stage import FAKETIME, Stage
+from tests.faults.stage import Stage
 from wgsyncd.demo.processes import CommandFailed
 
-ACTS = {**on_daemon.ACTS, **on_database.ACTS, **on_interfaces.ACTS, **on_table.ACTS}
+ACTS = {**on_daemon.ACTS, **on_copies.ACTS, **on_liars.ACTS, **on_database.ACTS, **on_interfaces.ACTS,
+        **on_table.ACTS}  # fmt: skip
 EMULATED = 8.0  # the pace of an emulated machine
 
 
@@ -109,6 +111,8 @@ def _round(play: Play, steps: list[script.Step]) -> float | None:
         play.trouble(f"did not end: {stuck}")
         play.drop()
     healed = time.monotonic()
+    if play.finish(verdict.served(play), 60 * stage.pace) is None:
+        play.trouble("no cycle succeeded after the trouble")
     play.finish(play.quiet(stage.devices), 60 * stage.pace)
     end = play.finish(verdict.settle(play, healed), (verdict.PATIENCE + 30) * stage.pace)
     if end is None:

@@ -15,6 +15,7 @@ from tests.faults.proxy import Deed as TrapDeed
 from tests.faults.proxy import Trap
 from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
+from tests.faults.stage import DAEMON
 
 ZONE = ZoneInfo("Asia/Tokyo")
 PATIENCE = 2.5  # nominal seconds that a trap waits for its statement
@@ -132,13 +133,12 @@ def second(play: Play, step: Step) -> Deed[None]:
 
 
 def _command(play: Play) -> list[str]:
-    return [sys.executable, "-m", "wgsyncd", "run", "--config", str(play.stage.daemons[0].config)]
+    return [sys.executable, *DAEMON, "run", "--config", str(play.stage.daemons[0].config)]
 
 
 def _environment(play: Play) -> dict[str, str]:
     daemon = play.stage.daemons[0]
-    environment = {**daemon.environment, **play.stage.clock.environment}
-    return {**environment, "STATE_DIRECTORY": str(play.stage.state)}
+    return {**daemon.environment, **play.stage.environment(daemon)}
 
 
 def rival(play: Play, step: Step) -> Deed[None]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pymysql
+from pymysql.cursors import Cursor
 
 from tests.faults.on_daemon import trap
 from tests.faults.runner import Deed, Play
@@ -67,13 +68,14 @@ def db_kill(play: Play, step: Step) -> Deed[None]:
 def db_kill_at(play: Play, step: Step) -> Deed[None]:
     """Kills the server at a statement."""
     with (yield from play.holding("database")):
+        killed = False
         try:
-            if not (yield from trap(play, step, "kill server")):
-                return
-            with away(play):
-                yield from play.pause(step.parameters["lasts"])
+            killed = yield from trap(play, step, "kill server")
+            if killed:
+                with away(play):
+                    yield from play.pause(step.parameters["lasts"])
         finally:
-            if not runs(play):
+            if killed or not runs(play):  # a process that was killed in this moment may still seem to run
                 play.stage.database.kill()  # the server is dead, and this call records it
                 play.stage.database.start()
 
@@ -223,5 +225,28 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
             actual.rollback()
 
 
-ACTS = {"db_kill": db_kill, "db_kill_at": db_kill_at, "db_stop": db_stop, "db_restart": db_restart,
+def refused(play: Play, step: Step) -> Deed[None]:
+    """Lets a trigger refuse to change the bytes of some rows. Nobody else waits, and their bytes come later."""
+    devices = [play.stage.devices[n] for n in step.parameters["devices"]]
+    names = ", ".join(f"'{device.name}'" for device in devices)
+    with (yield from play.holding_devices(devices, "database")):
+        yield from play.asked(lambda cursor: _define(
+            cursor, "CREATE OR REPLACE TRIGGER refuses BEFORE UPDATE ON customer_devices FOR EACH ROW"
+            f" IF NEW.device_id IN ({names}) AND NEW.rx_bytes_total <> OLD.rx_bytes_total THEN"
+            " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF"
+        ))  # fmt: skip
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        waiting = "SELECT COUNT(DISTINCT device) FROM wgsyncd_set_aside"
+        aside = yield from play.asked(lambda cursor: cursor.execute(waiting) and cursor.fetchall()[0][0])
+        play.moments[f"refused, {'bytes' if aside else 'no bytes'} are set aside"] += 1
+        yield from play.asked(lambda cursor: _define(cursor, "DROP TRIGGER IF EXISTS refuses"))
+
+
+def _define(cursor: Cursor, sql: str) -> None:
+    cursor.execute("SET SESSION lock_wait_timeout = 1")  # a statement that waits longer could come after the next one
+    cursor.execute(sql)
+
+
+ACTS = {"refused": refused, "db_kill": db_kill, "db_kill_at": db_kill_at, "db_stop": db_stop, "db_restart": db_restart,
         "db_read_only": db_read_only, "db_full": db_full, "row_lock": row_lock, "deadlock": deadlock}  # fmt: skip

@@ -8,10 +8,11 @@ from datetime import datetime
 
 from pymysql.cursors import Cursor
 
+from tests.faults.on_copies import restart
 from tests.faults.on_daemon import ZONE
 from tests.faults.runner import Deed, Peer, Play
 from tests.faults.script import Step
-from tests.faults.stage import NETS, Device
+from tests.faults.stage import NETS, OPEN, Device
 from wgsyncd.demo.testbed import new_keys, new_preshared_key
 
 _OFF = {"paused": "status = 'paused'", "revoked": "status = 'revoked'", "deleted": "deleted_at = NOW()"}
@@ -186,5 +187,32 @@ def reset(play: Play, step: Step) -> Deed[None]:
         play.faults[step.kind] += 1
 
 
-ACTS = {"pause": pause, "rekey": rekey, "move": move, "address": address, "preshared_key": preshared_key, "qr": qr,
+def everybody(play: Play, step: Step) -> Deed[None]:
+    """Pauses everybody by mistake while the guard is strict. No more peers go than the budget, and all come back."""
+    stage, budget = play.stage, step.parameters["budget"]
+    with (yield from play.holding_devices(stage.devices, "instances")):
+        yield from play.until(lambda: all(stage.actual(device) is not None for device in stage.devices))
+        yield from play.quiet(stage.devices)
+        old = play.peers(stage.devices)
+        stage.guard = {"always_allowed": budget, "max_share": 0.01, "small_node": 1}
+        yield from restart(play)
+        yield from play.told("UPDATE customer_devices SET status = 'paused'")
+        yield from play.pause(step.parameters["lasts"])
+        missing = {peer.slot for peer in old} - stage.counters(fresh=True).keys()
+        yield from play.told("UPDATE customer_devices SET status = 'active'")
+        stage.guard = OPEN
+        yield from restart(play)
+        yield from play.until(lambda: all(stage.actual(device) is not None for device in stage.devices))
+        counters = stage.counters(fresh=True)
+        gone = [peer for peer in old if peer.slot in missing or counters[peer.slot] != peer.counters]
+        for peer in gone:  # a peer that came again begins at zero
+            play.due.end(peer.device.name, peer.counters)
+        if len(gone) > budget:
+            play.trouble(f"{len(gone)} peers went, and the guard's budget is {budget}")
+        play.faults[step.kind] += 1
+        play.moments[f"everybody: {len(gone)} of {budget} removals"] += 1
+        yield from play.loud(stage.devices)
+
+
+ACTS = {"everybody": everybody, "pause": pause, "rekey": rekey, "move": move, "address": address, "preshared_key": preshared_key, "qr": qr,
         "reset": reset}  # fmt: skip

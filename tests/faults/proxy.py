@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -20,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from tests.lying_mariadb import corpus
 
 Moment = Literal["before", "during", "answered", "after"]
 """Of a statement: not passed on · passed on, its answer not awaited · the answer is here and not passed on · it is."""
@@ -58,6 +61,8 @@ class Proxy:
         self.path, self._target, self._victims, self._server = path, target, victims, server
         # new connections are refused, or bytes in both directions are swallowed
         self.refusing = self.swallowing = False
+        self.dripping = 0.0  # seconds between two bytes of an answer
+        self.lying: random.Random | None = None  # it spoils one answer in three
         self.statements: deque[tuple[float, int, str]] = deque(maxlen=400)  # the time, the process id and the beginning
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
@@ -144,6 +149,7 @@ class _Wire:
         self._pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         self._kept = b""  # the beginning of a packet whose end is still to come
         self._writes = False  # the present transaction changes the node state
+        self._asked = False  # the client is logged in, and waits for the answer to a statement
         self._await: Trap | None = None  # this trap acts when the answer is here
         self._cut = False
 
@@ -188,6 +194,7 @@ class _Wire:
             if trap.deed != "stop":
                 return False
             trap = None
+        self._asked = packet[3] == 0
         self._server.sendall(packet)
         if trap is not None and trap.moment == "during":
             self._proxy.act(trap)
@@ -208,9 +215,12 @@ class _Wire:
     def _from_server(self) -> bool:
         data = self._server.recv(1 << 16)
         trap, self._await = self._await, None
+        asked, self._asked = self._asked, False
+        chance = self._proxy.lying
+        if asked and chance is not None and chance.random() < 0.3:
+            data = lie(chance)
         if trap is None or not data:
-            self._client.sendall(data)
-            return bool(data)
+            return self._answer(data)
         if trap.moment == "after":
             self._client.sendall(data)
             self._proxy.act(trap)
@@ -224,3 +234,26 @@ class _Wire:
             self._client.sendall(data)
             return True
         return False
+
+    def _answer(self, data: bytes) -> bool:
+        """Passes an answer on, byte by byte while answers drip. Returns whether the connection lives on."""
+        alive = bool(data)
+        while data and self._proxy.dripping and not self._cut:
+            self._client.sendall(data[:1])
+            data = data[1:]
+            time.sleep(self._proxy.dripping)
+        self._client.sendall(data)
+        return alive
+
+
+def lie(chance: random.Random) -> bytes:
+    """Returns a packet that is no good answer to any statement. Half of the packets are spoiled by chance."""
+    packet = bytearray(chance.choice(LIES))
+    for _ in range(chance.choice((0, 0, 1, 3))):
+        at = chance.randrange(1, len(packet) + 1)
+        packet[at : at + chance.randint(0, 2)] = chance.randbytes(chance.randint(0, 3))
+    return len(packet).to_bytes(3, "little") + b"\1" + bytes(packet)
+
+
+LIES = [packet for moment, packet in corpus() if moment == "statement" and packet[:1] not in (b"", b"\0", b"\xfe")]
+"""An OK and an end of rows are left out: they would be a good answer to a statement that changes no row."""

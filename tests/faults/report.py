@@ -23,7 +23,7 @@ def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
     ``settled`` has for each round the seconds until its table was right.
     """
     due, traffic = play.due, play.stage.traffic
-    said = "".join(daemon.log.read_text(errors="replace") for daemon in play.stage.daemons)
+    said = "".join(daemon.log.read_text(errors="replace") for daemon in play.stage.everybody)
     if any(word in said for word in _TRACES):
         play.trouble("a daemon's log has a trace")
     sums, anomalies, quarantined = play.finish(_asked(play), 60 * play.stage.pace) or ({}, 0, 0)

@@ -69,6 +69,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "reload": lambda d: {},
     "second": lambda d: {"lasts": _for(d, 1.5, 3)},
     "rival": lambda d: {"lasts": _for(d, 3, 5), "kill": d.random() < 0.5},
+    "twin": lambda d: {"lasts": _for(d, 4, 8)},
     "clock": lambda d: {"to": d.choice(OFFSETS), "lasts": _for(d, 4, 7)},
     # faults between daemon and database
     "cut": lambda d: {},
@@ -77,6 +78,8 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "hold_answer": lambda d: {**_trap(d), "lasts": _for(d, 2.2, 3.5)},
     "black_hole": lambda d: {"lasts": _for(d, 1, 4)},
     "refuse": lambda d: {"lasts": _for(d, 0.5, 3)},
+    "drip": lambda d: {"lasts": _for(d, 2, 4), "every": d.choice((0.001, 0.01, 0.1))},
+    "lies": lambda d: {"lasts": _for(d, 2, 4), "seed": d.randrange(10**6)},
     # faults of the database
     "db_kill": lambda d: {"lasts": _for(d, 0, 2.5)},
     "db_kill_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS[:3]), "lasts": _for(d, 0, 1.5)},
@@ -86,6 +89,8 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "db_full": lambda d: {"lasts": _for(d, 2, 4), "hangs": d.random() < 0.5},
     "row_lock": lambda d: {"devices": d.some(), "lasts": _for(d, 1.5, 3.5)},
     "deadlock": lambda d: {"devices": d.some(1)},
+    "refused": lambda d: {"devices": d.some(2), "lasts": _for(d, 1.5, 3.5)},
+    "restore": lambda d: {"lasts": _for(d, 0, 2), "how": d.choice(("kill", "terminate"))},
     # faults of the interfaces
     "interface": lambda d: {"interface": d.choice(INTERFACES), "how": d.choice(("delete", "terminate", "kill")),
                             "lasts": _for(d, 0, 2.5), "away": d.choice(("", "", *AWAY))},
@@ -93,7 +98,13 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "foreign_replace": lambda d: {"devices": d.some()},
     "reboot": lambda d: {"database": d.choice(AWAY), "first": d.choice(("database", "daemon")),
                          "lasts": _for(d, 0, 1.5), "same_index": d.random() < 0.5},
+    "liar": lambda d: {"interface": d.choice(INTERFACES), "lasts": _for(d, 2, 4), "seed": d.randrange(10**6)},
+    # new names
+    "rename_interface": lambda d: {"interface": d.choice(INTERFACES), "lasts": _for(d, 1, 2),
+                                   "how": d.choice(("kill", "terminate"))},
+    "rename_node": lambda d: {"how": d.choice(("kill", "terminate"))},
     # changes of the table
+    "everybody": lambda d: {"budget": d.randint(1, 2), "lasts": _for(d, 2, 4)},
     "pause": lambda d: {"devices": d.some(), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
                         "how": d.choice(("paused", "revoked", "deleted"))},
     "rekey": lambda d: {"devices": d.some(2), "busy": d.random() < 0.3},
@@ -106,7 +117,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
 }  # fmt: skip
 """Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
-PER_ROUND = 17  # with this many kinds a round, two rounds have all of them
+PER_ROUND = 20  # with this many kinds a round, two rounds have all of them
 
 
 def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:

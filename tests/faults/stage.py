@@ -11,7 +11,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+from tests.faults.clock import Clock
 from tests.faults.oracle import Bytes
 from tests.faults.proxy import Proxy
 from tests.faults.traffic import Flow, Traffic, outlet
@@ -19,13 +22,14 @@ from tests.faults.web import Web
 from tests.real.running import Daemon, Ear, in_network
 from wgsyncd.demo import processes
 from wgsyncd.demo.mariadb import PrivateServer, quote
-from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, Namespace, Testbed, WgKind, new_keys
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package libfaketime has it
 DISK = 160  # MiB, for the database
 SERVER = ("--loose-innodb-buffer-pool-size-max=256m", "--log-bin=log", "--sync-binlog=0", "--max-binlog-size=1048576",
           "--binlog-expire-logs-seconds=120")  # fmt: skip
 NETS = {"wg0": "10.200.0", "wg1": "10.251.0"}
+OPEN: dict[str, object] = {"always_allowed": 100, "max_share": 1.0}  # a guard that lets everybody go
+DAEMON = ("-m", "tests.faults.daemon")  # the interpreter's arguments before the command
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -43,32 +47,6 @@ class Device:
     rate: tuple[int, int]  # bytes per second, up and down
     preshared_key: str | None = None
     wired: bool = True
-
-
-class Clock:
-    """Keeps the daemon's wall clock, which is the real one plus an offset."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.offset, self.steps, self.ever = file, 0.0, 0, False
-        self.set(0.0)
-
-    def set(self, offset: float) -> None:
-        """Sets the offset in seconds, which makes the clock step."""
-        new = self.file.with_suffix(".new")
-        new.write_text(f"{offset:+.3f}\n")
-        new.rename(self.file)
-        self.ever = self.ever or offset != 0
-        self.offset, self.steps = offset, self.steps + 1
-
-    def now(self) -> float:
-        """Returns the time as the daemon sees it."""
-        return time.time() + self.offset
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Returns the environment of a process that uses this clock."""
-        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1",
-                "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
 
 
 class Stage:
@@ -91,6 +69,11 @@ class Stage:
         self.proxy: Proxy
         self.traffic: Traffic
         self.web: Web
+        self.node = "faults"
+        self.names = {name: name for name in NETS}  # the interfaces' present names
+        self.guard: dict[str, object] = OPEN
+        self.twin: Daemon
+        self._booted = 0.0  # by CLOCK_BOOTTIME
         self._dump: tuple[float, dict[tuple[str, str], Bytes]] | None = None
 
     @property
@@ -110,11 +93,22 @@ class Stage:
         self.traffic = Traffic(in_network(self.world.server.holder.pid, outlet), self._seed)
         self._add_devices()
         self.state.mkdir()
-        for name, port in (("daemon", 9586), ("rival", 9587)):
-            daemon = Daemon(self.world, self.ear, self.directory / name)
-            self._configure(daemon, port)
-            self.daemons.append(daemon)
+        for name in ("daemon", "rival"):
+            self.daemons.append(Daemon(self.world, self.ear, self.directory / name))
+        self.twin = self._copy()
+        self.configure()
         self.traffic.start()
+
+    def _copy(self) -> Daemon:
+        """Returns the daemon of a copy of the server: another network and boot, and the same machine id and node."""
+        machine = self._copied = Namespace()
+        boot = self.directory / "boot_of_the_copy"
+        boot.write_text(f"{uuid.uuid4()}\n")
+        machine.run("mount", "--bind", str(boot), _BOOT_ID)
+        machine.ip("link set lo up")
+        for name in NETS:
+            machine.make_wireguard(self.kind, name, log=self.directory / "world.log")
+        return Daemon(cast("Testbed", SimpleNamespace(server=machine)), self.ear, self.directory / "copy")
 
     def _add_devices(self) -> None:
         names = [f"0001-{n}" for n in range(self._count)]
@@ -136,28 +130,54 @@ class Stage:
             f" issued_at) VALUES {rows}"
         )
 
-    def _configure(self, daemon: Daemon, port: int) -> None:
+    def configure(self) -> None:
+        """Writes the configuration of all daemons, with the present names and the present guard."""
         slow = max(1.0, self.pace / 2)
-        values: dict[str, dict[str, object]] = {
-            "node": {"name": "faults", "zone": "Asia/Tokyo"},
-            "mikyun.database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
-                                "timeout": f"{min(2 * slow, 20)}s"},
-            "interfaces.wg0": {"networks": ["10.200.0.0/24"], "addresses": ["10.200.0.1/24"]},
-            "interfaces.wg1": {"networks": ["10.251.0.0/24"], "addresses": ["10.251.0.1/24"]},
-            "guard": {"always_allowed": 100, "max_share": 1.0},
-            "schedule": {"poll_interval": f"{slow}s", "resync_interval": f"{2 * slow}s", "watch_interval": f"{0.2 * slow}s"},
-            "mikyun": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
-        }  # fmt: skip
-        lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
-                 for section, table in values.items()]  # fmt: skip
-        daemon.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for port, daemon in enumerate(self.everybody, 9586):
+            values: dict[str, dict[str, object]] = {
+                "node": {"name": self.node, "zone": "Asia/Tokyo"},
+                "mikyun.database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
+                                    "timeout": f"{min(2 * slow, 20)}s"},
+                **{f"interfaces.{self.names[name]}": {"store_name": name, "networks": [f"{net}.0/24"],
+                                                      "addresses": [f"{net}.1/24"]} for name, net in NETS.items()},
+                "guard": self.guard,
+                "schedule": {"poll_interval": f"{slow}s", "resync_interval": f"{2 * slow}s",
+                             "watch_interval": f"{0.2 * slow}s"},
+                "mikyun": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
+            }  # fmt: skip
+            lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+                     for section, table in values.items()]  # fmt: skip
+            daemon.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def rename(self, name: str, new: str) -> None:
+        """Renames an interface, and the socket of a userspace one. Its index and its peers stay."""
+        old, self.names[name] = self.names[name], new
+        self.world.interfaces[new] = self.world.interfaces.pop(old)
+        self.world.server.ip(f"link set {old} down", f"link set {old} name {new}", f"link set {new} up")
+        if self.kind == "userspace":
+            self.socket(old).rename(self.socket(new))
+
+    def socket(self, name: str) -> Path:
+        """Returns the path of a userspace interface's socket, as this process sees it."""
+        return Path("/proc", str(self.world.server.holder.pid), "root", "run", "wireguard", f"{name}.sock")
 
     # -- the daemons
 
+    @property
+    def everybody(self) -> list[Daemon]:
+        """Returns all daemons, the one of the copied server too."""
+        return [*self.daemons, *([self.twin] if hasattr(self, "twin") else [])]
+
     def start(self, daemon: Daemon) -> None:
         """Starts a daemon and does not wait for it."""
-        state = {"STATE_DIRECTORY": str(self.state)}  # both daemons have the same directory, as on a server
-        daemon.start({**self.clock.environment, **state}, ready=False)
+        daemon.start(self.environment(daemon), ready=False, argv=DAEMON)
+
+    def environment(self, daemon: Daemon) -> dict[str, str]:
+        """Returns what a daemon's environment has besides its own."""
+        # Two daemons of a server have the same directory. The copied server has its own, and it did not boot lately.
+        if daemon is self.twin:
+            return {**self.clock.environment, "BOOTED": "0"}
+        return {**self.clock.environment, "BOOTED": str(self._booted), "STATE_DIRECTORY": str(self.state)}
 
     def is_daemon(self, pid: int) -> bool:
         """Returns whether a process is one of our daemons and alive."""
@@ -230,11 +250,11 @@ class Stage:
         return int(json.loads(self.world.server.run("ip", "-json", "link", "show", name))[0]["ifindex"])
 
     def new_boot(self) -> None:
-        """Gives the machine another boot id and a short uptime, for all processes in the server's namespaces."""
-        for place, text in ((_BOOT_ID, str(uuid.uuid4())), ("/proc/uptime", "0.10 0.10")):
-            file = self.directory / Path(place).name
-            file.write_text(f"{text}\n")
-            self.world.server.run("sh", "-c", f"umount {place} 2>/dev/null; mount --bind {file} {place}")
+        """Gives the machine another boot id, for all processes in the server's namespaces, and a short uptime."""
+        file = self.directory / "boot_id"
+        file.write_text(f"{uuid.uuid4()}\n")
+        self.world.server.run("sh", "-c", f"umount {_BOOT_ID} 2>/dev/null; mount --bind {file} {_BOOT_ID}")
+        self._booted = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def close(self) -> None:
         """Ends everything."""
@@ -247,7 +267,9 @@ class Stage:
             for one in ("web", "proxy", "traffic"):
                 if hasattr(self, one):
                     stack.callback(getattr(self, one).close)
-            for daemon in self.daemons:
+            if hasattr(self, "_copied"):
+                stack.callback(self._copied.close)
+            for daemon in self.everybody:
                 stack.callback(daemon.close)
 
 

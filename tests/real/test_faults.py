@@ -17,8 +17,8 @@ from wgsyncd.demo.testbed import WgKind
 RUN = Path(__file__).resolve().parents[1] / "faults" / "run"
 SEED, SLOW_SEED = 2, 3
 SLOW = bool(os.environ.get("WGSYNCD_VM"))
-IF_MET = {"cut_at", "db_kill_at", "deadlock", "hold_answer", "stop_at", "swallow_commit"}
-"""They wait for a statement or for the daemon, which may not come while they do."""
+IF_MET = {"cut_at", "db_kill_at", "deadlock", "hold_answer", "liar", "stop_at", "swallow_commit"}
+"""They wait for a statement or for the daemon, which may not come while they do. The kernel has no place for a liar."""
 
 
 def test_a_seed_makes_its_script() -> None:

@@ -1,0 +1,146 @@
+"""A copy of the server comes, tables are put back, and names change."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+
+from pymysql.cursors import Cursor
+
+from tests.faults.on_database import away
+from tests.faults.runner import Deed, Play
+from tests.faults.script import Step
+from wgsyncd.demo import processes
+from wgsyncd.demo.mariadb import DATABASE
+
+_DUMP = ("mariadb-dump", "--no-defaults", "--single-transaction", "--routines", "--triggers")
+_WAITING = "wgsyncd_spool_pending_counters"
+_TAKEOVERS = "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'node_taken_over'"
+
+
+def twin(play: Play, step: Step) -> Deed[None]:
+    """Starts a copy of the server, with the same machine id and the same node name. It is refused."""
+    stage = play.stage
+    with (yield from play.holding("instances")):
+        # After an orderly end, another server may take the node at once. So the daemon must have the node first.
+        while not (yield from play.asked(_has_holder)):
+            yield from play.pause(0.1)
+        stage.start(stage.twin)
+        process = stage.twin.process
+        assert process is not None
+        play.faults[step.kind] += 1
+        yield from play.until(lambda: process.poll() is not None, step.parameters["lasts"])
+        process.kill()
+        code = process.wait()
+        play.ends[f"twin: {code}"] += 1
+        if code not in (1, -signal.SIGKILL):
+            play.trouble(f"the copy of the server ended with {code}")
+        if (yield from play.asked(lambda cursor: _number(cursor, _TAKEOVERS))):
+            play.trouble("the copy of the server took the node over")
+
+
+def _has_holder(cursor: Cursor) -> bool:
+    return _number(cursor, "SELECT COUNT(*) FROM wgsyncd_nodes WHERE heartbeat > 0") > 0
+
+
+def _number(cursor: Cursor, sql: str) -> int:
+    cursor.execute(sql)
+    return int(cursor.fetchall()[0][0])
+
+
+@contextlib.contextmanager
+def stopped(play: Play) -> Iterator[None]:
+    """Lets no daemon start meanwhile."""
+    play.down = True
+    try:
+        yield
+    finally:
+        play.down = False
+
+
+def end(play: Play, how: str) -> Deed[None]:
+    """Ends the daemon by a kill or in an orderly way, and waits for its end."""
+    daemon = play.stage.daemons[0]
+    process = daemon.process
+    if process is not None and process.poll() is None:
+        play.expected.add(-signal.SIGTERM)
+        process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+        if not (yield from play.until(lambda: process.poll() is not None, 15)):
+            play.trouble("no end within 15 s of SIGTERM")
+            process.kill()
+    yield from play.until(lambda: daemon.process is None)
+
+
+def restart(play: Play) -> Deed[None]:
+    """Kills the daemon, and waits until it runs with the present configuration."""
+    with stopped(play):
+        yield from end(play, "kill")
+        play.stage.configure()
+    yield from play.until(play.answers)
+
+
+def nothing_waits(play: Play) -> Deed[None]:
+    """Waits until the spool is empty. Samples of counters that have ended are in no backup."""
+    began = time.monotonic()
+
+    def is_empty() -> bool:
+        seen = play.eyes.seen
+        # A daemon reads the file before its first success.
+        return seen.asked > began and seen.successes("account") > 0 and not seen.values.get(_WAITING, 1)
+
+    yield from play.until(is_empty)
+
+
+def restore(play: Play, step: Step) -> Deed[None]:
+    """Saves all tables and puts them back later, while no daemon runs. The counters went on, so no byte is lost."""
+    stage, p = play.stage, step.parameters
+    file = stage.directory / "dump.sql"
+    client = (f"--socket={stage.database.socket}", DATABASE)
+    with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database")):
+        yield from nothing_waits(play)
+        processes.run([*_DUMP, f"--result-file={file}", *client], timeout=60)
+        yield from play.pause(p["lasts"])
+        with stopped(play):
+            yield from end(play, p["how"])
+            with away(play):
+                processes.run(["mariadb", "--no-defaults", f"--execute=source {file}", *client], timeout=60)
+        play.faults[step.kind] += 1
+
+
+def rename_interface(play: Play, step: Step) -> Deed[None]:
+    """Renames an interface and its section, and later renames it back. Its customers go on."""
+    stage, name = play.stage, step.parameters["interface"]
+    with (yield from play.holding_devices(stage.devices, "interfaces", "instances")):
+        for new in (f"{name}x", name):
+            with stopped(play):
+                yield from end(play, step.parameters["how"])
+                stage.rename(name, new)
+                stage.configure()
+            yield from play.pause(step.parameters["lasts"])
+        play.faults[step.kind] += 1
+
+
+def rename_node(play: Play, step: Step) -> Deed[None]:
+    """Gives the node a name that it never had. The database answers and all is posted, as the page demands."""
+    stage = play.stage
+    with (yield from play.holding_devices(stage.devices, "instances", "database", "proxy", "interfaces")):
+        yield from nothing_waits(play)
+        old = stage.node
+        with stopped(play):
+            yield from end(play, step.parameters["how"])
+            head, _, number = old.partition("-")
+            stage.node = f"{head}-{int(number or 0) + 1}"
+            stage.configure()
+
+        def followed(cursor: Cursor) -> bool:
+            cursor.execute("SELECT node FROM wgsyncd_nodes")
+            return cursor.fetchall() == ((stage.node,),)
+
+        while not (yield from play.asked(followed)):
+            yield from play.pause(0.1)
+        play.faults[step.kind] += 1
+
+
+ACTS = {"twin": twin, "restore": restore, "rename_interface": rename_interface, "rename_node": rename_node}
