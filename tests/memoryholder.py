@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 from tests.memorytables import Boot, Tables
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import LOST_TIME, NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import LOST_TIME, NOBODY, SILENCE, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import doubted
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
@@ -47,6 +47,8 @@ class MemoryHolder(Generic[Tables]):
             db.holders[self._node] = identity, now
             db.seq[self._node] += 1
             self._keep_removals(db, known[0].boot == identity.boot, uptime or 0.0)
+            if uptime is None:
+                db.boots = {at: b._replace(last_seen=0.0) if at[0] == self._node else b for at, b in db.boots.items()}
             came_back = uptime is not None and self._enter_boot(db, identity.boot, uptime, now)
             self._write_audit(db, audit)
         return Claimed(done=True, came_back=came_back)
@@ -92,8 +94,12 @@ class MemoryHolder(Generic[Tables]):
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         with self._transaction("beat") as db:
-            if db.holders.get(self._node, (None, 0.0))[0] != identity:
-                return Heartbeat.LOST
+            if (other := db.holders.get(self._node, (NOBODY, 0.0))[0]) != identity:
+                mine, theirs = (db.boots.get((self._node, one.boot)) for one in (identity, other))
+                alive = mine is not None and self.clock() - mine.last_seen < SILENCE
+                later = mine and theirs and mine.first_seen < theirs.first_seen
+                cloned = alive and later and other.machine == identity.machine
+                return Heartbeat.CLONED if cloned else Heartbeat.LOST
             boot = db.boots[self._node, identity.boot]
             if uptime < boot.uptime:
                 return Heartbeat.CAME_BACK

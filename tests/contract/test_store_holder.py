@@ -9,7 +9,7 @@ from tests.samples import EPOCH, NOW, calendar, record
 from tests.store_sides import AnyTables, RealMikyunTables
 from tests.users_sides import UsersTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.identity import LOST_TIME, NOBODY, Claimed, Heartbeat, Identity
+from wgsyncd.core.identity import LOST_TIME, NOBODY, SILENCE, Claimed, Heartbeat, Identity
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import TakeoverCause
 from wgsyncd.core.state import InterfaceCheckpoint, WriteBatch
@@ -103,6 +103,22 @@ def test_a_stopped_daemon_gives_its_node_back_and_nobody_elses(any_store: Store)
     holder = any_store.holder()
     assert holder is not None
     assert (holder.identity, holder.age) == (ALPHA, None)
+
+
+@pytest.mark.parametrize("how", ["clone", "another machine", "an order", "silent before"])
+def test_a_clone_that_holds_the_node_of_a_living_machine(any_tables: AnyTables, how: str) -> None:
+    store = any_tables.store()
+    clone = Identity("machine-a" if how != "another machine" else "machine-c", "7", "boot-z", "alpha")
+    claim(store, ALPHA)
+    if how == "silent before":
+        silence(any_tables, SILENCE + 1)
+    if how == "an order":
+        claim(store, clone, None)
+    claim(store, clone, 5.0)
+    assert store.beat(ALPHA, 101.0) is (Heartbeat.CLONED if how == "clone" else Heartbeat.LOST)
+    claim(store, ALPHA, None)
+    assert claim(store, ALPHA, 102.0) == (True, True)
+    assert store.beat(clone, 6.0) is Heartbeat.LOST
 
 
 def test_a_reboot_and_a_restart_leave_the_records_alone(any_store: Store) -> None:

@@ -92,4 +92,5 @@ class Heartbeat(Enum):
 
     WRITTEN = "written"
     LOST = "lost"  # another machine holds the node
+    CLONED = "cloned"  # a later boot of the same machine holds the node, although this one wrote within SILENCE
     CAME_BACK = "came back"  # the machine is still the holder, but was put back to an earlier moment of its boot

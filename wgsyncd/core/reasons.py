@@ -128,4 +128,5 @@ class TakeoverCause(StrEnum):
 
     STOPPED = "stopped"  # the daemon of the other machine had stopped
     SILENT = "silent"  # the other machine had sent no heartbeat for minutes
+    CLONE = "clone"  # the other machine is a clone of this one, which never stopped
     ORDERED = "ordered"  # an admin ordered it

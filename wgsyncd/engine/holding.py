@@ -55,6 +55,10 @@ class Holding:
                 raise NotHolder(wording.node_lost(self._node, holder), lost=True)
             # A database that was put back may name an earlier holder, which does not live any more.
             _log.warning("the node's state is new or was put back: the node is claimed again")
+        if result is Heartbeat.CLONED:
+            self._take_back(self._machine, calendar)
+            self.ensure(calendar)
+            return False
         if result is not Heartbeat.WRITTEN:
             self._claim(self._machine, calendar)
             return False
@@ -97,6 +101,19 @@ class Holding:
         """Say in the store that this daemon has stopped, so that another machine may start at once."""
         if self._machine is not None and self._state.holds_node:
             self._store.release(self._machine.identity())
+
+    def _take_back(self, machine: Machine, calendar: UsageCalendar) -> None:
+        """Take the node back from a clone: at its start, nothing told it that this machine lives.
+
+        The usual claim follows. It doubts the epochs, because the clone has written its own.
+        """
+        me, seen = machine.identity(), self._store.holder()
+        if seen is not None:
+            self._state.holds_node = False
+            event = takeover(self._node, seen, me, TakeoverCause.CLONE)
+            self._store.claim(me, None, seen, [event], calendar)
+            self._status.taken_over_at, known = self._now(), seen.identity
+            _log.error("a clone of this server had taken the node over", host=known.host, boot=known.boot)
 
     def _claim(self, machine: Machine, calendar: UsageCalendar, uptime: float | None = None) -> None:
         me, uptime = machine.identity(), machine.uptime() if uptime is None else uptime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wgsyncd.core.identity import LOST_TIME, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import LOST_TIME, SILENCE, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
 from wgsyncd.stores.mikyun import pieces, removals
 from wgsyncd.stores.mikyun.connection import Connection
@@ -58,6 +58,10 @@ class NodeHolder:
         removals.keep(self.connection, self.node, uptime or 0.0, None if goes_on else lasted)
         return True
 
+    def forget_life(self) -> None:
+        """Note in the open transaction that no boot of before is alive: an admin has ordered a takeover."""
+        self.connection.execute("UPDATE wgsyncd_boots SET last_seen = 0 WHERE node = %s", (self.node,))
+
     def enter_boot(self, boot: str, uptime: float) -> bool:
         """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""
         here = (self.node, boot)
@@ -93,7 +97,13 @@ class NodeHolder:
         if self.connection.execute(sql, (uptime, uptime, *place, uptime)):
             return Heartbeat.WRITTEN
         sql = "SELECT 1 FROM wgsyncd_nodes WHERE node = %s AND machine = %s AND boot = %s"
-        return Heartbeat.CAME_BACK if self.connection.query(sql, place) else Heartbeat.LOST
+        if self.connection.query(sql, place):
+            return Heartbeat.CAME_BACK
+        sql = f"""SELECT 1 FROM wgsyncd_nodes n JOIN wgsyncd_boots o ON o.node = n.node AND o.boot = n.boot
+                  JOIN wgsyncd_boots b ON b.node = n.node AND b.boot = %s AND b.first_seen < o.first_seen
+                  WHERE n.node = %s AND SUBSTRING_INDEX(n.machine, '/', 1) = %s AND {_NOW} - b.last_seen < {SILENCE}"""  # noqa: S608
+        is_cloned = self.connection.query(sql, (identity.boot, self.node, identity.machine))
+        return Heartbeat.CLONED if is_cloned else Heartbeat.LOST
 
     def release(self, identity: Identity) -> None:
         """Say that the holder has stopped, if it is ``identity``."""

@@ -169,6 +169,7 @@ _ANOMALIES = {
 _TAKEOVERS = {
     TakeoverCause.STOPPED: ("it had stopped", "停止済み"),
     TakeoverCause.SILENT: ("no heartbeat for {count} s", "{count} 秒間ハートビートなし"),
+    TakeoverCause.CLONE: ("it is a clone of this server", "このサーバーの複製のため"),
     TakeoverCause.ORDERED: ("{by} ordered it", "{by}の指示"),
 }
 _UPDATED = {

@@ -188,6 +188,8 @@ class MariaDBStore:
         with self._connection.transaction():
             if not place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
                 return Claimed(done=False)
+            if uptime is None:
+                place.forget_life()
             came_back = uptime is not None and place.enter_boot(identity.boot, uptime)
             writer.insert_audit(audit, calendar.now)
         return Claimed(done=True, came_back=came_back)
