@@ -28,7 +28,7 @@ from wgsyncd.core.usage.halves import Apart, Months
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Tells the time: ``now`` in UNIX seconds, which may jump, and ``monotonic`` in seconds since the boot."""
+    """Tells the time: ``now`` in UNIX seconds, which may jump, and ``monotonic`` in seconds that never go back."""
 
     now: Callable[[], float]
     monotonic: Callable[[], float]

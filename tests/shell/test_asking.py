@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -219,6 +220,14 @@ def test_interrupted_is_130_and_no_trace(node: Node, config: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(client, "ask", interrupted)
+    assert main.main(["plan", "--config", str(config)]) == 130
+
+
+def test_interrupted_during_the_imports_is_130_and_no_trace(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> ModuleType:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
     assert main.main(["plan", "--config", str(config)]) == 130
 
 

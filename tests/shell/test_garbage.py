@@ -1,4 +1,4 @@
-"""Memory of large tables returns to the system after use."""
+"""Memory of large tables returns to the system after use, and nobody else reads it."""
 
 from __future__ import annotations
 
@@ -28,3 +28,19 @@ def test_large_blocks_go_back_to_the_system() -> None:
     where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True, check=True, env=where)
     assert int(done.stdout) < 4, "MiB that stay, of 64; untold all of them would"
+
+
+_HIDDEN = """
+import ctypes, sys
+from wgsyncd.cli import main
+before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE, prctl(2)
+main.main(["run", "--config", "/does/not/exist"])
+print(before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+
+
+def test_no_process_of_the_same_user_may_read_the_daemons_memory() -> None:
+    """A process that is not dumpable cannot be traced, its memory cannot be read, and it leaves no core: see proc(5)."""
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", _HIDDEN], stdout=subprocess.PIPE, text=True, check=True, env=where)
+    assert done.stdout.splitlines()[-1] == "1 0"

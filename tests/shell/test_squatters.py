@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -166,3 +167,27 @@ def test_a_directory_that_is_gone_is_told_with_what_helps(
         None,
         f"wgsyncd runs (pid {os.getpid()}), but its control socket is gone: systemctl restart wgsyncd",
     )
+
+
+def test_no_more_descriptors_are_told_and_leave_nothing_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = socket.socket, [0]
+
+    def make(*args: int) -> socket.socket:
+        if not left[0]:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left[0] -= 1
+        return real(*args)
+
+    monkeypatch.setattr(socket, "socket", make)
+    for count in range(3):
+        left[0] = count
+        with pytest.raises(UserError, match="Too many open files"):
+            lock.Claims("r641", ("wg7", "wg8"))
+    left[0] = 0
+    assert lock.running("r641") is None
+    with pytest.raises(UserError, match="no hints: Too many open files"):
+        lock.bind(tmp_path / "notify.sock", socket.SOCK_DGRAM, "no hints")
+    left[0] = 3
+    lock.Claims("r641", ("wg7", "wg8")).close()

@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A terminal may not be able to show every character.
             stream.reconfigure(errors="backslashreplace")
-    args = parser(argv).parse_args(argv)
     try:
+        args = parser(argv).parse_args(argv)
         exit_status: int = args.run(args)
         print(end="", flush=True)  # here, so that a failure of standard output is reported
         return exit_status

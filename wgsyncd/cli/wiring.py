@@ -28,7 +28,7 @@ def _agent(
     from wgsyncd.engine.agent import Agent
     from wgsyncd.ports import Clock
 
-    clock = Clock(time.time, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+    clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
     store = stores.open_store(settings).store(state.on_answer)
     return Agent(settings, wireguard, store, samples, status, clock, state, planes=(), machine=machine)

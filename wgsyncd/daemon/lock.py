@@ -146,7 +146,10 @@ def _claim(name: str, where: str, todo: str) -> socket.socket | None:
     UserError if another wgsyncd in this network namespace has it.
     """
     address = _address(name)
-    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UserError(f"no socket can be made that keeps another wgsyncd out {where}: {error.strerror}") from error
     try:
         claimed.bind(address)
         claimed.listen(_WAITING)
@@ -171,13 +174,13 @@ def _claim(name: str, where: str, todo: str) -> socket.socket | None:
 
 def _owner(address: bytes) -> Credentials | None:
     """Who listens at an abstract address. None if nobody does, or if its queue is full."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-        other.setblocking(False)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            other.setblocking(False)
             other.connect(address)
-        except OSError:
-            return None
-        return peer_credentials(other)
+            return peer_credentials(other)
+    except OSError:
+        return None
 
 
 def _is_ours(owner: Credentials) -> bool:
@@ -205,12 +208,14 @@ def bind(file: Path, kind: socket.SocketKind, failure: str) -> socket.socket:
 
     A killed process may have left the file. The lock proves that the process is gone.
     """
-    bound = socket.socket(socket.AF_UNIX, kind)
+    bound: socket.socket | None = None
     try:
+        bound = socket.socket(socket.AF_UNIX, kind)
         file.unlink(missing_ok=True)
         bound.bind(str(file))
         os.chmod(file, 0o660)
     except OSError as error:
-        bound.close()
+        if bound is not None:
+            bound.close()
         raise UserError(f"{file}: {failure}: {error.strerror}") from error
     return bound

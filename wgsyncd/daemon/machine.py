@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from wgsyncd.core.identity import Identity
 
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5): the same in a careless clone
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
+_UPTIME = Path("/proc/uptime")  # proc(5): seconds since the boot, suspended time included
 _LINKS = Path("/sys/class/net")
 _NAMESPACE = "/proc/self/ns/net"
 _PERMANENT = "0"  # addr_assign_type in uapi/linux/netdevice.h
@@ -32,7 +32,7 @@ class LocalMachine:
 
     def uptime(self) -> float:
         """See :class:`wgsyncd.ports.Machine`."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return float(_UPTIME.read_text().split()[0])
 
 
 def _digest(boot: str) -> str:

@@ -56,14 +56,14 @@ class Agent:
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
         self._state, self._log, self._changed = state, log.get("agent"), log.OnChange()
-        self._planner = Planner(settings, state, clock.monotonic)
+        self._planner = Planner(settings, state, uptime := machine.uptime if machine else clock.monotonic)
         self._interfaces = Interfaces(settings, wireguard, status, state)
         self.holding = Holding(settings, store, machine, status, state, clock.now)
         self._accounting = Accounting(settings, store, spool, status, clock, state, self.holding)
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
         self._planes = Planes(planes)  # beside the WireGuard peers
-        self._recorder = Recorder(settings.node.name, self._cache, state, status, clock.monotonic)
+        self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
         calendar = self._accounting.calendar
         self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile

@@ -25,9 +25,10 @@ def run(args: argparse.Namespace) -> int:
     events.install_signal_handlers(stop_within=STOP_WITHIN)
     from wgsyncd import log
     from wgsyncd.config import load
-    from wgsyncd.daemon import lock
+    from wgsyncd.daemon import lock, memory
     from wgsyncd.errors import ConfigError, NotHolder, UserError
 
+    memory.hide()
     log.configure()
     try:
         settings = load.load(args.config)
@@ -42,7 +43,6 @@ def run(args: argparse.Namespace) -> int:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
     from wgsyncd.cli import wiring
-    from wgsyncd.daemon import memory
     from wgsyncd.daemon.daemon import Daemon
     from wgsyncd.daemon.systemd import Notifier
     from wgsyncd.engine.status import DaemonStatus
