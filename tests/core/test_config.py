@@ -33,8 +33,8 @@ def test_the_shipped_example_is_the_r640s() -> None:
     assert not wg0.create
     assert (float(wg0.line_rate), float(wg0.persistent_keepalive)) == (25e9, 0)
     database = mikyun(settings).database
-    assert (database.host, database.port, database.name, database.user, float(database.timeout)) == (
-        "127.0.0.1", 3306, "mikyun_cloud", "mikyun", 4
+    assert (database.socket, database.name, database.user, float(database.timeout)) == (
+        "/run/mysqld/mysqld.sock", "mikyun_cloud", "wgsyncd", 4
     )  # fmt: skip
     assert settings.node.zone == ZoneInfo("Asia/Tokyo")
     assert (settings.guard.always_allowed, settings.guard.max_share, settings.guard.small_node) == (10, 0.2, 3)
@@ -67,7 +67,8 @@ def test_the_example_shows_the_defaults() -> None:
     for section in Settings.__struct_fields__:
         if section not in ("interfaces", "store"):
             assert getattr(shown, section) == getattr(least, section)
-    database = msgspec.structs.replace(mikyun(shown).database, password_file=None)
+    # A server on a network address needs other values, and these are the defaults.
+    database = msgspec.structs.replace(mikyun(shown).database, socket=None, user=mikyun(least).database.user)
     assert msgspec.structs.replace(mikyun(shown), database=database) == mikyun(least)
 
 

@@ -27,12 +27,11 @@ NEEDED = {
 """Maps the programs that the tests need to the Debian packages that have them."""
 
 LATER = "9.9.9"  # a version above every real one
-ACCOUNT = "'mikyun'@'127.0.0.1'"
 DEVICE, GATEWAY = "10.200.0.5", "10.200.0.1"  # README.md and install.md use these addresses
 CONFIG = """
 [mikyun.database]
-host = "127.0.0.1"
-password_file = "/etc/wgsyncd/db-password"
+socket = "/run/mysqld/mysqld.sock"
+user = "wgsyncd"
 [interfaces.wg0]
 networks = ["10.200.0.0/24"]
 addresses = ["10.200.0.1/24"]
@@ -128,7 +127,7 @@ class Node:
 
     def __init__(self, system: Booted) -> None:
         self.system, self.database = system, Database(system)
-        self.password = self.key = self.preshared_key = ""
+        self.key = self.preshared_key = ""
         self.followed: defaultdict[Path, set[str]] = defaultdict(set)
         self.quick_start = ""  # the configuration that README.md's quick start leaves
 
@@ -146,7 +145,6 @@ class Node:
         self.await_ready()
         self.quick_start = self.system.run("cat", "/etc/wgsyncd/wgsyncd.toml")
         self.follow(README, "device")
-        self.password = self.system.run("cat", "/etc/wgsyncd/db-password").strip()
         [[self.key, self.preshared_key]] = self.database.sql("SELECT public_key, preshared_key FROM customer_devices")
         until(lambda: self.key in self.peers(), 10, "the peer is there")
         self.system.run("systemctl", "disable", "--now", UNIT)
@@ -182,10 +180,9 @@ class Node:
     def set_up(self) -> None:
         """Prepares the newly installed package on a server that has all the rest.
 
-        It sets the password, faster schedules and a shorter watchdog.
+        It sets faster schedules and a shorter watchdog.
         """
         self.drop_in(FAST, "fast")
-        self.system.write("/etc/wgsyncd/db-password", self.password + "\n", mode=0o600)
         self.configure()
         self.system.run("systemctl", "start", "wg-quick@wg0")
 

@@ -81,6 +81,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "set a kernel setting": kernel_setting,
     "new user namespace": lambda: call(_UNSHARE, _CLONE_NEWUSER),
     "new network namespace": lambda: call(_UNSHARE, _CLONE_NEWNET),
+    "open an IP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
     "raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
     "packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0),
     "low port": lambda: listen(81),
@@ -98,7 +99,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "read the configuration": lambda: read("/etc/wgsyncd/wgsyncd.toml"),
     "read the copy of the password": lambda: read(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere") + "/db-password"),
     "set an interface up": lambda: subprocess.run(["ip", "link", "set", "wg0", "up"], check=True),
-    "reach the database": lambda: socket.create_connection(("127.0.0.1", 3306), 5).close(),
+    "reach the database": lambda: socket.socket(socket.AF_UNIX).connect("/run/mysqld/mysqld.sock"),
 }
 
 

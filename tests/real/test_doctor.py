@@ -208,15 +208,10 @@ def test_an_installed_service(installed: Node) -> None:
     installed.systemctl("restart")
     until(lambda: installed.get("/readyz").strip() == "ok", 20, "ready")
     found = look()
-    for name in ("daemon", "unit", "capability", "metrics", "password", "state", "secrets", "rights", "wg0"):
+    for name in ("daemon", "unit", "capability", "metrics", "state", "secrets", "rights", "wg0"):
         assert found[name]["severity"] == "ok", found[name]
     assert "wg0: 1 peers" in found["unit"]["message"]
     assert "cannot be written" not in found["state"]["message"]
-    run("sh", "-c", "chgrp wgsyncd /etc/wgsyncd/db-password && chmod 640 /etc/wgsyncd/db-password")
-    one = look()["password"]
-    assert "can be read by its group" in one["message"]
-    run("sh", "-c", one["fix"])
-    assert look()["password"]["severity"] == "ok", "the command mends it"
     run("chown", "root:root", "/var/lib/wgsyncd")
     one = look()["state"]
     assert one["severity"] == "fault"
@@ -234,7 +229,7 @@ def test_an_installed_service(installed: Node) -> None:
     assert run("cat", "/etc/wireguard/wg0.conf") == good
     assert look()["wg-quick"]["severity"] == "ok"
     nobody = run("runuser", "-u", "nobody", "--", "/usr/bin/wgsyncd", "doctor")
-    assert "not entered: /etc/wgsyncd/db-password is not for you to read" in nobody
+    assert "not entered: you are not the user wgsyncd" in nobody
     assert nobody.splitlines()[-1].startswith("0 faults, "), "what only root may see is no fault"
     run("chmod", "600", "/etc/wgsyncd/wgsyncd.toml")
     nobody = run("runuser", "-u", "nobody", "--", "/usr/bin/wgsyncd", "doctor")

@@ -12,7 +12,6 @@ from tests.samples import text
 from tests.wait import until
 
 PAGE = DOC / "maintenance.md"
-PASSWORD = "/etc/wgsyncd/db-password"
 ACCOUNTS = "'mikyun'@'127.0.0.1', 'wgsyncd'@'localhost'"  # the variants of install.md
 NEWER = text(99)
 ANOTHER_NODE = """sed -i '1i [node]\\nname = "wg-east"' "$1" """
@@ -42,7 +41,6 @@ def node(installed: Node) -> Iterator[Node]:
     yield installed
     installed.shell(WG0_AGAIN)
     installed.configure()
-    installed.password = installed.system.run("cat", PASSWORD, check=False).strip()
 
 
 def edit(node: Node, script: str) -> None:

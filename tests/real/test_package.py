@@ -150,7 +150,7 @@ def test_out_and_in_again(node: Node, package: Path) -> None:
     assert node.show("ActiveState") == "inactive"
     assert node.peers().splitlines()[0].split("\t")[:4] == peers
     assert run("find", "/etc/systemd/system", "-name", "wgsyncd.service").strip() == "", "nothing starts at boot"
-    assert run("ls", "/etc/wgsyncd").split() == ["db-password", "wgsyncd.toml"]
+    assert run("ls", "/etc/wgsyncd").split() == ["wgsyncd.toml"]
     assert run("ls", "-d", "/var/lib/wgsyncd", "/usr/lib/wgsyncd", check=False).split() == ["/var/lib/wgsyncd"]
 
     run("rm", "-r", "/etc/systemd/system/wgsyncd.service.d")  # the test itself made this folder

@@ -38,6 +38,7 @@ def probed(installed: Node) -> Iterator[dict[str, dict[str, str]]]:
     installed.configure()
     system.run("systemctl", "stop", "wgsyncd")
     system.write("/usr/share/wgsyncd/probe.py", (Path(__file__).parent / "probe.py").read_text())
+    system.write("/etc/wgsyncd/db-password", "secret", mode=0o600)
     system.write("/home/somebody/letter", "read by everybody")
     (system.root / "home/somebody").chmod(0o755)
     system.run("systemd-run", "--unit=victim", "--property=Type=exec", "sleep", "infinity")
@@ -52,6 +53,7 @@ def probed(installed: Node) -> Iterator[dict[str, dict[str, str]]]:
         found[name] = json.loads(until(partial(system.run, "cat", f"/run/probe-{name}"), 10, "it has told"))
     yield found
     system.run("systemctl", "stop", "victim")
+    (system.root / "etc/wgsyncd/db-password").unlink()
     for name in found:
         (system.root / f"etc/systemd/system/probe-{name}.service").unlink()
     # The probe outside ran as root and changed the owner of the directories.

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -168,17 +169,17 @@ def test_database_away_at_start(installed: Node) -> None:
     installed.systemctl("stop")
 
 
-def test_socket_unit_holds_the_port_through_a_restart(node: Node) -> None:
-    system = node.system
-    node.systemctl("stop")
-    system.run("systemctl", "start", "wgsyncd.socket")
-    try:
-        assert node.get("/healthz").strip() == "ok"  # the answer waited for the start that it caused
-        until(lambda: node.show("ActiveState") == "active", 20, "the service is up")
-        system.run("systemctl", "restart", "--no-block", UNIT)
-        assert node.get("/healthz").strip() == "ok"
-    finally:
-        system.run("systemctl", "stop", "wgsyncd.socket", UNIT)
+def _is_another(node: Node, former: set[str]) -> bool:
+    return node.show("MainPID") not in former
+
+
+def test_the_metrics_are_there_after_a_restart_and_a_kill(node: Node) -> None:
+    """wgsyncd.socket comes and goes with the service, because the service itself has no IP."""
+    for again in (("systemctl", "restart", UNIT), ("systemctl", "kill", "--signal=KILL", UNIT)):
+        former = {"0", node.show("MainPID")}
+        node.system.run(*again)
+        until(partial(_is_another, node, former), 20, "another process")
+        until(lambda: node.get("/healthz").strip() == "ok", 20, "it serves the metrics")
 
 
 def test_second_daemon_is_refused(node: Node) -> None:

@@ -33,7 +33,7 @@ def settings(path: Path, section: str) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("drop_in", ["", "unix-socket.conf"])
+@pytest.mark.parametrize("drop_in", ["", "tcp.conf"])
 def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: str) -> None:
     """systemd-analyze also looks for the program, so a copy of the unit names one that exists."""
     unit = tmp_path / UNIT.name
@@ -47,7 +47,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: str) -> None:
         assert (done.returncode, said) == (0, [])
 
 
-@pytest.mark.parametrize(("drop_in", "most"), [("", 1.4), ("unix-socket.conf", 1.1)])
+@pytest.mark.parametrize(("drop_in", "most"), [("", 1.1), ("tcp.conf", 1.4)])
 def test_exposure(tmp_path: Path, drop_in: str, most: float) -> None:
     """The result is the same on systemd 252 and 257. The manual systemd-analyze(1) explains the scale."""
     unit = Path(shutil.copy(UNIT, tmp_path))
@@ -89,7 +89,7 @@ def test_a_reload_can_fail() -> None:
 def test_unit_and_configuration_name_the_same_things() -> None:
     shipped = tomllib.loads((REPOSITORY / "etc" / "wgsyncd.toml").read_text())
     unit = UNIT.read_text()
-    assert shipped["mikyun"]["database"]["password_file"] in unit
+    assert "/etc/wgsyncd/db-password" in unit
     assert settings(UNITS / "wgsyncd.socket", "Socket")["ListenStream"] == [shipped["metrics"]["listen"]]
     timeout = float(shipped["mikyun"]["database"]["timeout"].removesuffix("s"))
     assert timeout * 5 < int(settings(UNIT, "Service")["WatchdogSec"][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -98,8 +99,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, ValueError, OverflowError) as error:  # ValueError: the idna codec refuses the host's name.
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UserError(
-            f"metrics.listen = {shown}: cannot listen there: {why}. Free the port, name an address of this machine, "
-            'or turn the HTTP side off with listen = ""'
-        ) from error
+        todo = 'Free the port, name an address of this machine, or turn the HTTP side off with listen = ""'
+        if getattr(error, "errno", None) == errno.EAFNOSUPPORT:  # the unit's RestrictAddressFamilies=
+            todo = "The unit has no IP: `systemctl restart wgsyncd` lets wgsyncd.socket open the port"
+        raise UserError(f"metrics.listen = {shown}: cannot listen there: {why}. {todo}") from error
     return sock

@@ -1,6 +1,5 @@
 -- The account of wgsyncd may do this and nothing else. An administrator runs it in the database mikyun_cloud. The account
--- must exist. Either of these statements creates one:
---   CREATE USER 'mikyun'@'127.0.0.1' IDENTIFIED BY '…'
+-- must exist. This statement creates one:
 --   CREATE USER 'wgsyncd'@'localhost' IDENTIFIED VIA unix_socket
 -- {account} stands for the account. `wgsyncd init-db --grants ACCOUNT` fills it in, and it leaves out optional columns that
 -- the tables do not have.

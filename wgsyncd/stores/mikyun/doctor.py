@@ -53,8 +53,9 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
         facts = examine(settings)
     except StoreError as error:
         file = database.password_file
-        if os.geteuid() and file is not None and not os.access(file, os.R_OK):
-            yield warning("database", f"{where}: not entered: {file} is not for you to read", "sudo wgsyncd doctor")
+        if os.geteuid() and (not os.access(file, os.R_OK) if file is not None else _number(error) == 1698):
+            why = f"{file} is not for you to read" if file is not None else f"you are not the user {database.user}"
+            yield warning("database", f"{where}: not entered: {why}", "sudo wgsyncd doctor")
             return
         yield fault("database", f"{where}: {error}", _entering(settings, error))
         return
@@ -70,18 +71,22 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
     yield _clock(facts)
 
 
+def _number(error: StoreError) -> int | None:
+    return error.number if isinstance(error, MariaDBError) else None
+
+
 def _entering(settings: Settings, error: StoreError) -> str:
     if isinstance(error, Unsupported):
         return error.todo
-    number = error.number if isinstance(error, MariaDBError) else None
+    number = _number(error)
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
     database = mikyun(settings).database
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
         return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
-    if number == 1698:  # the account is known by its system user, and root is another user
-        return f"sudo -u {shlex.quote(user)} wgsyncd doctor"
+    if number == 1698:  # the account is known by its system user, and no user of this system has its name
+        return f"id {shlex.quote(user)}"
     if number in (1044, 1049):
         host = "localhost" if database.socket else database.host
         account = f"'{user}'@'{host}'"

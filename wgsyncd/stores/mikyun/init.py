@@ -19,5 +19,5 @@ def register_init(group: argparse._ArgumentGroup) -> None:
         "--password-file", type=Path, metavar="FILE", help="file with the admin's password (default: none is sent)"
     )
     group.add_argument(
-        "--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'mikyun'@'127.0.0.1'\""
+        "--grants", metavar="ACCOUNT", help="also grant the daemon's rights, as \"'wgsyncd'@'localhost'\""
     )

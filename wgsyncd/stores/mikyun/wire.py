@@ -6,13 +6,14 @@ PyMySQL limits each read alone, so a server that sends a byte now and then could
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,7 +112,8 @@ class Wire:
         """A socket to the server. OSError: there is none, or another account than the server's answers."""
         self.limit.begin(database.timeout)
         if database.socket is not None:
-            one = self._open(socket.AF_UNIX, database.socket)
+            with _as_account(database):
+                one = self._open(socket.AF_UNIX, database.socket)
             try:
                 _check_peer(one, database.socket)
             except BaseException:
@@ -194,6 +196,25 @@ def is_dead(one: socket.socket | None) -> bool:
         return False
     except OSError:
         return True
+
+
+@contextlib.contextmanager
+def _as_account(database: Database) -> Iterator[None]:
+    """Let root's commands connect as the account's own user. MariaDB knows this user by unix_socket, without a password.
+
+    MariaDB asks the kernel who connects: this is the effective user at connect(2), see SO_PEERCRED in unix(7).
+    """
+    uid = 0
+    if os.geteuid() == 0 and not database.password():
+        with contextlib.suppress(KeyError):
+            uid = pwd.getpwnam(database.user).pw_uid
+    if uid:
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        if uid:
+            os.seteuid(0)
 
 
 def _check_peer(one: socket.socket, path: str) -> None:
