@@ -134,6 +134,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
             ),
             version=end,
             fault=None if standing in CONTRACT_WORDS else Reason.UNKNOWN_STATUS,
+            first_handshake=self._scanned(d) if status == "issued" else None,
             first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
             has_no_usage=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
         )
@@ -145,6 +146,14 @@ class FakeStore(MemoryStore[FakeDatabase]):
                 if at is not None:
                     return (at + timedelta(seconds=after)).isoformat(" ")
         return None
+
+    def _scanned(self, d: Device) -> float | None:
+        at, issued = _datetime(d["first_handshake_at"]), _datetime(d["issued_at"]) or _datetime(d["created_at"])
+        return (
+            None
+            if at is None or (issued is not None and at < issued)
+            else _seconds(d["first_handshake_at"], self._zone)
+        )
 
     def _text(self, seconds: float) -> str:
         return datetime.fromtimestamp(int(seconds), self._zone).strftime("%Y-%m-%d %H:%M:%S")

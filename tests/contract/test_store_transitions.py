@@ -103,3 +103,25 @@ def test_a_step_is_not_taken_where_only_the_writing_of_an_unreadable_end_changed
     one = issued(tables, store, qr_expires_at="0001-01-01 00:00:00")
     tables.update(5, qr_expires_at="0001-01-02 00:00:00")
     assert take(store, one, "activate") == frozenset()
+
+
+ZERO = "0000-00-00 00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("issued", "first", "known"),
+    [
+        (NOW, local(NOW + 60), True), (NOW, local(NOW), True), (NOW, local(NOW - 60), False), (NOW, None, False),
+        (NOW, ZERO, False), (None, local(NOW), True), (None, local(NOW - 99), False),
+    ],
+)  # fmt: skip
+def test_the_first_handshake_since_the_issue(
+    tables: MikyunTables, store: Store, issued: float | None, first: str | None, known: bool
+) -> None:
+    at = issued and local(issued)
+    tables.insert(5, status="issued", issued_at=at, created_at=local(NOW - 60), first_handshake_at=first)
+    tables.insert(6, status="active", issued_at=at, created_at=local(NOW - 60), first_handshake_at=first)
+    issued_row, active = store.snapshot().rows
+    found = issued_row.first_handshake
+    assert (found and local(found)) == (first if known else None)
+    assert active.first_handshake is None, "of an active device nobody needs it"

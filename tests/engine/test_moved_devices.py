@@ -141,9 +141,9 @@ def test_unused_devices_whose_time_ends_trip_no_guard(full: Node, deadlines: Non
 
 
 def test_used_devices_that_an_update_makes_issued_again_are_guarded(full: Node, deadlines: None) -> None:
-    """An UPDATE without its WHERE sets a QR end in the past."""
+    """An UPDATE without its WHERE sets a QR end before the first handshakes."""
     for number in range(2, 52):
-        full.change(number, status="issued", qr_expires_at="2026-02-01 00:00:00")
+        full.change(number, status="issued", qr_expires_at="2026-01-01 00:00:00")
     full.cycle()
     assert peers(full) == set(range(2, 62))
     assert guard_events(full) == ["guard_tripped"]

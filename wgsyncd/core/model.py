@@ -194,6 +194,7 @@ class DeviceRow:
     inactive: tuple[InactiveReason, ...] = ()  # reasons besides the status. Messages name the first one only
     activation_deadline: float | None = None  # UNIX seconds, for issued and expired devices. None: there is no date
     version: str | None = None  # the store's own mark: a transition needs a row that still has this version
+    first_handshake: float | None = None  # UNIX seconds, only for issued devices: what the store has since the issue
     first_handshake_known: bool = False
     fault: Reason | None = None  # what the store has found wrong: the row is rejected if it asks for a peer
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded

@@ -43,7 +43,7 @@ from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
 from wgsyncd.engine.transitions import Transitions
-from wgsyncd.errors import StoreError, UserError
+from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock, Machine, Phase, Plane, Snapshot, Spool, Store, WireGuard
 
 
@@ -116,6 +116,7 @@ class Agent:
         refused: frozenset[DeviceId] = frozenset()
         try:
             snapshot = self._snapshot()
+            self._cache.current(calendar)  # It has earlier handshakes than the kernel after a restart.
             steps = self._planner.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
                 applied = self._post(samples, steps, snapshot.rows, until=until)
@@ -184,13 +185,8 @@ class Agent:
         return not self._planner.drift(decision, after, node_state)
 
     def approve(self, plan_id: str, who: str = "") -> None:
-        """Allow the next cycle to make exactly the removals of ``plan_id``, once. ``who`` is named in the audit row.
-        UserError if these are not the removals that are withheld now."""
-        decision = self.inspector.preview()
-        if not decision.is_withholding:
-            raise UserError("nothing is withheld: there is nothing to approve")
-        if decision.plan_id != plan_id:
-            raise UserError(f"{plan_id} is not the plan of now, which is {decision.plan_id}: run `wgsyncd plan` again")
+        """Allow the next cycle to make exactly the removals of ``plan_id``, once. ``who`` is named in the audit row."""
+        self.inspector.check_withheld(plan_id)
         self.store.approve(plan_id)
         self._state.approver = who
 
@@ -214,6 +210,7 @@ class Agent:
         """Begin a piece of work. The clocks are read first, so the samples have all handshakes until then."""
         self._kept_last.clear()
         self.preempted = False
+        self._spooler.load()
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
 
     def _snapshot(self) -> Snapshot:
@@ -254,16 +251,19 @@ class Agent:
         Between transactions, ``until`` says whether something urgent waits. A ``preemptible`` posting then ends and
         sets :attr:`preempted`: the next samples include its bytes. Any other posting first removes revoked peers and
         then goes on. A posting that closes a day also goes on, because later samples belong to the next day."""
-        preemptible = preemptible and not self._accounting.calendar(samples.now).closes_a_day
-        self._cache.current(self._accounting.calendar(samples.now))  # A claim may rename the spool's file.
+        calendar, early = self._accounting.calendar(samples.now), frozenset[DeviceId]()
+        preemptible = preemptible and not calendar.closes_a_day
+        self._cache.current(calendar)  # A claim may rename the spool's file.
         end = self._spooler.end()
+        if self._spooler.load().samples:  # A crash may leave too few of them to show the first handshakes.
+            early, steps = self._transitions.commit(steps, calendar), ()
         more = transitions.write_batch(steps)
         while (applied := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
             if preemptible:
                 self.preempted = True
-                return frozenset()
+                return early
             self._remove_revoked(samples)
-        return self._transitions.note(steps, applied)
+        return early | self._transitions.note(steps, applied)
 
     def _remove_revoked(self, samples: Samples) -> None:
         """Remove peers that were revoked while ``samples`` are being posted. The store gets no write. The next cycle

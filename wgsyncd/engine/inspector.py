@@ -22,6 +22,7 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.errors import UserError
 from wgsyncd.ports import Snapshot, Store
 
 EARLY = 4  # the hour of the day, in node.zone
@@ -56,6 +57,14 @@ class Inspector:
     def preview(self) -> Decision:
         """The decision that a cycle would make now. StoreError if the store does not answer."""
         return self.view().decision
+
+    def check_withheld(self, plan_id: str) -> None:
+        """UserError if the removals of ``plan_id`` are not the ones that are withheld now."""
+        decision = self.preview()
+        if not decision.is_withholding:
+            raise UserError("nothing is withheld: there is nothing to approve")
+        if decision.plan_id != plan_id:
+            raise UserError(f"{plan_id} is not the plan of now, which is {decision.plan_id}: run `wgsyncd plan` again")
 
     def view(self) -> Preview:
         """The decision that a cycle would make now, with the rows and the node state that it was made from."""

@@ -73,18 +73,38 @@ class Planner:
 
     # -- deciding
 
-    def due(self, rows: Iterable[DeviceRow], actual: Actual, now: float, *, some: bool = False) -> list[Transition]:
+    def due(
+        self, rows: Iterable[DeviceRow], actual: Actual, now: float, *,
+        some: bool = False, node_state: NodeState | None = None,
+    ) -> list[Transition]:  # fmt: skip
         """The transitions that are due at ``now`` (UNIX seconds).
 
-        ``some``: ``rows`` are not all rows, so the first handshakes of other rows stay remembered.
+        ``some``: ``rows`` are not all rows, so the first handshakes of other rows stay remembered. ``node_state``: by
+        default the last known one.
         """
         waiting = [row for row in rows if lifecycle.is_pending(row)]
         known = self._state.first_handshakes
-        seen = lifecycle.first_handshakes(waiting, actual, known)
+        seen = lifecycle.first_handshakes(waiting, actual, {**self._kept_handshakes(waiting, node_state), **known})
         self._state.first_handshakes = {**known, **seen} if some else seen
         return lifecycle.due_transitions(
             waiting, self._interface_of, actual, self._state.first_handshakes, now, self.policy.ignored_interfaces
         )
+
+    def _kept_handshakes(self, rows: Iterable[DeviceRow], node_state: NodeState | None) -> dict[PublicKey, int]:
+        """The earliest handshake that a record or a waiting sample has for the key of each row.
+
+        The kernel may have a later one only, after a restart or while the store was away.
+        """
+        ids, found = {key: (row.id, row.device) for row in rows if (key := row.key) is not None}, dict[PublicKey, int]()
+        known, backlog = node_state or self._state.last_known, self._state.backlog
+        for record in known.records.each() if known is not None and ids else ():
+            if record.handshake and ids.get(record.public_key) == (record.row_id, record.device):
+                found[record.public_key] = record.handshake
+        for sample in backlog.samples if backlog is not None else ():
+            for key in ids.keys() & sample.state.peers.keys():
+                if handshake := sample.state.peers[key].latest_handshake:
+                    found[key] = min(found.get(key, handshake), handshake)
+        return found
 
     def decide(
         self, snapshot: Snapshot, actual: Actual, node_state: NodeState, now: float, *, part_of: int | None = None
@@ -93,7 +113,7 @@ class Planner:
 
         ``part_of``: the number of all actual peers, if ``actual`` has only some of them. The guard needs this number.
         """
-        steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None))
+        steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None, node_state=node_state))
         rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
             rows, self._sites, self.policy, actual, now, node_state.installed_peers,

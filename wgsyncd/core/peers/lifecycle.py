@@ -78,8 +78,11 @@ def due_transitions(
         if row.status is Status.ACTIVE:
             if nanoseconds:
                 due.append(Transition(row, TransitionKind.FIRST_HANDSHAKE, handshake))
-        elif nanoseconds and (row.activation_deadline is None or handshake <= row.activation_deadline):
-            due.append(Transition(row, TransitionKind.ACTIVATE, handshake))
+            continue
+        # If the store has an earlier handshake than anybody saw, another program or another database wrote it.
+        first = min(filter(None, (row.first_handshake, handshake)), default=None)
+        if first is not None and (row.activation_deadline is None or first <= row.activation_deadline):
+            due.append(Transition(row, TransitionKind.ACTIVATE, first))
         elif row.activation_deadline is not None and now > row.activation_deadline:
             due.append(Transition(row, TransitionKind.EXPIRE, row.activation_deadline))
     return due

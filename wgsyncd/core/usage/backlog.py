@@ -16,6 +16,7 @@ For each peer and day, only the last sample is kept, so a long outage needs litt
 next one does not include its bytes or its facts:
 
 - The counter restarted between the two samples.
+- It is the first sample with a handshake. A later handshake may be after the activation deadline.
 - It is the first sample after a restart within one epoch. Only this sample is sure to show the restart.
 - It spans midnight, or the next sample is of another day. Bytes are posted to the day on which they came.
 """
@@ -103,6 +104,8 @@ class Backlog:
                 continue
             index = seen[-1].at_sample if seen else None
             if index is None or len(seen) < 2 or seen[-2].restarted(seen[-1]) or seen[-1].ended(now):
+                continue
+            if seen[-1].handshake and not seen[-2].handshake:
                 continue
             if day and self.samples[index].day == day and self.samples[index].number > durable_position:
                 over.setdefault(index, set()).add(key)

@@ -31,15 +31,18 @@ DEVICE_TEXTS = (
 )  # fmt: skip
 DEVICE_NAME = "CONVERT(device_id USING utf8mb4)"  # as text, also of a binary column
 _TEXTS = (*DEVICE_TEXTS, "c.contract_status")
-# Devices with these statuses need no QR deadline. _row decides about every other status.
-_QR_END = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({qr_end} AS CHAR)), '')"
+# Devices with these statuses need no QR deadline. make_row decides about every other status.
+_UNTIL_SCANNED = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({} AS CHAR)), '')"
+# A device that is issued again keeps the first handshake of its former QR code, and that one does not count.
+_FIRST_HANDSHAKE = """IF(d.first_handshake_at < COALESCE(NULLIF(d.issued_at, 0), NULLIF(d.created_at, 0)), NULL,
+    NULLIF(d.first_handshake_at, 0))"""
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_id IS NULL",
     "NULLIF(d.first_handshake_at, 0) IS NULL", "NULLIF(d.last_handshake_at, 0) IS NULL", "{deleted}",
     "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0", "COALESCE(d.is_parent = 1, 0)",
 )  # fmt: skip
 _DELETED, _PARENT = 5, 7
-_FIELDS = 3 + len(_TEXTS)
+_FIELDS = 4 + len(_TEXTS)
 
 # By the text that a column's collation takes as equal: see _row.
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
@@ -94,8 +97,9 @@ def columns(schema: Schema, qr_lifetime: int) -> str:
     """The columns of a row's text, as SQL. ``qr_lifetime``: seconds that a QR code without an end lasts."""
     qr_end = QR_END.format(d="d.", seconds=qr_lifetime)
     deleted = "NULLIF(d.deleted_at, 0) IS NOT NULL" if schema.has_deleted_at else "0"
-    fields = "d.id", *map(schema.as_utf8, _TEXTS), _QR_END, f"CONCAT({', '.join(_FLAGS)})"
-    return ", ".join(fields).format(qr_end=qr_end, deleted=deleted)
+    dates = map(_UNTIL_SCANNED.format, (qr_end, _FIRST_HANDSHAKE))
+    flags = f"CONCAT({', '.join(_FLAGS)})".format(deleted=deleted)
+    return ", ".join(("d.id", *map(schema.as_utf8, _TEXTS), *dates, flags))
 
 
 def as_text(columns: str) -> str:
@@ -121,7 +125,20 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
     ``before``: the same row at the last time. Values that did not change are the same objects as before, so that a row,
     its peer and its record share them in memory.
     """
-    row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, flags = (
+    (
+        row_id,
+        device,
+        contract,
+        interface,
+        address,
+        public_key,
+        preshared_key,
+        status,
+        contract_status,
+        qr_end,
+        scanned,
+        flags,
+    ) = (
         # A text that was cut off must not become right by that.
         one if len(str(one)) <= MOST else f"{one[:MOST]}…"
         for one in fields
@@ -157,6 +174,7 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         inactive=inactive_reasons(intern(contract), contract_word, deleted=deleted),
         activation_deadline=_instant(qr_end, zone) if has_end else None,
         version=qr_end if has_end else None,
+        first_handshake=_instant(scanned, zone) if status_text == "issued" else None,
         first_handshake_known=not (first_unknown and last_unknown),
         fault=fault,
         has_no_usage=zero and last_unknown,
