@@ -109,3 +109,15 @@ def test_a_record_knows_a_handshake_that_a_restored_table_does_not(node: Node, d
     node.cycle()
     assert status(node, 8) == "active"
     assert node.db.devices[8]["first_handshake_at"] == local(at)
+
+
+def test_a_handshake_of_an_earlier_boot_activates_nobody(node: Node, deadlines: None) -> None:
+    """A record then says that the device was used before, but not when."""
+    node.shake(5)
+    node.cycle()
+    node.reboot()
+    node.cycle()
+    end = node.calendar.format_local(node.now + 60)
+    node.change(5, status="issued", qr_expires_at=end, **dict.fromkeys(("first_handshake_at", "last_handshake_at")))
+    node.cycle()
+    assert status(node, 5) == "issued"

@@ -98,7 +98,7 @@ class Planner:
         ids, found = {key: (row.id, row.device) for row in rows if (key := row.key) is not None}, dict[PublicKey, int]()
         known, backlog = node_state or self._state.last_known, self._state.backlog
         for record in known.records.each() if known is not None and ids else ():
-            if record.handshake and ids.get(record.public_key) == (record.row_id, record.device):
+            if record.handshake > 0 and ids.get(record.public_key) == (record.row_id, record.device):
                 found[record.public_key] = record.handshake
         for sample in backlog.samples if backlog is not None else ():
             for key in ids.keys() & sample.state.peers.keys():

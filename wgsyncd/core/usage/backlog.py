@@ -105,7 +105,7 @@ class Backlog:
             index = seen[-1].at_sample if seen else None
             if index is None or len(seen) < 2 or seen[-2].restarted(seen[-1]) or seen[-1].ended(now):
                 continue
-            if seen[-1].handshake and not seen[-2].handshake:
+            if seen[-1].handshake > 0 >= seen[-2].handshake:
                 continue
             if day and self.samples[index].day == day and self.samples[index].number > durable_position:
                 over.setdefault(index, set()).add(key)
