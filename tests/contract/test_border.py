@@ -15,7 +15,7 @@ import pytest
 
 from tests.lying_mariadb import LyingServer, slow
 from tests.node import CONFIG
-from tests.samples import TOKYO, calendar, key, text
+from tests.samples import TOKYO, text
 from tests.store_sides import RealMikyunTables
 from tests.wait import until
 from wgsyncd.config.load import parse
@@ -176,21 +176,6 @@ def test_a_resolver_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Mon
 def test_a_name_that_is_no_name_is_trouble_that_passes(host: str) -> None:
     with pytest.raises(StoreError, match="cannot be resolved"):
         MariaDBStore(parse(f'{CONFIG}[mikyun.database]\nhost = "{host}"\n')).snapshot()
-
-
-def test_a_damaged_record_is_told_with_its_place(real_tables: RealMikyunTables) -> None:
-    store = real_tables.store()
-    store.load_state(calendar())
-    real_tables.sql(
-        "INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch,"
-        " rx, tx, handshake, sampled_at) VALUES ('r640', 'wg0', %s, 1, '0001-x', '0001', '', '12345678', 'x', '', 0, 0, 0, 1e300)",
-        key(1),
-    )
-    with pytest.raises(StoreError, match="wgsyncd_peers is damaged: the record of 0001-x on wg0 has the state 'x'"):
-        store.load_state(calendar())
-    real_tables.sql("UPDATE wgsyncd_peers SET state = 'present'")
-    [record] = store.load_state(calendar()).records.each()
-    assert record.sampled_at < 1e12
 
 
 def test_the_session_follows_the_zones_change_of_clocks(

@@ -8,14 +8,16 @@ from sys import intern
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from wgsyncd import log
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState
-from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun import removals
 from wgsyncd.stores.mikyun.connection import Connection
 
+_log = log.get("store")
+_REPAIR = "UPDATE wgsyncd_peers SET state = 'present' WHERE state NOT IN ('present', 'arrives', 'returns')"
 _LAST = 253_370_764_800.0  # the first second of the year 9999
 
 
@@ -40,15 +42,26 @@ def stored_time(seconds: float) -> float:
     return min(max(float(seconds), 0.0), _LAST)
 
 
+def _damaged(table: str, where: str, value: str, repair: str) -> None:
+    """Tell that another program has changed one of wgsyncd's tables. One damaged row stops nothing."""
+    _log.warning(f"{table} is damaged: the value is passed over", where=where, value=value[:20], repair=repair)
+
+
 def _state(word: str, interface: str, device: str) -> RecordState:
+    """The state of a record. Only the audit row of an addition depends on it, so a damaged one becomes PRESENT."""
     try:
         return RecordState(word)
     except ValueError:
-        known = ", ".join(RecordState)
-        raise StoreError(
-            f"wgsyncd_peers is damaged: the record of {device} on {interface} has the state {word[:20]!r}."
-            f" Nothing is posted until an admin puts it right. Known states: {known}"
-        ) from None
+        _damaged("wgsyncd_peers", f"the state of {device} on {interface}", word, _REPAIR)
+        return RecordState.PRESENT
+
+
+def _position(text: str, node: str) -> str:
+    """The position of the spooled samples. A damaged one becomes none, as for a spool of another stream."""
+    if not text or text.partition(":")[2].isdecimal():
+        return text
+    _damaged("wgsyncd_nodes", f"the column spool of node {node}", text, "UPDATE wgsyncd_nodes SET spool = ''")
+    return ""
 
 
 def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
@@ -87,7 +100,9 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
     marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
     seq, spool = found[0]
     conditions = frozenset(_condition(*values) for values in standing)
-    return NodeState(int(seq), records, marks, conditions, spool, tuple(boot for (boot,) in boots), known)
+    return NodeState(
+        int(seq), records, marks, conditions, _position(spool, node), tuple(boot for (boot,) in boots), known
+    )
 
 
 def condition_texts(condition: Condition) -> tuple[str, str, str, str]:
@@ -112,7 +127,7 @@ def _condition(kind: str, subject: str, name: str, detail: str) -> Condition:
     if kind != ConditionType.GUARD_TRIPPED:
         return Condition(kind, subject, name, detail)
     plan, _, count = detail.partition(":")  # one column holds both
-    return Condition(kind, subject, name, plan, int(count or 0))
+    return Condition(kind, subject, name, plan, int(count) if count.isdecimal() else 0)
 
 
 def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:

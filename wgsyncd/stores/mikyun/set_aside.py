@@ -141,4 +141,9 @@ def load(connection: Connection, node: str) -> tuple[SetAside, ...]:
         " GROUP BY device ORDER BY device",
         (node,),
     )
-    return tuple(SetAside(device, Obstacle(reason), detail, since) for device, reason, detail, since in found)
+    return tuple(SetAside(device, _obstacle(reason), detail, since) for device, reason, detail, since in found)
+
+
+def _obstacle(word: str) -> Obstacle:
+    """Why something is set aside. A word that another program wrote counts as a refusal: it is tried again, too."""
+    return Obstacle.LOCKED if word == Obstacle.LOCKED else Obstacle.REFUSED
