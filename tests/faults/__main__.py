@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--without", nargs="+", default=[], metavar="KIND", help="leave out these, to narrow a fault down"
     )
+    parser.add_argument("--liars", action="store_true", help="nobody dies, and everything that answers lies or drips")
     parser.add_argument("--print", action="store_true", help="print the script of the first three rounds, and end")
     args = parser.parse_args()
     if args.print:
-        for number, steps in zip(range(1, 4), script.rounds(args.seed, args.pace), strict=False):
+        for number, steps in zip(range(1, 4), _rounds(args), strict=False):
             print(f"round {number}", *(f"{step.at:6.2f} {step}" for step in steps), sep="\n")
         raise SystemExit(0)
     return args
+
+
+def _rounds(args: argparse.Namespace) -> Iterator[list[script.Step]]:
+    return (script.liars if args.liars else script.rounds)(args.seed, args.pace)
 
 
 def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
@@ -85,16 +91,20 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
         eyes.start()
         settled: list[float | None] = []
         longest = 0.0
-        for number, steps in enumerate(script.rounds(args.seed, args.pace), 1):
+        for number, steps in enumerate(_rounds(args), 1):
             late = time.monotonic() - began + longest > args.minutes * 60
             if settled and (late or number > args.rounds):
                 break
             since = time.monotonic()
             play.say(f"== round {number}")
             settled.append(_round(play, [step for step in steps if step.kind not in args.without]))
+            process = stage.daemons[0].process
+            if process is not None:
+                play.used.append(report.used(process.pid))
+                play.say(f"the daemon: {play.used[-1]}")
             longest = max(longest, time.monotonic() - since)
         named = {"seed": args.seed, "kind": args.kind, "pace": args.pace, "seconds": round(time.monotonic() - began, 1)}
-        return named | report.data(play, settled)
+        return named | report.data(play, settled, is_calm=args.liars)
     finally:
         if eyes is not None:
             eyes.close()

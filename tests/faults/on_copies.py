@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pymysql.cursors import Cursor
 
 from tests.faults.on_database import away
+from tests.faults.oracle import SIDES, Bytes
 from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 from wgsyncd.demo import processes
@@ -94,19 +95,56 @@ def nothing_waits(play: Play) -> Deed[None]:
 
 
 def restore(play: Play, step: Step) -> Deed[None]:
-    """Saves all tables and puts them back later, while no daemon runs. The counters went on, so no byte is lost."""
+    """Saves tables and puts them back later. The counters went on, so no byte is lost or posted twice.
+
+    Only the totals of older rows lack bytes. The daemon must tell that, and an admin adds them.
+    """
     stage, p = play.stage, step.parameters
-    file = stage.directory / "dump.sql"
-    client = (f"--socket={stage.database.socket}", DATABASE)
-    with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database")):
+    file, part = stage.directory / "dump.sql", p["part"]
+    server = f"--socket={stage.database.socket}"
+    with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database", "clock")):
         yield from nothing_waits(play)
-        processes.run([*_DUMP, f"--result-file={file}", *client], timeout=60)
+        while (yield from play.asked(lambda cursor: _number(cursor, "SELECT COUNT(*) FROM wgsyncd_set_aside"))):
+            yield from play.pause(0.1)
+        tables = {"all": [], "rows": ["customer_devices"], "own": (yield from play.asked(_own_tables))}[part]
+        processes.run([*_DUMP, f"--result-file={file}", server, DATABASE, *tables], timeout=60)
         yield from play.pause(p["lasts"])
-        with stopped(play):
-            yield from end(play, p["how"])
+        with stopped(play) if p["how"] != "runs" else contextlib.nullcontext():
+            if p["how"] != "runs":
+                yield from end(play, p["how"])
+            before = yield from play.asked(_totals)
+            since = yield from play.asked(lambda cursor: _number(cursor, "SELECT COALESCE(MAX(id), 0) FROM admin_logs"))
             with away(play):
-                processes.run(["mariadb", "--no-defaults", f"--execute=source {file}", *client], timeout=60)
+                processes.run(["mariadb", "--no-defaults", f"--execute=source {file}", server, DATABASE], timeout=60)
+            after = yield from play.asked(_totals)
         play.faults[step.kind] += 1
+        play.moments[f"restore: {part}, {p['how']}"] += 1
+        if part != "rows":
+            return
+        lacking = {name for name, figures in after.items() if figures != before[name]}
+        for name, figures in after.items():
+            for at, side in enumerate(SIDES):
+                play.due.accounts[name].shift[side] += before[name][at] - figures[at]
+        while (yield from play.asked(lambda cursor: _told(cursor, since))) < lacking:
+            yield from play.pause(0.1)
+
+
+def _own_tables(cursor: Cursor) -> list[str]:
+    cursor.execute("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")
+    return [name for name, _ in cursor.fetchall() if name.startswith("wgsyncd_")]
+
+
+def _totals(cursor: Cursor) -> dict[str, Bytes]:
+    cursor.execute("SELECT device_id, rx_bytes_total, tx_bytes_total FROM customer_devices")
+    return {name: Bytes(int(rx), int(tx)) for name, rx, tx in cursor.fetchall()}
+
+
+def _told(cursor: Cursor, since: int) -> set[str]:
+    """Returns the devices that an admin knows to lack bytes."""
+    cursor.execute(
+        "SELECT target_id FROM admin_logs WHERE id > %s AND message LIKE '%%the columns are older%%'", (since,)
+    )
+    return {name for (name,) in cursor.fetchall()}
 
 
 def rename_interface(play: Play, step: Step) -> Deed[None]:

@@ -217,8 +217,8 @@ class _Wire:
         trap, self._await = self._await, None
         asked, self._asked = self._asked, False
         chance = self._proxy.lying
-        if asked and chance is not None and chance.random() < 0.3:
-            data = lie(chance)
+        if data and asked and chance is not None and chance.random() < 0.3:
+            data = lie(data, chance)
         if trap is None or not data:
             return self._answer(data)
         if trap.moment == "after":
@@ -246,8 +246,13 @@ class _Wire:
         return alive
 
 
-def lie(chance: random.Random) -> bytes:
-    """Returns a packet that is no good answer to any statement. Half of the packets are spoiled by chance."""
+def lie(answer: bytes, chance: random.Random) -> bytes:
+    """Returns no good answer: a part of it, another number, or a packet of its own that may be spoiled."""
+    how = chance.choice(("cut", "number", "packet", "packet"))
+    if how == "cut":
+        return answer[: chance.randrange(1, max(2, len(answer)))]
+    if how == "number":
+        return answer[:3] + bytes([answer[3] ^ chance.randint(1, 255)]) + answer[_HEADER:] if answer[3:] else answer
     packet = bytearray(chance.choice(LIES))
     for _ in range(chance.choice((0, 0, 1, 3))):
         at = chance.randrange(1, len(packet) + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.faults import verdict
@@ -13,15 +14,44 @@ from tests.faults.stage import by_device
 from tests.faults.web import Away
 
 _TRACES = ("Traceback", '"trace"')
-_ANOMALIES = "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly'"
+# Restored tables are told by other anomalies, which name no peer with which anything was wrong.
+_ANOMALIES = (
+    "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly' AND message NOT LIKE '%are older than%'"
+)
 _QUARANTINED = "SELECT COUNT(*) FROM wgsyncd_quarantine"
 
 
-def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
+_REMOVALS = "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'peer_removed'"
+_ROOM = {"memory": 20_000, "descriptors": 5, "threads": 5}  # how much more a daemon may use than after the first round
+
+
+def used(pid: int) -> dict[str, int]:
+    """Returns what a process uses: its memory in KiB, its descriptors and its threads."""
+    process = Path("/proc", str(pid))
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    return {"memory": int(status["VmRSS"].split()[0]), "descriptors": len(list((process / "fd").iterdir())),
+            "threads": int(status["Threads"])}  # fmt: skip
+
+
+def _judge_calm(play: Play) -> None:
+    """A daemon that nobody kills lives on. It removes no peer, because no row asks for that, and it does not grow."""
+    if play.ends:
+        play.trouble(f"daemons ended: {dict(play.ends)}")
+    removals = play.finish(play.asked(lambda cursor: cursor.execute(_REMOVALS) and cursor.fetchall()[0][0]), 60)
+    if removals != 0:
+        play.trouble(f"{removals} peers were removed, and no row asked for that")
+    for word, room in _ROOM.items():
+        if play.used and play.used[-1][word] > play.used[0][word] + room:
+            play.trouble(f"{word} grow: {play.used[0][word]}, then {play.used[-1][word]}")
+
+
+def data(play: Play, settled: Sequence[float | None], *, is_calm: bool) -> dict[str, Any]:
     """Returns the report without the arguments of the run.
 
-    ``settled`` has for each round the seconds until its table was right.
+    ``settled`` has for each round the seconds until its table was right. ``is_calm``: nobody killed the daemon.
     """
+    if is_calm:
+        _judge_calm(play)
     due, traffic = play.due, play.stage.traffic
     said = "".join(daemon.log.read_text(errors="replace") for daemon in play.stage.everybody)
     if any(word in said for word in _TRACES):
@@ -38,6 +68,7 @@ def data(play: Play, settled: Sequence[float | None]) -> dict[str, Any]:
         "faults": dict(sorted(play.faults.items())),
         "moments": dict(sorted(play.moments.items())),
         "daemons_ended": dict(play.ends),
+        "used": {word: [min(values), max(values)] for word in _ROOM if (values := [one[word] for one in play.used])},
         "bytes": sums,
         "payload_sent": sum(flow.sent for flow in traffic.flows.values()),
         "lost": due.lost,

@@ -55,6 +55,7 @@ class Play:
         self.moments: Counter[str] = Counter()  # the number of faults, by their moment
         self.ends: Counter[str] = Counter()  # the number of ended daemons, by how they ended
         self.troubles: list[str] = []
+        self.used: list[dict[str, int]] = []  # what the daemon used after each round
         self.replaced = 0  # the number of peers whose counters a foreign hand has reset
         self.down = False  # the daemon must not be restarted now
         self.rival: Daemon | None = None

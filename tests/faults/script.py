@@ -20,6 +20,8 @@ WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of 
          "STRAIGHT_JOIN customer_devices", "STRAIGHT_JOIN wgsyncd_peers", "INTO wgsyncd_peers", "INTO wgsyncd_days",
          "START TRANSACTION", "SET STATEMENT", "SET STATEMENT", "UPDATE wgsyncd_peers SET open", "INTO admin_logs", "")  # fmt: skip
 AWAY = ("killed", "stopped", "hangs")  # the ways in which the database goes away
+RESTORES = (("all", "kill"), ("all", "terminate"), ("all", "runs"), ("own", "kill"), ("own", "terminate"),
+            ("own", "runs"), ("rows", "kill"), ("rows", "terminate"))  # fmt: skip
 OFFSETS = ("+1h", "-1h", "+1d", "-1d", "midnight", "month")
 
 Parameters = dict[str, Any]
@@ -90,7 +92,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "row_lock": lambda d: {"devices": d.some(), "lasts": _for(d, 1.5, 3.5)},
     "deadlock": lambda d: {"devices": d.some(1)},
     "refused": lambda d: {"devices": d.some(2), "lasts": _for(d, 1.5, 3.5)},
-    "restore": lambda d: {"lasts": _for(d, 0, 2), "how": d.choice(("kill", "terminate"))},
+    "restore": lambda d: {"lasts": _for(d, 0.5, 2), **dict(zip(("part", "how"), d.choice(RESTORES), strict=True))},
     # faults of the interfaces
     "interface": lambda d: {"interface": d.choice(INTERFACES), "how": d.choice(("delete", "terminate", "kill")),
                             "lasts": _for(d, 0, 2.5), "away": d.choice(("", "", *AWAY))},
@@ -118,6 +120,18 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
 """Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
 PER_ROUND = 20  # with this many kinds a round, two rounds have all of them
+
+
+LIARS = ("lies", "lies", "liar", "liar", "drip")
+
+
+def liars(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
+    """Yields rounds in which nobody dies, and everything that answers the daemon lies or drips again and again."""
+    dice = Dice(f"wgsyncd liars {seed}")
+    dice.devices = devices(pace)
+    while True:
+        kinds = [dice.choice(LIARS) for _ in range(10)]
+        yield sorted((Step(_for(dice, 0, STORM), kind, KINDS[kind](dice)) for kind in kinds), key=lambda step: step.at)
 
 
 def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
