@@ -200,7 +200,7 @@ def is_dead(one: socket.socket | None) -> bool:
 
 @contextlib.contextmanager
 def _as_account(database: Database) -> Iterator[None]:
-    """Let root's commands connect as the account's own user. MariaDB knows this user by unix_socket, without a password.
+    """Let root's commands connect as the account's own user. MariaDB knows the user by unix_socket, without a password.
 
     MariaDB asks the kernel who connects: this is the effective user at connect(2), see SO_PEERCRED in unix(7).
     """
