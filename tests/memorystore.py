@@ -179,7 +179,9 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
             steps = [step for step, _ in writes.transitions]
             taken = frozenset(
                 step.row.id for step in steps
-                if (step.row.id, step.row.device) not in held and self._make_transition(db, step)
+                if (step.row.id, step.row.device) not in held
+                and self._row_of(db, step.row.id, step.row.device) == step.row.id
+                and self._make_transition(db, step)
             )  # fmt: skip
             refused = {step.row.id for step in steps} & self.refused.keys()
             nothing = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.committing import BUCKET, DAY, commit, posted
 from tests.node import local
 from tests.samples import NOW, calendar, device_name, record
-from tests.store_sides import AnyTables, MikyunTables
+from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.batches import split
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.ports import Store
@@ -119,10 +119,23 @@ def test_what_a_clock_that_was_ahead_booked_counts_when_its_time_has_come(tables
 
 def test_purging_forgets_what_is_old_and_keeps_the_rest(any_tables: AnyTables, any_store: Store) -> None:
     any_tables.insert(5)
-    days = ("2025-08-17", calendar().day(NOW - 400 * 86400), DAY)
+    days = ("2025-08-16", calendar().day(NOW - 400 * 86400), DAY)
     starts = (BUCKET - 5 * 86400, BUCKET - 86400, BUCKET)
     pieces = tuple(Allocation(start, day, 1, 1) for start, day in zip(starts, days, strict=True))
     commit(any_store, WriteBatch(postings=(Posting(any_tables.id(5), device_name(5), pieces),)))
     any_store.purge(calendar(), 400)
     assert sorted(day for _, day in any_tables.days()) == sorted(days[1:])
     assert sorted(start for _, start in any_tables.buckets()) == sorted(starts[1:])
+
+
+def test_purging_forgets_open_pieces_of_a_node_that_is_gone(real_tables: RealMikyunTables) -> None:
+    """They are in the rows of its peers, which nobody closes any more. Later ones stay."""
+    gone, other = real_tables.store(node="gone"), real_tables.store()
+    for number in (5, 6):
+        real_tables.insert(number)
+        commit(gone, WriteBatch(records=(record(number),)))
+    postings = tuple(Posting(n, device_name(n), (Allocation(BUCKET, DAY, 70, 7),)) for n in (5, 6))
+    commit(gone, WriteBatch(postings, (record(5, rx=70), record(6, rx=70)), counts_only=True))
+    real_tables.sql("UPDATE wgsyncd_peers SET open_day = '2025-08-16' WHERE row_id = 5")
+    other.purge(calendar(), 400)
+    assert set(real_tables.days()) == {(device_name(6), DAY)}

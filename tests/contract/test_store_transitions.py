@@ -60,6 +60,7 @@ CLICKS: dict[str, dict[str, Any]] = {
     "no QR end": {"qr_expires_at": None},
     "new key": {"public_key": text(6)},
     "no key": {"public_key": None},
+    "another device": {"device_id": "0002-DEV-001"},
 }
 
 

@@ -153,6 +153,8 @@ def told(**changes: Any) -> list[Finding]:
 
 def test_a_good_database() -> None:
     assert worst(told()).severity is Severity.OK
+    said = [one.message for one in told(holder="host alpha, heartbeat 21 s ago")]
+    assert "wgsyncd's own are there, for r640. r640: host alpha, heartbeat 21 s ago" in said
 
 
 @pytest.mark.parametrize(

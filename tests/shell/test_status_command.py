@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     del node.db.devices[6]
     node.cycle()
     status = node.status
-    status.database_up, status.database_error = False, "2002: refused"
+    status.database_up, status.database_error, status.heartbeat_at = False, "2002: refused", time.time() - 205
     status.config_ok, status.quarantined, status.findings = False, 2, {"figure": 3}
     status.spool_pending_counters, status.store_conditions = 4, {"parent_conflict": 6}
     locked = [SetAside(f"d{number}", Obstacle.LOCKED, "", 1.0) for number in range(5)]
@@ -58,6 +59,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     assert lines[0] == f"node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)
     for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
+                 "heartbeat 3 min 2",
                  "has faults, so the daemon keeps the old one", "deltas in quarantine, not accounted: 2", "discrepancies: 3",
                  "in the spool that wait for the database: 4", "because their rows are locked: 5",
                  "the database refuses to change the row of 0001-DEV-009: 1264: Out of range", "conditions of type parent_conflict: 6", "guard: quiet",

@@ -67,6 +67,7 @@ class DatabaseReport(Struct, frozen=True, kw_only=True):
     error: str
     read: str | None  # when all rows were last read
     age: int | None  # of that read
+    heartbeat_age: int | None  # of the daemon's last heartbeat in the database
 
 
 class GuardReport(Struct, frozen=True, kw_only=True):
@@ -224,6 +225,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
             error=redact(status.database_error) if away else "",
             read=iso(status.database_read_at, zone),
             age=_age(now, status.database_read_at),
+            heartbeat_age=_age(now, status.heartbeat_at),
         ),
         pending=dict(status.pending),
         withheld=status.withheld,

@@ -138,7 +138,8 @@ def _work(report: StatusReport) -> Iterator[Line]:
         yield f"oldest good cycle: {ago(oldest)} ({each})", "fault" if late else ""
     database = report.database
     state = "up" if database.up else "AWAY" + (f" ({database.error})" if database.error else "")
-    yield f"database: {state}, rows read {ago(database.age)}", "" if database.up else "fault"
+    beat = "" if database.heartbeat_age is None else f", heartbeat {ago(database.heartbeat_age)}"
+    yield f"database: {state}, rows read {ago(database.age)}{beat}", "" if database.up else "fault"
 
 
 def _warnings(report: StatusReport) -> Iterator[Line]:

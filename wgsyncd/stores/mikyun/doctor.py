@@ -39,6 +39,7 @@ class Database:
     doubt: float  # seconds
     newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
     set_aside: tuple[SetAside, ...] = ()  # devices with bytes that wait for their row
+    holder: str = ""  # which host runs the node, and its last heartbeat
     application: tuple[Finding, ...] = ()  # what is wrong with the application's tables and the server
 
 
@@ -114,7 +115,8 @@ def _schema(facts: Database, settings: Settings) -> Finding:
             "tables", f"{settings.node.name} has no node state, but {', '.join(facts.nodes)}: was this server renamed?",
             "wgsyncd plan",
         )  # fmt: skip
-    return ok("tables", f"wgsyncd's own are there, for {', '.join(facts.nodes) or 'no node yet'}")
+    holder = f". {settings.node.name}: {facts.holder}" if facts.holder else ""
+    return ok("tables", f"wgsyncd's own are there, for {', '.join(facts.nodes) or 'no node yet'}{holder}")
 
 
 def _rights(facts: Database) -> Finding:

@@ -16,6 +16,7 @@ from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
+from wgsyncd.stores.mikyun.identity import NodeHolder
 from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
@@ -63,6 +64,7 @@ def examine(settings: Settings) -> Database:
             doubt=(after - before) / 2,
             newest=_newest(connection, settings),
             set_aside=_set_aside(connection, settings) if not schema else (),
+            holder=_holder(connection, settings) if not schema else "",
             application=application,
         )
 
@@ -91,6 +93,17 @@ def _nodes(connection: Connection) -> tuple[str, ...]:
         return tuple(str(row[0]) for row in connection.query("SELECT node FROM wgsyncd_nodes ORDER BY node"))
     except StoreError:
         return ()
+
+
+def _holder(connection: Connection, settings: Settings) -> str:
+    try:
+        known = NodeHolder(connection, settings.node.name).load()
+    except StoreError:  # the finding about rights reports it
+        return ""
+    if known is None or not known.identity.machine:
+        return ""
+    heard = "its wgsyncd has stopped" if known.age is None else f"heartbeat {max(0.0, known.age):.0f} s ago"
+    return f"host {known.identity.host}, {heard}"
 
 
 def _set_aside(connection: Connection, settings: Settings) -> tuple[SetAside, ...]:

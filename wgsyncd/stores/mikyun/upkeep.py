@@ -91,3 +91,6 @@ def purge(connection: Connection, calendar: UsageCalendar, keep_days: int, size:
         some = f"SELECT 1 FROM {table} WHERE {column} < %s LIMIT 1"  # noqa: S608
         while connection.query(some, (before,)):
             connection.execute(f"DELETE FROM {table} WHERE {column} < %s LIMIT {size}", (before,))  # noqa: S608
+    old = "wgsyncd_peers {} WHERE open_bucket > 0 AND open_day < %s"  # open pieces, of a node that is gone
+    if connection.query(f"SELECT 1 FROM {old.format('')} LIMIT 1", (oldest,)):  # noqa: S608
+        connection.execute(f"UPDATE {old.format('SET open_bucket = 0, open_rx = 0, open_tx = 0')}", (oldest,))

@@ -91,7 +91,7 @@ class StateWriter:
             held: list[Waiting] = []
             for step, _ in sorted(writes.transitions, key=lambda one: one[0].row.id):
                 target = step.row.id, step.row.device
-                if target in locked:
+                if target in locked or target in replaced:  # a row id may be another device's by now
                     continue
                 done = self._apply_transition(step)
                 if isinstance(done, StoreError):
