@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -158,6 +159,19 @@ def test_own_tables_that_are_lost_under_a_running_daemon_lose_no_byte(node: Node
     node.traffic(5, MIB)
     go_on(node, running=True)
     assert node.posted == node.true
+
+
+def test_own_tables_that_are_lost_while_no_daemon_runs_are_told(node: Node, said: Callable[[], list[str]]) -> None:
+    node.traffic(5, 30 * MIB)
+    node.account()
+    put_back(node, dump(Node()), columns=False)
+    node.traffic(5, MIB)
+    go_on(node, running=False)
+    assert node.posted[5].rx == 40 * MIB, "never too much"
+    assert [line for line in said() if "peers without a record are taken over" in line and "peers=2" in line]
+    node.traffic(5, 9)
+    node.account()
+    assert node.posted[5].rx == 40 * MIB + 9
 
 
 def test_a_month_that_begins_while_the_daemon_is_away_is_no_fault(node: Node) -> None:

@@ -92,6 +92,9 @@ class Accounting:
             return None
         calendar = self.calendar(now)
         unknown = _rows_of_unrecorded(actual, self.cache.current(calendar), rows, now) if rows is not None else None
+        if unknown:
+            why = "no record has their baseline: only devices without usage get the bytes until now"
+            self._log.warning("peers without a record are taken over", peers=len(unknown), why=why)
         since = to_unix(self._state.last_samples, now - monotonic)
         account = partial(posting.post, calendar=calendar, since=since, max_rates=self._max_rates)
         for part in posting.chunks(actual, self.cache.current(calendar), {step.row.id for step, _ in more.transitions}):
