@@ -119,7 +119,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
 }  # fmt: skip
 """Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
-PER_ROUND = 20  # with this many kinds a round, two rounds have all of them
+PER_ROUND = 21  # with this many kinds a round, two rounds have all of them
 
 
 LIARS = ("lies", "lies", "liar", "liar", "drip")
