@@ -54,6 +54,8 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
             raise HTTPException("the head is not complete")
         said = answer.read()
         refusal = json.loads(said) if answer.status >= 400 else {}
+        if not isinstance(refusal, dict):
+            raise ValueError("not what a daemon says")
     except TimeoutError:
         raise UserError(f"no answer within {timeout:.0f} s: `wgsyncd status` shows how the daemon is") from None
     except (FileNotFoundError, ConnectionRefusedError):
@@ -63,12 +65,12 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
         raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}") from None
     except PermissionError:
         raise UserError(f"{file}: not permitted: run this as root or in the group wgsyncd") from None
-    except (OSError, HTTPException, ValueError):
+    except (OSError, HTTPException, ValueError, RecursionError, OverflowError, MemoryError):
         raise UserError(f"{file}: the daemon went away before its answer was complete") from None
     finally:
         connection.close()
     if answer.status == 409 and refusal.get("key") == "config":
-        raise OtherConfigurationError(str(refusal["error"]))
+        raise OtherConfigurationError(str(refusal.get("error")))
     if answer.status >= 400:
         raise UserError(str(refusal.get("error")))
     return said
@@ -78,7 +80,7 @@ def decode(answer: bytes, kind: type[Report]) -> Report:
     """The daemon's answer as the report that it is. UserError if another version of wgsyncd made it."""
     try:
         return msgspec.json.decode(answer, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UserError(f"the daemon is of another version than this command: {error}") from None
 
 
