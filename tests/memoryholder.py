@@ -121,7 +121,7 @@ class MemoryHolder(Generic[Tables]):
         with self._transaction("rename") as db:
             assert self._node not in db.seq
             some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders, db.removals, db.uptime]
-            for by_node in some:
+            for by_node in (*some, db.receipts):
                 if node in by_node:
                     by_node[self._node] = by_node.pop(node)
             for table in ("records", "interfaces", "conditions", "boots", "set_aside"):

@@ -142,6 +142,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
             db.spool.get(self._node, ""),
             self._boots(),
             db.removals.get(self._node, ()),
+            db.receipts.get(self._node, ""),
         )
 
     def digest(self) -> object:
@@ -169,6 +170,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
             assert not writes.counts_only or all(has_new_counts_only(r, node_state) for r in writes.records)
             db.seq[self._node] += 1
             db.spool[self._node] = writes.spool_position or db.spool.get(self._node, "")
+            db.receipts[self._node] = writes.receipt or db.receipts.get(self._node, "")
             if writes.uptime is not None:
                 self._note_uptime(db, writes.uptime)
             if writes.removals:

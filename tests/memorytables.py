@@ -36,6 +36,7 @@ class OwnTables:
     begun: dict[str, float] = field(default_factory=dict)
     approved: dict[str, str | None] = field(default_factory=dict)
     spool: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
     records: dict[tuple[str, PeerId], PeerRecord] = field(default_factory=dict)
     interfaces: dict[tuple[str, str], InterfaceCheckpoint] = field(default_factory=dict)
     conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import pytest
 
@@ -115,6 +117,26 @@ def test_a_note_is_written_once_whatever_became_of_its_commit(node: Node, fate: 
     for _ in range(3):
         node.survive()
     assert node.actions.count(("config_reloaded", "r640")) == 1
+
+
+@pytest.mark.parametrize("first", ["before", "during", "after", "deadlock", "stale"])
+@pytest.mark.parametrize("second", ["before", "during", "after", "deadlock", "stale"])
+def test_a_note_is_written_once_after_two_failures_in_a_row(node: Node, first: str, second: str) -> None:
+    for note, fate in ((AuditAction.CONFIG_RELOADED, first), (AuditAction.DAEMON_STOPPED, second)):
+        node.agent.queue_audit(note)
+        node.traffic(5, 10)
+        if fate == "stale":
+            node.db.seq["r640"] += 1
+        else:
+            node.store.next_writes = [fate]
+        node.tick()
+        with suppress(StoreError):
+            node.agent.account()
+    for _ in range(3):
+        node.survive()
+    for action in ("config_reloaded", "daemon_stopped"):
+        assert node.actions.count((action, "r640")) == 1
+    assert node.posted == node.true
 
 
 # -- two writers

@@ -83,6 +83,7 @@ class NodeState:
     spool_position: str = ""  # the position of the spooled samples that were posted last
     boots: tuple[str, ...] = ()  # the boots in which the node wrote, in the order of their first claims
     removals: tuple[Removal, ...] = ()  # of the last hour and older ones, in the order of their commits
+    receipt: str = ""  # of the last transaction that had one
 
     def is_outdated(self, epoch: str, baseline: str) -> bool:
         """Whether the boot of an epoch wrote before the boot of a baseline's epoch, and not after it."""
@@ -134,6 +135,7 @@ class NodeState:
             remembered((*self.removals, *writes.removals), writes.removals[-1].at)
             if writes.removals
             else self.removals,
+            writes.receipt or self.receipt,
         )
 
 
@@ -234,6 +236,7 @@ class WriteBatch:
     approval_used: bool = False
     audit: tuple[AuditEvent, ...] = ()
     spool_position: str = ""  # the position of the spooled samples that this batch posts
+    receipt: str = ""  # a random text by which the writer knows later that this transaction took place
     # New names of interfaces by the old name, for records and checkpoints. They are changed after everything else.
     # None: the interface is gone for good, and ``removed`` has its records.
     renamed: Mapping[str, str | None] = field(default_factory=dict)
@@ -265,6 +268,7 @@ class WriteBatch:
             self.approval_used or other.approval_used,
             self.audit + other.audit,
             other.spool_position or self.spool_position,
+            other.receipt or self.receipt,
             {**self.renamed, **other.renamed},
             self.uptime if other.uptime is None else other.uptime,
             self.removals + other.removals,

@@ -40,7 +40,7 @@ class AgentState:
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.
     former: NodeState | None = None  # what was known before the store had an older one
     queued_audit: list[AuditEvent] = field(default_factory=list)  # The next transaction writes these.
-    in_doubt: tuple[int, int] | None = None  # of a commit in doubt: the revision before, and its queued audit rows
+    in_doubt: tuple[str, int] | None = None  # of a commit in doubt: its receipt, and its number of queued audit rows
 
     # Accounting. All that an interface counted until its last sample is posted or kept.
     last_samples: dict[str, float] = field(default_factory=dict)  # by interface, monotonic seconds

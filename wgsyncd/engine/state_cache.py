@@ -6,6 +6,7 @@ Each batch is complete in itself. After a commit whose result is unknown, the ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -70,8 +71,8 @@ class StateCache:
         if self._node_state is None:
             self._node_state = self._load(calendar)
             if self._state.in_doubt is not None:
-                revision, queued = self._state.in_doubt
-                if self._node_state.revision > revision:  # The commit took place, and only its answer was lost.
+                receipt, queued = self._state.in_doubt
+                if self._node_state.receipt == receipt:  # The commit took place, and only its answer was lost.
                     del self._state.queued_audit[:queued]
                 self._state.in_doubt = None
         self._state.last_known = self._node_state
@@ -158,16 +159,15 @@ class StateCache:
                 return None
             node_state = self.current(calendar)
             queued = len(self._state.queued_audit) if index == len(parts) else 0
-            audit = tuple(self._state.queued_audit[:queued])
+            audit, receipt = tuple(self._state.queued_audit[:queued]), token_hex(8) if queued else ""
+            more = WriteBatch(audit=audit, receipt=receipt, uptime=self._holding.uptime())
             try:
-                self._node_state, done, _ = self._store.commit(
-                    node_state, batch + WriteBatch(audit=audit, uptime=self._holding.uptime()), calendar
-                )
+                self._node_state, done, _ = self._store.commit(node_state, batch + more, calendar)
             except RevisionConflict:
                 self._node_state, self._refused = None, node_state.revision
                 raise
-            except StoreError:  # The commit may have taken place.
-                self._node_state, self._state.in_doubt = None, (node_state.revision, queued)
+            except StoreError:  # The commit may have taken place. Another claim may raise the revision meanwhile.
+                self._node_state, self._state.in_doubt = None, (receipt, queued) if queued else None
                 raise
             self._state.last_known = self._node_state
             del self._state.queued_audit[:queued]

@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     approved  VARCHAR(64)     NULL,                -- id of the set of removals that an admin approved
     begun     DOUBLE          NOT NULL,            -- when the node state was created
     spool     VARCHAR(64)     NOT NULL DEFAULT '', -- position of the spooled samples that were posted last
+    receipt   VARCHAR(16)     NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
     machine   VARCHAR(64)     NOT NULL DEFAULT '', -- which machine and network namespace the daemon runs in
     host      VARCHAR(255)    NOT NULL DEFAULT '', -- the machine's host name, for people
     boot      VARCHAR(36)     NOT NULL DEFAULT '', -- the boot id of that machine

@@ -72,7 +72,9 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
     with connection.transaction():
         # In READ COMMITTED each statement sees its own moment. The lock on this row keeps other writers of the node
         # out, so that all statements see the same revision.
-        found = connection.query("SELECT seq, spool FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,))
+        found = connection.query(
+            "SELECT seq, spool, receipt FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,)
+        )
         if not found:
             return None
         peers = connection.stream(
@@ -98,11 +100,10 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         known = removals.load(connection, node)
         boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
     marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
-    seq, spool = found[0]
+    seq, spool, receipt = found[0]
     conditions = frozenset(_condition(*values) for values in standing)
-    return NodeState(
-        int(seq), records, marks, conditions, _position(spool, node), tuple(boot for (boot,) in boots), known
-    )
+    written_in = tuple(boot for (boot,) in boots)
+    return NodeState(int(seq), records, marks, conditions, _position(spool, node), written_in, known, receipt)
 
 
 def condition_texts(condition: Condition) -> tuple[str, str, str, str]:

@@ -77,9 +77,10 @@ class StateWriter:
                     self.usual.forget()
             # The condition on the revision refuses a second writer. A batch of no spooled samples keeps the position.
             more = usual.uptime_sql(writes) + (", approved = NULL" if writes.approval_used else "")
-            sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s){more}
+            sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s),
+                                               receipt = IF(%s = '', receipt, %s){more}
                       WHERE node = %s AND seq = %s"""  # noqa: S608
-            if run(sql, (writes.spool_position, writes.spool_position, self.node, seq)) != 1:
+            if run(sql, (*(writes.spool_position,) * 2, *(writes.receipt,) * 2, self.node, seq)) != 1:
                 raise RevisionConflict(f"node {self.node} is not at revision {seq}: another writer, or a lost answer")
             targets = {(b.row_id, b.device) for b in writes.postings}
             targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
