@@ -11,6 +11,7 @@ import pytest
 from tests.node import Node
 from tests.samples import NOW
 from wgsyncd.core.model import Counters
+from wgsyncd.engine import state_cache
 from wgsyncd.errors import RevisionConflict
 
 pytestmark = pytest.mark.usefixtures("usage_columns")
@@ -186,8 +187,11 @@ def test_a_month_that_begins_while_the_daemon_is_away_is_no_fault(node: Node) ->
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_crash_while_the_own_tables_follow_posts_nothing_twice(node: Node, after: int) -> None:
+def test_a_crash_while_the_own_tables_follow_posts_nothing_twice(
+    node: Node, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The process dies at one of the transactions, before or after it, and the next one goes on."""
+    monkeypatch.setattr(state_cache, "BATCH", 1)
     before = dump(node)
     for number in (5, 6):
         node.traffic(number, 30 * MIB)
@@ -209,3 +213,25 @@ def test_rows_that_the_application_began_again_are_no_older_columns(node: Node) 
     node.account()
     assert not node.status.anomalies
     assert node.now > NOW
+
+
+@pytest.mark.parametrize("fails", ["during", "after"])
+def test_a_commit_that_fails_under_a_running_daemon_leaves_the_rest_to_the_next_load(
+    node: Node, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Then the revision may be higher than the one that the process knew before the dump."""
+    monkeypatch.setattr(state_cache, "BATCH", 1)
+    before = dump(node)
+    for number in (5, 6):
+        node.traffic(number, 30 * MIB)
+    node.account()
+    put_back(node, before, columns=False)
+    node.traffic(5, MIB)
+    with pytest.raises(RevisionConflict):
+        node.agent.account()
+    node.store.next_writes = ["ok", fails]
+    node.cycle(fails=True)
+    node.db.seq["r640"] += 5
+    node.cycle()
+    node.account()
+    node.right()
