@@ -81,6 +81,7 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(
     del witness.seen[:]
     assert store.commit(before, writes, calendar()).set_aside == frozenset()
     locked = [sql for sql, free in witness.seen if free < 2]
+    assert "SELECT" in locked.pop(0), "the condition of the step"
     assert [sql.split()[0] for sql in locked] == ["SET", "SET", "INSERT", "INSERT", "INSERT", "COMMIT"]
     for sql, what in zip(
         locked, ("status = 'expired'", "rx_bytes_total", "buckets", "days", "admin_logs"), strict=False
