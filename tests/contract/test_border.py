@@ -26,7 +26,12 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 
-def test_a_refused_connect_leaves_no_descriptor_open(tmp_path: Path) -> None:
+def resident() -> int:
+    """Returns the bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_refused_connects_leave_no_descriptor_thread_or_memory(tmp_path: Path) -> None:
     """PyMySQL's own connect leaves the socket to the garbage collector, which this daemon has tamed."""
     gone = socket.create_server(("127.0.0.1", 0))
     port = gone.getsockname()[1]
@@ -47,6 +52,10 @@ def test_a_refused_connect_leaves_no_descriptor_open(tmp_path: Path) -> None:
                     connection.query("SELECT 1")
             if number % 500 == 0:
                 most = max(most, len(os.listdir("/proc/self/fd")))
+            if number == 500:
+                threads, memory = threading.active_count(), resident()
+        assert threading.active_count() <= threads
+        assert resident() - memory < 4 << 20, "bytes"
     finally:
         gc.enable()
     assert most <= before
