@@ -121,7 +121,7 @@ class MemoryHolder(Generic[Tables]):
         with self._transaction("rename") as db:
             assert self._node not in db.seq
             some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders, db.removals, db.uptime]
-            for by_node in (*some, db.receipts):
+            for by_node in (*some, db.receipts, db.adopted):
                 if node in by_node:
                     by_node[self._node] = by_node.pop(node)
             for table in ("records", "interfaces", "conditions", "boots", "set_aside"):
@@ -140,6 +140,13 @@ class MemoryHolder(Generic[Tables]):
             if self._node not in db.seq:
                 raise StoreError(f"node {self._node} has no node state yet")
             db.approved[self._node] = plan_id
+
+    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        with self._transaction("adopt") as db:
+            if self._node not in db.seq:
+                self._begin(db, calendar)
+            db.adopted[self._node] = accepted
+            self._write_audit(db, audit)
 
     # -- what the whole store has
 

@@ -114,7 +114,8 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
         own = {(record.row_id, record.device) for (node, _), record in self.db.records.items() if node == self._node}
         left = (row for row in self._rows() if row.interface in self._ignored and (row.id, row.device) in own)
         moved = {row.id: row.interface for row in left}
-        return Snapshot(tuple(self._own_rows()), conditions, self.db.approved.get(self._node), held, moved)
+        approved, adopted = self.db.consent(self._node)
+        return Snapshot(tuple(self._own_rows()), conditions, approved, held, moved, adopted)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self._read("some")
@@ -147,7 +148,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
 
     def digest(self) -> object:
         self._read("digest")
-        return self._all_columns(), self.db.approved.get(self._node)
+        return self._all_columns(), self.db.consent(self._node)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         self._read("totals")

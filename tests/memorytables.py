@@ -35,6 +35,8 @@ class OwnTables:
     seq: dict[str, int] = field(default_factory=dict)  # by node
     begun: dict[str, float] = field(default_factory=dict)
     approved: dict[str, str | None] = field(default_factory=dict)
+    adopted: dict[str, bool] = field(default_factory=dict)
+    adopted_from_the_start: bool = True  # most tests are of nodes that an admin has adopted before
     spool: dict[str, str] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
     records: dict[tuple[str, PeerId], PeerRecord] = field(default_factory=dict)
@@ -49,6 +51,10 @@ class OwnTables:
     removals: dict[str, tuple[Removal, ...]] = field(default_factory=dict)  # by node
     uptime: dict[str, float] = field(default_factory=dict)  # by node, of the holder's boot
     quarantined: int = 0  # the last id in the quarantine
+
+    def consent(self, node: str) -> tuple[str | None, bool]:
+        """Returns the plan id that an admin approved, and whether an admin adopted the node."""
+        return self.approved.get(node), self.adopted.get(node, self.adopted_from_the_start)
 
 
 Tables = TypeVar("Tables", bound=OwnTables)

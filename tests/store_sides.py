@@ -165,6 +165,7 @@ class RealMikyunTables:
         for table in names:
             if table != "wgsyncd_schema":
                 self.sql(f"DELETE FROM {table}")
+        self.sql("ALTER TABLE wgsyncd_nodes ALTER adopted SET DEFAULT 1")  # most tests are of adopted nodes
         self.contract("0001", "active")
 
     def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:

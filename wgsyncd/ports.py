@@ -26,16 +26,14 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """Tells the time: ``now`` in UNIX seconds, which may jump, and ``monotonic`` in seconds that never go back."""
 
     now: Callable[[], float]
     monotonic: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class FailedChange:
+class FailedChange(NamedTuple):
     """A change that the interface refused, with the errno's name (``ENOBUFS``) and its text."""
 
     change: Change
@@ -43,8 +41,7 @@ class FailedChange:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewInterface:
+class NewInterface(NamedTuple):
     """Describes an interface that is missing and must be made."""
 
     interface: str
@@ -85,6 +82,7 @@ class Snapshot:
     approved: str | None  # plan id that an admin approved
     quarantined: int  # deltas of this node in quarantine
     moved: Mapping[DeviceId, str] = field(default_factory=dict)  # row id of a recorded device: another node's interface
+    adopted: bool = True  # whether an admin let wgsyncd remove the foreign peers of this node
 
 
 class Phase(Enum):
@@ -142,6 +140,9 @@ class DeviceSource(Protocol):
     def approve(self, plan_id: str) -> None:
         """Approve exactly the set of removals that this plan id names, once."""
 
+    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """Let foreign peers of this node be removed from now on, or not any more. Creates a missing node state."""
+
 
 class StateStore(Protocol):
     """Reads and writes the node state of this node. Methods raise StoreError if the store does not answer."""
@@ -158,8 +159,7 @@ class UsageStore(Protocol):
     """Keeps the posted bytes of all devices. Methods raise StoreError if the store does not answer."""
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
-        """Bring figures that the store derives from buckets and days up to date. Returns how many devices had old
-        figures, and how many keep them because their rows are locked. Without such figures: (0, 0)."""
+        """Bring figures up to date that depend on the time. Returns how many devices had old ones, or keep them."""
 
     def rows_apart(self, months: Months) -> Mapping[DeviceId, Apart]:
         """The own rows with a figure of a month that is not the sum of the days of ``months``. None without figures."""

@@ -34,6 +34,18 @@ def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_table
     assert any_store.snapshot().approved == "0123456789ab"
 
 
+def test_an_adoption_is_kept_and_changes_the_digest(any_tables: AnyTables, any_store: Store) -> None:
+    """An admin may adopt a node that has no state yet."""
+    for accepted in (False, True):
+        before = any_store.digest()
+        event = AuditEvent(AuditAction.NODE_ADOPTED, "r640", AuditFacts(by="root"))
+        any_store.adopt(accepted=accepted, audit=[event], calendar=calendar())
+        assert any_store.snapshot().adopted is accepted
+        assert accepted is False or any_store.digest() != before
+    assert len(any_tables.logs()) == 2
+    assert any_store.load_state(calendar()).revision == 0
+
+
 def test_a_device_whose_row_somebody_has_locked_gets_its_bytes_later(any_tables: AnyTables, any_store: Store) -> None:
     any_tables.insert(5)
     any_tables.insert(6)
@@ -89,11 +101,11 @@ def test_windows_of_a_locked_row_are_rolled_once_it_is_free(tables: MikyunTables
 
 
 def test_the_name_of_booked_samples_stays_until_the_next(any_store: Store) -> None:
-    commit(any_store, WriteBatch(spool_position="a1"))
+    commit(any_store, WriteBatch(spool_position="a:1"))
     commit(any_store, WriteBatch(checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)}))
-    assert any_store.load_state(calendar()).spool_position == "a1"
-    commit(any_store, WriteBatch(spool_position="b2"))
-    assert any_store.load_state(calendar()).spool_position == "b2"
+    assert any_store.load_state(calendar()).spool_position == "a:1"
+    commit(any_store, WriteBatch(spool_position="b:2"))
+    assert any_store.load_state(calendar()).spool_position == "b:2"
 
 
 def test_opening_balances_are_taken_over_once(tables: MikyunTables) -> None:

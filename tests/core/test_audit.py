@@ -51,6 +51,8 @@ BEHAVIOUR = [
     "spool_corrupt",
     "node_taken_over",
     "node_renamed",
+    "node_adopted",
+    "adoption_undone",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -81,6 +83,8 @@ FACTS: dict[str, AuditFacts] = {
     "spool_corrupt": AuditFacts(file="spool.bad1"),
     "node_taken_over": AuditFacts(host="beta", previous_host="alpha", takeover=TakeoverCause.SILENT, count=200),
     "node_renamed": AuditFacts(previous_node="r630"),
+    "node_adopted": AuditFacts(by="root (uid 0)"),
+    "adoption_undone": AuditFacts(by="root (uid 0)"),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
@@ -107,7 +111,8 @@ def entry(one: AuditEvent, language: str = "en") -> AuditEntry:
 TARGETS = {"spool_corrupt": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
-           "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node"}  # fmt: skip
+           "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node",
+           "node_adopted": "node", "adoption_undone": "node"}  # fmt: skip
 BASE64 = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 

@@ -86,6 +86,7 @@ class Stage:
         self.database.install()
         self.database.start()
         self.database.load()
+        self.database.sql("ALTER TABLE wgsyncd_nodes ALTER adopted SET DEFAULT 1")
         self.database.create_account()
         self.world.open()
         self.proxy = Proxy(self.directory / "proxy", self.database.socket, self.is_daemon, lambda: self.database.pid)

@@ -26,6 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "test_secrets.py" in item.nodeid)
 
 
+ADOPTED = "ALTER TABLE wgsyncd_nodes ALTER adopted SET DEFAULT 1"  # most tests are of nodes that an admin has adopted
+
+
 @pytest.fixture(scope="session")
 def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
     """Returns the ear, which hears everything."""
@@ -46,6 +49,7 @@ def database(mariadbd: PrivateServer, ear: Ear) -> Iterator[PrivateServer]:
     mariadbd.sql("".join(f"DROP USER IF EXISTS '{ACCOUNT}'@'{host}';" for host in ("localhost", "127.0.0.1")),
                  database="")  # fmt: skip
     mariadbd.load()
+    mariadbd.sql(ADOPTED)
     mariadbd.create_account()
     ear.keep(mariadbd.password_file.read_text().strip())
     yield mariadbd

@@ -22,8 +22,10 @@ def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
     server = bench.world.server
     for one in (held, gone, link):
         server.run("wg", "set", "wg0", "peer", one.keys.public, "allowed-ips", f"{one.address}/32")
+    server.run("wg", "set", "wg0", "peer", link.keys.public, "endpoint", "203.0.113.7:51820")
     assert bench.customer(held).transfer(up=100_000, down=0).wait(PATIENCE) == 0
     before = bench.peers()
+    bench.sql("ALTER TABLE wgsyncd_nodes ALTER adopted SET DEFAULT 0")  # as shipped
 
     said = bench.daemon.cli("adopt", code=2, shows=link.keys.public).stdout
     data = json.loads(bench.daemon.cli("adopt", "--json", code=2, shows=link.keys.public).stdout)
@@ -41,11 +43,19 @@ def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
     assert untouched({key: before[key] for key in before if key != gone.keys.public}, bench.peers())
     rx = f"SELECT rx_bytes_total rx FROM customer_devices WHERE device_id = '{held.device}'"
     wait(lambda: int(bench.sql(rx)[0]["rx"] or 0) == bench.peers()[held.keys.public].rx, "counted in full: nobody had")
-    assert bench.daemon.cli("adopt").stdout.splitlines()[-1].startswith("Nothing was changed. A start would remove no")
+    assert "Nothing was changed. A start would remove no" in bench.daemon.cli("adopt").stdout
     daemon.stop()
 
     # The guard remembers the first removal, so another one would be more than half of the three peers.
-    bench.configure({"peers.foreign": "remove", "guard.max_share": 1.0})
+    bench.configure({"peers.always_keep": None, "guard.max_share": 1.0})
     daemon.start()
+    wait(lambda: "1 peers without a row stay until" in bench.daemon.cli("status").stdout, "nobody has adopted the node")
+    assert link.keys.public in bench.peers()
+    bench.daemon.cli("adopt", "--accept")
     wait(lambda: bench.peers().keys() == {held.keys.public}, "now it was told")
     assert len(bench.logs("foreign_peer_removed")) == 1
+    bench.daemon.cli("adopt", "--undo")
+    daemon.reconcile()
+    assert bench.peers()[link.keys.public].allowed_ips == before[link.keys.public].allowed_ips
+    assert bench.peers()[link.keys.public].endpoint == before[link.keys.public].endpoint
+    assert [one[0] for one in bench.logs("node_adopted") + bench.logs("adoption_undone")]

@@ -51,6 +51,7 @@ def test_init_db_makes_an_installation_usable(bench: Bench, missing: tuple[str, 
     if "deleted_at" not in missing:
         bench.sql(f"UPDATE customer_devices SET deleted_at = NOW() WHERE device_id = '{crowd[1].device}'")
         bench.await_peers()
+    assert bench.sql("SELECT adopted FROM wgsyncd_nodes") == [{"adopted": "0"}], "an admin has to say so first"
     bench.daemon.stop()
     assert bench.daemon.lines(level="error") == []
 

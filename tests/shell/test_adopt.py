@@ -86,18 +86,17 @@ def test_the_text(node: Node, run: Run) -> None:
         assert text(number) not in said, "only the keys that an admin has to copy are printed"
 
 
-def paste(node: Node, run: Run, config: Path, which: str) -> None:
-    """Puts the lines that `adopt` prints for that key into the configuration, as an admin does."""
-    printed = re.search(rf"^    {which} = (\[$.*?^    \]|\S+)$", "\n".join(run("adopt")[1]), re.MULTILINE | re.DOTALL)
+def paste(node: Node, run: Run, config: Path) -> None:
+    """Puts the lines that `adopt` prints into the configuration, as an admin does."""
+    printed = re.search(r"^    always_keep = \[$.*?^    \]$", "\n".join(run("adopt")[1]), re.MULTILINE | re.DOTALL)
     assert printed
     config.write_text(f"{CONFIG}[peers]\n{printed[0]}\n")
     node.settings = parse(config.read_text())
     node.start()
 
 
-@pytest.mark.parametrize("which", ["foreign", "always_keep"])
-def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: str) -> None:
-    paste(node, run, config, which)
+def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path) -> None:
+    paste(node, run, config)
     wg0 = ask(run)["interfaces"][0]
     [link] = [one for one in wg0["peers"] if one["match"] == "foreign"]
     assert link["action"] == "stays"
@@ -113,10 +112,10 @@ def test_what_it_prints_keeps_them(node: Node, run: Run, config: Path, which: st
 
 def test_the_list_is_whole(node: Node, run: Run, config: Path) -> None:
     """The block replaces the list of the configuration, so it contains the keys that are kept already."""
-    paste(node, run, config, "always_keep")
+    paste(node, run, config)
     node.wg.add_behind("wg0", peer(251, address(251)))
     assert ask(run)["always_keep"] == [text(LINK), text(251)]
-    paste(node, run, config, "always_keep")
+    paste(node, run, config)
     node.cycle()
     assert {key(LINK), key(251)} <= node.kernel_of("wg0").keys()
 
@@ -143,3 +142,16 @@ def test_an_interface_that_cannot_be_seen(node: Node, run: Run) -> None:
     status, lines = run("adopt")
     assert status == 1
     assert any(line.startswith("wg1 cannot be read: ") for line in lines)
+
+
+def test_until_the_node_is_adopted_no_peer_without_a_row_goes(node: Node, run: Run) -> None:
+    node.db.adopted_from_the_start = False
+    assert run("adopt")[1][-1] == "The others stay, too, until you let wgsyncd remove them: wgsyncd adopt --accept"
+    node.cycle()
+    assert key(LINK) in node.kernel_of("wg0")
+    status, lines = run("adopt", "--accept")
+    assert status == 0
+    assert "This node is adopted. wgsyncd removes the 1 peers without a row that are marked above." in lines
+    node.cycle()
+    assert key(LINK) not in node.kernel_of("wg0")
+    assert run("adopt")[1][-1] == "Nothing was changed. A start would remove no peer: systemctl enable --now wgsyncd"

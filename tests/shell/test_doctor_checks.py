@@ -174,7 +174,7 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
     assert next(one for one in told(**changes) if one.check == check).severity.value == level
 
 
-@pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "sudo -u mikyun wgsyncd doctor"),
+@pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "id mikyun"),
                                               (1049, "wgsyncd init-db"), (1205, "wgsyncd check-config")])  # fmt: skip
 def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
     def examine(_: object) -> Database:

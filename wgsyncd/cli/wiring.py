@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
     from wgsyncd.core.inspect.answers import Link
     from wgsyncd.core.inspect.finding import Finding
+    from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
@@ -58,8 +59,10 @@ def open_claimant(settings: Settings) -> Agent:
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
     """What makes the daemon's agent, again after every reload."""
     from wgsyncd.daemon.machine import LocalMachine
+    from wgsyncd.dataplane.wireguard.removed_peers import KeepingWireGuard
 
-    wireguard = open_wireguard(endpoints=False)  # a daemon has no use for endpoints
+    # Only a peer's removal needs endpoints.
+    wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), spool.directory(), time.time)
     machine = LocalMachine()
     return lambda settings, state: _agent(settings, wireguard, status, state, machine)
 
@@ -74,6 +77,13 @@ def open_wireguard(*, endpoints: bool = True) -> WireGuard:
     from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 
     return LocalWireGuard(endpoints=endpoints)
+
+
+def removed_peers(interface: str) -> RemovedPeers:
+    """The foreign peers of an interface that wgsyncd removed."""
+    from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
+
+    return RemovedPeers(spool.directory(), interface)
 
 
 def read_link(interface: str) -> Link | None:

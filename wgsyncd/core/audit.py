@@ -40,6 +40,8 @@ class AuditAction(StrEnum):
     DAEMON_STOPPED = "daemon_stopped"
     NODE_TAKEN_OVER = "node_taken_over"
     NODE_RENAMED = "node_renamed"
+    NODE_ADOPTED = "node_adopted"
+    ADOPTION_UNDONE = "adoption_undone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class AuditFacts:
     anomaly: AnomalyKind | None = None
     count: int | None = None
     plan: str | None = None
-    by: str | None = None  # the name of the admin who approved, "" if unknown
+    by: str | None = None  # the name of the admin who approved or adopted, "" if unknown
     at: float | None = None  # UNIX seconds, like all times of this class
     since: float | None = None
     until: float | None = None

@@ -172,6 +172,11 @@ def _state(status: DaemonStatus) -> Iterator[Metric]:
     yield _gauge("heartbeat_timestamp_seconds", text, status.heartbeat_at)
     text = "When this daemon took its node over from another machine (UNIX time). 0: it did not."
     yield _gauge("node_taken_over_timestamp_seconds", text, status.taken_over_at)
+    yield _gauge(
+        "peers_waiting_for_adoption",
+        "Foreign peers that stay until an administrator adopts the node.",
+        status.waiting_for_adoption,
+    )
     yield _gauge("guard_tripped", "Whether removals wait for an administrator's approval.", status.guard_tripped)
     yield _gauge("config_ok", "Whether the last load of the configuration found no fault.", status.config_ok)
     text = "When the present configuration was loaded (UNIX time)."

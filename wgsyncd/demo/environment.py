@@ -96,11 +96,19 @@ class Environment:
             f" {int(spec.device.endswith('-001'))})"
         )
 
+    def adopt(self) -> None:
+        """Let wgsyncd remove foreign peers, as an admin does before the first start."""
+        if self._command("adopt", "--accept").wait(10 * self.pace):
+            raise CommandFailed(f"wgsyncd adopt: see {self._directory}/wgsyncd.log")
+
     def start_daemon(self) -> None:
         """Start `wgsyncd run` with a real configuration file, in the server's namespace."""
+        self.daemon = self._command("run")
+
+    def _command(self, *words: str) -> subprocess.Popen[bytes]:
         directory = str(self._directory)
-        self.daemon = self.testbed.server.start(
-            sys.executable, "-m", "wgsyncd", "run", "--config", f"{directory}/wgsyncd.toml",
+        return self.testbed.server.start(
+            sys.executable, "-m", "wgsyncd", *words, "--config", f"{directory}/wgsyncd.toml",
             log=self._directory / "wgsyncd.log", RUNTIME_DIRECTORY=directory, STATE_DIRECTORY=directory,
             PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONDONTWRITEBYTECODE="1",
         )  # fmt: skip

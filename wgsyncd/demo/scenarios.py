@@ -20,6 +20,7 @@ _SOME = 40_000  # bytes: enough to see that traffic flows
 
 def _daemon_starts(env: Environment) -> Check:
     wanted = {("wg0", env.site), *((spec.interface, env.key(spec)) for spec in DEVICES if spec.wants_peer)}
+    env.adopt()
     env.start_daemon()
 
     def check(sample: Sample) -> Outcome:

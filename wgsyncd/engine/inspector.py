@@ -66,13 +66,17 @@ class Inspector:
         if decision.plan_id != plan_id:
             raise UserError(f"{plan_id} is not the plan of now, which is {decision.plan_id}: run `wgsyncd plan` again")
 
-    def view(self) -> Preview:
-        """The decision that a cycle would make now, with the rows and the node state that it was made from."""
+    def view(self, *, adopted: bool = False) -> Preview:
+        """The decision that a cycle would make now, with the rows and the node state that it was made from.
+
+        ``adopted``: as if an admin had adopted the node.
+        """
         now = self._now()
         actual = self._interfaces.read(create=False)
         snapshot = self._store.snapshot()
         node_state = self._store.load_state(self._calendar(now), create=False)
-        decision = replace(self._decide(snapshot, actual, node_state, now), quarantined=snapshot.quarantined)
+        seen = replace(snapshot, adopted=True) if adopted else snapshot
+        decision = replace(self._decide(seen, actual, node_state, now), quarantined=snapshot.quarantined)
         return Preview(decision, snapshot, node_state, now)
 
     def verify(self, rounds: Iterator[None]) -> tuple[Discrepancy, ...]:

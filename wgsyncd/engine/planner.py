@@ -39,6 +39,7 @@ class Planner:
         self.policy = PeerPolicy(
             frozenset(settings.node.ignored_interfaces), settings.peers.foreign, frozenset(settings.peers.always_keep)
         )
+        self._is_adopted = False  # as the last whole snapshot says
         # The deadlines of the pending rows, sorted. The daemon's loop asks for the next one in every turn.
         self._deadlines = lifecycle.deadlines(state.pending_rows)
         self._peers: Mapping[
@@ -113,15 +114,21 @@ class Planner:
 
         ``part_of``: the number of all actual peers, if ``actual`` has only some of them. The guard needs this number.
         """
+        # Until an admin has adopted the node, nobody has said that its foreign peers may go.
+        if part_of is None:
+            self._is_adopted = snapshot.adopted
+        policy = self.policy
+        if not self._is_adopted and policy.foreign == "remove":
+            policy = replace(policy, foreign="report")
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None, node_state=node_state))
         rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
-            rows, self._sites, self.policy, actual, now, node_state.installed_peers,
+            rows, self._sites, policy, actual, now, node_state.installed_peers,
             self._take_cached() if part_of is None else self._peers, self._moved(snapshot, node_state),
         )  # fmt: skip
         if part_of is None:
             self._peers = desired.peers
-        plan = make_plan(desired, actual, node_state.records, self.policy)
+        plan = make_plan(desired, actual, node_state.records, policy)
         plan = plan if part_of is None else replace(plan, live_count=part_of)
         uptime = self._uptime()
         undone = unrecorded(node_state, actual, desired, uptime, plan.live_count, self._state.approved_removals)

@@ -101,6 +101,7 @@ class DaemonStatus:
     findings: Mapping[str, int] = field(default_factory=dict)  # discrepancies of the last verification, by check
     guard_tripped: bool = False
     plan_id: str = ""  # of the withheld plan
+    waiting_for_adoption: int = 0  # foreign peers that would go if an admin had adopted the node
 
     runs: Counts[str] = field(default_factory=Counts)  # by task: account, reconcile, watch, verify …
     failures: Counts[str] = field(default_factory=Counts)

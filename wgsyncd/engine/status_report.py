@@ -117,6 +117,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     interface_errors: dict[str, str]
     rejected: list[RejectedRow]
     guard: GuardReport
+    waiting_for_adoption: int  # foreign peers that stay until an admin adopts the node
     quarantined: int
     findings: int | None
     spool_pending_counters: int | None
@@ -233,6 +234,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         interface_errors={name: redact(why) for name, why in status.interface_errors.items()},
         rejected=rejected_rows(status.rejections),
         guard=GuardReport(tripped=status.guard_tripped, approved=False, plan=status.plan_id),
+        waiting_for_adoption=status.waiting_for_adoption,
         quarantined=status.quarantined,
         findings=None,
         spool_pending_counters=None,

@@ -43,6 +43,9 @@ def update_from_reconcile(
     status.quarantined = snapshot.quarantined
     status.guard_tripped = decision.is_withholding
     status.plan_id = decision.plan_id if status.guard_tripped else ""
+    status.waiting_for_adoption = 0
+    if settings.peers.foreign == "remove" and not snapshot.adopted:
+        status.waiting_for_adoption = sum(one.foreign for one in status.interfaces.values())
     status.reconciled = True
 
 
@@ -154,6 +157,8 @@ def summary_line(status: DaemonStatus) -> str:
     rejected = sum(status.rejected.values())
     if rejected:
         parts.append(f"{rejected} rows rejected")
+    if status.waiting_for_adoption:
+        parts.append(f"{status.waiting_for_adoption} peers without a row stay (wgsyncd adopt)")
     if status.quarantined:
         parts.append(f"{status.quarantined} in quarantine (wgsyncd quarantine)")
     findings = sum(status.findings.values())

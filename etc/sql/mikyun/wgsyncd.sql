@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     seq       BIGINT UNSIGNED NOT NULL,
     approved  VARCHAR(64)     NULL,                -- id of the set of removals that an admin approved
     begun     DOUBLE          NOT NULL,            -- when the node state was created
+    adopted   TINYINT         NOT NULL DEFAULT 0,  -- whether an admin let wgsyncd remove peers that no row names
     spool     VARCHAR(64)     NOT NULL DEFAULT '', -- position of the spooled samples that were posted last
     receipt   VARCHAR(16)     NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
     machine   VARCHAR(64)     NOT NULL DEFAULT '', -- which machine and network namespace the daemon runs in
@@ -176,7 +177,8 @@ CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
         'foreign_peer_removed', 'row_rejected', 'row_accepted', 'parent_conflict', 'parent_conflict_cleared',
         'guard_tripped', 'guard_approved', 'interface_restored', 'interface_missing', 'usage_anomaly',
         'spool_corrupt', 'quarantine_released', 'quarantine_dropped', 'config_reloaded',
-        'config_rejected', 'daemon_started', 'daemon_stopped', 'node_taken_over', 'node_renamed');
+        'config_rejected', 'daemon_started', 'daemon_stopped', 'node_taken_over', 'node_renamed',
+        'node_adopted', 'adoption_undone');
 
 INSERT INTO wgsyncd_schema (version)
     SELECT 3 FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM wgsyncd_schema);

@@ -1,14 +1,18 @@
-"""Show what a first start would do to the live peers. Change nothing.
+"""Show what wgsyncd would do to the live peers, and let it remove those without a row.
 
-The command says which peers are as their rows want them, and which a start would change or remove. It prints the lines
-of the configuration that keep the peers without a row.
+Without an option the command changes nothing. It says which peers are as their rows want them, and which wgsyncd would
+change or remove. It prints the lines of the configuration that keep the peers without a row.
 
-exit status: 0 nothing would be changed, 2 something would, 1 an error
+Until an admin has run `wgsyncd adopt --accept` once on a node, wgsyncd only reports its peers without a row. Afterwards
+wgsyncd removes them, and writes each one to a file before. `wgsyncd adopt --undo` puts these peers back.
+
+exit status: 0 nothing would be changed, or done. 2 something would be changed. 1 an error
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,18 +20,23 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.doctor import files
 from wgsyncd.cli.explain_report import CountersReport
 from wgsyncd.cli.output import Line, short_time
 from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
 from wgsyncd.core.inspect.finding import Finding, Severity
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
 from wgsyncd.core.reasons import TransitionKind
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
+from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import iso
+from wgsyncd.errors import WgsyncdError
 
 
 class LivePeerReport(Struct, frozen=True, kw_only=True):
@@ -55,6 +64,22 @@ class AdoptedInterface(Struct, frozen=True, kw_only=True):
     counters_started_from: int  # devices with usage: a start takes their present counters as baselines
 
 
+class UndoneInterface(Struct, frozen=True, kw_only=True):
+    """One interface, after its removed peers were put back."""
+
+    interface: str
+    file: str  # with the peers that were not put back
+    put_back: int
+    waiting: dict[str, str]  # why a peer was not put back, by its addresses
+    error: str | None
+
+
+class UndoneReport(Struct, frozen=True, kw_only=True):
+    """The document of `wgsyncd adopt --undo --json`."""
+
+    interfaces: list[UndoneInterface]
+
+
 class AdoptReport(Struct, frozen=True, kw_only=True):
     """The document of `wgsyncd adopt --json`."""
 
@@ -62,6 +87,7 @@ class AdoptReport(Struct, frozen=True, kw_only=True):
     interface_errors: dict[str, str]
     rejected: int
     expired: int  # devices that a start writes as expired, because they were not activated by their deadline
+    adopted: bool  # whether wgsyncd may remove peers without a row
     wg_quick: list[Finding]  # what is wrong with wg-quick's files
     always_keep: list[str]  # public keys, for the configuration
 
@@ -70,27 +96,78 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options. Exit status 2 says "there are changes", so a bad configuration is 1."""
     options.add_config(parser, fault_status=1)
     options.add_json(parser)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--accept", action="store_true", help="let wgsyncd remove the peers without a row, from now on")
+    what.add_argument("--undo", action="store_true", help="put the removed peers back, and only report them again")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print. 0: a start would change nothing, 2: it would, 1: an interface could not be read."""
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
+    if args.undo:
+        return _undo(settings, agent, json=args.json)
+    if args.accept:
+        _adopt(settings, agent, AuditAction.NODE_ADOPTED)
     with output.waiting("reading the interfaces"):
-        view = agent.inspector.view()
+        view = agent.inspector.view(adopted=True)
         found = adopt(view.decision, view.node_state.records, view.snapshot.rows)
         wg_quick = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.severity is not Severity.OK]
-    report = adopt_report(view, found, wg_quick, settings.peers.always_keep, settings.node.zone)
-    output.print_report(report, _lines(report, args.config), json=args.json, public=frozenset(report.always_keep))
+    adopted = view.snapshot.adopted
+    report = adopt_report(view, found, wg_quick, settings.peers.always_keep, settings.node.zone, adopted=adopted)
+    output.print_report(
+        report, _lines(report, args.config, accepted=args.accept), json=args.json, public=frozenset(report.always_keep)
+    )
     if view.decision.interface_errors:
         return 1
+    if args.accept:
+        return 0
     plan = view.decision.plan
     return 2 if plan.changes or plan.withheld or plan.blocked else 0
 
 
+def _adopt(settings: Settings, agent: Agent, action: AuditAction) -> None:
+    """Write that the node is adopted, or that this is undone."""
+    calendar = UsageCalendar(agent.clock.now(), int(settings.usage.bucket_width), settings.node.zone)
+    event = AuditEvent(action, settings.node.name, AuditFacts(by=options.admin()))
+    agent.store.adopt(accepted=action is AuditAction.NODE_ADOPTED, audit=[event], calendar=calendar)
+
+
+def _undo(settings: Settings, agent: Agent, *, json: bool) -> int:
+    """Report foreign peers only, and put those back that were removed. 1: some are not back."""
+    _adopt(settings, agent, AuditAction.ADOPTION_UNDONE)
+    with contextlib.suppress(client.NobodyListensError):
+        client.ask("/sync", "POST", {"devices": []})  # A cycle that began before the adoption ended has ended then.
+    undone = [_put_back(agent, name) for name in settings.interfaces]
+    report = UndoneReport(interfaces=undone)
+    output.print_report(report, _undone_lines(report), json=json)
+    return 1 if any(one.error or one.waiting for one in undone) else 0
+
+
+def _put_back(agent: Agent, name: str) -> UndoneInterface:
+    file = wiring.removed_peers(name)
+    try:
+        count, waiting = file.put_back(agent.wireguard.read(name))
+    except (OSError, ValueError, WgsyncdError) as error:
+        return UndoneInterface(interface=name, file=str(file.file), put_back=0, waiting={}, error=str(error))
+    return UndoneInterface(interface=name, file=str(file.file), put_back=count, waiting=waiting, error=None)
+
+
+def _undone_lines(report: UndoneReport) -> Iterator[Line]:
+    for one in report.interfaces:
+        yield f"{one.interface}: {one.put_back} peers put back", ""
+        yield from ((f"  not put back: {addresses}: {why}", "warning") for addresses, why in one.waiting.items())
+        if one.error:
+            yield f"  not put back: {one.error}", "fault"
+        if one.error or one.waiting:
+            yield f"  {one.file} still has them", ""
+    yield "wgsyncd only reports the peers without a row from now on, until: wgsyncd adopt --accept", ""
+
+
 def adopt_report(
-    view: Preview, found: Mapping[str, Adoption], wg_quick: list[Finding], kept: Collection[PublicKey], zone: ZoneInfo
-) -> AdoptReport:
+    view: Preview, found: Mapping[str, Adoption], wg_quick: list[Finding], kept: Collection[PublicKey], zone: ZoneInfo,
+    *, adopted: bool,
+) -> AdoptReport:  # fmt: skip
     """The report of what a first start does. ``kept``: the keys that `peers.always_keep` names now."""
     foreign = [one.found.config.public_key for of in found.values() for one in of.of(Match.FOREIGN)]
     return AdoptReport(
@@ -108,6 +185,7 @@ def adopt_report(
         interface_errors=dict(view.decision.interface_errors),
         rejected=len(view.decision.desired.rejections),
         expired=sum(1 for one in view.decision.transitions if one.kind is TransitionKind.EXPIRE),
+        adopted=adopted,
         wg_quick=wg_quick,
         always_keep=[encode_key(key) for key in dict.fromkeys([*kept, *foreign])],
     )
@@ -138,7 +216,7 @@ _WORDS = {
 _SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!"}
 
 
-def _lines(report: AdoptReport, file: Path) -> Iterator[Line]:
+def _lines(report: AdoptReport, file: Path, *, accepted: bool) -> Iterator[Line]:
     """Each interface, what else was found, and the lines for the configuration ``file``."""
     for one in report.interfaces:
         yield from _interface(one)
@@ -149,7 +227,7 @@ def _lines(report: AdoptReport, file: Path) -> Iterator[Line]:
     for finding in report.wg_quick:
         yield finding.message, "warning"
         yield f"    {finding.fix}", "head"
-    yield from _advice(report, file)
+    yield from _accepted(report) if accepted else _advice(report, file)
 
 
 def _interface(one: AdoptedInterface) -> Iterator[Line]:
@@ -181,22 +259,36 @@ def _line(peer: LivePeerReport) -> str:
     return "  ".join(part for part in parts if part) + waits
 
 
+def _foreign(report: AdoptReport) -> list[tuple[str, LivePeerReport]]:
+    return [(one.interface, peer) for one in report.interfaces for peer in one.peers if peer.match is Match.FOREIGN]
+
+
+def _accepted(report: AdoptReport) -> Iterator[Line]:
+    """What follows from the adoption."""
+    going = sum(1 for _, peer in _foreign(report) if peer.action is not Action.STAYS)
+    yield f"This node is adopted. wgsyncd removes the {going} peers without a row that are marked above.", ""
+    yield "To put them back: wgsyncd adopt --undo", ""
+
+
 def _advice(report: AdoptReport, file: Path) -> Iterator[Line]:
-    peers = [(one.interface, peer) for one in report.interfaces for peer in one.peers]
-    foreign = {peer.peer: f"{name} {','.join(peer.allowed_ips)}" for name, peer in peers if peer.match is Match.FOREIGN}
-    if all(peer.action is Action.STAYS for _, peer in peers if peer.match is Match.FOREIGN):
-        count = Counter(peer.action for _, peer in peers)
+    foreign = {peer.peer: f"{name} {','.join(peer.allowed_ips)}" for name, peer in _foreign(report)}
+    if all(peer.action is Action.STAYS for _, peer in _foreign(report)):
+        count = Counter(peer.action for one in report.interfaces for peer in one.peers)
         gone, waits = count[Action.REMOVED], count[Action.WAITS]
         start = f"would remove {gone} peers of rows that want none" + (f", and {waits} wait" if waits else "")
         if not gone and not waits:
             start = "would remove no peer: systemctl enable --now wgsyncd"
         yield f"Nothing was changed. A start {start}", ""
+        if not report.adopted:
+            yield "So that later peers without a row go as well: wgsyncd adopt --accept", ""
         return
-    yield f"Nothing was changed. Before the first start set in {file}, under [peers],", ""
-    yield "either that every peer without a row stays for now:", ""
-    yield from (("", ""), ('    foreign = "report"', ""), ("", ""))
-    yield "or which of them stay for good (links between sites). The others are removed:", ""
+    yield f"Nothing was changed. Under [peers] in {file}, name the peers that stay for good (links between sites):", ""
     yield from (("", ""), ("    always_keep = [", ""))
     for key in report.always_keep:
         yield f'        "{key}",  # {foreign.get(output.sanitize(key), "kept already")}', ""
     yield "    ]", ""
+    yield "", ""
+    if report.adopted:
+        yield "wgsyncd removes the others. To put them back, and to keep them: wgsyncd adopt --undo", ""
+    else:
+        yield "The others stay, too, until you let wgsyncd remove them: wgsyncd adopt --accept", ""

@@ -150,6 +150,9 @@ def _warnings(report: StatusReport) -> Iterator[Line]:
         yield f"configuration: {file} has faults, so the daemon keeps the old one (wgsyncd check-config)", "fault"
     elif configuration is not None and configuration.changed_since:
         yield f"configuration: {configuration.file} has changed since it was loaded (wgsyncd reload)", "warning"
+    if report.waiting_for_adoption:
+        count = report.waiting_for_adoption
+        yield f"{count} peers without a row stay until an admin adopts this node (wgsyncd adopt)", "warning"
     if report.quarantined:
         yield f"deltas in quarantine, not accounted: {report.quarantined} (wgsyncd quarantine)", "warning"
     if report.findings:

@@ -16,7 +16,7 @@ SELECT CONCAT_WS(' ', COUNT(*), SUM(CRC32(CONCAT_WS('\\0', d.id, {texts}, d.is_p
            IF(d.status IN ('active', 'expired', 'paused', 'revoked', 'deleted'), '~',
               CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'),
                         COALESCE(d.created_at, '~'))), {deleted}, {status})) * (d.id % 8191 + 1))),
-       (SELECT approved FROM wgsyncd_nodes WHERE node = {node}), {contracts}
+       (SELECT CONCAT_WS(' ', adopted, approved) FROM wgsyncd_nodes WHERE node = {node}), {contracts}
 FROM {tables} {join} WHERE {where}
 """
 # Many devices share a contract. To read each contract once costs half as much as to join the contracts to the rows.

@@ -148,6 +148,16 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
         "Node {previous_node} has this name now: its records go on",
         "ノード {previous_node} の名前が変更されました。記録は引き継がれます",
     ),
+    "node_adopted": (
+        "node",
+        "{by} adopted this node: wgsyncd removes peers that no row names",
+        "{by} がこのノードの管理を承認しました。台帳にないピアは削除されます",
+    ),
+    "adoption_undone": (
+        "node",
+        "{by} undid the adoption: peers that no row names stay",
+        "{by} が管理の承認を取り消しました。台帳にないピアは維持されます",
+    ),
 }
 
 _ANOMALIES = {

@@ -119,7 +119,7 @@ class MariaDBStore:
 
     def snapshot(self) -> Snapshot:
         """See :class:`wgsyncd.ports.Store`."""
-        state = self._connection.query("SELECT approved FROM wgsyncd_nodes WHERE node = %s", (self._node,))
+        state = self._connection.query("SELECT approved, adopted FROM wgsyncd_nodes WHERE node = %s", (self._node,))
         if self._own.is_scan_due():
             self._own.scan(self._connection)
             self._conflicts.forget()  # rows of other nodes may have changed them
@@ -130,7 +130,8 @@ class MariaDBStore:
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         whole = self._own.all or "d.contract_id" not in self._schema.utf8
         conflicts = self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)  # last: it may fail
-        return Snapshot(rows, conflicts, state[0][0] if state else None, int(held[0][0]), moved)
+        approved, adopted = state[0] if state else (None, 0)
+        return Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted))
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
@@ -261,6 +262,16 @@ class MariaDBStore:
         )
         if changed != 1:
             raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
+
+    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        writer = self._writer()
+        writer.begin_node(calendar)
+        with self._connection.transaction():
+            self._connection.execute(
+                "UPDATE wgsyncd_nodes SET adopted = %s WHERE node = %s", (int(accepted), self._node)
+            )
+            writer.insert_audit(audit, calendar.now)
 
     def close(self) -> None:
         """See :class:`wgsyncd.ports.Store`."""
