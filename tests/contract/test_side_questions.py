@@ -13,9 +13,11 @@ from tests.node import local
 from tests.samples import NOW, TOKYO, calendar, text
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.identity import Identity
 from wgsyncd.core.state import Allocation, Condition, Posting, WriteBatch
 from wgsyncd.stores.mikyun import trail
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.facts import examine
 from wgsyncd.stores.mikyun.store import MariaDBStore
 
 VIEW = "CREATE OR REPLACE {definer} VIEW v_parent_conflicts AS {query}"
@@ -188,6 +190,20 @@ def test_one_audit_row_that_is_refused_holds_up_no_other(odd_tables: RealMikyunT
     odd_tables.sql("ALTER TABLE admin_logs DROP CONSTRAINT CONSTRAINT_1")
     write(other)
     assert has(odd_tables) == [("wg0 にピアを追加しました(10.200.0.2)", "端末-2")], "a daemon that starts finds them"
+
+
+def test_a_heartbeat_writes_what_waits_for_the_trail(odd_tables: RealMikyunTables) -> None:
+    """On a quiet node nothing is committed for long. The doctor names what waits meanwhile."""
+    odd_tables.insert(5)
+    odd_tables.sql("ALTER TABLE admin_logs ADD CONSTRAINT closed CHECK (FALSE)")
+    store, now = trailing(odd_tables)
+    assert write(store, 1) == [WAITING]
+    assert examine(odd_tables._settings("")).unwritten == 1
+    odd_tables.sql("ALTER TABLE admin_logs DROP CONSTRAINT closed")
+    now[0] += 61
+    store.beat(Identity("m", "n", "b"), 1.0)
+    assert len(has(odd_tables)) == 1
+    assert examine(odd_tables._settings("")).unwritten == 0
 
 
 def test_what_waits_for_the_trail_is_bounded(odd_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ class Database:
     doubt: float  # seconds
     newest: float | None  # UNIX seconds of the latest time that the application wrote, read in the node's zone
     set_aside: tuple[SetAside, ...] = ()  # devices with bytes that wait for their row
+    unwritten: int = 0  # audit rows that wait, because admin_logs refused them
     holder: str = ""  # which host runs the node, and its last heartbeat
     application: tuple[Finding, ...] = ()  # what is wrong with the application's tables and the server
 
@@ -66,6 +67,9 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
     yield _rights(facts)
     yield _secrets(facts)
     yield _rows(facts, settings)
+    if facts.unwritten:
+        why = f"{facts.unwritten} audit rows wait in wgsyncd_unwritten, because admin_logs refused them"
+        yield warning("audit trail", why, "journalctl -u wgsyncd -g 'admin_logs refuses' -n 5 --no-pager")
     yield from facts.application or [ok("application", "its tables and the server are as wgsyncd needs them")]
     yield _zone(facts, settings)
     yield _application(facts, settings)

@@ -64,6 +64,7 @@ def examine(settings: Settings) -> Database:
             doubt=(after - before) / 2,
             newest=_newest(connection, settings),
             set_aside=_set_aside(connection, settings) if not schema else (),
+            unwritten=_unwritten(connection, settings) if not schema else 0,
             holder=_holder(connection, settings) if not schema else "",
             application=application,
         )
@@ -111,6 +112,14 @@ def _set_aside(connection: Connection, settings: Settings) -> tuple[SetAside, ..
         return load(connection, settings.node.name)
     except StoreError:  # the finding about rights reports it
         return ()
+
+
+def _unwritten(connection: Connection, settings: Settings) -> int:
+    try:
+        sql = "SELECT COUNT(*) FROM wgsyncd_unwritten WHERE node = %s"
+        return int(connection.query(sql, (settings.node.name,))[0][0])
+    except StoreError:  # the finding about rights reports it
+        return 0
 
 
 def _server_offset(connection: Connection) -> int:

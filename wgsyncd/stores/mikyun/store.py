@@ -197,7 +197,9 @@ class MariaDBStore:
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """See :class:`wgsyncd.ports.Store`."""
-        return NodeHolder(self._connection, self._node).beat(identity, uptime)
+        result = NodeHolder(self._connection, self._node).beat(identity, uptime)
+        self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
+        return result
 
     def other_nodes(self) -> Sequence[OtherNode]:
         """See :class:`wgsyncd.ports.Store`."""
