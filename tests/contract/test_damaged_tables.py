@@ -29,6 +29,7 @@ TRIPPED = Condition(ConditionType.GUARD_TRIPPED, "r640", "r640", "0123", 40)
         ("UPDATE wgsyncd_conditions SET kind = 'nonsense'", ""),
         ("UPDATE wgsyncd_interfaces SET sampled_at = -1e300", ""),
         ("UPDATE wgsyncd_set_aside SET reason = 'nonsense', start = 18446744073709551615", ""),
+        ("UPDATE wgsyncd_set_aside SET since = 1e300", ""),
         ("UPDATE wgsyncd_removals SET uptime = 1e300, removed = -5, peers = -5", ""),
         ("UPDATE wgsyncd_boots SET first_seen = -1e300, uptime = 1e300", ""),
     ],
@@ -59,7 +60,7 @@ def test_one_damaged_row_stops_nobody(
     assert records[SECOND.public_key].state is RecordState.ADDING
     assert state.spool_position == ("" if "spool" in damage else "a1b2:7")
     again.commit(state, WriteBatch(postings=(held,)), now)
-    again.post_set_aside(now, frozenset())
+    assert all(0 <= one.since < 1e12 for one in again.post_set_aside(now, frozenset({99})))
     said = capsys.readouterr().out
     assert told in said
     assert bool(told) == ("is damaged" in said)

@@ -18,6 +18,7 @@ from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.reading import stored_time
 
 AT_ONCE = 100  # devices that one transaction posts
 _COLUMNS = "node, device, start, day, row_id, rx, tx, handshake, reason, detail, since"
@@ -141,7 +142,9 @@ def load(connection: Connection, node: str) -> tuple[SetAside, ...]:
         " GROUP BY device ORDER BY device",
         (node,),
     )
-    return tuple(SetAside(device, _obstacle(reason), detail, since) for device, reason, detail, since in found)
+    return tuple(
+        SetAside(device, _obstacle(reason), detail, stored_time(since)) for device, reason, detail, since in found
+    )
 
 
 def _obstacle(word: str) -> Obstacle:
