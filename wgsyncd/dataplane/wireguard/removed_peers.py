@@ -45,7 +45,7 @@ class RemovedPeers:
             return {_key(one): one for one in sections if one}
 
     def add(self, added: Mapping[PublicKey, str]) -> None:
-        """Add sections. A section with the key of an older one replaces it. The oldest sections go where there are too many.
+        """Add sections. A section with the key of an older one replaces it. Too many push out the oldest ones.
 
         A damaged file gets another name, and a new one begins.
         """
