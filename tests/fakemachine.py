@@ -14,6 +14,7 @@ class FakeMachine:
         self.host, self.boot, self.namespace, self.machine = host, boot, namespace, machine or f"id of {host}"
         self.clock: Callable[[], float] = lambda: 0.0
         self.seconds = 1000.0
+        self.revision = 0
 
     def identity(self) -> Identity:
         return Identity(self.machine, self.namespace, self.boot, self.host)

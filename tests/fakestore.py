@@ -25,6 +25,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.messages import AuditMessages
+from wgsyncd.stores.mikyun.row_text import NAME_LENGTH
 from wgsyncd.stores.mikyun.settings import mikyun
 
 STATUS = {one: Status(one) for one in ("issued", "active", "expired")}
@@ -63,7 +64,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
                     if name == device["device_id"] and months[0] <= day < months[1]]  # fmt: skip
             days = Counters(min(sum(s.rx for s in some), MOST), min(sum(s.tx for s in some), MOST))
             column = Counters(*(device[f"{side}_bytes_month"] or 0 for side in self._sides))
-            if column != days:
+            if column != days and len(device["device_id"]) <= NAME_LENGTH:
                 found[number] = Apart(device["device_id"], column, days)
         return found
 

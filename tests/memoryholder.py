@@ -144,7 +144,7 @@ class MemoryHolder(Generic[Tables]):
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         with self._transaction("adopt") as db:
             if self._node not in db.seq:
-                self._begin(db, calendar)
+                raise StoreError(f"node {self._node} has no node state yet")
             db.adopted[self._node] = accepted
             self._write_audit(db, audit)
 

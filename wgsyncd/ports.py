@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
@@ -73,15 +73,14 @@ class WireGuard(Protocol):
         """Close the sockets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """All that a plan needs from the store, as the store has it when it is read."""
 
     rows: tuple[DeviceRow, ...]  # of this node, and those that name neither this node nor another one
     conditions: frozenset[Condition] | None  # of the store's own kinds. None: the store cannot read them
     approved: str | None  # plan id that an admin approved
     quarantined: int  # deltas of this node in quarantine
-    moved: Mapping[DeviceId, str] = field(default_factory=dict)  # row id of a recorded device: another node's interface
+    moved: Mapping[DeviceId, str] = MappingProxyType({})  # row id of a recorded device: another node's interface
     adopted: bool = True  # whether an admin let wgsyncd remove the foreign peers of this node
 
 
@@ -141,7 +140,7 @@ class DeviceSource(Protocol):
         """Approve exactly the set of removals that this plan id names, once."""
 
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        """Let foreign peers of this node be removed from now on, or not any more. Creates a missing node state."""
+        """Let foreign peers of this node be removed from now on, or not any more. StoreError without a node state."""
 
 
 class StateStore(Protocol):
@@ -171,8 +170,7 @@ class UsageStore(Protocol):
         """Delete days older than ``keep_days``, and buckets that left the rolling window BUCKET_RETENTION ago."""
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        """What the store keeps of every device, beside the sums that it must agree with, all of one moment. Read it to
-        the end first. Days of ``scope`` that began before the newest node state was created are left out."""
+        """What the store keeps of every device and the sums it must agree with, of one moment. Read it to the end."""
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The deltas of this node in quarantine."""
@@ -189,6 +187,8 @@ class UsageStore(Protocol):
 
 class Machine(Protocol):
     """Tells which machine this is."""
+
+    revision: int  # of the node state, as this machine last noted it. Restarts and reboots do not change it.
 
     def identity(self) -> Identity:
         """The machine, network namespace and boot of this process."""

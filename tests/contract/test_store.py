@@ -35,7 +35,7 @@ def test_books_are_begun_when_they_are_asked_for_and_not_for_a_dry_run(any_table
 
 
 def test_an_adoption_is_kept_and_changes_the_digest(any_tables: AnyTables, any_store: Store) -> None:
-    """An admin may adopt a node that has no state yet."""
+    any_store.load_state(calendar())
     for accepted in (False, True):
         before = any_store.digest()
         event = AuditEvent(AuditAction.NODE_ADOPTED, "r640", AuditFacts(by="root"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.committing import commit
+from tests.fakemachine import FakeMachine
 from tests.realnode import RealNode
 from tests.samples import EPOCH, calendar, device_name, record
 from tests.store_sides import MikyunTables, RealMikyunTables
@@ -55,6 +56,8 @@ def test_a_dump_that_is_put_back(real_tables: RealMikyunTables, tmp_path: Path, 
     """All tables, or wgsyncd's own alone, under a daemon that runs, or before one starts."""
     tables = real_tables
     node = RealNode(tables, tmp_path)
+    node.machine = FakeMachine()
+    node.start()
     node.device(5)
     node.cycle()
     node.traffic(5, 10 * MIB, 3)

@@ -216,6 +216,8 @@ def test_whatever_moves_both_nodes_find_it(real_tables: RealMikyunTables, seed: 
     chance = random.Random(seed)
     where: dict[int, str] = {}
     highest = 0
+    for store in (ours, theirs):
+        commit(store)  # the node state belongs to the digest
     before: dict[Store, tuple[object, object]] = {store: (store.digest(), ()) for store in (ours, theirs)}
     for _ in range(30):
         for _ in range(chance.choice((0, 1, 2, 6))):

@@ -7,6 +7,7 @@ import pytest
 from tests.node import Node
 from tests.samples import address, key, peer
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.errors import StoreError
 
 LINK = 250
 
@@ -51,10 +52,12 @@ def test_an_adopted_node_removes_them_until_that_is_undone(node: Node) -> None:
     assert node.kernel_of("wg0").keys() == {key(5), key(LINK)}
 
 
-def test_an_admin_may_adopt_before_the_first_start(node: Node) -> None:
-    adopt(node, accepted=True)
+def test_before_the_first_start_nobody_adopts(node: Node) -> None:
+    """The node may have another name until then, or another program may count its bytes."""
+    with pytest.raises(StoreError):
+        adopt(node, accepted=True)
     node.cycle()
-    assert node.kernel_of("wg0").keys() == {key(5)}
+    assert node.kernel_of("wg0").keys() == {key(5), key(LINK)}
 
 
 def test_a_row_whose_address_a_foreign_peer_has_is_rejected_by_hints_as_well(node: Node) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakemachine import FakeMachine
 from tests.node import Node
 from tests.samples import NOW
 from wgsyncd.core.model import Counters
@@ -43,6 +44,8 @@ def go_on(node: Node, *, running: bool) -> None:
 def node() -> Node:
     """Returns a node whose device 5 has moved 10 MiB, and device 6 nothing."""
     made = Node()
+    made.machine = FakeMachine()
+    made.start()
     for number in (5, 6):
         made.device(number)
     made.cycle()
@@ -122,6 +125,61 @@ def test_own_tables_of_last_month_leave_the_first_sample_as_the_baseline(node: N
     node.traffic(5, 2)
     node.account()
     assert node.posted[5].rx == node.true[5].rx - (0 if running else 7)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_own_tables_of_last_month_and_a_device_that_was_idle_since(node: Node, running: bool) -> None:
+    """Its month column is zero, like the sum of its days. The column of last month tells that it has moved more."""
+    before = dump(node)
+    node.traffic(5, 30 * MIB)
+    node.account()
+    node.tick(32 * 86400)
+    node.account()
+    put_back(node, before, columns=False)
+    node.traffic(6, 1)
+    go_on(node, running=running)
+    assert node.posted[5] == node.true[5]
+    node.traffic(5, 9)
+    node.account()
+    assert node.posted[5] == node.true[5]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_whole_database_of_last_month_gets_the_bytes_since_the_dump(node: Node, running: bool) -> None:
+    before = dump(node)
+    node.traffic(5, 30 * MIB)
+    node.account()
+    node.tick(32 * 86400)
+    node.traffic(6, MIB)
+    node.account()
+    put_back(node, before)
+    node.traffic(5, 7)
+    go_on(node, running=running)
+    node.right()
+    assert not node.status.anomalies
+
+
+def test_a_month_column_that_somebody_changed_moves_no_baseline(node: Node) -> None:
+    for value in (60 * MIB, 1):
+        node.change(5, rx_bytes_month=value)
+        node.start()
+        node.traffic(5, 20 * MIB)
+        node.cycle()
+        node.account()
+        assert node.posted == node.true
+
+
+def test_older_columns_over_a_change_of_month_leave_the_baselines(node: Node) -> None:
+    before = dump(node)
+    node.traffic(5, 30 * MIB)
+    node.account()
+    put_back(node, before, own=False)
+    node.tick(32 * 86400)
+    node.start()
+    node.traffic(5, 7)
+    node.cycle()
+    node.account()
+    assert node.posted[5] == Counters(10 * MIB + 7, 3), "what is missing is the application's"
 
 
 def test_columns_that_are_older_than_the_own_tables_are_told_with_both_numbers(node: Node) -> None:

@@ -63,7 +63,7 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
 
     # Only a peer's removal needs endpoints.
     wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), spool.directory(), time.time)
-    machine = LocalMachine()
+    machine = LocalMachine(spool.directory())
     return lambda settings, state: _agent(settings, wireguard, status, state, machine)
 
 

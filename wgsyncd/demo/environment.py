@@ -97,7 +97,7 @@ class Environment:
         )
 
     def adopt(self) -> None:
-        """Let wgsyncd remove foreign peers, as an admin does before the first start."""
+        """Let wgsyncd remove foreign peers, as an admin does after the first start."""
         if self._command("adopt", "--accept").wait(10 * self.pace):
             raise CommandFailed(f"wgsyncd adopt: see {self._directory}/wgsyncd.log")
 

@@ -20,7 +20,6 @@ _SOME = 40_000  # bytes: enough to see that traffic flows
 
 def _daemon_starts(env: Environment) -> Check:
     wanted = {("wg0", env.site), *((spec.interface, env.key(spec)) for spec in DEVICES if spec.wants_peer)}
-    env.adopt()
     env.start_daemon()
 
     def check(sample: Sample) -> Outcome:
@@ -131,6 +130,7 @@ def _amid_traffic(env: Environment, crash: Callable[[], None]) -> Check:
 
 def _foreign_peer(env: Environment) -> Check:
     key = new_keys().public
+    env.adopt()
     env.testbed.server.run("wg", "set", "wg0", "peer", key, "allowed-ips", "10.200.0.77/32")
 
     def check(sample: Sample) -> Outcome:

@@ -203,8 +203,10 @@ class Accounting:
         self._post_set_aside(now, blocked)
         calendar = self.calendar(now)
         if (before := self._state.refreshed) != calendar.version:
-            if before is not None and before[1] == calendar.month[0]:  # else the columns may be of another month
+            # Without a refresh in this month, the columns may be of another one. A locked row delays the refresh.
+            if before is not None and before[1] == calendar.month[0] and self._state.compared != calendar.version:
                 self.cache.look_for_older_columns(calendar)
+                self._state.compared = calendar.version
             _, locked = self._store.refresh(calendar)
             if not locked:
                 self._state.refreshed = calendar.version

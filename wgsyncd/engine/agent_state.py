@@ -39,6 +39,7 @@ class AgentState:
     # The state cache.
     last_known: NodeState | None = None  # as last seen. The store may have a newer one.
     former: NodeState | None = None  # what was known before the store had an older one
+    went_back: bool = False  # the store has an older node state, and not all that follows from it is done
     queued_audit: list[AuditEvent] = field(default_factory=list)  # The next transaction writes these.
     in_doubt: tuple[str, int] | None = None  # of a commit in doubt: its receipt, and its number of queued audit rows
 
@@ -46,6 +47,7 @@ class AgentState:
     last_samples: dict[str, float] = field(default_factory=dict)  # by interface, monotonic seconds
     sampled_at: dict[str, float] = field(default_factory=dict)  # by interface, UNIX seconds
     refreshed: tuple[int, str] | None = None  # the version of the calendar at the last refresh of the usage windows
+    compared: tuple[int, str] | None = None  # the version of the calendar when columns and days were last compared
     backlog: Backlog | None = None  # None: the spool was not read yet
     first_number: int = 1  # samples with this number or a higher one are of this process
     durable_position: int = 0  # samples up to this number are durable: they are in the file as in memory, or posted

@@ -38,10 +38,12 @@ class Holding:
         self._status, self._state = status, state
         self.before_rename: Callable[[str], object] = lambda _: None
 
-    def ensure(self, calendar: UsageCalendar) -> None:
-        """Claim the node, if this process has not done so. NotHolder if another machine holds it."""
-        if self._machine is not None and not self._state.holds_node:
-            self._claim(self._machine, calendar)
+    def ensure(self, calendar: UsageCalendar) -> bool:
+        """Claim the node, if this process has not done so. True if it did. NotHolder if another machine holds it."""
+        if self._machine is None or self._state.holds_node:
+            return False
+        self._claim(self._machine, calendar)
+        return True
 
     def beat(self, calendar: UsageCalendar) -> bool:
         """Write a heartbeat. False: the node was claimed again, so load its state again. NotHolder if it is lost."""
@@ -68,6 +70,16 @@ class Holding:
     def uptime(self) -> float | None:
         """Seconds since this machine booted. Each commit stores it, so that a machine that was put back is noticed."""
         return None if self._machine is None else self._machine.uptime()
+
+    @property
+    def revision(self) -> int:
+        """The revision of the node state that this machine noted last. 0: nothing is known."""
+        return 0 if self._machine is None else self._machine.revision
+
+    @revision.setter
+    def revision(self, revision: int) -> None:
+        if self._machine is not None:
+            self._machine.revision = revision
 
     def meet_strange_revision(self, calendar: UsageCalendar) -> bool:
         """Somebody wrote the node state with this machine's identity. False without a machine.

@@ -75,7 +75,7 @@ class Inspector:
         actual = self._interfaces.read(create=False)
         snapshot = self._store.snapshot()
         node_state = self._store.load_state(self._calendar(now), create=False)
-        seen = replace(snapshot, adopted=True) if adopted else snapshot
+        seen = snapshot._replace(adopted=True) if adopted else snapshot
         decision = replace(self._decide(seen, actual, node_state, now), quarantined=snapshot.quarantined)
         return Preview(decision, snapshot, node_state, now)
 

@@ -169,7 +169,7 @@ class Planner:
         Nothing must be committed before these removals, unless the row's activation deadline has just passed.
         """
         # Ignore approvals. Without the store, they cannot be marked as used.
-        decision = self.decide(replace(snapshot, approved=None), actual, known, now)
+        decision = self.decide(snapshot._replace(approved=None), actual, known, now)
         return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
 
     def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:

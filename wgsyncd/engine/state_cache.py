@@ -5,7 +5,7 @@ Each batch is complete in itself. After a commit whose result is unknown, the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 
 from wgsyncd import log
@@ -16,13 +16,14 @@ from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.state import NodeState, WriteBatch, total
 from wgsyncd.core.usage import halves
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.core.usage.halves import Apart, Mending
+from wgsyncd.core.usage.halves import Mending
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import Store
 
+UNFINISHED = 1 << 30  # added to the noted revision until all is done that follows from an older node state
 BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
 
 _log = log.get("accounting")
@@ -76,49 +77,59 @@ class StateCache:
                     del self._state.queued_audit[:queued]
                 self._state.in_doubt = None
         self._state.last_known = self._node_state
+        self._holding.revision = self._node_state.revision
         return self._node_state
 
     def _load(self, calendar: UsageCalendar) -> NodeState:
+        claims = int(self._is_claimed_anew)  # each one raises the revision
         while True:
-            self._holding.ensure(calendar)
+            claims += self._holding.ensure(calendar)
             node_state = self._store.load_state(calendar)
             # The holder is checked after the load: a later takeover raises the revision, and the next commit fails.
             refused, self._refused = self._refused, None
             if not self._holding.beat(calendar):
                 self._is_claimed_anew = True
+                claims += 1
                 continue
             # Only a daemon adds to the revision, and this one did not.
             is_strange = refused is not None and node_state.revision > refused
             if not is_strange or not self._holding.meet_strange_revision(calendar):
-                return self._mend(node_state, calendar)
+                return self._mend(node_state, node_state.revision - claims, calendar)
 
-    def _mend(self, node_state: NodeState, calendar: UsageCalendar) -> NodeState:
+    def _mend(self, node_state: NodeState, now: int, calendar: UsageCalendar) -> NodeState:
         """Let own tables that are older than the columns follow them. See :mod:`wgsyncd.core.usage.halves`.
 
-        That is looked for once in each process, and whenever the node state went back.
+        ``now``: the revision without what this load added to it.
+
+        The revision tells that the node state went back. Otherwise the baselines are right, and columns that somebody
+        changed move none.
+        Older columns are looked for once in each process, and whenever the node state went back.
         """
         before = self._state.last_known
-        if before is not None and (self._is_claimed_anew or node_state.revision < before.revision):
-            self._state.forget_node_state()
-            was, now = before.revision, node_state.revision
+        was = before.revision if before is not None else self._holding.revision
+        if now < was or (before is not None and self._is_claimed_anew):
+            self._state.went_back = self._state.went_back or now < was
             _log.warning("the node's state went back or was claimed again", revision=now, was=was)
+            if before is not None:
+                self._state.forget_node_state()
         self._is_claimed_anew = False
         if self._state.last_known is not None:
             return node_state
-        apart: Mapping[DeviceId, Apart] | None = None
-        for months in halves.spans(calendar, halves.sampled_at(node_state)):
-            if apart is None or apart:
-                found = self._store.rows_apart(months)
-                apart = found if apart is None else {row_id: apart[row_id] for row_id in apart if row_id in found}
-        devices = list(halves.mend(node_state, apart or {}, self._state.former, calendar))
+        found = [self._store.rows_apart(months) for months in halves.spans(calendar, halves.sampled_at(node_state))]
+        if self._state.went_back:
+            self._holding.revision = node_state.revision + UNFINISHED  # A process that begins again goes on with it.
+            devices = list(halves.mend(node_state, found, self._state.former, calendar))
+        else:
+            devices = halves.older_columns(node_state, found, calendar)
         for at in range(0, len(devices), BATCH):
             some = devices[at : at + BATCH]
             records = tuple(record for one in some for record in one.records)
             history = tuple(posting for one in some for posting in one.history)
-            audit = tuple(map(_event, some))
+            audit = tuple(_event(one) for one in some if one.is_told)
             writes = WriteBatch(records=records, history=history, audit=audit, uptime=self._holding.uptime())
             node_state, _, _ = self._store.commit(node_state, writes, calendar)
-            self._tell(some)
+            self._tell([one for one in some if one.is_told])
+        self._state.went_back = False
         return node_state
 
     def look_for_older_columns(self, calendar: UsageCalendar) -> None:
@@ -170,6 +181,7 @@ class StateCache:
                 self._node_state, self._state.in_doubt = None, (receipt, queued) if queued else None
                 raise
             self._state.last_known = self._node_state
+            self._holding.revision = self._node_state.revision
             del self._state.queued_audit[:queued]
             applied |= done
             self.devices_posted += len(batch.postings)

@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.undo:
         return _undo(settings, agent, json=args.json)
     if args.accept:
+        _sync()  # A daemon that has just started may have no node state yet.
         _adopt(settings, agent, AuditAction.NODE_ADOPTED)
     with output.waiting("reading the interfaces"):
         view = agent.inspector.view(adopted=True)
@@ -133,11 +134,16 @@ def _adopt(settings: Settings, agent: Agent, action: AuditAction) -> None:
     agent.store.adopt(accepted=action is AuditAction.NODE_ADOPTED, audit=[event], calendar=calendar)
 
 
+def _sync() -> None:
+    """Wait for a whole cycle of the daemon, if one runs."""
+    with contextlib.suppress(client.NobodyListensError):
+        client.ask("/sync", "POST", {"devices": []})
+
+
 def _undo(settings: Settings, agent: Agent, *, json: bool) -> int:
     """Report foreign peers only, and put those back that were removed. 1: some are not back."""
     _adopt(settings, agent, AuditAction.ADOPTION_UNDONE)
-    with contextlib.suppress(client.NobodyListensError):
-        client.ask("/sync", "POST", {"devices": []})  # A cycle that began before the adoption ended has ended then.
+    _sync()  # A cycle that began before the adoption ended has ended then.
     undone = [_put_back(agent, name) for name in settings.interfaces]
     report = UndoneReport(interfaces=undone)
     output.print_report(report, _undone_lines(report), json=json)

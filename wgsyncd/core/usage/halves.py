@@ -1,7 +1,8 @@
 """Own tables and columns that were put back from dumps of different times.
 
 One transaction changes wgsyncd's own tables and the columns of devices. So the column of a month is always the sum of
-its days. After a dump of one half was put back, it is not:
+its days. After a dump of one half was put back, it is not. The revision of the node state tells whether the own tables
+are the half that went back. Somebody may write to a column, so the column alone tells nothing.
 
 - The own tables are older: bytes after the baselines are in the columns already. The difference says how many. So the
   baseline moves on by the difference, and the days get it too. No byte is posted twice or lost.
@@ -15,7 +16,7 @@ One transaction holds all that is done for a device. After it, the column is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -54,6 +55,11 @@ class Mending(NamedTuple):
     records: tuple[PeerRecord, ...] = ()
     history: tuple[Posting, ...] = ()  # bytes that are in the columns already
 
+    @property
+    def is_told(self) -> bool:
+        """Whether column and days differ. A device without such a difference may have moved no byte."""
+        return self.apart.column != self.apart.days
+
 
 def spans(calendar: UsageCalendar, sampled_at: float) -> list[Months]:
     """The spans of months that a column may be the sum of. The first is the present month.
@@ -67,17 +73,34 @@ def spans(calendar: UsageCalendar, sampled_at: float) -> list[Months]:
     return [this, last, (last[0], this[1])]
 
 
-def mend(
-    state: NodeState, apart: Mapping[DeviceId, Apart], former: NodeState | None, calendar: UsageCalendar
-) -> Iterator[Mending]:
-    """What to do about each row that is apart. ``former``: what this process knew before the own tables went back."""
-    is_exact = replace(calendar, now=sampled_at(state)).month == calendar.month
+Found = Sequence[Mapping[DeviceId, Apart]]  # the rows that are apart, for each of the spans
+
+
+def older_columns(state: NodeState, found: Found, calendar: UsageCalendar) -> list[Mending]:
+    """The rows to tell of after a start with a node state that did not go back. Their baselines are right.
+
+    After a change of the month, a column may still be of any earlier month. So nothing is told then.
+    """
+    if not _is_exact(state, calendar):
+        return []
+    apart = [one for row_id, one in found[0].items() if all(row_id in rows for rows in found)]
+    return [Mending(AnomalyKind.COLUMNS_BEHIND, one) for one in apart if one.is_behind]
+
+
+def mend(state: NodeState, found: Found, former: NodeState | None, calendar: UsageCalendar) -> Iterator[Mending]:
+    """What to do after the node state went back. ``former``: what this process knew before.
+
+    If the node state is of an earlier month, the columns of that month show whether all tables went back together. If
+    they did not, a device without bytes in the present month may have moved some in the earlier one.
+    """
+    is_exact = _is_exact(state, calendar)
+    apart = {row_id: one for row_id, one in found[0].items() if all(row_id in rows for rows in found)}
     records: dict[DeviceId, list[PeerRecord]] = {}
     for record in state.records.each():
-        if record.row_id is not None and (one := apart.get(record.row_id)) and one.device == record.device:
+        if record.row_id is not None and ((one := apart.get(record.row_id)) is None or one.device == record.device):
             records.setdefault(record.row_id, []).append(record)
     for row_id, one in apart.items():
-        more, mine = one.more, records.get(row_id, [])
+        more, mine = one.more, records.pop(row_id, [])
         if is_exact and min(more) < 0:
             if one.is_behind:
                 yield Mending(AnomalyKind.COLUMNS_BEHIND, one)
@@ -86,6 +109,16 @@ def mend(
         moved = (_moved(record, former.records.get(record.peer_id) if former else None, known) for record in mine)
         added = calendar.allocate(Counters(max(more.rx, 0), max(more.tx, 0)), calendar.now)
         yield Mending(AnomalyKind.TABLES_BEHIND, one, tuple(moved), (Posting(row_id, one.device, added),))
+    if is_exact or not found[1]:
+        return
+    for mine in records.values():
+        moved = (_moved(record, former.records.get(record.peer_id) if former else None, None) for record in mine)
+        yield Mending(AnomalyKind.TABLES_BEHIND, Apart(mine[0].device, NO_BYTES, NO_BYTES), tuple(moved))
+
+
+def _is_exact(state: NodeState, calendar: UsageCalendar) -> bool:
+    """Whether the last sample is of the present month."""
+    return replace(calendar, now=sampled_at(state)).month == calendar.month
 
 
 def sampled_at(state: NodeState) -> float:

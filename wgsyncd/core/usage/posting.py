@@ -33,8 +33,8 @@ The invariants, and what each one relies on:
    sample of a boot that wrote before the boot of its baseline is reported and left out. Without marks nothing changes.
 8. A record names the device that gets the bytes. It changes its device only while no byte waits to be posted
    (:mod:`wgsyncd.core.peers.recording`). So a row id or a key that is used again takes no byte of the former device.
-9. Rule 1 needs baselines and columns of one moment. A dump of one half may be put back. The column of a month shows
-   that (:mod:`wgsyncd.core.usage.halves`). It is compared at the start, and whenever the node state went back.
+9. Rule 1 needs baselines and columns of one moment. A dump of one half may be put back. The revision and the column of
+   a month show that (:mod:`wgsyncd.core.usage.halves`). They are compared whenever the node state went back.
 
 The limits:
 
@@ -46,8 +46,8 @@ The limits:
 - The bytes between the last posting before a machine was put back and the first sample afterwards may be missing.
 - A machine may be put back by less than half a minute, and its daemon may start again later than the boot's last stored
   uptime. Nothing shows that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
-- wgsyncd's own tables may be put back from a dump of an earlier month, while no daemon runs. A device that has moved
-  nothing in the present month looks right then. Its bytes after the dump are posted again.
+- wgsyncd's own tables may be put back on a machine that lost the file with the revision, while no daemon runs. The bytes
+  after the dump are posted again.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
   after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
 - When the bytes came between two samples is unknown. They are shared out over this span by time.

@@ -268,11 +268,14 @@ class MariaDBStore:
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         """See :class:`wgsyncd.ports.Store`."""
         writer = self._writer()
-        writer.begin_node(calendar)
         with self._connection.transaction():
-            self._connection.execute(
+            done = self._connection.execute(
                 "UPDATE wgsyncd_nodes SET adopted = %s WHERE node = %s", (int(accepted), self._node)
             )
+            if not done:
+                raise StoreError(
+                    f"node {self._node} has no node state yet: start wgsyncd first, it removes no peer yet"
+                )
             writer.insert_audit(audit, calendar.now)
 
     def close(self) -> None:
