@@ -26,7 +26,7 @@ _NOTED_EVERY = 60.0  # seconds
 class LocalMachine:
     """Implements :class:`wgsyncd.ports.Machine`. The identity is read once, when this object is made.
 
-    The file "revision" in ``folder`` keeps the revision. It may be a minute old, and a power cut may leave an older one.
+    The file "revision" in ``folder`` keeps the revision. It may be a minute old, or older after a power cut.
     So the node state of the store never has a lower revision, unless it was put back. Without a folder or a readable
     file, the revision is 0: nothing is known.
     """

@@ -46,8 +46,8 @@ The limits:
 - The bytes between the last posting before a machine was put back and the first sample afterwards may be missing.
 - A machine may be put back by less than half a minute, and its daemon may start again later than the boot's last stored
   uptime. Nothing shows that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
-- wgsyncd's own tables may be put back on a machine that lost the file with the revision, while no daemon runs. The bytes
-  after the dump are posted again.
+- wgsyncd's own tables may be put back while no daemon runs, on a machine that lost the file with the revision. The
+  bytes after the dump are posted again.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
   after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
 - When the bytes came between two samples is unknown. They are shared out over this span by time.
