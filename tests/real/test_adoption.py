@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import tomllib
 
-from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, untouched, wait
+from tests.real.bench import PATIENCE, Bench, Device, real_device, untouched, wait
 
 
-@both_kinds
 def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
     """`adopt` names the foreign peers and changes nothing. With the lines that it prints, the daemon keeps them.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.bench import Bench, both_kinds, wait
+from tests.real.bench import Bench, wait
 from tests.real.installed import Node
 from tests.wait import until
 from wgsyncd.demo.mariadb import ACCOUNT
@@ -46,7 +46,6 @@ def what_doctor_could_change(bench: Bench) -> object:
     return tables, bench.sql("SELECT node, seq, approved, begun, spool, machine, host, boot FROM wgsyncd_nodes")
 
 
-@both_kinds
 def test_a_good_machine_has_no_fault(good: Bench) -> None:
     before = what_doctor_could_change(good)
     found = doctor(good)

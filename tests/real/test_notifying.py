@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from tests.pages import DOC, blocks
-from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
+from tests.real.bench import PATIENCE, Bench, Device, real_device, wait
 from wgsyncd.demo.mariadb import DATABASE
 
 BLIND = {"schedule.watch_interval": "0s", "schedule.resync_interval": "1h", "schedule.poll_interval": "1h"}
@@ -37,7 +37,6 @@ def hint(bench: Bench, *devices: Device) -> None:
         actual.sendto(" ".join(one.device for one in devices).encode(), str(notify(bench)))
 
 
-@both_kinds
 def test_a_hint_is_followed_at_once_and_concerns_nobody_else(bench: Bench) -> None:
     bench.configure(BLIND)
     first, second = bench.make(2)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.real.bench import PATIENCE, Bench, Device, both_kinds, real_device, wait
+from tests.real.bench import PATIENCE, Bench, Device, real_device, wait
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package libfaketime has it
 TOTALS = "SELECT rx_bytes_total rx, tx_bytes_total tx FROM customer_devices WHERE device_id = '{}'"
@@ -40,7 +40,6 @@ def stop(bench: Bench) -> None:
     bench.daemon.stop()
 
 
-@both_kinds
 def test_a_healthy_server_has_no_finding_while_bytes_flow_and_peers_come_and_go(bench: Bench) -> None:
     device = real_device("0001-busy", "10.200.0.11")
     bench.insert(device)
