@@ -58,7 +58,10 @@ def test_a_clone_is_refused_until_the_server_is_silent(bench: Bench) -> None:
         assert "another machine runs node bench: host " in refused["why"]
         assert "wgsyncd takeover" in refused["why"]
         assert other.cli("takeover", code=1).stderr.endswith("run this on a terminal, or with --yes\n")
-        bench.sql("UPDATE wgsyncd_nodes SET heartbeat = heartbeat - 200")
+        # A server that lives would take its node back from a machine with the same id.
+        bench.sql(
+            "UPDATE wgsyncd_nodes SET heartbeat = heartbeat - 200; UPDATE wgsyncd_boots SET last_seen = last_seen - 200"
+        )
         other.start()
         assert len(bench.logs("node_taken_over")) == 1
         device = crowd[0]
