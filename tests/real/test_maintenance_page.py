@@ -35,6 +35,8 @@ fi
 def node(installed: Node) -> Iterator[Node]:
     """Yields the installed system with a customer, and restores it afterwards."""
     installed.configure()
+    installed.systemctl("stop")
+    installed.database.sql("DELETE FROM wgsyncd_removals")  # the guard remembers the removals of other tests
     installed.systemctl("restart")
     installed.await_ready()
     installed.connect()
