@@ -115,12 +115,18 @@ class StateCache:
         self._is_claimed_anew = False
         if self._state.last_known is not None:
             return node_state
-        found = [self._store.rows_apart(months) for months in halves.spans(calendar, halves.sampled_at(node_state))]
+        if not self._state.went_back and not halves.is_exact(node_state, calendar):
+            return node_state
+        found = []
+        for months in halves.spans(calendar, halves.sampled_at(node_state)):
+            found.append(self._store.rows_apart(months))
+            if not found[-1] and not self._state.went_back:
+                break
         if self._state.went_back:
             self._holding.revision = node_state.revision + UNFINISHED  # A process that begins again goes on with it.
             devices = list(halves.mend(node_state, found, self._state.former, calendar))
         else:
-            devices = halves.older_columns(node_state, found, calendar)
+            devices = halves.older_columns(found)
         for at in range(0, len(devices), BATCH):
             some = devices[at : at + BATCH]
             records = tuple(record for one in some for record in one.records)

@@ -76,13 +76,10 @@ def spans(calendar: UsageCalendar, sampled_at: float) -> list[Months]:
 Found = Sequence[Mapping[DeviceId, Apart]]  # the rows that are apart, for each of the spans
 
 
-def older_columns(state: NodeState, found: Found, calendar: UsageCalendar) -> list[Mending]:
+def older_columns(found: Found) -> list[Mending]:
     """The rows to tell of after a start with a node state that did not go back. Their baselines are right.
-
-    After a change of the month, a column may still be of any earlier month. So nothing is told then.
+    Call this in the month of the last sample only: afterwards, a column may still be of any earlier month.
     """
-    if not _is_exact(state, calendar):
-        return []
     apart = [one for row_id, one in found[0].items() if all(row_id in rows for rows in found)]
     return [Mending(AnomalyKind.COLUMNS_BEHIND, one) for one in apart if one.is_behind]
 
@@ -93,7 +90,7 @@ def mend(state: NodeState, found: Found, former: NodeState | None, calendar: Usa
     If the node state is of an earlier month, the columns of that month show whether all tables went back together. If
     they did not, a device without bytes in the present month may have moved some in the earlier one.
     """
-    is_exact = _is_exact(state, calendar)
+    exact = is_exact(state, calendar)
     apart = {row_id: one for row_id, one in found[0].items() if all(row_id in rows for rows in found)}
     records: dict[DeviceId, list[PeerRecord]] = {}
     for record in state.records.each():
@@ -101,22 +98,22 @@ def mend(state: NodeState, found: Found, former: NodeState | None, calendar: Usa
             records.setdefault(record.row_id, []).append(record)
     for row_id, one in apart.items():
         more, mine = one.more, records.pop(row_id, [])
-        if is_exact and min(more) < 0:
+        if exact and min(more) < 0:
             if one.is_behind:
                 yield Mending(AnomalyKind.COLUMNS_BEHIND, one)
             continue
-        known = more if is_exact and len(mine) == 1 else None
+        known = more if exact and len(mine) == 1 else None
         moved = (_moved(record, former.records.get(record.peer_id) if former else None, known) for record in mine)
         added = calendar.allocate(Counters(max(more.rx, 0), max(more.tx, 0)), calendar.now)
         yield Mending(AnomalyKind.TABLES_BEHIND, one, tuple(moved), (Posting(row_id, one.device, added),))
-    if is_exact or not found[1]:
+    if exact or not found[1]:
         return
     for mine in records.values():
         moved = (_moved(record, former.records.get(record.peer_id) if former else None, None) for record in mine)
         yield Mending(AnomalyKind.TABLES_BEHIND, Apart(mine[0].device, NO_BYTES, NO_BYTES), tuple(moved))
 
 
-def _is_exact(state: NodeState, calendar: UsageCalendar) -> bool:
+def is_exact(state: NodeState, calendar: UsageCalendar) -> bool:
     """Whether the last sample is of the present month."""
     return replace(calendar, now=sampled_at(state)).month == calendar.month
 
