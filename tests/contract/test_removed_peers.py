@@ -93,3 +93,10 @@ def test_the_file_keeps_the_newest(
         change = Change(ChangeKind.REMOVE, "wg0", key(number), wg.peers("wg0")[key(number)], None)
         assert keeping.apply("wg0", [change]) == []
     assert list(file.load()) == [key(20), key(22)]
+
+
+def test_a_file_that_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    file = RemovedPeers(tmp_path, "wg0")
+    file.save({key(7): f"[Peer]\nPublicKey = {text(7)}"})
+    assert (file.file.stat().st_uid, file.file.stat().st_mode & 0o777) == (65534, 0o600)

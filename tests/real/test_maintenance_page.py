@@ -58,7 +58,7 @@ def test_the_page_from_top_to_bottom(node: Node) -> None:
         until(lambda: node.owed() == nothing, 60, "each byte is posted, and once")
 
     follow(PAGE, "backup")
-    assert node.system.run("stat", "-c", "%a", "/root/mikyun_cloud.sql").strip() == "600"
+    assert node.system.run("stat", "-c", "%a", "/var/backups/mikyun_cloud.sql").strip() == "600"
     sql("INSERT INTO customer_devices (contract_id, device_id, wg_iface, wg_ip, public_key, status)"
         f" VALUES ('0001', '0001-newer', 'wg0', '10.200.0.6', '{NEWER}', 'active')")  # fmt: skip
     until(lambda: NEWER in node.peers(), 20, "the backup has no row of this peer")

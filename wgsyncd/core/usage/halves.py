@@ -78,6 +78,7 @@ Found = Sequence[Mapping[DeviceId, Apart]]  # the rows that are apart, for each 
 
 def older_columns(found: Found) -> list[Mending]:
     """The rows to tell of after a start with a node state that did not go back. Their baselines are right.
+
     Call this in the month of the last sample only: afterwards, a column may still be of any earlier month.
     """
     apart = [one for row_id, one in found[0].items() if all(row_id in rows for rows in found)]

@@ -67,6 +67,9 @@ class RemovedPeers:
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
+            if os.geteuid() == 0:  # A command of root leaves a file that the daemon can read and replace.
+                owner = self.file.parent.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             file.write("\n\n".join(sections.values()) + "\n")
             file.flush()
             os.fsync(descriptor)
