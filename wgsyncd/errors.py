@@ -21,9 +21,11 @@ class ConfigIssue:
     key: str  # dotted, such as `guard.max_share`
     value: str  # as written. "" if the value is missing or must not be shown
     why: str
+    line: int | None = None  # of the file, where the key begins. None: the key is not in the file
 
     def __str__(self) -> str:
-        return f"{self.key}{f' = {self.value}' if self.value else ''}: {self.why}"
+        line = f" (line {self.line})" if self.line else ""
+        return f"{self.key}{f' = {self.value}' if self.value else ''}{line}: {self.why}"
 
 
 class ConfigError(WgsyncdError):

@@ -12,6 +12,7 @@ import logging
 import os
 import select
 import sys
+import time
 import traceback
 from collections.abc import Hashable
 from functools import partial
@@ -25,6 +26,7 @@ from wgsyncd.redact import clean
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _PATIENCE = 100.0  # milliseconds for a reader who is slow
+_AGAIN = 3600.0  # seconds until trouble that lasts is told of again
 _FIRST = ("timestamp", "level", "event")
 
 
@@ -172,13 +174,27 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 class OnChange:
-    """Tells when a state changed, so that trouble is logged once when it starts and once when it ends."""
+    """Tells when a state changed, so that trouble is logged when it starts, once an hour while it lasts, and at its end.
+
+    A state that is true is trouble.
+    """
 
     def __init__(self) -> None:
-        self._states: dict[Hashable, object] = {}
+        self._states: dict[Hashable, tuple[object, float, float]] = {}  # state, its begin, and when it was last told of
 
     def __call__(self, key: Hashable, state: object) -> bool:
-        """Whether ``state`` differs from the last state of ``key``. The last state of an unknown key is None."""
-        before = self._states.get(key)
-        self._states[key] = state
-        return before != state
+        """Whether to tell of ``state``. The last state of an unknown key is None."""
+        now = time.monotonic()
+        before, since, told = self._states.get(key, (None, now, now))
+        if before != state:
+            since = now if state and not before else since  # Another kind of trouble is the same trouble.
+            self._states[key] = state, since, now
+            return True
+        if again := bool(state) and now - told >= _AGAIN:
+            self._states[key] = state, since, now
+        return again
+
+    def lasting(self, key: Hashable) -> str:
+        """How long the present trouble of ``key`` has lasted, or the last one."""
+        seconds = int(time.monotonic() - self._states[key][1]) if key in self._states else 0
+        return f"{seconds // 3600} h {seconds // 60 % 60} min" if seconds >= 60 else f"{seconds} s"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -27,7 +29,7 @@ def file_with(name: str) -> str:
 def faults_of(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse(text)
-    return [str(fault) for fault in caught.value.faults]
+    return [str(dataclasses.replace(fault, line=None)) for fault in caught.value.faults]
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
@@ -71,4 +73,6 @@ def test_no_value_of_an_old_section_is_shown() -> None:
 def test_a_similar_name_is_only_unknown(key: str) -> None:
     section, _, name = key.rpartition(".")
     text = f"{LEAST}{name} = 1\n" if section == "interfaces.wg0" else f"{LEAST}[{section}]\n{name} = 1\n"
-    assert faults_of(text) == [f"{key} = 1: is not a key that wgsyncd knows"]
+    (fault,) = faults_of(text)
+    assert fault.startswith(f"{key} = 1: is not a key that wgsyncd knows")
+    assert "is now" not in fault

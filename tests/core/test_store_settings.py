@@ -78,7 +78,7 @@ def test_its_table_is_read() -> None:
         ('[users]\ntimeout = "4"', "users.timeout", "number with a unit"),
         ('[users]\ntimeout = "1ms"', "users.timeout", "is below 1s"),
         ("[users]\ncolour = 5", "users.colour", "is not a key that wgsyncd knows"),
-        ("[users]\nurl = 5", "users.url", "Expected `str`"),
+        ("[users]\nurl = 5", "users.url", "a text in quotes"),
         ("[user]\nurl = 5", "user", "is not a section that wgsyncd knows"),
         ("[mikyun]\nlanguage = 5", "mikyun", "belongs to a control plane that control_plane does not name"),
     ],

@@ -224,3 +224,21 @@ def test_check_config_and_its_errors_need_no_netlink_and_no_tables(config: Path)
     argv = [sys.executable, "-c", program, "check-config", "--config", str(config)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("statsu", "status"), ("chek-config", "check-config"), ("aprove", "approve"), ("dcotor", "doctor")],
+)
+def test_a_mistyped_command_is_answered_with_the_one_that_is_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main([typed])
+    assert capsys.readouterr().err.endswith(f"wgsyncd: error: argument COMMAND: {typed!r}: did you mean {meant}?\n")
+
+
+def test_nonsense_is_answered_with_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["xyzzy"])
+    assert "choose from" in capsys.readouterr().err

@@ -217,6 +217,21 @@ def test_edge_says_each_change_once() -> None:
     assert changed("other", "down")
 
 
+def test_trouble_that_lasts_is_told_of_every_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("wgsyncd.log.time.monotonic", lambda: now)
+    changed = log.OnChange()
+    changed("db", None)
+    told: list[tuple[float, str]] = []
+    for second in range(0, 10_000, 15):
+        now = 1000.0 + second
+        state = None if second < 60 or second > 9_000 else "down" if second < 5_000 else "denied"
+        if changed("db", state):
+            told.append((second, changed.lasting("db")))
+    assert told == [(60, "0 s"), (3660, "1 h 0 min"), (5010, "1 h 22 min"), (8610, "2 h 22 min"), (9015, "2 h 29 min")]
+    assert [changed("well", ""), changed("well", "")] == [True, False]
+
+
 def test_random_keys_never_show() -> None:
     stream = written("logfmt")
     keys = [base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(200)]

@@ -8,12 +8,15 @@ Only the file of the command that runs is imported, so the file may import at it
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from wgsyncd import __version__
 from wgsyncd.cli import commands
@@ -31,9 +34,19 @@ COMMANDS = {
 }  # name and docstring
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that proposes the choice that a person may mean."""
+
+    def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            alike = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=1)
+            message = f"{message[: choice.start()]}{choice[1]!r}: did you mean {alike[0]}?" if alike else message
+        super().error(message)
+
+
 def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
     """The parser of the command line. A command that is not ``wanted`` has its name and its help, but no options."""
-    top = argparse.ArgumentParser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS)
+    top = _Parser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS)
     top.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
     found = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():

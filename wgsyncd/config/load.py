@@ -6,10 +6,13 @@ msgspec decodes the values. msgspec stops at the first fault, so each key is con
 from __future__ import annotations
 
 import bisect
+import contextlib
+import dataclasses
+import difflib
 import json
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from wgsyncd.config.schema import Interface, Settings, StoreSettings
 from wgsyncd.config.values import SECRET, convert, show
 from wgsyncd.errors import ConfigError, ConfigIssue
 
+_WITH_LINES, _SHORT = 20, 20_000  # so many faults get a line, in a text of at most so many characters
 _APART = ("interfaces", "control_plane", "store")  # fields that :func:`parse` reads by itself
 
 
@@ -48,7 +52,8 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     known = {fault.key for fault in faults}
     faults += [fault for fault in faults_between(settings, as_written) if fault.key not in known]
     if faults:
-        raise ConfigError(path, faults)
+        first = [dataclasses.replace(one, line=_line_of(one.key, text)) for one in faults[:_WITH_LINES]]
+        raise ConfigError(path, [*first, *faults[_WITH_LINES:]])
     node = settings.node
     return msgspec.structs.replace(
         settings, node=msgspec.structs.replace(node, name=node.name or socket.gethostname().partition(".")[0])
@@ -81,6 +86,32 @@ def _line(text: str, kind: type[Exception]) -> int:
         return False
 
     return bisect.bisect_left(range(len(lines)), True, key=raises)
+
+
+def _line_of(key: str, text: str) -> int | None:
+    """The line on which the text first names this dotted key. None if the text does not, or if it is long.
+
+    tomllib knows no lines. So this function looks for the shortest beginning of the text that has the key. A text that
+    ends inside a value is no TOML. Such a beginning counts as the next longer one that is TOML.
+    """
+    lines = text.replace("\r\n", "\n").split("\n") if len(text) <= _SHORT else []
+
+    def has_key(count: int) -> bool:
+        for end in range(count, len(lines) + 1):
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                return _names(tomllib.loads("\n".join(lines[:end])), key)
+        return True
+
+    found = bisect.bisect_left(range(len(lines) + 1), True, key=has_key)
+    return found if 0 < found <= len(lines) else None
+
+
+def _names(table: Mapping[str, object], key: str, path: str = "") -> bool:
+    """Whether a dotted key, or the table of this name, is in a table of the file."""
+    return any(
+        f"{path}{name}" == key or (isinstance(one, dict) and _names(one, key, f"{path}{name}."))
+        for name, one in table.items()
+    )
 
 
 def check_files(settings: Settings, path: str) -> None:
@@ -157,10 +188,15 @@ def _unknown(key: str, value: object, fields: Mapping[str, Any]) -> ConfigIssue:
         sections = [
             name for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         ]
-        known = ", ".join(("interfaces", *sections, *stores.CONTROL_PLANES))
-        return ConfigIssue(key, "", f"is not a section that wgsyncd knows ({known})")
+        known = ("interfaces", *sections, *stores.CONTROL_PLANES)
+        return ConfigIssue(key, "", f"is not a section that wgsyncd knows ({', '.join(known)}){_meant(key, known)}")
     hint = " (secrets stand in files: password_file, private_key_file)" if SECRET.search(key) else ""
-    return ConfigIssue(key, show(key, value), f"is not a key that wgsyncd knows{hint}")
+    return ConfigIssue(key, show(key, value), f"is not a key that wgsyncd knows{hint}{_meant(key, fields)}")
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    alike = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    return f"; did you mean {alike[0]}?" if alike else ""
 
 
 def _leaves(table: Mapping[str, object], path: str = "") -> dict[str, object]:

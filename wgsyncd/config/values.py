@@ -17,6 +17,12 @@ from wgsyncd.core.network import Network, parse_network
 T = TypeVar("T")
 SECRET = re.compile(r"pass|secret|private_?key|preshared|psk|://[^/]*:[^/]*@", re.IGNORECASE)
 """Matches the name of a key, or a value, that may contain a password."""
+_PLAIN = {
+    int: "a whole number, without quotes",
+    float: "a number, without quotes",
+    bool: "true or false, without quotes",
+    str: "a text in quotes",
+}
 _LONGEST = 36500 * 86400.0  # seconds
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _RATES = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
@@ -36,7 +42,12 @@ def convert(value: object, kind: Any) -> Any:
         return tuple(_each(value, parse_network, "networks"))
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise ValueError(f"is none of {', '.join(map(str, get_args(kind)))}")
-    converted = msgspec.convert(value, kind, dec_hook=_special)
+    try:
+        converted = msgspec.convert(value, kind, dec_hook=_special)
+    except msgspec.ValidationError:
+        if kind not in _PLAIN:
+            raise
+        raise ValueError(f"is not {_PLAIN[kind]}") from None
     if isinstance(value, str) and "\0" in value:  # no file, host or account has such a name
         raise ValueError("has a NUL character in it")
     return converted

@@ -37,13 +37,13 @@ class Tasks:
                 status.database_errors += 1
                 kind, what = "database", "the database failed. Peers stay as they are, and the work is tried again"
             if self._on_change("error", kind):
-                self._log.error(what, task=task, error=str(error))
+                self._log.error(what, task=task, error=str(error), lasting=self._on_change.lasting("error"))
             return False
         else:
             if task not in _READERS:
                 status.database_up = True
                 if self._on_change("error", None):
-                    self._log.info("works again", task=task)
+                    self._log.info("works again", task=task, after=self._on_change.lasting("error"))
             status.succeeded_at = {**status.succeeded_at, task: time.time()}
             return True
         finally:
