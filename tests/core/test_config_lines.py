@@ -69,20 +69,20 @@ def test_a_long_file_has_faults_without_lines() -> None:
 @pytest.mark.parametrize(
     ("text", "key", "meant"),
     [
-        ('[peers]\nforiegn = "report"', "peers.foriegn", "did you mean foreign?"),
-        ("[gaurd]\nmax_share = 0.1", "gaurd", "did you mean guard?"),
-        ("[guard]\nmax_shares = 0.1", "guard.max_shares", "did you mean max_share?"),
-        ("keepalive = 25", "interfaces.wg0.keepalive", "did you mean persistent_keepalive?"),
-        ("[mikyun.databse]\nport = 1", "mikyun.databse", "did you mean database?"),
-        ("[metrics]\nlisen = 1", "metrics.lisen", "did you mean listen?"),
+        ('[peers]\nforiegn = "report"', "peers.foriegn", "Did you mean foreign?"),
+        ("[gaurd]\nmax_share = 0.1", "gaurd", "Did you mean guard?"),
+        ("[guard]\nmax_shares = 0.1", "guard.max_shares", "Did you mean max_share?"),
+        ("keepalive = 25", "interfaces.wg0.keepalive", "Did you mean persistent_keepalive?"),
+        ("[mikyun.databse]\nport = 1", "mikyun.databse", "Did you mean database?"),
+        ("[metrics]\nlisen = 1", "metrics.lisen", "Did you mean listen?"),
     ],
 )
 def test_a_similar_name_is_proposed(text: str, key: str, meant: str) -> None:
-    assert str(faults(LEAST + text)[key]).endswith(f"; {meant}")
+    assert str(faults(LEAST + text)[key]).endswith(f". {meant}")
 
 
 def test_nothing_is_proposed_for_nonsense() -> None:
-    assert "did you mean" not in str(faults(f"{LEAST}[xyzzy]\na = 1")["xyzzy"])
+    assert "Did you mean" not in str(faults(f"{LEAST}[xyzzy]\na = 1")["xyzzy"])
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def _unknown(key: str, value: object, fields: Mapping[str, Any]) -> ConfigIssue:
 
 def _meant(key: str, known: Iterable[str]) -> str:
     alike = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
-    return f"; did you mean {alike[0]}?" if alike else ""
+    return f". Did you mean {alike[0]}?" if alike else ""
 
 
 def _leaves(table: Mapping[str, object], path: str = "") -> dict[str, object]:
