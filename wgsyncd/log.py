@@ -2,15 +2,21 @@
 
 Only this module imports structlog. The log goes to standard error without a buffer of ours. A line that cannot be
 written is lost: neither a full disk nor a pipe that nobody reads may stop the daemon. The next line that can be written
-says how many were lost. Under the journal each line begins with its priority (``<6>``,
-sd-daemon(3)), and the journal adds the time.
+says how many were lost.
+
+Under the journal an event is an entry with a field for each value, such as WGSYNCD_DEVICE, and with the MESSAGE_ID of
+its kind, see :func:`message_id`. An entry that the journal does not take becomes a line of standard error, which begins
+with its priority (``<6>``, sd-daemon(3)).
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import os
 import select
+import socket
 import sys
 import time
 import traceback
@@ -26,6 +32,8 @@ from wgsyncd.redact import clean
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _PATIENCE = 100.0  # milliseconds for a reader who is slow
+_LISTED = 20  # entries of a list in a line
+JOURNAL = "/run/systemd/journal/socket"  # it takes entries with fields: systemd's native journal protocol
 _AGAIN = 3600.0  # seconds until trouble that lasts is told of again
 _FIRST = ("timestamp", "level", "event")
 
@@ -61,14 +69,41 @@ def _exception(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     return event
 
 
-def _with_priority(render: Processor, logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """The rendered line with the journal's priority before it."""
-    return f"<{_PRIORITIES.get(method, 3)}>{render(logger, method, event)!s}"
+def message_id(event: str) -> str:
+    """The MESSAGE_ID of a kind of event. The catalog of the journal has a text for some of them."""
+    return hashlib.sha256(f"wgsyncd: {event}".encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
-def _logfmt_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Write a list as ``a, b``: logfmt has no lists."""
-    return {key: ", ".join(map(str, one)) if isinstance(one, list) else one for key, one in event.items()}
+def _for_journal(
+    render: Processor, logger: WrappedLogger, method: str, event: EventDict
+) -> tuple[tuple[str, bytes], dict[str, object]]:
+    """The line with its priority, and the entry in the journal's own protocol. A list is several fields."""
+    priority = _PRIORITIES.get(method, 3)
+    message = str(render(logger, method, event)).removeprefix(f"level={method} ")
+    named = {"device" if key == "devices" else key: one for key, one in event.items() if key != "level"}
+    fields = {f"WGSYNCD_{key.upper()}": one for key, one in named.items()} | {
+        "MESSAGE": message,
+        "MESSAGE_ID": message_id(str(event["event"])),
+        "PRIORITY": priority,
+        "SYSLOG_IDENTIFIER": "wgsyncd",
+    }
+    pairs = [
+        (key.encode(), str(one).encode("utf-8", "backslashreplace"))
+        for key, values in fields.items()
+        for one in (values if isinstance(values, list) else [values])
+    ]
+    entry = b"".join(key + b"\n" + len(one).to_bytes(8, "little") + one + b"\n" for key, one in pairs)
+    return (f"<{priority}>{message}", entry), {}
+
+
+def _logfmt(render: Processor, logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """A line of logfmt. It has no lists, so a list is written as ``a, b``."""
+
+    def text(one: object) -> object:
+        more = f" and {len(one) - _LISTED} more" if isinstance(one, list) and len(one) > _LISTED else ""
+        return ", ".join(map(str, one[:_LISTED])) + more if isinstance(one, list) else one
+
+    return str(render(logger, method, {key: text(one) for key, one in event.items()}))
 
 
 class _Output:
@@ -79,8 +114,12 @@ class _Output:
     def __init__(self, stream: TextIO, name: str = "wgsyncd") -> None:
         self.stream, self.name = stream, name
 
-    def msg(self, line: str) -> None:
-        """Write a line. A full disk, a closed pipe, or a pipe that nobody reads loses it."""
+    def msg(self, line: str, entry: bytes = b"") -> None:
+        """Send the entry, or write the line. A full disk, a closed pipe, or a pipe that nobody reads loses it."""
+        if entry and not _Output.lost:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+                journal.sendto(entry, socket.MSG_DONTWAIT, JOURNAL)
+                return
         lost = _Output.lost
         before = f"{lost} lines of the log were lost, because nobody read them\n" if lost else ""
         try:
@@ -153,10 +192,9 @@ def configure(
         colours = out.isatty() and not os.environ.get("NO_COLOR")
         render = structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)
     else:
-        processors.append(_logfmt_values)
-        render = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+        render = partial(_logfmt, structlog.processors.LogfmtRenderer(bool_as_flag=False))
     structlog.configure(
-        processors=[*processors, partial(_with_priority, render) if journal else render],
+        processors=[*processors, partial(_for_journal, render) if journal else render],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=partial(_Output, out),
         cache_logger_on_first_use=False,  # so that a reload's level reaches the loggers that exist
@@ -174,9 +212,9 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 class OnChange:
-    """Tells when a state changed, so that trouble is logged when it starts, once an hour while it lasts, and at its end.
+    """Tells when a state changed, so that trouble is logged when it starts and when it ends.
 
-    A state that is true is trouble.
+    A state that is true is trouble. While it lasts, it is logged every hour.
     """
 
     def __init__(self) -> None:

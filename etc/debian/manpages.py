@@ -3,7 +3,7 @@
     python -m etc.debian.manpages DIRECTORY
 
 writes wgsyncd.8 (from the argument parser), wgsyncd.toml.5 (from the shipped configuration), wgsyncd-install.7 and
-wgsyncd-runbook.7 (from etc/doc), wgsyncd.bash and _wgsyncd (for zsh). It needs wgsyncd, shtab and lowdown. The
+wgsyncd-runbook.7 (from etc/doc), wgsyncd.catalog (of the journal), wgsyncd.bash and _wgsyncd (for zsh). It needs wgsyncd, shtab and lowdown. The
 date of the pages is SOURCE_DATE_EPOCH (reproducible-builds.org), or else today.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import shtab
 
+from etc.debian.catalog import catalog
 from etc.debian.markdown_page import PAGES, markdown_page
 from etc.debian.roff import definitions, escape, head, paragraphs
 from etc.debian.toml_page import configuration_page
@@ -159,6 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args(argv).directory
     pages = {"wgsyncd.8": command_page(), "wgsyncd.toml.5": configuration_page(), **completion()}
+    pages["wgsyncd.catalog"] = catalog()
     pages |= {f"wgsyncd-{name}.7": markdown_page(name) for name in PAGES}
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -203,7 +203,7 @@ one.debug("d"); one.info("i"); one.warning("w"); one.error("e"); one.critical("c
 def test_priorities_and_no_time_under_the_journal(tmp_path: Path) -> None:
     lines, _ = run(CODE, to=str(tmp_path / "log"), journal="1")
     assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<2>", "<3>"]
-    assert lines[1] == "<6>level=info event=i logger=t"
+    assert lines[1] == "<6>event=i logger=t"
 
 
 def test_no_priorities_elsewhere(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_the_pages_are_sound(made: Mapping[str, str]) -> None:
         "wgsyncd-runbook.7",
         "wgsyncd.bash",
         "_wgsyncd",
+        "wgsyncd.catalog",
     }
     for name in ("wgsyncd.8", "wgsyncd.toml.5"):
         lint = ["mandoc", "-T", "lint", "-W", "style"]

@@ -17,6 +17,7 @@ from wgsyncd.errors import InterfaceMissing, WireGuardError
 from wgsyncd.ports import FailedChange, NewInterface, WireGuard
 
 Actual = Mapping[str, InterfaceState]
+NAMED = 900  # devices that one entry of the log names: an entry of the journal has at most 1024 fields
 ONE_BY_ONE = 3  # changes of one kind that the status lists one by one, not as a number
 
 
@@ -106,9 +107,11 @@ class Interfaces:
                 done = len(changes) - len(failed)
                 if done:
                     self._status.changes.add((name, kind.value), done)
-                    self._log.info("peers changed", interface=name, action=kind.value, peers=done)
                     refused = {one.change.public_key for one in failed}
-                    self._log_recent(name, kind, [c for c in changes if c.public_key not in refused])
+                    applied = [c for c in changes if c.public_key not in refused]
+                    devices = [c.device for c in applied if c.device][:NAMED]
+                    self._log.info("peers changed", interface=name, action=kind.value, peers=done, devices=devices)
+                    self._log_recent(name, kind, applied)
         after = dict(actual)
         for name in {c.interface for c in plan.changes}:
             try:
