@@ -30,7 +30,8 @@ class MemoryHolder(Generic[Tables]):
         if self._node not in self.db.seq:
             return None
         identity, heartbeat = self.db.holders.get(self._node, (NOBODY, 0.0))
-        return Holder(identity, heartbeat, self.clock() - heartbeat if heartbeat else None)
+        age = self.clock() - heartbeat if heartbeat else None
+        return Holder(identity, heartbeat, age, self.db.seq[self._node])
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],

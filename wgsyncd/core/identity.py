@@ -37,6 +37,7 @@ class Holder(NamedTuple):
     identity: Identity
     heartbeat: float  # the time of the last heartbeat by the store's clock. 0.0: the holder has stopped
     age: float | None  # seconds since then. None: the holder has stopped
+    revision: int = 0  # of the node state
 
     def beat_within(self, seconds: float) -> bool:
         """Whether a heartbeat came in the last ``seconds``."""

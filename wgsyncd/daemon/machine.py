@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,19 +19,16 @@ _NAMESPACE = "/proc/self/ns/net"
 _PERMANENT = "0"  # addr_assign_type in uapi/linux/netdevice.h
 
 
-_NOTED_EVERY = 60.0  # seconds
-
-
 class LocalMachine:
     """Implements :class:`wgsyncd.ports.Machine`. The identity is read once, when this object is made.
 
-    The file "revision" in ``folder`` keeps the revision. It may be a minute old, or older after a power cut.
-    So the node state of the store never has a lower revision, unless it was put back. Without a folder or a readable
-    file, the revision is 0: nothing is known.
+    The file "revision" in ``folder`` keeps the revision. After a power cut it may be an older one. So the node state of
+    the store never has a lower revision, unless it was put back. Without a folder or a readable file, the revision is
+    0: nothing is known.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file, self._noted, self._noted_at = folder and folder / "revision", 0, -_NOTED_EVERY
+        self._file, self._noted = folder and folder / "revision", 0
         with contextlib.suppress(OSError, ValueError):
             self._noted = int(self._file.read_text()) if self._file else 0
         boot, namespace = _BOOT_ID.read_text().strip(), str(os.stat(_NAMESPACE).st_ino)
@@ -45,14 +41,15 @@ class LocalMachine:
 
     @revision.setter
     def revision(self, revision: int) -> None:
-        now = time.monotonic()
-        if self._file is None or (revision >= self._noted and now - self._noted_at < _NOTED_EVERY):
+        if self._file is None or revision == self._noted:
             return
-        with contextlib.suppress(OSError):  # A full disk only leaves an older revision.
-            beside = self._file.with_suffix(".new")
-            beside.write_text(str(revision))
-            os.rename(beside, self._file)
-        self._noted, self._noted_at = revision, now
+        with contextlib.suppress(OSError):
+            file = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(file, b"%-20d\n" % revision)  # in place: a kill leaves the old or the new number
+            finally:
+                os.close(file)
+        self._noted = revision
 
     def identity(self) -> Identity:
         """See :class:`wgsyncd.ports.Machine`."""

@@ -17,6 +17,8 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import NotHolder, UserError
 from wgsyncd.ports import HolderStore, Machine
 
+UNFINISHED = 1 << 30  # added to the noted revision until all is done that follows from an older node state
+
 _log = log.get("node")
 _TAKEOVERS = {Verdict.STOPPED: TakeoverCause.STOPPED, Verdict.SILENT: TakeoverCause.SILENT}
 
@@ -136,6 +138,10 @@ class Holding:
             verdict = judge(seen, me, uptime)
             if verdict is Verdict.TAKEN and seen is not None:
                 raise NotHolder(wording.node_taken(self._node, seen), lost=self._state.holds_node)
+            if seen is not None and seen.revision < self.revision < UNFINISHED:
+                self.revision += (
+                    UNFINISHED  # The claim raises the stored one, and this process may die before it loads.
+                )
             audit = [takeover(self._node, seen, me, cause)] if seen and (cause := _TAKEOVERS.get(verdict)) else []
             result = self._store.claim(me, uptime, seen, audit, calendar)
             if result.done:

@@ -18,12 +18,11 @@ from wgsyncd.core.usage import halves
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Mending
 from wgsyncd.engine.agent_state import AgentState
-from wgsyncd.engine.holding import Holding
+from wgsyncd.engine.holding import UNFINISHED, Holding
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import Store
 
-UNFINISHED = 1 << 30  # added to the noted revision until all is done that follows from an older node state
 BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
 
 _log = log.get("accounting")

@@ -12,7 +12,7 @@ from wgsyncd.stores.mikyun.connection import Connection
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
 _NOW = "UNIX_TIMESTAMP(NOW(6))"
-_HOLDER = f"machine, host, boot, heartbeat, {_NOW} - heartbeat"
+_HOLDER = f"machine, host, boot, heartbeat, {_NOW} - heartbeat, seq"
 _OF_NODE = ("nodes", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "set_aside")
 _TABLES = ("wgsyncd_peers", "wgsyncd_interfaces")
 
@@ -113,9 +113,9 @@ class NodeHolder:
         )
 
 
-def _holder(place: str, host: str, boot: str, heartbeat: float, age: float) -> Holder:
+def _holder(place: str, host: str, boot: str, heartbeat: float, age: float, revision: int) -> Holder:
     machine, _, namespace = place.partition("/")
-    return Holder(Identity(machine, namespace, boot, host), heartbeat, float(age) if heartbeat else None)
+    return Holder(Identity(machine, namespace, boot, host), heartbeat, float(age) if heartbeat else None, revision)
 
 
 def _place(identity: Identity) -> str:
