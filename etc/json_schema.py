@@ -19,13 +19,14 @@ from wgsyncd.cli import explain_report, usage_report
 from wgsyncd.cli.commands import adopt, check_config, doctor, quarantine, takeover, verify
 from wgsyncd.daemon import admin_report
 from wgsyncd.demo import observation as demo_report
-from wgsyncd.engine import plan_report, status_report
+from wgsyncd.engine import devices_report, plan_report, status_report
 
 DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "adopt": adopt.AdoptReport,
     "approve": admin_report.ApproveReport,
     "check-config": check_config.CheckConfigReport,
     "demo": demo_report.DemoReport,
+    "devices": devices_report.DevicesReport,
     "doctor": doctor.DoctorReport,
     "error": admin_report.ErrorReport,
     "explain": explain_report.ExplainReport,

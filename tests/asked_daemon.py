@@ -14,6 +14,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import control_socket, lock
 from wgsyncd.daemon.admin import AdminRequests
 from wgsyncd.daemon.control_socket import ControlSocket
+from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.monitoring import pages
 from wgsyncd.engine import status_report
 from wgsyncd.engine.agent import Agent
@@ -57,7 +58,8 @@ def running(node: Node, config: Path) -> Iterator[Work]:
     made = Work(node)
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
     orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))
-    routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config))
+    listed = DeviceList(node.status, lambda: node.settings, orders.ask_usage)
+    routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config), listed.report)
     routes = {**pages(node.status, lambda: True), **routes}
     server = ControlSocket(control_socket.path(), routes)
 

@@ -68,6 +68,12 @@ class FakeStore(MemoryStore[FakeDatabase]):
                 found[number] = Apart(device["device_id"], column, days)
         return found
 
+    def _figures(self, device: Any) -> dict[str, Counters]:
+        row = self.db.devices[device]
+        return {
+            name: Counters(*(row[f"{side}_bytes_{name}"] or 0 for side in self._sides)) for name in ("24h", "month")
+        }
+
     def _own_ids(self) -> list[Any]:
         return [row.id for row in self._own_rows()]
 

@@ -15,9 +15,9 @@ from tests.fakes import Crash
 from tests.memoryaside import MemoryAside
 from tests.memoryholder import MemoryHolder
 from tests.memorytables import Tables, add_bytes, copy_tables, has_new_counts_only, rename_interfaces
+from tests.memoryusage import MemoryUsage
 from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceRow, Transition
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch, remembered
@@ -28,7 +28,7 @@ from wgsyncd.errors import InDoubt, RevisionConflict, StoreError, StoreErrorCode
 from wgsyncd.ports import CommitResult, Snapshot
 
 
-class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
+class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]):
     """Implements the port Store over tables in memory.
 
     It counts:
@@ -102,9 +102,6 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
     def _open(self, db: Tables, calendar: UsageCalendar) -> None:
         """Take over the bytes that devices have before the node state is created. The default takes over none."""
 
-    def _totals(self, device: Any, scope: VerifyRanges) -> DeviceTotals:
-        raise NotImplementedError
-
     # ---- reading
 
     def snapshot(self) -> Snapshot:
@@ -149,13 +146,6 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables]):
     def digest(self) -> object:
         self._read("digest")
         return self._all_columns(), self.db.consent(self._node)
-
-    def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        self._read("totals")
-        if self._node not in self.db.seq:
-            raise StoreError(f"node {self._node} has no node state yet")
-        scope = scope.after(max(self.db.begun.values()))
-        return iter([self._totals(row.id, scope) for row in self._own_rows()])
 
     # ---- writing
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
-from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
+from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, DeviceUsage, Rule
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
@@ -172,6 +172,9 @@ class UsageStore(Protocol):
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """What the store keeps of every device and the sums it must agree with, of one moment. Read it to the end."""
 
+    def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
+        """The figures of the own rows, and the hours of ``devices``. Nothing depends on it: it ends after a second."""
+
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The deltas of this node in quarantine."""
 
@@ -264,18 +267,14 @@ class ReportSource(Protocol):
         """The last audit rows (at most ``most``) that wgsyncd wrote about a device, the latest first."""
 
 
-class SchemaAdmin(Protocol):
-    """Installs and checks wgsyncd's own tables in the database of a control plane."""
+class Backend(Protocol):
+    """Makes the ports of one control plane, and installs its tables. Nothing connects before its first use."""
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
         """Create the tables and grant the rights, as the options say. Yields what was done. It may run again."""
 
     def check(self) -> Iterator[Finding]:
         """The findings of `wgsyncd doctor` about the database."""
-
-
-class Backend(SchemaAdmin, Protocol):
-    """Makes the ports of one control plane. Nothing connects before its first use."""
 
     def store(self, on_answer: Callable[[], object]) -> Store:
         """The store for the engine. It calls ``on_answer`` after each statement, answered or given up."""

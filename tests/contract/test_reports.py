@@ -143,3 +143,19 @@ def test_audit_rows_are_the_last_of_this_device(tables: MikyunTables, reports: R
 def test_the_view_of_the_audit_rows_has_all_actions_and_no_other() -> None:
     script = resources.text("sql/mikyun/wgsyncd.sql").partition("VIEW wgsyncd_audit")[2].partition(";")[0]
     assert set(re.findall(r"'(\w+)'", script)) == ACTIONS
+
+
+def test_the_figures_and_hours_of_devices(tables: MikyunTables) -> None:
+    tables.insert(5)
+    tables.insert(6, rx_bytes_24h=7, tx_bytes_24h=8, rx_bytes_month=None, tx_bytes_month=10)
+    book(tables, 5, Allocation(BUCKET, "2026-09-21", 1, 10), Allocation(BUCKET - 7200, "2026-09-21", 2, 20))
+    found = tables.store().device_usage([device_name(5)], calendar())
+    assert found.figures == {
+        5: {"24h": Counters(3, 30), "month": Counters(3, 30)}, 6: {"24h": Counters(7, 8), "month": Counters(0, 10)}
+    }  # fmt: skip
+    assert found.hours == {device_name(5): [*[0] * 21, 22, 0, 11]}
+    assert tables.store().device_usage([], calendar()).hours == {}
+    device = tables.store('perspective = "device"\n').device_usage([], calendar())
+    assert device.figures[6] == {"24h": Counters(8, 7), "month": Counters(10, 0)}, "the document is the server's"
+    odd = [f"{text}-{at}" for at, text in enumerate(["'; --", "端末", "%s", "\\", "\x00"] * 40)]
+    assert tables.store().device_usage(odd, calendar()).hours == {}

@@ -24,12 +24,12 @@ IMPORTERS = {
     "prometheus_client": {"daemon/metrics.py"},
     "sdnotify": {"daemon/systemd.py"},
     "pygal": {"cli/chart.py"},
-    "rich": {"cli/output.py"} | {name for name in FILES if name.startswith("demo/")},
+    "rich": {"cli/output.py", "cli/table.py"} | {name for name in FILES if name.startswith("demo/")},
     # Each of these modules decodes or encodes at an edge: configuration, spool, requests or documents of --json.
     "msgspec": {
         "config/load.py", "config/values.py", "config/schema.py", "stores/mikyun/settings.py", "stores/spool.py",
-        "daemon/admin.py",
-        "daemon/admin_report.py", "engine/plan_report.py", "engine/status_report.py", "demo/environment.py",
+        "daemon/admin.py", "daemon/device_list.py",
+        "daemon/admin_report.py", "engine/devices_report.py", "engine/plan_report.py", "engine/status_report.py", "demo/environment.py",
         "demo/observation.py", *(name for name in FILES if name.startswith("cli/")),
     },
 }  # fmt: skip

@@ -57,7 +57,7 @@ def main(tmp_path: Path) -> Main:
 
 @pytest.fixture
 def server(file: Path, main: Main) -> Iterator[ControlSocket]:
-    made = ControlSocket(file, main.requests.routes(lambda: {"it": "is"}))
+    made = ControlSocket(file, main.requests.routes(lambda: {"it": "is"}, dict))
     yield made
     made.close()
 
@@ -192,7 +192,7 @@ def test_the_socket_is_for_the_group_and_that_of_a_killed_process_is_taken_over(
         dead.bind(str(file))
     with pytest.raises(NobodyListensError, match="no wgsyncd runs here"):
         ask("/status")
-    server = ControlSocket(file, main.requests.routes(dict))
+    server = ControlSocket(file, main.requests.routes(dict, dict))
     assert file.stat().st_mode & 0o777 == 0o660
     assert ask("/status") == b"{}\n"
     server.close()
@@ -272,7 +272,7 @@ def test_a_daemon_that_goes_away_while_it_answers(file: Path, answer: bytes, end
 
 def test_names_that_are_no_utf8_are_still_json(file: Path, main: Main) -> None:
     name = os.fsdecode(b"/etc/\xff.toml")
-    server = ControlSocket(file, main.requests.routes(lambda: {"file": name, "node": "東京"}))
+    server = ControlSocket(file, main.requests.routes(lambda: {"file": name, "node": "東京"}, dict))
     try:
         said = ask("/status")
         assert json.loads(said) == {"file": name, "node": "東京"}

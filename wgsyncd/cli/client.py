@@ -91,7 +91,7 @@ def ask_daemon(
     if getattr(args, "no_daemon", False):
         return None, "wgsyncd was not asked"
     if args.config != DEFAULT_CONFIG:
-        path += "?" + urlencode({"config": os.fsencode(args.config.resolve())})
+        path += ("&" if "?" in path else "?") + urlencode({"config": os.fsencode(args.config.resolve())})
     try:
         return decode(ask(path, method, body), kind), ""
     except OtherConfigurationError as error:

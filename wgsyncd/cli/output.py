@@ -1,7 +1,7 @@
 """What commands print: lines, tables, bars, colours and progress on a terminal, plain text elsewhere.
 
-Only this module imports rich, and only where something is drawn. rich obeys NO_COLOR and TERM=dumb. Texts come from
-rows, so nothing is read as markup, and every text and document loses its keys here.
+Only this module and `table` import rich, and this one only where something is drawn. rich obeys NO_COLOR and TERM=dumb.
+Texts come from rows, so nothing is read as markup, and every text and document loses its keys here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from wgsyncd.redact import escape_control, redact
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 Line = tuple[str, str]
-"""A text, and its kind: ``ok``, ``warning``, ``fault``, ``held``, ``head``, or "" for none."""
+"""A text, and its kind: ``ok``, ``warning``, ``fault``, ``held``, ``head``, ``dim``, or "" for none."""
+
+Parts = Line | Sequence[Line]
+"""A line, or the parts of a line that have different kinds."""
 
 BAR = 30  # columns of a bar at least
 _COLOURS = {
@@ -35,6 +39,7 @@ _COLOURS = {
     "rx": "cyan",
     "tx": "magenta",
     "head": "bold",
+    "dim": "dim",
 }
 
 
@@ -62,7 +67,7 @@ def print_json(report: msgspec.Struct, public: Container[str] = ()) -> None:
     print(json_text.dumps(clean(msgspec.to_builtins(report)), ensure_ascii=False), flush=True)
 
 
-def print_report(report: msgspec.Struct, lines: Iterable[Line], *, json: bool, public: Container[str] = ()) -> None:
+def print_report(report: msgspec.Struct, lines: Iterable[Parts], *, json: bool, public: Container[str] = ()) -> None:
     """Print a report as JSON, or the lines that were made of it."""
     if json:
         print_json(report, public)
@@ -70,17 +75,29 @@ def print_report(report: msgspec.Struct, lines: Iterable[Line], *, json: bool, p
         print_lines(lines, public)
 
 
-def print_lines(lines: Iterable[Line], public: Container[str] = ()) -> None:
-    """Print lines, each with its kind. Their only keys are those in ``public``."""
-    shown = [(sanitize(text, public).rstrip(), kind) for text, kind in lines]
+def print_lines(lines: Iterable[Parts], public: Container[str] = ()) -> None:
+    """Print lines. Their only keys are those in ``public``."""
+    shown = [[(sanitize(text, public), kind) for text, kind in _parts(line)] for line in lines]
     if not is_terminal():
-        print("\n".join(text for text, _ in shown))
+        print("\n".join("".join(text for text, _ in line).rstrip() for line in shown))
         return
+    console = _console()
+    for line in shown:
+        console.print(_text(line), soft_wrap=True)
+
+
+def _parts(line: Parts) -> Sequence[Line]:
+    return (line,) if isinstance(line, tuple) and isinstance(line[0], str) else line  # type: ignore[return-value]
+
+
+def _text(line: Sequence[Line]) -> Text:
     from rich.text import Text
 
-    console = _console()
-    for text, kind in shown:
-        console.print(Text(text, style=_COLOURS.get(kind, "")), soft_wrap=True)
+    whole = Text()
+    for text, kind in line:
+        whole.append(text, _COLOURS.get(kind))
+    whole.rstrip()
+    return whole
 
 
 def short_time(at: str | None) -> str:

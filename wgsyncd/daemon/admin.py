@@ -6,10 +6,11 @@ database. GET /status alone is answered in the client's thread, because it only 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from wgsyncd import log
+from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon.admin_report import ApproveReport, ReloadReport, SyncReport, as_json
+from wgsyncd.daemon.device_list import UsageCache
 from wgsyncd.daemon.http import Answer, Refusal, Request, Response, Routes
 from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.pacing import TokenBucket
@@ -31,6 +34,7 @@ from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
 MAX_WAITING = 8  # requests that may wait for the main thread
 ANSWER_WITHIN = 120.0  # seconds, for the main thread
+USAGE = "usage"  # the command of a request that no client makes: the list of devices asks for bytes
 REQUESTS_SHARE = 0.2  # of the main thread's time
 
 
@@ -70,7 +74,7 @@ class AdminRequest:
     command: str
     body: Any
     who: str
-    answer: queue.SimpleQueue[Response] = field(default_factory=queue.SimpleQueue, repr=False)
+    answer: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue, repr=False)
 
 
 class DaemonApi(Protocol):
@@ -106,16 +110,32 @@ class AdminRequests:
         self._queue: queue.SimpleQueue[AdminRequest] = queue.SimpleQueue()
         self._bucket = TokenBucket(REQUESTS_SHARE)
         self._waiting = self._closed = False
+        self._usage = UsageCache()
         self._log = log.get("control")
 
     # -- in the clients' threads
 
-    def routes(self, status: Callable[[], Any]) -> Routes:
-        """The paths of the control socket. ``status`` makes the report of GET /status, and only reads."""
+    def routes(self, status: Callable[[], Any], devices: Callable[[Mapping[str, str]], Any]) -> Routes:
+        """The paths of the control socket. ``status`` and ``devices`` make the reports of GET, and only read."""
         posts = {
             f"/{name}": {"POST": self._checked(partial(self._queued, name, kind))} for name, kind in BODIES.items()
         }
-        return {"/status": {"GET": self._checked(lambda _: Response(200, as_json(status())))}, **posts}
+        reads = {
+            "/status": {"GET": self._checked(lambda _: Response(200, as_json(status())))},
+            "/devices": {"GET": self._checked(lambda request: Response(200, as_json(devices(request.query))))},
+        }
+        return {**reads, **posts}
+
+    def ask_usage(self, devices: Sequence[str], patience: float) -> DeviceUsage | str:
+        """What the store has of the bytes of devices, or why there is no answer. ``patience``: seconds."""
+        request = AdminRequest(USAGE, devices, "")
+        if self._queue.qsize() < MAX_WAITING // 2:  # Requests of admins always find room.
+            self._queue.put(request)
+            self._wake()
+            with contextlib.suppress(queue.Empty):
+                found: DeviceUsage | str = request.answer.get(timeout=patience)
+                return found
+        return "the daemon has no time for it: see `wgsyncd status`"
 
     def _checked(self, answer: Answer) -> Answer:
         def checked(request: Request) -> Response:
@@ -134,7 +154,8 @@ class AdminRequests:
             self._refuse_all()
         self._wake()
         try:
-            return request.answer.get(timeout=ANSWER_WITHIN)
+            found: Response = request.answer.get(timeout=ANSWER_WITHIN)
+            return found
         except queue.Empty:
             why = f"the daemon has not come to it within {ANSWER_WITHIN:.0f} s: see `wgsyncd status`"
             raise Refusal(503, why) from None
@@ -148,7 +169,8 @@ class AdminRequests:
 
     def _refuse_all(self) -> None:
         while (request := self._next()) is not None:
-            request.answer.put(Refusal(503, "the daemon stops").response())
+            said = Refusal(503, "the daemon stops")
+            request.answer.put(str(said) if request.command == USAGE else said.response())
 
     def _next(self) -> AdminRequest | None:
         try:
@@ -173,7 +195,9 @@ class AdminRequests:
         if request is None:
             self._waiting = False
             return False
-        request.answer.put(self._respond(request))
+        request.answer.put(
+            self._usage.get(self._daemon.agent, request.body) if request.command == USAGE else self._respond(request)
+        )
         self._bucket.spend(began, time.monotonic())
         return True
 

@@ -17,6 +17,7 @@ from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import admin, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
+from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
 from wgsyncd.daemon.http import Routes
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
@@ -61,6 +62,7 @@ class Daemon:
         interval = float(settings.schedule.watch_interval)
         self.watcher = ChangeWatcher(lambda: self.agent, self._tasks, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
+        self.devices = DeviceList(status, lambda: self.settings, self._admin.ask_usage)
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()
@@ -255,7 +257,9 @@ class Daemon:
         status.config_ok, status.config_loaded_at = True, time.time()
 
     def _answers(self) -> Routes:
-        return self._admin.routes(lambda: status_report.of_daemon(self.status, self.settings, self.path))
+        return self._admin.routes(
+            lambda: status_report.of_daemon(self.status, self.settings, self.path), self.devices.report
+        )
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY

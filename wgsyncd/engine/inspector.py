@@ -54,6 +54,10 @@ class Inspector:
         self._settings, self._store, self._interfaces = settings, store, interfaces
         self._calendar, self._now, self._decide, self._state = calendar, now, decide, state
 
+    def calendar(self) -> UsageCalendar:
+        """The calendar of now."""
+        return self._calendar(self._now())
+
     def preview(self) -> Decision:
         """The decision that a cycle would make now. StoreError if the store does not answer."""
         return self.view().decision

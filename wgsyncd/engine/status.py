@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from wgsyncd.core.model import Counters, Rejection
+from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Rejection
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 REMEMBERED = 10  # the number of last changes that are kept
@@ -29,6 +29,13 @@ class PeerStatus:
     device: str  # "" for a foreign peer
     counters: Counters
     latest_handshake: float  # UNIX seconds, 0 = never
+
+
+class Dumps(NamedTuple):
+    """The dumps of all interfaces that could be read at one moment."""
+
+    at: float  # UNIX seconds
+    actual: Mapping[str, InterfaceState]
 
 
 class Event(NamedTuple):
@@ -93,6 +100,8 @@ class DaemonStatus:
     pending: Mapping[str, int] = field(default_factory=dict)  # drift after the last reconcile, by add, update, remove
     withheld: int = 0  # changes that wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
+    rows: Sequence[DeviceRow] | None = None  # as the store keeps them. None: they were not read yet
+    dumps: tuple[Dumps, ...] = ()  # the last one, and one before it, for the rates of devices
     recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end
     started_at: float = 0.0
     store_conditions: Mapping[str, int] = field(default_factory=dict)  # conditions of the store's own kinds, by type

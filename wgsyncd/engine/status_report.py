@@ -172,18 +172,25 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
 
 def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusReport:
     """The report of a command that itself read kernel and database. ``daemon`` says why it had to."""
-    decision, now = preview.decision, preview.now
-    status = DaemonStatus(database_up=True, database_read_at=now, interface_errors=decision.interface_errors)
-    update_from_reconcile(
-        status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, RateMeter(), now
-    )
-    whole = _build(status, settings, now)
+    decision, status = preview.decision, DaemonStatus()
+    update_from_preview(status, settings, preview)
+    whole = _build(status, settings, preview.now)
     return msgspec.structs.replace(
         whole,
         daemon=redact(daemon),
         interfaces=[msgspec.structs.replace(one, drift=None) for one in whole.interfaces],
         blocked=len(decision.plan.blocked),
         guard=GuardReport(tripped=decision.tripped, approved=decision.approved, plan=decision.plan_id),
+    )
+
+
+def update_from_preview(status: DaemonStatus, settings: Settings, preview: Preview) -> None:
+    """Fill in what a preview shows, as if the daemon had reconciled."""
+    decision, now = preview.decision, preview.now
+    status.database_up, status.database_read_at = True, now
+    status.interface_errors = decision.interface_errors
+    update_from_reconcile(
+        status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, RateMeter(), now
     )
 
 

@@ -10,11 +10,13 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.interfaces import Actual
-from wgsyncd.engine.rates import RateMeter
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus
+from wgsyncd.engine.rates import MEASURED_OVER, RateMeter
+from wgsyncd.engine.status import DaemonStatus, Dumps, InterfaceStatus, PeerStatus
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
+
+MEASURED_WITHIN = 60.0  # seconds over which the rates of devices are measured at most, while rows change all the time
 
 
 def update_from_reconcile(
@@ -33,6 +35,8 @@ def update_from_reconcile(
         name: _rated(_interface(name, after.get(name), decision, drift, shown.get(name, ()), now), name, meter, now)
         for name in settings.interfaces
     }
+    _note_dumps(status, after, now)
+    status.rows = snapshot.rows
     status.rejections = decision.desired.rejections
     status.pending = Counter(change.kind.value for change in drift)
     status.withheld = len(decision.plan.withheld)
@@ -54,10 +58,19 @@ def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) 
 
     This keeps the status fresh between reconciles, also while the database does not answer.
     """
+    _note_dumps(status, actual, now)
     status.interfaces = {
         name: _rated(_refreshed(one, actual.get(name), now), name, meter, now)
         for name, one in status.interfaces.items()
     }
+
+
+def _note_dumps(status: DaemonStatus, actual: Actual, now: float) -> None:
+    """Keep the last dumps. The ones before them stay while the time between would be too short for rates."""
+    before = status.dumps[-1:]
+    if before and 0 <= now - before[0].at < MEASURED_OVER and now - status.dumps[0].at < MEASURED_WITHIN:
+        before = status.dumps[:1]
+    status.dumps = (*before, Dumps(now, actual)) if not before or before[0].at < now else (Dumps(now, actual),)
 
 
 def _rated(one: InterfaceStatus, name: str, meter: RateMeter, now: float) -> InterfaceStatus:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wgsyncd.core.model import Counters
+from wgsyncd.core.model import Counters, DeviceId
 
 
 class Coverage(NamedTuple):
@@ -24,6 +24,16 @@ class DeviceDetails:
     texts: Mapping[str, str]
     times: Mapping[str, float | None]  # None: never
     bytes: Mapping[str, Counters]
+
+
+HOURS = 24  # the hours of :class:`DeviceUsage`
+
+
+class DeviceUsage(NamedTuple):
+    """Bytes of devices, as the server sees them. A store without figures of a kind leaves out their label."""
+
+    figures: Mapping[DeviceId, Mapping[str, Counters]]  # by row id, then by the store's label, such as "24h"
+    hours: Mapping[str, Sequence[int]]  # by device name: received and sent bytes of the last HOURS hours
 
 
 class Rule(NamedTuple):

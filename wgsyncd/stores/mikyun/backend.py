@@ -29,7 +29,7 @@ class Backend:
         return MariaDBReports(self._settings)
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
-        """See :class:`wgsyncd.ports.SchemaAdmin`."""
+        """See :class:`wgsyncd.ports.Backend`."""
         socket = options.socket and str(options.socket)
         database = mikyun(self._settings).database.for_admin(options.user, socket, options.password_file)
         yield from schema.init(database, self._settings.node.zone, options.grants, mikyun(self._settings).language)

@@ -8,6 +8,7 @@ from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
@@ -21,6 +22,7 @@ from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.device_usage import load_usage
 from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
 from wgsyncd.stores.mikyun.identity import NodeHolder, rename_node
@@ -242,6 +244,10 @@ class MariaDBStore:
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""
         return load_totals(self._connection, self._node, self._own, scope, swapped=self._swapped)
+
+    def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
+        """See :class:`wgsyncd.ports.Store`."""
+        return load_usage(self._connection, self._own, devices, calendar, swapped=self._swapped)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """See :class:`wgsyncd.ports.Store`."""

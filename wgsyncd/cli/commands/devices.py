@@ -1,0 +1,67 @@
+"""Show each device: online or not, status, address, handshake, rates and bytes.
+
+The command shows what the running daemon knows since its last poll. If no daemon runs, it reads everything by itself.
+Bytes and rates are the server's: in/s is what it receives. Devices without a peer are shown with --all.
+
+exit status: 0 done, 1 failed, 2 bad configuration or usage
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+from urllib.parse import urlencode
+
+from wgsyncd.cli import client, devices_table, options, output, wiring
+from wgsyncd.cli.output import Parts
+from wgsyncd.config import load
+from wgsyncd.engine import devices_report
+from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
+from wgsyncd.engine.status import DaemonStatus
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    options.add_config(parser)
+    parser.add_argument("text", nargs="?", default="", metavar="TEXT",
+                        help="only devices with this text in a name, owner, status, address or interface")  # fmt: skip
+    parser.add_argument("--online", action="store_true", help="only devices that are online")
+    parser.add_argument("--all", action="store_true", help="also devices that have no peer and ask for none")
+    parser.add_argument("--sort", choices=get_args(Order), default="device", help="the order (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N devices of that order")
+    options.add_json(parser)
+    options.add_no_daemon(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table once."""
+    wanted = Selection(online=args.online, all=args.all, text=args.text, sort=args.sort, limit=max(0, args.limit))
+    report = gather(args, wanted, DaemonStatus())
+    output.print_report(report, screen(report, output.width()), json=args.json)
+    return 0
+
+
+def gather(args: argparse.Namespace, wanted: Selection, known: DaemonStatus) -> DevicesReport:
+    """The document, from the daemon or without one. ``known``: what a command without a daemon saw before."""
+    fields = {name: getattr(wanted, name) for name in Selection.__struct_fields__}
+    query = urlencode({name: int(value) if isinstance(value, bool) else value for name, value in fields.items()})
+    report, why = client.ask_daemon(args, DevicesReport, f"/devices?{query}", "GET")
+    if report is not None:
+        return report
+    settings = load.load(args.config)
+    agent = wiring.open_agent(settings)
+    return devices_report.of_preview(known, settings, agent, wanted, why)
+
+
+def screen(report: DevicesReport, width: int) -> list[Parts]:
+    """The lines of one screen that is ``width`` cells wide."""
+    lines: list[Parts] = [(f"node {report.node}: {devices_table.summary(report)}", "head")]
+    if report.daemon:
+        lines.append((f"{report.daemon}: this is what the command sees by itself", "warning"))
+    if report.usage_error:
+        lines.append((f"no bytes now: {report.usage_error}", "warning"))
+    if report.devices:
+        lines += [("", ""), *devices_table.lines(report, width)]
+    if report.off and not any(one.state == "off" for one in report.devices):
+        lines += [("", ""), (f"{report.off} without a peer are not shown (--all)", "dim")]
+    return lines

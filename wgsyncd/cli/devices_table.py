@@ -1,0 +1,63 @@
+"""Makes the table of devices for `wgsyncd devices` and `wgsyncd status --watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wgsyncd.cli.output import Line, Parts
+from wgsyncd.cli.table import Column, can_draw, fit, short_age, short_bytes, spark
+from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
+
+COLUMNS = (
+    Column(""),
+    Column("device"),
+    Column("owner", rank=6),
+    Column("status", rank=4),
+    Column("address", rank=3),
+    Column("interface", rank=8),
+    Column("handshake", right=True),
+    Column("in/s", rank=2, right=True),
+    Column("out/s", rank=2, right=True),
+    Column("24h", rank=1, right=True),
+    Column("month", rank=5, right=True),
+    Column("last 24 hours", rank=7),
+    Column("why", rank=9),
+)
+_KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "fault", "off": "dim"}
+
+
+def lines(report: DevicesReport, width: int) -> list[Parts]:
+    """The table, with its head, at most ``width`` cells wide."""
+    return list(fit(COLUMNS, [_row(one) for one in report.devices], width))
+
+
+def summary(report: DevicesReport) -> str:
+    """How many devices there are, and how many of them the table shows."""
+    text = f"{report.count} devices, {report.online} online"
+    shown = len(report.devices)
+    if shown < report.matching:
+        return f"{text}, {shown} of {report.matching} shown"
+    return f"{text}, {shown} shown" if shown < report.count else text
+
+
+def _row(one: DeviceReport) -> Sequence[Line]:
+    dot, no_dot = ("●", "○") if can_draw("●○") else ("*", "")
+    kind = _KINDS.get(one.state, "held")
+    status = one.status if one.state in ("live", "off") else one.state
+    figures = [
+        sum((some.rx, some.tx)) if (some := one.bytes.get(name)) is not None else None for name in ("24h", "month")
+    ]
+    rates = (one.rx_rate, one.tx_rate) if one.state not in ("off", "waiting") else (None, None)
+    return (
+        (dot if one.online else no_dot, "ok" if one.online else "dim"),
+        (one.device, "dim" if one.state == "off" else ""),
+        (one.owner, ""),
+        (status, kind),
+        (", ".join(one.addresses), ""),
+        (one.interface, ""),
+        (short_age(one.handshake_age), "ok" if one.online else "dim"),
+        *((short_bytes(rate) if rate is not None else "", "" if rate else "dim") for rate in rates),
+        *((short_bytes(figure) if figure is not None else "", "" if figure else "dim") for figure in figures),
+        (spark(one.hours or ()) if can_draw("█") else "", "rx"),
+        (one.why, kind),
+    )
