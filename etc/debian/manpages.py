@@ -3,8 +3,8 @@
     python -m etc.debian.manpages DIRECTORY
 
 writes wgsyncd.8 (from the argument parser), wgsyncd.toml.5 (from the shipped configuration), wgsyncd-install.7 and
-wgsyncd-runbook.7 (from etc/doc), wgsyncd.catalog (of the journal), wgsyncd.bash and _wgsyncd (for zsh). It needs wgsyncd, shtab and lowdown. The
-date of the pages is SOURCE_DATE_EPOCH (reproducible-builds.org), or else today.
+wgsyncd-runbook.7 (from etc/doc), wgsyncd.catalog (for the journal), wgsyncd.bash and _wgsyncd (for zsh). It needs
+wgsyncd, shtab and lowdown. The date of the pages is SOURCE_DATE_EPOCH (reproducible-builds.org), or else today.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser import Browser
 from tests.monitoring import RULES, alerts, queries, selectors
 from tests.real.bench import PATIENCE, Bench, Device, in_network, random_key, real_device, wait
 
@@ -23,6 +24,7 @@ scrape_configs:
   - job_name: wgsyncd
     static_configs: [{targets: ["127.0.0.1:9586"]}]
 """
+LIBRARIES = "/usr/share/doc/prometheus/examples/console_libraries"  # of Debian's package, as monitoring.md says
 ALL_ON = {"metrics.per_peer": True, "schedule.resync_interval": "1s", "mikyun.database.timeout": "1s"}
 
 
@@ -43,7 +45,9 @@ class Prometheus:
         (directory / "rules.yml").write_text(re.sub(r"for: \d+[mh]", "for: 5s", RULES.read_text()))
         bench.world.server.start(
             "prometheus", f"--config.file={directory / 'prometheus.yml'}", "--log.level=warn",
-            f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:9090", log=directory / "log",
+            f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:9090",
+            f"--web.console.templates={RULES.parent / 'consoles'}", f"--web.console.libraries={LIBRARIES}",
+            log=directory / "log",
         )  # fmt: skip
         wait(self._is_ready, f"Prometheus, see {directory / 'log'}")
         wait(lambda: self.query('up{job="wgsyncd"} == 1'), "the daemon is scraped")
@@ -181,3 +185,22 @@ def test_a_scrape_is_as_prometheus_wants_it_and_no_counter_begins_above_zero(ben
     assert {one for one in _counters(text) - before if not one.startswith("wireguard_")} == set()
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_console_shows_nodes_interfaces_alerts_and_a_graph(bench: Bench, served: Device, tmp_path: Path) -> None:
+    """Debian's Prometheus renders the console, and Debian's chromium shows it."""
+    prometheus = Prometheus(bench, tmp_path / "prometheus")
+    _transfer(bench, served)
+    bench.sql("UPDATE customer_devices SET wg_ip = 'nonsense' WHERE device_id = '0001-other'")
+    wait(lambda: "WgsyncdRejectedRows" in prometheus.firing(), "an alert fires")
+    wait(lambda: prometheus.query("sum(rate(wgsyncd_accounted_bytes_total[5m])) > 0"), "traffic has a rate")
+    with Browser(tmp_path / "profile", bench.world.server.inside(())) as browser:
+        browser.show(1200)
+        browser.open("http://127.0.0.1:9090/consoles/wgsyncd.html")
+        text = browser.eval("document.body.innerText")
+        assert re.search(r"In\s+[\d.]+\w*B/s", text)
+        for told in ("WgsyncdRejectedRows", "warning", "127.0.0.1:9586", "wg0", "wg1", "Last comparison"):
+            assert told in text
+        assert "<no value>" not in text and "error" not in text.casefold()
+        wait(lambda: browser.eval("document.querySelectorAll('#traffic svg path').length") >= 2, "the graph is drawn")
+        browser.picture(tmp_path / "console.png")

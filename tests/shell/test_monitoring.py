@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import pages
 from tests.monitoring import RULE_TESTS, RULES, Alert, alerts, dashboard, names, panels, queries
 from wgsyncd.core.model import Counters
 from wgsyncd.daemon import metrics
@@ -154,3 +155,43 @@ def test_the_dashboard_takes_its_windows_from_grafana() -> None:
         assert set(re.findall(r"\[(.+?)\]", expr)) <= {"$__rate_interval"}, title
         for selector in re.findall(r"\b(?:wgsyncd|wireguard|process)_\w+(\{.*?\})?", expr):
             assert not selector or 'instance=~"$instance"' in selector, title
+
+
+@pytest.mark.parametrize(
+    "file", ["/etc/prometheus/prometheus.yml", "/usr/share/doc/prometheus/examples/prometheus.yml"]
+)
+def test_the_commands_of_the_page_add_rules_and_scrape_to_debians_file(file: str, tmp_path: Path) -> None:
+    """They may run twice. Both files come with Debian's package."""
+    (tmp_path / "prometheus.yml").write_text(Path(file).read_text())
+    script = pages.commands(pages.DOC / "monitoring.md", "prometheus")
+    shutil.copytree(RULES.parent, tmp_path / "shipped")
+    script = script.replace("/usr/share/wgsyncd/prometheus", f"{tmp_path}/shipped").replace("systemctl", ": systemctl")
+    for name in ("scrape.yml", "wgsyncd.rules.yml"):
+        assert name in script
+    # The shipped files name /etc/prometheus, so promtool reads copies with another name.
+    script = script.replace("promtool", f"sed -i s,/etc/prometheus/,{tmp_path}/, {tmp_path}/prometheus.yml\npromtool")
+    for _ in range(2):
+        done = subprocess.run(
+            ["sh", "-ec", script.replace("/etc/prometheus", str(tmp_path))], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "SUCCESS: 1 rule files found" in done.stdout
+        assert f"SUCCESS: {tmp_path}/prometheus.yml is valid" in done.stdout
+    text = (tmp_path / "prometheus.yml").read_text()
+    assert text.count("job_name: wgsyncd") == text.count("wgsyncd.rules.yml") == 1
+    assert (tmp_path / "wgsyncd.targets.yml").read_text().splitlines()[-1] == '- targets: ["127.0.0.1:9586"]'
+
+
+def test_grafana_finds_the_dashboard_where_the_package_puts_it() -> None:
+    text = (RULES.parents[1] / "grafana" / "provisioning" / "wgsyncd.yaml").read_text()
+    assert "path: /usr/share/wgsyncd/grafana\n" in text
+    packaged = (RULES.parents[1] / "debian" / "install").read_text().split()
+    assert packaged[packaged.index("etc/grafana") + 1] == "usr/share/wgsyncd"
+
+
+def test_the_console_asks_for_metrics_that_exist() -> None:
+    text = (RULES.parent / "consoles" / "wgsyncd.html").read_text()
+    asked = set(re.findall(r"wgsyncd_[a-z_]+(?=[{\[)'\"])", text)) - {"wgsyncd_"}
+    asked |= {f"wgsyncd_{one}_peers" for one in ("desired", "actual", "online", "frozen", "foreign")}
+    assert len(asked) > 10
+    assert asked - {"wgsyncd_task_last_success_timestamp_seconds"} <= exported() | {"wgsyncd_rejected_rows"}
