@@ -31,8 +31,12 @@ class FakeReports:
         self.db, self.perspective = database, perspective
         self.down = self.no_audit = False
 
-    def names(self) -> Sequence[DeviceName]:
+    def names(self, *, gone: bool = False) -> Sequence[DeviceName]:
         self._ask()
+        if gone:
+            stored = {device for device, _ in (*self.db.days, *self.db.buckets)}
+            left = sorted(stored - {one["device_id"] for one in self.db.devices.values()})
+            return [DeviceName("", one, "") for one in left]
         return [DeviceName(n, d["device_id"], d["contract_id"]) for n, d in sorted(self.db.devices.items())]
 
     def coverage(self) -> Coverage:

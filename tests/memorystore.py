@@ -67,7 +67,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
         self.refused: dict[Any, str] = {}
         self.next_writes: list[str] = []
         self.calls: Counter[str] = Counter()
-        self.reads = self.commits = self.statements = 0
+        self.reads = self.commits = self.statements = self.unwritten = 0
         self._node, self._ignored = node.name, frozenset(node.ignored_interfaces)
 
     # ---- what a control plane adds

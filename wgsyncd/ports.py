@@ -126,6 +126,7 @@ class DeviceSource(Protocol):
     """Reads the rows of the control plane. Methods raise StoreError if it does not answer. No rows is an answer."""
 
     condition_types: frozenset[str]  # the types of the store's own conditions
+    unwritten: int  # audit rows that wait, because the control plane did not take them
 
     def snapshot(self) -> Snapshot:
         """The rows, with the conditions, the approved plan and the size of the quarantine."""
@@ -206,9 +207,8 @@ class HolderStore(Protocol):
     def holder(self) -> Holder | None:
         """The holder. None: the store has no state of this node yet."""
 
-    def claim(
-        self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
-        calendar: UsageCalendar) -> Claimed:  # fmt: skip
+    def claim(self, identity: Identity, uptime: float | None, seen: Holder | None,
+              audit: Sequence[AuditEvent], calendar: UsageCalendar) -> Claimed:  # fmt: skip
         """Make ``identity`` the holder, if it still is ``seen``, and add one to the revision. If this boot wrote before
         another one, or lost time (LOST_TIME), the records' epochs become doubted. No ``uptime``: note no boot."""
 
@@ -239,8 +239,8 @@ class ReportSource(Protocol):
     def perspective(self) -> Perspective:
         """Who received rx, in all bytes that this source reports."""
 
-    def names(self) -> Sequence[DeviceName]:
-        """The names of every device."""
+    def names(self, *, gone: bool = False) -> Sequence[DeviceName]:
+        """The names of every device, or of each one that is ``gone``: it has stored bytes, but no row and no owner."""
 
     def coverage(self) -> Coverage:
         """How far back the stored bytes go."""

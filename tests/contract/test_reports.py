@@ -42,6 +42,15 @@ def test_names(tables: MikyunTables, reports: ReportSource) -> None:
     assert list(reports.names()) == [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "端末", "0002")]
 
 
+def test_a_device_without_a_row_is_known_by_its_bytes(tables: MikyunTables, reports: ReportSource) -> None:
+    tables.insert(5)
+    for number in (5, 6, 7):
+        book(tables, number, Allocation(BUCKET, "2026-09-21", 1, 10))
+    assert [one.device for one in reports.names(gone=True)] == [device_name(6), device_name(7)]
+    tables.insert(6)
+    assert [one.device for one in reports.names(gone=True)] == [device_name(7)]
+
+
 def test_books_that_were_never_begun(reports: ReportSource) -> None:
     assert reports.coverage() == Coverage(None, None, {})
     assert reports.days("2026-01-01", "2026-12-31") == {}

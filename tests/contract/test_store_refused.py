@@ -31,6 +31,8 @@ TRIGGER = (
     "CREATE TRIGGER refusing BEFORE UPDATE ON customer_devices FOR EACH ROW BEGIN"
     f" IF OLD.id = {BAD} THEN %s; END IF; END"
 )
+WEAK = TRIGGER.replace("CREATE", "CREATE DEFINER = weak@localhost")
+_LACKS = "command denied to user 'weak'@'localhost'"
 DROP = "DROP TRIGGER IF EXISTS refusing"
 _IS_BAD = f"device_id = '{device_name(BAD)}'"
 _CHECK = f"ADD CONSTRAINT refusing CHECK (NOT {_IS_BAD} OR rx_bytes_total < 100)"
@@ -59,6 +61,16 @@ KINDS = {
     "a sum that is too large": (
         TRIGGER % "SET NEW.rx_bytes_total = 9223372036854775807 + NEW.rx_bytes_total", DROP, "1690"
     ),
+    "a number of the client": (
+        TRIGGER % "SIGNAL SQLSTATE '08S01' SET MESSAGE_TEXT = 'gone', MYSQL_ERRNO = 2006", DROP, "2006: gone"
+    ),
+    "a number of a full disk": (
+        TRIGGER % "SIGNAL SQLSTATE 'HY000' SET MESSAGE_TEXT = 'full', MYSQL_ERRNO = 1114", DROP, "1114: full"
+    ),
+    "a trigger without a right": (WEAK % "INSERT INTO plain VALUES ('x')", DROP, f"1142: INSERT {_LACKS}"),
+    "a trigger without a column's right": (WEAK % "SET NEW.tx_bytes_total = 1", DROP, f"1143: UPDATE {_LACKS}"),
+    "a trigger without a routine's right": (WEAK % "CALL routine()", DROP, "1370: execute command denied"),
+    "a slow trigger": (TRIGGER % "DO SLEEP(9)", DROP, "1969: Query execution was interrupted"),
 }  # fmt: skip
 
 
@@ -70,6 +82,9 @@ def refusing(tables: RealMikyunTables, kind: str) -> Iterator[str]:
         tables.sql("CREATE TABLE parent (id INT PRIMARY KEY)")
         tables.sql("CREATE TABLE child (id INT, FOREIGN KEY (id) REFERENCES parent (id))")
         tables.sql("CREATE TABLE plain (t VARCHAR(9) CHARACTER SET latin1)")
+        tables.sql("CREATE PROCEDURE routine() BEGIN END")
+        tables.sql("CREATE USER weak@localhost")
+        tables.sql("GRANT TRIGGER, SELECT (id) ON customer_devices TO weak@localhost")
         tables.sql("SET SESSION sql_mode = 'STRICT_ALL_TABLES'")  # a trigger keeps the mode that it was made in
         tables.sql(begin)
         tables.sql("SET SESSION sql_mode = ''")
@@ -77,6 +92,8 @@ def refusing(tables: RealMikyunTables, kind: str) -> Iterator[str]:
     finally:
         tables.sql(end)
         tables.sql("DROP TABLE IF EXISTS child, parent, plain")
+        tables.sql("DROP PROCEDURE routine")
+        tables.sql("DROP USER weak@localhost")
 
 
 def begun(tables: RealMikyunTables) -> tuple[MariaDBStore, NodeState]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pymysql
 import pytest
 
+from tests.committing import posted
 from tests.contract.test_store_refused import BAD, DROP, NOBODY, TRIGGER, begun, poll, refusing
-from tests.samples import calendar
+from tests.samples import NOW, calendar, device_name, record, text
 from tests.store_sides import RealMikyunTables
+from wgsyncd.core.model import Transition
+from wgsyncd.core.reasons import TransitionKind
+from wgsyncd.core.state import WriteBatch
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
-from wgsyncd.errors import StoreError, StoreErrorCode
 
 NUMBERS = (5, BAD, 7, 8)
 
@@ -32,26 +36,52 @@ def test_a_deadlock_of_a_trigger_is_its_own_rows_trouble(real_tables: RealMikyun
     assert real_tables.posted(BAD).rx == 400
 
 
-def test_innodb_rollback_on_timeout_loses_and_doubles_nothing() -> None:
-    """With ON, a lock that a trigger meets undoes the transaction of all. They wait until the lock ends."""
-    with ExitStack() as stack:
-        server = stack.enter_context(PrivateServer(options=("--innodb-rollback-on-timeout=ON",)))
+@pytest.fixture
+def undoing() -> Iterator[RealMikyunTables]:
+    """Yields a database on a server that undoes the whole transaction if a statement meets a lock."""
+    with PrivateServer(options=["--innodb-rollback-on-timeout"]) as server, ExitStack() as stack:
         server.load()
         server.create_account()
-        tables = RealMikyunTables(server, stack)
-        store, state = begun(tables)
-        with refusing(tables, "a trigger"):
-            tables.sql(DROP)
-            tables.sql("INSERT INTO plain VALUES ('x')")
-            tables.sql(TRIGGER % "UPDATE plain SET t = 'y'")
-            with pymysql.connect(**server.connect_args, database=DATABASE) as other, other.cursor() as cursor:
-                cursor.execute("SELECT * FROM plain FOR UPDATE")
-                with pytest.raises(StoreError) as trouble:
-                    poll(store, state, 1)
-                assert trouble.value.code is StoreErrorCode.LOCKED
-                assert [tables.posted(number).rx for number in NUMBERS] == [0, 0, 0, 0]
-                other.rollback()
-            poll(store, store.load_state(calendar()), 1)
-            assert [tables.posted(number).rx for number in NUMBERS] == [20, 200, 20, 20]
-            assert store.post_set_aside(calendar(), NOBODY) == ()
-        assert store.refresh(calendar()) == (0, 0)
+        yield RealMikyunTables(server, stack)
+
+
+def test_a_locked_row_of_a_trigger_holds_up_nobody_where_a_lock_undoes_the_transaction(
+    undoing: RealMikyunTables,
+) -> None:
+    tables, numbers = undoing, (5, 6, 7, 8)
+    for number in numbers:
+        tables.insert(number, public_key=text(number), status="issued" if number in (7, 8) else "active")
+    tables.sql("CREATE TABLE busy (id INT PRIMARY KEY)")
+    tables.sql("INSERT INTO busy VALUES (5), (6), (7), (8)")
+    tables.sql(
+        "CREATE TRIGGER busy BEFORE UPDATE ON customer_devices FOR EACH ROW UPDATE busy SET id = id WHERE id = OLD.id"
+    )
+    store = tables.store()
+    state = store.load_state(calendar())
+    steps = tuple((Transition(row, TransitionKind.ACTIVATE, NOW), None) for row in store.snapshot().rows[2:])
+    with pymysql.connect(**tables._server.connect_args, database=DATABASE) as other, other.cursor() as cursor:
+        cursor.execute("SELECT * FROM busy WHERE id = 6 FOR UPDATE")
+        cursor.execute("SELECT * FROM busy WHERE id = 8 FOR UPDATE")
+        for turn in (1, 2):
+            some = WriteBatch(
+                tuple(posted(n, 20, 1) for n in numbers),
+                tuple(record(n, counters=(20 * turn, turn)) for n in numbers),
+                transitions=steps[turn - 1 :],
+                counts_only=turn == 2,
+            )
+            state, applied, aside = store.commit(state, some, calendar())
+            assert applied == ({7} if turn == 1 else frozenset())
+            assert 8 in aside
+            store.post_set_aside(calendar(), frozenset())
+            assert [tables.posted(number).rx for number in numbers] == [20 * turn, 0, 20 * turn, 0]
+        left = store.post_set_aside(calendar(), frozenset())
+        assert [(one.device, one.obstacle) for one in left] == [
+            (device_name(6), Obstacle.LOCKED),
+            (device_name(8), Obstacle.LOCKED),
+        ]
+        later = calendar(NOW + 2 * 86_400)
+        assert store.refresh(later)[1] == 0  # the rows without a lock
+        assert [tables.device(number)["rx_bytes_24h"] for number in numbers] == [0, 0, 0, 0]
+        other.rollback()
+    assert store.post_set_aside(later, frozenset()) == ()
+    assert [tables.posted(number).rx for number in numbers] == [40, 40, 40, 40]

@@ -52,6 +52,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     status = node.status
     status.database_up, status.database_error, status.heartbeat_at = False, "2002: refused", time.time() - 205
     status.config_ok, status.quarantined, status.findings = False, 2, {"figure": 3}
+    status.unwritten_audit_rows = 7
     status.spool_pending_counters, status.store_conditions = 4, {"parent_conflict": 6}
     locked = [SetAside(f"d{number}", Obstacle.LOCKED, "", 1.0) for number in range(5)]
     status.set_aside = (*locked, SetAside("0001-DEV-009", Obstacle.REFUSED, "1264: Out of range", 1.0))
@@ -61,7 +62,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     for said in ("oldest good cycle: never (reconcile never, account never)", "database: AWAY (2002: refused)",
                  "heartbeat 3 min 2",
                  "has faults, so the daemon keeps the old one", "deltas in quarantine, not accounted: 2", "discrepancies: 3",
-                 "in the spool that wait for the database: 4", "because their rows are locked: 5",
+                 "in the spool that wait for the database: 4", "because their rows are locked: 5", "audit rows that the database did not take: 7 (wgsyncd doctor)",
                  "the database refuses to change the row of 0001-DEV-009: 1264: Out of range", "conditions of type parent_conflict: 6", "guard: quiet",
                  "rejected: row 5 (0001-DEV-005), bad_preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip

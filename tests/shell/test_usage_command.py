@@ -112,6 +112,13 @@ def test_one_device_for_machines(run: Run) -> None:
     assert data(run, "5", "--since", "2026-09-20") == found, "by its row"
 
 
+def test_a_device_that_is_gone_still_has_its_history(run: Run) -> None:
+    found = data(run, "m020-dev-099", "--since", "2026-09-19")
+    assert found["of"] == {"kind": "device", "device": "M020-DEV-099", "owner": "(gone)"}
+    assert found["total"]["rx_bytes"] == 3000
+    assert "alike: M020-DEV-099" in run("M020-DEV-99")[1]
+
+
 def test_an_owner_is_the_owners_devices(run: Run) -> None:
     found = data(run, "0001", "--by", "month")
     assert found["of"] == {"kind": "owner", "device": None, "owner": "0001"}

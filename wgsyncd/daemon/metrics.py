@@ -146,6 +146,8 @@ def _safety(status: DaemonStatus) -> Iterator[Metric]:
     yield _gauge("locked_rows", text, len(status.rows_set_aside(Obstacle.LOCKED)))
     text = "Devices with bytes or a transition that waits, because the database refuses to change their row."
     yield _gauge("refused_rows", text, len(status.rows_set_aside(Obstacle.REFUSED)))
+    text = "Audit rows that wait, because the database did not take them."
+    yield _gauge("unwritten_audit_rows", text, status.unwritten_audit_rows)
     text = "Counters in the spool that are not accounted yet."
     yield _gauge("spool_pending_counters", text, status.spool_pending_counters)
     text = "Oldest sample in the spool (UNIX time). 0: it is empty."

@@ -201,6 +201,7 @@ class Accounting:
         locked delays no removal. If rows were locked, the next call tries again.
         """
         self._post_set_aside(now, blocked)
+        self._status.unwritten_audit_rows = self._store.unwritten
         calendar = self.calendar(now)
         if (before := self._state.refreshed) != calendar.version:
             # Without a refresh in this month, the columns may be of another one. A locked row delays the refresh.

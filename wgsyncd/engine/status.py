@@ -129,6 +129,7 @@ class DaemonStatus:
     notifications: int = 0  # valid datagrams of the application
     invalid_notifications: int = 0  # datagrams that are no notification
     set_aside: Sequence[SetAside] = ()  # devices with bytes or transitions that wait, because their row is not changed
+    unwritten_audit_rows: int = 0  # they wait in the store, because the control plane did not take them
     spool_pending_counters: int = 0  # counters in the backlog
     spooled_since: float = 0.0  # the time of its oldest sample. 0.0: the backlog is empty.
     spool_up: bool = True  # the last write to the spool's file worked

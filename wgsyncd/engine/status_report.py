@@ -123,6 +123,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     spool_pending_counters: int | None
     locked_rows: int | None
     refused_rows: list[RefusedRow] | None
+    unwritten_audit_rows: int | None  # audit rows that wait, because the database did not take them
     conditions: dict[str, int] | None  # how many of each type the store reports
     changes: list[RecentChange] | None
 
@@ -157,6 +158,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
             RefusedRow(device=one.device, error=redact(one.detail), since=iso(one.since, zone) or "")
             for one in status.rows_set_aside(Obstacle.REFUSED)
         ],
+        unwritten_audit_rows=status.unwritten_audit_rows,
         changes=[
             RecentChange(
                 at=iso(one.at, zone) or "",
@@ -247,6 +249,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         spool_pending_counters=None,
         locked_rows=None,
         refused_rows=None,
+        unwritten_audit_rows=None,
         conditions=dict(status.store_conditions),
         changes=None,
     )

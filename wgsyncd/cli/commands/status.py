@@ -165,6 +165,8 @@ def _warnings(report: StatusReport) -> Iterator[Line]:
         yield f"not accounted: the database refuses to change the row of {one.device}: {one.error}", "fault"
     if (more := len(report.refused_rows or []) - SHOWN) > 0:
         yield f"not accounted: {more} more rows that the database refuses to change", "fault"
+    if report.unwritten_audit_rows:
+        yield f"audit rows that the database did not take: {report.unwritten_audit_rows} (wgsyncd doctor)", "warning"
     for kind, count in (report.conditions or {}).items():
         if count:
             yield f"conditions of type {kind}: {count}", "warning"

@@ -12,7 +12,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +31,7 @@ from wgsyncd.cli.usage_report import (
 )
 from wgsyncd.config import load
 from wgsyncd.core.inspect.answers import Coverage
-from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, suggestions
+from wgsyncd.core.inspect.names import find_device, find_owner, suggestions
 from wgsyncd.core.inspect.periods import (
     Period,
     ReportRange,
@@ -48,6 +48,7 @@ from wgsyncd.errors import UserError
 from wgsyncd.ports import ReportSource
 
 K = TypeVar("K")
+_GONE = "(gone)"  # stands for the owner of a device without a row
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> UsageReport:
-    devices, subject = _resolve(name, reports.names())
+    devices, subject = _resolve(name, reports)
     reach = reports.coverage()
     if span.by == "hour":
         periods = by_hours(span, reports.buckets(span.start, span.end, devices), reach.first_bucket)
@@ -137,7 +138,7 @@ def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: b
     owners = {one.device: one.owner for one in reports.names()}
     by_name: dict[tuple[str | None, str], Counters] = {}
     for device, found in by_device.items():
-        _add(by_name, {(None if by_owner else device, owners.get(device, "(gone)")): found})
+        _add(by_name, {(None if by_owner else device, owners.get(device, _GONE)): found})
     ranks = [RankedBytes(device=device, owner=owner, **_bytes(found))
              for (device, owner), found in by_name.items()]  # fmt: skip
     ranks.sort(key=lambda one: (-one.total_bytes, one.owner, one.device or ""))
@@ -151,17 +152,24 @@ def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: b
     )
 
 
-def _resolve(name: str | None, names: Sequence[DeviceName]) -> tuple[Collection[str] | None, SubjectReport]:
-    """The devices that ``name`` means, and the device or owner. UserError, with similar names, if there is none."""
+def _resolve(name: str | None, reports: ReportSource) -> tuple[Collection[str] | None, SubjectReport]:
+    """The devices that ``name`` means, and the device or owner. UserError, with similar names, if there is none.
+
+    A device whose row is gone still has its bytes.
+    """
     if name is None:
         return None, SubjectReport(kind="all", device=None, owner=None)
+    names = reports.names()
     if device := find_device(name, names):
         return [device.device], SubjectReport(kind="device", device=device.device, owner=device.owner)
     if owner := find_owner(name, names):
         return [one.device for one in names if one.owner == owner], SubjectReport(
             kind="owner", device=None, owner=owner
         )
-    alike = suggestions(name, [one.device for one in names] + [one.owner for one in names])
+    gone = reports.names(gone=True)
+    if device := find_device(name, gone):
+        return [device.device], SubjectReport(kind="device", device=device.device, owner=_GONE)
+    alike = suggestions(name, [one.device for one in (*names, *gone)] + [one.owner for one in names])
     raise UserError(f"no device or owner is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 

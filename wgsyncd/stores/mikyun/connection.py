@@ -25,7 +25,6 @@ from wgsyncd.stores.mikyun.trouble import (
     MariaDBError,
     Unsupported,
     forget_frames,
-    is_of_rows,
     translate,
 )
 from wgsyncd.stores.mikyun.wire import Wire, is_dead
@@ -70,7 +69,7 @@ class Connection:
         self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None], patience: float = 0.0
     ) -> None:
         self._settings, self._zone, self._on_connect = settings, zone, on_connect
-        self._patience = max(patience, settings.timeout)
+        self.patience = max(patience, settings.timeout)
         self._wire = Wire()
         self._live: pymysql.Connection[Cursor] | None = None
         self._in_transaction = False
@@ -106,17 +105,17 @@ class Connection:
             return int(cursor.execute(sql, tuple(values) or None))
 
     def try_change(self, sql: str, values: Values = ()) -> int | StoreError:
-        """As :meth:`execute` for a change of rows, but an error that only these rows cause is returned.
+        """As :meth:`execute` for a change of rows, but an error of the server is returned.
 
-        The server has then undone this statement alone. If it waited for a lock, it may have undone the whole
-        transaction (innodb_rollback_on_timeout).
+        The server has then undone this statement alone, or the whole transaction. The connection goes on.
         """
         with self._cursor() as cursor:
             try:
                 return int(cursor.execute(sql, tuple(values) or None))
             except pymysql.MySQLError as error:
-                if is_of_rows(error.args[0] if error.args else None):
-                    return translate(error, known=True)
+                has_number = error.args and isinstance(error.args[0], int)
+                if has_number and self._live is not None and self._live.open:  # no answer would have closed it
+                    return translate(error, known=True, of_rows=True)
                 raise
 
     def side_query(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:
@@ -127,7 +126,7 @@ class Connection:
         """
         with self._cursor() as cursor:
             try:
-                most = min(ASIDE, self._patience / 3)  # the server must end it before this side stops to listen
+                most = min(ASIDE, self.patience / 3)  # the server must end it before this side stops to listen
                 cursor.execute(f"SET STATEMENT max_statement_time = {most}{settings} FOR {sql}", tuple(values) or None)
                 return tuple(cursor.fetchall())
             except pymysql.MySQLError as error:
@@ -205,7 +204,7 @@ class Connection:
                 self._on_connect(self)
             live = self._live
             self._used = time.monotonic()
-            self._wire.limit.begin(self._patience)
+            self._wire.limit.begin(self.patience)
             cursor = self._live.cursor(kind)  # type: ignore[union-attr]
             yield cursor
             cursor.close()  # after success only: on a closed connection it would try to read the rest of a result
@@ -241,7 +240,7 @@ class Connection:
             "time_zone": self._offset,
             "innodb_lock_wait_timeout": seconds,
             "lock_wait_timeout": seconds,
-            "max_statement_time": max(_SLOW, self._patience),
+            "max_statement_time": max(_SLOW, self.patience),
         }
         with live.cursor() as cursor:
             cursor.execute("SELECT VERSION(), @@log_bin AND @@binlog_format = 'STATEMENT'")

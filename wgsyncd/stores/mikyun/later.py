@@ -10,6 +10,8 @@ from wgsyncd.core.state import Posting
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError, StoreErrorCode, UserError
+from wgsyncd.stores.mikyun.changing import apart
+from wgsyncd.stores.mikyun.set_aside import Waiting
 from wgsyncd.stores.mikyun.writing import NO_ROW, StateWriter
 
 
@@ -19,17 +21,22 @@ def post_set_aside(writer: StateWriter, calendar: UsageCalendar, blocked: Set[De
     After a part with a refused row, the other parts wait for the next call: each refused row costs statements.
     """
     connection, aside = writer.connection, writer.aside
-    if not aside.known(connection):
-        return ()
+    if not aside.known(connection) or writer.changer.is_tired:
+        return aside.all(connection)
+    held: list[Waiting] = []
+
+    def work(devices: Sequence[str]) -> None:
+        nonlocal held
+        found = aside.take(connection, devices)
+        waiting = {one.device for one in found if one.row_id in blocked}
+        postings = [one for one in found if one.device not in waiting]
+        locked, replaced = writer.lock_devices({(one.row_id, one.device) for one in postings})
+        held = writer.post(postings, replaced, calendar, dict.fromkeys(locked, (Obstacle.LOCKED, "")))
+        aside.tell(connection, held)
+        aside.release(connection, {*devices} - waiting - {one.posting.device for one in held})
+
     for devices in aside.parts(connection):
-        with connection.transaction():
-            found = aside.take(connection, devices)
-            waiting = {one.device for one in found if one.row_id in blocked}
-            postings = [one for one in found if one.device not in waiting]
-            locked, replaced = writer.lock_devices({(one.row_id, one.device) for one in postings})
-            held = writer.post(postings, replaced, calendar, dict.fromkeys(locked, (Obstacle.LOCKED, "")))
-            aside.tell(connection, held)
-            aside.release(connection, {*devices} - waiting - {one.posting.device for one in held})
+        apart(connection, devices, work)
         if any(one.obstacle is Obstacle.REFUSED for one in held):
             break
     aside.forget()

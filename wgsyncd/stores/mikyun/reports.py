@@ -25,6 +25,11 @@ SELECT device_role, is_parent, platform, app_version, created_at, issued_at, act
        rx_bytes_month, tx_bytes_month
 FROM customer_devices WHERE id = %s
 """
+GONE = """
+SELECT h.device FROM (SELECT device FROM wgsyncd_days GROUP BY device UNION SELECT device FROM wgsyncd_buckets
+                      GROUP BY device UNION SELECT device FROM wgsyncd_peers WHERE open_bucket > 0) h
+WHERE NOT EXISTS (SELECT 1 FROM customer_devices d WHERE d.device_id = h.device) ORDER BY h.device
+"""
 # The account may read this view, but not admin_logs itself: that table belongs to the application.
 AUDIT = """
 SELECT created_at, action_type, message FROM wgsyncd_audit
@@ -46,8 +51,10 @@ class MariaDBReports:
         self._zone = settings.node.zone
         self._connection = Connection(own.database, settings.node.zone, on_connect=check_schema)
 
-    def names(self) -> Sequence[DeviceName]:
+    def names(self, *, gone: bool = False) -> Sequence[DeviceName]:
         """See :class:`wgsyncd.ports.ReportSource`."""
+        if gone:
+            return [DeviceName("", str(device), "") for (device,) in self._connection.query(GONE)]
         names = f"{DEVICE_NAME}, CONVERT(contract_id USING utf8mb4)"
         rows = self._connection.query(f"SELECT id, {names} FROM customer_devices ORDER BY id")  # noqa: S608
         return [DeviceName(int(number), str(device), str(contract)) for number, device, contract in rows]

@@ -10,20 +10,18 @@ A row can be locked, or the server can refuse its change. Three rules keep every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import NamedTuple
 
 from wgsyncd.core.state import Allocation, Posting, merge_postings
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.reading import stored_time
 
 AT_ONCE = 100  # devices that one transaction posts
 _COLUMNS = "node, device, start, day, row_id, rx, tx, handshake, reason, detail, since"
 _NO_DAY = "1970-01-01"  # of a posting without bytes
-_T = TypeVar("_T")
 
 
 class Waiting(NamedTuple):
@@ -32,22 +30,6 @@ class Waiting(NamedTuple):
     posting: Posting
     obstacle: Obstacle
     detail: str = ""  # the server's error
-
-
-def halve(some: Sequence[_T], attempt: Callable[[Sequence[_T]], int | StoreError]) -> Iterator[tuple[_T, StoreError]]:
-    """Attempt one statement for all of ``some``, which may be empty. Where it is refused, attempt each half.
-
-    Yields each one that the server refuses alone, with the error.
-    """
-    error = attempt(some) if some else 0
-    if isinstance(error, int):
-        return
-    if len(some) == 1:
-        yield some[0], error
-        return
-    middle = len(some) // 2
-    yield from halve(some[:middle], attempt)
-    yield from halve(some[middle:], attempt)
 
 
 class Aside:

@@ -20,6 +20,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.mikyun.changing import Changer
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.device_usage import load_usage
@@ -37,7 +38,7 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import CONFLICTS, DEVICES, LOGS, read_shape
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.trouble import at_border
-from wgsyncd.stores.mikyun.upkeep import purge, refresh_windows, rows_apart
+from wgsyncd.stores.mikyun.upkeep import begin_node, purge, refresh_windows, rows_apart
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting
 from wgsyncd.stores.mikyun.writing import StateWriter
@@ -65,6 +66,7 @@ class MariaDBStore:
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
     condition_types = frozenset({PARENT_CONFLICT})
+    unwritten = 0
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
         self._node, self._zone = settings.node.name, settings.node.zone
@@ -81,6 +83,7 @@ class MariaDBStore:
         self._log = log.get("store")
         self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
+        self._changer = Changer()
         self._has_updated_at = False
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
@@ -112,6 +115,7 @@ class MariaDBStore:
             self._trail,
             self._usual,
             self._aside,
+            self._changer,
         )
 
     def _ensure_inspected(self) -> None:
@@ -150,7 +154,7 @@ class MariaDBStore:
         if found is None and not create:
             return NodeState(0, PeerRecords(), {}, frozenset())
         if found is None:
-            self._writer().begin_node(calendar)
+            begin_node(self._writer(), calendar)
             found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None:
             raise StoreError(f"the state of node {self._node} could not be created")
@@ -173,7 +177,7 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         applied, set_aside = self._writer().commit(node_state, writes, calendar)
         self._own.tell_others(self._connection)
-        self._trail.write_kept(self._connection)
+        self.unwritten = self._trail.write_kept(self._connection)
         return CommitResult(node_state.apply(writes), applied, set_aside)
 
     def holder(self) -> Holder | None:
@@ -187,7 +191,7 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         writer, place = self._writer(), NodeHolder(self._connection, self._node)
         if seen is None:
-            writer.begin_node(calendar)
+            begin_node(writer, calendar)
         with self._connection.transaction():
             if not place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
                 return Claimed(done=False)
@@ -200,7 +204,7 @@ class MariaDBStore:
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """See :class:`wgsyncd.ports.Store`."""
         result = NodeHolder(self._connection, self._node).beat(identity, uptime)
-        self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
+        self.unwritten = self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
         return result
 
     def other_nodes(self) -> Sequence[OtherNode]:

@@ -41,7 +41,8 @@ class AuditTrail:
     def __init__(self, node: str, zone: ZoneInfo, language: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._node, self._zone, self._language, self._clock = node, zone, language, clock
         self._messages = AuditMessages(language, zone)
-        self._waits = True  # whether rows may be in wgsyncd_unwritten
+        self._waiting = 0  # rows in wgsyncd_unwritten, as far as this process knows
+        self._waits = True  # whether rows may be there
         self._again = -RETRY  # monotonic: when to try them again
         self._after = 0  # their id that was tried last
         self._slow_until = -RETRY  # monotonic: until then, the table is not waited for again
@@ -78,6 +79,7 @@ class AuditTrail:
             self._log.error("audit rows are lost: too many wait for admin_logs", rows=count - MOST_KEPT)
             sql = "DELETE FROM wgsyncd_unwritten WHERE node = %s ORDER BY id LIMIT %s"
             connection.execute(sql, (self._node, count - MOST_KEPT))
+        self._waiting = min(count, MOST_KEPT)
 
     def _tell(self, refused: MariaDBError | None) -> None:
         if not self._changed("admin_logs", refused is not None or None):
@@ -87,12 +89,16 @@ class AuditTrail:
         else:
             self._log.info("admin_logs takes audit rows again")
 
-    def write_kept(self, connection: Connection) -> None:
-        """Try the rows that were kept, if it is time. This is for between two transactions, and it raises nothing."""
+    def write_kept(self, connection: Connection) -> int:
+        """Try the rows that were kept, if it is time. This is for between two transactions, and it raises nothing.
+
+        Returns how many rows wait.
+        """
         if self._waits and self._clock() >= self._again:
             self._again = self._clock() + RETRY
             with suppress(StoreError):
                 self._waits = not self._write_kept(connection, self._clock() + ASIDE)
+        return self._waiting
 
     def _write_kept(self, connection: Connection, until: float) -> bool:
         """Write rows until none waits, or until it is late. Returns whether none waits."""
@@ -115,6 +121,7 @@ class AuditTrail:
                 return False
         self._after = 0
         left = connection.query("SELECT COUNT(*) FROM wgsyncd_unwritten WHERE node = %s", (self._node,))[0][0]
+        self._waiting = left
         if not left:
             self._tell(None)
         return not left

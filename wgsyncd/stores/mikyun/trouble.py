@@ -21,7 +21,7 @@ NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 10
 # The texts of these errors quote hosts, accounts, tables, columns and variables, but never values.
 NAMES_ONLY = frozenset((
     2002, 2003, 2005, 2026, 2059, 1044, 1045, 1048, 1049, 1054, 1142, 1143, 1146, 1176, 1193, 1226, 1227, 1264, 1265,
-    1267, 1270, 1290, 1356, 1364, 1406, 1449, 1698,
+    1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
 _ADVICE = {
@@ -30,8 +30,12 @@ _ADVICE = {
     1133: ". Create the account first: CREATE USER",
     1142: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
     1143: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    TIMED_OUT: ". A trigger or a view there may be slow",
     SYNTAX: ". The server or a proxy does not know this SQL, or it is a bug of wgsyncd",
 }
+_ADVICE_OF_ROWS = dict.fromkeys(
+    (1044, 1142, 1143, 1227, 1370), ". The account that made a trigger lacks this right: grant it, or drop the trigger"
+)
 # Only while connecting do these numbers speak of our account.
 _ADVICE_AT_LOGIN = {
     DENIED: ". Check mikyun.database.user and the password's file, and restart wgsyncd."
@@ -46,13 +50,6 @@ _CODES = {
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
     **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
 }
-# Trouble that rows cannot cause: access, the whole transaction, the server, its disk.
-_OF_ALL = frozenset((
-    1020, 1021, 1028, 1030, 1037, 1038, 1040, 1041, 1042, 1043, 1044, DENIED, 1046, 1047, 1049, 1053, SYNTAX, 1077,
-    1078, 1080, 1105, 1114, 1126, 1129, 1130, 1141, 1142, 1143, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160,
-    1161, 1180, 1184, 1194, 1195, 1206, 1207, 1223, 1226, 1227, 1290, 1297, 1317, 1370, 1402, 1568, 1592,
-    1614, 1665, 1698, 1792, 1836, 1927, TIMED_OUT, 3024,
-))  # fmt: skip
 # What decoding raises if a value is of another type or range than it can be.
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -73,8 +70,10 @@ class Unsupported(StoreError):
         super().__init__(text)
 
 
-def translate(error: Exception, *, known: bool, at_login: bool = False) -> StoreError:
+def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows: bool = False) -> StoreError:
     """A StoreError for an error: its number, its text, and what to do about it.
+
+    ``of_rows``: the error is of a change of rows, so a trigger may have caused it.
 
     ``known``: the driver says by this error what the server said. Any other error is an answer that the driver could
     not read, and its text may hold anything, so the error's type stands for it. Quoted values are left out, because
@@ -88,16 +87,9 @@ def translate(error: Exception, *, known: bool, at_login: bool = False) -> Store
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
-    advice = (_ADVICE_AT_LOGIN if at_login else {}).get(number or 0) or _ADVICE.get(number or 0, "")
+    special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
+    advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
     return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number)
-
-
-def is_of_rows(number: object) -> bool:
-    """Whether the rows of a change may be the cause of an error, by its number. Then a change of other rows may work.
-
-    A trigger may raise any number. So this excludes only numbers of the client (2000 to 2999) and :data:`_OF_ALL`.
-    """
-    return isinstance(number, int) and number > 1000 and not 2000 <= number < 3000 and number not in _OF_ALL
 
 
 def _masked(text: str, number: int | None) -> str:

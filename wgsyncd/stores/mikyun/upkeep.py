@@ -7,14 +7,39 @@ from collections.abc import Sequence
 from wgsyncd.core.model import Counters, DeviceId
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
-from wgsyncd.errors import StoreError, StoreErrorCode
-from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.errors import StoreErrorCode
+from wgsyncd.stores.mikyun.changing import apart
+from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, sums_by_row
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
-from wgsyncd.stores.mikyun.set_aside import halve
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 from wgsyncd.stores.mikyun.writing import StateWriter
+
+
+def begin_node(writer: StateWriter, calendar: UsageCalendar) -> None:
+    """Create the node's first state. Does nothing if the node has one.
+
+    The columns of the rolling window and the month may already hold bytes. They become an opening balance in
+    wgsyncd_buckets and wgsyncd_days. Otherwise the first refresh of the windows would set them to zero.
+    """
+    rx, tx = ("tx", "rx") if writer.columns.swapped else ("rx", "tx")
+    # NOT EXISTS: another node may have posted bytes of the device before. A second balance would count twice.
+    opening = """INSERT IGNORE INTO {table} SELECT d.device_id, %s, GREATEST(COALESCE(d.{rx}_bytes_{window}, 0), 0),
+                 GREATEST(COALESCE(d.{tx}_bytes_{window}, 0), 0) FROM customer_devices d
+                 WHERE (d.rx_bytes_{window} > 0 OR d.tx_bytes_{window} > 0)
+                   AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.device = d.device_id)
+                   AND NOT EXISTS (SELECT 1 FROM wgsyncd_peers p
+                                   WHERE p.device = d.device_id AND p.open_bucket > 0)"""
+    with writer.connection.transaction():
+        begin = "INSERT IGNORE INTO wgsyncd_nodes (node, seq, begun) VALUES (%s, 0, %s)"
+        if not writer.connection.execute(begin, (writer.node, calendar.now)):
+            return
+        for table, window, at in (
+            ("wgsyncd_buckets", "24h", calendar.bucket),
+            ("wgsyncd_days", "month", calendar.month[0]),
+        ):
+            writer.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
 
 
 def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, size: int = 500) -> tuple[int, int]:
@@ -24,6 +49,7 @@ def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, 
     that the server refuses to change stays as it is until the next call. The columns are derived, so this may run at
     any time and any number of times. Where nothing differs, nothing is written. ``size``: devices in one transaction.
     """
+    wrong = locked = 0
     rx, tx = ("tx", "rx") if writer.columns.swapped else ("rx", "tx")
     wanted = (("rx_bytes_24h", f"b.{rx}"), ("tx_bytes_24h", f"b.{tx}"), ("rx_bytes_month", f"m.{rx}"),
               ("tx_bytes_month", f"m.{tx}"))  # fmt: skip
@@ -39,24 +65,25 @@ def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, 
         f"d.{c} = LEAST(COALESCE({v}, 0), {BIGINT_MAX})" for c, v in wanted
     ) + writer.columns.keep_updated_at("d.")
 
-    def update(some: Sequence[DeviceId]) -> int | StoreError:
+    def update(some: Sequence[DeviceId]) -> tuple[str, Values]:
         these = f"IN ({', '.join(map(str, some))})"
         joined = f"customer_devices d FORCE INDEX (PRIMARY) {sums(these)}"
-        return writer.attempt(f"UPDATE {joined} SET {sets} WHERE d.id {these}", values)  # noqa: S608
+        return f"UPDATE {joined} SET {sets} WHERE d.id {these}", values  # noqa: S608
 
-    wrong = locked = 0
+    def change(some: Sequence[DeviceId]) -> None:
+        nonlocal locked
+        skipped = writer.skip_locked(some)
+        left = writer.changer.change(writer.connection, [one for one in some if one not in skipped], update)
+        locked += len(skipped) + sum(1 for error in left.values() if error.code is StoreErrorCode.LOCKED)
+
     for among in own.parts(writer.connection, size):
         # Reading locks nothing. Only the rows that differ are locked, and the UPDATE makes their sums again.
         look = f"SELECT d.id FROM customer_devices d {sums(among)} WHERE d.id {among} AND ({differs})"  # noqa: S608
         found = [row[0] for row in writer.connection.query(look, values)]
         wrong += len(found)
-        if not found:
-            continue
-        with writer.connection.transaction():
-            skipped = writer.skip_locked(found)
-            locked += len(skipped)
-            errors = [error for _, error in halve([number for number in found if number not in skipped], update)]
-            locked += sum(1 for error in errors if error.code is StoreErrorCode.LOCKED)
+        if found:
+            undone = apart(writer.connection, found, change)
+            locked += len(undone)
     return wrong, locked
 
 

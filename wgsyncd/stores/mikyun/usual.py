@@ -8,7 +8,7 @@ way. A batch is unusual in these cases:
 - A record changes more than its counters, its handshake and its time.
 - Its bytes came in a past bucket or day, or in more than one of them.
 - A row is locked, is gone, or belongs to another device now, or an open piece of another bucket was not moved yet.
-- The server refuses to change a row.
+- The server refuses to change a row, or changes it too slowly.
 """
 
 from __future__ import annotations
@@ -21,17 +21,14 @@ from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun import pieces
+from wgsyncd.stores.mikyun.changing import no_waiting
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.reading import to_datetime
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 
-# With this prefix, a statement and its triggers wait neither for a row nor for a table that somebody has locked.
-NO_WAITING = "SET STATEMENT innodb_lock_wait_timeout = 0, lock_wait_timeout = 0 FOR "
 # The first SELECT gives the list its column names and types. No peer has the number 0. STRAIGHT_JOIN and the primary
 # keys let the server read the list first and then each peer and each device by its number.
-_UPDATE = (
-    NO_WAITING
-    + """UPDATE wgsyncd_nodes n STRAIGHT_JOIN
+_UPDATE = """UPDATE wgsyncd_nodes n STRAIGHT_JOIN
        (SELECT 0 AS no, 0 AS rx, 0 AS tx, CAST(NULL AS DATETIME) AS handshake, 0 AS all_rx, 0 AS all_tx, 0 AS latest
         UNION ALL VALUES {rows}) v
        STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY) ON p.no = v.no
@@ -41,7 +38,6 @@ SET n.seq = n.seq + 1{uptime}, {additions}, {handshake},
     p.open_rx = p.open_rx + v.rx, p.open_tx = p.open_tx + v.tx, p.open_bucket = {bucket}, p.open_day = '{day}'
 WHERE n.node = {node} AND n.seq = {seq}
   AND (p.open_bucket = 0 OR (p.open_bucket = {bucket} AND p.open_day = '{day}'))"""
-)
 
 
 class UsualPosting:
@@ -71,7 +67,7 @@ class UsualPosting:
         if numbers is None:
             self.forget()
             return None
-        return _UPDATE.format(
+        return no_waiting(connection) + _UPDATE.format(
             rows=self._rows(numbers, writes),
             uptime=uptime_sql(writes, "n."),
             additions=columns.additions("v.{side}"),

@@ -25,11 +25,12 @@ from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun import pieces, records, removals, usual
+from wgsyncd.stores.mikyun.changing import Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME, QR_END
-from wgsyncd.stores.mikyun.set_aside import Aside, Waiting, halve
+from wgsyncd.stores.mikyun.set_aside import Aside, Waiting
 from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
@@ -52,6 +53,7 @@ class StateWriter:
     trail: AuditTrail
     usual: usual.UsualPosting
     aside: Aside
+    changer: Changer
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> tuple[_Ids, _Ids]:
         """Write a batch in one transaction, which also raises the revision by one.
@@ -61,11 +63,28 @@ class StateWriter:
 
         RevisionConflict: the database has another revision than ``node_state``. Then nothing is written.
         """
-        run, seq, now = self.connection.execute, node_state.revision, calendar.now
         if writes.renamed:
             self.usual.forget()
+        undone = unposted = _Ids()
+        while True:
+            try:
+                return self._commit(node_state, writes, calendar, undone, unposted)
+            except _Unposted as error:
+                unposted |= error.rows
+            except RolledBack as error:  # each time for other rows, because these are not changed any more
+                undone |= error.rows
+
+    def _commit(
+        self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar, undone: _Ids, unposted: _Ids
+    ) -> tuple[_Ids, _Ids]:
+        """See :meth:`commit`. The server undid the whole transaction for a transition of the rows ``undone``, or for
+        postings to the rows ``unposted``.
+        """
+        run, seq, now = self.connection.execute, node_state.revision, calendar.now
         known = self.aside.refused(self.connection)
-        at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar, known)
+        at_once = None
+        if not undone and not unposted and not self.changer.is_tired:
+            at_once = self.usual.statement(self.connection, self.columns, node_state, writes, calendar, known)
         with self.connection.transaction():
             if at_once is not None:
                 found = self.connection.try_change(at_once)
@@ -86,6 +105,7 @@ class StateWriter:
             targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
             self._write_node_state(node_state, writes, now)
             locked, replaced = self.lock_devices(targets)
+            locked |= {one for one in targets if replaced.get(one, one[0]) in undone}
             obstacles = {one: (Obstacle.REFUSED, "") for one in targets if one[1] in known}
             obstacles |= dict.fromkeys(locked, (Obstacle.LOCKED, ""))
             applied: set[DeviceId] = set()
@@ -100,7 +120,12 @@ class StateWriter:
                     held.append(Waiting(Posting(*target, ()), *obstacles[target]))
                 elif done:
                     applied.add(step.row.id)
-            held += self.post(writes.postings, replaced, calendar, obstacles)
+            late = {one for one in targets if replaced.get(one, one[0]) in unposted}
+            obstacles |= dict.fromkeys(late, (Obstacle.LOCKED, ""))
+            try:
+                held += self.post(writes.postings, replaced, calendar, obstacles)
+            except RolledBack as error:
+                raise _Unposted(error, error.rows) from error
             add_to_history(self.connection, writes.history)
             self.aside.hold(self.connection, held, calendar)
             self.insert_audit([event for step, event in writes.transitions if step.row.id in applied and event], now)
@@ -127,10 +152,11 @@ class StateWriter:
             else:
                 targets[row_id] = targets[row_id] + moved if row_id in targets else moved
 
-        def attempt(some: Sequence[Posting]) -> int | StoreError:
-            return self.attempt(self.columns.update(some, calendar))
+        def update(some: Sequence[DeviceId]) -> tuple[str, Values]:
+            return self.columns.update([targets[row_id] for row_id in some], calendar), ()
 
-        held += [Waiting(targets.pop(one.row_id), *_obstacle(why)) for one, why in halve([*targets.values()], attempt)]
+        left = self.changer.change(self.connection, sorted(targets), update)
+        held += [Waiting(targets.pop(row_id), *_obstacle(why)) for row_id, why in left.items()]
         add_to_history(self.connection, targets.values())
         return held
 
@@ -218,15 +244,7 @@ class StateWriter:
         if not self.connection.query(f"SELECT 1 FROM customer_devices WHERE {condition} FOR UPDATE SKIP LOCKED", where):  # noqa: S608
             return False
         sql = f"UPDATE customer_devices SET {first}{self.columns.keep_updated_at('')} WHERE id = %s"  # noqa: S608
-        done = self.attempt(sql, (*values, row.id))
-        return done == 1 if isinstance(done, int) else done
-
-    def attempt(self, sql: str, values: Values = ()) -> int | StoreError:
-        """Run an UPDATE of devices that waits for no lock: a trigger may need a row that somebody has locked."""
-        done = self.connection.try_change(usual.NO_WAITING + sql, values)
-        if isinstance(done, StoreError) and self.connection.query("SELECT @@in_transaction") != ((1,),):
-            raise done  # the server has undone the whole transaction (innodb_rollback_on_timeout)
-        return done
+        return self.changer.change(self.connection, [row.id], lambda _: (sql, (*values, row.id))).get(row.id, True)
 
     def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
         records.save(self.connection, self.node, node_state, writes.records)
@@ -265,29 +283,9 @@ class StateWriter:
             places = ", ".join([f"({', '.join(['%s'] * len(part[0]))})"] * len(part))
             self.connection.execute(f"INSERT INTO {into} VALUES {places}{rest}", _flat(part))  # noqa: S608
 
-    def begin_node(self, calendar: UsageCalendar) -> None:
-        """Create the node's first state. Does nothing if the node has one.
 
-        The columns of the rolling window and the month may already hold bytes. They become an opening balance in
-        wgsyncd_buckets and wgsyncd_days. Otherwise the first refresh of the windows would set them to zero.
-        """
-        rx, tx = ("tx", "rx") if self.columns.swapped else ("rx", "tx")
-        # NOT EXISTS: another node may have posted bytes of the device before. A second balance would count twice.
-        opening = """INSERT IGNORE INTO {table} SELECT d.device_id, %s, GREATEST(COALESCE(d.{rx}_bytes_{window}, 0), 0),
-                     GREATEST(COALESCE(d.{tx}_bytes_{window}, 0), 0) FROM customer_devices d
-                     WHERE (d.rx_bytes_{window} > 0 OR d.tx_bytes_{window} > 0)
-                       AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.device = d.device_id)
-                       AND NOT EXISTS (SELECT 1 FROM wgsyncd_peers p
-                                       WHERE p.device = d.device_id AND p.open_bucket > 0)"""
-        with self.connection.transaction():
-            begin = "INSERT IGNORE INTO wgsyncd_nodes (node, seq, begun) VALUES (%s, 0, %s)"
-            if not self.connection.execute(begin, (self.node, calendar.now)):
-                return
-            for table, window, at in (
-                ("wgsyncd_buckets", "24h", calendar.bucket),
-                ("wgsyncd_days", "month", calendar.month[0]),
-            ):
-                self.connection.execute(opening.format(table=table, window=window, rx=rx, tx=tx), (at,))
+class _Unposted(RolledBack):
+    """The server has undone the whole transaction for a statement of postings."""
 
 
 def _obstacle(error: StoreError) -> tuple[Obstacle, str]:
