@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from wgsyncd.core.usage import posting
@@ -16,6 +18,13 @@ settings.load_profile("wgsyncd")
 
 # A shell makes background commands ignore SIGINT, and child processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def plain_log() -> Iterator[None]:
+    """Forget after each test how a command has configured the log, so that no test depends on the one before."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(params=[(state_cache, "BATCH"), (posting, "CHUNK")], ids=["batches", "portions"])
