@@ -40,7 +40,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
     condition_types = frozenset({"parent_conflict"})
 
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
-        super().__init__(settings.node, database or FakeDatabase())
+        super().__init__(settings.node, database or FakeDatabase(), settings.interfaces)
         self._zone = settings.node.zone
         self._messages = AuditMessages(mikyun(settings).language, self._zone)
         self._lifetime = int(mikyun(settings).qr.lifetime)

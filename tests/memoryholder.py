@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Generic
@@ -11,7 +11,7 @@ from typing import Any, Generic
 from tests.memorytables import Boot, Tables
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import LOST_TIME, NOBODY, SILENCE, Claimed, Heartbeat, Holder, Identity, OtherNode
-from wgsyncd.core.records import doubted
+from wgsyncd.core.records import DOUBT, doubted
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
 
@@ -22,6 +22,7 @@ class MemoryHolder(Generic[Tables]):
     clock: Callable[[], float] = staticmethod(time.time)
     db: Tables
     _node: str
+    _interfaces: frozenset[str]  # which this node serves
     _read: Callable[[str], None]
     _transaction: Callable[[str], AbstractContextManager[Tables]]
 
@@ -35,7 +36,7 @@ class MemoryHolder(Generic[Tables]):
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
-        calendar: UsageCalendar,
+        calendar: UsageCalendar, displaced: Collection[str] = (),
     ) -> Claimed:  # fmt: skip
         with self._transaction("claim") as db:
             if self._node not in db.seq:
@@ -46,7 +47,12 @@ class MemoryHolder(Generic[Tables]):
                 return Claimed(done=False)
             now = self.clock()
             db.holders[self._node] = identity, now
-            db.seq[self._node] += 1
+            db.serves[self._node] = self._interfaces
+            for node in (self._node, *displaced):
+                db.seq[node] += 1
+            for at, record in db.records.items():
+                if at[0] in displaced and record.interface in self._interfaces:
+                    db.records[at] = replace(record, epoch=DOUBT)
             self._keep_removals(db, known[0].boot == identity.boot, uptime or 0.0)
             if uptime is None:
                 db.boots = {at: b._replace(last_seen=0.0) if at[0] == self._node else b for at, b in db.boots.items()}
@@ -105,7 +111,7 @@ class MemoryHolder(Generic[Tables]):
             if uptime < boot.uptime:
                 return Heartbeat.CAME_BACK
             now = self.clock()
-            db.holders[self._node] = identity, now
+            db.holders[self._node], db.serves[self._node] = (identity, now), self._interfaces
             db.boots[self._node, identity.boot] = boot._replace(last_seen=now, uptime=uptime)
             db.uptime[self._node] = uptime
         return Heartbeat.WRITTEN
@@ -113,8 +119,7 @@ class MemoryHolder(Generic[Tables]):
     def other_nodes(self) -> Sequence[OtherNode]:
         self._read("other nodes")
         return [
-            OtherNode(node, Holder(who, at, self.clock() - at if at else None),
-                      frozenset(name for one, name in self.db.interfaces if one == node))
+            OtherNode(node, Holder(who, at, self.clock() - at if at else None), self.db.serves.get(node, frozenset()))
             for node, (who, at) in self.db.holders.items() if node != self._node
         ]  # fmt: skip
 
@@ -122,7 +127,7 @@ class MemoryHolder(Generic[Tables]):
         with self._transaction("rename") as db:
             assert self._node not in db.seq
             some: list[dict[str, Any]] = [db.seq, db.begun, db.approved, db.spool, db.holders, db.removals, db.uptime]
-            for by_node in (*some, db.receipts, db.adopted):
+            for by_node in (*some, db.receipts, db.adopted, db.serves):
                 if node in by_node:
                     by_node[self._node] = by_node.pop(node)
             for table in ("records", "interfaces", "conditions", "boots", "set_aside"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,8 +59,8 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
 
     condition_types: frozenset[str] = frozenset()
 
-    def __init__(self, node: Node, database: Tables) -> None:
-        self.db = database
+    def __init__(self, node: Node, database: Tables, interfaces: Iterable[str] = ()) -> None:
+        self.db, self._interfaces = database, frozenset(interfaces)
         self.down = self.fail_reads = self.read_only = self.closed = False
         self.no_conditions = False
         self.locked: set[Any] = set()

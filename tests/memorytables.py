@@ -46,6 +46,7 @@ class OwnTables:
     days: Sums = field(default_factory=dict)
     quarantine: dict[int, tuple[str, QuarantinedDelta]] = field(default_factory=dict)  # by id
     holders: dict[str, tuple[Identity, float]] = field(default_factory=dict)  # with the heartbeat, by node
+    serves: dict[str, frozenset[str]] = field(default_factory=dict)  # interfaces, by node
     boots: dict[tuple[str, str], Boot] = field(default_factory=dict)  # by node and boot id
     set_aside: dict[tuple[str, str], tuple[SetAside, Posting]] = field(default_factory=dict)  # by node and device
     removals: dict[str, tuple[Removal, ...]] = field(default_factory=dict)  # by node

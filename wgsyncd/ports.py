@@ -207,10 +207,10 @@ class HolderStore(Protocol):
     def holder(self) -> Holder | None:
         """The holder. None: the store has no state of this node yet."""
 
-    def claim(self, identity: Identity, uptime: float | None, seen: Holder | None,
-              audit: Sequence[AuditEvent], calendar: UsageCalendar) -> Claimed:  # fmt: skip
-        """Make ``identity`` the holder, if it still is ``seen``, and add one to the revision. If this boot wrote before
-        another one, or lost time (LOST_TIME), the records' epochs become doubted. No ``uptime``: note no boot."""
+    def claim(self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
+              calendar: UsageCalendar, displaced: Collection[str] = ()) -> Claimed:  # fmt: skip
+        """Make ``identity`` the holder, if it still is ``seen``, and raise the revision. No ``uptime``: note no boot.
+        Records of a boot of before become doubted. Records that ``displaced`` have of our interfaces: DOUBT alone."""
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """Write the time of now as the heartbeat, if ``identity`` is the holder. The revision stays as it is."""

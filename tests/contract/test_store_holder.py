@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.committing import commit
@@ -12,11 +14,12 @@ from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import LOST_TIME, NOBODY, SILENCE, Claimed, Heartbeat, Identity
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import TakeoverCause
+from wgsyncd.core.records import DOUBT
 from wgsyncd.core.state import InterfaceCheckpoint, WriteBatch
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.ports import Store
 
-ALPHA = Identity("machine-a", "4026531840", "boot-a", "alpha")
+ALPHA = Identity("machine-a", "4026531840", "boot-a", "alpha", "folder-a")
 BETA = Identity("machine-b", "4026531840", "boot-b", "beta")
 
 
@@ -199,7 +202,7 @@ def test_a_renamed_node_keeps_all_that_it_had(any_tables: AnyTables) -> None:
     before, logs = old.load_state(calendar()), len(any_tables.logs())
     assert new.holder() is None
     [other] = new.other_nodes()
-    assert (other.node, other.holder.identity, other.interfaces) == ("r630", ALPHA, frozenset({"wg0"}))
+    assert (other.node, other.holder.identity, other.interfaces) == ("r630", ALPHA, frozenset({"wg0", "wg1"}))
     new.take_name_from(
         "r630", [AuditEvent(AuditAction.NODE_RENAMED, "r640", AuditFacts(previous_node="r630"))], calendar()
     )
@@ -208,3 +211,35 @@ def test_a_renamed_node_keeps_all_that_it_had(any_tables: AnyTables) -> None:
     assert len(any_tables.logs()) == logs + 1
     assert not new.other_nodes()
     assert old.holder() is None
+
+
+def test_a_claim_displaces_the_other_nodes_of_its_interfaces(any_tables: AnyTables) -> None:
+    """Their daemons can commit nothing more, and their baselines of these interfaces are not sure any more."""
+    first, second, third = (any_tables.store(node=name) for name in ("r630", "r640", "r650"))
+    before = {}
+    for store in (first, third):
+        claim(store, ALPHA)
+        records = record(5), replace(record(6), interface="wg7")
+        commit(store, WriteBatch(records=records))
+        before[store] = store.load_state(calendar())
+    seen = second.holder()
+    assert second.claim(BETA, 5.0, seen, (), calendar(), displaced=("r630",)).done
+    with pytest.raises(RevisionConflict):
+        first.commit(before[first], WriteBatch(records=(record(5),)), calendar())
+    third.commit(before[third], WriteBatch(records=(record(8),)), calendar())
+    assert {one.interface: one.epoch for one in first.load_state(calendar()).records.each()} == {
+        "wg0": DOUBT, "wg7": EPOCH
+    }  # fmt: skip
+    assert DOUBT not in epochs(third)
+
+
+def test_a_heartbeat_tells_which_interfaces_are_served_now(any_tables: AnyTables) -> None:
+    """A reload may have taken one away."""
+    watcher = any_tables.store(node="r630")
+    store = any_tables.store()
+    claim(store, ALPHA)
+    [before] = watcher.other_nodes()
+    store._interfaces = frozenset({"wg1"})  # type: ignore[attr-defined]
+    assert store.beat(ALPHA, 101.0) is Heartbeat.WRITTEN
+    [after] = watcher.other_nodes()
+    assert (sorted(before.interfaces), sorted(after.interfaces)) == (["wg0", "wg1"], ["wg1"])

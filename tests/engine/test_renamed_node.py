@@ -53,11 +53,11 @@ def test_another_nodes_state_is_left_alone(alpha: Node, how: str, said: Callable
     if how == "known name":
         alpha.db.seq["r650"], alpha.db.begun["r650"] = 0, 1.0
     elif how == "other interfaces":
-        alpha.db.interfaces = {(node, f"x{name}"): mark for (node, name), mark in alpha.db.interfaces.items()}
+        alpha.db.serves["r640"] = frozenset({"wg7"})
     elif how == "namespace":
         alpha.machine.namespace = "99"
     else:
-        alpha.machine.machine = "another"
+        alpha.machine.machine, alpha.machine.boot = "another", "fake-boot-2"
     renamed(alpha)
     alpha.survive()
     assert {"r640", "r650"} == set(alpha.db.seq)

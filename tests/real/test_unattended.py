@@ -171,7 +171,7 @@ def test_a_second_one_with_directories_of_its_own_is_refused_too(bench: Bench) -
     why = json.loads(done.stderr.splitlines()[-1])["why"]
     todo = "stop it first, or give this one another node.name"
     assert why == f"another wgsyncd runs for node bench in this network namespace: pid {daemon.pid}: {todo}"
-    daemon.kill()
+    daemon.stop()
     again.start()
 
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,17 +96,40 @@ def test_a_strangers_name_keeps_nobody_out(name: str, take: Callable[[str], list
     claims.close()
 
 
-@pytest.mark.parametrize("uid", [1, 998, 999])
-def test_a_wgsyncd_with_another_system_account_keeps_a_second_one_out(name: str, uid: int) -> None:
-    """A container has accounts of its own, and it may have the host's network."""
-    with squatter(listening, f"wgsyncd.{name}", uid), pytest.raises(UserError, match="another wgsyncd runs for node"):
+@pytest.mark.parametrize("uid", [1, 33, 998, 1001])
+def test_a_broken_into_service_keeps_nobody_out(name: str, uid: int) -> None:
+    """www-data has the uid 33. The database keeps two daemons apart: see tests/engine/test_one_counter.py."""
+    with squatter(listening, f"wgsyncd.{name}", uid), squatter(listening, f"wgsyncd.if.{name}", uid):
+        lock.Claims(name, [name]).close()
+    assert not lock._is_ours(lock.Credentials(pid=0, uid=33, gid=33)), "seen from inside of a container"
+
+
+def test_the_units_account_keeps_a_second_one_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_ACCOUNT", "nobody")
+    with squatter(listening, f"wgsyncd.{name}"), pytest.raises(UserError, match="another wgsyncd runs for node"):
         lock.Claims(name, ())
-    with (
-        squatter(listening, f"wgsyncd.if.{name}", uid),
-        pytest.raises(UserError, match="another wgsyncd runs on inter"),
-    ):
-        lock.Claims(f"{name}-2", [name])
-    assert lock._is_ours(lock.Credentials(pid=0, uid=100_101, gid=1)), "seen from inside of a container"
+
+
+def test_a_state_directory_has_one_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest proves to the next daemon that the former one is gone."""
+    real, held = lock.acquire, []
+
+    def acquire(*args: Any) -> int:
+        held.append(real(*args))
+        return held[-1]
+
+    monkeypatch.setattr(lock, "acquire", acquire)
+    first = lock.lock_folder(tmp_path)
+    with pytest.raises(UserError, match=f"pid {os.getpid()} holds {tmp_path / 'lock'}"):
+        lock.lock_folder(tmp_path)
+    other = tmp_path / "other"
+    assert lock.lock_folder(other) != first
+    for one in held:
+        os.close(one)
+    assert lock.lock_folder(tmp_path) == first
+    os.close(held[-1])
+    nowhere = tmp_path / "lock" / "folder"
+    assert lock.lock_folder(nowhere) != lock.lock_folder(nowhere), "without a lock nothing is proved"
 
 
 def test_another_wgsyncd_still_does_also_after_it_was_asked_often(name: str) -> None:

@@ -30,7 +30,7 @@ class UsersStore(MemoryStore[UsersDatabase]):
     """
 
     def __init__(self, settings: Settings, database: UsersDatabase | None = None) -> None:
-        super().__init__(settings.node, database or UsersDatabase())
+        super().__init__(settings.node, database or UsersDatabase(), settings.interfaces)
 
     # ---- what this control plane adds
 

@@ -57,13 +57,15 @@ def open_claimant(settings: Settings) -> Agent:
 
 
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:
-    """What makes the daemon's agent, again after every reload."""
+    """What makes the daemon's agent, again after every reload. UserError: another wgsyncd has the state directory."""
+    from wgsyncd.daemon import lock
     from wgsyncd.daemon.machine import LocalMachine
     from wgsyncd.dataplane.wireguard.removed_peers import KeepingWireGuard
 
+    folder = spool.directory()
     # Only a peer's removal needs endpoints.
-    wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), spool.directory(), time.time)
-    machine = LocalMachine(spool.directory())
+    wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), folder, time.time)
+    machine = LocalMachine(folder, lock.lock_folder(folder))
     return lambda settings, state: _agent(settings, wireguard, status, state, machine)
 
 

@@ -26,6 +26,11 @@ class Identity:
     namespace: str  # the network namespace, within one boot. "": any
     boot: str  # the boot id
     host: str = ""  # the host name, for people
+    folder: str = ""  # a digest of the state directory, which the daemon has locked. "": any
+
+    def is_beside(self, other: Identity) -> bool:
+        """Whether both places have the same interfaces: the same boot and network namespace."""
+        return self.boot == other.boot and self.namespace in ("", other.namespace)
 
 
 NOBODY = Identity("", "", "")
@@ -49,7 +54,7 @@ class OtherNode(NamedTuple):
 
     node: str
     holder: Holder
-    interfaces: frozenset[str]  # their names as recorded
+    interfaces: frozenset[str]  # what its daemon serves, or served last
 
 
 class Verdict(Enum):
@@ -64,18 +69,19 @@ class Verdict(Enum):
 def judge(holder: Holder | None, me: Identity, uptime: float) -> Verdict:
     """Whether ``me`` may run the node. ``uptime``: seconds since the machine booted.
 
-    - The same boot and network namespace is the same place. Locks in the namespace keep a second daemon away.
+    - The same boot, network namespace and state directory is the same place. This process has the directory's lock, so
+      the daemon that wrote the heartbeat is gone. Another daemon of this machine has a directory of its own.
     - A machine that has booted since the last heartbeat has ended the daemon that sent it. A heartbeat that is younger
       than the boot came from elsewhere: from a clone with the same machine id.
     """
     if holder is None or not holder.identity.machine:
         return Verdict.OWN
     known = holder.identity
-    same_machine = known.machine == me.machine
-    if known.boot == me.boot and known.namespace in ("", me.namespace):
+    same_machine, here = known.machine == me.machine, known.is_beside(me)
+    if here and ("" in (known.folder, me.folder) or known.folder == me.folder):
         return Verdict.OWN
     if holder.age is None:
-        return Verdict.OWN if same_machine else Verdict.STOPPED
+        return Verdict.OWN if same_machine or here else Verdict.STOPPED
     if same_machine and known.boot != me.boot and holder.age >= uptime:
         return Verdict.OWN
     return Verdict.TAKEN if holder.beat_within(SILENCE) else Verdict.SILENT

@@ -83,7 +83,8 @@ def doubted(epoch: str) -> str:
     """The epoch of a record whose counters may be ahead of the kernel's, although their epoch is an old one.
 
     A boot can come back: an earlier state of a virtual machine is restored, or a node goes back to a machine that ran
-    it before. Then a counter may be posted already, and the baseline of its posting is lost.
+    it before. Then a counter may be posted already, and the baseline of its posting is lost. If another node has posted
+    the same counter, the epoch is :data:`DOUBT` alone: no counter is sure then.
     """
     return epoch if epoch.startswith(DOUBT) else DOUBT + epoch
 

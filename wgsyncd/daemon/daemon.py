@@ -5,6 +5,7 @@ Only the main thread uses netlink and the database, so they need no lock.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import summary_line
-from wgsyncd.errors import ConfigError, ConfigIssue, UserError
+from wgsyncd.errors import ConfigError, ConfigIssue, NotHolder, StoreError, UserError
 
 UNHEALTHY = 90.0  # seconds without a heartbeat after which /healthz reports a failure
 MAX_WAIT = 5.0  # seconds: the longest turn of an idle loop, which feeds the watchdog and detects clock steps
@@ -238,7 +239,10 @@ class Daemon:
             raise ConfigError(str(self.path), [fault])
         try:
             self._claims.add(settings.interfaces)
-        except UserError as error:
+            with contextlib.suppress(StoreError):  # Without an answer, the next heartbeat asks.
+                self.agent.holding.refuse_rivals(settings.interfaces)
+        except (UserError, NotHolder) as error:
+            self._claims.keep(old.interfaces)
             raise ConfigError(str(self.path), [ConfigIssue("interfaces", "", str(error))]) from error
         if settings.metrics.listen != old.metrics.listen:
             try:

@@ -1,7 +1,10 @@
-"""Ensures by a lock file and abstract addresses that a node, or an interface, has one wgsyncd only.
+"""Keeps a second wgsyncd of this machine away by lock files and abstract addresses.
 
 The lock file also names its holder. Only one process in a network namespace can have an abstract socket address. That
 holds even if two daemons have directories of their own. The sockets of the daemon lie beside the lock.
+
+An abstract address is open to everybody, so it only tells early. That no two daemons post one counter is the work of
+:mod:`wgsyncd.engine.holding`, which asks the database.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import pwd
+import secrets
 import socket
 import struct
 import time
@@ -22,7 +27,7 @@ from wgsyncd.errors import UserError
 
 _PREFIX = "wgsyncd."
 _LONGEST = 107  # bytes of an abstract address, see unix(7)
-_FIRST_PLAIN_USER = 1000  # UID_MIN of login.defs(5). Debian's nobody (65534) is no system account either.
+_ACCOUNT = "wgsyncd"  # User= of the unit
 _WAITING = 64  # processes that may ask for the owner of an address between two turns of the loop
 
 
@@ -39,10 +44,10 @@ def path() -> Path:
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/wgsyncd").partition(":")[0]) / "lock"
 
 
-def acquire(file: Path) -> int:
+def acquire(file: Path, folder_mode: int = 0o755) -> int:
     """Hold the lock until the process ends. Its file descriptor. UserError if another process holds the lock."""
     try:
-        file.parent.mkdir(mode=0o755, exist_ok=True)
+        file.parent.mkdir(mode=folder_mode, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(f"{file}: the lock file cannot be made: {error.strerror}") from error
@@ -52,9 +57,25 @@ def acquire(file: Path) -> int:
         pid = _holder_of(descriptor)
         os.close(descriptor)
         raise UserError(f"another wgsyncd runs for this node: pid {pid or 'unknown'} holds {file}") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+    with contextlib.suppress(OSError):  # a full disk
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
     return descriptor
+
+
+def lock_folder(folder: Path) -> str:
+    """Lock the state directory until the process ends. Returns a digest by which its next process knows it.
+
+    UserError if another process has the lock. If no lock can be made, the digest is random: then nothing proves that
+    the former process is gone.
+    """
+    try:
+        found = os.fstat(acquire(folder / "lock", 0o700))
+    except UserError as error:
+        if error.__cause__ is None:
+            raise
+        return secrets.token_hex(8)
+    return hashlib.blake2b(f"{found.st_dev}:{found.st_ino}".encode(), digest_size=8).hexdigest()
 
 
 def holder(file: Path) -> int | None:
@@ -84,7 +105,7 @@ class Claims:
 
     Two daemons with two node names would post the bytes of one interface twice. So each interface has an address too.
     An abstract address belongs to the network namespace and vanishes with its process, see unix(7). Every user may take
-    one. So a process of a plain user does not count as another wgsyncd. It is reported.
+    one. So a process of a stranger does not count as another wgsyncd. It is reported.
     """
 
     def __init__(self, node: str, interfaces: Iterable[str]) -> None:
@@ -165,7 +186,7 @@ def _claim(name: str, where: str, todo: str) -> socket.socket | None:
             raise UserError(text) from None
         said = "unknown" if owner is None else f"uid {owner.uid}, pid {owner.pid}"
         log.get("daemon").warning(
-            "a program that is not wgsyncd has this address, so only the lock file keeps a second wgsyncd out",
+            "another user's program has this address, so only the database keeps a second wgsyncd out",
             address=f"@{address[1:].decode(errors='replace')}", who=said, why=error.strerror,
         )  # fmt: skip
         return None
@@ -184,12 +205,12 @@ def _owner(address: bytes) -> Credentials | None:
 
 
 def _is_ours(owner: Credentials) -> bool:
-    """Whether this may be another wgsyncd: a process of this user, or of a system account, which only root can make.
-
-    A wgsyncd in a container may have another account than the unit. A container does not see the pid of a process
-    outside of it. Such a process may be the unit's, so it counts, too.
-    """
-    return owner.pid == 0 or owner.uid < _FIRST_PLAIN_USER or owner.uid == os.geteuid()
+    """Whether this may be another wgsyncd: a process of root, of this user, or of the unit's account."""
+    if owner.uid in (0, os.geteuid()):
+        return True
+    with contextlib.suppress(KeyError):
+        return owner.uid == pwd.getpwnam(_ACCOUNT).pw_uid
+    return False
 
 
 def running(node: str) -> int | None:

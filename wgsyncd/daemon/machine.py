@@ -24,15 +24,15 @@ class LocalMachine:
 
     The file "revision" in ``folder`` keeps the revision. After a power cut it may be an older one. So the node state of
     the store never has a lower revision, unless it was put back. Without a folder or a readable file, the revision is
-    0: nothing is known.
+    0: nothing is known. ``locked``: the result of :func:`wgsyncd.daemon.lock.lock_folder`.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, locked: str = "") -> None:
         self._file, self._noted = folder and folder / "revision", 0
         with contextlib.suppress(OSError, ValueError):
             self._noted = int(self._file.read_text()) if self._file else 0
         boot, namespace = _BOOT_ID.read_text().strip(), str(os.stat(_NAMESPACE).st_ino)
-        self._identity = Identity(_digest(boot), namespace, boot, socket.gethostname())
+        self._identity = Identity(_digest(boot), namespace, boot, socket.gethostname(), locked)
 
     @property
     def revision(self) -> int:

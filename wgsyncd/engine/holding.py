@@ -1,8 +1,13 @@
-"""Keeps this machine the holder of its node, or says that another machine is."""
+"""Keeps this machine the holder of its node, or says that another machine is.
+
+An interface has one node at a time, too. A daemon of another node in the same boot and network namespace keeps this one
+out while its heartbeat is fresh. If it is gone, its node state goes on under this name if this node is new. Otherwise
+its records of the interface become doubted, so the same bytes are never posted by both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from wgsyncd import log
@@ -52,6 +57,11 @@ class Holding:
         if self._machine is None:
             return True
         self.ensure(calendar)
+        try:
+            self.refuse_rivals(self._interfaces)
+        except NotHolder:
+            self.release()
+            raise
         result = self._store.beat(self._machine.identity(), self._machine.uptime())
         if result is Heartbeat.LOST:
             holder, verdict = self.look()
@@ -68,6 +78,16 @@ class Holding:
             return False
         self._status.heartbeat_at = self._now()
         return True
+
+    def refuse_rivals(self, interfaces: Collection[str]) -> None:
+        """NotHolder if the daemon of another node serves one of these interfaces in this network namespace."""
+        if self._machine is None:
+            return
+        me, uptime = self._machine.identity(), self._machine.uptime()
+        for other in self._store.other_nodes():
+            shared = other.interfaces & set(interfaces) if other.holder.identity.is_beside(me) else ()
+            if shared and judge(other.holder, me, uptime) is Verdict.TAKEN:
+                raise NotHolder(wording.interfaces_taken(shared, other), lost=self._state.last_known is not None)
 
     def uptime(self) -> float | None:
         """Seconds since this machine booted. Each commit stores it, so that a machine that was put back is noticed."""
@@ -131,8 +151,8 @@ class Holding:
 
     def _claim(self, machine: Machine, calendar: UsageCalendar, uptime: float | None = None) -> None:
         me, uptime = machine.identity(), machine.uptime() if uptime is None else uptime
-        if not self._state.holds_node:
-            self._follow_rename(me, uptime, calendar)
+        self.refuse_rivals(self._interfaces)
+        displaced = self._follow_rename(me, machine.uptime(), calendar)
         while True:
             seen = self._store.holder()
             verdict = judge(seen, me, uptime)
@@ -143,7 +163,7 @@ class Holding:
                     UNFINISHED  # The claim raises the stored one, and this process may die before it loads.
                 )
             audit = [takeover(self._node, seen, me, cause)] if seen and (cause := _TAKEOVERS.get(verdict)) else []
-            result = self._store.claim(me, uptime, seen, audit, calendar)
+            result = self._store.claim(me, uptime, seen, audit, calendar, displaced)
             if result.done:
                 break
         self._state.holds_node = True
@@ -154,31 +174,32 @@ class Holding:
         if result.came_back:
             _log.warning("this boot ran the node before: counters that may be posted already become baselines")
 
-    def _follow_rename(self, me: Identity, uptime: float, calendar: UsageCalendar) -> None:
+    def _follow_rename(self, me: Identity, uptime: float, calendar: UsageCalendar) -> list[str]:
         """Go on with the state of a node of this machine that had these interfaces and another name.
 
-        This process has claimed its interfaces in this network namespace. So no daemon of the old name runs here if it
-        has stopped, or if it served these interfaces only.
+        No daemon of that node is alive here. Returns the other nodes whose records of these interfaces are not right
+        any more.
 
         The spool's file gets the new name before the node state. If the process dies in between, the next one finds
         the file of its own name, and renames the node state again.
         """
-        is_new = self._store.holder() is None
+        is_new, displaced = self._store.holder() is None, []
         for other in self._store.other_nodes():
             known = other.holder.identity
-            if known.machine != me.machine or not other.interfaces & self._interfaces:
+            if (known.machine != me.machine and not known.is_beside(me)) or not other.interfaces & self._interfaces:
                 continue
             here = known.namespace == me.namespace and judge(other.holder, me, uptime) is Verdict.OWN
-            here = here and (other.holder.age is None or other.interfaces <= self._interfaces)
-            if is_new and here:
+            if is_new and (here or known.is_beside(me)):
                 event = AuditEvent(AuditAction.NODE_RENAMED, self._node, AuditFacts(previous_node=other.node))
                 self.before_rename(other.node)
                 self._store.take_name_from(other.node, [event], calendar)
                 is_new = False
                 _log.warning("node was renamed: its records go on", node=self._node, previous=other.node)
             else:
+                displaced += [other.node] if known.is_beside(me) else []
                 why = "records, marks of interfaces, spool and quarantine of this node are not taken over"
                 _log.warning("another node of this machine served these interfaces", node=other.node, why=why)
+        return displaced
 
 
 def takeover(node: str, seen: Holder, me: Identity, cause: TakeoverCause, who: str | None = None) -> AuditEvent:

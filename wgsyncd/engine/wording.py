@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.identity import SILENCE, Holder
+from collections.abc import Iterable
+
+from wgsyncd.core.identity import SILENCE, Holder, OtherNode
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Change, InvalidKey, PeerConfig, Rejection
 from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
@@ -151,6 +153,16 @@ def node_taken(node: str, holder: Holder) -> str:
         f"another machine runs node {node}: {_where(holder)}. Stop wgsyncd there, or give this server another"
         f" node.name. If that machine is dead, wait until {SILENCE:.0f} s after its last heartbeat,"
         " or run `wgsyncd takeover` here"
+    )
+
+
+def interfaces_taken(names: Iterable[str], other: OtherNode) -> str:
+    """Why a daemon does not start, or ends: the daemon of another node serves its interfaces. What to do about it."""
+    first = min(names)
+    return (
+        f"another wgsyncd of this machine serves {first} as node {other.node}: {_where(other.holder)}. Stop it, or take"
+        f" interfaces.{first} out of one of the two configurations. If it is dead, wait until {SILENCE:.0f} s after its"
+        " last heartbeat"
     )
 
 

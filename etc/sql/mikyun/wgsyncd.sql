@@ -17,11 +17,12 @@ CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
     adopted   TINYINT         NOT NULL DEFAULT 0,  -- whether an admin let wgsyncd remove peers that no row names
     spool     VARCHAR(64)     NOT NULL DEFAULT '', -- position of the spooled samples that were posted last
     receipt   VARCHAR(16)     NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
-    machine   VARCHAR(64)     NOT NULL DEFAULT '', -- which machine and network namespace the daemon runs in
+    machine   VARCHAR(64)     NOT NULL DEFAULT '', -- which machine, network namespace and state directory the daemon has
     host      VARCHAR(255)    NOT NULL DEFAULT '', -- the machine's host name, for people
     boot      VARCHAR(36)     NOT NULL DEFAULT '', -- the boot id of that machine
     uptime    DOUBLE          NOT NULL DEFAULT 0,  -- seconds since that boot, at the last transaction or heartbeat
-    heartbeat DOUBLE          NOT NULL DEFAULT 0   -- when the daemon last said that it lives. 0: it has stopped
+    heartbeat DOUBLE          NOT NULL DEFAULT 0,  -- when the daemon last said that it lives. 0: it has stopped
+    interfaces TEXT           NOT NULL DEFAULT ''  -- what the daemon serves, as name/name
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- Each boot in which a node wrote. So a boot that comes back (a restored virtual machine) is noticed.

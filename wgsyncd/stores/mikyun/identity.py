@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from wgsyncd.core.identity import LOST_TIME, SILENCE, Heartbeat, Holder, Identity, OtherNode
@@ -13,16 +13,21 @@ from wgsyncd.stores.mikyun.connection import Connection
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
 _NOW = "UNIX_TIMESTAMP(NOW(6))"
 _HOLDER = f"machine, host, boot, heartbeat, {_NOW} - heartbeat, seq"
+_BETWEEN = "/"  # no name of an interface has one
 _OF_NODE = ("nodes", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "set_aside")
 _TABLES = ("wgsyncd_peers", "wgsyncd_interfaces")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHolder:
-    """Reads and writes the holder of one node. The column machine also has the network namespace, after a slash."""
+    """Reads and writes the holder of one node.
+
+    The column machine also has the network namespace and the state directory, each after a slash.
+    """
 
     connection: Connection
     node: str
+    interfaces: Sequence[str] = ()  # which this node serves
 
     def load(self) -> Holder | None:
         """The holder. None: the node has no row."""
@@ -31,11 +36,20 @@ class NodeHolder:
 
     def others(self) -> tuple[OtherNode, ...]:
         """The other nodes that had a holder."""
-        sql = f"SELECT node, {_HOLDER} FROM wgsyncd_nodes WHERE node <> %s AND machine <> ''"  # noqa: S608
-        found = self.connection.query(sql, (self.node,))
-        interfaces = self.connection.query("SELECT node, interface FROM wgsyncd_interfaces")
-        names = {node: frozenset(name for one, name in interfaces if one == node) for node, *_ in found}
-        return tuple(OtherNode(node, _holder(*values), names[node]) for node, *values in found)
+        sql = f"SELECT node, interfaces, {_HOLDER} FROM wgsyncd_nodes WHERE node <> %s AND machine <> ''"  # noqa: S608
+        return tuple(
+            OtherNode(node, _holder(*values), frozenset(filter(None, names.split(_BETWEEN))))
+            for node, names, *values in self.connection.query(sql, (self.node,))
+        )
+
+    def displace(self, nodes: Collection[str]) -> None:
+        """Take the interfaces from other nodes in the open transaction. A daemon of theirs fails at its next commit."""
+        if nodes:
+            of = f"node IN ({', '.join(map(self.connection.quote, nodes))})"
+            self.connection.execute(f"UPDATE wgsyncd_nodes SET seq = seq + 1 WHERE {of}")  # noqa: S608
+            names = ", ".join(map(self.connection.quote, self.interfaces))
+            sql = f"UPDATE wgsyncd_peers SET epoch = '{DOUBT}' WHERE {of} AND interface IN ({names})"  # noqa: S608
+            self.connection.execute(sql)
 
     def take(self, identity: Identity, uptime: float | None, seen: Holder) -> bool:
         """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more.
@@ -47,9 +61,9 @@ class NodeHolder:
         before = self.connection.query(last, (self.node,))
         # The uptime of another boot says nothing about this one. SET works from left to right.
         sql = f"""UPDATE wgsyncd_nodes SET uptime = IF(boot = %s, uptime, 0), machine = %s, host = %s, boot = %s,
-                                           heartbeat = {_NOW}, seq = seq + 1
+                                           interfaces = %s, heartbeat = {_NOW}, seq = seq + 1
                   WHERE node = %s AND machine = %s AND boot = %s AND heartbeat = %s"""  # noqa: S608
-        new = (identity.boot, _place(identity), identity.host[:255], identity.boot)
+        new = (identity.boot, _place(identity), identity.host[:255], identity.boot, _BETWEEN.join(self.interfaces))
         old = (self.node, _place(known), known.boot, seen.heartbeat)
         if self.connection.execute(sql, (*new, *old)) != 1:
             return False
@@ -91,10 +105,10 @@ class NodeHolder:
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """Write a heartbeat, in one statement."""
         sql = f"""UPDATE wgsyncd_nodes n JOIN wgsyncd_boots b ON b.node = n.node AND b.boot = n.boot
-                  SET n.heartbeat = {_NOW}, b.last_seen = {_NOW}, b.uptime = %s, n.uptime = %s
+                  SET n.heartbeat = {_NOW}, n.interfaces = %s, b.last_seen = {_NOW}, b.uptime = %s, n.uptime = %s
                   WHERE n.node = %s AND n.machine = %s AND n.boot = %s AND GREATEST(b.uptime, n.uptime) <= %s"""  # noqa: S608
         place = (self.node, _place(identity), identity.boot)
-        if self.connection.execute(sql, (uptime, uptime, *place, uptime)):
+        if self.connection.execute(sql, (_BETWEEN.join(self.interfaces), uptime, uptime, *place, uptime)):
             return Heartbeat.WRITTEN
         sql = "SELECT 1 FROM wgsyncd_nodes WHERE node = %s AND machine = %s AND boot = %s"
         if self.connection.query(sql, place):
@@ -114,12 +128,13 @@ class NodeHolder:
 
 
 def _holder(place: str, host: str, boot: str, heartbeat: float, age: float, revision: int) -> Holder:
-    machine, _, namespace = place.partition("/")
-    return Holder(Identity(machine, namespace, boot, host), heartbeat, float(age) if heartbeat else None, revision)
+    machine, namespace, folder, *_ = f"{place}//".split("/")
+    identity = Identity(machine, namespace, boot, host, folder)
+    return Holder(identity, heartbeat, float(age) if heartbeat else None, revision)
 
 
 def _place(identity: Identity) -> str:
-    return f"{identity.machine}/{identity.namespace}" if identity.machine else ""
+    return f"{identity.machine}/{identity.namespace}/{identity.folder}" if identity.machine else ""
 
 
 def rename_node(connection: Connection, old: str, new: str) -> None:

@@ -69,7 +69,7 @@ class MariaDBStore:
     unwritten = 0
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
-        self._node, self._zone = settings.node.name, settings.node.zone
+        self._node, self._zone, self._interfaces = settings.node.name, settings.node.zone, tuple(settings.interfaces)
         names = [one.store_name for one in settings.interfaces.values()]
         self._own = OwnRows(self._node, names, settings.node.ignored_interfaces)
         own = mikyun(settings)
@@ -117,6 +117,9 @@ class MariaDBStore:
             self._aside,
             self._changer,
         )
+
+    def _place(self) -> NodeHolder:
+        return NodeHolder(self._connection, self._node, self._interfaces)
 
     def _ensure_inspected(self) -> None:
         """Connect if there is no connection: what :meth:`_inspect` finds decides how statements are written."""
@@ -182,19 +185,20 @@ class MariaDBStore:
 
     def holder(self) -> Holder | None:
         """See :class:`wgsyncd.ports.Store`."""
-        return NodeHolder(self._connection, self._node).load()
+        return self._place().load()
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
-        calendar: UsageCalendar,
+        calendar: UsageCalendar, displaced: Collection[str] = (),
     ) -> Claimed:  # fmt: skip
         """See :class:`wgsyncd.ports.Store`."""
-        writer, place = self._writer(), NodeHolder(self._connection, self._node)
+        writer, place = self._writer(), self._place()
         if seen is None:
             begin_node(writer, calendar)
         with self._connection.transaction():
             if not place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
                 return Claimed(done=False)
+            place.displace(displaced)
             if uptime is None:
                 place.forget_life()
             came_back = uptime is not None and place.enter_boot(identity.boot, uptime)
@@ -203,13 +207,13 @@ class MariaDBStore:
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
         """See :class:`wgsyncd.ports.Store`."""
-        result = NodeHolder(self._connection, self._node).beat(identity, uptime)
+        result = self._place().beat(identity, uptime)
         self.unwritten = self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
         return result
 
     def other_nodes(self) -> Sequence[OtherNode]:
         """See :class:`wgsyncd.ports.Store`."""
-        return NodeHolder(self._connection, self._node).others()
+        return self._place().others()
 
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         """See :class:`wgsyncd.ports.Store`."""
@@ -220,7 +224,7 @@ class MariaDBStore:
 
     def release(self, identity: Identity) -> None:
         """See :class:`wgsyncd.ports.Store`."""
-        NodeHolder(self._connection, self._node).release(identity)
+        self._place().release(identity)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
