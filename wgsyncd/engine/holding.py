@@ -159,9 +159,8 @@ class Holding:
             if verdict is Verdict.TAKEN and seen is not None:
                 raise NotHolder(wording.node_taken(self._node, seen), lost=self._state.holds_node)
             if seen is not None and seen.revision < self.revision < UNFINISHED:
-                self.revision += (
-                    UNFINISHED  # The claim raises the stored one, and this process may die before it loads.
-                )
+                # The claim raises the stored one, and this process may die before it loads.
+                self.revision += UNFINISHED
             audit = [takeover(self._node, seen, me, cause)] if seen and (cause := _TAKEOVERS.get(verdict)) else []
             result = self._store.claim(me, uptime, seen, audit, calendar, displaced)
             if result.done:
