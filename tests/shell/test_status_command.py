@@ -142,11 +142,11 @@ def test_watch_draws_again_until_interrupted(
         node.db.update(5, status="paused")
         node.cycle()
 
-    monkeypatch.setattr("wgsyncd.cli.output.time.sleep", sleep)
+    monkeypatch.setattr("wgsyncd.cli.watch.time.sleep", sleep)
     said = on_a_terminal(lambda: main.main(["status", "--config", str(config), "--watch", "7"]), LINES="40")
     assert turns == [7.0, 7.0]
     assert "0001-DEV-005" in said
-    assert "every 7 s, ^C ends" in said
+    assert "every 7 s   ^C ends" in said
 
 
 def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: 
         if len(turns) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("wgsyncd.cli.output.time.sleep", sleep)
+    monkeypatch.setattr("wgsyncd.cli.watch.time.sleep", sleep)
     argv = ["status", "--config", str(config), "--watch"]
     said = on_a_terminal(lambda: main.main(argv), LINES="40")
     first, second, third = said.split("^C ends")[:3]

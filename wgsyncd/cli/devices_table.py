@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wgsyncd.cli.output import Line, Parts
-from wgsyncd.cli.table import Column, can_draw, fit, short_age, short_bytes, spark
+from wgsyncd.cli.output import Line, Parts, can_draw
+from wgsyncd.cli.table import Column, fit, short_age, short_bytes, spark
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
 
 COLUMNS = (
     Column(""),
-    Column("device"),
-    Column("owner", rank=6),
-    Column("status", rank=4),
-    Column("address", rank=3),
+    Column("device", most=20),
+    Column("owner", rank=6, most=16),
+    Column("status", rank=4, most=10),
+    Column("address", rank=3, most=24),
     Column("interface", rank=8),
     Column("handshake", right=True),
     Column("in/s", rank=2, right=True),
@@ -21,7 +21,7 @@ COLUMNS = (
     Column("24h", rank=1, right=True),
     Column("month", rank=5, right=True),
     Column("last 24 hours", rank=7),
-    Column("why", rank=9),
+    Column("why", rank=9, most=40),
 )
 _KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "fault", "off": "dim"}
 
@@ -43,7 +43,7 @@ def summary(report: DevicesReport) -> str:
 def _row(one: DeviceReport) -> Sequence[Line]:
     dot, no_dot = ("●", "○") if can_draw("●○") else ("*", "")
     kind = _KINDS.get(one.state, "held")
-    status = one.status if one.state in ("live", "off") else one.state
+    status = one.status if one.state == "live" or one.why == f"device {one.status}" else one.state
     figures = [
         sum((some.rx, some.tx)) if (some := one.bytes.get(name)) is not None else None for name in ("24h", "month")
     ]

@@ -49,9 +49,28 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_watch(parser: argparse.ArgumentParser) -> None:
+    """Add ``--watch``."""
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="keep the screen up to date, every 2 seconds or as often as you say, until q or ^C",
+    )
+
+
 def admin() -> str:
     """Who runs the command, for the audit row."""
     return os.environ.get("SUDO_USER") or f"uid {os.getuid()}"
+
+
+def count(text: str) -> int:
+    """The type of an option that takes a number of things."""
+    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
 
 
 def seconds(text: str) -> float:

@@ -6,18 +6,20 @@ Texts come from rows, so nothing is read as markup, and every text and document 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json as json_text
 import os
+import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
+from wgsyncd.errors import UserError
 from wgsyncd.redact import escape_control, redact
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ Line = tuple[str, str]
 Parts = Line | Sequence[Line]
 """A line, or the parts of a line that have different kinds."""
 
-BAR = 30  # columns of a bar at least
+_COLUMN = re.compile(r".{0,45} {2}(?=\S)")  # all before the last column of a line
 _COLOURS = {
     "ok": "green",
     "warning": "yellow",
@@ -77,27 +79,46 @@ def print_report(report: msgspec.Struct, lines: Iterable[Parts], *, json: bool, 
 
 def print_lines(lines: Iterable[Parts], public: Container[str] = ()) -> None:
     """Print lines. Their only keys are those in ``public``."""
-    shown = [[(sanitize(text, public), kind) for text, kind in _parts(line)] for line in lines]
     if not is_terminal():
-        print("\n".join("".join(text for text, _ in line).rstrip() for line in shown))
+        print("\n".join("".join(sanitize(text, public) for text, _ in _parts(line)).rstrip() for line in lines))
         return
     console = _console()
-    for line in shown:
-        console.print(_text(line), soft_wrap=True)
+    for line in drawn(lines, console.width, public=public):
+        console.print(line, soft_wrap=True)
 
 
 def _parts(line: Parts) -> Sequence[Line]:
     return (line,) if isinstance(line, tuple) and isinstance(line[0], str) else line  # type: ignore[return-value]
 
 
-def _text(line: Sequence[Line]) -> Text:
+def drawn(lines: Iterable[Parts], width: int, *, public: Container[str] = (), copied: bool = True) -> list[Text]:
+    """Lines as rich draws them. A long one goes on below the beginning of its last column.
+
+    ``copied``: a command on a line of its own stays whole, so that it can be copied.
+    """
     from rich.text import Text
 
-    whole = Text()
-    for text, kind in line:
-        whole.append(text, _COLOURS.get(kind))
-    whole.rstrip()
-    return whole
+    done: list[Text] = []
+    for line in lines:
+        parts = [(sanitize(text, public), kind) for text, kind in _parts(line)]
+        whole = Text.assemble(*((text, _COLOURS.get(kind, "")) for text, kind in parts))
+        whole.rstrip()
+        is_command = copied and len(parts) == 1 and parts[0][1] == "head" and parts[0][0].startswith("  ")
+        done += [whole] if is_command or whole.cell_len <= width else _fold(whole, width)
+    return done
+
+
+def _fold(line: Text, width: int) -> list[Text]:
+    from rich.text import Text
+
+    column = _COLUMN.match(line.plain)
+    margin = min(column.end() if column else 2, width // 2)
+    first = line.wrap(_console(), width)[0]
+    rest = line[len(line.plain) - len(line.plain[len(first) :].lstrip()) :]
+    done = [first, *(Text(" " * margin) + piece for piece in rest.wrap(_console(), width - margin))]
+    for one in done:
+        one.rstrip()
+    return done
 
 
 def short_time(at: str | None) -> str:
@@ -126,42 +147,6 @@ def ago(seconds: int | None) -> str:
     return f"{text} ago" if seconds >= 0 else f"in {text}"
 
 
-def table_lines(rows: Sequence[Sequence[str]], left: int = 1000) -> list[str]:
-    """Rows of cells as lines. Columns after the first ``left`` are numbers and stand at the right."""
-    rows = [[sanitize(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at < left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def print_table(rows: Sequence[Sequence[str]], left: int, bars: Sequence[tuple[int, int]]) -> None:
-    """Print a table whose first line is its head and whose last line is its foot.
-
-    On a terminal, each line between them has a bar of two amounts.
-    """
-    lines = table_lines(rows, left)
-    if not is_terminal():
-        print("\n".join(lines))
-        return
-    from rich.text import Text
-
-    console = _console()
-    room = max(BAR, console.width - max(map(len, lines)) - 2)
-    block = "█" if "utf" in console.encoding.lower() else "#"
-    most = max((rx + tx for rx, tx in bars), default=0) or 1
-    console.print(Text(lines[0], style=_COLOURS["head"]), soft_wrap=True)
-    for text, (rx, tx) in zip(lines[1:-1], bars, strict=True):
-        whole, part = (-(-amount * room // most) for amount in (rx + tx, rx))  # rounded up: a single byte is seen
-        line = Text(f"{text}  ").append(block * part, _COLOURS["rx"]).append(block * (whole - part), _COLOURS["tx"])
-        console.print(line, soft_wrap=True)
-    console.print(Text(lines[-1], style=_COLOURS["head"]), soft_wrap=True)
-
-
 def _console() -> Console:
     from rich.console import Console
 
@@ -185,15 +170,43 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
         yield shown.update
 
 
-def live(draw: Callable[[], Iterable[Line]], every: float) -> NoReturn:
-    """Draw lines on a screen of their own, again after ``every`` seconds, until ^C."""
+@contextlib.contextmanager
+def screen() -> Iterator[Callable[[Sequence[Text]], None]]:
+    """A screen of its own, which the old one replaces at the end. The function that is given draws lines on it."""
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=_console(), screen=True, auto_refresh=False) as shown:
-        while True:
-            text = Text(no_wrap=True, overflow="ellipsis")
-            for line, kind in draw():
-                text.append(sanitize(line) + "\n", _COLOURS.get(kind))
-            shown.update(text, refresh=True)
-            time.sleep(every)
+    with Live(
+        console=_console(), screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    ) as shown:
+
+        def show(lines: Sequence[Text]) -> None:
+            whole = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+            shown.update(whole, refresh=True)
+
+        yield show
+
+
+def refuse_watch(args: argparse.Namespace) -> None:
+    """UserError if --watch is to draw where nothing can be drawn."""
+    if args.watch and not args.json and not is_terminal():
+        raise UserError("--watch draws on a terminal. For a program, --watch --json prints one object a line")
+
+
+def size() -> tuple[int, int]:
+    """Columns and lines of the terminal."""
+    return tuple(shutil.get_terminal_size())  # type: ignore[return-value]
+
+
+def can_draw(text: str) -> bool:
+    """Whether standard output can show these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def moment(at: str) -> str:
+    """The time of day of a report, with its zone's offset."""
+    return f"{at[11:19]} {at[19:]}"

@@ -5,15 +5,16 @@ rich's own tables need 4 ms for a line, which is 40 s for 10,000 devices.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from wgsyncd.cli.output import Line, sanitize
+from wgsyncd.cli.output import Line, Parts, can_draw, sanitize
 
+WHOLE = 1000  # cells: wide enough for every table
 GAP = 2  # cells between two columns
+LEAST_BAR = 10  # cells of a bar. Shorter bars say nothing
 
 
 class Column(NamedTuple):
@@ -22,6 +23,7 @@ class Column(NamedTuple):
     head: str
     rank: int = 0
     right: bool = False  # numbers stand at the right
+    most: int = 0  # cells that it keeps before other columns are dropped. 0: all
 
 
 def fit(columns: Sequence[Column], rows: Sequence[Sequence[Line]], width: int) -> list[list[Line]]:
@@ -33,6 +35,8 @@ def fit(columns: Sequence[Column], rows: Sequence[Sequence[Line]], width: int) -
     sizes = [max((cell_len(row[at][0]) for row in cells), default=0) for at in range(len(columns))]
     kept = [at for at, size in enumerate(sizes) if size or not rows]
     sizes = [max(size, cell_len(one.head)) for one, size in zip(columns, sizes, strict=True)]
+    if _width(sizes, kept) > width:
+        sizes = [min(size, one.most or size) for one, size in zip(columns, sizes, strict=True)]
     while _width(sizes, kept) > width and (rank := max((columns[at].rank for at in kept), default=0)):
         kept = [at for at in kept if columns[at].rank < rank]
     if (over := _width(sizes, kept) - width) > 0:
@@ -57,19 +61,24 @@ def _cell(text: str, size: int, *, right: bool, last: bool) -> str:
     return filled if last else filled + " " * GAP
 
 
+def with_bars(lines: Sequence[list[Line]], amounts: Sequence[tuple[int, int]], width: int) -> list[Parts]:
+    """The lines of a table with a head and a foot. Each line between gets a bar of two amounts, if there is room."""
+    room = width - max(cell_len("".join(text for text, _ in line)) for line in lines) - GAP
+    if room < LEAST_BAR:
+        return list(lines)
+    block = "█" if can_draw("█") else "#"
+    most = max(map(sum, amounts), default=0) or 1
+    done: list[Parts] = [lines[0]]
+    for line, (rx, tx) in zip(lines[1:-1], amounts, strict=True):
+        whole, part = (-(-amount * room // most) for amount in (rx + tx, rx))  # rounded up: a single byte is seen
+        done.append([*line, (" " * GAP, ""), (block * part, "rx"), (block * (whole - part), "tx")])
+    return [*done, lines[-1]]
+
+
 def spark(amounts: Sequence[int]) -> str:
     """A bar of one character for each amount. Nothing if all are zero or the terminal cannot show it."""
     most = max(amounts, default=0)
     return "".join("▁▂▃▄▅▆▇█"[-(-8 * one // most) - 1] if one else " " for one in amounts) if most else ""
-
-
-def can_draw(text: str) -> bool:
-    """Whether standard output can show these characters."""
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def short_bytes(number: float | None) -> str:

@@ -9,11 +9,18 @@ exit status: 0 done, 1 failed, 2 bad configuration or usage
 from __future__ import annotations
 
 import argparse
+import contextlib
+import time
+from collections.abc import Sequence
 from typing import get_args
 from urllib.parse import urlencode
 
+from msgspec import structs
+
 from wgsyncd.cli import client, devices_table, options, output, wiring
+from wgsyncd.cli.commands import plan
 from wgsyncd.cli.output import Parts
+from wgsyncd.cli.watch import WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.engine import devices_report
 from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
@@ -28,16 +35,34 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--online", action="store_true", help="only devices that are online")
     parser.add_argument("--all", action="store_true", help="also devices that have no peer and ask for none")
     parser.add_argument("--sort", choices=get_args(Order), default="device", help="the order (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N devices of that order")
+    parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N devices of that order")
+    options.add_watch(parser)
     options.add_json(parser)
     options.add_no_daemon(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table once."""
-    wanted = Selection(online=args.online, all=args.all, text=args.text, sort=args.sort, limit=max(0, args.limit))
-    report = gather(args, wanted, DaemonStatus())
-    output.print_report(report, screen(report, output.width()), json=args.json)
+    """Print the table once, or with --watch until q or ^C."""
+    output.refuse_watch(args)
+    wanted = Selection(online=args.online, all=args.all, text=args.text, sort=args.sort, limit=args.limit)
+    known, page = DaemonStatus(), plan.PlanPage(args)
+    report = gather(args, wanted, known)  # An error now is an error of the command. A later one is on the screen.
+
+    def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
+        asked = structs.replace(
+            wanted, text=view.text or wanted.text, limit=min(view.height, wanted.limit or view.height)
+        )
+        found = gather(args, asked, known)
+        return page.lines(view) or screen(found, view.width), output.moment(found.at)
+
+    with contextlib.suppress(*[KeyboardInterrupt] if args.watch else []):
+        if args.watch and not args.json:
+            watch(draw, args.watch)
+            return 0
+        output.print_report(report, screen(report, output.width()), json=args.json)
+        while args.watch:
+            time.sleep(args.watch)
+            output.print_json(gather(args, wanted, known))
     return 0
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
-from wgsyncd.cli.output import Line, ago, seconds_between, short_time
+from wgsyncd.cli.output import Line, Parts, ago, seconds_between, short_time
+from wgsyncd.cli.table import WHOLE, Column, fit
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import AuditRow
@@ -88,7 +89,7 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
-def _lines(report: ExplainReport) -> Iterator[Line]:
+def _lines(report: ExplainReport) -> Iterator[Parts]:
     """Everything, in blocks that an empty line separates."""
     yield f"{report.device} {report.verdict}", "head"
     yield "", ""
@@ -104,7 +105,8 @@ def _lines(report: ExplainReport) -> Iterator[Line]:
     yield from (_pair(*one) for one in (*_kernel(report), *_plan(report)))
     yield "", ""
     if report.bytes is not None:
-        yield from ((line, "") for line in _bytes(report.bytes))
+        columns = [Column("bytes", rank=0), Column("rx", right=True), Column("tx", right=True)]
+        yield from fit(columns, list(_bytes(report.bytes)), WHOLE)
         yield f"rx: received by the {report.perspective}. The kernel's counters are always the server's", ""
         yield "", ""
     if report.audit_error:
@@ -179,9 +181,9 @@ def _plan(report: ExplainReport) -> Iterator[tuple[str, str]]:
         yield "plan", "nothing to do"
 
 
-def _bytes(counters: dict[str, CountersReport]) -> list[str]:
-    rows = [(label, format_bytes(one.rx), format_bytes(one.tx)) for label, one in counters.items()]
-    return output.table_lines([("bytes    ", "rx", "tx"), *rows], left=1)
+def _bytes(counters: dict[str, CountersReport]) -> Iterator[list[Line]]:
+    for label, one in counters.items():
+        yield [(f"{label:9}", ""), (format_bytes(one.rx), ""), (format_bytes(one.tx), "")]
 
 
 def _two(counters: CountersReport) -> str:

@@ -15,7 +15,9 @@ import time
 from collections import Counter
 
 from wgsyncd.cli import client, options, output, wiring
-from wgsyncd.cli.output import Line
+from wgsyncd.cli.output import Line, Parts
+from wgsyncd.cli.table import Column, fit
+from wgsyncd.cli.watch import WatchView
 from wgsyncd.config import load
 from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
@@ -33,43 +35,75 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the plan. 0: nothing to do, 2: changes, 1: an interface could not be compared."""
-    report, why = client.ask_daemon(args, PlanReport, "/plan")
-    if report is None:
-        settings = load.load(args.config)
-        decision = wiring.open_agent(settings).inspector.preview()
-        report = plan_report.build(decision, settings.node.zone, time.time(), source="command")
+    report, why = gather(args)
+    if why:
         client.print_note(why)
-    output.print_report(report, as_lines(report), json=args.json)
+    output.print_report(report, as_lines(report, output.width()), json=args.json)
     if report.interface_errors:
         return 1  # an interface that could not be compared may need any change
     return 0 if report.is_empty else 2
 
 
-def as_lines(report: PlanReport) -> list[Line]:
+def gather(args: argparse.Namespace) -> tuple[PlanReport, str]:
+    """The daemon's plan, or the command's own and why it had to make one."""
+    report, why = client.ask_daemon(args, PlanReport, "/plan")
+    if report is not None:
+        return report, ""
+    settings = load.load(args.config)
+    decision = wiring.open_agent(settings).inspector.preview()
+    return plan_report.build(decision, settings.node.zone, time.time(), source="command"), why
+
+
+class PlanPage:
+    """The plan as the page of a screen, made when somebody turns to it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._report: PlanReport | None = None
+
+    def lines(self, view: WatchView) -> list[Parts]:
+        """The page's lines. There are none if the page is not what the person wants to see."""
+        if not view.plan:
+            self._report = None
+            return []
+        if self._report is None:
+            self._report, _ = gather(self._args)
+        return [("the plan of this moment (p goes back)", "head"), ("", ""), *as_lines(self._report, view.width)]
+
+
+def as_lines(report: PlanReport, width: int) -> list[Parts]:
     """A diff by interface, the rejected rows, and the guard's verdict."""
-    lines = [(f"{name} cannot be compared: {why}", "fault") for name, why in report.interface_errors.items()]
+    lines: list[Parts] = [
+        (f"{name} cannot be compared: {why}", "fault") for name, why in report.interface_errors.items()
+    ]
     marked = [(_SIGNS[one.action], one, "") for one in report.changes]
     marked += [("!", one, f" ({one.action}, withheld)") for one in report.withheld]
     marked += [("!", one, f" ({one.action}, {wording.UNTIL_MENDED})") for one in report.blocked]
     peers = {one.interface: one for one in report.interfaces}
     for name in dict.fromkeys([*peers, *(one.interface for _, one, _ in marked)]):
         if ours := [one for one in marked if one[1].interface == name]:
-            lines += _interface(name, peers.get(name), ours)
+            lines += _interface(name, peers.get(name), ours, width)
     lines += [(f"> row {one.row} ({one.device}): {one.text}", "") for one in report.transitions]
     lines = lines or [("nothing to do", "")]
     for row in report.rejected:
         lines.append((f"? row {row.row} ({row.device}) rejected, {row.reason}: {row.detail}", "warning"))
-    return lines + _verdict(report)
+    return [*lines, *_verdict(report)]
 
 
-def _interface(name: str, peers: InterfacePeers | None, ours: list[tuple[str, PlannedChange, str]]) -> list[Line]:
+def _interface(
+    name: str, peers: InterfacePeers | None, ours: list[tuple[str, PlannedChange, str]], width: int
+) -> list[Parts]:
     head = f"{name}: {peers.live} peers, {peers.desired} wanted" if peers else name
-    cells = [
-        (f"{sign} {name}", one.device or "(foreign)", one.owner or "-", one.address or "-", one.peer)
-        for sign, one, _ in ours
-    ]
-    changes = zip(output.table_lines(cells), ours, strict=True)
-    return [(head, "head"), *((f"{line}  {one.reason}{note}", _KINDS[sign]) for line, (sign, one, note) in changes)]
+    columns = (Column(""), Column(""), Column("", rank=2), Column("", rank=1), Column("", rank=3), Column(""))
+    rows = [
+        [
+            (text, _KINDS[sign])
+            for text in (f"{sign} {name}", one.device or "(foreign)", one.owner or "-", one.address or "-", one.peer,
+                         f"{one.reason}{note}")
+        ]
+        for sign, one, note in ours
+    ]  # fmt: skip
+    return [(head, "head"), *fit(columns, rows, width)[1:]]
 
 
 def _verdict(report: PlanReport) -> list[Line]:

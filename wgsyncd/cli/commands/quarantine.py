@@ -12,7 +12,8 @@ from dataclasses import asdict
 from msgspec import Struct
 
 from wgsyncd.cli import options, output, wiring
-from wgsyncd.cli.output import Line
+from wgsyncd.cli.output import Line, Parts
+from wgsyncd.cli.table import Column, fit
 from wgsyncd.config import load
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import quarantine
@@ -77,16 +78,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(report: QuarantineReport, calendar: UsageCalendar, action: str) -> Iterator[Line]:
+def _lines(report: QuarantineReport, calendar: UsageCalendar, action: str) -> Iterator[Parts]:
     """The deltas in quarantine, or those that were released or dropped. Bytes are the server's view."""
     if not report.quarantine:
         yield "nothing in quarantine", ""
         return
-    rows = [("id", "device", "interface", "received", "sent", "from", "until", "rate")]
+    columns = [
+        *(Column("id"), Column("device", most=20), Column("interface", rank=3)),
+        *(Column("received", right=True), Column("sent", right=True)),
+        *(Column("from", rank=1), Column("until", rank=2), Column("rate", rank=4)),
+    ]
+    rows: list[list[Line]] = []
     for one in report.quarantine:
         times = calendar.format_local(one.since), calendar.format_local(one.until)
-        rows.append((str(one.id), one.device or "-", one.interface, str(one.rx), str(one.tx), *times, _rate(one.rate)))
-    yield from ((line, "") for line in output.table_lines(rows))
+        cells = (str(one.id), one.device or "-", one.interface, str(one.rx), str(one.tx), *times, _rate(one.rate))
+        rows.append([(cell, "") for cell in cells])
+    yield from fit(columns, rows, output.width())
     if action in _DONE:
         yield f"{len(report.quarantine)} {_DONE[action]}", ""
 

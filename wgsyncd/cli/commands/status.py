@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wgsyncd.cli import client, options, output, wiring
-from wgsyncd.cli.output import Line, ago, seconds_between, short_time
+from wgsyncd.cli.commands import devices, plan
+from wgsyncd.cli.output import Line, Parts, ago, seconds_between, short_time
+from wgsyncd.cli.table import Column, fit
+from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.engine import status_report
+from wgsyncd.engine.devices_report import Selection
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import InterfaceReport, RecentChange, StatusReport
-from wgsyncd.errors import UserError, WgsyncdError
 
+LEAST = 3  # devices: where there is room for fewer, --watch shows none
 SHOWN = 8  # rejected rows on the screen: --json has all
 _STALE = 3  # times the configured interval, before a good cycle is too long ago
 _SIGNS = {"add": "+", "remove": "-", "update": "~"}
@@ -28,26 +33,19 @@ _SIGNS = {"add": "+", "remove": "-", "update": "~"}
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     options.add_config(parser)
-    parser.add_argument(
-        "--watch",
-        nargs="?",
-        type=options.seconds,
-        const=2.0,
-        metavar="SECONDS",
-        help="keep the screen up to date, every 2 seconds or as often as you say, until ^C",
-    )
+    options.add_watch(parser)
     options.add_json(parser)
     options.add_no_daemon(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the status once, or with --watch until ^C."""
-    if args.watch and not args.json and not output.is_terminal():
-        raise UserError("--watch draws on a terminal. For a program, --watch --json prints one object a line")
+    output.refuse_watch(args)
     report = _ask(args)  # an error now is an error of the command, a later one is shown on the screen
     try:
         if args.watch and not args.json:
-            output.live(lambda: _screen(args), args.watch)
+            watch(_screen(args), args.watch)
+            return 0
         output.print_report(report, as_lines(report, output.width()), json=args.json)
         while args.watch:
             time.sleep(args.watch)
@@ -66,18 +64,26 @@ def _ask(args: argparse.Namespace) -> StatusReport:
     return report
 
 
-def _screen(args: argparse.Namespace) -> list[Line]:
-    try:
-        lines = as_lines(_ask(args), output.width())
-    except WgsyncdError as error:
-        lines = [(str(error), "fault")]
-    return [*lines, ("", ""), (f"{time.strftime('%H:%M:%S')}, every {args.watch:g} s, ^C ends", "")]
+def _screen(args: argparse.Namespace) -> Draw:
+    """What --watch draws: the status, and the devices that move most where there is room."""
+    page, known = plan.PlanPage(args), DaemonStatus()
+
+    def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
+        report = _ask(args)
+        lines: list[Parts] = [*page.lines(view)] or [*as_lines(report, view.width)]
+        if not view.plan and (room := view.height - len(lines) - 4) >= LEAST:
+            wanted = Selection(text=view.text, sort="rate", limit=room)
+            found = devices.gather(args, wanted, known)
+            lines += [("", ""), *devices.screen(found, view.width)]
+        return lines, output.moment(report.at)
+
+    return draw
 
 
-def as_lines(report: StatusReport, width: int) -> list[Line]:
+def as_lines(report: StatusReport, width: int) -> list[Parts]:
     """The lines of one screen that is ``width`` columns wide."""
     since = f" since {short_time(report.started)}" if report.started else ""
-    lines: list[Line] = [(f"node {report.node}: {report.daemon}{since}", "head"), ("", "")]
+    lines: list[Parts] = [(f"node {report.node}: {report.daemon}{since}", "head"), ("", "")]
     lines += [*_interfaces(report.interfaces, report.at, width), ("", "")]
     lines += [(f"{name} cannot be compared: {why}", "fault") for name, why in report.interface_errors.items()]
     lines += _work(report)
@@ -98,34 +104,37 @@ def as_lines(report: StatusReport, width: int) -> list[Line]:
     return lines
 
 
-def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[Line]:
+_COUNTS = ("desired", "actual", "online", "frozen", "foreign", "drift")
+_COLUMNS = (
+    Column("interface"),
+    Column("kind", rank=4),
+    *(Column(name, right=True) for name in _COUNTS),
+    Column("handshake", rank=2, right=True),
+    *(Column(name, rank=1, right=True) for name in ("in/s", "out/s")),
+    *(Column(name, rank=3, right=True) for name in ("received", "sent")),
+)
+
+
+def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[list[Line]]:
     """One line for each interface. A column without news or without room is left out. --json has all of them."""
-    columns = {"interface": [one.interface for one in interfaces], "kind": [one.kind for one in interfaces]}
-    if set(columns["kind"]) == {"kernel"}:
-        del columns["kind"]
-    left = len(columns)
-    for name in ("desired", "actual", "online", "frozen", "foreign", "drift"):
-        counts = [getattr(one, name) or 0 for one in interfaces]
-        if any(counts) or name in ("desired", "actual", "online"):
-            columns[name] = list(map(str, counts))
-    columns["handshake"] = [ago(seconds_between(one.latest_handshake, at)) for one in interfaces]
-    if any(one.rx_rate is not None for one in interfaces):
-        columns["in/s"] = [_rate(one.rx_rate) for one in interfaces]
-        columns["out/s"] = [_rate(one.tx_rate) for one in interfaces]
-    totals = {
-        "received": [format_bytes(one.rx_bytes) for one in interfaces],
-        "sent": [format_bytes(one.tx_bytes) for one in interfaces],
-    }
-    whole, short = (
-        output.table_lines([tuple(some), *zip(*some.values(), strict=True)], left)
-        for some in (columns | totals, columns)
-    )
-    kinds = ["head", *("" if one.present else "fault" for one in interfaces)]
-    return list(zip(whole if len(whole[0]) <= width else short, kinds, strict=True))
-
-
-def _rate(rate: float | None) -> str:
-    return "-" if rate is None else format_bytes(int(rate))
+    counts = {name: [getattr(one, name) for one in interfaces] for name in _COUNTS}
+    shown = [name for name in _COUNTS if any(counts[name]) or name in ("desired", "actual", "online")]
+    rows = []
+    for number, one in enumerate(interfaces):
+        numbers = ("" if name not in shown else "?" if counts[name][number] is None else str(counts[name][number])
+                   for name in _COUNTS)  # fmt: skip
+        rates = ("" if rate is None else format_bytes(int(rate)) for rate in (one.rx_rate, one.tx_rate))
+        cells = (
+            one.interface,
+            "" if all(some.kind == "kernel" for some in interfaces) else one.kind,
+            *numbers,
+            ago(seconds_between(one.latest_handshake, at)),
+            *rates,
+            format_bytes(one.rx_bytes),
+            format_bytes(one.tx_bytes),
+        )
+        rows.append([(cell, "" if one.present else "fault") for cell in cells])
+    return fit(_COLUMNS, rows, width)
 
 
 def _work(report: StatusReport) -> Iterator[Line]:

@@ -19,6 +19,8 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from wgsyncd.cli import chart, options, output, wiring
+from wgsyncd.cli.output import Parts
+from wgsyncd.cli.table import Column, fit, with_bars
 from wgsyncd.cli.usage_report import (
     Bytes,
     PeriodBytes,
@@ -68,7 +70,9 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="the first day, as 2026-09-01 (default: the last 24 hours, 30 days or 12 months)",
     )
     parser.add_argument("--until", type=_date, metavar="DATE", help="the last day, which counts (default: today)")
-    parser.add_argument("--top", type=_count, metavar="N", help="show the N devices that moved most instead of periods")
+    parser.add_argument(
+        "--top", type=options.count, metavar="N", help="show the N devices that moved most instead of periods"
+    )
     parser.add_argument("--by-owner", action="store_true", help="with --top: rank owners instead of devices")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -242,12 +246,16 @@ def _print_table(report: UsageReport | UsageRankingReport) -> None:
     foot = [f"all {report.of.count}" if isinstance(report, UsageRankingReport) else "total", *[""] * (len(head) - 1)]
     if isinstance(report, UsageReport):
         head, rows = (report.by,), [((short_hour(name),), one) for (name,), one in rows]
-    lines = [(*names, *map(format_bytes, _numbers(one))) for names, one in [*rows, (foot, report.total)]]
-    output.print_lines([(report.title, "head")])
-    output.print_table(
-        [(*head, "rx", "tx", "total"), *lines], len(head), [(one.rx_bytes, one.tx_bytes) for _, one in rows]
-    )
-    output.print_lines([(note, "") for note in ("; ".join(report.legend), *report.notes)])
+    columns = [Column(name, most=30, rank=len(head) - at - 1) for at, name in enumerate(reversed(head))][::-1]
+    columns += [Column(name, right=True) for name in ("rx", "tx", "total")]
+    lines = [[(text, "") for text in (*names, *map(format_bytes, _numbers(one)))] for names, one in rows]
+    lines.append([(text, "head") for text in (*foot, *map(format_bytes, _numbers(report.total)))])
+    laid_out = fit(columns, lines, output.width())
+    table: list[Parts] = list(laid_out)
+    if output.is_terminal():
+        table = with_bars(laid_out, [(one.rx_bytes, one.tx_bytes) for _, one in rows], output.width())
+    notes = [(note, "") for note in ("; ".join(report.legend), *report.notes)]
+    output.print_lines([(report.title, "head"), *table, *notes])
 
 
 def _write_picture(file: Path, report: UsageReport) -> int:
@@ -266,9 +274,3 @@ def _date(text: str) -> date:
         return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day of the configured zone
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date, as 2026-09-01 is") from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)

@@ -14,7 +14,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from wgsyncd.cli import client, options, output, wiring
-from wgsyncd.cli.output import Line
+from wgsyncd.cli.output import Parts
+from wgsyncd.cli.table import WHOLE, Column, fit
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.verify import Check, Discrepancy
@@ -86,11 +87,11 @@ def _report(found: Sequence[Discrepancy]) -> VerifyReport:
     return VerifyReport(findings=some(notes=False), notes=some(notes=True))
 
 
-def _lines(report: VerifyReport) -> Iterator[Line]:
+def _lines(report: VerifyReport) -> Iterator[Parts]:
     """One line for each discrepancy, then the notes. Equal notes about several devices are one line."""
     if wrong := report.findings:
-        for line in output.table_lines([(one.check.value, one.device or "-", one.what) for one in wrong]):
-            yield line, ""
+        rows = [[(text, "") for text in (one.check.value, one.device or "-", one.what)] for one in wrong]
+        yield from fit([Column("")] * 3, rows, WHOLE)[1:]
     count = f"{len(wrong)} {'finding' if len(wrong) == 1 else 'findings'}"
     yield count if wrong else "everything adds up", "fault" if wrong else "ok"
     low: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Reads what `wgsyncd devices` shows of the bytes of devices. Nothing depends on it, so the server soon ends it."""
+"""Reads what `wgsyncd devices` shows of the bytes of devices. Nothing depends on these figures."""
 
 from __future__ import annotations
 
