@@ -30,7 +30,7 @@ SERVER = (
     "--innodb-log-file-size=256M",
     "--max-allowed-packet=64M",
 )
-_OWN_TABLES = ("nodes", "boots", "interfaces", "peers", "conditions", "buckets", "days", "quarantine")
+_OWN_TABLES = "SHOW FULL TABLES WHERE Table_type = 'BASE TABLE' AND Tables_in_mikyun_cloud LIKE 'wgsyncd%'"
 
 
 def key(kind: str, n: int) -> str:
@@ -113,8 +113,9 @@ class Stage:
 
     def forget(self) -> None:
         """Removes everything that wgsyncd has written. The rows of devices stay as they are."""
-        for table in ("admin_logs", *(f"wgsyncd_{name}" for name in _OWN_TABLES)):
+        for table in ("admin_logs", *(name for name, _ in self.sql(_OWN_TABLES))):
             self.sql(f"TRUNCATE {table}")
+        self.sql("ALTER TABLE wgsyncd_nodes ALTER adopted SET DEFAULT 1")  # a node in its daily work
 
     def set_table(self, state: str) -> None:
         """Puts the table into state A or B."""

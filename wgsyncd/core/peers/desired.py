@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, InvalidKey, PublicKey, Rejection, decode_key
 from wgsyncd.core.network import Network
@@ -290,10 +290,11 @@ def build_desired(
 
 
 def _as_found(claim: DesiredPeer, actual: Mapping[str, InterfaceState]) -> DesiredPeer:
-    """The claim. If the actual peer is as desired, the result has the configuration object of the dump.
+    """The claim, with the dump's configuration object if the actual peer is as desired.
 
     Memory then holds the configuration once, and later comparisons only compare the identity of the objects.
     """
-    state = actual.get(claim.interface)
-    found = state.peers.get(claim.config.public_key) if state is not None else None
-    return replace(claim, config=found.config) if found is not None and found.config == claim.config else claim
+    peers = actual[claim.interface].peers if claim.interface in actual else {}
+    if (found := peers.get(claim.config.public_key)) is None or found.config != claim.config:
+        return claim
+    return DesiredPeer(found.config, claim.row, claim.interface, claim.digest)  # `replace` takes five times as long

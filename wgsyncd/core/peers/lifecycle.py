@@ -28,9 +28,10 @@ _EXPIRED = ChangeReason(ChangeCause.INACTIVE, inactive=InactiveReason(Inactive.D
 
 def is_pending(row: DeviceRow) -> bool:
     """Whether a handshake or a deadline can still change this row."""
-    if any(reason.kind is Inactive.DEVICE_INACTIVE for reason in row.inactive):
-        return False  # such a device stays inactive, but an inactive owner may become active again
-    return row.status is Status.ISSUED or (row.status is Status.ACTIVE and not row.first_handshake_known)
+    if row.status is not Status.ISSUED and (row.status is not Status.ACTIVE or row.first_handshake_known):
+        return False
+    # An inactive device stays inactive, but an inactive owner may become active again.
+    return not any(reason.kind is Inactive.DEVICE_INACTIVE for reason in row.inactive)
 
 
 def first_handshakes(
