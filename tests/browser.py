@@ -97,9 +97,9 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self.do("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
-    def picture(self, file: Path) -> None:
-        """Writes what the whole page looks like as PNG."""
-        image = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+    def picture(self, file: Path, *, whole: bool = True) -> None:
+        """Writes what the page looks like as PNG: the whole page, or what its window shows."""
+        image = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         file.write_bytes(base64.b64decode(image))
 
     def complaints(self) -> list[str]:

@@ -69,7 +69,11 @@ def test_the_sdist_has_what_a_distributor_needs(sdist: Path) -> None:
 
 def test_the_wheel_has_the_program_and_the_files_that_it_reads(wheel: zipfile.ZipFile) -> None:
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    resources = {f"wgsyncd/{name}" for name in ours() if name.startswith("etc/sql/") or name == "etc/wgsyncd.toml"}
+    resources = {
+        f"wgsyncd/{name}"
+        for name in ours()
+        if name.startswith("etc/sql/") or name in ("etc/wgsyncd.toml", "etc/page.css")
+    }
     assert found == {VERSION} | resources | {name for name in ours() if name.startswith("wgsyncd/")}
     code = "".join(path.read_text() for path in TOP.glob("wgsyncd/**/*.py"))
     asked_for = re.findall(r'resources\.text\("([^"]+)"\)', code)

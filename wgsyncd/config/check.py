@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.config.values import show
-from wgsyncd.core.network import parse_host
+from wgsyncd.core.network import is_loopback, parse_host
 from wgsyncd.errors import ConfigIssue
 
 _MANY = 10**9
@@ -54,6 +54,9 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
         host, _, port = metrics.listen.rpartition(":")
         good = bool(re.fullmatch("[0-9]{1,5}", port)) and int(port) < 65536 and _is_host(host.strip("[]"))
         check(good, "metrics.listen", "is not host:port, as 127.0.0.1:9586 is")
+    if metrics.page:
+        why = "needs metrics.listen on a loopback address, such as 127.0.0.1:9586: the page shows names and addresses"
+        check(metrics.address is not None and is_loopback(metrics.address[0]), "metrics.page", why)
     check(0 <= metrics.per_peer_limit <= _MANY, "metrics.per_peer_limit", f"is not between 0 and {_MANY}")
     plane = settings.control_plane
     settings.store.check(lambda good, key, why: check(good, f"{plane}.{key}", why))

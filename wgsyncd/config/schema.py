@@ -103,6 +103,7 @@ class Metrics(msgspec.Struct, frozen=True):
     listen: str = "127.0.0.1:9586"
     per_peer: bool = False
     per_peer_limit: int = 1000  # peers
+    page: bool = False
 
     @property
     def address(self) -> tuple[str, int] | None:

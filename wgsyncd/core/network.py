@@ -89,3 +89,11 @@ def parse_host(text: str) -> Network:
     if slash and prefix != str(ip.max_prefixlen):
         raise ValueError(f"is not one host (only /{ip.max_prefixlen} may be written)")
     return Network(ip.packed, ip.max_prefixlen)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address leads to this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

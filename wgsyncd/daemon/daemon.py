@@ -27,10 +27,12 @@ from wgsyncd.daemon.scheduler import Schedule
 from wgsyncd.daemon.sockets import Sockets
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
+from wgsyncd.daemon.web import Web
 from wgsyncd.engine import inspector, status_report
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.engine.status_update import summary_line
 from wgsyncd.errors import ConfigError, ConfigIssue, NotHolder, StoreError, UserError
 
@@ -58,12 +60,13 @@ class Daemon:
         self._fed = 0.0
         self._state = AgentState(on_answer=self._heartbeat)
         self.agent = build(settings, self._state)  # A reload replaces it.
-        self._monitoring = MonitoringServer(pages(status, self._is_alive))
         self._schedule = Schedule(events)
         interval = float(settings.schedule.watch_interval)
         self.watcher = ChangeWatcher(lambda: self.agent, self._tasks, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self.devices = DeviceList(status, lambda: self.settings, self._admin.ask_usage)
+        self._web = Web(lambda: self.settings, status, self._report, self.devices.report)
+        self._monitoring = MonitoringServer(pages(status, self._is_alive), self._web.answer)
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()
@@ -261,9 +264,10 @@ class Daemon:
         status.config_ok, status.config_loaded_at = True, time.time()
 
     def _answers(self) -> Routes:
-        return self._admin.routes(
-            lambda: status_report.of_daemon(self.status, self.settings, self.path), self.devices.report
-        )
+        return self._admin.routes(self._report, self.devices.report)
+
+    def _report(self) -> StatusReport:
+        return status_report.of_daemon(self.status, self.settings, self.path)
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY

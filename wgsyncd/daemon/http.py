@@ -16,7 +16,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
@@ -37,7 +37,7 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 class Request(NamedTuple):
-    """One request. ``who`` names the client of a control socket."""
+    """One request. ``who`` names the client of a control socket. ``host``: the name by which the client came."""
 
     method: str
     path: str
@@ -45,6 +45,7 @@ class Request(NamedTuple):
     accept: str
     body: bytes
     who: str = ""
+    host: str = ""
 
 
 class Response(NamedTuple):
@@ -54,6 +55,7 @@ class Response(NamedTuple):
     body: bytes
     content_type: str = "application/json"
     allow: str = ""
+    headers: Sequence[str] = ()
 
 
 class Refusal(Exception):
@@ -211,7 +213,7 @@ def receive(client: socket.socket) -> Request | None:
         data += part
     path, _, query = asked[2].partition("?")
     pairs = dict(parse_qsl(query, errors="surrogateescape"))
-    return Request(asked[1], path, pairs, headers.get("accept", ""), data[start:whole])
+    return Request(asked[1], path, pairs, headers.get("accept", ""), data[start:whole], host=headers.get("host", ""))
 
 
 def _receive_part(client: socket.socket, deadline: float) -> bytes:
@@ -253,6 +255,7 @@ def _encode(response: Response, *, with_body: bool = True) -> bytes:
         f"Content-Type: {response.content_type}",
         f"Content-Length: {len(response.body)}",
         *([f"Allow: {response.allow}"] if response.allow else []),
+        *response.headers,
         "Connection: close",
     ]
     return "\r\n".join(head).encode("latin-1") + _END + (response.body if with_body else b"")

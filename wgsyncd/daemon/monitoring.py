@@ -1,4 +1,4 @@
-"""What monitoring reads over TCP: /metrics, /healthz and /readyz, at the configured address."""
+"""What monitoring reads over TCP: /metrics, /healthz and /readyz, at the configured address, with the page at /."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 
+from wgsyncd.core.network import is_loopback
 from wgsyncd.daemon.http import TEXT, HttpServer, Request, Response, Routes
 from wgsyncd.daemon.metrics import exposition, registry
 from wgsyncd.engine.status import DaemonStatus
@@ -39,12 +41,18 @@ def _text(fault: str) -> Response:
     return Response(503 if fault else 200, f"{escape_control(redact(fault)) or 'ok'}\n".encode(), TEXT)
 
 
+Front = Callable[["MonitoringServer", Request], Response]
+"""Answers GET / of a server."""
+
+
 class MonitoringServer:
     """Serves ``routes`` at the configured address, which a reload may change."""
 
-    def __init__(self, routes: Routes) -> None:
-        self.routes = routes
-        self.address: tuple[str, int] | None = None
+    def __init__(self, routes: Routes, front: Front | None = None) -> None:
+        self.routes = routes  # without "/", which ``front`` answers
+        self._front = front
+        self.address: tuple[str, int] | None = None  # path and 0, if systemd's socket is a unix socket
+        self.is_private = False  # only programs of this machine can ask: over loopback, or over a unix socket
         self._server: HttpServer | None = None
 
     def listen(self, address: tuple[str, int] | None) -> None:
@@ -64,8 +72,12 @@ class MonitoringServer:
     def _serve(self, address: tuple[str, int] | None) -> None:
         if address is not None:
             listener = _inherited() or _listen(*address)
-            self.address = listener.getsockname()[:2]
-            self._server = HttpServer(listener, self.routes)
+            name = listener.getsockname()
+            is_unix = listener.family == socket.AF_UNIX
+            self.address = (name, 0) if is_unix else name[:2]
+            self.is_private = is_unix or is_loopback(name[0])
+            front: Routes = {"/": {"GET": partial(self._front, self)}} if self._front is not None else {}
+            self._server = HttpServer(listener, {**self.routes, **front})
 
     def close(self) -> None:
         """Serve no more."""

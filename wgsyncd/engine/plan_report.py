@@ -95,7 +95,7 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
     plan = decision.plan
 
     def changes(some: Iterable[Change]) -> list[PlannedChange]:
-        return [_change(one, decision, zone, now) for one in some]
+        return [planned_change(one, decision, zone, now) for one in some]
 
     return PlanReport(
         source=source,
@@ -157,7 +157,8 @@ def iso(at: float | None, zone: ZoneInfo) -> str | None:
     return datetime.fromtimestamp(int(at), zone).isoformat() if at else None
 
 
-def _change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> PlannedChange:
+def planned_change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> PlannedChange:
+    """The report of a change. ``now`` (UNIX seconds) and ``zone`` say which times are of today."""
     peer = change.desired or change.current
     reason = wording.change(change)
     if change.reason.inactive is not None and change.public_key in decision.desired.revoked:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Rejection
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 
+if TYPE_CHECKING:
+    from wgsyncd.engine.plan_report import PlannedChange
+
+SLOT, SLOTS = 900, 96  # seconds, and how many of them are 24 hours
 REMEMBERED = 10  # the number of last changes that are kept
 
 Key = TypeVar("Key")
@@ -36,6 +40,14 @@ class Dumps(NamedTuple):
 
     at: float  # UNIX seconds
     actual: Mapping[str, InterfaceState]
+
+
+class Slot(NamedTuple):
+    """The bytes of an interface in SLOT seconds."""
+
+    start: int  # UNIX seconds
+    rx: int
+    tx: int
 
 
 class Event(NamedTuple):
@@ -102,6 +114,8 @@ class DaemonStatus:
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
     rows: Sequence[DeviceRow] | None = None  # as the store keeps them. None: they were not read yet
     dumps: tuple[Dumps, ...] = ()  # the last one, and one before it, for the rates of devices
+    history: Mapping[str, tuple[Slot, ...]] = field(default_factory=dict)  # by interface: at most the last 24 hours
+    held: tuple[PlannedChange, ...] = ()  # the first removals that wait, for the page
     recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end
     started_at: float = 0.0
     store_conditions: Mapping[str, int] = field(default_factory=dict)  # conditions of the store's own kinds, by type

@@ -17,7 +17,7 @@ from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.inspector import Preview
-from wgsyncd.engine.plan_report import RejectedRow, iso, rejected_rows
+from wgsyncd.engine.plan_report import PlannedChange, RejectedRow, iso, rejected_rows
 from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import update_from_reconcile
@@ -114,6 +114,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     pending: dict[str, int]
     withheld: int
     blocked: int
+    held: list[PlannedChange]  # the first 200 of these changes
     interface_errors: dict[str, str]
     rejected: list[RejectedRow]
     guard: GuardReport
@@ -240,6 +241,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         pending=dict(status.pending),
         withheld=status.withheld,
         blocked=sum(one.blocked for one in interfaces.values()),
+        held=list(status.held),
         interface_errors={name: redact(why) for name, why in status.interface_errors.items()},
         rejected=rejected_rows(status.rejections),
         guard=GuardReport(tripped=status.guard_tripped, approved=False, plan=status.plan_id),

@@ -10,12 +10,13 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.interfaces import Actual
+from wgsyncd.engine.plan_report import planned_change
 from wgsyncd.engine.rates import MEASURED_OVER, RateMeter
-from wgsyncd.engine.status import DaemonStatus, Dumps, InterfaceStatus, PeerStatus
+from wgsyncd.engine.status import SLOT, SLOTS, DaemonStatus, Dumps, InterfaceStatus, PeerStatus, Slot
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
-
+HELD = 200  # removals that wait are shown one by one up to this number
 MEASURED_WITHIN = 60.0  # seconds over which the rates of devices are measured at most, while rows change all the time
 
 
@@ -30,16 +31,20 @@ def update_from_reconcile(
     now: float,
 ) -> None:
     """Fill in what a complete reconcile shows. ``after``: the peers read back. ``now``: UNIX seconds."""
+    before = status.interfaces
     shown, status.peers_without_metrics = _series(settings, decision, after)
     status.interfaces = {
         name: _rated(_interface(name, after.get(name), decision, drift, shown.get(name, ()), now), name, meter, now)
         for name in settings.interfaces
     }
     _note_dumps(status, after, now)
+    _note_history(status, before, now)
     status.rows = snapshot.rows
     status.rejections = decision.desired.rejections
     status.pending = Counter(change.kind.value for change in drift)
     status.withheld = len(decision.plan.withheld)
+    held = [*decision.plan.withheld, *decision.plan.blocked][:HELD]
+    status.held = tuple(planned_change(one, decision, settings.node.zone, now) for one in held)
     status.rejected = decision.desired.rejected_by_reason()
     if snapshot.conditions is not None:  # If the store cannot see its conditions, the last ones still hold.
         counts = Counter(one.type for one in snapshot.conditions)
@@ -59,10 +64,26 @@ def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) 
     This keeps the status fresh between reconciles, also while the database does not answer.
     """
     _note_dumps(status, actual, now)
+    before = status.interfaces
     status.interfaces = {
         name: _rated(_refreshed(one, actual.get(name), now), name, meter, now)
         for name, one in status.interfaces.items()
     }
+    _note_history(status, before, now)
+
+
+def _note_history(status: DaemonStatus, before: Mapping[str, InterfaceStatus], now: float) -> None:
+    """Add the bytes since the last look to the history. A sum that fell says nothing: a peer was removed."""
+    slot, kept = int(now) // SLOT * SLOT, dict(status.history)
+    for name, one in status.interfaces.items():
+        old, slots = before.get(name), kept.get(name, ())
+        if old is None or not (one.present and old.present and one.received >= old.received and one.sent >= old.sent):
+            continue
+        rx, tx = one.received - old.received, one.sent - old.sent
+        if slots and slots[-1].start == slot:
+            slots, rx, tx = slots[:-1], slots[-1].rx + rx, slots[-1].tx + tx
+        kept[name] = (*(past for past in slots if slot - SLOTS * SLOT < past.start < slot), Slot(slot, rx, tx))
+    status.history = {name: slots for name, slots in kept.items() if name in status.interfaces}
 
 
 def _note_dumps(status: DaemonStatus, actual: Actual, now: float) -> None:

@@ -1,0 +1,302 @@
+"""The page shows the node's documents in a real browser, safely, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.browser import Browser
+from tests.configuring import LEAST, faults
+from tests.node import Node
+from wgsyncd.config.load import parse
+from wgsyncd.daemon import monitoring
+from wgsyncd.daemon.device_list import DeviceList
+from wgsyncd.daemon.html import chart
+from wgsyncd.daemon.monitoring import MonitoringServer
+from wgsyncd.daemon.page import EACH
+from wgsyncd.daemon.web import Web, is_ours
+from wgsyncd.engine import status_report
+from wgsyncd.engine.status import Slot
+
+MARKUP = '<script>window.hacked=1</script><b id="x">&amp;"\'>'
+CONTRAST = """
+(() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (one) => rgb(one).slice(0, 3).map((part) => part / 255)
+    .map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+  const paper = (one) => {
+    for (; one; one = one.parentElement) {
+      const found = getComputedStyle(one).backgroundColor;
+      if (rgb(found)[3] !== 0) return found;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const low = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const text = [...one.childNodes].some((part) => part.nodeType === 3 && part.textContent.trim());
+    if (!text || !one.getClientRects().length) continue;
+    const [a, b] = [light(getComputedStyle(one).color), light(paper(one))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push(`${one.className} ${one.textContent}: ${ratio}`);
+  }
+  return JSON.stringify(low);
+})()
+"""  # the contrast of WCAG 2: text needs 4.5
+
+
+class Site:
+    """The page of a node in memory."""
+
+    def __init__(self, node: Node, host: str = "127.0.0.1") -> None:
+        metrics = msgspec.structs.replace(node.settings.metrics, page=True)
+        self.settings = msgspec.structs.replace(node.settings, metrics=metrics)
+        devices = DeviceList(
+            node.status, lambda: self.settings, lambda names, _: node.store.device_usage(names, node.calendar)
+        )
+        web = Web(
+            lambda: self.settings,
+            node.status,
+            lambda: status_report.of_daemon(node.status, self.settings, Path("wgsyncd.toml")),
+            devices.report,
+        )
+        self.server = MonitoringServer({"/metrics": {}}, web.answer)
+        self.server.listen((host, 0))
+        assert self.server.address
+        self.port = self.server.address[1]
+
+    def get(self, path: str = "/", host: str = "") -> tuple[int, str, dict[str, str]]:
+        headers = {"Host": host} if host else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request) as said:  # noqa: S310 - the address is the site's own
+                return said.status, said.read().decode(), dict(said.headers)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(), dict(error.headers)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as made:
+        yield made
+
+
+@pytest.fixture
+def site(node: Node) -> Iterator[Site]:
+    node.account()
+    node.traffic(5, 3000, 600)
+    node.account()
+    node.status.database_up = True  # the daemon's tasks set it
+    made = Site(node)
+    yield made
+    made.server.close()
+
+
+def shown(browser: Browser, site: Site, path: str = "/") -> str:
+    browser.open(f"http://127.0.0.1:{site.port}{path}")
+    text: str = browser.eval("document.body.innerText")
+    return text
+
+
+def rows(browser: Browser) -> list[list[str]]:
+    script = "[...document.querySelectorAll('table.devices tbody tr')].map((row) => [...row.cells].map((one) => one.innerText))"
+    found: list[list[str]] = json.loads(browser.eval(f"JSON.stringify({script})"))
+    return found
+
+
+def test_the_page_has_its_sections_in_order(node: Node, site: Site, browser: Browser) -> None:
+    node.db.update(5, preshared_key="junk")
+    node.cycle()
+    browser.show(1600)
+    text = shown(browser, site)
+    assert text.startswith("ATTENTION")
+    heads = json.loads(browser.eval("JSON.stringify([...document.querySelectorAll('h2')].map((one) => one.innerText))"))
+    assert heads == ["Interfaces", "Devices", "Rows that are ignored: 1", "Last changes"]
+    assert "bad_preshared_key: " in text
+    assert browser.eval("document.querySelectorAll('figure svg').length") == 2
+    assert browser.eval("document.title").startswith("r640: ")
+    first = {row[0].split()[-1]: row[1:] for row in rows(browser)}["0001-DEV-005"]
+    assert (first[0], first[2], first[7], first[8]) == ("0001", "10.200.0.5", "3.52 KiB", "3.52 KiB")
+    assert browser.complaints() == []
+
+
+def test_removals_that_wait_are_shown_without_a_way_to_allow_them(node: Node, site: Site, browser: Browser) -> None:
+    for number in (5, 6, 7):
+        del node.db.devices[number]
+    node.cycle()
+    text = shown(browser, site)
+    assert "FAILING" in text
+    assert "Removals that wait: 3" in text and "0001-DEV-006" in text
+    assert "approve" not in browser.eval("document.documentElement.outerHTML")
+    assert browser.eval("[...document.forms].every((one) => one.method === 'get')")
+
+
+def test_markup_in_a_name_stays_text(node: Node, site: Site, browser: Browser) -> None:
+    node.device(9, device_id=MARKUP)
+    node.cycle()
+    text = shown(browser, site, "/?q=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%3E")
+    assert browser.eval("document.querySelector('input[name=q]').value") == '<script>alert(1)</script>">'
+    text = shown(browser, site)
+    assert MARKUP in text
+    assert browser.eval("document.querySelectorAll('script, #x').length") == 0
+    assert browser.complaints() == []
+    # Even if an element came in, the browser would not run it, because the header forbids it.
+    browser.eval(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.hacked=1'}))"
+    )
+    assert browser.eval("window.hacked === undefined")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [400, 800, 1600])
+def test_the_page_fits_and_can_be_read(
+    node: Node, site: Site, browser: Browser, width: int, dark: bool, tmp_path: Path
+) -> None:
+    node.db.update(5, preshared_key="junk")
+    node.device(9, device_id="D" * 64)
+    node.shake(6)
+    node.cycle()
+    browser.show(width, dark=dark)
+    shown(browser, site)
+    assert browser.eval("document.documentElement.scrollWidth") <= width
+    assert json.loads(browser.eval(CONTRAST)) == []
+    paper = browser.eval("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") is not dark
+    browser.picture(tmp_path / f"page{width}{'dark' if dark else ''}.png")
+
+
+def test_the_tab_key_goes_through_the_page_in_its_order(node: Node, site: Site, browser: Browser) -> None:
+    browser.show(800)
+    shown(browser, site)
+    every = "[...document.querySelectorAll('a[href], input:not([type=hidden]), button')]"
+    count = browser.eval(f"{every}.length")
+    assert count > 15
+    for at in range(count):
+        browser.press("Tab", 9)
+        assert browser.eval(f"{every}.indexOf(document.activeElement)") == at
+        assert browser.eval("getComputedStyle(document.activeElement).outlineStyle") == "solid", "the focus is seen"
+
+
+def test_a_click_sorts_and_a_form_filters(node: Node, site: Site, browser: Browser) -> None:
+    node.traffic(7, 9000, 0)
+    node.account()
+    shown(browser, site)
+    link = browser.eval("[...document.querySelectorAll('th a')].find((one) => one.innerText === '24 h').href")
+    shown(browser, site, link.partition(str(site.port))[2])
+    assert [row[0].split()[-1] for row in rows(browser)][:2] == ["0001-DEV-007", "0001-DEV-005"]
+    assert browser.eval("document.querySelector('[aria-sort]').innerText").startswith("24 h")
+    shown(browser, site, "/?q=dev-006&sort=owner&online=")
+    assert [row[0].split()[-1] for row in rows(browser)] == ["0001-DEV-006"]
+
+
+def test_a_long_list_has_pages(node: Node, site: Site) -> None:
+    for number in range(20, 20 + EACH):
+        node.device(number)
+    node.cycle()
+    _, first, _ = site.get("/")
+    _, second, _ = site.get("/?page=2")
+    assert first.count('role="img" aria-label="o') == EACH
+    assert second.count('role="img" aria-label="o') == 3
+    assert '<a href="/?page=2"' in first and "201 to 203 here" in second
+    assert site.get("/?page=9999")[1].count('role="img" aria-label="o') == 0
+
+
+@pytest.mark.parametrize(
+    "query", ["sort=nonsense", "page=-1", "page=9e9", "page=%C2%B2", "q=%00%ff%f0", "sort=24h&sort=owner", "a=b"]
+)
+def test_odd_queries_get_a_page(site: Site, query: str) -> None:
+    status, text, _ = site.get(f"/?{query}")
+    assert status == 200 and text.startswith("<!doctype html>")
+
+
+def test_it_refreshes_itself_until_somebody_pauses_it(site: Site) -> None:
+    assert '<meta http-equiv="refresh" content="10">' in site.get()[1]
+    assert "http-equiv" not in site.get("/?pause=1&q=a")[1]
+
+
+def test_the_header_forbids_what_the_page_does_not_need(site: Site) -> None:
+    _, text, headers = site.get()
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy and "form-action 'self'" in policy
+    assert headers["Cache-Control"] == "no-store" and headers["X-Content-Type-Options"] == "nosniff"
+    assert "<script" not in text and "style=" not in text and "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_the_chart_has_a_bar_for_each_quarter_of_an_hour_of_a_day() -> None:
+    now = 1_800_000_000.0
+    drawn = chart("wg0", [Slot(int(now) - 900 * at, 100 * at, 300 * at) for at in range(95, -1, -1)], now)
+    paths = {one.get("class"): one.get("d") or "" for one in drawn}
+    assert paths["rx"].startswith("M0 96v-24h9v24z") and paths["tx"].startswith("M0 72v-72h9v72z")
+    assert paths["tx"].count("M") == 95, "nothing moved in the last quarter"
+    assert [one.get("class") for one in chart("wg0", [], now)] == ["grid"]
+
+
+# -- who may see it
+
+
+def test_it_is_off_unless_the_configuration_turns_it_on(node: Node, site: Site) -> None:
+    site.settings = node.settings
+    status, text, headers = site.get()
+    assert (status, headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert text.splitlines() == ["GET /metrics", "The page is off: metrics.page = true turns it on."]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9586", "10.0.0.1", "127.0.0.1.evil.example", "[::2]:1", "localhost.evil"]
+)
+def test_a_name_of_others_gets_no_page(site: Site, host: str) -> None:
+    """The site of somebody else could lead a browser on this machine here by its own name."""
+    status, text, _ = site.get(host=host)
+    assert (status, json.loads(text)["key"]) == (403, "Host")
+    assert "DEV" not in text
+
+
+@pytest.mark.parametrize(
+    "host", ["", "localhost", "localhost:1234", "127.0.0.1", "127.0.0.1:9586", "[::1]", "[::1]:9586"]
+)
+def test_names_of_this_machine(host: str) -> None:
+    assert is_ours(host)
+
+
+def test_a_port_for_others_has_no_page(node: Node) -> None:
+    site = Site(node, "0.0.0.0")  # noqa: S104 - this is what the page refuses
+    try:
+        status, text, _ = site.get()
+        assert status == 403
+        assert "change ListenStream=" in json.loads(text)["error"]
+    finally:
+        site.server.close()
+
+
+def test_a_unix_socket_has_the_page(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "page.sock"))
+    listener.listen()
+    monkeypatch.setattr(monitoring, "_inherited", lambda: listener)
+    site = Site(node)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, client.makefile("rb") as answer:
+        client.connect(str(tmp_path / "page.sock"))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = answer.read()
+    site.server.close()
+    assert said.startswith(b"HTTP/1.0 200") and b"0001-DEV-005" in said
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9586", "[::]:9586", "10.0.0.1:9586", "node.example:9586", ""])
+def test_the_configuration_refuses_the_page_for_others(listen: str) -> None:
+    found: dict[str, Any] = faults(f'{LEAST}[metrics]\npage = true\nlisten = "{listen}"')
+    assert "loopback" in found["metrics.page"].why
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:9586", "[::1]:9586", "localhost:1", "127.9.9.9:1"])
+def test_the_configuration_takes_the_page_on_loopback(listen: str) -> None:
+    assert parse(f'{LEAST}[metrics]\npage = true\nlisten = "{listen}"').metrics.page

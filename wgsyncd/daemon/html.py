@@ -1,0 +1,77 @@
+"""Parts of the page: elements with escaped text, tables, and the chart of an interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from xml.etree.ElementTree import Element
+
+from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.engine.status import SLOT, SLOTS, Slot
+from wgsyncd.redact import escape_control
+
+WIDTH, HEIGHT = 960, 96  # of a chart
+
+
+def tag(kind: str, /, *inside: Element | str, **attributes: str) -> Element:
+    """An element. A text has its control characters escaped. ``class_`` and ``http_equiv`` are class and http-equiv."""
+    made = Element(kind, {key.rstrip("_").replace("_", "-"): escape_control(one) for key, one in attributes.items()})
+    for one in inside:
+        if isinstance(one, Element):
+            made.append(one)
+        elif len(made):
+            made[-1].tail = (made[-1].tail or "") + escape_control(one)
+        else:
+            made.text = (made.text or "") + escape_control(one)
+    return made
+
+
+def table(heads: Sequence[Element], rows: Sequence[Sequence[Element]], kind: str = "") -> Element:
+    """A table of cells."""
+    body = tag("tbody", *(tag("tr", *row) for row in rows))
+    return tag("table", tag("thead", tag("tr", *heads)), body, class_=kind)
+
+
+def cell(head: str, text: str, kind: str = "", **attributes: str) -> Element:
+    """A cell. A narrow screen shows the head in front of it."""
+    return tag("td", text, data_head=head, class_=kind, **attributes)
+
+
+def time(at: str | None) -> str:
+    """A time of a report without its offset."""
+    return at[:19].replace("T", " ") if at else "never"
+
+
+def rate(amount: float | None) -> str:
+    """Bytes per second."""
+    return "-" if amount is None else format_bytes(int(amount))
+
+
+def ago(seconds: int | None) -> str:
+    """How long ago something was, in its largest unit."""
+    if seconds is None:
+        return "never"
+    size, unit = next((one for one in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= one[0]), (1, "s"))
+    return f"{seconds // size} {unit} ago"
+
+
+def seconds_between(early: str | None, late: str) -> int | None:
+    """Seconds between two times of a report. None if the first one never was."""
+    if early is None:
+        return None
+    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
+
+
+def chart(about: str, slots: Sequence[Slot], now: float) -> Element:
+    """Bars of the last 24 hours: below what came in, above what went out. ``now``: UNIX seconds."""
+    last, most = int(now) // SLOT, max((one.rx + one.tx for one in slots), default=0) or 1
+    bars = {"rx": "", "tx": ""}
+    for one in slots:
+        left = (SLOTS - 1 - (last - one.start // SLOT)) * WIDTH // SLOTS
+        rx, whole = (round(amount * HEIGHT / most) for amount in (one.rx, one.rx + one.tx))
+        for name, low, high in (("rx", 0, rx), ("tx", rx, whole)):
+            if high > low and left >= 0:
+                bars[name] += f"M{left} {HEIGHT - low}v{low - high}h{WIDTH // SLOTS - 1}v{high - low}z"
+    lines = "".join(f"M{at * WIDTH // 4} 0v{HEIGHT}" for at in range(5))
+    paths = [tag("path", d=drawn, class_=name) for name, drawn in (("grid", lines), *bars.items()) if drawn]
+    return tag("svg", *paths, viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", role="img", aria_label=about)

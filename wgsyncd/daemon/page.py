@@ -1,0 +1,276 @@
+"""The page: what `wgsyncd status` and `wgsyncd devices` show, for a browser. It changes nothing.
+
+The page is made of the same documents. It has no script, and its one style sheet is in it. Every text goes through
+ElementTree, which escapes it. So a name with markup in it stays a name. `metrics.page` turns the page on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, get_args
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.daemon.html import ago, cell, chart, rate, seconds_between, table, tag, time
+from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
+from wgsyncd.engine.status import Slot
+from wgsyncd.engine.status_report import InterfaceReport, StatusReport
+
+EACH = 200  # devices on one page
+REFRESH = 10  # seconds
+_COLUMNS: Mapping[str, tuple[str, Order | None]] = {
+    "Device": ("device", "device"),
+    "Owner": ("owner", "owner"),
+    "Status": ("status", "status"),
+    "Address": ("address", "address"),
+    "Handshake": ("handshake", "handshake"),
+    "In/s": ("number", "rate"),
+    "Out/s": ("number", "rate"),
+    "24 h": ("number", "24h"),
+    "Month": ("number", "month"),
+}
+"""The columns of the devices: head, class, and the order that a click on the head gives."""
+
+
+class View(NamedTuple):
+    """What the address of the page asks for."""
+
+    sort: Order = "device"
+    text: str = ""
+    online: bool = False
+    all: bool = False
+    page: int = 1
+    pause: bool = False
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> View:
+        """The view of a request. What no page has asked for is left out."""
+        page = query.get("page", "1")
+        sort: Order = next((one for one in get_args(Order) if one == query.get("sort")), "device")
+        number = max(1, int(page)) if page.isascii() and page.isdecimal() and len(page) < 5 else 1
+        return cls(sort, query.get("q", ""), "online" in query, "all" in query, number, "pause" in query)
+
+    def link(self, **changes: object) -> str:
+        """The address of this view with changes."""
+        view = self._replace(**changes)  # type: ignore[arg-type]
+        flags = {name: "1" for name in ("online", "all", "pause") if getattr(view, name)}
+        given = {"sort": "" if view.sort == "device" else view.sort, "q": view.text, **flags}
+        given |= {"page": str(view.page)} if view.page > 1 else {}
+        return "/?" + urlencode({name: one for name, one in given.items() if one}, errors="surrogateescape")
+
+    def selection(self) -> dict[str, str]:
+        """The query of GET /devices for this view."""
+        flags = {"online": "true"} if self.online else {}
+        flags |= {"all": "true"} if self.all else {}
+        return {"text": self.text, "sort": self.sort, "limit": str(EACH * self.page), **flags}
+
+
+def render(
+    view: View,
+    status: StatusReport,
+    devices: DevicesReport,
+    history: Mapping[str, Sequence[Slot]],
+    style: str,
+    now: float,
+) -> str:
+    """The whole page. ``now``: UNIX seconds. Sections that later versions add have their place between these."""
+    sections = [
+        _section("Interfaces", _interfaces(status), *_charts(status, history, now)),
+        _section("Devices", *_devices(view, devices)),
+        *_waiting(status),
+        _section("Last changes", _changes(status)),
+    ]
+    links = [tag("a", one[0].text or "", href=f"#{one.get('id')}") for one in sections]
+    header = tag(
+        "header", *_verdict(status), tag("p", *_place(view, status), class_="place"), _links("Sections", links)
+    )
+    body = tag("body", header, tag("main", *sections))
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("title", f"{status.node}: {_WORDS[_judge(status)[0]]}"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        *([] if view.pause else [tag("meta", http_equiv="refresh", content=str(REFRESH))]),
+        tag("style"),
+    )
+    head[-1].text = style  # as it is: a header of the answer names its hash
+    return "<!doctype html>\n" + ElementTree.tostring(tag("html", head, body, lang="en"), "unicode", method="html")
+
+
+def _section(title: str, *inside: Element) -> Element:
+    name = title.partition(":")[0].lower().replace(" ", "-")
+    return tag("section", tag("h2", title), *inside, id=name)
+
+
+def _links(about: str, links: Sequence[Element]) -> Element:
+    return tag("nav", *(part for one in links for part in (one, " ")), aria_label=about)
+
+
+# -- the word
+
+
+_WORDS = {"ok": "OK", "degraded": "ATTENTION", "failing": "FAILING"}
+
+
+def _judge(status: StatusReport) -> tuple[str, list[str]]:
+    """The word, and why."""
+    faults, warnings = list[str](), list[str]()
+    if not status.database.up:
+        faults.append(f"The database does not answer: {status.database.error}. Customers stay connected.")
+    faults += [f"{name} cannot be read: {why}." for name, why in status.interface_errors.items()]
+    if status.guard.tripped and not status.guard.approved:
+        faults.append(f"Nothing was removed: {status.withheld} peers have lost their rows, and the guard keeps them.")
+    if status.rejected:
+        warnings.append(f"{len(status.rejected)} rows are ignored because of errors.")
+    return "failing" if faults else "degraded" if warnings else "ok", faults + warnings
+
+
+def _verdict(status: StatusReport) -> Iterator[Element]:
+    health, why = _judge(status)
+    peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
+    first = why[0] if why else f"{peers} peers are as the rows want them, {online} online."
+    yield tag("h1", tag("strong", _WORDS[health], class_="word"), " ", first, class_=health)
+    if why[1:]:
+        yield tag("ul", *(tag("li", one) for one in why[1:]), class_="more")
+
+
+def _place(view: View, status: StatusReport) -> Iterator[Element | str]:
+    yield f"Node {status.node}, wgsyncd {status.version}, {time(status.at)}. "
+    if view.pause:
+        yield tag("a", "Keep this page up to date", href=view.link(pause=False))
+    else:
+        yield f"This page is made again every {REFRESH} s. "
+        yield tag("a", "Pause", href=view.link(pause=True))
+
+
+# -- interfaces
+
+
+def _interfaces(status: StatusReport) -> Element:
+    heads = ("Interface", "Wanted", "Peers", "Online", "Frozen", "Foreign", "Handshake", "In/s", "Out/s")
+    head = [tag("th", name, scope="col", class_="" if at in (0, 6) else "number") for at, name in enumerate(heads)]
+    return table(head, [list(_interface(one, heads, status.at)) for one in status.interfaces])
+
+
+def _interface(one: InterfaceReport, heads: Sequence[str], at: str) -> Iterator[Element]:
+    yield tag("th", one.interface, scope="row")
+    if not one.present:
+        yield tag("td", "cannot be read", class_="bad", colspan=str(len(heads) - 1))
+        return
+    counts = (one.desired, one.actual, one.online, one.frozen, one.foreign)
+    for name, count in zip(heads[1:6], counts, strict=True):
+        yield cell(name, "?" if count is None else str(count), "number")
+    yield cell("Handshake", ago(seconds_between(one.latest_handshake, at)))
+    yield cell("In/s", rate(one.rx_rate), "number")
+    yield cell("Out/s", rate(one.tx_rate), "number")
+
+
+def _charts(status: StatusReport, history: Mapping[str, Sequence[Slot]], now: float) -> Iterator[Element]:
+    for one in status.interfaces:
+        if slots := history.get(one.interface):
+            rx, tx = (format_bytes(sum(getattr(slot, name) for slot in slots)) for name in ("rx", "tx"))
+            text = f"{one.interface} in the last 24 hours, or since the daemon's start: "
+            keys = [tag("span", "■ ", class_=f"{name} key") for name in ("rx", "tx")]
+            caption = tag("figcaption", text, keys[0], f"{rx} in, ", keys[1], f"{tx} out")
+            yield tag("figure", caption, chart(f"{text}{rx} in, {tx} out", slots, now))
+
+
+# -- devices
+
+
+def _devices(view: View, report: DevicesReport) -> Iterator[Element]:
+    hidden = [tag("input", type="hidden", name=name, value=one)
+              for name, one in (("sort", view.sort), ("pause", "1" if view.pause else "")) if one]  # fmt: skip
+    yield tag(
+        "form",
+        *hidden,
+        tag("label", "Filter ", tag("input", type="search", name="q", value=view.text, maxlength="100")),
+        " ",
+        tag("label", _box("online", view.online), " online only"),
+        " ",
+        tag("label", _box("all", view.all), f" also the {report.off} without a peer"),
+        " ",
+        tag("button", "Show"),
+        method="get",
+        action="/",
+    )
+    first = EACH * (view.page - 1)
+    shown = report.devices[first:]
+    until = f", {first + 1} to {first + len(shown)} here" if report.matching > len(shown) and shown else ""
+    yield tag("p", f"{report.online} of {report.count} online. {report.matching} match{until}.")
+    if report.usage_error:
+        yield tag("p", f"24 h and month are not known now: {report.usage_error}", class_="bad")
+    heads = [
+        tag("th", tag("a", head, href=view.link(sort=order, page=1)), scope="col", class_=kind,
+             **({"aria-sort": "ascending"} if order == view.sort and head != "Out/s" else {}))
+        for head, (kind, order) in _COLUMNS.items()
+    ]  # fmt: skip
+    yield table(heads, [list(_device(one)) for one in shown], "devices")
+    pages = -(-report.matching // EACH)
+    if pages > 1:
+        numbers = [
+            tag("a", str(number), href=view.link(page=number),
+                 **({"aria-current": "page"} if number == view.page else {}))
+            for number in range(1, pages + 1)
+        ]  # fmt: skip
+        yield _links("Pages of devices", numbers)
+
+
+def _box(name: str, checked: bool) -> Element:
+    return tag("input", type="checkbox", name=name, value="1", **({"checked": "checked"} if checked else {}))
+
+
+def _device(one: DeviceReport) -> Iterator[Element]:
+    dot = tag("span", "●" if one.online else "○", class_="on" if one.online else "off", role="img",
+               aria_label="online" if one.online else "offline")  # fmt: skip
+    yield tag("th", dot, " ", one.device, scope="row", class_="device")
+    yield cell("Owner", one.owner)
+    state = one.status if one.state == "live" else f"{one.status}, {one.state}".lstrip(", ")
+    yield cell("Status", state, title=one.why) if one.why else cell("Status", state)
+    yield cell("Address", ", ".join(one.addresses))
+    yield cell("Handshake", ago(one.handshake_age))
+    yield cell("In/s", rate(one.rx_rate), "number")
+    yield cell("Out/s", rate(one.tx_rate), "number")
+    for head, label in (("24 h", "24h"), ("Month", "month")):
+        figure = one.bytes.get(label)
+        yield cell(head, format_bytes(figure.rx + figure.tx) if figure is not None else "-", "number")
+
+
+# -- what waits, and what changed
+
+
+def _waiting(status: StatusReport) -> Iterator[Element]:
+    """Rejected rows, and removals that wait. Nothing here allows them: an admin does that with a command."""
+    if status.rejected:
+        rows = [
+            [cell("Row", str(one.row)), cell("Device", one.device), cell("Reason", f"{one.reason}: {one.detail}")]
+            for one in status.rejected[:EACH]
+        ]
+        heads = [tag("th", head, scope="col") for head in ("Row", "Device", "Reason")]
+        yield _section(f"Rows that are ignored: {len(status.rejected)}", table(heads, rows))
+    if status.held:
+        rows = [
+            [cell("Interface", one.interface), cell("Device", one.device or one.peer), cell("Address", one.address),
+             cell("Reason", one.reason)]
+            for one in status.held
+        ]  # fmt: skip
+        heads = [tag("th", head, scope="col") for head in ("Interface", "Device", "Address", "Reason")]
+        count = status.withheld + status.blocked
+        todo = "If rows went by mistake, restore them and do nothing else. Look: wgsyncd plan"
+        yield _section(f"Removals that wait: {count}", tag("p", todo), table(heads, rows))
+
+
+def _changes(status: StatusReport) -> Element:
+    if not status.changes:
+        return tag("p", "None since the daemon's start.")
+    heads = [tag("th", head, scope="col") for head in ("Time", "Change", "Interface", "Device", "Reason")]
+    return table(
+        heads,
+        [
+            [cell("Time", time(one.at)), cell("Change", one.change), cell("Interface", one.interface),
+             cell("Device", one.device), cell("Reason", one.text)]
+            for one in status.changes
+        ],
+    )  # fmt: skip
