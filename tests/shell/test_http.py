@@ -34,7 +34,7 @@ def test_a_head_is_the_answer_without_its_body(site: Site) -> None:
 
 def test_what_a_request_has(site: Site) -> None:
     site.say(b"POST /do?config=%2Fa%20b&x HTTP/1.1\r\nHost: a\r\naccept: text/a \r\ncontent-LENGTH: 3\r\n\r\nabcdef")
-    assert site.asked == [Request("POST", "/do", {"config": "/a b"}, "text/a", b"abc")]
+    assert site.asked == [Request("POST", "/do", {"config": "/a b"}, "text/a", b"abc", host="a")]
 
 
 def test_a_client_that_has_closed_its_side_is_answered(site: Site) -> None:

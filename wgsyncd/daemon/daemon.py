@@ -20,6 +20,7 @@ from wgsyncd.daemon import admin, lock
 from wgsyncd.daemon.change_watch import ChangeWatcher
 from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
+from wgsyncd.daemon.front_page import FrontPage
 from wgsyncd.daemon.http import Routes
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.daemon.pacing import ClockStepDetector, PollInterval, thread_cpu_time
@@ -27,7 +28,6 @@ from wgsyncd.daemon.scheduler import Schedule
 from wgsyncd.daemon.sockets import Sockets
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
-from wgsyncd.daemon.web import Web
 from wgsyncd.engine import inspector, status_report
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
@@ -65,8 +65,8 @@ class Daemon:
         self.watcher = ChangeWatcher(lambda: self.agent, self._tasks, self._heartbeat, status, interval)
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self.devices = DeviceList(status, lambda: self.settings, self._admin.ask_usage)
-        self._web = Web(lambda: self.settings, status, self._report, self.devices.report)
-        self._monitoring = MonitoringServer(pages(status, self._is_alive), self._web.answer)
+        self._front_page = FrontPage(lambda: self.settings, status, self._report, self.devices.report)
+        self._monitoring = MonitoringServer(pages(status, self._is_alive), self._front_page.answer)
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()

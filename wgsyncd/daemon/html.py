@@ -7,7 +7,7 @@ from datetime import datetime
 from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.engine.status import SLOT, SLOTS, Slot
+from wgsyncd.engine.status import QUARTER, QUARTERS, Quarter
 from wgsyncd.redact import escape_control
 
 WIDTH, HEIGHT = 960, 96  # of a chart
@@ -62,16 +62,16 @@ def seconds_between(early: str | None, late: str) -> int | None:
     return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
 
 
-def chart(about: str, slots: Sequence[Slot], now: float) -> Element:
+def chart(about: str, quarters: Sequence[Quarter], now: float) -> Element:
     """Bars of the last 24 hours: below what came in, above what went out. ``now``: UNIX seconds."""
-    last, most = int(now) // SLOT, max((one.rx + one.tx for one in slots), default=0) or 1
+    last, most = int(now) // QUARTER, max((one.rx + one.tx for one in quarters), default=0) or 1
     bars = {"rx": "", "tx": ""}
-    for one in slots:
-        left = (SLOTS - 1 - (last - one.start // SLOT)) * WIDTH // SLOTS
+    for one in quarters:
+        left = (QUARTERS - 1 - (last - one.start // QUARTER)) * WIDTH // QUARTERS
         rx, whole = (round(amount * HEIGHT / most) for amount in (one.rx, one.rx + one.tx))
         for name, low, high in (("rx", 0, rx), ("tx", rx, whole)):
             if high > low and left >= 0:
-                bars[name] += f"M{left} {HEIGHT - low}v{low - high}h{WIDTH // SLOTS - 1}v{high - low}z"
+                bars[name] += f"M{left} {HEIGHT - low}v{low - high}h{WIDTH // QUARTERS - 1}v{high - low}z"
     lines = "".join(f"M{at * WIDTH // 4} 0v{HEIGHT}" for at in range(5))
     paths = [tag("path", d=drawn, class_=name) for name, drawn in (("grid", lines), *bars.items()) if drawn]
     return tag("svg", *paths, viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", role="img", aria_label=about)

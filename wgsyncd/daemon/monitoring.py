@@ -1,4 +1,4 @@
-"""What monitoring reads over TCP: /metrics, /healthz and /readyz, at the configured address, with the page at /."""
+"""What monitoring reads at the configured address: /metrics, /healthz and /readyz. The page is at /."""
 
 from __future__ import annotations
 

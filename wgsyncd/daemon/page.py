@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.daemon.html import ago, cell, chart, rate, seconds_between, table, tag, time
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
-from wgsyncd.engine.status import Slot
+from wgsyncd.engine.status import Quarter
 from wgsyncd.engine.status_report import InterfaceReport, StatusReport
 
 EACH = 200  # devices on one page
@@ -34,7 +34,7 @@ _COLUMNS: Mapping[str, tuple[str, Order | None]] = {
 """The columns of the devices: head, class, and the order that a click on the head gives."""
 
 
-class View(NamedTuple):
+class Choice(NamedTuple):
     """What the address of the page asks for."""
 
     sort: Order = "device"
@@ -45,46 +45,46 @@ class View(NamedTuple):
     pause: bool = False
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> View:
-        """The view of a request. What no page has asked for is left out."""
+    def of(cls, query: Mapping[str, str]) -> Choice:
+        """The choice of a request. What no page has asked for is left out."""
         page = query.get("page", "1")
         sort: Order = next((one for one in get_args(Order) if one == query.get("sort")), "device")
         number = max(1, int(page)) if page.isascii() and page.isdecimal() and len(page) < 5 else 1
         return cls(sort, query.get("q", ""), "online" in query, "all" in query, number, "pause" in query)
 
     def link(self, **changes: object) -> str:
-        """The address of this view with changes."""
-        view = self._replace(**changes)  # type: ignore[arg-type]
-        flags = {name: "1" for name in ("online", "all", "pause") if getattr(view, name)}
-        given = {"sort": "" if view.sort == "device" else view.sort, "q": view.text, **flags}
-        given |= {"page": str(view.page)} if view.page > 1 else {}
+        """The address of this choice with changes."""
+        choice = self._replace(**changes)  # type: ignore[arg-type]
+        flags = {name: "1" for name in ("online", "all", "pause") if getattr(choice, name)}
+        given = {"sort": "" if choice.sort == "device" else choice.sort, "q": choice.text, **flags}
+        given |= {"page": str(choice.page)} if choice.page > 1 else {}
         return "/?" + urlencode({name: one for name, one in given.items() if one}, errors="surrogateescape")
 
     def selection(self) -> dict[str, str]:
-        """The query of GET /devices for this view."""
+        """The query of GET /devices for this choice."""
         flags = {"online": "true"} if self.online else {}
         flags |= {"all": "true"} if self.all else {}
         return {"text": self.text, "sort": self.sort, "limit": str(EACH * self.page), **flags}
 
 
 def render(
-    view: View,
+    choice: Choice,
     status: StatusReport,
     devices: DevicesReport,
-    history: Mapping[str, Sequence[Slot]],
+    history: Mapping[str, Sequence[Quarter]],
     style: str,
     now: float,
 ) -> str:
     """The whole page. ``now``: UNIX seconds. Sections that later versions add have their place between these."""
     sections = [
         _section("Interfaces", _interfaces(status), *_charts(status, history, now)),
-        _section("Devices", *_devices(view, devices)),
+        _section("Devices", *_devices(choice, devices)),
         *_waiting(status),
         _section("Last changes", _changes(status)),
     ]
     links = [tag("a", one[0].text or "", href=f"#{one.get('id')}") for one in sections]
     header = tag(
-        "header", *_verdict(status), tag("p", *_place(view, status), class_="place"), _links("Sections", links)
+        "header", *_verdict(status), tag("p", *_place(choice, status), class_="place"), _links("Sections", links)
     )
     body = tag("body", header, tag("main", *sections))
     head = tag(
@@ -92,7 +92,7 @@ def render(
         tag("meta", charset="utf-8"),
         tag("title", f"{status.node}: {_WORDS[_judge(status)[0]]}"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        *([] if view.pause else [tag("meta", http_equiv="refresh", content=str(REFRESH))]),
+        *([] if choice.pause else [tag("meta", http_equiv="refresh", content=str(REFRESH))]),
         tag("style"),
     )
     head[-1].text = style  # as it is: a header of the answer names its hash
@@ -128,21 +128,21 @@ def _judge(status: StatusReport) -> tuple[str, list[str]]:
 
 
 def _verdict(status: StatusReport) -> Iterator[Element]:
-    health, why = _judge(status)
+    word, why = _judge(status)
     peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
     first = why[0] if why else f"{peers} peers are as the rows want them, {online} online."
-    yield tag("h1", tag("strong", _WORDS[health], class_="word"), " ", first, class_=health)
+    yield tag("h1", tag("strong", _WORDS[word], class_="word"), " ", first, class_=word)
     if why[1:]:
         yield tag("ul", *(tag("li", one) for one in why[1:]), class_="more")
 
 
-def _place(view: View, status: StatusReport) -> Iterator[Element | str]:
+def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:
     yield f"Node {status.node}, wgsyncd {status.version}, {time(status.at)}. "
-    if view.pause:
-        yield tag("a", "Keep this page up to date", href=view.link(pause=False))
+    if choice.pause:
+        yield tag("a", "Keep this page up to date", href=choice.link(pause=False))
     else:
         yield f"This page is made again every {REFRESH} s. "
-        yield tag("a", "Pause", href=view.link(pause=True))
+        yield tag("a", "Pause", href=choice.link(pause=True))
 
 
 # -- interfaces
@@ -167,52 +167,52 @@ def _interface(one: InterfaceReport, heads: Sequence[str], at: str) -> Iterator[
     yield cell("Out/s", rate(one.tx_rate), "number")
 
 
-def _charts(status: StatusReport, history: Mapping[str, Sequence[Slot]], now: float) -> Iterator[Element]:
+def _charts(status: StatusReport, history: Mapping[str, Sequence[Quarter]], now: float) -> Iterator[Element]:
     for one in status.interfaces:
-        if slots := history.get(one.interface):
-            rx, tx = (format_bytes(sum(getattr(slot, name) for slot in slots)) for name in ("rx", "tx"))
+        if quarters := history.get(one.interface):
+            rx, tx = (format_bytes(sum(getattr(quarter, name) for quarter in quarters)) for name in ("rx", "tx"))
             text = f"{one.interface} in the last 24 hours, or since the daemon's start: "
             keys = [tag("span", "■ ", class_=f"{name} key") for name in ("rx", "tx")]
             caption = tag("figcaption", text, keys[0], f"{rx} in, ", keys[1], f"{tx} out")
-            yield tag("figure", caption, chart(f"{text}{rx} in, {tx} out", slots, now))
+            yield tag("figure", caption, chart(f"{text}{rx} in, {tx} out", quarters, now))
 
 
 # -- devices
 
 
-def _devices(view: View, report: DevicesReport) -> Iterator[Element]:
+def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     hidden = [tag("input", type="hidden", name=name, value=one)
-              for name, one in (("sort", view.sort), ("pause", "1" if view.pause else "")) if one]  # fmt: skip
+              for name, one in (("sort", choice.sort), ("pause", "1" if choice.pause else "")) if one]  # fmt: skip
     yield tag(
         "form",
         *hidden,
-        tag("label", "Filter ", tag("input", type="search", name="q", value=view.text, maxlength="100")),
+        tag("label", "Filter ", tag("input", type="search", name="q", value=choice.text, maxlength="100")),
         " ",
-        tag("label", _box("online", view.online), " online only"),
+        tag("label", _box("online", choice.online), " online only"),
         " ",
-        tag("label", _box("all", view.all), f" also the {report.off} without a peer"),
+        tag("label", _box("all", choice.all), f" also the {report.off} without a peer"),
         " ",
         tag("button", "Show"),
         method="get",
         action="/",
     )
-    first = EACH * (view.page - 1)
+    first = EACH * (choice.page - 1)
     shown = report.devices[first:]
     until = f", {first + 1} to {first + len(shown)} here" if report.matching > len(shown) and shown else ""
     yield tag("p", f"{report.online} of {report.count} online. {report.matching} match{until}.")
     if report.usage_error:
         yield tag("p", f"24 h and month are not known now: {report.usage_error}", class_="bad")
     heads = [
-        tag("th", tag("a", head, href=view.link(sort=order, page=1)), scope="col", class_=kind,
-             **({"aria-sort": "ascending"} if order == view.sort and head != "Out/s" else {}))
+        tag("th", tag("a", head, href=choice.link(sort=order, page=1)), scope="col", class_=kind,
+             **({"aria-sort": "descending" if kind == "number" else "ascending"} if order == choice.sort and head != "Out/s" else {}))
         for head, (kind, order) in _COLUMNS.items()
     ]  # fmt: skip
     yield table(heads, [list(_device(one)) for one in shown], "devices")
     pages = -(-report.matching // EACH)
     if pages > 1:
         numbers = [
-            tag("a", str(number), href=view.link(page=number),
-                 **({"aria-current": "page"} if number == view.page else {}))
+            tag("a", str(number), href=choice.link(page=number),
+                 **({"aria-current": "page"} if number == choice.page else {}))
             for number in range(1, pages + 1)
         ]  # fmt: skip
         yield _links("Pages of devices", numbers)

@@ -18,7 +18,7 @@ from wgsyncd.core.usage.aside import Obstacle, SetAside
 if TYPE_CHECKING:
     from wgsyncd.engine.plan_report import PlannedChange
 
-SLOT, SLOTS = 900, 96  # seconds, and how many of them are 24 hours
+QUARTER, QUARTERS = 900, 96  # seconds, and how many of them are 24 hours
 REMEMBERED = 10  # the number of last changes that are kept
 
 Key = TypeVar("Key")
@@ -42,8 +42,8 @@ class Dumps(NamedTuple):
     actual: Mapping[str, InterfaceState]
 
 
-class Slot(NamedTuple):
-    """The bytes of an interface in SLOT seconds."""
+class Quarter(NamedTuple):
+    """The bytes of an interface in QUARTER seconds."""
 
     start: int  # UNIX seconds
     rx: int
@@ -114,7 +114,7 @@ class DaemonStatus:
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
     rows: Sequence[DeviceRow] | None = None  # as the store keeps them. None: they were not read yet
     dumps: tuple[Dumps, ...] = ()  # the last one, and one before it, for the rates of devices
-    history: Mapping[str, tuple[Slot, ...]] = field(default_factory=dict)  # by interface: at most the last 24 hours
+    history: Mapping[str, tuple[Quarter, ...]] = field(default_factory=dict)  # by interface: at most the last 24 hours
     held: tuple[PlannedChange, ...] = ()  # the first removals that wait, for the page
     recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end
     started_at: float = 0.0

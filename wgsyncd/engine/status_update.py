@@ -12,7 +12,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.plan_report import planned_change
 from wgsyncd.engine.rates import MEASURED_OVER, RateMeter
-from wgsyncd.engine.status import SLOT, SLOTS, DaemonStatus, Dumps, InterfaceStatus, PeerStatus, Slot
+from wgsyncd.engine.status import QUARTER, QUARTERS, DaemonStatus, Dumps, InterfaceStatus, PeerStatus, Quarter
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
@@ -74,16 +74,19 @@ def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) 
 
 def _note_history(status: DaemonStatus, before: Mapping[str, InterfaceStatus], now: float) -> None:
     """Add the bytes since the last look to the history. A sum that fell says nothing: a peer was removed."""
-    slot, kept = int(now) // SLOT * SLOT, dict(status.history)
+    quarter, kept = int(now) // QUARTER * QUARTER, dict(status.history)
     for name, one in status.interfaces.items():
-        old, slots = before.get(name), kept.get(name, ())
+        old, quarters = before.get(name), kept.get(name, ())
         if old is None or not (one.present and old.present and one.received >= old.received and one.sent >= old.sent):
             continue
         rx, tx = one.received - old.received, one.sent - old.sent
-        if slots and slots[-1].start == slot:
-            slots, rx, tx = slots[:-1], slots[-1].rx + rx, slots[-1].tx + tx
-        kept[name] = (*(past for past in slots if slot - SLOTS * SLOT < past.start < slot), Slot(slot, rx, tx))
-    status.history = {name: slots for name, slots in kept.items() if name in status.interfaces}
+        if quarters and quarters[-1].start == quarter:
+            quarters, rx, tx = quarters[:-1], quarters[-1].rx + rx, quarters[-1].tx + tx
+        kept[name] = (
+            *(past for past in quarters if quarter - QUARTERS * QUARTER < past.start < quarter),
+            Quarter(quarter, rx, tx),
+        )
+    status.history = {name: quarters for name, quarters in kept.items() if name in status.interfaces}
 
 
 def _note_dumps(status: DaemonStatus, actual: Actual, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Answers GET / on the port of the metrics: with the page, if `metrics.page` turns it on, or else with the paths."""
+"""Answers GET / on the port of the metrics: with the page, or with the paths while the page is off."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.network import is_loopback
 from wgsyncd.daemon.http import TEXT, Refusal, Request, Response
 from wgsyncd.daemon.monitoring import MonitoringServer
-from wgsyncd.daemon.page import View, render
+from wgsyncd.daemon.page import Choice, render
 from wgsyncd.engine.devices_report import DevicesReport
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import StatusReport
 
 STYLE = resources.text("page.css")
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-HEADERS = (
-    f"Content-Security-Policy: default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; "
+_POLICY = (
+    "default-src 'none'",
+    f"style-src 'sha256-{_HASH}'",
+    "form-action 'self'",
+    "base-uri 'none'",
     "frame-ancestors 'none'",
+)
+HEADERS = (
+    "Content-Security-Policy: " + ";".join(_POLICY),
     "X-Content-Type-Options: nosniff",
     "X-Frame-Options: DENY",
     "Referrer-Policy: no-referrer",
@@ -30,7 +36,7 @@ HEADERS = (
 """No script, no style but the page's own, nothing from elsewhere, and no other site may show the page inside it."""
 
 
-class Web:
+class FrontPage:
     """Makes the page in a client's thread, which only reads."""
 
     def __init__(
@@ -52,9 +58,9 @@ class Web:
             raise Refusal(403, why, "metrics.page")
         if not is_ours(request.host):
             raise Refusal(403, "open the page as localhost or 127.0.0.1, because another name may be a trap", "Host")
-        view = View.of(request.query)
-        devices = self._devices(view.selection())
-        page = render(view, self._report(), devices, self._status.history, STYLE, time.time())
+        choice = Choice.of(request.query)
+        devices = self._devices(choice.selection())
+        page = render(choice, self._report(), devices, self._status.history, STYLE, time.time())
         body = page.encode("utf-8", "backslashreplace")
         return Response(200, body, "text/html; charset=utf-8", headers=HEADERS)
 
