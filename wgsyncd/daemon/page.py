@@ -20,7 +20,7 @@ from wgsyncd.engine.status_report import InterfaceReport, StatusReport
 
 EACH = 200  # devices on one page
 REFRESH = 10  # seconds
-_COLUMNS: Mapping[str, tuple[str, Order | None]] = {
+_COLUMNS: Mapping[str, tuple[str, Order]] = {
     "Device": ("device", "device"),
     "Owner": ("owner", "owner"),
     "Status": ("status", "status"),
@@ -202,11 +202,7 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     yield tag("p", f"{report.online} of {report.count} online. {report.matching} match{until}.")
     if report.usage_error:
         yield tag("p", f"24 h and month are not known now: {report.usage_error}", class_="bad")
-    heads = [
-        tag("th", tag("a", head, href=choice.link(sort=order, page=1)), scope="col", class_=kind,
-             **({"aria-sort": "descending" if kind == "number" else "ascending"} if order == choice.sort and head != "Out/s" else {}))
-        for head, (kind, order) in _COLUMNS.items()
-    ]  # fmt: skip
+    heads = [_head(choice, head, kind, order) for head, (kind, order) in _COLUMNS.items()]
     yield table(heads, [list(_device(one)) for one in shown], "devices")
     pages = -(-report.matching // EACH)
     if pages > 1:
@@ -216,6 +212,13 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
             for number in range(1, pages + 1)
         ]  # fmt: skip
         yield _links("Pages of devices", numbers)
+
+
+def _head(choice: Choice, head: str, kind: str, order: Order) -> Element:
+    """The head of a column. A click on it sorts the devices."""
+    direction = "descending" if kind == "number" else "ascending"
+    sorted_by = {"aria-sort": direction} if order == choice.sort and head != "Out/s" else {}
+    return tag("th", tag("a", head, href=choice.link(sort=order, page=1)), scope="col", class_=kind, **sorted_by)
 
 
 def _box(name: str, checked: bool) -> Element:
