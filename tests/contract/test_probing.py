@@ -19,6 +19,7 @@ from wgsyncd.demo.mariadb import ACCOUNT
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun import schema
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.own_tables import own_tables
 from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.settings import mikyun
 
@@ -71,6 +72,18 @@ FOUND: dict[str, tuple[Sequence[str], str, Severity, str, bool]] = {
     "a trail that wants a name": ((L + "ADD admin VARCHAR(9) NOT NULL",), "admin_logs", WARNING, "1364: Field 'admin'", True),
     "a trail with other words": ((L + "MODIFY action_type ENUM('login')",), "admin_logs", WARNING, "refuses an audit row: 1265", False),
     "a trail without a column": ((L + "DROP target_id",), "admin_logs", WARNING, "1054: Unknown column 'target_id'", True),
+    "our own table with a column more": (("ALTER TABLE wgsyncd_days ADD who INT NOT NULL",), "wgsyncd_days", FAULT, "1364: Field 'who'", True),
+    "our own table without a column": (("ALTER TABLE wgsyncd_nodes DROP receipt",), "wgsyncd_nodes", FAULT, "1054: Unknown column 'receipt'", True),
+    "our own names in latin1": (("ALTER TABLE wgsyncd_peers MODIFY device VARCHAR(64) CHARACTER SET latin1 NOT NULL",),
+                                "wgsyncd_peers", FAULT, "refuses a row of wgsyncd: 1366", True),
+    "our own short names": (("ALTER TABLE wgsyncd_set_aside MODIFY node VARCHAR(10) NOT NULL",), "wgsyncd_set_aside", FAULT,
+                            "1406: Data too long for column 'node'", True),
+    "our own short numbers": (("ALTER TABLE wgsyncd_buckets MODIFY rx INT UNSIGNED NOT NULL",), "wgsyncd_buckets", FAULT,
+                              "1264: Out of range value for column 'rx'", True),
+    "our own table with a trigger": (("CREATE TRIGGER odd BEFORE INSERT ON wgsyncd_removals FOR EACH ROW SIGNAL SQLSTATE '45000'",),
+                                     "wgsyncd_removals", FAULT, "1644", False),
+    "our own table without its key": (("ALTER TABLE wgsyncd_buckets DROP PRIMARY KEY",), "wgsyncd_buckets", FAULT, "key is gone", False),
+    "records without their key": (("ALTER TABLE wgsyncd_peers DROP KEY node",), "wgsyncd_peers", FAULT, "key is gone", False),
     "a view of somebody who left": (
         ("CREATE OR REPLACE DEFINER = 'x'@'gone' VIEW v_parent_conflicts AS SELECT contract_id, 2 AS parent_count FROM contracts",),
         "v_parent_conflicts", WARNING, "is gone", True),
@@ -103,7 +116,7 @@ def run(tables: RealMikyunTables, command: str, directory: Path) -> None:
 
 
 def test_the_reference_has_no_finding_and_probing_changes_nothing(odd_tables: RealMikyunTables) -> None:
-    checksum = "CHECKSUM TABLE customer_devices, contracts, admin_logs, wgsyncd_unwritten"
+    checksum = f"CHECKSUM TABLE customer_devices, contracts, admin_logs, {', '.join(own_tables())}"
     assert probe(odd_tables) == [], "without rows"
     for number in (5, 6):
         odd_tables.insert(number, public_key=text(number))

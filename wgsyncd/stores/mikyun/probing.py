@@ -15,10 +15,11 @@ from wgsyncd.config import resources
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Result, Values
+from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, trial
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape
 from wgsyncd.stores.mikyun.trail import INTO, holds_japanese
-from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.mikyun.trouble import NO_SUCH_TABLE, MariaDBError
 
 _WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint")
 _TIMES = ("first_handshake_at", "last_handshake_at", "activated_at", "issued_at", "qr_expires_at", "created_at")
@@ -60,6 +61,7 @@ class Probe:
         yield from self._views()
         yield from self._trail()
         if not any(True for _ in self.inexact()):  # what is rolled back has to vanish
+            yield from self._own()
             yield from self._writes()
 
     def inexact(self) -> Iterator[Finding]:
@@ -175,6 +177,26 @@ class Probe:
             if field and refused.number == _NO_COLUMN:
                 todo = self._alter(LOGS, f"ADD {field[1]} {_reference(LOGS, field[1])}")
             yield warning(LOGS, f"it refuses an audit row: {refused}", todo)
+
+    def _own(self) -> Iterator[Finding]:
+        """Write a row with the largest values into each of wgsyncd's own tables, twice, and take both back."""
+        for table, columns in own_tables().items():
+            has_key = "AUTO_INCREMENT" not in next(iter(columns.values())) or table == "wgsyncd_peers"
+            with self.connection.undone():
+                refused = self._ask(trial(table, columns))
+                again = self._ask(trial(table, columns)) if has_key else None
+            if isinstance(refused, MariaDBError):
+                if refused.number in (1142, 1143, NO_SUCH_TABLE):  # the findings about rights and tables report it
+                    continue
+                todo, field = self._show(table), re.search(r"(?:column|Field) .*?['`](\w+)['`](?!\.)", str(refused))
+                if field and refused.number == _NO_DEFAULT:
+                    todo = self._alter(table, f"ALTER `{field[1]}` SET DEFAULT 0")
+                elif field and (definition := as_shipped(columns.get(field[1], ""))):
+                    kind = "ADD" if refused.number == _NO_COLUMN else "MODIFY"
+                    todo = self._alter(table, f"{kind} `{field[1]}` {definition}")
+                yield fault(table, f"it refuses a row of wgsyncd: {refused}", todo)
+            elif isinstance(again, tuple):
+                yield fault(table, "it takes the same row twice: its key is gone", self._show(table))
 
     def _writes(self) -> Iterator[Finding]:
         """Write each kind of change to a row that may get it, look at the row, and take the change back."""
