@@ -30,7 +30,7 @@ SERVER = (
     "--innodb-log-file-size=256M",
     "--max-allowed-packet=64M",
 )
-_OWN_TABLES = "SHOW FULL TABLES WHERE Table_type = 'BASE TABLE' AND Tables_in_mikyun_cloud LIKE 'wgsyncd%'"
+_OWN_TABLES = "SHOW FULL TABLES WHERE Table_type = 'BASE TABLE' AND Tables_in_mikyun_cloud REGEXP '^wgsyncd_(?!schema)'"
 
 
 def key(kind: str, n: int) -> str:
