@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from etc.debian import manpages
+from wgsyncd.cli import output
+from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
+from wgsyncd.engine.status_report import GuardReport
 
 COMMANDS = manpages.commands(manpages.top())
 BASH = """\
@@ -96,3 +101,44 @@ def test_values_are_completed(shell: Shell, tmp_path: Path) -> None:
     assert shell.completed("status", "--watch", "") == set()
     (tmp_path / "a file.toml").touch()
     assert shell.completed("plan", "--config", "a", cwd=tmp_path) == {"a file.toml"}
+
+
+@pytest.fixture
+def node_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Puts a command on the path that answers with the documents of a node."""
+    devices = msgspec.convert(
+        {one.name: "" for one in msgspec.structs.fields(DevicesReport) if one.type is str}
+        | {"sampled": None, "count": 3, "online": 0, "off": 0, "matching": 3, "figures": [], "devices": []},
+        DevicesReport,
+    )
+    made = [
+        msgspec.convert(
+            {"row": at, "device": f"0001-DEV-00{at}", "owner": owner, "status": "active", "state": "live", "why": "",
+             "interface": "wg0", "addresses": [], "online": False, "latest_handshake": None, "handshake_age": None,
+             "rx_rate": None, "tx_rate": None, "bytes": {}, "hours": None},
+            DeviceReport,
+        )
+        for at, owner in ((1, "0001"), (2, "0001"), (3, "0002 a"))
+    ]  # fmt: skip
+    output.print_json(msgspec.structs.replace(devices, devices=made))
+    output.print_json(GuardReport(tripped=True, approved=False, plan="90f0bf914384d5a1c07e62fb8d3390ac"))
+    documents = dict(zip(("devices", "status"), capsys.readouterr().out.splitlines(), strict=True))
+    for name, text in documents.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "wgsyncd").write_text(f'#!/bin/sh\ncat "{tmp_path}/$1"\n')
+    (tmp_path / "wgsyncd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("node_with_names")
+def test_names_of_this_node_are_completed(shell: Shell) -> None:
+    devices = {f"0001-DEV-00{at}" for at in (1, 2, 3)}
+    assert shell.completed("explain", "") == devices
+    assert shell.completed("explain", "0001-DEV-003") == {"0001-DEV-003"}
+    assert shell.completed("usage", "0001") == devices | {"0001"}
+    assert shell.completed("sync", "0001-DEV-002") == {"0001-DEV-002"}
+    assert shell.completed("approve", "") == {"90f0bf914384d5a1c07e62fb8d3390ac"}
+
+
+def test_without_a_daemon_there_are_no_names_and_no_noise(shell: Shell) -> None:
+    assert shell.completed("explain", "x") == set()
