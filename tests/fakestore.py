@@ -142,6 +142,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
             version=end,
             fault=None if standing in CONTRACT_WORDS else Reason.UNKNOWN_STATUS,
             first_handshake=self._scanned(d) if status == "issued" else None,
+            scanned_from=self._scanned_from(d) if status == "issued" else None,
             first_handshake_known=d["first_handshake_at"] is not None or d["last_handshake_at"] is not None,
             has_no_usage=not d["rx_bytes_total"] and not d["tx_bytes_total"] and d["last_handshake_at"] is None,
         )
@@ -156,11 +157,20 @@ class FakeStore(MemoryStore[FakeDatabase]):
 
     def _scanned(self, d: Device) -> float | None:
         at, issued = _datetime(d["first_handshake_at"]), _datetime(d["issued_at"]) or _datetime(d["created_at"])
-        return (
-            None
-            if at is None or (issued is not None and at < issued)
-            else _seconds(d["first_handshake_at"], self._zone)
-        )
+        is_of_before = at is None or (issued is not None and at < issued) or self._last_of_before(d) is not None
+        return None if is_of_before else _seconds(d["first_handshake_at"], self._zone)
+
+    def _scanned_from(self, d: Device) -> float | None:
+        last, issued = self._last_of_before(d), _seconds(d["issued_at"], self._zone)
+        return last + 1 if last is not None else issued and issued - 180
+
+    def _last_of_before(self, d: Device) -> float | None:
+        """The last handshake of a device that was activated before, and is issued again with the old date."""
+        activated, issued = _datetime(d["activated_at"]), _datetime(d["issued_at"]) or _datetime(d["created_at"])
+        last, end = _datetime(d["last_handshake_at"]) or activated, _datetime(self._qr_end(d))
+        if activated is None or activated < (issued or activated) or not last or not end or last >= end:
+            return None
+        return _seconds(d["last_handshake_at"] or d["activated_at"], self._zone)
 
     def _text(self, seconds: float) -> str:
         return datetime.fromtimestamp(int(seconds), self._zone).strftime("%Y-%m-%d %H:%M:%S")

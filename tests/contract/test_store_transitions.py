@@ -126,3 +126,31 @@ def test_the_first_handshake_since_the_issue(
     found = issued_row.first_handshake
     assert (found and local(found)) == (first if known else None)
     assert active.first_handshake is None, "of an active device nobody needs it"
+
+
+ISSUES = {  # columns, with seconds from now; then first_handshake and scanned_from
+    "never used": ({"issued_at": -100}, None, -280),
+    "no date": ({}, None, None),
+    "scanned in time": ({"issued_at": -100, "first_handshake_at": -50, "last_handshake_at": -10}, -50, -280),
+    "again": ({"issued_at": -10, "first_handshake_at": -90, "activated_at": -90, "last_handshake_at": -60}, None, -190),
+    "again, old date": (
+        {"issued_at": -99, "first_handshake_at": -90, "activated_at": -90, "last_handshake_at": -60}, None, -59
+    ),
+    "again, no date": ({"first_handshake_at": -90, "activated_at": -90, "last_handshake_at": -60}, None, -59),
+    "again, the handshakes are cleared": ({"issued_at": -99, "activated_at": -90}, None, -89),
+    "used after its end": (
+        {"issued_at": -99, "first_handshake_at": -90, "activated_at": -90, "last_handshake_at": -60, "qr_expires_at": -70},
+        -90, -279,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "first", "since"), ISSUES.values(), ids=ISSUES.keys())
+def test_which_handshakes_are_of_the_present_code(
+    tables: MikyunTables, store: Store, columns: dict[str, int], first: int | None, since: int | None
+) -> None:
+    dates = {name: local(NOW + seconds) for name, seconds in ({"qr_expires_at": 600} | columns).items()}
+    tables.insert(5, status="issued", created_at=local(NOW - 100), **dates)
+    (one,) = store.snapshot().rows
+    found = one.first_handshake, one.scanned_from
+    assert found == tuple(None if at is None else int(NOW) + at for at in (first, since))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.node import Node, local
-from tests.samples import key
+from tests.samples import key, text
 
 
 @pytest.fixture
@@ -121,3 +121,86 @@ def test_a_handshake_of_an_earlier_boot_activates_nobody(node: Node, deadlines: 
     node.change(5, status="issued", qr_expires_at=end, **dict.fromkeys(("first_handshake_at", "last_handshake_at")))
     node.cycle()
     assert status(node, 5) == "issued"
+
+
+def used(node: Node) -> None:
+    """Device 8 was issued, scanned and used. Its phone was last there ten minutes ago."""
+    node.issued(8, node.now + 600, issued_at=local(node.now - 60))
+    node.cycle()
+    node.shake(8)
+    node.account()
+    assert status(node, 8) == "active"
+    node.tick(600)
+    node.shake(8)
+    node.account()
+    node.tick(600)
+
+
+AGAIN = {
+    "all dates": {"issued_at": 0, "activated_at": None, "first_handshake_at": None},
+    "a new date of issue": {"issued_at": 0},
+    "the old date of issue": {},
+    "no date of issue": {"issued_at": None},
+    "the old date and no first handshake": {"first_handshake_at": None},
+}
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["runs", "down"])
+@pytest.mark.parametrize("key_of", [8, 9], ids=["same key", "new key"])
+@pytest.mark.parametrize("dates", AGAIN.values(), ids=AGAIN.keys())
+@pytest.mark.parametrize("scanned", [True, False])
+def test_a_code_issued_again_is_activated_by_its_own_scan_alone(
+    node: Node, scanned: bool, dates: dict[str, float | None], key_of: int, down: bool, deadlines: None
+) -> None:
+    used(node)
+    columns = {name: local(node.now) if value == 0 else value for name, value in dates.items()}
+    end = node.calendar.format_local(node.now + 300)
+    node.change(8, status="issued", qr_expires_at=end, public_key=text(key_of), **columns)
+    if down:
+        node.start()
+    node.cycle()
+    node.account()
+    assert status(node, 8) == "issued", "an old handshake is no scan"
+    assert key(key_of) in node.wg.peers("wg0")
+    if scanned:
+        node.wg.handshake("wg0", key(key_of), int(node.now * 1e9))
+        node.store.next_writes = ["before"]
+        node.account(fails=True)
+        node.account()
+    else:
+        node.tick(400)
+        node.cycle()
+    assert status(node, 8) == ("active" if scanned else "expired")
+    assert (key(key_of) in node.wg.peers("wg0")) is scanned
+    node.quiet()
+
+
+def test_a_scan_while_no_daemon_ran_counts_although_the_date_of_issue_is_old(node: Node, deadlines: None) -> None:
+    used(node)
+    node.change(8, status="issued", qr_expires_at=node.calendar.format_local(node.now + 60))
+    node.tick(30)
+    node.shake(8)
+    node.tick(600)
+    node.start()
+    node.cycle()
+    assert status(node, 8) == "active"
+
+
+def test_a_status_that_was_set_back_by_mistake_ends_no_device_in_use(node: Node, deadlines: None) -> None:
+    """The code has the old end, and the device was used after it."""
+    used(node)
+    node.change(8, status="issued")
+    node.start()
+    node.cycle()
+    assert status(node, 8) == "active"
+    assert key(8) in node.wg.peers("wg0")
+
+
+@pytest.mark.parametrize("ahead", [10, 170])
+def test_clocks_that_differ_hide_no_scan(node: Node, ahead: int, deadlines: None) -> None:
+    """The application's clock is ahead of this machine's, and the phone is seen once."""
+    node.issued(8, node.now + 600, issued_at=local(node.now + ahead))
+    node.cycle()
+    node.shake(8)
+    node.cycle()
+    assert status(node, 8) == "active"

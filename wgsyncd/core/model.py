@@ -195,6 +195,9 @@ class DeviceRow:
     activation_deadline: float | None = None  # UNIX seconds, for issued and expired devices. None: there is no date
     version: str | None = None  # the store's own mark: a transition needs a row that still has this version
     first_handshake: float | None = None  # UNIX seconds, only for issued devices: what the store has since the issue
+    scanned_from: float | None = (
+        None  # UNIX seconds, only for issued devices: an earlier handshake is of a former issue
+    )
     first_handshake_known: bool = False
     fault: Reason | None = None  # what the store has found wrong: the row is rejected if it asks for a peer
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded

@@ -96,14 +96,19 @@ class Planner:
 
         The kernel may have a later one only, after a restart or while the store was away.
         """
-        ids, found = {key: (row.id, row.device) for row in rows if (key := row.key) is not None}, dict[PublicKey, int]()
+        waiting, found = {key: row for row in rows if (key := row.key) is not None}, dict[PublicKey, int]()
         known, backlog = node_state or self._state.last_known, self._state.backlog
-        for record in known.records.each() if known is not None and ids else ():
-            if record.handshake > 0 and ids.get(record.public_key) == (record.row_id, record.device):
+        for record in known.records.each() if known is not None and waiting else ():
+            row = waiting.get(record.public_key)
+            if row is None or (row.id, row.device) != (record.row_id, record.device):
+                continue
+            if record.handshake > 0 and lifecycle.counts(row, record.handshake):
                 found[record.public_key] = record.handshake
         for sample in backlog.samples if backlog is not None else ():
-            for key in ids.keys() & sample.state.peers.keys():
-                if handshake := sample.state.peers[key].latest_handshake:
+            for key in waiting.keys() & sample.state.peers.keys():
+                if (handshake := sample.state.peers[key].latest_handshake) and lifecycle.counts(
+                    waiting[key], handshake
+                ):
                     found[key] = min(found.get(key, handshake), handshake)
         return found
 

@@ -34,17 +34,23 @@ def is_pending(row: DeviceRow) -> bool:
     return not any(reason.kind is Inactive.DEVICE_INACTIVE for reason in row.inactive)
 
 
+def counts(row: DeviceRow, handshake: int) -> bool:
+    """Whether a handshake (UNIX nanoseconds) can be the scan of the row's present QR code."""
+    return row.scanned_from is None or handshake >= row.scanned_from * 1e9
+
+
 def first_handshakes(
     rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
 ) -> dict[PublicKey, int]:
     """The earliest handshake seen for the key of each row, in UNIX nanoseconds. Keys without a handshake are left out.
 
     ``first_seen``: the handshakes that earlier calls returned. They are needed because a dump has only the latest one.
+    A handshake of a former issue of the row does not count.
     """
     seen: dict[PublicKey, int] = {}
-    for key in filter(None, {row.key for row in rows}):
-        latest = [s.peers[key].latest_handshake for s in actual.values() if key in s.peers]
-        first = first_seen.get(key) or max(latest, default=0)
+    for key, row in {key: row for row in rows if (key := row.key) is not None}.items():
+        latest = (s.peers[key].latest_handshake for s in actual.values() if key in s.peers)
+        first = first_seen.get(key) or max((one for one in latest if counts(row, one)), default=0)
         if first:
             seen[key] = first
     return seen

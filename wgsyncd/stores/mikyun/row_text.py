@@ -33,16 +33,23 @@ DEVICE_NAME = "CONVERT(device_id USING utf8mb4)"  # as text, also of a binary co
 _TEXTS = (*DEVICE_TEXTS, "c.contract_status")
 # Devices with these statuses need no QR deadline. make_row decides about every other status.
 _UNTIL_SCANNED = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({} AS CHAR)), '')"
-# A device that is issued again keeps the first handshake of its former QR code, and that one does not count.
-_FIRST_HANDSHAKE = """IF(d.first_handshake_at < COALESCE(NULLIF(d.issued_at, 0), NULLIF(d.created_at, 0)), NULL,
-    NULLIF(d.first_handshake_at, 0))"""
+# A device that is issued again keeps its former handshakes, and these do not count. issued_at shows when it was issued.
+# If the application leaves issued_at as it was, a device that was activated needs a handshake after its last one. But a
+# last handshake after the end shows that the code with this end was scanned, and that only the status was set back.
+_ISSUED = "COALESCE(NULLIF(d.issued_at, 0), NULLIF(d.created_at, 0))"
+_LAST = "COALESCE(NULLIF(d.last_handshake_at, 0), d.activated_at)"
+_AGAIN = f"(COALESCE(NULLIF(d.activated_at, 0) >= COALESCE({_ISSUED}, d.activated_at) AND {_LAST} < {{end}}, FALSE))"
+_FIRST_HANDSHAKE = f"IF(d.first_handshake_at < {_ISSUED} OR {_AGAIN}, NULL, NULLIF(d.first_handshake_at, 0))"
+# The clocks of the application and of this machine may differ. A device that was online at its issue counts as scanned,
+# because its next handshake comes within two minutes.
+_SCANNED_FROM = f"IF({_AGAIN}, {_LAST} + INTERVAL 1 SECOND, NULLIF(d.issued_at, 0) - INTERVAL 180 SECOND)"
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_id IS NULL",
     "NULLIF(d.first_handshake_at, 0) IS NULL", "NULLIF(d.last_handshake_at, 0) IS NULL", "{deleted}",
     "COALESCE(d.rx_bytes_total, 0) = 0 AND COALESCE(d.tx_bytes_total, 0) = 0", "COALESCE(d.is_parent = 1, 0)",
 )  # fmt: skip
 _DELETED, _PARENT = 5, 7
-_FIELDS = 4 + len(_TEXTS)
+_FIELDS = 5 + len(_TEXTS)
 
 # By the text that a column's collation takes as equal: see _row.
 _DEVICE = {status: status for status in ("issued", "active", "paused", "revoked", "expired", "deleted")}
@@ -97,7 +104,7 @@ def columns(schema: Schema, qr_lifetime: int) -> str:
     """The columns of a row's text, as SQL. ``qr_lifetime``: seconds that a QR code without an end lasts."""
     qr_end = QR_END.format(d="d.", seconds=qr_lifetime)
     deleted = "NULLIF(d.deleted_at, 0) IS NOT NULL" if schema.has_deleted_at else "0"
-    dates = map(_UNTIL_SCANNED.format, (qr_end, _FIRST_HANDSHAKE))
+    dates = map(_UNTIL_SCANNED.format, (qr_end, *(one.format(end=qr_end) for one in (_FIRST_HANDSHAKE, _SCANNED_FROM))))
     flags = f"CONCAT({', '.join(_FLAGS)})".format(deleted=deleted)
     return ", ".join(("d.id", *map(schema.as_utf8, _TEXTS), *dates, flags))
 
@@ -137,6 +144,7 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         contract_status,
         qr_end,
         scanned,
+        scanned_from,
         flags,
     ) = (
         # A text that was cut off must not become right by that.
@@ -175,6 +183,7 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
         activation_deadline=_instant(qr_end, zone) if has_end else None,
         version=qr_end if has_end else None,
         first_handshake=_instant(scanned, zone) if status_text == "issued" else None,
+        scanned_from=_instant(scanned_from, zone) if status_text == "issued" else None,
         first_handshake_known=not (first_unknown and last_unknown),
         fault=fault,
         has_no_usage=zero and last_unknown,
