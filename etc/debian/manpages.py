@@ -143,42 +143,23 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 # -- completion
 
-NAMES = {"device": "device", "name": "device|owner", "plan_id": "plan"}
-"""The arguments that complete names of this node, and the keys of these names in the documents of --json."""
-
-_SHELL = r"""
-_wgsyncd_names() {
-    # The daemon answers at once. Without the right to ask it, there are no names.
-    {
-        case $1 in
-            plan) wgsyncd status --json ;;
-            *) wgsyncd devices --all --json ;;
-        esac
-    } 2>/dev/null </dev/null | grep -oE "\"($1)\": \"[^\"\\\\]+\"" | cut -d '"' -f 4 | sort -u
-}
-"""
+NAMES = {"device": "_wgsyncd_device", "name": "_wgsyncd_device_or_owner", "plan_id": "_wgsyncd_plan"}
+"""The arguments that complete names of this node, and the functions of names.sh that do so."""
 
 
 def completion() -> Mapping[str, str]:
     """The completion of bash and of zsh, by file name. Options that take a path complete file names."""
     parser = top()
-    preamble = {"bash": _SHELL, "zsh": _SHELL}
-    for key in NAMES.values():
-        name = f"_wgsyncd_{key.replace('|', '_')}"
-        preamble["bash"] += f"{name}() {{ local IFS=$'\\n'; compgen -W \"$(_wgsyncd_names '{key}')\" -- \"$1\"; }}\n"
-        preamble["zsh"] += (
-            f"{name}() {{ local -a names; names=(${{(f)\"$(_wgsyncd_names '{key}')\"}}); compadd -a names }}\n"
-        )
     for command in commands(parser).values():
         for action in options(command):
-            names = NAMES.get(action.dest)
+            function = NAMES.get(action.dest)
             if action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # this is how shtab is told
-            elif names:
-                name = f"_wgsyncd_{names.replace('|', '_')}"
-                action.complete = {"bash": name, "zsh": name}  # type: ignore[attr-defined]
+            elif function:
+                action.complete = {"bash": function, "zsh": function}  # type: ignore[attr-defined]
+    functions = Path(__file__).with_name("names.sh").read_text(encoding="ascii")
     files = {"bash": "wgsyncd.bash", "zsh": "_wgsyncd"}
-    return {file: shtab.complete(parser, shell, preamble=preamble[shell]) for shell, file in files.items()}
+    return {file: shtab.complete(parser, shell, preamble=functions) for shell, file in files.items()}
 
 
 def main(argv: list[str] | None = None) -> int:

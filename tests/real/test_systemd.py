@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from tests.real.installed import DEVICE, SELDOM, UNIT, Node
+from tests.real.installed import CONFIG, DEVICE, SELDOM, UNIT, Node
 from tests.wait import until
 
 
@@ -53,6 +53,15 @@ def test_runs_with_one_capability_and_no_more(node: Node) -> None:
     assert status["NoNewPrivs"].strip() == "1"
     assert status["Seccomp"].strip() == "2"
     assert node.system.run("ps", "-o", "user=", "-p", pid).strip() == "wgsyncd"
+
+
+def test_the_page_comes_through_the_port_that_systemd_holds(node: Node) -> None:
+    assert "The page is off" in node.get("/")
+    node.configure(text=f"{CONFIG}[metrics]\npage = true\n")
+    assert "taken" in node.system.run("wgsyncd", "reload")
+    until(lambda: "0001-DEV-001" in node.get("/"), 20, "the page shows the device")
+    node.configure()
+    node.system.run("wgsyncd", "reload")
 
 
 def test_journal_has_priorities_and_no_key(node: Node) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import pages
 from tests.configuring import LEAST, faults
 from tests.node import Node
 from tests.page_site import Site
+from wgsyncd.config import resources
 from wgsyncd.config.load import parse
 from wgsyncd.daemon import monitoring
 from wgsyncd.daemon.front_page import is_ours
@@ -82,3 +85,11 @@ def test_the_configuration_refuses_the_page_for_others(listen: str) -> None:
 @pytest.mark.parametrize("listen", ["127.0.0.1:9586", "[::1]:9586", "localhost:1", "127.9.9.9:1"])
 def test_the_configuration_takes_the_page_on_loopback(listen: str) -> None:
     assert parse(f'{LEAST}[metrics]\npage = true\nlisten = "{listen}"').metrics.page
+
+
+def test_the_commands_of_the_page_turn_it_on_in_the_shipped_file(tmp_path: Path) -> None:
+    (tmp_path / "wgsyncd.toml").write_text(resources.text("wgsyncd.toml"))
+    sed, _, rest = pages.commands(pages.DOC / "monitoring.md", "page").partition("\n")
+    assert rest.startswith("wgsyncd reload\n")
+    subprocess.run(["sh", "-ec", sed.replace("/etc/wgsyncd", str(tmp_path))], check=True)
+    assert parse((tmp_path / "wgsyncd.toml").read_text()).metrics.page
