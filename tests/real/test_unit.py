@@ -33,6 +33,12 @@ def settings(path: Path, section: str) -> dict[str, list[str]]:
     return found
 
 
+def test_memory_and_cores_are_bounded() -> None:
+    """An answer without end takes no more memory than this. A core would hold preshared keys."""
+    service = settings(UNIT, "Service")
+    assert (service["MemoryMax"], service["LimitCORE"], service["TasksMax"]) == (["1G"], ["1"], ["128"])
+
+
 @pytest.mark.parametrize("drop_in", ["", "tcp.conf"])
 def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: str) -> None:
     """systemd-analyze also looks for the program, so a copy of the unit names one that exists."""

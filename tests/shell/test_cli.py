@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -242,3 +243,21 @@ def test_nonsense_is_answered_with_all_commands(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit, match="2"):
         main.main(["xyzzy"])
     assert "choose from" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_it_is_imported_leaves_no_trace() -> None:
+    program = """if True:
+        import os, runpy, signal, sys
+        wanted = sys.argv.pop()
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == wanted:
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Finder())
+        runpy.run_module("wgsyncd", run_name="__main__")
+    """
+    ends = {"wgsyncd.cli.main": -signal.SIGINT, "argparse": -signal.SIGINT, "wgsyncd.cli.commands.status": 130}
+    for module, status in ends.items():
+        command = [sys.executable, "-c", program, "status", module]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", ""), module
