@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,28 @@ class Demo:
 
     def processes(self) -> list[str]:
         """Returns the command lines of all present processes of the run."""
-        found = []
+        return list(self.pids().values())
+
+    def pids(self) -> dict[int, str]:
+        """Returns the command lines of all present processes of the run by pid."""
+        found = {}
         for one in Path("/proc").glob("[0-9]*"):
             try:
                 if f"DEMO_TEST={self.tag}".encode() in (one / "environ").read_bytes():
-                    found.append((one / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                    found[int(one.name)] = (one / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:  # the process has just ended
                 continue
         return found
+
+    def stay(self) -> None:
+        """Wait until the demo is left running. Read its monitoring port, then press ^C."""
+        assert self.process.stderr is not None
+        page = next(found[1] for line in self.process.stderr if (found := re.match(r"page: (http\S+)", line)))
+        with urllib.request.urlopen(f"{page}readyz", timeout=60) as answer:  # noqa: S310
+            assert answer.read() == b"ok\n"
+        for pid, command in self.pids().items():
+            if "wgsyncd demo" in command and "sh -c" not in command:
+                os.kill(pid, signal.SIGINT)
 
     def finish(self, seconds: float) -> tuple[int, dict[str, Any], str]:
         """Returns the exit status, the JSON object and the text on stderr."""
@@ -90,7 +105,9 @@ def test_every_scenario_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
     kept = shutil.ignore_patterns(".*", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(TOP, checkout, ignore=kept)
     (tmp_path / "demo").mkdir()
-    result = assert_all_holds(Demo(tmp_path / "demo", "--seconds", "180", line=line, checkout=checkout), 500)
+    demo = Demo(tmp_path / "demo", "--seconds", "180", "--keep", line=line, checkout=checkout)
+    demo.stay()
+    result = assert_all_holds(demo, 500)
     assert result["kind"] in ("kernel", "userspace")
 
 

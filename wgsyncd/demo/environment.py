@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from wgsyncd.demo import processes
 from wgsyncd.demo.fixtures import CONTRACTS, DEVICES, SCANS, DeviceSpec
 from wgsyncd.demo.mariadb import PrivateServer, quote
 from wgsyncd.demo.observation import Check, Outcome, Row, Sample
@@ -22,6 +24,7 @@ from wgsyncd.demo.processes import CommandFailed
 from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys, new_preshared_key
 
 ZONE = ZoneInfo("Asia/Tokyo")
+GIB = 1 << 30
 
 _CONFIGURATION = """\
 [node]
@@ -105,13 +108,30 @@ class Environment:
         """Start `wgsyncd run` with a real configuration file, in the server's namespace."""
         self.daemon = self._command("run")
 
-    def _command(self, *words: str) -> subprocess.Popen[bytes]:
+    def keep_running(self) -> str:
+        """Start the daemon once more, with traffic. Returns the address of its page.
+
+        The page is on the machine's own loopback, and the daemon gets its socket as from systemd.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            host, port = listener.getsockname()
+            get = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+            self.daemon = self._command("run", before=("sh", "-c", get, "sh"), inherited=(listener.fileno(),))
+        processes.await_socket(self._directory / "control.sock", self.daemon, "wgsyncd", seconds=30 * self.pace)
+        for number, customer in enumerate(self.customers.values(), 1):
+            customer.transfer(up=number * GIB, down=4 * number * GIB, seconds=10 * 3600)
+        return f"http://{host}:{port}/"
+
+    def _command(
+        self, *words: str, before: Sequence[str] = (), inherited: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
         directory = str(self._directory)
-        return self.testbed.server.start(
-            sys.executable, "-m", "wgsyncd", *words, "--config", f"{directory}/wgsyncd.toml",
-            log=self._directory / "wgsyncd.log", RUNTIME_DIRECTORY=directory, STATE_DIRECTORY=directory,
-            PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONDONTWRITEBYTECODE="1",
-        )  # fmt: skip
+        argv = [*before, sys.executable, "-m", "wgsyncd", *words, "--config", f"{directory}/wgsyncd.toml"]
+        settings = {
+            "RUNTIME_DIRECTORY": directory, "STATE_DIRECTORY": f"{directory}/state", "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }  # fmt: skip
+        return self.testbed.server.start_with(inherited, argv, self._directory / "wgsyncd.log", settings)
 
     def local_time(self, seconds: float) -> str:
         """The DATETIME that lies ``seconds`` from now, as the web application writes it."""

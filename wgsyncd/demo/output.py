@@ -9,7 +9,7 @@ from wgsyncd.demo.observation import DemoReport, Sample, ScenarioReport
 
 NEXT = """\
 next: read  README.md, then etc/doc/install.md for a server of your own
-next: run   wgsyncd demo --json   for what was seen of each scenario
+next: run   wgsyncd demo --keep   for a running wgsyncd to look at
 next: run   wgsyncd --help        for all commands"""
 
 

@@ -47,16 +47,20 @@ def run(argv: Sequence[str], *, stdin: str = "", timeout: float = 120, check: bo
 
 
 def start(
-    argv: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, stdout: int | None = None
-) -> subprocess.Popen[bytes]:
+    argv: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, stdout: int | None = None,
+    inherited: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:  # fmt: skip
     """Start a command that keeps running. Its output is appended to ``log``, or is lost without one.
 
     ``stdout``: another file descriptor, or subprocess.PIPE, for its stdout. ``env``: added to our environment.
+    ``inherited``: file descriptors that the command gets.
     """
     with open(log or os.devnull, "ab") as sink:  # the child keeps its own copy of the descriptor
         out: int | IO[Any] = sink if stdout is None else stdout
-        return subprocess.Popen([*DIE_WITH_PARENT, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=sink,
-                                env={**os.environ, **(env or {})}, start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            [*DIE_WITH_PARENT, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=sink, pass_fds=inherited,
+            env={**os.environ, **(env or {})}, start_new_session=True,
+        )  # fmt: skip
 
 
 def end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, patience: float = 60) -> int:

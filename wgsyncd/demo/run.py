@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -33,8 +35,11 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def main(args: argparse.Namespace) -> tuple[int, DemoReport | None]:
+def main(args: argparse.Namespace, keep: Callable[[str, Path], None] | None) -> tuple[int, DemoReport | None]:
     """Run the demo. Returns the exit status and the report.
+
+    ``keep``: if all scenarios hold, it is called with the address of the daemon's page and with the configuration file.
+    The environment lasts until it returns, or until a signal.
 
     0: all scenarios hold. 1: some do not hold. 2: the demo cannot run here. 128 + n: signal n ended it.
     """
@@ -47,11 +52,25 @@ def main(args: argparse.Namespace) -> tuple[int, DemoReport | None]:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT, None
     began, screen, reports = time.monotonic(), Screen(json=args.json), list[ScenarioReport]()
-    ended_by = _perform(args.seconds, kind, screen, reports)
-    report = DemoReport(
-        ok=all(one.ok for one in reports), kind=kind, seconds=round(time.monotonic() - began, 1), scenarios=reports
-    )
-    screen.close(report)
+    told: list[DemoReport] = []
+
+    def tell() -> None:
+        seconds = round(time.monotonic() - began, 1)
+        told.append(DemoReport(ok=all(one.ok for one in reports), kind=kind, seconds=seconds, scenarios=reports))
+        screen.close(told[0])
+
+    def stay(env: environment.Environment) -> None:
+        tell()
+        if keep is not None and told[0].ok:
+            for each in _SIGNALS[:3]:
+                signal.signal(each, _interrupt)
+            with contextlib.suppress(Interrupted):
+                keep(env.keep_running(), DIRECTORY / "wgsyncd.toml")
+
+    ended_by = _perform(args.seconds, kind, screen, reports, stay)
+    if not told:
+        tell()
+    report = told[0]
     if ended_by not in (0, signal.SIGALRM):
         return 128 + ended_by, report
     if not report.ok:
@@ -61,8 +80,11 @@ def main(args: argparse.Namespace) -> tuple[int, DemoReport | None]:
     return int(not report.ok), report
 
 
-def _perform(seconds: float, kind: WgKind, screen: Screen, reports: list[ScenarioReport]) -> int:
-    """Run all scenarios. Returns the signal that interrupted them, or 0.
+def _perform(
+    seconds: float, kind: WgKind, screen: Screen, reports: list[ScenarioReport],
+    stay: Callable[[environment.Environment], None],
+) -> int:  # fmt: skip
+    """Run all scenarios, then ``stay``. Returns the signal that interrupted them, or 0.
 
     A scenario that did not run to its end counts as failed.
     """
@@ -77,6 +99,9 @@ def _perform(seconds: float, kind: WgKind, screen: Screen, reports: list[Scenari
                 screen.begin(scenario.name)
                 reports.append(_report(scenario, env.until(scenario.play(env))))
                 screen.add(reports[-1])
+            _ignore_signals()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            stay(env)
             _ignore_signals()
     except Interrupted as interrupted:
         number = interrupted.number

@@ -7,7 +7,7 @@ private mount namespace with its own /run/wireguard. There userspace WireGuard a
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -84,7 +84,13 @@ class Namespace:
 
     def start(self, *argv: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
         """Start a command in this namespace, until :meth:`close`. ``env`` is added to its environment."""
-        self._children.append(processes.start(self.inside(argv), log=log, env=env))
+        return self.start_with((), argv, log, env)
+
+    def start_with(
+        self, inherited: Sequence[int], argv: Sequence[str], log: Path | None, env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """As :meth:`start`, for a command that gets file descriptors of this process."""
+        self._children.append(processes.start(self.inside(argv), log=log, env=env, inherited=inherited))
         return self._children[-1]
 
     def make_wireguard(

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
 
 from wgsyncd.cli import output
+from wgsyncd.cli.commands import devices
+from wgsyncd.cli.watch import watch
 from wgsyncd.demo import run as demo
+from wgsyncd.engine.devices_report import Selection
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    parser.add_argument(
+        "--keep", action="store_true", help="leave it running, with its devices and its page, until q or ^C"
+    )
     parser.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
     parser.add_argument("--json", action="store_true", help="print what was seen of each scenario as one JSON object")
     parser.add_argument(
@@ -27,10 +37,21 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run every scenario."""
-    status, report = demo.main(args)
+    status, report = demo.main(args, _keep if args.keep else None)
     if args.json and report is not None:
         output.print_json(report)
     return status
+
+
+def _keep(page: str, config: Path) -> None:
+    """Show the devices of the demo's daemon. The demo ends when this function returns."""
+    print(f"\npage: {page}   q or Ctrl-C ends the demo", file=sys.stderr, flush=True)
+    os.environ["RUNTIME_DIRECTORY"] = str(config.parent)
+    if not output.is_terminal():
+        while True:
+            signal.pause()
+    asked = argparse.Namespace(config=config)
+    watch(devices.drawing(asked, Selection(), [(f"page: {page}", "head")]), 1.0)
 
 
 def _bound(text: str) -> float:

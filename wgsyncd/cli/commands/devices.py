@@ -19,8 +19,8 @@ from msgspec import structs
 
 from wgsyncd.cli import client, devices_table, options, output, wiring
 from wgsyncd.cli.commands import plan
-from wgsyncd.cli.output import Parts
-from wgsyncd.cli.watch import WatchView, watch
+from wgsyncd.cli.output import Line, Parts
+from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.engine import devices_report
 from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
@@ -45,25 +45,29 @@ def run(args: argparse.Namespace) -> int:
     """Print the table once, or with --watch until q or ^C."""
     output.refuse_watch(args)
     wanted = Selection(online=args.online, all=args.all, text=args.text, sort=args.sort, limit=args.limit)
-    known, page = DaemonStatus(), plan.PlanPage(args)
+    known = DaemonStatus()
     report = gather(args, wanted, known)  # An error now is an error of the command. A later one is on the screen.
-
-    def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
-        asked = structs.replace(
-            wanted, text=view.text or wanted.text, limit=min(view.height, wanted.limit or view.height)
-        )
-        found = gather(args, asked, known)
-        return page.lines(view) or screen(found, view.width), output.moment(found.at)
-
     with contextlib.suppress(*[KeyboardInterrupt] if args.watch else []):
         if args.watch and not args.json:
-            watch(draw, args.watch)
+            watch(drawing(args, wanted, ()), args.watch)
             return 0
         output.print_report(report, screen(report, output.width()), json=args.json)
         while args.watch:
             time.sleep(args.watch)
             output.print_json(gather(args, wanted, known))
     return 0
+
+
+def drawing(args: argparse.Namespace, wanted: Selection, above: Sequence[Line]) -> Draw:
+    """What --watch draws. ``above``: lines that stand above it."""
+    known, page = DaemonStatus(), plan.PlanPage(args)
+
+    def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
+        limit = min(view.height, wanted.limit or view.height)
+        found = gather(args, structs.replace(wanted, text=view.text or wanted.text, limit=limit), known)
+        return [*above, *(page.lines(view) or screen(found, view.width))], output.moment(found.at)
+
+    return draw
 
 
 def gather(args: argparse.Namespace, wanted: Selection, known: DaemonStatus) -> DevicesReport:
