@@ -34,7 +34,7 @@ CELL, LINE = 8.4, 18  # the width of a column and the height of a line
 COLOURS = ("", "red", "green", "yellow", "blue", "magenta", "cyan", "")  # of a terminal, by number
 STYLE = """\
 <style>
-text{fill:#1f2328;font:14px monospace} rect{fill:#fff;stroke:#d1d9e0} .bold{font-weight:bold}
+text{fill:#1f2328;font:14px monospace} rect{fill:#fff;stroke:#d1d9e0} .bold{font-weight:bold} .dim{fill-opacity:.65}
 .red{fill:#cf222e} .green{fill:#1a7f37} .yellow{fill:#9a6700} .blue{fill:#0969da} .magenta{fill:#8250df} .cyan{fill:#1b7c83}
 @media(prefers-color-scheme:dark){
 text{fill:#e6edf3} rect{fill:#0d1117;stroke:#3d444d}
@@ -101,12 +101,10 @@ def pictures(bench: Bench) -> None:
     since = datetime.now(UTC).date() - timedelta(days=DAYS - 1)
     # A line of rates: both directions of wg0 in MiB a second.
     status, usage = "status --watch 1", f"usage --since {since}"
-    columns = "device_id, status, wg_ip, last_handshake_at, rx_bytes_24h, tx_bytes_24h, tx_bytes_month"
-    record("status", f"wgsyncd {status}", of_daemon(bench, status), lines=24, until=r"wg0 .*( [0-9.]+ MiB){4}")
+    record("status", f"wgsyncd {status}", of_daemon(bench, status), lines=30, until=r"wg0 .*( [0-9.]+ MiB){4}")
     record("usage", f"wgsyncd {usage}", of_daemon(bench, usage), lines=DAYS + 8, until=r"sent by the server")
-    table = ["mariadb", "--no-defaults", f"--socket={bench.database.socket}", "mikyun_cloud", "--table", "--execute",
-             f"SELECT {columns} FROM customer_devices ORDER BY device_id"]  # fmt: skip
-    record("devices", "customer_devices", table, lines=12, until=r"0003-DEV-002")
+    devices = "devices --all --sort 24h"
+    record("devices", f"wgsyncd {devices}", of_daemon(bench, devices), lines=12, until=r"0003-DEV-002")
 
 
 def of_daemon(bench: Bench, command: str) -> list[str]:
@@ -161,7 +159,7 @@ def _text(column: int, y: float, segment: Segment) -> Iterator[str]:
     if not words:
         return
     x = (column + len(segment.text) - len(segment.text.lstrip())) * CELL
-    classes = ["bold"] * bool(style.bold)
+    classes = ["bold"] * bool(style.bold) + ["dim"] * bool(style.dim)
     if style.color is not None and style.color.number is not None:
         classes.append(COLOURS[style.color.number % len(COLOURS)])
     kind = f' class="{" ".join(classes)}"' if classes else ""

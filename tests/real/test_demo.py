@@ -63,11 +63,15 @@ class Demo:
         return found
 
     def stay(self) -> None:
-        """Wait until the demo is left running. Read its monitoring port, then press ^C."""
+        """Wait until the demo is left running. Read its page, then press ^C."""
         assert self.process.stderr is not None
         page = next(found[1] for line in self.process.stderr if (found := re.match(r"page: (http\S+)", line)))
-        with urllib.request.urlopen(f"{page}readyz", timeout=60) as answer:  # noqa: S310
-            assert answer.read() == b"ok\n"
+
+        def shown() -> bool:
+            with urllib.request.urlopen(page, timeout=60) as answer:  # noqa: S310
+                return b"0001-DEV-001" in answer.read()
+
+        until(shown, 60, "the page shows the devices")
         for pid, command in self.pids().items():
             if "wgsyncd demo" in command and "sh -c" not in command:
                 os.kill(pid, signal.SIGINT)

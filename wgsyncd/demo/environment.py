@@ -47,6 +47,8 @@ addresses = ["10.251.0.1/24"]
 always_keep = ["{site}"]
 [guard]
 always_allowed = 3
+[metrics]
+page = true
 [schedule]
 poll_interval = "{pace:.0f}s"
 resync_interval = "{resync:.0f}s"
@@ -115,7 +117,7 @@ class Environment:
         """
         with socket.create_server(("127.0.0.1", 0)) as listener:
             host, port = listener.getsockname()
-            get = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+            get = f'exec 3<&{listener.fileno()} && LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
             self.daemon = self._command("run", before=("sh", "-c", get, "sh"), inherited=(listener.fileno(),))
         processes.await_socket(self._directory / "control.sock", self.daemon, "wgsyncd", seconds=30 * self.pace)
         for number, customer in enumerate(self.customers.values(), 1):
