@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +175,17 @@ def test_a_long_list_has_pages(node: Node, site: Site) -> None:
 def test_odd_queries_get_a_page(site: Site, query: str) -> None:
     status, text, _ = site.get(f"/?{query}")
     assert status == 200 and text.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u202eb", "端末「山田」🎉", "a\x1b[31m", "a\ud800", "a\x00b", "]]><!--", "&#60;b&#62;", "a\u2028b"]
+)
+def test_odd_names_make_a_whole_page(node: Node, site: Site, name: str) -> None:
+    node.device(9, device_id=name)
+    node.cycle()
+    status, text, _ = site.get()
+    assert status == 200 and text.endswith("</html>")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]|<!--|<b>", text)
 
 
 def test_it_refreshes_itself_until_somebody_pauses_it(site: Site) -> None:
