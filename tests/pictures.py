@@ -34,11 +34,11 @@ CELL, LINE = 8.4, 18  # the width of a column and the height of a line
 COLOURS = ("", "red", "green", "yellow", "blue", "magenta", "cyan", "")  # of a terminal, by number
 STYLE = """\
 <style>
-text{fill:#1f2328;font:14px monospace} rect{fill:#fff;stroke:#d1d9e0} .bold{font-weight:bold} .dim{fill-opacity:.65}
-.red{fill:#cf222e} .green{fill:#1a7f37} .yellow{fill:#9a6700} .blue{fill:#0969da} .magenta{fill:#8250df} .cyan{fill:#1b7c83}
+text{fill:#1f2328;font:14px monospace} rect{fill:#fff;stroke:#d1d9e0} .bold{font-weight:bold}
+.dim{fill:#59636e} .red{fill:#cf222e} .green{fill:#1a7f37} .yellow{fill:#9a6700} .blue{fill:#0969da} .magenta{fill:#8250df} .cyan{fill:#1b7c83}
 @media(prefers-color-scheme:dark){
 text{fill:#e6edf3} rect{fill:#0d1117;stroke:#3d444d}
-.red{fill:#ff7b72} .green{fill:#3fb950} .yellow{fill:#d29922} .blue{fill:#58a6ff} .magenta{fill:#bc8cff} .cyan{fill:#39c5cf}
+.dim{fill:#9198a1} .red{fill:#ff7b72} .green{fill:#3fb950} .yellow{fill:#d29922} .blue{fill:#58a6ff} .magenta{fill:#bc8cff} .cyan{fill:#39c5cf}
 }
 </style>"""  # the colours of github.com, where most readers see the pictures
 DAYS = 14

@@ -26,6 +26,8 @@ from wgsyncd.engine import devices_report
 from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
 from wgsyncd.engine.status import DaemonStatus
 
+AROUND = 5  # lines of a screen besides its devices: title, heads, and what is not shown
+
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -63,7 +65,8 @@ def drawing(args: argparse.Namespace, wanted: Selection, above: Sequence[Line]) 
     known, page = DaemonStatus(), plan.PlanPage(args)
 
     def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
-        limit = min(view.height, wanted.limit or view.height)
+        room = max(1, view.height - len(above) - AROUND)
+        limit = min(room, wanted.limit or room)
         found = gather(args, structs.replace(wanted, text=view.text or wanted.text, limit=limit), known)
         return [*above, *(page.lines(view) or screen(found, view.width))], output.moment(found.at)
 
