@@ -10,6 +10,7 @@ from tests.node import Node
 from tests.samples import key, peer, text
 from wgsyncd import log
 from wgsyncd.core.model import Counters
+from wgsyncd.engine.status import QUARTER
 
 PER_PEER = "[metrics]\nper_peer = true\nper_peer_limit = 3\n"
 
@@ -110,3 +111,22 @@ def test_the_log_is_silent_where_nothing_happens_but_traffic(node: Node) -> None
         assert said.getvalue().count("\n") == 1  # the log was able to show a line
     finally:
         log.configure()
+
+
+def test_the_history_of_an_interface_adds_up_and_forgets_after_a_day(node: Node) -> None:
+    node.account()
+    for _ in range(8):
+        node.traffic(5, 1000, 200)
+        node.tick(450)
+        node.account()
+    quarters = node.status.history["wg0"]
+    assert [one.start % QUARTER for one in quarters] == [0] * len(quarters)
+    assert sorted({one.start for one in quarters}) == [one.start for one in quarters]
+    assert (sum(one.rx for one in quarters), sum(one.tx for one in quarters)) == (8000, 1600)
+    node.change(5, status="paused")  # The sum falls, which is no traffic.
+    node.cycle()
+    assert sum(one.rx for one in node.status.history["wg0"]) == 8000
+    node.tick(86400)
+    node.traffic(6, 7, 0)
+    node.account()
+    assert [one.rx for one in node.status.history["wg0"]] == [7]
