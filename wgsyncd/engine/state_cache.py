@@ -138,13 +138,17 @@ class StateCache:
         return node_state
 
     def look_for_older_columns(self, calendar: UsageCalendar) -> None:
-        """Tell of rows with a month column below the sum of its days, which the next refresh would hide."""
+        """Tell of rows with a month column below the sum of its days, which the next refresh would hide.
+
+        The column may be of last month, too. Then it lacks the days of this month.
+        """
         waits = {one.device for one in self._status.set_aside}
-        found = [
-            Mending(AnomalyKind.COLUMNS_BEHIND, one)
-            for one in self._store.rows_apart(calendar.month).values()
-            if one.is_behind and one.device not in waits
-        ]
+        apart = self._store.rows_apart(calendar.month)
+        if any(not one.is_behind for one in apart.values()):
+            since_last = self._store.rows_apart((calendar.last_month, calendar.month[1]))
+            apart = {row_id: one if one.is_behind else since_last.get(row_id, one) for row_id, one in apart.items()}
+        behind = [one for one in apart.values() if one.is_behind and one.device not in waits]
+        found = [Mending(AnomalyKind.COLUMNS_BEHIND, one) for one in behind]
         self._state.queued_audit += map(_event, found)
         self._tell(found)
 

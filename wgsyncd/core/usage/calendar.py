@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -57,6 +57,11 @@ class UsageCalendar:
         """The first day of this month and of the next month, as YYYY-MM-DD."""
         first = datetime.fromtimestamp(self.now, self.zone).date().replace(day=1)
         return first.isoformat(), (first + timedelta(days=32)).replace(day=1).isoformat()
+
+    @property
+    def last_month(self) -> str:
+        """The first day of last month, as YYYY-MM-DD."""
+        return (date.fromisoformat(self.month[0]) - timedelta(days=1)).replace(day=1).isoformat()
 
     @property
     def version(self) -> tuple[int, str]:
