@@ -129,3 +129,12 @@ def test_a_long_line_goes_on_below_its_last_column() -> None:
     assert lines[1].startswith(" " * 11 + "words") or lines[1].startswith(" " * 11 + "many")
     assert lines[-2] == ("  " + "command " * 20).rstrip(), "a command can be copied"
     assert "".join(lines[:-2]).split() == long[0][0].split()
+
+
+def test_a_command_in_a_sentence_stays_in_one_line() -> None:
+    command = f"wgsyncd approve {'5' * 32}"
+    lines = [
+        one.plain for one in output.drawn([(f"guard: {'many words ' * 3}, to allow them: {command}", "fault")], 70)
+    ]
+    assert [line for line in lines if line.strip() == command]
+    assert all(len(line) <= 70 for line in lines)

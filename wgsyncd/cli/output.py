@@ -33,6 +33,8 @@ Parts = Line | Sequence[Line]
 """A line, or the parts of a line that have different kinds."""
 
 _COLUMN = re.compile(r".{0,45} {2}(?=\S)")  # all before the last column of a line
+_COMMAND = re.compile(r"wgsyncd [a-z-]+(?: [0-9a-f]{32})?")  # in a sentence: it is copied, so it stays in one line
+_JOINED = "\ue000"  # stands for a space where no line may break
 _COLOURS = {
     "ok": "green",
     "warning": "yellow",
@@ -111,12 +113,14 @@ def drawn(lines: Iterable[Parts], width: int, *, public: Container[str] = (), co
 def _fold(line: Text, width: int) -> list[Text]:
     from rich.text import Text
 
+    line.plain = _COMMAND.sub(lambda found: found[0].replace(" ", _JOINED), line.plain)
     column = _COLUMN.match(line.plain)
     margin = min(column.end() if column else 2, width // 2)
     first = line.wrap(_console(), width)[0]
     rest = line[len(line.plain) - len(line.plain[len(first) :].lstrip()) :]
     done = [first, *(Text(" " * margin) + piece for piece in rest.wrap(_console(), width - margin))]
     for one in done:
+        one.plain = one.plain.replace(_JOINED, " ")
         one.rstrip()
     return done
 
