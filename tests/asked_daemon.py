@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,8 @@ class Work:
 def running(node: Node, config: Path) -> Iterator[Work]:
     """A running daemon: it holds the lock, serves the control socket, and a thread handles the requests."""
     held = lock.acquire(lock.path())
+    status, now = node.status, time.time()
+    status.database_up, status.succeeded_at, status.config_loaded_at = True, {"reconcile": now, "account": now}, now
     made = Work(node)
     bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
     orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))

@@ -106,7 +106,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
         db.logs += self._messages.entries(events)
 
     def _totals(self, device: int, scope: VerifyRanges) -> DeviceTotals:
-        return totals(self.db, device, scope, self._sides)
+        return totals(self.db, device, scope, self._sides, self._zone)
 
     def _open(self, db: FakeDatabase, calendar: UsageCalendar) -> None:
         bucket = int(calendar.now // calendar.width) * calendar.width

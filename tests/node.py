@@ -29,7 +29,7 @@ from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock, Plane
 
 CONFIG = (
-    '[node]\nname = "r640"\n'
+    '[node]\nname = "r640"\nzone = "Asia/Tokyo"\n'
     + "".join(
         f'[interfaces.{name}]\nnetworks = ["{net}"]\naddresses = ["{net.replace(".0/24", ".1/24")}"]\n'
         for name, net in NETWORKS.items()
@@ -59,7 +59,8 @@ class Node:
     ) -> None:  # fmt: skip
         variant = variant or self.variant
         config = with_ipv6(CONFIG) if variant.ipv6 else CONFIG
-        self.settings: Settings = parse(config.replace('"r640"', f'"{node}"\nzone = "{zone}"') + extra)
+        text = config.replace('"r640"', f'"{node}"').replace('"Asia/Tokyo"', f'"{zone}"')
+        self.settings: Settings = parse(text + extra)
         self.now, self.mono = NOW, 1000.0
         self.wg, self.admin = self._kernel(), variant.admin(database)
         self.store = self._store()

@@ -69,7 +69,8 @@ class MikyunTables(AnyTables, Protocol):
 
 def node_config(node: str = "r640", zone: str = "Asia/Tokyo", ignored: Sequence[str] = (), prefix: str = "") -> str:
     """The configuration of a node. ``prefix``: what the store's names of its interfaces begin with."""
-    text = CONFIG.replace('"r640"', f'"{node}"\nzone = "{zone}"\nignored_interfaces = {json.dumps(list(ignored))}')
+    text = CONFIG.replace('"r640"', f'"{node}"\nignored_interfaces = {json.dumps(list(ignored))}')
+    text = text.replace('"Asia/Tokyo"', f'"{zone}"')
     return re.sub(r"^\[interfaces\.(.*)\]$", rf'[interfaces.\1]\nstore_name = "{prefix}\1"', text, flags=re.MULTILINE)
 
 

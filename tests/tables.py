@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.memorytables import OwnTables, sums_of
 from wgsyncd.core.inspect.verify import Check, DeviceTotals, StoredFigure, VerifyRanges
@@ -46,11 +48,13 @@ class FakeDatabase(OwnTables):
         self.logs.clear()
 
 
-def totals(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str]) -> DeviceTotals:
+def totals(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str, str], zone: ZoneInfo) -> DeviceTotals:
     """The columns and sums of one device for `wgsyncd verify`, computed in the simplest way."""
     device = db.devices[number]
     in_buckets, in_days, days = sums_of(db, device["device_id"], scope)
-    figures = []
+    at = device["last_handshake_at"]
+    handshake = 0 if at is None else int(datetime.fromisoformat(str(at)).replace(tzinfo=zone).timestamp())
+    figures = [StoredFigure(Check.FUTURE, "last handshake", handshake, "latest possible", (scope.latest,))]
     for side, name in enumerate(sides):
         total, recent, month = (device[f"{name}_bytes_{window}"] or 0 for window in ("total", "24h", "month"))
         recent_sums, month_sums = (tuple(one[side] for one in some) for some in (in_buckets, in_days))

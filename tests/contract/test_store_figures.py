@@ -71,7 +71,7 @@ def test_figures_are_told_with_the_sums_under_them(tables: MikyunTables, store: 
     five, six = look(store)
     assert (five.row_id, five.device) == (5, "0001-DEV-005")
     windows = {"rx of 24 h": 5, "tx of 24 h": 10, "rx of the month": 85, "tx of the month": 170}
-    assert kept(five) == {"rx in total": 85, "tx in total": 170} | windows
+    assert kept(five) == {"rx in total": 85, "tx in total": 170, "last handshake": 0} | windows
     assert summed(five) == windows
     assert [(one.day.name, one.inner, one.outer, one.kept) for one in five.days] == [
         (before, (0, 0), (0, 0), (64, 128)),

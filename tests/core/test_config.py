@@ -15,6 +15,7 @@ from tests.samples import key, loose_base64, text
 from wgsyncd.config import resources
 from wgsyncd.config.load import load, parse
 from wgsyncd.config.schema import Settings
+from wgsyncd.config.system_zone import system_zone
 from wgsyncd.core.network import parse_host, parse_network
 from wgsyncd.errors import ConfigError
 from wgsyncd.stores.mikyun.settings import mikyun
@@ -36,7 +37,7 @@ def test_the_shipped_example_is_the_r640s() -> None:
     assert (database.socket, database.name, database.user, float(database.timeout)) == (
         "/run/mysqld/mysqld.sock", "mikyun_cloud", "wgsyncd", 4
     )  # fmt: skip
-    assert settings.node.zone == ZoneInfo("Asia/Tokyo")
+    assert settings.node.zone == system_zone()
     assert (settings.guard.always_allowed, settings.guard.max_share, settings.guard.small_node) == (10, 0.2, 3)
     assert [
         float(one)
@@ -56,10 +57,34 @@ def test_the_shipped_example_is_the_r640s() -> None:
     ]
     assert (settings.control_plane, mikyun(settings).language, mikyun(settings).perspective) == (
         "mikyun",
-        "ja",
+        "en",
         "server",
     )
     assert settings.metrics.address == ("127.0.0.1", 9586)
+
+
+def test_no_default_is_one_customers() -> None:
+    """mikyun's server has a file of its own, with the same meaning as before."""
+    mikyuns = parse(resources.text("examples/mikyun.toml"))
+    assert (mikyuns.node.zone, mikyun(mikyuns).language) == (ZoneInfo("Asia/Tokyo"), "ja")
+    assert mikyuns.interfaces == parse(resources.text("wgsyncd.toml")).interfaces
+    assert "Tokyo" not in resources.text("wgsyncd.toml")
+
+
+def test_the_zone_is_the_systems(tmp_path: Path) -> None:
+    zones = Path("/usr/share/zoneinfo")
+    (tmp_path / "timezone").write_text("America/Havana\n")
+    assert system_zone(tmp_path) == ZoneInfo("America/Havana"), "no link, but Debian's file"
+    (tmp_path / "localtime").symlink_to(zones / "Europe/Berlin")
+    assert system_zone(tmp_path).key in ("Europe/Berlin", "America/Havana"), "which zones are installed depends"
+    (tmp_path / "localtime").unlink()
+    for nonsense in ("", "Mars/Olympus", "../../etc/passwd", "/etc", "\0", "Europe"):
+        (tmp_path / "timezone").write_text(nonsense)
+        assert system_zone(tmp_path) == ZoneInfo("UTC"), nonsense
+    (tmp_path / "timezone").unlink()
+    assert system_zone(tmp_path) == ZoneInfo("UTC")
+    (tmp_path / "localtime").symlink_to("localtime")
+    assert system_zone(tmp_path) == ZoneInfo("UTC"), "a link to itself"
 
 
 def test_the_example_shows_the_defaults() -> None:

@@ -15,7 +15,7 @@ def rename(node: Node, *, restart: bool = False) -> None:
     node.wg._interfaces["wg2"] = node.wg._interfaces.pop("wg0")
     config = with_ipv6(CONFIG) if node.variant.ipv6 else CONFIG
     text = config.replace("[interfaces.wg0]\n", '[interfaces.wg2]\nstore_name = "wg0"\n')
-    node.settings = parse(text.replace('"r640"', '"r640"\nzone = "Asia/Tokyo"'))
+    node.settings = parse(text)
     node.store = node._store()
     node.start() if restart else node.reload()
 

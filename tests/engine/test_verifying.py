@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.node import Node
+from tests.node import CONFIG, Node
 from tests.samples import TOKYO, device_name, key
+from tests.variants import MIKYUN
 from tests.verifying import SOON, busy_node, checks, found, prove
-from wgsyncd.core.inspect.verify import Check
+from wgsyncd.config.load import parse
+from wgsyncd.core.inspect.verify import Check, make_ranges
 from wgsyncd.core.model import Counters, fingerprint
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 
 
@@ -242,3 +247,30 @@ def test_a_peer_that_is_never_booked_is_found_though_the_others_are(node: Node) 
 
     node.wg.traffic("wg0", key(5), rx=3)
     assert checks(node, others, others, others) == [("unposted", "0001-DEV-005")]
+
+
+def test_a_changed_zone_is_found() -> None:
+    """Handshakes of Tokyo, read in UTC, lie nine hours ahead. They cannot move back, because they only move forward."""
+    node = Node(variant=MIKYUN)
+    node.device(5)
+    node.cycle()
+    node.shake(5)
+    node.cycle()
+    assert found(node) == []
+    node.settings = parse(CONFIG.replace("Asia/Tokyo", "UTC"))
+    node.store = node._store()
+    node.reload()
+    (one,) = [one for one in found(node) if one.check is Check.FUTURE]
+    assert one.device == "0001-DEV-005"
+    assert "its last handshake is 9.0 h from now: was node.zone changed" in wording.discrepancy(one)
+
+
+@pytest.mark.parametrize("hours", [-2.5, -1, -0.5, 0, 0.5, 1, 2.5])
+def test_an_hour_that_comes_twice_is_no_future(hours: float) -> None:
+    """Berlin sets its clock back at 2026-10-25 01:00 UTC. MariaDB may read a local time of that hour as the later one."""
+    now = datetime(2026, 10, 25, 1, tzinfo=UTC).timestamp() + hours * 3600
+    calendar = UsageCalendar(now, 900, ZoneInfo("Europe/Berlin"))
+    text = datetime.fromtimestamp(now, calendar.zone).replace(tzinfo=None)
+    read = max(text.replace(tzinfo=calendar.zone, fold=fold).timestamp() for fold in (0, 1))
+    assert read <= make_ranges(calendar).latest
+    assert make_ranges(replace(calendar, now=now + 86400)).latest == int(now + 86400 + 120)

@@ -88,7 +88,8 @@ class Bench:
         """
         daemon = daemon or self.daemon
         values: dict[str, object] = {
-            "node.name": daemon.directory.name, "mikyun.database.socket": str(self.database.socket),
+            "node.name": daemon.directory.name, "node.zone": "Asia/Tokyo",
+            "mikyun.database.socket": str(self.database.socket),
             "mikyun.database.password_file": str(self.database.password_file),
             "interfaces.wg0.networks": ["10.200.0.0/24"], "interfaces.wg0.addresses": ["10.200.0.1/24"],
             "interfaces.wg1.networks": ["10.251.0.0/24"], "interfaces.wg1.addresses": ["10.251.0.1/24"],

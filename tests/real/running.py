@@ -218,7 +218,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """Returns the result of `wgsyncd status --json`."""
-        data: dict[str, Any] = json.loads(self.cli("status", "--json").stdout)
+        data: dict[str, Any] = json.loads(self.cli("status", "--json", code=None).stdout)
         return data
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ def test_a_good_machine_has_no_fault(good: Bench) -> None:
                  "database clock", "wg0", "wg0 address", "wg1", "daemon", "capability", "metrics"):  # fmt: skip
         assert levels[name] == "ok", found[name]
     assert "2 peers" in found["wg0"]["message"]
-    text = good.daemon.cli("doctor").stdout
+    text = good.daemon.cli("doctor", "-v").stdout
     assert text.splitlines()[0].startswith("ok       configuration   ")
     assert text.splitlines()[-1].startswith("0 faults, ")
     assert what_doctor_could_change(good) == before

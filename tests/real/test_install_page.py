@@ -18,7 +18,7 @@ from tests.real.test_readme import assert_bytes_arrived
 # This script plays the admin at the editor. The server has only wg0, and the application writes its times in UTC.
 EDITOR = """\
 #!/bin/sh
-sed -i '/^.interfaces.wg1/,/^$/d; s|^zone = .*|zone = "UTC"|' "$1"
+sed -i '/^.interfaces.wg1/,/^$/d; s|^# zone = .*|zone = "UTC"|' "$1"
 """
 
 

@@ -18,7 +18,7 @@ from tests.real.bench import PATIENCE, Bench, Device, both_kinds, random_key, re
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.demo.testbed import Customer
 
-TROUBLE = "the database failed. Peers stay as they are, and the work is tried again"
+TROUBLE = "the database failed. Customers stay connected, traffic is kept, the work is tried again"
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 DEADLOCK, READ_ONLY = 1213, 1290
 
@@ -79,7 +79,7 @@ def test_the_database_is_down_at_boot(bench: Bench) -> None:
     bench.world.server.run("wg", "set", "wg0", "peer", stranger, "allowed-ips", "10.200.0.250/32")
     bench.database.kill()
     daemon = bench.daemon.start()
-    assert daemon.notices.has("STATUS=database away (…")
+    assert daemon.notices.has("STATUS=database does not serve (…")
     assert "no complete reconcile since start" in daemon.get("/readyz")
     assert daemon.get("/healthz") == "ok\n"
     assert set(bench.peers()) == {stranger}
@@ -103,7 +103,7 @@ def test_the_database_is_restarted(bench: Bench, orderly: bool) -> None:
     assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0  # the traffic of customers continues
     wait(lambda: _troubles(bench), "noticed")
     _several_failures(bench, 1)
-    wait(lambda: bench.daemon.notices.has("STATUS=database away (…"), "STATUS")
+    wait(lambda: bench.daemon.notices.has("STATUS=database does not serve (…"), "STATUS")
     bench.database.start()
     _well_again(bench)
     _await_books(bench, held)
@@ -176,7 +176,7 @@ def test_the_database_is_read_only(bench: Bench) -> None:
     wait(lambda: bench.daemon.cycles("watch") > looks, "a look that can read")
     _several_failures(bench, 1)
     assert [one.startswith(f"{READ_ONLY}:") for one in _troubles(bench)] == [True]  # one line, though reading works
-    wait(lambda: bench.daemon.notices.has("STATUS=database away (1290…"), "STATUS")
+    wait(lambda: bench.daemon.notices.has("STATUS=database does not serve (1290…"), "STATUS")
     bench.sql("SET GLOBAL read_only = 0")
     _well_again(bench)
     _await_books(bench, held)
@@ -192,7 +192,7 @@ def test_an_outage_that_changes_its_number_is_one_outage(bench: Bench) -> None:
     assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
     wait(lambda: _troubles(bench), "noticed")
     bench.database.kill()
-    wait(lambda: bench.daemon.notices.has("STATUS=database away (2003…"), "another number")
+    wait(lambda: bench.daemon.notices.has("STATUS=database does not serve (2003…"), "another number")
     bench.database.start()
     bench.sql("SET GLOBAL read_only = 1")
     _several_failures(bench, 1)
@@ -244,7 +244,7 @@ def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
     assert len(errors) == 1
     assert "ENODEV" in errors[0]["error"]
     assert daemon.metrics()['wgsyncd_interface_present{interface="wg1"}'] == 0
-    assert daemon.notices.has("STATUS=wg0: 3 peers, 0 online; wg1: missing")
+    assert daemon.notices.has("STATUS=wg0: 3 peers, 0 online; wg1: ENODEV: no such interface…")
     bench.remake("wg1")
     daemon.signal(signal.SIGUSR1)
     bench.await_peers(*on_wg1, interface="wg1")

@@ -50,7 +50,7 @@ def night(installed: Node) -> Iterator[Night]:
     run("systemctl", "disable", "mariadb")
     installed.system.power_off()
     installed.system.boot("multi-user.target")
-    until(lambda: "database away" in installed.show("StatusText"), 20, "STATUS names the database")
+    until(lambda: "database does not serve" in installed.show("StatusText"), 20, "STATUS names the database")
     night = Night(installed, posted, owed, installed.show("StatusText"), installed.peers(), installed.get("/readyz"))
     run("systemctl", "enable", "--now", "mariadb")
     yield night
@@ -80,7 +80,7 @@ def test_no_byte_is_lost(night: Night) -> None:
 
 def test_it_came_up_without_the_database(night: Night) -> None:
     """The daemon sends READY, so the boot continues. STATUS gives the reason, and later the daemon works by itself."""
-    assert night.came_up.startswith("database away (")
+    assert night.came_up.startswith("database does not serve (")
     assert night.peers == "", "wg0 is new, and nobody is let in before the rows were read"
     assert night.ready == ""
     night.node.await_ready()

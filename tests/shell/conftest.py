@@ -44,6 +44,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     """Yields a node with three devices that are in service. The commands use its agent."""
+    log.configure()
     made = Node()
     for number in (5, 6, 7):
         made.device(number)

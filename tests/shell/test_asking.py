@@ -11,10 +11,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from tests.asked_daemon import Work
-from tests.node import Node
+from tests.node import CONFIG, Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import client, main
+from wgsyncd.config.load import parse
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import control_socket
 from wgsyncd.daemon.admin import AdminRequest, AdminRequests, Selection
@@ -46,7 +47,7 @@ def test_a_question_about_another_file_is_not_the_daemons(
 ) -> None:
     other = config.with_name("other.toml")
     other.write_text(config.read_text())
-    assert main.main(["status", "--config", str(other)]) == 0
+    assert main.main(["status", "--config", str(other)]) == 1
     assert f"the daemon runs with {config}" in capsys.readouterr().out
 
 
@@ -136,6 +137,17 @@ def test_reload_says_whether_the_configuration_was_taken(
     assert (status_report, json.loads(lines[0])["taken"]) == (2, False)
 
 
+def test_reload_warns_of_another_zone(node: Node, work: Work, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reload(_: str) -> list[ConfigIssue]:
+        node.settings = parse(CONFIG.replace("Asia/Tokyo", "UTC"))
+        return []
+
+    monkeypatch.setattr(work, "reload", reload)
+    status, lines = run("reload")
+    assert (status, len(lines)) == (0, 2)
+    assert lines[1].startswith("node.zone is UTC now, and was Asia/Tokyo. wgsyncd reads all DATETIME columns")
+
+
 @pytest.mark.parametrize("command", ["sync", "reload"])
 def test_what_needs_a_daemon_says_that_none_runs(node: Node, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([command]) == 1
@@ -152,7 +164,7 @@ def test_who_is_not_permitted_is_told_what_to_do(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("socket.socket.connect", denied)
-    assert main.main(command.split()) == 1
+    assert main.main(command.split()) == (3 if command == "status" else 1)
     assert capsys.readouterr().err == (
         f"wgsyncd: {control_socket.path()}: not permitted: run this as root or in the group wgsyncd\n"
     )

@@ -125,7 +125,7 @@ def test_the_quarantine_is_listed(held: Node, run: Run) -> None:
     assert [(one["id"], one["row"], one["rx"], one["rate"]) for one in data] == [
         (1, 5, 2**50, first.rate), (2, 5, 2**51, pytest.approx(2 * (first.rate or 0)))
     ]  # fmt: skip
-    assert "deltas in quarantine, not accounted: 2 (wgsyncd quarantine)" in run("status")[1]
+    assert "quarantine: 2 deltas are not accounted" in run("status")[1]
     assert json.loads(run("status", "--json")[1][0])["quarantined"] == 2
     assert run("verify") == (0, ["everything adds up", "note: 2 deltas in quarantine, not posted"])
 

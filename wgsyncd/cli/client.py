@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +20,19 @@ import msgspec
 from wgsyncd.cli import output
 from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.daemon import control_socket, lock
-from wgsyncd.errors import ConfigError, UserError
+from wgsyncd.errors import ConfigError, UserError, WgsyncdError
 
 _UNHEARD = "wgsyncd runs (pid {pid}), but its control socket is gone: systemctl restart wgsyncd"
+NOT_RUNNING = "wgsyncd does not run"
 Report = TypeVar("Report", bound=msgspec.Struct)
 
 
 class NobodyListensError(UserError):
     """No daemon has the socket open."""
+
+
+class SilentDaemonError(UserError):
+    """A daemon has the socket open and does not answer."""
 
 
 class OtherConfigurationError(UserError):
@@ -56,8 +62,9 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
         refusal = json.loads(said) if answer.status >= 400 else {}
         if not isinstance(refusal, dict):
             raise ValueError("not what a daemon says")
-    except TimeoutError:
-        raise UserError(f"no answer within {timeout:.0f} s: `wgsyncd status` shows how the daemon is") from None
+    except (TimeoutError, BlockingIOError):  # EAGAIN of connect(2): too many others wait for it
+        why = f"the daemon does not answer within {timeout:g} s: `wgsyncd status` shows how it is"
+        raise SilentDaemonError(why) from None
     except (FileNotFoundError, ConnectionRefusedError):
         with contextlib.suppress(UserError):
             if pid := running_daemon():
@@ -85,15 +92,16 @@ def decode(answer: bytes, kind: type[Report]) -> Report:
 
 
 def ask_daemon(
-    args: argparse.Namespace, kind: type[Report], path: str, method: str = "POST", body: Mapping[str, Any] | None = None
-) -> tuple[Report | None, str]:
+    args: argparse.Namespace, kind: type[Report], path: str, method: str = "POST",
+    body: Mapping[str, Any] | None = None, timeout: float = 130.0,
+) -> tuple[Report | None, str]:  # fmt: skip
     """The daemon's report. None, and why, if none runs, if it has another configuration, or with ``--no-daemon``."""
     if getattr(args, "no_daemon", False):
         return None, "wgsyncd was not asked"
     if args.config != DEFAULT_CONFIG:
         path += ("&" if "?" in path else "?") + urlencode({"config": os.fsencode(args.config.resolve())})
     try:
-        return decode(ask(path, method, body), kind), ""
+        return decode(ask(path, method, body, timeout), kind), ""
     except OtherConfigurationError as error:
         return None, str(error)
     except NobodyListensError:
@@ -101,7 +109,7 @@ def ask_daemon(
             pid = running_daemon(args.config)
         except UserError as error:
             return None, str(error)
-        return None, _UNHEARD.format(pid=pid) if pid else "wgsyncd does not run"
+        return None, _UNHEARD.format(pid=pid) if pid else NOT_RUNNING
 
 
 def running_daemon(config: Path = DEFAULT_CONFIG) -> int | None:
@@ -113,6 +121,22 @@ def running_daemon(config: Path = DEFAULT_CONFIG) -> int | None:
         with contextlib.suppress(ConfigError):
             pid = lock.running(load.load(config).node.name)
     return pid
+
+
+@contextlib.contextmanager
+def within(seconds: float, error: WgsyncdError) -> Iterator[None]:
+    """Raise ``error`` in the main thread if this takes longer. Then a peer that sends byte by byte cannot delay it."""
+
+    def over(*_: object) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def print_note(why: str) -> None:

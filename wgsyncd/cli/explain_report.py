@@ -7,10 +7,13 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from wgsyncd.cli.output import ago
 from wgsyncd.core.inspect.answers import AuditRow, DeviceDetails, Rule
+from wgsyncd.core.inspect.connection import Connection
 from wgsyncd.core.inspect.explain import ActualPeer, Explanation
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint, plain_id
+from wgsyncd.core.reasons import Inactive
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
 from wgsyncd.engine.plan_report import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
@@ -84,6 +87,8 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     row: int | str
     owner: str
     verdict: str
+    connection: Connection | None  # what the kernel shows of the peer that the row wants
+    advice: str  # the next step. "" if there is none
     interface: str
     addresses: list[str]
     public_key: str | None
@@ -162,6 +167,8 @@ def explain_report(
         row=plain_id(row.id),
         owner=row.owner,
         verdict=_verdict(found),
+        connection=found.connection if _is_served(found) else None,
+        advice=_advice(found, now),
         interface=row.interface,
         addresses=list(row.addresses),
         public_key=encode_key(found.key) if found.key is not None else None,
@@ -224,3 +231,54 @@ def _verdict(found: Explanation) -> str:
     if doing:
         return f"wants a peer: {doing}"
     return f"has its peer on {where}, as the row wants it" if where else "wants a peer and has none"
+
+
+def _is_served(found: Explanation) -> bool:
+    """Whether the device has the peer that its row wants, so that only its connection can be the trouble."""
+    return not (found.is_ignored or found.rejection or found.interface_error or found.inactive or found.due)
+
+
+def _advice(found: Explanation, now: float) -> str:
+    """What to do next if the customer of this device cannot connect."""
+    if found.is_ignored:
+        return "Ask the server that serves this interface: run `wgsyncd explain` there"
+    if found.rejection is not None:
+        return "Mend the row. wgsyncd sees that at once"
+    if found.inactive is not None and not found.interface_error:
+        return _CURES[found.inactive.kind]
+    if not _is_served(found) or found.connection is None:
+        return "`wgsyncd status` shows what is wrong with this server" if found.interface_error else ""
+    peer = next(one for one in found.peers if one.row_key and one.interface == found.interface)
+    addresses = ", ".join(sorted(str(net).rpartition("/")[0] for net in peer.found.config.allowed_ips))
+    seconds = int(now - peer.found.latest_handshake / 1e9)
+    return _CONNECTIONS[found.connection].format(
+        endpoint=peer.found.endpoint or "an unknown address", port=found.port, interface=peer.interface,
+        addresses=addresses or "none", address=addresses.partition(",")[0], ago=ago(seconds),
+    )  # fmt: skip
+
+
+_CURES = {
+    Inactive.OWNER_MISSING: "Correct the owner in the row, or create that owner in the application",
+    Inactive.OWNER_INACTIVE: "Nothing is broken: the device connects again when its owner is active",
+    Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application. If it expired, issue a new"
+    " QR code there",
+    Inactive.DEADLINE_PASSED: "Its QR code ended before it was scanned: issue a new one in the application",
+}
+_KNOCKS = (
+    "It knocks from {endpoint} and the server answers, but the device does not accept the answer. The preshared key in"
+    " the device differs from the row's, or answers do not get back. Issue its QR code again"
+)
+_CONNECTIONS = {
+    Connection.NOTHING_ARRIVES: "Nothing that this server can read has come from the device: a wrong key (its own,"
+    " or the server's), a wrong Endpoint, or a firewall. See whether packets come: tcpdump -ni any udp port {port}",
+    Connection.NOT_ACCEPTED: _KNOCKS,
+    Connection.KNOCKS_AGAIN: f"It was connected {{ago}}. {_KNOCKS}",
+    Connection.OFFLINE: "It was connected {ago}, and nothing comes now: it is off, asleep or without a network",
+    Connection.NO_DATA_ACCEPTED: "It is connected from {endpoint}, but the server drops all its packets: it sends from"
+    " another address than {addresses}. Correct Address in the device, or issue its QR code again",
+    Connection.UNANSWERED: "It is connected from {endpoint}, but its packets get no answers: the server does not"
+    " forward them (`sysctl net.ipv4.ip_forward` must say 1), nothing routes answers back, or it sends from another"
+    " address than {addresses}. See what comes: tcpdump -ni {interface} host {address}",
+    Connection.CONNECTED: "It is connected from {endpoint}, handshake {ago}. If the customer still reaches nothing, see"
+    " what comes: tcpdump -ni {interface} host {address}",
+}

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from wgsyncd.config.system_zone import system_zone
 from wgsyncd.core.model import PublicKey
 from wgsyncd.core.network import Network, parse_host
 
@@ -29,7 +30,7 @@ class Node(msgspec.Struct, frozen=True):
     """The server on which this daemon runs."""
 
     name: str = ""
-    zone: ZoneInfo = ZoneInfo("Asia/Tokyo")
+    zone: ZoneInfo = msgspec.field(default_factory=system_zone)
     ignored_interfaces: tuple[str, ...] = ()
 
 

@@ -28,7 +28,7 @@ from wgsyncd.daemon.device_list import UsageCache
 from wgsyncd.daemon.http import Answer, Refusal, Request, Response, Routes
 from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.pacing import TokenBucket
-from wgsyncd.engine import plan_report
+from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
 
@@ -222,8 +222,10 @@ class AdminRequests:
         if request.command == "sync":
             return self._sync(request.body.devices, request.who)
         self._log.info("reload", who=request.who)
+        before = self._zone()
         faults = self._daemon.reload(request.who)
-        return ReloadReport(taken=not faults, config=str(self._file), faults=list(faults))
+        changed = [wording.zone_changed(before, self._zone())] if self._zone() != before else []
+        return ReloadReport(taken=not faults, config=str(self._file), faults=list(faults), warnings=changed)
 
     def _approve(self, plan: str, who: str) -> ApproveReport:
         self._log.info("approve", plan=plan, who=who)

@@ -32,6 +32,7 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
     taken: bool  # False: the configuration has faults, and the one before goes on
     config: str  # the configuration file
     faults: list[ConfigIssue]
+    warnings: list[str]  # what changed and may surprise
 
 
 class ErrorReport(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from wgsyncd.daemon.scheduler import Schedule
 from wgsyncd.daemon.sockets import Sockets
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
-from wgsyncd.engine import inspector, status_report
+from wgsyncd.engine import inspector, status_report, wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
@@ -72,10 +72,7 @@ class Daemon:
         self._clock = ClockStepDetector()
 
     def run(self) -> int:
-        """Run until an event says stop. Returns the exit status.
-
-        NotHolder if another machine holds the node.
-        """
+        """Run until an event says stop, and return the exit status. NotHolder if another machine holds the node."""
         settings = self.settings
         self._sockets.open(self.settings.metrics.address)
         self._begin_with(settings)
@@ -207,6 +204,8 @@ class Daemon:
             self.agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
         else:
             self.agent.store.close()
+            if settings.node.zone != self.settings.node.zone:
+                self._log.warning(wording.zone_changed(self.settings.node.zone, settings.node.zone))
             self.agent, self.settings = agent, settings
             self._claims.keep(settings.interfaces)
             log.configure(settings.log.level, settings.log.format)

@@ -27,7 +27,7 @@ TASKS = ("account", "flush", "heartbeat", "notify", "purge", "reconcile", "verif
 REFUSALS = ("EINVAL", "EIO", "ENOBUFS", "ENODEV", "ENOMEM", "EPERM", "ESTALE", "ETIMEDOUT")
 
 # For each metric with the label "interface": its name without "wgsyncd_", its HELP text, and how to get its value.
-_INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float]], ...] = (
+_INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float | None]], ...] = (
     ("interface_present", "Whether the interface exists and can be read.", lambda one: one.present),
     ("desired_peers", "Peers that the rows ask for.", lambda one: one.desired),
     ("actual_peers", "Peers that the interface has.", lambda one: one.actual),
@@ -108,7 +108,8 @@ def _work(status: DaemonStatus) -> Iterator[Metric]:
 def _interfaces(status: DaemonStatus) -> Iterator[Metric]:
     names = status.interfaces
     for name, text, value in _INTERFACE:
-        values = _from_zero((), {key: float(value(one)) for key, one in names.items()})
+        known = {key: value(one) for key, one in names.items()}
+        values = _from_zero((), {key: float(one) for key, one in known.items() if one is not None})
         yield _gauges(name, text, "interface", values)
     changes = {(one, str(kind)): 0 for one in names for kind in ChangeKind} | dict(status.changes)
     yield _counters("changes_total", "Changes of peers that the kernel applied.", ("interface", "action"), changes)

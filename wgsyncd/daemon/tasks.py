@@ -12,6 +12,7 @@ from wgsyncd.errors import StoreError, WireGuardError
 # These tasks may write nothing, so their success does not prove that the database takes writes again. After a failure,
 # the next successful query of the digest leads to a reconcile.
 _READERS = ("account", "watch", "verify")
+_COMPARING = ("account", "reconcile")  # these tasks are good only if they could read an interface
 
 
 class Tasks:
@@ -35,7 +36,10 @@ class Tasks:
             if isinstance(error, StoreError):
                 status.database_up, status.database_error = False, str(error)
                 status.database_errors += 1
-                kind, what = "database", "the database failed. Peers stay as they are, and the work is tried again"
+                kind, what = (
+                    "database",
+                    "the database failed. Customers stay connected, traffic is kept, the work is tried again",
+                )
             if self._on_change("error", kind):
                 self._log.error(what, task=task, error=str(error), lasting=self._on_change.lasting("error"))
             return False
@@ -44,7 +48,8 @@ class Tasks:
                 status.database_up = True
                 if self._on_change("error", None):
                     self._log.info("works again", task=task, after=self._on_change.lasting("error"))
-            status.succeeded_at = {**status.succeeded_at, task: time.time()}
+            if task not in _COMPARING or status.compares:
+                status.succeeded_at = {**status.succeeded_at, task: time.time()}
             return True
         finally:
             status.record_duration(task, time.monotonic() - started)

@@ -90,7 +90,7 @@ class Agent:
         """Post new bytes and commit due transitions. If nothing moved, nothing is written. StoreError if the store
         fails: the samples are then in the backlog. Parameters: see :meth:`_post`."""
         samples = self._take_samples()
-        refresh(self.status, samples.actual, self._state.rates, samples.now)
+        refresh(self.status, self.settings, samples.actual, self._state.rates, samples.now)
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
         # A reconcile commits expiries, because it removes the peer in the same cycle.
         alive = [step for step in steps if step.kind is not TransitionKind.EXPIRE]
@@ -129,6 +129,7 @@ class Agent:
             planes = self._planes.cycle(snapshot, decision)
             self._recorder.record_intent(decision, calendar)
         except StoreError:  # The store does not answer, or it answers but cannot write.
+            refresh(self.status, self.settings, actual, self._state.rates, now)
             if snapshot is None:
                 steps = self._planner.due(self._state.pending_rows, actual, now)
             self._degraded(samples, snapshot, [step for step in steps if step.row.id not in refused], refused)
@@ -266,8 +267,7 @@ class Agent:
         return early | self._transitions.note(steps, applied)
 
     def _remove_revoked(self, samples: Samples) -> None:
-        """Remove peers that were revoked while ``samples`` are being posted. The store gets no write. The next cycle
-        makes all other changes."""
+        """Remove peers that were revoked while ``samples`` are posted. The next cycle makes all other changes."""
         known = self._cache.last_known
         now, monotonic = self.clock.now(), self.clock.monotonic()
         later, snapshot = Samples(self._interfaces.read(create=False), now, monotonic), self.store.snapshot()

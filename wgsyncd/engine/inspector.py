@@ -62,6 +62,10 @@ class Inspector:
         """The decision that a cycle would make now. StoreError if the store does not answer."""
         return self.view().decision
 
+    def look(self) -> Actual:
+        """The actual peers. The store is not asked."""
+        return self._interfaces.read(create=False)
+
     def check_withheld(self, plan_id: str) -> None:
         """UserError if the removals of ``plan_id`` are not the ones that are withheld now."""
         decision = self.preview()

@@ -66,7 +66,7 @@ class InterfaceStatus:
 
     present: bool
     kind: str = ""  # "kernel" or "userspace"
-    desired: int = 0
+    desired: int | None = 0  # None: the rows could not be read since the start
     actual: int = 0
     online: int = 0  # latest handshake less than 180 s ago (REJECT_AFTER_TIME, WireGuard paper)
     frozen: int = 0
@@ -166,6 +166,11 @@ class DaemonStatus:
     config_loaded_at: float = 0.0
     reconciled: bool = False  # one complete reconcile since start
     intervals: Mapping[str, float] = field(default_factory=dict)  # seconds between two runs, by task
+
+    @property
+    def compares(self) -> bool:
+        """Whether the last cycle could read an interface. A cycle that read none compared nothing."""
+        return any(one.present for one in self.interfaces.values())
 
     def rows_set_aside(self, obstacle: Obstacle) -> list[SetAside]:
         """The devices with a row that cannot be changed for this reason."""

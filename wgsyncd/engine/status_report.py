@@ -15,12 +15,15 @@ from msgspec import Struct
 
 from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.usage.aside import Obstacle
+from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import PlannedChange, RejectedRow, iso, rejected_rows
 from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_update import update_from_reconcile
+from wgsyncd.engine.status_update import refresh, update_from_reconcile
+from wgsyncd.engine.verdict import Verdict, find_troubles, judge
 from wgsyncd.redact import redact
 
 
@@ -39,7 +42,7 @@ class InterfaceReport(Struct, frozen=True, kw_only=True):
     interface: str
     present: bool
     kind: str  # kernel, userspace, or unreadable
-    desired: int
+    desired: int | None  # null: the rows could not be read since the start
     actual: int
     online: int
     frozen: int
@@ -103,6 +106,8 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     version: str
     source: str  # "daemon", or "command" if the command itself read kernel and database
     at: str
+    verdict: Verdict
+    troubles: list[Finding]  # the worst first
     daemon: str  # whether a daemon runs, in words
     pid: int | None
     started: str | None
@@ -122,6 +127,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     quarantined: int
     findings: int | None
     spool_pending_counters: int | None
+    spool_up: bool | None  # whether the spool can be written
     locked_rows: int | None
     refused_rows: list[RefusedRow] | None
     unwritten_audit_rows: int | None  # audit rows that wait, because the database did not take them
@@ -132,7 +138,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusReport:
     """The report of the daemon in this process. A client's thread calls this function, so it only reads."""
     now, zone, loaded = time.time(), settings.node.zone, status.config_loaded_at
-    return msgspec.structs.replace(
+    report = msgspec.structs.replace(
         _build(status, settings, now),
         source="daemon",
         daemon=f"wgsyncd runs (pid {os.getpid()})",
@@ -154,6 +160,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
         },
         findings=sum(status.findings.values()),
         spool_pending_counters=status.spool_pending_counters,
+        spool_up=status.spool_up,
         locked_rows=len(status.rows_set_aside(Obstacle.LOCKED)),
         refused_rows=[
             RefusedRow(device=one.device, error=redact(one.detail), since=iso(one.since, zone) or "")
@@ -171,19 +178,28 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
             for one in reversed(status.recent)
         ],
     )
+    return judged(report)
+
+
+def judged(report: StatusReport, *more: Finding) -> StatusReport:
+    """The report with its verdict. ``more``: findings that only its reader has."""
+    found = [*more, *find_troubles(report)]
+    return msgspec.structs.replace(report, troubles=found, verdict=judge(found))
 
 
 def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusReport:
     """The report of a command that itself read kernel and database. ``daemon`` says why it had to."""
     decision, status = preview.decision, DaemonStatus()
     update_from_preview(status, settings, preview)
-    whole = _build(status, settings, preview.now)
-    return msgspec.structs.replace(
-        whole,
-        daemon=redact(daemon),
-        interfaces=[msgspec.structs.replace(one, drift=None) for one in whole.interfaces],
-        blocked=len(decision.plan.blocked),
-        guard=GuardReport(tripped=decision.tripped, approved=decision.approved, plan=decision.plan_id),
+    return judged(
+        msgspec.structs.replace(
+            whole := _build(status, settings, preview.now),
+            daemon=redact(daemon),
+            interfaces=[msgspec.structs.replace(one, drift=None) for one in whole.interfaces],
+            pending={},  # A command applies nothing, so a difference is no drift.
+            blocked=len(decision.plan.blocked),
+            guard=GuardReport(tripped=decision.tripped, approved=decision.approved, plan=decision.plan_id),
+        )
     )
 
 
@@ -197,6 +213,14 @@ def update_from_preview(status: DaemonStatus, settings: Settings, preview: Previ
     )
 
 
+def without_store(settings: Settings, agent: Agent, daemon: str, error: str) -> StatusReport:
+    """The report of a command that could read the kernel only. ``error``: why it could not read the store."""
+    now, status = agent.clock.now(), agent.status
+    refresh(status, settings, agent.inspector.look(), RateMeter(), now)
+    status.database_up, status.database_error = False, error
+    return judged(msgspec.structs.replace(_build(status, settings, now), daemon=redact(daemon)))
+
+
 def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport:
     """The report without the fields that only a daemon knows. ``now``: UNIX seconds."""
     zone, interfaces = settings.node.zone, dict(status.interfaces)
@@ -206,6 +230,8 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         version=__version__,
         source="command",
         at=iso(now, zone) or "",
+        verdict=Verdict.OK,
+        troubles=[],
         daemon="",
         pid=None,
         started=None,
@@ -215,7 +241,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
                 interface=name,
                 present=one is not None and one.present,
                 kind=one.kind if one is not None and one.present else "unreadable",
-                desired=one.desired if one else 0,
+                desired=one.desired if one else None,
                 actual=one.actual if one else 0,
                 online=one.online if one else 0,
                 frozen=one.frozen if one else 0,
@@ -249,6 +275,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         quarantined=status.quarantined,
         findings=None,
         spool_pending_counters=None,
+        spool_up=None,
         locked_rows=None,
         refused_rows=None,
         unwritten_audit_rows=None,

@@ -58,7 +58,10 @@ def update_from_reconcile(
     status.reconciled = True
 
 
-def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) -> None:
+_UNKNOWN = InterfaceStatus(present=False, desired=None)
+
+
+def refresh(status: DaemonStatus, settings: Settings, actual: Actual, meter: RateMeter, now: float) -> None:
     """Fill in what the actual peers alone show. ``now``: UNIX seconds.
 
     This keeps the status fresh between reconciles, also while the database does not answer.
@@ -66,8 +69,8 @@ def refresh(status: DaemonStatus, actual: Actual, meter: RateMeter, now: float) 
     _note_dumps(status, actual, now)
     before = status.interfaces
     status.interfaces = {
-        name: _rated(_refreshed(one, actual.get(name), now), name, meter, now)
-        for name, one in status.interfaces.items()
+        name: _rated(_refreshed(status.interfaces.get(name, _UNKNOWN), actual.get(name), now), name, meter, now)
+        for name in settings.interfaces
     }
     _note_history(status, before, now)
 
@@ -183,14 +186,16 @@ def _interface(
 def summary_line(status: DaemonStatus) -> str:
     """One line for `systemctl status`."""
     parts = [
-        f"{name}: {one.actual} peers, {one.online} online" if one.present else f"{name}: missing"
+        f"{name}: {one.actual} peers, {one.online} online"
+        if one.present
+        else status.interface_errors.get(name, f"{name}: cannot be read")
         for name, one in status.interfaces.items()
     ]
     if not status.database_up:
-        parts.insert(0, f"database away ({status.database_error})")
+        parts.insert(0, f"database does not serve ({status.database_error})")
     if status.guard_tripped:
         held = sum(one.withheld for one in status.interfaces.values())
-        parts.insert(0, f"GUARD withholds {held} removals (wgsyncd approve {status.plan_id})")
+        parts.insert(0, f"NOTHING REMOVED: {held} peers have lost their rows (wgsyncd plan)")
     rejected = sum(status.rejected.values())
     if rejected:
         parts.append(f"{rejected} rows rejected")

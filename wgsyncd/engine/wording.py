@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from zoneinfo import ZoneInfo
 
 from wgsyncd.core.identity import SILENCE, Holder, OtherNode
 from wgsyncd.core.inspect.verify import Check, Discrepancy
@@ -123,6 +124,7 @@ def numbers(one: Discrepancy) -> dict[str, int]:
         Check.FIGURE: (one.name, one.source),
         Check.NEGATIVE: (one.name, one.source),
         Check.LOW: (one.name, one.source),
+        Check.FUTURE: (one.name, one.source),
         Check.DAY: (f"{'received' if one.side == 'rx' else 'sent'} on {one.day}", "its buckets"),
     }.get(one.check)
     return {} if names is None else dict(zip(names, (one.value, one.expected), strict=True))
@@ -139,12 +141,23 @@ def discrepancy(one: Discrepancy) -> str:
             return f"recorded as a peer of {one.interface} ({one.peer}), but the interface has none"
         case Check.UNRECORDED:
             return f"a peer of {one.interface} ({one.peer}) without a baseline: its bytes are not posted"
+        case Check.FUTURE:
+            ahead = (one.value - one.expected) / 3600
+            return f"its {one.name} is {ahead:.1f} h from now: was node.zone changed, or does a clock go wrong?"
     (name, value), (other, expected) = numbers(one).items()
     if one.check is Check.BASELINE:
         return f"{name} ({one.peer}): {value}, {other}: {expected}: another program added the peer again"
     if one.check is Check.UNPOSTED:
         return f"{name} ({one.peer}): {value}, {other}: {expected}: {value - expected} bytes are not posted"
     return f"{name}: {value}, {other}: {expected} ({value - expected:+d})"
+
+
+def zone_changed(old: ZoneInfo, new: ZoneInfo) -> str:
+    """What a changed `node.zone` means."""
+    return (
+        f"node.zone is {new} now, and was {old}. wgsyncd reads all DATETIME columns in the new zone, so handshakes and"
+        f" QR codes move. If the application did not change its zone, write {old} again. Then run `wgsyncd verify`"
+    )
 
 
 def node_taken(node: str, holder: Holder) -> str:

@@ -18,12 +18,15 @@ from msgspec import Struct
 
 from wgsyncd import log
 from wgsyncd.cli import client, options, output, wiring
+from wgsyncd.cli.commands.status import WAIT
 from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
+from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.errors import ConfigError, UserError
 
+_LOG = "journalctl -u wgsyncd -n 30 --no-pager"
 _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
 
 
@@ -39,6 +42,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     options.add_config(parser)
     options.add_json(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list the checks that are ok")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     report = DoctorReport(
         faults=severities.count(Severity.FAULT), warnings=severities.count(Severity.WARNING), checks=checks
     )
-    output.print_report(report, _lines(report), json=args.json)
+    output.print_report(report, _lines(report, verbose=args.verbose), json=args.json)
     return 1 if report.faults else 0
 
 
@@ -60,6 +64,8 @@ def _check(config_file: Path) -> Iterator[Finding]:
         pid, unseen = client.running_daemon(config_file), ""
     except UserError as error:
         pid, unseen = None, str(error)
+    if not unseen:
+        yield from _daemons_own(config_file, pid)
     unit = system.show()
     try:
         settings = load.load(config_file)
@@ -78,6 +84,25 @@ def _check(config_file: Path) -> Iterator[Finding]:
     yield from system.check(settings, pid, unseen, unit)
 
 
+def _daemons_own(config_file: Path, pid: int | None) -> Iterator[Finding]:
+    """What the daemon says of itself: the findings of `wgsyncd status`. It may lack rights that this command has."""
+    args = argparse.Namespace(config=config_file, no_daemon=False)
+    try:
+        with client.within(WAIT, client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")):
+            report, why = client.ask_daemon(args, StatusReport, "/status", "GET", timeout=WAIT)
+    except client.SilentDaemonError as error:
+        yield fault("daemon", str(error), "systemctl restart wgsyncd")
+        return
+    except UserError as error:
+        yield warning("daemon", str(error), "sudo wgsyncd doctor")
+        return
+    if report is None and pid is not None:
+        yield fault("daemon", why, "systemctl restart wgsyncd")
+    for one in report.troubles if report else ():
+        mend = _LOG if one.fix == "sudo wgsyncd doctor" else one.fix  # The other checks know more.
+        yield replace(one, check=f"daemon: {one.check}", fix=mend)
+
+
 def _with_file(one: Finding, config_file: Path) -> Finding:
     """The finding, with the configuration's file in each command of wgsyncd that fixes it."""
     if config_file == options.DEFAULT_CONFIG:
@@ -85,9 +110,12 @@ def _with_file(one: Finding, config_file: Path) -> Finding:
     return replace(one, fix=_OURS.sub(rf"\1 --config {config_file}", one.fix))
 
 
-def _lines(report: DoctorReport) -> Iterator[Line]:
-    width = max(len(one.check) for one in report.checks)
-    for one in report.checks:
+def _lines(report: DoctorReport, *, verbose: bool = False) -> Iterator[Line]:
+    """The warnings, and then the faults, so that they stand at the end. The other checks are counted."""
+    order = (Severity.OK, Severity.WARNING, Severity.FAULT)[0 if verbose else 1 :]
+    shown = [one for severity in order for one in report.checks if one.severity is severity]
+    width = max((len(one.check) for one in shown), default=0)
+    for one in shown:
         word = "FAULT" if one.severity is Severity.FAULT else one.severity.value
         yield f"{word:8} {one.check:{width}}  {one.message}", one.severity.value
         if one.fix:

@@ -9,6 +9,7 @@ exit status: 0 done, 1 failed (also: no such device), 2 bad configuration or usa
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 
 from wgsyncd.cli import options, output, wiring
@@ -34,6 +35,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     options.add_config(parser)
     parser.add_argument("device", metavar="DEVICE", help="a device id, a row's id, a tunnel address or a public key")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also show the baselines")
     options.add_json(parser)
 
 
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Gather everything about the device and print it."""
     report = _gather(args.device, load.load(args.config))
     public = (report.public_key,) if report.public_key else ()
-    output.print_report(report, _lines(report), json=args.json, public=public)
+    output.print_report(report, _lines(report, verbose=args.verbose), json=args.json, public=public)
     return 0
 
 
@@ -85,13 +87,21 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
             ips = ", ".join(sorted(map(str, peer.config.allowed_ips)))
             if text == encode_key(key) or text in {str(net).rpartition("/")[0] for net in peer.config.allowed_ips}:
                 raise UserError(f"no row has this, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}")
+    for record in view.node_state.records.each():
+        there = view.decision.actual.get(record.interface)
+        if record.device.casefold() == text.casefold() and there is not None and record.public_key in there.peers:
+            held = any(one.public_key == record.public_key for one in view.decision.plan.withheld)
+            what = "the guard keeps it: see `wgsyncd plan`" if held else "the next cycle removes it"
+            raise UserError(f"no row is called {text!r}. A peer that was made for it is on {there.name}, and {what}")
     alike = suggestions(text, [one.device for one in names])
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
-def _lines(report: ExplainReport) -> Iterator[Parts]:
-    """Everything, in blocks that an empty line separates."""
-    yield f"{report.device} {report.verdict}", "head"
+def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
+    """Everything, in blocks that an empty line separates. The verdict is the last block, too, for a small screen."""
+    verdict: list[Parts] = [(f"{report.device} {report.verdict}", "head")]
+    verdict += [(one, "held") for one in re.split(r"(?<=\.) (?=[A-Z])", report.advice) if one]
+    yield from verdict
     yield "", ""
     yield from (_pair(*one) for one in _row(report))
     yield "", ""
@@ -102,7 +112,7 @@ def _lines(report: ExplainReport) -> Iterator[Parts]:
     elif all(rule.holds for rule in report.rules) and not report.other_node:
         yield _rule("its row is valid", holds=True)
     yield "", ""
-    yield from (_pair(*one) for one in (*_kernel(report), *_plan(report)))
+    yield from (_pair(*one) for one in (*_kernel(report, verbose=verbose), *_plan(report)))
     yield "", ""
     if report.bytes is not None:
         columns = [Column("bytes", rank=0), Column("rx", right=True), Column("tx", right=True)]
@@ -115,6 +125,8 @@ def _lines(report: ExplainReport) -> Iterator[Parts]:
         yield "no audit rows", ""
     for one in report.audit or ():
         yield f"{one.at}  {one.action}  {one.message}", ""
+    yield "", ""
+    yield from verdict
 
 
 def _pair(label: str, text: str) -> Line:
@@ -141,8 +153,8 @@ def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
         yield "activation", f"{'ends' if left >= 0 else 'ended'} {short_time(report.activation_deadline)}, {ago(-left)}"
 
 
-def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
-    """The live peers, and the baselines."""
+def _kernel(report: ExplainReport, *, verbose: bool) -> Iterator[tuple[str, str]]:
+    """The live peers. ``verbose``: with the baselines."""
     if report.kernel_error:
         yield "kernel", f"cannot be asked: {report.kernel_error}"
     elif not report.peers:
@@ -154,6 +166,8 @@ def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
         psk = f"{'a' if one.preshared_key else 'no'} preshared key"
         alive = f"keepalive {f'{one.persistent_keepalive} s' if one.persistent_keepalive else 'off'}"
         yield "", f"{', '.join(one.allowed_ips) or 'no address'}, {psk}, {alive}, {_two(one.counters)}"
+        if not verbose:
+            continue
         if (base := one.baseline) is None:
             yield "baseline", "none yet: the next cycle begins it"
             continue
@@ -161,7 +175,7 @@ def _kernel(report: ExplainReport) -> Iterator[tuple[str, str]]:
         yield "baseline", f"{_two(base.counters)}, {base.state}, {sampled}, epoch {base.epoch}"
         reset = " (the counters went back: they count from zero)" if one.counter_reset else ""
         yield "not posted", f"{_two(one.unposted)}{reset}"
-    for base in report.baselines_without_peer:
+    for base in report.baselines_without_peer if verbose else ():
         yield "baseline", f"{base.interface} {base.peer}, {base.state}, {short_time(base.sampled)}: the peer is gone"
 
 

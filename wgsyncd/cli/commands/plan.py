@@ -106,6 +106,9 @@ def _interface(
     return [(head, "head"), *fit(columns, rows, width)[1:]]
 
 
+_MISTAKE = "A mistake? Restore the rows, and do nothing else. Meant?"
+
+
 def _verdict(report: PlanReport) -> list[Line]:
     """What the guard says, and the plan's id."""
     guard, count = report.guard, Counter(one.action for one in report.changes)
@@ -121,7 +124,7 @@ def _verdict(report: PlanReport) -> list[Line]:
             why = f"all {report.live} live peers would go"
         else:
             why = f"{removals} of {report.live} live peers would go, and no row of this node is left"
-        lines.append((f"guard: WITHHELD: {why}, to allow them: wgsyncd approve {guard.plan}", "fault"))
+        lines.append((f"guard: NOTHING WAS REMOVED: {why}. {_MISTAKE} wgsyncd approve {guard.plan}", "fault"))
     elif guard.approved:
         lines.append(("guard: allows the removals once, because an admin approved them", "warning"))
     elif count["remove"]:

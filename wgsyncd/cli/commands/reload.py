@@ -24,7 +24,8 @@ def run(args: argparse.Namespace) -> int:
     """Reload the configuration. 0: taken, 2: refused, and the daemon keeps the old one."""
     report = client.decode(client.ask("/reload", "POST", {}, args.timeout), ReloadReport)
     if args.json or report.taken:
-        output.print_report(report, [(f"{report.config}: taken", "")], json=args.json)
+        lines = [(f"{report.config}: taken", ""), *((one, "warning") for one in report.warnings)]
+        output.print_report(report, lines, json=args.json)
     else:
         count = f"{len(report.faults)} fault{'s' if len(report.faults) > 1 else ''}"
         refused = f"wgsyncd: {report.config}: {count}, so the daemon keeps the old configuration"

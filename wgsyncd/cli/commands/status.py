@@ -1,14 +1,16 @@
-"""Show interfaces, peers, rejected rows, the guard and the last changes.
+"""Show whether all is well, the interfaces, what is wrong, and the last changes.
 
-The command shows what the running daemon knows since its last cycle and poll. If no daemon runs, it reads everything by
-itself.
+The command shows what the running daemon knows since its last cycle and poll. If no daemon answers, it reads everything
+by itself. It ends within 5 seconds, so it serves as a check of Icinga or monit.
 
-exit status: 0 done, 1 failed, 2 bad configuration or usage
+exit status: 0 all is well, 1 something needs attention, 2 failing (also: bad configuration or usage), 3 not known,
+because the command may not ask
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,15 +20,21 @@ from wgsyncd.cli.output import Line, Parts, ago, seconds_between, short_time
 from wgsyncd.cli.table import Column, fit
 from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
+from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import InterfaceReport, RecentChange, StatusReport
+from wgsyncd.engine.verdict import Verdict
+from wgsyncd.errors import StoreError, UserError, WireGuardError
 
 LEAST = 3  # devices: where there is room for fewer, --watch shows none
 SHOWN = 8  # rejected rows on the screen: --json has all
-_STALE = 3  # times the configured interval, before a good cycle is too long ago
+WAIT = 2.5  # seconds for the daemon's answer, and then for what the command reads by itself
+STATUS = {Verdict.OK: 0, Verdict.DEGRADED: 1, Verdict.FAILING: 2}
+_WORDS = {Verdict.OK: "OK", Verdict.DEGRADED: "ATTENTION", Verdict.FAILING: "FAILING"}
+_COLOURS = {Verdict.OK: "ok", Verdict.DEGRADED: "warning", Verdict.FAILING: "fault"}
 _SIGNS = {"add": "+", "remove": "-", "update": "~"}
 
 
@@ -41,7 +49,11 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the status once, or with --watch until ^C."""
     output.refuse_watch(args)
-    report = _ask(args)  # an error now is an error of the command, a later one is shown on the screen
+    try:
+        report = ask(args)  # an error now is an error of the command, a later one is shown on the screen
+    except (UserError, WireGuardError) as error:
+        print(output.sanitize(f"wgsyncd: {error}"), file=sys.stderr)
+        return 3
     try:
         if args.watch and not args.json:
             watch(_screen(args), args.watch)
@@ -49,19 +61,43 @@ def run(args: argparse.Namespace) -> int:
         output.print_report(report, as_lines(report, output.width()), json=args.json)
         while args.watch:
             time.sleep(args.watch)
-            output.print_json(_ask(args))
+            report = ask(args)
+            output.print_json(report)
     except KeyboardInterrupt:
         if not args.watch:
             raise
-    return 0
+        return 0
+    return STATUS[report.verdict]
 
 
-def _ask(args: argparse.Namespace) -> StatusReport:
-    report, why = client.ask_daemon(args, StatusReport, "/status", "GET")
-    if report is None:
-        settings = load.load(args.config)
-        report = status_report.of_preview(settings, wiring.open_agent(settings).inspector.view(), why)
-    return report
+def ask(args: argparse.Namespace) -> StatusReport:
+    """The daemon's report, or else a report of what the command reads. Each of the two takes WAIT seconds at most."""
+    try:
+        with client.within(WAIT, client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")):
+            report, why = client.ask_daemon(args, StatusReport, "/status", "GET", timeout=WAIT)
+    except client.SilentDaemonError as error:
+        report, why = None, str(error)
+    if report is not None:
+        return report
+    settings = load.load(args.config)
+    agent = wiring.open_agent(settings)
+    try:
+        with client.within(WAIT, StoreError(f"no answer within {WAIT:g} s")):
+            report = status_report.of_preview(settings, agent.inspector.view(), why)
+    except StoreError as error:
+        report = status_report.without_store(settings, agent, why, str(error))
+    if args.no_daemon:
+        return report
+    return status_report.judged(report, _absent(why))
+
+
+def _absent(why: str) -> Finding:
+    """The finding about a daemon that did not answer."""
+    if why == client.NOT_RUNNING:
+        return fault("daemon", why, "systemctl start wgsyncd")
+    if why.startswith(("the daemon does not answer", "wgsyncd runs")):
+        return fault("daemon", why, "systemctl restart wgsyncd")
+    return warning("daemon", why, "sudo wgsyncd status")  # another configuration, or a directory that nobody may read
 
 
 def _screen(args: argparse.Namespace) -> Draw:
@@ -69,7 +105,7 @@ def _screen(args: argparse.Namespace) -> Draw:
     page, known = plan.PlanPage(args), DaemonStatus()
 
     def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
-        report = _ask(args)
+        report = ask(args)
         lines: list[Parts] = [*page.lines(view)] or [*as_lines(report, view.width)]
         if not view.plan and (room := view.height - len(lines) - 4) >= LEAST:
             wanted = Selection(text=view.text, sort="rate", limit=room)
@@ -83,21 +119,19 @@ def _screen(args: argparse.Namespace) -> Draw:
 def as_lines(report: StatusReport, width: int) -> list[Parts]:
     """The lines of one screen that is ``width`` columns wide."""
     since = f" since {short_time(report.started)}" if report.started else ""
-    lines: list[Parts] = [(f"node {report.node}: {report.daemon}{since}", "head"), ("", "")]
-    lines += [*_interfaces(report.interfaces, report.at, width), ("", "")]
-    lines += [(f"{name} cannot be compared: {why}", "fault") for name, why in report.interface_errors.items()]
-    lines += _work(report)
-    guard = report.guard
-    if guard.tripped and not guard.approved:
-        text = f"guard: {report.withheld} changes withheld, plan {guard.plan} (wgsyncd plan, wgsyncd approve)"
-        lines.append((text, "fault"))
-    else:
-        lines.append(("guard: quiet", ""))
-    pending = ", ".join(f"{count} to {action}" for action, count in report.pending.items())
-    blocked = f", waiting until an unreadable key is fixed: {report.blocked}" if report.blocked else ""
-    kind = "warning" if pending or blocked else ""
-    lines.append((f"pending: {pending or 'nothing'}, withheld: {report.withheld}{blocked}", kind))
-    lines += _warnings(report)
+    lines: list[Parts] = [
+        (f"{_WORDS[report.verdict]}: node {report.node}: {report.daemon}{since}", _COLOURS[report.verdict]),
+        ("", ""),
+        *_interfaces(report.interfaces, report.at, width),
+        ("", ""),
+    ]
+    for one in report.troubles:
+        lines += [(f"{one.check}: {one.message}", one.severity.value), (f"    {one.fix}", "head")]
+    for row in report.rejected[1:SHOWN]:
+        lines.append((f"rows: row {row.row} ({row.device}), {row.detail}", "fault"))
+    for lost in (report.refused_rows or [])[1:SHOWN]:
+        lines.append((f"refused rows: {lost.device}: {lost.error}", "fault"))
+    lines += [*([("", "")] if report.troubles else []), *_work(report)]
     if report.changes is not None:
         lines += [("", ""), ("last changes" if report.changes else "no changes since the daemon started", "head")]
         lines += [(_event(one), "") for one in report.changes]
@@ -138,51 +172,14 @@ def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[
 
 
 def _work(report: StatusReport) -> Iterator[Line]:
-    """When the tasks last succeeded, and whether the database answers."""
+    """When the tasks last succeeded, and when the rows were read."""
     if report.cycles is not None:
-        cycles = report.cycles.values()
         each = ", ".join(f"{task} {ago(one.age)}" for task, one in report.cycles.items())
-        late = any(one.age is None or one.age > _STALE * (one.every or 60) for one in cycles)
-        oldest = max((one.age for one in cycles if one.age is not None), default=None)
-        yield f"oldest good cycle: {ago(oldest)} ({each})", "fault" if late else ""
+        oldest = max((one.age for one in report.cycles.values() if one.age is not None), default=None)
+        yield f"oldest good cycle: {ago(oldest)} ({each})", ""
     database = report.database
-    state = "up" if database.up else "AWAY" + (f" ({database.error})" if database.error else "")
     beat = "" if database.heartbeat_age is None else f", heartbeat {ago(database.heartbeat_age)}"
-    yield f"database: {state}, rows read {ago(database.age)}{beat}", "" if database.up else "fault"
-
-
-def _warnings(report: StatusReport) -> Iterator[Line]:
-    """What needs attention."""
-    configuration = report.configuration
-    if configuration is not None and configuration.refused:
-        file = configuration.file
-        yield f"configuration: {file} has faults, so the daemon keeps the old one (wgsyncd check-config)", "fault"
-    elif configuration is not None and configuration.changed_since:
-        yield f"configuration: {configuration.file} has changed since it was loaded (wgsyncd reload)", "warning"
-    if report.waiting_for_adoption:
-        count = report.waiting_for_adoption
-        yield f"{count} peers without a row stay until an admin adopts this node (wgsyncd adopt)", "warning"
-    if report.quarantined:
-        yield f"deltas in quarantine, not accounted: {report.quarantined} (wgsyncd quarantine)", "warning"
-    if report.findings:
-        yield f"discrepancies: {report.findings} (wgsyncd verify)", "warning"
-    if report.spool_pending_counters:
-        yield f"counters in the spool that wait for the database: {report.spool_pending_counters}", "warning"
-    if report.locked_rows:
-        yield f"devices not accounted, because their rows are locked: {report.locked_rows}", "warning"
-    for one in (report.refused_rows or [])[:SHOWN]:
-        yield f"not accounted: the database refuses to change the row of {one.device}: {one.error}", "fault"
-    if (more := len(report.refused_rows or []) - SHOWN) > 0:
-        yield f"not accounted: {more} more rows that the database refuses to change", "fault"
-    if report.unwritten_audit_rows:
-        yield f"audit rows that the database did not take: {report.unwritten_audit_rows} (wgsyncd doctor)", "warning"
-    for kind, count in (report.conditions or {}).items():
-        if count:
-            yield f"conditions of type {kind}: {count}", "warning"
-    for row in report.rejected[:SHOWN]:
-        yield f"rejected: row {row.row} ({row.device}), {row.reason}: {row.detail}", "warning"
-    if len(report.rejected) > SHOWN:
-        yield f"rejected: {len(report.rejected) - SHOWN} more rows (wgsyncd plan has all)", "warning"
+    yield f"rows read {ago(database.age)}{beat}", ""
 
 
 def _event(one: RecentChange) -> str:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from wgsyncd.core.inspect.connection import Connection, diagnose
 from wgsyncd.core.model import (
     Change,
     Counters,
@@ -68,6 +69,8 @@ class Explanation:
     transitions: tuple[Transition, ...]
     interface_error: str  # why the row's interface could not be read, or ""
     address_holders: Mapping[str, str]  # the devices of other peers by the row's address that they have. "": foreign
+    connection: Connection | None  # what the kernel shows of the peer that the row wants. None: there is no such peer
+    port: int  # of the row's interface. 0: unknown
     inactive: InactiveReason | None  # why the row asks for no peer after the transitions that are due
 
 
@@ -120,6 +123,8 @@ def explain(
         if change.row_id == row.id or (change.row_id is None and change.public_key == key)
     )
     interface = interface_of.get(row.interface)
+    served = next((one for one in peers if one.row_key and one.interface == interface), None)
+    known = decision.actual.get(interface) if interface is not None else None
     return Explanation(
         row=row,
         key=key,
@@ -135,6 +140,8 @@ def explain(
         transitions=transitions,
         interface_error=decision.interface_errors.get(interface, "") if interface is not None else "",
         address_holders=_holders(row, key, interface, decision, node_state),
+        connection=diagnose(served.found, served.unposted, now) if served is not None else None,
+        port=known.listen_port if known is not None else 0,
         inactive=after.inactive_reason(now),
     )
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, ROLLING, UsageCalendar
 
 GRACE = 60.0  # seconds before and after a boundary in which both periods are right: polls are late, clocks differ
+SKEW = 120.0  # seconds by which clocks may differ
 HOUR = 3600  # seconds. Every bucket width divides an hour, so a bucket lies in one hour of UTC
 
 
@@ -44,6 +46,7 @@ class Check(StrEnum):
     FIGURE = "figure"  # a figure of the store differs from the sum that it must equal
     DAY = "day"  # a day differs from its buckets
     NEGATIVE = "negative"  # a figure of the store is below zero
+    FUTURE = "future"  # a time of the store lies ahead of now
     LOW = "low"  # note: a figure of the store is below a sum that it includes
     QUARANTINE = "quarantine"  # note: deltas are in quarantine
 
@@ -101,6 +104,7 @@ class VerifyRanges:
     rolling: tuple[tuple[int, int], ...]  # ranges of bucket starts, UNIX seconds
     months: tuple[tuple[str, str], ...]  # ranges of days, YYYY-MM-DD
     days: tuple[Day, ...]
+    latest: int  # UNIX seconds: a handshake cannot be later
 
     def after(self, begun: float) -> VerifyRanges:
         """These ranges without the days that began before ``begun`` (UNIX seconds), when a node state was created.
@@ -123,7 +127,7 @@ class StoredFigure(NamedTuple):
     """A number of bytes that a store keeps for one device, and the numbers that it must agree with.
 
     The names are the store's own words. ``check`` says how both are compared: a FIGURE must be one of ``expected``. A
-    NEGATIVE or LOW figure must not be below the first of them.
+    NEGATIVE or LOW figure must not be below the first of them, and a FUTURE one (UNIX seconds) not above it.
     """
 
     check: Check
@@ -135,6 +139,8 @@ class StoredFigure(NamedTuple):
     @property
     def agrees(self) -> bool:
         """Whether the figure is what it must be."""
+        if self.check is Check.FUTURE:
+            return self.value <= self.expected[0]
         return self.value in self.expected if self.check is Check.FIGURE else self.value >= self.expected[0]
 
 
@@ -164,7 +170,17 @@ def make_ranges(calendar: UsageCalendar) -> VerifyRanges:
         tuple(dict.fromkeys((a.rolling_start, b.rolling_start + ROLLING + 1) for a, b in frames)),
         tuple(dict.fromkeys((a.month[0], b.month[1]) for a, b in frames)),
         _days(calendar),
+        int(calendar.now + SKEW + _doubled(calendar)),
     )
+
+
+def _doubled(calendar: UsageCalendar) -> float:
+    """Seconds that a local time near ``calendar.now`` may stand for twice, because the clock is set back."""
+    before, after = (
+        datetime.fromtimestamp(calendar.now + hours * HOUR, calendar.zone).utcoffset() or timedelta()
+        for hours in (-3, 3)
+    )
+    return max(0.0, (before - after).total_seconds())
 
 
 def _days(calendar: UsageCalendar) -> tuple[Day, ...]:

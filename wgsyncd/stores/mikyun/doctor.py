@@ -92,7 +92,9 @@ def _entering(settings: Settings, error: StoreError) -> str:
         return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
     if number == 1698:  # the account is known by its system user, and no user of this system has its name
         return f"id {shlex.quote(user)}"
-    if number in (1044, 1049):
+    if number == 1049:
+        return "man wgsyncd-install  # the application makes its database and its tables"
+    if number == 1044:
         host = "localhost" if database.socket else database.host
         account = f"'{user}'@'{host}'"
         return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants {quoted(account)}"
@@ -147,7 +149,7 @@ def _rows(facts: Database, settings: Settings) -> Finding:
             " 'SHOW CREATE TABLE customer_devices'",
         )  # fmt: skip
     if facts.set_aside:
-        return warning(
+        return fault(
             "rows", f"another program has locked {len(facts.set_aside)}, so bytes are set aside",
             "mariadb -e 'SELECT * FROM information_schema.innodb_trx'",
         )  # fmt: skip
@@ -177,10 +179,10 @@ def _zone(facts: Database, settings: Settings) -> Finding:
         )  # fmt: skip
     if facts.server_offset != ours:
         return warning(
-            "time zone", "a client without a time zone of its own writes times at"
-            f" {_hours(facts.server_offset)}, {settings.node.zone}"
-            f" is at {_hours(ours)}: right only if the application sets its own zone",
-            f"mariadb -e \"SET GLOBAL time_zone = '{_hours(ours)}'\"",
+            "time zone", f"node.zone is {settings.node.zone} ({_hours(ours)}), the server's default is"
+            f" {_hours(facts.server_offset)}. If the application sets no zone of its own, QR codes end at a wrong time."
+            " Then set node.zone to the zone in which the application writes",
+            "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd reload",
         )  # fmt: skip
     return ok("time zone", f"{settings.node.zone}, {_hours(ours)}, here and by the server's default")
 

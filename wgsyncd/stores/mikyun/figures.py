@@ -41,25 +41,25 @@ def load_totals(
         for among in own.parts(connection, CHUNK):
             in_buckets = _sums(connection, BUCKETS, ranges, among)
             in_days = _sums(connection, DAYS, days, among)
-            for row_id, device, *columns in _columns(connection, among, swapped):
+            for row_id, device, handshake, *columns in _columns(connection, among, swapped):
                 buckets, day_sums = in_buckets.get(row_id, {}), in_days.get(row_id, {})
-                yield totals(row_id, device, columns, buckets, day_sums, scope, swapped=swapped)
+                yield totals(row_id, device, columns, buckets, day_sums, scope, handshake, swapped=swapped)
 
 
 def totals(
-    row_id: int, device: str, columns: Sequence[Counters], buckets: Sums, days: Sums, scope: VerifyRanges, *,
-    swapped: bool,
+    row_id: int, device: str, columns: Sequence[Counters], buckets: Sums, days: Sums, scope: VerifyRanges,
+    handshake: int, *, swapped: bool,
 ) -> DeviceTotals:  # fmt: skip
     """One device's columns, and its days, beside the sums that they must agree with.
 
     ``columns``: total, last 24 hours and month, as the server sees them. Sums are cut to the largest BIGINT, as the
-    columns are.
+    columns are. ``handshake``: UNIX seconds of the last one, 0 = never.
     """
 
     def cut(sums: Sums, ranges: Iterable[Range], side: int) -> tuple[int, ...]:
         return tuple(min(sums.get(one, NO_BYTES)[side], BIGINT_MAX) for one in ranges)
 
-    figures: list[StoredFigure] = []
+    figures = [StoredFigure(Check.FUTURE, "last handshake", handshake, "latest possible", (scope.latest,))]
     for side, name in enumerate(("tx", "rx") if swapped else ("rx", "tx")):
         total, rolling, month = (column[side] for column in columns)
         in_total, in_month = f"{name} in total", f"{name} of the month"
@@ -81,15 +81,18 @@ def _row_of(day: Day) -> Range:
     return day.name, (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
 
 
-def _columns(connection: Connection, among: str, swapped: bool) -> list[tuple[int, str, Counters, Counters, Counters]]:
+def _columns(
+    connection: Connection, among: str, swapped: bool
+) -> list[tuple[int, str, int, Counters, Counters, Counters]]:
     rx, tx = ("tx", "rx") if swapped else ("rx", "tx")
     names = ", ".join(
         f"COALESCE({side}_bytes_{window}, 0)" for window in ("total", "24h", "month") for side in (rx, tx)
     )
-    sql = f"SELECT id, {DEVICE_NAME}, {names} FROM customer_devices WHERE id {among} ORDER BY id"  # noqa: S608
+    handshake = "COALESCE(UNIX_TIMESTAMP(last_handshake_at), 0)"  # in the session's zone, which is the node's
+    sql = f"SELECT id, {DEVICE_NAME}, {handshake}, {names} FROM customer_devices WHERE id {among} ORDER BY id"  # noqa: S608
     return [
-        (row_id, str(device), Counters(*six[:2]), Counters(*six[2:4]), Counters(*six[4:]))
-        for row_id, device, *texts in connection.query(sql)
+        (row_id, str(device), int(handshake), Counters(*six[:2]), Counters(*six[2:4]), Counters(*six[4:]))
+        for row_id, device, handshake, *texts in connection.query(sql)
         for six in (list(map(int, texts)),)  # an unsigned column gives a Decimal
     ]
 

@@ -41,7 +41,7 @@ def grants(account: str, *, missing: frozenset[str] = frozenset(), tables: froze
     return found
 
 
-def init(database: Database, zone: ZoneInfo, account: str | None, language: str = "ja") -> list[str]:
+def init(database: Database, zone: ZoneInfo, account: str | None, language: str = "en") -> list[str]:
     """Create wgsyncd's tables, and grant the rights if an account is named. Returns a line for each thing done.
 
     The last lines say what is wrong with the application's tables. ``language``: of the audit rows.

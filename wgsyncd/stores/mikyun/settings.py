@@ -63,7 +63,7 @@ class Mikyun(StoreSettings, frozen=True):
     """The control plane "mikyun": a MariaDB database with the tables of mikyun_cloud."""
 
     perspective: Literal["server", "device"] = "server"
-    language: Literal["ja", "en"] = "ja"
+    language: Literal["ja", "en"] = "en"
     database: Database = Database()
     qr: Qr = Qr()
 

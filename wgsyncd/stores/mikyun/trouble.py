@@ -24,12 +24,14 @@ NAMES_ONLY = frozenset((
     1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
+_GRANT = ". As root: wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants {account}"
 _ADVICE = {
     DENIED: ". The account that made a view or a trigger there is gone: make it again",
-    1044: ". Grant the account its rights: wgsyncd init-db --grants",
+    1044: _GRANT,
+    1049: ". The application makes its database and its tables: see man wgsyncd-install",
     1133: ". Create the account first: CREATE USER",
-    1142: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
-    1143: ". See etc/sql/mikyun/grants.sql: wgsyncd init-db --grants, with an admin's account",
+    1142: _GRANT,
+    1143: _GRANT,
     TIMED_OUT: ". A trigger or a view there may be slow",
     SYNTAX: ". The server or a proxy does not know this SQL, or it is a bug of wgsyncd",
 }
@@ -40,10 +42,11 @@ _ADVICE_OF_ROWS = dict.fromkeys(
 _ADVICE_AT_LOGIN = {
     DENIED: ". Check mikyun.database.user and the password's file, and restart wgsyncd."
     " An account with REQUIRE SSL needs tls_ca",
-    1698: ". Check mikyun.database.user and how that account is authenticated",
+    1698: ". Only the user of that name may enter, through the socket. An admin adds --socket /run/mysqld/mysqld.sock",
 }
 _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
 _NAME_FOLLOWS = re.compile(r"\b(column|field|key|table|view|variable|database|user|plugin|constraint|trigger) $", re.I)
+_ACCOUNT = re.compile(r"\buser ('[^']*'@'[^']*')")
 _CODES = {
     **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
@@ -89,6 +92,8 @@ def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
     special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
     advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
+    account = _ACCOUNT.search(text)
+    advice = advice.replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")
     return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number)
 
 

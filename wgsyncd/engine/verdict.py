@@ -1,0 +1,141 @@
+"""Judges a node by the report of its status: what is wrong with it, how bad that is, and what helps.
+
+`wgsyncd status` shows a fault in red and a warning in yellow. `wgsyncd doctor` has the same findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
+
+if TYPE_CHECKING:
+    from wgsyncd.engine.status_report import InterfaceReport, StatusReport
+
+BEGINS = 60  # seconds after the start in which the first cycle may be under way
+STALE = 3  # times the configured interval, before a good cycle is too long ago
+_LOG = "journalctl -u wgsyncd -n 30 --no-pager"
+_OF_FEW = ("rows", "refused rows", "locked rows", "configuration")  # these faults leave all other customers as they are
+
+
+class Verdict(StrEnum):
+    """One word for a node."""
+
+    OK = "ok"
+    DEGRADED = "degraded"  # something needs attention, and the node serves its customers
+    FAILING = "failing"
+
+
+def judge(findings: list[Finding]) -> Verdict:
+    """The word for these findings."""
+    if any(one.severity is Severity.FAULT and one.check not in _OF_FEW for one in findings):
+        return Verdict.FAILING
+    return Verdict.DEGRADED if findings else Verdict.OK
+
+
+def find_troubles(report: StatusReport) -> Iterator[Finding]:
+    """Everything that is wrong, the worst first."""
+    begins = _begins(report)
+    yield from _database(report, begins)
+    for one in report.interfaces:
+        if not one.present and not (begins and one.interface not in report.interface_errors):
+            yield _interface(one, report.interface_errors.get(one.interface, "cannot be read"))
+    yield from _cycles(report, begins)
+    yield from _guard(report)
+    yield from _rows(report)
+    yield from _waiting(report)
+
+
+def _begins(report: StatusReport) -> bool:
+    """Whether the daemon has just started."""
+    if report.started is None:
+        return False
+    return (datetime.fromisoformat(report.at) - datetime.fromisoformat(report.started)).total_seconds() < BEGINS
+
+
+def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
+    database = report.database
+    if not database.up and database.error:
+        why = f"it does not serve wgsyncd: {database.error}. Customers stay connected, and traffic is kept"
+        yield fault("database", why, "sudo wgsyncd doctor")
+    elif not database.up and begins:
+        yield warning("database", "the first cycle is not complete yet", "wgsyncd status")
+    elif not database.up:
+        yield fault("database", "it has not answered since the start", "sudo wgsyncd doctor")
+    if report.spool_up is False:
+        yield fault("spool", "the spool cannot be written: a restart would lose traffic", "sudo wgsyncd doctor")
+    if report.spool_pending_counters:
+        count = report.spool_pending_counters
+        yield warning("spool", f"{count} counters wait in the spool for the database", "sudo wgsyncd doctor")
+
+
+def _interface(one: InterfaceReport, why: str) -> Finding:
+    name = one.interface
+    if "ENODEV" in why:
+        return fault(name, "does not exist: nobody can connect to it", f"systemctl start wg-quick@{name}")
+    return fault(name, f"cannot be compared: {why}", "sudo wgsyncd doctor")
+
+
+def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
+    names = {"reconcile": "rows and kernel were not compared", "account": "counters were not read"}
+    for task, one in (report.cycles or {}).items():
+        if one.age is None and begins:
+            continue
+        if one.age is None or one.age > STALE * (one.every or 60):
+            since = "since the start" if one.age is None else f"for {one.age} s"
+            last = f". Last error: {report.last_error}" if report.last_error else ""
+            yield fault("cycles", f"{names.get(task, task)} {since}{last}", _LOG)
+
+
+def _guard(report: StatusReport) -> Iterator[Finding]:
+    guard = report.guard
+    if guard.tripped and not guard.approved:
+        why = f"NOTHING WAS REMOVED: {report.withheld} peers have lost their rows, and the guard keeps them"
+        yield fault("guard", f"{why}. A mistake? Restore the rows, and do nothing else", "wgsyncd plan")
+    if report.blocked:
+        why = f"{report.blocked} removals wait until the unreadable key of a row is mended"
+        yield warning("blocked", why, "wgsyncd plan")
+    if report.waiting_for_adoption:
+        why = f"{report.waiting_for_adoption} peers without a row stay until an admin adopts this node"
+        yield warning("adoption", why, "wgsyncd adopt")
+
+
+def _rows(report: StatusReport) -> Iterator[Finding]:
+    if report.rejected:
+        count, first = len(report.rejected), report.rejected[0]
+        rows = "1 row is ignored" if count == 1 else f"{count} rows are ignored"
+        yield fault(
+            "rows", f"{rows} because of errors: row {first.row} ({first.device}), {first.detail}", "wgsyncd plan"
+        )
+    if report.refused_rows:
+        count, one = len(report.refused_rows), report.refused_rows[0]
+        why = f"the database refuses to change {count}, so their bytes wait: {one.device}: {one.error}"
+        yield fault("refused rows", why, "sudo wgsyncd doctor")
+    if report.locked_rows:
+        why = f"another program has locked {report.locked_rows}, so their bytes wait"
+        yield fault("locked rows", why, "sudo wgsyncd doctor")
+
+
+def _waiting(report: StatusReport) -> Iterator[Finding]:
+    configuration = report.configuration
+    if configuration is not None and configuration.refused:
+        why = f"{configuration.file} has faults, so the daemon keeps the old one"
+        yield fault("configuration", why, "wgsyncd check-config")
+    elif configuration is not None and configuration.changed_since:
+        yield warning("configuration", f"{configuration.file} has changed since it was loaded", "wgsyncd reload")
+    if report.pending:
+        what = ", ".join(f"{count} to {action}" for action, count in report.pending.items())
+        yield warning("drift", f"the kernel did not take all changes: {what}", _LOG)
+    if report.unwritten_audit_rows:
+        why = f"{report.unwritten_audit_rows} audit rows wait, because the database did not take them"
+        yield warning("audit trail", why, "sudo wgsyncd doctor")
+    if report.quarantined:
+        yield warning("quarantine", f"{report.quarantined} deltas are not accounted", "wgsyncd quarantine")
+    if report.findings:
+        yield warning("verification", f"it found {report.findings} discrepancies", "wgsyncd verify")
+    for kind, count in (report.conditions or {}).items():
+        if count:
+            yield warning(kind, f"{count} in the database", "sudo wgsyncd doctor")
