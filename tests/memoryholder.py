@@ -119,7 +119,8 @@ class MemoryHolder(Generic[Tables]):
     def other_nodes(self) -> Sequence[OtherNode]:
         self._read("other nodes")
         return [
-            OtherNode(node, Holder(who, at, self.clock() - at if at else None), self.db.serves.get(node, frozenset()))
+            OtherNode(node, Holder(who, at, self.clock() - at if at else None), self.db.serves.get(node, frozenset()),
+                      frozenset(boot for one, boot in self.db.boots if one == node))
             for node, (who, at) in self.db.holders.items() if node != self._node
         ]  # fmt: skip
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.fakemachine import FakeMachine
 from tests.node import Node
@@ -94,6 +95,24 @@ def test_a_silent_machine_is_taken_over_and_can_post_nothing_any_more(alpha: Nod
     assert "host beta" in str(lost.value)
     assert counted(beta) == before
     assert alpha.wg.writes == writes
+
+
+def test_a_replacement_that_took_another_name_is_told_from_a_node_that_is_lost(alpha: Node) -> None:
+    """The daemon that comes back does not claim its former name, as if it were free."""
+    alpha.traffic(5, 1000)
+    alpha.account()
+    beta = beta_of(alpha)
+    beta.tick(SILENCE + 1)
+    beta.cycle()
+    stop(beta)
+    beta.settings = replace(beta.settings, node=replace(beta.settings.node, name="r650"))
+    beta.store = beta._store()
+    beta.store.clock = lambda: beta.now
+    beta.start()
+    beta.cycle()
+    with pytest.raises(NotHolder, match="another machine runs node r640 as r650 now: host beta") as lost:
+        alpha.agent.beat()
+    assert lost.value.lost
 
 
 def test_an_idle_loser_finds_out_by_its_heartbeat(alpha: Node) -> None:

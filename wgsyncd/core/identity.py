@@ -55,6 +55,7 @@ class OtherNode(NamedTuple):
     node: str
     holder: Holder
     interfaces: frozenset[str]  # what its daemon serves, or served last
+    boots: frozenset[str] = frozenset()  # the boots in which it wrote, under any name
 
 
 class Verdict(Enum):

@@ -67,6 +67,7 @@ class Holding:
             holder, verdict = self.look()
             if verdict not in (Verdict.OWN, Verdict.SILENT):
                 raise NotHolder(wording.node_lost(self._node, holder), lost=True)
+            self._refuse_former_name(self._machine.identity())
             # A database that was put back may name an earlier holder, which does not live any more.
             _log.warning("the node's state is new or was put back: the node is claimed again")
         if result is Heartbeat.CLONED:
@@ -88,6 +89,12 @@ class Holding:
             shared = other.interfaces & set(interfaces) if other.holder.identity.is_beside(me) else ()
             if shared and judge(other.holder, me, uptime) is Verdict.TAKEN:
                 raise NotHolder(wording.interfaces_taken(shared, other), lost=self._state.last_known is not None)
+
+    def _refuse_former_name(self, me: Identity) -> None:
+        """NotHolder if another machine took the node over from this daemon, and gave it another name since."""
+        for other in self._store.other_nodes():
+            if me.boot in other.boots and other.holder.identity.boot != me.boot:
+                raise NotHolder(wording.node_lost(f"{self._node} as {other.node}", other.holder), lost=True)
 
     def uptime(self) -> float | None:
         """Seconds since this machine booted. Each commit stores it, so that a machine that was put back is noticed."""

@@ -37,8 +37,14 @@ class NodeHolder:
     def others(self) -> tuple[OtherNode, ...]:
         """The other nodes that had a holder."""
         sql = f"SELECT node, interfaces, {_HOLDER} FROM wgsyncd_nodes WHERE node <> %s AND machine <> ''"  # noqa: S608
+        boots = self.connection.query("SELECT node, boot FROM wgsyncd_boots")
         return tuple(
-            OtherNode(node, _holder(*values), frozenset(filter(None, names.split(_BETWEEN))))
+            OtherNode(
+                node,
+                _holder(*values),
+                frozenset(filter(None, names.split(_BETWEEN))),
+                frozenset(boot for one, boot in boots if one == node),
+            )
             for node, names, *values in self.connection.query(sql, (self.node,))
         )
 
