@@ -260,13 +260,15 @@ def test_a_quarantined_delta_of_a_refused_row_stays_there(real_tables: RealMikyu
     assert real_tables.posted(BAD).rx == 9
 
 
-def test_a_row_with_the_id_0_gets_its_bytes(real_tables: RealMikyunTables) -> None:
+@pytest.mark.parametrize("odd", [0, -1])
+def test_a_row_with_an_odd_id_gets_its_bytes(real_tables: RealMikyunTables, odd: int) -> None:
     real_tables.insert(9)
-    real_tables.sql("UPDATE customer_devices SET id = 0 WHERE id = 9")
+    real_tables.sql("UPDATE customer_devices SET id = %s WHERE id = 9", odd)
     store = real_tables.store()
-    writes = WriteBatch((replace(posted(0, 50, 5), device=device_name(9)),), (record(9, row_id=0),))
+    posting = replace(posted(0, 50, 5), row_id=odd, device=device_name(9))
+    writes = WriteBatch((posting,), (record(9, row_id=odd),))
     store.commit(store.load_state(calendar()), writes, calendar())
-    assert real_tables.sql("SELECT rx_bytes_total rx FROM customer_devices WHERE id = 0") == [{"rx": 50}]
+    assert real_tables.sql("SELECT rx_bytes_total rx FROM customer_devices WHERE id = %s", odd) == [{"rx": 50}]
 
 
 @pytest.mark.parametrize("word", ["issued", "Issued", "ISSUED "])

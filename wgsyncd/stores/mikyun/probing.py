@@ -84,6 +84,9 @@ class Probe:
             yield fault(
                 DEVICES, f"id is of type {columns['id'].written}: wgsyncd needs whole numbers", self._show(DEVICES)
             )
+        if (one := columns.get("device_id")) and (one.charset or "").startswith(("ucs2", "utf16", "utf32")):
+            todo = self._alter(DEVICES, f"MODIFY device_id {one.written} CHARACTER SET utf8mb4 NOT NULL")
+            yield fault(DEVICES, f"device_id is {one.charset}, which cannot be compared with utf8mb4", todo)
         for name in COUNTERS:
             if (one := columns.get(name)) and one.type not in (*_WHOLE, "decimal"):
                 why = f"{name} is of type {one.written}, which cannot count bytes exactly"
@@ -121,6 +124,11 @@ class Probe:
         if keys is not None and "device_id" not in keys.values() and "device_id" in columns:
             todo = self._alter(DEVICES, "ADD UNIQUE (device_id)")
             yield warning(DEVICES, "device_id has no unique key: two rows of one device share their bytes", todo)
+        large = self._ask("SELECT id FROM customer_devices WHERE id > 9223372036854775807 LIMIT 1")
+        if isinstance(large, tuple) and large:
+            yield fault(
+                DEVICES, f"the id {large[0][0]} is larger than a BIGINT, so nothing can be written", self._show(DEVICES)
+            )
         long = f"SELECT device_id FROM customer_devices WHERE CHAR_LENGTH(device_id) > {NAME_LENGTH} LIMIT 1"  # noqa: S608
         if isinstance(found := self._ask(long), tuple) and found:
             why = f"a device_id has more than {NAME_LENGTH} characters: such a device gets no peer"

@@ -34,7 +34,7 @@ from wgsyncd.stores.mikyun.set_aside import Aside, Waiting
 from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
-NO_ROW = -1  # stands for the row of a device that has none
+NO_ROW = -(2**64)  # stands for the row of a device that has none. No row has this id
 _KEPT = "COALESCE(NULLIF({}, 0), %s)"  # the zero date means that there is no date
 _Ids = frozenset[DeviceId]
 _Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
