@@ -43,8 +43,8 @@ _UNIQUE = f"ADD refusing VARCHAR(64) AS ({_SAME}) PERSISTENT, ADD UNIQUE (refusi
 # By name: the statement that makes the server refuse the row, the one that mends it, and a part of the error.
 KINDS = {
     "a column that is too small": (
-        TABLE + "MODIFY rx_bytes_total TINYINT NOT NULL DEFAULT 0",
-        TABLE + "MODIFY rx_bytes_total BIGINT NOT NULL DEFAULT 0",
+        TABLE + "MODIFY rx_bytes_total TINYINT DEFAULT 0",
+        TABLE + "MODIFY rx_bytes_total BIGINT DEFAULT 0",
         "1264: Out of range value for column 'rx_bytes_total'",
     ),
     "a check": (TABLE + _CHECK, TABLE + "DROP CONSTRAINT refusing", "4025"),

@@ -16,7 +16,7 @@ from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.trouble import TIMED_OUT, MariaDBError
 
 PARTS = 16  # parts of a refused statement. Each slow row costs the time of one part, and its own
-RETRY = 60.0  # seconds until rows are tried again, if the time was up before all rows were tried
+RETRY = 60.0  # seconds until rows are tried again, if slow statements took all the time
 RETRY_SLOW = 600.0  # seconds until a slow row is tried again
 _TIME_IS_UP = StoreError("the server is too slow to change rows", StoreErrorCode.LOCKED)
 _T = TypeVar("_T")
@@ -62,25 +62,27 @@ class Changer:
         """
         if self.is_tired:
             return dict.fromkeys(rows, _TIME_IS_UP)
-        began, is_asked = self._clock(), False
+        spent, is_asked, now = 0.0, False, self._clock()
         left = {one: self._slow[one][1] for one in rows if one in self._slow}
-        due = [[one] for one in left if self._slow[one][0] <= began][:1]
+        due = [[one] for one in left if self._slow[one][0] <= now][:1]
         todo = [*due, [one for one in rows if one not in left]]
         while todo:
             if not (some := todo.pop()):
                 continue
-            if self._clock() > began + connection.patience:
+            if spent > connection.patience:
                 self._tired_until = self._clock() + RETRY
                 left |= dict.fromkeys(some, _TIME_IS_UP)
                 continue
             sql, values = statement(some)
+            began = self._clock()
             error = connection.try_change(no_waiting(connection, is_part=len(some) < len(rows)) + sql, values)
             if isinstance(error, int):
                 self._forget(some, left)
                 continue
             if connection.query("SELECT @@in_transaction") != ((1,),):
                 raise RolledBack(error, some)
-            is_slow = isinstance(error, MariaDBError) and error.number == TIMED_OUT
+            if is_slow := isinstance(error, MariaDBError) and error.number == TIMED_OUT:
+                spent += self._clock() - began
             if not is_asked and not is_slow and error.code is not StoreErrorCode.LOCKED:
                 is_asked = True
                 _raise_if_for_all(connection, error, sql, values)
