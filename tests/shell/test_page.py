@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def site(node: Node) -> Iterator[Site]:
     node.account()
     node.traffic(5, 3000, 600)
     node.account()
-    node.status.database_up = True  # the daemon's tasks set it
+    node.status.database_up = True  # the daemon's tasks set this and the times
+    node.status.started_at = time.time() - 300
+    node.status.succeeded_at = dict.fromkeys(("reconcile", "account"), time.time())
     made = Site(node)
     yield made
     made.server.close()
@@ -86,6 +89,17 @@ def test_the_page_has_its_sections_in_order(node: Node, site: Site, browser: Bro
     first = {row[0].split()[-1]: row[1:] for row in rows(browser)}["0001-DEV-005"]
     assert (first[0], first[2], first[6], first[7]) == ("0001", "10.200.0.5", "3.52 KiB", "3.52 KiB")
     assert browser.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("config_ok", False), ("quarantined", 1), ("findings", {"days": 1}), ("waiting_for_adoption", 3),
+                         ("database_up", False), ("succeeded_at", {}), ("pending", {"add": 1})],
+)  # fmt: skip
+def test_it_never_says_ok_while_something_is_wrong(node: Node, site: Site, field: str, value: object) -> None:
+    assert "<title>r640: OK</title>" in site.get()[1]
+    setattr(node.status, field, value)
+    text = site.get()[1]
+    assert "<title>r640: ATTENTION</title>" in text or "<title>r640: FAILING</title>" in text
 
 
 def test_removals_that_wait_are_shown_without_a_way_to_allow_them(node: Node, site: Site, browser: Browser) -> None:

@@ -124,6 +124,19 @@ def _judge(status: StatusReport) -> tuple[str, list[str]]:
         faults.append(f"Nothing was removed: {status.withheld} peers have lost their rows, and the guard keeps them.")
     if status.rejected:
         warnings.append(f"{len(status.rejected)} rows are ignored because of errors.")
+    late = [name for name, one in (status.cycles or {}).items() if one.age is None or one.age > 3 * (one.every or 60)]
+    faults += [f"The task {name} has not succeeded lately. {status.last_error}" for name in late]
+    if status.configuration is not None and status.configuration.refused:
+        warnings.append("The configuration has faults, so the daemon keeps the old one.")
+    for count, what in (
+        (status.blocked, "removals wait until the unreadable key of a row is fixed."),
+        (status.waiting_for_adoption, "peers without a row stay until an admin adopts this node."),
+        (len(status.refused_rows or ()), "rows cannot be changed, so their bytes wait."),
+        (status.quarantined, "deltas are in quarantine."),
+        (status.findings, "discrepancies were found by the verification."),
+        (sum(status.pending.values()), "changes were not taken by the kernel."),
+    ):
+        warnings += [f"{count} {what}"] if count else []
     return "failing" if faults else "degraded" if warnings else "ok", faults + warnings
 
 
