@@ -109,7 +109,7 @@ def test_removals_that_wait_are_shown_without_a_way_to_allow_them(node: Node, si
     text = shown(browser, site)
     assert "FAILING" in text
     assert "Removals that wait: 3" in text and "0001-DEV-006" in text
-    assert "approve" not in browser.eval("document.documentElement.outerHTML")
+    assert "wgsyncd approve" not in browser.eval("document.documentElement.outerHTML")
     assert browser.eval("[...document.forms].every((one) => one.method === 'get')")
 
 

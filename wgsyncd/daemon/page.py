@@ -17,6 +17,7 @@ from wgsyncd.daemon.html import ago, cell, chart, rate, seconds_between, table, 
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter
 from wgsyncd.engine.status_report import InterfaceReport, StatusReport
+from wgsyncd.engine.verdict import Verdict
 
 EACH = 200  # devices on one page
 REFRESH = 10  # seconds
@@ -90,7 +91,7 @@ def render(
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("title", f"{status.node}: {_WORDS[_judge(status)[0]]}"),
+        tag("title", f"{status.node}: {WORDS[status.verdict]}"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         *([] if choice.pause else [tag("meta", http_equiv="refresh", content=str(REFRESH))]),
         tag("style"),
@@ -111,42 +112,22 @@ def _links(about: str, links: Sequence[Element]) -> Element:
 # -- the word
 
 
-_WORDS = {"ok": "OK", "degraded": "ATTENTION", "failing": "FAILING"}
-
-
-def _judge(status: StatusReport) -> tuple[str, list[str]]:
-    """The word, and why."""
-    faults, warnings = list[str](), list[str]()
-    if not status.database.up:
-        faults.append(f"The database does not answer: {status.database.error}. Customers stay connected.")
-    faults += [f"{name} cannot be read: {why}." for name, why in status.interface_errors.items()]
-    if status.guard.tripped and not status.guard.approved:
-        faults.append(f"Nothing was removed: {status.withheld} peers have lost their rows, and the guard keeps them.")
-    if status.rejected:
-        warnings.append(f"{len(status.rejected)} rows are ignored because of errors.")
-    late = [name for name, one in (status.cycles or {}).items() if one.age is None or one.age > 3 * (one.every or 60)]
-    faults += [f"The task {name} has not succeeded lately. {status.last_error}" for name in late]
-    if status.configuration is not None and status.configuration.refused:
-        warnings.append("The configuration has faults, so the daemon keeps the old one.")
-    for count, what in (
-        (status.blocked, "removals wait until the unreadable key of a row is fixed."),
-        (status.waiting_for_adoption, "peers without a row stay until an admin adopts this node."),
-        (len(status.refused_rows or ()), "rows cannot be changed, so their bytes wait."),
-        (status.quarantined, "deltas are in quarantine."),
-        (status.findings, "discrepancies were found by the verification."),
-        (sum(status.pending.values()), "changes were not taken by the kernel."),
-    ):
-        warnings += [f"{count} {what}"] if count else []
-    return "failing" if faults else "degraded" if warnings else "ok", faults + warnings
+WORDS = {Verdict.OK: "OK", Verdict.DEGRADED: "ATTENTION", Verdict.FAILING: "FAILING"}
 
 
 def _verdict(status: StatusReport) -> Iterator[Element]:
-    word, why = _judge(status)
-    peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
-    first = why[0] if why else f"{peers} peers are as the rows want them, {online} online."
-    yield tag("h1", tag("strong", _WORDS[word], class_="word"), " ", first, class_=word)
-    if why[1:]:
-        yield tag("ul", *(tag("li", one) for one in why[1:]), class_="more")
+    """The word and its reason. Below them, everything that is wrong, with what helps."""
+    word = tag("strong", WORDS[status.verdict], class_="word")
+    if not status.troubles:
+        peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
+        yield tag(
+            "h1", word, f" {peers} peers are as the rows want them, {online} online.", class_=status.verdict.value
+        )
+        return
+    first = status.troubles[0]
+    yield tag("h1", word, f" {first.check}: {first.message}", class_=status.verdict.value)
+    helps = [tag("li", f"{one.check}: {one.message}. ", tag("code", one.fix)) for one in status.troubles]
+    yield tag("ul", *helps, class_="more")
 
 
 def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:
