@@ -70,7 +70,7 @@ def lock_folder(folder: Path) -> str:
     the former process is gone.
     """
     try:
-        found = os.fstat(acquire(folder / "lock", 0o700))
+        found = os.fstat(acquire(folder / "state.lock", 0o700))
     except UserError as error:
         if error.__cause__ is None:
             raise
