@@ -66,7 +66,7 @@ def test_what_is_planned_is_approved_and_nothing_else(bench: Bench) -> None:
         f"19 withheld removals (plan {plan}) approved by root (uid 0, pid {_pid(bench)})"
     ]
     assert "nothing is withheld" in bench.daemon.cli("approve", plan, code=1).stderr
-    assert bench.daemon.cli("plan").stdout == "nothing to do\n"
+    assert bench.daemon.cli("plan").stdout == "no changes\n"
     assert bench.daemon.lines(event="approve", plan=plan)
 
 

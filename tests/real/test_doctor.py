@@ -104,7 +104,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         lambda b: b.sql("UPDATE customer_devices SET created_at = UTC_TIMESTAMP() + INTERVAL 15 HOUR"),
         "written times", "fault", "h from now", "@@global.time_zone"),
     "no interface": (
-        lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no such interface", "wg-quick up wg0"),
+        lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no such interface", "systemctl restart wg-quick@wg0"),
     "no address": (
         lambda b: b.world.server.run("ip", "address", "flush", "dev", "wg1"),
         "wg1 address", "fault", "10.251.0.1/24 is not configured", "ip address add 10.251.0.1/24 dev wg1"),

@@ -19,6 +19,7 @@ from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.demo.testbed import Customer
 
 TROUBLE = "the database failed. Customers stay connected, traffic is kept, the work is tried again"
+AGAIN = "the database works again. wgsyncd goes on, and posts the traffic that it kept"
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 DEADLOCK, READ_ONLY = 1213, 1290
 
@@ -36,7 +37,7 @@ def _troubles(bench: Bench) -> list[str]:
 
 
 def _well_again(bench: Bench, times: int = 1) -> None:
-    wait(lambda: len(bench.daemon.lines(event="works again")) == times, "well again")
+    wait(lambda: len(bench.daemon.lines(event=AGAIN)) == times, "well again")
     wait(lambda: bench.daemon.metrics()["wgsyncd_database_up"] == 1, "the metric says so")
     wait(lambda: bench.daemon.get("/readyz") == "ok\n", "ready")
 

@@ -121,12 +121,12 @@ def test_the_list_is_whole(node: Node, run: Run, config: Path) -> None:
 
 
 def test_removals_that_wait(node: Node, run: Run) -> None:
-    """The removals wait for the guard, or for the row with an unreadable key."""
+    """The guard withholds them."""
     for number in range(230, 250):
         node.wg.add_behind("wg0", peer(number, address(number)))
     foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["match"] == "foreign"]
     assert {one["action"] for one in foreign} == {"waits"}
-    assert "(waits for an admin, or until an unreadable key is fixed)" in "\n".join(run("adopt")[1])
+    assert "(withheld by the guard)" in "\n".join(run("adopt")[1])
 
 
 def test_after_the_first_cycle_all_stands_right(node: Node, run: Run) -> None:

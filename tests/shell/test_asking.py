@@ -28,7 +28,7 @@ def test_plan_is_the_same_with_the_daemon_and_without(node: Node, work: Work, ru
     asked, looked = run("plan"), run("plan", "--no-daemon")
     assert asked == looked
     assert asked[0] == 2
-    assert [line[0] for line in asked[1]] == ["w", "-", "?", "g", "p"]
+    assert [line[0] for line in asked[1]] == ["w", "-", "r", "?", "g", "p"]
     one, other = (json.loads(run("plan", "--json", *more)[1][0]) for more in ((), ("--no-daemon",)))
     assert (one.pop("source"), other.pop("source")) == ("daemon", "command")
     assert one == other
@@ -37,7 +37,7 @@ def test_plan_is_the_same_with_the_daemon_and_without(node: Node, work: Work, ru
 def test_who_looks_for_itself_says_so(node: Node, run: Run, capsys: pytest.CaptureFixture[str], config: Path) -> None:
     assert main.main(["plan", "--config", str(config)]) == 0
     said = capsys.readouterr()
-    assert said.out == "nothing to do\n"
+    assert said.out == "no changes\n"
     assert said.err == "wgsyncd: wgsyncd does not run: this is what the command sees by itself\n"
     assert json.loads(run("plan", "--json")[1][0])["source"] == "command"
 

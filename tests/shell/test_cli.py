@@ -23,7 +23,7 @@ from wgsyncd.errors import UserError
 
 
 def test_plan_says_nothing_to_do(node: Node, run: Run) -> None:
-    assert run("plan") == (0, ["nothing to do"])
+    assert run("plan") == (0, ["no changes"])
 
 
 def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
@@ -64,8 +64,8 @@ def test_plan_shows_rejected_rows_with_their_reason(node: Node, run: Run) -> Non
     node.db.update(5, preshared_key="junk")
     status, lines = run("plan")
     assert status == 0
-    assert lines[0] == "nothing to do"
-    assert lines[1].startswith("? row 5 (0001-DEV-005) rejected, bad_preshared_key: preshared_key ")
+    assert lines[:2] == ["no changes", "rows that are ignored because of errors: 1. Their peers stay as they are."]
+    assert lines[2].startswith("? row 5 (0001-DEV-005), bad_preshared_key: preshared_key ")
     assert json.loads(run("plan", "--json")[1][0])["rejected"][0]["reason"] == "bad_preshared_key"
 
 
@@ -74,7 +74,7 @@ def test_what_waits_for_an_unreadable_key_is_shown(node: Node, run: Run) -> None
     del node.db.devices[6]
     status, lines = run("plan")
     assert status == 2
-    assert [line[0] for line in lines] == ["w", "!", "?"]
+    assert [line[0] for line in lines] == ["w", "!", "r", "?"]
     assert lines[1].endswith("(remove, waits until the unreadable key of a row is mended)")
     data = json.loads(run("plan", "--json")[1][0])
     assert (len(data["blocked"]), data["withheld"], data["guard"]["tripped"]) == (1, [], False)

@@ -121,7 +121,7 @@ def test_interfaces() -> None:
     assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up"
     assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).fix == "ip address add 10.200.0.1/24 dev wg0"
     wg.delete("wg0")
-    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "wg-quick up wg0"
+    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,13 @@ def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> Non
 
 def test_a_kernel_without_the_module_is_told_to_load_it() -> None:
     wg0 = SETTINGS.interfaces["wg0"]
-    assert interfaces._missing("wg0", wg0, InterfaceMissing("wg0", "ENODEV", "why")).fix == "wg-quick up wg0"
+    assert (
+        interfaces._missing("wg0", wg0, InterfaceMissing("wg0", "ENODEV", "why")).fix
+        == "systemctl restart wg-quick@wg0"
+    )
     fix = interfaces._missing("wg0", wg0, ModuleMissing("wg0", "ENODEV", "why")).fix
     assert fix.startswith("modprobe wireguard && ")
-    assert fix.endswith(" && wg-quick up wg0")
+    assert fix.endswith(" && systemctl restart wg-quick@wg0")
 
 
 # -- the database

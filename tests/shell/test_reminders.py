@@ -30,5 +30,8 @@ def test_a_database_that_stays_away_is_told_of_every_hour(monkeypatch: pytest.Mo
     assert [line.rpartition("lasting=")[2].rpartition(" logger")[0] for line in lines[:3]] == [
         '"0 s"', '"1 h 0 min"', '"2 h 0 min"'
     ]  # fmt: skip
-    assert 'event="works again" task=reconcile after="3 h 0 min"' in lines[3]
+    assert (
+        'event="the database works again. wgsyncd goes on, and posts the traffic that it kept" task=reconcile after="3 h 0 min"'
+        in lines[3]
+    )
     assert len(lines) == 4

@@ -14,6 +14,8 @@ from wgsyncd.errors import StoreError, WireGuardError
 _READERS = ("account", "watch", "verify")
 _COMPARING = ("account", "reconcile")  # these tasks are good only if they could read an interface
 
+_OVER = {"database": "the database works again. wgsyncd goes on, and posts the traffic that it kept"}
+
 
 class Tasks:
     """Runs tasks in the main thread."""
@@ -21,6 +23,7 @@ class Tasks:
     def __init__(self, status: DaemonStatus) -> None:
         self._status, self._log = status, log.get("daemon")
         self._on_change = log.OnChange()
+        self._trouble = ""  # the kind of the last error, until a task succeeds
         self.last_error = ""  # of the last task that failed
 
     def do(self, task: str, piece: Callable[[], object]) -> bool:
@@ -40,6 +43,7 @@ class Tasks:
                     "database",
                     "the database failed. Customers stay connected, traffic is kept, the work is tried again",
                 )
+            self._trouble = kind
             if self._on_change("error", kind):
                 self._log.error(what, task=task, error=str(error), lasting=self._on_change.lasting("error"))
             return False
@@ -47,7 +51,8 @@ class Tasks:
             if task not in _READERS:
                 status.database_up = True
                 if self._on_change("error", None):
-                    self._log.info("works again", task=task, after=self._on_change.lasting("error"))
+                    what, self._trouble = _OVER.get(self._trouble, "works again"), ""
+                    self._log.info(what, task=task, after=self._on_change.lasting("error"))
             if task not in _COMPARING or status.compares:
                 status.succeeded_at = {**status.succeeded_at, task: time.time()}
             return True

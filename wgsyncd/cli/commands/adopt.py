@@ -219,7 +219,8 @@ _WORDS = {
     Match.FROZEN: "of rejected rows (wgsyncd plan): a start leaves them as they are",
     Match.FOREIGN: "in no row",
 }
-_SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!"}
+_SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!", Action.BLOCKED: "!"}
+_WAITING = {Action.WAITS: " (withheld by the guard)", Action.BLOCKED: f" ({wording.UNTIL_MENDED})"}
 
 
 def _lines(report: AdoptReport, file: Path, *, accepted: bool) -> Iterator[Line]:
@@ -261,8 +262,7 @@ def _line(peer: LivePeerReport) -> str:
     last = f"last handshake {short_time(peer.latest_handshake)}" if peer.latest_handshake else "never a handshake"
     more = peer.endpoint if peer.match is Match.FOREIGN else peer.reason
     parts = [peer.device, ",".join(peer.allowed_ips) or "no addresses", peer.peer, last, more]
-    waits = " (waits for an admin, or until an unreadable key is fixed)" if peer.action is Action.WAITS else ""
-    return "  ".join(part for part in parts if part) + waits
+    return "  ".join(part for part in parts if part) + _WAITING.get(peer.action, "")
 
 
 def _foreign(report: AdoptReport) -> list[tuple[str, LivePeerReport]]:
@@ -280,7 +280,7 @@ def _advice(report: AdoptReport, file: Path) -> Iterator[Line]:
     foreign = {peer.peer: f"{name} {','.join(peer.allowed_ips)}" for name, peer in _foreign(report)}
     if all(peer.action is Action.STAYS for _, peer in _foreign(report)):
         count = Counter(peer.action for one in report.interfaces for peer in one.peers)
-        gone, waits = count[Action.REMOVED], count[Action.WAITS]
+        gone, waits = count[Action.REMOVED], count[Action.WAITS] + count[Action.BLOCKED]
         start = f"would remove {gone} peers of rows that want none" + (f", and {waits} wait" if waits else "")
         if not gone and not waits:
             start = "would remove no peer: systemctl enable --now wgsyncd"

@@ -5,7 +5,7 @@ an admin, or until an unreadable key is fixed. > is a transition of a device, an
 the running daemon. If no daemon runs, or if it has another configuration, the command reads everything by itself and
 says so.
 
-exit status: 0 nothing to do, 2 changes, 1 an error, also where an interface could not be compared
+exit status: 0 no changes, 2 changes, 1 an error, also where an interface could not be compared
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the plan. 0: nothing to do, 2: changes, 1: an interface could not be compared."""
+    """Show the plan. 0: no changes, 2: changes, 1: an interface could not be compared."""
     report, why = gather(args)
     if why:
         client.print_note(why)
@@ -84,9 +84,13 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
         if ours := [one for one in marked if one[1].interface == name]:
             lines += _interface(name, peers.get(name), ours, width)
     lines += [(f"> row {one.row} ({one.device}): {one.text}", "") for one in report.transitions]
-    lines = lines or [("nothing to do", "")]
+    lines = lines or [("no changes", "")]
+    if report.rejected:
+        lines.append(
+            (f"rows that are ignored because of errors: {len(report.rejected)}. Their peers stay as they are.", "")
+        )
     for row in report.rejected:
-        lines.append((f"? row {row.row} ({row.device}) rejected, {row.reason}: {row.detail}", "warning"))
+        lines.append((f"? row {row.row} ({row.device}), {row.reason}: {row.detail}", "warning"))
     return [*lines, *_verdict(report)]
 
 

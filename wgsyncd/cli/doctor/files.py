@@ -131,7 +131,8 @@ def _disk(state: Path) -> Finding:
     inodes = os.statvfs(there)
     mend = f"df -h {there} && du -xh --max-depth=2 /var | sort -h | tail"
     if free < _FULL or (inodes.f_files and not inodes.f_favail):
-        return fault("disk", f"{there}: {free >> 20} MiB and {inodes.f_favail} files are free", mend)
+        left = f"{free >> 20} MiB are" if free < _FULL else "no inode is"
+        return fault("disk", f"the disk is full: {left} free under {there}", mend)
     if free < _SCARCE:
         return warning("disk", f"{there}: only {free >> 20} MiB are free", mend)
     return ok("disk", f"{there}: {free >> 30} GiB are free")

@@ -35,13 +35,13 @@ def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
         if one.create:
             return warning(name, f"{error.text}. wgsyncd makes it (create = true)", "systemctl start wgsyncd")
         module = f"{_MODULE} && " if isinstance(error, ModuleMissing) else ""
-        return fault(name, error.text, f"{module}wg-quick up {name}")
+        return fault(name, error.text, f"{module}systemctl restart wg-quick@{name}")
     if error.name == "ENOENT":
         return fault(name, error.text, _MODULE)
     if error.name in ("EPERM", "EACCES"):
         return warning(name, f"cannot be read: {error.text}", "sudo wgsyncd doctor")
     if error.name == "EOPNOTSUPP":
-        return fault(name, error.text, f"ip link delete {name} && wg-quick up {name}")
+        return fault(name, error.text, f"ip link delete {name} && systemctl restart wg-quick@{name}")
     return fault(name, str(error), f"wg show {name}")
 
 
@@ -67,7 +67,7 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
     except WireGuardError as error:
         return warning(check, str(error), f"ip address show dev {name}")
     if link is None:
-        return fault(check, "the interface is gone", f"wg-quick up {name}")
+        return fault(check, "the interface is gone", f"systemctl restart wg-quick@{name}")
     if not link.up:
         return fault(check, "the interface is down", f"ip link set {name} up")
     hosts = {parse_host(address.partition("/")[0]): address for address in sorted(link.addresses)}

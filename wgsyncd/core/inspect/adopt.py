@@ -27,7 +27,8 @@ class Action(StrEnum):
     STAYS = "stays"
     CHANGED = "changed"
     REMOVED = "removed"
-    WAITS = "waits"  # withheld until an admin approves, or blocked until an unreadable key is corrected
+    WAITS = "waits"  # the guard withholds the change
+    BLOCKED = "blocked"  # the change waits until an unreadable key is corrected
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,12 @@ def adopt(decision: Decision, records: PeerRecords, rows: Collection[DeviceRow])
 
     ``decision`` is what a first cycle would do. ``records`` are the baselines that already exist.
     """
-    changes: dict[PeerId, tuple[Change, bool]] = {}
     plan = decision.plan
-    for change in plan.changes:
-        changes[change.interface, change.public_key] = change, False
-    for change in plan.withheld + plan.blocked:
-        changes[change.interface, change.public_key] = change, True
+    changes: dict[PeerId, tuple[Change, Action | None]] = {
+        (change.interface, change.public_key): (change, why)
+        for some, why in ((plan.changes, None), (plan.withheld, Action.WAITS), (plan.blocked, Action.BLOCKED))
+        for change in some
+    }
     by_id = {row.id: row for row in rows}
     found: dict[str, Adoption] = {}
     for name, state in decision.actual.items():
@@ -87,7 +88,7 @@ def adopt(decision: Decision, records: PeerRecords, rows: Collection[DeviceRow])
 
 
 def _compare(
-    decision: Decision, name: str, found: PeerState, change: tuple[Change, bool] | None, *, foreign: bool,
+    decision: Decision, name: str, found: PeerState, change: tuple[Change, Action | None] | None, *, foreign: bool,
     by_id: Mapping[DeviceId, DeviceRow], records: PeerRecords,
 ) -> LivePeer:  # fmt: skip
     key = found.config.public_key
@@ -100,9 +101,9 @@ def _compare(
         if match is Match.FROZEN and not device:
             device = _claimant(key, decision)
         return LivePeer(found, match, Action.STAYS, device, None)
-    what, waits = change
+    what, waiting = change
     match = Match.DIFFERS if what.kind is ChangeKind.UPDATE else Match.FOREIGN if foreign else Match.UNWANTED
-    action = Action.WAITS if waits else Action.CHANGED if what.kind is ChangeKind.UPDATE else Action.REMOVED
+    action = waiting or (Action.CHANGED if what.kind is ChangeKind.UPDATE else Action.REMOVED)
     return LivePeer(found, match, action, what.device, what)
 
 
