@@ -53,7 +53,7 @@ def test_what_is_planned_is_approved_and_nothing_else(bench: Bench) -> None:
     assert text.splitlines()[0] == "wg0: 20 peers, 0 wanted"
     assert f"{crowd[0].device}  0001  {crowd[0].address}/32  {crowd[0].keys.public[:8]}…  device paused" in text
     told = f"do nothing else. Meant? wgsyncd approve {plan}"
-    assert text.splitlines()[-2] == told
+    assert text.splitlines()[-2].endswith(told)
     bench.sql(f"UPDATE customer_devices SET status = 'active' WHERE device_id = '{crowd[0].device}'")
     wait(lambda: bench.daemon.status()["guard"]["plan"] not in ("", plan), "another plan")
     assert "is not the plan of now" in bench.daemon.cli("approve", plan, code=1).stderr
@@ -109,7 +109,7 @@ def test_a_reload_says_how_it_went_and_a_bad_file_changes_nothing(bench: Bench) 
     assert done.stdout == ""
     first, *faults = done.stderr.splitlines()
     assert first == f"wgsyncd: {bench.daemon.config}: 2 faults, so the daemon keeps the old configuration"
-    assert sorted(one.split()[0] for one in faults) == ["guard.max_share", "nonsense:"]
+    assert sorted(one.split()[0] for one in faults) == ["guard.max_share", "nonsense"]
     assert bench.daemon.status()["configuration"]["refused"] is True
     assert "has faults, so the daemon keeps the old one" in bench.daemon.cli("status", code=1).stdout
     assert set(bench.peers()) == {held.keys.public}
@@ -251,7 +251,7 @@ def test_whoever_waits_for_a_daemon_that_hangs_may_leave(bench: Bench) -> None:
     bench.daemon.signal(signal.SIGSTOP)
     try:
         done = bench.daemon.cli("sync", "--timeout", "0.3", code=1)
-        assert done.stderr.startswith("wgsyncd: no answer within 0 s")
+        assert done.stderr.startswith("wgsyncd: the daemon does not answer within 0.3 s")
         argv = [sys.executable, "-m", "wgsyncd", "reload"]
         environment = {**os.environ, **bench.daemon.environment}
         process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
