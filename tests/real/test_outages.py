@@ -217,7 +217,7 @@ def test_a_grant_is_taken_away(bench: Bench) -> None:
     daemon.signal(signal.SIGUSR1)
     _several_failures(bench, 1)
     assert len(_troubles(bench)) == 1
-    assert "etc/sql/mikyun/grants.sql" in _troubles(bench)[0]
+    assert "As root: wgsyncd init-db " in _troubles(bench)[0]
     bench.await_peers(*crowd)
     bench.sql("GRANT SELECT (status) ON customer_devices TO 'mikyun'@'localhost'")
     _well_again(bench)

@@ -152,7 +152,7 @@ def test_so_many_wait_for_the_main_thread_and_who_only_reads_does_not(server: Co
 
 
 def test_no_answer_of_the_main_thread_in_time(server: ControlSocket, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no answer within 0 s"):
+    with pytest.raises(UserError, match="the daemon does not answer within 0.05 s"):
         ask("/plan", "POST", {}, 0.05)
     monkeypatch.setattr(admin, "ANSWER_WITHIN", 0.05)
     with pytest.raises(UserError, match="has not come to it within 0 s"):
