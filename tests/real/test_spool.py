@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -134,7 +135,9 @@ def test_a_torn_spool_is_set_aside_and_said(bench: Bench) -> None:
 def test_a_spool_that_cannot_be_written_is_said_once(bench: Bench) -> None:
     device, customer = served(bench)
     bench.daemon.stop()
-    (bench.daemon.directory / "state").write_text("no directory")
+    state = bench.daemon.directory / "state"
+    shutil.rmtree(state)
+    state.write_text("no directory")
     bench.database.kill()
     bench.daemon.start()
     assert customer.transfer(up=70_000, down=60_000).wait(PATIENCE) == 0

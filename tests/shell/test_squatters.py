@@ -120,7 +120,7 @@ def test_a_state_directory_has_one_daemon(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(lock, "acquire", acquire)
     first = lock.lock_folder(tmp_path)
-    with pytest.raises(UserError, match=f"pid {os.getpid()} holds {tmp_path / 'lock'}"):
+    with pytest.raises(UserError, match=f"pid {os.getpid()} holds {tmp_path / 'state.lock'}"):
         lock.lock_folder(tmp_path)
     other = tmp_path / "other"
     assert lock.lock_folder(other) != first

@@ -50,7 +50,8 @@ def version(tree: Path, **env: str) -> str:
 def tree(tmp_path: Path) -> Path:
     """Returns a repository with two commits and the files that a build needs."""
     tree = tmp_path / "tree"
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "wgsyncd/__init__.py", "etc/wgsyncd.toml"):
+    files = ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "wgsyncd/__init__.py", "etc/wgsyncd.toml")
+    for name in (*files, "etc/page.css"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / name, tree / name)
     shutil.copytree(TOP / "etc/sql", tree / "etc/sql")
