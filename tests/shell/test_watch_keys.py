@@ -32,9 +32,11 @@ class Screen:
         self.slave = slave
         self.before = termios.tcgetattr(slave)
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines), **env}
+        hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) may ignore it, and a child inherits that
         self.process = subprocess.Popen(
             [sys.executable, "-m", "wgsyncd", *argv], stdin=slave, stdout=slave, stderr=slave, env=environment
         )
+        signal.signal(signal.SIGHUP, hangup)
         self.said, self.since = "", 0
         threading.Thread(target=self._read, daemon=True).start()
 
