@@ -1,7 +1,7 @@
 """Makes the document of `wgsyncd devices --json`: each device of the node with its peer and its bytes.
 
-It is made when somebody asks, from the rows and the two dumps that the last cycles left in the status. So it costs the
-daemon nothing otherwise. A client's thread may make it, because it only reads.
+It is made when somebody asks, from the rows and the two dumps that the last cycles left in the status. Otherwise it
+costs no time, but the daemon keeps these dumps in memory. A client's thread may make it, because it only reads.
 """
 
 from __future__ import annotations
