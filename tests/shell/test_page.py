@@ -13,6 +13,7 @@ import pytest
 from tests.browser import Browser
 from tests.node import Node
 from tests.page_site import Site
+from tests.wait import until
 from wgsyncd.daemon.html import chart
 from wgsyncd.daemon.page import EACH
 from wgsyncd.engine.status import Quarter
@@ -116,7 +117,8 @@ def test_removals_that_wait_are_shown_without_a_way_to_allow_them(node: Node, si
 def test_markup_in_a_name_stays_text(node: Node, site: Site, browser: Browser) -> None:
     node.device(9, device_id=MARKUP)
     node.cycle()
-    text = shown(browser, site, "/?q=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%3E")
+    assert "Filter: <script>alert(1)" in shown(browser, site, "/?q=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%3E")
+    shown(browser, site, "/?pause=1&q=%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%3E")
     assert browser.eval("document.querySelector('input[name=q]').value") == '<script>alert(1)</script>">'
     text = shown(browser, site)
     assert MARKUP in text
@@ -205,6 +207,26 @@ def test_odd_names_make_a_whole_page(node: Node, site: Site, name: str) -> None:
 def test_it_refreshes_itself_until_somebody_pauses_it(site: Site) -> None:
     assert '<meta http-equiv="refresh" content="10">' in site.get()[1]
     assert "http-equiv" not in site.get("/?pause=1&q=a")[1]
+
+
+def test_nothing_can_be_typed_into_a_page_that_loads_itself_again(node: Node, site: Site, browser: Browser) -> None:
+    """A reload would lose it. The form stands on a page that stands still, and leads back to one that moves."""
+    shown(browser, site, "/?sort=owner&online=1")
+    assert browser.eval("document.querySelectorAll('input').length") == 0
+
+    def link(text: str) -> str:
+        found = f"[...document.links].find((one) => one.innerText.startsWith('{text}')).href"
+        return str(browser.eval(found)).partition(str(site.port))[2]
+
+    shown(browser, site, link("Also those offline"))
+    shown(browser, site, link("Filter"))
+    assert browser.eval("document.querySelector('meta[http-equiv]') === null")
+    browser.eval("document.querySelector('input[name=q]').value = 'dev-006'; document.forms[0].submit()")
+    until(lambda: browser.eval("document.querySelector('meta[http-equiv]') !== null"), 20, "it moves again")
+    assert [row[0].split()[-1] for row in rows(browser)] == ["0001-DEV-006"]
+    assert browser.eval("document.querySelector('[aria-sort]').innerText").startswith("Owner")
+    shown(browser, site, link("No filter"))
+    assert len(rows(browser)) == 3
 
 
 def test_the_header_forbids_what_the_page_does_not_need(site: Site) -> None:

@@ -175,21 +175,7 @@ def _charts(status: StatusReport, history: Mapping[str, Sequence[Quarter]], now:
 
 
 def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
-    hidden = [tag("input", type="hidden", name=name, value=one)
-              for name, one in (("sort", choice.sort), ("pause", "1" if choice.pause else "")) if one]  # fmt: skip
-    yield tag(
-        "form",
-        *hidden,
-        tag("label", "Filter ", tag("input", type="search", name="q", value=choice.text, maxlength="100")),
-        " ",
-        tag("label", _box("online", choice.online), " online only"),
-        " ",
-        tag("label", _box("all", choice.all), f" also the {report.off} without a peer"),
-        " ",
-        tag("button", "Show"),
-        method="get",
-        action="/",
-    )
+    yield _form(choice, report.off) if choice.pause else _links("Choice of devices", list(_choices(choice, report.off)))
     first = EACH * (choice.page - 1)
     shown = report.devices[first:]
     until = f", {first + 1} to {first + len(shown)} here" if report.matching > len(shown) and shown else ""
@@ -206,6 +192,36 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
             for number in range(1, pages + 1)
         ]  # fmt: skip
         yield _links("Pages of devices", numbers)
+
+
+def _choices(choice: Choice, off: int) -> Iterator[Element]:
+    """What the form offers, as links. A page that loads itself again would lose what is typed into it."""
+    typed = choice.link(pause=True) + "#devices"
+    yield tag("a", f"Filter: {choice.text}" if choice.text else "Filter", href=typed)
+    if choice.text:
+        yield tag("a", "No filter", href=choice.link(text="", page=1))
+    online = "Also those offline" if choice.online else "Only those online"
+    yield tag("a", online, href=choice.link(online=not choice.online, page=1))
+    without = f"{'Not' if choice.all else 'Also'} the {off} without a peer"
+    yield tag("a", without, href=choice.link(all=not choice.all, page=1))
+
+
+def _form(choice: Choice, off: int) -> Element:
+    """The form of a page that stands still. What it asks for is a page that loads itself again."""
+    sort = [tag("input", type="hidden", name="sort", value=choice.sort)] if choice.sort != "device" else []
+    return tag(
+        "form",
+        *sort,
+        tag("label", "Filter ", tag("input", type="search", name="q", value=choice.text, maxlength="100")),
+        " ",
+        tag("label", _box("online", choice.online), " online only"),
+        " ",
+        tag("label", _box("all", choice.all), f" also the {off} without a peer"),
+        " ",
+        tag("button", "Show"),
+        method="get",
+        action="/",
+    )
 
 
 def _head(choice: Choice, head: str, kind: str, order: Order) -> Element:
