@@ -240,6 +240,22 @@ def test_a_mistyped_command_is_answered_with_the_one_that_is_meant(
     assert capsys.readouterr().err.endswith(f"wgsyncd: error: argument COMMAND: {typed!r}: did you mean {meant}?\n")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["status", "--jsno"], "--json"),
+        (["devices", "--onlne", "--all"], "--online"),
+        (["--versoin", "plan"], "--version"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_the_one_that_is_meant(
+    typed: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main(typed)
+    assert capsys.readouterr().err.endswith(f": did you mean {meant}?\n")
+
+
 def test_nonsense_is_answered_with_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main.main(["xyzzy"])

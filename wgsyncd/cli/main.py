@@ -14,8 +14,9 @@ import io
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 from wgsyncd import __version__
@@ -35,9 +36,15 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that proposes the choice that a person may mean."""
+    """A parser that proposes the choice or the option that a person may mean."""
+
+    commands: Mapping[str, argparse.ArgumentParser] = MappingProxyType({})
 
     def error(self, message: str) -> NoReturn:
+        if option := re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message):
+            usage = " ".join(one.format_usage() for one in (self, *self.commands.values()))
+            alike = difflib.get_close_matches(option[1], re.findall(r"--[\w-]+", usage), n=1)
+            message += f": did you mean {alike[0]}?" if alike else ""
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             alike = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=1)
             message = f"{message[: choice.start()]}{choice[1]!r}: did you mean {alike[0]}?" if alike else message
@@ -62,6 +69,7 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
             module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
             one.set_defaults(run=module.run, config_fault_status=2)
             module.register(one)
+    top.commands = found.choices
     return top
 
 
