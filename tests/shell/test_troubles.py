@@ -18,7 +18,8 @@ from tests.asked_daemon import Work
 from tests.faults.script import KINDS
 from tests.node import Node
 from tests.shell.conftest import Run
-from wgsyncd.cli import client, wiring
+from tests.terminal import on_a_terminal
+from wgsyncd.cli import client, main, wiring
 from wgsyncd.cli.commands import doctor
 from wgsyncd.cli.commands import status as status_command
 from wgsyncd.cli.doctor import files, interfaces, system
@@ -159,6 +160,21 @@ def test_doctor_and_status_see_the_trouble(node: Node, quiet: None, work: Work, 
     found = [one for one in json.loads(lines[0])["checks"] if one["check"] == f"daemon: {check}"]
     assert (status, [one["severity"] for one in found]) == (1, ["fault"])
     assert found[0]["fix"].startswith("journalctl" if fix == DATABASE else fix), "doctor does not send to doctor"
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_red_is_what_makes_the_node_fail_and_nothing_else(node: Node, work: Work, config: Path, kind: str) -> None:
+    def said(*argv: str) -> str:
+        return on_a_terminal(lambda: main.main([*argv, "--config", str(config)]))
+
+    cycle(node)
+    assert "\x1b[31m" not in said("status")
+    LASTING[kind][0](node)
+    text = said("status")
+    assert ("\x1b[31m" in text) is ("FAILING: " in text), "one colour, one word"
+    if "ATTENTION: " in text:
+        assert "\x1b[33m" in text
+        assert "\x1b[31m" not in said("devices")
 
 
 def test_one_bad_row_does_not_fail_the_node(node: Node, work: Work, run: Run) -> None:

@@ -23,7 +23,7 @@ COLUMNS = (
     Column("last 24 hours", rank=7),
     Column("why", rank=9, most=40),
 )
-_KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "fault", "off": "dim"}
+_KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "warning", "off": "dim"}
 
 
 def lines(report: DevicesReport, width: int) -> list[Parts]:

@@ -1,6 +1,6 @@
 """Judges a node by the report of its status: what is wrong with it, how bad that is, and what helps.
 
-`wgsyncd status` shows a fault in red and a warning in yellow. `wgsyncd doctor` has the same findings.
+`wgsyncd doctor` has the same findings. `wgsyncd status` shows in red what makes the node fail, and the rest in yellow.
 """
 
 from __future__ import annotations

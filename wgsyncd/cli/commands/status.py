@@ -25,8 +25,8 @@ from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import InterfaceReport, RecentChange, StatusReport
-from wgsyncd.engine.verdict import Verdict
+from wgsyncd.engine.status_report import RecentChange, StatusReport
+from wgsyncd.engine.verdict import Verdict, judge
 from wgsyncd.errors import StoreError, UserError, WireGuardError
 
 LEAST = 3  # devices: where there is room for fewer, --watch shows none
@@ -122,15 +122,15 @@ def as_lines(report: StatusReport, width: int) -> list[Parts]:
     lines: list[Parts] = [
         (f"{_WORDS[report.verdict]}: node {report.node}: {report.daemon}{since}", _COLOURS[report.verdict]),
         ("", ""),
-        *_interfaces(report.interfaces, report.at, width),
+        *_interfaces(report, width),
         ("", ""),
     ]
-    for one in report.troubles:
-        lines += [(f"{one.check}: {one.message}", one.severity.value), (f"    {one.fix}", "head")]
+    for one in report.troubles:  # red is what makes the node fail, and nothing else
+        lines += [(f"{one.check}: {one.message}", _COLOURS[judge([one])]), (f"    {one.fix}", "head")]
     for row in report.rejected[1:SHOWN]:
-        lines.append((f"rows: row {row.row} ({row.device}), {row.detail}", "fault"))
+        lines.append((f"rows: row {row.row} ({row.device}), {row.detail}", "warning"))
     for lost in (report.refused_rows or [])[1:SHOWN]:
-        lines.append((f"refused rows: {lost.device}: {lost.error}", "fault"))
+        lines.append((f"refused rows: {lost.device}: {lost.error}", "warning"))
     lines += [*([("", "")] if report.troubles else []), *_work(report)]
     if report.changes is not None:
         lines += [("", ""), ("last changes" if report.changes else "no changes since the daemon started", "head")]
@@ -149,8 +149,9 @@ _COLUMNS = (
 )
 
 
-def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[list[Line]]:
+def _interfaces(report: StatusReport, width: int) -> list[list[Line]]:
     """One line for each interface. A column without news or without room is left out. --json has all of them."""
+    interfaces, wrong = report.interfaces, {one.check for one in report.troubles}
     counts = {name: [getattr(one, name) for one in interfaces] for name in _COUNTS}
     shown = [name for name in _COUNTS if any(counts[name]) or name in ("desired", "actual", "online")]
     rows = []
@@ -162,12 +163,13 @@ def _interfaces(interfaces: list[InterfaceReport], at: str, width: int) -> list[
             one.interface,
             "" if all(some.kind == "kernel" for some in interfaces) else one.kind,
             *numbers,
-            ago(seconds_between(one.latest_handshake, at)),
+            ago(seconds_between(one.latest_handshake, report.at)),
             *rates,
             format_bytes(one.rx_bytes),
             format_bytes(one.tx_bytes),
         )
-        rows.append([(cell, "" if one.present else "fault") for cell in cells])
+        kind = "" if one.present else "fault" if one.interface in wrong else "dim"
+        rows.append([(cell, kind) for cell in cells])
     return fit(_COLUMNS, rows, width)
 
 
