@@ -94,7 +94,7 @@ def test_the_metadata_says_whose_it_is_and_who_may_use_it(
     assert metadata.get_payload() == (TOP / "README.md").read_text()
 
 
-LOCKS = {"requirements.lock": ("plot", "test", "build"), "etc/debian/runtime.lock": ("plot",)}
+LOCKS = {"requirements.lock": ("plot", "nexavpn", "test", "build"), "etc/debian/runtime.lock": ("plot",)}
 
 
 def locked(name: str) -> dict[str, list[str]]:

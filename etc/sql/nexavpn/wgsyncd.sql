@@ -8,11 +8,11 @@
 --   boots        node, boot, first_seen, last_seen, uptime
 --   interfaces   node, interface, epoch, sampled_at
 --   peers        node, interface, public_key, row_id, device, owner, address, config, state, epoch, rx, tx, handshake,
---                sampled_at, connected, open_bucket, open_day, open_rx, open_tx
+--                sampled_at, open_bucket, open_day, open_rx, open_tx
 --   conditions   node, type, subject, name, reason, since
 --   buckets      node, device, start, rx, tx
 --   days         node, device, day, rx, tx
---   totals       node, device, rx, tx
+--   totals       node, device, rx, tx, seen, connected
 --   quarantine   id, node, interface, row_id, device, rx, tx, since, until
 --   removals     id, node, uptime, removed, demanded, peers
 --   unwritten    id, node, event_type, entity_type, entity_id, status, message, metadata, happened_at
@@ -124,7 +124,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd.peers (
     node        text             NOT NULL,
     interface   text             NOT NULL,
     public_key  bytea            NOT NULL,
-    row_id      uuid             NULL,     -- wireguard_peers.id; NULL: a foreign peer about to be removed
+    row_id      uuid             NULL,     -- devices.id; NULL: a foreign peer about to be removed
     device      text             NOT NULL, -- devices.id; of a foreign peer its name for people
     owner       text             NOT NULL, -- username
     address     text             NOT NULL,
@@ -135,7 +135,6 @@ CREATE TABLE IF NOT EXISTS wgsyncd.peers (
     tx          bigint           NOT NULL,
     handshake   bigint           NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
     sampled_at  double precision NOT NULL,
-    connected   double precision NOT NULL DEFAULT 0, -- first handshake after REJECT_AFTER_TIME without one, 0 = never
     open_bucket bigint           NOT NULL DEFAULT 0, -- first second of the open piece's bucket, 0 = none is open
     open_day    date             NOT NULL DEFAULT '1970-01-01', -- day of the open piece
     open_rx     bigint           NOT NULL DEFAULT 0,
@@ -179,10 +178,12 @@ CREATE TABLE IF NOT EXISTS wgsyncd.days (
 CREATE INDEX IF NOT EXISTS days_day ON wgsyncd.days (day);
 
 CREATE TABLE IF NOT EXISTS wgsyncd.totals (
-    node   text   NOT NULL,
-    device uuid   NOT NULL, -- devices.id
-    rx     bigint NOT NULL,
-    tx     bigint NOT NULL,
+    node      text             NOT NULL,
+    device    uuid             NOT NULL, -- devices.id
+    rx        bigint           NOT NULL DEFAULT 0,
+    tx        bigint           NOT NULL DEFAULT 0,
+    seen      double precision NOT NULL DEFAULT 0, -- the latest handshake, 0 = never
+    connected double precision NOT NULL DEFAULT 0, -- the first handshake after REJECT_AFTER_TIME without one, 0 = never
     PRIMARY KEY (node, device)
 ) WITH (fillfactor = 70);
 
