@@ -24,6 +24,7 @@ IMPORTERS = {
     "prometheus_client": {"daemon/metrics.py"},
     "sdnotify": {"daemon/systemd.py"},
     "pygal": {"cli/chart.py"},
+    "cryptography": {"stores/nexavpn/psk.py"},
     "rich": {"cli/output.py", "cli/table.py"} | {name for name in FILES if name.startswith("demo/")},
     # Each of these modules decodes or encodes at an edge: configuration, spool, requests or documents of --json.
     "msgspec": {

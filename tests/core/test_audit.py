@@ -165,6 +165,8 @@ INACTIVE = {
     "device paused": InactiveReason(Inactive.DEVICE_INACTIVE, "paused"),
     "contract 0001 paused": InactiveReason(Inactive.OWNER_INACTIVE, "paused", "0001", "contract"),
     "contract 0001 does not exist": InactiveReason(Inactive.OWNER_MISSING, "", "0001", "contract"),
+    "has another key now": InactiveReason(Inactive.SUPERSEDED),
+    "gateway deleted": InactiveReason(Inactive.GATEWAY_INACTIVE, "deleted"),
 }
 REASONS = {
     "has a new key": ChangeReason(ChangeCause.KEY_REPLACED),

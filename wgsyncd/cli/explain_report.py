@@ -263,6 +263,8 @@ _CURES = {
     Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application. If it expired, issue a new"
     " QR code there",
     Inactive.DEADLINE_PASSED: "Its QR code ended before it was scanned: issue a new one in the application",
+    Inactive.SUPERSEDED: "Issue the device's configuration again in the application",
+    Inactive.GATEWAY_INACTIVE: "Nothing is broken: the device connects again when its gateway is active",
 }
 _KNOCKS = (
     "It knocks from {endpoint} and the server answers, but the device does not accept the answer. The preshared key in"

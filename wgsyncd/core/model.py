@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NewType, Protocol
 
 from wgsyncd.core.network import Networks
 from wgsyncd.core.reasons import (
+    NO_FACTS,
     WANTED,
     ChangeReason,
     Inactive,
@@ -195,12 +196,13 @@ class DeviceRow:
     activation_deadline: float | None = None  # UNIX seconds, for issued and expired devices. None: there is no date
     version: str | None = None  # the store's own mark: a transition needs a row that still has this version
     first_handshake: float | None = None  # UNIX seconds, only for issued devices: what the store has since the issue
-    scanned_from: float | None = (
-        None  # UNIX seconds, only for issued devices: an earlier handshake is of a former issue
-    )
+    scanned_from: float | None = None  # UNIX seconds, of issued devices: an earlier handshake is of a former issue
     first_handshake_known: bool = False
     fault: Reason | None = None  # what the store has found wrong: the row is rejected if it asks for a peer
+    fault_facts: RejectionFacts = NO_FACTS
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
+    order: str = ""  # of rows that claim the same key or address, the lowest wins, then the lowest id
+    other_keys: tuple[PublicKey, ...] = field(default=(), repr=False)  # further keys of the device: they want no peer
 
     @property
     def key(self) -> PublicKey | None:
@@ -257,7 +259,6 @@ class Change:
     @property
     def sets_preshared_key(self) -> bool:
         """Whether the preshared key has to be sent, because it differs. 32 zero bytes clear it.
-
         The kernel leaves the preshared key unchanged if it is not sent.
         """
         old = self.current.preshared_key if self.current else NO_PRESHARED_KEY

@@ -16,6 +16,8 @@ class Inactive(StrEnum):
     OWNER_INACTIVE = "owner_inactive"
     DEVICE_INACTIVE = "device_inactive"
     DEADLINE_PASSED = "deadline_passed"  # nobody activated the device in time
+    SUPERSEDED = "superseded"  # the device has another key now
+    GATEWAY_INACTIVE = "gateway_inactive"  # the store says that the gateway of the row is not in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class Reason(StrEnum):
     NO_DEADLINE = "no_deadline"
     LONG_NAME = "long_name"
     UNKNOWN_STATUS = "unknown_status"
+    KEYS_DISAGREE = "keys_disagree"  # the device has another key than its peer
+    GATEWAY_MISMATCH = "gateway_mismatch"  # the device belongs to another gateway than its peer
+    NOT_ALLOCATED = "not_allocated"  # the store allocated the address to nobody
+    ALLOCATED_ELSEWHERE = "allocated_elsewhere"  # the store allocated the address to another device
+    PSK_SEALED = "psk_sealed"  # the encrypted preshared key cannot be opened
 
 
 class KeyFault(StrEnum):
@@ -95,7 +102,7 @@ class KeyFault(StrEnum):
 class RejectionFacts:
     """The facts of a rejection. No fact is a key."""
 
-    value: str = ""  # the address that is bad or taken, or the interface
+    value: str = ""  # the address that is bad or taken, the interface, or why a preshared key stays sealed
     interface: str = ""  # the kernel's name of the interface
     holder: str = ""  # the device that has the key or the address. "" means a peer that stays unchanged
     key_fault: KeyFault | None = None

@@ -32,6 +32,10 @@ def inactive(reason: InactiveReason) -> str:
             return f"device {reason.state}"
         case Inactive.DEADLINE_PASSED:
             return "activation deadline passed"
+        case Inactive.SUPERSEDED:
+            return "the device has another key now"
+        case Inactive.GATEWAY_INACTIVE:
+            return f"gateway {reason.state}"
 
 
 def change(one: Change) -> str:
@@ -114,6 +118,16 @@ def rejection(one: Rejection) -> str:
             return "the device's name is too long for wgsyncd's tables"
         case Reason.UNKNOWN_STATUS:
             return "the status of the device or of its owner is no word that wgsyncd knows"
+        case Reason.KEYS_DISAGREE:
+            return "the device has another public key than its peer"
+        case Reason.GATEWAY_MISMATCH:
+            return f"the device belongs to another gateway than its peer, which is on {facts.interface}"
+        case Reason.NOT_ALLOCATED:
+            return f"address {facts.value} is not allocated to the device"
+        case Reason.ALLOCATED_ELSEWHERE:
+            return f"address {facts.value} is allocated to {facts.holder}"
+        case Reason.PSK_SEALED:
+            return f"the preshared key cannot be opened: {facts.value}"
 
 
 def numbers(one: Discrepancy) -> dict[str, int]:

@@ -51,7 +51,7 @@ def select_subset(
         ids[row.id] = row.device
         if (key := row.key) is None:
             return None  # nobody can tell which peer belongs to this row
-        keys.add(key)
+        keys |= {key, *row.other_keys}
     rejected = {one.subject for one in node_state.conditions if one.type == ConditionType.ROW_REJECTED}
     if not rejected.isdisjoint(map(str, ids)):
         return None  # the row may be valid now, and the end of its condition has to be audited

@@ -9,6 +9,7 @@ from wgsyncd.core.model import (
     KEY_BYTES,
     NO_PRESHARED_KEY,
     DeviceRow,
+    InterfaceState,
     InvalidKey,
     PeerConfig,
     PublicKey,
@@ -62,7 +63,7 @@ def validate_row(
     row asked for earlier. If its configuration is equal, the result uses the same object, to save memory.
     """
     if row.fault is not None:
-        raise RowRejected(row.fault)
+        raise RowRejected(row.fault, row.fault_facts)
     if row.status is Status.UNKNOWN:
         raise RowRejected(Reason.UNKNOWN_STATUS)
     if row.status is Status.ISSUED and row.activation_deadline is None:
@@ -101,3 +102,14 @@ def _host(text: str, spec: InterfaceSpec) -> Network:
     if not any(net.covers(address) for net in spec.networks):
         raise RowRejected(Reason.ADDRESS_OUTSIDE, RejectionFacts(text, spec.interface))
     return address
+
+
+def as_found(claim: DesiredPeer, actual: Mapping[str, InterfaceState]) -> DesiredPeer:
+    """The claim, with the dump's configuration object if the actual peer is as desired.
+
+    Memory then holds the configuration once, and later comparisons only compare the identity of the objects.
+    """
+    peers = actual[claim.interface].peers if claim.interface in actual else {}
+    if (found := peers.get(claim.config.public_key)) is None or found.config != claim.config:
+        return claim
+    return DesiredPeer(found.config, claim.row, claim.interface, claim.digest)  # `replace` takes five times as long

@@ -198,6 +198,8 @@ _INACTIVE = {
     Inactive.OWNER_INACTIVE: ("contract {owner} {state}", "契約 {owner} {state}"),
     Inactive.DEVICE_INACTIVE: ("device {state}", "端末 {state}"),
     Inactive.DEADLINE_PASSED: ("QR ended, not scanned", "QRコードが未使用のまま失効"),
+    Inactive.SUPERSEDED: ("has another key now", "別の鍵に変更されました"),
+    Inactive.GATEWAY_INACTIVE: ("gateway {state}", "ゲートウェイ {state}"),
 }
 _KEYLIKE = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 
