@@ -157,20 +157,31 @@ class FakeStore(MemoryStore[FakeDatabase]):
 
     def _scanned(self, d: Device) -> float | None:
         at, issued = _datetime(d["first_handshake_at"]), _datetime(d["issued_at"]) or _datetime(d["created_at"])
-        is_of_before = at is None or (issued is not None and at < issued) or self._last_of_before(d) is not None
+        is_of_before = at is None or (issued is not None and at < issued) or self._is_issued_again(d)
         return None if is_of_before else _seconds(d["first_handshake_at"], self._zone)
 
     def _scanned_from(self, d: Device) -> float | None:
-        last, issued = self._last_of_before(d), _seconds(d["issued_at"], self._zone)
-        return last + 1 if last is not None else issued and issued - 180
+        last, changed, issued = (
+            _seconds(d[column], self._zone)
+            for column in ("last_handshake_at" if d["last_handshake_at"] else "activated_at", "updated_at", "issued_at")
+        )
+        if not self._is_issued_again(d):
+            return issued and issued - 180
+        if not self.db.same_zone or changed is None:
+            return None if last is None else last + 1
+        return max(changed - 180, 0 if last is None else last + 1)
 
-    def _last_of_before(self, d: Device) -> float | None:
-        """The last handshake of a device that was activated before, and is issued again with the old date."""
+    def _is_issued_again(self, d: Device) -> bool:
+        """Whether the device was used before, and is issued again with the old date."""
         activated, issued = _datetime(d["activated_at"]), _datetime(d["issued_at"]) or _datetime(d["created_at"])
         last, end = _datetime(d["last_handshake_at"]) or activated, _datetime(self._qr_end(d))
-        if activated is None or activated < (issued or activated) or not last or not end or last >= end:
-            return None
-        return _seconds(d["last_handshake_at"] or d["activated_at"], self._zone)
+        changed = _datetime(d["updated_at"]) if self.db.same_zone else None
+        if not end or (changed and changed >= end):
+            return False
+        if not activated:
+            has_dates = d["first_handshake_at"] or d["last_handshake_at"]
+            return bool(changed and not has_dates and (d["rx_bytes_total"] or d["tx_bytes_total"]))
+        return bool(activated >= (issued or activated) and last and last < end)
 
     def _text(self, seconds: float) -> str:
         return datetime.fromtimestamp(int(seconds), self._zone).strftime("%Y-%m-%d %H:%M:%S")

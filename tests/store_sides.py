@@ -58,6 +58,7 @@ class MikyunTables(AnyTables, Protocol):
     def insert(self, number: int, **columns: Any) -> None: ...
     def refuse(self, *numbers: int) -> None: ...  # let the server refuse to change these rows, and no others
     def update(self, number: int, **columns: Any) -> None: ...
+    def use_zone_of_node(self) -> None: ...  # by the server, for what it writes by itself
     def contract(self, name: str, status: str) -> None: ...
     def device(self, number: int) -> Device: ...
     def devices(self) -> list[int]: ...
@@ -115,6 +116,9 @@ class FakeMikyunTables:
 
     def update(self, number: int, **columns: Any) -> None:
         self.db.update(number, **columns)
+
+    def use_zone_of_node(self) -> None:
+        self.db.same_zone = True
 
     def delete(self, number: int) -> None:
         del self.db.devices[number]
@@ -206,6 +210,10 @@ class RealMikyunTables:
         sets = ", ".join(f"{column} = %s" for column in columns)
         keep = "" if "updated_at" in columns else ", updated_at = updated_at"
         self.sql(f"UPDATE customer_devices SET {sets}{keep} WHERE id = %s", *columns.values(), number)
+
+    def use_zone_of_node(self) -> None:
+        self.sql("SET GLOBAL time_zone = '+09:00'")
+        self._stack.callback(self.sql, "SET GLOBAL time_zone = 'SYSTEM'")
 
     def refuse(self, *numbers: int) -> None:
         if not self._has_trigger:

@@ -145,12 +145,39 @@ ISSUES = {  # columns, with seconds from now; then first_handshake and scanned_f
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("columns", "first", "since"), ISSUES.values(), ids=ISSUES.keys())
+_USED = {"issued_at": -99, "first_handshake_at": -90, "activated_at": -90}
+CHANGED = {  # the same, where the server says when the row was changed
+    "never used": ({"issued_at": -100, "updated_at": -10}, None, -280),
+    "again": (_USED | {"issued_at": -10, "last_handshake_at": -60, "updated_at": -9}, None, -190),
+    "again, last used before the change": (_USED | {"last_handshake_at": -60, "updated_at": 300}, None, 120),
+    "again, last used just before the change": (_USED | {"last_handshake_at": -60, "updated_at": -10}, None, -59),
+    "again, the last handshake is cleared": (_USED | {"updated_at": 300}, None, 120),
+    "again, all handshakes are cleared": ({"issued_at": -99, "updated_at": 300, "rx_bytes_total": 1}, None, 120),
+    "set back after its end": (_USED | {"last_handshake_at": -60, "updated_at": 700}, -90, -279),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "since", "changed"),
+    [*((*one, False) for one in ISSUES.values()), *((*one, True) for one in CHANGED.values())],
+    ids=[*ISSUES, *(f"{name}, change known" for name in CHANGED)],
+)
 def test_which_handshakes_are_of_the_present_code(
-    tables: MikyunTables, store: Store, columns: dict[str, int], first: int | None, since: int | None
+    tables: MikyunTables, columns: dict[str, int], first: int | None, since: int | None, changed: bool
 ) -> None:
-    dates = {name: local(NOW + seconds) for name, seconds in ({"qr_expires_at": 600} | columns).items()}
+    if changed:
+        tables.use_zone_of_node()
+    dates = {
+        name: at if "bytes" in name else local(NOW + at) for name, at in ({"qr_expires_at": 600} | columns).items()
+    }
     tables.insert(5, status="issued", created_at=local(NOW - 100), **dates)
-    (one,) = store.snapshot().rows
+    (one,) = tables.store().snapshot().rows
     found = one.first_handshake, one.scanned_from
     assert found == tuple(None if at is None else int(NOW) + at for at in (first, since))
+
+
+def test_a_change_that_the_server_does_not_note_in_the_nodes_zone_is_not_used(tables: MikyunTables) -> None:
+    dates = {name: local(NOW + at) for name, at in (_USED | {"updated_at": 700, "qr_expires_at": 600}).items()}
+    tables.insert(5, status="issued", **dates)
+    (one,) = tables.store().snapshot().rows
+    assert (one.first_handshake, one.scanned_from) == (None, int(NOW) - 89)

@@ -204,3 +204,76 @@ def test_clocks_that_differ_hide_no_scan(node: Node, ahead: int, deadlines: None
     node.shake(8)
     node.cycle()
     assert status(node, 8) == "active"
+
+
+@pytest.mark.parametrize("dates", [{}, {"last_handshake_at": None}], ids=["used meanwhile", "no last handshake"])
+def test_a_handshake_before_the_last_change_of_the_row_is_no_scan(
+    node: Node, dates: dict[str, None], deadlines: None
+) -> None:
+    """The application left issued_at as it was, and the device was used while wgsyncd did not run."""
+    used(node)
+    node.db.same_zone = True
+    node.shake(8)
+    node.tick(300)
+    changed, end = local(node.now), node.calendar.format_local(node.now + 300)
+    node.change(8, status="issued", qr_expires_at=end, updated_at=changed, **dates)
+    node.start()
+    node.cycle()
+    node.account()
+    assert status(node, 8) == "issued"
+    node.shake(8)
+    node.account()
+    assert status(node, 8) == "active"
+
+
+def test_a_status_set_back_after_the_end_of_the_code_ends_no_device(node: Node, deadlines: None) -> None:
+    """The device was last used before the end of its code, so no handshake shows that the code was scanned."""
+    node.issued(8, node.now + 600, issued_at=local(node.now - 60))
+    node.db.same_zone = True
+    node.cycle()
+    node.shake(8)
+    node.account()
+    node.tick(900)
+    node.change(8, status="issued", updated_at=local(node.now))
+    node.cycle()
+    assert status(node, 8) == "active"
+    assert key(8) in node.wg.peers("wg0")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_date_of_issue_in_another_zone_delays_no_scan(node: Node, restarts: bool, deadlines: None) -> None:
+    """The application writes nine hours that have not come yet. The code was issued at the latest when it was read."""
+    node.issued(8, node.now + 12 * 3600, issued_at=local(node.now + 9 * 3600))
+    node.cycle()
+    node.tick(600)
+    if restarts:
+        node.start()
+        node.cycle()
+    node.shake(8)
+    node.account()
+    assert status(node, 8) == "active"
+
+
+def test_a_date_of_issue_in_another_zone_makes_no_old_handshake_a_scan(node: Node, deadlines: None) -> None:
+    used(node)
+    node.change(8, status="issued", qr_expires_at=local(node.now + 12 * 3600), issued_at=local(node.now + 9 * 3600))
+    node.cycle()
+    node.tick(600)
+    node.account()
+    assert status(node, 8) == "issued"
+    node.tick(9 * 3600)
+    node.cycle()
+    assert status(node, 8) == "issued"
+
+
+def test_a_remembered_handshake_is_no_scan_of_the_next_code(node: Node, deadlines: None) -> None:
+    """The code is issued again before the next poll, while the first handshake is still remembered."""
+    node.issued(8, node.now + 600)
+    node.cycle()
+    node.shake(8)
+    node.account()
+    assert status(node, 8) == "active"
+    node.tick(14)
+    node.change(8, status="issued")
+    node.cycle()
+    assert status(node, 8) == "issued"

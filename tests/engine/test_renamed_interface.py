@@ -153,3 +153,25 @@ def test_records_of_a_name_that_is_not_configured_any_more_go_after_a_reboot(nod
     node.account()
     assert node.posted == node.true
     assert names(node) == {"wg1", "wg2"}
+
+
+@pytest.mark.parametrize("crash", range(6))
+def test_no_crash_after_a_rename_of_the_interface_hides_a_scan(node: Node, crash: int, deadlines: None) -> None:
+    """The samples that wait are posted before the records move. By then the table has the scan as the last handshake."""
+    node.issued(8, node.now + 600)
+    node.cycle()
+    node.shake(8)
+    node.account()
+    node.account()
+    node.tick(300)
+    node.change(8, status="issued", qr_expires_at=node.calendar.format_local(node.now + 600))
+    node.cycle()
+    node.store.down = True
+    node.shake(8)
+    node.traffic(8, 5)
+    node.account(fails=True)
+    rename(node)
+    node.store.next_writes = [*["ok"] * crash, "crash before"]
+    for _ in range(3):
+        node.survive()
+    assert node.admin.field(8, "status") == "active"

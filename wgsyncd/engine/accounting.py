@@ -60,9 +60,9 @@ class Accounting:
         peer of ``rows`` that has no record, because it was there before wgsyncd. After a rename of an interface, the
         samples come first, too. ``now``: UNIX seconds.
         """
-        if self._follow_renames(actual, now):
-            return True
         node_state = self.cache.current(self.calendar(now))
+        if renames(node_state, actual, self._settings.interfaces):
+            return True
         return bool(self.spooler.load().samples) or bool(_rows_of_unrecorded(actual, node_state, rows, now))
 
     def post(

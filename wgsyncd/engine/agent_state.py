@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from wgsyncd import log
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, PublicKey
+from wgsyncd.core.peers.lifecycle import IssueId
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
@@ -30,6 +31,9 @@ class AgentState:
     # The planner.
     pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
     first_handshakes: dict[PublicKey, int] = field(default_factory=dict)  # by key: the earliest seen, UNIX ns
+    issues_read_at: dict[IssueId, float] = field(
+        default_factory=dict
+    )  # of a date in the future: when it was read first
     rows_loaded: bool = False  # all rows were read once
 
     # The holder: this process has claimed the node.

@@ -83,7 +83,9 @@ class Planner:
         ``some``: ``rows`` are not all rows, so the first handshakes of other rows stay remembered. ``node_state``: by
         default the last known one.
         """
-        waiting = [row for row in rows if lifecycle.is_pending(row)]
+        pending = filter(lifecycle.is_pending, rows)
+        waiting, read_at = lifecycle.issued_by(pending, self._state.issues_read_at, now)
+        self._state.issues_read_at = {**self._state.issues_read_at, **read_at} if some else read_at
         known = self._state.first_handshakes
         seen = lifecycle.first_handshakes(waiting, actual, {**self._kept_handshakes(waiting, node_state), **known})
         self._state.first_handshakes = {**known, **seen} if some else seen

@@ -15,6 +15,7 @@ from dataclasses import replace
 from wgsyncd.core.model import (
     Change,
     ChangeKind,
+    DeviceId,
     DeviceRow,
     InterfaceState,
     PublicKey,
@@ -22,6 +23,11 @@ from wgsyncd.core.model import (
     Transition,
 )
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, Inactive, InactiveReason, TransitionKind
+
+ISSUE_SKEW = 180  # seconds by which a handshake may be before the date of issue: clocks differ
+
+IssueId = tuple[DeviceId, float]
+"""What identifies an issue of a row's code: the row's id, and from when on a handshake counts (UNIX seconds)."""
 
 _EXPIRED = ChangeReason(ChangeCause.INACTIVE, inactive=InactiveReason(Inactive.DEADLINE_PASSED))
 
@@ -39,6 +45,24 @@ def counts(row: DeviceRow, handshake: int) -> bool:
     return row.scanned_from is None or handshake >= row.scanned_from * 1e9
 
 
+def issued_by(
+    rows: Iterable[DeviceRow], read_at: Mapping[IssueId, float], now: float
+) -> tuple[list[DeviceRow], dict[IssueId, float]]:
+    """The rows, none of them issued after it was read, and when each row with such a date was read first.
+
+    A date of issue in the future is of another time zone or of a wrong clock. It would hide the scan until then.
+    ``read_at``: the second result of the last call. ``now``: when ``rows`` were read, like all times in UNIX seconds.
+    """
+    found, known = list[DeviceRow](), dict[IssueId, float]()
+    for row in rows:
+        since = row.scanned_from
+        if since is not None and (since > now or (row.id, since) in read_at):
+            at = known[row.id, since] = read_at.get((row.id, since), now)
+            since = min(since, at - ISSUE_SKEW)
+        found.append(row if since == row.scanned_from else replace(row, scanned_from=since))
+    return found, known
+
+
 def first_handshakes(
     rows: Iterable[DeviceRow], actual: Mapping[str, InterfaceState], first_seen: Mapping[PublicKey, int]
 ) -> dict[PublicKey, int]:
@@ -50,7 +74,9 @@ def first_handshakes(
     seen: dict[PublicKey, int] = {}
     for key, row in {key: row for row in rows if (key := row.key) is not None}.items():
         latest = (s.peers[key].latest_handshake for s in actual.values() if key in s.peers)
-        first = first_seen.get(key) or max((one for one in latest if counts(row, one)), default=0)
+        first = first_seen.get(key, 0)
+        if not first or not counts(row, first):
+            first = max((one for one in latest if counts(row, one)), default=0)
         if first:
             seen[key] = first
     return seen

@@ -13,6 +13,7 @@ from sys import intern
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import DeviceRow, Status, read_key
+from wgsyncd.core.peers.lifecycle import ISSUE_SKEW
 from wgsyncd.core.reasons import Reason
 from wgsyncd.stores.mikyun.eligibility import UNKNOWN, inactive_reasons
 from wgsyncd.stores.mikyun.reading import reuse_equal, to_seconds
@@ -34,15 +35,22 @@ _TEXTS = (*DEVICE_TEXTS, "c.contract_status")
 # Devices with these statuses need no QR deadline. make_row decides about every other status.
 _UNTIL_SCANNED = "COALESCE(IF(d.status IN ('active', 'paused', 'revoked', 'deleted'), NULL, CAST({} AS CHAR)), '')"
 # A device that is issued again keeps its former handshakes, and these do not count. issued_at shows when it was issued.
-# If the application leaves issued_at as it was, a device that was activated needs a handshake after its last one. But a
-# last handshake after the end shows that the code with this end was scanned, and that only the status was set back.
+# If the application leaves issued_at as it was, a device that was activated needs a handshake after its last one, and
+# after the last change of its row. But if its last handshake or that change is after the end, the code with this end
+# was scanned, and only the status was set back. If all three dates were emptied, bytes tell of the use before.
 _ISSUED = "COALESCE(NULLIF(d.issued_at, 0), NULLIF(d.created_at, 0))"
 _LAST = "COALESCE(NULLIF(d.last_handshake_at, 0), d.activated_at)"
-_AGAIN = f"(COALESCE(NULLIF(d.activated_at, 0) >= COALESCE({_ISSUED}, d.activated_at) AND {_LAST} < {{end}}, FALSE))"
+_EMPTIED = """(d.activated_at IS NULL AND d.first_handshake_at IS NULL AND d.last_handshake_at IS NULL
+               AND COALESCE(d.rx_bytes_total <> 0 OR d.tx_bytes_total <> 0, FALSE))"""
+_AGAIN = f"""COALESCE((NULLIF(d.activated_at, 0) >= COALESCE({_ISSUED}, d.activated_at)
+                       AND GREATEST({_LAST}, COALESCE({{changed}}, {_LAST})) < {{end}})
+                      OR ({_EMPTIED} AND {{changed}} < {{end}}), FALSE)"""
 _FIRST_HANDSHAKE = f"IF(d.first_handshake_at < {_ISSUED} OR {_AGAIN}, NULL, NULLIF(d.first_handshake_at, 0))"
 # The clocks of the application and of this machine may differ. A device that was online at its issue counts as scanned,
 # because its next handshake comes within two minutes.
-_SCANNED_FROM = f"IF({_AGAIN}, {_LAST} + INTERVAL 1 SECOND, NULLIF(d.issued_at, 0) - INTERVAL 180 SECOND)"
+_AFTER_LAST, _AFTER_CHANGE = f"{_LAST} + INTERVAL 1 SECOND", f"{{changed}} - INTERVAL {ISSUE_SKEW} SECOND"
+_SINCE = f"GREATEST(COALESCE({_AFTER_LAST}, {_AFTER_CHANGE}), COALESCE({_AFTER_CHANGE}, {_AFTER_LAST}))"
+_SCANNED_FROM = f"IF({_AGAIN}, {_SINCE}, NULLIF(d.issued_at, 0) - INTERVAL {ISSUE_SKEW} SECOND)"
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_id IS NULL",
     "NULLIF(d.first_handshake_at, 0) IS NULL", "NULLIF(d.last_handshake_at, 0) IS NULL", "{deleted}",
@@ -62,9 +70,10 @@ JOIN = "LEFT JOIN contracts c ON c.contract_id = d.contract_id"
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The optional column, the character sets and the collations of an installation's tables."""
+    """The optional columns, the character sets and the collations of an installation's tables."""
 
     has_deleted_at: bool = False
+    changed: str = "NULL"  # SQL for the time of the row's last change, in the node's zone. NULL: nobody can tell
     utf8: frozenset[str] = frozenset()  # columns that are utf8mb4 already: converting them takes half of a read
     join: str = JOIN
 
@@ -104,7 +113,10 @@ def columns(schema: Schema, qr_lifetime: int) -> str:
     """The columns of a row's text, as SQL. ``qr_lifetime``: seconds that a QR code without an end lasts."""
     qr_end = QR_END.format(d="d.", seconds=qr_lifetime)
     deleted = "NULLIF(d.deleted_at, 0) IS NOT NULL" if schema.has_deleted_at else "0"
-    dates = map(_UNTIL_SCANNED.format, (qr_end, *(one.format(end=qr_end) for one in (_FIRST_HANDSHAKE, _SCANNED_FROM))))
+    dates = map(
+        _UNTIL_SCANNED.format,
+        (qr_end, *(one.format(end=qr_end, changed=schema.changed) for one in (_FIRST_HANDSHAKE, _SCANNED_FROM))),
+    )
     flags = f"CONCAT({', '.join(_FLAGS)})".format(deleted=deleted)
     return ", ".join(("d.id", *map(schema.as_utf8, _TEXTS), *dates, flags))
 

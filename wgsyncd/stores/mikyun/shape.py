@@ -40,6 +40,12 @@ WHERE table_schema = DATABASE() AND table_name = 'customer_devices'
 """
 
 
+# Whether a client that sets no time zone writes its times in the zone of this session.
+_SAME_ZONE = """
+SELECT ABS(TIMESTAMPDIFF(SECOND, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@global.time_zone), NOW())) < 60
+"""
+
+
 class Column(NamedTuple):
     """One column. ``written``: its type as a statement has it. ``default``: as DEFAULT takes it, None without one."""
 
@@ -60,6 +66,7 @@ class Shape:
 
     columns: Mapping[tuple[str, str], Column]  # by table and name
     engines: Mapping[str, str]  # by table, also of wgsyncd's own
+    is_same_zone: bool  # whether the server's default time zone is the one of the session
     keys: Mapping[str, str] | None  # unique keys of the devices: their columns, with commas. None: they cannot be seen
 
     def of(self, table: str) -> dict[str, Column]:
@@ -76,7 +83,11 @@ class Shape:
             one.collation if (one := self.columns.get((table, "contract_id"))) else None for table in short
         )
         has_deleted_at = (DEVICES, "deleted_at") in self.columns
-        return Schema(has_deleted_at, utf8, join_contracts(of_devices, of_contracts))
+        # The server sets this time by itself, in the zone of whoever changes the row.
+        one = self.columns.get((DEVICES, "updated_at"))
+        is_kept = self.is_same_zone and one is not None and "on update" in one.extra
+        changed = "NULLIF(d.updated_at, 0)" if is_kept else "NULL"
+        return Schema(has_deleted_at, changed, utf8, join_contracts(of_devices, of_contracts))
 
 
 def read_shape(connection: Connection) -> Shape:
@@ -86,5 +97,6 @@ def read_shape(connection: Connection) -> Shape:
     return Shape(
         {(str(one[0]), str(one[1])): Column(*one[2:]) for one in connection.query(_COLUMNS)},
         {str(table): str(engine) for table, engine in connection.query(_ENGINES)},
+        bool(connection.query(_SAME_ZONE)[0][0]),
         keys,
     )
