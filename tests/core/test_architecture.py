@@ -99,13 +99,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core/peers/": ("core",),
     "core/usage/": ("core",),
     "core/inspect/": ("core", "core.peers", "core.usage"),
+    "core/shaping/": ("core", "core.peers"),
     "core/": ("core",),
-    "config/": ("config", "core", "errors", "log", "stores"),  # the table of control planes, and no store itself
-    "ports.py": ("core", "core.peers", "core.usage", "core.inspect", "errors"),
-    "stores/": ("core", "core.peers", "core.usage", "core.inspect", "ports", "config", "errors", "log", "redact"),
-    "dataplane/": ("core", "core.peers", "core.usage", "core.inspect", "ports", "config", "errors", "log", "redact"),
-    "engine/": ("engine", "core", "core.peers", "core.usage", "core.inspect", "ports", "config", "errors", "log", "redact"),
-    "daemon/": ("daemon", "engine", "core", "core.peers", "core.usage", "core.inspect", "ports", "config", "errors",
+    "config/": ("config", "core", "core.shaping", "errors", "log", "stores"),  # the table of control planes, and no store itself
+    "ports.py": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "errors"),
+    "stores/": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
+    "dataplane/": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
+    "engine/": ("engine", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
+    "daemon/": ("daemon", "engine", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors",
                 "log", "redact"),
     "demo/": ("demo", "config", "errors"),
     "cli/": ("",),
@@ -113,7 +114,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "_version.py": (),  # The build writes this file.
     "__main__.py": ("cli",),
 }  # fmt: skip
-SUBROOMS = ("core.peers", "core.usage", "core.inspect", "stores.mikyun", "dataplane.wireguard")
+SUBROOMS = ("core.peers", "core.usage", "core.inspect", "core.shaping", "stores.mikyun", "dataplane.wireguard")
 
 
 def room(name: str) -> str:

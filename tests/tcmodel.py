@@ -1,0 +1,138 @@
+"""A model of tc in memory: it makes the steps of a shaping plan by the kernel's rules, as trials have shown them.
+
+Every error of the kernel ends the test, and so does what would cut a device off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.tree import Filter, Hook, HtbClass, KernelState, Leaf, Port, Pref, Root, Tree
+
+
+class TcModel:
+    """Holds two trees and the interfaces' redirects."""
+
+    def __init__(self, trees: dict[Direction, Tree] | None = None, ports: dict[str, Port] | None = None) -> None:
+        self.trees = {one: Tree() for one in Direction} | (trees or {})
+        self.ports = ports if ports is not None else {"wg0": Port(), "wg1": Port()}
+        self.index = 100  # of the last link
+
+    @property
+    def state(self) -> KernelState:
+        return KernelState(dict(self.trees), dict(self.ports))
+
+    def apply(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self.make(step)
+
+    def make(self, step: Step) -> None:
+        action, direction, thing = step
+        if isinstance(thing, Clsact):
+            self._clsact(action, thing.interface)
+            return
+        assert direction is not None
+        if isinstance(thing, Redirect):
+            self._redirect(action, direction, thing.interface)
+            return
+        tree = self.trees[direction]
+        assert not tree.is_foreign, "somebody else's link"
+        match thing:
+            case Link():
+                self.trees[direction] = self._link(action, direction, tree)
+            case RootQdisc():
+                assert tree.index and tree.root is Root.NONE
+                self.trees[direction] = replace(tree, root=Root.OURS)
+            case HtbClass():
+                self.trees[direction] = _class(action, tree, thing)
+            case Leaf():
+                self.trees[direction] = _leaf(action, tree, thing)
+            case Filter():
+                self.trees[direction] = _filter(action, tree, thing)
+            case Pref():
+                assert thing in tree.foreign_prefs
+                self.trees[direction] = replace(tree, foreign_prefs=tree.foreign_prefs - {thing})
+
+    def _link(self, action: Action, direction: Direction, tree: Tree) -> Tree:
+        if action is Action.ADD:
+            assert not tree.index, "EEXIST"
+            self.index += 1
+            return Tree(index=self.index, is_up=True)
+        assert tree.index, "ENODEV"
+        if action is Action.CHANGE:
+            return replace(tree, is_up=True, queue=1000)
+        leads = [name for name, port in self.ports.items() if port.redirects.get(direction) == tree.index]
+        assert not leads, "these interfaces would lose every packet"
+        return Tree()
+
+    def _clsact(self, action: Action, name: str) -> None:
+        port = self.ports[name]
+        if action is Action.ADD:
+            assert port.hook is Hook.NONE, "EEXIST"
+            self.ports[name] = Port(Hook.CLSACT)
+            return
+        assert port.hook is Hook.CLSACT
+        assert not port.redirects and not port.has_foreign_filters and not port.taken, "it has filters"
+        self.ports[name] = Port()
+
+    def _redirect(self, action: Action, direction: Direction, name: str) -> None:
+        port, tree = self.ports[name], self.trees[direction]
+        there = dict(port.redirects)
+        if action is Action.ADD:
+            assert port.hook is Hook.CLSACT, "on ingress, it would be a filter for the wrong direction"
+            assert direction not in there and direction not in port.taken, "EEXIST"
+            assert tree.is_live and tree.root is Root.OURS, "a redirect into an empty place"
+            there[direction] = tree.index
+        else:
+            del there[direction]
+        self.ports[name] = replace(port, redirects=there)
+
+
+def _class(action: Action, tree: Tree, thing: HtbClass) -> Tree:
+    now = dict(tree.classes)
+    assert tree.root is Root.OURS, "ENOENT"
+    if action is Action.ADD:
+        assert thing.minor not in now, "EEXIST"
+        assert thing.parent == 0 or thing.parent in now, "ENOENT"
+        assert thing.parent not in tree.leaves, "a leaf would be lost"
+        now[thing.minor] = thing
+    elif action is Action.CHANGE:
+        now[thing.minor] = thing._replace(parent=now[thing.minor].parent)
+    else:
+        assert not [one for one in now.values() if one.parent == thing.minor], "EBUSY: it has classes"
+        assert not [one for one in tree.filters if one.minor == thing.minor], "EBUSY: it has filters"
+        del now[thing.minor]
+    leaves = {minor: one for minor, one in tree.leaves.items() if minor in now}
+    return replace(tree, classes=now, leaves=leaves)
+
+
+def _leaf(action: Action, tree: Tree, thing: Leaf) -> Tree:
+    assert thing.minor in tree.classes, "ENOENT"
+    assert not [one for one in tree.classes.values() if one.parent == thing.minor], "an inner class has no leaf"
+    if action is Action.ADD:
+        assert thing.minor not in tree.leaves, "EEXIST"
+        assert thing.handle not in {one.handle for one in tree.leaves.values()}, "EEXIST"
+    else:
+        assert action is Action.CHANGE
+        assert tree.leaves[thing.minor].flows == thing.flows, "EINVAL"
+    return replace(tree, leaves={**tree.leaves, thing.minor: thing})
+
+
+def _filter(action: Action, tree: Tree, thing: Filter) -> Tree:
+    assert tree.root is Root.OURS
+    at = {(one.pref, one.handle): one for one in tree.filters}
+    if action is Action.DELETE:
+        del at[thing.pref, thing.handle]
+    else:
+        assert thing.pref not in {one.pref for one in tree.foreign_prefs}, "EINVAL"
+        assert thing.minor == 0 or thing.minor in tree.classes, "traffic would be unshaped"
+        if action is Action.ADD:
+            assert (thing.pref, thing.handle) not in at, "EEXIST"
+            assert (thing.pref, thing.network) not in {(one.pref, one.network) for one in tree.filters}, "EEXIST"
+        else:
+            assert at[thing.pref, thing.handle].network == thing.network, "it would take an address from a filter"
+        at[thing.pref, thing.handle] = thing
+    return replace(tree, filters=tuple(at.values()))

@@ -1,0 +1,249 @@
+"""The plan of shaping: the steps from what the kernel has to what is wanted, in an order that harms nobody.
+
+A redirect leads to a complete tree, or it is not there. Filters go before their classes, and classes before their
+parents (EBUSY, net/sched/sch_htb.c). What a peer needs stands before the peer is added, and it goes after the peer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wgsyncd.core.network import Network
+from wgsyncd.core.shaping.minors import Minors, assign_minors, device_filters
+from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, ShapingPlan, Step, Thing
+from wgsyncd.core.shaping.tree import (
+    DEVICE_PREFS,
+    EXEMPT_PREFS,
+    LINKS,
+    NOT_SHAPED,
+    QUEUE,
+    Filter,
+    Hook,
+    HtbClass,
+    KernelState,
+    Leaf,
+    Port,
+    Root,
+    Tree,
+    device_class,
+    leaf,
+    top_class,
+)
+from wgsyncd.core.shaping.wanted import Wanted
+
+_MORE_HANDLES = 0x8000  # for filters that cannot have the number of their minor
+_NO_TREE = Tree()
+
+
+@dataclass(slots=True)
+class _Goal:
+    """What one tree should have."""
+
+    contracts: dict[int, HtbClass] = field(default_factory=dict)  # by minor, like devices and leaves
+    devices: dict[int, HtbClass] = field(default_factory=dict)
+    leaves: dict[int, Leaf] = field(default_factory=dict)
+    filters: dict[tuple[int, Network], int] = field(default_factory=dict)  # the minor, by pref and network
+    interfaces: set[str] = field(default_factory=set)  # whose traffic is led here
+    is_needed: bool = False  # somebody is shaped in this direction
+
+
+@dataclass(slots=True)
+class _Steps:
+    """The steps of one direction, as they are found."""
+
+    direction: Direction
+    withdraw: list[Step] = field(default_factory=list)
+    prepare: list[Step] = field(default_factory=list)
+    clean_up: list[Step] = field(default_factory=list)
+
+    def add(self, thing: Thing) -> None:
+        self.prepare.append(Step(Action.ADD, self.direction, thing))
+
+    def change(self, thing: Thing) -> None:
+        self.prepare.append(Step(Action.CHANGE, self.direction, thing))
+
+    def delete(self, thing: Thing) -> None:
+        self.prepare.append(Step(Action.DELETE, self.direction, thing))
+
+    def delete_later(self, thing: Thing) -> None:
+        self.clean_up.append(Step(Action.DELETE, self.direction, thing))
+
+
+def make_plan(wanted: Wanted, kernel: KernelState) -> ShapingPlan:
+    """The plan from the actual state to the wanted one. What belongs to somebody else is left alone and named."""
+    trees = {one: kernel.trees.get(one, _NO_TREE) for one in Direction}
+    usable = {direction: tree for direction, tree in trees.items() if not tree.is_foreign}
+    minors = assign_minors(wanted, usable)
+    held = {one: one in usable and _is_held(wanted, usable[one]) for one in Direction}
+    goals = {direction: _goal(wanted, minors, direction, held[direction]) for direction in usable}
+    some = {direction: _Steps(direction) for direction in Direction}
+    foreign = [LINKS[one] for one in Direction if one not in usable and any(each.rate(one) for each in wanted.devices)]
+    for direction, tree in usable.items():
+        if goals[direction].is_needed:
+            _plan_tree(some[direction], goals[direction], tree, wanted)
+    foreign += _plan_ports(some, goals, kernel, held)
+    for direction, tree in usable.items():
+        if not goals[direction].is_needed and tree.index:
+            some[direction].delete_later(Link())  # after the redirects, which would drop everything
+    return ShapingPlan(
+        tuple(step for one in some.values() for step in one.withdraw),
+        tuple(step for one in some.values() for step in one.prepare),
+        tuple(step for one in some.values() for step in one.clean_up),
+        tuple(minors.missing),
+        tuple(foreign),
+    )
+
+
+def _is_held(wanted: Wanted, tree: Tree) -> bool:
+    return any(wanted.holds(net) for net in device_filters(tree))
+
+
+def _goal(wanted: Wanted, minors: Minors, direction: Direction, is_held: bool) -> _Goal:
+    goal = _Goal()
+    shaped = [one for one in wanted.devices if one.rate(direction) is not None and one.id in minors.devices]
+    sizes = Counter(one.owner for one in shaped if one.choice.shared)
+    for device in shaped:
+        minor, rate = minors.devices[device.id], device.rate(direction) or 0
+        if device.choice.shared:
+            parent = minors.contracts[device.owner]
+            goal.contracts[parent] = top_class(parent, rate)
+            goal.devices[minor] = device_class(minor, parent, rate, sizes[device.owner])
+        else:
+            goal.devices[minor] = top_class(minor, rate)
+        goal.leaves[minor] = leaf(minor, rate)
+        goal.filters |= {(DEVICE_PREFS[len(net.packed)], net): minor for net in device.addresses}
+        goal.interfaces.add(device.interface)
+    goal.is_needed = is_held or bool(shaped)
+    if goal.is_needed:
+        goal.filters |= {(EXEMPT_PREFS[len(net.packed)], net): NOT_SHAPED for net in wanted.exempt}
+    return goal
+
+
+def _plan_tree(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> None:
+    if not tree.index:
+        steps.add(Link())
+    elif not tree.is_up or tree.queue != QUEUE:
+        steps.change(Link())
+    if tree.root is Root.NONE:
+        steps.add(RootQdisc())
+    for pref in sorted(tree.foreign_prefs):
+        steps.delete(pref)
+    stay, missing = _plan_filters(steps, goal, tree, wanted)
+    for minor, one in (goal.contracts | goal.devices).items():
+        if minor not in tree.classes:
+            steps.add(one)
+        elif tree.classes[minor] != one:
+            steps.change(one)
+    for minor, its_leaf in goal.leaves.items():
+        if minor not in tree.leaves:
+            steps.add(its_leaf)
+        elif tree.leaves[minor] != its_leaf:
+            steps.change(its_leaf)
+    steps.prepare += missing
+    _drop_classes(steps, goal, tree, stay)
+
+
+def _plan_filters(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> tuple[set[int], list[Step]]:
+    """Plan what is wrong or not wanted any more. Returns the minors that stay, and the steps after all classes."""
+    by_key: dict[tuple[int, Network], list[Filter]] = {}
+    handles: dict[int, set[int]] = {}
+    stay: set[int] = set()
+    later: list[Step] = []
+    there: set[tuple[int, Network]] = set()
+    for one in tree.filters:
+        handles.setdefault(one.pref, set()).add(one.handle)
+        if one.network is None or one.pref not in (_pref(DEVICE_PREFS, one), _pref(EXEMPT_PREFS, one)):
+            steps.delete(one)
+        else:
+            by_key.setdefault((one.pref, one.network), []).append(one)
+    for key, some in by_key.items():
+        minor, first = goal.filters.get(key), some[0]
+        if minor is None:
+            is_held = key[0] in DEVICE_PREFS.values() and wanted.holds(key[1])
+            stay.update(one.minor for one in some if is_held)
+            for one in () if is_held else some:
+                steps.delete_later(one)
+        elif len(some) > 1:  # the kernel's table has only one of them, so all are made again
+            for one in some:
+                steps.delete(one)
+        else:
+            there.add(key)
+            if first.minor != minor:
+                later.append(Step(Action.CHANGE, steps.direction, first._replace(minor=minor)))
+    for (pref, net), minor in goal.filters.items():
+        if (pref, net) not in there:
+            used = handles.setdefault(pref, set())
+            handle = minor or 1
+            while handle in used:
+                handle = max(handle + 1, _MORE_HANDLES)
+            used.add(handle)
+            later.append(Step(Action.ADD, steps.direction, Filter(pref, handle, net, minor)))
+    return stay, later
+
+
+def _pref(prefs: Mapping[int, int], one: Filter) -> int:
+    return prefs[len(one.network.packed)] if one.network is not None else -1
+
+
+def _drop_classes(steps: _Steps, goal: _Goal, tree: Tree, stay: set[int]) -> None:
+    """Delete the classes that nobody needs, children first."""
+    keep = set(goal.contracts) | set(goal.devices)
+    while rest := stay & tree.classes.keys() - keep:
+        keep |= rest
+        stay = {tree.classes[minor].parent for minor in rest}
+    depths: dict[int, int] = {}
+    for minor in tree.classes.keys() - keep:
+        depth, above = 0, minor
+        while above in tree.classes:
+            depth, above = depth + 1, tree.classes[above].parent
+        depths[minor] = depth
+    for minor in sorted(depths, key=lambda one: (-depths[one], one)):
+        steps.delete_later(tree.classes[minor])
+
+
+def _plan_ports(
+    some: Mapping[Direction, _Steps], goals: Mapping[Direction, _Goal], kernel: KernelState,
+    held: Mapping[Direction, bool],
+) -> list[str]:  # fmt: skip
+    """Plan redirects and the qdiscs that hold them. Returns the interfaces where somebody else is in the way."""
+    foreign = []
+    for name, port in sorted(kernel.ports.items()):
+        wants = {one for one, goal in goals.items() if name in goal.interfaces}
+        blocked = wants if port.hook is Hook.INGRESS else wants & port.taken
+        if blocked:
+            foreign.append(name)
+        wants = wants - blocked
+        good, bad, unused = _sort_redirects(port, wants, kernel, held)
+        is_empty = not (good or wants or port.has_foreign_filters or port.taken)
+        for direction in sorted(bad):
+            some[direction].withdraw.append(Step(Action.DELETE, direction, Redirect(name)))
+        for direction in sorted(unused):
+            some[direction].delete_later(Redirect(name))
+        if is_empty and (bad or unused):  # The qdisc goes after both redirects.
+            last = some[max(unused or bad)]
+            (last.clean_up if unused else last.withdraw).append(Step(Action.DELETE, None, Clsact(name)))
+        new = sorted(wants - good)
+        if new and port.hook is Hook.NONE:
+            some[new[0]].prepare.append(Step(Action.ADD, None, Clsact(name)))
+        for one in new:
+            some[one].add(Redirect(name))
+    return foreign
+
+
+def _sort_redirects(
+    port: Port, wants: set[Direction], kernel: KernelState, held: Mapping[Direction, bool]
+) -> tuple[set[Direction], set[Direction], set[Direction]]:
+    """The redirects that stay, those that lead nowhere, and those that nobody uses any more."""
+    good, bad, unused = set[Direction](), set[Direction](), set[Direction]()
+    for direction, index in port.redirects.items():
+        tree = kernel.trees.get(direction, _NO_TREE)
+        if not tree.is_live or index != tree.index:
+            bad.add(direction)
+        elif direction in wants or held[direction]:  # a held device may be behind it, and it harms nobody
+            good.add(direction)
+        else:
+            unused.add(direction)
+    return good, bad, unused

@@ -1,0 +1,63 @@
+"""The steps of a shaping plan: single changes of the kernel, in the phases of a cycle."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.tree import Filter, HtbClass, Leaf, Pref
+
+
+class Link(NamedTuple):
+    """The link of a tree: ADD makes it and sets it up, CHANGE sets it up and its queue, DELETE takes all with it."""
+
+
+class RootQdisc(NamedTuple):
+    """The HTB at the root of a tree."""
+
+
+class Clsact(NamedTuple):
+    """The qdisc clsact of an interface. Its DELETE leaves it there if it has a filter that is not wgsyncd's."""
+
+    interface: str
+
+
+class Redirect(NamedTuple):
+    """The filter that leads an interface's traffic of one direction through its tree."""
+
+    interface: str
+
+
+Thing = Link | RootQdisc | HtbClass | Leaf | Filter | Pref | Clsact | Redirect
+
+
+class Action(StrEnum):
+    """What a step does. ADD never takes what is there already. CHANGE of a filter gives it another class."""
+
+    ADD = "add"
+    CHANGE = "change"
+    DELETE = "delete"
+
+
+class Step(NamedTuple):
+    """One change of the kernel."""
+
+    action: Action
+    direction: Direction | None  # None: of the qdisc clsact, which both directions use
+    thing: Thing
+
+
+class ShapingPlan(NamedTuple):
+    """The steps of one cycle. From any state, after any part of them, the next cycle reaches the desired state."""
+
+    withdraw: tuple[Step, ...] = ()  # redirects that lead nowhere
+    prepare: tuple[Step, ...] = ()  # before peers are added
+    clean_up: tuple[Step, ...] = ()  # after peers were removed
+    no_minor: tuple[str, ...] = ()  # devices that stay unshaped, because no minor is free
+    foreign: tuple[str, ...] = ()  # links and interfaces where somebody else has what shaping needs
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the kernel is as it should be."""
+        return not (self.withdraw or self.prepare or self.clean_up)
