@@ -1,4 +1,4 @@
-"""The plan of shaping: the steps from what the kernel has to what is wanted, in an order that harms nobody.
+"""The plan of shaping: steps from the actual state to the wanted one, in an order that harms nobody.
 
 A redirect leads to a complete tree, or it is not there. Filters go before their classes, and classes before their
 parents (EBUSY, net/sched/sch_htb.c). What a peer needs stands before the peer is added, and it goes after the peer.
