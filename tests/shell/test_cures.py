@@ -1,10 +1,15 @@
-"""Each command of wgsyncd that a message or a page proposes is one that the program understands."""
+"""Each command that a message, a finding or a page proposes is one that a shell and the program understand.
+
+`tests/real/test_cures.py` runs those that mend something.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import shlex
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +20,60 @@ from wgsyncd.cli import main
 from wgsyncd.stores.mikyun.trouble import translate
 
 PROGRAM = Path(main.__file__).parents[1]
+PLAN = "90f0bf914384d5a1c07e62fb8d3390ac"
+ACCOUNT = "\"'wgsyncd'@'localhost'\""
+SAMPLES = {
+    "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
+    "mode": "600", "guard.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
+    "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "pid": "7", "address": "10.0.0.1/24",
+    "address[1]": "9586", "one.listen_port": "51820", "_WITHOUT_PEERS": "!peer",
+}  # fmt: skip
+"""What a braced expression of a proposed command may stand for. All others stand for a file."""
+TOOLS = frozenset((
+    "apt-get", "awk", "chmod", "chown", "cp", "df", "du", "echo", "editor", "id", "install", "ip", "journalctl", "ls",
+    "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "printf", "ps", "sed", "sort", "ss", "systemctl",
+    "systemd-sysusers", "tail", "timedatectl", "wg", "wgsyncd",
+))  # fmt: skip
+"""The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
+IN_TEXT = re.compile(
+    r"`(?:sudo )?wgsyncd ([a-z][^`]*)`"  # marked as a command
+    r"|\((?:sudo )?wgsyncd ([a-z][a-z-]*)\)"
+    rf"|[:?.] wgsyncd ((?:{'|'.join(main.COMMANDS)})\b(?: [^\s)]+)*)\)?$"  # the end of a sentence, to be copied
+)
+
+
+def sample(node: ast.AST) -> str:
+    """A text of the program, with an example for each braced expression. "" if the node is no text."""
+    if isinstance(node, ast.Constant):
+        return re.sub(r"\{(\w+)\}", lambda one: SAMPLES.get(one[1], "/tmp/x"), str(node.value))
+    parts = node.values if isinstance(node, ast.JoinedStr) else []
+    return "".join(
+        SAMPLES.get(ast.unparse(one.value), "/tmp/x") if isinstance(one, ast.FormattedValue) else sample(one)
+        for one in parts
+    )
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """The texts below a node. The parts of an f-string are one text."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            yield sample(node)
+        else:
+            yield from texts(node)
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for file in sorted(PROGRAM.rglob("*.py")):
+        yield file, ast.parse(file.read_text(encoding="utf-8"))
 
 
 def proposed() -> dict[str, str]:
-    """Returns the command lines, each with the file that proposes it."""
+    """Returns the command lines of wgsyncd in messages and pages, each with the file that proposes it."""
     found: dict[str, str] = {}
-    for file in sorted(PROGRAM.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-            for command in re.findall(r"`(?:sudo )?wgsyncd ([a-z][^`{]*)`|\((?:sudo )?wgsyncd ([a-z][a-z-]*)\)", text):
-                found.setdefault(" ".join(command).strip(), file.name)
+    for file, tree in trees():
+        for text in texts(tree):
+            for command in IN_TEXT.findall(text):
+                found.setdefault("".join(command).strip(), file.name)
             if re.fullmatch(r"sudo wgsyncd [a-z-]+", text):
                 found.setdefault(text.partition("wgsyncd ")[2], file.name)
     # These name a document or a command, and propose no run.
@@ -37,17 +86,53 @@ def proposed() -> dict[str, str]:
     return found
 
 
-COMMANDS = proposed()
+def fixes() -> dict[str, str]:
+    """Returns the shell lines that findings have as their fix, each with the file that has it.
+
+    A fix is the third value of `fault` and `warning`. It may be a name, or what a function of the same file returns.
+    """
+    found: dict[str, str] = {}
+    for file, tree in trees():
+        calls = [one for one in ast.walk(tree) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+        values = [one.args[2] for one in calls if one.func.id in ("fault", "warning") and len(one.args) > 2]  # type: ignore[attr-defined]
+        names = {one.id for value in values for one in ast.walk(value) if isinstance(one, ast.Name)}
+        for one in ast.walk(tree):
+            if isinstance(one, ast.Assign | ast.AugAssign):
+                targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+                if names & {target.id for target in targets if isinstance(target, ast.Name)}:
+                    values.append(one.value)
+            elif isinstance(one, ast.FunctionDef) and one.name in names:
+                values += [some.value for some in ast.walk(one) if isinstance(some, ast.Return) and some.value]
+        for value in values:
+            for text in texts(ast.Expr(value)):
+                if re.match(r"(?:sudo )?[a-z-]+ ", text.lstrip("& ")):
+                    found.setdefault(text.lstrip("& "), file.name)
+    return found
+
+
+COMMANDS, FIXES = proposed(), fixes()
 
 
 def test_there_are_such_commands() -> None:
-    assert {"plan", "adopt", "check-config", "reload"} <= COMMANDS.keys()
+    assert {"plan", "adopt", "check-config", "reload", f"approve {PLAN}", "adopt --undo"} <= COMMANDS.keys()
+    assert {"wgsyncd plan", "ip link set wg0 up", "systemctl restart wg-quick@wg0"} <= FIXES.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_parser_understands_it(command: str) -> None:
     words = shlex.split(re.split(r"\s(?:&&|\||>|;|#)\s?", command)[0], comments=True)
     assert main.parser().parse_args(words).command == words[0], COMMANDS[command]
+
+
+@pytest.mark.parametrize("fix", FIXES)
+def test_a_shell_understands_what_a_finding_proposes(fix: str) -> None:
+    assert subprocess.run(["bash", "-n", "-c", fix], check=False).returncode == 0
+    for one in re.split(r"&&|\|\||\|", fix):
+        words = shlex.split(one, comments=True)
+        words = words[1:] if words[0] == "sudo" else words
+        assert words[0] in TOOLS, (fix, FIXES[fix])
+        if words[0] == "wgsyncd":
+            assert main.parser().parse_args(words[1:]).command == words[1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.faults.script import KINDS
 from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
-from wgsyncd.cli import client, main, wiring
+from wgsyncd.cli import main, wiring
 from wgsyncd.cli.commands import doctor
 from wgsyncd.cli.commands import status as status_command
 from wgsyncd.cli.doctor import files, interfaces, system
@@ -27,7 +26,7 @@ from wgsyncd.core.inspect.finding import Finding, Severity, ok
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.daemon import control_socket, lock
 from wgsyncd.daemon.tasks import Tasks
-from wgsyncd.errors import StoreError, UserError
+from wgsyncd.errors import StoreError
 
 REFUSED = "2003: Can't connect to MySQL server on '127.0.0.1' ([Errno 111] Connection refused)"
 
@@ -261,51 +260,6 @@ def test_a_database_that_hangs_beside_no_daemon_leaves_what_the_kernel_says(
     assert (status, [one["check"] for one in said["troubles"]]) == (2, ["daemon", "database"])
     assert "no answer within 0.3 s" in said["database"]["error"]
     assert [(one["desired"], one["actual"]) for one in said["interfaces"]] == [(None, 3), (None, 0)]
-
-
-# -- after a restart without a database
-
-
-def test_after_a_restart_without_a_database_status_shows_what_the_kernel_says(node: Node, work: Work, run: Run) -> None:
-    node.shake(5)
-    node.traffic(5, 3000, 2000)
-    node.start()
-    node.status.config_loaded_at = time.time()
-    node.store.down = True
-    cycle(node)
-    one, other = json.loads(run("status", "--json")[1][0])["interfaces"]
-    assert (one["desired"], one["actual"], one["online"], one["rx_bytes"], one["tx_bytes"]) == (None, 3, 1, 3000, 2000)
-    assert (one["present"], other["present"], other["actual"]) == (True, True, 0)
-    assert run("status")[1][3].split()[:4] == ["wg0", "?", "3", "1"]
-    node.store.down = False
-    cycle(node)
-    assert run("status")[1][3].split()[:4] == ["wg0", "3", "3", "1"]
-    assert run("status")[0] == 0
-
-
-def test_a_cycle_that_compared_no_interface_is_not_good_and_not_ready(node: Node, work: Work) -> None:
-    node.wg.delete("wg0")
-    node.wg.delete("wg1")
-    node.status.succeeded_at = {}
-    cycle(node)
-    assert node.status.succeeded_at == {}
-    with pytest.raises(UserError):
-        client.ask("/readyz")
-    node.wg.add_interface("wg1")
-    cycle(node)
-    assert set(node.status.succeeded_at) == {"reconcile", "account"}
-    assert client.ask("/readyz") == b"ok\n"
-
-
-def test_a_daemon_that_has_just_started_is_not_failing(node: Node, work: Work, run: Run) -> None:
-    node.start()
-    node.status.started_at = node.status.config_loaded_at = time.time()
-    status, lines = run("status", "--json")
-    assert (status, [one["message"] for one in json.loads(lines[0])["troubles"]]) == (
-        1, ["the first cycle is not complete yet"],
-    )  # fmt: skip
-    node.status.started_at -= 61
-    assert run("status")[0] == 2
 
 
 def test_findings_are_faults_or_warnings_with_a_command(node: Node, work: Work, run: Run) -> None:
