@@ -11,7 +11,8 @@ from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
 from wgsyncd.core.model import Change, ChangeKind, PeerConfig, PublicKey, decode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.recording import MAX_PER_BATCH
-from wgsyncd.dataplane.wireguard import codec, netlink
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import codec
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard, _open
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.stores.mikyun.connection import MOST_JOINED

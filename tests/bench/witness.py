@@ -6,7 +6,8 @@ import socket
 import time
 
 from tests.real.bench import in_network
-from wgsyncd.dataplane.wireguard import codec, netlink
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import codec
 
 _NETLINK_GENERIC = 16  # the source is uapi/linux/netlink.h
 _PUBLIC_KEY = 1  # this is WGPEER_A_PUBLIC_KEY of uapi/linux/wireguard.h

@@ -17,7 +17,8 @@ from wgsyncd.cli import client
 from wgsyncd.core.model import PeerState
 from wgsyncd.daemon import admin, http, notify_socket
 from wgsyncd.daemon.admin_report import SyncReport
-from wgsyncd.dataplane.wireguard import netlink, userspace
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import userspace
 from wgsyncd.errors import UserError
 from wgsyncd.stores import spool
 

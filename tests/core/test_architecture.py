@@ -104,7 +104,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "config/": ("config", "core", "core.shaping", "errors", "log", "stores"),  # the table of control planes, and no store itself
     "ports.py": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "errors"),
     "stores/": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
-    "dataplane/": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
+    "dataplane/": ("dataplane", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config",
+                   "errors", "log", "redact"),
     "engine/": ("engine", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
     "daemon/": ("daemon", "engine", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors",
                 "log", "redact"),
@@ -114,7 +115,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "_version.py": (),  # The build writes this file.
     "__main__.py": ("cli",),
 }  # fmt: skip
-SUBROOMS = ("core.peers", "core.usage", "core.inspect", "core.shaping", "stores.mikyun", "dataplane.wireguard")
+SUBROOMS = (
+    "core.peers",
+    "core.usage",
+    "core.inspect",
+    "core.shaping",
+    "stores.mikyun",
+    "dataplane.wireguard",
+    "dataplane.tc",
+)
 
 
 def room(name: str) -> str:

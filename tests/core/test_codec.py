@@ -15,7 +15,8 @@ from tests import netlink_server
 from tests.decoding import decode_dump
 from tests.wire_peers import by_key, key, state, state_lists, states
 from wgsyncd.core.model import PeerState
-from wgsyncd.dataplane.wireguard import dump, netlink
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import dump
 
 
 @given(state_lists, st.integers(1, 5), st.integers(1, 4), st.sampled_from([0, netlink_server.NESTED]))

@@ -13,7 +13,8 @@ from tests import netlink_server
 from tests.wire_peers import key, peer, peers
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig
 from wgsyncd.core.network import Network, as_networks, parse_host
-from wgsyncd.dataplane.wireguard import codec, netlink
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import codec
 
 
 def change(before: PeerConfig | None, after: PeerConfig | None) -> Change:

@@ -18,7 +18,8 @@ with atheris.instrument_imports():
     from tests.decoding import decode_dump
     from wgsyncd.core.model import PeerConfig, PeerState, PublicKey
     from wgsyncd.core.network import Network
-    from wgsyncd.dataplane.wireguard import dump, netlink
+    from wgsyncd.dataplane import netlink
+    from wgsyncd.dataplane.wireguard import dump
 
 _ENDPOINTS = (None, "192.0.2.1:7", "[2001:db8::1]:7")
 _SEEDS = [

@@ -15,7 +15,8 @@ from tests.contract.test_wireguard import wg_show
 from tests.wait import until
 from wgsyncd.core.model import NO_PRESHARED_KEY, Change, ChangeKind, PeerConfig, PublicKey
 from wgsyncd.core.network import parse_network
-from wgsyncd.dataplane.wireguard import codec, netlink
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import codec
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.errors import WireGuardError
 

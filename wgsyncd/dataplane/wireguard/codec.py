@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import KEY_BYTES, Change, ChangeKind
 from wgsyncd.core.network import Network
-from wgsyncd.dataplane.wireguard.netlink import ATTR, GENLMSGHDR, NLA_F_NESTED, NLMSGHDR, U16, attr
+from wgsyncd.dataplane.netlink import ATTR, GENLMSGHDR, NLA_F_NESTED, NLMSGHDR, U16, attr
 
 WG_GENL_NAME, _WG_GENL_VERSION = "wireguard", 1
 _WG_CMD_GET_DEVICE, _WG_CMD_SET_DEVICE = 0, 1

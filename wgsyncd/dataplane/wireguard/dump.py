@@ -13,6 +13,18 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks
+from wgsyncd.dataplane.netlink import (
+    ATTR,
+    GENLMSGHDR,
+    NLA_F_NESTED,
+    NLA_TYPE_MASK,
+    U8,
+    U16,
+    U32,
+    U64,
+    attributes,
+    number,
+)
 from wgsyncd.dataplane.wireguard.codec import (
     DEVICE_IFINDEX,
     DEVICE_LISTEN_PORT,
@@ -30,18 +42,6 @@ from wgsyncd.dataplane.wireguard.codec import (
     PEER_PUBLIC_KEY,
     PEER_RX_BYTES,
     PEER_TX_BYTES,
-)
-from wgsyncd.dataplane.wireguard.netlink import (
-    ATTR,
-    GENLMSGHDR,
-    NLA_F_NESTED,
-    NLA_TYPE_MASK,
-    U8,
-    U16,
-    U32,
-    U64,
-    attributes,
-    number,
 )
 
 _TIMESPEC = Struct("=qq")

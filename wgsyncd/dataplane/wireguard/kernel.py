@@ -14,7 +14,8 @@ from functools import partial
 from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
-from wgsyncd.dataplane.wireguard import codec, dump, netlink
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.wireguard import codec, dump
 from wgsyncd.dataplane.wireguard.interfaces import link_exists, make_interface
 from wgsyncd.dataplane.wireguard.refusals import TEXTS, apply_changes, kernel_error
 from wgsyncd.errors import DumpInterrupted, ModuleMissing, WireGuardError
