@@ -11,6 +11,8 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests import nspawn
@@ -152,7 +154,8 @@ class Node:
 
     def shell(self, script: str, *prefix: str) -> str:
         """Runs commands as root in root's home until one fails. Returns what they printed."""
-        return self.system.run(*prefix, "sh", "-ec", f"cd /root\n{script}", timeout=300)
+        with self.explained():
+            return self.system.run(*prefix, "sh", "-ec", f"cd /root\n{script}", timeout=300)
 
     def follow(self, page: Path, name: str, *prefix: str) -> str:
         """Runs a named block of a page. Returns what the block printed."""
@@ -199,15 +202,24 @@ class Node:
         self.system.run("systemctl", "daemon-reload")
 
     def systemctl(self, verb: str) -> None:
-        """Runs a verb on the unit. If the verb fails, the error contains the end of the unit's log."""
-        try:
+        """Runs a verb on the unit."""
+        with self.explained():
             self.system.run("systemctl", verb, UNIT)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """If the body fails, the error also contains the state of the unit and the end of its log."""
+        try:
+            yield
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.system.journal(UNIT, '--lines=20', '--output=cat')}") from None
+            shown = self.system.run("systemctl", "status", "--full", "--lines=40", UNIT, check=False)
+            load = Path("/proc/loadavg").read_text()
+            raise AssertionError(f"{error}\n{shown}\nload of the machine: {load}") from None
 
     def await_ready(self) -> None:
         """Waits for a complete reconcile and an answer of the database."""
-        until(lambda: self.get("/readyz").strip() == "ok", 60, "readyz says ok")
+        with self.explained():
+            until(lambda: self.get("/readyz").strip() == "ok", 60, "readyz says ok")
 
     def show(self, name: str) -> str:
         return self.system.show(UNIT, name)[name]

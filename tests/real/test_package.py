@@ -119,15 +119,16 @@ def test_an_upgrade_under_traffic(node: Node, later_package: Path) -> None:
     nothing = node.settled()
     handshake, pid, since = handshaken(node), node.show("MainPID"), node.cursor()
     configuration = run("cat", "/etc/wgsyncd/wgsyncd.toml")
-    ping = ("ip", "netns", "exec", "customer", "ping", "-q", "-i", "0.02", "-s", "1000", "10.200.0.1")
+    ping = ("ip", "netns", "exec", "customer", "ping", "-i", "0.02", "-s", "1000", "10.200.0.1")
     run("systemd-run", "--unit=stream", "--property=Type=exec", "--property=KillSignal=SIGINT", *ping)
     node.apt_install(later_package)
     node.await_ready()
     run("systemctl", "stop", "stream")
     said = run("journalctl", "--no-pager", "--unit=stream", "--output=cat")
-    [(sent, back)] = re.findall(r"(\d+) packets transmitted, (\d+) received", said)
-    assert int(sent) >= 50
-    assert int(sent) - int(back) <= 1, "the last one may have been under way when it was stopped"
+    back = {int(number) for number in re.findall(r"icmp_seq=(\d+)", said)}
+    assert len(back) >= 50
+    # The last ones may have been under way when it was stopped. A slow machine has several under way.
+    assert back == set(range(1, max(back) + 1)), "no packet before the last answer is lost"
     until(lambda: node.owed() == nothing, 20, "all is posted")
     assert handshaken(node) >= handshake > 0
     assert not node.said("peers changed", since), "no peer was touched"
