@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tests.fakemachine import FakeMachine
 from tests.fakes import Crash, FakeWireGuard
 from tests.fakespool import FakeSpool
-from tests.memorystore import MemoryStore
+from tests.memorystore import MemoryStore, try_digest
 from tests.plane import Shaping
 from tests.samples import NETWORKS, NOW, address, calendar, device_name, key, key_number, peer, psk_of, text
 from tests.variants import MIKYUN, Variant, with_ipv6
@@ -160,7 +160,7 @@ class Node:
         """Let 15 s pass, then reconcile. A StoreError must come if ``fails`` is true, and must not come otherwise."""
         self.tick()
         try:
-            decision = self.agent.reconcile()
+            decision = self.agent.reconcile(digest=try_digest(self.store))
         except StoreError:
             assert fails
             return None
@@ -180,7 +180,7 @@ class Node:
         """Reconcile, with any failure allowed. A dead process is started again. Returns whether it succeeded."""
         self.tick()
         try:
-            self.agent.reconcile()
+            self.agent.reconcile(digest=try_digest(self.store))
         except StoreError:
             return False
         except Crash:

@@ -9,6 +9,7 @@ import pytest
 from tests.admins import UsersAdmin
 from tests.fakes import Crash
 from tests.hooked_ports import HookedFakeStore, HookedStore, HookedUsersStore, Kernel, Spool
+from tests.memorystore import try_digest
 from tests.node import Node
 from tests.oracle import Bytes, Oracle, PeerLifetime, Value
 from tests.samples import NETWORKS
@@ -107,9 +108,9 @@ class SimulatedNode(Node):
                 if task == "account":
                     self.agent.account(self.is_urgent, preemptible=self.hurried)
                 elif task == "reconcile":
-                    self.agent.reconcile(self.is_urgent, preemptible=self.hurried)
+                    self.agent.reconcile(self.is_urgent, preemptible=self.hurried, digest=try_digest(self.store))
                 elif task == "compare":
-                    self.agent.reconcile(self.is_urgent, with_accounting=False)
+                    self.agent.reconcile(self.is_urgent, with_accounting=False, digest=try_digest(self.store))
                 else:
                     getattr(self.agent, task)(*values)
                 if self.agent.preempted:

@@ -58,8 +58,7 @@ class Machine:
 
     def cycle(self) -> None:
         """Does the work of one reconcile of the daemon."""
-        self.store.digest()
-        self.agent.reconcile()
+        self.agent.reconcile(digest=self.store.digest())
 
     @property
     def writes(self) -> tuple[int, Any]:

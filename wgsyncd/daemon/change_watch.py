@@ -107,14 +107,18 @@ class ChangeWatcher:
             self._digest = None
         return good and (all(done) or self.check_digest())
 
-    def reconcile(self, until: Until, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
-        """Reconcile all rows, and remember their digest. Parameters: see :meth:`Agent.reconcile`."""
+    def reconcile(
+        self, until: Until, *, preemptible: bool = False, with_accounting: bool = True, must_plan: bool = False
+    ) -> Decision:
+        """Reconcile all rows, and remember their digest. With ``must_plan``, plan even if nothing has changed.
+        Other parameters: see :meth:`Agent.reconcile`."""
         agent = self._agent()
         digest: object = None
         with contextlib.suppress(StoreError):  # The agent has work without the database too, and raises the error.
             digest = self._last_read = agent.store.digest()  # Read before the rows: the next check finds changes.
         self._digest = None
-        decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting)
+        known = None if must_plan else digest
+        decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting, digest=known)
         self._digest = digest
         return decision
 

@@ -182,8 +182,8 @@ class Daemon:
 
     def reconcile_all(self) -> Decision | None:
         """Reconcile everything now. Returns what was decided, or None if the reconcile failed."""
-        done: list[Decision] = []
-        self.watcher.run("reconcile", lambda: done.append(self.watcher.reconcile(self.watcher.is_urgent)))
+        done, ask = list[Decision](), self.watcher
+        ask.run("reconcile", lambda: done.append(ask.reconcile(ask.is_urgent, must_plan=True)))
         return done[0] if done else None
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:

@@ -4,7 +4,7 @@
                decide  plan · guard
                act     commit baseline zero · apply (removed peers' last samples go into the spool) · read back ·
                        post the samples · record the outcome · refresh the usage windows
-    account    gather  read the interfaces
+    account    gather  read the interfaces. So does a reconcile where nothing has changed: see rest.py
                decide  find due transitions
                act     post the backlog, the samples and the transitions · refresh the usage windows
 
@@ -21,30 +21,31 @@ from typing import Any
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.model import ChangeKind, DeviceId, DeviceRow, InterfaceState, Transition
+from wgsyncd.core.model import DeviceId, DeviceRow, Transition
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.recording import changes_hands
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
-from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState
 from wgsyncd.engine import transitions
 from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.applier import Applier
 from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
-from wgsyncd.engine.planes import Cycle, Planes
+from wgsyncd.engine.planes import Planes
 from wgsyncd.engine.planner import Planner
 from wgsyncd.engine.recorder import Recorder
+from wgsyncd.engine.rest import Rest, begin_rest
 from wgsyncd.engine.spooler import Samples
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
 from wgsyncd.engine.transitions import Transitions
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import Clock, Machine, Phase, Plane, Snapshot, Spool, Store, WireGuard
+from wgsyncd.ports import Clock, Machine, Plane, Snapshot, Spool, Store, WireGuard
 
 
 class Agent:
@@ -63,13 +64,14 @@ class Agent:
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
         self._planes = Planes(planes)  # beside the WireGuard peers
+        self._rest: Rest | None = None
         self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
         calendar = self._accounting.calendar
         self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
         self.preempted = False  # the last piece of work left samples unposted because something urgent waited
-        self._kept_last: set[PeerId] = set()  # peers whose last sample was kept in this piece of work
+        self._applier = Applier(self._interfaces, self._spooler, clock)
 
     def queue_audit(self, action: AuditAction, facts: AuditFacts = NO_FACTS) -> None:
         """Queue an audit row about the daemon itself. The next transaction writes the row."""
@@ -89,7 +91,9 @@ class Agent:
     def account(self, until: Until = never, *, preemptible: bool = False) -> None:
         """Post new bytes and commit due transitions. If nothing moved, nothing is written. StoreError if the store
         fails: the samples are then in the backlog. Parameters: see :meth:`_post`."""
-        samples = self._take_samples()
+        self._account(self._take_samples(), until, preemptible=preemptible)
+
+    def _account(self, samples: Samples, until: Until, *, preemptible: bool) -> None:
         refresh(self.status, self.settings, samples.actual, self._state.rates, samples.now)
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
         # A reconcile commits expiries, because it removes the peer in the same cycle.
@@ -104,11 +108,20 @@ class Agent:
         self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in samples.actual.items())
         self._accounting.refresh(samples.now, frozenset(step.row.id for step in steps) - applied)
 
-    def reconcile(self, until: Until = never, *, preemptible: bool = False, with_accounting: bool = True) -> Decision:
+    def reconcile(
+        self, until: Until = never, *, preemptible: bool = False, with_accounting: bool = True, digest: object = None
+    ) -> Decision:
         """Make the peers equal to the rows, and record what was done. StoreError: see :meth:`_degraded`.
         Without ``with_accounting``, only samples that cannot wait are posted, and the next :meth:`account` posts the
-        rest. Other parameters: see :meth:`_post`."""
+        rest. ``digest``: of the rows, read before. None: plan in any case. Other parameters: see :meth:`_post`."""
         samples = self._take_samples()
+        rest, self._rest = self._rest and self._rest.go_on(digest, samples.actual), None
+        if rest is not None and not self._has_work(samples):
+            if with_accounting:
+                self._account(samples, until, preemptible=preemptible)
+            self.status.database_read_at = samples.now
+            self._rest = rest
+            return rest.decision
         actual, now, _ = samples
         calendar = self._accounting.calendar(now)
         snapshot: Snapshot | None = None
@@ -136,15 +149,15 @@ class Agent:
             raise
         self._epochs, self.needs_reconcile = {name: state.epoch for name, state in actual.items()}, False
         with_accounting = with_accounting or changes_hands(self._cache.current(calendar), decision.desired)
-        after = self._apply(planes, decision, samples)
-        counted = samples._replace(actual={**actual, **after}).without(self._kept_last)
+        after = self._applier.apply(planes, decision, samples)
+        counted = samples._replace(actual={**actual, **after}).without(self._applier.kept_last)
         try:  # Posting comes after apply: customers wait for their peers, but nobody waits for bytes.
             if with_accounting:
                 self._post(counted, until=until, preemptible=preemptible)
             if self.preempted or not with_accounting:  # The outcome forgets removed peers, so their samples come first.
                 self._accounting.post_backlog(self.clock.now())
         except StoreError:
-            self._spooler.keep(counted.without(self._kept_last))
+            self._spooler.keep(counted.without(self._applier.kept_last))
             raise
         remaining = self._planner.drift(decision, after, self._cache.current(calendar))
         if self._changed("drift", len(remaining)) and remaining:
@@ -152,7 +165,13 @@ class Agent:
         self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=self._interfaces.missing)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.refresh(now, refused)
+        self._rest = begin_rest(digest, snapshot, decision)
         return decision
+
+    def _has_work(self, samples: Samples) -> bool:
+        """Whether a reconcile has work although neither rows nor peers have changed."""
+        steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
+        return bool(steps or self._spooler.load().samples or self._cache.has_queued_audit or self._planes)
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
         """Reconcile a few devices alone, without accounting. False if a full cycle is needed: the devices affect other
@@ -178,7 +197,7 @@ class Agent:
         if not is_independent(decision, part, actual, self._cache.current(calendar)):
             return False
         self._recorder.record_intent(decision, calendar)
-        after = self._apply_peers(decision.plan, samples._replace(actual=part.actual))
+        after = self._applier.apply_peers(decision.plan, samples._replace(actual=part.actual))
         self._accounting.post_backlog(self.clock.now())
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
         node_state = part.within(self._cache.current(calendar))
@@ -209,7 +228,7 @@ class Agent:
 
     def _take_samples(self) -> Samples:
         """Begin a piece of work. The clocks are read first, so the samples have all handshakes until then."""
-        self._kept_last.clear()
+        self._applier.begin()
         self.preempted = False
         self._spooler.load()
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
@@ -225,24 +244,6 @@ class Agent:
         return replace(decision, interface_errors=self._interfaces.read_errors)
 
     # -- act
-
-    def _apply(self, planes: Cycle, decision: Decision, samples: Samples) -> dict[str, InterfaceState]:
-        """Apply all plans phase by phase. Returns the peers read back. If a plane failed, no peer is added."""
-        after = dict(samples.actual)
-        for phase in Phase:
-            if phase is Phase.PEERS:
-                plan = decision.plan if planes.is_ready else decision.plan.withhold(lambda c: c.kind is ChangeKind.ADD)
-                after = self._apply_peers(plan, samples)
-            planes.apply(phase, after)
-        # Ignore interfaces that were re-created during apply. The next cycle handles them.
-        return {name: state for name, state in after.items() if state.epoch == samples.actual[name].epoch}
-
-    def _apply_peers(self, plan: Plan, *samples: Samples) -> dict[str, InterfaceState]:
-        """Apply a plan from the last of ``samples``. Only they may show that a removed peer's counter restarted."""
-        going = {(change.interface, change.public_key) for change in plan.of(ChangeKind.REMOVE)}
-        for one in samples:
-            self._spooler.keep_restarted(one, going - self._kept_last)
-        return self._interfaces.apply(plan, samples[-1].actual, self._spool_last_sample)
 
     def _post(
         self, samples: Samples, steps: Sequence[Transition] = (), rows: Sequence[DeviceRow] | None = None, *,
@@ -275,12 +276,7 @@ class Agent:
         revoked = self._planner.revocations(snapshot, later.actual, known, now) if known is not None else []
         going = [change for change in revoked if change.row_id not in ended]
         if going:
-            self._apply_peers(Plan(tuple(going), 0, {}), samples, later)
-
-    def _spool_last_sample(self, state: InterfaceState) -> None:
-        samples = Samples({state.name: state}, self.clock.now(), self.clock.monotonic())
-        self._spooler.keep(samples, whole=False)
-        self._kept_last.update((state.name, key) for key in state.peers)
+            self._applier.apply_peers(Plan(tuple(going), 0, {}), samples, later)
 
     def _degraded(
         self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
@@ -289,7 +285,8 @@ class Agent:
         """Do what is safe while the store fails: spool the samples, and remove revoked peers within the guard.
         If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome
         is recorded when the store is back. ``refused``: ids of rows that changed after ``snapshot`` was read."""
-        self._spooler.keep(samples.without(self._kept_last))
+        self._rest = None
+        self._spooler.keep(samples.without(self._applier.kept_last))
         (actual, now, _), known = samples, self._cache.last_known
         if snapshot is not None and known is not None:
             going = [c for c in self._planner.revocations(snapshot, actual, known, now) if c.row_id not in refused]
@@ -297,4 +294,4 @@ class Agent:
             going = self._planner.expired(steps, actual) if self._state.rows_loaded else []
         if going:
             self._log.warning("database cannot be written: revoked peers are removed all the same", peers=len(going))
-            self._apply_peers(Plan(tuple(going), 0, {}), samples)
+            self._applier.apply_peers(Plan(tuple(going), 0, {}), samples)

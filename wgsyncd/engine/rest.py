@@ -1,0 +1,62 @@
+"""Knows when a reconcile would decide what the last one decided, so that nothing has to be planned.
+
+A decision depends on the rows, on the peers' configurations, on the node state and on time. The rows are compared by
+the store's digest. The interfaces are dumped as a whole, and the configuration of every peer is compared. The node
+state changes only by this process, and only while there is something to do. Time alone changes a decision at deadlines
+and by handshakes, which the agent looks at in every cycle. A digest may miss a change, though hardly ever. So every
+tenth reconcile plans all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.engine.interfaces import Actual
+from wgsyncd.ports import Snapshot
+
+EVERY = 10  # One of so many reconciles plans, even if nothing changed.
+
+
+class Rest(NamedTuple):
+    """A reconcile that found nothing to do, and the ones after it that may rely on it."""
+
+    digest: object  # of the rows
+    decision: Decision  # with the peers as last read
+    left: int  # reconciles that may rest until the next one plans
+
+    def go_on(self, digest: object, actual: Actual) -> Rest | None:
+        """The rest after one more reconcile, with the present digest and peers. None: something changed, so plan."""
+        last = self.decision.actual
+        if digest != self.digest or self.left <= 0 or actual.keys() != last.keys():
+            return None
+        if not all(_is_configured_as(last[name], state) for name, state in actual.items()):
+            return None
+        return Rest(digest, replace(self.decision, actual=actual), self.left - 1)
+
+
+def begin_rest(digest: object, snapshot: Snapshot, decision: Decision) -> Rest | None:
+    """The rest that a reconcile begins, if it found nothing to do. ``digest``: read before the rows. None: unknown."""
+    plan, is_known = decision.plan, digest is not None and snapshot.conditions is not None
+    waits = plan.changes or plan.withheld or plan.blocked or decision.transitions or decision.interface_errors
+    if not is_known or waits:
+        return None
+    return Rest(digest, decision, EVERY - 1)
+
+
+def _is_configured_as(before: InterfaceState, after: InterfaceState) -> bool:
+    """Whether two dumps of an interface differ in nothing but counters, handshakes and endpoints."""
+    if (before.epoch, before.kind, before.public_key, before.listen_port) != (
+        after.epoch, after.kind, after.public_key, after.listen_port
+    ):  # fmt: skip
+        return False
+    old = before.peers
+    if len(old) != len(after.peers):
+        return False
+    # The same object is the usual case. A comparison of its parts takes longer.
+    return all(
+        (was := old.get(key)) is not None and (was.config is found.config or was.config == found.config)
+        for key, found in after.peers.items()
+    )
