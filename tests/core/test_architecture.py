@@ -19,6 +19,7 @@ VALUES = {"__future__", "base64", "binascii", "collections", "contextlib", "data
 IMPORTERS = {
     "pyroute2": {"dataplane/wireguard/interfaces.py"},
     "pymysql": {"stores/mikyun/connection.py", "stores/mikyun/login.py"},
+    "psycopg": {"stores/nexavpn/connection.py", "stores/nexavpn/login.py"},
     "apscheduler": {"daemon/scheduler.py"},
     "structlog": {"log.py"},
     "prometheus_client": {"daemon/metrics.py"},
@@ -28,7 +29,7 @@ IMPORTERS = {
     "rich": {"cli/output.py", "cli/table.py"} | {name for name in FILES if name.startswith("demo/")},
     # Each of these modules decodes or encodes at an edge: configuration, spool, requests or documents of --json.
     "msgspec": {
-        "config/load.py", "config/values.py", "config/schema.py", "stores/mikyun/settings.py", "stores/spool.py",
+        "config/load.py", "config/values.py", "config/schema.py", "stores/mikyun/settings.py", "stores/nexavpn/settings.py", "stores/spool.py",
         "daemon/admin.py", "daemon/device_list.py",
         "daemon/admin_report.py", "engine/devices_report.py", "engine/plan_report.py", "engine/status_report.py", "demo/environment.py",
         "demo/observation.py", *(name for name in FILES if name.startswith("cli/")),
@@ -121,6 +122,7 @@ SUBROOMS = (
     "core.inspect",
     "core.shaping",
     "stores.mikyun",
+    "stores.nexavpn",
     "dataplane.wireguard",
     "dataplane.tc",
 )

@@ -1,1 +1,1 @@
-"""The store of NexaVPN, on PostgreSQL."""
+"""The control plane NexaVPN on PostgreSQL: all its SQL and everything that knows its columns."""

@@ -1,0 +1,128 @@
+"""The settings of the control plane "nexavpn", in the configuration's table [nexavpn]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from wgsyncd.config import secret_file
+from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
+from wgsyncd.errors import ConfigError, ConfigIssue
+
+CREDENTIAL = "db-password"
+INACTIVE = ("pending", "disabled", "blocked", "revoked", "expired", "deleted")
+KEY_ID = "[a-z0-9-]{1,32}"
+
+
+class Database(msgspec.Struct, frozen=True):
+    """The PostgreSQL server of NexaVPN. The password is read when the store connects, and kept nowhere."""
+
+    hosts: tuple[str, ...] = ("/run/postgresql",)  # a directory has a unix socket. Others need TLS
+    port: int = 5432
+    name: str = "nexavpn"
+    user: str = "wgsyncd"
+    password_file: Path | None = None
+    tls_ca: Path | None = None  # None: the system's authorities
+    tls_certificate: Path | None = None  # of this client, with its private key in tls_key
+    tls_key: Path | None = None
+    timeout: Seconds = Seconds(4)
+
+    @property
+    def where(self) -> str:
+        """The servers, for messages."""
+        return ", ".join(one if is_socket(one) else f"{one}:{self.port}" for one in self.hosts)
+
+    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
+        """The same database with an administrator's account."""
+        hosts = (socket,) if socket else self.hosts
+        return msgspec.structs.replace(
+            self, user=user, hosts=hosts, password_file=password_file, tls_certificate=None, tls_key=None
+        )
+
+    def password(self) -> str:
+        """The password from ``password_file``, else from systemd's credential "db-password", else "".
+
+        ConfigError if the file cannot be read.
+        """
+        path = self.password_file
+        try:
+            password = secret_file.copy_of(Path(CREDENTIAL)) if path is None else secret_file.read(path)
+            return password.decode("utf-8-sig").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            fault = ConfigIssue("nexavpn.database.password_file", str(path), f"cannot be read: {why}")
+            raise ConfigError("configuration", [fault]) from None
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """Which devices want a peer."""
+
+    inactive: tuple[str, ...] = INACTIVE  # words of devices.status that want none. Any other than "active" is unknown
+    require_approval: bool = False  # whether approved_at has to be set
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """How far ip_allocations decides on addresses."""
+
+    allocations: Literal["require", "warn"] = "require"
+
+
+class Nexavpn(StoreSettings, frozen=True):
+    """The control plane "nexavpn": a PostgreSQL database with the tables of NexaVPN."""
+
+    language: Literal["ja", "en"] = "en"
+    database: Database = Database()
+    devices: Devices = Devices()
+    addresses: Addresses = Addresses()
+    preshared_keys: dict[str, Path] = msgspec.field(
+        default_factory=dict
+    )  # by key id: files with the keys that open preshared keys
+
+    def check(self, check: Check) -> None:
+        """See :class:`wgsyncd.config.schema.StoreSettings`."""
+        database = self.database
+        check(0 < database.port < 65536, "database.port", "is not a port")
+        check(0.1 <= database.timeout <= 30, "database.timeout", "is not between 100ms and 30s")
+        check(bool(re.fullmatch(r"\S{1,63}", database.name)), "database.name", "is not a database's name")
+        check(bool(re.fullmatch(r"\S{1,63}", database.user)), "database.user", "is not a role's name")
+        check(bool(database.hosts), "database.hosts", "is empty")
+        good = all(re.fullmatch(r"[^\s,]{1,255}", one) for one in database.hosts)
+        check(good, "database.hosts", "has an entry that is no host and no directory of a socket")
+        local = all(map(is_socket, database.hosts))
+        for key in ("tls_ca", "tls_certificate", "tls_key"):
+            no_effect = local and getattr(database, key) is not None
+            check(not no_effect, f"database.{key}", "has no effect together with a unix socket")
+        both = (database.tls_certificate is None) == (database.tls_key is None)
+        check(both, "database.tls_key", "stands together with tls_certificate only")
+        good = "active" not in self.devices.inactive and all(self.devices.inactive)
+        check(good, "devices.inactive", 'holds "active" or an empty text')
+        for name in self.preshared_keys:
+            good = bool(re.fullmatch(KEY_ID, name))
+            check(good, f"preshared_keys.{name}", "is no key id: it has 1 to 32 of a-z, 0-9 and -")
+
+    def secret_files(self) -> Mapping[str, Path | None]:
+        """See :class:`wgsyncd.config.schema.StoreSettings`."""
+        keys = {f"preshared_keys.{name}": path for name, path in self.preshared_keys.items()}
+        return {
+            "database.password_file": self.database.password_file,
+            "database.tls_key": self.database.tls_key,
+            **keys,
+        }
+
+
+SETTINGS = Nexavpn
+
+
+def is_socket(host: str) -> bool:
+    """Whether a host is the directory of a unix socket, as libpq takes it."""
+    return host.startswith("/")
+
+
+def nexavpn(settings: Settings) -> Nexavpn:
+    """The settings of this control plane, which a configuration with another control plane does not have."""
+    assert isinstance(settings.store, Nexavpn)
+    return settings.store

@@ -1,0 +1,164 @@
+"""Makes a StoreError of everything that can go wrong at the border to PostgreSQL and its driver.
+
+What the driver raises, and an answer that makes no sense, is trouble that passes. It never ends the daemon.
+
+An error is known by its SQLSTATE (PostgreSQL's manual, appendix "PostgreSQL Error Codes"). Only its primary message is
+told, because details and hints quote values of rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
+
+READ_ONLY, DENIED, LOCK_TIMEOUT, CANCELED = "25006", "42501", "55P03", "57014"
+_SCHEMA = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
+_INIT = "run `wgsyncd init-db` with an admin's account"
+# The longest prefix decides. 57014 is no lost server.
+_CODES = {
+    "08": StoreErrorCode.UNREACHABLE,  # connection exception
+    "57P": StoreErrorCode.UNREACHABLE,  # admin shutdown, crash shutdown, cannot connect now
+    READ_ONLY: StoreErrorCode.UNREACHABLE,  # a standby answers: the primary is elsewhere
+    "28": StoreErrorCode.DENIED,  # invalid authorization
+    DENIED: StoreErrorCode.DENIED,
+    **dict.fromkeys(_SCHEMA, StoreErrorCode.SCHEMA),
+    "3D": StoreErrorCode.SCHEMA,  # no such database
+    LOCK_TIMEOUT: StoreErrorCode.LOCKED,
+    CANCELED: StoreErrorCode.LOCKED,
+    "40": StoreErrorCode.LOCKED,  # serialization failure, deadlock
+}
+_ADVICE = {
+    READ_ONLY: ". This server is a standby or read-only: name all servers in nexavpn.database.hosts",
+    DENIED: f". Grant it: {_INIT}",
+    "28": f". The role must exist and may have to be entered: {_INIT}, see pg_hba.conf for how it logs in",
+    "3D": ". The application makes its database and its tables",
+    LOCK_TIMEOUT: ". Another session holds a lock: it is tried again",
+    CANCELED: ". The server is slow, or another session holds a lock: it is tried again",
+    "40": ". It is tried again",
+    "53": ". The server has no room left for it: see its disk, its memory and max_connections",
+    "42": ". The server's tables are strange, or it is a bug of wgsyncd",
+}
+# libpq gives no SQLSTATE for an error at the login, so its words tell which it is. A server may speak another language.
+_AT_LOGIN = (
+    ("read-only", READ_ONLY),
+    ("authentication failed", "28P01"),
+    ("no pg_hba.conf entry", "28000"),
+    ("no password supplied", "28P01"),
+    ("permission denied for database", DENIED),
+    ("too many", "53300"),
+    ("connection slots", "53300"),
+    ("starting up", "57P03"),
+    ("shutting down", "57P03"),
+)
+_MISSING = re.compile(r'(role|database) ".*" does not exist')
+_QUOTED = re.compile(r'"[^"]*"')
+_QUOTES_VALUES = ("22", "P0", "45")  # data exceptions, and texts that the application's own triggers raise
+# What decoding raises if a value is of another type or range than it can be.
+_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+_T = TypeVar("_T")
+_C = TypeVar("_C", bound=type)
+
+
+class PostgresError(StoreError):
+    """An error of the server or the driver. ``sqlstate``: five characters, "" if the server gave none."""
+
+    def __init__(self, text: str, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(
+            text, _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else StoreErrorCode.UNREACHABLE)
+        )
+
+
+class Unsupported(StoreError):
+    """The server, or a pooler in front of it, cannot serve wgsyncd. ``todo`` is the command that helps."""
+
+    def __init__(self, text: str, todo: str) -> None:
+        self.todo = todo
+        super().__init__(text)
+
+
+def translate(sqlstate: str | None, text: str) -> StoreError:
+    """A StoreError for an error of the server. ``text``: its primary message, or what the driver says without one."""
+    state = sqlstate or ""
+    first = " ".join(text.split())[:300] or "the connection was lost"
+    if state in _SCHEMA:
+        error = SchemaError(f"{state}: {first}. Then the application's tables were changed, or: {_INIT}")
+        return error if "wgsyncd." not in first else SchemaError(f"wgsyncd's own tables or views are missing: {_INIT}")
+    if state[:2] in _QUOTES_VALUES:
+        first = _QUOTED.sub('"…"', first)
+    return PostgresError(f"{f'{state}: ' if state else ''}{first}{_of(_ADVICE, state) or ''}", state)
+
+
+def of_login(text: str) -> StoreError:
+    """A StoreError for an error at the login. ``text``: what libpq says. It names hosts, roles and databases."""
+    state = next((state for words, state in _AT_LOGIN if words in text), "")
+    if missing := _MISSING.search(text):
+        state = "28000" if missing[1] == "role" else "3D000"
+    return translate(state, text.removeprefix("connection failed: "))
+
+
+def _of(some: Mapping[str, _T], state: str) -> _T | None:
+    """The value for the longest prefix of an SQLSTATE. None if there is no such prefix."""
+    found = [prefix for prefix in some if state.startswith(prefix)]
+    return some[max(found, key=len)] if found else None
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Free what an error's frames hold: rows, connections."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
+def at_border(cls: _C) -> _C:
+    """Make every public method of a class raise a StoreError where the database's answer makes no sense.
+
+    Views and tables belong to others, and a proxy may stand between. So a value of another type is no bug of wgsyncd.
+    """
+    for name, method in list(vars(cls).items()):
+        if not name.startswith("_") and inspect.isfunction(method):
+            setattr(cls, name, (_iterating if inspect.isgeneratorfunction(method) else _calling)(method))
+    return cls
+
+
+@contextlib.contextmanager
+def sensible(close: Callable[[], object]) -> Iterator[None]:
+    """Make a StoreError of an answer that makes no sense. ``close``: it ends the connection, which may be half read.
+
+    The error names the place in the program, because the value may be a key.
+    """
+    try:
+        yield
+    except _NONSENSE as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        forget_frames(error)
+        close()
+        told = f"the database gave an answer that makes no sense ({type(error).__name__} in {where})"
+        raise StoreError(told) from error
+
+
+def _calling(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def at_border(self: Any, *args: Any, **options: Any) -> Any:
+        with sensible(self.close):
+            return method(self, *args, **options)
+
+    return at_border
+
+
+def _iterating(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    @functools.wraps(method)
+    def at_border(self: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        with sensible(self.close):
+            yield from method(self, *args, **options)
+
+    return at_border
