@@ -8,7 +8,7 @@
 --   boots        node, boot, first_seen, last_seen, uptime
 --   interfaces   node, interface, epoch, sampled_at
 --   peers        node, interface, public_key, row_id, device, owner, address, config, state, epoch, rx, tx, handshake,
---                sampled_at, open_bucket, open_day, open_rx, open_tx
+--                sampled_at
 --   conditions   node, type, subject, name, reason, since
 --   buckets      node, device, start, rx, tx
 --   days         node, device, day, rx, tx
@@ -116,10 +116,8 @@ CREATE TABLE IF NOT EXISTS wgsyncd.interfaces (
     PRIMARY KEY (node, interface)
 );
 
--- The record of each peer has the counters that were posted last (the baseline), and the device that got their bytes.
--- The newest bytes of the device are here too, until their bucket ends or the peer goes. Then they are moved to buckets,
--- days and totals. So the bytes of a device are the sum of these tables and of its open pieces. The updated columns have
--- no index and the pages have room, so that the server updates a row within its page (HOT).
+-- The record of each peer has the counters that were posted last (the baseline), and the device that got their bytes. The
+-- updated columns have no index and the pages have room, so that the server updates a row within its page (HOT).
 CREATE TABLE IF NOT EXISTS wgsyncd.peers (
     node        text             NOT NULL,
     interface   text             NOT NULL,
@@ -135,10 +133,6 @@ CREATE TABLE IF NOT EXISTS wgsyncd.peers (
     tx          bigint           NOT NULL,
     handshake   bigint           NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
     sampled_at  double precision NOT NULL,
-    open_bucket bigint           NOT NULL DEFAULT 0, -- first second of the open piece's bucket, 0 = none is open
-    open_day    date             NOT NULL DEFAULT '1970-01-01', -- day of the open piece
-    open_rx     bigint           NOT NULL DEFAULT 0,
-    open_tx     bigint           NOT NULL DEFAULT 0,
     PRIMARY KEY (node, interface, public_key)
 ) WITH (fillfactor = 50);
 CREATE INDEX IF NOT EXISTS peers_device ON wgsyncd.peers (device);
@@ -155,8 +149,8 @@ CREATE TABLE IF NOT EXISTS wgsyncd.conditions (
     PRIMARY KEY (node, type, subject)
 );
 
--- Buckets hold the bytes of each device by the bucket's first second, days by the day. Older ones are deleted. Totals hold
--- all bytes of before. Each node has rows of its own, because each node posts what its own kernel counted.
+-- Buckets hold the bytes of each device by the bucket's first second, days by the day. Old ones are deleted. Totals hold
+-- all bytes. Each node has rows of its own, because each node posts what its own kernel counted.
 CREATE TABLE IF NOT EXISTS wgsyncd.buckets (
     node   text   NOT NULL,
     device uuid   NOT NULL, -- devices.id
@@ -247,12 +241,8 @@ $policies$;
 GRANT USAGE ON SCHEMA wgsyncd TO wgsyncd_node;
 GRANT SELECT ON wgsyncd.schema_version, wgsyncd.nodes TO wgsyncd_node;
 
--- The bytes of each device on all nodes, the open pieces included.
+-- The bytes of each device on all nodes.
 CREATE OR REPLACE VIEW wgsyncd.usage AS
-    SELECT device, sum(rx)::bigint AS rx_bytes, sum(tx)::bigint AS tx_bytes
-    FROM (SELECT device, rx, tx FROM wgsyncd.totals
-          UNION ALL
-          SELECT device::uuid, open_rx, open_tx FROM wgsyncd.peers WHERE open_bucket > 0) pieces
-    GROUP BY device;
+    SELECT device, sum(rx)::bigint AS rx_bytes, sum(tx)::bigint AS tx_bytes FROM wgsyncd.totals GROUP BY device;
 
 RESET ROLE;

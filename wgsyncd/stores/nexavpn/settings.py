@@ -74,7 +74,6 @@ class Addresses(msgspec.Struct, frozen=True):
 class Nexavpn(StoreSettings, frozen=True):
     """The control plane "nexavpn": a PostgreSQL database with the tables of NexaVPN."""
 
-    language: Literal["ja", "en"] = "en"
     database: Database = Database()
     devices: Devices = Devices()
     addresses: Addresses = Addresses()
