@@ -174,7 +174,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
             taken = frozenset(
                 step.row.id for step in steps
                 if (step.row.id, step.row.device) not in held
-                and self._row_of(db, step.row.id, step.row.device) == step.row.id
+                and self._is_of(db, step.row.id, step.row.device)
                 and self._make_transition(db, step)
             )  # fmt: skip
             refused = {step.row.id for step in steps} & self.refused.keys()
@@ -232,11 +232,23 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
         return [row for row in self._rows() if row.interface not in self._ignored]
 
     def _row_of(self, db: Tables, row_id: Any, device: str) -> Any:
-        """The id of the device's row: ``row_id`` if that row still belongs to it. None: it has no row."""
-        row = db.devices.get(row_id)
-        if row is not None and self._name(row) == device:
+        """The id of the device's row: ``row_id`` if that row still belongs to it. None: it has no row.
+
+        A row with another name belongs to it if it has the recorded key, and if no other row has the name.
+        """
+        if self._is_of(db, row_id, device):
             return row_id
-        return next((number for number, row in db.devices.items() if self._name(row) == device), None)
+        other = next((number for number, row in db.devices.items() if self._name(row) == device), None)
+        keys = {row.key for row in self._rows() if row.id == row_id}
+        is_renamed = any(
+            node == self._node and (one.row_id, one.device) == (row_id, device) and one.public_key in keys
+            for (node, _), one in db.records.items()
+        )
+        return row_id if other is None and is_renamed else other
+
+    def _is_of(self, db: Tables, row_id: Any, device: str) -> bool:
+        row = db.devices.get(row_id)
+        return row is not None and self._name(row) == device
 
     def _read(self, name: str) -> None:
         self.calls[name] += 1

@@ -12,7 +12,8 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.mikyun.changing import apart
 from wgsyncd.stores.mikyun.set_aside import Waiting
-from wgsyncd.stores.mikyun.writing import NO_ROW, StateWriter
+from wgsyncd.stores.mikyun.targets import NO_ROW, lock_devices
+from wgsyncd.stores.mikyun.writing import StateWriter
 
 
 def post_set_aside(writer: StateWriter, calendar: UsageCalendar, blocked: Set[DeviceId]) -> tuple[SetAside, ...]:
@@ -30,7 +31,7 @@ def post_set_aside(writer: StateWriter, calendar: UsageCalendar, blocked: Set[De
         found = aside.take(connection, devices)
         waiting = {one.device for one in found if one.row_id in blocked}
         postings = [one for one in found if one.device not in waiting]
-        locked, replaced = writer.lock_devices({(one.row_id, one.device) for one in postings})
+        locked, replaced = lock_devices(connection, writer.node, {(one.row_id, one.device) for one in postings})
         held = writer.post(postings, replaced, calendar, dict.fromkeys(locked, (Obstacle.LOCKED, "")))
         aside.tell(connection, held)
         aside.release(connection, {*devices} - waiting - {one.posting.device for one in held})
@@ -58,7 +59,7 @@ def resolve_quarantine(
         found = {row[0] for row in writer.connection.query(f"SELECT id {which}", (writer.node, *ids))}
         if unknown := sorted(set(ids) - found):
             raise UserError(f"{unknown[0]} is no delta in the quarantine of node {writer.node}: nothing is done")
-        locked, replaced = writer.lock_devices({(one.row_id, one.device) for one in postings})
+        locked, replaced = lock_devices(writer.connection, writer.node, {(one.row_id, one.device) for one in postings})
         if locked:
             raise StoreError(f"another program has locked row {min(locked)[0]}: try again", StoreErrorCode.LOCKED)
         if gone := [one.device for one in postings if replaced.get((one.row_id, one.device)) == NO_ROW]:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.reading import BEYOND
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 
 RECENT = 250  # rows
@@ -77,7 +78,7 @@ class OwnRows:
         self._own = f"(d.wg_iface IS NULL OR {_exact('d.wg_iface')} NOT IN ({_literals(ignored)}))"
         self._theirs = f"{_exact('d.wg_iface')} IN ({_literals(ignored)})"
         self._here = f"{_exact('m.interface')} IN ({_literals(names)})"
-        self._ids = array("q")  # in order
+        self._ids = _in_order(())
         self._whole: Source | None = None  # all own rows, until their ids change
         self._scanned_at: float | None = None
         self._row_floor = self._move_floor = _LOWEST  # rows and moves above these ids are looked at
@@ -112,7 +113,8 @@ class OwnRows:
         if (ranges := _ranges(ids)) is not None:
             among = " OR ".join(f"d.id BETWEEN {first} AND {last}" for first, last in ranges)
             return Source(rows, f"({among}) AND {self._own}")
-        listed = f"JSON_TABLE('[{','.join(map(str, ids))}]', '$[*]' COLUMNS (id BIGINT PATH '$')) o"
+        kind = "BIGINT" if ids[-1] < BEYOND else "BIGINT UNSIGNED"
+        listed = f"JSON_TABLE('[{','.join(map(str, ids))}]', '$[*]' COLUMNS (id {kind} PATH '$')) o"
         return Source(f"{listed} STRAIGHT_JOIN {rows} ON d.id = o.id", self._own)
 
     def bounds(self, size: int) -> Sequence[DeviceId]:
@@ -180,9 +182,8 @@ class OwnRows:
         if self.all:
             return
         known = set(self._ids)
-        if more := sorted({one for one in ids if one not in known}):
-            at_end = not self._ids or more[0] > self._ids[-1]
-            self._set(self._ids + array("q", more) if at_end else array("q", sorted(known.union(more))))
+        if more := {one for one in ids if one not in known}:
+            self._set(_in_order(known | more))
 
     def _set(self, ids: array[int]) -> None:
         self._ids, self._whole, self._newest = ids, None, None
@@ -199,7 +200,7 @@ class OwnRows:
         if self.all:
             return {}
         ids: Iterable[Any] = (row.id for row in rows)
-        found = array("q", dict.fromkeys(ids))
+        found = _in_order(dict.fromkeys(ids))
         gone: dict[DeviceId, str] = {}
         if found != self._ids:
             known, missing = before(), set(self._ids).difference(found)
@@ -223,7 +224,8 @@ class OwnRows:
 
     def tell_others(self, connection: Connection) -> None:
         """Name the rows that have left for the nodes that serve them now. After a failure their scans find the rows."""
-        told, self._untold = list(self._untold.items()), {}
+        told = [one for one in self._untold.items() if one[0] < BEYOND]
+        self._untold = {}
         with contextlib.suppress(StoreError):
             for at in range(0, len(told), _AT_ONCE):
                 part = told[at : at + _AT_ONCE]
@@ -244,6 +246,12 @@ def _exact(column: str) -> str:
 
 def _literals(names: Collection[str]) -> str:
     return ", ".join(map(Connection.quote, sorted(names))) or "NULL"
+
+
+def _in_order(ids: Iterable[int]) -> array[int]:
+    """Ids in order. A column with an id beyond a BIGINT has no negative one."""
+    some = sorted(ids)
+    return array("q" if not some or some[-1] < BEYOND else "Q", some)
 
 
 def _ranges(ids: Sequence[int]) -> list[tuple[int, int]] | None:

@@ -31,7 +31,7 @@ _NEEDED = {
     LOGS: ("action_type", "target_type", "target_id", "message", "created_at"),
 }  # fmt: skip
 PROBE_AT_START = 3.0  # seconds that the start of the daemon may wait for the probe
-_ONE = "SELECT id FROM customer_devices FORCE INDEX (PRIMARY) WHERE {where} ORDER BY id DESC LIMIT 1{lock}"
+_ONE = "SELECT id, device_id FROM customer_devices FORCE INDEX (PRIMARY) WHERE {where} ORDER BY id DESC LIMIT 1{lock}"
 _MUCH = 10**13  # bytes that a device may well move. Columns that follow from the counters have to take it, too
 _NO_COLUMN, _NO_DEFAULT, _GONE = 1054, 1364, frozenset((1045, 1356, 1449))
 
@@ -126,9 +126,8 @@ class Probe:
             yield warning(DEVICES, "device_id has no unique key: two rows of one device share their bytes", todo)
         large = self._ask("SELECT id FROM customer_devices WHERE id > 9223372036854775807 LIMIT 1")
         if isinstance(large, tuple) and large:
-            yield fault(
-                DEVICES, f"the id {large[0][0]} is larger than a BIGINT, so nothing can be written", self._show(DEVICES)
-            )
+            why = f"the id {large[0][0]} is larger than a BIGINT: the accounting of such rows takes more statements"
+            yield warning(DEVICES, why, self._show(DEVICES))
         long = f"SELECT device_id FROM customer_devices WHERE CHAR_LENGTH(device_id) > {NAME_LENGTH} LIMIT 1"  # noqa: S608
         if isinstance(found := self._ask(long), tuple) and found:
             why = f"a device_id has more than {NAME_LENGTH} characters: such a device gets no peer"
@@ -230,11 +229,11 @@ class Probe:
             if isinstance(locked, MariaDBError) or not locked:
                 return
             refused = self._ask(f"UPDATE customer_devices FORCE INDEX (PRIMARY) SET {changes} WHERE {which}")  # noqa: S608
-            kept = self._ask(_ONE.format(where=f"{which} AND ({lost})", lock=""))
+            kept = self._ask(_ONE.format(where=f"{which} AND NOT ({lost})", lock=""))
         if isinstance(refused, MariaDBError):
             if refused.number not in (1142, 1143):  # the finding about rights reports it
                 yield fault(DEVICES, f"the row with {which} refuses {words}: {refused}", self._show(DEVICES))
-        elif isinstance(kept, tuple) and kept:
+        elif isinstance(kept, tuple) and kept != found:
             why = f"the row with {which} does not keep {words}: a trigger changes it"
             yield fault(DEVICES, why, self._mariadb(f"SHOW TRIGGERS FROM `{self.database}` LIKE '{DEVICES}'"))
 

@@ -83,9 +83,12 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
             (node,),
         )
         records = PeerRecords()
+        by_name: dict[str, DeviceRow] = {}  # rows whose id wgsyncd's tables cannot hold
         times: dict[float, float] = {}  # many records share few times: each time is in memory once
         for name, key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake, at in peers:
-            if row := rows.get(row_id):
+            if row_id == _BEYOND:
+                by_name = by_name or {one.device: one for one in rows.values() if not one.id < BEYOND}
+            if row := by_name.get(device) if row_id == _BEYOND else rows.get(row_id):
                 row_id, key, device = row.id, reuse_equal(key, row.public_key), reuse_equal(device, row.device)  # noqa: PLW2901
             records.add(PeerRecord(
                 intern(name), PublicKey(key), row_id, device, intern(contract), address, config,
@@ -104,6 +107,15 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
     conditions = frozenset(_condition(*values) for values in standing)
     written_in = tuple(boot for (boot,) in boots)
     return NodeState(int(seq), records, marks, conditions, _position(spool, node), written_in, known, receipt)
+
+
+BEYOND = 2**63  # a column BIGINT UNSIGNED of the application may hold ids from here on. wgsyncd's columns hold none
+_BEYOND = -(2**63)  # stands for such an id in wgsyncd's tables. The name of the device leads to its row
+
+
+def stored_id(row_id: DeviceId | None) -> DeviceId | None:
+    """A row id as wgsyncd's tables can hold it."""
+    return _BEYOND if row_id is not None and not row_id < BEYOND else row_id
 
 
 def condition_texts(condition: Condition) -> tuple[str, str, str, str]:

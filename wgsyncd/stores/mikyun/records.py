@@ -14,6 +14,7 @@ from wgsyncd.core.state import NodeState
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.mikyun import pieces
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.reading import stored_id
 
 AT_ONCE = 1000  # records in one statement: each has some 300 bytes, and the default max_allowed_packet is 16 MB
 _COLUMNS = (
@@ -114,7 +115,7 @@ def _insert(connection: Connection, node: str, records: Sequence[PeerRecord]) ->
     quote = connection.quote
     name, epochs = quote(node), {epoch: quote(epoch) for epoch in {r.epoch for r in records}}
     rows = ",".join(
-        f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else r.row_id},"
+        f"({name},{quote(r.interface)},x'{r.public_key.hex()}',{'NULL' if r.row_id is None else stored_id(r.row_id)},"
         f"{quote(r.device[:64])},{quote(r.owner[:32])},{quote(r.address[:255])},x'{r.config_digest.hex()}','{r.state.value}',"
         f"{epochs[r.epoch]},{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})"
         for r in records

@@ -17,7 +17,7 @@ from wgsyncd.core.state import Allocation, Posting, merge_postings
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.reading import stored_time
+from wgsyncd.stores.mikyun.reading import stored_id, stored_time
 
 AT_ONCE = 100  # devices that one transaction posts
 _COLUMNS = "node, device, start, day, row_id, rx, tx, handshake, reason, detail, since"
@@ -62,8 +62,8 @@ class Aside:
             for number, piece in enumerate(posting.allocations or (nothing,)):
                 handshake = 0.0 if number or posting.handshake is None else posting.handshake
                 rows.append(
-                    f"({quote(self._node)},{quote(posting.device)},{piece.bucket or 0},'{piece.day}',{posting.row_id},"
-                    f"{piece.rx},{piece.tx},{handshake!r},'{obstacle}',{quote(detail[:255])},{calendar.now!r})"
+                    f"({quote(self._node)},{quote(posting.device)},{piece.bucket or 0},'{piece.day}',"
+                    f"{stored_id(posting.row_id)},{piece.rx},{piece.tx},{handshake!r},'{obstacle}',{quote(detail[:255])},{calendar.now!r})"
                 )
             if self._known is not None and self._known.get(posting.device) is not Obstacle.REFUSED:
                 self._known[posting.device] = obstacle

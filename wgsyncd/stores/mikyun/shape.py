@@ -83,7 +83,7 @@ class Shape:
             one.collation if (one := self.columns.get((table, "contract_id"))) else None for table in short
         )
         has_deleted_at = (DEVICES, "deleted_at") in self.columns
-        # The server sets this time by itself, in the zone of whoever changes the row.
+        # The server sets this time by itself, in the zone of the session that changes the row.
         one = self.columns.get((DEVICES, "updated_at"))
         is_kept = self.is_same_zone and one is not None and "on update" in one.extra
         changed = "NULLIF(d.updated_at, 0)" if is_kept else "NULL"

@@ -13,6 +13,7 @@ from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, sums_by_row
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
+from wgsyncd.stores.mikyun.targets import skip_locked
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 from wgsyncd.stores.mikyun.writing import StateWriter
 
@@ -72,7 +73,7 @@ def refresh_windows(writer: StateWriter, own: OwnRows, calendar: UsageCalendar, 
 
     def change(some: Sequence[DeviceId]) -> None:
         nonlocal locked
-        skipped = writer.skip_locked(some)
+        skipped = skip_locked(writer.connection, some)
         left = writer.changer.change(writer.connection, [one for one in some if one not in skipped], update)
         locked += len(skipped) + sum(1 for error in left.values() if error.code is StoreErrorCode.LOCKED)
 

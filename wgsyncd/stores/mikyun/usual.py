@@ -6,6 +6,7 @@ way. A batch is unusual in these cases:
 
 - It holds more than postings, their records and checkpoints, or a device has more than one record in it.
 - A record changes more than its counters, its handshake and its time.
+- wgsyncd's tables cannot hold the id of a row.
 - Its bytes came in a past bucket or day, or in more than one of them.
 - A row is locked, is gone, or belongs to another device now, or an open piece of another bucket was not moved yet.
 - The server refuses to change a row, or changes it too slowly.
@@ -23,7 +24,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun import pieces
 from wgsyncd.stores.mikyun.changing import no_waiting
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.reading import to_datetime
+from wgsyncd.stores.mikyun.reading import BEYOND, to_datetime
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 
 # The first SELECT gives the list its column names and types. No peer has the number 0. STRAIGHT_JOIN and the primary
@@ -135,7 +136,7 @@ def _is_usual(writes: WriteBatch, calendar: UsageCalendar) -> bool:
         and 0 < len(postings) == len(records)
         and writes.is_paired
         and len({record.sampled_at for record in records}) == 1
-        and all(len(posting.allocations) < 2 for posting in postings)
+        and all(len(posting.allocations) < 2 and posting.row_id < BEYOND for posting in postings)
         and {(one.bucket, one.day) for posting in postings for one in posting.allocations}
         <= {(calendar.bucket, calendar.today)}
     )

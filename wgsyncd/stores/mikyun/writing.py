@@ -13,7 +13,7 @@ locked. The application waits for locked devices, so the node's own rows are wri
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
@@ -28,17 +28,16 @@ from wgsyncd.stores.mikyun import pieces, records, removals, usual
 from wgsyncd.stores.mikyun.changing import Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
-from wgsyncd.stores.mikyun.reading import condition_texts, to_datetime
-from wgsyncd.stores.mikyun.row_text import DEVICE_NAME, QR_END
+from wgsyncd.stores.mikyun.reading import condition_texts, stored_id, to_datetime
+from wgsyncd.stores.mikyun.row_text import QR_END
 from wgsyncd.stores.mikyun.set_aside import Aside, Waiting
+from wgsyncd.stores.mikyun.targets import NO_ROW, Target, lock_devices
 from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
 
-NO_ROW = -(2**64)  # stands for the row of a device that has none. No row has this id
 _KEPT = "COALESCE(NULLIF({}, 0), %s)"  # the zero date means that there is no date
 _Ids = frozenset[DeviceId]
-_Target = tuple[DeviceId, str]  # a row id, and the device that the row had when it was read
-_Obstacles = Mapping[_Target, tuple[Obstacle, str]]  # why rows cannot be changed, with the server's error
+_Obstacles = Mapping[Target, tuple[Obstacle, str]]  # why rows cannot be changed, with the server's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class StateWriter:
             targets = {(b.row_id, b.device) for b in writes.postings}
             targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
             self._write_node_state(node_state, writes, now)
-            locked, replaced = self.lock_devices(targets)
+            locked, replaced = lock_devices(self.connection, self.node, targets)
             locked |= {one for one in targets if replaced.get(one, one[0]) in undone}
             obstacles = {one: (Obstacle.REFUSED, "") for one in targets if one[1] in known}
             obstacles |= dict.fromkeys(locked, (Obstacle.LOCKED, ""))
@@ -132,7 +131,7 @@ class StateWriter:
         return frozenset(applied), frozenset(one.posting.row_id for one in held) | {row_id for row_id, _ in locked}
 
     def post(
-        self, postings: Sequence[Posting], replaced: Mapping[_Target, DeviceId], calendar: UsageCalendar,
+        self, postings: Sequence[Posting], replaced: Mapping[Target, DeviceId], calendar: UsageCalendar,
         obstacles: _Obstacles,
     ) -> list[Waiting]:  # fmt: skip
         """Add postings to the columns of their rows, and to the history of their devices.
@@ -168,51 +167,11 @@ class StateWriter:
             self.connection.execute(
                 "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
                 " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                (self.node, q.interface, q.row_id, q.device[:64], q.rx, q.tx, q.since, q.until),
+                (self.node, q.interface, stored_id(q.row_id), q.device[:64], q.rx, q.tx, q.since, q.until),
             )
         self._keep_conditions(writes, now)
         removals.save(self.connection, self.node, writes.removals)
         self.insert_audit(writes.audit, now)
-
-    def lock_devices(self, targets: Collection[_Target]) -> tuple[frozenset[_Target], Mapping[_Target, DeviceId]]:
-        """Lock rows of customer_devices for this transaction. ``targets``: row ids, each with its device.
-
-        Returns the targets that another transaction has locked. Waiting for these would delay the posting of all
-        other devices until that transaction ends. Returns also the new row of each device whose row is gone, and
-        :data:`NO_ROW` for a device without any row. A row that is another device's by now is gone too.
-        """
-        if not targets:
-            return frozenset(), {}
-        quote = self.connection.quote
-        wanted = ", ".join(f"({row_id:d}, {quote(name)})" for row_id, name in sorted(targets))
-        # The primary key makes the server find and lock the rows in id order. Usually no row is locked by another
-        # transaction, and then a count is the whole answer.
-        count = f"""SELECT COUNT(*) FROM (SELECT 0 AS id, '' AS device UNION ALL VALUES {wanted}) v
-                    STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY)
-                        ON d.id = v.id AND d.device_id = v.device COLLATE utf8mb4_bin
-                    FOR UPDATE SKIP LOCKED"""  # noqa: S608
-        if self.connection.query(count)[0][0] == len(targets):
-            return frozenset(), {}
-        of_ids = f"FORCE INDEX (PRIMARY) WHERE id IN ({', '.join(str(row_id) for row_id, _ in sorted(targets))})"
-        there = self._rows_of(of_ids)
-        gone = sorted((row_id, name) for row_id, name in targets if there.get(row_id) != name)
-        names = f"WHERE device_id IN ({', '.join(quote(name) for _, name in gone)})"
-        now_at = {name: row_id for row_id, name in self._rows_of(names).items()} if gone else {}
-        got = {NO_ROW, *self._rows_of(f"{of_ids} FOR UPDATE SKIP LOCKED")}
-        if now_at:
-            got.update(self._rows_of(f"{names} FOR UPDATE SKIP LOCKED"))
-        replaced = {one: now_at.get(one[1], NO_ROW) for one in gone}
-        return frozenset(one for one in targets if replaced.get(one, one[0]) not in got), replaced
-
-    def _rows_of(self, which: str) -> dict[DeviceId, str]:
-        """The device of each row, by row id."""
-        return dict(self.connection.query(f"SELECT id, {DEVICE_NAME} FROM customer_devices {which}"))  # noqa: S608
-
-    def skip_locked(self, ids: Sequence[DeviceId]) -> _Ids:
-        """Lock rows of customer_devices. Returns the ids of those that another transaction has locked."""
-        among = f"FORCE INDEX (PRIMARY) WHERE id IN ({', '.join(map(str, ids))})"
-        got = self._rows_of(f"{among} FOR UPDATE SKIP LOCKED").keys()
-        return frozenset(self._rows_of(among).keys() - got) if len(got) < len(ids) else frozenset()
 
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
         """See :class:`wgsyncd.stores.mikyun.trail.AuditTrail`."""
