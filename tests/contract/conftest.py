@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.nexavpn_sides import NexavpnTables
+from tests.postgres import PrivatePostgres
 from tests.scripted_kernel import ScriptedKernel
 from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables
 from tests.users_sides import UsersTables
@@ -25,6 +27,13 @@ def mariadbd() -> Iterator[PrivateServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """Yields the PostgreSQL of this run, with NexaVPN's tables and wgsyncd's own."""
+    with PrivatePostgres() as server:
+        yield server
+
+
 @pytest.fixture(params=["fake", "mariadb"])
 def tables(request: pytest.FixtureRequest) -> Iterator[MikyunTables]:
     """Yields an empty mikyun_cloud with one active contract, 0001. It is in memory or on MariaDB."""
@@ -35,9 +44,23 @@ def tables(request: pytest.FixtureRequest) -> Iterator[MikyunTables]:
             yield RealMikyunTables(request.getfixturevalue("mariadbd"), stack)
 
 
-@pytest.fixture(params=["fake", "mariadb", "users"])
+@pytest.fixture(params=["fake", "mariadb", "users", "nexavpn"])
 def any_tables(request: pytest.FixtureRequest) -> Iterator[AnyTables]:
     """Yields an empty control plane of any kind, for tests that speak of no column."""
+    with ExitStack() as stack:
+        if request.param == "users":
+            yield UsersTables()
+        elif request.param == "nexavpn":
+            yield NexavpnTables(request.getfixturevalue("postgres"), stack)
+        elif request.param == "fake":
+            yield FakeMikyunTables()
+        else:
+            yield RealMikyunTables(request.getfixturevalue("mariadbd"), stack)
+
+
+@pytest.fixture(params=["fake", "mariadb", "users"])
+def row_tables(request: pytest.FixtureRequest) -> Iterator[AnyTables]:
+    """Yields an empty control plane whose store writes usage into the rows of devices, so that a lock matters."""
     with ExitStack() as stack:
         if request.param == "users":
             yield UsersTables()

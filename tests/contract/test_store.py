@@ -14,7 +14,7 @@ from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
 from wgsyncd.core.quarantine import QuarantinedDelta
-from wgsyncd.core.records import USED_BEFORE, PeerRecords, RecordState
+from wgsyncd.core.records import USED_BEFORE, PeerRecord, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, InterfaceCheckpoint, NodeState, WriteBatch
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.errors import RevisionConflict, StoreError
@@ -46,46 +46,45 @@ def test_an_adoption_is_kept_and_changes_the_digest(any_tables: AnyTables, any_s
     assert any_store.load_state(calendar()).revision == 0
 
 
-def test_a_device_whose_row_somebody_has_locked_gets_its_bytes_later(any_tables: AnyTables, any_store: Store) -> None:
-    any_tables.insert(5)
-    any_tables.insert(6)
-    any_tables.insert(7)
+def test_a_device_whose_row_somebody_has_locked_gets_its_bytes_later(row_tables: AnyTables) -> None:
+    store = row_tables.store()
+    row_tables.insert(5)
+    row_tables.insert(6)
+    row_tables.insert(7)
     writes = WriteBatch(
-        postings=(posted(any_tables.id(5), 50, 5), posted(any_tables.id(6), 60, 6), posted(any_tables.id(99), 9, 9)),
+        postings=(posted(row_tables.id(5), 50, 5), posted(row_tables.id(6), 60, 6), posted(row_tables.id(99), 9, 9)),
         records=(
-            record(5, row_id=any_tables.id(5)),
-            record(6, row_id=any_tables.id(6)),
-            record(99, row_id=any_tables.id(99)),
+            record(5, row_id=row_tables.id(5)),
+            record(6, row_id=row_tables.id(6)),
+            record(99, row_id=row_tables.id(99)),
         ),
         checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
     )
-    before = any_store.load_state(calendar())
-    with any_tables.locked(6):
-        node_state, _, left_out = any_store.commit(before, writes, calendar())
-        assert left_out == {any_tables.id(6)}
+    before = store.load_state(calendar())
+    with row_tables.locked(6):
+        node_state, _, left_out = store.commit(before, writes, calendar())
+        assert left_out == {row_tables.id(6)}
         assert len(node_state.records) == 3
         assert set(node_state.interfaces) == {"wg0"}
-        assert any_tables.posted(5).rx == 50
-        assert any_tables.posted(6).rx == 0
-        node_state = any_store.load_state(calendar())
+        assert row_tables.posted(5).rx == 50
+        assert row_tables.posted(6).rx == 0
+        node_state = store.load_state(calendar())
         for one in (
-            WriteBatch(postings=(posted(any_tables.id(6), 1, 1),), spool_position="a:1"),
-            WriteBatch(postings=(posted(any_tables.id(6), 2, 2),), commit_last=frozenset({any_tables.id(6)})),
+            WriteBatch(postings=(posted(row_tables.id(6), 1, 1),), spool_position="a:1"),
+            WriteBatch(postings=(posted(row_tables.id(6), 2, 2),), commit_last=frozenset({row_tables.id(6)})),
         ):
-            node_state = any_store.commit(node_state, one, calendar()).node_state
-        assert any_store.load_state(calendar()) == node_state
-        (aside,) = any_store.post_set_aside(calendar(), frozenset())
+            node_state = store.commit(node_state, one, calendar()).node_state
+        assert store.load_state(calendar()) == node_state
+        (aside,) = store.post_set_aside(calendar(), frozenset())
         assert aside == SetAside(device_name(6), Obstacle.LOCKED, "", NOW)
-    assert any_store.post_set_aside(calendar(), {any_tables.id(6)}) == any_store.post_set_aside(
-        calendar(), {any_tables.id(6)}
-    )
-    assert any_tables.posted(6).rx == 0, "a transition of the row was not made"
-    assert not any_store.post_set_aside(calendar(), frozenset())
-    assert not any_store.post_set_aside(calendar(), frozenset())
-    assert any_tables.posted(6).rx == 63
-    assert any_store.load_state(calendar()) == node_state
-    assert any_store.commit(node_state, writes, calendar()).set_aside == frozenset()
-    assert any_tables.posted(6).rx == 123
+    assert store.post_set_aside(calendar(), {row_tables.id(6)}) == store.post_set_aside(calendar(), {row_tables.id(6)})
+    assert row_tables.posted(6).rx == 0, "a transition of the row was not made"
+    assert not store.post_set_aside(calendar(), frozenset())
+    assert not store.post_set_aside(calendar(), frozenset())
+    assert row_tables.posted(6).rx == 63
+    assert store.load_state(calendar()) == node_state
+    assert store.commit(node_state, writes, calendar()).set_aside == frozenset()
+    assert row_tables.posted(6).rx == 123
 
 
 def test_windows_of_a_locked_row_are_rolled_once_it_is_free(tables: MikyunTables, store: Store) -> None:
@@ -122,27 +121,31 @@ def test_opening_balances_are_taken_over_once(tables: MikyunTables) -> None:
     assert tables.device(5) == {**before, "tx_bytes_month": 0}
 
 
-FULL = record(
-    5, device="📱", state=RecordState.ADDING, counters=Counters(2**64 - 1, 2**63), handshake=2**62, sampled_at=0.1
-)
+def full(tables: AnyTables) -> PeerRecord:
+    """A record with odd values in each field."""
+    return record(
+        5, row_id=tables.id(5), device="📱", state=RecordState.ADDING, counters=Counters(2**64 - 1, 2**63),
+        handshake=2**62, sampled_at=0.1,
+    )  # fmt: skip
 
 
-def test_the_books_come_back_as_they_were_written(any_store: Store) -> None:
+def test_the_books_come_back_as_they_were_written(any_tables: AnyTables, any_store: Store) -> None:
     conditions = frozenset(
-        (Condition("row_rejected", "5", "📱\0", "bad_key"), Condition("guard_tripped", "r640", "r640", "x", 9))
+        (Condition("row_rejected", "5", "📱\x01", "bad_key"), Condition("guard_tripped", "r640", "r640", "x", 9))
     )
+    odd = full(any_tables)
     foreign = record(6, row_id=None, device="", owner="")
     commit(
         any_store,
-        WriteBatch(records=(FULL, foreign), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.25)}, started=conditions),
+        WriteBatch(records=(odd, foreign), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.25)}, started=conditions),
     )
     books = any_store.load_state(calendar())
-    assert set(books.records.values()) == {FULL, foreign}
+    assert set(books.records.values()) == {odd, foreign}
     assert books.conditions == conditions
     assert (books.revision, dict(books.interfaces)) == (1, {"wg0": InterfaceCheckpoint(EPOCH, 1.25)})
     commit(
         any_store,
-        WriteBatch(removed=(FULL.peer_id,), ended=conditions, checkpoints={"wg0": InterfaceCheckpoint("b", 2.0)}),
+        WriteBatch(removed=(odd.peer_id,), ended=conditions, checkpoints={"wg0": InterfaceCheckpoint("b", 2.0)}),
     )
     assert set(any_store.load_state(calendar()).records.values()) == {foreign}
     assert any_store.load_state(calendar()).conditions == frozenset()
@@ -173,7 +176,7 @@ def test_a_records_state_is_changed_where_it_is() -> None:
 
 
 @pytest.mark.parametrize("handshake", [0, USED_BEFORE])
-def test_whatever_changes_of_records_is_written(any_store: Store, handshake: int) -> None:
+def test_whatever_changes_of_records_is_written(any_tables: AnyTables, any_store: Store, handshake: int) -> None:
     """Each record changes its own set of fields, all in one transaction.
 
     The store writes these sets in different ways.
@@ -184,7 +187,7 @@ def test_whatever_changes_of_records_is_written(any_store: Store, handshake: int
     }  # fmt: skip
     sets = [some for n in range(len(changes) + 1) for some in combinations(changes, n)]
     peers = [peer(n, f"10.200.{n >> 8}.{n & 255}") for n in range(1, len(sets) + 1)]
-    before = [record(n, one, rx=n, tx=7, handshake=9) for n, one in enumerate(peers, 1)]
+    before = [record(n, one, row_id=any_tables.id(n), rx=n, tx=7, handshake=9) for n, one in enumerate(peers, 1)]
     commit(any_store, WriteBatch(records=tuple(before)))
     after = [replace(one, **{name: changes[name] for name in some}) for one, some in zip(before, sets, strict=True)]
     commit(any_store, WriteBatch(records=tuple(after)))
@@ -234,9 +237,10 @@ def test_only_the_books_as_they_are_can_be_written_to(any_tables: AnyTables, any
 
 def test_nodes_have_books_of_their_own(any_tables: AnyTables, any_store: Store) -> None:
     other = any_tables.store(node="r650")
-    commit(any_store, WriteBatch(records=(FULL,), quarantined=(QuarantinedDelta("wg0", 5, "d", 2**63, 1, 0.5, 1.5),)))
+    odd, delta = full(any_tables), QuarantinedDelta("wg0", any_tables.id(5), "d", 2**63, 1, 0.5, 1.5)
+    commit(any_store, WriteBatch(records=(odd,), quarantined=(delta,)))
     commit(other, WriteBatch(records=(record(5, row_id=any_tables.id(5)),)))
-    assert any_store.load_state(calendar()).records == {FULL.peer_id: FULL}
+    assert any_store.load_state(calendar()).records == {odd.peer_id: odd}
     assert [one.snapshot().quarantined for one in (any_store, other)] == [1, 0]
 
 
@@ -261,11 +265,13 @@ def test_the_audit_trail(tables: MikyunTables, store: Store) -> None:
     assert len(entries[1].message) == 2000
 
 
-def test_a_renamed_interface_keeps_its_records(any_store: Store) -> None:
+def test_a_renamed_interface_keeps_its_records(any_tables: AnyTables, any_store: Store) -> None:
     """Two interfaces may have got each other's name, and a third one may be gone for good."""
     marks = {name: InterfaceCheckpoint(f"boot-a:{index}", NOW) for index, name in enumerate(("wg0", "wg1", "wg7"))}
-    some = (record(5, interface="wg0", counters=(5, 1)), record(5, interface="wg1", counters=(6, 1)),
-            record(7, interface="wg7"))  # fmt: skip
+    five, seven = any_tables.id(5), any_tables.id(7)
+    some = (record(5, row_id=five, interface="wg0", counters=(5, 1)),
+            record(5, row_id=five, interface="wg1", counters=(6, 1)),
+            record(7, row_id=seven, interface="wg7"))  # fmt: skip
     commit(any_store, WriteBatch(records=some, checkpoints=marks))
     gone = ("wg7", some[2].public_key)
     commit(any_store, WriteBatch(renamed={"wg0": "wg1", "wg1": "wg0", "wg7": None}, removed=(gone,)))

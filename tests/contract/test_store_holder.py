@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.committing import commit
+from tests.nexavpn_sides import NexavpnTables
 from tests.samples import EPOCH, NOW, calendar, record
 from tests.store_sides import AnyTables, RealMikyunTables
 from tests.users_sides import UsersTables
@@ -28,6 +29,10 @@ def silence(tables: AnyTables, seconds: float) -> None:
     if isinstance(tables, RealMikyunTables):
         tables.sql("UPDATE wgsyncd_nodes SET heartbeat = heartbeat - %s", seconds)
         tables.sql("UPDATE wgsyncd_boots SET last_seen = last_seen - %s", seconds)
+        return
+    if isinstance(tables, NexavpnTables):
+        tables.sql("UPDATE wgsyncd.node_states SET heartbeat = heartbeat - %s", seconds)
+        tables.sql("UPDATE wgsyncd.boots SET last_seen = last_seen - %s", seconds)
         return
     db = tables.admin.db if isinstance(tables, UsersTables) else tables.db  # type: ignore[attr-defined]
     db.holders = {node: (who, at - seconds) for node, (who, at) in db.holders.items()}
@@ -57,7 +62,7 @@ def test_a_claim_begins_the_node_and_raises_the_revision(any_store: Store) -> No
     assert claim(any_store, ALPHA) == (True, False)
     assert any_store.load_state(calendar()).revision == before.revision + 1
     with pytest.raises(RevisionConflict):
-        any_store.commit(before, WriteBatch(records=(record(5),)), calendar())
+        any_store.commit(before, WriteBatch(records=(record(5, row_id=None),)), calendar())
 
 
 def test_a_heartbeat_tells_the_age_and_leaves_the_revision(any_tables: AnyTables, any_store: Store) -> None:
@@ -126,7 +131,7 @@ def test_a_clone_that_holds_the_node_of_a_living_machine(any_tables: AnyTables, 
 
 def test_a_reboot_and_a_restart_leave_the_records_alone(any_store: Store) -> None:
     claim(any_store, ALPHA)
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),)))
     claim(any_store, ALPHA, 200.0)
     later = Identity(ALPHA.machine, ALPHA.namespace, "boot-c", "alpha")
     assert claim(any_store, later, 5.0) == (True, False)
@@ -137,13 +142,13 @@ def test_a_reboot_and_a_restart_leave_the_records_alone(any_store: Store) -> Non
 
 def test_a_boot_that_comes_back_doubts_all_records(any_store: Store) -> None:
     claim(any_store, ALPHA)
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),)))
     claim(any_store, BETA)
-    commit(any_store, WriteBatch(records=(record(6, epoch="boot-b:3"),)))
+    commit(any_store, WriteBatch(records=(record(6, row_id=None, epoch="boot-b:3"),)))
     assert claim(any_store, ALPHA, 300.0) == (True, True)
     assert epochs(any_store) == {"?boot-a:3", "?boot-b:3"}
     assert any_store.load_state(calendar()).boots == ("boot-b", "boot-a")
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),)))
     assert claim(any_store, ALPHA, 400.0) == (True, False), "the restart of its daemon is no second return"
     assert epochs(any_store) == {"boot-a:3", "?boot-b:3"}
     assert claim(any_store, BETA, 400.0) == (True, True)
@@ -152,7 +157,7 @@ def test_a_boot_that_comes_back_doubts_all_records(any_store: Store) -> None:
 
 def test_a_machine_that_was_put_back_doubts_all_records(any_store: Store) -> None:
     claim(any_store, ALPHA, 100.0)
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),)))
     assert any_store.beat(ALPHA, 500.0) is Heartbeat.WRITTEN
     assert any_store.beat(ALPHA, 400.0) is Heartbeat.CAME_BACK
     assert claim(any_store, ALPHA, 401.0) == (True, True)
@@ -165,7 +170,7 @@ def test_a_machine_that_lost_time_doubts_all_records(any_tables: AnyTables, lost
     """Its uptime has passed the stored one. It passed by less than the time since the last heartbeat."""
     store = any_tables.store()
     claim(store, ALPHA, 100.0)
-    commit(store, WriteBatch(records=(record(5, epoch="boot-a:3"),), uptime=101.0))
+    commit(store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),), uptime=101.0))
     silence(any_tables, 1000 + lost)
     assert claim(store, ALPHA, 1101.0) == (True, doubts)
     assert epochs(store) == {"?boot-a:3" if doubts else "boot-a:3"}
@@ -174,11 +179,11 @@ def test_a_machine_that_lost_time_doubts_all_records(any_tables: AnyTables, lost
 def test_each_commit_tells_the_uptime_too(any_store: Store) -> None:
     """A snapshot was taken after the last heartbeat, and a commit came after the snapshot."""
     claim(any_store, ALPHA, 100.0)
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),), uptime=120.0))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),), uptime=120.0))
     assert any_store.beat(ALPHA, 119.0) is Heartbeat.CAME_BACK
     assert claim(any_store, ALPHA, 119.0) == (True, True)
     assert epochs(any_store) == {"?boot-a:3"}
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),), uptime=130.0))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),), uptime=130.0))
     later = Identity(ALPHA.machine, ALPHA.namespace, "boot-c", "alpha")
     assert claim(any_store, later, 5.0) == (True, False), "the uptime of another boot says nothing"
     assert epochs(any_store) == {"boot-a:3"}
@@ -186,7 +191,7 @@ def test_each_commit_tells_the_uptime_too(any_store: Store) -> None:
 
 def test_an_order_to_take_over_enters_no_boot(any_store: Store) -> None:
     claim(any_store, ALPHA)
-    commit(any_store, WriteBatch(records=(record(5, epoch="boot-a:3"),)))
+    commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),)))
     place = Identity(BETA.machine, "", BETA.boot, BETA.host)
     assert claim(any_store, place, None) == (True, False)
     assert any_store.load_state(calendar()).boots == ("boot-a",)
@@ -197,7 +202,7 @@ def test_a_renamed_node_keeps_all_that_it_had(any_tables: AnyTables) -> None:
     old, new = any_tables.store(node="r630"), any_tables.store(node="r640")
     claim(old, ALPHA)
     delta = QuarantinedDelta("wg0", None, "0001-DEV-009", 9, 8, NOW - 15, NOW)
-    commit(old, WriteBatch(records=(record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
+    commit(old, WriteBatch(records=(record(5, row_id=None),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, NOW)},
                            quarantined=(delta,), spool_position="stream:7"))  # fmt: skip
     before, logs = old.load_state(calendar()), len(any_tables.logs())
     assert new.holder() is None
@@ -219,14 +224,14 @@ def test_a_claim_displaces_the_other_nodes_of_its_interfaces(any_tables: AnyTabl
     before = {}
     for store in (first, third):
         claim(store, ALPHA)
-        records = record(5), replace(record(6), interface="wg7")
+        records = record(5, row_id=None), replace(record(6, row_id=None), interface="wg7")
         commit(store, WriteBatch(records=records))
         before[store] = store.load_state(calendar())
     seen = second.holder()
     assert second.claim(BETA, 5.0, seen, (), calendar(), displaced=("r630",)).done
     with pytest.raises(RevisionConflict):
-        first.commit(before[first], WriteBatch(records=(record(5),)), calendar())
-    third.commit(before[third], WriteBatch(records=(record(8),)), calendar())
+        first.commit(before[first], WriteBatch(records=(record(5, row_id=None),)), calendar())
+    third.commit(before[third], WriteBatch(records=(record(8, row_id=None),)), calendar())
     assert {one.interface: one.epoch for one in first.load_state(calendar()).records.each()} == {
         "wg0": DOUBT, "wg7": EPOCH
     }  # fmt: skip

@@ -57,22 +57,22 @@ def test_a_row_that_was_never_here_has_not_moved(any_tables: AnyTables) -> None:
     assert (ids(store), store.snapshot().moved) == ([], {})
 
 
-def test_a_new_row_is_found_and_one_of_another_node_changes_nothing(any_tables: AnyTables) -> None:
-    store = here(any_tables)
-    insert(any_tables, 5)
+def test_a_new_row_is_found_and_one_of_another_node_changes_nothing(row_tables: AnyTables) -> None:
+    store = here(row_tables)
+    insert(row_tables, 5)
     store.snapshot()
     before = store.digest()
-    insert(any_tables, 6, 7, interface=THEIRS)
+    insert(row_tables, 6, 7, interface=THEIRS)
     assert store.digest() == before
-    assert ids(store) == [any_tables.id(5)]
-    insert(any_tables, 8)
+    assert ids(store) == [row_tables.id(5)]
+    insert(row_tables, 8)
     assert store.digest() != before
-    assert ids(store) == [any_tables.id(5), any_tables.id(8)]
+    assert ids(store) == [row_tables.id(5), row_tables.id(8)]
     before = store.digest()
     assert store.digest() == before
-    any_tables.delete(5)
+    row_tables.delete(5)
     assert store.digest() != before
-    assert ids(store) == [any_tables.id(8)]
+    assert ids(store) == [row_tables.id(8)]
 
 
 def test_more_new_rows_than_are_looked_at_again(any_tables: AnyTables, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,17 +196,17 @@ def test_the_scan_finds_what_nobody_told(any_tables: AnyTables, monkeypatch: pyt
     assert ids(here(any_tables)) == ids(ours)
 
 
-def test_a_notification_names_a_device_that_came_or_left(any_tables: AnyTables) -> None:
-    ours = here(any_tables)
-    insert(any_tables, 5, *MANY)
-    insert(any_tables, 6, interface=THEIRS)
+def test_a_notification_names_a_device_that_came_or_left(row_tables: AnyTables) -> None:
+    ours = here(row_tables)
+    insert(row_tables, 5, *MANY)
+    insert(row_tables, 6, interface=THEIRS)
     ours.snapshot()
-    any_tables.move(5, THEIRS)
-    any_tables.move(6, "wg0")
+    row_tables.move(5, THEIRS)
+    row_tables.move(6, "wg0")
     seen = ours.load_devices(frozenset(("0001-DEV-005", "0001-DEV-006")))
     assert seen is not None
-    assert [(row.id, row.interface) for row in seen] == [(any_tables.id(5), THEIRS), (any_tables.id(6), "wg0")]
-    assert ids(ours) == [any_tables.id(number) for number in (6, *MANY)]
+    assert [(row.id, row.interface) for row in seen] == [(row_tables.id(5), THEIRS), (row_tables.id(6), "wg0")]
+    assert ids(ours) == [row_tables.id(number) for number in (6, *MANY)]
 
 
 @pytest.mark.parametrize("seed", range(6))

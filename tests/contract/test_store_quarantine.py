@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.memorystore import MemoryStore
+from tests.nexavpn_sides import lose_answers
 from tests.samples import NOW, TOKYO, calendar, device_name
 from tests.store_sides import AnyTables, MikyunTables, RealMikyunTables
 from tests.wait import until
@@ -20,6 +21,7 @@ from wgsyncd.errors import InDoubt, StoreError, StoreErrorCode, UserError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.store import MariaDBStore
+from wgsyncd.stores.nexavpn.store import NexaStore
 
 LATER = NOW + 5 * 86400  # the day on which accounting started is out of range by then
 LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, calendar().day(LATER)
@@ -103,14 +105,15 @@ def test_what_is_discharged_is_booked_once(tables: MikyunTables, store: Store) -
     assert store.quarantine() == ()
 
 
-def test_a_row_that_somebody_has_locked_is_told(any_tables: AnyTables, any_store: Store) -> None:
-    any_tables.insert(5)
-    ids = hold(any_store, delta(any_tables.id(5)))
-    with any_tables.locked(5), pytest.raises(StoreError, match="has locked") as failed:
-        any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER))
+def test_a_row_that_somebody_has_locked_is_told(row_tables: AnyTables) -> None:
+    store = row_tables.store()
+    row_tables.insert(5)
+    ids = hold(store, delta(row_tables.id(5)))
+    with row_tables.locked(5), pytest.raises(StoreError, match="has locked") as failed:
+        store.resolve_quarantine(ids, [replace(BOOKED, row_id=row_tables.id(5))], EVENTS, calendar(LATER))
     assert failed.value.code is StoreErrorCode.LOCKED
-    any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER))
-    assert (any_tables.posted(5).rx, len(any_tables.logs())) == (1000, 1)
+    store.resolve_quarantine(ids, [replace(BOOKED, row_id=row_tables.id(5))], EVENTS, calendar(LATER))
+    assert (row_tables.posted(5).rx, len(row_tables.logs())) == (1000, 1)
 
 
 @pytest.mark.parametrize("happened", [True, False])
@@ -121,12 +124,14 @@ def test_an_answer_to_a_commit_that_is_lost_is_in_doubt_and_settled_by_looking(
     ids = hold(any_store, delta(any_tables.id(5)))
     if isinstance(any_store, MariaDBStore):
         lose_the_answer(any_store, monkeypatch, happened)
+    elif isinstance(any_store, NexaStore):
+        lose_answers(any_store._connection, monkeypatch, happened=happened)
     else:
         assert isinstance(any_store, MemoryStore)
         any_store.next_writes = ["after" if happened else "during"]
     with pytest.raises(StoreError) as lost:
         any_store.resolve_quarantine(ids, [replace(BOOKED, row_id=any_tables.id(5))], EVENTS, calendar(LATER))
-    if happened or isinstance(any_store, MariaDBStore):
+    if happened or isinstance(any_store, MariaDBStore | NexaStore):
         assert isinstance(lost.value, InDoubt)
     monkeypatch.undo()
     assert any_store.still_quarantined(ids) == (set() if happened else set(ids))

@@ -1,0 +1,235 @@
+"""Writes the node state and the usage of devices: one transaction for each write batch.
+
+Values go by COPY into temporary tables, and from there set by set. A transaction touches no row of the application's
+tables, so it waits for nobody but another writer of the same node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.records import PeerRecord
+from wgsyncd.core.state import MEMORY, NodeState, Posting, Removal, WriteBatch
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.errors import RevisionConflict
+from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.reading import condition_texts
+from wgsyncd.stores.nexavpn.trail import AuditTrail
+
+MOST = 2**63 - 1  # the largest bigint
+NOW = "extract(epoch FROM clock_timestamp())::double precision"
+RECONNECTED = 180  # seconds: after so long without a handshake, the next one begins a connection (REJECT_AFTER_TIME)
+STAGES = """
+CREATE TEMPORARY TABLE IF NOT EXISTS stage_records (
+    known boolean, interface text, public_key bytea, row_id uuid, device text, owner text, address text, config bytea,
+    state text, epoch text, rx bigint, tx bigint, handshake bigint, sampled_at double precision
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS stage_pieces (
+    counted boolean, device uuid, start bigint, day date, rx bigint, tx bigint
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS stage_seen (device uuid, seen double precision) ON COMMIT DELETE ROWS
+"""
+_COLUMNS = (
+    "interface", "public_key", "row_id", "device", "owner", "address", "config", "state", "epoch", "rx", "tx",
+    "handshake", "sampled_at",
+)  # fmt: skip
+_MOVED = """
+UPDATE wgsyncd.peers p SET state = s.state, epoch = s.epoch, rx = s.rx, tx = s.tx, handshake = s.handshake,
+                           sampled_at = s.sampled_at
+FROM pg_temp.stage_records s
+WHERE s.known AND p.node = %s AND p.interface = s.interface AND p.public_key = s.public_key
+"""
+_NEW = f"""
+INSERT INTO wgsyncd.peers (node, {", ".join(_COLUMNS)})
+SELECT %s, {", ".join(_COLUMNS)} FROM pg_temp.stage_records WHERE NOT known
+ON CONFLICT (node, interface, public_key) DO UPDATE SET {", ".join(f"{one} = excluded.{one}" for one in _COLUMNS[2:])}
+"""  # noqa: S608
+# One device may have pieces of several peers. ON CONFLICT changes a row only once, so they are summed before.
+_ADD = """
+INSERT INTO wgsyncd.{table} AS t (node, device{key}, rx, tx)
+SELECT %s, device{column}, least(sum(rx), {most}), least(sum(tx), {most}) FROM pg_temp.stage_pieces
+WHERE {which} GROUP BY device{column} ORDER BY device{column}
+ON CONFLICT (node, device{key}) DO UPDATE SET rx = least(t.rx::numeric + excluded.rx, {most}),
+                                              tx = least(t.tx::numeric + excluded.tx, {most})
+"""
+_SUMS = [
+    _ADD.format(table="totals", key="", column="", which="counted", most=MOST),
+    _ADD.format(table="buckets", key=", start", column=", start", which="start IS NOT NULL", most=MOST),
+    _ADD.format(table="days", key=", day", column=", day", which="true", most=MOST),
+]
+_SEEN = f"""
+INSERT INTO wgsyncd.totals AS t (node, device, seen, connected)
+SELECT %s, device, max(seen), max(seen) FROM pg_temp.stage_seen GROUP BY device ORDER BY device
+ON CONFLICT (node, device) DO UPDATE SET
+    connected = CASE WHEN excluded.seen > t.seen + {RECONNECTED} THEN excluded.seen ELSE t.connected END,
+    seen = greatest(t.seen, excluded.seen)
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class StateWriter:
+    """Writes one node's state, and the bytes of the devices that the node serves."""
+
+    connection: Connection
+    node: str
+    trail: AuditTrail
+
+    def begin(self, calendar: UsageCalendar) -> None:
+        """Create the node's first state. Does nothing if the node has one."""
+        self.connection.execute(
+            "INSERT INTO wgsyncd.node_states (node, revision, begun) VALUES (%s, 0, %s) ON CONFLICT DO NOTHING",
+            (self.node, calendar.now),
+        )
+
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> None:
+        """Write a batch in one transaction, which also raises the revision by one.
+
+        RevisionConflict: the database has another revision than ``node_state``. Then nothing is written.
+        """
+        with self.connection.transaction():
+            self.connection.check_held()
+            self._raise_revision(node_state, writes)
+            self._keep_records(node_state, writes)
+            self.post(writes.postings, writes.history)
+            self._keep_interfaces(writes)
+            self._keep_conditions(writes, calendar.now)
+            self._keep_removals(writes.removals)
+            for q in writes.quarantined:
+                self.connection.execute(
+                    "INSERT INTO wgsyncd.quarantine (node, interface, row_id, device, rx, tx, since, until)"
+                    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                    (self.node, q.interface, q.row_id, q.device, q.rx, q.tx, q.since, q.until),
+                )
+            self.insert_audit(writes.audit, calendar.now)
+
+    def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
+        """See :class:`wgsyncd.stores.nexavpn.trail.AuditTrail`."""
+        self.trail.insert(self.connection, audit, now)
+
+    def _raise_revision(self, node_state: NodeState, writes: WriteBatch) -> None:
+        more = ", approved = NULL" if writes.approval_used else ""
+        values: list[object] = [writes.spool_position, writes.receipt]
+        if writes.uptime is not None:
+            more += ", uptime = %s"
+            values.append(writes.uptime)
+        sql = f"""UPDATE wgsyncd.node_states SET revision = revision + 1, spool = coalesce(nullif(%s, ''), spool),
+                         receipt = coalesce(nullif(%s, ''), receipt){more} WHERE node = %s AND revision = %s"""  # noqa: S608
+        if self.connection.execute(sql, (*values, self.node, node_state.revision)) != 1:
+            told = f"node {self.node} is not at revision {node_state.revision}: another writer, or a lost answer"
+            raise RevisionConflict(told)
+        if writes.uptime is not None:
+            self.connection.execute(
+                f"""UPDATE wgsyncd.boots b SET uptime = %s, last_seen = {NOW} FROM wgsyncd.node_states n
+                    WHERE n.node = %s AND b.node = n.node AND b.boot = n.boot""",  # noqa: S608
+                (writes.uptime, self.node),
+            )
+
+    def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
+        """Write the records, and delete the removed ones. RevisionConflict: a record of ``node_state`` is gone."""
+        if writes.records:
+            staged = [(_is_known(one, node_state), one) for one in writes.records]
+            into = f"COPY pg_temp.stage_records (known, {', '.join(_COLUMNS)}) FROM STDIN"
+            self.connection.copy(into, (_columns(one, known=known) for known, one in staged))
+            wanted = sum(known for known, _ in staged)
+            if wanted and (found := self.connection.execute(_MOVED, (self.node,))) != wanted:
+                raise RevisionConflict(f"{wanted - found} baselines are gone: another program removed them")
+            if wanted < len(staged):
+                self.connection.execute(_NEW, (self.node,))
+        if writes.removed:
+            names, keys = zip(*writes.removed, strict=True)
+            self.connection.execute(
+                """DELETE FROM wgsyncd.peers p USING unnest(%s::text[], %s::bytea[]) AS gone (interface, public_key)
+                   WHERE p.node = %s AND p.interface = gone.interface AND p.public_key = gone.public_key""",
+                (list(names), list(keys), self.node),
+            )
+
+    def post(self, postings: Sequence[Posting], history: Sequence[Posting] = ()) -> None:
+        """Add bytes and handshakes in the open transaction. ``history``: bytes that the totals have already."""
+        pieces = [*_pieces(postings, counted=True), *_pieces(history, counted=False)]
+        if pieces:
+            self.connection.copy("COPY pg_temp.stage_pieces (counted, device, start, day, rx, tx) FROM STDIN", pieces)
+            for sql in _SUMS:
+                self.connection.execute(sql, (self.node,))
+        seen = [(one.row_id, one.handshake) for one in postings if one.handshake is not None]
+        if seen:
+            self.connection.copy("COPY pg_temp.stage_seen (device, seen) FROM STDIN", seen)
+            self.connection.execute(_SEEN, (self.node,))
+
+    def _keep_interfaces(self, writes: WriteBatch) -> None:
+        for name, mark in writes.checkpoints.items():
+            self.connection.execute(
+                """INSERT INTO wgsyncd.interfaces (node, interface, epoch, sampled_at) VALUES (%s, %s, %s, %s)
+                   ON CONFLICT (node, interface)
+                   DO UPDATE SET epoch = excluded.epoch, sampled_at = excluded.sampled_at""",
+                (self.node, name, mark.epoch, mark.at),
+            )
+        rename_interfaces(self.connection, self.node, writes.renamed)
+
+    def _keep_conditions(self, writes: WriteBatch, now: float) -> None:
+        for one in writes.ended:
+            self.connection.execute(
+                "DELETE FROM wgsyncd.conditions WHERE node = %s AND type = %s AND subject = %s",
+                (self.node, one.type, one.subject),
+            )
+        for one in writes.started:  # a condition that is started again, for example with another reason, is replaced
+            self.connection.execute(
+                """INSERT INTO wgsyncd.conditions (node, type, subject, name, reason, since)
+                   VALUES (%s, %s, %s, %s, %s, %s)
+                   ON CONFLICT (node, type, subject)
+                   DO UPDATE SET name = excluded.name, reason = excluded.reason, since = excluded.since""",
+                (self.node, *condition_texts(one), now),
+            )
+
+    def _keep_removals(self, removals: Sequence[Removal]) -> None:
+        """Add to the guard's memory, and forget what is too old, as :func:`wgsyncd.core.state.remembered` does."""
+        if not removals:
+            return
+        run, now = self.connection.execute, removals[-1].at
+        run("DELETE FROM wgsyncd.removals WHERE node = %s AND uptime < %s", (self.node, now - MEMORY))
+        run("UPDATE wgsyncd.removals SET uptime = %s WHERE node = %s AND uptime > %s", (now, self.node, now))
+        for one in removals:
+            into = "INSERT INTO wgsyncd.removals (node, uptime, removed, demanded, peers) VALUES (%s, %s, %s, %s, %s)"
+            run(into, (self.node, *one))
+
+
+def _is_known(one: PeerRecord, node_state: NodeState) -> bool:
+    """Whether the database has a record of the same peer for the same row, so that only its counters differ."""
+    known = node_state.records.of(one.interface).get(one.public_key)
+    return known is not None and one.same_identity(known)
+
+
+def _columns(one: PeerRecord, *, known: bool) -> tuple[object, ...]:
+    return (
+        known, one.interface, one.public_key, one.row_id, one.device, one.owner, one.address, one.config_digest,
+        one.state.value, one.epoch, _signed(one.rx), _signed(one.tx), one.handshake, one.sampled_at,
+    )  # fmt: skip
+
+
+def _signed(counter: int) -> int:
+    """A counter of 64 bits as the bigint with the same bits, because no wider number is as fast."""
+    return counter if counter <= MOST else counter - 2**64
+
+
+def _pieces(postings: Iterable[Posting], *, counted: bool) -> Iterator[tuple[object, ...]]:
+    for posting in postings:
+        for one in posting.allocations:
+            yield counted, posting.row_id, one.bucket, one.day, min(one.rx, MOST), min(one.tx, MOST)
+
+
+def rename_interfaces(connection: Connection, node: str, renamed: Mapping[str, str | None]) -> None:
+    """Change the names of interfaces in the open transaction. See :class:`wgsyncd.core.state.WriteBatch`.
+
+    Two interfaces may have each other's old name. So each one first gets a name that no interface can have.
+    """
+    meanwhile = {name: f"/{number}" for number, name in enumerate(renamed)}
+    for table in ("peers", "interfaces") if renamed else ():
+        update = f"UPDATE wgsyncd.{table} SET interface = %s WHERE node = %s AND interface = %s"  # noqa: S608
+        delete = f"DELETE FROM wgsyncd.{table} WHERE node = %s AND interface = %s"  # noqa: S608
+        for old in renamed:
+            connection.execute(update, (meanwhile[old], node, old))
+        for old, new in renamed.items():
+            connection.execute(delete, (node, meanwhile[old] if new is None else new))
+            if new is not None:
+                connection.execute(update, (new, node, meanwhile[old]))

@@ -1,0 +1,52 @@
+"""Reads the digest of everything that a plan depends on, as cheaply as the server allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from wgsyncd.stores.nexavpn.connection import Connection
+
+_SHARE = 100  # the digest takes at most one part in so many of the time
+_USUAL = 0.25  # seconds between two looks by default: so far apart are two digests anyhow
+_TABLES = {
+    "wireguard_peers": "id, device_id, gateway_id, public_key, assigned_ip, preshared_key_ciphertext, created_at,"
+    " deleted_at",
+    "devices": "id, user_id, gateway_id, public_key, status, approved_at, revoked_at, deleted_at",
+    "users": "id, username, is_active, deleted_at",
+    "gateways": "id, name, is_active, deleted_at",
+    "ip_allocations": "gateway_id, device_id, address, status, released_at",
+}
+# A sum over the rows of one table, so their order does not matter, and no join is needed. The hash has 64 bits.
+_SUM = "(SELECT concat(count(*), ' ', sum(hash_record_extended(ROW({columns}), 0))) FROM wgsyncd.{table})"
+_STATE = "(SELECT concat(adopted, approved) FROM wgsyncd.node_states WHERE node = %s)"
+_SUMS = [_SUM.format(columns=columns, table=table) for table, columns in _TABLES.items()]
+_DIGEST = f"SELECT concat_ws(' ', {', '.join((*_SUMS, _STATE))})"
+_SNAPSHOT = "SELECT pg_current_snapshot()::text"
+
+
+class Digest:
+    """Reads the digest of one node. The same snapshot of the server is the same data, so it needs no digest."""
+
+    def __init__(self, node: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._node, self._clock = node, clock
+        self._snapshot = ""
+        self._digest: object = None
+        self._again = 0.0  # monotonic: not before
+
+    def forget(self) -> None:
+        """Read the next digest at once: another server may answer, or somebody has notified this node."""
+        self._snapshot, self._again = "", 0.0
+
+    def read(self, connection: Connection) -> object:
+        """The present digest. After a costly one, the last one is returned for a while."""
+        snapshot = connection.query(_SNAPSHOT)[0][0]
+        if snapshot == self._snapshot or (self._digest is not None and self._clock() < self._again):
+            return self._digest
+        begun = self._clock()
+        # The snapshot is older than the digest. So a change in between only makes the next look read it again.
+        self._digest = connection.query(_DIGEST, (self._node,))[0][0]
+        self._snapshot = snapshot
+        now = self._clock()
+        self._again = now + _SHARE * (now - begun) - _USUAL
+        return self._digest

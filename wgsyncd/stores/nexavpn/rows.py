@@ -1,0 +1,161 @@
+"""Reads the rows of devices as texts, and decodes only the devices that changed since the last time.
+
+A row is one text. To read each column as a value would cost more, because the driver handles each value in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from wgsyncd.config.schema import Interface
+from wgsyncd.core.model import DeviceRow
+from wgsyncd.core.state import Condition
+from wgsyncd.errors import StoreError
+from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.eligibility import PeerRow, Requirements, device_rows, unallocated
+
+_SEPARATOR = "\x1f"  # the "unit separator" of ASCII. Texts of rows lose it
+_MOST = 256  # characters of a text that are read. A longer text is no name, key or envelope
+
+
+def _text(column: str) -> str:
+    """SQL for a text without the separator. A text that is cut off ends in a character that makes it invalid."""
+    return (
+        f"replace(CASE WHEN length({column}) > {_MOST} THEN left({column}, {_MOST}) || '…' ELSE {column} END,"
+        " chr(31), '?')"
+    )
+
+
+_ROWS = f"""
+SELECT concat_ws(chr(31), p.device_id, p.id, p.gateway_id,
+    to_char(extract(epoch FROM p.created_at), 'FM00000000000000.000000'),
+    {_text("p.public_key")}, p.assigned_ip, coalesce({_text("p.preshared_key_ciphertext")}, ''),
+    {_text("d.public_key")}, coalesce(d.gateway_id::text, ''), {_text("d.status")}, coalesce({_text("u.username")}, ''),
+    coalesce(a.device_id::text, ''),
+    concat((p.deleted_at IS NOT NULL)::int, (d.deleted_at IS NOT NULL)::int, (d.revoked_at IS NOT NULL)::int,
+           (d.approved_at IS NOT NULL)::int, (u.id IS NULL)::int, coalesce(u.is_active, true)::int,
+           (u.deleted_at IS NOT NULL)::int, g.is_active::int, (g.deleted_at IS NOT NULL)::int,
+           (t.device IS NULL)::int))
+FROM wgsyncd.wireguard_peers p
+JOIN wgsyncd.devices d ON d.id = p.device_id
+JOIN wgsyncd.gateways g ON g.id = p.gateway_id
+LEFT JOIN wgsyncd.users u ON u.id = d.user_id
+LEFT JOIN wgsyncd.ip_allocations a ON a.gateway_id = p.gateway_id AND host(a.address) = host(p.assigned_ip)
+    AND a.status = 'allocated' AND a.released_at IS NULL
+LEFT JOIN wgsyncd.totals t ON t.node = %s AND t.device = p.device_id
+"""  # noqa: S608
+# Other devices at the same gateways with one of the addresses. If there are any, these devices cannot be planned alone.
+_RIVALS = """
+SELECT count(*) FROM wgsyncd.wireguard_peers o
+WHERE o.device_id <> ALL(%s) AND o.deleted_at IS NULL AND EXISTS (
+    SELECT FROM wgsyncd.wireguard_peers p
+    WHERE p.device_id = ANY(%s) AND p.gateway_id = o.gateway_id AND host(p.assigned_ip) = host(o.assigned_ip))
+"""
+
+
+class _Known(NamedTuple):
+    """What was decoded from the texts of one device."""
+
+    texts: tuple[str, ...]
+    rows: tuple[DeviceRow, ...]
+    conditions: tuple[Condition, ...]
+
+
+class Gateways(NamedTuple):
+    """The gateways that this node sees."""
+
+    store_names: Mapping[str, str]  # by the gateway's id: the store's name of the interface, else the gateway's name
+    of_interface: Mapping[str, str]  # by the kernel's name of the interface: the gateway's id
+
+    def of_node(self) -> str:
+        """The id of the gateway that stands for the node as a whole."""
+        return next(iter(self.of_interface.values()))
+
+
+def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -> Gateways:
+    """The gateways. StoreError if an interface's gateway is not to be seen: an empty answer would remove its peers."""
+    found = {str(one): str(name) for one, name in connection.query("SELECT id, name FROM wgsyncd.gateways ORDER BY id")}
+    by_name = {name: one for one, name in found.items()}
+    of_interface: dict[str, str] = {}
+    for interface, settings in interfaces.items():
+        name = settings.store_name
+        gateway = by_name.get(name) or (name.lower() if name.lower() in found else None)
+        if gateway is None:
+            raise StoreError(
+                f"gateway {name} of interface {interface} is not to be seen: does it exist, and is it entered for this"
+                " node's role? As an admin: wgsyncd init-db --node NODE --gateway NAME"
+            )
+        of_interface[interface] = gateway
+        found[gateway] = name
+    return Gateways(found, of_interface)
+
+
+class RowCache:
+    """Reads device rows, and keeps them for the next time."""
+
+    def __init__(self, node: str, required: Requirements) -> None:
+        self._node, self._required = node, required
+        self._known: dict[str, _Known] = {}
+
+    def load(self, connection: Connection, gateways: Gateways) -> tuple[tuple[DeviceRow, ...], frozenset[Condition]]:
+        """Every row in the order of ids, with the store's own conditions. No rows is an answer."""
+        required = self._required._replace(gateways=gateways.store_names)
+        before = self._known if self._required.gateways == gateways.store_names else {}
+        self._required = required
+        by_device = _group(text for (text,) in connection.stream(_ROWS, (self._node,)))
+        known: dict[str, _Known] = {}
+        for device, texts in sorted(by_device.items()):
+            old = before.get(device)
+            known[device] = old if old is not None and old.texts == texts else _decode(texts, required)
+        self._known = known
+        rows = tuple(row for one in known.values() for row in one.rows)
+        return rows, frozenset(condition for one in known.values() for condition in one.conditions)
+
+    def by_id(self) -> dict[UUID, DeviceRow]:
+        """The rows that the last :meth:`load` kept, by id."""
+        return {UUID(device): one.rows[0] for device, one in self._known.items()}
+
+    def some(
+        self, connection: Connection, gateways: Gateways, devices: Collection[str]
+    ) -> tuple[DeviceRow, ...] | None:
+        """The rows of some devices in the order of ids. None if one has no row, or another device has its address."""
+        ids = sorted(one for one in map(_as_uuid, devices) if one is not None)
+        if len(ids) < len(devices):
+            return None
+        by_device = _group(
+            text for (text,) in connection.query(f"{_ROWS} WHERE p.device_id = ANY(%s)", (self._node, ids))
+        )
+        if len(by_device) < len(ids) or connection.query(_RIVALS, (ids, ids))[0][0]:
+            return None
+        required = self._required._replace(gateways=gateways.store_names)
+        return tuple(row for _, texts in sorted(by_device.items()) for row in _decode(texts, required).rows)
+
+
+def _group(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The texts of rows by device, in a fixed order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        device = text[:36]  # a UUID as the server writes it
+        found[device] = tuple(sorted((*found[device], text))) if device in found else (text,)
+    return found
+
+
+def _decode(texts: Sequence[str], required: Requirements) -> _Known:
+    peers: dict[str, PeerRow] = {}
+    for text in texts:
+        one = PeerRow(*text.split(_SEPARATOR))
+        # Two allocations can have one host address with two prefix lengths. The device's own one counts.
+        if one.peer not in peers or one.holder == one.device:
+            peers[one.peer] = one
+    rows = tuple(peers.values())
+    conditions = () if required.require_allocation else tuple(unallocated(rows, required))
+    return _Known(tuple(texts), tuple(device_rows(rows, required)), conditions)
+
+
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

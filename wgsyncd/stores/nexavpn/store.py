@@ -1,0 +1,271 @@
+"""Implements the port Store on PostgreSQL, in the tables of NexaVPN and wgsyncd's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+
+from wgsyncd import log
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.inspect.answers import DeviceUsage
+from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
+from wgsyncd.core.model import DeviceId, DeviceRow
+from wgsyncd.core.quarantine import QuarantineEntry
+from wgsyncd.core.records import PeerRecords
+from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.usage.aside import SetAside
+from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.usage.halves import Apart, Months
+from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.nexavpn import usage
+from wgsyncd.stores.nexavpn.books import STAGES, StateWriter
+from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.digest import Digest
+from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
+from wgsyncd.stores.nexavpn.holding import NodeHolder
+from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
+from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
+from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
+from wgsyncd.stores.nexavpn.settings import nexavpn
+from wgsyncd.stores.nexavpn.times import write_synced, write_times
+from wgsyncd.stores.nexavpn.trail import AuditTrail
+from wgsyncd.stores.nexavpn.trouble import at_border
+
+SCHEMA_VERSION = 1
+
+
+def check_schema(connection: Connection, node: str) -> None:
+    """SchemaError if wgsyncd's own tables have another version, or if the role does not run this node."""
+    version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
+    if version != SCHEMA_VERSION:
+        todo = "install a newer wgsyncd" if (version or 0) > SCHEMA_VERSION else "run `wgsyncd init-db` as an admin"
+        raise SchemaError(f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}: {todo}")
+    if not connection.query("SELECT 1 FROM wgsyncd.nodes WHERE node = %s AND role = session_user", (node,)):
+        role = connection.query("SELECT session_user::text")[0][0]
+        todo = f"wgsyncd init-db --node {node} --gateway NAME"
+        raise SchemaError(f"node {node} is not entered for role {role}. As an admin: {todo}")
+
+
+@at_border
+class NexaStore:
+    """Reads and writes NexaVPN's database for one node. It connects when first asked, and again after every failure."""
+
+    condition_types = frozenset({UNALLOCATED})
+    unwritten = 0
+
+    def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
+        own = nexavpn(settings)
+        self._node, self._interfaces = settings.node.name, settings.interfaces
+        self._ignored = frozenset(settings.node.ignored_interfaces)
+        self._connection = Connection(own.database, on_connect=self._prepare)
+        self._connection.on_answer = on_answer
+        keys = read_keys(own.preshared_keys)
+        self._rows = RowCache(self._node, Requirements(
+            {}, lambda text, row: open_envelope(text, row, keys), frozenset(own.devices.inactive),
+            own.devices.require_approval, own.addresses.allocations == "require",
+        ))  # fmt: skip
+        self._trail = AuditTrail(self._node, settings.node.zone)
+        self._digest = Digest(self._node)
+        self._writer = StateWriter(self._connection, self._node, self._trail)
+        self._compared = False  # whether the rows were read since the last heartbeat
+        self._log, self._changed = log.get("store"), log.OnChange()
+
+    def _prepare(self, connection: Connection) -> None:
+        """After each connect: check the tables, make the stages, and find the gateways."""
+        check_schema(connection, self._node)
+        connection.execute(STAGES)
+        self._trail.gateways = load_gateways(connection, self._interfaces)
+        self._digest.forget()  # another server may answer
+
+    @property
+    def _place(self) -> NodeHolder:
+        return NodeHolder(self._connection, self._node, tuple(self._interfaces))
+
+    def _ensure_prepared(self) -> None:
+        """Connect if there is no connection: an audit row names a gateway."""
+        if not self._connection.alive:
+            self._connection.query("SELECT 1")
+
+    def snapshot(self) -> Snapshot:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_prepared()
+        with self._connection.transaction(snapshot=True):
+            gateways = load_gateways(self._connection, self._interfaces)
+            rows, conditions = self._rows.load(self._connection, gateways)
+            state = self._connection.query(
+                "SELECT approved, adopted FROM wgsyncd.node_states WHERE node = %s", (self._node,)
+            )
+            sql = "SELECT count(*) FROM wgsyncd.quarantine WHERE node = %s"
+            held = self._connection.query(sql, (self._node,))
+            moved = self._moved(rows)
+        self._trail.gateways, self._compared = gateways, True
+        approved, adopted = state[0] if state else (None, False)
+        own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
+        return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted))
+
+    def _moved(self, rows: Sequence[DeviceRow]) -> dict[DeviceId, str]:
+        """By row id, the other nodes' interfaces of recorded devices that are seen there now."""
+        left = {row.id: row.interface for row in rows if row.interface in self._ignored}
+        if not left:
+            return {}
+        sql = "SELECT DISTINCT row_id FROM wgsyncd.peers WHERE node = %s AND row_id = ANY(%s)"
+        return {row_id: left[row_id] for (row_id,) in self._connection.query(sql, (self._node, list(left)))}
+
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_prepared()
+        with self._connection.transaction(snapshot=True):
+            return self._rows.some(self._connection, self._trail.gateways, devices)
+
+    def digest(self) -> object:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._digest.read(self._connection)
+
+    def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
+        """See :class:`wgsyncd.ports.Store`."""
+        rows = self._rows.by_id()
+        found = load_state(self._connection, self._node, rows)
+        if found is None and not create:
+            return NodeState(0, PeerRecords(), {}, frozenset())
+        if found is None:
+            self._writer.begin(calendar)
+            found = load_state(self._connection, self._node, rows)
+        if found is None:
+            raise StoreError(f"the state of node {self._node} could not be created")
+        if create:  # a process that was killed, or a lost answer, may have left them behind
+            self._project(lambda: write_times(self._connection, self._node))
+        return found
+
+    def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
+        """See :class:`wgsyncd.ports.Store`. No row has a transition here, and no posting waits for a row."""
+        self._ensure_prepared()
+        self._writer.commit(node_state, writes, calendar)
+        self.unwritten = self._trail.waiting
+        if seen := [one.row_id for one in writes.postings if one.handshake is not None]:
+            self._project(lambda: write_times(self._connection, self._node, seen))
+        return CommitResult(node_state.apply(writes), frozenset(), frozenset())
+
+    def _project(self, write: Callable[[], None]) -> None:
+        """Write columns of the application that nothing depends on. What fails is written by a later poll."""
+        why = None
+        try:
+            write()
+        except StoreError as error:
+            why = str(error)
+        if self._changed("times", why is not None or None):
+            if why is not None:
+                self._log.warning("devices.last_seen_at cannot be written now: a later poll writes it", why=why)
+            else:
+                self._log.info("devices.last_seen_at is written again")
+
+    def holder(self) -> Holder | None:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._place.load()
+
+    def claim(
+        self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
+        calendar: UsageCalendar, displaced: Collection[str] = (),
+    ) -> Claimed:  # fmt: skip
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_prepared()
+        if uptime is not None:
+            self._connection.hold(self._node)
+        if seen is None:
+            self._writer.begin(calendar)
+        with self._connection.transaction():
+            if not self._place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
+                return Claimed(done=False)
+            self._place.displace(displaced)
+            if uptime is None:
+                self._place.forget_life()
+            came_back = uptime is not None and self._place.enter_boot(identity.boot, uptime)
+            self._writer.insert_audit(audit, calendar.now)
+        return Claimed(done=True, came_back=came_back)
+
+    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+        """See :class:`wgsyncd.ports.Store`. It also writes what polls could not write of the application's columns."""
+        result = self._place.beat(identity, uptime)
+        if result is Heartbeat.WRITTEN:
+            self.unwritten = self._trail.write_kept(self._connection)
+            self._project(lambda: write_times(self._connection, self._node))
+            if self._compared:
+                self._project(lambda: write_synced(self._connection, self._trail.gateways.of_interface.values()))
+            self._compared = False
+        return result
+
+    def other_nodes(self) -> Sequence[OtherNode]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return self._place.others()
+
+    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_prepared()
+        with self._connection.transaction():
+            self._place.rename_from(node)
+            self._writer.insert_audit(audit, calendar.now)
+
+    def release(self, identity: Identity) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._place.release(identity)
+
+    def refresh(self, _: UsageCalendar) -> tuple[int, int]:
+        """See :class:`wgsyncd.ports.Store`. No figure of this store depends on the time."""
+        return 0, 0
+
+    def rows_apart(self, _: Months) -> Mapping[DeviceId, Apart]:
+        """See :class:`wgsyncd.ports.Store`. The application's tables have no figure of a month."""
+        return {}
+
+    def post_set_aside(self, _: UsageCalendar, __: Set[DeviceId]) -> Sequence[SetAside]:
+        """See :class:`wgsyncd.ports.Store`. Nothing is ever set aside."""
+        return ()
+
+    def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        usage.purge(self._connection, self._node, calendar, keep_days)
+
+    def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return usage.device_totals(self._connection, self._node, scope)
+
+    def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
+        """See :class:`wgsyncd.ports.Store`."""
+        return usage.device_usage(self._connection, self._node, devices, calendar)
+
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return load_quarantine(self._connection, self._node)
+
+    def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
+        """See :class:`wgsyncd.ports.Store`."""
+        return usage.still_quarantined(self._connection, self._node, ids)
+
+    def resolve_quarantine(
+        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
+    ) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_prepared()
+        usage.resolve_quarantine(self._writer, ids, postings, audit, calendar)
+
+    def approve(self, plan_id: str) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        sql = "UPDATE wgsyncd.node_states SET approved = %s WHERE node = %s"
+        if self._connection.execute(sql, (plan_id, self._node)) != 1:
+            raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
+
+    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._ensure_prepared()
+        with self._connection.transaction():
+            sql = "UPDATE wgsyncd.node_states SET adopted = %s WHERE node = %s"
+            if not self._connection.execute(sql, (accepted, self._node)):
+                raise StoreError(
+                    f"node {self._node} has no node state yet: start wgsyncd first, it removes no peer yet"
+                )
+            self._writer.insert_audit(audit, calendar.now)
+
+    def close(self) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        self._connection.close()

@@ -1,0 +1,144 @@
+"""Reads the sums and figures of devices, deletes old rows, and resolves the quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date, timedelta
+from uuid import UUID
+
+from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.inspect.answers import HOURS, DeviceUsage
+from wgsyncd.core.inspect.verify import Check, Day, DaySums, DeviceTotals, StoredFigure, VerifyRanges
+from wgsyncd.core.model import NO_BYTES, Counters, DeviceId
+from wgsyncd.core.state import Posting
+from wgsyncd.core.usage.calendar import BUCKET_RETENTION, ROLLING, UsageCalendar
+from wgsyncd.errors import StoreError, UserError
+from wgsyncd.stores.nexavpn.books import StateWriter
+from wgsyncd.stores.nexavpn.connection import Connection, Values
+from wgsyncd.stores.nexavpn.login import Row
+
+_PURGED = 10_000  # rows in one DELETE
+Range = tuple[int, int] | tuple[str, str]
+Sums = dict[UUID, dict[Range, Counters]]
+_OWN = "SELECT DISTINCT device_id FROM wgsyncd.wireguard_peers"
+_TOTALS = f"""
+SELECT o.device_id, coalesce(t.rx, 0), coalesce(t.tx, 0), coalesce(t.seen, 0) FROM ({_OWN}) o
+LEFT JOIN wgsyncd.totals t ON t.node = %s AND t.device = o.device_id ORDER BY o.device_id
+"""  # noqa: S608
+
+
+def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Iterator[DeviceTotals]:
+    """What the node keeps of its devices, in the order of ids and of one moment. StoreError without a node state."""
+    with connection.transaction(snapshot=True):
+        begun = connection.query("SELECT begun FROM wgsyncd.node_states WHERE node = %s", (node,))
+        if not begun:
+            raise StoreError(f"node {node} has no node state yet: has its daemon ever run?")
+        scope = scope.after(float(begun[0][0]))
+        buckets = _sums(
+            connection, node, "buckets", "start", [one for day in scope.days for one in (day.inner, day.outer)]
+        )
+        everything: Range = ("0001-01-01", "9999-01-01")
+        days = _sums(connection, node, "days", "day", [everything, *map(_row_of, scope.days)])
+        for device, rx, tx, seen in connection.query(_TOTALS, (node,)):
+            of_buckets, of_days = buckets.get(device, {}), days.get(device, {})
+            figures = [StoredFigure(Check.FUTURE, "last handshake", int(seen), "latest possible", (scope.latest,))]
+            kept = of_days.get(everything, NO_BYTES)
+            for name, total, least in (("rx", rx, kept.rx), ("tx", tx, kept.tx)):
+                figures.append(StoredFigure(Check.LOW, f"{name} in total", total, "its days", (least,)))
+            yield DeviceTotals(device, str(device), tuple(figures), tuple(
+                DaySums(day, of_buckets.get(day.inner, NO_BYTES), of_buckets.get(day.outer, NO_BYTES),
+                        of_days.get(_row_of(day), NO_BYTES))
+                for day in scope.days
+            ))  # fmt: skip
+
+
+def _row_of(day: Day) -> Range:
+    return day.name, (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
+
+
+def _sums(connection: Connection, node: str, table: str, time: str, ranges: Sequence[Range]) -> Sums:
+    """The bytes of each device in each range, from one table. Devices without a row there are left out."""
+    distinct = list(dict.fromkeys(ranges))
+    if not distinct:
+        return {}
+    columns = ", ".join(
+        f"coalesce(sum({side}) FILTER (WHERE {time} >= %s AND {time} < %s), 0)"
+        for _ in distinct
+        for side in ("rx", "tx")
+    )
+    values: Values = [value for one in distinct for value in one * 2]
+    sql = f"SELECT device, {columns} FROM wgsyncd.{table} WHERE node = %s AND {time} >= %s GROUP BY device"  # noqa: S608
+    found = connection.query(sql, (*values, node, min(first for first, _ in distinct)))
+    return {
+        device: {one: Counters(int(rx), int(tx)) for one, rx, tx in zip(distinct, sums[::2], sums[1::2], strict=True)}
+        for device, *sums in found
+    }
+
+
+def device_usage(connection: Connection, node: str, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
+    """See :class:`wgsyncd.ports.UsageStore`."""
+    figures: dict[DeviceId, dict[str, Counters]] = {}
+    for label, table, time, first, beyond in (
+        ("24h", "buckets", "start", calendar.rolling_start, calendar.rolling_start + ROLLING + calendar.width),
+        ("month", "days", "day", *calendar.month),
+    ):
+        sql = f"""SELECT o.device_id, coalesce(sum(h.rx), 0), coalesce(sum(h.tx), 0) FROM ({_OWN}) o
+                  LEFT JOIN wgsyncd.{table} h ON h.node = %s AND h.device = o.device_id
+                                              AND h.{time} >= %s AND h.{time} < %s GROUP BY 1"""  # noqa: S608
+        for device, rx, tx in _ask(connection, sql, (node, first, beyond)):
+            figures.setdefault(device, {})[label] = Counters(int(rx), int(tx))
+    sql = """SELECT device, start, rx + tx FROM wgsyncd.buckets
+             WHERE node = %s AND device::text = ANY(%s) AND start BETWEEN %s AND %s"""
+    hours: dict[str, list[int]] = {}
+    for device, at, moved in _ask(connection, sql, (node, list(devices), calendar.rolling_start, int(calendar.now))):
+        hour = max(0, HOURS - 1 - (calendar.bucket - at) // 3600)
+        hours.setdefault(str(device), [0] * HOURS)[hour] += int(moved)
+    return DeviceUsage(figures, hours)
+
+
+def _ask(connection: Connection, sql: str, values: Values) -> Sequence[Row]:
+    found = connection.side_query(sql, values)
+    if isinstance(found, StoreError):
+        raise found
+    return found
+
+
+def purge(connection: Connection, node: str, calendar: UsageCalendar, keep_days: int) -> None:
+    """Delete days older than ``keep_days`` and buckets that left the window long ago, in transactions of their own."""
+    for table, column, before in (
+        ("buckets", "start", calendar.rolling_start - BUCKET_RETENTION),
+        ("days", "day", calendar.day(calendar.now - keep_days * 86400)),
+    ):
+        sql = f"""DELETE FROM wgsyncd.{table} WHERE ctid = ANY(ARRAY(
+                      SELECT ctid FROM wgsyncd.{table} WHERE node = %s AND {column} < %s LIMIT {_PURGED}))"""  # noqa: S608
+        while connection.execute(sql, (node, before)) == _PURGED:
+            pass
+
+
+def resolve_quarantine(
+    writer: StateWriter, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent],
+    calendar: UsageCalendar,
+) -> None:  # fmt: skip
+    """Delete deltas from the quarantine and post ``postings``, in one transaction.
+
+    UserError: one of the deltas is not in the quarantine any more, or a device of ``postings`` is gone.
+    """
+    connection, node = writer.connection, writer.node
+    with connection.transaction():
+        devices = list({one.row_id for one in postings})
+        known = {row[0] for row in connection.query(f"{_OWN} WHERE device_id = ANY(%s)", (devices,))}
+        if gone := [one.device for one in postings if one.row_id not in known]:
+            raise UserError(f"the row of {gone[0]} is gone, so nothing is done: its delta can only be dropped")
+        # Two admins can release the same delta. The slower one deletes fewer rows than it names.
+        sql = "DELETE FROM wgsyncd.quarantine WHERE node = %s AND id = ANY(%s)"
+        if connection.execute(sql, (node, list(ids))) != len(set(ids)):
+            raise UserError(f"one of {sorted(ids)} is no delta in the quarantine of node {node}: nothing is done")
+        writer.post(postings)
+        writer.insert_audit(audit, calendar.now)
+
+
+def still_quarantined(connection: Connection, node: str, ids: Collection[int]) -> frozenset[int]:
+    """Which of these deltas are still in the quarantine."""
+    # The lock waits for a transaction that is deleting them now, so the answer is final.
+    sql = "SELECT id FROM wgsyncd.quarantine WHERE node = %s AND id = ANY(%s) FOR UPDATE"
+    return frozenset(row[0] for row in connection.query(sql, (node, list(ids))))
