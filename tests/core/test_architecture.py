@@ -93,6 +93,7 @@ def test_each_library_is_imported_where_it_may_be_and_there_it_is(library: str) 
 
 # The import table says what each room may import of wgsyncd. A file belongs to the room with the longest prefix that
 # matches its path.
+_CORE = ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "core.policies")
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors.py": (),
     "redact.py": (),
@@ -101,15 +102,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core/usage/": ("core",),
     "core/inspect/": ("core", "core.peers", "core.usage"),
     "core/shaping/": ("core", "core.peers"),
+    "core/policies/": ("core", "core.peers"),
     "core/": ("core",),
     "config/": ("config", "core", "core.shaping", "errors", "log", "stores"),  # the table of control planes, and no store itself
-    "ports.py": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "errors"),
-    "stores/": ("core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
-    "dataplane/": ("dataplane", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config",
-                   "errors", "log", "redact"),
-    "engine/": ("engine", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors", "log", "redact"),
-    "daemon/": ("daemon", "engine", "core", "core.peers", "core.usage", "core.inspect", "core.shaping", "ports", "config", "errors",
-                "log", "redact"),
+    "ports.py": (*_CORE, "errors"),
+    "stores/": (*_CORE, "ports", "config", "errors", "log", "redact"),
+    "dataplane/": ("dataplane", *_CORE, "ports", "config", "errors", "log", "redact"),
+    "engine/": ("engine", *_CORE, "ports", "config", "errors", "log", "redact"),
+    "daemon/": ("daemon", "engine", *_CORE, "ports", "config", "errors", "log", "redact"),
     "demo/": ("demo", "config", "errors"),
     "cli/": ("",),
     "__init__.py": ("_version",),
@@ -121,10 +121,12 @@ SUBROOMS = (
     "core.usage",
     "core.inspect",
     "core.shaping",
+    "core.policies",
     "stores.mikyun",
     "stores.nexavpn",
     "dataplane.wireguard",
     "dataplane.tc",
+    "dataplane.nftables",
 )
 
 
@@ -189,48 +191,14 @@ def test_only_the_wiring_names_a_concrete_store_or_data_plane() -> None:
 
 
 COLUMNS = [
-    "contract_number",
-    "vpn_subnet",
-    "next_child_ip",
-    "customer_name",
-    "customer_email",
-    "customer_phone",
-    "plan_name",
-    "storage_quota_gb",
-    "max_files",
-    "bandwidth_profile",
-    "contract_status",
-    "identity_passphrase",
-    "nc_password",
-    "nc_quota_gb",
-    "opt_video_call",
-    "customer_devices",
-    "device_id",
-    "wg_iface",
-    "wg_ip",
-    "device_role",
-    "is_parent",
-    "device_name",
-    "app_version",
-    "qr_expires_at",
-    "first_handshake_at",
-    "last_handshake_at",
-    "activated_at",
-    "parent_changed_at",
-    "paused_at",
-    "rx_bytes_total",
-    "tx_bytes_total",
-    "rx_bytes_24h",
-    "tx_bytes_24h",
-    "rx_bytes_month",
-    "tx_bytes_month",
-    "nc_user",
-    "nc_enabled",
-    "deleted_at",
-    "admin_logs",
-    "action_type",
-    "v_parent_conflicts",
-]
+    "contract_number", "vpn_subnet", "next_child_ip", "customer_name", "customer_email", "customer_phone",
+    "plan_name", "storage_quota_gb", "max_files", "bandwidth_profile", "contract_status", "identity_passphrase",
+    "nc_password", "nc_quota_gb", "opt_video_call", "customer_devices", "device_id", "wg_iface", "wg_ip",
+    "device_role", "is_parent", "device_name", "app_version", "qr_expires_at", "first_handshake_at",
+    "last_handshake_at", "activated_at", "parent_changed_at", "paused_at", "rx_bytes_total", "tx_bytes_total",
+    "rx_bytes_24h", "tx_bytes_24h", "rx_bytes_month", "tx_bytes_month", "nc_user", "nc_enabled", "deleted_at",
+    "admin_logs", "action_type", "v_parent_conflicts",
+]  # fmt: skip
 
 
 def test_nothing_outside_the_store_names_a_column() -> None:

@@ -1,0 +1,1 @@
+"""From policies to the addresses that each device may reach."""

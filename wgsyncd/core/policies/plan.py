@@ -1,0 +1,158 @@
+"""The plan of access: which elements go before the peers change, and the ruleset after that.
+
+An address never passes from one device to another in one step. Its element and its flows go first, then the peers
+change, then the other device gets its element.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wgsyncd.core.network import Network, Networks
+from wgsyncd.core.peers.guard import RemovalLimits
+from wgsyncd.core.policies.model import (
+    NO_ACCESS,
+    Access,
+    Device,
+    Element,
+    PolicyFault,
+    PolicySettings,
+    PolicyTables,
+    Ruleset,
+    tag,
+)
+from wgsyncd.core.policies.resolve import Resolver
+from wgsyncd.core.records import PeerId
+
+NOTHING = Ruleset()
+
+
+class AccessChange(NamedTuple):
+    """What one device gains and loses."""
+
+    device: str
+    before: Access
+    after: Access
+
+    @property
+    def gained(self) -> Access:
+        """The addresses that the device reaches from now on."""
+        return self.after.less(self.before)
+
+    @property
+    def lost(self) -> Access:
+        """The addresses that the device reaches no more."""
+        return self.before.less(self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPlan:
+    """The changes of the ruleset in one cycle, after the guard."""
+
+    wanted: Ruleset  # after the cycle
+    withdrawn: frozenset[Network]  # addresses whose element goes before the peers change
+    forgotten: frozenset[Network]  # addresses whose flows are forgotten once their element is gone
+    holders: Mapping[Network, PeerId]  # by address: the peer that must have it before its element is made
+    changes: tuple[AccessChange, ...]  # of devices that keep their peer or get one
+    faults: tuple[PolicyFault, ...]
+    plan_id: str  # names the devices that the guard counted
+    counted: frozenset[str]  # ids of the devices that keep their peer and would lose all access
+    limit: float  # so many may lose all access without the approval of an admin
+    tripped: bool  # the guard does not permit this without approval
+    approved: bool  # the guard tripped, but an admin approved exactly this
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """Ids of the devices that keep their access until an admin approves the plan."""
+        return self.counted if self.tripped and not self.approved else frozenset()
+
+
+def plan_access(
+    devices: Sequence[Device], tables: PolicyTables, settings: PolicySettings, limits: RemovalLimits,
+    found: Ruleset | None, approved: str | None, *, tunnels: frozenset[str], kept: Networks = (),
+    is_partial: bool = False,
+) -> AccessPlan:  # fmt: skip
+    """The plan that turns ``found`` into the ruleset that the policies ask for. ``found``: None if there is no table.
+
+    ``approved``: the plan id that an admin approved, or None. ``kept``: the allowed IPs of peers that are always kept.
+    ``is_partial``: some interface could not be read, so elements whose address no device has stay as they are. Two
+    devices must not have one address.
+    """
+    resolver, there = Resolver(tables, settings), found or NOTHING
+    before = {device.id: _found_access(device, there) for device in devices if not device.is_frozen}
+    after = {device.id: resolver.access(device) for device in devices if not device.is_frozen}
+    counted = frozenset(
+        device.id
+        for device in devices
+        if device.stays and not device.is_frozen
+        and not before[device.id].less(resolver.always).is_empty
+        and after[device.id].less(resolver.always).is_empty
+    )  # fmt: skip
+    limit = limits.max_removals(len(before))
+    # Many devices lose all access and no policy counts: somebody emptied the tables.
+    tripped = len(counted) > limit or (len(counted) > 1 and not resolver.rules)
+    plan_id = access_id(counted)
+    held = counted if tripped and approved != plan_id else frozenset()
+    elements: dict[Network, Element] = {}
+    profiles: dict[str, Access] = {}
+    for device in devices:
+        for host in device.hosts:
+            element = there.elements.get(host)
+            if device.is_frozen or device.id in held:
+                if element is not None and (not device.id or element.device == tag(device.id)):
+                    elements[host], profiles[element.profile] = element, there.profiles[element.profile]
+                    continue
+                if device.is_frozen:
+                    continue
+            access = after[device.id]
+            profiles[access.profile] = access
+            elements[host] = Element(tag(device.id), access.profile)
+    if is_partial:
+        held_hosts = {host for device in devices for host in device.hosts}
+        for host, element in there.elements.items():
+            if host not in held_hosts:
+                elements[host], profiles[element.profile] = element, there.profiles[element.profile]
+    gone = frozenset(
+        host for host, element in there.elements.items()
+        if host not in elements or elements[host].device != element.device
+    )  # fmt: skip
+    # A flow of a new address may be left from the device that had it before a crash or a restart.
+    fresh = frozenset(elements.keys() - there.elements.keys())
+    wanted = Ruleset(
+        tunnels=tunnels,
+        dns=tables.dns_servers if settings.dns else frozenset(),
+        free=Access.of((*settings.free_sources, *kept)),
+        sites=Access.of(kept),
+        profiles=profiles,
+        elements=elements,
+        judges_local=settings.judges_local,
+        rejects=settings.rejects,
+    )
+    return AccessPlan(
+        wanted, gone, gone | fresh,
+        holders={host: (device.interface, device.key) for device in devices for host in device.hosts},
+        changes=tuple(
+            AccessChange(device, before[device], access)
+            for device, access in after.items() if device not in held and before[device] != access
+        ),
+        faults=resolver.faults, plan_id=plan_id, counted=counted, limit=limit, tripped=tripped,
+        approved=tripped and approved == plan_id,
+    )  # fmt: skip
+
+
+def access_id(devices: Iterable[str]) -> str:
+    """The plan id: 128 bits in hexadecimal digits that name exactly these devices, for an admin to approve."""
+    return hashlib.sha256("\0".join(("access", *sorted(devices))).encode()).hexdigest()[:32]
+
+
+def _found_access(device: Device, found: Ruleset) -> Access:
+    """What the ruleset lets a device reach now."""
+    access = NO_ACCESS
+    for host in device.hosts:
+        element = found.elements.get(host)
+        if element is not None and element.device == tag(device.id):
+            access = access.plus(found.profiles[element.profile].limited_to(frozenset((len(host.packed),))))
+    return access

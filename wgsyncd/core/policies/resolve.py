@@ -1,0 +1,127 @@
+"""Resolves policies: which of them apply to a device, in which order, and what the device may reach.
+
+For each address the applicable policies that cover it are ordered by priority. Of one priority a deny comes before an
+allow. The first policy decides, and an address that no policy covers is refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from wgsyncd.core.network import Network, Networks, as_networks, parse_network
+from wgsyncd.core.policies.model import (
+    NO_ACCESS,
+    Access,
+    AccessPolicy,
+    Device,
+    FaultKind,
+    PolicyFault,
+    PolicySettings,
+    PolicyTables,
+)
+
+EVERYWHERE = (Network(bytes(4), 0), Network(bytes(16), 0))
+
+
+class Rule(NamedTuple):
+    """A policy that counts, with its texts read."""
+
+    policy: AccessPolicy
+    allows: bool
+    covers: Access
+
+
+class Resolver:
+    """Resolves the policies of one moment for any device."""
+
+    def __init__(self, tables: PolicyTables, settings: PolicySettings) -> None:
+        found: list[PolicyFault] = []
+        rules = [_read(one, found) for one in tables.policies if one.is_active and not one.is_deleted]
+        sign = 1 if settings.lowest_first else -1
+        rules.sort(key=lambda rule: (sign * rule.policy.priority, rule.allows, rule.policy.id))
+        self.rules: tuple[Rule, ...] = tuple(rules)
+        self.always = Access.of(settings.always)
+        self._of_device, self._of_owner = _by_target(self.rules, tables, found)
+        self.faults: tuple[PolicyFault, ...] = tuple(found)
+        self._painted: dict[tuple[tuple[int, ...], frozenset[int]], Access] = {}
+
+    def applicable(self, device: Device) -> tuple[Rule, ...]:
+        """The policies that apply to a device, in the order in which they decide."""
+        return tuple(self.rules[number] for number in self._numbers(device))
+
+    def access(self, device: Device) -> Access:
+        """What a device may reach at all ports. A destination of an IP version that it has no address of counts not."""
+        families = frozenset(len(host.packed) for host in device.hosts)
+        numbers = self._numbers(device)
+        known = self._painted.get((numbers, families))
+        if known is None:
+            by_policies = paint(self.rules[number] for number in numbers)
+            known = self._painted[numbers, families] = by_policies.plus(self.always).limited_to(families)
+        return known
+
+    def _numbers(self, device: Device) -> tuple[int, ...]:
+        numbers = self._of_device.get(device.id, frozenset()) | self._of_owner.get(device.owner, frozenset())
+        return tuple(sorted(numbers))
+
+
+def paint(rules: Iterable[Rule]) -> Access:
+    """What the policies allow together. They come in the order in which they decide."""
+    allowed = decided = NO_ACCESS
+    for rule in rules:
+        if rule.allows:
+            allowed = allowed.plus(rule.covers.less(decided))
+        decided = decided.plus(rule.covers)
+    return allowed
+
+
+def _read(policy: AccessPolicy, faults: list[PolicyFault]) -> Rule:
+    """The rule of a policy. Each doubt is decided against access, and adds to ``faults``."""
+    effect = policy.effect.strip().lower()
+    if effect not in ("allow", "deny"):
+        faults.append(PolicyFault(policy.id, policy.name, FaultKind.EFFECT, policy.effect))
+    allows = effect == "allow"
+    networks: list[Network] = list(EVERYWHERE) if policy.full_tunnel else []
+    for text in policy.destinations:
+        try:
+            networks.append(parse_network(text))
+        except ValueError:
+            faults.append(PolicyFault(policy.id, policy.name, FaultKind.DESTINATION, text))
+            networks += () if allows else _widest(text)
+    return Rule(policy, allows, Access.of(as_networks(networks)))
+
+
+def _widest(text: str) -> Networks:
+    """The most that an unreadable destination may mean: the network around an address, or everything."""
+    try:
+        net = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return EVERYWHERE
+    return (Network(net.network_address.packed, net.prefixlen),)
+
+
+Numbers = Mapping[str, frozenset[int]]
+"""By the id of a device or an owner: the places of its policies in the order of all."""
+
+
+def _by_target(rules: tuple[Rule, ...], tables: PolicyTables, faults: list[PolicyFault]) -> tuple[Numbers, Numbers]:
+    groups = {group.id: group.members for group in tables.groups if not group.is_deleted}
+    of_device: dict[str, set[int]] = {}
+    of_owner: dict[str, set[int]] = {}
+    for number, (policy, _, _) in enumerate(rules):
+        for kind, target in policy.targets:
+            if kind == "device":
+                of_device.setdefault(target, set()).add(number)
+            elif kind == "user":
+                of_owner.setdefault(target, set()).add(number)
+            elif kind == "group":
+                for member in groups.get(target, ()):
+                    of_owner.setdefault(member, set()).add(number)
+            else:
+                faults.append(PolicyFault(policy.id, policy.name, FaultKind.TARGET, kind))
+    return _frozen(of_device), _frozen(of_owner)
+
+
+def _frozen(found: Mapping[str, set[int]]) -> Numbers:
+    return {key: frozenset(numbers) for key, numbers in found.items()}
