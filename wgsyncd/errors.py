@@ -101,6 +101,13 @@ class WireGuardError(WgsyncdError):
         super().__init__(f"{interface}: {name}: {text}")
 
 
+class FilterError(WireGuardError):
+    """A temporary fault of the packet filter: it cannot be read or changed. What it had stays as it was."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__("packet filter", name, text)
+
+
 class InterfaceMissing(WireGuardError):
     """No interface has this name (ENODEV)."""
 

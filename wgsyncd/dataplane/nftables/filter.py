@@ -1,0 +1,230 @@
+"""The packet filter as a plane: access is withdrawn before the peers change, and granted after it.
+
+What the table has is verified after each change, and whenever anybody has committed to nftables. What differs from
+what was last wanted is put right at once, and the log names the process that did it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from wgsyncd import log
+from wgsyncd.core.model import InterfaceState, PublicKey
+from wgsyncd.core.network import Network
+from wgsyncd.core.peers.guard import Decision, RemovalLimits
+from wgsyncd.core.policies.model import PolicySettings, PolicyTables, Ruleset
+from wgsyncd.core.policies.plan import AccessPlan, plan_access
+from wgsyncd.dataplane.nftables import commands, listing
+from wgsyncd.dataplane.nftables.devices import live_devices
+from wgsyncd.dataplane.nftables.listing import Found, Shape, Traffic
+from wgsyncd.dataplane.nftables.netfilter import Netfilter
+from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.errors import FilterError
+from wgsyncd.ports import Phase, Snapshot
+
+
+class FilterSettings(NamedTuple):
+    """What the packet filter has to know of the configuration."""
+
+    tunnels: frozenset[str]  # names of the interfaces
+    policies: PolicySettings
+    limits: RemovalLimits
+    always_keep: frozenset[PublicKey] = frozenset()
+
+
+@dataclass(slots=True)
+class FilterStatus:
+    """What happened to the ruleset since start, for metrics and status."""
+
+    devices: int = 0  # elements of the ruleset
+    profiles: int = 0
+    changes: int = 0  # transactions of wgsyncd
+    drifts: int = 0  # how often the table was not as wanted
+    restorations: int = 0
+    forgotten_flows: int = 0
+    traffic: Traffic = field(default_factory=Traffic)  # since the table was last made
+    culprit: str = ""  # the process that changed the table last, and its id
+
+
+class PacketFilter:
+    """Implements the port Plane with nftables.
+
+    ``tables_of`` takes from a snapshot what the policies say. None: the store has no policies, and nothing changes.
+    """
+
+    name = "policies"
+
+    def __init__(
+        self, settings: FilterSettings, tables_of: Callable[[Snapshot], PolicyTables | None], nft: Nft,
+        netfilter: Netfilter,
+    ) -> None:  # fmt: skip
+        self.status = FilterStatus()
+        self.wanted: Ruleset | None = None  # what was last installed, or found at start
+        self._settings, self._tables_of = settings, tables_of
+        self._nft, self._netfilter = nft, netfilter
+        self._log = log.get("policies")
+        self._found: Found | None = None
+        self._generation: int | None = None  # in which the table was read
+        self._shape: Shape | None = None  # how this nft shows the chains, if it shows them in another way
+        self._own: set[int] = set()  # ids of our nft processes since the last look at the commits
+        self._is_new = False  # the table was made at start, so its devices may have had flows before it
+
+    # -- the port
+
+    def read(self) -> Ruleset | None:
+        """The ruleset, after what another program did to it was put right. None if there is no table."""
+        self.mend()
+        return self._found.ruleset if self._found is not None else None
+
+    def plan(self, snapshot: Snapshot, decision: Decision, found: Ruleset | None) -> AccessPlan | None:
+        """The changes of the ruleset. None if the store has no policies."""
+        tables = self._tables_of(snapshot)
+        if tables is None:
+            return None
+        settings = self._settings
+        live = live_devices(decision, snapshot.rows, settings.always_keep, settings.tunnels)
+        return plan_access(
+            live.devices, tables, settings.policies, settings.limits, found, snapshot.approved,
+            tunnels=settings.tunnels, kept=live.kept, is_partial=live.is_partial,
+        )  # fmt: skip
+
+    def apply(self, phase: Phase, plan: AccessPlan | None, actual: Mapping[str, InterfaceState]) -> None:
+        """Withdraw elements and forget their flows, or grant the rest in one transaction."""
+        if plan is not None and phase is Phase.WITHDRAW:
+            self._withdraw(plan)
+        elif plan is not None and phase is Phase.GRANT:
+            self._grant(plan, actual)
+
+    # -- beside the cycle
+
+    def start(self) -> None:
+        """Make a table that refuses all traffic of the tunnels, if there is none or if it is damaged."""
+        found = self._look()
+        self._is_new = found is None
+        refusing = Ruleset(
+            tunnels=self._settings.tunnels,
+            judges_local=self._settings.policies.judges_local,
+            rejects=self._settings.policies.rejects,
+        )
+        if found is None or not found.is_intact:
+            self._install(refusing)
+        else:
+            self.wanted = found.ruleset
+
+    def mend(self) -> bool:
+        """Put right what another program did to the table. Returns whether something was wrong."""
+        if self._generation is not None and self._netfilter.generation() == self._generation:
+            return False
+        found = self._look()
+        if self.wanted is None or (found is not None and found.is_intact and found.ruleset == self.wanted):
+            return False
+        self.status.drifts += 1
+        self._log.warning("another program changed the packet filter", process=self.status.culprit or "unknown")
+        self._install(self.wanted)
+        self.status.restorations += 1
+        self._log.warning("the packet filter is as before again", devices=self.status.devices)
+        return True
+
+    def remove(self) -> bool:
+        """Remove the table, because policies are not enforced any more. Returns whether there was one."""
+        if self._nft.show() is None:
+            return False
+        self._nft.run(commands.removal())
+        self.wanted = self._found = self._generation = None
+        return True
+
+    # -- phases
+
+    def _withdraw(self, plan: AccessPlan) -> None:
+        there = self._found.ruleset if self._found is not None else replace(plan.wanted, profiles={}, elements={})
+        elements = {host: element for host, element in there.elements.items() if host not in plan.withdrawn}
+        self._install(replace(there, elements=elements))
+        self._forget(plan.withdrawn)
+
+    def _grant(self, plan: AccessPlan, actual: Mapping[str, InterfaceState]) -> None:
+        there = self._found.ruleset.elements if self._found is not None else {}
+        elements = {}
+        for host, element in plan.wanted.elements.items():
+            is_held = there.get(host) == element or _has(actual, plan, host)
+            if is_held or (host in there and there[host].device == element.device):
+                elements[host] = element
+        used = {element.profile for element in elements.values()}
+        profiles = {name: access for name, access in plan.wanted.profiles.items() if name in used}
+        if not self._is_new:
+            self._forget(plan.forgotten & (elements.keys() - there.keys()))
+        self._install(replace(plan.wanted, elements=elements, profiles=profiles))
+        self._is_new = False
+
+    def _forget(self, hosts: frozenset[Network] | set[Network]) -> None:
+        if hosts:
+            self.status.forgotten_flows += self._netfilter.forget(sorted(hosts))
+
+    # -- the table
+
+    def _look(self) -> Found | None:
+        """Read the table, and note who committed since the last look."""
+        self._generation = self._netfilter.generation()
+        others = [one for one in self._netfilter.commits() if one.pid not in self._own]
+        self._own.clear()
+        if others:
+            self.status.culprit = f"{others[-1].process} ({others[-1].pid})"
+        shown = self._nft.show()
+        try:
+            self._found = found = listing.decode(shown, self._shape) if shown is not None else None
+        except ValueError as error:
+            self._generation = None
+            raise FilterError("EBADMSG", f"cannot make sense of what nft shows: {error}") from error
+        if found is not None:
+            self.status.traffic = found.traffic
+            self.status.devices, self.status.profiles = len(found.ruleset.elements), len(found.ruleset.profiles)
+        return found
+
+    def _install(self, wanted: Ruleset) -> None:
+        """Make the table what is wanted, and verify it. If nft refuses a change, one complete replacement is tried."""
+        found = self._found
+        changes = commands.complete(wanted)
+        if found is not None and found.is_intact and _same_chains(found.ruleset, wanted):
+            changes = commands.change(found.ruleset, wanted)
+        if not changes:
+            self.wanted = wanted
+            return
+        self._generation = None  # until the table is read again
+        try:
+            self._run(changes)
+            if self._is_as(wanted):
+                return
+        except FilterError as error:
+            self._log.error("the packet filter cannot be changed, so it is replaced as a whole", error=str(error))
+        self._run(commands.complete(wanted))
+        if not self._is_as(wanted, learn=True):
+            self._generation = None
+            raise FilterError("EBADMSG", "the packet filter is not what nft was told to make")
+
+    def _run(self, changes: str) -> None:
+        self._own.add(self._nft.run(changes))
+        self.status.changes += 1
+
+    def _is_as(self, wanted: Ruleset, *, learn: bool = False) -> bool:
+        """Whether the table is as wanted. ``learn``: it was just made as a whole, so its chains are right as shown."""
+        found = self._look()
+        if learn and found is not None and not found.is_intact and found.ruleset == wanted and not found.is_odd:
+            self._shape = found.shape
+            self._found = found = found._replace(is_intact=True)
+        if found is None or not found.is_intact or found.ruleset != wanted:
+            return False
+        self.wanted = wanted
+        return True
+
+
+def _same_chains(one: Ruleset, other: Ruleset) -> bool:
+    return (one.judges_local, one.rejects) == (other.judges_local, other.rejects)
+
+
+def _has(actual: Mapping[str, InterfaceState], plan: AccessPlan, host: Network) -> bool:
+    """Whether the peer that an element is for is live and has the address."""
+    interface, key = plan.holders.get(host, ("", None))
+    state = actual.get(interface)
+    peer = state.peers.get(key) if state is not None and key is not None else None
+    return peer is not None and host in peer.config.allowed_ips

@@ -1,0 +1,163 @@
+"""Pure functions that decode what `nft -j list table` shows: libnftables-json(5)."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from wgsyncd.core.network import Network
+from wgsyncd.core.policies.model import Access, Element, Ruleset
+from wgsyncd.core.policies.ranges import Range, join
+from wgsyncd.dataplane.nftables.rules import HASH, MAPS, SETS, line, profile_skeleton, skeleton
+
+_OF_PROFILE = re.compile(r"(?:p|d4|d6)_([0-9a-f]{32})")
+# nft 1.0.6 shows the port of a connection as a number of a type that it cannot name.
+_ODD_PORT = re.compile(r'"0x35 \[invalid type\]"|"domain"')
+
+
+class Traffic(NamedTuple):
+    """What the rules have counted since the table was made: packets and bytes."""
+
+    accepted_packets: int = 0
+    accepted_bytes: int = 0
+    refused_packets: int = 0
+    refused_bytes: int = 0
+
+
+class Shape(NamedTuple):
+    """How an nft shows all but elements and counters: the lines of the table, and the lines of each profile."""
+
+    fixed: frozenset[str]
+    profile: frozenset[str]
+
+
+class Found(NamedTuple):
+    """The table as it is."""
+
+    ruleset: Ruleset
+    is_intact: bool  # chains, rules and types are as they should be
+    is_odd: bool  # some element or profile is none that wgsyncd makes
+    shape: Shape
+    traffic: Traffic
+
+
+@dataclass(slots=True)
+class _Parts:
+    sets: dict[str, list[Any]] = field(default_factory=dict)  # decoded elements, by name
+    lines: set[str] = field(default_factory=set)  # the skeleton
+    profiles: dict[str, set[str]] = field(default_factory=dict)  # their skeletons, by name
+    places: dict[str, int] = field(default_factory=dict)  # how many rules each chain had so far
+    counted: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    is_odd: bool = False  # an element is none that wgsyncd makes
+
+
+def decode(shown: str, shape: Shape | None = None) -> Found:
+    """The table in the JSON that nft shows. ValueError if this is no such JSON.
+
+    ``shape``: how this nft shows the chains, if another one than nft 1.0.6 made them.
+    """
+    parts = _Parts()
+    try:
+        for one in json.loads(shown)["nftables"]:
+            _add_part(parts, one)
+        return _found(parts, shape)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"unexpected JSON: {error!r}") from error
+
+
+def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
+    ((kind, about),) = one.items()
+    if kind == "metainfo":
+        return
+    name = str(about.get("chain") or about.get("name", ""))
+    rest = {
+        key: value for key, value in about.items() if key not in ("family", "table", "chain", "name", "handle", "elem")
+    }
+    if kind in ("set", "map"):
+        parts.sets[name] = about.get("elem", [])
+    if kind == "table":
+        said: object = ["table", rest]
+    elif kind == "rule":
+        place = parts.places[name] = parts.places.get(name, -1) + 1
+        said = ["rule", name, place, [each for each in rest.pop("expr") if "counter" not in each], *rest]
+        _count(parts, about["expr"])
+    else:
+        said = [kind, name, rest]
+    match = _OF_PROFILE.fullmatch(name)
+    if match:
+        text = _ODD_PORT.sub("53", line(said)).replace(match[1], HASH)
+        parts.profiles.setdefault(match[1], set()).add(text)
+    else:
+        parts.lines.add(line(said))
+
+
+def _count(parts: _Parts, statements: list[dict[str, Any]]) -> None:
+    counter = next((one["counter"] for one in statements if "counter" in one), None)
+    if counter is not None:
+        at = 0 if any("accept" in one for one in statements) else 2
+        parts.counted[at] += counter["packets"]
+        parts.counted[at + 1] += counter["bytes"]
+
+
+def _found(parts: _Parts, shape: Shape | None) -> Found:
+    sets = {name: parts.sets.get(name, []) for name in (*SETS, *MAPS)}
+    whole = {name for name in parts.profiles if f"d4_{name}" in parts.sets and f"d6_{name}" in parts.sets}
+    profiles = {
+        name: Access(*(join(map(_range, parts.sets[f"d{version}_{name}"])) for version in (4, 6))) for name in whole
+    }
+    elements = {
+        host: element for name in MAPS for host, element in _elements(parts, sets[name]) if element.profile in profiles
+    }
+    rejects = any('"reject"' in text for text in parts.lines)
+    judges_local = any('["chain", "input"' in text for text in parts.lines)
+    ruleset = Ruleset(
+        tunnels=frozenset(sets["tunnels"]),
+        dns=frozenset(_host(one) for name in ("dns4", "dns6") for one in sets[name]),
+        free=Access(*(join(map(_range, sets[f"free{version}"])) for version in (4, 6))),
+        sites=Access(*(join(map(_range, sets[f"sites{version}"])) for version in (4, 6))),
+        profiles=profiles, elements=elements, judges_local=judges_local, rejects=rejects,
+    )  # fmt: skip
+    shapes = {frozenset(lines) for lines in parts.profiles.values()}
+    is_odd = (
+        parts.is_odd
+        or len(whole) < len(parts.profiles)
+        or len(shapes) > 1
+        or any(name != access.profile for name, access in profiles.items())
+        or len(elements) < sum(len(sets[name]) for name in MAPS)
+    )
+    usual = Shape(skeleton(judges_local=judges_local, rejects=rejects), profile_skeleton())
+    found = Shape(frozenset(parts.lines), next(iter(shapes), usual.profile))
+    is_intact = not is_odd and found in (usual, shape)
+    return Found(ruleset, is_intact, is_odd, found, Traffic(*parts.counted))
+
+
+def _elements(parts: _Parts, shown: list[Any]) -> Iterator[tuple[Network, Element]]:
+    for key, verdict in shown:
+        about = key["elem"] if isinstance(key, dict) else {"val": key}
+        target = verdict.get("goto", {}).get("target", "") if isinstance(verdict, dict) else ""
+        match = _OF_PROFILE.fullmatch(target)
+        if match is None or about.keys() - {"val", "comment"}:
+            parts.is_odd = True
+        else:
+            yield _host(about["val"]), Element(about.get("comment", ""), match[1])
+
+
+def _host(shown: str) -> Network:
+    packed = ipaddress.ip_address(shown).packed
+    return Network(packed, 8 * len(packed))
+
+
+def _range(shown: Any) -> Range:
+    """The addresses of an element of a set: an address, a prefix or a range."""
+    if isinstance(shown, str):
+        number = int(ipaddress.ip_address(shown))
+        return number, number
+    if "range" in shown:
+        first, last = shown["range"]
+        return int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last))
+    net = ipaddress.ip_network(f"{shown['prefix']['addr']}/{shown['prefix']['len']}")
+    return int(net.network_address), int(net.broadcast_address)
