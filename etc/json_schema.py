@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from wgsyncd.cli import explain_report, usage_report
-from wgsyncd.cli.commands import adopt, check_config, doctor, quarantine, takeover, verify
+from wgsyncd.cli.commands import adopt, check_config, doctor, psk, quarantine, takeover, verify
 from wgsyncd.daemon import admin_report
 from wgsyncd.demo import observation as demo_report
 from wgsyncd.engine import devices_report, plan_report, status_report
@@ -31,6 +31,7 @@ DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "error": admin_report.ErrorReport,
     "explain": explain_report.ExplainReport,
     "plan": plan_report.PlanReport,
+    "psk": psk.PskReport,
     "quarantine": quarantine.QuarantineReport,
     "reload": admin_report.ReloadReport,
     "status": status_report.StatusReport,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from wgsyncd import stores
+from wgsyncd.errors import UserError
 from wgsyncd.stores import spool
 
 if TYPE_CHECKING:
@@ -108,6 +110,36 @@ def register_init(parser: argparse.ArgumentParser) -> None:
 def init_store(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     """Create wgsyncd's own tables, and say what was done."""
     return stores.open_store(settings).install(options)
+
+
+def seal_psk(files: Mapping[str, Path], key_id: str, row: UUID, text: str) -> str:
+    """The envelope of a preshared key in base64, for a row of NexaVPN. UserError if the text is no such key."""
+    psk = _psk()
+    try:
+        envelope: str = psk.seal(psk.read_keys(files)[key_id], key_id, row, psk.decode_secret(text.encode()))
+    except ValueError as error:
+        raise UserError(f"the preshared key on standard input {error}") from None
+    return envelope
+
+
+def check_psk(files: Mapping[str, Path], row: UUID, envelope: str) -> str:
+    """The id of the key that opens the envelope of a row of NexaVPN. UserError if none does."""
+    psk = _psk()
+    try:
+        psk.open_envelope(envelope, row, psk.read_keys(files))
+        key_id: str = psk.key_id_of(envelope)
+    except psk.PskSealed as error:
+        raise UserError(f"the envelope on standard input does not open: {error}") from None
+    return key_id
+
+
+def _psk() -> Any:
+    """The module of envelopes. Its library is an extra of the installation."""
+    try:
+        from wgsyncd.stores.nexavpn import psk
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'wgsyncd[nexavpn]'") from None
+    return psk
 
 
 def spool_directory() -> Path:
