@@ -91,13 +91,14 @@ def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
 
 @pytest.mark.parametrize("known", [False, True], ids=["row by row", "by pages"])
 def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_passes(
-    real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch, known: bool
+    odd_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     """The answer is larger than the socket buffers, so the server too is in the middle of it."""
     monkeypatch.setattr(rows, "_PAGE", 50)
-    for number in range(1, 401):
-        real_tables.insert(number, public_key=text(number), preshared_key="x" * 60_000)
-    store = real_tables.store()
+    odd_tables.sql("ALTER TABLE customer_devices MODIFY preshared_key MEDIUMTEXT")
+    for number in range(1, 2501):
+        odd_tables.insert(number, public_key=text(number), preshared_key="x" * 300)
+    store = odd_tables.store()
     right = store.snapshot().rows
     if not known:
         store._rows = rows.RowCache(TOKYO, 86400)
@@ -109,8 +110,8 @@ def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_pa
         for one in answer:
             if not killed:
                 mine = "SELECT id FROM information_schema.processlist WHERE user = %s AND info LIKE %s"
-                killed.extend(real_tables.sql(mine, ACCOUNT, "%customer_devices d%"))
-                real_tables.sql(f"KILL {killed[0]['id']}")  # type: ignore[index]
+                killed.extend(odd_tables.sql(mine, ACCOUNT, "%customer_devices d%"))
+                odd_tables.sql(f"KILL {killed[0]['id']}")  # type: ignore[index]
             yield one
 
     with monkeypatch.context() as patch:
