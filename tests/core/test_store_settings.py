@@ -113,4 +113,4 @@ def test_control_planes_may_have_options_of_the_same_name(monkeypatch: pytest.Mo
     parser = argparse.ArgumentParser()
     stores.register_init(parser)
     assert parser.parse_args(["--user", "admin"]).user == "admin"
-    assert parser.parse_args([]).user == "root"
+    assert parser.parse_args([]).user is None  # each control plane has its own

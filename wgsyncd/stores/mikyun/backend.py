@@ -9,6 +9,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.stores.mikyun import doctor, schema
 from wgsyncd.stores.mikyun.facts import examine
+from wgsyncd.stores.mikyun.init import ADMIN
 from wgsyncd.stores.mikyun.reports import MariaDBReports
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
@@ -31,7 +32,7 @@ class Backend:
     def install(self, options: argparse.Namespace) -> Iterator[str]:
         """See :class:`wgsyncd.ports.Backend`."""
         socket = options.socket and str(options.socket)
-        database = mikyun(self._settings).database.for_admin(options.user, socket, options.password_file)
+        database = mikyun(self._settings).database.for_admin(options.user or ADMIN, socket, options.password_file)
         yield from schema.init(database, self._settings.node.zone, options.grants, mikyun(self._settings).language)
 
     def check(self) -> Iterator[Finding]:

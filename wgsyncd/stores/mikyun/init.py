@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+ADMIN = "root"
+
 
 def register_init(group: argparse._ArgumentGroup) -> None:
     """Add the options of mikyun_cloud to the options of `wgsyncd init-db`."""
-    group.add_argument("--user", metavar="ACCOUNT", default="root", help="the admin's account (default: %(default)s)")
+    # Another control plane may have options of the same names, so no default is here.
+    group.add_argument("--user", metavar="ACCOUNT", help="the admin's account (default: the database's administrator)")
     group.add_argument(
         "--socket",
         type=Path,

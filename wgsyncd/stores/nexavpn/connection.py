@@ -67,6 +67,11 @@ class Connection:
         """Whether a connection is open, as far as this process knows. The server may have closed it."""
         return self._live is not None
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler is between. False if no connection is open."""
+        return self._live is not None and self._live.is_pooled
+
     def query(self, sql: str, values: Values = ()) -> list[Row]:
         """The rows of a SELECT, all at once."""
         with self._cursor() as cursor:
@@ -187,8 +192,7 @@ class Connection:
         return {pid: f"role {role or '?'} from {where}, process {pid} of the server" for pid, role, where in found}
 
     def _take_lock(self) -> None:
-        assert self._live is not None
-        if self._live.is_pooled and self._is_lent():
+        if self.is_pooled and self.is_lent():
             self.close()
             raise Pooled
         if self.query("SELECT pg_try_advisory_lock(%s)", (self._key,))[0][0]:
@@ -203,7 +207,7 @@ class Connection:
         told = f"the lock of node {self._node} is held by {who}: does another wgsyncd run under this name?"
         raise StoreError(told, StoreErrorCode.LOCKED)
 
-    def _is_lent(self) -> bool:
+    def is_lent(self) -> bool:
         """Whether the server's session changes while another session of the same pool has a transaction."""
         other = Connection(self._settings)
         with contextlib.closing(other):

@@ -1,0 +1,179 @@
+"""The checks of `wgsyncd doctor` on the database: access, schema, the node's entry, rights and clock."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator
+
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.errors import StoreError, StoreErrorCode
+from wgsyncd.stores.nexavpn.connection import Connection, Pooled
+from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
+from wgsyncd.stores.nexavpn.settings import is_socket, nexavpn
+from wgsyncd.stores.nexavpn.trouble import PostgresError, Unsupported, sensible
+
+_CLOCK = 2.0  # seconds by which the server's clock may differ
+_INIT = "wgsyncd init-db"
+_OWN = ("node_states", "boots", "interfaces", "peers", "conditions", "buckets", "days", "totals", "quarantine",
+        "removals", "unwritten")  # fmt: skip
+_ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_COLUMNS = (
+    ("wgsyncd.gateways", "last_sync_at"),
+    ("wgsyncd.device_times", "last_seen_at"),
+    ("wgsyncd.device_times", "last_connected_at"),
+)
+# What the role can do with relations that no node needs. A right of PUBLIC is one of the role's, too.
+_TOO_MANY = """SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (
+        n.nspname = 'public' AND (has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                                  OR has_table_privilege(c.oid, 'DELETE, TRUNCATE, TRIGGER'))
+        OR n.nspname = 'wgsyncd' AND c.relname IN ('nodes', 'schema_version')
+            AND has_any_column_privilege(c.oid, 'INSERT, UPDATE')
+        OR n.nspname = 'wgsyncd' AND c.relname = 'usage' AND has_any_column_privilege(c.oid, 'SELECT'))
+    ORDER BY 1"""
+_ROLES = """SELECT rolname FROM pg_roles
+    WHERE rolname NOT IN (session_user, 'wgsyncd_node') AND pg_has_role(session_user, oid, 'MEMBER') ORDER BY 1"""
+
+
+def check(settings: Settings) -> Iterator[Finding]:
+    """All findings about the database. If it cannot be entered, there is one, with the command that helps."""
+    database = nexavpn(settings).database
+    connection = Connection(database)
+    with contextlib.closing(connection):
+        try:
+            began = time.time()
+            version, clock = connection.query(
+                "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8"
+            )[0]
+            doubt = time.time() - began
+            yield ok("database", f"{database.where}, {database.name} as {database.user}")
+            yield ok("server", f"PostgreSQL {version}")
+            with sensible(connection.close):
+                findings = [*_pooler(connection), *_role(connection), *_schema(connection, settings)]
+            yield from findings
+            yield _clock(clock - began, doubt)
+        except StoreError as error:
+            yield fault("database", f"{database.where}: {error}", _entering(settings, error))
+
+
+def _entering(settings: Settings, error: StoreError) -> str:
+    if isinstance(error, Unsupported):
+        return error.todo
+    own = nexavpn(settings).database
+    if error.code is StoreErrorCode.UNREACHABLE and any(map(is_socket, own.hosts)):
+        return "systemctl start postgresql && journalctl -u 'postgresql*' -n 20 --no-pager"
+    if isinstance(error, PostgresError) and error.sqlstate == "28P01" and own.password_file is not None:
+        return f"editor {shlex.quote(str(own.password_file))} && systemctl restart wgsyncd"
+    return _INIT if error.code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA) else "wgsyncd check-config"
+
+
+def _pooler(connection: Connection) -> Iterator[Finding]:
+    if connection.is_pooled:
+        if connection.is_lent():
+            refused = Pooled()
+            yield fault("pooler", str(refused), refused.todo)
+        else:
+            yield ok("pooler", "one is between, and it lends whole sessions")
+
+
+def _role(connection: Connection) -> Iterator[Finding]:
+    """What makes row security and the views useless, and rights of other roles."""
+    flags = connection.query(
+        """SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication
+           FROM pg_roles WHERE rolname = session_user"""
+    )[0]
+    words = ("SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION")
+    too_many = [word for word, has in zip(words, flags[1:], strict=True) if has]
+    if too_many:
+        less = " ".join(f"NO{word}" for word in too_many)
+        told = f"{flags[0]} has {', '.join(too_many)}, so it sees every gateway or can make itself see it"
+        yield fault("role", told, f"psql -c {shlex.quote(f'ALTER ROLE {quoted(flags[0])} {less}')}")
+    roles = [str(row[0]) for row in connection.query(_ROLES)]
+    if roles and "SUPERUSER" not in too_many:  # a superuser counts as a member of all
+        revoke = f"REVOKE {', '.join(map(quoted, roles))} FROM {quoted(flags[0])}"
+        yield fault(
+            "role", f"{flags[0]} is a member of {', '.join(roles)} and has its rights", f"psql -c {shlex.quote(revoke)}"
+        )
+    if not too_many and not roles:
+        yield ok("role", f"{flags[0]} is a member of wgsyncd_node alone")
+
+
+def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    needed = ["wgsyncd.schema_version", "wgsyncd.nodes", *(f"wgsyncd.{one}" for one in _OWN), *views()]
+    if not connection.query("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'wgsyncd'"):
+        yield fault("tables", "there is no schema wgsyncd", _INIT)
+        return
+    missing = [one for one in needed if not connection.query("SELECT to_regclass(%s) IS NOT NULL", (one,))[0][0]]
+    if missing:
+        yield fault("tables", f"{', '.join(missing)} is missing", _INIT)
+        return
+    lacking = [*_lacking(connection)]
+    if lacking:
+        yield fault("rights", f"the role lacks {'; '.join(lacking)}", _INIT)
+        return
+    version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
+    if version != SCHEMA_VERSION:
+        told = f"the schema is of version {version}, this wgsyncd knows {SCHEMA_VERSION}"
+        yield fault("tables", told, _INIT if (version or 0) < SCHEMA_VERSION else "apt-get install ./wgsyncd_*.deb")
+        return
+    yield ok("tables", "wgsyncd's own tables and views are there")
+    extra = [str(row[0]) for row in connection.query(_TOO_MANY)]
+    if extra:
+        revoke = f"REVOKE ALL ON {', '.join(extra)} FROM PUBLIC, {quoted(nexavpn(settings).database.user)}"
+        told = f"the role can also use {', '.join(extra)}, past the views"
+        yield fault("rights", told, f"psql -c {shlex.quote(revoke)}")
+    else:
+        yield ok("rights", "the role has what it needs, and none on the application's tables")
+    yield from _entry(connection, settings)
+
+
+def _lacking(connection: Connection) -> Iterator[str]:
+    wanted = [(f"wgsyncd.{one}", right) for one in _OWN for right in _ALL]
+    wanted += [(one, "SELECT") for one in ("wgsyncd.schema_version", "wgsyncd.nodes", *views())]
+    wanted.append(("wgsyncd.audit_logs", "INSERT"))
+    for table, right in wanted:
+        if not connection.query("SELECT has_table_privilege(%s, %s)", (table, right))[0][0]:
+            yield f"{right} on {table}"
+    for table, column in _COLUMNS:
+        if not connection.query("SELECT has_column_privilege(%s, %s, 'UPDATE')", (table, column))[0][0]:
+            yield f"UPDATE ({column}) on {table}"
+    if not connection.query("SELECT has_database_privilege(current_database(), 'TEMPORARY')")[0][0]:
+        yield "TEMPORARY on the database"
+
+
+def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    """Whether the node is entered with this role, and sees the gateways of its interfaces."""
+    node = settings.node.name
+    nodes = [str(row[0]) for row in connection.query("SELECT node FROM wgsyncd.nodes ORDER BY node")]
+    if node not in nodes:
+        others = f", but {', '.join(nodes)} is" if nodes else ""
+        yield fault("node", f"{node} is not entered for this role{others}", f"{_INIT} --node {shlex.quote(node)}")
+        return
+    seen = connection.query("SELECT id::text, name, is_active AND deleted_at IS NULL FROM wgsyncd.gateways")
+    for interface, one in settings.interfaces.items():
+        found = [active for row_id, name, active in seen if one.store_name in (row_id, name)]
+        if not found:
+            fix = f"{_INIT} --gateway {shlex.quote(one.store_name)}"
+            yield fault("gateway", f"{interface}: no gateway {one.store_name} is entered for {node}", fix)
+        elif not found[0]:
+            told = f"{interface}: the gateway {one.store_name} is inactive or deleted, so no device wants a peer"
+            yield warning("gateway", told, f"wgsyncd explain {interface}")
+        else:
+            yield ok("gateway", f"{interface}: {one.store_name}")
+
+
+def _clock(ahead: float, doubt: float) -> Finding:
+    if abs(ahead) > _CLOCK + doubt:
+        return fault(
+            "database clock", f"it is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours",
+            "timedatectl set-ntp true",
+        )  # fmt: skip
+    return ok("database clock", f"agrees with ours within {max(doubt, 0.01):.2f} s")
+
+
+def quoted(name: str) -> str:
+    """A name as SQL quotes it (PostgreSQL's manual, "Identifiers and Key Words")."""
+    return name if name.isidentifier() and name.islower() else '"' + name.replace('"', '""') + '"'
