@@ -117,17 +117,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "__main__.py": ("cli",),
 }  # fmt: skip
 SUBROOMS = (
-    "core.peers",
-    "core.usage",
-    "core.inspect",
-    "core.shaping",
-    "core.policies",
-    "stores.mikyun",
-    "stores.nexavpn",
-    "dataplane.wireguard",
-    "dataplane.tc",
-    "dataplane.nftables",
-)
+    "core.peers", "core.usage", "core.inspect", "core.shaping", "core.policies",
+    "stores.mikyun", "stores.nexavpn", "dataplane.wireguard", "dataplane.tc", "dataplane.nftables",
+)  # fmt: skip
 
 
 def room(name: str) -> str:

@@ -93,9 +93,9 @@ def _role(connection: Connection) -> Iterator[Finding]:
         yield fault("role", told, f"psql -c {shlex.quote(f'ALTER ROLE {quoted(flags[0])} {less}')}")
     roles = [str(row[0]) for row in connection.query(_ROLES)]
     if roles and "SUPERUSER" not in too_many:  # a superuser counts as a member of all
-        revoke = f"REVOKE {', '.join(map(quoted, roles))} FROM {quoted(flags[0])}"
+        fix = f"REVOKE {', '.join(map(quoted, roles))} FROM {quoted(flags[0])}"
         yield fault(
-            "role", f"{flags[0]} is a member of {', '.join(roles)} and has its rights", f"psql -c {shlex.quote(revoke)}"
+            "role", f"{flags[0]} is a member of {', '.join(roles)} and has its rights", f"psql -c {shlex.quote(fix)}"
         )
     if not too_many and not roles:
         yield ok("role", f"{flags[0]} is a member of wgsyncd_node alone")
@@ -122,9 +122,9 @@ def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield ok("tables", "wgsyncd's own tables and views are there")
     extra = [str(row[0]) for row in connection.query(_TOO_MANY)]
     if extra:
-        revoke = f"REVOKE ALL ON {', '.join(extra)} FROM PUBLIC, {quoted(nexavpn(settings).database.user)}"
+        fix = f"REVOKE ALL ON {', '.join(extra)} FROM PUBLIC, {quoted(nexavpn(settings).database.user)}"
         told = f"the role can also use {', '.join(extra)}, past the views"
-        yield fault("rights", told, f"psql -c {shlex.quote(revoke)}")
+        yield fault("rights", told, f"psql -c {shlex.quote(fix)}")
     else:
         yield ok("rights", "the role has what it needs, and none on the application's tables")
     yield from _entry(connection, settings)
