@@ -13,7 +13,7 @@ import socket as sockets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.namespace import own_network, run
+from tests.namespace import run
 from tests.policing import tables
 from tests.samples import actual, dump
 from tests.wait import until
@@ -202,7 +202,7 @@ def drain(receiver: sockets.socket) -> list[bytes]:
 def gateway(policies: PolicySettings | None = None) -> Iterator[Gateway]:
     """A gateway in network namespaces of its own. It needs root, nft and nsenter."""
     assert os.geteuid() == 0 and Path("/usr/sbin/nft").exists(), "NOT TESTED: needs root, and Debian's package nftables"
-    with own_network():
+    with _elsewhere(lambda: _libc("unshare", _CLONE_NEWNET)):
         made = Gateway(policies or PolicySettings())
         try:
             yield made

@@ -99,7 +99,7 @@ Planned = TypeVar("Planned")
 
 
 class Plane(Protocol[Found, Planned]):
-    """One more part of the data plane, beside the peers. If a method raises WireGuardError, the cycle adds no peer.
+    """One more part of the data plane, beside the peers. After WireGuardError no peer gets an address in the cycle.
     While the store fails or a posting runs, only peers are removed, and the next cycle ends what planes still hold."""
 
     name: str  # as the log shows it

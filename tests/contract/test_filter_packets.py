@@ -87,6 +87,15 @@ def test_nobody_outside_begins_a_flow_but_free_sources(router: Gateway) -> None:
     assert not router.reaches(router.server, "10.2.0.1", "10.8.0.2", to=router.alice)
 
 
+def test_nobody_outside_has_the_access_of_a_device_by_its_address(router: Gateway) -> None:
+    """A host behind the gateway takes Alice's address. Her policy is for what comes out of a tunnel."""
+    router.cycle(EVERYBODY, tables(policy(1, "allow", "10.9.0.0/24", to=TO_ALICE)))
+    router.server.run("ip", "address", "add", "10.8.0.2/32", "dev", "up0")
+    assert not router.passes(
+        router.socket(router.server, "10.8.0.2"), router.socket(router.bob, "10.9.0.2"), "10.9.0.2"
+    )
+
+
 def test_a_peer_that_is_always_kept_is_not_judged(router: Gateway) -> None:
     router.cycle([ALICE], kept=(parse_network("10.9.0.0/24"),))
     assert router.reaches(router.bob, "10.9.0.2", "10.1.0.1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.model import ChangeKind, InterfaceState
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.records import PeerId
@@ -24,11 +24,11 @@ class Applier:
         self.kept_last.clear()
 
     def apply(self, planes: Cycle, decision: Decision, samples: Samples) -> dict[str, InterfaceState]:
-        """Apply all plans phase by phase. Returns the peers read back. If a plane failed, no peer is added."""
+        """Apply all plans phase by phase. Returns the peers read back. If a plane failed, no peer gets an address."""
         after = dict(samples.actual)
         for phase in Phase:
             if phase is Phase.PEERS:
-                plan = decision.plan if planes.is_ready else decision.plan.withhold(lambda c: c.kind is ChangeKind.ADD)
+                plan = decision.plan if planes.is_ready else decision.plan.withhold(_gains_address)
                 after = self.apply_peers(plan, samples)
             planes.apply(phase, after)
         # Ignore interfaces that were re-created during apply. The next cycle handles them.
@@ -46,3 +46,10 @@ class Applier:
         samples = Samples({state.name: state}, self._clock.now(), self._clock.monotonic())
         self._spooler.keep(samples, whole=False)
         self.kept_last.update((state.name, key) for key in state.peers)
+
+
+def _gains_address(change: Change) -> bool:
+    """Whether a peer comes or gets one more address. What a plane has for this address may still be another peer's."""
+    if change.desired is None or change.current is None:
+        return change.desired is not None
+    return not set(change.desired.allowed_ips) <= set(change.current.allowed_ips)

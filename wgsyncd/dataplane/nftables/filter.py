@@ -113,6 +113,10 @@ class PacketFilter:
         else:
             self.wanted = found.ruleset
 
+    def fileno(self) -> int:
+        """The descriptor that can be read when somebody has committed to nftables: then call :meth:`mend`."""
+        return self._netfilter.fileno()
+
     def mend(self) -> bool:
         """Put right what another program did to the table. Returns whether something was wrong."""
         if self._generation is not None and self._netfilter.generation() == self._generation:

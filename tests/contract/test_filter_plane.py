@@ -1,0 +1,290 @@
+"""The packet filter in the engine's cycles: no element ever lets one device use the access of another.
+
+The engine, the store and WireGuard are in memory. nft and the kernel's tables are real. After each change of a peer and
+after each transaction of nft the test compares every element with the live peer that has its address.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.fakes import Crash, FakeWireGuard
+from tests.namespace import own_network
+from tests.node import Node
+from tests.policing import networks, policy, tables
+from tests.samples import NETWORKS, device_name, key_number, text
+from wgsyncd.core.model import Change
+from wgsyncd.core.network import parse_host
+from wgsyncd.core.peers.guard import RemovalLimits
+from wgsyncd.core.policies.model import PolicySettings, PolicyTables
+from wgsyncd.dataplane.nftables import listing
+from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
+from wgsyncd.dataplane.nftables.netfilter import Netfilter
+from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.errors import FilterError
+from wgsyncd.ports import FailedChange
+
+HOSTS = {number: f"10.200.0.{number}" for number in range(2, 10)}
+
+
+class _WatchedNft(Nft):
+    """nft, which fails or ends the process at a transaction if the test wants that."""
+
+    def __init__(self, node: PolicedNode) -> None:
+        super().__init__()
+        self.node, self.fails, self.crash_after = node, 0, 0
+
+    def run(self, commands: str) -> int:
+        if self.fails:
+            self.fails -= 1
+            raise FilterError("nft", "no nft now")
+        pid = super().run(commands)
+        self.node.check()
+        if self.crash_after:
+            self.crash_after -= 1
+            if not self.crash_after:
+                raise Crash
+        return pid
+
+
+class _WatchedWireGuard(FakeWireGuard):
+    node: PolicedNode
+
+    def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
+        failed: list[FailedChange] = []
+        for change in changes:
+            failed += super().apply(interface, [change])
+            self.node.check()
+        return failed
+
+
+class PolicedNode(Node):
+    """A node whose devices have policies. ``tables``: what these say now."""
+
+    tables: PolicyTables
+
+    def __init__(self) -> None:
+        self.tables = tables()
+        self.nft, self.netfilter = _WatchedNft(self), Netfilter()
+        super().__init__()
+
+    def _kernel(self) -> FakeWireGuard:
+        made = _WatchedWireGuard(*NETWORKS)
+        made.node = self
+        return made
+
+    def start(self) -> None:
+        self.nft.fails = self.nft.crash_after = 0
+        self.netfilter.close()
+        self.netfilter = Netfilter()
+        settings = FilterSettings(frozenset(NETWORKS), PolicySettings(), RemovalLimits(3, 0.2, 3))
+        self.filter = PacketFilter(settings, lambda _: self.tables, self.nft, self.netfilter)
+        self.planes = (self.filter,)
+        self.filter.start()
+        super().start()
+
+    def found(self) -> listing.Found:
+        shown = Nft().show()
+        assert shown is not None
+        return listing.decode(shown)
+
+    def check(self) -> None:
+        """Assert that no live peer has an address whose element gives it the access of another device."""
+        shown = Nft().show()
+        if shown is None:  # another program took it, and nft fails
+            return
+        ruleset = listing.decode(shown).ruleset
+        for name in NETWORKS:
+            for public_key, config in self.wg.peers(name).items():
+                for host in config.allowed_ips:
+                    element = ruleset.elements.get(host)
+                    if element is not None and not ruleset.profiles[element.profile].is_empty:
+                        assert element.device == device_name(key_number(public_key)), f"{host}: {element}"
+
+    def access(self) -> dict[int, str]:
+        """The profile of each live peer by its number. No element: no access."""
+        ruleset = self.found().ruleset
+        return {
+            key_number(public_key): ruleset.elements[host].profile
+            for name in NETWORKS
+            for public_key, config in self.wg.peers(name).items()
+            for host in config.allowed_ips
+            if host in ruleset.elements
+        }
+
+
+def for_devices(*numbers: int, to: str = "10.1.0.0/16") -> PolicyTables:
+    return tables(policy(1, "allow", to, to=[("device", device_name(number)) for number in numbers]))
+
+
+OPEN, NOTHING = networks("10.1.0.0/16").profile, networks().profile
+
+
+@pytest.fixture
+def node() -> Iterator[PolicedNode]:
+    with own_network():
+        made = PolicedNode()
+        made.tables = for_devices(*HOSTS)
+        for number in (5, 6, 7):
+            made.device(number)
+        made.cycle()
+        yield made
+        made.netfilter.close()
+
+
+def test_every_live_peer_has_its_element_and_the_next_cycle_commits_nothing(node: PolicedNode) -> None:
+    assert node.access() == {5: OPEN, 6: OPEN, 7: OPEN}
+    generation = node.netfilter.generation()
+    node.quiet()
+    assert node.netfilter.generation() == generation
+
+
+def test_the_policies_of_a_live_peer_change_without_the_peer(node: PolicedNode) -> None:
+    node.tables = for_devices(5, 6)
+    before = node.wg.writes.total()
+    node.cycle()
+    assert node.access() == {5: OPEN, 6: OPEN, 7: NOTHING}
+    assert node.wg.writes.total() == before
+
+
+def test_two_devices_that_change_their_addresses_never_have_the_access_of_the_other(node: PolicedNode) -> None:
+    node.tables = for_devices(5)
+    node.cycle()
+    node.change(5, address=HOSTS[6])
+    node.change(6, address=HOSTS[5])
+    node.cycle()
+    node.cycle()
+    assert node.access() == {5: OPEN, 6: NOTHING, 7: NOTHING}
+    node.right()
+
+
+def test_a_revoked_device_has_no_element_and_its_successor_its_own(node: PolicedNode) -> None:
+    node.tables = for_devices(5, 7)
+    node.change(5, status="paused")
+    node.device(8, address=HOSTS[5])
+    node.cycle()
+    assert node.access() == {6: NOTHING, 7: OPEN, 8: NOTHING}
+    assert parse_host(HOSTS[5]) in node.found().ruleset.elements
+
+
+def test_a_rejected_row_freezes_its_element_too(node: PolicedNode) -> None:
+    node.change(5, address="junk")
+    node.tables = for_devices(6, 7)
+    node.cycle()
+    assert node.access() == {5: OPEN, 6: OPEN, 7: OPEN}
+
+
+def test_a_failing_nft_adds_no_peer_and_takes_the_revoked_ones(node: PolicedNode) -> None:
+    node.device(8)
+    node.change(5, status="paused")
+    node.nft.fails = 100
+    node.cycle()
+    assert sorted(key_number(one) for one in node.kernel_of("wg0")) == [6, 7]
+    node.nft.fails = 0
+    node.cycle()
+    assert node.access() == {6: OPEN, 7: OPEN, 8: OPEN}
+    node.right()
+
+
+def test_a_removal_that_the_kernel_refuses_gives_the_address_to_nobody_else(node: PolicedNode) -> None:
+    node.wg.refused[next(one for one in node.kernel_of("wg0") if key_number(one) == 5)] = 1
+    node.change(5, status="paused")
+    node.device(8, address=HOSTS[5])
+    node.cycle()
+    node.wg.refused.clear()
+    node.cycle()
+    node.cycle()
+    assert node.access() == {6: OPEN, 7: OPEN, 8: OPEN}
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3, 4, 100])
+def test_no_peer_gets_the_address_of_another_while_nft_fails(node: PolicedNode, fails: int) -> None:
+    """Device 6 may reach nothing. It gets the address of device 5, whose element cannot be withdrawn."""
+    node.tables = for_devices(5)
+    node.cycle()
+    node.change(5, address=HOSTS[9])
+    node.change(6, address=HOSTS[5])
+    node.nft.fails = fails
+    node.cycle()
+    node.nft.fails = 0
+    for _ in range(2):
+        node.cycle()
+    assert node.access() == {5: OPEN, 6: NOTHING, 7: NOTHING}
+    node.right()
+
+
+def test_an_emptied_policy_table_takes_access_from_nobody_until_an_admin_approves(node: PolicedNode) -> None:
+    node.tables = tables()
+    node.cycle()
+    assert node.access() == {5: OPEN, 6: OPEN, 7: OPEN}
+    snapshot = node.store.snapshot()
+    decision = node.cycle()
+    assert decision is not None
+    plan = node.filter.plan(snapshot, decision, node.filter.read())
+    assert plan is not None and len(plan.withheld) == 3
+    node.store.approve(plan.plan_id)
+    node.cycle()
+    assert node.access() == {5: NOTHING, 6: NOTHING, 7: NOTHING}
+
+
+def test_while_the_store_is_away_the_ruleset_stays_and_is_put_right(node: PolicedNode) -> None:
+    before = node.found().ruleset
+    node.store.down = True
+    node.cycle(fails=True)
+    Nft().run("flush ruleset\n")
+    assert node.filter.mend()
+    assert node.found().ruleset == before
+    node.back()
+    node.right()
+
+
+def test_an_interface_that_cannot_be_read_keeps_its_elements(node: PolicedNode) -> None:
+    node.wg.broken["wg0"] = 1
+    node.cycle()
+    assert set(node.found().ruleset.elements) == {parse_host(HOSTS[number]) for number in (5, 6, 7)}
+    node.wg.broken.clear()
+    node.cycle()
+    assert node.access() == {5: OPEN, 6: OPEN, 7: OPEN}
+
+
+def test_a_new_process_without_rows_leaves_the_table_alone(node: PolicedNode) -> None:
+    before = node.found().ruleset
+    node.start()
+    assert node.found().ruleset == before
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_interruption_ever_gives_a_device_the_access_of_another(node: PolicedNode, seed: int) -> None:
+    """Devices get each other's addresses, come and go, while nft fails and the process dies at any moment."""
+    chance = random.Random(seed)
+    for number in (2, 3, 4):
+        node.device(number)
+    for _ in range(15):
+        for _ in range(chance.randint(1, 3)):
+            number = chance.choice(node.numbers)
+            node.change(number, address=HOSTS[chance.choice(list(HOSTS))], status=chance.choice(["active", "active", "paused"]), public_key=text(number))  # fmt: skip
+        node.tables = for_devices(*chance.sample(node.numbers, 4), to=chance.choice(["10.1.0.0/16", "10.2.0.0/16"]))
+        match chance.randint(0, 4):
+            case 0:
+                node.nft.fails = chance.randint(1, 4)
+            case 1:
+                node.nft.crash_after = chance.randint(1, 3)
+            case 2:
+                node.wg.crash_after = chance.randint(1, 4)
+            case 3:
+                Nft().run("flush ruleset\n")
+        node.survive()
+        node.check()
+    node.nft.fails = node.nft.crash_after = 0
+    for place, number in enumerate(node.numbers):
+        node.change(number, address=HOSTS[list(HOSTS)[place]], status="active")
+    node.tables = for_devices(5, 6)
+    for _ in range(3):
+        node.survive()
+    wanted = {number: OPEN if number in (5, 6) else NOTHING for number in node.numbers}
+    withheld = node.access()
+    assert {number: withheld[number] for number in (5, 6)} == {5: OPEN, 6: OPEN}
+    assert withheld.keys() == wanted.keys()
