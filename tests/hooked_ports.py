@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ from wgsyncd.core.model import Change, ChangeKind, DeviceRow, InterfaceState, Pu
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.errors import SpoolCorrupt
-from wgsyncd.ports import CommitResult, FailedChange, Snapshot
+from wgsyncd.errors import SpoolCorrupt, StoreError
+from wgsyncd.ports import CommitResult, DeviceSource, FailedChange, Snapshot
 
 Hook = Callable[[str, str], None]  # the port, and "before …" or "after …" with the name of the call
 
@@ -124,3 +125,10 @@ class Spool(FakeSpool):
                 self.ok = True
                 self.saved()
         self.hook("spool", "after save")
+
+
+def try_digest(store: DeviceSource) -> object:
+    """The digest, as the daemon reads it before each reconcile. None if the store does not answer."""
+    with contextlib.suppress(StoreError):
+        return store.digest()
+    return None

@@ -25,7 +25,7 @@ from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import InDoubt, RevisionConflict, StoreError, StoreErrorCode
-from wgsyncd.ports import CommitResult, DeviceSource, Snapshot
+from wgsyncd.ports import CommitResult, Snapshot
 
 
 class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]):
@@ -295,13 +295,6 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
         row_id = self._row_of(db, posting.row_id, posting.device)
         if row_id is not None:
             self._add_to_device(db, replace(posting, row_id=row_id), calendar)
-
-
-def try_digest(store: DeviceSource) -> object:
-    """The digest, as the daemon reads it before each reconcile. None if the store does not answer."""
-    with contextlib.suppress(StoreError):
-        return store.digest()
-    return None
 
 
 def _identities(row: DeviceRow) -> set[object]:

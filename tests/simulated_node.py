@@ -8,8 +8,7 @@ import pytest
 
 from tests.admins import UsersAdmin
 from tests.fakes import Crash
-from tests.hooked_ports import HookedFakeStore, HookedStore, HookedUsersStore, Kernel, Spool
-from tests.memorystore import try_digest
+from tests.hooked_ports import HookedFakeStore, HookedStore, HookedUsersStore, Kernel, Spool, try_digest
 from tests.node import Node
 from tests.oracle import Bytes, Oracle, PeerLifetime, Value
 from tests.samples import NETWORKS

@@ -57,7 +57,7 @@ def probed(installed: Node) -> Iterator[dict[str, dict[str, str]]]:
     for name in found:
         (system.root / f"etc/systemd/system/probe-{name}.service").unlink()
     # The probe outside ran as root and changed the owner of the directories.
-    system.run("chown", "wgsyncd:wgsyncd", "/var/lib/wgsyncd")
+    system.run("chown", "-R", "wgsyncd:wgsyncd", "/var/lib/wgsyncd")
     system.run("systemctl", "daemon-reload")
 
 

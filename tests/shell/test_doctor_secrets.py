@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> N
     file.chmod(mode)
     one = files._secret("password", file, who)
     assert (one.severity.value, why in one.message) == (level, True), one
+
+
+def test_files_of_another_owner_in_the_state_directory(tmp_path: Path) -> None:
+    """A start by hand or a restored backup leaves files of root. The cure gives them to the daemon."""
+    os.chown(tmp_path, OTHER.uid, min(OTHER.gids))
+    (tmp_path / "revision").touch(0o644)
+    found = files._state(tmp_path, OTHER)
+    assert found.severity is Severity.FAULT
+    assert f"{tmp_path}: the user daemon cannot write revision" in found.message
+    subprocess.run(["sh", "-c", found.fix], check=True)
+    assert files._state(tmp_path, OTHER).severity is Severity.OK
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from wgsyncd.cli.client import NobodyListensError
 from wgsyncd.daemon import control_socket, lock, notify_socket
 from wgsyncd.daemon.daemon import Daemon
 from wgsyncd.daemon.events import Event
+from wgsyncd.daemon.machine import LocalMachine
 from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.errors import UserError
 
@@ -110,26 +110,47 @@ def test_the_units_account_keeps_a_second_one_out(name: str, monkeypatch: pytest
         lock.Claims(name, ())
 
 
-def test_a_state_directory_has_one_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     """Its digest proves to the next daemon that the former one is gone."""
-    real, held = lock.acquire, []
-
-    def acquire(*args: Any) -> int:
-        held.append(real(*args))
-        return held[-1]
-
-    monkeypatch.setattr(lock, "acquire", acquire)
-    first = lock.lock_folder(tmp_path)
-    with pytest.raises(UserError, match=f"pid {os.getpid()} holds {tmp_path / 'state.lock'}"):
+    first = _locked(tmp_path)
+    kept = lock.lock_folder(tmp_path)
+    assert kept == first, "the lock goes with its process"
+    with pytest.raises(UserError, match=f"another wgsyncd runs with the state directory {tmp_path}: stop it first"):
         lock.lock_folder(tmp_path)
-    other = tmp_path / "other"
-    assert lock.lock_folder(other) != first
-    for one in held:
-        os.close(one)
-    assert lock.lock_folder(tmp_path) == first
-    os.close(held[-1])
-    nowhere = tmp_path / "lock" / "folder"
-    assert lock.lock_folder(nowhere) != lock.lock_folder(nowhere), "without a lock nothing is proved"
+    assert lock.lock_folder(tmp_path / "other") != first
+
+
+def test_a_directory_that_cannot_be_locked_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = tmp_path / "missing" / "folder"
+    assert lock.lock_folder(nowhere) != lock.lock_folder(nowhere)
+    assert "the state directory cannot be locked" in capsys.readouterr().out
+
+
+def test_files_of_root_in_the_state_directory_do_no_harm(tmp_path: Path) -> None:
+    """An admin has started the daemon by hand, or has put the directory back. Its owner is right again since."""
+    before = _locked(tmp_path, 0)
+    LocalMachine(tmp_path).revision = 7
+    (tmp_path / "revision").chmod(0o600)
+    tmp_path.chmod(0o700)
+    os.chown(tmp_path, NOBODY, NOBODY)
+    assert _locked(tmp_path, NOBODY, revision=9) == before
+    assert LocalMachine(tmp_path).revision == 9
+
+
+def _locked(folder: Path, uid: int = 0, revision: int = 0) -> str:
+    """The digest of a directory that a process of ``uid`` has locked. The process is gone. It may note a revision."""
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.chdir(folder)  # Other users may not pass the directories of pytest.
+        os.setuid(uid)
+        os.write(writing, lock.lock_folder(Path()).encode())
+        if revision:
+            LocalMachine(Path()).revision = revision
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        return answer.read()
 
 
 def test_another_wgsyncd_still_does_also_after_it_was_asked_often(name: str) -> None:

@@ -44,10 +44,10 @@ def path() -> Path:
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/wgsyncd").partition(":")[0]) / "lock"
 
 
-def acquire(file: Path, folder_mode: int = 0o755) -> int:
+def acquire(file: Path) -> int:
     """Hold the lock until the process ends. Its file descriptor. UserError if another process holds the lock."""
     try:
-        file.parent.mkdir(mode=folder_mode, exist_ok=True)
+        file.parent.mkdir(mode=0o755, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(f"{file}: the lock file cannot be made: {error.strerror}") from error
@@ -66,15 +66,24 @@ def acquire(file: Path, folder_mode: int = 0o755) -> int:
 def lock_folder(folder: Path) -> str:
     """Lock the state directory until the process ends. Returns a digest by which its next process knows it.
 
-    UserError if another process has the lock. If no lock can be made, the digest is random: then nothing proves that
-    the former process is gone.
+    The directory itself is locked, because a file in it may have another owner. UserError if another process has the
+    lock. If the directory cannot be locked, the digest is random: then nothing proves that the former process is gone.
     """
+    descriptor = -1
     try:
-        found = os.fstat(acquire(folder / "state.lock", 0o700))
-    except UserError as error:
-        if error.__cause__ is None:
-            raise
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"another wgsyncd runs with the state directory {folder}: stop it first") from None
+    except OSError as error:
+        log.get("daemon").warning(
+            "the state directory cannot be locked: after a crash, the next start waits three minutes",
+            directory=str(folder), why=error.strerror, todo="wgsyncd doctor",
+        )  # fmt: skip
         return secrets.token_hex(8)
+    found = os.fstat(descriptor)
     return hashlib.blake2b(f"{found.st_dev}:{found.st_ino}".encode(), digest_size=8).hexdigest()
 
 

@@ -44,7 +44,11 @@ class LocalMachine:
         if self._file is None or revision == self._noted:
             return
         with contextlib.suppress(OSError):
-            file = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                file = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except PermissionError:  # It is root's, after a start by hand. The directory is ours.
+                self._file.unlink()
+                file = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 os.write(file, b"%-20d\n" % revision)  # in place: a kill leaves the old or the new number
             finally:

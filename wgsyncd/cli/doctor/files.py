@@ -118,8 +118,12 @@ def _state(state: Path, who: Who | None) -> Finding:
         if not who.may(state, 3):
             return fault("state", f"{state} cannot be written by the user {who.name}: nothing can be spooled", mend)
         bad = sorted(one.name for one in state.glob("*.bad*"))
+        strange = sorted(one.name for one in state.iterdir() if not who.may(one, 2))
     except OSError as error:
         return warning("state", f"{state} cannot be seen: {error.strerror}", "sudo wgsyncd doctor")
+    if strange:
+        text = f"{state}: the user {who.name} cannot write {', '.join(strange)}"
+        return fault("state", text, f"chown -R {who.name}:{who.group} {state}")
     if bad:
         return warning("state", f"{state} holds samples that could not be read: {', '.join(bad)}", f"ls -l {state}")
     return ok("state", f"{state} can be written by the user {who.name}")
