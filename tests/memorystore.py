@@ -106,13 +106,12 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
 
     def snapshot(self) -> Snapshot:
         self._read("snapshot")
-        held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
         conditions = None if self.no_conditions else self._own_conditions()
         own = {(record.row_id, record.device) for (node, _), record in self.db.records.items() if node == self._node}
         left = (row for row in self._rows() if row.interface in self._ignored and (row.id, row.device) in own)
         moved = {row.id: row.interface for row in left}
         approved, adopted = self.db.consent(self._node)
-        return Snapshot(tuple(self._own_rows()), conditions, approved, held, moved, adopted)
+        return Snapshot(tuple(self._own_rows()), conditions, approved, self.db.held(self._node), moved, adopted)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self._read("some")
@@ -145,8 +144,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
 
     def digest(self) -> object:
         self._read("digest")
-        held = sum(1 for node, _ in self.db.quarantine.values() if node == self._node)
-        return self._all_columns(), self.db.consent(self._node), held
+        return self._all_columns(), self.db.consent(self._node), self.db.held(self._node)
 
     # ---- writing
 
@@ -254,8 +252,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
         self.calls[name] += 1
         if self.down or self.fail_reads:
             raise StoreError("2013: Lost connection", StoreErrorCode.UNREACHABLE)
-        self.reads += 1
-        self.statements += 1
+        self.reads, self.statements = self.reads + 1, self.statements + 1
 
     @contextlib.contextmanager
     def _transaction(self, name: str) -> Iterator[Tables]:

@@ -53,6 +53,10 @@ class OwnTables:
     uptime: dict[str, float] = field(default_factory=dict)  # by node, of the holder's boot
     quarantined: int = 0  # the last id in the quarantine
 
+    def held(self, node: str) -> int:
+        """How many deltas of a node are in quarantine."""
+        return sum(1 for owner, _ in self.quarantine.values() if owner == node)
+
     def consent(self, node: str) -> tuple[str | None, bool]:
         """Returns the plan id that an admin approved, and whether an admin adopted the node."""
         return self.approved.get(node), self.adopted.get(node, self.adopted_from_the_start)
