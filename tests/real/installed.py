@@ -174,9 +174,9 @@ class Node:
         """Installs the package itself. Returns what apt printed."""
         shutil.copy(package, self.system.root / "root")
         if "WGSYNCD_VM" in os.environ:
-            # It takes minutes to compile every module on an emulated machine. Python compiles those that it needs.
-            self.system.write("/usr/bin/py3compile", "#!/bin/sh\n", mode=0o755)
-        # On an emulated machine, apt alone would take most of a minute.
+            # On an emulated machine it takes minutes to compile every module, to index all manual pages, or to run apt.
+            for name in ("py3compile", "mandb"):
+                self.system.write(f"/usr/bin/{name}", "#!/bin/sh\n", mode=0o755)
         how = "dpkg --install --force-unsafe-io" if "WGSYNCD_VM" in os.environ else "apt-get install -y"
         return self.system.run("sh", "-ec", f"cd /root && {how} ./{package.name}", timeout=300)
 
