@@ -30,9 +30,17 @@ class MemoryHolder(Generic[Tables]):
         self._read("holder")
         if self._node not in self.db.seq:
             return None
+        self._bring_back()
         identity, heartbeat = self.db.holders.get(self._node, (NOBODY, 0.0))
         age = self.clock() - heartbeat if heartbeat else None
         return Holder(identity, heartbeat, age, self.db.seq[self._node])
+
+    def _bring_back(self) -> None:
+        """Let a heartbeat that is in the future by now count from now on."""
+        now = self.clock()
+        if any(at > now + 1 for _, at in self.db.holders.values()):
+            with self._transaction("bring back") as db:
+                db.holders = {node: (who, now if at > now + 1 else at) for node, (who, at) in db.holders.items()}
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
@@ -118,6 +126,7 @@ class MemoryHolder(Generic[Tables]):
 
     def other_nodes(self) -> Sequence[OtherNode]:
         self._read("other nodes")
+        self._bring_back()
         return [
             OtherNode(node, Holder(who, at, self.clock() - at if at else None), self.db.serves.get(node, frozenset()),
                       frozenset(boot for one, boot in self.db.boots if one == node))

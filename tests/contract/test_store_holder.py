@@ -65,6 +65,20 @@ def test_a_claim_begins_the_node_and_raises_the_revision(any_store: Store) -> No
         any_store.commit(before, WriteBatch(records=(record(5, row_id=None),)), calendar())
 
 
+def test_a_heartbeat_from_the_future_counts_from_now_on(any_tables: AnyTables, any_store: Store) -> None:
+    """The clock of the server was set back, and the holder is gone: nobody writes a better heartbeat."""
+    claim(any_store, ALPHA)
+    silence(any_tables, -18000)
+    (other,) = any_tables.store(node="other").other_nodes()
+    assert other.holder.age == pytest.approx(0, abs=20)
+    holder = any_store.holder()
+    assert holder is not None
+    assert holder.age == pytest.approx(0, abs=20)
+    assert not claim(any_store, BETA).came_back
+    silence(any_tables, -18000)
+    assert any_store.beat(BETA, 101.0) is Heartbeat.WRITTEN
+
+
 def test_a_heartbeat_tells_the_age_and_leaves_the_revision(any_tables: AnyTables, any_store: Store) -> None:
     claim(any_store, ALPHA)
     before = any_store.load_state(calendar())

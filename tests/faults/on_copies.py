@@ -26,7 +26,7 @@ def twin(play: Play, step: Step) -> Deed[None]:
     stage = play.stage
     with (yield from play.holding("instances")):
         # After an orderly end, another server may take the node at once. So the daemon must have the node first.
-        while not (yield from play.asked(_has_holder)):
+        while not (yield from play.asked(lambda cursor: _has_holder(cursor, stage.node))):
             yield from play.pause(0.1)
         stage.start(stage.twin)
         process = stage.twin.process
@@ -42,12 +42,42 @@ def twin(play: Play, step: Step) -> Deed[None]:
             play.trouble("the copy of the server took the node over")
 
 
-def _has_holder(cursor: Cursor) -> bool:
-    return _number(cursor, "SELECT COUNT(*) FROM wgsyncd_nodes WHERE heartbeat > 0") > 0
+def stranger(play: Play, step: Step) -> Deed[None]:
+    """Starts a replacement of the server with another node name, and later starts the server again.
+
+    It serves the same rows by interfaces of its own. Nobody is connected there, so no byte is its own. With ``beside``
+    both run meanwhile.
+    """
+    stage, p = play.stage, step.parameters
+    with (yield from play.holding("instances")):
+        stage.name_copy(f"stranger-{play.faults[step.kind]}")
+        try:
+            with contextlib.nullcontext() if p["beside"] else stopped(play):
+                if not p["beside"]:
+                    yield from end(play, p["how"])
+                stage.start(stage.twin)
+                process = stage.twin.process
+                assert process is not None
+                yield from play.until(lambda: process.poll() is not None, p["lasts"])
+                if process.poll() is not None:
+                    play.trouble(f"the replacement with another name ended with {process.poll()}")
+                else:
+                    process.send_signal(signal.SIGKILL if p["how"] == "kill" else signal.SIGTERM)
+                    if not (yield from play.until(lambda: process.poll() is not None, 15)):
+                        process.kill()
+                process.wait()
+        finally:
+            stage.name_copy()
+        play.faults[step.kind] += 1
+        play.moments[f"stranger: {'beside' if p['beside'] else 'instead'}, {p['how']}"] += 1
 
 
-def _number(cursor: Cursor, sql: str) -> int:
-    cursor.execute(sql)
+def _has_holder(cursor: Cursor, node: str) -> bool:
+    return _number(cursor, "SELECT COUNT(*) FROM wgsyncd_nodes WHERE heartbeat > 0 AND node = %s", node) > 0
+
+
+def _number(cursor: Cursor, sql: str, *values: object) -> int:
+    cursor.execute(sql, values)
     return int(cursor.fetchall()[0][0])
 
 
@@ -173,7 +203,7 @@ def rename_node(play: Play, step: Step) -> Deed[None]:
             stage.configure()
 
         def followed(cursor: Cursor) -> bool:
-            cursor.execute("SELECT node FROM wgsyncd_nodes")
+            cursor.execute("SELECT node FROM wgsyncd_nodes WHERE node IN (%s, %s)", (old, stage.node))
             return cursor.fetchall() == ((stage.node,),)
 
         while not (yield from play.asked(followed)):
@@ -181,4 +211,10 @@ def rename_node(play: Play, step: Step) -> Deed[None]:
         play.faults[step.kind] += 1
 
 
-ACTS = {"twin": twin, "restore": restore, "rename_interface": rename_interface, "rename_node": rename_node}
+ACTS = {
+    "twin": twin,
+    "stranger": stranger,
+    "restore": restore,
+    "rename_interface": rename_interface,
+    "rename_node": rename_node,
+}

@@ -72,6 +72,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
     "second": lambda d: {"lasts": _for(d, 1.5, 3)},
     "rival": lambda d: {"lasts": _for(d, 3, 5), "kill": d.random() < 0.5},
     "twin": lambda d: {"lasts": _for(d, 4, 8)},
+    "stranger": lambda d: {"lasts": _for(d, 4, 8), "how": d.choice(("kill", "terminate")), "beside": d.random() < 0.5},
     "clock": lambda d: {"to": d.choice(OFFSETS), "lasts": _for(d, 4, 7)},
     # faults between daemon and database
     "cut": lambda d: {},

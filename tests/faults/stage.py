@@ -70,6 +70,7 @@ class Stage:
         self.traffic: Traffic
         self.web: Web
         self.node = "faults"
+        self.copy_name = ""  # the node of the copied server, if it has a name of its own
         self.names = {name: name for name in NETS}  # the interfaces' present names
         self.guard: dict[str, object] = OPEN
         self.twin: Daemon
@@ -136,7 +137,7 @@ class Stage:
         slow = max(1.0, self.pace / 2)
         for port, daemon in enumerate(self.everybody, 9586):
             values: dict[str, dict[str, object]] = {
-                "node": {"name": self.node, "zone": "Asia/Tokyo"},
+                "node": {"name": self.copy_name or self.node if daemon is self.twin else self.node, "zone": "Asia/Tokyo"},
                 "mikyun.database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
                                     "timeout": f"{min(2 * slow, 20)}s"},
                 **{f"interfaces.{self.names[name]}": {"store_name": name, "networks": [f"{net}.0/24"],
@@ -149,6 +150,11 @@ class Stage:
             lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
                      for section, table in values.items()]  # fmt: skip
             daemon.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def name_copy(self, node: str = "") -> None:
+        """Gives the copied server a node name of its own, or the same one again."""
+        self.copy_name = node
+        self.configure()
 
     def rename(self, name: str, new: str) -> None:
         """Renames an interface, and the socket of a userspace one. Its index and its peers stay."""

@@ -121,7 +121,7 @@ LASTING: dict[str, tuple[Callable[[Node], None], str, str]] = {
 SILENT = ("stop", "stop_at")
 """Kinds that stop the daemon's process."""
 PASSING = frozenset((
-    "terminate", "reload", "second", "rival", "twin", "clock", "cut", "cut_at", "swallow_commit", "db_restart",
+    "terminate", "reload", "second", "rival", "twin", "stranger", "clock", "cut", "cut_at", "swallow_commit", "db_restart",
     "deadlock", "restore", "foreign_remove", "foreign_replace", "rename_interface", "rename_node", "pause", "rekey",
     "move", "address", "preshared_key", "qr", "reset",
 ))  # fmt: skip

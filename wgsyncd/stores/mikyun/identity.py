@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from wgsyncd.core.identity import LOST_TIME, SILENCE, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
 from wgsyncd.stores.mikyun import pieces, removals
-from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.connection import Connection, Result
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
 _NOW = "UNIX_TIMESTAMP(NOW(6))"
 _HOLDER = f"machine, host, boot, heartbeat, {_NOW} - heartbeat, seq"
+_TOLERANCE = 1.0  # seconds: clocks are adjusted by less all the time
 _BETWEEN = "/"  # no name of an interface has one
 _OF_NODE = ("nodes", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "set_aside")
 _TABLES = ("wgsyncd_peers", "wgsyncd_interfaces")
@@ -31,7 +32,7 @@ class NodeHolder:
 
     def load(self) -> Holder | None:
         """The holder. None: the node has no row."""
-        found = self.connection.query(f"SELECT {_HOLDER} FROM wgsyncd_nodes WHERE node = %s", (self.node,))  # noqa: S608
+        found = self._ask(f"SELECT {_HOLDER} FROM wgsyncd_nodes WHERE node = %s")  # noqa: S608
         return _holder(*found[0]) if found else None
 
     def others(self) -> tuple[OtherNode, ...]:
@@ -45,8 +46,22 @@ class NodeHolder:
                 frozenset(filter(None, names.split(_BETWEEN))),
                 frozenset(boot for one, boot in boots if one == node),
             )
-            for node, names, *values in self.connection.query(sql, (self.node,))
+            for node, names, *values in self._ask(sql)
         )
+
+    def _ask(self, sql: str) -> Result:
+        """The rows of a SELECT that ends with _HOLDER. None of them has a heartbeat in the future.
+
+        Somebody has set the server's clock back since such a heartbeat. A holder that is gone would keep all others out
+        until the clock has that time again. So the heartbeat counts from now on. A holder that lives writes the next
+        one soon.
+        """
+        found = self.connection.query(sql, (self.node,))
+        if any(heartbeat and age < -_TOLERANCE for *_, heartbeat, age, _ in found):
+            late = f"heartbeat > {_NOW} + {_TOLERANCE}"
+            self.connection.execute(f"UPDATE wgsyncd_nodes SET heartbeat = {_NOW} WHERE {late}")  # noqa: S608
+            found = self.connection.query(sql, (self.node,))
+        return found
 
     def displace(self, nodes: Collection[str]) -> None:
         """Take the interfaces from other nodes in the open transaction. A daemon of theirs fails at its next commit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wgsyncd.core.identity import LOST_TIME, SILENCE, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
@@ -11,6 +12,7 @@ from wgsyncd.stores.nexavpn.books import NOW
 from wgsyncd.stores.nexavpn.connection import Connection
 
 _HOLDER = f"machine, host, boot, heartbeat, {NOW} - heartbeat, revision"
+_TOLERANCE = 1.0  # seconds: clocks are adjusted by less all the time
 _BETWEEN = "/"  # no name of an interface has one
 _OF_NODE = (
     "node_states", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "buckets",
@@ -50,7 +52,7 @@ class NodeHolder:
 
     def load(self) -> Holder | None:
         """The holder. None: the node has no state."""
-        found = self.connection.query(f"SELECT {_HOLDER} FROM wgsyncd.node_states WHERE node = %s", (self.node,))  # noqa: S608
+        found = self._ask(f"SELECT {_HOLDER} FROM wgsyncd.node_states WHERE node = %s")  # noqa: S608
         return _holder(*found[0]) if found else None
 
     def others(self) -> tuple[OtherNode, ...]:
@@ -64,8 +66,22 @@ class NodeHolder:
                 frozenset(filter(None, names.split(_BETWEEN))),
                 frozenset(boot for one, boot in boots if one == node),
             )
-            for node, names, *values in self.connection.query(sql, (self.node,))
+            for node, names, *values in self._ask(sql)
         )
+
+    def _ask(self, sql: str) -> Sequence[tuple[Any, ...]]:
+        """The rows of a SELECT that ends with _HOLDER. None of them has a heartbeat in the future.
+
+        Somebody has set the server's clock back since such a heartbeat. A holder that is gone would keep all others out
+        until the clock has that time again. So the heartbeat counts from now on. A holder that lives writes the next
+        one soon.
+        """
+        found = self.connection.query(sql, (self.node,))
+        if any(heartbeat and age < -_TOLERANCE for *_, heartbeat, age, _ in found):
+            late = f"heartbeat > {NOW} + {_TOLERANCE}"
+            self.connection.execute(f"UPDATE wgsyncd.node_states SET heartbeat = {NOW} WHERE {late}")  # noqa: S608
+            found = self.connection.query(sql, (self.node,))
+        return found
 
     def displace(self, nodes: Collection[str]) -> None:
         """Take the interfaces from other nodes in the open transaction. A daemon of theirs fails at its next commit."""
