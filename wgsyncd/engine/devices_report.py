@@ -1,7 +1,7 @@
 """Makes the document of `wgsyncd devices --json`: each device of the node with its peer and its bytes.
 
-It is made when somebody asks, from the rows and the two dumps that the last cycles left in the status. Otherwise it
-costs no time, but the daemon keeps these dumps in memory. A client's thread may make it, because it only reads.
+It is made when somebody asks, from the rows and the last dumps, which the last cycles left in the status. A client's
+thread may make it, because it only reads.
 """
 
 from __future__ import annotations
@@ -109,10 +109,9 @@ class ListedDevice(NamedTuple):
 
 def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[ListedDevice]:
     """Every row of the node, and the foreign peers. ``now``: UNIX seconds."""
-    dumps, rejections = status.dumps, {one.row_id: one for one in status.rejections}
+    rejections = {one.row_id: one for one in status.rejections}
     names = {one.store_name: name for name, one in settings.interfaces.items()}
-    actual = dumps[-1].actual if dumps else {}
-    found = {(name, one): peer for name, state in actual.items() for one, peer in state.peers.items()}
+    found = status.dumps.peers() if status.dumps is not None else {}
     places: dict[PublicKey, list[str]] = {}
     for name, its_key in found:
         places.setdefault(its_key, []).append(name)
@@ -123,7 +122,7 @@ def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[L
         key, interface = row.key, names.get(row.interface, row.interface)
         on = places.get(key, []) if key is not None else []
         place = interface if interface in on else next(iter(on), interface)
-        peer = found.pop((place, key), None) if key is not None else None
+        peer, rates = (found.pop((place, key), None) if key is not None else None) or (None, Rates())
         inactive, rejected = row.inactive_reason(now), rejections.get(row.id)
         state: DeviceState = "live" if peer is not None else "waiting"
         why = ""
@@ -131,26 +130,12 @@ def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[L
             state, why = "rejected", f"{rejected.reason.value}: {wording.rejection(rejected)}"
         elif inactive is not None:
             state, why = "off" if peer is None else "leaving", wording.inactive(inactive)
-        listed.append(
-            ListedDevice(row, row.device, place, row.addresses, state, why, peer, _rates(status, place, key, peer))
-        )
+        listed.append(ListedDevice(row, row.device, place, row.addresses, state, why, peer, rates))
     stranger: DeviceState = "foreign" if status.rows is not None else "unknown"
-    for (name, its_key), one in found.items():
-        addresses, rates = tuple(sorted(map(str, one.config.allowed_ips))), _rates(status, name, its_key, one)
+    for (name, its_key), (one, rates) in found.items():
+        addresses = tuple(sorted(map(str, one.config.allowed_ips)))
         listed.append(ListedDevice(None, fingerprint(its_key), name, addresses, stranger, "", one, rates))
     return listed
-
-
-def _rates(status: DaemonStatus, interface: str, key: PublicKey | None, peer: PeerState | None) -> Rates:
-    """The rates between the two dumps. None of a peer that was not there before, or whose counters went back."""
-    if peer is None or key is None or len(status.dumps) < 2:
-        return Rates()
-    first, last = status.dumps
-    state, now = first.actual.get(interface), last.actual.get(interface)
-    before = state.peers.get(key) if state is not None and now is not None and state.epoch == now.epoch else None
-    if before is None or last.at <= first.at or peer.rx < before.rx or peer.tx < before.tx:
-        return Rates()
-    return Rates((peer.rx - before.rx) / (last.at - first.at), (peer.tx - before.tx) / (last.at - first.at))
 
 
 def is_online(one: ListedDevice, now: float) -> bool:
@@ -231,7 +216,7 @@ def build(
         at=iso(now, zone) or "",
         zone=zone.key,
         daemon=redact(daemon),
-        sampled=iso(status.dumps[-1].at, zone) if status.dumps else None,
+        sampled=iso(status.dumps.at, zone) if status.dumps is not None else None,
         count=len(found),
         online=sum(is_online(one, now) for one in found),
         off=sum(one.state == "off" for one in found),

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Rejection
+from wgsyncd.core.model import Counters, DeviceRow, Rejection
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 if TYPE_CHECKING:
-    from wgsyncd.engine.plan_report import PlannedChange
+    from wgsyncd.engine.last_dumps import LastDumps
+from wgsyncd.engine.plan_report import PlannedChange
 
 QUARTER, QUARTERS = 900, 96  # seconds, and how many of them are 24 hours
 REMEMBERED = 10  # the number of last changes that are kept
@@ -33,13 +34,6 @@ class PeerStatus:
     device: str  # "" for a foreign peer
     counters: Counters
     latest_handshake: float  # UNIX seconds, 0 = never
-
-
-class Dumps(NamedTuple):
-    """The dumps of all interfaces that could be read at one moment."""
-
-    at: float  # UNIX seconds
-    actual: Mapping[str, InterfaceState]
 
 
 class Quarter(NamedTuple):
@@ -113,7 +107,7 @@ class DaemonStatus:
     withheld: int = 0  # changes that wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
     rows: Sequence[DeviceRow] | None = None  # as the store keeps them. None: they were not read yet
-    dumps: tuple[Dumps, ...] = ()  # the last one, and one before it, for the rates of devices
+    dumps: LastDumps | None = None  # the last ones
     history: Mapping[str, tuple[Quarter, ...]] = field(default_factory=dict)  # by interface: at most the last 24 hours
     held: tuple[PlannedChange, ...] = ()  # the first removals that wait, for the page
     recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end
@@ -172,9 +166,9 @@ class DaemonStatus:
         """Whether the last cycle could read an interface. A cycle that read none compared nothing."""
         return any(one.present for one in self.interfaces.values())
 
-    def rows_set_aside(self, obstacle: Obstacle) -> list[SetAside]:
-        """The devices with a row that cannot be changed for this reason."""
-        return [one for one in self.set_aside if one.obstacle is obstacle]
+    def rows_set_aside(self, *obstacles: Obstacle) -> list[SetAside]:
+        """The devices with a row that cannot be changed for one of these reasons."""
+        return [one for one in self.set_aside if one.obstacle in obstacles]
 
     def record_duration(self, task: str, seconds: float) -> None:
         """Record how long a run of a task took, whether it succeeded or not."""

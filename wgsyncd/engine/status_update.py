@@ -10,14 +10,14 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.engine.interfaces import Actual
+from wgsyncd.engine.last_dumps import note
 from wgsyncd.engine.plan_report import planned_change
-from wgsyncd.engine.rates import MEASURED_OVER, RateMeter
-from wgsyncd.engine.status import QUARTER, QUARTERS, DaemonStatus, Dumps, InterfaceStatus, PeerStatus, Quarter
+from wgsyncd.engine.rates import RateMeter
+from wgsyncd.engine.status import QUARTER, QUARTERS, DaemonStatus, InterfaceStatus, PeerStatus, Quarter
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
 HELD = 200  # removals that wait are shown one by one up to this number
-MEASURED_WITHIN = 60.0  # seconds over which the rates of devices are measured at most, while rows change all the time
 
 
 def update_from_reconcile(
@@ -37,7 +37,7 @@ def update_from_reconcile(
         name: _rated(_interface(name, after.get(name), decision, drift, shown.get(name, ()), now), name, meter, now)
         for name in settings.interfaces
     }
-    _note_dumps(status, after, now)
+    status.dumps = note(status.dumps, after, now)
     _note_history(status, before, now)
     status.rows = snapshot.rows
     status.rejections = decision.desired.rejections
@@ -66,7 +66,7 @@ def refresh(status: DaemonStatus, settings: Settings, actual: Actual, meter: Rat
 
     This keeps the status fresh between reconciles, also while the database does not answer.
     """
-    _note_dumps(status, actual, now)
+    status.dumps = note(status.dumps, actual, now)
     before = status.interfaces
     status.interfaces = {
         name: _rated(_refreshed(status.interfaces.get(name, _UNKNOWN), actual.get(name), now), name, meter, now)
@@ -90,14 +90,6 @@ def _note_history(status: DaemonStatus, before: Mapping[str, InterfaceStatus], n
             Quarter(quarter, rx, tx),
         )
     status.history = {name: quarters for name, quarters in kept.items() if name in status.interfaces}
-
-
-def _note_dumps(status: DaemonStatus, actual: Actual, now: float) -> None:
-    """Keep the last dumps. The ones before them stay while the time between would be too short for rates."""
-    before = status.dumps[-1:]
-    if before and 0 <= now - before[0].at < MEASURED_OVER and now - status.dumps[0].at < MEASURED_WITHIN:
-        before = status.dumps[:1]
-    status.dumps = (*before, Dumps(now, actual)) if not before or before[0].at < now else (Dumps(now, actual),)
 
 
 def _rated(one: InterfaceStatus, name: str, meter: RateMeter, now: float) -> InterfaceStatus:

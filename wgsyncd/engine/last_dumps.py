@@ -1,0 +1,87 @@
+"""Keeps what the last dumps said about each peer, in a small part of their memory.
+
+`wgsyncd devices` and the page show it. A dump takes 250 bytes for each peer. This takes 48, and they include the
+counters of an earlier moment.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from wgsyncd.core.model import InterfaceState, PeerConfig, PeerState
+from wgsyncd.core.records import PeerId
+from wgsyncd.engine.rates import MEASURED_OVER, Rates
+
+MEASURED_WITHIN = 60.0  # seconds over which the rates of devices are measured at most, while rows change all the time
+_MOST = 2**64 - 1  # the largest number that an array holds
+_UNKNOWN = _MOST  # an earlier counter that is not known. A later counter is below it, so there is no rate
+
+
+class _Peers(NamedTuple):
+    """The peers of one interface. ``counters``: the received and the sent bytes of each peer in turn."""
+
+    epoch: str
+    configs: Sequence[PeerConfig]
+    counters: Sequence[int]
+    handshakes: Sequence[int]  # UNIX nanoseconds, 0 = never
+    earlier: Sequence[int]  # the counters at the earlier moment
+
+
+class LastDumps(NamedTuple):
+    """The dumps of all interfaces that could be read at one moment, and the counters of an earlier moment."""
+
+    at: float  # UNIX seconds
+    since: float | None  # the earlier moment. None: there was none
+    interfaces: Mapping[str, _Peers]
+
+    def peers(self) -> dict[PeerId, tuple[PeerState, Rates]]:
+        """Each peer with its rates since the earlier moment. It has none if it is new, or if its counters went back."""
+        found: dict[PeerId, tuple[PeerState, Rates]] = {}
+        seconds = self.at - self.since if self.since is not None else 0.0
+        for name, one in self.interfaces.items():
+            now, before = iter(one.counters), iter(one.earlier)
+            of_each = zip(one.configs, one.handshakes, now, now, before, before, strict=True)
+            for config, handshake, rx, tx, old_rx, old_tx in of_each:
+                has_rates = seconds > 0 and rx >= old_rx and tx >= old_tx
+                rates = Rates((rx - old_rx) / seconds, (tx - old_tx) / seconds) if has_rates else Rates()
+                found[name, config.public_key] = PeerState(config, rx, tx, handshake), rates
+        return found
+
+
+def note(last: LastDumps | None, actual: Mapping[str, InterfaceState], now: float) -> LastDumps:
+    """The present dumps, as they are kept. ``now``: UNIX seconds.
+
+    The earlier moment is the one of ``last``, or it stays while the time since then would be too short for rates.
+    """
+    since, stays = None, False
+    if last is not None and last.at < now:
+        is_short = now - last.at < MEASURED_OVER
+        stays = is_short and last.since is not None and now - last.since < MEASURED_WITHIN
+        since = last.since if stays else last.at
+    known = last.interfaces if last is not None and since is not None else {}
+    return LastDumps(now, since, {name: _kept(known.get(name), state, stays) for name, state in actual.items()})
+
+
+def _kept(last: _Peers | None, state: InterfaceState, stays: bool) -> _Peers:
+    peers = state.peers.values()
+    configs = [peer.config for peer in peers]
+    counters = array("Q", (min(count, _MOST) for peer in peers for count in (peer.rx, peer.tx)))
+    handshakes = array("Q", (min(peer.latest_handshake, _MOST) for peer in peers))
+    if last is None or last.epoch != state.epoch:
+        earlier: Sequence[int] = array("Q", [_UNKNOWN]) * (2 * len(configs))
+    else:
+        earlier = _reordered(last, last.earlier if stays else last.counters, configs)
+    return _Peers(state.epoch, configs, counters, handshakes, earlier)
+
+
+def _reordered(last: _Peers, counters: Sequence[int], configs: Sequence[PeerConfig]) -> Sequence[int]:
+    """The counters of the peers of ``last``, in the order of ``configs``."""
+    if last.configs == configs:
+        return counters
+    at = {config.public_key: 2 * number for number, config in enumerate(last.configs)}
+    places = (at.get(config.public_key) for config in configs)
+    both = (counters[one : one + 2] if one is not None else (_UNKNOWN, _UNKNOWN) for one in places)
+    return array("Q", chain.from_iterable(both))
