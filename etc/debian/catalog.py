@@ -33,6 +33,7 @@ SECTIONS = {
     "spool cannot be read: samples that cannot be posted wait in memory": "WgsyncdSpoolBroken",
     "the spool is damaged: its samples are not posted": "WgsyncdSpoolCorrupt",
     "another program has locked rows: their bytes are posted later": "WgsyncdLockedRows",
+    "the database is too slow to change rows: their bytes are posted later": "WgsyncdLockedRows",
     "the server refuses to change a row: its bytes are set aside": "WgsyncdRefusedRows",
     "columns and wgsyncd's tables do not belong together": "WgsyncdAnomalies",
     "usage anomaly": "WgsyncdAnomalies",

@@ -62,7 +62,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     for said in ("database: it does not serve wgsyncd: 2002: refused. Customers stay connected, and traffic is kept",
                  "    sudo wgsyncd doctor", "heartbeat 3 min 2",
                  "has faults, so the daemon keeps the old one", "quarantine: 2 deltas are not accounted", "audit trail: 7 audit rows wait, because the database did not take them", "verification: it found 3 discrepancies",
-                 "spool: 4 counters wait in the spool for the database", "another program has locked 5, so their bytes wait",
+                 "spool: 4 counters wait in the spool for the database", "another program has locked 5, or the database is too slow, so their bytes wait",
                  "the database refuses to change 1, so their bytes wait: 0001-DEV-009: 1264: Out of range",
                  "parent_conflict: 6 in the database",
                  "rows: 1 row is ignored because of errors: row 5 (0001-DEV-005), preshared_key", "last changes",

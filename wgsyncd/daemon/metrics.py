@@ -143,8 +143,8 @@ def _safety(status: DaemonStatus) -> Iterator[Metric]:
     """How safe the counted bytes are now, and how long removals take."""
     text = "Bytes counted until this time are in the database or in the spool (UNIX time)."
     yield _gauges("interface_sampled_timestamp_seconds", text, "interface", _from_zero((), status.sampled_at))
-    text = "Devices that the last poll did not account because their row is locked."
-    yield _gauge("locked_rows", text, len(status.rows_set_aside(Obstacle.LOCKED)))
+    text = "Devices that the last poll did not account because their row is locked or slow to change."
+    yield _gauge("locked_rows", text, len(status.rows_set_aside(Obstacle.LOCKED, Obstacle.LATE)))
     text = "Devices with bytes or a transition that waits, because the database refuses to change their row."
     yield _gauge("refused_rows", text, len(status.rows_set_aside(Obstacle.REFUSED)))
     text = "Audit rows that wait, because the database did not take them."

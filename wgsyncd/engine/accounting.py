@@ -28,6 +28,10 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Clock, Spool, Store
 
 NOTHING = WriteBatch()
+_WAITING = {
+    Obstacle.LOCKED: "another program has locked rows: their bytes are posted later",
+    Obstacle.LATE: "the database is too slow to change rows: their bytes are posted later",
+}
 
 
 class Accounting:
@@ -115,9 +119,10 @@ class Accounting:
         if not self._state.rows_loaded:
             return  # nobody knows which transitions are due
         left = self._status.set_aside = tuple(self._store.post_set_aside(self.calendar(now), blocked))
-        locked = len(self._status.rows_set_aside(Obstacle.LOCKED))
-        if self._changed("locked", bool(locked)) and locked:
-            self._log.warning("another program has locked rows: their bytes are posted later", rows=locked)
+        for obstacle, what in _WAITING.items():
+            rows = len(self._status.rows_set_aside(obstacle))
+            if self._changed(obstacle, bool(rows)) and rows:
+                self._log.warning(what, rows=rows)
         refused = {one.device: one.detail for one in left if one.obstacle is Obstacle.REFUSED}
         before, self._refused = self._refused, refused
         for device, why in refused.items():

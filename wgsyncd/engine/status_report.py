@@ -161,7 +161,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
         findings=sum(status.findings.values()),
         spool_pending_counters=status.spool_pending_counters,
         spool_up=status.spool_up,
-        locked_rows=len(status.rows_set_aside(Obstacle.LOCKED)),
+        locked_rows=len(status.rows_set_aside(Obstacle.LOCKED, Obstacle.LATE)),
         refused_rows=[
             RefusedRow(device=one.device, error=redact(one.detail), since=iso(one.since, zone) or "")
             for one in status.rows_set_aside(Obstacle.REFUSED)

@@ -115,7 +115,7 @@ def _rows(report: StatusReport) -> Iterator[Finding]:
         why = f"the database refuses to change {count}, so their bytes wait: {one.device}: {one.error}"
         yield fault("refused rows", why, "sudo wgsyncd doctor")
     if report.locked_rows:
-        why = f"another program has locked {report.locked_rows}, so their bytes wait"
+        why = f"another program has locked {report.locked_rows}, or the database is too slow, so their bytes wait"
         yield fault("locked rows", why, "sudo wgsyncd doctor")
 
 

@@ -164,7 +164,7 @@ CREATE TABLE IF NOT EXISTS wgsyncd_set_aside (
     rx        BIGINT UNSIGNED NOT NULL DEFAULT 0,
     tx        BIGINT UNSIGNED NOT NULL DEFAULT 0,
     handshake DOUBLE          NOT NULL DEFAULT 0,            -- 0 = no newer handshake
-    reason    VARCHAR(64)     NOT NULL,                      -- locked, refused
+    reason    VARCHAR(64)     NOT NULL,                      -- late, locked, refused
     detail    VARCHAR(255)    NOT NULL,                      -- of a refused row: the server's error
     since     DOUBLE          NOT NULL,
     PRIMARY KEY (node, device, start, day)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 
 class Obstacle(StrEnum):
-    """Why a row cannot be changed."""
+    """Why a row cannot be changed. If there are several reasons, the last one in alphabetical order is told."""
 
+    LATE = "late"  # the server is too slow to change rows at present
     LOCKED = "locked"  # another program has locked the row
     REFUSED = "refused"  # the server refuses the change: a value out of range, a CHECK, a trigger, an ENUM
 

@@ -18,7 +18,7 @@ from wgsyncd.stores.mikyun.trouble import TIMED_OUT, MariaDBError
 PARTS = 16  # parts of a refused statement. Each slow row costs the time of one part, and its own
 RETRY = 60.0  # seconds until rows are tried again, if slow statements took all the time
 RETRY_SLOW = 600.0  # seconds until a slow row is tried again
-_TIME_IS_UP = StoreError("the server is too slow to change rows", StoreErrorCode.LOCKED)
+TIME_IS_UP = StoreError("the server is too slow to change rows", StoreErrorCode.LOCKED)
 _T = TypeVar("_T")
 
 
@@ -61,7 +61,7 @@ class Changer:
         Returns the rows that are not changed, and why. RolledBack: see there. StoreError: no row can be changed.
         """
         if self.is_tired:
-            return dict.fromkeys(rows, _TIME_IS_UP)
+            return dict.fromkeys(rows, TIME_IS_UP)
         spent, is_asked, now = 0.0, False, self._clock()
         left = {one: self._slow[one][1] for one in rows if one in self._slow}
         due = [[one] for one in left if self._slow[one][0] <= now][:1]
@@ -71,7 +71,7 @@ class Changer:
                 continue
             if spent > connection.patience:
                 self._tired_until = self._clock() + RETRY
-                left |= dict.fromkeys(some, _TIME_IS_UP)
+                left |= dict.fromkeys(some, TIME_IS_UP)
                 continue
             sql, values = statement(some)
             began = self._clock()

@@ -131,4 +131,4 @@ def load(connection: Connection, node: str) -> tuple[SetAside, ...]:
 
 def _obstacle(word: str) -> Obstacle:
     """Why something is set aside. A word that another program wrote counts as a refusal: it is tried again, too."""
-    return Obstacle.LOCKED if word == Obstacle.LOCKED else Obstacle.REFUSED
+    return Obstacle(word) if word in (Obstacle.LATE, Obstacle.LOCKED) else Obstacle.REFUSED

@@ -25,7 +25,7 @@ from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun import pieces, records, removals, usual
-from wgsyncd.stores.mikyun.changing import Changer, RolledBack
+from wgsyncd.stores.mikyun.changing import TIME_IS_UP, Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
 from wgsyncd.stores.mikyun.reading import condition_texts, stored_id, to_datetime
@@ -248,6 +248,8 @@ class _Unposted(RolledBack):
 
 
 def _obstacle(error: StoreError) -> tuple[Obstacle, str]:
+    if error is TIME_IS_UP:
+        return Obstacle.LATE, ""
     return (Obstacle.LOCKED, "") if error.code is StoreErrorCode.LOCKED else (Obstacle.REFUSED, str(error))
 
 
