@@ -79,9 +79,9 @@ class Gateway:
         self.alice, self.bob, self.server = Place(), Place(), Place()
         run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         run("ip", "link", "set", "lo", "up")
-        self._link("wg0", self.alice, ("10.8.0.1/24", "fd08::1/64"), ("10.8.0.2/24", "10.8.0.3/24", "fd08::2/64"))
-        self._link("wg1", self.bob, ("10.9.0.1/24", "fd09::1/64"), ("10.9.0.2/24", "fd09::2/64"))
-        self._link(
+        self.link("wg0", self.alice, ("10.8.0.1/24", "fd08::1/64"), ("10.8.0.2/24", "10.8.0.3/24", "fd08::2/64"))
+        self.link("wg1", self.bob, ("10.9.0.1/24", "fd09::1/64"), ("10.9.0.2/24", "fd09::2/64"))
+        self.link(
             "lan0", self.server, ("10.0.0.1/8", "fd01::1/64"),
             ("10.1.0.1/8", "10.2.0.1/8", "10.1.0.53/8", "192.0.2.1/32", "fd01::2/64"),
         )  # fmt: skip
@@ -109,7 +109,7 @@ class Gateway:
         for place in (self.alice, self.bob, self.server):
             os.close(place.fd)
 
-    def _link(self, name: str, place: Place, ours: Sequence[str], theirs: Sequence[str]) -> None:
+    def link(self, name: str, place: Place, ours: Sequence[str], theirs: Sequence[str]) -> None:
         run("ip", "link", "add", name, "address", _MAC, "type", "veth", "peer", "name", "up0", "address", _MAC, "netns", place.path)  # fmt: skip
         run("ip", "link", "set", name, "arp", "off", "up")
         place.run("ip", "link", "set", "lo", "up")

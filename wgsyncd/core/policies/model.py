@@ -49,6 +49,8 @@ class Access(NamedTuple):
 
     def plus(self, other: Access) -> Access:
         """The addresses of both."""
+        if self.is_empty:
+            return other
         return Access(join(self.v4 + other.v4), join(self.v6 + other.v6))
 
     def limited_to(self, families: frozenset[int]) -> Access:

@@ -87,7 +87,7 @@ def plan_access(
     counted = frozenset(
         device.id
         for device in devices
-        if device.stays and not device.is_frozen
+        if device.stays and not device.is_frozen and before[device.id] != after[device.id]
         and not before[device.id].less(resolver.always).is_empty
         and after[device.id].less(resolver.always).is_empty
     )  # fmt: skip
@@ -98,6 +98,7 @@ def plan_access(
     held = counted if tripped and approved != plan_id else frozenset()
     elements: dict[Network, Element] = {}
     profiles: dict[str, Access] = {}
+    names: dict[int, str] = {}  # by object: devices share the objects, and a digest for each device takes long
     for device in devices:
         for host in device.hosts:
             element = there.elements.get(host)
@@ -108,8 +109,11 @@ def plan_access(
                 if device.is_frozen:
                     continue
             access = after[device.id]
-            profiles[access.profile] = access
-            elements[host] = Element(tag(device.id), access.profile)
+            name = names.get(id(access))
+            if name is None:
+                name = names[id(access)] = access.profile
+                profiles[name] = access
+            elements[host] = Element(tag(device.id), name)
     if is_partial:
         held_hosts = {host for device in devices for host in device.hosts}
         for host, element in there.elements.items():
