@@ -123,6 +123,20 @@ def test_an_error_of_an_allowed_flow_passes_with_it(router: Gateway) -> None:
         alice.recv(10)
 
 
+def test_an_error_of_a_router_that_is_not_allowed_itself_passes_too(router: Gateway) -> None:
+    """The server is a router here: it has no way to the network that the policy is about."""
+    router.server.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    router.server.run("ip", "route", "add", "unreachable", "10.7.0.0/16")
+    router.cycle(EVERYBODY, tables(policy(1, "allow", "10.7.0.0/16", to=TO_ALICE)))
+    alice = router.socket(router.alice, "10.8.0.2")
+    alice.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, linux/in.h
+    alice.connect(("10.7.0.1", 9))
+    alice.send(b"x")
+    with pytest.raises(OSError, match="No route to host"):
+        alice.recv(10)
+    assert not router.reaches(router.alice, "10.8.0.2", "10.1.0.1"), "the router by itself"
+
+
 def test_refused_packets_are_answered_if_an_admin_wants_this() -> None:
     with gateway(PolicySettings(rejects=True)) as router:
         router.filter.start()

@@ -86,6 +86,7 @@ def test_another_profile_alone_is_no_withdrawal() -> None:
     assert not plan.withdrawn
     (change,) = plan.changes
     assert change.lost == OPEN.less(networks("10.1.0.0/16")) and change.gained.is_empty
+    assert plan.counts == (0, 0, 1)
 
 
 def test_a_frozen_peer_keeps_its_element_as_it_is() -> None:
@@ -136,6 +137,7 @@ def test_a_few_may_lose_all_access_unasked() -> None:
     left = policy(1, "allow", "10.0.0.0/8", to=[("user", one.owner) for one in MANY[2:]])
     plan = planned(MANY, tables(left), there)
     assert not plan.tripped and plan.counted == {"dev-2", "dev-3"} and plan.limit == 2
+    assert plan.counts == (0, 2, 0)
     assert {change.device for change in plan.changes if change.after.is_empty} == {"dev-2", "dev-3"}
     fewer = policy(1, "allow", "10.0.0.0/8", to=[("user", one.owner) for one in MANY[3:]])
     assert planned(MANY, tables(fewer), there).withheld == {"dev-2", "dev-3", "dev-4"}

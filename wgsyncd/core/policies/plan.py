@@ -48,6 +48,14 @@ class AccessChange(NamedTuple):
         return self.before.less(self.after)
 
 
+class AccessCounts(NamedTuple):
+    """How many devices get their first access, lose all of it, or get other access."""
+
+    gained: int
+    lost: int
+    changed: int
+
+
 @dataclass(frozen=True, slots=True)
 class AccessPlan:
     """The changes of the ruleset in one cycle, after the guard."""
@@ -68,6 +76,13 @@ class AccessPlan:
     def withheld(self) -> frozenset[str]:
         """Ids of the devices that keep their access until an admin approves the plan."""
         return self.counted if self.tripped and not self.approved else frozenset()
+
+    @property
+    def counts(self) -> AccessCounts:
+        """The numbers of the devices of :attr:`changes`."""
+        gained = sum(one.before.is_empty for one in self.changes)
+        lost = sum(one.after.is_empty for one in self.changes)
+        return AccessCounts(gained, lost, len(self.changes) - gained - lost)
 
 
 def plan_access(
@@ -92,8 +107,9 @@ def plan_access(
         and after[device.id].less(resolver.always).is_empty
     )  # fmt: skip
     limit = limits.max_removals(len(before))
-    # Many devices lose all access and no policy counts: somebody emptied the tables.
-    tripped = len(counted) > limit or (len(counted) > 1 and not resolver.rules)
+    # Several devices lose all access and no policy allows anything: somebody emptied the tables.
+    is_emptied = not any(rule.allows for rule in resolver.rules)
+    tripped = len(counted) > limit or (len(counted) > 1 and is_emptied)
     plan_id = access_id(counted)
     held = counted if tripped and approved != plan_id else frozenset()
     elements: dict[Network, Element] = {}

@@ -18,11 +18,13 @@ from wgsyncd.core.policies.model import PolicySettings, PolicyTables, Ruleset
 from wgsyncd.core.policies.plan import AccessPlan, plan_access
 from wgsyncd.dataplane.nftables import commands, listing
 from wgsyncd.dataplane.nftables.devices import live_devices
-from wgsyncd.dataplane.nftables.listing import Found, Shape, Traffic
+from wgsyncd.dataplane.nftables.listing import Found, Shape, Traffic, sum_up
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase, Snapshot
+
+NOTHING_COUNTED = Traffic()
 
 
 class FilterSettings(NamedTuple):
@@ -44,7 +46,9 @@ class FilterStatus:
     drifts: int = 0  # how often the table was not as wanted
     restorations: int = 0
     forgotten_flows: int = 0
-    traffic: Traffic = field(default_factory=Traffic)  # since the table was last made
+    withheld: int = 0  # devices that keep their access until an admin approves
+    faults: int = 0  # of policies
+    traffic: Traffic = field(default_factory=Traffic)  # what the rules had counted when they were last read
     culprit: str = ""  # the process that changed the table last, and its id
 
 
@@ -69,6 +73,8 @@ class PacketFilter:
         self._generation: int | None = None  # in which the table was read
         self._shape: Shape | None = None  # how this nft shows the chains, if it shows them in another way
         self._own: set[int] = set()  # ids of our nft processes since the last look at the commits
+        self._counters: Mapping[str, Traffic] | None = None  # by chain, as last read
+        self._changed = log.OnChange()
         self._is_new = False  # the table was made at start, so its devices may have had flows before it
 
     # -- the port
@@ -93,6 +99,7 @@ class PacketFilter:
     def apply(self, phase: Phase, plan: AccessPlan | None, actual: Mapping[str, InterfaceState]) -> None:
         """Withdraw elements and forget their flows, or grant the rest in one transaction."""
         if plan is not None and phase is Phase.WITHDRAW:
+            self._tell(plan)
             self._withdraw(plan)
         elif plan is not None and phase is Phase.GRANT:
             self._grant(plan, actual)
@@ -116,6 +123,11 @@ class PacketFilter:
     def fileno(self) -> int:
         """The descriptor that can be read when somebody has committed to nftables: then call :meth:`mend`."""
         return self._netfilter.fileno()
+
+    def count(self) -> Traffic:
+        """Read the table, and return the traffic since start. The counters of a chain go with the chain."""
+        self._look()
+        return self.status.traffic
 
     def mend(self) -> bool:
         """Put right what another program did to the table. Returns whether something was wrong."""
@@ -160,6 +172,18 @@ class PacketFilter:
             self._forget(plan.forgotten & (elements.keys() - there.keys()))
         self._install(replace(plan.wanted, elements=elements, profiles=profiles))
         self._is_new = False
+        if plan.changes:
+            self._log.info("access changed", **plan.counts._asdict())
+
+    def _tell(self, plan: AccessPlan) -> None:
+        """Log what needs an admin, when it begins."""
+        self.status.withheld, self.status.faults = len(plan.withheld), len(plan.faults)
+        if self._changed("withheld", plan.plan_id if plan.withheld else "") and plan.withheld:
+            said = "too many devices would lose all access: withheld until an admin approves"
+            self._log.error(said, devices=len(plan.withheld), plan=plan.plan_id)
+        for fault in plan.faults:
+            if self._changed(fault, "faulty"):
+                self._log.warning("policy is faulty", policy=fault.name, part=fault.kind.value, text=fault.text[:45])
 
     def _forget(self, hosts: frozenset[Network] | set[Network]) -> None:
         if hosts:
@@ -181,9 +205,20 @@ class PacketFilter:
             self._generation = None
             raise FilterError("EBADMSG", f"cannot make sense of what nft shows: {error}") from error
         if found is not None:
-            self.status.traffic = found.traffic
+            self._count(found)
             self.status.devices, self.status.profiles = len(found.ruleset.elements), len(found.ruleset.profiles)
         return found
+
+    def _count(self, found: Found) -> None:
+        """Add what the chains have counted since they were last read. A chain that was made again began at zero."""
+        if self._counters is not None:
+            more = [self.status.traffic]
+            for chain, now in found.counters.items():
+                before = self._counters.get(chain, NOTHING_COUNTED)
+                is_same = all(a >= b for a, b in zip(now, before, strict=True))
+                more.append(Traffic(*(a - b for a, b in zip(now, before, strict=True))) if is_same else now)
+            self.status.traffic = sum_up(more)
+        self._counters = found.counters
 
     def _install(self, wanted: Ruleset) -> None:
         """Make the table what is wanted, and verify it. If nft refuses a change, one complete replacement is tried."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,7 +42,17 @@ class Found(NamedTuple):
     is_intact: bool  # chains, rules and types are as they should be
     is_odd: bool  # some element or profile is none that wgsyncd makes
     shape: Shape
-    traffic: Traffic
+    counters: Mapping[str, Traffic]  # by chain
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all chains have counted."""
+        return sum_up(self.counters.values())
+
+
+def sum_up(counters: Iterable[Traffic]) -> Traffic:
+    """The sum of some counters."""
+    return Traffic(*map(sum, zip(*counters, strict=True)))
 
 
 @dataclass(slots=True)
@@ -51,7 +61,7 @@ class _Parts:
     lines: set[str] = field(default_factory=set)  # the skeleton
     profiles: dict[str, set[str]] = field(default_factory=dict)  # their skeletons, by name
     places: dict[str, int] = field(default_factory=dict)  # how many rules each chain had so far
-    counted: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    counted: dict[str, list[int]] = field(default_factory=dict)  # by chain
     is_odd: bool = False  # an element is none that wgsyncd makes
 
 
@@ -84,7 +94,7 @@ def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
     elif kind == "rule":
         place = parts.places[name] = parts.places.get(name, -1) + 1
         said = ["rule", name, place, [each for each in rest.pop("expr") if "counter" not in each], *rest]
-        _count(parts, about["expr"])
+        _count(parts.counted.setdefault(name, [0, 0, 0, 0]), about["expr"])
     else:
         said = [kind, name, rest]
     match = _OF_PROFILE.fullmatch(name)
@@ -95,12 +105,12 @@ def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
         parts.lines.add(line(said))
 
 
-def _count(parts: _Parts, statements: list[dict[str, Any]]) -> None:
+def _count(counted: list[int], statements: list[dict[str, Any]]) -> None:
     counter = next((one["counter"] for one in statements if "counter" in one), None)
     if counter is not None:
         at = 0 if any("accept" in one for one in statements) else 2
-        parts.counted[at] += counter["packets"]
-        parts.counted[at + 1] += counter["bytes"]
+        counted[at] += counter["packets"]
+        counted[at + 1] += counter["bytes"]
 
 
 def _found(parts: _Parts, shape: Shape | None) -> Found:
@@ -132,7 +142,8 @@ def _found(parts: _Parts, shape: Shape | None) -> Found:
     usual = Shape(skeleton(judges_local=judges_local, rejects=rejects), profile_skeleton())
     found = Shape(frozenset(parts.lines), next(iter(shapes), usual.profile))
     is_intact = not is_odd and found in (usual, shape)
-    return Found(ruleset, is_intact, is_odd, found, Traffic(*parts.counted))
+    counters = {name: Traffic(*counted) for name, counted in parts.counted.items()}
+    return Found(ruleset, is_intact, is_odd, found, counters)
 
 
 def _elements(parts: _Parts, shown: list[Any]) -> Iterator[tuple[Network, Element]]:
