@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.realnode import RealNode
 from tests.samples import calendar, record
 from tests.store_sides import RealMikyunTables
 from wgsyncd.core.model import Counters
@@ -21,6 +23,7 @@ TRIPPED = Condition(ConditionType.GUARD_TRIPPED, "r640", "r640", "0123", 40)
     ("damage", "told"),
     [
         ("UPDATE wgsyncd_peers SET state = 'x' WHERE row_id = 5", "wgsyncd_peers is damaged"),
+        ("UPDATE wgsyncd_peers SET epoch = 'x' WHERE row_id = 5", "wgsyncd_peers is damaged"),
         ("UPDATE wgsyncd_peers SET sampled_at = 1e300", ""),
         ("UPDATE wgsyncd_peers SET handshake = -77 WHERE row_id = 5", ""),
         ("UPDATE wgsyncd_nodes SET spool = 'nonsense'", "wgsyncd_nodes is damaged"),
@@ -68,3 +71,20 @@ def test_one_damaged_row_stops_nobody(
         real_tables.sql(repair)
     again.load_state(now)
     assert "is damaged" not in capsys.readouterr().out, "what is printed mends it"
+
+
+def test_a_damaged_epoch_posts_nothing_twice(real_tables: RealMikyunTables, tmp_path: Path) -> None:
+    node = RealNode(real_tables, tmp_path)
+    node.device(5)
+    node.cycle()
+    node.traffic(5, 100)
+    node.account()
+    real_tables.sql("UPDATE wgsyncd_peers SET epoch = ''")
+    node.start()
+    node.cycle()
+    node.account()
+    assert node.posted == node.true
+    assert node.status.anomalies
+    node.traffic(5, 7)
+    node.account()
+    assert node.posted == node.true

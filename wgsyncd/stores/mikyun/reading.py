@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 from wgsyncd import log
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
-from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState
+from wgsyncd.core.records import DOUBT, PeerRecord, PeerRecords, RecordState
 from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState
 from wgsyncd.stores.mikyun import removals
 from wgsyncd.stores.mikyun.connection import Connection
 
 _log = log.get("store")
 _REPAIR = "UPDATE wgsyncd_peers SET state = 'present' WHERE state NOT IN ('present', 'arrives', 'returns')"
+_REPAIR_EPOCH = "UPDATE wgsyncd_peers SET epoch = '?' WHERE epoch NOT LIKE '%:%' AND epoch <> '?'"
 _LAST = 253_370_764_800.0  # the first second of the year 9999
 
 
@@ -56,6 +57,14 @@ def _state(word: str, interface: str, device: str) -> RecordState:
         return RecordState.PRESENT
 
 
+def _epoch(epoch: str, interface: str, device: str) -> str:
+    """The epoch of a record. With a damaged one no counter is sure, so nothing is posted twice."""
+    if ":" in epoch or epoch == DOUBT:
+        return epoch
+    _damaged("wgsyncd_peers", f"the epoch of {device} on {interface}", epoch, _REPAIR_EPOCH)
+    return DOUBT
+
+
 def _position(text: str, node: str) -> str:
     """The position of the spooled samples. A damaged one becomes none, as for a spool of another stream."""
     if not text or text.partition(":")[2].isdecimal():
@@ -92,7 +101,8 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
                 row_id, key, device = row.id, reuse_equal(key, row.public_key), reuse_equal(device, row.device)  # noqa: PLW2901
             records.add(PeerRecord(
                 intern(name), PublicKey(key), row_id, device, intern(contract), address, config,
-                _state(state, name, device), intern(epoch), rx, tx, handshake, times.setdefault(at, stored_time(at)),
+                _state(state, name, device), intern(_epoch(epoch, name, device)), rx, tx, handshake,
+                times.setdefault(at, stored_time(at)),
             ))  # fmt: skip
         interfaces = connection.query(
             "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)
