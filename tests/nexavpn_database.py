@@ -13,6 +13,7 @@ import psycopg
 
 from tests.configuring import LEAST
 from tests.postgres import PrivatePostgres
+from tests.wait import until
 from wgsyncd.config import resources
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
@@ -72,9 +73,19 @@ class NexavpnDatabase:
             admin.execute(resources.text("sql/nexavpn/nexavpn.sql").encode())
             admin.execute(content.encode())
 
-    def admin(self) -> psycopg.Connection:
+    def admin(self, *, autocommit: bool = False) -> psycopg.Connection:
         """A new connection of the administrator to this database."""
-        return psycopg.connect(host=str(self.server.directory), user="postgres", dbname=self.name)
+        return psycopg.connect(
+            host=str(self.server.directory), user="postgres", dbname=self.name, autocommit=autocommit
+        )
+
+    def end(self, connection: Connection) -> None:
+        """End the server's process of a connection, and wait until it is gone."""
+        pid = process(connection)
+        with self.admin(autocommit=True) as admin:  # in a transaction, the statistics would stay the same
+            assert admin.execute("SELECT pg_terminate_backend(%s)", (pid,)).fetchall() == [(True,)]
+            gone = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+            until(lambda: admin.execute(gone, (pid,)).fetchall() == [(0,)], 30, "the process is gone")
 
     def database(self, role: str = ROLES[BERLIN], **more: object) -> Database:
         """The settings by which a role enters."""
@@ -115,6 +126,13 @@ class NexavpnDatabase:
         """A connection with a role, as the store has it."""
         with closing(Connection(self.database(role, **more))) as connection:
             yield connection
+
+
+def process(connection: Connection) -> int:
+    """The id of the server's process for a connection."""
+    found = connection.query("SELECT pg_backend_pid()")[0][0]
+    assert isinstance(found, int)
+    return found
 
 
 def refusal(connection: Connection, sql: str, *values: object) -> str:

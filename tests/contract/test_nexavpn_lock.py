@@ -1,0 +1,101 @@
+"""The lock of a node: one session holds it, and a pooler that lends sessions by transaction is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.nexavpn_database import BERLIN, ROLES, NexavpnDatabase, process
+from tests.pgbouncer import PORT, pooler
+from tests.postgres import PrivatePostgres
+from tests.wait import until
+from wgsyncd.errors import StoreError, StoreErrorCode
+from wgsyncd.stores.nexavpn.connection import Connection, Pooled
+
+
+@pytest.fixture(scope="module")
+def nexa(postgres: PrivatePostgres) -> NexavpnDatabase:
+    made = NexavpnDatabase(postgres, "lock")
+    made.init()
+    return made
+
+
+@pytest.fixture
+def connection(nexa: NexavpnDatabase) -> Iterator[Connection]:
+    with nexa.connected() as made:
+        yield made
+
+
+def test_the_lock_of_a_node_is_held_by_one_session(nexa: NexavpnDatabase, connection: Connection) -> None:
+    connection.hold(BERLIN)
+    connection.check_held()
+    with nexa.connected() as other:
+        with pytest.raises(StoreError, match=f"lock of node berlin is held by role {ROLES[BERLIN]}") as caught:
+            other.hold(BERLIN)
+        assert caught.value.code is StoreErrorCode.LOCKED
+        assert str(process(connection)) in str(caught.value)
+        other.hold("another")
+    with nexa.connected() as other:
+        connection.close()
+        until(lambda: _holds(other), 30, "the lock is free")
+
+
+def _holds(connection: Connection) -> bool:
+    try:
+        connection.hold(BERLIN)
+    except StoreError:
+        return False
+    connection.check_held()
+    return True
+
+
+def test_a_session_takes_the_lock_again_after_each_connect(nexa: NexavpnDatabase, connection: Connection) -> None:
+    connection.hold(BERLIN)
+    nexa.end(connection)
+    with connection.transaction():
+        connection.check_held()
+
+
+def test_a_session_that_the_server_has_not_missed_gives_the_lock_to_its_successor(nexa: NexavpnDatabase) -> None:
+    """The server's process is stopped, so it holds the lock. The next session tells the server to end it."""
+    with nexa.connected(timeout=1.0) as made:
+        made.hold(BERLIN)
+        before = process(made)
+        os.kill(before, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreError, match="does not answer in time"):
+                made.query("SELECT 1")
+            with pytest.raises(StoreError) as caught:
+                made.query("SELECT 1")
+            assert caught.value.code is StoreErrorCode.LOCKED
+        finally:
+            os.kill(before, signal.SIGCONT)
+        until(lambda: _holds(made), 30, "the lock is held again")
+        assert process(made) != before
+
+
+def test_a_transaction_without_the_lock_is_refused(connection: Connection) -> None:
+    connection.hold(BERLIN)
+    connection.query("SELECT pg_advisory_unlock_all()")
+    with pytest.raises(Pooled, match="pool_mode = session"), connection.transaction():
+        connection.check_held()
+
+
+def test_a_pooler_that_lends_sessions_by_transaction_is_refused(nexa: NexavpnDatabase) -> None:
+    with (
+        pooler(nexa.server, "transaction", ROLES[BERLIN]) as socket,
+        nexa.connected(hosts=(socket,), port=PORT) as made,
+        pytest.raises(Pooled, match=r"lends .* by transaction"),
+    ):
+        made.hold(BERLIN)
+
+
+def test_a_pooler_that_lends_whole_sessions_serves(nexa: NexavpnDatabase) -> None:
+    with pooler(nexa.server, "session", ROLES[BERLIN]) as socket, nexa.connected(hosts=(socket,), port=PORT) as made:
+        made.hold(BERLIN)
+        assert made.is_pooled
+        with made.transaction():
+            made.check_held()
