@@ -72,8 +72,7 @@ class NexavpnTables:
 
     def __init__(self, server: PrivatePostgres, stack: ExitStack) -> None:
         self.server, self._stack = server, stack
-        self._admin = stack.enter_context(server.admin(autocommit=True))
-        self._admin.row_factory = dict_row  # type: ignore[assignment]
+        self.connect()
         found = self.sql(
             "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
             " WHERE schemaname IN ('public', 'wgsyncd') AND tablename <> 'schema_version'"
@@ -82,6 +81,11 @@ class NexavpnTables:
         self.sql("ALTER TABLE wgsyncd.node_states ALTER adopted SET DEFAULT true")  # most tests are of adopted nodes
         self.sql("INSERT INTO roles (id, name) VALUES (%s, 'user')", named("role"))
         self.user("alice")
+
+    def connect(self) -> None:
+        """Connect as the administrator, again after the server has stopped."""
+        self._admin = self._stack.enter_context(self.server.admin(autocommit=True))
+        self._admin.row_factory = dict_row  # type: ignore[assignment]
 
     def sql(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         with self._admin.cursor() as cursor:

@@ -10,7 +10,7 @@ from etc.debian.roff import escape, head, paragraphs
 from wgsyncd.config import resources
 
 _SECTION = re.compile(r"\[([\w.]+)\]\s*(?:#\s*(.*))?$")
-_KEY = re.compile(r"""(#\s)?(\w+)\s=\s("[^"]*"|\[[^\]]*\]|[^\s#]+)\s*(?:\#\s*(.*))?$""")
+_KEY = re.compile(r"""(#\s)?(\w+)\s=\s("[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^\s#]+)\s*(?:\#\s*(.*))?$""")
 _MORE = re.compile(r"\s+#\s*(.*)$")
 
 
@@ -62,9 +62,16 @@ def _one_interface(found: list[Section]) -> list[Section]:
     return [first if one is interfaces[0] else one for one in found if one not in interfaces[1:]]
 
 
+def every_section() -> tuple[str, list[Section]]:
+    """What the head of the shipped configuration says, and the sections of all control planes."""
+    about, found = sections(resources.text("wgsyncd.toml"))
+    _, more = sections(resources.text("examples/nexavpn.toml"))
+    return about, found + [one for one in more if one.name.partition(".")[0] == "nexavpn"]
+
+
 def configuration_page() -> str:
     """wgsyncd.toml(5)."""
-    about, found = sections(resources.text("wgsyncd.toml"))
+    about, found = every_section()
     lines = [*head("wgsyncd.toml", 5, "configuration of wgsyncd")]
     lines += [".SH SYNOPSIS", "/etc/wgsyncd/wgsyncd.toml"]
     lines += [".SH DESCRIPTION", *paragraphs(about), ".PP"]

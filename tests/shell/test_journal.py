@@ -89,6 +89,7 @@ log.get("t").info("heard", devices=["a", "b"])
 UNEXPLAINED = {
     "audit rows are lost: wgsyncd_unwritten refuses them too",
     "audit rows are lost: too many wait for admin_logs",
+    "audit rows are lost: wgsyncd.unwritten refuses them too",
     "stopped without a last account: the database did not answer in time",
     "a bug refuses the new configuration",
     "plane failed, tried again next cycle",

@@ -11,7 +11,6 @@ import pytest
 
 from etc.debian import manpages, roff, toml_page
 from wgsyncd import stores
-from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 
 COMMANDS = manpages.commands(manpages.top())
@@ -91,7 +90,7 @@ def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
 
 
 def test_every_key_of_the_configuration_is_in_the_manual_and_says_what_it_is(made: Mapping[str, str]) -> None:
-    _, sections = toml_page.sections(resources.text("wgsyncd.toml"))
+    _, sections = toml_page.every_section()
     told = {f"{one.name}.{key.name}".lstrip("."): key.about for one in sections for key in one.keys}
     assert set(told) == keys(Settings)
     assert {key for key, about in told.items() if not about} == set()

@@ -13,11 +13,14 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from wgsyncd.errors import UserError
+
 if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings, StoreSettings
     from wgsyncd.ports import Backend
 
-CONTROL_PLANES = {"mikyun": "wgsyncd.stores.mikyun"}  # by name. The first is the default
+# by name. The first is the default
+CONTROL_PLANES = {"mikyun": "wgsyncd.stores.mikyun", "nexavpn": "wgsyncd.stores.nexavpn"}
 
 
 def settings_type(control_plane: str) -> type[StoreSettings]:
@@ -27,7 +30,10 @@ def settings_type(control_plane: str) -> type[StoreSettings]:
 
 def open_store(settings: Settings) -> Backend:
     """The store of the configured control plane. It connects when it is first asked."""
-    module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")
+    try:
+        module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'wgsyncd[{settings.control_plane}]'") from None
     return cast("Backend", module.Backend(settings))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.stores.nexavpn import doctor, schema
 from wgsyncd.stores.nexavpn.init import ADMIN
+from wgsyncd.stores.nexavpn.reports import NexaReports
 from wgsyncd.stores.nexavpn.settings import nexavpn
+from wgsyncd.stores.nexavpn.store import NexaStore
 
 
 class Backend:
@@ -17,6 +19,14 @@ class Backend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    def store(self, on_answer: Callable[[], object]) -> NexaStore:
+        """See :class:`wgsyncd.ports.Backend`."""
+        return NexaStore(self._settings, on_answer)
+
+    def reports(self) -> NexaReports:
+        """See :class:`wgsyncd.ports.Backend`."""
+        return NexaReports(self._settings)
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
         """See :class:`wgsyncd.ports.Backend`."""

@@ -1,0 +1,161 @@
+"""The daemon on NexaVPN's tables: real PostgreSQL, real WireGuard in userspace, real packets."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nexavpn_sides import NexavpnTables
+from tests.postgres import NODE_ROLE, PrivatePostgres
+from tests.real.running import Daemon, Ear, wait
+from wgsyncd.core.model import Counters, decode_key
+from wgsyncd.demo import testbed
+from wgsyncd.demo.testbed import Customer, KeyPair, WgPeer, new_keys, new_preshared_key
+
+MIB = 1 << 20
+_CONFIGURATION = """\
+control_plane = "nexavpn"
+[node]
+name = "fra1"
+zone = "Europe/Berlin"
+[nexavpn.database]
+hosts = ["{directory}"]
+name = "postgres"
+user = "{role}"
+[nexavpn.preshared_keys]
+test = "{directory}/keys"
+[interfaces.wg0]
+networks = ["10.200.0.0/24"]
+addresses = ["10.200.0.1/24"]
+[interfaces.wg1]
+networks = ["10.251.0.0/24"]
+addresses = ["10.251.0.1/24"]
+[schedule]
+poll_interval = "1s"
+watch_interval = "100ms"
+[log]
+format = "json"
+"""
+
+
+class Bench:
+    """Holds the tables, the world and the daemon of one test."""
+
+    def __init__(self, tables: NexavpnTables, world: testbed.Testbed, daemon: Daemon) -> None:
+        self.tables, self.world, self.daemon = tables, world, daemon
+        self.keys: dict[int, KeyPair] = {}
+
+    def customer(self, number: int) -> Customer:
+        """A device with a real client, whose preshared key is sealed in its row."""
+        client, keys, secret = self.world.add_customer(), new_keys(), new_preshared_key()
+        self.tables.insert(number)
+        sealed = self.tables.seal(number, decode_key(secret))
+        peer = self.tables.peer_id(number)
+        self.tables.update("devices", self.tables.id(number), public_key=keys.public)
+        self.tables.update("wireguard_peers", peer, public_key=keys.public, preshared_key_ciphertext=sealed)
+        client.configure(self.world.interfaces["wg0"], keys, f"10.200.0.{number}", secret)
+        self.keys[number] = keys
+        return client
+
+    def peer(self, number: int) -> WgPeer | None:
+        return self.world.dump()["wg0"].get(self.keys[number].public)
+
+    def is_posted(self, number: int) -> bool:
+        """Whether the view has each byte that the kernel has counted."""
+        found = self.peer(number)
+        return found is not None and self.tables.posted(number) == Counters(found.rx, found.tx)
+
+    def events(self) -> list[tuple[str, Any]]:
+        return [(one["event_type"], one["entity_id"]) for one in self.tables.logs()]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def bench(postgres: PrivatePostgres, ear: Ear, tmp_path: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        tables = NexavpnTables(postgres, stack)
+        tables.settings()  # writes the key file
+        tables.sql("INSERT INTO wgsyncd.nodes VALUES ('fra1', %s, '{}')", NODE_ROLE)
+        for name in ("wg0", "wg1"):
+            tables.gateway(name)
+        world = testbed.Testbed("userspace", log=tmp_path / "world.log")
+        stack.callback(world.close)
+        world.open()
+        daemon = Daemon(world, ear, tmp_path / "daemon")
+        stack.callback(daemon.close)
+        daemon.config.write_text(_CONFIGURATION.format(directory=postgres.directory, role=NODE_ROLE), encoding="utf-8")
+        yield Bench(tables, world, daemon)
+
+
+def test_rows_become_peers_and_no_byte_is_lost_by_a_kill(bench: Bench) -> None:
+    client = bench.customer(5)
+    bench.daemon.start()
+    wait(lambda: bench.peer(5) is not None, "the peer of the row")
+    assert client.transfer(up=3 * MIB, down=MIB).wait() == 0
+    wait(lambda: bench.is_posted(5), "all bytes in the view")
+    assert bench.tables.posted(5).rx > 3 * MIB
+    seen = bench.tables.device(5)
+    assert seen["last_seen_at"] is not None
+    assert seen["last_connected_at"] == seen["last_seen_at"]
+
+    running = client.transfer(up=2 * MIB, down=2 * MIB, seconds=4)
+    wait(lambda: bench.tables.posted(5).rx > 4 * MIB, "a part of the bytes")
+    bench.daemon.kill()
+    assert running.wait() == 0
+    bench.daemon.start()
+    wait(lambda: bench.is_posted(5), "all bytes in the view again")
+
+    before = bench.peer(5)
+    bench.tables.update("devices", bench.tables.id(5), status="blocked")
+    wait(lambda: bench.peer(5) is None, "the end of the peer")
+    assert before is not None
+    wait(lambda: "gateway.peer_removed" in dict(bench.events()), "the audit row of the removal")
+    assert bench.tables.posted(5) == Counters(before.rx, before.tx)
+    device = bench.tables.id(5)
+    assert [one for one in bench.events() if one[1] == device] == [
+        ("gateway.peer_added", device), ("gateway.peer_removed", device)
+    ]  # fmt: skip
+    bench.daemon.stop()
+
+
+def test_the_server_crashes_under_traffic(bench: Bench) -> None:
+    client = bench.customer(6)
+    bench.daemon.start()
+    wait(lambda: bench.peer(6) is not None, "the peer of the row")
+    running = client.transfer(up=2 * MIB, down=2 * MIB, seconds=4)
+    wait(lambda: bench.tables.posted(6).rx > 0, "the first bytes")
+    bench.tables.server.stop("immediate")
+    assert running.wait() == 0, "peers stay"
+    bench.tables.server.start()
+    bench.tables.connect()
+    wait(lambda: bench.is_posted(6), "all bytes in the view")
+    gateways = bench.tables.sql("SELECT last_sync_at FROM gateways")
+    assert len(gateways) == 2
+    bench.daemon.signal(signal.SIGTERM)
+    assert bench.daemon.wait() == 0
+
+
+def test_the_commands_speak_of_the_device(bench: Bench) -> None:
+    bench.customer(7)
+    bench.tables.update("wireguard_peers", bench.tables.peer_id(7), assigned_ip="10.200.0.99")
+    bench.daemon.start()
+    device = str(bench.tables.id(7))
+    told = bench.daemon.cli("explain", device, code=None).stdout
+    assert "10.200.0.99 is not allocated to the device" in told
+    assert bench.daemon.cli("check-config").returncode == 0
+    assert device in bench.daemon.cli("devices", code=None).stdout
+    bench.tables.update("wireguard_peers", bench.tables.peer_id(7), assigned_ip="10.200.0.7")
+    wait(lambda: bench.peer(7) is not None, "the peer of the mended row")
+    bench.daemon.cli("verify")
+    bench.daemon.cli("usage", device)
+    bench.daemon.stop()
