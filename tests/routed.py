@@ -93,7 +93,7 @@ class Gateway:
 
     def _filter(self) -> PacketFilter:
         settings = FilterSettings(TUNNELS, self.policies, LIMITS)
-        return PacketFilter(settings, lambda _: None, self.nft, self.netfilter)
+        return PacketFilter(settings, self.nft, self.netfilter)
 
     def restart(self) -> None:
         """Start a new process, which knows of the last one only what the kernel has."""

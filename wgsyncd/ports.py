@@ -18,6 +18,7 @@ from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceState
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.policies.model import PolicyTables
 from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
@@ -82,6 +83,7 @@ class Snapshot(NamedTuple):
     quarantined: int  # deltas of this node in quarantine
     moved: Mapping[DeviceId, str] = MappingProxyType({})  # row id of a recorded device: another node's interface
     adopted: bool = True  # whether an admin let wgsyncd remove the foreign peers of this node
+    policies: PolicyTables | None = None  # what devices may reach. None: the store has no policies
 
 
 class Phase(Enum):
@@ -179,9 +181,8 @@ class UsageStore(Protocol):
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The deltas of this node in quarantine."""
 
-    def resolve_quarantine(
-        self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
-    ) -> None:
+    def resolve_quarantine(self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent],
+                           calendar: UsageCalendar) -> None:  # fmt: skip
         """Take these deltas out of quarantine and add ``postings`` to the devices, in one transaction. UserError, and
         nothing is done, if a delta or a device is gone. InDoubt if COMMIT got no answer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -78,6 +79,13 @@ def test_a_device_and_its_owner_are_different_targets() -> None:
     found = tables(policy(1, "allow", "10.1.0.0/16", to=(("device", "user-2"), ("user", "dev-2"))))
     assert reached(found) == NO_ACCESS
     assert reached(tables(policy(1, "allow", "10.1.0.0/16", to=(("device", "dev-2"),)))) == networks("10.1.0.0/16")
+
+
+def test_an_owner_may_have_an_id_beside_its_name() -> None:
+    found = replace(tables(policy(1, "allow", "10.1.0.0/16", to=(("user", "42"),))), owners={"dev-2": "42"})
+    assert reached(found) == networks("10.1.0.0/16") and reached(found, one=device(3)) == NO_ACCESS
+    named = replace(tables(policy(1, "allow", "10.1.0.0/16")), owners={"dev-2": "42"})
+    assert reached(named) == NO_ACCESS, "the name of another owner may be this id"
 
 
 @pytest.mark.parametrize("effect", ["maybe", "", "allow deny", "allowed"])

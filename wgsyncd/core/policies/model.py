@@ -99,6 +99,7 @@ class PolicyTables:
     policies: tuple[AccessPolicy, ...] = ()
     groups: tuple[Group, ...] = ()
     dns_servers: frozenset[Network] = frozenset()  # hosts, of the gateways of this node
+    owners: Mapping[str, str] = field(default_factory=dict)  # by device id: the owner's id, if rows have a name instead
 
 
 @dataclass(frozen=True, slots=True)

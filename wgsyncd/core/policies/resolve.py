@@ -43,6 +43,7 @@ class Resolver:
         rules.sort(key=lambda rule: (sign * rule.policy.priority, rule.allows, rule.policy.id))
         self.rules: tuple[Rule, ...] = tuple(rules)
         self.always = Access.of(settings.always)
+        self._owners = tables.owners
         self._of_device, self._of_owner = _by_target(self.rules, tables, found)
         self.faults: tuple[PolicyFault, ...] = tuple(found)
         self._painted: dict[tuple[tuple[int, ...], frozenset[int]], Access] = {}
@@ -62,7 +63,8 @@ class Resolver:
         return known
 
     def _numbers(self, device: Device) -> tuple[int, ...]:
-        numbers = self._of_device.get(device.id, frozenset()) | self._of_owner.get(device.owner, frozenset())
+        owner = self._owners.get(device.id, device.owner)
+        numbers = self._of_device.get(device.id, frozenset()) | self._of_owner.get(owner, frozenset())
         return tuple(sorted(numbers))
 
 

@@ -6,7 +6,7 @@ what was last wanted is put right at once, and the log names the process that di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from wgsyncd import log
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision, RemovalLimits
-from wgsyncd.core.policies.model import PolicySettings, PolicyTables, Ruleset
+from wgsyncd.core.policies.model import PolicySettings, Ruleset
 from wgsyncd.core.policies.plan import AccessPlan, plan_access
 from wgsyncd.dataplane.nftables import commands, listing
 from wgsyncd.dataplane.nftables.devices import live_devices
@@ -53,20 +53,14 @@ class FilterStatus:
 
 
 class PacketFilter:
-    """Implements the port Plane with nftables.
-
-    ``tables_of`` takes from a snapshot what the policies say. None: the store has no policies, and nothing changes.
-    """
+    """Implements the port Plane with nftables. If the store has no policies, nothing changes."""
 
     name = "policies"
 
-    def __init__(
-        self, settings: FilterSettings, tables_of: Callable[[Snapshot], PolicyTables | None], nft: Nft,
-        netfilter: Netfilter,
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: FilterSettings, nft: Nft, netfilter: Netfilter) -> None:
         self.status = FilterStatus()
         self.wanted: Ruleset | None = None  # what was last installed, or found at start
-        self._settings, self._tables_of = settings, tables_of
+        self._settings = settings
         self._nft, self._netfilter = nft, netfilter
         self._log = log.get("policies")
         self._found: Found | None = None
@@ -86,7 +80,7 @@ class PacketFilter:
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: Ruleset | None) -> AccessPlan | None:
         """The changes of the ruleset. None if the store has no policies."""
-        tables = self._tables_of(snapshot)
+        tables = snapshot.policies
         if tables is None:
             return None
         settings = self._settings
