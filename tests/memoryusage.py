@@ -28,6 +28,9 @@ class MemoryUsage(Generic[Tables]):
         """The figures that the control plane keeps of a device, by label. The default keeps none."""
         return {}
 
+    def listen(self, put: object) -> None:
+        """A store in memory has no notifications."""
+
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         self._read("totals")
         if self._node not in self.db.seq:

@@ -64,8 +64,7 @@ class WireGuard(Protocol):
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """Make the changes in their order, in few messages. Refused changes are returned and do not stop the others.
-        Only the attributes that differ are sent. REPLACE_PEERS is never set, and an UPDATE sets UPDATE_ONLY. 32 zero
-        bytes clear a preshared key (uapi/linux/wireguard.h). WireGuardError if the interface itself fails."""
+        Only attributes that differ are sent, an UPDATE has UPDATE_ONLY. WireGuardError: the interface itself fails."""
 
     def create(self, creation: NewInterface) -> None:
         """Make the interface and set it up. WireGuardError if this fails: nothing is left. No output contains a key."""
@@ -119,7 +118,7 @@ class Plane(Protocol[Found, Planned]):
 class CommitResult(NamedTuple):
     """The result of one transaction."""
 
-    node_state: NodeState  # the node state after the transaction
+    node_state: NodeState
     applied: frozenset[DeviceId]  # ids of the rows whose transition was made
     set_aside: frozenset[DeviceId]  # locked or refused rows: their transition is not made, their posting is set aside
 
@@ -138,6 +137,9 @@ class DeviceSource(Protocol):
 
     def digest(self) -> object:
         """A value that changes when anything changes that a plan depends on. It is cheap enough to ask often."""
+
+    def listen(self, put: Callable[[bytes], None]) -> None:
+        """Call ``put`` with each notification of the database, from a thread, until the store is closed, if it can."""
 
     def approve(self, plan_id: str) -> None:
         """Approve exactly the set of removals that this plan id names, once."""

@@ -128,6 +128,25 @@ def test_rows_become_peers_and_no_byte_is_lost_by_a_kill(bench: Bench) -> None:
     bench.daemon.stop()
 
 
+def test_a_notification_is_heard_where_nobody_looks(bench: Bench) -> None:
+    """Without the watch, only a notification tells of a row before the next full reconcile."""
+    quiet = bench.daemon.config.read_text(encoding="utf-8").replace('"100ms"', '"0s"\nresync_interval = "10min"')
+    bench.daemon.config.write_text(quiet, encoding="utf-8")
+    bench.daemon.start()
+    listening = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT 1' OR query LIKE 'LISTEN%%'"
+    wait(lambda: bench.tables.sql(listening), "the second connection")
+    for number, told in ((5, str(bench.tables.id(5))), (6, "")):
+        bench.customer(number)
+        bench.tables.sql("SELECT pg_notify('wgsyncd', %s)", told)
+        wait(lambda n=number: bench.peer(n) is not None, "the peer of the notification")
+    bench.tables.server.stop("immediate")
+    bench.tables.server.start()
+    bench.tables.connect()
+    bench.customer(7)  # the next connection of the listener takes all rows for changed
+    wait(lambda: bench.peer(7) is not None, "the peer of the row that nobody has told of")
+    bench.daemon.stop()
+
+
 def test_the_server_crashes_under_traffic(bench: Bench) -> None:
     client = bench.customer(6)
     bench.daemon.start()

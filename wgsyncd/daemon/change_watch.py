@@ -45,6 +45,7 @@ class ChangeWatcher:
         self._interrupted = False  # the present task was told of changed rows, so it may have removed peers
         self.idle = True  # no task but checks of the digest ran since the daemon's loop set this
         self._socket: NotifySocket | None = None
+        self._followed: object = None  # the store and the socket of the last `follow_store`
         self._bucket = TokenBucket(NOTIFICATIONS_SHARE)
         self._may_preempt = False  # a waiting notification ends the present posting
 
@@ -52,6 +53,13 @@ class ChangeWatcher:
         """Receive notifications on the socket ``path``. UserError if the socket cannot be made."""
         self.close()
         self._socket = NotifySocket(path, self._status, wake)
+
+    def follow_store(self) -> None:
+        """Receive the notifications of the present agent's database too. A reload may have brought another agent."""
+        store, ours = self._agent().store, self._socket
+        if ours is not None and (store, ours) != self._followed:
+            self._followed = store, ours
+            store.listen(ours.put)
 
     @property
     def is_listening(self) -> bool:

@@ -183,6 +183,9 @@ class MariaDBStore:
         self.unwritten = self._trail.write_kept(self._connection)
         return CommitResult(node_state.apply(writes), applied, set_aside)
 
+    def listen(self, put: Callable[[bytes], None]) -> None:
+        """See :class:`wgsyncd.ports.Store`. MariaDB has no notifications."""
+
     def holder(self) -> Holder | None:
         """See :class:`wgsyncd.ports.Store`."""
         return self._place().load()

@@ -16,6 +16,7 @@ from wgsyncd.stores.nexavpn.trouble import Unsupported
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
 
+TROUBLE = (psycopg.Error, OSError, StoreError)  # what a connection that breaks may raise
 OLDEST = 140000  # server_version_num of the first version that is supported
 _SLICE = 0.1  # seconds after which psycopg lets a signal in
 _IN_TRANSACTION = 60.0  # seconds after which the server ends a transaction that asks nothing

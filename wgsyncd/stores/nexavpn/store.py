@@ -25,6 +25,7 @@ from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
 from wgsyncd.stores.nexavpn.holding import NodeHolder
+from wgsyncd.stores.nexavpn.listening import Listener
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
 from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
@@ -59,6 +60,8 @@ class NexaStore:
         own = nexavpn(settings)
         self._node, self._interfaces = settings.node.name, settings.interfaces
         self._ignored = frozenset(settings.node.ignored_interfaces)
+        self._database = own.database
+        self._listener: Listener | None = None
         self._connection = Connection(own.database, on_connect=self._prepare)
         self._connection.on_answer = on_answer
         keys = read_keys(own.preshared_keys)
@@ -159,6 +162,12 @@ class NexaStore:
                 self._log.warning("devices.last_seen_at cannot be written now: a later poll writes it", why=why)
             else:
                 self._log.info("devices.last_seen_at is written again")
+
+    def listen(self, put: Callable[[bytes], None]) -> None:
+        """See :class:`wgsyncd.ports.Store`."""
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = Listener(self._database, put)
 
     def holder(self) -> Holder | None:
         """See :class:`wgsyncd.ports.Store`."""
@@ -269,3 +278,5 @@ class NexaStore:
     def close(self) -> None:
         """See :class:`wgsyncd.ports.Store`."""
         self._connection.close()
+        if self._listener is not None:
+            self._listener.close()
