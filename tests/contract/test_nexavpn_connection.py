@@ -226,7 +226,7 @@ LOGINS = {"role": ("28000", StoreErrorCode.DENIED), "name": ("3D000", StoreError
 def test_an_unknown_role_or_database_is_told(nexa: NexavpnDatabase, what: str) -> None:
     words, code = LOGINS[what]
     missing = {"role": "nobody"} if what == "role" else {"name": "nothing"}
-    with nexa.connected(**missing) as made, pytest.raises(PostgresError, match="does not exist") as caught:  # type: ignore[arg-type]
+    with nexa.connected(**missing) as made, pytest.raises(PostgresError, match="does not exist") as caught:
         made.query("SELECT 1")
     assert (caught.value.sqlstate, caught.value.code) == (words, code)
 
