@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -99,27 +100,17 @@ class NexavpnDatabase:
         own = Nexavpn(database=self.database(ROLES[gateway]))
         return msgspec.structs.replace(found, control_plane="nexavpn", store=own, node=node)
 
-    def init(self, gateway: str = BERLIN, **options: object) -> list[str]:
+    def init(self, at: str = BERLIN, /, **options: object) -> list[str]:
         """What `wgsyncd init-db` says on the node of a gateway."""
         plain = {"user": None, "socket": None, "password_file": None, "node": None, "gateway": None, "role": None,
                  "triggers": False, "drop_views": False}  # fmt: skip
-        return list(Backend(self.settings(gateway)).install(argparse.Namespace(**{**plain, **options})))
+        return list(Backend(self.settings(at)).install(argparse.Namespace(**{**plain, **options})))
 
-    def dump(self, *options: str) -> str:
-        """The schema public as pg_dump writes it, without rights."""
-        argv = [
-            "pg_dump",
-            "-h",
-            str(self.server.directory),
-            "-U",
-            "postgres",
-            "-n",
-            "public",
-            "-x",
-            *options,
-            self.name,
-        ]
-        return subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    def dump(self, *options: str, schema: str = "public") -> str:
+        """A schema with its rows, as pg_dump writes it without rights."""
+        argv = ["pg_dump", "-h", str(self.server.directory), "-U", "postgres", "-n", schema, "-x", *options, self.name]
+        found = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+        return re.sub(r"(?m)^\\(un)?restrict .*", "", found)  # newer ones have a random word for psql there
 
     @contextmanager
     def connected(self, role: str = ROLES[BERLIN], **more: object) -> Iterator[Connection]:

@@ -1,0 +1,168 @@
+"""`wgsyncd doctor` on NexaVPN's database: rights too few and too many, a missing entry, an old server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import psycopg
+import pytest
+
+from tests.nexavpn_database import BERLIN, ROLES, TOKYO, NexavpnDatabase
+from tests.pgbouncer import PORT, pooler
+from tests.postgres import PrivatePostgres
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding, Severity
+from wgsyncd.stores.nexavpn import login
+from wgsyncd.stores.nexavpn.backend import Backend
+from wgsyncd.stores.nexavpn.settings import nexavpn
+
+ROLE = ROLES[BERLIN]
+
+
+@pytest.fixture
+def nexa(postgres: PrivatePostgres) -> NexavpnDatabase:
+    made = NexavpnDatabase(postgres, "doctor")
+    made.init()
+    return made
+
+
+@pytest.fixture
+def admin(nexa: NexavpnDatabase) -> Iterator[psycopg.Connection]:
+    with nexa.admin(autocommit=True) as made:
+        yield made
+
+
+def bad(settings: Settings) -> list[Finding]:
+    """The findings that are not well. Each of them says what to do."""
+    found = [one for one in Backend(settings).check() if one.severity is not Severity.OK]
+    assert all(one.fix for one in found)
+    return found
+
+
+def one(settings: Settings) -> Finding:
+    (found,) = bad(settings)
+    return found
+
+
+def test_all_is_well_after_init_db(nexa: NexavpnDatabase) -> None:
+    found = list(Backend(nexa.settings()).check())
+    assert {finding.severity for finding in found} == {Severity.OK}
+    assert [finding.check for finding in found] == [
+        "database", "server", "role", "tables", "rights", "gateway", "database clock",
+    ]  # fmt: skip
+
+
+LESS = {
+    "REVOKE SELECT ON wgsyncd.users FROM wgsyncd_node": "SELECT on wgsyncd.users",
+    "REVOKE DELETE ON wgsyncd.peers FROM wgsyncd_node": "DELETE on wgsyncd.peers",
+    "REVOKE INSERT ON wgsyncd.audit_logs FROM wgsyncd_node": "INSERT on wgsyncd.audit_logs",
+    "REVOKE UPDATE (last_seen_at) ON wgsyncd.device_times FROM wgsyncd_node": "UPDATE (last_seen_at) on wgsyncd.device_times",
+}
+
+
+@pytest.mark.parametrize("sql", LESS)
+def test_a_right_too_few_is_named(nexa: NexavpnDatabase, admin: psycopg.Connection, sql: str) -> None:
+    admin.execute(sql.encode())
+    found = one(nexa.settings())
+    assert (found.check, found.severity, found.fix) == ("rights", Severity.FAULT, "wgsyncd init-db")
+    assert found.message == f"the role lacks {LESS[sql]}"
+    nexa.init()
+    assert bad(nexa.settings()) == []
+
+
+MORE = {
+    f"GRANT SELECT (password_hash) ON users TO {ROLE}": "users",
+    "GRANT SELECT ON settings TO PUBLIC": "settings",
+    f"GRANT DELETE ON devices TO {ROLE}": "devices",
+    f"GRANT UPDATE (gateways) ON wgsyncd.nodes TO {ROLE}": "wgsyncd.nodes",
+}
+
+
+@pytest.mark.parametrize("sql", MORE)
+def test_a_right_too_many_is_named(nexa: NexavpnDatabase, admin: psycopg.Connection, sql: str) -> None:
+    admin.execute(sql.encode())
+    found = one(nexa.settings())
+    assert (found.check, found.severity) == ("rights", Severity.FAULT)
+    assert MORE[sql] in found.message
+    assert "REVOKE ALL ON" in found.fix
+
+
+@pytest.mark.parametrize("attribute", ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"])
+def test_a_role_that_row_security_does_not_bind_is_told(
+    nexa: NexavpnDatabase, admin: psycopg.Connection, attribute: str
+) -> None:
+    admin.execute(f"ALTER ROLE {ROLE} {attribute}".encode())
+    try:
+        found = next(finding for finding in bad(nexa.settings()) if finding.check == "role")
+    finally:
+        admin.execute(f"ALTER ROLE {ROLE} NO{attribute}".encode())
+    assert attribute in found.message
+    assert f"ALTER ROLE {ROLE} NO{attribute}" in found.fix
+
+
+def test_a_role_that_may_become_another_one_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    admin.execute(f"GRANT wgsyncd_owner TO {ROLE}".encode())
+    try:
+        found = [finding.message for finding in bad(nexa.settings()) if finding.check == "role"]
+    finally:
+        admin.execute(f"REVOKE wgsyncd_owner FROM {ROLE}".encode())
+    assert found == [f"{ROLE} is a member of wgsyncd_owner and has its rights"]
+
+
+def test_a_missing_schema_or_view_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    nexa.init(drop_views=True)
+    found = one(nexa.settings())
+    assert (found.check, found.fix) == ("tables", "wgsyncd init-db")
+    assert "wgsyncd.wireguard_peers" in found.message
+    admin.execute("DROP SCHEMA wgsyncd CASCADE")
+    assert one(nexa.settings()).message == "there is no schema wgsyncd"
+
+
+def test_another_version_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    admin.execute("UPDATE wgsyncd.schema_version SET version = 0")
+    assert one(nexa.settings()).fix == "wgsyncd init-db"
+    admin.execute("UPDATE wgsyncd.schema_version SET version = 99")
+    assert "version 99" in one(nexa.settings()).message
+
+
+def test_a_node_that_is_not_entered_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    admin.execute("UPDATE wgsyncd.nodes SET node = 'elsewhere'")
+    found = one(nexa.settings())
+    assert found.message == "berlin is not entered for this role, but elsewhere is"
+    assert found.fix == "wgsyncd init-db --node berlin"
+
+
+def test_a_gateway_that_the_node_does_not_serve_is_told(nexa: NexavpnDatabase) -> None:
+    settings = nexa.settings()
+    interface = settings.interfaces[BERLIN]
+    other = msgspec.structs.replace(settings, interfaces={BERLIN: msgspec.structs.replace(interface, store_name=TOKYO)})
+    found = one(other)
+    assert (found.check, found.fix) == ("gateway", "wgsyncd init-db --gateway tokyo")
+
+
+def test_an_inactive_gateway_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    admin.execute("UPDATE gateways SET is_active = false")
+    found = one(nexa.settings())
+    assert (found.check, found.severity) == ("gateway", Severity.WARNING)
+
+
+def test_a_database_that_cannot_be_entered_is_told(nexa: NexavpnDatabase) -> None:
+    def at(**more: object) -> Settings:
+        plain = nexa.settings()
+        own = msgspec.structs.replace(nexavpn(plain), database=nexa.database(**more))  # type: ignore[arg-type]
+        return msgspec.structs.replace(plain, store=own)
+
+    assert one(at(role="nobody")).fix == "wgsyncd init-db"
+    assert "systemctl start postgresql" in one(at(hosts=("/nowhere",))).fix
+    with pooler(nexa.server, "transaction", ROLE) as socket:
+        assert [finding.check for finding in bad(at(hosts=(socket,), port=PORT))] == ["pooler"]
+    with pooler(nexa.server, "session", ROLE) as socket:
+        assert bad(at(hosts=(socket,), port=PORT)) == []
+
+
+def test_a_server_that_is_too_old_is_told(nexa: NexavpnDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "OLDEST", 999999)
+    found = one(nexa.settings())
+    assert "is older than 14" in found.message
+    assert "apt-get install postgresql" in found.fix
