@@ -37,7 +37,16 @@ def test_the_first_start_removes_no_peer_without_a_row(node: Node) -> None:
     node.quiet()
 
 
-def test_an_adopted_node_removes_them_until_that_is_undone(node: Node) -> None:
+def test_what_waits_for_an_admin_is_no_drift(node: Node) -> None:
+    """A cycle that added peers said that the kernel had refused to remove those without a row."""
+    node.cycle()
+    assert (node.status.pending, node.status.waiting_for_adoption) == ({}, 1)
+    node.device(6)
+    node.cycle()
+    assert (node.status.pending, node.status.interfaces["wg0"].drift) == ({}, 0)
+
+
+def test_an_adopted_node_removes_them_until_that_is_undone(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
     node.cycle()
     before = node.store.digest()
     adopt(node, accepted=True)
@@ -45,6 +54,7 @@ def test_an_adopted_node_removes_them_until_that_is_undone(node: Node) -> None:
     node.cycle()
     assert node.kernel_of("wg0").keys() == {key(5)}
     assert ("node_adopted", "r640") in node.actions
+    assert f"{address(LINK)}/32" in "".join(capfd.readouterr()), "the log names the peer that went"
     adopt(node, accepted=False)
     node.wg.add_behind("wg0", peer(LINK, address(LINK)))
     node.start()

@@ -26,6 +26,21 @@ def test_an_interface_that_fails_is_left_alone_and_retried(node: Node, number: i
     node.right()
 
 
+def test_another_port_or_key_of_an_interface_is_told(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
+    """Customers have the old port and key in their configurations. wgsyncd is content, and nobody can connect."""
+    for number, port in ((90, 51820), (90, 51820), (90, 51900), (91, 51900)):
+        node.wg.delete("wg0")
+        node.wg.add_interface("wg0", listen_port=port)
+        node.cycle()  # it has no key yet
+        node.wg.delete("wg0")
+        node.wg.add_interface("wg0", public_key=key(number), listen_port=port)
+        node.cycle()
+    told = [line for line in "".join(capfd.readouterr()).splitlines() if "interface has changed: customers" in line]
+    assert ["port 51900, before 51820" in line for line in told] == [True, False]
+    assert ["another private key" in line for line in told] == [False, True]
+    assert "another private key" in [one.text for one in node.status.recent]
+
+
 def test_a_torn_dump_removes_and_books_nothing(node: Node) -> None:
     node.traffic(5, 9)
     node.change(6, status="paused")

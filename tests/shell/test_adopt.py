@@ -80,7 +80,7 @@ def test_the_text(node: Node, run: Run) -> None:
     assert f"~ 0001-DEV-006  {address(66)}/32" in said
     assert f"address {address(66)}/32 -> {address(6)}/32" in said
     assert "device paused" in said
-    assert "1 would be removed, 0 stay as configured" in said
+    assert "1 go with `wgsyncd adopt --accept`, 0 stay as configured" in said
     assert "last handshake 2026-" in said
     for number in (5, 6, 7, 9):
         assert text(number) not in said, "only the keys that an admin has to copy are printed"
@@ -151,7 +151,7 @@ def test_until_the_node_is_adopted_no_peer_without_a_row_goes(node: Node, run: R
     assert key(LINK) in node.kernel_of("wg0")
     status, lines = run("adopt", "--accept")
     assert status == 0
-    assert "This node is adopted. wgsyncd removes the 1 peers without a row that are marked above." in lines
+    assert "This node is adopted. wgsyncd removes peers without a row from now on: 1 of those above." in lines
     node.cycle()
     assert key(LINK) not in node.kernel_of("wg0")
     assert run("adopt")[1][-1] == "Nothing was changed. A start would remove no peer: systemctl enable --now wgsyncd"

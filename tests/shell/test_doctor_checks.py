@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -223,6 +224,29 @@ def test_metrics() -> None:
     assert system._metrics(settings, 7).severity is Severity.FAULT
     assert system._metrics(settings, None).severity is Severity.WARNING
     assert system._metrics(parse(CONFIG + '[metrics]\nlisten = ""\n'), None).severity is Severity.OK
+
+
+def test_a_unix_socket_in_place_of_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As etc/doc/monitoring.md keeps others from the page. The port of the configuration is closed then."""
+    path = tmp_path / "page"
+    monkeypatch.setattr(system, "_ask", lambda argv: f"{path} (Stream)\n" if "wgsyncd.socket" in argv else "")
+    settings = parse(CONFIG + '[metrics]\nlisten = "127.0.0.1:1"\n')
+    assert system._metrics(settings, 7).severity is Severity.FAULT
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(b"HTTP/1.1 200 OK\r\nServer: wgsyncd/1\r\nContent-Length: 3\r\n\r\nok\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = system._metrics(settings, 7)
+        thread.join()
+    assert (found.severity, found.message) == (Severity.OK, f"{path} answers, ready")
 
 
 # -- the output

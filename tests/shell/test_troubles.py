@@ -113,7 +113,7 @@ LASTING: dict[str, tuple[Callable[[Node], None], str, str]] = {
     "everybody": (everybody, "guard", "wgsyncd plan"),
     # what else goes wrong in a night
     "password": (away("1045: Access denied for user 'wgsyncd'@'localhost'"), "database", DATABASE),
-    "userspace socket": (broken(errno.EACCES), "wg0", DATABASE),
+    "userspace socket": (broken(errno.EACCES), "wg0", "man wgsyncd-install"),
     "bad row": (bad_row, "rows", "wgsyncd plan"),
     "bad configuration": (refused_configuration, "configuration", "wgsyncd check-config"),
     "no spool": (no_spool, "spool", DATABASE),

@@ -95,6 +95,7 @@ def test_all_by_day_as_a_table(run: Run) -> None:
         "total       1.00 GiB  2.00 GiB  3.00 GiB",
         "rx: received by the server; tx: sent by the server",
     ]
+    assert not run()[1].splitlines()[2].endswith(" 0 B"), "it begins with the first byte, unless --since says more"
 
 
 def test_one_device_for_machines(run: Run) -> None:

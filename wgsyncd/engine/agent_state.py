@@ -24,6 +24,7 @@ class AgentState:
 
     # The interfaces: the last state of each one, so that the log names an error once.
     interface_log: log.OnChange = field(default_factory=log.OnChange)
+    identities: dict[str, tuple[int, PublicKey]] = field(default_factory=dict)  # port and public key when last seen
 
     # The store: what the daemon does after each statement, because the database may be slow.
     on_answer: Callable[[], object] = lambda: None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.model import Change, ChangeKind, InterfaceState
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
@@ -29,7 +29,7 @@ class Interfaces:
 
     def __init__(self, settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState) -> None:
         self._settings, self._wireguard, self._status = settings, wireguard, status
-        self._changed = state.interface_log
+        self._changed, self._identities = state.interface_log, state.identities
         self._log = log.get("interfaces")
         self.batches_sent = 0  # batches of changes that were sent to the kernel
         self.missing: frozenset[str] = frozenset()  # interfaces that did not exist at the last read
@@ -53,12 +53,29 @@ class Interfaces:
                 if self._changed(("interface", name), error.name):
                     self._log.error("interface cannot be read", interface=name, error=str(error))
                 continue
+            state = actual[name]
             if self._changed(("interface", name), ""):
-                self._log.info("interface found", interface=name, kind=actual[name].kind, peers=len(actual[name].peers))
+                self._log.info("interface found", interface=name, kind=state.kind, peers=len(state.peers),
+                               port=state.listen_port)  # fmt: skip
+            self._look_for_another(state)
         self.missing = frozenset(missing)
         self._status.interface_errors = dict(self.read_errors)
         self._status.dump_retries = self._wireguard.retries
         return actual
+
+    def _look_for_another(self, state: InterfaceState) -> None:
+        """Tell of another port or private key than before: what customers have been given names the old ones."""
+        if state.public_key is None:  # not set up yet
+            return
+        before, now = self._identities.get(state.name), (state.listen_port, state.public_key)
+        self._identities[state.name] = now
+        if before is None or before == now:
+            return
+        what = [f"port {now[0]}, before {before[0]}"] if now[0] != before[0] else []
+        what += ["another private key"] if now[1] != before[1] else []
+        text = " and ".join(what)
+        self._log.warning("interface has changed: customers may not find it any more", interface=state.name, what=text)
+        self._status.add_event("update", interface=state.name, text=text)
 
     def _read(self, name: str, create: bool) -> InterfaceState:
         one = self._settings.interfaces[name]
@@ -110,7 +127,11 @@ class Interfaces:
                     refused = {one.change.public_key for one in failed}
                     applied = [c for c in changes if c.public_key not in refused]
                     devices = [c.device for c in applied if c.device][:NAMED]
-                    self._log.info("peers changed", interface=name, action=kind.value, peers=done, devices=devices)
+                    foreign = [_address(c) for c in applied if not c.device][:NAMED]
+                    more = {"foreign": foreign} if foreign else {}
+                    self._log.info(
+                        "peers changed", interface=name, action=kind.value, peers=done, devices=devices, **more
+                    )
                     self._log_recent(name, kind, applied)
         after = dict(actual)
         for name in {c.interface for c in plan.changes}:
@@ -158,3 +179,9 @@ class Interfaces:
         failed = self._wireguard.apply(name, changes)
         self._status.record_removal_gap(time.monotonic() - read_at)
         return failed
+
+
+def _address(change: Change) -> str:
+    """What names a peer of no row: its addresses, or else the beginning of its key."""
+    addresses = change.current.allowed_ips if change.current is not None else ()
+    return " ".join(sorted(map(str, addresses))) or fingerprint(change.public_key)

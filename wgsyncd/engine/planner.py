@@ -121,12 +121,9 @@ class Planner:
 
         ``part_of``: the number of all actual peers, if ``actual`` has only some of them. The guard needs this number.
         """
-        # Until an admin has adopted the node, nobody has said that its foreign peers may go.
         if part_of is None:
             self._is_adopted = snapshot.adopted
-        policy = self.policy
-        if not self._is_adopted and policy.foreign == "remove":
-            policy = replace(policy, foreign="report")
+        policy = self._policy_of_now()
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None, node_state=node_state))
         rows = lifecycle.with_transitions(snapshot.rows, steps)
         desired = build_desired(
@@ -142,6 +139,11 @@ class Planner:
         past = remembered((*node_state.removals, *undone), uptime)
         decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, uptime, node_state.records)
         return replace(decision, transitions=steps)
+
+    def _policy_of_now(self) -> PeerPolicy:
+        """Until an admin has adopted the node, nobody has said that its foreign peers may go."""
+        waits = not self._is_adopted and self.policy.foreign == "remove"
+        return replace(self.policy, foreign="report") if waits else self.policy
 
     def _moved(self, snapshot: Snapshot, node_state: NodeState) -> Mapping[DeviceId, str]:
         """By row id: the other node's interface of each recorded device that has moved there.
@@ -166,7 +168,7 @@ class Planner:
         """
         if not decision.plan.changes:
             return []
-        plan = make_plan(decision.desired, after, node_state.records, self.policy)
+        plan = make_plan(decision.desired, after, node_state.records, self._policy_of_now())
         undone = {(c.kind, c.interface, c.public_key) for c in decision.plan.withheld}
         return [c for c in plan.changes if (c.kind, c.interface, c.public_key) not in undone]
 

@@ -187,7 +187,7 @@ def summary_line(status: DaemonStatus) -> str:
         parts.insert(0, f"database does not serve ({status.database_error})")
     if status.guard_tripped:
         held = sum(one.withheld for one in status.interfaces.values())
-        parts.insert(0, f"NOTHING REMOVED: {held} peers have lost their rows (wgsyncd plan)")
+        parts.insert(0, f"NOTHING REMOVED: the guard keeps {held} peers (wgsyncd plan)")
     rejected = sum(status.rejected.values())
     if rejected:
         parts.append(f"{rejected} rows rejected")

@@ -75,7 +75,10 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
 def _interface(one: InterfaceReport, why: str) -> Finding:
     name = one.interface
     if "ENODEV" in why:
-        return fault(name, "does not exist: nobody can connect to it", f"systemctl start wg-quick@{name}")
+        mistake = f"If this server has no {name}, remove [interfaces.{name}] from the configuration"
+        return fault(name, f"does not exist: nobody can connect to it. {mistake}", f"systemctl start wg-quick@{name}")
+    if "EACCES" in why:
+        return fault(name, f"cannot be compared: {why}", "man wgsyncd-install")
     return fault(name, f"cannot be compared: {why}", "sudo wgsyncd doctor")
 
 
@@ -93,7 +96,8 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
 def _guard(report: StatusReport) -> Iterator[Finding]:
     guard = report.guard
     if guard.tripped and not guard.approved:
-        why = f"NOTHING WAS REMOVED: {report.withheld} peers have lost their rows, and the guard keeps them"
+        reasons = ", ".join(dict.fromkeys(one.reason for one in report.held if one.action == "remove"))
+        why = f"NOTHING WAS REMOVED: {report.withheld} peers would go ({reasons}), and the guard keeps them"
         yield fault("guard", f"{why}. A mistake? Restore the rows, and do nothing else", "wgsyncd plan")
     if report.blocked:
         why = f"{report.blocked} removals wait until the unreadable key of a row is mended"

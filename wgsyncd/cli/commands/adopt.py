@@ -245,7 +245,7 @@ def _interface(one: AdoptedInterface) -> Iterator[Line]:
         going = sum(1 for peer in peers if peer.action is not Action.STAYS)
         foreign = ""
         if match is Match.FOREIGN:
-            foreign = f": {going} would be removed, {len(peers) - going} stay as configured"
+            foreign = f": {going} go with `wgsyncd adopt --accept`, {len(peers) - going} stay as configured"
         if peers:
             yield f"  {len(peers):4}  {words}{foreign}", "warning" if going else "ok"
         if match is not Match.MATCHES:
@@ -272,7 +272,7 @@ def _foreign(report: AdoptReport) -> list[tuple[str, LivePeerReport]]:
 def _accepted(report: AdoptReport) -> Iterator[Line]:
     """What follows from the adoption."""
     going = sum(1 for _, peer in _foreign(report) if peer.action is not Action.STAYS)
-    yield f"This node is adopted. wgsyncd removes the {going} peers without a row that are marked above.", ""
+    yield f"This node is adopted. wgsyncd removes peers without a row from now on: {going} of those above.", ""
     yield "To put them back: wgsyncd adopt --undo", ""
 
 

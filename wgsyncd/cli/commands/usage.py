@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         writer.writerow((*head, "rx_bytes", "tx_bytes", "total_bytes"))
         writer.writerows((*map(output.sanitize, names), *_numbers(one)) for names, one in rows)
     else:
-        _print_table(report)
+        _print_table(report, whole=args.since is not None)
     return 0
 
 
@@ -241,8 +242,11 @@ def _numbers(one: Bytes) -> tuple[int, int, int]:
     return one.rx_bytes, one.tx_bytes, one.total_bytes
 
 
-def _print_table(report: UsageReport | UsageRankingReport) -> None:
+def _print_table(report: UsageReport | UsageRankingReport, *, whole: bool) -> None:
+    """``whole``: also the periods before the first byte."""
     head, rows = report.rows()
+    if isinstance(report, UsageReport) and not whole:
+        rows = [*itertools.dropwhile(lambda row: not row[1].total_bytes, rows[:-1]), *rows[-1:]]
     foot = [f"all {report.of.count}" if isinstance(report, UsageRankingReport) else "total", *[""] * (len(head) - 1)]
     if isinstance(report, UsageReport):
         head, rows = (report.by,), [((short_hour(name),), one) for (name,), one in rows]

@@ -7,6 +7,7 @@ import http.client
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -149,22 +150,37 @@ def _metrics(settings: Settings, pid: int | None) -> Finding:
     address = settings.metrics.address
     if address is None:
         return ok("metrics", "off (metrics.listen is empty)")
-    where = settings.metrics.listen
+    path = _unix_socket()
+    where = path or settings.metrics.listen
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address[0], address[0])  # noqa: S104
     try:
         with contextlib.closing(http.client.HTTPConnection(host, address[1], timeout=5)) as connection:
+            if path:
+                connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                connection.sock.settimeout(5)
+                connection.sock.connect(path)
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             said = answer.read(200).decode("utf-8", "replace").strip()
+    except PermissionError:
+        return warning("metrics", f"{where} is not for you to ask", "sudo wgsyncd doctor")
     except (OSError, http.client.HTTPException) as error:
         if pid is None:
             return warning("metrics", f"nobody answers on {where}: no wgsyncd runs", "systemctl start wgsyncd")
         return fault("metrics", f"nobody answers on {where}: {error}", "systemctl restart wgsyncd")
     if not (answer.getheader("Server") or "").startswith("wgsyncd/"):
-        return fault("metrics", f"another program answers on {where}", f"ss -ltnp 'sport = :{address[1]}'")
+        mend = "systemctl status wgsyncd.socket" if path else f"ss -ltnp 'sport = :{address[1]}'"
+        return fault("metrics", f"another program answers on {where}", mend)
     if answer.status != 200:
         return fault("metrics", f"{where} answers, not ready: {said}", "journalctl -u wgsyncd -n 30 --no-pager")
     return ok("metrics", f"{where} answers, ready")
+
+
+def _unix_socket() -> str:
+    """The unix socket that wgsyncd.socket has in place of a port. "" if it has a port, or if there is no such unit."""
+    said = _ask(["systemctl", "show", f"{UNIT}.socket", "--property=Listen", "--value"])
+    found = re.match(r"(/.*) \(Stream\)$", said.strip())
+    return found[1] if found else ""
 
 
 def _clock() -> Finding:

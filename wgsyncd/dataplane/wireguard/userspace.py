@@ -132,7 +132,10 @@ class UserspaceWireGuard:
 
 
 def _error(interface: str, number: int) -> WireGuardError:
-    return WireGuardError(interface, errno_name(number), f"its process: {os.strerror(number)}")
+    why = f"its process: {os.strerror(number)}"
+    if number == errno.EACCES:
+        why = "another user runs its process: see Userspace WireGuard in man wgsyncd-install"
+    return WireGuardError(interface, errno_name(number), why)
 
 
 def _set_requests(changes: Sequence[Change]) -> Iterator[tuple[str, Sequence[Change]]]:

@@ -90,6 +90,11 @@ def _entering(settings: Settings, error: StoreError) -> str:
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
         return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
+    if number == 1045 and database.socket and user == "wgsyncd":  # the account of man wgsyncd-install
+        account = f"'{user}'@'localhost'"
+        made = f"CREATE OR REPLACE USER {account} IDENTIFIED VIA unix_socket"
+        rights = f"wgsyncd init-db --socket {shlex.quote(database.socket)} --grants {quoted(account)}"
+        return f"mariadb -e {quoted(made)} && {rights}"
     if number == 1698:  # the account is known by its system user, and no user of this system has its name
         return f"id {shlex.quote(user)}"
     if number == 1049:

@@ -91,6 +91,8 @@ def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows:
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
         return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
     special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
+    if at_login and number == DENIED and "using password: NO" in text:
+        special = {DENIED: ". It does not exist, or it needs a password: see Account in man wgsyncd-install"}
     advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
     account = _ACCOUNT.search(text)
     advice = advice.replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")

@@ -1,0 +1,118 @@
+"""What `wgsyncd doctor` proposes for a trouble of the system is run as root, exactly as printed, and mends the trouble.
+
+The troubles of a private database are in test_doctor.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.pages import DOC, text
+from tests.real.installed import CONFIG, FAST, UNIT, Node
+from tests.wait import until
+
+NO_RIGHTS = """
+[Service]
+AmbientCapabilities=
+CapabilityBoundingSet=
+"""
+TROUBLES = {
+    # how root makes it, the check that finds it, the beginning of the fix
+    "no interface": ("systemctl stop wg-quick@wg0", "wg0", "systemctl restart wg-quick@wg0"),
+    "no private key": ("wg set wg0 private-key /dev/null", "wg0", "systemctl restart wg-quick@wg0"),
+    "no address": ("ip address flush dev wg0", "wg0 address", "ip address add 10.200.0.1/24 dev wg0"),
+    "down": ("ip link set wg0 down", "wg0 address", "ip link set wg0 up"),
+    "no daemon": ("systemctl stop wgsyncd", "daemon", "systemctl enable --now wgsyncd"),
+    "not at boot": ("systemctl disable wgsyncd", "at boot", "systemctl enable wgsyncd"),
+    "no control socket": ("rm /run/wgsyncd/control.sock", "daemon", "systemctl restart wgsyncd"),
+    "no database": ("systemctl stop mariadb", "database", "systemctl start mariadb && "),
+    "another unit file": ("touch /etc/systemd/system/wgsyncd.service.d/fast.conf", "unit", "systemctl daemon-reload"),
+    "no right": ("mariadb -e \"REVOKE DELETE ON mikyun_cloud.wgsyncd_peers FROM 'wgsyncd'@'localhost'\"",
+                 "rights", "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants "),
+    "a secret is readable": ("mariadb -e \"GRANT SELECT ON mikyun_cloud.* TO 'wgsyncd'@'localhost'\"",
+                             "secrets", "mariadb -e "),
+    "read-only server": ("mariadb -e 'SET GLOBAL read_only = 1'", "server", 'mariadb -e "SET GLOBAL read_only = 0"'),
+}  # fmt: skip
+
+
+@pytest.fixture
+def node(installed: Node) -> Iterator[Node]:
+    """Yields a system whose daemon runs with the good configuration, after one complete reconcile."""
+    installed.configure()
+    installed.system.run("systemctl", "enable", UNIT)
+    installed.systemctl("restart")
+    installed.await_ready()
+    yield installed
+    installed.drop_in(FAST, "fast")
+    installed.system.run("systemctl", "disable", "--now", UNIT, check=False)
+    installed.system.run("systemctl", "reset-failed", UNIT, check=False)
+
+
+def findings(node: Node) -> dict[str, tuple[str, str]]:
+    """The severity and the fix of each check of doctor. The worst one of a check is kept."""
+    found: dict[str, tuple[str, str]] = {}
+    for one in json.loads(node.system.run("wgsyncd", "doctor", "--json", check=False))["checks"]:
+        if found.get(one["check"], ("ok", ""))[0] == "ok":
+            found[one["check"]] = one["severity"], one["fix"]
+    return found
+
+
+def mend(node: Node, check: str, begins: str) -> None:
+    """Run what doctor proposes for a check. Afterwards the check is ok."""
+    until(lambda: findings(node).get(check, ("ok", ""))[0] != "ok", 20, f"doctor finds {check}")
+    severity, fix = findings(node)[check]
+    assert severity != "ok" and fix.startswith(begins), fix
+    node.system.run("sh", "-ec", fix)
+    until(lambda: findings(node).get(check, ("ok", ""))[0] == "ok", 30, f"{check} is well")
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_the_command_mends_it(node: Node, trouble: str) -> None:
+    how, check, begins = TROUBLES[trouble]
+    node.system.run("sh", "-ec", how)
+    mend(node, check, begins)
+
+
+def test_a_drop_in_that_takes_the_right_away(node: Node) -> None:
+    node.drop_in(NO_RIGHTS)
+    node.systemctl("restart")
+    mend(node, "capability", "systemctl cat wgsyncd && systemctl revert wgsyncd")
+
+
+def test_a_service_that_refused_its_configuration(node: Node) -> None:
+    """The last command of the line starts the service, after the admin has mended the file."""
+    node.configure(text="[interfaces.wg0]\n")
+    node.system.run("systemctl", "restart", UNIT, check=False)
+    until(lambda: node.show("ActiveState") == "failed", 20, "refused")
+    assert findings(node)["configuration"][1] == "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd check-config"
+    node.configure()
+    mend(node, "unit", "journalctl -u wgsyncd")
+
+
+def test_the_page_on_a_unix_socket_keeps_others_out(node: Node) -> None:
+    """The drop-in of etc/doc/monitoring.md, as systemd follows it. doctor finds the socket."""
+    page = DOC / "monitoring.md"
+    drop_in = re.search(r"```ini\n(\[Socket\]\n.*?)```", text(page), re.DOTALL)
+    assert drop_in and "`systemctl restart wgsyncd`" in text(page)
+    ask = ("curl", "--silent", "--fail", "--unix-socket", "/run/wgsyncd.page", "http://localhost/")
+    node.configure(text=f"{CONFIG}[metrics]\npage = true\n")
+    node.system.write("/etc/systemd/system/wgsyncd.socket.d/override.conf", drop_in[1])
+    try:
+        node.system.run("systemctl", "daemon-reload")
+        node.systemctl("restart")
+        until(lambda: "0001-DEV-001" in node.system.run(*ask, check=False), 20, "the page shows the device")
+        assert node.system.run("stat", "-c", "%a %U %G", "/run/wgsyncd.page").split() == ["660", "root", "wgsyncd"]
+        assert "<title>" not in node.system.run("runuser", "-u", "nobody", "--", *ask, check=False)
+        assert "0001-DEV-001" in node.system.run("runuser", "-u", "nobody", "-g", "wgsyncd", "--", *ask)
+        assert not node.get("/readyz"), "the port is closed"
+        assert findings(node)["metrics"][0] == "ok"
+    finally:
+        node.system.run("rm", "-r", "/etc/systemd/system/wgsyncd.socket.d")
+        node.system.run("systemctl", "daemon-reload")
+    node.configure()
+    node.systemctl("restart")
+    node.await_ready()
