@@ -155,8 +155,7 @@ class StateStore(Protocol):
         """The node state as committed. If there is none, it is created, or without ``create`` an empty one returned."""
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
-        """Write a batch in one transaction. RevisionConflict: the store has another revision. After StoreError, load
-        again: the commit may have happened. The new state takes over the records of ``node_state``, so drop that."""
+        """Write a batch in one transaction. RevisionConflict: ``node_state`` is old. StoreError: load it again."""
 
 
 class UsageStore(Protocol):
@@ -185,8 +184,7 @@ class UsageStore(Protocol):
 
     def resolve_quarantine(self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent],
                            calendar: UsageCalendar) -> None:  # fmt: skip
-        """Take these deltas out of quarantine and add ``postings`` to the devices, in one transaction. UserError, and
-        nothing is done, if a delta or a device is gone. InDoubt if COMMIT got no answer."""
+        """Post these instead of the deltas, in one transaction. UserError: a delta or a device is gone. Or InDoubt."""
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         """The ids that are still in quarantine. This settles a :meth:`resolve_quarantine` in doubt."""
