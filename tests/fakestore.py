@@ -169,6 +169,8 @@ class FakeStore(MemoryStore[FakeDatabase]):
             return issued and issued - 180
         if not self.db.same_zone or changed is None:
             return None if last is None else last + 1
+        if last is not None and last >= changed:
+            return changed
         return max(changed - 180, 0 if last is None else last + 1)
 
     def _is_issued_again(self, d: Device) -> bool:
@@ -181,7 +183,8 @@ class FakeStore(MemoryStore[FakeDatabase]):
         if not activated:
             has_dates = d["first_handshake_at"] or d["last_handshake_at"]
             return bool(changed and not has_dates and (d["rx_bytes_total"] or d["tx_bytes_total"]))
-        return bool(activated >= (issued or activated) and last and last < end)
+        used = max(activated, last) if changed and last else activated  # activated_at keeps the first activation
+        return bool(used >= (issued or activated) and last and last < end)
 
     def _text(self, seconds: float) -> str:
         return datetime.fromtimestamp(int(seconds), self._zone).strftime("%Y-%m-%d %H:%M:%S")

@@ -151,6 +151,11 @@ CHANGED = {  # the same, where the server says when the row was changed
     "again": (_USED | {"issued_at": -10, "last_handshake_at": -60, "updated_at": -9}, None, -190),
     "again, last used before the change": (_USED | {"last_handshake_at": -60, "updated_at": 300}, None, 120),
     "again, last used just before the change": (_USED | {"last_handshake_at": -60, "updated_at": -10}, None, -59),
+    "again and again, old date": (
+        {"issued_at": -70, "first_handshake_at": -90, "activated_at": -90, "last_handshake_at": -60, "updated_at": 0},
+        None, -59,
+    ),
+    "again, used after the change": (_USED | {"last_handshake_at": -60, "updated_at": -70}, None, -70),
     "again, the last handshake is cleared": (_USED | {"updated_at": 300}, None, 120),
     "again, all handshakes are cleared": ({"issued_at": -99, "updated_at": 300, "rx_bytes_total": 1}, None, 120),
     "set back after its end": (_USED | {"last_handshake_at": -60, "updated_at": 700}, -90, -279),

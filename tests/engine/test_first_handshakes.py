@@ -277,3 +277,33 @@ def test_a_remembered_handshake_is_no_scan_of_the_next_code(node: Node, deadline
     node.change(8, status="issued")
     node.cycle()
     assert status(node, 8) == "issued"
+
+
+def test_a_code_issued_for_the_third_time_needs_its_own_scan(node: Node, deadlines: None) -> None:
+    """activated_at keeps the first activation, and issued_at is the second date of issue."""
+    used(node)
+    node.db.same_zone = True
+    for columns in ({"issued_at": local(node.now)}, {}):
+        end, changed = node.calendar.format_local(node.now + 9000), local(node.now)
+        node.change(8, status="issued", qr_expires_at=end, updated_at=changed, **columns)
+        node.cycle()
+        node.account()
+        assert status(node, 8) == "issued"
+        node.tick(60)
+        node.shake(8)
+        node.account()
+        assert status(node, 8) == "active"
+        node.tick(600)
+
+
+def test_a_scan_that_is_posted_before_the_row_is_read_again_counts(node: Node, deadlines: None) -> None:
+    used(node)
+    node.db.same_zone = True
+    end, changed = node.calendar.format_local(node.now + 9000), local(node.now)
+    node.change(8, status="issued", qr_expires_at=end, updated_at=changed)
+    node.tick(5)
+    node.shake(8)
+    node.account()
+    assert status(node, 8) == "issued"
+    node.cycle()
+    assert status(node, 8) == "active"

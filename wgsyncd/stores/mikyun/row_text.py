@@ -42,14 +42,16 @@ _ISSUED = "COALESCE(NULLIF(d.issued_at, 0), NULLIF(d.created_at, 0))"
 _LAST = "COALESCE(NULLIF(d.last_handshake_at, 0), d.activated_at)"
 _EMPTIED = """(d.activated_at IS NULL AND d.first_handshake_at IS NULL AND d.last_handshake_at IS NULL
                AND COALESCE(d.rx_bytes_total <> 0 OR d.tx_bytes_total <> 0, FALSE))"""
-_AGAIN = f"""COALESCE((NULLIF(d.activated_at, 0) >= COALESCE({_ISSUED}, d.activated_at)
+_AGAIN = f"""COALESCE((IF({{changed}}, GREATEST(NULLIF(d.activated_at, 0), {_LAST}), NULLIF(d.activated_at, 0))
+                       >= COALESCE({_ISSUED}, d.activated_at)
                        AND GREATEST({_LAST}, COALESCE({{changed}}, {_LAST})) < {{end}})
                       OR ({_EMPTIED} AND {{changed}} < {{end}}), FALSE)"""
 _FIRST_HANDSHAKE = f"IF(d.first_handshake_at < {_ISSUED} OR {_AGAIN}, NULL, NULLIF(d.first_handshake_at, 0))"
 # The clocks of the application and of this machine may differ. A device that was online at its issue counts as scanned,
 # because its next handshake comes within two minutes.
 _AFTER_LAST, _AFTER_CHANGE = f"{_LAST} + INTERVAL 1 SECOND", f"{{changed}} - INTERVAL {ISSUE_SKEW} SECOND"
-_SINCE = f"GREATEST(COALESCE({_AFTER_LAST}, {_AFTER_CHANGE}), COALESCE({_AFTER_CHANGE}, {_AFTER_LAST}))"
+_SINCE = f"""IF({_LAST} >= {{changed}}, {{changed}},
+                GREATEST(COALESCE({_AFTER_LAST}, {_AFTER_CHANGE}), COALESCE({_AFTER_CHANGE}, {_AFTER_LAST})))"""
 _SCANNED_FROM = f"IF({_AGAIN}, {_SINCE}, NULLIF(d.issued_at, 0) - INTERVAL {ISSUE_SKEW} SECOND)"
 _FLAGS = (
     "d.public_key IS NULL", "d.preshared_key IS NULL", "c.contract_id IS NULL",
