@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from wgsyncd.core.model import PeerState, PublicKey
-from wgsyncd.dataplane.wireguard.dump import Decoder, Device
+from wgsyncd.dataplane.wireguard.dump import Decoder, Device, Seen
 
 _NOBODY: Mapping[PublicKey, PeerState] = {}
 
 
 def decode_dump(
-    payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY, *, endpoints: bool = True
-) -> Device:
+    payloads: Iterable[bytes], known: Mapping[PublicKey, PeerState] = _NOBODY, *,
+    endpoints: bool = True, seen: Seen | None = None,
+) -> Device:  # fmt: skip
     """The Device that the messages of one complete dump describe.
 
-    ``known``: the peers of an earlier dump. ValueError: the messages are no such dump.
+    ``known``: the peers of an earlier dump. ``seen``: in its place, all that earlier dumps have shown. ValueError: the
+    messages are no such dump.
     """
-    decoder = Decoder({key: one.config for key, one in known.items()}, endpoints=endpoints)
+    decoder = Decoder(seen or Seen({key: one.config for key, one in known.items()}), endpoints=endpoints)
     for data in payloads:
         decoder.append(data)
     return decoder.device()

@@ -47,7 +47,7 @@ def decode(payloads: list[bytes], known: dict[PublicKey, PeerState] | None = Non
 @given(usual, st.sampled_from([0, 1, 2]))
 def test_peers_as_linux_sends_them_go_the_short_way(found: list[PeerState], pads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dump, "_decode_peer", None)
+        patch.setattr(dump, "decode_peer", None)
         assert decode_dump(netlink_server.dump(found, pads=pads)).peers == by_key(found)
 
 
@@ -100,13 +100,11 @@ def test_what_is_the_same_is_the_same_object() -> None:
 
 def test_who_is_gone_is_not_known_any_more() -> None:
     here, gone = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
-    known: dict[PublicKey, PeerConfig] = {}
+    seen = dump.Seen()
     for found in ([here, gone], [here]):
-        decoder = dump.Decoder(known)
-        for payload in netlink_server.dump(found):
-            decoder.append(payload)
-        decoder.device()
-        assert known == {one.config.public_key: one.config for one in found}
+        decode_dump(netlink_server.dump(found), seen=seen)
+        assert seen.known == {one.config.public_key: one.config for one in found}
+        assert list(seen.decoded.values()) == found
 
 
 @given(usual)
@@ -135,3 +133,21 @@ def test_a_usual_peer_goes_on_in_the_next_message() -> None:
     assert len(payloads) == 2
     first = decode_dump(payloads).peers
     assert first == decode_dump(payloads, first).peers == by_key([one])
+
+
+@given(few, st.data())
+def test_dumps_in_a_row_are_read_as_if_each_were_the_first(first: list[PeerState], data: st.DataObject) -> None:
+    """Some peers stay as they are, some change, some come or go, and one may come in several messages."""
+    seen, found = dump.Seen(), first
+    for _ in range(4):
+        ips_each = data.draw(st.sampled_from([1, 2, 1000]))
+        payloads = netlink_server.dump(found, peers_each=data.draw(st.integers(1, 3)), ips_each=ips_each)
+        now = decode_dump(payloads, seen=seen)
+        assert now == decode_dump(payloads)
+        again = decode_dump(payloads, seen=seen)
+        assert again == now
+        if ips_each == 1000:
+            assert all(again.peers[one] is state for one, state in now.peers.items()), "nothing is decoded again"
+        keep = [one for one in found if data.draw(st.booleans())]
+        moved = [one._replace(rx=one.rx + 1) if data.draw(st.booleans()) and one.rx < 2**63 else one for one in keep]
+        found = list(by_key([*moved, *data.draw(few)]).values())

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerConfig, PublicKey
+from wgsyncd.core.model import Change, ChangeKind, InterfaceState
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.wireguard import codec, dump
 from wgsyncd.dataplane.wireguard.interfaces import link_exists, make_interface
@@ -53,7 +54,7 @@ class KernelWireGuard:
         self._boot_id = boot_id
         self._timeout, self._endpoints = timeout, endpoints
         self._socket: socket.socket | None = None
-        self._known: dict[str, dict[PublicKey, PeerConfig]] = {}  # by interface: the peers as last read or set
+        self._seen: defaultdict[str, dump.Seen] = defaultdict(dump.Seen)  # by interface
         self._family = 0  # the kernel gives the family a new number each time the module is loaded
         self._seq = int(time.time()) & 0x7FFFFFFF
 
@@ -68,7 +69,7 @@ class KernelWireGuard:
         request = codec.get_device(interface)
         for attempt in range(1 + _REREADS):
             self.retries += attempt > 0
-            decoder = dump.Decoder(self._known.setdefault(interface, {}), endpoints=self._endpoints)
+            decoder = dump.Decoder(self._seen[interface], endpoints=self._endpoints)
             answer = self._ask(interface, request, netlink.NLM_F_DUMP, decoder)
             if answer.errno:
                 raise kernel_error(interface, answer.errno)
@@ -85,7 +86,7 @@ class KernelWireGuard:
         """Send the changes in a few large messages. Returns the refused changes."""
         failed = apply_changes(changes, partial(codec.set_peers, interface), partial(self._set, interface))
         # The next dump should show these peers. Where it does, Decoder uses these objects again.
-        known = self._known.setdefault(interface, {})
+        known = self._seen[interface].known
         known.update((c.public_key, c.desired) for c in changes if c.kind is ChangeKind.ADD and c.desired is not None)
         return failed
 
