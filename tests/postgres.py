@@ -20,10 +20,11 @@ _ROLES = f"CREATE ROLE {NODE_ROLE} LOGIN IN ROLE wgsyncd_node"
 class PrivatePostgres:
     """The server and its data, from installation to removal. As a context manager it does both.
 
-    ``directory`` also has the server's socket. The user postgres runs the server, because it refuses to run as root.
+    ``options`` go to the server. ``directory`` also has the server's socket. The user postgres runs the server, because it refuses to run as root.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: str = "") -> None:
+        self.options = options
         self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-postgres-"))
         self.directory.chmod(0o755)
         self._as: tuple[str, ...] = ()
@@ -53,7 +54,15 @@ class PrivatePostgres:
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        self._run("pg_ctl", "-w", "-l", str(self.directory / "log"), "-o", f"{_SETTINGS} -k {self.directory}", "start")
+        self._run(
+            "pg_ctl",
+            "-w",
+            "-l",
+            str(self.directory / "log"),
+            "-o",
+            f"{_SETTINGS} -k {self.directory} {self.options}",
+            "start",
+        )
 
     def stop(self, how: str = "immediate") -> None:
         """Stop the server. "immediate" ends it as a crash does."""
