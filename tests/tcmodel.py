@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, Step
 from wgsyncd.core.shaping.tree import Filter, Hook, HtbClass, KernelState, Leaf, Port, Pref, Root, Tree
+from wgsyncd.errors import ShapingError
 
 
 class TcModel:
@@ -20,14 +21,52 @@ class TcModel:
         self.trees = {one: Tree() for one in Direction} | (trees or {})
         self.ports = ports if ports is not None else {"wg0": Port(), "wg1": Port()}
         self.index = 100  # of the last link
+        self.lacks: set[str] = set()  # kinds of things that this kernel does not have
+        self.fails = ""  # the errno of every reading
+        self.writes = 0
 
     @property
     def state(self) -> KernelState:
         return KernelState(dict(self.trees), dict(self.ports))
 
-    def apply(self, steps: Iterable[Step]) -> None:
+    def read(self) -> KernelState:
+        if self.fails:
+            raise ShapingError(self.fails, "no tc now")
+        return self.state
+
+    def look(self, interfaces: Iterable[str]) -> KernelState:
+        state = self.read()
+        return KernelState(state.trees, {name: one for name, one in state.ports.items() if name in set(interfaces)})
+
+    def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
+        failed = []
         for step in steps:
+            kind = type(step.thing).__name__
+            if step.action is Action.ADD and (kind in self.lacks or self._lacks_before(step)):
+                failed.append(FailedStep(step, "ENOENT", "kind is unknown"))
+                continue
+            if isinstance(step.thing, Clsact) and step.action is Action.DELETE and self._is_used(step.thing.interface):
+                continue
             self.make(step)
+            self.writes += 1
+        return failed
+
+    def _lacks_before(self, step: Step) -> bool:
+        """Whether the kernel has refused what the step needs."""
+        tree, thing = self.trees[step.direction] if step.direction is not None else Tree(), step.thing
+        if not self.lacks or isinstance(thing, Link | Clsact):
+            return False
+        if isinstance(thing, Redirect):
+            return self.ports[thing.interface].hook is not Hook.CLSACT
+        if isinstance(thing, HtbClass):
+            return tree.root is not Root.OURS or thing.parent not in {0, *tree.classes}
+        if isinstance(thing, Leaf | Filter):
+            return thing.minor not in {0, *tree.classes}
+        return not tree.index
+
+    def _is_used(self, name: str) -> bool:
+        port = self.ports[name]
+        return bool(port.redirects or port.taken or port.has_foreign_filters or port.hook is not Hook.CLSACT)
 
     def make(self, step: Step) -> None:
         action, direction, thing = step

@@ -48,6 +48,14 @@ class Step(NamedTuple):
     thing: Thing
 
 
+class FailedStep(NamedTuple):
+    """A step that the kernel refused, with the errno's name (``ENOENT``) and the kernel's own text."""
+
+    step: Step
+    name: str
+    text: str
+
+
 class ShapingPlan(NamedTuple):
     """The steps of one cycle. From any state, after any part of them, the next cycle reaches the desired state."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wgsyncd.core.model import Change, DeviceId
 from wgsyncd.core.network import Network, Networks
@@ -37,6 +37,7 @@ class Wanted:
     exempt: Networks = ()
     held: frozenset[Network] = frozenset()  # addresses that keep the shaping they have
     held_networks: Networks = ()  # of interfaces that could not be read: nobody knows which peers they have
+    unknown: Mapping[str, str] = field(default_factory=dict)  # by contract: the profile that the settings do not have
 
     def holds(self, network: Network) -> bool:
         """Whether the filter of this address stays as it is. A device that is to be shaped is not held."""
@@ -72,7 +73,8 @@ def wanted_shaping(
             devices.append(ShapedDevice(want.row.id, want.row.device, owner, name, want.config.allowed_ips, choice))
     unread = tuple(net for name in decision.interface_errors for net in networks.get(name, ()))
     devices.sort(key=lambda one: one.id)
-    return Wanted(tuple(devices), policy.exempt, frozenset(held), unread)
+    unknown = {owner: one.unknown for owner, one in choices.items() if one.unknown}
+    return Wanted(tuple(devices), policy.exempt, frozenset(held), unread, unknown)
 
 
 def _addresses(changes: Iterable[Change]) -> Iterable[Network]:

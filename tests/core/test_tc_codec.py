@@ -1,0 +1,137 @@
+"""Steps become rtnetlink messages, and the kernel's dumps become values again.
+
+The kernel writes kind and options of an object as it got them, so a request stands for its own dump. The last test has
+bytes that a kernel wrote.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from wgsyncd.core.network import Network, parse_host, parse_network
+from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, Step, Thing
+from wgsyncd.core.shaping.tree import Filter, Leaf, Pref, device_class, leaf, top_class
+from wgsyncd.dataplane.netlink import U32, attr
+from wgsyncd.dataplane.tc import codec, dump
+
+DOWN, UP = Direction.DOWN, Direction.UP
+HOST, HOST6, NET = parse_host("10.200.0.5"), parse_host("fd00::5"), parse_network("192.0.2.0/25")
+
+
+def encode(thing: Thing, action: Action = Action.ADD, direction: Direction | None = DOWN) -> codec.Request:
+    return codec.encode(Step(action, direction, thing), 7, {"wg0": 3})
+
+
+@pytest.mark.parametrize("rate", [8000, 1_250_000, 3_750_000_000])
+def test_classes_come_back_exactly(rate: int) -> None:
+    some = [top_class(1, rate), device_class(2, 1, rate, 3)]
+    payloads = [encode(one).payload for one in some]
+    payloads[0] = payloads[0][:12] + struct.pack("=I", 0xFFFFFFFF) + payloads[0][16:]  # a top class says ffff:ffff
+    assert dump.classes(payloads) == {1: some[0], 2: some[1]}
+
+
+def test_classes_of_other_qdiscs_are_not_in_the_tree() -> None:
+    payload = encode(top_class(1, 8000)).payload
+    assert dump.classes([payload[:8] + struct.pack("=I", 0x00010001) + payload[12:]]) == {}
+
+
+@pytest.mark.parametrize("rate", [8000, 125_000, 1_250_000])
+def test_a_leaf_is_sent_so_that_the_kernel_gives_it_back(rate: int) -> None:
+    """The kernel keeps times in steps of 1,024 ns (CODEL_SHIFT)."""
+    one = leaf(9, rate)
+    found = dump.qdisc(encode(one).payload)
+    assert dump.is_leaf(found)
+    sent = dump.leaf(found)
+    times = [((value * 1000 >> 10) << 10) // 1000 for value in (sent.target, sent.interval)]
+    assert sent._replace(target=times[0], interval=times[1]) == one
+
+
+def test_a_change_of_a_leaf_never_has_its_flows() -> None:
+    assert dump.leaf(dump.qdisc(encode(leaf(9, 8000), Action.CHANGE).payload)).flows == 0
+
+
+def test_another_kind_of_leaf_has_no_flows() -> None:
+    payload = codec.TCMSG.pack(0, 0, 0, 7, 5 << 16, codec.ROOT_HANDLE | 2, 0) + attr(codec.TCA_KIND, b"pfifo\0")
+    assert dump.leaf(dump.qdisc(payload)) == Leaf(2, 5, 0)
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize(
+    ("pref", "network"), [(10, HOST), (11, HOST6), (5, NET), (6, parse_network("fd00::/64")), (5, Network(bytes(4), 0))]
+)
+def test_filters_come_back_with_network_and_class(pref: int, network: Network, direction: Direction) -> None:
+    one = Filter(pref, 6, network, 2)
+    payload = encode(one, direction=direction).payload
+    assert dump.filters([payload], direction) == ((one,), frozenset())
+    other = UP if direction is DOWN else DOWN
+    if network.prefixlen:
+        assert dump.filters([payload], other)[0][0].network is None, "it matches the wrong side"
+
+
+def test_a_filter_with_one_more_key_is_none_of_ours() -> None:
+    payload = encode(Filter(10, 6, HOST, 2)).payload
+    at = codec.TCMSG.size + len(attr(codec.TCA_KIND, b"flower\0"))
+    more = payload[at + 4 :] + attr(18, b"\0\x16")  # TCA_FLOWER_KEY_TCP_SRC
+    assert dump.filters([payload[:at] + attr(codec.TCA_OPTIONS, more)], DOWN)[0] == (Filter(10, 6, None, 2),)
+
+
+def test_other_kinds_and_other_prefs_are_foreign() -> None:
+    head = codec.TCMSG.pack(0, 0, 0, 7, 0, codec.ROOT_HANDLE, 3 << 16 | 0x0008) + attr(codec.TCA_KIND, b"u32\0")
+    assert dump.filters([head], DOWN) == ((), frozenset({Pref(3, 0x0800, "u32")}))
+
+
+def test_the_head_of_a_pref_is_no_filter() -> None:
+    head = codec.TCMSG.pack(0, 0, 0, 7, 0, codec.ROOT_HANDLE, 10 << 16 | 0x0008) + attr(codec.TCA_KIND, b"flower\0")
+    assert dump.filters([head], DOWN) == ((), frozenset())
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_redirect_comes_back_with_its_target(direction: Direction) -> None:
+    one = dump.filter_of(encode(Redirect("wg0"), direction=direction).payload)
+    assert (one.pref, one.handle, one.protocol, one.kind) == (63335, 1, 3, "matchall")
+    assert dump.redirect(one) == 7
+    assert dump.redirect(one._replace(pref=1)) is None
+    assert dump.redirect(one._replace(options=b"")) is None
+
+
+def test_our_root_is_an_htb_of_our_number_that_sends_what_is_not_named() -> None:
+    payload = encode(RootQdisc()).payload
+    assert dump.is_our_root(dump.qdisc(payload))
+    assert not dump.is_our_root(dump.qdisc(payload)._replace(handle=0x10000))
+    assert not dump.is_our_root(dump.qdisc(payload)._replace(kind="hfsc"))
+    assert not dump.is_our_root(dump.qdisc(payload)._replace(options=attr(2, struct.pack("=5I", 3, 10, 20, 0, 0))))
+
+
+def test_what_adds_is_exclusive_and_what_changes_is_not() -> None:
+    things: list[Thing] = [Link(), RootQdisc(), Clsact("wg0"), Redirect("wg0"), top_class(1, 8000), leaf(1, 8000),
+                           Filter(10, 1, HOST, 1)]  # fmt: skip
+    assert {encode(one).flags for one in things} == {0x600}, "NLM_F_CREATE and NLM_F_EXCL"
+    assert {encode(one, Action.CHANGE).flags for one in (Link(), top_class(1, 8000), leaf(1, 8000), things[-1])} == {0}
+
+
+def test_a_link_is_named_and_set_up_in_one_message() -> None:
+    request = encode(Link(), direction=UP)
+    found = dump.link(request.payload)
+    assert (found.name, found.kind, found.is_up, found.queue) == ("wgsyncd-up", "ifb", True, 1000)
+
+
+@pytest.mark.parametrize("cut", [1, 10, 21, 30])
+def test_a_torn_message_is_an_error_and_no_surprise(cut: int) -> None:
+    payload = encode(top_class(1, 8000)).payload
+    with pytest.raises(ValueError, match="netlink"):
+        dump.classes([payload[:-cut]])
+
+
+def test_what_a_kernel_wrote() -> None:
+    """A class of Linux 6.18, as `tc class add dev a parent 7767: classid 7767:1 htb rate 10mbit` made it."""
+    params = struct.pack(
+        "=BBHhHIBBHhHIIIIII", 0, 1, 0, -1, 0, 1250000, 0, 1, 0, -1, 0, 1250000, 20000, 20000, 12500, 7, 0
+    )
+    payload = codec.TCMSG.pack(0, 0, 0, 2, 0x77670001, 0xFFFFFFFF, 0) + attr(1, b"htb\0") + attr(2, attr(1, params))
+    stats = attr(7, attr(1, struct.pack("=QI", 100, 1))) + attr(3, bytes(36))
+    (one,) = dump.classes([payload + stats]).values()
+    assert (one.parent, one.rate, one.ceil, one.buffer, one.quantum) == (0, 1250000, 1250000, 20000, 12500)
+    assert U32.size == 4

@@ -1,0 +1,269 @@
+"""Reads and changes the kernel's tc, over one rtnetlink socket.
+
+A dump of tc never says that it was interrupted (no nl_dump_check_consistent in net/sched/ of Linux). So a step that
+adds what the dump lacked is refused with EEXIST, if it is there, and the next cycle looks again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, Step
+from wgsyncd.core.shaping.tree import LINKS, Hook, KernelState, Leaf, Port, Root, Tree
+from wgsyncd.dataplane import netlink
+from wgsyncd.dataplane.tc import codec, dump
+from wgsyncd.errors import ShapingError
+
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11  # uapi/linux/netlink.h
+_NLM_F_ACK_TLVS, _NLMSGERR_ATTR_MSG = 0x200, 1
+_SO_RCVBUFFORCE = 33
+_RECEIVE_BUFFER = 8 << 20  # bytes. The errors of one batch must fit, since nobody reads while it is sent
+_DATAGRAM = 256 * 1024  # bytes. A datagram of a dump has at most 32 KiB
+_BATCH = 128 * 1024  # bytes of one send: less than the usual send buffer
+_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}  # Python calls this number ENOTSUP.
+
+
+class KernelTc:
+    """The kernel's tc, in the network namespace of the thread that first uses this object.
+
+    ``timeout``: seconds that the kernel may take to answer one batch. One thread uses the object.
+    """
+
+    def __init__(self, timeout: float = 30.0) -> None:
+        self._timeout = timeout
+        self._socket: socket.socket | None = None
+        self._seq = int(time.time()) & 0x3FFFFFFF
+
+    def close(self) -> None:
+        """Close the socket. The next use opens another one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # -- reading
+
+    def read(self) -> KernelState:
+        """All that shaping has in the kernel. ShapingError if the kernel does not answer."""
+        try:
+            return self._read()
+        except ValueError as error:
+            raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
+
+    def _read(self) -> KernelState:
+        links = [dump.link(one) for one in self._dump(codec.GETLINK, codec.get_links())]
+        qdiscs = [dump.qdisc(one) for one in self._dump(codec.GETQDISC, codec.get_objects())]
+        by_name = {one.name: one for one in links}
+        trees = {}
+        for direction, name in LINKS.items():
+            trees[direction] = Tree()
+            if (link := by_name.get(name)) is not None:
+                trees[direction] = self._tree(direction, link, [one for one in qdiscs if one.ifindex == link.ifindex])
+        hooks = {one.ifindex: one for one in qdiscs if one.handle == codec.INGRESS_HANDLE}
+        ports = {one.name: self._port(one.ifindex, hooks.get(one.ifindex)) for one in links}
+        return KernelState(trees, ports)
+
+    def look(self, interfaces: Iterable[str]) -> KernelState:
+        """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
+        try:
+            links = {one.name: one for one in map(dump.link, self._dump(codec.GETLINK, codec.get_links()))}
+            trees = {}
+            for direction, name in LINKS.items():
+                one = links.get(name)
+                trees[direction] = Tree() if one is None else _as_live(one)
+            hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
+            ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
+        except ValueError as error:
+            raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
+        return KernelState(trees, ports)
+
+    def _tree(self, direction: Direction, link: dump.LinkFound, qdiscs: Sequence[dump.QdiscFound]) -> Tree:
+        root = next((one for one in qdiscs if one.parent == codec.TC_H_ROOT and one.handle), None)
+        state = Root.NONE if root is None else Root.OURS if dump.is_our_root(root) else Root.FOREIGN
+        tree = Tree(link.ifindex, link.kind == "ifb", link.is_up, link.queue, state)
+        if tree.is_foreign or state is Root.NONE:
+            return tree
+        leaves: dict[int, Leaf] = {}
+        for one in qdiscs:
+            if dump.is_leaf(one):
+                its_leaf = dump.leaf(one)
+                leaves[its_leaf.minor] = its_leaf
+        which = codec.get_objects(link.ifindex, codec.ROOT_HANDLE)
+        filters, foreign = dump.filters(self._dump(codec.GETTFILTER, which), direction)
+        classes = dump.classes(self._dump(codec.GETTCLASS, which))
+        return replace(tree, classes=classes, leaves=leaves, filters=filters, foreign_prefs=foreign)
+
+    def _port(self, index: int, hook: dump.QdiscFound | None) -> Port:
+        if hook is None:
+            return Port()
+        if hook.kind != "clsact" or hook.has_block:
+            return Port(Hook.INGRESS)
+        redirects, taken, has_foreign = {}, set[Direction](), False
+        for direction, parent in codec.HOOKS.items():
+            for payload in self._dump(codec.GETTFILTER, codec.get_objects(index, parent)):
+                one = dump.filter_of(payload)
+                if not one.handle and one.kind == "matchall":  # the head of a pref, which has no filter of its own
+                    continue
+                target = dump.redirect(one)
+                if target is not None:
+                    redirects[direction] = target
+                else:
+                    has_foreign = True
+                    if one.pref == codec.REDIRECT_PREF:
+                        taken.add(direction)
+        return Port(Hook.CLSACT, redirects, frozenset(taken), has_foreign)
+
+    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
+        self._seq = seq = (self._seq + 1) & 0x7FFFFFFF
+        request = netlink.message(kind, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, seq, payload)
+        found: list[bytes] = []
+        try:
+            opened = self._open()
+            opened.send(request)
+            while True:
+                for message in netlink.messages(opened.recv(_DATAGRAM)):
+                    if message.seq != seq:  # the answer to an earlier request
+                        continue
+                    if message.type in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
+                        if code := netlink.error_number(message.payload):
+                            raise OSError(code, os.strerror(code))
+                        return found
+                    found.append(message.payload)
+        except OSError as error:
+            self.close()  # Otherwise the unread rest of the dump would make the next one fail with EBUSY.
+            number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
+            raise ShapingError(
+                _NAMES.get(number, str(number)), error.strerror or "the kernel did not answer"
+            ) from error
+
+    # -- changing
+
+    def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
+        """Make the steps in their order, in few messages. Returns the steps that the kernel refused."""
+        failed: list[FailedStep] = []
+        for is_alone, some in groupby(steps, lambda step: isinstance(step.thing, Link | Clsact)):
+            if is_alone:  # A new link has an index only afterwards.
+                for step in some:
+                    failed += self._one_by_one(step)
+            else:
+                failed += self._send(list(some))
+        return failed
+
+    def _one_by_one(self, step: Step) -> list[FailedStep]:
+        if step.action is Action.DELETE and isinstance(step.thing, Clsact):
+            port = self._port_now(step.thing.interface)
+            if port.hook is not Hook.CLSACT or port.redirects or port.has_foreign_filters:
+                return []  # Somebody has made a filter here meanwhile.
+        return self._send([step])
+
+    def _port_now(self, name: str) -> Port:
+        try:
+            index = socket.if_nametoindex(name)
+        except OSError:
+            return Port()
+        qdiscs = (dump.qdisc(one) for one in self._dump(codec.GETQDISC, codec.get_objects()))
+        hook = next((one for one in qdiscs if (one.ifindex, one.handle) == (index, codec.INGRESS_HANDLE)), None)
+        return self._port(index, hook)
+
+    def _send(self, steps: Sequence[Step]) -> list[FailedStep]:
+        failed: list[FailedStep] = []
+        indexes = {one: _index(name) for one, name in LINKS.items()}
+        names = {step.thing.interface for step in steps if isinstance(step.thing, Clsact | Redirect)}
+        interfaces = {name: _index(name) for name in names}
+        batch: list[tuple[Step, codec.Request]] = []
+        size = 0
+        for step in steps:
+            index = indexes.get(step.direction, 0) if step.direction is not None else 0
+            thing = step.thing
+            place = interfaces[thing.interface] if isinstance(thing, Clsact | Redirect) else index
+            if not place and not (isinstance(thing, Link) and step.action is Action.ADD):
+                failed.append(FailedStep(step, "ENODEV", "no such interface"))
+                continue
+            request = codec.encode(step, index, interfaces)
+            if batch and size + len(request.payload) + 16 > _BATCH:
+                failed += self._exchange(batch)
+                batch, size = [], 0
+            batch.append((step, request))
+            size += len(request.payload) + 16
+        return failed + (self._exchange(batch) if batch else [])
+
+    def _exchange(self, batch: Sequence[tuple[Step, codec.Request]]) -> list[FailedStep]:
+        """Send a batch. The kernel answers each step that failed, and the last one in any case."""
+        first = self._seq = (self._seq + 1) & 0x3FFFFFFF
+        self._seq += len(batch)
+        last = first + len(batch) - 1
+        datagram = b"".join(
+            netlink.message(request.kind, netlink.NLM_F_REQUEST | request.flags |
+                            (netlink.NLM_F_ACK if first + at == last else 0), first + at, request.payload)
+            for at, (_, request) in enumerate(batch)
+        )  # fmt: skip
+        failed: list[FailedStep] = []
+        try:
+            opened = self._open()
+            opened.send(datagram)
+            while True:
+                for message in netlink.messages(opened.recv(_DATAGRAM)):
+                    at = message.seq - first
+                    if message.type != netlink.NLMSG_ERROR or not 0 <= at < len(batch):
+                        continue
+                    if code := netlink.error_number(message.payload):
+                        text = _kernel_text(message) or os.strerror(code)
+                        failed.append(FailedStep(batch[at][0], _NAMES.get(code, str(code)), text))
+                    if message.seq == last:
+                        return failed
+        except OSError as error:
+            self.close()
+            number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
+            text = error.strerror or "the kernel did not answer"
+            return [*failed, FailedStep(batch[-1][0], _NAMES.get(number, str(number)), text)]
+
+    def _open(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = _open(self._timeout)
+        return self._socket
+
+
+def _as_live(link: dump.LinkFound) -> Tree:
+    return Tree(link.ifindex, link.kind == "ifb", link.is_up, link.queue, Root.OURS)
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def _kernel_text(message: netlink.Message) -> str:
+    """The kernel's own words for an error (NLMSGERR_ATTR_MSG), after the header of the request. "" if it has none."""
+    if not message.flags & _NLM_F_ACK_TLVS:
+        return ""
+    start = 4 + netlink.NLMSGHDR.size
+    found = {
+        kind: message.payload[a:b] for kind, a, b in netlink.attributes(message.payload, start, len(message.payload))
+    }
+    return found.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def _open(timeout: float) -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    try:
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # otherwise an error echoes the whole request
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        opened.settimeout(timeout)
+        opened.bind((0, 0))
+        opened.connect((0, 0))  # from the kernel only
+    except OSError:
+        opened.close()
+        raise
+    return opened
