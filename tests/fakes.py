@@ -22,8 +22,9 @@ from wgsyncd.core.model import (
     PublicKey,
 )
 from wgsyncd.core.network import Network, as_networks
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.errors import DumpInterrupted, InterfaceMissing, WireGuardError
-from wgsyncd.ports import FailedChange, NewInterface
+from wgsyncd.ports import NewInterface
 
 
 class Crash(BaseException):

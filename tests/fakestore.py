@@ -20,9 +20,11 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Counters, DeviceRow, Status, Transition, read_key
 from wgsyncd.core.reasons import Reason
+from wgsyncd.core.shaping.profiles import Terms, choose
 from wgsyncd.core.state import Condition, Posting
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
+from wgsyncd.ports import Snapshot
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH
@@ -43,6 +45,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
         super().__init__(settings.node, database or FakeDatabase(), settings.interfaces)
         self._zone = settings.node.zone
         self._messages = AuditMessages(mikyun(settings).language, self._zone)
+        self._policy = settings.shaping_policy
         self._lifetime = int(mikyun(settings).qr.lifetime)
         self._sides = ("tx", "rx") if mikyun(settings).perspective == "device" else ("rx", "tx")
 
@@ -86,6 +89,21 @@ class FakeStore(MemoryStore[FakeDatabase]):
         name: str = device["device_id"]
         return name
 
+    def snapshot(self) -> Snapshot:
+        return super().snapshot()._replace(terms=self._terms())
+
+    def _terms(self) -> Mapping[str, Terms]:
+        if not self._policy.enforce:
+            return {}
+        terms = {row.owner: Terms(self.db.profiles.get(row.owner) or "") for row in self._own_rows()}
+        for owner, one in terms.items():
+            profile = self._policy.profiles.get(choose(one, self._policy).name)
+            if profile is not None and profile.monthly:
+                some = [d for d in self.db.devices.values() if d["contract_id"] == owner]
+                rx, tx = (sum(d[f"{side}_bytes_month"] or 0 for d in some) for side in self._sides)
+                terms[owner] = one._replace(month=Counters(rx, tx))
+        return terms
+
     def _own_conditions(self) -> frozenset[Condition]:
         here = {row.owner for row in self._own_rows()}
         parents = Counter(d["contract_id"] for d in self.db.devices.values() if d["is_parent"] and not d["deleted_at"])
@@ -97,7 +115,11 @@ class FakeStore(MemoryStore[FakeDatabase]):
 
     def _all_columns(self) -> object:
         return [
-            (*(device[column] for column in PLANNED), self.db.contracts.get(device["contract_id"]))
+            (
+                *(device[column] for column in PLANNED),
+                self.db.contracts.get(device["contract_id"]),
+                self._policy.enforce and self.db.profiles.get(device["contract_id"]),
+            )
             for _, device in sorted(self.db.devices.items())
             if device["wg_iface"] not in self._ignored
         ]

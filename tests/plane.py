@@ -80,6 +80,9 @@ class Shaping:
                     self.writes += 1
         self.hook("plane", f"after {phase.value}")
 
+    def poll(self) -> bool:
+        return False
+
     def classes(self) -> Classes:
         return frozenset((name, key) for name, keys in self.wg.classes().items() for key in keys)
 

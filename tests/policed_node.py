@@ -10,6 +10,7 @@ from tests.policing import tables
 from tests.samples import NETWORKS, device_name, key_number
 from wgsyncd.core.model import Change
 from wgsyncd.core.peers.guard import Decision, RemovalLimits
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.core.policies.model import PolicySettings, PolicyTables, Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.dataplane.nftables import listing
@@ -17,7 +18,7 @@ from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
 from wgsyncd.errors import FilterError
-from wgsyncd.ports import FailedChange, Snapshot
+from wgsyncd.ports import Snapshot
 
 
 class _WatchedNft(Nft):

@@ -106,6 +106,8 @@ class FilterError(WireGuardError):
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__("packet filter", name, text)
+
+
 class ShapingError(WireGuardError):
     """A temporary fault of shaping: tc cannot be read. What it had stays as it was."""
 

@@ -18,8 +18,10 @@ from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceState
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.core.policies.model import PolicyTables
 from wgsyncd.core.quarantine import QuarantineEntry
+from wgsyncd.core.shaping.profiles import Terms
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.backlog import Backlog
@@ -32,14 +34,6 @@ class Clock(NamedTuple):
 
     now: Callable[[], float]
     monotonic: Callable[[], float]
-
-
-class FailedChange(NamedTuple):
-    """A change that the interface refused, with the errno's name (``ENOBUFS``) and its text."""
-
-    change: Change
-    name: str
-    text: str
 
 
 class NewInterface(NamedTuple):
@@ -83,6 +77,7 @@ class Snapshot(NamedTuple):
     moved: Mapping[DeviceId, str] = MappingProxyType({})  # row id of a recorded device: another node's interface
     adopted: bool = True  # whether an admin let wgsyncd remove the foreign peers of this node
     policies: PolicyTables | None = None  # what devices may reach. None: the store has no policies
+    terms: Mapping[str, Terms] = MappingProxyType({})  # by owner. The store reads them only if shaping is on
 
 
 class Phase(Enum):
@@ -113,6 +108,9 @@ class Plane(Protocol[Found, Planned]):
 
     def apply(self, phase: Phase, plan: Planned, actual: Mapping[str, InterfaceState]) -> None:
         """Apply a plan's part of one phase. ``actual``: the peers as last read, if their interface could be read."""
+
+    def poll(self) -> bool:
+        """Take away at once what cuts devices off. True: a cycle must mend something. Each poll calls this once."""
 
 
 class CommitResult(NamedTuple):

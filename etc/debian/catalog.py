@@ -37,6 +37,8 @@ SECTIONS = {
     "the server refuses to change a row: its bytes are set aside": "WgsyncdRefusedRows",
     "columns and wgsyncd's tables do not belong together": "WgsyncdAnomalies",
     "usage anomaly": "WgsyncdAnomalies",
+    "tc cannot be read or changed, peers go on without it": "WgsyncdShaping",
+    "not everything is shaped, tried again next cycle": "WgsyncdShaping",
     "discrepancy found": "WgsyncdVerifyFindings",
 }
 """The event of a log line, and the section of the runbook about it."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from etc.debian.roff import escape, head, paragraphs
 from wgsyncd.config import resources
 
-_SECTION = re.compile(r"\[([\w.]+)\]\s*(?:#\s*(.*))?$")
+_SECTION = re.compile(r"(?:# )?\[([\w.]+)\]\s*(?:#\s*(.*))?$")
 _KEY = re.compile(r"""(#\s)?(\w+)\s=\s("[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^\s#]+)\s*(?:\#\s*(.*))?$""")
 _MORE = re.compile(r"\s+#\s*(.*)$")
 
@@ -59,7 +59,8 @@ def sections(text: str) -> tuple[str, list[Section]]:
 def _one_interface(found: list[Section]) -> list[Section]:
     interfaces = [one for one in found if one.name.startswith("interfaces.")]
     first = interfaces[0]._replace(name="interfaces.NAME")
-    return [first if one is interfaces[0] else one for one in found if one not in interfaces[1:]]
+    found = [first if one is interfaces[0] else one for one in found if one not in interfaces[1:]]
+    return [one._replace(name="bandwidth.NAME") if one.name.startswith("bandwidth.") else one for one in found]
 
 
 def every_section() -> tuple[str, list[Section]]:

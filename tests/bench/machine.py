@@ -9,11 +9,12 @@ from typing import Any
 from tests.bench.stage import IFACE, Stage
 from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.ports import Clock, FailedChange, NewInterface
+from wgsyncd.ports import Clock, NewInterface
 from wgsyncd.stores.mikyun.store import MariaDBStore
 from wgsyncd.stores.spool import FileSpool
 

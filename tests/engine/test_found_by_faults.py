@@ -9,7 +9,7 @@ import pytest
 from tests.node import Node
 from tests.samples import address, key, text
 from wgsyncd.core.model import Change, InterfaceState
-from wgsyncd.ports import FailedChange
+from wgsyncd.core.peers.plan import FailedChange
 
 
 def test_a_sample_taken_by_a_clock_that_was_behind_is_booked(node: Node) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.node import Node
 from tests.samples import key
 from wgsyncd.core.model import Change
-from wgsyncd.ports import FailedChange
+from wgsyncd.core.peers.plan import FailedChange
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOBUFS, errno.EBUSY])

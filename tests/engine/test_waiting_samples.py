@@ -10,8 +10,8 @@ from tests.fakes import Crash
 from tests.node import Node
 from tests.samples import key
 from wgsyncd.core.model import Change
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.engine import state_cache
-from wgsyncd.ports import FailedChange
 
 
 def days(node: Node, number: int) -> dict[str, int]:

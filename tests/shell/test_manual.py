@@ -79,6 +79,8 @@ def keys(kind: type[msgspec.Struct], path: str = "") -> set[str]:
         name = f"{path}{field.name}"
         if field.name == "interfaces":
             found |= keys(field.type.__args__[1], "interfaces.NAME.")
+        elif field.name == "bandwidth":
+            found |= keys(field.type.__args__[1], "bandwidth.NAME.")
         elif field.name == "store":
             for name in stores.CONTROL_PLANES:
                 found |= keys(stores.settings_type(name), f"{name}.")

@@ -16,7 +16,7 @@ from tests import pages
 from tests.monitoring import RULE_TESTS, RULES, Alert, alerts, dashboard, names, panels, queries
 from wgsyncd.core.model import Counters
 from wgsyncd.daemon import metrics
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, PeerStatus, ShapingStatus
 
 PROMETHEUS_OWN = {"up", "ALERTS"}
 PEER = PeerStatus(
@@ -28,6 +28,7 @@ every_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert
 
 def exported() -> set[str]:
     status = DaemonStatus(interfaces={"wg0": InterfaceStatus(True, peers=(PEER,))}, intervals={"account": 15})
+    status.shaping = ShapingStatus(True, {"standard": 1}, 0, 0, 0, "")
     status.sampled_at, status.store_conditions = {"wg0": 1.7e9}, {"parent_conflict": 0}
     return {sample.name for family in metrics.registry(status).collect() for sample in family.samples}
 

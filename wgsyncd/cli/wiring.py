@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
+    from wgsyncd.engine.shaping import Shaping
     from wgsyncd.engine.status import DaemonStatus
     from wgsyncd.ports import Machine, ReportSource, WireGuard
 
@@ -34,7 +35,15 @@ def _agent(
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
     store = stores.open_store(settings).store(state.on_answer)
-    return Agent(settings, wireguard, store, samples, status, clock, state, planes=(), machine=machine)
+    planes = (_shaping(settings, status),) if settings.shaping_policy.enforce else ()
+    return Agent(settings, wireguard, store, samples, status, clock, state, planes=planes, machine=machine)
+
+
+def _shaping(settings: Settings, status: DaemonStatus) -> Shaping:
+    from wgsyncd.dataplane.tc.kernel import KernelTc
+    from wgsyncd.engine.shaping import Shaping
+
+    return Shaping(settings, KernelTc(), status)
 
 
 def open_agent(settings: Settings) -> Agent:
@@ -68,7 +77,14 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     # Only a peer's removal needs endpoints.
     wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), folder, time.time)
     machine = LocalMachine(folder, lock.lock_folder(folder))
-    return lambda settings, state: _agent(settings, wireguard, status, state, machine)
+
+    def agent(settings: Settings, state: AgentState) -> Agent:
+        if not settings.shaping_policy.enforce:
+            status.shaping = None
+            _shaping(settings, status).remove()  # what an earlier configuration has made
+        return _agent(settings, wireguard, status, state, machine)
+
+    return agent
 
 
 def open_reports(settings: Settings) -> ReportSource:

@@ -58,9 +58,34 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
         why = "needs metrics.listen on a loopback address, such as 127.0.0.1:9586: the page shows names and addresses"
         check(metrics.address is not None and is_loopback(metrics.address[0]), "metrics.page", why)
     check(0 <= metrics.per_peer_limit <= _MANY, "metrics.per_peer_limit", f"is not between 0 and {_MANY}")
+    _check_shaping(check, settings, as_written)
     plane = settings.control_plane
     settings.store.check(lambda good, key, why: check(good, f"{plane}.{key}", why))
     return check.faults
+
+
+def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, object]) -> None:
+    shaping, profiles = settings.shaping, settings.bandwidth
+    known = "is no profile: there is no table [bandwidth.{}]"
+    default = shaping.default
+    check(not default or default in profiles, "shaping.default", known.format(default))
+    sizes = {len(net) for one in settings.interfaces.values() for net in one.networks}
+    for net in shaping.exempt:
+        check(not sizes or len(net) in sizes, "shaping.exempt", f"has {net}, and no interface has this IP version")
+    for name, one in profiles.items():
+        key = f"bandwidth.{name}"
+        good = 0 < len(name) <= 64 and name.isprintable()
+        check(good, key, "has a name that is empty, unprintable or longer than 64 characters")
+        for way, rate in (("down", one.down), ("up", one.up)):
+            if f"{key}.{way}" in as_written:
+                check(64e3 <= rate <= 30e9, f"{key}.{way}", "is not between 64kbit and 30Gbit")
+        if f"{key}.monthly" in as_written:
+            check(0 < one.monthly < 1 << 63, f"{key}.monthly", "is not between 1B and 9223372TB")
+            check(bool(one.beyond), f"{key}.beyond", "is needed with monthly: the profile that holds from there on")
+        if one.beyond:
+            check(f"{key}.monthly" in as_written, f"{key}.monthly", "is needed with beyond: the bytes of a month")
+            check(one.beyond in profiles, f"{key}.beyond", known.format(one.beyond))
+            check(one.beyond != name, f"{key}.beyond", "is the profile itself, so nothing would change")
 
 
 def _is_host(host: str) -> bool:

@@ -22,12 +22,12 @@ from wgsyncd import stores
 from wgsyncd.config import secret_file
 from wgsyncd.config.check import faults_between
 from wgsyncd.config.renamed import present_name
-from wgsyncd.config.schema import Interface, Settings, StoreSettings
+from wgsyncd.config.schema import Bandwidth, Interface, Settings, StoreSettings
 from wgsyncd.config.values import SECRET, convert, show
 from wgsyncd.errors import ConfigError, ConfigIssue
 
 _WITH_LINES, _SHORT = 20, 20_000  # so many faults get a line, in a text of at most so many characters
-_APART = ("interfaces", "control_plane", "store")  # fields that :func:`parse` reads by itself
+_APART = ("interfaces", "control_plane", "store", "bandwidth")  # fields that :func:`parse` reads by itself
 
 
 def load(path: Path) -> Settings:
@@ -47,8 +47,9 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     as_written = _leaves(raw)
     interfaces = _interfaces(raw.pop("interfaces", None), faults)
     control_plane, store = _store(raw, faults)
+    bandwidth = _profiles(raw.pop("bandwidth", {}), faults)
     rest = _table(Settings, raw, "", faults)
-    settings = Settings(interfaces=interfaces, control_plane=control_plane, store=store, **rest)
+    settings = Settings(interfaces=interfaces, control_plane=control_plane, store=store, bandwidth=bandwidth, **rest)
     known = {fault.key for fault in faults}
     faults += [fault for fault in faults_between(settings, as_written) if fault.key not in known]
     if faults:
@@ -157,6 +158,13 @@ def _interfaces(tables: object, faults: list[ConfigIssue]) -> dict[str, Interfac
     return found
 
 
+def _profiles(tables: object, faults: list[ConfigIssue]) -> dict[str, Bandwidth]:
+    if not isinstance(tables, dict):
+        faults.append(ConfigIssue("bandwidth", show("bandwidth", tables), "is not a table of profiles"))
+        return {}
+    return {name: Bandwidth(**_table(Bandwidth, table, f"bandwidth.{name}", faults)) for name, table in tables.items()}
+
+
 def _table(kind: type[msgspec.Struct], raw: object, path: str, faults: list[ConfigIssue]) -> dict[str, Any]:
     """The good values of one table of the file. The bad ones keep their defaults, so the other checks can go on."""
     if not isinstance(raw, dict):
@@ -188,7 +196,7 @@ def _unknown(key: str, value: object, fields: Mapping[str, Any]) -> ConfigIssue:
         sections = [
             name for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         ]
-        known = ("interfaces", *sections, *stores.CONTROL_PLANES)
+        known = ("interfaces", "bandwidth", *sections, *stores.CONTROL_PLANES)
         return ConfigIssue(key, "", f"is not a section that wgsyncd knows ({', '.join(known)}){_meant(key, known)}")
     hint = " (secrets stand in files: password_file, private_key_file)" if SECRET.search(key) else ""
     return ConfigIssue(key, show(key, value), f"is not a key that wgsyncd knows{hint}{_meant(key, fields)}")

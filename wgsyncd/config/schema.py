@@ -15,7 +15,8 @@ import msgspec
 
 from wgsyncd.config.system_zone import system_zone
 from wgsyncd.core.model import PublicKey
-from wgsyncd.core.network import Network, parse_host
+from wgsyncd.core.network import Network, as_networks, parse_host
+from wgsyncd.core.shaping.profiles import Counted, Profile, ShapingPolicy
 
 
 class Seconds(float):
@@ -24,6 +25,10 @@ class Seconds(float):
 
 class BitRate(float):
     """Bits per second, written like ``25Gbit``."""
+
+
+class Size(int):
+    """Bytes, written like ``500GiB`` or ``2TB``."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -120,8 +125,30 @@ class Log(msgspec.Struct, frozen=True):
     format: Literal["auto", "console", "json", "logfmt"] = "auto"
 
 
+class Shaping(msgspec.Struct, frozen=True):
+    """Whether and how the traffic of devices is limited."""
+
+    mode: Literal["off", "enforce"] = "off"
+    default: str = ""  # the profile of contracts that name none, or an unknown one
+    exempt: tuple[Network, ...] = ()
+
+
+class Bandwidth(msgspec.Struct, frozen=True):
+    """One profile, which contracts name."""
+
+    down: BitRate = BitRate(0)  # 0: not limited, like up
+    up: BitRate = BitRate(0)
+    shared: bool = True
+    monthly: Size = Size(0)  # bytes. 0: there is no cap
+    beyond: str = ""
+    counts: Literal["both", "down", "up"] = "both"
+
+
 class Settings(msgspec.Struct, frozen=True):
-    """The whole configuration. The kernel's interface names are the keys of ``interfaces``."""
+    """The whole configuration. The kernel's interface names are the keys of ``interfaces``.
+
+    The names of profiles are the keys of ``bandwidth``.
+    """
 
     interfaces: dict[str, Interface]
     control_plane: str = ""  # the loader sets it
@@ -132,4 +159,23 @@ class Settings(msgspec.Struct, frozen=True):
     schedule: Schedule = Schedule()
     usage: Usage = Usage()
     metrics: Metrics = Metrics()
+    shaping: Shaping = Shaping()
+    bandwidth: dict[str, Bandwidth] = {}
     log: Log = Log()
+
+    @property
+    def shaping_policy(self) -> ShapingPolicy:
+        """The settings of shaping as the core knows them."""
+        profiles = {
+            name: Profile(
+                down=int(one.down) // 8 or None,
+                up=int(one.up) // 8 or None,
+                shared=one.shared,
+                monthly=one.monthly or None,
+                beyond=one.beyond,
+                counts=Counted(one.counts),
+            )
+            for name, one in self.bandwidth.items()
+        }
+        shaping = self.shaping
+        return ShapingPolicy(shaping.mode == "enforce", shaping.default, as_networks(shaping.exempt), profiles)

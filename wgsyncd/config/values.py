@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from wgsyncd.config.schema import BitRate, Seconds
+from wgsyncd.config.schema import BitRate, Seconds, Size
 from wgsyncd.core.model import PublicKey, decode_key
 from wgsyncd.core.network import Network, parse_network
 
@@ -25,6 +25,11 @@ _PLAIN = {
 }
 _LONGEST = 36500 * 86400.0  # seconds
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_SIZES = {"B": 1} | {
+    f"{letter}{'i' * (base == 1024)}B": base**power
+    for base, letters in ((1000, "kMGT"), (1024, "KMGT"))
+    for power, letter in enumerate(letters, 1)
+}
 _RATES = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
 
 
@@ -62,6 +67,8 @@ def _special(kind: type, value: object) -> object:
         return seconds
     if kind is BitRate:
         return BitRate(_with_unit(value, _RATES, '"25Gbit"'))
+    if kind is Size:
+        return Size(_with_unit(value, _SIZES, '"500GiB"'))
     if not isinstance(value, str):
         raise ValueError(f"is not a text, which a {kind.__name__} is written as")
     if kind is ZoneInfo:

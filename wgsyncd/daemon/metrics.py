@@ -20,11 +20,14 @@ from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
 from wgsyncd.core.usage.aside import Obstacle
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, ShapingStatus
 
 TASKS = ("account", "flush", "heartbeat", "notify", "purge", "reconcile", "verify", "watch")
 # The errno values with which WireGuard is known to refuse changes. Any other one gets a series when it first occurs.
 REFUSALS = ("EINVAL", "EIO", "ENOBUFS", "ENODEV", "ENOMEM", "EPERM", "ESTALE", "ETIMEDOUT")
+
+SHAPING_CHANGES = ("add filter", "add htbclass", "change htbclass", "delete htbclass")  # the most frequent ones
+SHAPING_REFUSALS = ("EBUSY", "EEXIST", "EINVAL", "ENOBUFS", "ENODEV", "ENOENT", "ENOMEM", "EOPNOTSUPP", "EPERM")
 
 # For each metric with the label "interface": its name without "wgsyncd_", its HELP text, and how to get its value.
 _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float | None]], ...] = (
@@ -85,7 +88,7 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         """All metric families with their present values."""
         yield InfoMetricFamily("wgsyncd_build", "The running version of wgsyncd.", {"version": __version__})
-        for families in (_work, _interfaces, _rows, _safety, _state, _per_peer):
+        for families in (_work, _interfaces, _rows, _safety, _shaping, _state, _per_peer):
             yield from families(self.status)
 
 
@@ -161,6 +164,23 @@ def _safety(status: DaemonStatus) -> Iterator[Metric]:
     yield gap
     text = "The longest removal gap since the start."
     yield _gauge("removal_gap_longest_seconds", text, status.removal_gap_longest)
+
+
+def _shaping(status: DaemonStatus) -> Iterator[Metric]:
+    one = status.shaping or ShapingStatus(True, {}, 0, 0, 0, "")
+    for name, text, value in (
+        ("shaping_ok", "Whether tc is as contracts and devices ask for.", one.ok),
+        ("shaping_drift", "Objects of tc that were not as wanted after the last apply.", one.drift),
+        ("slowed_contracts", "Contracts beyond their monthly cap.", one.slowed),
+        ("unknown_profile_contracts", "Contracts whose profile is not configured.", one.unknown),
+    ):
+        yield _gauge(name, text, value)
+    text = "Devices whose traffic is limited, by profile."
+    yield _gauges("shaped_devices", text, "profile", _from_zero((), one.devices))
+    text = "Changes of tc that the kernel applied, by kind."
+    yield _counters("shaping_changes_total", text, ("kind",), _from_zero(SHAPING_CHANGES, status.shaping_changes))
+    text = "Changes of tc that the kernel refused, by errno."
+    yield _counters("shaping_failures_total", text, ("error",), _from_zero(SHAPING_REFUSALS, status.shaping_failures))
 
 
 def _state(status: DaemonStatus) -> Iterator[Metric]:

@@ -94,6 +94,7 @@ class Agent:
         self._account(self._take_samples(), until, preemptible=preemptible)
 
     def _account(self, samples: Samples, until: Until, *, preemptible: bool) -> None:
+        is_broken = self._planes.poll()
         refresh(self.status, self.settings, samples.actual, self._state.rates, samples.now)
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
         # A reconcile commits expiries, because it removes the peer in the same cycle.
@@ -105,7 +106,7 @@ class Agent:
             raise
         if self.preempted:
             return
-        self.needs_reconcile = any(self._epochs.get(name) != state.epoch for name, state in samples.actual.items())
+        self.needs_reconcile = is_broken or any(self._epochs.get(n) != s.epoch for n, s in samples.actual.items())
         self._accounting.refresh(samples.now, frozenset(step.row.id for step in steps) - applied)
 
     def reconcile(

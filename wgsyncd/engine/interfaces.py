@@ -9,12 +9,12 @@ from dataclasses import replace
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
-from wgsyncd.core.peers.plan import Plan
+from wgsyncd.core.peers.plan import FailedChange, Plan
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import FailedChange, NewInterface, WireGuard
+from wgsyncd.ports import NewInterface, WireGuard
 
 Actual = Mapping[str, InterfaceState]
 NAMED = 900  # devices that one entry of the log names: an entry of the journal has at most 1024 fields

@@ -27,6 +27,13 @@ class Planes:
     def __bool__(self) -> bool:
         return bool(self._planes)
 
+    def poll(self) -> bool:
+        """Let every plane take away what cuts devices off. Returns whether a cycle must mend something."""
+        found = [False]
+        for plane in self._planes:
+            self._attempt(plane, "poll", lambda plane=plane: found.append(plane.poll()))  # type: ignore[misc]
+        return any(found)
+
     def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:
         """Let every plane read its data plane and plan. No plane changes anything yet."""
         return Cycle(self._planes, snapshot, decision, self._attempt)

@@ -36,6 +36,18 @@ class PeerStatus:
     latest_handshake: float  # UNIX seconds, 0 = never
 
 
+@dataclass(frozen=True, slots=True)
+class ShapingStatus:
+    """Whose traffic is limited, as the last cycle left it."""
+
+    ok: bool
+    devices: Mapping[str, int]  # that are shaped, by profile
+    slowed: int  # contracts that have reached their monthly cap
+    unknown: int  # contracts whose profile the configuration does not have
+    drift: int  # objects of tc that were not as wanted after apply
+    trouble: str  # what is wrong, in words. "" if nothing is
+
+
 class Quarter(NamedTuple):
     """The bytes of an interface in QUARTER seconds."""
 
@@ -130,6 +142,9 @@ class DaemonStatus:
     change_failures: Counts[tuple[str, str]] = field(default_factory=Counts)  # by (interface, errno name)
     peers_taken_out: Counts[tuple[str]] = field(default_factory=Counts)  # by (interface,)
     dump_retries: int = 0
+    shaping: ShapingStatus | None = None  # None: shaping is off, or no cycle has ended yet
+    shaping_changes: Counts[str] = field(default_factory=Counts)  # by kind: "add filter"
+    shaping_failures: Counts[str] = field(default_factory=Counts)  # by errno name
     transitions: Counts[str] = field(default_factory=Counts)  # by kind: activate, expire
     anomalies: Counts[str] = field(default_factory=Counts)  # by kind: reset, quarantined
     sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: bytes counted until then are kept,

@@ -47,6 +47,7 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
     yield from _guard(report)
     yield from _rows(report)
     yield from _waiting(report)
+    yield from _shaping(report)
 
 
 def _begins(report: StatusReport) -> bool:
@@ -121,6 +122,16 @@ def _rows(report: StatusReport) -> Iterator[Finding]:
     if report.locked_rows:
         why = f"another program has locked {report.locked_rows}, or the database is too slow, so their bytes wait"
         yield fault("locked rows", why, "sudo wgsyncd doctor")
+
+
+def _shaping(report: StatusReport) -> Iterator[Finding]:
+    shaping = report.shaping
+    if shaping is not None and not shaping.ok:
+        why = shaping.trouble or f"tc did not take {shaping.drift} changes"
+        yield warning("shaping", f"not everybody has the bandwidth of the contract: {why}", _LOG)
+    if shaping is not None and shaping.unknown:
+        why = f"{shaping.unknown} contracts name a profile that the configuration does not have"
+        yield warning("shaping", why, "wgsyncd check-config")
 
 
 def _waiting(report: StatusReport) -> Iterator[Finding]:

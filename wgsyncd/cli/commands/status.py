@@ -182,6 +182,9 @@ def _work(report: StatusReport) -> Iterator[Line]:
     database = report.database
     beat = "" if database.heartbeat_age is None else f", heartbeat {ago(database.heartbeat_age)}"
     yield f"rows read {ago(database.age)}{beat}", ""
+    if (shaping := report.shaping) is not None:
+        slowed = f", {shaping.slowed} contracts are beyond their monthly cap" if shaping.slowed else ""
+        yield f"bandwidth: {sum(shaping.devices.values())} devices are shaped{slowed}", ""
 
 
 def _event(one: RecentChange) -> str:

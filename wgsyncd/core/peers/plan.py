@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, DeviceId, InterfaceState, PeerConfig, PublicKey
 from wgsyncd.core.network import Network
@@ -20,6 +21,14 @@ from wgsyncd.core.peers.desired import Desired, PeerPolicy
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import WANTED, ChangeCause, ChangeReason
 from wgsyncd.core.records import PeerRecord, PeerRecords
+
+
+class FailedChange(NamedTuple):
+    """A change that the interface refused, with the errno's name (``ENOBUFS``) and its text."""
+
+    change: Change
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class PacketFilter:
         elif plan is not None and phase is Phase.GRANT:
             self._grant(plan, actual)
 
+    def poll(self) -> bool:
+        """Whether a cycle must mend something: the table leads no traffic away, so nothing of it needs a poll."""
+        return False
+
     # -- beside the cycle
 
     def start(self) -> None:

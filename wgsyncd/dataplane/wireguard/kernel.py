@@ -15,12 +15,13 @@ from functools import partial
 from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.wireguard import codec, dump
 from wgsyncd.dataplane.wireguard.interfaces import link_exists, make_interface
 from wgsyncd.dataplane.wireguard.refusals import TEXTS, apply_changes, kernel_error
 from wgsyncd.errors import DumpInterrupted, ModuleMissing, WireGuardError
-from wgsyncd.ports import FailedChange, NewInterface
+from wgsyncd.ports import NewInterface
 
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
 _SO_RCVBUFFORCE = 33

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wgsyncd.core.model import Change, InterfaceState
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.dataplane.wireguard.userspace import SOCKETS, UserspaceWireGuard
-from wgsyncd.ports import FailedChange, NewInterface
+from wgsyncd.ports import NewInterface
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
 

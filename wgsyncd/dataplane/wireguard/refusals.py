@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from wgsyncd.core.model import Change
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import FailedChange
 
 Payload = TypeVar("Payload")
 

@@ -21,9 +21,10 @@ from wgsyncd.core.model import (
     decode_key,
     encode_key,
 )
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane.wireguard.refusals import errno_name
 from wgsyncd.errors import UserError
-from wgsyncd.ports import FailedChange, NewInterface, WireGuard
+from wgsyncd.ports import NewInterface, WireGuard
 
 MOST = 1000  # peers of one interface: the file stays small even if a program adds new peers without end
 

@@ -27,9 +27,9 @@ from wgsyncd.core.model import (
     PublicKey,
 )
 from wgsyncd.core.network import Network, Networks, as_networks
+from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane.wireguard.refusals import apply_changes, errno_name
 from wgsyncd.errors import InterfaceMissing, WireGuardError
-from wgsyncd.ports import FailedChange
 
 SOCKETS = Path("/var/run/wireguard")
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE})

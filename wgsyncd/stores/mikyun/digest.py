@@ -23,9 +23,9 @@ SELECT CONCAT_WS(' ', COUNT(*), BIT_XOR({_HASH.format(parts=_ROW)})),
 FROM {{tables}} {{join}} WHERE {{where}}
 """  # noqa: S608
 # Many devices share a contract. To read each contract once costs half as much as to join the contracts to the rows.
+_CONTRACT = "contract_id, COALESCE(contract_status, '~'){profile}"
 _CONTRACTS = f"""
-(SELECT CONCAT_WS(' ', COUNT(*), SUM({_HASH.format(parts="contract_id, COALESCE(contract_status, '~')")}))
- FROM contracts WHERE {{where}})
+(SELECT CONCAT_WS(' ', COUNT(*), SUM({_HASH.format(parts=_CONTRACT)})) FROM contracts WHERE {{where}})
 """  # noqa: S608
 
 
@@ -37,8 +37,11 @@ class Digest:
         self._rows: object = None  # the part of the last digest that is of the rows
         self._contracts = "FALSE"  # a condition for the contracts of the own rows
 
-    def read(self, connection: Connection, own: OwnRows, schema: Schema) -> object:
-        """The present digest."""
+    def read(self, connection: Connection, own: OwnRows, schema: Schema, *, with_profiles: bool = False) -> object:
+        """The present digest. ``with_profiles``: it covers the profiles of the contracts, for shaping."""
+        profile = ", COALESCE(bandwidth_profile, '~')" if with_profiles else ""
+        standing = f"COALESCE({schema.as_text('c.contract_status')}, '~')"
+        named = f", COALESCE({schema.as_text('c.bandwidth_profile')}, '~')" if with_profiles else ""
         own.find(connection)
         tables, where = own.source()
         # Texts of other character sets may not be compared with a list of texts, so they are compared with each other.
@@ -46,9 +49,9 @@ class Digest:
         rows, approved, contracts = connection.query(_ROWS.format(
             texts=", ".join(f"COALESCE({schema.as_text(column)}, '~')" for column in DEVICE_TEXTS),
             deleted="COALESCE(d.deleted_at, '~')" if schema.has_deleted_at else "''",
-            status=f"c.contract_id IS NULL, COALESCE({schema.as_text('c.contract_status')}, '~')" if joined else "''",
+            status=f"c.contract_id IS NULL, {standing}{named}" if joined else "''",
             node=connection.quote(self._node),
-            contracts="''" if joined else _CONTRACTS.format(where=self._contracts),
+            contracts="''" if joined else _CONTRACTS.format(where=self._contracts, profile=profile),
             tables=tables,
             join=schema.join if joined else "",
             where=where,
@@ -58,6 +61,6 @@ class Digest:
             self._contracts = (
                 f"contract_id IN ({', '.join(connection.quote(str(name)) for (name,) in names) or 'NULL'})"
             )
-            contracts = connection.query(f"SELECT {_CONTRACTS.format(where=self._contracts)}")[0][0]
+            contracts = connection.query(f"SELECT {_CONTRACTS.format(where=self._contracts, profile=profile)}")[0][0]
             self._rows = rows
         return rows, approved, contracts

@@ -35,7 +35,8 @@ from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.set_aside import Aside
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.shape import CONFLICTS, DEVICES, LOGS, read_shape
+from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, DEVICES, LOGS, read_shape
+from wgsyncd.stores.mikyun.terms import PROFILE, ContractTerms
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.trouble import at_border
 from wgsyncd.stores.mikyun.upkeep import begin_node, purge, refresh_windows, rows_apart
@@ -73,8 +74,7 @@ class MariaDBStore:
         names = [one.store_name for one in settings.interfaces.values()]
         self._own = OwnRows(self._node, names, settings.node.ignored_interfaces)
         own = mikyun(settings)
-        self._qr_lifetime = int(own.qr.lifetime)
-        self._swapped = own.perspective == "device"
+        self._qr_lifetime, self._swapped = int(own.qr.lifetime), own.perspective == "device"
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._connection.on_answer = on_answer
         self._rows = RowCache(self._zone, self._qr_lifetime)
@@ -85,6 +85,7 @@ class MariaDBStore:
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
         self._changer = Changer()
         self._has_updated_at = False
+        self._terms = ContractTerms(settings.shaping_policy, swapped=self._swapped)
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
     def _inspect(self, connection: Connection) -> None:
@@ -100,6 +101,7 @@ class MariaDBStore:
                 "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
             )
         self._schema, self._has_updated_at = schema, (DEVICES, "updated_at") in shape.columns
+        self._terms.can_read = (CONTRACTS, PROFILE) in shape.columns
         message = shape.columns.get((LOGS, "message"))
         self._trail.use_charset(message.charset if message is not None else None)
         self._conflicts.forget()  # another server may answer, and the view may be another one
@@ -140,7 +142,8 @@ class MariaDBStore:
         whole = self._own.all or "d.contract_id" not in self._schema.utf8
         conflicts = self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)  # last: it may fail
         approved, adopted = state[0] if state else (None, 0)
-        return Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted))
+        terms = self._terms.load(self._connection, self._own, self._schema)
+        return Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted), terms=terms)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
@@ -250,7 +253,7 @@ class MariaDBStore:
     def digest(self) -> object:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        return self._digest.read(self._connection, self._own, self._schema)
+        return self._digest.read(self._connection, self._own, self._schema, with_profiles=self._terms.are_asked)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""

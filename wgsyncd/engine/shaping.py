@@ -1,0 +1,221 @@
+"""Shaping as a plane of the cycle.
+
+It fails open: no trouble of tc keeps a peer out, or bytes uncounted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from wgsyncd import log
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.model import InterfaceState, PublicKey
+from wgsyncd.core.network import Network
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.shaping.plan import make_plan
+from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
+from wgsyncd.core.shaping.tree import Filter, KernelState, Leaf
+from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
+from wgsyncd.engine.status import DaemonStatus, ShapingStatus
+from wgsyncd.errors import ShapingError
+from wgsyncd.ports import Phase, Snapshot
+
+# What a kernel lacks if it refuses every object of a kind, and the modules to load.
+_MODULES: Mapping[type, str] = {
+    Link: "ifb",
+    RootQdisc: "sch_htb",
+    Leaf: "sch_fq_codel",
+    Filter: "cls_flower",
+    Clsact: "sch_ingress",
+    Redirect: "cls_matchall act_mirred",
+}
+_LACKS = ("ENOENT", "EOPNOTSUPP")
+_NOTHING = Wanted()
+
+
+class TrafficControl(Protocol):
+    """Reads and changes the kernel's tc. Methods raise ShapingError if the kernel does not answer."""
+
+    def read(self) -> KernelState:
+        """All that shaping has in the kernel."""
+
+    def look(self, interfaces: Iterable[str]) -> KernelState:
+        """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
+
+    def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
+        """Make the steps in their order. Refused steps are returned and do not stop the others. ADD is exclusive: what
+        is there already stays as it is. DELETE of a clsact that has a filter does nothing."""
+
+
+class ShapingCycle(NamedTuple):
+    """What one cycle wants and plans."""
+
+    wanted: Wanted
+    plan: ShapingPlan
+    going: Mapping[tuple[str, PublicKey], tuple[Network, ...]]  # peers that this cycle removes: their addresses
+    is_read: bool  # False: the kernel could not be read, so nothing is changed
+
+
+class Shaping:
+    """Implements the port Plane. It keeps the trees of tc equal to what contracts and devices ask for."""
+
+    name = "shaping"
+
+    def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus) -> None:
+        self._policy, self._tc, self._status = settings.shaping_policy, tc, status
+        self._networks = {name: one.networks for name, one in settings.interfaces.items()}
+        self._log, self._changed = log.get("shaping"), log.OnChange()
+        self._failed: list[FailedStep] = []
+        self._lacks = ""  # the modules that this kernel has not
+
+    def read(self) -> KernelState | None:
+        """What the kernel has. None: it does not answer, and nothing is changed then."""
+        self._failed, self._lacks = [], ""
+        try:
+            found = self._tc.read()
+        except ShapingError as error:
+            self._note("read", error)
+            return None
+        self._changed("read", "")
+        return found
+
+    def plan(self, snapshot: Snapshot, decision: Decision, found: KernelState | None) -> ShapingCycle:
+        """What the decision about peers needs of tc, and the steps that lead there."""
+        wanted = wanted_shaping(decision, snapshot.terms, self._policy, self._networks)
+        going = {
+            (one.interface, one.public_key): one.current.allowed_ips
+            for one in decision.plan.changes if one.desired is None and one.current is not None
+        }  # fmt: skip
+        plan = ShapingPlan() if found is None else make_plan(wanted, found)
+        return ShapingCycle(wanted, plan, going, found is not None)
+
+    def apply(self, phase: Phase, plan: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
+        """Apply one phase. Troubles are logged and shown in the status."""
+        try:
+            match phase:
+                case Phase.WITHDRAW:
+                    self._make(plan.plan.withdraw)
+                case Phase.PREPARE:
+                    self._prepare(plan.plan)
+                case Phase.CLEAN_UP:
+                    self._finish(plan, actual)
+        except ShapingError as error:
+            self._note("apply", error)
+
+    def poll(self) -> bool:
+        """Take away redirects that lead nowhere. They would drop all traffic of their interface."""
+        try:
+            bad = make_plan(_NOTHING, self._tc.look(self._networks)).withdraw
+            if bad:
+                self._make(bad)
+                self._log.warning("redirects led nowhere and were taken away, a cycle mends it", redirects=len(bad))
+            return bool(bad)
+        except ShapingError as error:
+            self._note("poll", error)
+            return False
+
+    def remove(self) -> None:
+        """Take away all that wgsyncd has made in tc, for a configuration without shaping."""
+        try:
+            plan = make_plan(Wanted(), self._tc.read())
+            if not plan.is_empty:
+                self._make((*plan.withdraw, *plan.clean_up))
+                self._log.info("shaping is off: its links and redirects were taken away")
+        except ShapingError as error:
+            self._note("remove", error)
+
+    def _prepare(self, plan: ShapingPlan) -> None:
+        """Make everything that peers need. A redirect comes last, and only if its tree could be made."""
+        redirects = [step for step in plan.prepare if isinstance(step.thing, Redirect)]
+        rest = [step for step in plan.prepare if not isinstance(step.thing, Redirect)]
+        failed = self._make(rest)
+        broken = {one.step.direction for one in failed if isinstance(one.step.thing, Link | RootQdisc)}
+        missing = _missing_modules(rest, failed)
+        if not missing:
+            good = [step for step in redirects if step.direction not in broken]
+            missing = _missing_modules(good, self._make(good))
+        if missing:
+            self._lacks = missing
+            undo = make_plan(Wanted(), self._tc.read())
+            hooks = [step._replace(action=Action.DELETE) for step in plan.prepare if isinstance(step.thing, Clsact)]
+            self._tc.apply((*undo.withdraw, *undo.clean_up, *hooks))
+
+    def _finish(self, cycle: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
+        """Read back, clean up after the peers that have left, and publish what is left to do."""
+        drift, plan = 0, cycle.plan
+        if cycle.is_read and not plan.is_empty and not self._lacks:
+            still = {
+                net for (name, key), nets in cycle.going.items() for net in nets
+                if name not in actual or key in actual[name].peers
+            }  # fmt: skip
+            after = make_plan(replace(cycle.wanted, held=cycle.wanted.held | still), self._tc.read())
+            drift = len(after.withdraw) + len(after.prepare)
+            self._make(after.clean_up)
+        self._publish(cycle, drift)
+
+    def _make(self, steps: Sequence[Step]) -> list[FailedStep]:
+        if not steps:
+            return []
+        failed = self._tc.apply(steps)
+        refused = {id(one.step) for one in failed}
+        for kind, count in Counter(_kind(step) for step in steps if id(step) not in refused).items():
+            self._status.shaping_changes.add(kind, count)
+        for one in failed:
+            self._status.shaping_failures.add(one.name)
+        self._failed += failed
+        return failed
+
+    def _publish(self, cycle: ShapingCycle, drift: int) -> None:
+        devices = cycle.wanted.devices
+        owners = {one.owner: one.choice for one in devices}
+        names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
+        missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
+        is_ok = cycle.is_read and not (self._failed or drift or missing or foreign)
+        self._status.shaping = ShapingStatus(
+            is_ok, dict(names), sum(bool(one.beyond) for one in owners.values()), len(cycle.wanted.unknown), drift,
+            self._trouble(cycle),
+        )  # fmt: skip
+        if self._changed("trouble", self._status.shaping.trouble) and self._status.shaping.trouble:
+            self._log.error("not everything is shaped, tried again next cycle", why=self._status.shaping.trouble)
+
+    def _trouble(self, cycle: ShapingCycle) -> str:
+        """What is wrong, for the log and the status. "" if nothing is."""
+        if not cycle.is_read:
+            return "tc cannot be read"
+        if self._lacks:
+            return f"this kernel has not all parts of tc, so nobody is shaped: modprobe {self._lacks}"
+        if cycle.plan.foreign:
+            return f"another program uses {', '.join(cycle.plan.foreign)}"
+        if cycle.plan.no_minor:
+            return f"{len(cycle.plan.no_minor)} devices have no class: all numbers are taken"
+        first = [f"{_kind(one.step)} {_name(one.step)}: {one.name}: {one.text}" for one in self._failed[:1]]
+        return f"{len(self._failed)} steps failed. The first is {first[0]}" if first else ""
+
+    def _note(self, what: str, error: ShapingError) -> None:
+        self._status.shaping_failures.add(error.name)
+        if self._changed(what, error.name):
+            self._log.error("tc cannot be read or changed, peers go on without it", error=str(error))
+
+
+def _missing_modules(steps: Iterable[Step], failed: Sequence[FailedStep]) -> str:
+    """The modules of the first kind that failed, if the kernel refused each new object of this kind. Else ""."""
+    if not failed or failed[0].step.action is not Action.ADD:
+        return ""
+    kind = type(failed[0].step.thing)  # Later kinds may fail because they need this one.
+    added = sum(type(step.thing) is kind and step.action is Action.ADD for step in steps)
+    refused = sum(type(one.step.thing) is kind and one.name in _LACKS for one in failed)
+    return _MODULES.get(kind, "") if added == refused else ""
+
+
+def _kind(step: Step) -> str:
+    return f"{step.action} {type(step.thing).__name__.lower()}"
+
+
+def _name(step: Step) -> str:
+    thing = step.thing
+    if isinstance(thing, Redirect | Clsact):
+        return thing.interface
+    return f"{step.direction} {getattr(thing, 'minor', '')}".strip()
