@@ -139,7 +139,10 @@ def _class(action: Action, tree: Tree, thing: HtbClass) -> Tree:
         assert thing.parent not in tree.leaves, "a leaf would be lost"
         now[thing.minor] = thing
     elif action is Action.CHANGE:
-        now[thing.minor] = thing._replace(parent=now[thing.minor].parent)
+        found = now[thing.minor]
+        is_inner = any(one.parent == thing.minor for one in now.values())
+        quantum = found.quantum if is_inner else thing.quantum  # htb_change_class, net/sched/sch_htb.c
+        now[thing.minor] = thing._replace(parent=found.parent, quantum=quantum)
     else:
         assert not [one for one in now.values() if one.parent == thing.minor], "EBUSY: it has classes"
         assert not [one for one in tree.filters if one.minor == thing.minor], "EBUSY: it has filters"

@@ -85,7 +85,8 @@ def as_wanted(wanted: Wanted, tc: TcModel, foreign: Mapping[Direction, bool]) ->
             mine, parent, its_leaf = found[nets[0]]
             assert its_leaf == leaf(mine.minor, rate)
             if one.choice.shared:
-                assert parent == top_class(mine.parent, rate) and mine == device_class(
+                assert parent is not None
+                assert parent == top_class(mine.parent, rate)._replace(quantum=parent.quantum) and mine == device_class(
                     mine.minor, mine.parent, rate, same
                 )
                 parents.setdefault(one.owner, set()).add(mine.parent)

@@ -133,10 +133,11 @@ def _plan_tree(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> None:
         steps.delete(pref)
     stay, missing = _plan_filters(steps, goal, tree, wanted)
     for minor, one in (goal.contracts | goal.devices).items():
-        if minor not in tree.classes:
+        found = tree.classes.get(minor)
+        if found is None:
             steps.add(one)
-        elif tree.classes[minor] != one:
-            steps.change(one)
+        elif (found._replace(quantum=one.quantum) if minor in goal.contracts else found) != one:
+            steps.change(one)  # The kernel never changes the quantum of a class that has classes, nor uses it.
     for minor, its_leaf in goal.leaves.items():
         if minor not in tree.leaves:
             steps.add(its_leaf)
