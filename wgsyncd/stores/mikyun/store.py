@@ -78,13 +78,11 @@ class MariaDBStore:
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._connection.on_answer = on_answer
         self._rows = RowCache(self._zone, self._qr_lifetime)
-        self._schema = Schema()
-        self._language, self._probed = own.language, False
+        self._schema, self._language, self._probed = Schema(), own.language, False
         self._log = log.get("store")
         self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
-        self._changer = Changer()
-        self._has_updated_at = False
+        self._changer, self._has_updated_at = Changer(), False
         self._terms = ContractTerms(settings.shaping_policy, swapped=self._swapped)
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
@@ -97,9 +95,8 @@ class MariaDBStore:
         had, schema = self._schema.has_deleted_at, shape.schema
         if (had or (CONFLICTS, "contract_id") in shape.columns) and not schema.has_deleted_at:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
-            raise StoreError(
-                "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
-            )
+            why = "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
+            raise StoreError(why)
         self._schema, self._has_updated_at = schema, (DEVICES, "updated_at") in shape.columns
         self._terms.can_read = (CONTRACTS, PROFILE) in shape.columns
         message = shape.columns.get((LOGS, "message"))
@@ -142,8 +139,8 @@ class MariaDBStore:
         whole = self._own.all or "d.contract_id" not in self._schema.utf8
         conflicts = self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)  # last: it may fail
         approved, adopted = state[0] if state else (None, 0)
-        terms = self._terms.load(self._connection, self._own, self._schema)
-        return Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted), terms=terms)
+        snapshot = Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted))
+        return snapshot._replace(terms=self._terms.load(self._connection, self._own, self._schema))
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
