@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from tests.namespace import own_network
 from wgsyncd.core.network import Network
-from wgsyncd.core.policies.model import Access, Element, Ruleset
+from wgsyncd.core.peers.guard import RemovalLimits
+from wgsyncd.core.policies.model import Access, Element, PolicySettings, Ruleset
 from wgsyncd.core.policies.ranges import Ranges, join
 from wgsyncd.dataplane.nftables import commands, listing
+from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
+from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
-from wgsyncd.errors import FilterError
+from wgsyncd.errors import FilterError, UserError
 
 LAST = {4: 2**32 - 1, 16: 2**128 - 1}
 
@@ -89,8 +93,11 @@ def test_the_chains_are_as_the_settings_say(nft: Nft, rejects: bool, judges_loca
 
 
 @pytest.mark.parametrize("name", ['wg0"; flush ruleset', "wg 0", "", "x" * 16, "wg0\n"])
-def test_a_name_that_is_no_name_of_an_interface_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="cannot be the name of an interface"):
+def test_a_name_that_is_no_name_of_an_interface_is_refused_before_anything_is_done(nft: Nft, name: str) -> None:
+    settings = FilterSettings(frozenset(("wg0", name)), PolicySettings(), RemovalLimits(3, 0.2, 3))
+    with closing(Netfilter()) as netfilter, pytest.raises(UserError, match="cannot be the name of an interface"):
+        PacketFilter(settings, nft, netfilter)
+    with pytest.raises(UserError):
         commands.complete(Ruleset(tunnels=frozenset((name,))))
 
 

@@ -10,6 +10,7 @@ from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Access, Element, Ruleset
 from wgsyncd.core.policies.ranges import Range, Ranges
 from wgsyncd.dataplane.nftables.rules import MAPS, SETS, TABLE, fixed_chains, hooks, profile_chain, text
+from wgsyncd.errors import UserError
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.=+-]{1,15}")  # IFNAMSIZ - 1, linux/if.h, and no character of nft's language
 _CHUNK = 500  # elements of one command
@@ -77,7 +78,7 @@ def _of(kind: str, *, has_ranges: bool) -> str:
 def _sets(ruleset: Ruleset) -> dict[str, list[str]]:
     """The elements of the sets that every table has."""
     return {
-        "tunnels": [f'"{_interface(name)}"' for name in sorted(ruleset.tunnels)],
+        "tunnels": [f'"{interface(name)}"' for name in sorted(ruleset.tunnels)],
         "dns4": _hosts(ruleset.dns, 4),
         "dns6": _hosts(ruleset.dns, 16),
         "free4": _ranges(ruleset.free.v4, 4),
@@ -121,7 +122,11 @@ def _chunks(elements: list[str]) -> Iterable[list[str]]:
     return (elements[at : at + _CHUNK] for at in range(0, len(elements), _CHUNK))
 
 
-def _interface(name: str) -> str:
+def interface(name: str) -> str:
+    """The name of an interface as it is. UserError if the packet filter cannot have it."""
     if not _INTERFACE.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be the name of an interface in the packet filter")
+        raise UserError(
+            f"{name!r} cannot be the name of an interface in the packet filter: it may have letters, digits and _.=+-"
+            " only. Rename the interface"
+        )
     return name

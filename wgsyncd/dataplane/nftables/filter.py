@@ -53,13 +53,18 @@ class FilterStatus:
 
 
 class PacketFilter:
-    """Implements the port Plane with nftables. If the store has no policies, nothing changes."""
+    """Implements the port Plane with nftables. If the store has no policies, nothing changes.
+
+    UserError if the packet filter cannot have the name of an interface.
+    """
 
     name = "policies"
 
     def __init__(self, settings: FilterSettings, nft: Nft, netfilter: Netfilter) -> None:
         self.status = FilterStatus()
         self.wanted: Ruleset | None = None  # what was last installed, or found at start
+        for name in settings.tunnels:
+            commands.interface(name)
         self._settings = settings
         self._nft, self._netfilter = nft, netfilter
         self._log = log.get("policies")
