@@ -110,7 +110,9 @@ def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
 @every_page
 def test_metrics_of_the_pages_exist(page: Path) -> None:
     said = {name for text in pages.code(pages.text(page)) for name in re.findall(r"\b(?:wgsyncd|wireguard)_\w+", text)}
-    tables = set(re.findall(r"\b(wgsyncd_\w+)", (TOP / "etc/sql/mikyun/wgsyncd.sql").read_text(encoding="utf-8")))
+    scripts = [TOP / f"etc/sql/{name}" for name in ("mikyun/wgsyncd.sql", "nexavpn/nexavpn.sql")]
+    texts = [script.read_text(encoding="utf-8") for script in scripts]
+    tables = {name for one in texts for name in re.findall(r"\b((?:wgsyncd|wireguard)_\w+)", one)}
     families = {re.sub(r"_(sum|count)$", "", name) for name in exported()}
     assert said - {"wgsyncd_"} <= exported() | families | tables
 
