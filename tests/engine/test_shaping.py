@@ -194,6 +194,13 @@ def test_switched_off_all_of_it_goes(shaped: ShapedNode) -> None:
     assert shaped.tc.ports == {"wg0": Port(), "wg1": Port()}
 
 
+@pytest.mark.parametrize(("error", "count"), [("EOPNOTSUPP", 0), ("EPERM", 1)])
+def test_switched_off_a_kernel_without_tc_is_no_trouble(shaped: ShapedNode, error: str, count: int) -> None:
+    shaped.tc.fails = error
+    Shaping(shaped.settings, shaped.tc, shaped.status).remove()
+    assert dict(shaped.status.shaping_failures) == ({error: 1} if count else {})
+
+
 def test_a_restart_changes_nothing(shaped: ShapedNode) -> None:
     before = shaped.tc.writes
     shaped.start()

@@ -125,7 +125,8 @@ class Shaping:
                 self._make((*plan.withdraw, *plan.clean_up))
                 self._log.info("shaping is off: its links and redirects were taken away")
         except ShapingError as error:
-            self._note("remove", error)
+            if error.name != "EOPNOTSUPP":  # A kernel without tc has nothing of it.
+                self._note("remove", error)
 
     def _prepare(self, plan: ShapingPlan) -> None:
         """Make everything that peers need. A redirect comes last, and only if its tree could be made."""
