@@ -100,11 +100,11 @@ def test_what_is_the_same_is_the_same_object() -> None:
 
 def test_who_is_gone_is_not_known_any_more() -> None:
     here, gone = (PeerState(peer(n, f"10.0.0.{n}", psk=key(n)), n, n, n) for n in (1, 2))
-    seen = dump.Seen()
+    memory = dump.DumpMemory()
     for found in ([here, gone], [here]):
-        decode_dump(netlink_server.dump(found), seen=seen)
-        assert seen.known == {one.config.public_key: one.config for one in found}
-        assert list(seen.decoded.values()) == found
+        decode_dump(netlink_server.dump(found), memory=memory)
+        assert memory.known == {one.config.public_key: one.config for one in found}
+        assert list(memory.decoded.values()) == found
 
 
 @given(usual)
@@ -138,13 +138,13 @@ def test_a_usual_peer_goes_on_in_the_next_message() -> None:
 @given(few, st.data())
 def test_dumps_in_a_row_are_read_as_if_each_were_the_first(first: list[PeerState], data: st.DataObject) -> None:
     """Some peers stay as they are, some change, some come or go, and one may come in several messages."""
-    seen, found = dump.Seen(), first
+    memory, found = dump.DumpMemory(), first
     for _ in range(4):
         ips_each = data.draw(st.sampled_from([1, 2, 1000]))
         payloads = netlink_server.dump(found, peers_each=data.draw(st.integers(1, 3)), ips_each=ips_each)
-        now = decode_dump(payloads, seen=seen)
+        now = decode_dump(payloads, memory=memory)
         assert now == decode_dump(payloads)
-        again = decode_dump(payloads, seen=seen)
+        again = decode_dump(payloads, memory=memory)
         assert again == now
         if ips_each == 1000:
             assert all(again.peers[one] is state for one, state in now.peers.items()), "nothing is decoded again"

@@ -85,7 +85,7 @@ class Device(NamedTuple):
 
 
 @dataclass(slots=True)
-class Seen:
+class DumpMemory:
     """What earlier dumps of an interface have shown, so that an unchanged peer is not decoded again.
 
     It holds each configuration once: a peer gets the known object again. :meth:`Decoder.device` brings it up to date.
@@ -101,9 +101,9 @@ class Decoder:
     ``endpoints``: whether to decode endpoints. To format them takes a quarter of the decoder's time.
     """
 
-    def __init__(self, seen: Seen | None = None, *, endpoints: bool = True) -> None:
-        self._seen = Seen() if seen is None else seen
-        self._known, self._endpoints = self._seen.known, endpoints
+    def __init__(self, memory: DumpMemory | None = None, *, endpoints: bool = True) -> None:
+        self._memory = DumpMemory() if memory is None else memory
+        self._known, self._endpoints = self._memory.known, endpoints
         self.clear()
 
     def clear(self) -> None:
@@ -111,7 +111,7 @@ class Decoder:
         self._ifindex = self._listen_port = 0
         self._public_key: PublicKey | None = None
         self._peers: dict[PublicKey, PeerState] = {}
-        self._decoded: dict[int, PeerState] = {}  # see Seen
+        self._decoded: dict[int, PeerState] = {}  # see DumpMemory
         self._fault: ValueError | None = None
 
     def append(self, data: bytes) -> None:
@@ -143,7 +143,7 @@ class Decoder:
         64 bits (PEP 456), and only the peer's own bytes count.
         """
         known, peers, endpoints = self._known, self._peers, self._endpoints
-        before, decoded = self._seen.decoded, self._decoded
+        before, decoded = self._memory.decoded, self._decoded
         while at < end:
             if end - at < 4:
                 raise ValueError("netlink attribute without a whole header")
@@ -192,7 +192,7 @@ class Decoder:
             raise ValueError("no interface index in the dump")
         for key in [key for key in self._known if key not in self._peers]:
             del self._known[key]
-        self._seen.decoded = self._decoded
+        self._memory.decoded = self._decoded
         return Device(self._ifindex, self._public_key, self._listen_port, self._peers)
 
 

@@ -55,7 +55,7 @@ class KernelWireGuard:
         self._boot_id = boot_id
         self._timeout, self._endpoints = timeout, endpoints
         self._socket: socket.socket | None = None
-        self._seen: defaultdict[str, dump.Seen] = defaultdict(dump.Seen)  # by interface
+        self._memory: defaultdict[str, dump.DumpMemory] = defaultdict(dump.DumpMemory)  # by interface
         self._family = 0  # the kernel gives the family a new number each time the module is loaded
         self._seq = int(time.time()) & 0x7FFFFFFF
 
@@ -70,7 +70,7 @@ class KernelWireGuard:
         request = codec.get_device(interface)
         for attempt in range(1 + _REREADS):
             self.retries += attempt > 0
-            decoder = dump.Decoder(self._seen[interface], endpoints=self._endpoints)
+            decoder = dump.Decoder(self._memory[interface], endpoints=self._endpoints)
             answer = self._ask(interface, request, netlink.NLM_F_DUMP, decoder)
             if answer.errno:
                 raise kernel_error(interface, answer.errno)
@@ -87,7 +87,7 @@ class KernelWireGuard:
         """Send the changes in a few large messages. Returns the refused changes."""
         failed = apply_changes(changes, partial(codec.set_peers, interface), partial(self._set, interface))
         # The next dump should show these peers. Where it does, Decoder uses these objects again.
-        known = self._seen[interface].known
+        known = self._memory[interface].known
         known.update((c.public_key, c.desired) for c in changes if c.kind is ChangeKind.ADD and c.desired is not None)
         return failed
 
