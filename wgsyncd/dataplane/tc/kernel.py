@@ -54,6 +54,7 @@ class KernelTc:
         try:
             return self._read()
         except ValueError as error:
+            self.close()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
 
     def _read(self) -> KernelState:
@@ -80,6 +81,7 @@ class KernelTc:
             hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
             ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
         except ValueError as error:
+            self.close()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
         return KernelState(trees, ports)
 
@@ -146,6 +148,13 @@ class KernelTc:
 
     def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
         """Make the steps in their order, in few messages. Returns the steps that the kernel refused."""
+        try:
+            return self._apply(steps)
+        except ValueError as error:
+            self.close()
+            raise ShapingError("EBADMSG", f"cannot make sense of the kernel's answer: {error}") from error
+
+    def _apply(self, steps: Iterable[Step]) -> list[FailedStep]:
         failed: list[FailedStep] = []
         for is_alone, some in groupby(steps, lambda step: isinstance(step.thing, Link | Clsact)):
             if is_alone:  # A new link has an index only afterwards.
