@@ -121,6 +121,21 @@ def test_whole_answer(machine: Machine) -> None:
     )
 
 
+def test_an_unchanged_peer_has_the_same_configuration_object(machine: Machine) -> None:
+    peers = [f"public_key={n:02}{'08' * 31}\nallowed_ip=10.0.0.{n}/32\nrx_bytes=1\ntx_bytes=2\n" for n in (1, 2)]
+    machine.process("".join([*peers, "errno=0\n\n"]).encode())
+    before, after = (machine.wg.read("lo").peers for _ in range(2))
+    assert [one.config for one in before.values()] == [one.config for one in after.values()]
+    assert {id(one.config) for one in before.values()} == {id(one.config) for one in after.values()}
+    assert {id(key) for key in after} == {id(one.config.public_key) for one in before.values()}
+    machine.processes.pop().close()
+    (machine.sockets / "lo.sock").unlink()
+    machine.process("".join([peers[0], peers[1].replace("0.2/", "0.3/"), "errno=0\n\n"]).encode())
+    changed = list(machine.wg.read("lo").peers.values())
+    assert changed[0].config is next(iter(after.values())).config
+    assert [str(one) for one in changed[1].config.allowed_ips] == ["10.0.0.3/32"]
+
+
 def test_interface_that_is_gone_while_its_process_still_answers(machine: Machine) -> None:
     process = machine.process(b"listen_port=0\nerrno=0\n\n")
     (machine.sockets / "wg7.sock").symlink_to(machine.sockets / "lo.sock")

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wgsyncd.core.model import (
@@ -37,6 +37,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOT
 _BATCH_PEERS = 500
 _LARGEST = 32 << 20  # bytes of an answer: more than 60,000 peers
 _EARLIEST = 1 << 30  # UNIX seconds, the year 2004: before WireGuard
+_NONE: Mapping[PublicKey, PeerConfig] = {}
 _LATEST = 1 << 33  # UNIX seconds, the year 2242
 
 
@@ -54,6 +55,7 @@ class UserspaceWireGuard:
         self._boot_id = boot_id
         self._timeout = timeout
         self._sockets = sockets
+        self._known: dict[str, Mapping[PublicKey, PeerConfig]] = {}  # by interface: as the last dump had them
 
     def carries(self, interface: str) -> bool:
         """Whether a process provides this interface. As in wg(8), a connection to the socket decides."""
@@ -75,12 +77,14 @@ class UserspaceWireGuard:
         except OSError as e:
             raise InterfaceMissing(interface, "ENODEV", "no such interface, though its socket answers") from e
         try:
-            return _decode(interface, f"{self._boot_id}:{index}", lines)
+            state = _decode(interface, f"{self._boot_id}:{index}", lines, self._known.get(interface, _NONE))
         except ForeignProtocol:
             why = "its process does not speak the protocol of wireguard-go, so it cannot be driven: use wireguard-go"
             raise WireGuardError(interface, "EPROTO", why) from None
         except ValueError:
             raise WireGuardError(interface, "EBADMSG", "cannot make sense of what its process answers") from None
+        self._known[interface] = {key: peer.config for key, peer in state.peers.items()}
+        return state
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         """Send `set=1` for many peers at once. Returns the refused changes."""
@@ -162,7 +166,14 @@ def _encode(change: Change) -> Iterator[str]:
             yield f"allowed_ip={network}"
 
 
-def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
+def _decode(
+    interface: str, epoch: str, lines: Sequence[str], known: Mapping[PublicKey, PeerConfig] = _NONE
+) -> InterfaceState:
+    """The dump of an answer.
+
+    ``known``: the configurations of the last one. An unchanged peer gets the known object again, so that memory holds
+    it once.
+    """
     public_key: PublicKey | None = None
     listen_port = 0
     peers: dict[PublicKey, PeerState] = {}
@@ -177,7 +188,10 @@ def _decode(interface: str, epoch: str, lines: Sequence[str]) -> InterfaceState:
             if key is not None:
                 if key in peers:
                     raise ValueError("one peer twice")
-                peers[key] = _peer(key, values, as_networks(ips))
+                peer = _peer(key, values, as_networks(ips))
+                if (old := known.get(key)) == peer.config and old is not None:
+                    peer = peer._replace(config=old)
+                peers[peer.config.public_key] = peer
             key = PublicKey(_hex_key(value)) if value else None
             values, ips = {}, []
         elif key is None:
