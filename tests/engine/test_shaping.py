@@ -173,6 +173,21 @@ def test_the_poll_takes_redirects_into_nowhere_away_and_asks_for_a_cycle(shaped:
     assert set(shaped.rates()) == {5, 6, 7}
 
 
+def test_many_new_devices_come_in_portions_and_each_poll_asks_for_the_next(
+    shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgsyncd.engine.shaping.MOST_NEW", 2)
+    for number in (8, 9, 10, 11, 12):
+        shaped.device(number)
+    for known, waiting in ((9, 3), (11, 1), (12, 0)):
+        shaped.cycle()
+        assert set(shaped.rates()) == set(range(5, known + 1))
+        assert (f"{waiting} devices wait" in shaped.shaping.trouble, shaped.shaping.ok) == (waiting > 0, not waiting)
+        assert len(shaped.kernel()["wg0"]) == 8, "no peer waits for it"
+        shaped.account()
+        assert shaped.agent.needs_reconcile == (waiting > 0)
+
+
 def test_what_somebody_else_uses_is_named(shaped: ShapedNode) -> None:
     shaped.tc.ports["wg0"] = Port(Hook.INGRESS, has_foreign_filters=True)
     shaped.cycle()

@@ -15,7 +15,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.shaping.plan import make_plan
+from wgsyncd.core.shaping.plan import first_new, make_plan
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState, Leaf
 from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
@@ -34,6 +34,7 @@ _MODULES: Mapping[type, str] = {
 }
 _LACKS = ("ENOENT", "EOPNOTSUPP")
 _NOTHING = Wanted()
+MOST_NEW = 1000  # new devices of one cycle: with 10,000 classes they take a few seconds
 
 
 class TrafficControl(Protocol):
@@ -57,6 +58,7 @@ class ShapingCycle(NamedTuple):
     plan: ShapingPlan
     going: Mapping[tuple[str, PublicKey], tuple[Network, ...]]  # peers that this cycle removes: their addresses
     is_read: bool  # False: the kernel could not be read, so nothing is changed
+    waiting: int = 0  # new devices that the next cycles make
 
 
 class Shaping:
@@ -70,6 +72,7 @@ class Shaping:
         self._log, self._changed = log.get("shaping"), log.OnChange()
         self._failed: list[FailedStep] = []
         self._lacks = ""  # the modules that this kernel has not
+        self._waiting = 0  # devices that the next cycles make
 
     def read(self) -> KernelState | None:
         """What the kernel has. None: it does not answer, and nothing is changed then."""
@@ -89,8 +92,10 @@ class Shaping:
             (one.interface, one.public_key): one.current.allowed_ips
             for one in decision.plan.changes if one.desired is None and one.current is not None
         }  # fmt: skip
-        plan = ShapingPlan() if found is None else make_plan(wanted, found)
-        return ShapingCycle(wanted, plan, going, found is not None)
+        if found is None:
+            return ShapingCycle(wanted, ShapingPlan(), going, False)
+        some, waiting = first_new(wanted, found, MOST_NEW)
+        return ShapingCycle(some, make_plan(some, found), going, True, waiting)
 
     def apply(self, phase: Phase, plan: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
         """Apply one phase. Troubles are logged and shown in the status."""
@@ -112,7 +117,7 @@ class Shaping:
             if bad:
                 self._make(bad)
                 self._log.warning("redirects led nowhere and were taken away, a cycle mends it", redirects=len(bad))
-            return bool(bad)
+            return bool(bad or self._waiting)
         except ShapingError as error:
             self._note("poll", error)
             return False
@@ -173,8 +178,9 @@ class Shaping:
         devices = cycle.wanted.devices
         owners = {one.owner: one.choice for one in devices}
         names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
+        self._waiting = cycle.waiting
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
-        is_ok = cycle.is_read and not (self._failed or drift or missing or foreign)
+        is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
         self._status.shaping = ShapingStatus(
             is_ok, dict(names), sum(bool(one.beyond) for one in owners.values()), len(cycle.wanted.unknown), drift,
             self._trouble(cycle),
@@ -192,6 +198,8 @@ class Shaping:
             return f"another program uses {', '.join(cycle.plan.foreign)}"
         if cycle.plan.no_minor:
             return f"{len(cycle.plan.no_minor)} devices have no class: all numbers are taken"
+        if cycle.waiting and not self._failed:
+            return f"{cycle.waiting} devices wait for their class. The next cycles make them"
         first = [f"{_kind(one.step)} {_name(one.step)}: {one.name}: {one.text}" for one in self._failed[:1]]
         return f"{len(self._failed)} steps failed. The first is {first[0]}" if first else ""
 

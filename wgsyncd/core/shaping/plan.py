@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.minors import Minors, assign_minors, device_filters
@@ -95,6 +95,22 @@ def make_plan(wanted: Wanted, kernel: KernelState) -> ShapingPlan:
         tuple(minors.missing),
         tuple(foreign),
     )
+
+
+def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, int]:
+    """The wish without the new devices beyond ``most``, and how many these are. The devices with the lowest ids stay.
+
+    The kernel looks at all classes for each new one (tc_bind_tclass, net/sched/sch_api.c). So thousands of new devices
+    take long, and a daemon that makes all of them at once does nothing else meanwhile.
+    """
+    known = {net for tree in kernel.trees.values() for net in device_filters(tree)}
+    stay, new = [], 0
+    for device in wanted.devices:
+        is_new = not any(net in known for net in device.addresses)
+        new += is_new
+        if not is_new or new <= most:
+            stay.append(device)
+    return replace(wanted, devices=tuple(stay)), max(new - most, 0)
 
 
 def _is_held(wanted: Wanted, tree: Tree) -> bool:
