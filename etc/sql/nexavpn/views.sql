@@ -54,12 +54,14 @@ CREATE OR REPLACE VIEW wgsyncd.policy_targets WITH (security_barrier) AS
 CREATE OR REPLACE VIEW wgsyncd.policies WITH (security_barrier) AS
     SELECT id, name, priority, effect, is_active, full_tunnel, deleted_at
     FROM public.policies
-    WHERE id IN (SELECT policy_id FROM wgsyncd.policy_targets)
-       OR id NOT IN (SELECT policy_id FROM public.policy_targets);
+    WHERE id IN (SELECT policy_id FROM wgsyncd.policy_targets
+                 UNION ALL
+                 SELECT p.id FROM public.policies p
+                 WHERE NOT EXISTS (SELECT FROM public.policy_targets t WHERE t.policy_id = p.id));
 
 CREATE OR REPLACE VIEW wgsyncd.policy_destinations WITH (security_barrier) AS
     SELECT id, policy_id, destination FROM public.policy_destinations
-    WHERE policy_id IN (SELECT id FROM wgsyncd.policies);
+    WHERE policy_id IN (SELECT policy_id FROM wgsyncd.policy_targets);
 
 -- The columns of devices that a node writes, for devices of its gateways and of no gateway.
 CREATE OR REPLACE VIEW wgsyncd.device_times WITH (security_barrier) AS
