@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -33,6 +34,7 @@ class Digest:
         self._snapshot = ""
         self._digest: object = None
         self._again = 0.0  # monotonic: not before
+        self._cost = math.inf  # seconds that a digest takes
 
     def forget(self) -> None:
         """Read the next digest at once: another server may answer, or somebody has notified this node."""
@@ -48,5 +50,6 @@ class Digest:
         self._digest = connection.query(_DIGEST, (self._node,))[0][0]
         self._snapshot = snapshot
         now = self._clock()
-        self._again = now + _SHARE * (now - begun) - _USUAL
+        self._cost = min(now - begun, 2 * self._cost)  # one that was slow by chance holds up little
+        self._again = now + _SHARE * self._cost - _USUAL
         return self._digest
