@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 from tests.nexavpn_database import BERLIN, ROLES, TOKYO, NexavpnDatabase, row_id
 from tests.postgres import PrivatePostgres
+from tests.wait import until
 from wgsyncd.errors import StoreError, UserError
 from wgsyncd.stores.nexavpn.schema import views
 
@@ -154,3 +156,28 @@ def test_triggers_tell_of_each_change_that_matters_and_of_no_other(
             found.append(one.payload)
         told[sql] = found
     assert told == {sql: [""] if matters else [] for sql, matters in CHANGES.items()}
+
+
+def test_root_enters_as_the_systems_user_of_the_admin(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    """Debian's pg_hba.conf lets the role postgres in from the system's user postgres alone."""
+    hba = nexa.server.directory / "data" / "pg_hba.conf"
+    before = hba.read_text(encoding="utf-8")
+    hba.write_text(f"local all postgres peer\n{before}", encoding="utf-8")
+    try:
+        admin.execute("SELECT pg_reload_conf()")
+        until(lambda: _is_refused(nexa), 30, "root is no postgres")
+        assert any("schema wgsyncd: created" in line for line in nexa.init())
+        assert os.geteuid() == 0
+        assert any("views: dropped" in line for line in nexa.init(drop_views=True))
+    finally:
+        hba.write_text(before, encoding="utf-8")
+        admin.execute("SELECT pg_reload_conf()")
+        until(lambda: not _is_refused(nexa), 30, "root is postgres again")
+
+
+def _is_refused(nexa: NexavpnDatabase) -> bool:
+    try:
+        nexa.admin().close()
+    except psycopg.OperationalError:
+        return True
+    return False
