@@ -222,10 +222,11 @@ def test_an_installed_service(installed: Node) -> None:
     installed.system.write("/etc/wireguard/wg0.conf", bad, mode=0o600)
     findings = json.loads(run("/usr/bin/wgsyncd", "doctor", "--json", check=False))["checks"]
     mends = [one["fix"] for one in findings if one["check"] == "wg-quick"]
-    assert len(mends) == 2
-    for mend in mends:
-        run("sh", "-c", mend)
-    assert run("cat", "/etc/wireguard/wg0.conf") == good
+    assert mends[1:] == ["wgsyncd adopt"], "peers of no row are not removed by a command"
+    run("sh", "-c", mends[0])
+    assert run("cat", "/etc/wireguard/wg0.conf") == bad.replace("SaveConfig = true\n", "")
+    assert "editor /etc/wireguard/wg0.conf" in run("sh", "-c", mends[1], check=False)
+    installed.system.write("/etc/wireguard/wg0.conf", good, mode=0o600)
     assert look()["wg-quick"]["severity"] == "ok"
     nobody = run("runuser", "-u", "nobody", "--", "/usr/bin/wgsyncd", "doctor")
     assert "not entered: you are not the user wgsyncd" in nobody

@@ -35,6 +35,8 @@ TROUBLES = {
                  "rights", "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants "),
     "a secret is readable": ("mariadb -e \"GRANT SELECT ON mikyun_cloud.* TO 'wgsyncd'@'localhost'\"",
                              "secrets", "mariadb -e "),
+    "another login": ("mariadb -e \"ALTER USER 'wgsyncd'@'localhost' IDENTIFIED BY 'x'; KILL USER 'wgsyncd'@'localhost'\"",
+                      "database", "mariadb -e "),
     "read-only server": ("mariadb -e 'SET GLOBAL read_only = 1'", "server", 'mariadb -e "SET GLOBAL read_only = 0"'),
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
+from wgsyncd.core.model import encode_key
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import version_of
@@ -94,6 +95,12 @@ def test_wg_quick_files(tmp_path: Path) -> None:
     (tmp_path / "wg0.conf").write_text("[Interface]\n[peer]\nPublicKey = x\n # [Peer]\n")
     (one,) = files.wg_quick_files(["wg0"], tmp_path)
     assert "has 1 [Peer] sections" in one.message
+    assert one.fix == "wgsyncd adopt", "it knows which of them are of rows"
+    (one,) = files.wg_quick_files(["wg0"], tmp_path, rows=["y"])
+    assert one.fix == f"editor {tmp_path}/wg0.conf", "no command removes a peer of no row: it would not come back"
+    (tmp_path / "wg0.conf").write_text(f"[Peer]\nPublicKey = {encode_key(key(9))}\n")
+    (one,) = files.wg_quick_files(["wg0"], tmp_path, kept=[key(9)])
+    assert one.severity is Severity.OK, "peers.always_keep says that it stays"
 
 
 def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +142,12 @@ def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> Non
     assert (one.severity.value, one.fix.startswith(mend)) == (level, True)
 
 
-def test_a_kernel_without_the_module_is_told_to_load_it() -> None:
+def test_a_kernel_without_the_module_is_told_to_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If wireguard-go is installed, the unit starts that, and no module is needed."""
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/wireguard-go")
+    missing = ModuleMissing("wg0", "ENODEV", "why")
+    assert interfaces._missing("wg0", SETTINGS.interfaces["wg0"], missing).fix == "systemctl restart wg-quick@wg0"
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     wg0 = SETTINGS.interfaces["wg0"]
     assert (
         interfaces._missing("wg0", wg0, InterfaceMissing("wg0", "ENODEV", "why")).fix

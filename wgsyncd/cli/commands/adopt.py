@@ -113,16 +113,16 @@ def run(args: argparse.Namespace) -> int:
     with output.waiting("reading the interfaces"):
         view = agent.inspector.view(adopted=True)
         found = adopt(view.decision, view.node_state.records, view.snapshot.rows)
-        wg_quick = [one for one in files.wg_quick_files(list(settings.interfaces)) if one.severity is not Severity.OK]
+        rows = {encode_key(one.found.config.public_key) for of in found.values() for one in of.peers if one.device}
+        quick = files.wg_quick_files(list(settings.interfaces), rows=rows, kept=settings.peers.always_keep)
+        wg_quick = [one for one in quick if one.severity is not Severity.OK]
     adopted = view.snapshot.adopted
     report = adopt_report(view, found, wg_quick, settings.peers.always_keep, settings.node.zone, adopted=adopted)
     output.print_report(
         report, _lines(report, args.config, accepted=args.accept), json=args.json, public=frozenset(report.always_keep)
     )
-    if view.decision.interface_errors:
-        return 1
-    if args.accept:
-        return 0
+    if view.decision.interface_errors or args.accept:
+        return 1 if view.decision.interface_errors else 0
     plan = view.decision.plan
     return 2 if plan.changes or plan.withheld or plan.blocked else 0
 

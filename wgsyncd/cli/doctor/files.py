@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.model import PublicKey, encode_key
 
 WG_QUICK = Path("/etc/wireguard")
 _WITHOUT_PEERS = "/^[ \\t]*\\[/ { peer = tolower($0) ~ /^[ \\t]*\\[peer\\]/ } !peer"  # [Interface] may stand last
@@ -65,7 +66,7 @@ def check(
             yield _secret(f"{name} private key", one.private_key_file, who, copied)
     yield _state(state, who)
     yield _disk(state)
-    yield from wg_quick_files(list(settings.interfaces), wg_quick)
+    yield from wg_quick_files(list(settings.interfaces), wg_quick, kept=settings.peers.always_keep)
 
 
 def configuration(file: Path, says: str) -> Finding:
@@ -142,8 +143,15 @@ def _disk(state: Path) -> Finding:
     return ok("disk", f"{there}: {free >> 30} GiB are free")
 
 
-def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Iterator[Finding]:
-    """A peer in wg-quick's files can connect from the boot until wgsyncd's first cycle."""
+def wg_quick_files(
+    interfaces: Sequence[str], directory: Path = WG_QUICK, *,
+    kept: Collection[PublicKey] = (), rows: Collection[str] | None = None,
+) -> Iterator[Finding]:  # fmt: skip
+    """A peer in wg-quick's files can connect from the boot until wgsyncd's first cycle.
+
+    A peer of no row would be lost at the next boot. So a command that removes all sections is proposed only if each
+    is of a row. ``rows``: their keys as text, None if unknown. ``kept``: keys of `peers.always_keep`, which stay.
+    """
     good = True
     for name in interfaces:
         file = directory / f"{name}.conf"
@@ -155,17 +163,26 @@ def wg_quick_files(interfaces: Sequence[str], directory: Path = WG_QUICK) -> Ite
             good = False
             yield warning("wg-quick", f"{file} cannot be read: {error.strerror}", "sudo wgsyncd doctor")
             continue
-        if count := len(re.findall(r"^\s*\[Peer\]", text, re.MULTILINE | re.IGNORECASE)):
-            good = False
-            yield warning(
-                "wg-quick", f"{file} has {count} [Peer] sections: they can connect from the boot until the first cycle",
-                f"cp -p {file} {file}.old && awk '{_WITHOUT_PEERS}' {file}.old > {file}",
-            )  # fmt: skip
         if re.search(r"^\s*SaveConfig\s*=\s*true", text, re.MULTILINE | re.IGNORECASE):
             good = False
             yield warning(
                 "wg-quick", f"{file} has SaveConfig = true: wg-quick writes wgsyncd's peers into it",
                 f"sed -i '/^\\s*SaveConfig\\s*=/Id' {file}",
+            )  # fmt: skip
+        keys = re.findall(r"^\s*PublicKey\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
+        stay = len(set(keys) & set(map(encode_key, kept)))
+        if count := len(re.findall(r"^\s*\[Peer\]", text, re.MULTILINE | re.IGNORECASE)) - stay:
+            good = False
+            why = f"{file} has {count} [Peer] sections: they can connect from the boot until the first cycle"
+            if rows is None:
+                yield warning("wg-quick", why, "wgsyncd adopt")
+                continue
+            if others := len(set(keys) - set(rows)):
+                why += f". Keep the {others} of peers in no row, which a boot would lose"
+                yield warning("wg-quick", why, f"editor {file}")
+                continue
+            yield warning(
+                "wg-quick", why, f"cp -p {file} {file}.old && awk '{_WITHOUT_PEERS}' {file}.old > {file}",
             )  # fmt: skip
     if good:
         yield ok("wg-quick", f"no peers in the files of {directory}")

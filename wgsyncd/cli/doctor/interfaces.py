@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 
@@ -34,7 +35,8 @@ def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
     if isinstance(error, InterfaceMissing):
         if one.create:
             return warning(name, f"{error.text}. wgsyncd makes it (create = true)", "systemctl start wgsyncd")
-        module = f"{_MODULE} && " if isinstance(error, ModuleMissing) else ""
+        needs_module = isinstance(error, ModuleMissing) and shutil.which("wireguard-go") is None
+        module = f"{_MODULE} && " if needs_module else ""
         return fault(name, error.text, f"{module}systemctl restart wg-quick@{name}")
     if error.name == "ENOENT":
         return fault(name, error.text, _MODULE)
