@@ -19,7 +19,6 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters, encode_key
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.nexavpn.connection import Connection
-from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.psk import seal
 from wgsyncd.stores.nexavpn.settings import Database, Nexavpn
 from wgsyncd.stores.nexavpn.store import NexaStore
@@ -115,7 +114,7 @@ class NexavpnTables:
         )
         self.sql("UPDATE wgsyncd.nodes SET gateways = ARRAY(SELECT id FROM gateways)")
         store = NexaStore(settings)
-        store._digest = Digest(settings.node.name, lambda: 0.0)  # a clock that stands still: no digest is costly
+        store._digest._clock = lambda: 0.0  # a clock that stands still: no digest is costly
         self._stack.callback(store.close)
         return store
 
@@ -136,6 +135,18 @@ class NexavpnTables:
         }
         self._insert("users", plain | columns)
         return named(name)
+
+    def policy(
+        self, name: str, effect: str, *destinations: str, to: Sequence[tuple[str, UUID]] = (), **columns: Any
+    ) -> UUID:
+        """A policy for some targets: the type and the id of each."""
+        policy = named(name)
+        self._insert("policies", {"id": policy, "name": name, "effect": effect} | columns)
+        for kind, target in to:
+            self._insert("policy_targets", {"policy_id": policy, "target_type": kind, "target_id": target})
+        for one in destinations:
+            self._insert("policy_destinations", {"policy_id": policy, "destination": one})
+        return policy
 
     def id(self, number: int) -> UUID:
         return UUID(int=number << 96 | 0x4000_8000_0000_0000_0000)

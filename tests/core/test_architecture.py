@@ -104,7 +104,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core/shaping/": ("core", "core.peers"),
     "core/policies/": ("core", "core.peers"),
     "core/": ("core",),
-    "config/": ("config", "core", "core.shaping", "errors", "log", "stores"),  # the table of control planes, and no store itself
+    "config/": ("config", "core", "core.policies", "core.shaping", "errors", "log", "stores"),  # the table of control planes, and no store itself
     "ports.py": (*_CORE, "errors"),
     "stores/": (*_CORE, "ports", "config", "errors", "log", "redact"),
     "dataplane/": ("dataplane", *_CORE, "ports", "config", "errors", "log", "redact"),

@@ -11,6 +11,8 @@ import pytest
 from tests.configuring import LEAST, faults
 from wgsyncd import stores
 from wgsyncd.config.load import check_files, parse
+from wgsyncd.core.network import as_networks, parse_network
+from wgsyncd.core.policies.model import PolicySettings
 from wgsyncd.errors import ConfigError
 
 FOLDER = {
@@ -114,3 +116,48 @@ def test_control_planes_may_have_options_of_the_same_name(monkeypatch: pytest.Mo
     stores.register_init(parser)
     assert parser.parse_args(["--user", "admin"]).user == "admin"
     assert parser.parse_args([]).user is None  # each control plane has its own
+
+
+NEXAVPN = 'control_plane = "nexavpn"\n' + LEAST
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "why"),
+    [
+        ('order = "lowest"', "order", "is none of lowest-first, highest-first"),
+        ('dns = "yes"', "dns", "true or false"),
+        ('always = ["10.0.0.1/8"]', "always", "host bits set"),
+        ('refuse = "deny"', "refuse", "is none of drop, reject"),
+        ('local = "free"', "local", "is none of judge, leave"),
+        ('free_sources = ["10.0.0.0/8", "0.0.0.0/0"]', "free_sources", "nothing would be refused"),
+        ("enforce = 1", "enforce", "true or false"),
+        ("force = true", "force", "is not a key that wgsyncd knows"),
+    ],
+)
+def test_faults_of_nexavpns_policies_are_clear(line: str, key: str, why: str) -> None:
+    found = faults(f"{NEXAVPN}[nexavpn.policies]\n{line}")
+    assert set(found) == {f"nexavpn.policies.{key}"}
+    assert why in found[f"nexavpn.policies.{key}"].why
+
+
+def test_all_faults_of_nexavpns_policies_are_told_at_once() -> None:
+    found = faults(f'{NEXAVPN}[nexavpn.policies]\norder = "x"\nrefuse = "x"\nlocal = "x"')
+    assert set(found) == {f"nexavpn.policies.{key}" for key in ("order", "refuse", "local")}
+
+
+def test_what_is_set_about_nexavpns_policies() -> None:
+    assert parse(NEXAVPN).store.policy_settings() == PolicySettings()
+    assert parse(LEAST).store.policy_settings() is None, "mikyun_cloud has no policies"
+    written = """[nexavpn.policies]
+        enforce = false
+        order = "highest-first"
+        dns = false
+        always = ["10.0.0.1/32"]
+        refuse = "reject"
+        local = "leave"
+        free_sources = ["10.2.0.0/16"]
+        """
+    always, free = (as_networks([parse_network(text)]) for text in ("10.0.0.1/32", "10.2.0.0/16"))
+    assert parse(NEXAVPN + written).store.policy_settings() == PolicySettings(
+        lowest_first=False, dns=False, always=always, free_sources=free, judges_local=False, rejects=True, enforce=False
+    )

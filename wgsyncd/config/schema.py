@@ -16,6 +16,7 @@ import msgspec
 from wgsyncd.config.system_zone import system_zone
 from wgsyncd.core.model import PublicKey
 from wgsyncd.core.network import Network, as_networks, parse_host
+from wgsyncd.core.policies.model import PolicySettings
 from wgsyncd.core.shaping.profiles import Counted, Profile, ShapingPolicy
 
 
@@ -48,6 +49,10 @@ class StoreSettings(msgspec.Struct, frozen=True):
 
     def check(self, check: Check) -> None:
         """Check values that no type checks. Keys are dotted, below the table of the control plane."""
+
+    def policy_settings(self) -> PolicySettings | None:
+        """What is set about policies. None: the control plane has no policies."""
+        return None
 
     def secret_files(self) -> Mapping[str, Path | None]:
         """The files with secrets, by key. None: the key is not set."""

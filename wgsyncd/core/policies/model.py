@@ -112,6 +112,7 @@ class PolicySettings:
     free_sources: Networks = ()  # these may begin flows to devices
     judges_local: bool = True  # traffic to the gateway itself is judged, too
     rejects: bool = False  # refused packets are answered
+    enforce: bool = True  # policies decide. False: the packet filter has no table of wgsyncd
 
 
 class FaultKind(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from wgsyncd.stores.nexavpn.connection import Connection
 
@@ -18,19 +18,34 @@ _TABLES = {
     "gateways": "id, name, is_active, deleted_at",
     "ip_allocations": "gateway_id, device_id, address, status, released_at",
 }
+_POLICY_TABLES = {
+    "gateways": "id, name, is_active, deleted_at, dns_servers",
+    "policies": "id, name, priority, effect, is_active, full_tunnel, deleted_at",
+    "policy_targets": "policy_id, target_type, target_id",
+    "policy_destinations": "policy_id, destination",
+    "groups": "id, deleted_at",
+    "group_memberships": "group_id, user_id",
+}
 # A sum over the rows of one table, so their order does not matter, and no join is needed. The hash has 64 bits.
 _SUM = "(SELECT concat(count(*), ' ', sum(hash_record_extended(ROW({columns}), 0))) FROM wgsyncd.{table})"
 _STATE = "(SELECT concat(adopted, approved) FROM wgsyncd.node_states WHERE node = %s)"
-_SUMS = [_SUM.format(columns=columns, table=table) for table, columns in _TABLES.items()]
-_DIGEST = f"SELECT concat_ws(' ', {', '.join((*_SUMS, _STATE))})"
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
 
 
-class Digest:
-    """Reads the digest of one node. The same snapshot of the server is the same data, so it needs no digest."""
+def _digest_of(tables: Mapping[str, str]) -> str:
+    sums = [_SUM.format(columns=columns, table=table) for table, columns in tables.items()]
+    return f"SELECT concat_ws(' ', {', '.join((*sums, _STATE))})"
 
-    def __init__(self, node: str, clock: Callable[[], float] = time.monotonic) -> None:
+
+class Digest:
+    """Reads the digest of one node. The same snapshot of the server is the same data, so it needs no digest.
+
+    ``with_policies``: the plan depends on policies, too.
+    """
+
+    def __init__(self, node: str, clock: Callable[[], float] = time.monotonic, *, with_policies: bool = False) -> None:
         self._node, self._clock = node, clock
+        self._sql = _digest_of({**_TABLES, **_POLICY_TABLES} if with_policies else _TABLES)
         self._snapshot = ""
         self._digest: object = None
         self._again = 0.0  # monotonic: not before
@@ -47,7 +62,7 @@ class Digest:
             return self._digest
         begun = self._clock()
         # The snapshot is older than the digest. So a change in between only makes the next look read it again.
-        self._digest = connection.query(_DIGEST, (self._node,))[0][0]
+        self._digest = connection.query(self._sql, (self._node,))[0][0]
         self._snapshot = snapshot
         now = self._clock()
         self._cost = min(now - begun, 2 * self._cost)  # one that was slow by chance holds up little

@@ -20,7 +20,7 @@ _SEPARATOR = "\x1f"  # the "unit separator" of ASCII. Texts of rows lose it
 _MOST = 256  # characters of a text that are read. A longer text is no name, key or envelope
 
 
-def _text(column: str) -> str:
+def text_of(column: str) -> str:
     """SQL for a text without the separator. A text that is cut off ends in a character that makes it invalid."""
     return (
         f"replace(CASE WHEN length({column}) > {_MOST} THEN left({column}, {_MOST}) || '…' ELSE {column} END,"
@@ -31,9 +31,9 @@ def _text(column: str) -> str:
 _ROWS = f"""
 SELECT concat_ws(chr(31), p.device_id, p.id, p.gateway_id,
     to_char(extract(epoch FROM p.created_at), 'FM00000000000000.000000'),
-    {_text("p.public_key")}, p.assigned_ip, coalesce({_text("p.preshared_key_ciphertext")}, ''),
-    {_text("d.public_key")}, coalesce(d.gateway_id::text, ''), {_text("d.status")}, coalesce({_text("u.username")}, ''),
-    coalesce(a.device_id::text, ''),
+    {text_of("p.public_key")}, p.assigned_ip, coalesce({text_of("p.preshared_key_ciphertext")}, ''),
+    {text_of("d.public_key")}, coalesce(d.gateway_id::text, ''), {text_of("d.status")},
+    coalesce({text_of("u.username")}, ''), coalesce(a.device_id::text, ''),
     concat((p.deleted_at IS NOT NULL)::int, (d.deleted_at IS NOT NULL)::int, (d.revoked_at IS NOT NULL)::int,
            (d.approved_at IS NOT NULL)::int, (u.id IS NULL)::int, coalesce(u.is_active, true)::int,
            (u.deleted_at IS NOT NULL)::int, g.is_active::int, (g.deleted_at IS NOT NULL)::int,

@@ -11,6 +11,8 @@ import msgspec
 
 from wgsyncd.config import secret_file
 from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
+from wgsyncd.core.network import Network, as_networks
+from wgsyncd.core.policies.model import PolicySettings
 from wgsyncd.errors import ConfigError, ConfigIssue
 
 CREDENTIAL = "db-password"
@@ -71,6 +73,18 @@ class Addresses(msgspec.Struct, frozen=True):
     allocations: Literal["require", "warn"] = "require"
 
 
+class Policies(msgspec.Struct, frozen=True):
+    """Whether and how the policies of the tables decide what devices may reach."""
+
+    enforce: bool = True
+    order: Literal["lowest-first", "highest-first"] = "lowest-first"  # which priority decides
+    dns: bool = True  # every device reaches gateways.dns_servers at port 53
+    always: tuple[Network, ...] = ()  # every device reaches these
+    refuse: Literal["drop", "reject"] = "drop"
+    local: Literal["judge", "leave"] = "judge"  # traffic to the gateway itself
+    free_sources: tuple[Network, ...] = ()  # these may begin flows to devices
+
+
 class Nexavpn(StoreSettings, frozen=True):
     """The control plane "nexavpn": a PostgreSQL database with the tables of NexaVPN."""
 
@@ -80,6 +94,20 @@ class Nexavpn(StoreSettings, frozen=True):
     preshared_keys: dict[str, Path] = msgspec.field(
         default_factory=dict
     )  # by key id: files with the keys that open preshared keys
+    policies: Policies = Policies()
+
+    def policy_settings(self) -> PolicySettings:
+        """See :class:`wgsyncd.config.schema.StoreSettings`."""
+        own = self.policies
+        return PolicySettings(
+            lowest_first=own.order == "lowest-first",
+            dns=own.dns,
+            always=as_networks(own.always),
+            free_sources=as_networks(own.free_sources),
+            judges_local=own.local == "judge",
+            rejects=own.refuse == "reject",
+            enforce=own.enforce,
+        )
 
     def check(self, check: Check) -> None:
         """See :class:`wgsyncd.config.schema.StoreSettings`."""
@@ -99,6 +127,10 @@ class Nexavpn(StoreSettings, frozen=True):
         check(both, "database.tls_key", "stands together with tls_certificate only")
         good = "active" not in self.devices.inactive and all(self.devices.inactive)
         check(good, "devices.inactive", 'holds "active" or an empty text')
+        for net in self.policies.free_sources:
+            check(
+                net.prefixlen > 0, "policies.free_sources", "has a network of all addresses: nothing would be refused"
+            )
         for name in self.preshared_keys:
             good = bool(re.fullmatch(KEY_ID, name))
             check(good, f"preshared_keys.{name}", "is no key id: it has 1 to 32 of a-z, 0-9 and -")

@@ -26,6 +26,7 @@ from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
 from wgsyncd.stores.nexavpn.holding import NodeHolder
 from wgsyncd.stores.nexavpn.listening import Listener
+from wgsyncd.stores.nexavpn.policies import PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
 from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
@@ -70,7 +71,9 @@ class NexaStore:
             own.devices.require_approval, own.addresses.allocations == "require",
         ))  # fmt: skip
         self._trail = AuditTrail(self._node, settings.node.zone)
-        self._digest = Digest(self._node)
+        enforces = own.policies.enforce
+        self._digest = Digest(self._node, with_policies=enforces)
+        self._policies = PolicyReader() if enforces else None
         self._writer = StateWriter(self._connection, self._node, self._trail)
         self._compared = False  # whether the rows were read since the last heartbeat
         self._log, self._changed = log.get("store"), log.OnChange()
@@ -103,10 +106,12 @@ class NexaStore:
             sql = "SELECT count(*) FROM wgsyncd.quarantine WHERE node = %s"
             held = self._connection.query(sql, (self._node,))
             moved = self._moved(rows)
+            reader, served = self._policies, sorted(set(gateways.of_interface.values()))
+            policies = reader.load(self._connection, served) if reader is not None else None
         self._trail.gateways, self._compared = gateways, True
         approved, adopted = state[0] if state else (None, False)
         own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
-        return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted))
+        return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted), policies)
 
     def _moved(self, rows: Sequence[DeviceRow]) -> dict[DeviceId, str]:
         """By row id, the other nodes' interfaces of recorded devices that are seen there now."""

@@ -1,0 +1,73 @@
+"""Reads what the tables say about access, in the transaction of the snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+from uuid import UUID
+
+from wgsyncd import log
+from wgsyncd.core.network import Network, parse_host
+from wgsyncd.core.policies.model import AccessPolicy, Group, PolicyTables, Target
+from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.rows import text_of
+
+_POLICIES = f"""
+SELECT id, {text_of("name")}, priority, {text_of("effect")}, full_tunnel, is_active, deleted_at IS NOT NULL
+FROM wgsyncd.policies ORDER BY id
+"""  # noqa: S608
+_TARGETS = f"SELECT policy_id, {text_of('target_type')}, target_id::text FROM wgsyncd.policy_targets ORDER BY id"  # noqa: S608
+_DESTINATIONS = "SELECT policy_id, destination::text FROM wgsyncd.policy_destinations ORDER BY id"
+_GROUPS = """
+SELECT g.id::text, g.deleted_at IS NOT NULL, m.user_id::text
+FROM wgsyncd.groups g JOIN wgsyncd.group_memberships m ON m.group_id = g.id
+"""
+_OWNERS = "SELECT id::text, user_id::text FROM wgsyncd.devices"
+_DNS = f"""
+SELECT DISTINCT {text_of("one")} FROM wgsyncd.gateways, unnest(dns_servers) AS one WHERE id = ANY(%s) ORDER BY 1
+"""  # noqa: S608
+
+
+class PolicyReader:
+    """Reads the policies that reach the devices of this node. The views show no others."""
+
+    def __init__(self) -> None:
+        self._log, self._changed = log.get("store"), log.OnChange()
+
+    def load(self, connection: Connection, gateways: Collection[str]) -> PolicyTables:
+        """What the tables say now. ``gateways``: ids of the gateways whose DNS servers every device reaches."""
+        targets = _by_policy(connection.query(_TARGETS))
+        destinations = _by_policy(connection.query(_DESTINATIONS))
+        policies = tuple(
+            AccessPolicy(
+                number, name, priority, effect, tuple(Target(*one) for one in targets.get(number, ())),
+                tuple(text for (text,) in destinations.get(number, ())), full_tunnel, is_active, is_deleted,
+            )
+            for number, name, priority, effect, full_tunnel, is_active, is_deleted in connection.query(_POLICIES)
+        )  # fmt: skip
+        members: dict[tuple[str, bool], set[str]] = {}
+        for group, is_deleted, user in connection.query(_GROUPS):
+            members.setdefault((group, is_deleted), set()).add(user)
+        groups = tuple(Group(group, frozenset(users), gone) for (group, gone), users in sorted(members.items()))
+        return PolicyTables(policies, groups, self._dns(connection, gateways), dict(connection.query(_OWNERS)))
+
+    def _dns(self, connection: Connection, gateways: Collection[str]) -> frozenset[Network]:
+        """The DNS servers. A text that is no address lets nothing through, and is told once."""
+        found: set[Network] = set()
+        wrong: list[str] = []
+        for (text,) in connection.query(_DNS, ([UUID(one) for one in gateways],)):
+            try:
+                found.add(parse_host(text))
+            except ValueError:
+                wrong.append(text)
+        if self._changed("dns", tuple(wrong)) and wrong:
+            self._log.warning("gateways.dns_servers has a text that is no address: no access", text=wrong[0][:45])
+        return frozenset(found)
+
+
+def _by_policy(rows: Iterable[Any]) -> dict[UUID, list[tuple[str, ...]]]:
+    """The rows by their first column, the id of the policy."""
+    found: dict[UUID, list[tuple[str, ...]]] = {}
+    for policy, *rest in rows:
+        found.setdefault(policy, []).append(tuple(rest))
+    return found
