@@ -15,6 +15,7 @@ from tests.wait import until
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.policies.model import Access, Ruleset
 from wgsyncd.dataplane.nftables import commands
+from wgsyncd.dataplane.nftables.filter import remove_table
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase
 
@@ -278,8 +279,8 @@ def test_a_damaged_table_at_start_lets_nothing_through(router: Gateway) -> None:
 
 
 def test_a_table_that_is_not_wanted_any_more_is_removed(router: Gateway) -> None:
-    assert router.filter.remove() and router.nft.show() is None
-    assert not router.filter.remove()
+    assert remove_table(router.nft) and router.nft.show() is None
+    assert not remove_table(router.nft)
     one, other = router.socket(router.alice, "10.8.0.2"), router.socket(router.server, "10.1.0.1")
     one.sendto(b"x", other.getsockname())
     assert other.recv(10) == b"x"

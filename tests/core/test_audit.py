@@ -53,6 +53,7 @@ BEHAVIOUR = [
     "node_renamed",
     "node_adopted",
     "adoption_undone",
+    "policies_off",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -85,6 +86,7 @@ FACTS: dict[str, AuditFacts] = {
     "node_renamed": AuditFacts(previous_node="r630"),
     "node_adopted": AuditFacts(by="root (uid 0)"),
     "adoption_undone": AuditFacts(by="root (uid 0)"),
+    "policies_off": AuditFacts(),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
@@ -112,7 +114,7 @@ TARGETS = {"spool_corrupt": "node", "parent_conflict": "contract", "parent_confl
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
            "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node",
-           "node_adopted": "node", "adoption_undone": "node"}  # fmt: skip
+           "node_adopted": "node", "adoption_undone": "node", "policies_off": "node"}  # fmt: skip
 BASE64 = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 

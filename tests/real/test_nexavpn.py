@@ -4,74 +4,16 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.nexavpn_sides import NexavpnTables
-from tests.postgres import NODE_ROLE, PrivatePostgres
-from tests.real.running import Daemon, Ear, wait
-from wgsyncd.core.model import Counters, decode_key
-from wgsyncd.demo import testbed
-from wgsyncd.demo.testbed import Customer, KeyPair, WgPeer, new_keys, new_preshared_key
+from tests.postgres import PrivatePostgres
+from tests.real.nexavpn_bench import Bench, opened
+from tests.real.running import Ear, wait
+from wgsyncd.core.model import Counters
 
 MIB = 1 << 20
-_CONFIGURATION = """\
-control_plane = "nexavpn"
-[node]
-name = "fra1"
-zone = "Europe/Berlin"
-[nexavpn.database]
-hosts = ["{directory}"]
-name = "postgres"
-user = "{role}"
-[nexavpn.preshared_keys]
-test = "{directory}/keys"
-[interfaces.wg0]
-networks = ["10.200.0.0/24"]
-addresses = ["10.200.0.1/24"]
-[interfaces.wg1]
-networks = ["10.251.0.0/24"]
-addresses = ["10.251.0.1/24"]
-[schedule]
-poll_interval = "1s"
-watch_interval = "100ms"
-[log]
-format = "json"
-"""
-
-
-class Bench:
-    """Holds the tables, the world and the daemon of one test."""
-
-    def __init__(self, tables: NexavpnTables, world: testbed.Testbed, daemon: Daemon) -> None:
-        self.tables, self.world, self.daemon = tables, world, daemon
-        self.keys: dict[int, KeyPair] = {}
-
-    def customer(self, number: int) -> Customer:
-        """A device with a real client, whose preshared key is sealed in its row."""
-        client, keys, secret = self.world.add_customer(), new_keys(), new_preshared_key()
-        self.tables.insert(number)
-        sealed = self.tables.seal(number, decode_key(secret))
-        peer = self.tables.peer_id(number)
-        self.tables.update("devices", self.tables.id(number), public_key=keys.public)
-        self.tables.update("wireguard_peers", peer, public_key=keys.public, preshared_key_ciphertext=sealed)
-        client.configure(self.world.interfaces["wg0"], keys, f"10.200.0.{number}", secret)
-        self.keys[number] = keys
-        return client
-
-    def peer(self, number: int) -> WgPeer | None:
-        return self.world.dump()["wg0"].get(self.keys[number].public)
-
-    def is_posted(self, number: int) -> bool:
-        """Whether the view has each byte that the kernel has counted."""
-        found = self.peer(number)
-        return found is not None and self.tables.posted(number) == Counters(found.rx, found.tx)
-
-    def events(self) -> list[tuple[str, Any]]:
-        return [(one["event_type"], one["entity_id"]) for one in self.tables.logs()]
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +24,8 @@ def postgres() -> Iterator[PrivatePostgres]:
 
 @pytest.fixture
 def bench(postgres: PrivatePostgres, ear: Ear, tmp_path: Path) -> Iterator[Bench]:
-    with ExitStack() as stack:
-        tables = NexavpnTables(postgres, stack)
-        tables.settings()  # writes the key file
-        tables.sql("INSERT INTO wgsyncd.nodes VALUES ('fra1', %s, '{}')", NODE_ROLE)
-        for name in ("wg0", "wg1"):
-            tables.gateway(name)
-        world = testbed.Testbed("userspace", log=tmp_path / "world.log")
-        stack.callback(world.close)
-        world.open()
-        daemon = Daemon(world, ear, tmp_path / "daemon")
-        stack.callback(daemon.close)
-        daemon.config.write_text(_CONFIGURATION.format(directory=postgres.directory, role=NODE_ROLE), encoding="utf-8")
-        yield Bench(tables, world, daemon)
+    with opened(postgres, ear, tmp_path) as made:
+        yield made
 
 
 def test_rows_become_peers_and_no_byte_is_lost_by_a_kill(bench: Bench) -> None:

@@ -5,29 +5,33 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from wgsyncd import stores
-from wgsyncd.errors import UserError
+from wgsyncd.core.audit import AuditAction
+from wgsyncd.errors import ConfigError, ConfigIssue, FilterError, UserError
 from wgsyncd.stores import spool
 
 if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
     from wgsyncd.core.inspect.answers import Link
     from wgsyncd.core.inspect.finding import Finding
+    from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.shaping import Shaping
     from wgsyncd.engine.status import DaemonStatus
-    from wgsyncd.ports import Machine, ReportSource, WireGuard
+    from wgsyncd.ports import Machine, Plane, ReportSource, WireGuard
 
 
 def _agent(
-    settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState, machine: Machine | None = None
-) -> Agent:
+    settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState, machine: Machine | None = None,
+    packet_filter: PacketFilter | None = None,
+) -> Agent:  # fmt: skip
     """An agent on the real parts. A further plane of the data plane is one more entry of ``planes``."""
     from wgsyncd.engine.agent import Agent
     from wgsyncd.ports import Clock
@@ -35,7 +39,9 @@ def _agent(
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
     store = stores.open_store(settings).store(state.on_answer)
-    planes = (_shaping(settings, status),) if settings.shaping_policy.enforce else ()
+    planes: list[Plane[Any, Any]] = [packet_filter] if packet_filter is not None else []
+    if settings.shaping_policy.enforce:
+        planes.append(_shaping(settings, status))
     return Agent(settings, wireguard, store, samples, status, clock, state, planes=planes, machine=machine)
 
 
@@ -77,14 +83,98 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     # Only a peer's removal needs endpoints.
     wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), folder, time.time)
     machine = LocalMachine(folder, lock.lock_folder(folder))
+    filters = _Filters()
 
     def agent(settings: Settings, state: AgentState) -> Agent:
         if not settings.shaping_policy.enforce:
             status.shaping = None
             _shaping(settings, status).remove()  # what an earlier configuration has made
-        return _agent(settings, wireguard, status, state, machine)
+        packet_filter = filters.of(settings)
+        made = _agent(settings, wireguard, status, state, machine, packet_filter)
+        if filters.begin(settings, packet_filter):
+            made.queue_audit(AuditAction.POLICIES_OFF)
+        return made
 
     return agent
+
+
+class _Filters:
+    """The daemon's packet filter. It lives over reloads, because it knows what was last wanted."""
+
+    def __init__(self) -> None:
+        self._kept: PacketFilter | None = None
+
+    def of(self, settings: Settings) -> PacketFilter | None:
+        """The packet filter that a configuration needs, not started yet. ConfigError if it cannot be had."""
+        wanted = _filter_settings(settings)
+        if wanted is None or self._kept is not None:
+            return self._kept if wanted is not None else None
+        with _as_fault(settings):
+            return _packet_filter(wanted)
+
+    def begin(self, settings: Settings, packet_filter: PacketFilter | None) -> bool:
+        """Begin with a configuration. Returns whether a table was removed, because policies are not enforced any more.
+
+        ConfigError if the packet filter cannot be changed: then the old configuration goes on.
+        """
+        wanted = _filter_settings(settings)
+        if packet_filter is None or wanted is None:
+            return settings.store.policy_settings() is not None and self._remove(settings)
+        with _as_fault(settings):
+            if packet_filter is self._kept:
+                packet_filter.configure(wanted)
+            else:
+                try:
+                    packet_filter.start()
+                except FilterError:
+                    packet_filter.close()
+                    raise
+        self._kept = packet_filter
+        return False
+
+    def _remove(self, settings: Settings) -> bool:
+        """Remove the table that an earlier configuration has made."""
+        from wgsyncd.dataplane.nftables.filter import remove_table
+        from wgsyncd.dataplane.nftables.nft import Nft
+
+        with _as_fault(settings):
+            is_removed = remove_table(Nft())
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+        return is_removed
+
+
+@contextmanager
+def _as_fault(settings: Settings) -> Iterator[None]:
+    """Make an error of the packet filter a fault of the configuration."""
+    try:
+        yield
+    except (FilterError, UserError) as error:
+        policies = settings.store.policy_settings()
+        key = f"{settings.control_plane}.policies.enforce"
+        told = "true" if policies is not None and policies.enforce else "false"
+        raise ConfigError("configuration", [ConfigIssue(key, told, f"cannot be done: {error}")]) from error
+
+
+def _filter_settings(settings: Settings) -> FilterSettings | None:
+    """What the packet filter has to know. None: the control plane has no policies, or nobody enforces them."""
+    from wgsyncd.core.peers.guard import RemovalLimits
+    from wgsyncd.dataplane.nftables.filter import FilterSettings
+
+    policies, guard = settings.store.policy_settings(), settings.guard
+    if policies is None or not policies.enforce:
+        return None
+    limits = RemovalLimits(guard.always_allowed, guard.max_share, guard.small_node)
+    return FilterSettings(frozenset(settings.interfaces), policies, limits, frozenset(settings.peers.always_keep))
+
+
+def _packet_filter(settings: FilterSettings) -> PacketFilter:
+    from wgsyncd.dataplane.nftables.filter import PacketFilter
+    from wgsyncd.dataplane.nftables.netfilter import Netfilter
+    from wgsyncd.dataplane.nftables.nft import Nft
+
+    return PacketFilter(settings, Nft(), Netfilter())
 
 
 def open_reports(settings: Settings) -> ReportSource:

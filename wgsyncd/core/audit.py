@@ -42,6 +42,7 @@ class AuditAction(StrEnum):
     NODE_RENAMED = "node_renamed"
     NODE_ADOPTED = "node_adopted"
     ADOPTION_UNDONE = "adoption_undone"
+    POLICIES_OFF = "policies_off"
 
 
 @dataclass(frozen=True, slots=True)

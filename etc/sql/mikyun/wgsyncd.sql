@@ -179,7 +179,7 @@ CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
         'guard_tripped', 'guard_approved', 'interface_restored', 'interface_missing', 'usage_anomaly',
         'spool_corrupt', 'quarantine_released', 'quarantine_dropped', 'config_reloaded',
         'config_rejected', 'daemon_started', 'daemon_stopped', 'node_taken_over', 'node_renamed',
-        'node_adopted', 'adoption_undone');
+        'node_adopted', 'adoption_undone', 'policies_off');
 
 INSERT INTO wgsyncd_schema (version)
     SELECT 3 FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM wgsyncd_schema);

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         build = wiring.daemon_agents(status)
         return Daemon(args.config, settings, build, events, status, Notifier(), claims).run()
-    except UserError as error:
+    except (UserError, ConfigError) as error:
         log.get("cli").error("wgsyncd does not start", why=str(error))
         return 1
     except NotHolder as error:

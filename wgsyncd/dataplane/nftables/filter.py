@@ -63,9 +63,7 @@ class PacketFilter:
     def __init__(self, settings: FilterSettings, nft: Nft, netfilter: Netfilter) -> None:
         self.status = FilterStatus()
         self.wanted: Ruleset | None = None  # what was last installed, or found at start
-        for name in settings.tunnels:
-            commands.interface(name)
-        self._settings = settings
+        self._settings = _checked(settings)
         self._nft, self._netfilter = nft, netfilter
         self._log = log.get("policies")
         self._found: Found | None = None
@@ -121,7 +119,25 @@ class PacketFilter:
         if found is None or not found.is_intact:
             self._install(refusing)
         else:
-            self.wanted = found.ruleset
+            self._judge_all(found.ruleset)
+
+    def configure(self, settings: FilterSettings) -> None:
+        """Take over other settings after a reload. UserError: see the class. FilterError: the old ones stay."""
+        before, self._settings = self._settings, _checked(settings)
+        try:
+            if self.wanted is not None:
+                self._judge_all(self.wanted)
+        except FilterError:
+            self._settings = before
+            raise
+
+    def _judge_all(self, ruleset: Ruleset) -> None:
+        """Judge what comes from interfaces that are new in the configuration, before their first peer comes."""
+        self._install(replace(ruleset, tunnels=ruleset.tunnels | self._settings.tunnels))
+
+    def close(self) -> None:
+        """Close the sockets. The table stays."""
+        self._netfilter.close()
 
     def fileno(self) -> int:
         """The descriptor that can be read when somebody has committed to nftables: then call :meth:`mend`."""
@@ -144,14 +160,6 @@ class PacketFilter:
         self._install(self.wanted)
         self.status.restorations += 1
         self._log.warning("the packet filter is as before again", devices=self.status.devices)
-        return True
-
-    def remove(self) -> bool:
-        """Remove the table, because policies are not enforced any more. Returns whether there was one."""
-        if self._nft.show() is None:
-            return False
-        self._nft.run(commands.removal())
-        self.wanted = self._found = self._generation = None
         return True
 
     # -- phases
@@ -258,6 +266,25 @@ class PacketFilter:
             return False
         self.wanted = wanted
         return True
+
+
+def remove_table(nft: Nft) -> bool:
+    """Remove the table, because policies are not enforced any more. Returns whether there was one."""
+    try:
+        if nft.show() is None:
+            return False
+    except FilterError as error:
+        if error.name == "ENOENT":  # there is no nft, so nothing was made with it
+            return False
+        raise
+    nft.run(commands.removal())
+    return True
+
+
+def _checked(settings: FilterSettings) -> FilterSettings:
+    for name in settings.tunnels:
+        commands.interface(name)
+    return settings
 
 
 def _same_chains(one: Ruleset, other: Ruleset) -> bool:

@@ -6,6 +6,7 @@ because the kernel takes all commands of a text or none.
 
 from __future__ import annotations
 
+import errno
 import subprocess
 
 from wgsyncd.dataplane.nftables.rules import FAMILY, NAME
@@ -52,5 +53,5 @@ class Nft:
             raise FilterError("ETIMEDOUT", f"nft gave no answer within {self._timeout:g} s, and was ended") from None
         except OSError as error:
             text = f"cannot run {self._program}: {error.strerror}. Install Debian's package nftables"
-            raise FilterError("nft", text) from error
+            raise FilterError(errno.errorcode.get(error.errno or 0, "EIO"), text) from error
         return child.pid, child.returncode, shown, " ".join(said.split())[:500]

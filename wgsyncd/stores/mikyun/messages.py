@@ -158,6 +158,11 @@ _MESSAGES: dict[str, tuple[str, str, str]] = {
         "{by} undid the adoption: peers that no row names stay",
         "{by} が管理の承認を取り消しました。台帳にないピアは維持されます",
     ),
+    "policies_off": (
+        "node",
+        "Policies are not enforced any more: the packet filter has no table of wgsyncd",
+        "ポリシーの適用を停止しました。パケットフィルターのテーブルは削除されました",
+    ),
 }
 
 _ANOMALIES = {

@@ -52,12 +52,15 @@ _MESSAGES = {
     "node_renamed": "Node {previous_node} has this name now: its records go on",
     "node_adopted": "{by} adopted this node: wgsyncd removes peers that no row names",
     "adoption_undone": "{by} undid the adoption: peers that no row names stay",
+    "policies_off": "Policies are not enforced any more: the packet filter has no table of wgsyncd",
 }
 _CONDITIONS = {
     (AuditAction.STORE_CONDITION_STARTED, UNALLOCATED): "unallocated",
     (AuditAction.STORE_CONDITION_ENDED, UNALLOCATED): "unallocated_cleared",
 }
-_WARNINGS = frozenset(("row_rejected", "unallocated", "guard_tripped", "usage_anomaly", "interface_missing"))
+_WARNINGS = frozenset(
+    ("row_rejected", "unallocated", "guard_tripped", "usage_anomaly", "interface_missing", "policies_off")
+)
 _FAILURES = frozenset(("config_rejected", "spool_corrupt"))
 _ANOMALIES = {
     AnomalyKind.RESET: "went back without a known reason and count from zero",
