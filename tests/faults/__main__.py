@@ -14,9 +14,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.faults import on_copies, on_daemon, on_database, on_interfaces, on_liars, on_table, report, script, verdict
+from tests.faults import (
+    on_copies,
+    on_daemon,
+    on_database,
+    on_interfaces,
+    on_liars,
+    on_nexavpn,
+    on_table,
+    report,
+    script,
+    verdict,
+)
 from tests.faults.clock import FAKETIME
 from tests.faults.metrics_poller import Eyes
+from tests.faults.mikyun_stage import MikyunStage
+from tests.faults.nexavpn_stage import NexavpnStage
 from tests.faults.oracle import DueBytes
 from tests.faults.runner import Play, Stuck
 from tests.faults.stage import Stage
@@ -63,8 +76,11 @@ def _arguments() -> argparse.Namespace:
         "--without", nargs="+", default=[], metavar="KIND", help="leave out these, to narrow a fault down"
     )
     parser.add_argument("--liars", action="store_true", help="nobody dies, and everything that answers lies or drips")
+    parser.add_argument("--control-plane", choices=("mikyun", "nexavpn"), default="mikyun", help="whose tables")
     parser.add_argument("--print", action="store_true", help="print the script of the first three rounds, and end")
     args = parser.parse_args()
+    if args.liars and args.control_plane == "nexavpn":
+        parser.error("--liars: there is no liar for PostgreSQL")
     if args.print:
         for number, steps in zip(range(1, 4), _rounds(args), strict=False):
             print(f"round {number}", *(f"{step.at:6.2f} {step}" for step in steps), sep="\n")
@@ -73,20 +89,24 @@ def _arguments() -> argparse.Namespace:
 
 
 def _rounds(args: argparse.Namespace) -> Iterator[list[script.Step]]:
-    return (script.liars if args.liars else script.rounds)(args.seed, args.pace)
+    if args.liars:
+        return script.liars(args.seed, args.pace)
+    return script.rounds(args.seed, args.pace, script.KINDS if args.control_plane == "mikyun" else script.NEXAVPN)
 
 
 def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     began = time.monotonic()
     if os.geteuid() != 0 or not FAKETIME.exists():
         raise CommandFailed("root is needed, and Debian's package libfaketime")
-    stage = Stage(directory, args.kind, script.devices(args.pace), args.seed, args.pace)
+    kind: type[Stage]
+    kind, acts = (MikyunStage, ACTS) if args.control_plane == "mikyun" else (NexavpnStage, on_nexavpn.ACTS)
+    stage = kind(directory, args.kind, script.devices(args.pace), args.seed, args.pace)
     eyes: Eyes | None = None
     try:
         stage.open()
         due = DueBytes(device.name for device in stage.devices)
         eyes = Eyes(stage.world.server.holder.pid, args.pace)
-        play = Play(stage, due, eyes, ACTS)
+        play = Play(stage, due, eyes, acts)
         play.say(f"seed {args.seed}")
         eyes.start()
         settled: list[float | None] = []
@@ -103,7 +123,13 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
                 play.used.append(report.used(process.pid))
                 play.say(f"the daemon: {play.used[-1]}")
             longest = max(longest, time.monotonic() - since)
-        named = {"seed": args.seed, "kind": args.kind, "pace": args.pace, "seconds": round(time.monotonic() - began, 1)}
+        named = {
+            "seed": args.seed,
+            "control_plane": args.control_plane,
+            "kind": args.kind,
+            "pace": args.pace,
+            "seconds": round(time.monotonic() - began, 1),
+        }
         return named | report.data(play, settled, is_calm=args.liars)
     finally:
         if eyes is not None:

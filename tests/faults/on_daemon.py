@@ -9,15 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
+from tests.faults.books import ZONE
 from tests.faults.proxy import Deed as TrapDeed
 from tests.faults.proxy import Trap
 from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 from tests.faults.stage import DAEMON
 
-ZONE = ZoneInfo("Asia/Tokyo")
 PATIENCE = 2.5  # nominal seconds that a trap waits for its statement
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +39,7 @@ def gone(play: Play, how: str) -> Iterator[None]:
     database = play.stage.database
     with away(play):
         if how == "hangs":
-            os.kill(database.pid, signal.SIGSTOP)
+            play.stage.hang(True)
         elif how == "killed":
             database.kill()
         else:
@@ -49,7 +48,7 @@ def gone(play: Play, how: str) -> Iterator[None]:
             yield
         finally:
             if how == "hangs":
-                os.kill(database.pid, signal.SIGCONT)
+                play.stage.hang(False)
             else:
                 database.start()
 
@@ -83,7 +82,7 @@ def db_kill_at(play: Play, step: Step) -> Deed[None]:
 def runs(play: Play) -> bool:
     """Returns whether MariaDB lives."""
     try:
-        return play.stage.database.pid > 0
+        return bool(play.stage.database.pid > 0)
     except processes.CommandFailed:
         return False
 

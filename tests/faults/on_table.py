@@ -8,8 +8,8 @@ from datetime import datetime
 
 from pymysql.cursors import Cursor
 
+from tests.faults.books import ZONE
 from tests.faults.on_copies import restart
-from tests.faults.on_daemon import ZONE
 from tests.faults.runner import Deed, Peer, Play
 from tests.faults.script import Step
 from tests.faults.stage import NETS, OPEN, Device
@@ -30,7 +30,7 @@ def _change(play: Play, devices: list[Device], settings: dict[str, object]) -> D
     yield from play.told(sql, *settings.values(), *(device.row for device in devices))
 
 
-def _hush(play: Play, step: Step, devices: list[Device]) -> Deed[bool]:
+def hush(play: Play, step: Step, devices: list[Device]) -> Deed[bool]:
     """Cuts the wires before peers are removed. A step under traffic leaves them. Returns whether there is traffic."""
     busy = bool(step.parameters.get("busy"))
     if not busy:
@@ -40,7 +40,7 @@ def _hush(play: Play, step: Step, devices: list[Device]) -> Deed[bool]:
     return busy
 
 
-def _leave(play: Play, old: list[Peer], busy: bool) -> Deed[None]:
+def leave(play: Play, old: list[Peer], busy: bool) -> Deed[None]:
     """Waits until all of these peers are gone, and watches each of them at the same time."""
     waiting = {peer.device.name: play.gone(peer, busy) for peer in old}
     while waiting:
@@ -59,11 +59,11 @@ def pause(play: Play, step: Step) -> Deed[None]:
     """Pauses, revokes or deletes rows for a while, and brings them back."""
     devices, how = _devices(play, step), step.parameters["how"]
     with (yield from play.holding_devices(devices)):
-        busy = yield from _hush(play, step, devices)
+        busy = yield from hush(play, step, devices)
         rows = ", ".join(str(device.row) for device in devices)
         old = play.peers(devices)
         yield from play.told(f"UPDATE customer_devices SET {_OFF[how]} WHERE id IN ({rows})")
-        yield from _leave(play, old, busy)
+        yield from leave(play, old, busy)
         play.faults[step.kind] += 1
         yield from play.pause(step.parameters["lasts"])
         yield from play.told(f"UPDATE customer_devices SET status = 'active', deleted_at = NULL WHERE id IN ({rows})")
@@ -74,13 +74,13 @@ def rekey(play: Play, step: Step) -> Deed[None]:
     """Gives the devices new keys."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices)):
-        busy = yield from _hush(play, step, devices)
+        busy = yield from hush(play, step, devices)
         old = play.peers(devices)
         for device in devices:
             device.keys = new_keys()
             play.stage.ear.keep(device.keys.private)
             yield from _change(play, [device], {"public_key": device.keys.public, "private_key": device.keys.private})
-        yield from _leave(play, old, busy)
+        yield from leave(play, old, busy)
         play.faults[step.kind] += 1
         yield from play.loud(devices)
 
@@ -89,13 +89,13 @@ def move(play: Play, step: Step) -> Deed[None]:
     """Moves the devices to the other interface, and so to another network."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices, "interfaces")):
-        busy = yield from _hush(play, step, devices)
+        busy = yield from hush(play, step, devices)
         old = play.peers(devices)
         for device in devices:
             device.interface = "wg1" if device.interface == "wg0" else "wg0"
             device.address = f"{NETS[device.interface]}.{device.address.rsplit('.', 1)[1]}"
             yield from _change(play, [device], {"wg_iface": device.interface, "wg_ip": device.address})
-        yield from _leave(play, old, busy)
+        yield from leave(play, old, busy)
         play.faults[step.kind] += 1
         yield from play.loud(devices)
 
@@ -134,7 +134,7 @@ def qr(play: Play, step: Step) -> Deed[None]:
         yield from play.quiet(devices)
         old = play.peers(devices)
         yield from _change(play, devices, {"status": "revoked"})
-        yield from _leave(play, old, False)
+        yield from leave(play, old, False)
         device.keys = new_keys()
         play.stage.ear.keep(device.keys.private)
         end = datetime.fromtimestamp(int(time.time() + (3600 if scanned else 3) * play.stage.pace), ZONE)

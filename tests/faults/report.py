@@ -14,13 +14,6 @@ from tests.faults.stage import by_device
 from tests.faults.web import Away
 
 _TRACES = ("Traceback", '"trace"')
-# Restored tables are told by other anomalies, which name no peer with which anything was wrong.
-_ANOMALIES = (
-    "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly' AND message NOT LIKE '%are older than%'"
-)
-_QUARANTINED = "SELECT COUNT(*) FROM wgsyncd_quarantine"
-
-
 _REMOVALS = "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'peer_removed'"
 _ROOM = {"memory": 20_000, "descriptors": 5, "threads": 5}  # how much more a daemon may use than after the first round
 
@@ -87,8 +80,7 @@ def data(play: Play, settled: Sequence[float | None], *, is_calm: bool) -> dict[
 def _asked(play: Play) -> Deed[tuple[dict[str, Any], int, int]]:
     while True:
         try:
-            web = play.stage.web
-            return _sums(play), int(web.query(_ANOMALIES)[0][0]), int(web.query(_QUARANTINED)[0][0])
+            return _sums(play), *play.stage.books.told(play.stage.web)
         except Away:
             yield
 

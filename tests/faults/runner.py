@@ -15,9 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-from pymysql.cursors import Cursor
+from typing import Any, NamedTuple, TypeVar
 
 from tests.faults.metrics_poller import SAMPLED, Eyes
 from tests.faults.oracle import NONE, Bytes, DueBytes
@@ -192,7 +190,7 @@ class Play:
         """Takes devices, and other things by name, for one step alone."""
         return (yield from self.holding(*(d.name for d in devices), *names))
 
-    def asked(self, work: Callable[[Cursor], T]) -> Deed[T]:
+    def asked(self, work: Callable[[Any], T]) -> Deed[T]:
         """Runs a transaction of the web application until it succeeds. The transaction may then have happened twice."""
         while True:
             try:

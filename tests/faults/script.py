@@ -7,7 +7,7 @@ factor, which is the pace.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,19 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
 }  # fmt: skip
 """Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
+NEXAVPN: dict[str, Callable[[Dice], Parameters]] = {
+    **{kind: KINDS[kind] for kind in (
+        "stop", "terminate", "reload", "second", "rival", "clock", "cut", "refuse", "db_kill", "db_stop", "db_restart",
+        "row_lock", "interface", "foreign_remove", "foreign_replace", "reboot", "rekey", "move", "address",
+        "preshared_key",
+    )},
+    "black_hole": lambda d: {"lasts": _for(d, 2, 5)},
+    "pause": lambda d: {"devices": d.some(), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
+                        "how": d.choice(("blocked", "revoked", "soft-deleted", "deleted", "released", "user off"))},
+    "rename": lambda d: {"devices": d.some()},
+}  # fmt: skip
+"""The same for the control plane nexavpn. Its faults between daemon and database hit the server's processes."""
+
 PER_ROUND = 21  # with this many kinds a round, two rounds have all of them
 
 
@@ -135,23 +148,25 @@ def liars(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
         yield sorted((Step(_for(dice, 0, STORM), kind, KINDS[kind](dice)) for kind in kinds), key=lambda step: step.at)
 
 
-def rounds(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
+def rounds(
+    seed: int, pace: float = 1.0, kinds: Mapping[str, Callable[[Dice], Parameters]] = KINDS
+) -> Iterator[list[Step]]:
     """Yields rounds without end, each as a list of steps in order.
 
-    The same seed and pace give the same rounds.
+    The same seed, pace and kinds give the same rounds. Only the kinds of MariaDB know statements to kill at.
     """
     dice = Dice(f"wgsyncd {seed}")
     dice.devices = devices(pace)
     storm, count = (STORM, PER_ROUND) if pace <= SLOW else (SLOW_STORM, SLOW_COUNT)
     deck: list[str] = []
     while True:
-        steps = [Step(at, "kill", _kill(dice)) for at in _kills(dice, storm)]
+        steps = [Step(at, "kill", _kill(dice) if kinds is KINDS else {}) for at in _kills(dice, storm)]
         for _ in range(count):
             if not deck:
-                deck = sorted(KINDS)
+                deck = sorted(kinds)
                 dice.shuffle(deck)
             kind = deck.pop()
-            steps.append(Step(_for(dice, 0, storm), kind, KINDS[kind](dice)))
+            steps.append(Step(_for(dice, 0, storm), kind, kinds[kind](dice)))
         yield sorted(steps, key=lambda step: step.at)
 
 

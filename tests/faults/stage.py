@@ -1,4 +1,4 @@
-"""The faults hit a private MariaDB on a small disk, a server with customers, the daemon and a clock."""
+"""The faults hit a private database on a small disk, a server with customers, the daemon and a clock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
+from tests.faults.books import Books
 from tests.faults.clock import Clock
 from tests.faults.oracle import Bytes
 from tests.faults.proxy import Proxy
@@ -21,16 +21,13 @@ from tests.faults.traffic import Flow, Traffic, outlet
 from tests.faults.web import Web
 from tests.real.running import Daemon, Ear, in_network
 from wgsyncd.demo import processes
-from wgsyncd.demo.mariadb import PrivateServer, quote
-from wgsyncd.demo.testbed import Customer, KeyPair, Namespace, Testbed, WgKind, new_keys
+from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys
 
 DISK = 160  # MiB, for the database
-SERVER = ("--loose-innodb-buffer-pool-size-max=256m", "--log-bin=log", "--sync-binlog=0", "--max-binlog-size=1048576",
-          "--binlog-expire-logs-seconds=120")  # fmt: skip
 NETS = {"wg0": "10.200.0", "wg1": "10.251.0"}
 OPEN: dict[str, object] = {"always_allowed": 100, "max_share": 1.0}  # a guard that lets everybody go
 DAEMON = ("-m", "tests.faults.daemon")  # the interpreter's arguments before the command
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(slots=True)
@@ -55,12 +52,15 @@ class Stage:
     Make it, :meth:`open` it, and :meth:`close` it whether that succeeds or not.
     """
 
+    books: Books
+    control_plane: str
+
     def __init__(self, directory: Path, kind: WgKind, count: int, seed: int, pace: float) -> None:
         self.directory, self.kind, self.pace, self._count, self._seed = directory, kind, pace, count, seed
         self.disk = directory / "disk"
         self.disk.mkdir()
         processes.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "wgsyncd-faults", str(self.disk)])
-        self.database = PrivateServer(options=SERVER, parent=self.disk)
+        self.database = self._private_server()
         self.world = Testbed(kind, log=directory / "world.log")
         self.clock = Clock(directory / "clock")
         self.ear = Ear(directory / "heard")
@@ -84,70 +84,75 @@ class Stage:
 
     def open(self) -> None:
         """Makes everything. No daemon runs yet."""
-        self.database.install()
-        self.database.start()
-        self.database.load()
-        self.database.sql("ALTER TABLE wgsyncd_nodes ALTER adopted SET DEFAULT 1")
-        self.database.create_account()
+        self._open_database()
         self.world.open()
-        self.proxy = Proxy(self.directory / "proxy", self.database.socket, self.is_daemon, lambda: self.database.pid)
-        self.web = Web(self.database, 2.0 * max(1.0, self.pace / 2))
         self.traffic = Traffic(in_network(self.world.server.holder.pid, outlet), self._seed)
         self._add_devices()
         self.state.mkdir()
         for name in ("daemon", "rival"):
             self.daemons.append(Daemon(self.world, self.ear, self.directory / name))
-        self.twin = self._copy()
+        self._add_copy()
         self.configure()
         self.traffic.start()
 
-    def _copy(self) -> Daemon:
-        """Returns the daemon of a copy of the server: another network and boot, and the same machine id and node."""
-        machine = self._copied = Namespace()
-        boot = self.directory / "boot_of_the_copy"
-        boot.write_text(f"{uuid.uuid4()}\n")
-        machine.run("mount", "--bind", str(boot), _BOOT_ID)
-        machine.ip("link set lo up")
-        for name in NETS:
-            machine.make_wireguard(self.kind, name, log=self.directory / "world.log")
-        return Daemon(cast("Testbed", SimpleNamespace(server=machine)), self.ear, self.directory / "copy")
+    def _private_server(self) -> Any:
+        """The server that :attr:`database` is."""
+        raise NotImplementedError
+
+    def _open_database(self) -> None:
+        """Installs and starts the server, and makes the web application."""
+        raise NotImplementedError
+
+    def _add_copy(self) -> None:
+        """Makes the daemon of a copy of the server, if the control plane has this fault."""
+
+    def _device_name(self, number: int) -> str:
+        """The name of a device in the table."""
+        raise NotImplementedError
+
+    def _insert_devices(self) -> None:
+        """Writes the rows of all devices."""
+        raise NotImplementedError
+
+    def _store(self, timeout: str) -> dict[str, dict[str, object]]:
+        """The configuration's sections about the database."""
+        raise NotImplementedError
+
+    def hang(self, on: bool) -> None:
+        """Stops the database server with SIGSTOP, or lets it go on."""
+        os.kill(self.database.pid, signal.SIGSTOP if on else signal.SIGCONT)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(processes.CommandFailed, OSError):
+            self.hang(False)
 
     def _add_devices(self) -> None:
-        names = [f"0001-{n}" for n in range(self._count)]
-        for n, name in enumerate(names):
+        for n in range(self._count):
+            name = self._device_name(n)
             interface = "wg0" if n % 2 else "wg1"
             customer = self.world.add_customer()
             device = Device(name, n + 1, interface, f"{NETS[interface]}.{10 + n}", new_keys(), customer.wire, customer,
                             (20_000 + 40_000 * n, 120_000 - 20_000 * n))  # fmt: skip
             self.devices.append(device)
             self.traffic.flows[name] = Flow(in_network(customer.namespace.holder.pid, outlet))
-        rows = ", ".join(
-            f"({d.row}, '0001', {quote(d.name)}, '{d.interface}', '{d.address}', '{d.keys.public}',"
-            f" '{d.keys.private}', 'active', NOW())"
-            for d in self.devices
-        )
-        self.database.sql(
-            "INSERT INTO contracts (contract_number, contract_id, contract_status) VALUES (1, '0001', 'active');"
-            "INSERT INTO customer_devices (id, contract_id, device_id, wg_iface, wg_ip, public_key, private_key, status,"
-            f" issued_at) VALUES {rows}"
-        )
+        self._insert_devices()
 
     def configure(self) -> None:
         """Writes the configuration of all daemons, with the present names and the present guard."""
         slow = max(1.0, self.pace / 2)
         for port, daemon in enumerate(self.everybody, 9586):
             values: dict[str, dict[str, object]] = {
-                "node": {"name": self.copy_name or self.node if daemon is self.twin else self.node, "zone": "Asia/Tokyo"},
-                "mikyun.database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
-                                    "timeout": f"{min(2 * slow, 20)}s"},
+                "node": {"name": self.copy_name or self.node if daemon not in self.daemons else self.node, "zone": "Asia/Tokyo"},
+                **self._store(f"{min(2 * slow, 20)}s"),
                 **{f"interfaces.{self.names[name]}": {"store_name": name, "networks": [f"{net}.0/24"],
                                                       "addresses": [f"{net}.1/24"]} for name, net in NETS.items()},
                 "guard": self.guard,
                 "schedule": {"poll_interval": f"{slow}s", "resync_interval": f"{2 * slow}s",
                              "watch_interval": f"{0.2 * slow}s"},
-                "mikyun": {"language": "en"}, "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
+                "log": {"format": "json"}, "metrics": {"listen": f"127.0.0.1:{port}"},
             }  # fmt: skip
-            lines = [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+            lines = [f"control_plane = {json.dumps(self.control_plane)}"]
+            lines += [f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
                      for section, table in values.items()]  # fmt: skip
             daemon.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -182,7 +187,7 @@ class Stage:
     def environment(self, daemon: Daemon) -> dict[str, str]:
         """Returns what a daemon's environment has besides its own."""
         # Two daemons of a server have the same directory. The copied server has its own, and it did not boot lately.
-        if daemon is self.twin:
+        if daemon not in self.daemons:
             return {**self.clock.environment, "BOOTED": "0"}
         return {**self.clock.environment, "BOOTED": str(self._booted), "STATE_DIRECTORY": str(self.state)}
 
@@ -260,7 +265,7 @@ class Stage:
         """Gives the machine another boot id, for all processes in the server's namespaces, and a short uptime."""
         file = self.directory / "boot_id"
         file.write_text(f"{uuid.uuid4()}\n")
-        self.world.server.run("sh", "-c", f"umount {_BOOT_ID} 2>/dev/null; mount --bind {file} {_BOOT_ID}")
+        self.world.server.run("sh", "-c", f"umount {BOOT_ID} 2>/dev/null; mount --bind {file} {BOOT_ID}")
         self._booted = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def close(self) -> None:
@@ -268,8 +273,7 @@ class Stage:
         with contextlib.ExitStack() as stack:
             stack.callback(processes.run, ["umount", "-l", str(self.disk)], check=False)
             stack.callback(self.database.close)
-            with contextlib.suppress(processes.CommandFailed):
-                stack.callback(os.kill, self.database.pid, signal.SIGCONT)
+            stack.callback(self._wake)
             stack.callback(self.world.close)
             for one in ("web", "proxy", "traffic"):
                 if hasattr(self, one):

@@ -65,7 +65,8 @@ class Traffic(threading.Thread):
     def close(self) -> None:
         """Ends the traffic and closes all sockets."""
         self._closed = True
-        self.join()
+        if self.is_alive():
+            self.join()
         for one in [self._server, *(flow.socket for flow in self.flows.values())]:
             one.close()
 

@@ -6,60 +6,20 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from tests.faults.on_daemon import ZONE
-from tests.faults.oracle import SIDES, Bytes, Difference
+from tests.faults.books import Figures
+from tests.faults.oracle import SIDES, Difference
 from tests.faults.runner import Deed, Play
 from tests.faults.stage import by_device
 from tests.faults.web import Away
 
 PATIENCE = 60.0  # nominal seconds in which the table must become right
-BUCKET = 900  # in seconds, the default of usage.bucket_width
-ROLLING = 86400
-
-_FIGURES = """
-SELECT d.device_id, d.rx_bytes_total, d.tx_bytes_total, d.rx_bytes_24h, d.tx_bytes_24h, d.rx_bytes_month,
-       d.tx_bytes_month, COALESCE(b.rx, 0), COALESCE(b.tx, 0), COALESCE(m.rx, 0), COALESCE(m.tx, 0),
-       COALESCE(a.rx, 0), COALESCE(a.tx, 0)
-FROM customer_devices d
-LEFT JOIN (SELECT device, SUM(rx) rx, SUM(tx) tx FROM {buckets} WHERE start >= %s AND start <= %s
-           GROUP BY device) b ON b.device = d.device_id
-LEFT JOIN (SELECT device, SUM(rx) rx, SUM(tx) tx FROM {days} WHERE day >= %s AND day < %s
-           GROUP BY device) m ON m.device = d.device_id
-LEFT JOIN (SELECT device, SUM(rx) rx, SUM(tx) tx FROM {days} GROUP BY device) a ON a.device = d.device_id
-"""
-# The open pieces are part of the buckets and days.
-_FIGURES = _FIGURES.format(
-    buckets="(SELECT device, start, rx, tx FROM wgsyncd_buckets"
-    " UNION ALL SELECT device, open_bucket, open_rx, open_tx FROM wgsyncd_peers WHERE open_bucket > 0) h",
-    days="(SELECT device, day, rx, tx FROM wgsyncd_days"
-    " UNION ALL SELECT device, open_day, open_rx, open_tx FROM wgsyncd_peers WHERE open_bucket > 0) h",
-)
-
-
-class Figures(NamedTuple):
-    """Holds the sums of one device in the table, and the sums of its buckets and days."""
-
-    total: Bytes
-    rolling: Bytes
-    month: Bytes
-    buckets: Bytes
-    days_of_month: Bytes
-    days: Bytes
 
 
 def read(play: Play) -> dict[str, Figures]:
     """Returns the sums of all devices. Raises Away while the database is away."""
-    now = play.stage.clock.now()
-    first = datetime.fromtimestamp(now, ZONE).date().replace(day=1)
-    values = (int(now // BUCKET) * BUCKET - ROLLING, int(now), first, (first + timedelta(days=32)).replace(day=1))
-    found = {}
-    for name, *figures in play.stage.web.query(_FIGURES, values):
-        numbers = [int(figure) for figure in figures]
-        found[str(name)] = Figures(*(Bytes(*numbers[at : at + 2]) for at in range(0, len(numbers), 2)))
-    return found
+    return play.stage.books.figures(play.stage.web, play.stage.clock.now())
 
 
 def inner(play: Play, found: Mapping[str, Figures]) -> list[Difference]:
@@ -155,6 +115,6 @@ def cycles(play: Play, count: int) -> Deed[None]:
 def _seq(play: Play) -> Deed[int]:
     while True:
         try:
-            return int(play.stage.web.query("SELECT SUM(seq) FROM wgsyncd_nodes")[0][0])
+            return play.stage.books.revision(play.stage.web)
         except Away:
             yield

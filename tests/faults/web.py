@@ -31,7 +31,7 @@ class Web:
         self._live: Connection[Cursor] | None = None
         self.usable = True
 
-    def transact(self, work: Callable[[Cursor], T]) -> T:
+    def transact(self, work: Callable[[Any], T]) -> T:
         """Runs one transaction. Raises Away if it fails at the database for any reason."""
         if not self.usable:
             raise Away

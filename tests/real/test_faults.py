@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.script import KINDS, rounds
+from tests.faults.script import KINDS, NEXAVPN, rounds
 from wgsyncd.demo.testbed import WgKind
 
 RUN = Path(__file__).resolve().parents[1] / "faults" / "run"
@@ -44,4 +44,28 @@ def test_faults(kind: WgKind, count: int, tmp_path: Path) -> None:
     }
     assert planned - IF_MET <= {kind for kind, times in report["faults"].items() if times}
     assert SLOW or planned == {*KINDS, "kill"}
+    assert all(one["true"] == one["posted"] > 10_000 for one in report["bytes"].values())
+
+
+def test_faults_on_nexavpn(tmp_path: Path) -> None:
+    command = [
+        str(RUN),
+        "--control-plane",
+        "nexavpn",
+        "--seed",
+        str(SEED),
+        "--rounds",
+        "1",
+        "--minutes",
+        "10",
+        "--json",
+    ]
+    done = subprocess.run([*command, "--keep", str(tmp_path / "logs")], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHON": sys.executable})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-5000:] + done.stdout
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (report["lost"], report["doubled"]) == (0, 0)
+    assert report["kills"] >= 7
+    planned = {step.kind for step in next(rounds(SEED, report["pace"], NEXAVPN))}
+    assert planned - {"black_hole"} <= {kind for kind, times in report["faults"].items() if times}
     assert all(one["true"] == one["posted"] > 10_000 for one in report["bytes"].values())

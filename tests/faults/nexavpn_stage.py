@@ -1,0 +1,145 @@
+"""The same stage on NexaVPN's tables: a private PostgreSQL takes the place of MariaDB."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+
+from tests.faults.books import NexavpnBooks
+from tests.faults.stage import Device, Stage
+from tests.faults.web import Away, Web
+from tests.nexavpn_sides import NexavpnTables
+from tests.postgres import NODE_ROLE, PrivatePostgres
+from wgsyncd.core.model import decode_key
+
+T = TypeVar("T")
+
+
+class Server(PrivatePostgres):
+    """The private server, as the faults know the one of MariaDB."""
+
+    def __init__(self) -> None:
+        super().__init__("-c deadlock_timeout=200ms")
+
+    @property
+    def pid(self) -> int:
+        """Returns the process id of the postmaster, which the first line of its file has."""
+        return int((self.directory / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+    def kill(self) -> None:
+        """Ends the server as a crash does."""
+        self.stop("immediate")
+
+    def stop(self, how: str = "fast") -> None:
+        """Ends the server, in an orderly way if ``how`` is not given."""
+        super().stop(how)
+
+    def signal(self, what: signal.Signals) -> None:
+        """Sends a signal to the postmaster and then to all of its children, so that none of them is forked meanwhile."""
+        pid = self.pid
+        for one in (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, what)
+
+
+class NexavpnWeb(Web):
+    """NexaVPN's application is the second client of the database, and it does not wait for locks."""
+
+    _own: psycopg.Connection | None = None
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        self._server, self._patience, self.usable = server, timeout, True
+
+    def transact(self, work: Callable[[Any], T]) -> T:
+        """See :meth:`Web.transact`."""
+        if not self.usable:
+            raise Away
+        try:
+            if self._own is None:
+                self._own = self.enter()
+            with self._own.cursor() as cursor:
+                result = work(cursor)
+            self._own.commit()
+        except psycopg.Error as error:
+            self.close()
+            raise Away(str(error)) from error
+        return result
+
+    def enter(self) -> psycopg.Connection:
+        """Returns a new connection of the administrator. A statement that waits for a lock fails."""
+        own = self._server.admin()
+        milliseconds = int(self._patience * 1000)
+        own.execute(f"SET statement_timeout = {milliseconds}".encode())
+        own.execute(f"SET lock_timeout = {milliseconds // 2}".encode())
+        own.commit()
+        return own
+
+    def close(self) -> None:
+        """Drops the connection."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+
+
+class NexavpnStage(Stage):
+    """Holds everything that the faults hit, with NexaVPN's tables."""
+
+    books, control_plane = NexavpnBooks(), "nexavpn"
+    web: NexavpnWeb
+    tables: NexavpnTables
+
+    def _private_server(self) -> Server:
+        return Server()
+
+    def _open_database(self) -> None:
+        self.database.__enter__()
+        self._stack = ExitStack()
+        self.tables = NexavpnTables(self.database, self._stack)
+        self.tables.settings()  # it writes the file with the key of preshared keys
+        self.tables.sql("INSERT INTO wgsyncd.nodes VALUES (%s, %s, '{}')", self.node, NODE_ROLE)
+        for name in self.names:
+            self.tables.gateway(name)
+        self.web = NexavpnWeb(self.database, 2.0 * max(1.0, self.pace / 2))
+
+    def hang(self, on: bool) -> None:
+        """See :meth:`Stage.hang`."""
+        self.database.signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    def _device_name(self, number: int) -> str:
+        return str(self.tables.id(number + 1))
+
+    def _insert_devices(self) -> None:
+        for device in self.devices:
+            self.enter_device(self.tables, device)
+        self._stack.close()
+
+    @staticmethod
+    def enter_device(tables: NexavpnTables, device: Device) -> None:
+        """Writes the rows of a device, of its peer and of its address."""
+        number = device.row
+        tables.insert(number, device.interface, public_key=device.keys.public, assigned_ip=device.address)
+        tables.sql("UPDATE ip_allocations SET address = %s WHERE device_id = %s", device.address, tables.id(number))
+        tables.update("devices", tables.id(number), public_key=device.keys.public)
+
+    def sealed(self, device: Device) -> str | None:
+        """Returns the envelope of the device's preshared key."""
+        key = device.preshared_key
+        return None if key is None else self.tables.seal(device.row, decode_key(key))
+
+    def _store(self, timeout: str) -> dict[str, dict[str, object]]:
+        directory = self.database.directory
+        return {"nexavpn.database": {"hosts": [str(directory)], "name": "postgres", "user": NODE_ROLE,
+                                     "timeout": timeout},
+                "nexavpn.preshared_keys": {"test": str(directory / "keys")}}  # fmt: skip
+
+    def backends(self) -> list[int]:
+        """Returns the server's processes that serve the daemon."""
+        sql = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
+        return [pid for (pid,) in self.web.query(sql, (NODE_ROLE,))]
