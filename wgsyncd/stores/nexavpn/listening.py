@@ -24,33 +24,31 @@ class Listener:
     """Calls ``put`` with the text of each notification, from its thread. An empty text means all rows."""
 
     def __init__(self, settings: Database, put: Callable[[bytes], None]) -> None:
-        self._settings, self._put, self._closed = settings, put, False
+        self._settings, self._put, self._end = settings, put, threading.Event()
         threading.Thread(target=self._run, name="listen", daemon=True).start()
 
     def _run(self) -> None:
-        while not self._closed:
+        while not self._end.is_set():
             with (
                 contextlib.suppress(*TROUBLE),
                 contextlib.closing(log_in(self._settings, self._settings.timeout)) as live,
             ):
                 self._listen(live)
-            at = time.monotonic() + _RETRY
-            while not self._closed and time.monotonic() < at:
-                time.sleep(_TURN / 10)
+            self._end.wait(_RETRY)
 
     def _listen(self, live: Session) -> None:
         """Hear notifications until the connection breaks, or until nobody wants them any more."""
         live.execute(f"LISTEN {CHANNEL}")
         self._put(b"")  # what was said before now is lost
-        while not self._closed:
+        while not self._end.is_set():
             live.deadline = time.monotonic() + self._settings.timeout
             live.execute("SELECT 1")  # a stopped server answers nothing and breaks no connection
             silent = time.monotonic() + _CHECK
-            while not self._closed and time.monotonic() < silent:
+            while not self._end.is_set() and time.monotonic() < silent:
                 live.deadline = time.monotonic() + 2 * _CHECK
                 for one in live.notifies(timeout=_TURN):
                     self._put(one.payload.encode())
 
     def close(self) -> None:
         """Let the thread end soon."""
-        self._closed = True
+        self._end.set()
