@@ -27,7 +27,7 @@ from tests.faults import (
     verdict,
 )
 from tests.faults.clock import FAKETIME
-from tests.faults.metrics_poller import Eyes
+from tests.faults.metrics_poller import PORT, AllEyes
 from tests.faults.mikyun_stage import MikyunStage
 from tests.faults.nexavpn_stage import NexavpnStage
 from tests.faults.oracle import DueBytes
@@ -101,11 +101,12 @@ def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     kind: type[Stage]
     kind, acts = (MikyunStage, ACTS) if args.control_plane == "mikyun" else (NexavpnStage, on_nexavpn.ACTS)
     stage = kind(directory, args.kind, script.devices(args.pace), args.seed, args.pace)
-    eyes: Eyes | None = None
+    eyes: AllEyes | None = None
     try:
         stage.open()
         due = DueBytes(device.name for device in stage.devices)
-        eyes = Eyes(stage.world.server.holder.pid, args.pace)
+        ports = [PORT + stage.everybody.index(daemon) for daemon in stage.kept]
+        eyes = AllEyes(stage.world.server.holder.pid, args.pace, ports)
         play = Play(stage, due, eyes, acts)
         play.say(f"seed {args.seed}")
         eyes.start()

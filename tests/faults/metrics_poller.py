@@ -7,10 +7,11 @@ import ctypes
 import http.client
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SAMPLED = "wgsyncd_interface_sampled_timestamp_seconds"
-_PORT = 9586
+PORT = 9586
 _CLONE_NEWNET = 0x40000000  # the source is linux/sched.h
 _EVERY = 0.1
 
@@ -34,9 +35,10 @@ class Seen:
 class Eyes(threading.Thread):
     """Keeps the latest scrape in :attr:`seen`. If the daemon does not answer, the last scrape stays."""
 
-    def __init__(self, pid: int, pace: float) -> None:
+    def __init__(self, pid: int, pace: float, port: int = PORT) -> None:
         super().__init__(daemon=True)
         self.seen, self._pid, self._every, self._closed = Seen(), pid, _EVERY * pace, False
+        self._port = port
 
     def run(self) -> None:
         """Scrapes until the thread is closed. It runs as a thread."""
@@ -50,7 +52,7 @@ class Eyes(threading.Thread):
             time.sleep(self._every)
 
     def _scrape(self) -> dict[str, float]:
-        connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2 * self._every / _EVERY)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2 * self._every / _EVERY)
         try:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()
@@ -63,3 +65,32 @@ class Eyes(threading.Thread):
         """Ends the thread."""
         self._closed = True
         self.join(5)
+
+
+class AllEyes:
+    """Polls one daemon of each node. :attr:`seen` has the metrics of all, of which a task has those of the first."""
+
+    def __init__(self, pid: int, pace: float, ports: Iterable[int]) -> None:
+        self.each = [Eyes(pid, pace, port) for port in ports]
+
+    @property
+    def seen(self) -> Seen:
+        """Returns the latest scrapes as one, as old as the oldest of them."""
+        scrapes = [one.seen for one in self.each]
+        values = {name: value for one in reversed(scrapes) for name, value in one.values.items()}
+        return Seen(min(one.asked for one in scrapes), values)
+
+    def start(self) -> None:
+        """Begins to poll."""
+        for one in self.each:
+            one.start()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        for one in self.each:
+            one.close()
+
+
+def labelled(name: str, **labels: str) -> str:
+    """Returns a metric's name with its labels, as an exposition shows it."""
+    return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"

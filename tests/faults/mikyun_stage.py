@@ -61,6 +61,6 @@ class MikyunStage(Stage):
             f" issued_at) VALUES {rows}"
         )
 
-    def _store(self, timeout: str) -> dict[str, dict[str, object]]:
+    def _store(self, _: Daemon, timeout: str) -> dict[str, dict[str, object]]:
         return {"mikyun.database": {"socket": str(self.proxy.path), "password_file": str(self.database.password_file),
                                     "timeout": timeout}, "mikyun": {"language": "en"}}  # fmt: skip

@@ -15,11 +15,15 @@ import psycopg
 from tests.faults.books import NexavpnBooks
 from tests.faults.stage import Device, Stage
 from tests.faults.web import Away, Web
-from tests.nexavpn_sides import NexavpnTables
+from tests.nexavpn_sides import NexavpnTables, named
 from tests.postgres import NODE_ROLE, PrivatePostgres
+from tests.real.running import Daemon
 from wgsyncd.core.model import decode_key
 
 T = TypeVar("T")
+OTHER = "faults-b"  # the second node, which serves the second gateway
+ROLES = {"faults": NODE_ROLE, OTHER: "wgsyncd_other"}
+GATEWAYS = {"faults": "wg0", OTHER: "wg1"}
 
 
 class Server(PrivatePostgres):
@@ -103,9 +107,10 @@ class NexavpnStage(Stage):
         self._stack = ExitStack()
         self.tables = NexavpnTables(self.database, self._stack)
         self.tables.settings()  # it writes the file with the key of preshared keys
-        self.tables.sql("INSERT INTO wgsyncd.nodes VALUES (%s, %s, '{}')", self.node, NODE_ROLE)
-        for name in self.names:
-            self.tables.gateway(name)
+        self.tables.sql(f"CREATE ROLE {ROLES[OTHER]} LOGIN IN ROLE wgsyncd_node")
+        for node, role in ROLES.items():
+            self.tables.sql("INSERT INTO wgsyncd.nodes VALUES (%s, %s, '{}')", node, role)
+            self.tables.gateway(GATEWAYS[node])
         self.web = NexavpnWeb(self.database, 2.0 * max(1.0, self.pace / 2))
 
     def hang(self, on: bool) -> None:
@@ -118,6 +123,8 @@ class NexavpnStage(Stage):
     def _insert_devices(self) -> None:
         for device in self.devices:
             self.enter_device(self.tables, device)
+        for node, gateway in GATEWAYS.items():
+            self.tables.sql("UPDATE wgsyncd.nodes SET gateways = ARRAY[%s] WHERE node = %s", named(gateway), node)
         self._stack.close()
 
     @staticmethod
@@ -133,13 +140,43 @@ class NexavpnStage(Stage):
         key = device.preshared_key
         return None if key is None else self.tables.seal(device.row, decode_key(key))
 
-    def _store(self, timeout: str) -> dict[str, dict[str, object]]:
+    def _store(self, daemon: Daemon, timeout: str) -> dict[str, dict[str, object]]:
         directory = self.database.directory
-        return {"nexavpn.database": {"hosts": [str(directory)], "name": "postgres", "user": NODE_ROLE,
+        return {"nexavpn.database": {"hosts": [str(directory)], "name": "postgres",
+                                     "user": ROLES[self.node_of(daemon)],
                                      "timeout": timeout},
                 "nexavpn.preshared_keys": {"test": str(directory / "keys")}}  # fmt: skip
 
     def backends(self) -> list[int]:
-        """Returns the server's processes that serve the daemon."""
-        sql = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
-        return [pid for (pid,) in self.web.query(sql, (NODE_ROLE,))]
+        """Returns the server's processes that serve the daemons."""
+        sql = "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s)"
+        return [pid for (pid,) in self.web.query(sql, (list(ROLES.values()),))]
+
+    # -- two nodes in one network namespace, each with a gateway of its own
+
+    def _add_copy(self) -> None:
+        self.other = Daemon(self.world, self.ear, self.directory / "other")
+
+    @property
+    def everybody(self) -> list[Daemon]:
+        """See :attr:`Stage.everybody`."""
+        return [*self.daemons, self.other]
+
+    @property
+    def kept(self) -> list[Daemon]:
+        """See :attr:`Stage.kept`."""
+        return [self.daemons[0], self.other]
+
+    def node_of(self, daemon: Daemon) -> str:
+        """See :meth:`Stage.node_of`."""
+        return OTHER if daemon is self.other else self.node
+
+    def served(self, daemon: Daemon) -> list[str]:
+        """See :meth:`Stage.served`."""
+        return [GATEWAYS[self.node_of(daemon)]]
+
+    def environment(self, daemon: Daemon) -> dict[str, str]:
+        """See :meth:`Stage.environment`."""
+        state = self.state.with_name("state-b" if daemon is self.other else "state")
+        state.mkdir(exist_ok=True)
+        return {**self.clock.environment, "BOOTED": str(self._booted), "STATE_DIRECTORY": str(state)}

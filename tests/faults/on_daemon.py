@@ -22,12 +22,13 @@ PATIENCE = 2.5  # nominal seconds that a trap waits for its statement
 
 def kill(play: Play, step: Step) -> Deed[None]:
     """Sends SIGKILL at once or at a statement. If the statement does not come, the signal follows then."""
-    if step.parameters:
+    if "words" in step.parameters:
         trap = yield from _sprung(play, step, "kill")
         if trap.sprung is not None:
             play.faults["kill"] += 1
             return
-    if play.kill():
+    kept = play.stage.kept
+    if play.kill(kept[step.parameters.get("node", 0) % len(kept)]):
         play.faults["kill"] += 1
         play.moments["kill at a random moment"] += 1
 

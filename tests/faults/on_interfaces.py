@@ -95,8 +95,9 @@ def reboot(play: Play, step: Step) -> Deed[None]:
                 yield from play.sampled(set(stage.world.interfaces))
             play.down = True
             try:
-                play.kill()
-                yield from play.until(lambda: stage.daemons[0].process is None)
+                for daemon in stage.kept:
+                    play.kill(daemon)
+                yield from play.until(lambda: all(daemon.process is None for daemon in stage.kept))
                 numbers = {name: stage.index(name) for name in stage.world.interfaces}
                 for name in stage.world.interfaces:
                     _lose(play, name, _theirs(play, name), "delete")

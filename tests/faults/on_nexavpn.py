@@ -12,17 +12,17 @@ import psycopg
 from psycopg import sql as names
 
 from tests.faults import on_daemon, on_database, on_interfaces
-from tests.faults.nexavpn_stage import NexavpnStage
+from tests.faults.nexavpn_stage import ROLES, NexavpnStage
 from tests.faults.on_table import hush, leave
 from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 from tests.faults.stage import NETS, Device
 from tests.faults.web import Away
 from tests.nexavpn_sides import named
-from tests.postgres import NODE_ROLE
 from wgsyncd.demo.testbed import new_keys, new_preshared_key
 
 _TABLES = {"devices": "id", "wireguard_peers": "device_id", "ip_allocations": "device_id"}
+_TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)"
 _ROWS = ("devices", "wireguard_peers", "ip_allocations")  # in the order of their references
 
 
@@ -51,22 +51,22 @@ def _set(play: Play, device: Device, **tables: dict[str, object]) -> Deed[None]:
 
 
 def cut(play: Play, step: Step) -> Deed[None]:
-    """Terminates the server's processes that serve the daemon."""
+    """Terminates the server's processes that serve the daemons."""
     with (yield from play.holding("database")):
-        yield from play.told("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", NODE_ROLE)
+        yield from play.told(_TERMINATE, list(ROLES.values()))
         play.faults[step.kind] += 1
 
 
 def refuse(play: Play, step: Step) -> Deed[None]:
-    """Takes the login from the node's role, and ends its connections."""
+    """Takes the login from the nodes' roles, and ends their connections."""
     with (yield from play.holding("database")):
-        yield from play.told(f"ALTER ROLE {NODE_ROLE} NOLOGIN")
+        yield from play.told("; ".join(f"ALTER ROLE {role} NOLOGIN" for role in ROLES.values()))
         try:
-            yield from play.told("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", NODE_ROLE)
+            yield from play.told(_TERMINATE, list(ROLES.values()))
             play.faults[step.kind] += 1
             yield from play.pause(step.parameters["lasts"])
         finally:
-            yield from play.told(f"ALTER ROLE {NODE_ROLE} LOGIN")
+            yield from play.told("; ".join(f"ALTER ROLE {role} LOGIN" for role in ROLES.values()))
 
 
 def black_hole(play: Play, step: Step) -> Deed[None]:
@@ -193,7 +193,7 @@ def rekey(play: Play, step: Step) -> Deed[None]:
 
 
 def move(play: Play, step: Step) -> Deed[None]:
-    """Moves the devices to the other gateway, and so to another network."""
+    """Moves the devices to the other gateway, and so to another network and to the daemon of another node."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices, "interfaces")):
         busy = yield from hush(play, step, devices)

@@ -10,7 +10,6 @@ from typing import Any
 from tests.faults import verdict
 from tests.faults.oracle import SIDES
 from tests.faults.runner import Deed, Play
-from tests.faults.stage import by_device
 from tests.faults.web import Away
 
 _TRACES = ("Traceback", '"trace"')
@@ -92,7 +91,7 @@ def _sums(play: Play) -> dict[str, Any]:
     bytes, no matter which clock they were posted by.
     """
     found = verdict.read(play)
-    actual = by_device(play.stage.devices, play.stage.counters(fresh=True))
+    actual = verdict.by_device(play.stage.devices, play.stage.counters(fresh=True))
     columns = play.due.data(actual, {name: one.total for name, one in found.items()})
     for at, side in enumerate(SIDES):
         posted = sum(one.days[at] for one in found.values())

@@ -17,10 +17,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tests.faults.metrics_poller import SAMPLED, Eyes
+from tests.faults.metrics_poller import SAMPLED, AllEyes, labelled
 from tests.faults.oracle import NONE, Bytes, DueBytes
 from tests.faults.script import Step
-from tests.faults.stage import Device, Stage, labelled
+from tests.faults.stage import Device, Stage
 from tests.faults.web import Away
 from tests.real.running import Daemon
 
@@ -46,7 +46,7 @@ class Play:
     """Plays one run: its steps, its daemon and its report of troubles."""
 
     def __init__(
-        self, stage: Stage, due: DueBytes, eyes: Eyes, acts: Mapping[str, Callable[[Play, Step], Deed[None]]]
+        self, stage: Stage, due: DueBytes, eyes: AllEyes, acts: Mapping[str, Callable[[Play, Step], Deed[None]]]
     ) -> None:
         self.stage, self.due, self.eyes, self._acts = stage, due, eyes, acts
         self.faults: Counter[str] = Counter()  # the number of faults, by kind
@@ -109,17 +109,17 @@ class Play:
         self._held.clear()
 
     def _revive(self) -> None:
-        daemon = self.stage.daemons[0]
-        process = daemon.process
-        if process is not None:
-            code = process.poll()
-            if code is None:
-                return
-            daemon.process = None
-            self.note_end(code)
-        if not self.down:
-            self._started = time.monotonic()
-            self.stage.start(daemon)
+        for daemon in self.stage.kept:
+            process = daemon.process
+            if process is not None:
+                code = process.poll()
+                if code is None:
+                    continue
+                daemon.process = None
+                self.note_end(code)
+            if not self.down:
+                self._started = time.monotonic()
+                self.stage.start(daemon)
 
     def note_end(self, code: int) -> None:
         """Records the exit status of a daemon."""
@@ -128,11 +128,11 @@ class Play:
             self.trouble(f"a daemon ended with {code}")
 
     def answers(self) -> bool:
-        """Returns whether the present daemon has answered and has its signal handlers."""
-        process = self.stage.daemons[0].process
-        if process is None or process.poll() is not None:
-            return False
-        return self.eyes.seen.asked > self._started and _catches_hangup(process)
+        """Returns whether the present daemons have answered and have their signal handlers."""
+        processes = [daemon.process for daemon in self.stage.kept]
+        return self.eyes.seen.asked > self._started and all(
+            one is not None and one.poll() is None and _catches_hangup(one) for one in processes
+        )
 
     def kill(self, daemon: Daemon | None = None) -> bool:
         """Sends SIGKILL, as a crash. Returns whether a process was there."""

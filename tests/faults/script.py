@@ -160,7 +160,10 @@ def rounds(
     storm, count = (STORM, PER_ROUND) if pace <= SLOW else (SLOW_STORM, SLOW_COUNT)
     deck: list[str] = []
     while True:
-        steps = [Step(at, "kill", _kill(dice) if kinds is KINDS else {}) for at in _kills(dice, storm)]
+        steps = [
+            Step(at, "kill", _kill(dice) if kinds is KINDS else {"node": dice.randrange(2)})
+            for at in _kills(dice, storm)
+        ]
         for _ in range(count):
             if not deck:
                 deck = sorted(kinds)

@@ -8,13 +8,14 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.faults.books import Books
 from tests.faults.clock import Clock
+from tests.faults.metrics_poller import PORT
 from tests.faults.oracle import Bytes
 from tests.faults.proxy import Proxy
 from tests.faults.traffic import Flow, Traffic, outlet
@@ -114,7 +115,7 @@ class Stage:
         """Writes the rows of all devices."""
         raise NotImplementedError
 
-    def _store(self, timeout: str) -> dict[str, dict[str, object]]:
+    def _store(self, daemon: Daemon, timeout: str) -> dict[str, dict[str, object]]:
         """The configuration's sections about the database."""
         raise NotImplementedError
 
@@ -140,12 +141,13 @@ class Stage:
     def configure(self) -> None:
         """Writes the configuration of all daemons, with the present names and the present guard."""
         slow = max(1.0, self.pace / 2)
-        for port, daemon in enumerate(self.everybody, 9586):
+        for port, daemon in enumerate(self.everybody, PORT):
             values: dict[str, dict[str, object]] = {
-                "node": {"name": self.copy_name or self.node if daemon not in self.daemons else self.node, "zone": "Asia/Tokyo"},
-                **self._store(f"{min(2 * slow, 20)}s"),
-                **{f"interfaces.{self.names[name]}": {"store_name": name, "networks": [f"{net}.0/24"],
-                                                      "addresses": [f"{net}.1/24"]} for name, net in NETS.items()},
+                "node": {"name": self.node_of(daemon), "zone": "Asia/Tokyo"},
+                **self._store(daemon, f"{min(2 * slow, 20)}s"),
+                **{f"interfaces.{self.names[name]}": {"store_name": name, "networks": [f"{NETS[name]}.0/24"],
+                                                      "addresses": [f"{NETS[name]}.1/24"]}
+                   for name in self.served(daemon)},
                 "guard": self.guard,
                 "schedule": {"poll_interval": f"{slow}s", "resync_interval": f"{2 * slow}s",
                              "watch_interval": f"{0.2 * slow}s"},
@@ -174,6 +176,19 @@ class Stage:
         return Path("/proc", str(self.world.server.holder.pid), "root", "run", "wireguard", f"{name}.sock")
 
     # -- the daemons
+
+    @property
+    def kept(self) -> list[Daemon]:
+        """Returns the daemons that are started again whenever they end: one of each node."""
+        return self.daemons[:1]
+
+    def node_of(self, daemon: Daemon) -> str:
+        """Returns the name of the node that a daemon runs."""
+        return self.node if daemon in self.daemons else self.copy_name or self.node
+
+    def served(self, _: Daemon) -> list[str]:
+        """Returns the interfaces of a daemon, by the names in the table."""
+        return list(NETS)
 
     @property
     def everybody(self) -> list[Daemon]:
@@ -282,14 +297,3 @@ class Stage:
                 stack.callback(self._copied.close)
             for daemon in self.everybody:
                 stack.callback(daemon.close)
-
-
-def labelled(name: str, **labels: str) -> str:
-    """Returns a metric's name with its labels, as an exposition shows it."""
-    return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
-
-
-def by_device(devices: Sequence[Device], counters: Mapping[tuple[str, str], Bytes]) -> dict[str, Bytes]:
-    """Returns the present counters of each device that has a peer."""
-    found = {device.name: counters.get((device.interface, device.keys.public)) for device in devices}
-    return {name: one for name, one in found.items() if one is not None}

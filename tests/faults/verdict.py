@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tests.faults.books import Figures
-from tests.faults.oracle import SIDES, Difference
+from tests.faults.oracle import SIDES, Bytes, Difference
 from tests.faults.runner import Deed, Play
-from tests.faults.stage import by_device
+from tests.faults.stage import Device
 from tests.faults.web import Away
 
 PATIENCE = 60.0  # nominal seconds in which the table must become right
@@ -106,9 +106,13 @@ def cycles(play: Play, count: int) -> Deed[None]:
         asked = time.monotonic()
         while not play.answers() or play.eyes.seen.asked < asked:
             yield
-        seen = play.eyes.seen
-        os.kill(play.stage.daemons[0].pid, signal.SIGUSR1)
-        while play.eyes.seen.successes("reconcile") <= seen.successes("reconcile"):
+        seen = [one.seen for one in play.eyes.each]
+        for daemon in play.stage.kept:
+            os.kill(daemon.pid, signal.SIGUSR1)
+        while any(
+            one.seen.successes("reconcile") <= old.successes("reconcile")
+            for one, old in zip(play.eyes.each, seen, strict=True)
+        ):
             yield
 
 
@@ -118,3 +122,9 @@ def _seq(play: Play) -> Deed[int]:
             return play.stage.books.revision(play.stage.web)
         except Away:
             yield
+
+
+def by_device(devices: Sequence[Device], counters: Mapping[tuple[str, str], Bytes]) -> dict[str, Bytes]:
+    """Returns the present counters of each device that has a peer."""
+    found = {device.name: counters.get((device.interface, device.keys.public)) for device in devices}
+    return {name: one for name, one in found.items() if one is not None}
