@@ -48,19 +48,8 @@ def test_faults(kind: WgKind, count: int, tmp_path: Path) -> None:
 
 
 def test_faults_on_nexavpn(tmp_path: Path) -> None:
-    command = [
-        str(RUN),
-        "--control-plane",
-        "nexavpn",
-        "--seed",
-        str(SEED),
-        "--rounds",
-        "1",
-        "--minutes",
-        "10",
-        "--json",
-    ]
-    done = subprocess.run([*command, "--keep", str(tmp_path / "logs")], capture_output=True, text=True, check=False,
+    words = f"--control-plane nexavpn --seed {SEED} --rounds 1 --minutes 10 --json --keep {tmp_path / 'logs'}"
+    done = subprocess.run([str(RUN), *words.split()], capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHON": sys.executable})  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:] + done.stdout
     report: dict[str, Any] = json.loads(done.stdout)
