@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from typing import Any
 
 from wgsyncd.cli.main import main
 from wgsyncd.daemon.machine import LocalMachine
@@ -14,5 +16,10 @@ def _uptime(_: LocalMachine) -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - float(os.environ["BOOTED"])
 
 
+def _sleep(seconds: Any) -> None:
+    threading.Event().wait(seconds)
+
+
 LocalMachine.uptime = _uptime  # type: ignore[assignment, method-assign]
+time.sleep = _sleep  # libfaketime answers EINVAL to clock_nanosleep(2), which Python's own uses
 sys.exit(main())

@@ -120,8 +120,6 @@ def _off(device: Device, how: str) -> Callable[[Any], None]:
             statements = [("UPDATE devices SET deleted_at = now() WHERE id = %s", where)]
         case "deleted":
             statements = [(f"DELETE FROM {table} WHERE {_TABLES[table]} = %s", where) for table in reversed(_ROWS)]
-        case "released":
-            statements = [("UPDATE ip_allocations SET status = 'released' WHERE device_id = %s", where)]
         case _:
             statements = [("UPDATE users SET is_active = false WHERE id = "
                            "(SELECT user_id FROM devices WHERE id = %s)", where)]  # fmt: skip
@@ -159,7 +157,7 @@ def _saved(devices: list[Device]) -> Callable[[Any], Callable[[Any], None]]:
 
 
 def pause(play: Play, step: Step) -> Deed[None]:
-    """Ends devices for a while by their status, deletion, allocation or user, and brings the same rows back."""
+    """Ends devices for a while by their status, deletion or user, and brings the same rows back."""
     stage, how = play.stage, step.parameters["how"]
     devices = list(stage.devices) if how == "user off" else _devices(play, step)
     with (yield from play.holding_devices(devices)):
@@ -237,6 +235,19 @@ def preshared_key(play: Play, step: Step) -> Deed[None]:
         yield from play.loud(devices)
 
 
+def release(play: Play, step: Step) -> Deed[None]:
+    """Releases the addresses of devices under traffic. Their rows are rejected, so their peers stay and count."""
+    devices = _devices(play, step)
+    with (yield from play.holding_devices(devices)):
+        for device in devices:
+            yield from _set(play, device, ip_allocations={"status": "released"})
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        for device in devices:
+            yield from _set(play, device, ip_allocations={"status": "allocated"})
+        yield from play.loud(devices)
+
+
 def rename(play: Play, step: Step) -> Deed[None]:
     """Gives devices and their user other names, under traffic. No peer changes."""
     devices = _devices(play, step)
@@ -252,5 +263,5 @@ ACTS = {
     **{name: act for name, act in {**on_daemon.ACTS, **on_database.ACTS}.items() if name in _SAME},
     **on_interfaces.ACTS,
     **{act.__name__: act for act in (cut, refuse, black_hole, row_lock, pause, rekey, move, address, preshared_key,
-                                     rename)},
+                                     rename, release)},
 }  # fmt: skip

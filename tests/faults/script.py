@@ -128,8 +128,9 @@ NEXAVPN: dict[str, Callable[[Dice], Parameters]] = {
     )},
     "black_hole": lambda d: {"lasts": _for(d, 2, 5)},
     "pause": lambda d: {"devices": d.some(), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
-                        "how": d.choice(("blocked", "revoked", "soft-deleted", "deleted", "released", "user off"))},
+                        "how": d.choice(("blocked", "revoked", "soft-deleted", "deleted", "user off"))},
     "rename": lambda d: {"devices": d.some()},
+    "release": lambda d: {"devices": d.some(), "lasts": _for(d, 1, 4)},
 }  # fmt: skip
 """The same for the control plane nexavpn. Its faults between daemon and database hit the server's processes."""
 
