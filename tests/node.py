@@ -68,7 +68,7 @@ class Node:
         self.db = self.admin.db
         self.spool = FakeSpool(node)
         self.plane = Shaping(self.wg) if variant.plane else None
-        self.planes: tuple[Plane[Any, Any], ...] = (self.plane,) if self.plane is not None else ()
+        self.planes: tuple[Plane, ...] = (self.plane,) if self.plane is not None else ()
         self.machine: FakeMachine | None = None
         self.true: dict[int, Counters] = {}
         self._numbers: dict[Any, int] = {}  # by row id and by device name

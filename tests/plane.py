@@ -43,6 +43,7 @@ class Shaping:
     """
 
     name = "shaping"
+    descriptor: int | None = None
     hook: Callable[[str, str], None] = staticmethod(lambda port, where: None)
 
     def __init__(self, wg: FakeWireGuard) -> None:
@@ -81,6 +82,9 @@ class Shaping:
         self.hook("plane", f"after {phase.value}")
 
     def poll(self) -> bool:
+        return False
+
+    def mend(self) -> bool:
         return False
 
     def classes(self) -> Classes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
@@ -90,27 +90,27 @@ class Phase(Enum):
     CLEAN_UP = "clean up"  # delete what no peer uses any more
 
 
-Found = TypeVar("Found")
-Planned = TypeVar("Planned")
-
-
-class Plane(Protocol[Found, Planned]):
+class Plane(Protocol):
     """One more part of the data plane, beside the peers. After WireGuardError no peer gets an address in the cycle.
     While the store fails or a posting runs, only peers are removed, and the next cycle ends what planes still hold."""
 
     name: str  # as the log shows it
+    descriptor: int | None  # where news come in when somebody changes this part: then call `mend`. None: there are none
 
-    def read(self) -> Found:
+    def read(self) -> Any:
         """The present state of this part of the data plane."""
 
-    def plan(self, snapshot: Snapshot, decision: Decision, found: Found) -> Planned:
+    def plan(self, snapshot: Snapshot, decision: Decision, found: Any) -> Any:
         """The changes of all phases. This function is pure: it reads only its arguments and changes nothing."""
 
-    def apply(self, phase: Phase, plan: Planned, actual: Mapping[str, InterfaceState]) -> None:
+    def apply(self, phase: Phase, plan: Any, actual: Mapping[str, InterfaceState]) -> None:
         """Apply a plan's part of one phase. ``actual``: the peers as last read, if their interface could be read."""
 
     def poll(self) -> bool:
         """Take away at once what cuts devices off. True: a cycle must mend something. Each poll calls this once."""
+
+    def mend(self) -> bool:
+        """Put right what another program changed, if a look is cheap. Whether something was wrong. Called often."""
 
 
 class CommitResult(NamedTuple):

@@ -143,7 +143,7 @@ def test_a_flush_is_noticed_by_its_news_and_put_right_while_packets_are_sent(rou
     with prober.run():
         for _ in range(5):
             router.nft.run("flush ruleset\n")
-            assert select.select([router.filter.fileno()], [], [], SECONDS)[0]
+            assert select.select([router.netfilter], [], [], SECONDS)[0]
             assert router.filter.mend()
             prober.content = b"after"
             prober.whole_rounds()

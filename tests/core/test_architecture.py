@@ -229,7 +229,13 @@ PARALLEL: dict[str, set[str]] = {
     "concurrent": set(),
     "fcntl": {"daemon/lock.py"},  # one daemon for each directory: a lock on a file
     "multiprocessing": set(),
-    "threading": {"daemon/http.py", "daemon/notify_socket.py", "stores/mikyun/wire.py", "stores/nexavpn/listening.py"},
+    "threading": {
+        "daemon/http.py",
+        "daemon/notify_socket.py",
+        "daemon/waker.py",
+        "stores/mikyun/wire.py",
+        "stores/nexavpn/listening.py",
+    },
 }
 LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Lock", "RLock", "Semaphore", "allocate_lock"}
 

@@ -172,6 +172,29 @@ def test_a_reload_ends_and_begins_enforcement(office: Office) -> None:
     office.daemon.stop()
 
 
+def test_what_another_program_does_to_the_table_is_put_right_while_the_daemon_idles(office: Office) -> None:
+    client = office.client(5)
+    office.configure(
+        'poll_interval = "1s"\nwatch_interval = "100ms"',
+        'poll_interval = "1h"\nresync_interval = "1h"\nwatch_interval = "0s"',
+    )
+    office.daemon.start()
+    wait(lambda: office.has_element(5), "the element of the device")
+    for number in (1, 2):
+        office.gateway.run("nft", "flush", "ruleset")
+        wait(lambda n=number: len(office.daemon.lines(event="the packet filter is as before again")) == n, "the repair")
+        assert office.has_element(5)
+        assert office.asks(client, "10.2.0.1") == "refused"
+    told = office.daemon.lines(event="another program changed the packet filter")
+    assert [str(one["process"]).partition(" ")[0] for one in told] == ["nft", "nft"]
+    office.configure('refuse = "reject"', 'refuse = "drop"')
+    office.daemon.signal(signal.SIGHUP)  # the new agent has the same filter
+    wait(lambda: "reject" not in (office.ruleset() or "reject"), "the reload")
+    office.gateway.run("nft", "delete", "table", "inet", "wgsyncd")
+    wait(lambda: office.has_element(5), "the third repair")
+    office.daemon.stop()
+
+
 def test_without_a_packet_filter_the_daemon_does_not_start(office: Office) -> None:
     hide = 'mount --bind /dev/null "$(command -v nft)"; exec "$@"'
     office.daemon.prefix = ("unshare", "--mount", "sh", "-c", hide, "sh")

@@ -39,7 +39,7 @@ def _agent(
     clock = Clock(time.time, time.monotonic)
     samples = spool.FileSpool(spool.directory(), settings.node.name)
     store = stores.open_store(settings).store(state.on_answer)
-    planes: list[Plane[Any, Any]] = [packet_filter] if packet_filter is not None else []
+    planes: list[Plane] = [packet_filter] if packet_filter is not None else []
     if settings.shaping_policy.enforce:
         planes.append(_shaping(settings, status))
     return Agent(settings, wireguard, store, samples, status, clock, state, planes=planes, machine=machine)

@@ -1,5 +1,7 @@
 """Finds changed rows by their digest and by the application's notifications, and reconciles them.
 
+What other programs do to the planes beside the peers is put right at once (waker.py).
+
 The digest is checked as often as its cost allows (pacing.py). A notification is followed at once, for its devices alone
 if possible. Both leave the counters to the next poll. A long posting does not delay them.
 """
@@ -16,6 +18,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon.notify_socket import ALL, NotifySocket
 from wgsyncd.daemon.pacing import PollInterval, TokenBucket, thread_cpu_time
 from wgsyncd.daemon.tasks import Tasks
+from wgsyncd.daemon.waker import Waker
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.state_cache import Until
 from wgsyncd.engine.status import DaemonStatus
@@ -45,17 +48,27 @@ class ChangeWatcher:
         self._interrupted = False  # the present task was told of changed rows, so it may have removed peers
         self.idle = True  # no task but checks of the digest ran since the daemon's loop set this
         self._socket: NotifySocket | None = None
-        self._followed: object = None  # the store and the socket of the last `follow_store`
+        self._followed: object = None  # the store and the socket of the last `follow_agent`
+        self._wake: Callable[[], None] = lambda: None
+        self._waker: Waker | None = None
+        self._planes: object = None  # the waker hears of their news
         self._bucket = TokenBucket(NOTIFICATIONS_SHARE)
         self._may_preempt = False  # a waiting notification ends the present posting
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
         """Receive notifications on the socket ``path``. UserError if the socket cannot be made."""
+        self._wake = wake
         self.close()
         self._socket = NotifySocket(path, self._status, wake)
 
-    def follow_store(self) -> None:
-        """Receive the notifications of the present agent's database too. A reload may have brought another agent."""
+    def follow_agent(self) -> None:
+        """Hear of the present agent's database and planes too. A reload may have brought another agent."""
+        planes = self._agent().planes
+        if planes is not self._planes:
+            self._end_waker()
+            self._planes = planes
+            if descriptors := planes.descriptors():
+                self._waker = Waker(descriptors, self._wake)
         store, ours = self._agent().store, self._socket
         if ours is not None and (store, ours) != self._followed:
             self._followed = store, ours
@@ -68,9 +81,15 @@ class ChangeWatcher:
 
     def close(self) -> None:
         """Receive no more notifications."""
+        self._end_waker()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _end_waker(self) -> None:
+        if self._waker is not None:
+            self._waker.close()
+        self._waker = self._planes = None
 
     def delay(self, now: float) -> float:
         """Seconds until :meth:`poll` has something to do. ``now``: monotonic seconds."""
@@ -87,7 +106,8 @@ class ChangeWatcher:
         return good
 
     def poll(self) -> None:
-        """Follow the notifications, and check the digest if that is due."""
+        """Put right what other programs did to the planes, follow the notifications, check the digest if it is due."""
+        self._mend()
         self._follow_notifications()
         if self.interval.due(time.monotonic()):
             self.check_digest()
@@ -158,6 +178,7 @@ class ChangeWatcher:
         not run meanwhile.
         """
         self._heartbeat()
+        self._mend()
         notified = self._may_follow(time.monotonic())
         if notified and self._may_preempt:
             self._may_preempt = False  # A posting that goes on all the same is told only once.
@@ -170,6 +191,10 @@ class ChangeWatcher:
         changed = self._last_read != before
         self._interrupted = self._interrupted or changed
         return changed
+
+    def _mend(self) -> None:
+        if self._agent().planes.mend():
+            self.idle = False
 
     def _read_digest(self) -> None:
         began, before, answered = time.monotonic(), thread_cpu_time(), False

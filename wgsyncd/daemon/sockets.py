@@ -36,7 +36,7 @@ class Sockets:
         if not self._watcher.is_listening:
             put = self._events.put
             self._try("no notifications", lambda: self._watcher.listen(notify_socket.path(), lambda: put(Event.NOTIFY)))
-        self._watcher.follow_store()
+        self._watcher.follow_agent()
         if self._control is None or not self._control.is_there:
             self._try("no commands to the running daemon", self._open_control)
 

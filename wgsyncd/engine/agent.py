@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
@@ -53,7 +52,7 @@ class Agent:
 
     def __init__(
         self, settings: Settings, wireguard: WireGuard, store: Store, spool: Spool, status: DaemonStatus, clock: Clock,
-        state: AgentState, planes: Sequence[Plane[Any, Any]] = (), machine: Machine | None = None,
+        state: AgentState, planes: Sequence[Plane] = (), machine: Machine | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.wireguard, self.store, self.status, self.clock = settings, wireguard, store, status, clock
         self._state, self._log, self._changed = state, log.get("agent"), log.OnChange()
@@ -63,7 +62,7 @@ class Agent:
         self._accounting = Accounting(settings, store, spool, status, clock, state, self.holding)
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
-        self._planes = Planes(planes)  # beside the WireGuard peers
+        self.planes = Planes(planes)  # beside the WireGuard peers
         self._rest: Rest | None = None
         self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
         calendar = self._accounting.calendar
@@ -94,7 +93,7 @@ class Agent:
         self._account(self._take_samples(), until, preemptible=preemptible)
 
     def _account(self, samples: Samples, until: Until, *, preemptible: bool) -> None:
-        is_broken = self._planes.poll()
+        is_broken = self.planes.poll()
         refresh(self.status, self.settings, samples.actual, self._state.rates, samples.now)
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
         # A reconcile commits expiries, because it removes the peer in the same cycle.
@@ -140,7 +139,7 @@ class Agent:
             if steps:
                 snapshot = self._snapshot()
             decision = self._decide(snapshot, actual, self._cache.current(calendar), now)
-            planes = self._planes.cycle(snapshot, decision)
+            planes = self.planes.cycle(snapshot, decision)
             self._recorder.record_intent(decision, calendar)
         except StoreError:  # The store does not answer, or it answers but cannot write.
             refresh(self.status, self.settings, actual, self._state.rates, now)
@@ -172,12 +171,12 @@ class Agent:
     def _has_work(self, samples: Samples) -> bool:
         """Whether a reconcile has work although neither rows nor peers have changed."""
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
-        return bool(steps or self._spooler.load().samples or self._cache.has_queued_audit or self._planes)
+        return bool(steps or self._spooler.load().samples or self._cache.has_queued_audit or self.planes)
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
         """Reconcile a few devices alone, without accounting. False if a full cycle is needed: the devices affect other
         rows or peers, a device has no row, drift remains, a transition was not taken, or there are other planes."""
-        if self._planes:
+        if self.planes:
             return False
         samples = self._take_samples()
         actual, now, _ = samples

@@ -19,7 +19,7 @@ class Planes:
     A plane that fails does not stop the others. The log names its error once, and the next cycle plans it again.
     """
 
-    def __init__(self, planes: Sequence[Plane[Any, Any]]) -> None:
+    def __init__(self, planes: Sequence[Plane]) -> None:
         self._planes = tuple(planes)
         self._log = log.get("planes")
         self._changed = log.OnChange()
@@ -34,11 +34,22 @@ class Planes:
             self._attempt(plane, "poll", lambda plane=plane: found.append(plane.poll()))  # type: ignore[misc]
         return any(found)
 
+    def descriptors(self) -> list[int]:
+        """The descriptors at which news of the planes come in."""
+        return [one for plane in self._planes if (one := plane.descriptor) is not None]
+
+    def mend(self) -> bool:
+        """Let every plane put right what another program changed. Returns whether something was wrong."""
+        found = [False]
+        for plane in self._planes:
+            self._attempt(plane, "mend", lambda plane=plane: found.append(plane.mend()))  # type: ignore[misc]
+        return any(found)
+
     def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:
         """Let every plane read its data plane and plan. No plane changes anything yet."""
         return Cycle(self._planes, snapshot, decision, self._attempt)
 
-    def _attempt(self, plane: Plane[Any, Any], what: str, piece: Callable[[], object]) -> bool:
+    def _attempt(self, plane: Plane, what: str, piece: Callable[[], object]) -> bool:
         try:
             piece()
         except WireGuardError as error:
@@ -53,16 +64,16 @@ class Cycle:
     """Holds the plans of all planes for one cycle and applies them."""
 
     def __init__(
-        self, planes: Sequence[Plane[Any, Any]], snapshot: Snapshot, decision: Decision,
-        attempt: Callable[[Plane[Any, Any], str, Callable[[], object]], bool],
+        self, planes: Sequence[Plane], snapshot: Snapshot, decision: Decision,
+        attempt: Callable[[Plane, str, Callable[[], object]], bool],
     ) -> None:  # fmt: skip
         self._attempt = attempt
-        self._plans: dict[Plane[Any, Any], Any] = {}
+        self._plans: dict[Plane, Any] = {}
         self.is_ready = True  # no plane has failed so far, so peers may be added
         for plane in planes:
             self.is_ready &= attempt(plane, "plan", partial(self._plan, plane, snapshot, decision))
 
-    def _plan(self, plane: Plane[Any, Any], snapshot: Snapshot, decision: Decision) -> None:
+    def _plan(self, plane: Plane, snapshot: Snapshot, decision: Decision) -> None:
         self._plans[plane] = plane.plan(snapshot, decision, plane.read())
 
     def apply(self, phase: Phase, actual: Actual) -> None:

@@ -65,6 +65,7 @@ class Shaping:
     """Implements the port Plane. It keeps the trees of tc equal to what contracts and devices ask for."""
 
     name = "shaping"
+    descriptor: int | None = None
 
     def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus) -> None:
         self._policy, self._tc, self._status = settings.shaping_policy, tc, status
@@ -121,6 +122,10 @@ class Shaping:
         except ShapingError as error:
             self._note("poll", error)
             return False
+
+    def mend(self) -> bool:
+        """A look at tc is costly, so only :meth:`poll` looks."""
+        return False
 
     def remove(self) -> None:
         """Take away all that wgsyncd has made in tc, for a configuration without shaping."""

@@ -65,6 +65,7 @@ class PacketFilter:
         self.wanted: Ruleset | None = None  # what was last installed, or found at start
         self._settings = _checked(settings)
         self._nft, self._netfilter = nft, netfilter
+        self.descriptor: int | None = netfilter.fileno()  # hears of each commit to nftables
         self._log = log.get("policies")
         self._found: Found | None = None
         self._generation: int | None = None  # in which the table was read
@@ -138,10 +139,6 @@ class PacketFilter:
     def close(self) -> None:
         """Close the sockets. The table stays."""
         self._netfilter.close()
-
-    def fileno(self) -> int:
-        """The descriptor that can be read when somebody has committed to nftables: then call :meth:`mend`."""
-        return self._netfilter.fileno()
 
     def count(self) -> Traffic:
         """Read the table, and return the traffic since start. The counters of a chain go with the chain."""
