@@ -1,0 +1,58 @@
+"""The main thread is woken when another program changes a part of the data plane."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.node import Node
+from tests.plane import Shaping
+from wgsyncd.daemon.change_watch import ChangeWatcher
+from wgsyncd.daemon.tasks import Tasks
+from wgsyncd.daemon.waker import Waker
+from wgsyncd.engine.planes import Planes
+
+SECONDS = 20.0  # more than anything here takes
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """A descriptor that hears news, and the one that tells them."""
+    hears, tells = os.pipe()
+    try:
+        yield hears, tells
+    finally:
+        os.close(hears)
+        os.close(tells)
+
+
+def test_each_piece_of_news_wakes_once_although_nobody_reads_it() -> None:
+    woken: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with pipe() as (hears, tells):
+        waker = Waker([hears], lambda: woken.put("woken"))
+        for _ in range(3):
+            os.write(tells, b"news")
+            assert woken.get(timeout=SECONDS) == "woken"
+        waker.close()
+        assert woken.empty()
+        os.write(tells, b"more")
+    assert woken.empty()
+
+
+def test_the_watcher_hears_of_the_planes_of_the_present_agent() -> None:
+    node, woken = Node(), queue.SimpleQueue[str]()
+    watcher = ChangeWatcher(lambda: node.agent, Tasks(node.status), lambda: None, node.status, 0.0)
+    watcher._wake = lambda: woken.put("woken")
+    with pipe() as (first, tells_first), pipe() as (second, tells_second):
+        for hears, tells in ((first, tells_first), (second, tells_second)):
+            plane = Shaping(node.wg)
+            plane.descriptor = hears
+            node.agent.planes = Planes([plane])  # as after a reload
+            watcher.follow_agent()
+            os.write(tells, b"news")
+            assert woken.get(timeout=SECONDS) == "woken"
+        os.write(tells_first, b"of nobody's plane")
+        watcher.close()
+        assert woken.empty()
