@@ -145,7 +145,9 @@ class NexavpnStage(Stage):
         return {"nexavpn.database": {"hosts": [str(directory)], "name": "postgres",
                                      "user": ROLES[self.node_of(daemon)],
                                      "timeout": timeout},
-                "nexavpn.preshared_keys": {"test": str(directory / "keys")}}  # fmt: skip
+                "nexavpn.preshared_keys": {"test": str(directory / "keys")},
+                # Both nodes are in one network namespace here, which has one packet filter.
+                "nexavpn.policies": {"enforce": False}}  # fmt: skip
 
     def backends(self) -> list[int]:
         """Returns the server's processes that serve the daemons."""
