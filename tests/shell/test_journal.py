@@ -93,6 +93,7 @@ UNEXPLAINED = {
     "stopped without a last account: the database did not answer in time",
     "a bug refuses the new configuration",
     "plane failed, tried again next cycle",
+    "the packet filter cannot be changed, so it is replaced as a whole",
 }
 """The events of errors that the runbook has no section for."""
 
