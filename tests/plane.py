@@ -43,6 +43,7 @@ class Shaping:
     """
 
     name = "shaping"
+    judges = False
     descriptor: int | None = None
     hook: Callable[[str, str], None] = staticmethod(lambda port, where: None)
 

@@ -95,6 +95,7 @@ class Plane(Protocol):
     While the store fails or a posting runs, only peers are removed, and the next cycle ends what planes still hold."""
 
     name: str  # as the log shows it
+    judges: bool  # whether its plan is an AccessPlan
     descriptor: int | None  # where news come in when somebody changes this part: then call `mend`. None: there are none
 
     def read(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -46,6 +47,9 @@ try:
 except OSError:
     print("refused")
 """
+
+
+WITHHELD = "too many devices would lose all access: withheld until an admin approves"
 
 
 class Office:
@@ -152,6 +156,27 @@ def test_a_device_reaches_what_its_policies_allow(office: Office) -> None:
     office.daemon.start()
     assert office.ruleset() is None
     assert office.asks(client, "10.1.0.1") == "answer"
+
+
+def test_emptied_tables_cut_nobody_off_until_an_admin_approves(office: Office) -> None:
+    clients = [office.client(number) for number in (5, 6)]
+    office.daemon.start()
+    wait(lambda: office.has_element(5) and office.has_element(6), "the elements of the devices")
+    assert "no changes" in office.daemon.cli("plan").stdout
+    assert "nothing is withheld" in office.daemon.cli("approve", "0" * 32, code=1).stderr
+    office.tables.sql("DELETE FROM policy_destinations")
+    wait(lambda: office.daemon.lines(event=WITHHELD), "the guard")
+    assert [office.asks(one, "10.1.0.1") for one in clients] == ["answer", "answer"]
+    (line,) = office.daemon.lines(event=WITHHELD)
+    shown = office.daemon.cli("plan", code=2).stdout
+    assert "2 devices would lose all access" in shown
+    assert f"wgsyncd approve {line['plan']}" in shown
+    assert json.loads(office.daemon.cli("plan", "--json", code=2).stdout)["access"]["lost"] == 0
+    assert "is not the plan of now" in office.daemon.cli("approve", "0" * 32, code=1).stderr
+    assert "approved and carried out" in office.daemon.cli("approve", str(line["plan"])).stdout
+    assert [office.asks(one, "10.1.0.1") for one in clients] == ["refused", "refused"]
+    assert "nothing is withheld" in office.daemon.cli("approve", str(line["plan"]), code=1).stderr
+    office.daemon.stop()
 
 
 def test_a_reload_ends_and_begins_enforcement(office: Office) -> None:

@@ -216,7 +216,8 @@ class AdminRequests:
 
     def _do(self, request: AdminRequest) -> msgspec.Struct:
         if request.command == "plan":
-            return plan_report.build(self._daemon.agent.inspector.preview(), self._zone(), time.time())
+            decision, access = self._daemon.agent.inspector.preview_all()
+            return plan_report.build(decision, self._zone(), time.time(), access=access)
         if request.command == "approve":
             return self._approve(request.body.plan, request.who)
         if request.command == "sync":
@@ -230,13 +231,14 @@ class AdminRequests:
     def _approve(self, plan: str, who: str) -> ApproveReport:
         self._log.info("approve", plan=plan, who=who)
         try:
-            self._daemon.agent.approve(plan, who)
+            is_access = self._daemon.agent.approve(plan, who)
         except UserError as error:
             raise Refusal(409, str(error), "plan") from None
         decision = self._daemon.reconcile_all()
         if decision is None:
             raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._daemon.last_error}")
-        if decision.is_withholding:
+        _, access = self._daemon.agent.inspector.preview_all() if is_access else (decision, None)
+        if decision.is_withholding if access is None else access.withheld:
             why = "the rows changed in that moment, so nothing was approved: look at `wgsyncd plan` again"
             raise Refusal(409, why, "plan")
         removed = len(decision.plan.of(ChangeKind.REMOVE))

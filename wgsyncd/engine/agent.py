@@ -66,7 +66,8 @@ class Agent:
         self._rest: Rest | None = None
         self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
         calendar = self._accounting.calendar
-        self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state)
+        look = self.planes.access
+        self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state, look)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
         self.preempted = False  # the last piece of work left samples unposted because something urgent waited
@@ -204,11 +205,13 @@ class Agent:
         self._recorder.record_outcome(decision, after, calendar, node_state=node_state)
         return not self._planner.drift(decision, after, node_state)
 
-    def approve(self, plan_id: str, who: str = "") -> None:
-        """Allow the next cycle to make exactly the removals of ``plan_id``, once. ``who`` is named in the audit row."""
-        self.inspector.check_withheld(plan_id)
+    def approve(self, plan_id: str, who: str = "") -> bool:
+        """Allow the next cycle to do exactly what ``plan_id`` names, once. ``who`` is named in the audit row.
+        Returns whether the plan is about access, not about removals."""
+        is_access = self.inspector.check_withheld(plan_id)
         self.store.approve(plan_id)
         self._state.approver = who
+        return is_access
 
     def flush(self) -> None:
         """Commit queued audit rows, and with them the times of the last samples. Without audit rows: do nothing."""

@@ -16,6 +16,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
@@ -44,15 +45,16 @@ class Preview(NamedTuple):
 class Inspector:
     """Reads the state of one node for previews and verifications.
 
-    The agent passes ``calendar``, ``now`` and ``decide``, so that only one place decides which peers are desired.
+    The agent passes ``calendar``, ``now``, ``decide`` and ``access``, so that only one place decides what is desired.
     """
 
     def __init__(
         self, settings: Settings, store: Store, interfaces: Interfaces, calendar: Callable[[float], UsageCalendar],
         now: Callable[[], float], decide: Callable[[Snapshot, Actual, NodeState, float], Decision], state: AgentState,
+        access: Callable[[Snapshot, Decision], AccessPlan | None],
     ) -> None:  # fmt: skip
         self._settings, self._store, self._interfaces = settings, store, interfaces
-        self._calendar, self._now, self._decide, self._state = calendar, now, decide, state
+        self._calendar, self._now, self._decide, self._state, self._access = calendar, now, decide, state, access
 
     def calendar(self) -> UsageCalendar:
         """The calendar of now."""
@@ -66,13 +68,21 @@ class Inspector:
         """The actual peers. The store is not asked."""
         return self._interfaces.read(create=False)
 
-    def check_withheld(self, plan_id: str) -> None:
-        """UserError if the removals of ``plan_id`` are not the ones that are withheld now."""
-        decision = self.preview()
-        if not decision.is_withholding:
+    def check_withheld(self, plan_id: str) -> bool:
+        """Whether the plan is about access. UserError if the plan is not one that is withheld now."""
+        decision, access = self.preview_all()
+        now = [decision.plan_id] if decision.is_withholding else []
+        now += [access.plan_id] if access is not None and access.withheld else []
+        if not now:
             raise UserError("nothing is withheld: there is nothing to approve")
-        if decision.plan_id != plan_id:
-            raise UserError(f"{plan_id} is not the plan of now, which is {decision.plan_id}: run `wgsyncd plan` again")
+        if plan_id not in now:
+            raise UserError(f"{plan_id} is not the plan of now, which is {' or '.join(now)}: run `wgsyncd plan` again")
+        return access is not None and plan_id == access.plan_id
+
+    def preview_all(self) -> tuple[Decision, AccessPlan | None]:
+        """What a cycle would do now to the peers, and to the access of devices if this process judges it."""
+        view = self.view()
+        return view.decision, self._access(view.snapshot, view.decision)
 
     def view(self, *, adopted: bool = False) -> Preview:
         """The decision that a cycle would make now, with the rows and the node state that it was made from.

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from wgsyncd.core.model import Change, DeviceRow, Rejection, Status, Transition, fingerprint, plain_id
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.engine import wording
 from wgsyncd.redact import redact
@@ -69,6 +70,17 @@ class GuardVerdict(Struct, frozen=True, kw_only=True):
     recent: int  # the other removals in the window
 
 
+class AccessReport(Struct, frozen=True, kw_only=True):
+    """What the policies do to the access of devices that have a peer or get one."""
+
+    gained: int  # devices that get their first access
+    lost: int  # devices that lose all access
+    changed: int  # devices that get other access
+    withheld: list[str]  # ids of devices that would lose all access, and keep it until an admin approves
+    plan: str  # the plan id that an admin approves
+    limit: float  # so many devices may lose all access without an approval
+
+
 class PlanReport(Struct, frozen=True, kw_only=True):
     """What a cycle would do, and which changes wait."""
 
@@ -82,16 +94,27 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     interface_errors: dict[str, str]
     rejected: list[RejectedRow]
     guard: GuardVerdict
+    access: AccessReport | None  # null: the daemon enforces no policies, or the command looked by itself
     live: int
 
     @property
     def is_empty(self) -> bool:
         """Whether a cycle has nothing to do and no change waits."""
-        return not (self.changes or self.withheld or self.blocked or self.transitions)
+        return not (self.changes or self.withheld or self.blocked or self.transitions or self._has_access)
+
+    @property
+    def _has_access(self) -> bool:
+        access = self.access
+        return access is not None and bool(access.gained or access.lost or access.changed or access.withheld)
 
 
-def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon") -> PlanReport:
-    """The report of a decision. ``now`` (UNIX seconds) and ``zone`` say which times are of today."""
+def build(
+    decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon", access: AccessPlan | None = None
+) -> PlanReport:
+    """The report of a decision, and of the plan of access if there is one.
+
+    ``now`` (UNIX seconds) and ``zone`` say which times are of today.
+    """
     plan = decision.plan
 
     def changes(some: Iterable[Change]) -> list[PlannedChange]:
@@ -118,7 +141,18 @@ def build(decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon"
             window=decision.window,
             recent=decision.recent,
         ),
+        access=access_report(access) if access is not None else None,
         live=plan.live_count,
+    )
+
+
+def access_report(plan: AccessPlan) -> AccessReport:
+    """The report of a plan of access."""
+    return AccessReport(
+        **plan.counts._asdict(),
+        withheld=[redact(one) for one in sorted(plan.withheld)],
+        plan=plan.plan_id,
+        limit=plan.limit,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from wgsyncd import log
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.errors import WireGuardError
 from wgsyncd.ports import Phase, Plane, Snapshot
@@ -44,6 +45,14 @@ class Planes:
         for plane in self._planes:
             self._attempt(plane, "mend", lambda plane=plane: found.append(plane.mend()))  # type: ignore[misc]
         return any(found)
+
+    def access(self, snapshot: Snapshot, decision: Decision) -> AccessPlan | None:
+        """What a cycle would do to the access of devices. None: nobody judges it. WireGuardError if it is unknown."""
+        for plane in self._planes:
+            if plane.judges:
+                plan: AccessPlan | None = plane.plan(snapshot, decision, plane.read())
+                return plan
+        return None
 
     def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:
         """Let every plane read its data plane and plan. No plane changes anything yet."""

@@ -65,6 +65,7 @@ class Shaping:
     """Implements the port Plane. It keeps the trees of tc equal to what contracts and devices ask for."""
 
     name = "shaping"
+    judges = False
     descriptor: int | None = None
 
     def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus) -> None:

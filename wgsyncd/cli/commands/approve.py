@@ -1,4 +1,4 @@
-"""Allow exactly the removals of a withheld plan, once.
+"""Allow exactly the removals of a withheld plan, or exactly the loss of access that it names, once.
 
 The running daemon carries the plan out at once, and records who approved it. If the rows want other removals by now,
 the plan has another id, and nothing is removed. If no daemon runs, the next daemon's first cycle carries the plan out,
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         client.print_note(why)
         report = ApproveReport(plan=args.plan_id, approved=True, carried_out=False, removed=None)
     elif report.carried_out:
-        text = f"plan {args.plan_id} approved and carried out: {report.removed} removed"
+        removed = f": {report.removed} removed" if report.removed else ""
+        text = f"plan {args.plan_id} approved and carried out{removed}"
     output.print_report(report, [(text, "")], json=args.json)
     return 0

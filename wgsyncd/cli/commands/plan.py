@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.output import Line, Parts
@@ -20,7 +21,7 @@ from wgsyncd.cli.table import Column, fit
 from wgsyncd.cli.watch import WatchView
 from wgsyncd.config import load
 from wgsyncd.engine import plan_report, wording
-from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
+from wgsyncd.engine.plan_report import AccessReport, InterfacePeers, PlannedChange, PlanReport
 
 _SIGNS = {"remove": "-", "update": "~", "add": "+"}
 _KINDS = {"-": "fault", "~": "warning", "+": "ok", "!": "held"}
@@ -84,6 +85,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
         if ours := [one for one in marked if one[1].interface == name]:
             lines += _interface(name, peers.get(name), ours, width)
     lines += [(f"> row {one.row} ({one.device}): {one.text}", "") for one in report.transitions]
+    lines += _access(report.access) if report.access is not None else []
     lines = lines or [("no changes", "")]
     if report.rejected:
         lines.append(
@@ -108,6 +110,17 @@ def _interface(
         for sign, one, note in ours
     ]  # fmt: skip
     return [(head, "head"), *fit(columns, rows, width)[1:]]
+
+
+def _access(report: AccessReport) -> Iterator[Line]:
+    """How the access of devices changes, and which of them keep theirs until an admin approves."""
+    if report.gained or report.lost or report.changed:
+        told = f"{report.gained} devices gain access, {report.lost} lose all of it, {report.changed} have another one"
+        yield f"access: {told}", ""
+    if held := report.withheld:
+        some = ", ".join(held[:5]) + (f" and {len(held) - 5} more" if len(held) > 5 else "")
+        why = f"{len(held)} devices would lose all access, {report.limit:g} may go unasked: {some}"
+        yield f"! access: NOTHING WAS TAKEN AWAY: {why}. {_MISTAKE} wgsyncd approve {report.plan}", "fault"
 
 
 _MISTAKE = "A mistake? Restore the rows, and do nothing else. Meant?"

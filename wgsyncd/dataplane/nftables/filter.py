@@ -59,6 +59,7 @@ class PacketFilter:
     """
 
     name = "policies"
+    judges = True
 
     def __init__(self, settings: FilterSettings, nft: Nft, netfilter: Netfilter) -> None:
         self.status = FilterStatus()
