@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import psycopg
 
 from tests.faults.books import NexavpnBooks
+from tests.faults.postgres_wire import PostgresWire
+from tests.faults.proxy import Proxy
 from tests.faults.stage import Device, Stage
 from tests.faults.web import Away, Web
 from tests.nexavpn_sides import NexavpnTables, named
@@ -23,6 +25,7 @@ from wgsyncd.core.model import decode_key
 T = TypeVar("T")
 OTHER = "faults-b"  # the second node, which serves the second gateway
 ROLES = {"faults": NODE_ROLE, OTHER: "wgsyncd_other"}
+_SOCKET = ".s.PGSQL.5432"
 GATEWAYS = {"faults": "wg0", OTHER: "wg1"}
 
 
@@ -111,6 +114,10 @@ class NexavpnStage(Stage):
         for node, role in ROLES.items():
             self.tables.sql("INSERT INTO wgsyncd.nodes VALUES (%s, %s, '{}')", node, role)
             self.tables.gateway(GATEWAYS[node])
+        way = self.directory / "proxy"
+        way.mkdir()
+        target = self.database.directory / _SOCKET
+        self.proxy = Proxy(way / _SOCKET, target, self.is_daemon, lambda: self.database.pid, PostgresWire)
         self.web = NexavpnWeb(self.database, 2.0 * max(1.0, self.pace / 2))
 
     def hang(self, on: bool) -> None:
@@ -142,7 +149,7 @@ class NexavpnStage(Stage):
 
     def _store(self, daemon: Daemon, timeout: str) -> dict[str, dict[str, object]]:
         directory = self.database.directory
-        return {"nexavpn.database": {"hosts": [str(directory)], "name": "postgres",
+        return {"nexavpn.database": {"hosts": [str(self.directory / "proxy")], "name": "postgres",
                                      "user": ROLES[self.node_of(daemon)],
                                      "timeout": timeout},
                 "nexavpn.preshared_keys": {"test": str(directory / "keys")},

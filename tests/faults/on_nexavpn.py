@@ -258,7 +258,22 @@ def rename(play: Play, step: Step) -> Deed[None]:
         yield from play.told("UPDATE users SET username = %s WHERE id = %s", f"alice-{number}", named("alice"))
 
 
-_SAME = ("kill", "stop", "terminate", "reload", "second", "rival", "clock", "db_kill", "db_stop", "db_restart")
+_SAME = (
+    "kill",
+    "stop",
+    "stop_at",
+    "cut_at",
+    "swallow_commit",
+    "hold_answer",
+    "terminate",
+    "reload",
+    "second",
+    "rival",
+    "clock",
+    "db_kill",
+    "db_stop",
+    "db_restart",
+)
 ACTS = {
     **{name: act for name, act in {**on_daemon.ACTS, **on_database.ACTS}.items() if name in _SAME},
     **on_interfaces.ACTS,

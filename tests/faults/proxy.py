@@ -1,4 +1,4 @@
-"""A proxy between the daemon and MariaDB sees each statement and can act at exactly that moment.
+"""A proxy between the daemon and its database sees each statement and can act at exactly that moment.
 
 It listens on a unix socket. It reads only the parts of MariaDB's protocol that it needs: packets with length and
 number, and the text of COM_QUERY. The daemon sends its statements with this command alone.
@@ -57,7 +57,14 @@ class Proxy:
     MariaDB.
     """
 
-    def __init__(self, path: Path, target: Path, victims: Callable[[int], bool], server: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        target: Path,
+        victims: Callable[[int], bool],
+        server: Callable[[], int],
+        wire: type[Wire] | None = None,
+    ) -> None:
         self.path, self._target, self._victims, self._server = path, target, victims, server
         # new connections are refused, or bytes in both directions are swallowed
         self.refusing = self.swallowing = False
@@ -66,7 +73,8 @@ class Proxy:
         self.statements: deque[tuple[float, int, str]] = deque(maxlen=400)  # the time, the process id and the beginning
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
-        self._open: set[_Wire] = set()
+        self._open: set[Wire] = set()
+        self.wire = wire or Wire
         self._listener = self._listen()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -111,7 +119,7 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
             server.connect(str(self._target))
-            wire = _Wire(self, client, server)
+            wire = self.wire(self, client, server)
             self._open.add(wire)
             try:
                 wire.run()
@@ -141,7 +149,7 @@ class Proxy:
         trap.sprung = time.monotonic()
 
 
-class _Wire:
+class Wire:
     """Passes the packets of one connection."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
@@ -182,25 +190,27 @@ class _Wire:
         return bool(data)
 
     def _pass(self, packet: bytes) -> bool:
-        """Passes one packet of the client. Returns whether the connection lives on.
-
-        The packets of a command begin with number 0.
-        """
-        trap = None
-        if packet[3] == 0 and packet[_HEADER : _HEADER + 1] == _COM_QUERY:
-            trap = self._proxy.meet(self._text(packet), self._pid)
+        """Passes one packet of the client. Returns whether the connection lives on."""
+        asked, text = self._statement(packet)
+        trap = None if text is None else self._proxy.meet(text, self._pid)
         if trap is not None and trap.moment == "before":
             self._proxy.act(trap)
             if trap.deed != "stop":
                 return False
             trap = None
-        self._asked = packet[3] == 0
+        self._asked = asked
         self._server.sendall(packet)
         if trap is not None and trap.moment == "during":
             self._proxy.act(trap)
             return trap.deed in ("stop", "kill")  # the server learns in its usual way that a client was killed
         self._await = trap
         return True
+
+    def _statement(self, packet: bytes) -> tuple[bool, str | None]:
+        """Returns whether the packet asks something, and its statement. The packets of a command begin with number 0."""
+        asked = packet[3] == 0
+        is_query = asked and packet[_HEADER : _HEADER + 1] == _COM_QUERY
+        return asked, self._text(packet) if is_query else None
 
     def _text(self, packet: bytes) -> str:
         text = packet[_HEADER + 1 : _HEADER + 300].decode("utf-8", "replace").strip()

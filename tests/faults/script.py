@@ -7,7 +7,7 @@ factor, which is the pace.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ MOMENTS = ("before", "during", "answered", "after")
 WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "UPDATE wgsyncd_nodes",
          "STRAIGHT_JOIN customer_devices", "STRAIGHT_JOIN wgsyncd_peers", "INTO wgsyncd_peers", "INTO wgsyncd_days",
          "START TRANSACTION", "SET STATEMENT", "SET STATEMENT", "UPDATE wgsyncd_peers SET open", "INTO admin_logs", "")  # fmt: skip
+NEXAVPN_WORDS = ("COMMIT of writes", "COMMIT of writes", "COMMIT of writes", "COMMIT of reads", "wgsyncd.node_states",
+                 "UPDATE wgsyncd.peers", "INSERT INTO wgsyncd.peers", "wgsyncd.days", "wgsyncd.totals", "BEGIN",
+                 "wgsyncd.audit_logs", "advisory_lock", "wgsyncd.device_times", "COPY pg_temp.stage_",
+                 "FROM wgsyncd.node_states", "")  # fmt: skip
 AWAY = ("killed", "stopped", "hangs")  # the ways in which the database goes away
 RESTORES = (("all", "kill"), ("all", "terminate"), ("all", "runs"), ("own", "kill"), ("own", "terminate"),
             ("own", "runs"), ("rows", "kill"), ("rows", "terminate"))  # fmt: skip
@@ -58,8 +62,8 @@ def _for(dice: Dice, least: float, most: float) -> float:
     return round(dice.uniform(least, most), 2)
 
 
-def _trap(dice: Dice) -> Parameters:
-    words = dice.choice(WORDS)
+def _trap(dice: Dice, texts: Sequence[str] = WORDS) -> Parameters:
+    words = dice.choice(texts)
     return {"words": words, "nth": dice.choice((1, 1, 1, 2)) if words else dice.randint(1, 25)}
 
 
@@ -126,6 +130,10 @@ NEXAVPN: dict[str, Callable[[Dice], Parameters]] = {
         "row_lock", "interface", "foreign_remove", "foreign_replace", "reboot", "rekey", "move", "address",
         "preshared_key",
     )},
+    "stop_at": lambda d: {**_trap(d, NEXAVPN_WORDS), "moment": d.choice(MOMENTS), "lasts": _for(d, 2.5, 4)},
+    "cut_at": lambda d: {**_trap(d, NEXAVPN_WORDS), "moment": d.choice(MOMENTS[:3])},
+    "swallow_commit": KINDS["swallow_commit"],
+    "hold_answer": lambda d: {**_trap(d, NEXAVPN_WORDS), "lasts": _for(d, 2.2, 3.5)},
     "black_hole": lambda d: {"lasts": _for(d, 2, 5)},
     "pause": lambda d: {"devices": d.some(), "lasts": _for(d, 0.5, 2), "busy": d.random() < 0.3,
                         "how": d.choice(("blocked", "revoked", "soft-deleted", "deleted", "user off"))},
@@ -154,7 +162,7 @@ def rounds(
 ) -> Iterator[list[Step]]:
     """Yields rounds without end, each as a list of steps in order.
 
-    The same seed, pace and kinds give the same rounds. Only the kinds of MariaDB know statements to kill at.
+    The same seed, pace and kinds give the same rounds.
     """
     dice = Dice(f"wgsyncd {seed}")
     dice.devices = devices(pace)
@@ -162,8 +170,7 @@ def rounds(
     deck: list[str] = []
     while True:
         steps = [
-            Step(at, "kill", _kill(dice) if kinds is KINDS else {"node": dice.randrange(2)})
-            for at in _kills(dice, storm)
+            Step(at, "kill", _kill(dice, WORDS if kinds is KINDS else NEXAVPN_WORDS)) for at in _kills(dice, storm)
         ]
         for _ in range(count):
             if not deck:
@@ -183,8 +190,8 @@ def _kills(dice: Dice, storm: float) -> Iterator[float]:
         yield round(at, 2)
 
 
-def _kill(dice: Dice) -> Parameters:
+def _kill(dice: Dice, texts: Sequence[str]) -> Parameters:
     """Draws the parameters of a kill: half of them at a random moment, half at an important statement."""
     if dice.random() < 0.5:
-        return {}
-    return {**_trap(dice), "moment": dice.choice(MOMENTS)}
+        return {"node": dice.randrange(2)} if texts is NEXAVPN_WORDS else {}
+    return {**_trap(dice, texts), "moment": dice.choice(MOMENTS)}

@@ -208,7 +208,7 @@ class Stage:
 
     def is_daemon(self, pid: int) -> bool:
         """Returns whether a process is one of our daemons and alive."""
-        return any(d.process is not None and d.process.pid == pid and d.process.poll() is None for d in self.daemons)
+        return any(d.process is not None and d.process.pid == pid and d.process.poll() is None for d in self.everybody)
 
     # -- what wg(8) shows
 
