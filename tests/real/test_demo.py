@@ -20,8 +20,12 @@ import pytest
 
 from tests.pages import README, TOP, text
 from tests.wait import until
+from wgsyncd.demo import packages
 from wgsyncd.demo.mariadb import PrivateServer
+from wgsyncd.demo.nexavpn_fixtures import LAPTOP
 from wgsyncd.demo.observation import DemoReport
+from wgsyncd.demo.run import DEMOS
+from wgsyncd.errors import UserError
 
 
 class Demo:
@@ -62,16 +66,16 @@ class Demo:
                 continue
         return found
 
-    def stay(self) -> None:
+    def stay(self, device: str) -> None:
         """Wait until the demo is left running. Read its page, then press ^C."""
         assert self.process.stderr is not None
         page = next(found[1] for line in self.process.stderr if (found := re.match(r"page: (http\S+)", line)))
 
         def shown() -> bool:
             with urllib.request.urlopen(page, timeout=60) as answer:  # noqa: S310
-                return b"0001-DEV-001" in answer.read()
+                return device.encode() in answer.read()
 
-        until(shown, 60, "the page shows the devices")
+        until(shown, 60, "the page shows the device")
         for pid, command in self.pids().items():
             if "wgsyncd demo" in command and "sh -c" not in command:
                 os.kill(pid, signal.SIGINT)
@@ -88,14 +92,14 @@ class Demo:
         assert not list(Path("/run").glob("wgsyncd-demo-*"))
 
 
-def assert_all_holds(demo: Demo, seconds: float) -> dict[str, Any]:
+def assert_all_holds(demo: Demo, seconds: float, scenarios: int = 12) -> dict[str, Any]:
     """Asserts that every scenario ran and ended as expected. Returns the JSON object."""
     code, result, errors = demo.finish(seconds)
     assert [one for one in result["scenarios"] if not one["ok"]] == [], errors
     assert result["ok"] is True
     assert code == 0
     assert msgspec.to_builtins(msgspec.convert(result, DemoReport, strict=True)) == result
-    assert len(result["scenarios"]) == 12
+    assert len(result["scenarios"]) == scenarios
     for one in result["scenarios"]:
         assert all(one[name] for name in ("name", "expected", "kernel", "table")), one
     demo.assert_nothing_left()
@@ -110,9 +114,15 @@ def test_every_scenario_holds_of_the_line_in_the_readme(tmp_path: Path) -> None:
     shutil.copytree(TOP, checkout, ignore=kept)
     (tmp_path / "demo").mkdir()
     demo = Demo(tmp_path / "demo", "--seconds", "180", "--keep", line=line, checkout=checkout)
-    demo.stay()
+    demo.stay("0001-DEV-001")
     result = assert_all_holds(demo, 500)
     assert result["kind"] in ("kernel", "userspace")
+
+
+def test_every_scenario_holds_on_nexavpn(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--control-plane", "nexavpn", "--seconds", "180", "--keep")
+    demo.stay(LAPTOP.id)
+    assert_all_holds(demo, 500, scenarios=11)
 
 
 @pytest.mark.vm
@@ -132,8 +142,9 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path: Path, number: si
     demo.assert_nothing_left()
 
 
-def test_a_kill_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
-    demo = Demo(tmp_path)
+@pytest.mark.parametrize("control_plane", DEMOS)
+def test_a_kill_in_the_middle_leaves_nothing_behind(tmp_path: Path, control_plane: str) -> None:
+    demo = Demo(tmp_path, "--control-plane", control_plane)
     until(lambda: any(" run --config" in one for one in demo.processes()), 60, "the demo's daemon runs")
     demo.process.kill()
     demo.process.communicate()
@@ -204,6 +215,27 @@ def test_missing_packages_are_installed_when_asked(commands: Path) -> None:
     assert (commands / "asked").read_text() == "install --yes --no-install-recommends wireguard-tools\n"
     assert done.returncode == 2  # the apt-get of this test installed nothing
     assert "still not here after the installation: wireguard-tools" in done.stderr
+
+
+def test_postgresql_is_installed_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package postgresql makes a cluster and starts it, unless a file forbids it."""
+    file = tmp_path / "etc" / "createcluster.d" / "demo.conf"
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncp {file} {tmp_path}/seen\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(packages, "_NO_CLUSTER", file)
+    monkeypatch.setattr(packages, "program", lambda name: None if name == "initdb" else name)
+    with pytest.raises(UserError, match="still not here after the installation: postgresql"):
+        packages.ensure(packages.POSTGRESQL, install=True)
+    assert (tmp_path / "asked").read_text() == "install --yes --no-install-recommends postgresql\n"
+    assert (tmp_path / "seen").read_text() == "create_main_cluster = false\n"
+    assert not (tmp_path / "etc").exists()
+
+
+def test_a_missing_extra_is_named() -> None:
+    needed = packages.POSTGRESQL._replace(modules=("a_module_that_nobody_has",))
+    with pytest.raises(UserError, match=r"a_module_that_nobody_has: not installed, pip install 'wgsyncd\[nexavpn\]'"):
+        packages.ensure(needed, install=False)
 
 
 def test_another_user_than_root_is_told() -> None:

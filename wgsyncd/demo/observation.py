@@ -1,10 +1,10 @@
-"""Values for what the mariadb client reads, what wg(8) shows, and how a scenario ended."""
+"""Values for what the database's client reads, what wg(8) shows, and how a scenario ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -19,6 +19,17 @@ class Bytes(NamedTuple):
 
     def __str__(self) -> str:
         return f"rx {self.rx:,} tx {self.tx:,}"
+
+
+class Accounted(Protocol):
+    """A row of a device."""
+
+    @property
+    def total(self) -> Bytes:
+        """All bytes that were accounted for the device."""
+
+
+R = TypeVar("R", bound=Accounted)
 
 
 class Row(Struct, frozen=True):
@@ -43,24 +54,24 @@ class Row(Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Generic[R]):
     """The rows, the peers and the audit trail at one moment. ``at``: monotonic seconds."""
 
     at: float
-    rows: dict[str, Row]  # by device
-    peers: dict[tuple[str, str], WgPeer]  # by interface and public key
-    audit: list[tuple[str, str]]  # the action and the target of each row of admin_logs
+    rows: dict[str, R]  # by device
+    peers: dict[tuple[str, str], WgPeer]  # by interface or gateway, and public key
+    audit: list[tuple[str, str]]  # the action and the target of each audit row
 
     def holders(self, *public_keys: str) -> list[str]:
-        """The interface of each peer with one of these keys."""
+        """The interface or gateway of each peer with one of these keys."""
         return [interface for interface, key in self.peers if key in public_keys]
 
     def has_peer(self, public_key: str) -> bool:
-        """Whether an interface has a peer with this key."""
+        """Whether there is a peer with this key."""
         return bool(self.holders(public_key))
 
     def where(self, public_key: str) -> str:
-        """The interface and the addresses of a peer, for people."""
+        """The place and the addresses of a peer, for people."""
         found = [f"{one} {peer.allowed_ips}" for (one, key), peer in self.peers.items() if key == public_key]
         return ", ".join(found) or "no peer"
 
@@ -74,7 +85,7 @@ class Sample:
         return {which: (peer.allowed_ips, peer.endpoint) for which, peer in self.peers.items()}
 
     def has_audit(self, action: str, target: str = "") -> bool:
-        """Whether admin_logs has a row with this action and target. Without a target, any target counts."""
+        """Whether there is an audit row with this action and target. Without a target, any target counts."""
         return any(action == found and target in ("", of) for found, of in self.audit)
 
     @property
@@ -91,7 +102,7 @@ class Outcome(NamedTuple):
     ok: bool
 
 
-Check = Callable[[Sample], Outcome]
+Check = Callable[[Sample[R]], Outcome]
 
 
 class ScenarioReport(Struct, frozen=True, kw_only=True):

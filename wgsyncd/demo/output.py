@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -30,7 +32,7 @@ class Screen:
         self._status.update(self._scenario)
         self._status.start()
 
-    def show(self, sample: Sample) -> None:
+    def show(self, sample: Sample[Any]) -> None:
         """Show what the daemon has done so far."""
         accounted = sum(sum(row.total) for row in sample.rows.values())
         self._status.update(f"{self._scenario}{len(sample.peers):2} peers, {accounted / 1e6:6.2f} MB accounted")

@@ -10,15 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from wgsyncd.demo import environment, packages
+from wgsyncd.demo import environment, nexavpn, nexavpn_scenarios, packages, scenarios
+from wgsyncd.demo.bench import Bench, Opener, Scenario
 from wgsyncd.demo.observation import DemoReport, Outcome, ScenarioReport
 from wgsyncd.demo.output import Screen
-from wgsyncd.demo.scenarios import SCENARIOS, Scenario
 from wgsyncd.demo.testbed import WgKind
 from wgsyncd.errors import UserError, WgsyncdError
 
@@ -26,6 +26,22 @@ DIRECTORY = Path("/run/wgsyncd-demo")
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 _CLOSING = 0.05  # the share of --seconds that closing the environment may take
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
+
+class _Demo(NamedTuple):
+    """The demo of one control plane. ``made``: for people, what it makes before its first scenario."""
+
+    made: str
+    needed: packages.Needed
+    opened: Opener
+    scenarios: Sequence[Scenario[Any]]
+
+
+# by control plane. The first is the default
+DEMOS = {
+    "mikyun": _Demo("MariaDB, wg0, wg1, customers", packages.MARIADB, environment.opened, scenarios.SCENARIOS),
+    "nexavpn": _Demo("PostgreSQL, gateways, clients", packages.POSTGRESQL, nexavpn.opened, nexavpn_scenarios.SCENARIOS),
+}
 
 
 class Interrupted(BaseException):
@@ -44,7 +60,8 @@ def main(args: argparse.Namespace, keep: Callable[[str, Path], None] | None) -> 
     0: all scenarios hold. 1: some do not hold. 2: the demo cannot run here. 128 + n: signal n ended it.
     """
     try:
-        kind = packages.ensure(install=args.install)
+        demo = DEMOS[args.control_plane]
+        kind = packages.ensure(demo.needed, install=args.install)
         _isolate()
     except WgsyncdError as error:
         print(f"wgsyncd demo: {error}", file=sys.stderr)
@@ -59,15 +76,15 @@ def main(args: argparse.Namespace, keep: Callable[[str, Path], None] | None) -> 
         told.append(DemoReport(ok=all(one.ok for one in reports), kind=kind, seconds=seconds, scenarios=reports))
         screen.close(told[0])
 
-    def stay(env: environment.Environment) -> None:
+    def stay(env: Bench[Any]) -> None:
         tell()
         if keep is not None and told[0].ok:
             for each in _SIGNALS[:3]:
                 signal.signal(each, _interrupt)
             with contextlib.suppress(Interrupted):
-                keep(env.keep_running(), DIRECTORY / "wgsyncd.toml")
+                keep(env.keep_running(), env.nodes[0].config)
 
-    ended_by = _perform(args.seconds, kind, screen, reports, stay)
+    ended_by = _perform(demo, args.seconds, kind, screen, reports, stay)
     if not told:
         tell()
     report = told[0]
@@ -81,8 +98,8 @@ def main(args: argparse.Namespace, keep: Callable[[str, Path], None] | None) -> 
 
 
 def _perform(
-    seconds: float, kind: WgKind, screen: Screen, reports: list[ScenarioReport],
-    stay: Callable[[environment.Environment], None],
+    demo: _Demo, seconds: float, kind: WgKind, screen: Screen, reports: list[ScenarioReport],
+    stay: Callable[[Bench[Any]], None],
 ) -> int:  # fmt: skip
     """Run all scenarios, then ``stay``. Returns the signal that interrupted them, or 0.
 
@@ -93,9 +110,9 @@ def _perform(
         for each in _SIGNALS:
             signal.signal(each, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, max(1.0, seconds * (1 - _CLOSING)))
-        screen.begin("MariaDB, wg0, wg1, customers")
-        with environment.opened(DIRECTORY, kind, pace=max(1.0, seconds / 60), show=screen.show) as env:
-            for scenario in SCENARIOS:
+        screen.begin(demo.made)
+        with demo.opened(DIRECTORY, kind, pace=max(1.0, seconds / 60), show=screen.show) as env:
+            for scenario in demo.scenarios:
                 screen.begin(scenario.name)
                 reports.append(_report(scenario, env.until(scenario.play(env))))
                 screen.add(reports[-1])
@@ -109,14 +126,14 @@ def _perform(
     except WgsyncdError as error:
         reason = str(error)
     _ignore_signals()
-    rest = [_report(one, Outcome(reason, "not run to its end", ok=False)) for one in SCENARIOS[len(reports) :]]
+    rest = [_report(one, Outcome(reason, "not run to its end", ok=False)) for one in demo.scenarios[len(reports) :]]
     for first in rest[:1]:  # the others have the same reason
         screen.add(first)
     reports += rest
     return number
 
 
-def _report(scenario: Scenario, outcome: Outcome) -> ScenarioReport:
+def _report(scenario: Scenario[Any], outcome: Outcome) -> ScenarioReport:
     return ScenarioReport(name=scenario.name, expected=scenario.expected, **outcome._asdict())
 
 

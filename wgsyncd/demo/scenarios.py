@@ -5,24 +5,20 @@ A scenario makes something happen. It returns the function that compares a sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
 
+from wgsyncd.demo.bench import DOWN, UP, Scenario
 from wgsyncd.demo.environment import ZONE, Environment
 from wgsyncd.demo.fixtures import BROKEN, DEVICES, LATECOMER, MOVED, OUTSIDE, REKEYED, SCANS, UNSCANNED, DeviceSpec
-from wgsyncd.demo.observation import Check, Outcome, Sample
+from wgsyncd.demo.observation import Check, Outcome, Row, Sample
 from wgsyncd.demo.testbed import new_keys
 
-UP, DOWN = 300_000, 900_000  # bytes that a customer sends and receives
-_SOME = 40_000  # bytes: enough to see that traffic flows
 
-
-def _daemon_starts(env: Environment) -> Check:
+def _daemon_starts(env: Environment) -> Check[Row]:
     wanted = {("wg0", env.site), *((spec.interface, env.key(spec)) for spec in DEVICES if spec.wants_peer)}
-    env.start_daemon()
+    env.node.start()
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         named = sample.has_audit("row_rejected", OUTSIDE.device)
         table = f"{len(sample.rows)} rows, the unusable one is {'' if named else 'not '}named"
         return Outcome(f"{len(sample.peers)} peers", table, sample.peers.keys() == wanted and named)
@@ -30,11 +26,11 @@ def _daemon_starts(env: Environment) -> Check:
     return check
 
 
-def _scanned(env: Environment) -> Check:
+def _scanned(env: Environment) -> Check[Row]:
     env.scan(SCANS)
     through = env.finish(env.customers[SCANS].transfer(up=UP, down=DOWN))
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         peer, row = sample.peers.get(("wg0", env.key(SCANS))), sample.rows[SCANS.device]
         with_psk = peer is not None and peer.preshared_key == env.preshared_keys[SCANS]
         at = datetime.fromtimestamp(peer.latest_handshake if peer else 0, ZONE).strftime("%Y-%m-%d %H:%M:%S")
@@ -47,13 +43,13 @@ def _scanned(env: Environment) -> Check:
     return check
 
 
-def _known_bytes(env: Environment) -> Check:
+def _known_bytes(env: Environment) -> Check[Row]:
     specs = (REKEYED, MOVED)
     for spec in specs:
         env.scan(spec)
     through = env.finish(*[env.customers[spec].transfer(up=UP, down=DOWN, seconds=1) for spec in specs])
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         kernel = [sample.counted(env.key(spec)) for spec in specs]
         rows = [sample.rows[spec.device] for spec in specs]
         exact = kernel == [row.total for row in rows] == [(row.rx_bytes_24h, row.tx_bytes_24h) for row in rows]
@@ -64,12 +60,12 @@ def _known_bytes(env: Environment) -> Check:
     return check
 
 
-def _qr_ends(env: Environment) -> Check:
+def _qr_ends(env: Environment) -> Check[Row]:
     key = env.key(UNSCANNED)
     before = env.sample().has_peer(key)
     env.update(UNSCANNED, f"qr_expires_at = '{env.local_time(1 + 2 * env.pace)}'")
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         status = sample.rows[UNSCANNED.device].status
         expired = status == "expired" and sample.has_audit("qr_expired", UNSCANNED.device)
         return Outcome(sample.where(key), status, before and expired and not sample.has_peer(key))
@@ -77,70 +73,27 @@ def _qr_ends(env: Environment) -> Check:
     return check
 
 
-def _daemon_is_killed(env: Environment) -> Check:
-    def crash() -> None:
-        env.daemon.kill()
-        env.daemon.wait()
-        _await_traffic(env)
-        env.start_daemon()
-
-    return _amid_traffic(env, crash)
+def _daemon_is_killed(env: Environment) -> Check[Row]:
+    return env.kill_daemon(env.probe(SCANS))
 
 
-def _database_dies(env: Environment) -> Check:
-    """The database is away for some polls. The daemon runs on."""
-    pid = env.daemon.pid
-
-    def crash() -> None:
-        env.database.kill()
-        _await_traffic(env)
-        began = env.sample().at
-        env.wait(lambda sample: sample.at > began + 1.5 * env.pace)
-        env.database.start()
-
-    check = _amid_traffic(env, crash)
-    lives = env.daemon.pid == pid and env.daemon.poll() is None
-    return check if lives else lambda sample: Outcome("the daemon died", check(sample).table, ok=False)
+def _database_dies(env: Environment) -> Check[Row]:
+    return env.kill_database(env.probe(SCANS))
 
 
-def _await_traffic(env: Environment) -> None:
-    key = env.key(SCANS)
-    before = env.sample().counted(key)
-    env.wait(lambda sample: sample.counted(key).rx > before.rx + _SOME)
-
-
-def _amid_traffic(env: Environment, crash: Callable[[], None]) -> Check:
-    """``crash`` happens while a customer transfers data. No peer may be touched, each byte must be accounted once."""
-    key, before = env.key(SCANS), env.sample()
-    transfer = env.customers[SCANS].transfer(up=UP, down=DOWN, seconds=3 * env.pace)
-    _await_traffic(env)
-    crash()
-    touched = env.sample().identities() != before.identities()
-    through = env.finish(transfer)
-
-    def check(sample: Sample) -> Outcome:
-        counted, total, then = sample.counted(key), sample.rows[SCANS.device].total, before.counted(key)
-        grown = counted.rx > then.rx + UP and counted.tx > then.tx + DOWN
-        same = not touched and sample.identities() == before.identities()
-        kernel = f"{counted}, {'no' if same else 'A'} peer touched"
-        return Outcome(kernel, str(total), through and same and grown and counted == total)
-
-    return check
-
-
-def _foreign_peer(env: Environment) -> Check:
+def _foreign_peer(env: Environment) -> Check[Row]:
     key = new_keys().public
-    env.adopt()
+    env.node.finish("adopt", "--accept")  # as an admin does after the first start
     env.testbed.server.run("wg", "set", "wg0", "peer", key, "allowed-ips", "10.200.0.77/32")
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         ok = sample.has_peer(env.site) and not sample.has_peer(key) and sample.has_audit("foreign_peer_removed")
         return Outcome(f"by hand: {sample.where(key)}, site: {sample.where(env.site)}", sample.last_audit, ok)
 
     return check
 
 
-def _unreadable_key(env: Environment) -> Check:
+def _unreadable_key(env: Environment) -> Check[Row]:
     """Meanwhile the table gets another device. Later the key is readable again."""
     key, before = env.key(BROKEN), env.sample().identities()
     env.update(BROKEN, "public_key = 'scanned wrongly'")
@@ -150,7 +103,7 @@ def _unreadable_key(env: Environment) -> Check:
     served = env.wait(lambda sample: sample.has_peer(other) and sample.has_peer(key))
     env.update(BROKEN, f"public_key = '{key}'")
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         identities = sample.identities()
         identities.pop((LATECOMER.interface, other), None)
         accepted = sample.has_audit("row_accepted", BROKEN.device)
@@ -161,16 +114,16 @@ def _unreadable_key(env: Environment) -> Check:
     return check
 
 
-def _rekeyed(env: Environment) -> Check:
+def _rekeyed(env: Environment) -> Check[Row]:
     old, env.keys[REKEYED] = env.key(REKEYED), new_keys()
     return _replaced(env, REKEYED, old, f"public_key = '{env.key(REKEYED)}', private_key = NULL")
 
 
-def _moved(env: Environment) -> Check:
+def _moved(env: Environment) -> Check[Row]:
     return _replaced(env, MOVED, env.key(MOVED), "wg_iface = 'wg1', wg_ip = '10.251.0.21'")
 
 
-def _replaced(env: Environment, spec: DeviceSpec, old: str, assignments: str) -> Check:
+def _replaced(env: Environment, spec: DeviceSpec, old: str, assignments: str) -> Check[Row]:
     """A row loses one peer and gets another on wg1. Its totals must continue from the old peer's last counters.
 
     The wire is cut meanwhile. Bytes between the last dump of a peer and its removal would not be accounted.
@@ -184,7 +137,7 @@ def _replaced(env: Environment, spec: DeviceSpec, old: str, assignments: str) ->
     env.scan(spec)
     through = env.finish(customer.transfer(up=UP, down=DOWN))
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         row, since = sample.rows[spec.device], sample.counted(key)
         exact = row.total == (before.rx + since.rx, before.tx + since.tx) and min(before.rx, since.rx) > UP
         kernel = f"{sample.where(key)}: {before} before, {since} since"
@@ -194,7 +147,7 @@ def _replaced(env: Environment, spec: DeviceSpec, old: str, assignments: str) ->
     return check
 
 
-def _without_where(env: Environment) -> Check:
+def _without_where(env: Environment) -> Check[Row]:
     """A slip pauses every device. The slip is undone when the audit trail reports it."""
     before = env.sample()
     statuses = {row.device_id: row.status for row in before.rows.values()}
@@ -203,7 +156,7 @@ def _without_where(env: Environment) -> Check:
     cases = " ".join(f"WHEN '{device}' THEN '{status}'" for device, status in statuses.items())
     env.database.sql(f"UPDATE customer_devices SET status = CASE device_id {cases} END")  # noqa: S608
 
-    def check(sample: Sample) -> Outcome:
+    def check(sample: Sample[Row]) -> Outcome:
         same = sample.identities() == before.identities()
         undone = {row.device_id: row.status for row in sample.rows.values()} == statuses
         still = env.database.sql("SELECT subject FROM wgsyncd_conditions WHERE kind LIKE '%guard%'")
@@ -214,27 +167,19 @@ def _without_where(env: Environment) -> Check:
     return check
 
 
-def _daemon_stops(env: Environment) -> Check:
+def _daemon_stops(env: Environment) -> Check[Row]:
     before = env.sample().identities()
-    env.daemon.terminate()
+    env.node.daemon.terminate()
 
-    def check(sample: Sample) -> Outcome:
-        code = env.daemon.poll()
+    def check(sample: Sample[Row]) -> Outcome:
+        code = env.node.daemon.poll()
         ok = sample.identities() == before and code == 0 and sample.has_audit("daemon_stopped")
         return Outcome(f"{len(sample.peers)} peers", f"exit {code}, {sample.last_audit}", ok)
 
     return check
 
 
-class Scenario(NamedTuple):
-    """One scenario of the demo."""
-
-    name: str
-    expected: str
-    play: Callable[[Environment], Check]
-
-
-SCENARIOS = (
+SCENARIOS: tuple[Scenario[Environment], ...] = (
     Scenario("the daemon starts", "each row that wants a peer has one", _daemon_starts),
     Scenario("a customer scans a QR code", "the first handshake activates the device", _scanned),
     Scenario("known bytes up and down", "the columns say what the kernel counts", _known_bytes),

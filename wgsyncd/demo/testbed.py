@@ -17,6 +17,7 @@ from wgsyncd.demo import processes, traffic
 WgKind = Literal["kernel", "userspace"]
 PATIENCE = 120.0  # seconds
 SINK_PORT = 7000
+INTERFACES = (("wg0", 51820, "10.200.0.1"), ("wg1", 51821, "10.251.0.1"))
 TUNNEL = "wg0"  # the WireGuard interface in a customer's namespace
 
 _HOLD = """
@@ -150,10 +151,17 @@ class Customer:
 
 
 class Testbed:
-    """Owns the server's namespace with wg0 and wg1, and the customers' namespaces."""
+    """Owns the server's namespace with its interfaces, and the customers' namespaces.
 
-    def __init__(self, kind: WgKind, *, log: Path | None = None) -> None:
+    ``interfaces``: name, port and address of each. ``wires``: the second number of the addresses in the outer network.
+    """
+
+    def __init__(
+        self, kind: WgKind, *, log: Path | None = None, interfaces: Sequence[tuple[str, int, str]] = INTERFACES,
+        wires: int = 31,
+    ) -> None:  # fmt: skip
         self.kind = kind
+        self._planned, self._wires = interfaces, wires
         self.interfaces: dict[str, ServerInterface] = {}
         self.server: Namespace
         self._namespaces: list[Namespace] = []
@@ -163,7 +171,7 @@ class Testbed:
         """Make the server's namespace and interfaces. Call :meth:`close` even if this fails."""
         self.server = Namespace()
         self._namespaces.append(self.server)
-        for name, listen_port, address in (("wg0", 51820, "10.200.0.1"), ("wg1", 51821, "10.251.0.1")):
+        for name, listen_port, address in self._planned:
             self.interfaces[name] = ServerInterface(name, new_keys(), listen_port, address)
             self.make_interface(name)
         self.server.start(*traffic.COMMAND, "serve", str(SINK_PORT), log=self._log)
@@ -178,14 +186,23 @@ class Testbed:
 
     def add_customer(self) -> Customer:
         """Make a namespace with an unconfigured WireGuard interface and a wire to the server."""
-        number = len(self._namespaces)
-        customer = Customer(Namespace(), f"172.31.{number}.1", f"c{number}")
-        self._namespaces.append(customer.namespace)
-        self.server.ip(f"link add {customer.wire} type veth peer name eth0 netns {customer.namespace.holder.pid}",
+        namespace = Namespace()
+        self._namespaces.append(namespace)
+        customer = self.connect(namespace, len(self._namespaces) - 1)
+        namespace.make_wireguard(self.kind, TUNNEL, log=self._log)
+        return customer
+
+    def connect(self, namespace: Namespace, number: int) -> Customer:
+        """Make a wire from the server to a customer's namespace, which may have one to another server.
+
+        ``number``: of the customer, from 1.
+        """
+        net, outer = f"172.{self._wires}.{number}", f"eth{self._wires}"
+        customer = Customer(namespace, f"{net}.1", f"c{number}")
+        self.server.ip(f"link add {customer.wire} type veth peer name {outer} netns {namespace.holder.pid}",
                        f"address add {customer.gateway}/30 dev {customer.wire}",
                        f"link set {customer.wire} up")  # fmt: skip
-        customer.namespace.ip(f"address add 172.31.{number}.2/30 dev eth0", "link set eth0 up")
-        customer.namespace.make_wireguard(self.kind, TUNNEL, log=self._log)
+        namespace.ip(f"address add {net}.2/30 dev {outer}", f"link set {outer} up")
         return customer
 
     def dump(self) -> dict[str, dict[str, WgPeer]]:

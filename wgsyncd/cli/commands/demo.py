@@ -22,6 +22,12 @@ from wgsyncd.engine.devices_report import Selection
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
+        "--control-plane",
+        choices=tuple(demo.DEMOS),
+        default=next(iter(demo.DEMOS)),
+        help="whose tables the demo has (default: %(default)s)",
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="leave it running, with its devices and its page, until q or ^C"
     )
     parser.add_argument("--install", action="store_true", help="install missing Debian packages with apt-get")
