@@ -189,6 +189,13 @@ def open_wireguard(*, endpoints: bool = True) -> WireGuard:
     return LocalWireGuard(endpoints=endpoints)
 
 
+def nft_version() -> str:
+    """The version of the packet filter's program. FilterError if it does not run."""
+    from wgsyncd.dataplane.nftables.nft import Nft
+
+    return Nft().version()
+
+
 def removed_peers(interface: str) -> RemovedPeers:
     """The foreign peers of an interface that wgsyncd removed."""
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers

@@ -19,7 +19,7 @@ from msgspec import Struct
 from wgsyncd import log
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.commands.status import WAIT
-from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.doctor import files, interfaces, policies, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
@@ -81,6 +81,7 @@ def _check(config_file: Path) -> Iterator[Finding]:
     yield from files.check(settings, system.who(pid, unit), wiring.spool_directory(), system.copied_secrets(unit))
     yield from wiring.check_store(settings)
     yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
+    yield from policies.check(settings, wiring.nft_version)
     yield from system.check(settings, pid, unseen, unit)
 
 

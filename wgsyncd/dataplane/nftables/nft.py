@@ -38,6 +38,13 @@ class Nft:
             raise FilterError("nft", f"nft cannot show the table {FAMILY} {NAME}: {said}")
         return shown
 
+    def version(self) -> str:
+        """What nft says about its version. FilterError if it does not run."""
+        _, status, shown, said = self._call(("--version",), "")
+        if status:
+            raise FilterError("nft", f"nft does not tell its version: {said}")
+        return shown.strip()
+
     def _call(self, arguments: tuple[str, ...], commands: str) -> tuple[int, int, str, str]:
         try:
             with subprocess.Popen(
