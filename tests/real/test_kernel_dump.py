@@ -72,7 +72,7 @@ def test_this_kernel_sends_peers_in_a_form_that_is_read_in_one_go(
     for each, endpoint in ((wanted[0], "192.0.2.1:7"), (wanted[1], "[2001:db8::1]:7")):
         namespace.run("wg", "set", IFACE, "peer", encode_key(each.public_key), "endpoint", endpoint)
     with monkeypatch.context() as patch:
-        patch.setattr(dump, "_decode_peer", None)
+        patch.setattr(dump, "decode_peer", None)
         assert configured(wg) == wg_show(IFACE)
     assert len(wg.read(IFACE).peers) == 8
 

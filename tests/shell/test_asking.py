@@ -177,7 +177,7 @@ def test_what_a_request_meets_is_told_to_who_asked(
     def fails() -> Decision:
         raise error
 
-    monkeypatch.setattr(work.node.agent.inspector, "preview", fails)
+    monkeypatch.setattr(work.node.agent.inspector, "preview_all", fails)
     assert run("plan") == (1, [])
 
 

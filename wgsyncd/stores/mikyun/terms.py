@@ -39,7 +39,8 @@ class ContractTerms:
 
         Empty without the column: then the default profile holds for every contract.
         """
-        if self._changed("profiles", self._policy.enforce and not self.can_read) and not self.are_asked:
+        lacks_profiles = self._policy.enforce and not self.can_read
+        if self._changed("profiles", lacks_profiles) and lacks_profiles:
             self._log.warning("contracts.bandwidth_profile cannot be read: grant SELECT on it", todo="wgsyncd init-db")
         if not self.are_asked:
             return {}
