@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -53,6 +54,10 @@ class Books:
     )
     quarantined = "SELECT COUNT(*) FROM wgsyncd_quarantine"
     _revision = "SELECT SUM(seq) FROM wgsyncd_nodes"
+    # What is set aside is in no total yet, although the baseline has it.
+    _baselines = (
+        "SELECT public_key, rx, tx FROM wgsyncd_peers WHERE device NOT IN (SELECT device FROM wgsyncd_set_aside)"
+    )
 
     def figures(self, web: Web, now: float) -> dict[str, Figures]:
         """Returns the sums of all devices. ``now`` is the daemon's time."""
@@ -63,6 +68,10 @@ class Books:
             numbers = [int(figure) for figure in figures]
             found[str(name)] = Figures(*(Bytes(*numbers[at : at + 2]) for at in range(0, len(numbers), 2)))
         return found
+
+    def baselines(self, web: Web) -> set[tuple[str, Bytes]]:
+        """Returns the counters of each peer up to which its bytes are in the sums, with its key."""
+        return {(b64encode(key).decode(), Bytes(int(rx), int(tx))) for key, rx, tx in web.query(self._baselines)}
 
     def revision(self, web: Web) -> int:
         """Returns how many transactions were written."""
@@ -79,6 +88,7 @@ class NexavpnBooks(Books):
     anomalies = "SELECT count(*) FROM audit_logs WHERE event_type = 'gateway.usage_anomaly'"
     quarantined = "SELECT count(*) FROM wgsyncd.quarantine"
     _revision = "SELECT sum(revision) FROM wgsyncd.node_states"
+    _baselines = "SELECT public_key, rx, tx FROM wgsyncd.peers"
     _sums = """
         SELECT d.id, coalesce(u.rx_bytes, 0), coalesce(u.tx_bytes, 0), coalesce(b.rx, 0), coalesce(b.tx, 0),
                coalesce(a.rx, 0), coalesce(a.tx, 0)
