@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
+from tests.fakemachine import FakeMachine
 from tests.nexavpn_database import BERLIN, ROLES, NexavpnDatabase, process
+from tests.nexavpn_sides import NexavpnTables
+from tests.nexavpnnode import NexavpnNode
 from tests.pgbouncer import PORT, pooler
 from tests.postgres import PrivatePostgres
 from tests.wait import until
@@ -75,6 +80,30 @@ def test_a_session_that_the_server_has_not_missed_gives_the_lock_to_its_successo
             os.kill(before, signal.SIGCONT)
         until(lambda: _holds(made), 30, "the lock is held again")
         assert process(made) != before
+
+
+def test_after_a_reload_the_new_store_holds_the_lock(
+    postgres: PrivatePostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload keeps the claim and makes a new store. The server has not noticed yet that the old session has ended."""
+    with ExitStack() as stack:
+        node = NexavpnNode(NexavpnTables(postgres, stack), tmp_path)
+        node.machine = FakeMachine()
+        node.start()
+        node.device(5)
+        node.cycle()
+        old = node.store._connection  # type: ignore[attr-defined]
+        stack.callback(old._live.close)
+        monkeypatch.setattr(old._live, "close", lambda: None)
+        old.close()
+        node.store = node.tables.store()  # type: ignore[assignment]
+        node.reload()
+        node.traffic(5, 100)
+        node.cycle()
+        node.right()
+        other = stack.enter_context(closing(Connection(node.store._database)))  # type: ignore[attr-defined]
+        with pytest.raises(StoreError, match=f"process {process(node.store._connection)} "):  # type: ignore[attr-defined]
+            other.hold("r640")
 
 
 def test_a_transaction_without_the_lock_is_refused(connection: Connection) -> None:

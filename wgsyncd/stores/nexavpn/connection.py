@@ -31,6 +31,10 @@ _HOLDERS = """SELECT l.pid, a.usename::text, COALESCE(a.client_addr::text, 'a un
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = %s
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
+# By the key of a lock: the server's process of the session by which this process held it last. A reload makes a new
+# connection, and the server may not have noticed yet that the session of before has ended.
+_ended: dict[int, int] = {}
+
 
 class Pooled(Unsupported):
     """A pooler is between, and it lends the sessions of the server by transaction."""
@@ -58,8 +62,8 @@ class Connection:
         self.patience = max(patience, settings.timeout)
         self._live: Session | None = None
         self._in_transaction = False
-        self._before = 0  # the server's process of the connection before. It may not be gone yet
         self._node, self._key = "", 0  # the node whose lock this session holds, and the key of the lock
+        self._holds = False  # this session has taken the lock
         self.on_answer: Callable[[], object] = lambda: None
 
     @property
@@ -195,12 +199,14 @@ class Connection:
         if self.is_pooled and self.is_lent():
             self.close()
             raise Pooled
-        if self.query("SELECT pg_try_advisory_lock(%s)", (self._key,))[0][0]:
+        self._holds = self.query("SELECT pg_try_advisory_lock(%s)", (self._key,))[0][0]
+        if self._holds:
             return
-        holders = self._holders()
-        if self._before in holders:  # our session of before: the server has not noticed its end
-            self.query("SELECT pg_terminate_backend(%s)", (self._before,))
+        holders, before = self._holders(), _ended.get(self._key)
+        if before in holders:  # our session of before: the server has not noticed its end
+            self.query("SELECT pg_terminate_backend(%s)", (before,))
             self.query("SELECT pg_advisory_lock(%s)", (self._key,))  # lock_timeout limits it
+            self._holds = True
             return
         self.close()
         who = "; ".join(holders.values()) or "a session that has just ended"
@@ -222,7 +228,8 @@ class Connection:
     def close(self) -> None:
         """Close the connection without waiting for the server: it may be dead, or an answer may be half read."""
         if self._live is not None:
-            self._before = self._live.pid
+            if self._holds:
+                _ended[self._key], self._holds = self._live.pid, False
             with contextlib.suppress(Exception):  # errors of a half-dead socket do not matter: it is closed
                 self._live.close()
             self._live = None

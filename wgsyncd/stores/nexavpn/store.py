@@ -149,6 +149,8 @@ class NexaStore:
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
         """See :class:`wgsyncd.ports.Store`. No row has a transition here, and no posting waits for a row."""
         self._ensure_prepared()
+        if writes.uptime is not None:  # a daemon's. After a reload it has a new store, and claims nothing again
+            self._connection.hold(self._node)
         self._writer.commit(node_state, writes, calendar)
         self.unwritten = self._trail.waiting
         if seen := [one.row_id for one in writes.postings if one.handshake is not None]:
