@@ -142,7 +142,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
             db.receipts.get(self._node, ""),
         )
 
-    def digest(self) -> object:
+    def digest(self, *, at_once: bool = False) -> object:
         self._read("digest")
         return self._all_columns(), self.db.consent(self._node), self.db.held(self._node)
 

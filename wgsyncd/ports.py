@@ -134,8 +134,8 @@ class DeviceSource(Protocol):
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """The devices' rows, of any node. None if one is missing, unreadable, or has another row's key or address."""
 
-    def digest(self) -> object:
-        """A value that changes when anything changes that a plan depends on. It is cheap enough to ask often."""
+    def digest(self, *, at_once: bool = False) -> object:
+        """Changes with anything that a plan depends on. It may be late, to stay cheap, but not with ``at_once``."""
 
     def listen(self, put: Callable[[bytes], None]) -> None:
         """Call ``put`` with each notification of the database, from a thread, until the store is closed, if it can."""

@@ -72,3 +72,15 @@ def test_another_server_is_asked_at_once() -> None:
     assert server.digest(digest) == "a"
     digest.forget()
     assert server.digest(digest) == "b"
+
+
+def test_who_is_told_of_a_change_reads_a_costly_digest_at_once() -> None:
+    server = Server()
+    digest = Digest("r640", lambda: server.now)
+    server.cost = 1.0
+    server.digest(digest)
+    server.change("b")
+    assert server.digest(digest) == "a"
+    connection = cast("Connection", server)
+    assert digest.read(connection, at_once=True) == "b"
+    assert (digest.read(connection, at_once=True), server.read) == ("b", 2), "nothing has changed since"

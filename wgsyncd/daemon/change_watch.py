@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon.notify_socket import ALL, NotifySocket
+from wgsyncd.daemon.notify_socket import NotifySocket
 from wgsyncd.daemon.pacing import PollInterval, TokenBucket, thread_cpu_time
 from wgsyncd.daemon.tasks import Tasks
 from wgsyncd.daemon.waker import Waker
@@ -112,38 +112,46 @@ class ChangeWatcher:
         if self.interval.due(time.monotonic()):
             self.check_digest()
 
-    def check_digest(self) -> bool:
-        """Read the digest, and reconcile all rows if it has changed. Whether that succeeded."""
-        answered = self.run("watch", self._read_digest)
+    def check_digest(self, *, at_once: bool = False) -> bool:
+        """Read the digest, and reconcile all rows if it has changed. Whether that succeeded.
+
+        ``at_once``: somebody has told of changed rows, so the digest may not be late.
+        """
+        answered = self.run("watch", lambda: self._read_digest(at_once=at_once))
         self._status.intervals = {**self._status.intervals, "watch": self.interval.period}
         if answered and self._last_read != self._digest:
-            return self.reconcile_named(ALL)
+            return self._reconcile_all()
         return answered
 
     def reconcile_named(self, devices: frozenset[str]) -> bool:
-        """Reconcile these devices, or all rows for ALL. Whether that succeeded.
+        """Reconcile these devices, or all rows for none. Whether that succeeded.
 
         If the devices cannot be reconciled alone, a check of the digest follows, which reconciles all rows. Counters
         are left to the next poll. Otherwise, with rows that change all the time, posting would delay each change.
         """
         if not devices:
-            return self.run("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False))
+            return self._reconcile_all(at_once=True)
         done: list[bool] = []
         sent = self._agent().sent
         good = self.run("notify", lambda: done.append(self._agent().reconcile_devices(devices)))
         if self._agent().sent != sent:
             self._digest = None
-        return good and (all(done) or self.check_digest())
+        return good and (all(done) or self.check_digest(at_once=True))
+
+    def _reconcile_all(self, *, at_once: bool = False) -> bool:
+        return self.run("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False, at_once=at_once))
 
     def reconcile(
-        self, until: Until, *, preemptible: bool = False, with_accounting: bool = True, must_plan: bool = False
-    ) -> Decision:
+        self, until: Until, *, preemptible: bool = False, with_accounting: bool = True, must_plan: bool = False,
+        at_once: bool = False,
+    ) -> Decision:  # fmt: skip
         """Reconcile all rows, and remember their digest. With ``must_plan``, plan even if nothing has changed.
-        Other parameters: see :meth:`Agent.reconcile`."""
+        ``at_once``: see :meth:`check_digest`. Other parameters: see :meth:`Agent.reconcile`."""
         agent = self._agent()
         digest: object = None
         with contextlib.suppress(StoreError):  # The agent has work without the database too, and raises the error.
-            digest = self._last_read = agent.store.digest()  # Read before the rows: the next check finds changes.
+            # Read before the rows: the next check finds changes.
+            digest = self._last_read = agent.store.digest(at_once=at_once)
         self._digest = None
         known = None if must_plan else digest
         decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting, digest=known)
@@ -167,7 +175,7 @@ class ChangeWatcher:
             if not good or not self._agent().preempted:
                 return
             if self._interrupted:
-                self.reconcile_named(ALL)
+                self._reconcile_all()
             self._follow_notifications()
             task, piece = "account", self._agent().account
 
@@ -196,10 +204,10 @@ class ChangeWatcher:
         if self._agent().planes.mend():
             self.idle = False
 
-    def _read_digest(self) -> None:
+    def _read_digest(self, *, at_once: bool = False) -> None:
         began, before, answered = time.monotonic(), thread_cpu_time(), False
         try:
-            self._last_read, answered = self._agent().store.digest(), True
+            self._last_read, answered = self._agent().store.digest(at_once=at_once), True
         finally:
             self.interval.record_query(began, time.monotonic() - began, thread_cpu_time() - before, answered=answered)
 

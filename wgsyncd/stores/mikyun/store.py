@@ -247,8 +247,8 @@ class MariaDBStore:
         purge(self._connection, calendar, keep_days)
         purge_moves(self._connection)
 
-    def digest(self) -> object:
-        """See :class:`wgsyncd.ports.Store`."""
+    def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
+        """See :class:`wgsyncd.ports.Store`. It is never late."""
         self._ensure_inspected()
         return self._digest.read(self._connection, self._own, self._schema, with_profiles=self._terms.are_asked)
 

@@ -52,13 +52,14 @@ class Digest:
         self._cost = math.inf  # seconds that a digest takes
 
     def forget(self) -> None:
-        """Read the next digest at once: another server may answer, or somebody has notified this node."""
+        """Read the next digest in any case: another server may answer."""
         self._snapshot, self._again = "", 0.0
 
-    def read(self, connection: Connection) -> object:
-        """The present digest. After a costly one, the last one is returned for a while."""
+    def read(self, connection: Connection, *, at_once: bool = False) -> object:
+        """The present digest. After a costly one, the last one is returned for a while, but not ``at_once``."""
         snapshot = connection.query(_SNAPSHOT)[0][0]
-        if snapshot == self._snapshot or (self._digest is not None and self._clock() < self._again):
+        waits = self._digest is not None and self._clock() < self._again and not at_once
+        if snapshot == self._snapshot or waits:
             return self._digest
         begun = self._clock()
         # The snapshot is older than the digest. So a change in between only makes the next look read it again.

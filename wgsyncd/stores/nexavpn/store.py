@@ -127,9 +127,9 @@ class NexaStore:
         with self._connection.transaction(snapshot=True):
             return self._rows.some(self._connection, self._trail.gateways, devices)
 
-    def digest(self) -> object:
+    def digest(self, *, at_once: bool = False) -> object:
         """See :class:`wgsyncd.ports.Store`."""
-        return self._digest.read(self._connection)
+        return self._digest.read(self._connection, at_once=at_once)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
