@@ -28,7 +28,8 @@ def snapshots(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return real()
 
     monkeypatch.setattr(node.store, "snapshot", snapshot)
-    node.cycle()
+    for _ in range(2):
+        node.cycle()
     times.clear()
     return times
 
@@ -168,3 +169,31 @@ def test_audit_rows_and_samples_that_wait_are_written(node: Node, snapshots: lis
     assert node.state.backlog is not None and node.state.backlog.samples
     node.cycle()
     node.right()
+
+
+@pytest.mark.parametrize(("seen", "after"), [("active", "paused"), ("paused", "active")])
+def test_rows_that_change_and_change_back_while_they_are_read_end_the_rest(
+    node: Node, snapshots: list[float], monkeypatch: pytest.MonkeyPatch, seen: str, after: str
+) -> None:
+    """The digest is read before the rows, so it may be of other rows than the plan."""
+    real = node.store.snapshot
+
+    def snapshot() -> Any:
+        node.change(5, status=seen)
+        found = real()
+        node.change(5, status=after)
+        return found
+
+    node.change(5, status=after)
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "snapshot", snapshot)
+        node.cycle()
+    node.cycle()
+    assert node.kernel() == node.wanted()
+
+
+def test_a_node_state_that_is_read_again_ends_the_rest(node: Node, snapshots: list[float]) -> None:
+    node.agent._cache._node_state = None
+    node.agent._cache.current(node.calendar)
+    node.cycle()
+    assert snapshots == [node.now]

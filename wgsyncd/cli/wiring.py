@@ -86,13 +86,13 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     filters = _Filters()
 
     def agent(settings: Settings, state: AgentState) -> Agent:
-        if not settings.shaping_policy.enforce:
-            status.shaping = None
-            _shaping(settings, status).remove()  # what an earlier configuration has made
         packet_filter = filters.of(settings)
         made = _agent(settings, wireguard, status, state, machine, packet_filter)
         if filters.begin(settings, packet_filter):
             made.queue_audit(AuditAction.POLICIES_OFF)
+        if not settings.shaping_policy.enforce:  # Last: a configuration that is refused changes nothing.
+            status.shaping = None
+            _shaping(settings, status).remove()  # what an earlier configuration has made
         return made
 
     return agent

@@ -143,7 +143,7 @@ class ChangeWatcher:
 
     def reconcile(
         self, until: Until, *, preemptible: bool = False, with_accounting: bool = True, must_plan: bool = False,
-        at_once: bool = False,
+        at_once: bool = True,
     ) -> Decision:  # fmt: skip
         """Reconcile all rows, and remember their digest. With ``must_plan``, plan even if nothing has changed.
         ``at_once``: see :meth:`check_digest`. Other parameters: see :meth:`Agent.reconcile`."""

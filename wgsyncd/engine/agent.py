@@ -65,8 +65,7 @@ class Agent:
         self.planes = Planes(planes)  # beside the WireGuard peers
         self._rest: Rest | None = None
         self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
-        calendar = self._accounting.calendar
-        look = self.planes.access
+        calendar, look = self._accounting.calendar, self.planes.access
         self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state, look)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
@@ -116,15 +115,15 @@ class Agent:
         Without ``with_accounting``, only samples that cannot wait are posted, and the next :meth:`account` posts the
         rest. ``digest``: of the rows, read before. None: plan in any case. Other parameters: see :meth:`_post`."""
         samples = self._take_samples()
-        rest, self._rest = self._rest and self._rest.go_on(digest, samples.actual), None
-        if rest is not None and not self._has_work(samples):
+        before, self._rest = self._rest, None
+        rest = before and before.go_on(digest, samples.actual)
+        if rest is not None and rest.loads == self._cache.loads and not self._has_work(samples):
             if with_accounting:
                 self._account(samples, until, preemptible=preemptible)
             self.status.database_read_at = samples.now
             self._rest = rest
             return rest.decision
-        actual, now, _ = samples
-        calendar = self._accounting.calendar(now)
+        (actual, now, _), calendar = samples, self._accounting.calendar(samples.now)
         snapshot: Snapshot | None = None
         steps: list[Transition] = []
         refused: frozenset[DeviceId] = frozenset()
@@ -166,7 +165,7 @@ class Agent:
         self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=self._interfaces.missing)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.refresh(now, refused)
-        self._rest = begin_rest(digest, snapshot, decision)
+        self._rest = None if self.preempted else begin_rest(digest, snapshot, decision, self._cache.loads, before)
         return decision
 
     def _has_work(self, samples: Samples) -> bool:
@@ -180,6 +179,7 @@ class Agent:
         if self.planes:
             return False
         samples = self._take_samples()
+        self._rest = None  # what this leaves undone is done by a plan
         actual, now, _ = samples
         calendar = self._accounting.calendar(now)
         rows = None if self._interfaces.read_errors else self.store.load_devices(devices)

@@ -25,6 +25,7 @@ class Rest(NamedTuple):
 
     digest: object  # of the rows
     decision: Decision  # with the peers as last read
+    loads: int  # how often the node state was read. One that is read again needs a plan
     left: int  # reconciles that may rest until the next one plans
 
     def go_on(self, digest: object, actual: Actual) -> Rest | None:
@@ -34,16 +35,20 @@ class Rest(NamedTuple):
             return None
         if not all(_is_configured_as(last[name], state) for name, state in actual.items()):
             return None
-        return Rest(digest, replace(self.decision, actual=actual), self.left - 1)
+        return self._replace(decision=replace(self.decision, actual=actual), left=self.left - 1)
 
 
-def begin_rest(digest: object, snapshot: Snapshot, decision: Decision) -> Rest | None:
-    """The rest that a reconcile begins, if it found nothing to do. ``digest``: read before the rows. None: unknown."""
+def begin_rest(digest: object, snapshot: Snapshot, decision: Decision, loads: int, before: Rest | None) -> Rest | None:
+    """The rest that a reconcile begins, if it found nothing to do. ``digest``: read before the rows. None: unknown.
+
+    Rows may change after the digest was read, and change back after they were read. So the first rest allows no
+    reconcile. The next one, with the same digest, does: ``before`` is what the last reconcile has left.
+    """
     plan, is_known = decision.plan, digest is not None and snapshot.conditions is not None
     waits = plan.changes or plan.withheld or plan.blocked or decision.transitions or decision.interface_errors
     if not is_known or waits:
         return None
-    return Rest(digest, decision, EVERY - 1)
+    return Rest(digest, decision, loads, EVERY - 1 if before is not None and before.digest == digest else 0)
 
 
 def _is_configured_as(before: InterfaceState, after: InterfaceState) -> bool:

@@ -47,6 +47,7 @@ class StateCache:
         self._refused: int | None = None  # the revision that the store did not have at the last commit
         self._is_claimed_anew = False
         self._node_state: NodeState | None = None  # A reload may bring another store, so each agent reads it again.
+        self.loads = 0  # how often the node state was read
         self.devices_posted = 0  # since this agent was made
 
     def queue_audit(self, entry: AuditEvent) -> None:
@@ -70,6 +71,7 @@ class StateCache:
         """
         if self._node_state is None:
             self._node_state = self._load(calendar)
+            self.loads += 1
             if self._state.in_doubt is not None:
                 receipt, queued = self._state.in_doubt
                 if self._node_state.receipt == receipt:  # The commit took place, and only its answer was lost.

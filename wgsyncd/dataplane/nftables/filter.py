@@ -202,7 +202,7 @@ class PacketFilter:
 
     def _look(self) -> Found | None:
         """Read the table, and note who committed since the last look."""
-        self._generation = self._netfilter.generation()
+        generation, self._generation = self._netfilter.generation(), None  # until the table is read
         others = [one for one in self._netfilter.commits() if one.pid not in self._own]
         self._own.clear()
         if others:
@@ -210,9 +210,10 @@ class PacketFilter:
         shown = self._nft.show()
         try:
             self._found = found = listing.decode(shown, self._shape) if shown is not None else None
-        except ValueError as error:
-            self._generation = None
-            raise FilterError("EBADMSG", f"cannot make sense of what nft shows: {error}") from error
+        except ValueError as error:  # It is replaced as a whole.
+            self._log.warning("the table has what wgsyncd never makes", why=str(error)[:200])
+            self._found = found = Found(Ruleset(), False, True, Shape(frozenset(), frozenset()), {})
+        self._generation = generation
         if found is not None:
             self._count(found)
             self.status.devices, self.status.profiles = len(found.ruleset.elements), len(found.ruleset.profiles)

@@ -95,8 +95,7 @@ class MariaDBStore:
         had, schema = self._schema.has_deleted_at, shape.schema
         if (had or (CONFLICTS, "contract_id") in shape.columns) and not schema.has_deleted_at:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
-            why = "customer_devices.deleted_at cannot be read: grant SELECT on it (etc/sql/mikyun/grants.sql)"
-            raise StoreError(why)
+            raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (wgsyncd init-db)")
         self._schema, self._has_updated_at = schema, (DEVICES, "updated_at") in shape.columns
         self._terms.can_read = (CONTRACTS, PROFILE) in shape.columns
         message = shape.columns.get((LOGS, "message"))
@@ -250,7 +249,8 @@ class MariaDBStore:
     def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
         """See :class:`wgsyncd.ports.Store`. It is never late."""
         self._ensure_inspected()
-        return self._digest.read(self._connection, self._own, self._schema, with_profiles=self._terms.are_asked)
+        with_profiles, is_scan_due = self._terms.are_asked, self._own.is_scan_due()  # A scan needs a snapshot.
+        return self._digest.read(self._connection, self._own, self._schema, with_profiles=with_profiles), is_scan_due
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""

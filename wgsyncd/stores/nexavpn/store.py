@@ -129,7 +129,9 @@ class NexaStore:
 
     def digest(self, *, at_once: bool = False) -> object:
         """See :class:`wgsyncd.ports.Store`."""
-        return self._digest.read(self._connection, at_once=at_once)
+        found = self._digest.read(self._connection, at_once=at_once)
+        self._compared = self._compared or at_once
+        return found
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
