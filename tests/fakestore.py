@@ -117,8 +117,6 @@ class FakeStore(MemoryStore[FakeDatabase]):
         return [
             (
                 *(device[column] for column in PLANNED),
-                word(device["status"]) == "issued" and device["first_handshake_at"],
-                device["first_handshake_at"] is None and device["last_handshake_at"] is None,
                 self.db.contracts.get(device["contract_id"]),
                 self._policy.enforce and self.db.profiles.get(device["contract_id"]),
             )

@@ -13,10 +13,8 @@ from wgsyncd.stores.mikyun.row_text import DEVICE_TEXTS, Schema
 # the answer, because the driver spends more time on the description of a column than on a value.
 _HASH = "CAST(CONV(LEFT(SHA1(CONCAT_WS('\\0', {parts})), 16), 16, 10) AS UNSIGNED)"
 _ROW = """d.id, {texts}, d.is_parent,
-    IF(d.status IN ('active', 'expired', 'paused', 'revoked', 'deleted'),
-       COALESCE(d.first_handshake_at, d.last_handshake_at) IS NULL,
-       CONCAT_WS('\\0', COALESCE(d.first_handshake_at, '~'), COALESCE(d.qr_expires_at, '~'),
-                 COALESCE(d.issued_at, '~'), COALESCE(d.created_at, '~'))),
+    IF(d.status IN ('active', 'expired', 'paused', 'revoked', 'deleted'), '~',
+       CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'), COALESCE(d.created_at, '~'))),
     {deleted}, {status}"""
 _ROWS = f"""
 SELECT CONCAT_WS(' ', COUNT(*), BIT_XOR({_HASH.format(parts=_ROW)})),

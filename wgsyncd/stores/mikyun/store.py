@@ -249,8 +249,7 @@ class MariaDBStore:
     def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
         """See :class:`wgsyncd.ports.Store`. It is never late."""
         self._ensure_inspected()
-        with_profiles, is_scan_due = self._terms.are_asked, self._own.is_scan_due()  # A scan needs a snapshot.
-        return self._digest.read(self._connection, self._own, self._schema, with_profiles=with_profiles), is_scan_due
+        return self._digest.read(self._connection, self._own, self._schema, with_profiles=self._terms.are_asked)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""
