@@ -263,7 +263,7 @@ class Connection:
     def _connect(self) -> None:
         if self._in_transaction:
             raise StoreError("the connection was lost in a transaction", StoreErrorCode.UNREACHABLE)
-        self._live = log_in(self._settings, self.patience)
+        self._live = log_in(self._settings, self.patience, as_account=True)
         if self._node:
             self._take_lock()
         self._on_connect(self)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import pwd
 import time
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import psycopg
@@ -54,12 +58,15 @@ class Session(psycopg.Connection[Row]):
             raise TimeoutError("the server does not answer in time") from None
 
 
-def log_in(settings: Database, patience: float) -> Session:
+def log_in(settings: Database, patience: float, *, as_account: bool = False) -> Session:
     """A connection to a server that takes writes. ``patience``: seconds that an answer may take.
 
+    ``as_account``: root logs in as the role's own user. All threads change theirs, so only the main thread may ask it.
     Every exception is trouble that passes.
     """
-    live = Session.connect(**_parameters(settings, patience), autocommit=True, prepare_threshold=None)
+    parameters = _parameters(settings, patience)
+    with _as_account(settings) if as_account else contextlib.nullcontext():
+        live = Session.connect(**parameters, autocommit=True, prepare_threshold=None)
     try:
         live.deadline = time.monotonic() + patience
         # The server must end a statement before this side stops to listen, and the wait for a lock before that.
@@ -82,6 +89,25 @@ def log_in(settings: Database, patience: float) -> Session:
         live.close()
         raise
     return live
+
+
+@contextlib.contextmanager
+def _as_account(settings: Database) -> Iterator[None]:
+    """Let root's commands connect as the role's own user, because PostgreSQL's "peer" asks the kernel who connects.
+
+    This is the effective user at connect(2), see SO_PEERCRED in unix(7).
+    """
+    uid = 0
+    if os.geteuid() == 0 and settings.password_file is None and all(map(is_socket, settings.hosts)):
+        with contextlib.suppress(KeyError):
+            uid = pwd.getpwnam(settings.user).pw_uid
+    if uid:
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        if uid:
+            os.seteuid(0)
 
 
 def _parameters(settings: Database, patience: float) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,7 +10,7 @@ from typing import NamedTuple
 from wgsyncd.config import resources
 from wgsyncd.errors import UserError
 from wgsyncd.stores.nexavpn.connection import Connection
-from wgsyncd.stores.nexavpn.settings import Database, is_socket
+from wgsyncd.stores.nexavpn.settings import Database
 from wgsyncd.stores.nexavpn.trouble import sensible
 
 SCHEMA_VERSION = 1
@@ -40,7 +38,7 @@ def install(database: Database, entry: NodeEntry, *, triggers: bool) -> Iterator
     UserError: the schema belongs to a newer wgsyncd, or there is no such gateway.
     """
     done: list[str] = []
-    connection = _connected(database)
+    connection = Connection(database, patience=_PATIENCE)
     with contextlib.closing(connection), sensible(connection.close), connection.transaction():
         if not _exists(connection, "public.wireguard_peers"):
             raise UserError(f"the database {database.name} has no table wireguard_peers: NexaVPN makes its tables")
@@ -57,7 +55,7 @@ def install(database: Database, entry: NodeEntry, *, triggers: bool) -> Iterator
 
 def drop_views(database: Database) -> Iterator[str]:
     """Drop the views and triggers, so that columns of the application's tables can be changed. Yields what was done."""
-    connection = _connected(database)
+    connection = Connection(database, patience=_PATIENCE)
     with contextlib.closing(connection), sensible(connection.close), connection.transaction():
         tables = sorted({str(row[0]) for row in connection.query(_TRIGGERS)})
         for table in tables:
@@ -67,24 +65,6 @@ def drop_views(database: Database) -> Iterator[str]:
     yield "views: dropped. No node can read its rows until `wgsyncd init-db` has run again"
     if tables:
         yield "triggers: dropped. `wgsyncd init-db --triggers` makes them again"
-
-
-def _connected(database: Database) -> Connection:
-    """A connection with the admin's account. PostgreSQL knows an admin on a socket by the user of the process ("peer").
-
-    So root becomes the system's user with the account's name while it connects. Usually that is postgres.
-    """
-    connection = Connection(database, patience=_PATIENCE)
-    accounts = {one.pw_name: one.pw_uid for one in pwd.getpwall()}
-    changes = os.geteuid() == 0 and database.password_file is None and all(map(is_socket, database.hosts))
-    if changes and database.user in accounts:
-        os.seteuid(accounts[database.user])
-    try:
-        connection.query("SELECT 1")
-    finally:
-        if changes:
-            os.seteuid(0)
-    return connection
 
 
 def _version(connection: Connection) -> int | None:
