@@ -122,7 +122,7 @@ def test_the_page_on_a_unix_socket_keeps_others_out(node: Node) -> None:
         assert not node.get("/readyz"), "the port is closed"
         assert findings(node)["metrics"][0] == "ok"
     finally:
-        node.system.run("rm", "-r", "/etc/systemd/system/wgsyncd.socket.d")
+        node.system.run("rm", "-r", "/etc/systemd/system/wgsyncd.socket.d", "/run/wgsyncd.page")
         node.system.run("systemctl", "daemon-reload")
     node.configure()
     node.systemctl("restart")
