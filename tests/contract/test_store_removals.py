@@ -41,7 +41,7 @@ def test_the_memory_is_the_same_after_a_restart_and_ends_after_an_hour(any_table
     another = any_tables.store()
     assert removals(another) == (first, second)
     third = Removal(UPTIME + MEMORY + 2, 2, 0, 47)
-    assert add(another, third) == (second, third) == removals(any_store)
+    assert add(another, third) == (second, third) == removals(any_tables.store())
 
 
 def test_a_removal_of_the_future_happened_now(any_store: Store) -> None:
