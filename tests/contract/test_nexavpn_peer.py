@@ -68,7 +68,6 @@ def test_the_commands_of_root_log_in_as_the_roles_user(settings: Settings) -> No
     assert os.geteuid() == account, "the process is what it was"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_a_listener_does_not_change_the_user_of_the_other_threads(settings: Settings) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"(?i)peer authentication failed"):
         log_in(nexavpn(settings).database, 4.0)

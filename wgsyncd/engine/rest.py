@@ -2,7 +2,7 @@
 
 A decision depends on the rows, on the peers' configurations, on the node state and on time. The rows are compared by
 the store's digest. The interfaces are dumped as a whole, and the configuration of every peer is compared. The node
-state changes only by this process, and only while there is something to do. Time alone changes a decision at deadlines
+state that was read is the same, because another load ends the rest. Time alone changes a decision at deadlines
 and by handshakes, which the agent looks at in every cycle. A digest may miss a change, though hardly ever. So every
 tenth reconcile plans all the same.
 """
