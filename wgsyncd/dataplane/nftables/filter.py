@@ -154,8 +154,10 @@ class PacketFilter:
         if self.wanted is None or (found is not None and found.is_intact and found.ruleset == self.wanted):
             return False
         self.status.drifts += 1
-        self._log.warning("another program changed the packet filter", process=self.status.culprit or "unknown")
-        self._install(self.wanted)
+        try:
+            self._install(self.wanted)
+        finally:  # Only now is the culprit sure: the kernel counts a commit before it tells who made it.
+            self._log.warning("another program changed the packet filter", process=self.status.culprit or "unknown")
         self.status.restorations += 1
         self._log.warning("the packet filter is as before again", devices=self.status.devices)
         return True
