@@ -59,9 +59,9 @@ def stranger(play: Play, step: Step) -> Deed[None]:
                 process = stage.twin.process
                 assert process is not None
                 yield from play.until(lambda: process.poll() is not None, p["lasts"])
-                if process.poll() is not None:
+                if process.poll() not in (None, -signal.SIGKILL):  # a kill at a statement may hit this daemon, too
                     play.trouble(f"the replacement with another name ended with {process.poll()}")
-                else:
+                elif process.poll() is None:
                     process.send_signal(signal.SIGKILL if p["how"] == "kill" else signal.SIGTERM)
                     if not (yield from play.until(lambda: process.poll() is not None, 15)):
                         process.kill()

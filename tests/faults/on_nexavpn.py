@@ -156,11 +156,22 @@ def _saved(devices: list[Device]) -> Callable[[Any], Callable[[Any], None]]:
     return read
 
 
+def spared(play: Play, devices: list[Device]) -> list[Device]:
+    """Returns the devices that may go. On each gateway one stays, as the guard withholds removals that leave no row.
+
+    The caller holds "interfaces", so that no other step takes rows from a gateway meanwhile.
+    """
+    staying = {device.interface for device in play.stage.devices if device not in devices}
+    last = {device.interface: device for device in devices if device.interface not in staying}
+    return [device for device in devices if last.get(device.interface) is not device]
+
+
 def pause(play: Play, step: Step) -> Deed[None]:
     """Ends devices for a while by their status, deletion or user, and brings the same rows back."""
     stage, how = play.stage, step.parameters["how"]
     devices = list(stage.devices) if how == "user off" else _devices(play, step)
-    with (yield from play.holding_devices(devices)):
+    with (yield from play.holding_devices(devices, *(["interfaces"] if how == "deleted" else []))):
+        devices = spared(play, devices) if how == "deleted" else devices
         busy = yield from hush(play, step, devices)
         back = yield from play.asked(_saved(devices))
         old = play.peers(devices)
@@ -194,6 +205,7 @@ def move(play: Play, step: Step) -> Deed[None]:
     """Moves the devices to the other gateway, and so to another network and to the daemon of another node."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices, "interfaces")):
+        devices = spared(play, devices)
         busy = yield from hush(play, step, devices)
         old = play.peers(devices)
         for device in devices:

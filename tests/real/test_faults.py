@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from tests.faults.on_nexavpn import spared
+from tests.faults.runner import Play
 from tests.faults.script import KINDS, NEXAVPN, rounds
+from tests.faults.stage import Device
 from wgsyncd.demo.testbed import WgKind
 
 RUN = Path(__file__).resolve().parents[1] / "faults" / "run"
@@ -25,6 +29,14 @@ def test_a_seed_makes_its_script() -> None:
     first, again = rounds(SEED), rounds(SEED)
     assert [next(first) for _ in range(5)] == [next(again) for _ in range(5)]
     assert next(rounds(SEED)) != next(rounds(SEED + 1))
+
+
+def test_no_step_takes_the_last_row_of_a_gateway() -> None:
+    places = enumerate(("wg0", "wg0", "wg1"))
+    one, two, three = devices = [SimpleNamespace(name=name, interface=interface) for name, interface in places]
+    play = cast("Play", SimpleNamespace(stage=SimpleNamespace(devices=devices)))
+    assert spared(play, cast("list[Device]", [one, three])) == [one]
+    assert spared(play, cast("list[Device]", [one, two, three])) == [one]
 
 
 @pytest.mark.parametrize(
