@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -78,15 +79,20 @@ def end(child: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM, pa
     return child.wait()
 
 
-def await_socket(path: Path, child: subprocess.Popen[bytes], what: str, *, seconds: float) -> None:
+def await_socket(
+    path: Path, child: subprocess.Popen[bytes], what: str, *, seconds: float, greets: bool = False
+) -> None:
     """Wait until ``child`` accepts connections at a unix socket. CommandFailed if it ends first, or is too slow.
 
-    The file alone proves nothing, because bind(2) creates it.
+    The file alone proves nothing, because bind(2) creates it. ``greets``: the child speaks first to each client, and
+    only its greeting shows that it is ready.
     """
     deadline = time.monotonic() + seconds
     while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.settimeout(seconds)
+            probe.connect(str(path))
+            if not greets or probe.recv(1):
                 return
         if child.poll() is not None:
             raise CommandFailed(f"{what}: its process ended with {child.returncode}")
