@@ -228,3 +228,12 @@ def test_without_a_packet_filter_the_daemon_does_not_start(office: Office) -> No
     (line,) = office.daemon.lines(event="wgsyncd does not start")
     assert "nexavpn.policies.enforce = true: cannot be done: packet filter" in str(line["why"])
     assert "Install Debian's package nftables" in str(line["why"])
+
+
+def test_without_the_capability_the_daemon_does_not_start_and_says_what_it_needs(office: Office) -> None:
+    office.daemon.prefix = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    office.daemon.start(ready=False)
+    assert office.daemon.wait() == 1
+    (line,) = office.daemon.lines(event="wgsyncd does not start")
+    assert "EPERM: the kernel does not let wgsyncd watch its rules" in str(line["why"])
+    assert "the service needs the capability CAP_NET_ADMIN" in str(line["why"])

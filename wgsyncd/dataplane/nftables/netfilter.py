@@ -6,6 +6,7 @@ kernel refuses its filter of IPv6 flows with EINVAL.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -31,6 +32,14 @@ _NFGENMSG = Struct("!BBH")  # address family, version, resource
 _BE32 = Struct("!I")
 _FEW = 16  # addresses
 _DATAGRAM = 64 * 1024  # bytes. A datagram of a dump has at most 32 KiB
+_TODO = {  # by errno: what to do if the kernel refuses the sockets
+    "EPERM": "the service needs the capability CAP_NET_ADMIN, as the shipped unit gives it",
+    "EAFNOSUPPORT": "RestrictAddressFamilies= of the unit has to name AF_NETLINK",
+}
+
+
+def _socket(more: int = 0) -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | more, _NETLINK_NETFILTER)
 
 
 class Commit(NamedTuple):
@@ -44,16 +53,23 @@ class Commit(NamedTuple):
 class Netfilter:
     """One socket for questions, and one that hears of each commit. ``timeout``: seconds that one answer may take.
 
-    Both belong to the network namespace of the thread that makes this object.
+    Both belong to the network namespace of the thread that makes this object. FilterError if the kernel refuses them.
     """
 
     def __init__(self, timeout: float = 5.0) -> None:
         self._timeout, self._seq = timeout, 0
-        self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        self._hearing = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER)
-        self._asking.bind((0, 0))
-        self._asking.connect((0, 0))  # from the kernel only
-        self._hearing.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
+        with contextlib.ExitStack() as opened:
+            try:
+                self._asking = opened.enter_context(_socket())
+                self._hearing = opened.enter_context(_socket(socket.SOCK_NONBLOCK))
+                self._asking.bind((0, 0))
+                self._asking.connect((0, 0))  # from the kernel only
+                self._hearing.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0, "EIO")
+                todo = _TODO.get(name, "the kernel needs nf_tables")
+                raise FilterError(name, f"the kernel does not let wgsyncd watch its rules: {todo}") from error
+            opened.pop_all()
 
     def fileno(self) -> int:
         """The descriptor that can be read when somebody has committed."""
