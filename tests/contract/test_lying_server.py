@@ -14,11 +14,11 @@ from wgsyncd import stores
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun import login
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.settings import Database, mikyun
 from wgsyncd.stores.mikyun.store import MariaDBStore
-from wgsyncd.stores.mikyun.trouble import Unsupported
 
 PASSWORD = "the-password-€"
 

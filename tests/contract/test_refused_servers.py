@@ -12,9 +12,9 @@ from tests.samples import TOKYO, calendar
 from tests.store_sides import RealMikyunTables
 from wgsyncd.demo.mariadb import PrivateServer
 from wgsyncd.errors import StoreError, StoreErrorCode
+from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.trouble import Unsupported
 
 
 def test_a_binlog_of_statements_is_refused_and_the_command_mends_it(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core/": ("core",),
     "config/": ("config", "core", "core.policies", "core.shaping", "errors", "log", "stores"),  # the table of control planes, and no store itself
     "ports.py": (*_CORE, "errors"),
-    "stores/": (*_CORE, "ports", "config", "errors", "log", "redact"),
+    "stores/": ("stores", *_CORE, "ports", "config", "errors", "log", "redact"),
     "dataplane/": ("dataplane", *_CORE, "ports", "config", "errors", "log", "redact"),
     "engine/": ("engine", *_CORE, "ports", "config", "errors", "log", "redact"),
     "daemon/": ("daemon", "engine", *_CORE, "ports", "config", "errors", "log", "redact"),

@@ -24,10 +24,11 @@ from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
 from wgsyncd.core.model import encode_key
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
+from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import version_of
 from wgsyncd.stores.mikyun.doctor import Database
-from wgsyncd.stores.mikyun.trouble import MariaDBError, Unsupported
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",

@@ -17,16 +17,10 @@ from pymysql.converters import escape_string
 from pymysql.cursors import Cursor, SSCursor
 
 from wgsyncd.errors import InDoubt, StoreError, WgsyncdError
+from wgsyncd.stores.border import Unsupported, forget_frames
 from wgsyncd.stores.mikyun.login import log_in
 from wgsyncd.stores.mikyun.settings import Database
-from wgsyncd.stores.mikyun.trouble import (
-    DEADLOCK,
-    LOCK_WAIT_TIMEOUT,
-    MariaDBError,
-    Unsupported,
-    forget_frames,
-    translate,
-)
+from wgsyncd.stores.mikyun.trouble import DEADLOCK, LOCK_WAIT_TIMEOUT, MariaDBError, translate
 from wgsyncd.stores.mikyun.wire import Wire, is_dead
 
 Values = Sequence[object]

@@ -13,8 +13,9 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.trouble import MariaDBError, Unsupported
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future

@@ -14,6 +14,7 @@ from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.stores.border import sensible
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.identity import NodeHolder
@@ -23,7 +24,7 @@ from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
-from wgsyncd.stores.mikyun.trouble import MariaDBError, sensible
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 _NO_TABLE, _NO_COLUMN = 1146, 1054
 _DENIED = frozenset((1142, 1143))

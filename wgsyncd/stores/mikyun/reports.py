@@ -10,6 +10,7 @@ from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
+from wgsyncd.stores.border import at_border
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
@@ -17,7 +18,7 @@ from wgsyncd.stores.mikyun.reading import stored_time, to_seconds
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
-from wgsyncd.stores.mikyun.trouble import MariaDBError, at_border
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 DETAILS = """
 SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,

@@ -20,6 +20,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.border import at_border
 from wgsyncd.stores.mikyun.changing import Changer
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
@@ -38,7 +39,6 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, DEVICES, LOGS, read_shape
 from wgsyncd.stores.mikyun.terms import PROFILE, ContractTerms
 from wgsyncd.stores.mikyun.trail import AuditTrail
-from wgsyncd.stores.mikyun.trouble import at_border
 from wgsyncd.stores.mikyun.upkeep import begin_node, purge, refresh_windows, rows_apart
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting

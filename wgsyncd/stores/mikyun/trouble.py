@@ -5,14 +5,7 @@ What the driver raises, and an answer that makes no sense, is trouble that passe
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import re
-import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
 
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 
@@ -53,8 +46,6 @@ _CODES = {
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
     **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
 }
-# What decoding raises if a value is of another type or range than it can be.
-_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class MariaDBError(StoreError):
@@ -63,14 +54,6 @@ class MariaDBError(StoreError):
     def __init__(self, text: str, number: int | None) -> None:
         self.number = number
         super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER))
-
-
-class Unsupported(StoreError):
-    """The server cannot serve wgsyncd. ``todo`` is the command that helps."""
-
-    def __init__(self, text: str, todo: str) -> None:
-        self.todo = todo
-        super().__init__(text)
 
 
 def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows: bool = False) -> StoreError:
@@ -109,59 +92,3 @@ def _masked(text: str, number: int | None) -> str:
         return quoted[0] if is_name else "'…'"
 
     return _VALUES.sub(mask, text)
-
-
-def forget_frames(error: BaseException | None) -> None:
-    """Free what an error's frames hold: half-read answers, sockets, rows. PyMySQL's errors are in a reference cycle."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__
-
-
-_C = TypeVar("_C", bound=type)
-
-
-def at_border(cls: _C) -> _C:
-    """Make every public method of a class raise a StoreError where the database's answer makes no sense.
-
-    Views and tables belong to others, and a proxy may stand between. So a value of another type is no bug of wgsyncd.
-    """
-    for name, method in list(vars(cls).items()):
-        if not name.startswith("_") and inspect.isfunction(method):
-            setattr(cls, name, (_iterating if inspect.isgeneratorfunction(method) else _calling)(method))
-    return cls
-
-
-@contextlib.contextmanager
-def sensible(close: Callable[[], object]) -> Iterator[None]:
-    """Make a StoreError of an answer that makes no sense. ``close``: it ends the connection, which may be half read.
-
-    The error names the place in the program, because the value may be a key.
-    """
-    try:
-        yield
-    except _NONSENSE as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        forget_frames(error)
-        close()
-        told = f"the database gave an answer that makes no sense ({type(error).__name__} in {where})"
-        raise StoreError(told) from error
-
-
-def _calling(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def at_border(self: Any, *args: Any, **options: Any) -> Any:
-        with sensible(self.close):
-            return method(self, *args, **options)
-
-    return at_border
-
-
-def _iterating(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    @functools.wraps(method)
-    def at_border(self: Any, *args: Any, **options: Any) -> Iterator[Any]:
-        with sensible(self.close):
-            yield from method(self, *args, **options)
-
-    return at_border

@@ -17,9 +17,10 @@ from psycopg import Cursor, capabilities
 from psycopg.pq import TransactionStatus
 
 from wgsyncd.errors import InDoubt, StoreError, StoreErrorCode, WgsyncdError
+from wgsyncd.stores.border import Unsupported, forget_frames
 from wgsyncd.stores.nexavpn.login import Row, Session, log_in
 from wgsyncd.stores.nexavpn.settings import Database
-from wgsyncd.stores.nexavpn.trouble import PostgresError, Unsupported, forget_frames, of_login, translate
+from wgsyncd.stores.nexavpn.trouble import PostgresError, of_login, translate
 
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.errors import StoreError, StoreErrorCode
+from wgsyncd.stores.border import Unsupported, sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
 from wgsyncd.stores.nexavpn.settings import is_socket, nexavpn
-from wgsyncd.stores.nexavpn.trouble import PostgresError, Unsupported, sensible
+from wgsyncd.stores.nexavpn.trouble import PostgresError
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _INIT = "wgsyncd init-db"

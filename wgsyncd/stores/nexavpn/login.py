@@ -14,8 +14,8 @@ import psycopg
 from psycopg.abc import PQGen
 
 from wgsyncd.errors import ConfigError, StoreError
+from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.nexavpn.settings import Database, is_socket
-from wgsyncd.stores.nexavpn.trouble import Unsupported
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")

@@ -12,12 +12,12 @@ from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.eligibility import rules
 from wgsyncd.stores.nexavpn.reading import stored_time
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.store import check_schema
-from wgsyncd.stores.nexavpn.trouble import at_border
 
 _NAMES = """
 SELECT d.id, coalesce(u.username, '') FROM wgsyncd.devices d LEFT JOIN wgsyncd.users u ON u.id = d.user_id ORDER BY d.id

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from wgsyncd.config import resources
 from wgsyncd.errors import UserError
+from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.settings import Database
-from wgsyncd.stores.nexavpn.trouble import sensible
 
 SCHEMA_VERSION = 1
 _PATIENCE = 60.0  # seconds for one statement. It may wait for a lock on a table of the application's

@@ -19,6 +19,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn import usage
 from wgsyncd.stores.nexavpn.books import STAGES, StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection
@@ -33,7 +34,6 @@ from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.times import write_synced, write_times
 from wgsyncd.stores.nexavpn.trail import AuditTrail
-from wgsyncd.stores.nexavpn.trouble import at_border
 
 SCHEMA_VERSION = 1
 

@@ -8,14 +8,9 @@ told, because details and hints quote values of rows.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import re
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import TypeVar
 
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 
@@ -61,10 +56,7 @@ _AT_LOGIN = (
 _MISSING = re.compile(r'(role|database) ".*" does not exist')
 _QUOTED = re.compile(r'"[^"]*"')
 _QUOTES_VALUES = ("22", "P0", "45")  # data exceptions, and texts that the application's own triggers raise
-# What decoding raises if a value is of another type or range than it can be.
-_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _T = TypeVar("_T")
-_C = TypeVar("_C", bound=type)
 
 
 class PostgresError(StoreError):
@@ -75,14 +67,6 @@ class PostgresError(StoreError):
         super().__init__(
             text, _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else StoreErrorCode.UNREACHABLE)
         )
-
-
-class Unsupported(StoreError):
-    """The server, or a pooler in front of it, cannot serve wgsyncd. ``todo`` is the command that helps."""
-
-    def __init__(self, text: str, todo: str) -> None:
-        self.todo = todo
-        super().__init__(text)
 
 
 def translate(sqlstate: str | None, text: str) -> StoreError:
@@ -109,56 +93,3 @@ def _of(some: Mapping[str, _T], state: str) -> _T | None:
     """The value for the longest prefix of an SQLSTATE. None if there is no such prefix."""
     found = [prefix for prefix in some if state.startswith(prefix)]
     return some[max(found, key=len)] if found else None
-
-
-def forget_frames(error: BaseException | None) -> None:
-    """Free what an error's frames hold: rows, connections."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__
-
-
-def at_border(cls: _C) -> _C:
-    """Make every public method of a class raise a StoreError where the database's answer makes no sense.
-
-    Views and tables belong to others, and a proxy may stand between. So a value of another type is no bug of wgsyncd.
-    """
-    for name, method in list(vars(cls).items()):
-        if not name.startswith("_") and inspect.isfunction(method):
-            setattr(cls, name, (_iterating if inspect.isgeneratorfunction(method) else _calling)(method))
-    return cls
-
-
-@contextlib.contextmanager
-def sensible(close: Callable[[], object]) -> Iterator[None]:
-    """Make a StoreError of an answer that makes no sense. ``close``: it ends the connection, which may be half read.
-
-    The error names the place in the program, because the value may be a key.
-    """
-    try:
-        yield
-    except _NONSENSE as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        forget_frames(error)
-        close()
-        told = f"the database gave an answer that makes no sense ({type(error).__name__} in {where})"
-        raise StoreError(told) from error
-
-
-def _calling(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def at_border(self: Any, *args: Any, **options: Any) -> Any:
-        with sensible(self.close):
-            return method(self, *args, **options)
-
-    return at_border
-
-
-def _iterating(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    @functools.wraps(method)
-    def at_border(self: Any, *args: Any, **options: Any) -> Iterator[Any]:
-        with sensible(self.close):
-            yield from method(self, *args, **options)
-
-    return at_border
