@@ -159,34 +159,6 @@ def test_a_socket_that_another_account_serves_gets_no_password(tmp_path: Path, m
         assert not any(talk.heard for talk in server.talks)
 
 
-class _Hanging(threading.Event):
-    """Answers as getaddrinfo(3) does whose name server drops every packet, until it is set."""
-
-    def __call__(self, host: str, *args: object, **options: object) -> object:
-        if options.get("flags"):
-            raise socket.gaierror("no number")
-        self.wait()
-        raise socket.gaierror("nothing")
-
-
-def test_a_resolver_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    hanging = _Hanging()
-    monkeypatch.setattr("wgsyncd.stores.mikyun.wire.socket.getaddrinfo", hanging)
-    store = MariaDBStore(parse(CONFIG + '[mikyun.database]\nhost = "db.example"\ntimeout = "200ms"\n'))
-    threads = threading.active_count()
-    for _ in range(3):
-        with pytest.raises(StoreError, match="no name server has answered within 0.1 s"):
-            store.snapshot()
-    assert threading.active_count() <= threads + 1
-    hanging.set()
-
-
-@pytest.mark.parametrize("host", ["db..example", "x" * 70 + ".example"])
-def test_a_name_that_is_no_name_is_trouble_that_passes(host: str) -> None:
-    with pytest.raises(StoreError, match="cannot be resolved"):
-        MariaDBStore(parse(f'{CONFIG}[mikyun.database]\nhost = "{host}"\n')).snapshot()
-
-
 def test_the_session_follows_the_zones_change_of_clocks(
     real_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from wgsyncd.stores.nexavpn.backend import Backend
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.login import log_in
 from wgsyncd.stores.nexavpn.settings import nexavpn
+from wgsyncd.stores.resolving import Resolver
 
 ACCOUNT = "daemon" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
@@ -70,4 +71,4 @@ def test_the_commands_of_root_log_in_as_the_roles_user(settings: Settings) -> No
 
 def test_a_listener_does_not_change_the_user_of_the_other_threads(settings: Settings) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"(?i)peer authentication failed"):
-        log_in(nexavpn(settings).database, 4.0)
+        log_in(nexavpn(settings).database, 4.0, Resolver())

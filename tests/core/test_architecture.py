@@ -233,8 +233,8 @@ PARALLEL: dict[str, set[str]] = {
         "daemon/http.py",
         "daemon/notify_socket.py",
         "daemon/waker.py",
-        "stores/mikyun/wire.py",
         "stores/nexavpn/listening.py",
+        "stores/resolving.py",
     },
 }
 LOCKS = {"Barrier", "BoundedSemaphore", "Condition", "Lock", "RLock", "Semaphore", "allocate_lock"}

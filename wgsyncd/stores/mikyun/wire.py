@@ -11,13 +11,13 @@ import pwd
 import socket
 import ssl
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wgsyncd.stores.mikyun.settings import Database
+from wgsyncd.stores.resolving import Resolver
 
 MOST = 64 << 20  # bytes in an answer, or in one row of a stream
 _RATE = 2 << 20  # bytes that earn an answer one more second, because a large answer over a slow line takes its time
@@ -25,7 +25,6 @@ _MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below
 _MOST_ADDRESSES = 4
 _UCRED = struct.Struct("3i")  # the source is unix(7), SO_PEERCRED
 
-Address = tuple[Any, ...]
 _T = TypeVar("_T")
 
 
@@ -99,8 +98,7 @@ class Wire:
     def __init__(self) -> None:
         self.limit = Limit()
         self._tls = type("_LimitedTls", (_Tls,), {"limit": self.limit})
-        self._lookup: _Lookup | None = None  # it has no answer yet
-        self._known: Sequence[Address] = ()  # the last answer
+        self._resolver = Resolver()
 
     def context(self, authority: Path | None) -> ssl.SSLContext:
         """The TLS context. The server has to prove its name by this authority, None: by the system's."""
@@ -121,7 +119,10 @@ class Wire:
                 raise
             return one
         failure: OSError | None = None
-        for family, _, _, _, address in self._addresses(database)[:_MOST_ADDRESSES]:
+        began = time.monotonic()
+        found = self._resolver.addresses((database.host,), database.port, database.timeout / 2)
+        self.limit.waited(began)
+        for _, (family, _, _, _, address) in found[:_MOST_ADDRESSES]:
             try:
                 one = self._open(family, address)
             except OSError as error:
@@ -145,43 +146,6 @@ class Wire:
             one.close()  # at once: a refused connect must not wait for the garbage collector
             raise
         return one
-
-    def _addresses(self, database: Database) -> Sequence[Address]:
-        """The server's addresses. If the resolver does not answer in half of the time, the last answer counts."""
-        with contextlib.suppress(OSError, UnicodeError):
-            return socket.getaddrinfo(
-                database.host, database.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-            )
-        if self._lookup is None:
-            self._lookup = _Lookup(database.host, database.port)
-            self._lookup.start()
-        began, seconds = time.monotonic(), database.timeout / 2
-        self._lookup.join(seconds)
-        self.limit.waited(began)
-        if not self._lookup.is_alive():
-            done, self._lookup = self._lookup, None
-            self._known = done.found or self._known
-            if not self._known:
-                raise OSError(f"the name cannot be resolved: {done.failure}")
-        if not self._known:
-            raise OSError(f"no name server has answered within {seconds:g} s")
-        return self._known
-
-
-class _Lookup(threading.Thread):
-    """Resolves a name. getaddrinfo(3) knows no time limit, so it must not run in the main thread."""
-
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(name="resolver", daemon=True)
-        self._host, self._port = host, port
-        self.found: Sequence[Address] = ()
-        self.failure = "it has no address"
-
-    def run(self) -> None:
-        try:
-            self.found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except Exception as error:  # the name may also be no name at all (UnicodeError)
-            self.failure = str(error)
 
 
 def is_dead(one: socket.socket | None) -> bool:

@@ -21,6 +21,7 @@ from wgsyncd.stores.border import Unsupported, forget_frames
 from wgsyncd.stores.nexavpn.login import Row, Session, log_in
 from wgsyncd.stores.nexavpn.settings import Database
 from wgsyncd.stores.nexavpn.trouble import PostgresError, of_login, translate
+from wgsyncd.stores.resolving import Resolver
 
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on
@@ -62,6 +63,7 @@ class Connection:
         self._settings, self._on_connect = settings, on_connect
         self.patience = max(patience, settings.timeout)
         self._live: Session | None = None
+        self._resolver = Resolver()
         self._in_transaction = False
         self._node, self._key = "", 0  # the node whose lock this session holds, and the key of the lock
         self._holds = False  # this session has taken the lock
@@ -264,7 +266,7 @@ class Connection:
     def _connect(self) -> None:
         if self._in_transaction:
             raise StoreError("the connection was lost in a transaction", StoreErrorCode.UNREACHABLE)
-        self._live = log_in(self._settings, self.patience, as_account=True)
+        self._live = log_in(self._settings, self.patience, self._resolver, as_account=True)
         if self._node:
             self._take_lock()
         self._on_connect(self)

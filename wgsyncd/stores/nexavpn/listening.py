@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from wgsyncd.stores.nexavpn.login import TROUBLE, Session, log_in
 from wgsyncd.stores.nexavpn.settings import Database
+from wgsyncd.stores.resolving import Resolver
 
 CHANNEL = "wgsyncd"
 _TURN = 1.0  # seconds after which the thread looks whether it should end
@@ -25,13 +26,14 @@ class Listener:
 
     def __init__(self, settings: Database, put: Callable[[bytes], None]) -> None:
         self._settings, self._put, self._end = settings, put, threading.Event()
+        self._resolver = Resolver()
         threading.Thread(target=self._run, name="listen", daemon=True).start()
 
     def _run(self) -> None:
         while not self._end.is_set():
             with (
                 contextlib.suppress(*TROUBLE),
-                contextlib.closing(log_in(self._settings, self._settings.timeout)) as live,
+                contextlib.closing(log_in(self._settings, self._settings.timeout, self._resolver)) as live,
             ):
                 self._listen(live)
             self._end.wait(_RETRY)

@@ -7,7 +7,7 @@ import math
 import os
 import pwd
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -16,12 +16,15 @@ from psycopg.abc import PQGen
 from wgsyncd.errors import ConfigError, StoreError
 from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.nexavpn.settings import Database, is_socket
+from wgsyncd.stores.resolving import Address, Resolver
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
 
 TROUBLE = (psycopg.Error, OSError, StoreError)  # what a connection that breaks may raise
 OLDEST = 140000  # server_version_num of the first version that is supported
+_LEAST = 2  # seconds for one address: libpq takes no fewer
+_MOST_ADDRESSES = 4  # of all servers together, but one of each server
 _SLICE = 0.1  # seconds after which psycopg lets a signal in
 _IN_TRANSACTION = 60.0  # seconds after which the server ends a transaction that asks nothing
 # Every variable of a session that changes what our statements give or take, and that a role may set.
@@ -58,15 +61,14 @@ class Session(psycopg.Connection[Row]):
             raise TimeoutError("the server does not answer in time") from None
 
 
-def log_in(settings: Database, patience: float, *, as_account: bool = False) -> Session:
+def log_in(settings: Database, patience: float, resolver: Resolver, *, as_account: bool = False) -> Session:
     """A connection to a server that takes writes. ``patience``: seconds that an answer may take.
 
     ``as_account``: root logs in as the role's own user. All threads change theirs, so only the main thread may ask it.
     Every exception is trouble that passes.
     """
-    parameters = _parameters(settings, patience)
     with _as_account(settings) if as_account else contextlib.nullcontext():
-        live = Session.connect(**parameters, autocommit=True, prepare_threshold=None)
+        live = _connect(settings, patience, resolver)
     try:
         live.deadline = time.monotonic() + patience
         # The server must end a statement before this side stops to listen, and the wait for a lock before that.
@@ -91,6 +93,39 @@ def log_in(settings: Database, patience: float, *, as_account: bool = False) -> 
     return live
 
 
+def _connect(settings: Database, patience: float, resolver: Resolver) -> Session:
+    """A connection to the first server that takes writes. All servers share the time of one answer.
+
+    psycopg would resolve names without a time limit, and would give the whole time to each address.
+    """
+    limit = min(patience, settings.timeout)
+    until = time.monotonic() + limit
+    parameters = {**_parameters(settings, patience), "autocommit": True, "prepare_threshold": None}
+    failures: list[str] = []
+    places = _places(settings, resolver, limit / 2)
+    for number, place in enumerate(places):
+        seconds = max(_LEAST, math.ceil((until - time.monotonic()) / (len(places) - number)))
+        try:
+            return Session.connect(**{**parameters, **place, "connect_timeout": seconds})
+        except psycopg.Error as error:
+            failures.append(str(error))
+    raise psycopg.OperationalError("; ".join(dict.fromkeys(failures)))
+
+
+def _places(settings: Database, resolver: Resolver, seconds: float) -> list[dict[str, Any]]:
+    """What libpq is told of each address of each server."""
+    most = max(1, _MOST_ADDRESSES // len(settings.hosts))
+    names = [host for host in settings.hosts if not is_socket(host)]
+    found: Sequence[Address] = ()
+    try:
+        found = resolver.addresses(names, settings.port, seconds) if names else ()
+    except OSError:
+        if len(names) == len(settings.hosts):
+            raise
+    of_host = {host: [{"host": host, "hostaddr": info[4][0]} for one, info in found if one == host] for host in names}
+    return [place for host in settings.hosts for place in of_host.get(host, [{"host": host}])[:most]]
+
+
 @contextlib.contextmanager
 def _as_account(settings: Database) -> Iterator[None]:
     """Let root's commands connect as the role's own user, because PostgreSQL's "peer" asks the kernel who connects.
@@ -112,18 +147,15 @@ def _as_account(settings: Database) -> Iterator[None]:
 
 def _parameters(settings: Database, patience: float) -> dict[str, Any]:
     """What libpq is told (PostgreSQL's manual, "Database Connection Control Functions")."""
-    seconds = max(2, math.ceil(min(patience, settings.timeout)))  # libpq takes no fewer than two
     found: dict[str, Any] = {
-        "host": ",".join(settings.hosts),
         "port": settings.port,
         "dbname": settings.name,
         "user": settings.user,
         "password": _password(settings) or None,
         "client_encoding": "UTF8",
         "application_name": "wgsyncd",
-        "connect_timeout": seconds,
         "target_session_attrs": "read-write",
-        "tcp_user_timeout": int(1000 * max(patience, seconds)),
+        "tcp_user_timeout": int(1000 * max(patience, _LEAST)),
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
