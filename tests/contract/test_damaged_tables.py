@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.nexavpn_sides import NexavpnTables
+from tests.nexavpnnode import NexavpnNode
 from tests.realnode import RealNode
 from tests.samples import calendar, record
 from tests.store_sides import RealMikyunTables
@@ -15,71 +20,109 @@ from wgsyncd.core.model import Counters
 from wgsyncd.core.records import RecordState
 from wgsyncd.core.state import Allocation, Condition, ConditionType, Posting, WriteBatch
 
-FIRST, SECOND = record(5, counters=Counters(7, 8)), record(6, state=RecordState.ADDING)
 TRIPPED = Condition(ConditionType.GUARD_TRIPPED, "r640", "r640", "0123", 40)
+# By the damage: the table that the log names. "": nobody has to know.
+DAMAGES = {
+    "mikyun": {
+        "UPDATE wgsyncd_peers SET state = 'x' WHERE rx = 7": "wgsyncd_peers",
+        "UPDATE wgsyncd_peers SET epoch = 'x' WHERE rx = 7": "wgsyncd_peers",
+        "UPDATE wgsyncd_peers SET sampled_at = 1e300": "",
+        "UPDATE wgsyncd_peers SET handshake = -77 WHERE rx = 7": "",
+        "UPDATE wgsyncd_nodes SET spool = 'nonsense'": "wgsyncd_nodes",
+        "UPDATE wgsyncd_nodes SET spool = 'a1b2:7x'": "wgsyncd_nodes",
+        "UPDATE wgsyncd_conditions SET detail = 'plan:many'": "",
+        "UPDATE wgsyncd_conditions SET kind = 'nonsense'": "",
+        "UPDATE wgsyncd_interfaces SET sampled_at = -1e300": "",
+        "UPDATE wgsyncd_set_aside SET reason = 'nonsense', start = 18446744073709551615": "",
+        "UPDATE wgsyncd_set_aside SET since = 1e300": "",
+        "UPDATE wgsyncd_removals SET uptime = 1e300, removed = -5, peers = -5": "",
+        "UPDATE wgsyncd_boots SET first_seen = -1e300, uptime = 1e300": "",
+    },
+    "nexavpn": {
+        "UPDATE wgsyncd.peers SET state = 'x' WHERE rx = 7": "wgsyncd.peers",
+        "UPDATE wgsyncd.peers SET epoch = 'x' WHERE rx = 7": "wgsyncd.peers",
+        "UPDATE wgsyncd.peers SET sampled_at = 'NaN'": "",
+        "UPDATE wgsyncd.peers SET sampled_at = 'Infinity', handshake = -77 WHERE rx = 7": "",
+        "UPDATE wgsyncd.node_states SET spool = 'nonsense'": "wgsyncd.node_states",
+        "UPDATE wgsyncd.node_states SET spool = 'a1b2:7x'": "wgsyncd.node_states",
+        "UPDATE wgsyncd.conditions SET reason = 'plan:many'": "",
+        "UPDATE wgsyncd.conditions SET type = 'nonsense'": "",
+        "UPDATE wgsyncd.interfaces SET sampled_at = 'NaN'": "",
+        "UPDATE wgsyncd.totals SET seen = 'Infinity', connected = 'NaN'": "",
+        "UPDATE wgsyncd.totals SET seen = 1e300, connected = -1e300": "",
+        "UPDATE wgsyncd.removals SET uptime = 'NaN', removed = -5, peers = -5": "",
+        "UPDATE wgsyncd.boots SET first_seen = '-Infinity', uptime = 'NaN'": "",
+        "INSERT INTO wgsyncd.quarantine (node, interface, device, rx, tx, since, until)"
+        " VALUES ('r640', 'wg0', 'x', 1e19, -1, 'NaN', 'Infinity')": "",
+    },
+}
+
+
+@pytest.fixture(params=["mikyun", "nexavpn"])
+def damaged(request: pytest.FixtureRequest) -> Iterator[RealMikyunTables | NexavpnTables]:
+    """Yields the empty database of a control plane, whose tables another program changes."""
+    with ExitStack() as stack:
+        if request.param == "mikyun":
+            yield RealMikyunTables(request.getfixturevalue("mariadbd"), stack)
+        else:
+            yield NexavpnTables(request.getfixturevalue("postgres"), stack)
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        ("UPDATE wgsyncd_peers SET state = 'x' WHERE row_id = 5", "wgsyncd_peers is damaged"),
-        ("UPDATE wgsyncd_peers SET epoch = 'x' WHERE row_id = 5", "wgsyncd_peers is damaged"),
-        ("UPDATE wgsyncd_peers SET sampled_at = 1e300", ""),
-        ("UPDATE wgsyncd_peers SET handshake = -77 WHERE row_id = 5", ""),
-        ("UPDATE wgsyncd_nodes SET spool = 'nonsense'", "wgsyncd_nodes is damaged"),
-        ("UPDATE wgsyncd_nodes SET spool = 'a1b2:7x'", "wgsyncd_nodes is damaged"),
-        ("UPDATE wgsyncd_conditions SET detail = 'plan:many'", ""),
-        ("UPDATE wgsyncd_conditions SET kind = 'nonsense'", ""),
-        ("UPDATE wgsyncd_interfaces SET sampled_at = -1e300", ""),
-        ("UPDATE wgsyncd_set_aside SET reason = 'nonsense', start = 18446744073709551615", ""),
-        ("UPDATE wgsyncd_set_aside SET since = 1e300", ""),
-        ("UPDATE wgsyncd_removals SET uptime = 1e300, removed = -5, peers = -5", ""),
-        ("UPDATE wgsyncd_boots SET first_seen = -1e300, uptime = 1e300", ""),
-    ],
+    ("damaged", "damage"), [(name, one) for name, some in DAMAGES.items() for one in some], indirect=["damaged"]
 )
 def test_one_damaged_row_stops_nobody(
-    real_tables: RealMikyunTables, capsys: pytest.CaptureFixture[str], damage: str, told: str
+    damaged: RealMikyunTables | NexavpnTables, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     """F18."""
-    store, now = real_tables.store(), calendar()
+    tables, now = damaged, calendar()
+    is_mikyun = isinstance(tables, RealMikyunTables)
+    told = DAMAGES["mikyun" if is_mikyun else "nexavpn"][damage]
+    first = replace(record(5, counters=Counters(7, 8)), row_id=tables.id(5))
+    second = replace(record(6, state=RecordState.ADDING), row_id=tables.id(6))
+    tables.insert(5)
+    store: Any = tables.store()
+    held = Posting(tables.id(5), "0001-DEV-005", (Allocation(None, now.day(now.now), 3, 4),), 1_000_000)
     state = store.load_state(now)
-    held = Posting(5, "0001-DEV-005", (Allocation(None, now.day(now.now), 3, 4),))
     state = store.commit(
-        state,
-        WriteBatch(records=(FIRST, SECOND), started=frozenset({TRIPPED}), spool_position="a1b2:7"),
-        now,
+        state, WriteBatch((held,), (first, second), started=frozenset({TRIPPED}), spool_position="a1b2:7"), now
     ).node_state
-    real_tables.sql(
-        "INSERT INTO wgsyncd_set_aside (node, device, start, day, row_id, rx, tx, handshake, reason, detail, since)"
-        " VALUES ('r640', '0001-DEV-099', 0, '2026-02-03', 99, 3, 4, 0, 'locked', '', 0)"
-    )
-    real_tables.sql("INSERT INTO wgsyncd_removals (node, uptime, removed, demanded, peers) VALUES ('r640', 1, 1, 1, 9)")
-    real_tables.sql(damage)
-    again: Any = real_tables.store()
+    removals = "wgsyncd_removals" if is_mikyun else "wgsyncd.removals"
+    tables.sql(f"INSERT INTO {removals} (node, uptime, removed, demanded, peers) VALUES ('r640', 1, 1, 1, 9)")
+    if is_mikyun:
+        tables.sql(
+            "INSERT INTO wgsyncd_set_aside (node, device, start, day, row_id, rx, tx, handshake, reason, detail, since)"
+            " VALUES ('r640', '0001-DEV-099', 0, '2026-02-03', 99, 3, 4, 0, 'locked', '', 0)"
+        )
+    tables.sql(damage)
+    again: Any = tables.store()
     state = again.load_state(now)
     records = {one.public_key: one for one in state.records.each()}
-    assert records[FIRST.public_key].counters == FIRST.counters
-    assert records[FIRST.public_key].state is RecordState.PRESENT
-    assert records[SECOND.public_key].state is RecordState.ADDING
+    assert records[first.public_key].counters == first.counters
+    assert records[first.public_key].state is RecordState.PRESENT
+    assert records[second.public_key].state is RecordState.ADDING
     assert state.spool_position == ("" if "spool" in damage else "a1b2:7")
     again.commit(state, WriteBatch(postings=(held,)), now)
     assert all(0 <= one.since < 1e12 for one in again.post_set_aside(now, frozenset({99})))
+    assert all(0 <= one.delta.since <= one.delta.until < 1e12 for one in again.quarantine())
     said = capsys.readouterr().out
-    assert told in said
+    assert f"{told} is damaged" in said or not told
     assert bool(told) == ("is damaged" in said)
+    assert "cannot be written" not in said
     for repair in re.findall(r'repair="(.*?)"', said):
-        real_tables.sql(repair)
+        tables.sql(repair)
     again.load_state(now)
     assert "is damaged" not in capsys.readouterr().out, "what is printed mends it"
 
 
-def test_a_damaged_epoch_posts_nothing_twice(real_tables: RealMikyunTables, tmp_path: Path) -> None:
-    node = RealNode(real_tables, tmp_path)
+def test_a_damaged_epoch_posts_nothing_twice(damaged: RealMikyunTables | NexavpnTables, tmp_path: Path) -> None:
+    is_mikyun = isinstance(damaged, RealMikyunTables)
+    node = RealNode(damaged, tmp_path) if isinstance(damaged, RealMikyunTables) else NexavpnNode(damaged, tmp_path)
     node.device(5)
     node.cycle()
     node.traffic(5, 100)
     node.account()
-    real_tables.sql("UPDATE wgsyncd_peers SET epoch = ''")
+    damaged.sql(f"UPDATE {'wgsyncd_peers' if is_mikyun else 'wgsyncd.peers'} SET epoch = ''")
     node.start()
     node.cycle()
     node.account()

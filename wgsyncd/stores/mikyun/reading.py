@@ -8,18 +8,22 @@ from sys import intern
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from wgsyncd import log
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
-from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
-from wgsyncd.core.records import DOUBT, PeerRecord, PeerRecords, RecordState
-from wgsyncd.core.state import Condition, ConditionType, InterfaceCheckpoint, NodeState
+from wgsyncd.core.quarantine import QuarantineEntry
+from wgsyncd.core.records import PeerRecord, PeerRecords
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState
 from wgsyncd.stores.mikyun import removals
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.own_values import (
+    quarantine_entry,
+    record_epoch,
+    record_state,
+    spool_position,
+    stored_condition,
+    stored_time,
+)
 
-_log = log.get("store")
-_REPAIR = "UPDATE wgsyncd_peers SET state = 'present' WHERE state NOT IN ('present', 'arrives', 'returns')"
-_REPAIR_EPOCH = "UPDATE wgsyncd_peers SET epoch = '?' WHERE epoch NOT LIKE '%:%' AND epoch <> '?'"
-_LAST = 253_370_764_800.0  # the first second of the year 9999
+_PEERS = "wgsyncd_peers"
 
 
 def to_seconds(value: object, zone: ZoneInfo) -> float | None:
@@ -36,41 +40,6 @@ def to_seconds(value: object, zone: ZoneInfo) -> float | None:
 def to_datetime(seconds: float, zone: ZoneInfo) -> str:
     """UNIX seconds as the text of a DATETIME of the zone. It is text because PyMySQL silently drops a tzinfo."""
     return str(datetime.fromtimestamp(int(seconds), zone))[:19]
-
-
-def stored_time(seconds: float) -> float:
-    """UNIX seconds of wgsyncd's own tables, within the times that datetime knows. The column may hold any number."""
-    return min(max(float(seconds), 0.0), _LAST)
-
-
-def _damaged(table: str, where: str, value: str, repair: str) -> None:
-    """Tell that another program has changed one of wgsyncd's tables. One damaged row stops nothing."""
-    _log.warning(f"{table} is damaged: the value is passed over", where=where, value=value[:20], repair=repair)
-
-
-def _state(word: str, interface: str, device: str) -> RecordState:
-    """The state of a record. Only the audit row of an addition depends on it, so a damaged one becomes PRESENT."""
-    try:
-        return RecordState(word)
-    except ValueError:
-        _damaged("wgsyncd_peers", f"the state of {device} on {interface}", word, _REPAIR)
-        return RecordState.PRESENT
-
-
-def _epoch(epoch: str, interface: str, device: str) -> str:
-    """The epoch of a record. With a damaged one no counter is sure, so nothing is posted twice."""
-    if ":" in epoch or epoch == DOUBT:
-        return epoch
-    _damaged("wgsyncd_peers", f"the epoch of {device} on {interface}", epoch, _REPAIR_EPOCH)
-    return DOUBT
-
-
-def _position(text: str, node: str) -> str:
-    """The position of the spooled samples. A damaged one becomes none, as for a spool of another stream."""
-    if not text or text.partition(":")[2].isdecimal():
-        return text
-    _damaged("wgsyncd_nodes", f"the column spool of node {node}", text, "UPDATE wgsyncd_nodes SET spool = ''")
-    return ""
 
 
 def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
@@ -101,7 +70,8 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
                 row_id, key, device = row.id, reuse_equal(key, row.public_key), reuse_equal(device, row.device)  # noqa: PLW2901
             records.add(PeerRecord(
                 intern(name), PublicKey(key), row_id, device, intern(contract), address, config,
-                _state(state, name, device), intern(_epoch(epoch, name, device)), rx, tx, handshake,
+                record_state(state, _PEERS, name, device), intern(record_epoch(epoch, _PEERS, name, device)), rx, tx,
+                handshake,
                 times.setdefault(at, stored_time(at)),
             ))  # fmt: skip
         interfaces = connection.query(
@@ -114,9 +84,11 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
     marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
     seq, spool, receipt = found[0]
-    conditions = frozenset(_condition(*values) for values in standing)
+    conditions = frozenset(stored_condition(*values) for values in standing)
     written_in = tuple(boot for (boot,) in boots)
-    return NodeState(int(seq), records, marks, conditions, _position(spool, node), written_in, known, receipt)
+    return NodeState(
+        int(seq), records, marks, conditions, spool_position(spool, "wgsyncd_nodes", node), written_in, known, receipt
+    )
 
 
 BEYOND = 2**63  # a column BIGINT UNSIGNED of the application may hold ids from here on. wgsyncd's columns hold none
@@ -126,13 +98,6 @@ _BEYOND = -(2**63)  # stands for such an id in wgsyncd's tables. The name of the
 def stored_id(row_id: DeviceId | None) -> DeviceId | None:
     """A row id as wgsyncd's tables can hold it."""
     return _BEYOND if row_id is not None and not row_id < BEYOND else row_id
-
-
-def condition_texts(condition: Condition) -> tuple[str, str, str, str]:
-    """The columns of a condition. One column holds the plan and the number of removals of a tripped guard."""
-    guard = condition.type == ConditionType.GUARD_TRIPPED
-    detail = f"{condition.reason}:{condition.removals}" if guard else condition.reason
-    return condition.type, condition.subject, condition.name, detail
 
 
 _T = TypeVar("_T")
@@ -146,13 +111,6 @@ def reuse_equal(new: _T, old: _T) -> _T:
     return old if old == new else new
 
 
-def _condition(kind: str, subject: str, name: str, detail: str) -> Condition:
-    if kind != ConditionType.GUARD_TRIPPED:
-        return Condition(kind, subject, name, detail)
-    plan, _, count = detail.partition(":")  # one column holds both
-    return Condition(kind, subject, name, plan, int(count) if count.isdecimal() else 0)
-
-
 def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:
     """The node's deltas in quarantine, oldest first."""
     found = connection.query(
@@ -160,9 +118,4 @@ def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry,
         " ORDER BY id",
         (node,),
     )
-    return tuple(
-        QuarantineEntry(
-            number, QuarantinedDelta(interface, row_id, device, rx, tx, stored_time(since), stored_time(until))
-        )
-        for number, interface, row_id, device, rx, tx, since, until in found
-    )
+    return tuple(quarantine_entry(*values) for values in found)

@@ -14,11 +14,12 @@ from wgsyncd.stores.border import at_border
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
-from wgsyncd.stores.mikyun.reading import stored_time, to_seconds
+from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import check_schema
 from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.own_values import stored_time
 
 DETAILS = """
 SELECT device_role, is_parent, platform, app_version, created_at, issued_at, activated_at, paused_at,

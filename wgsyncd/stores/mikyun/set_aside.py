@@ -17,7 +17,8 @@ from wgsyncd.core.state import Allocation, Posting, merge_postings
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.reading import stored_id, stored_time
+from wgsyncd.stores.mikyun.reading import stored_id
+from wgsyncd.stores.own_values import stored_time
 
 AT_ONCE = 100  # devices that one transaction posts
 _COLUMNS = "node, device, start, day, row_id, rx, tx, handshake, reason, detail, since"

@@ -28,12 +28,13 @@ from wgsyncd.stores.mikyun import pieces, records, removals, usual
 from wgsyncd.stores.mikyun.changing import TIME_IS_UP, Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.identity import rename_interfaces
-from wgsyncd.stores.mikyun.reading import condition_texts, stored_id, to_datetime
+from wgsyncd.stores.mikyun.reading import stored_id, to_datetime
 from wgsyncd.stores.mikyun.row_text import QR_END
 from wgsyncd.stores.mikyun.set_aside import Aside, Waiting
 from wgsyncd.stores.mikyun.targets import NO_ROW, Target, lock_devices
 from wgsyncd.stores.mikyun.trail import AT_ONCE, AuditTrail
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns, add_to_history
+from wgsyncd.stores.own_values import condition_texts
 
 _KEPT = "COALESCE(NULLIF({}, 0), %s)"  # the zero date means that there is no date
 _Ids = frozenset[DeviceId]

@@ -15,8 +15,8 @@ from wgsyncd.core.state import MEMORY, NodeState, Posting, Removal, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.nexavpn.connection import Connection
-from wgsyncd.stores.nexavpn.reading import condition_texts
 from wgsyncd.stores.nexavpn.trail import AuditTrail
+from wgsyncd.stores.own_values import condition_texts
 
 MOST = 2**63 - 1  # the largest bigint
 NOW = "extract(epoch FROM clock_timestamp())::double precision"

@@ -15,9 +15,9 @@ from wgsyncd.errors import StoreError
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.eligibility import rules
-from wgsyncd.stores.nexavpn.reading import stored_time
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.store import check_schema
+from wgsyncd.stores.own_values import stored_time
 
 _NAMES = """
 SELECT d.id, coalesce(u.username, '') FROM wgsyncd.devices d LEFT JOIN wgsyncd.users u ON u.id = d.user_id ORDER BY d.id

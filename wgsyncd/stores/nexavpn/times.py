@@ -10,19 +10,23 @@ from collections.abc import Collection
 
 from wgsyncd.core.model import DeviceId
 from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.own_values import LAST
 
 _AT_ONCE = 1000  # devices in one transaction
-_BEHIND = """
+# The time of a column of wgsyncd.totals. None for 0, and for what only another program can have written.
+_TIME = f"to_timestamp(CASE WHEN t.{{0}} > 0 AND t.{{0}} < {LAST} THEN t.{{0}} END)"
+_SEEN, _CONNECTED = _TIME.format("seen"), _TIME.format("connected")
+_BEHIND = f"""
 WITH behind AS (
-    SELECT d.id, to_timestamp(nullif(t.seen, 0)) AS seen, to_timestamp(nullif(t.connected, 0)) AS connected
+    SELECT d.id, {_SEEN} AS seen, {_CONNECTED} AS connected
     FROM wgsyncd.device_times d JOIN wgsyncd.totals t ON t.device = d.id
-    WHERE t.node = %s AND {which} (coalesce(d.last_seen_at, '-infinity') < to_timestamp(nullif(t.seen, 0))
-        OR coalesce(d.last_connected_at, '-infinity') < to_timestamp(nullif(t.connected, 0)))
-    ORDER BY d.id LIMIT {most} FOR UPDATE OF d SKIP LOCKED)
+    WHERE t.node = %s AND {{which}} (coalesce(d.last_seen_at, '-infinity') < {_SEEN}
+        OR coalesce(d.last_connected_at, '-infinity') < {_CONNECTED})
+    ORDER BY d.id LIMIT {{most}} FOR UPDATE OF d SKIP LOCKED)
 UPDATE wgsyncd.device_times d
 SET last_seen_at = greatest(d.last_seen_at, b.seen), last_connected_at = greatest(d.last_connected_at, b.connected)
 FROM behind b WHERE d.id = b.id
-"""
+"""  # noqa: S608
 _ALL = _BEHIND.format(which="", most=_AT_ONCE)
 _SOME = _BEHIND.format(which="t.device = ANY(%s) AND", most=_AT_ONCE)
 # gateways.last_sync_at says that the node has compared all rows.

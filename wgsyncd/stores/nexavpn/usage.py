@@ -16,6 +16,7 @@ from wgsyncd.errors import StoreError, UserError
 from wgsyncd.stores.nexavpn.books import StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection, Values
 from wgsyncd.stores.nexavpn.login import Row
+from wgsyncd.stores.own_values import stored_time
 
 _PURGED = 10_000  # rows in one DELETE
 Range = tuple[int, int] | tuple[str, str]
@@ -41,7 +42,9 @@ def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Ite
         days = _sums(connection, node, "days", "day", [everything, *map(_row_of, scope.days)])
         for device, rx, tx, seen in connection.query(_TOTALS, (node,)):
             of_buckets, of_days = buckets.get(device, {}), days.get(device, {})
-            figures = [StoredFigure(Check.FUTURE, "last handshake", int(seen), "latest possible", (scope.latest,))]
+            figures = [
+                StoredFigure(Check.FUTURE, "last handshake", int(stored_time(seen)), "latest possible", (scope.latest,))
+            ]
             kept = of_days.get(everything, NO_BYTES)
             for name, total, least in (("rx", rx, kept.rx), ("tx", tx, kept.tx)):
                 figures.append(StoredFigure(Check.LOW, f"{name} in total", total, "its days", (least,)))
