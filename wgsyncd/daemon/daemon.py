@@ -273,8 +273,8 @@ class Daemon:
 
     def _check_clock(self) -> None:
         step = self._clock.stepped()
-        if step is not None:
-            self._log.warning("the clock was set", seconds=round(step, 3))
+        if step is not None or self._schedule.is_ahead():  # 0 s: set ahead and back again during one piece of work
+            self._log.warning("the clock was set", seconds=round(step or 0.0, 3))
             self._schedule.arm(self.settings)
             self.events.put(Event.ACCOUNT)
             self.events.put(Event.RECONCILE)

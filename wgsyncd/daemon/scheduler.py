@@ -59,6 +59,16 @@ class Schedule:
         scheduler.start()
         self._scheduler = scheduler
 
+    def is_ahead(self) -> bool:
+        """Whether a job waits for longer than its interval, because the wall clock was ahead and is back again.
+
+        Such steps may cancel out before anybody compares the clocks, for example while a database hangs.
+        """
+        jobs = self._scheduler.get_jobs() if self._scheduler is not None else ()
+        # The times are read before the clock, because a job may fire in between.
+        times = [(job.next_run_time, job.trigger) for job in jobs if isinstance(job.trigger, Every)]
+        return any(at > trigger.get_next_fire_time(None, datetime.now(at.tzinfo)) for at, trigger in times)
+
     def disarm(self) -> None:
         """Stop the jobs."""
         if self._scheduler is not None:
