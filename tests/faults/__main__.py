@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.faults import (
     on_interfaces,
     on_liars,
     on_nexavpn,
+    on_policies,
     on_table,
     report,
     script,
@@ -31,12 +32,18 @@ from tests.faults.metrics_poller import PORT, AllEyes
 from tests.faults.mikyun_stage import MikyunStage
 from tests.faults.nexavpn_stage import NexavpnStage
 from tests.faults.oracle import DueBytes
-from tests.faults.runner import Play, Stuck
+from tests.faults.policies_stage import PoliciesStage
+from tests.faults.runner import Acts, Play, Stuck
 from tests.faults.stage import Stage
 from wgsyncd.demo.processes import CommandFailed
 
 ACTS = {**on_daemon.ACTS, **on_copies.ACTS, **on_liars.ACTS, **on_database.ACTS, **on_interfaces.ACTS,
         **on_table.ACTS}  # fmt: skip
+_PLANES: Mapping[tuple[str, bool], tuple[type[Stage], Acts, script.Kinds]] = {
+    ("mikyun", False): (MikyunStage, ACTS, script.KINDS),
+    ("nexavpn", False): (NexavpnStage, on_nexavpn.ACTS, script.NEXAVPN),
+    ("nexavpn", True): (PoliciesStage, on_policies.ACTS, script.POLICIES),
+}
 EMULATED = 8.0  # the pace of an emulated machine
 
 
@@ -77,10 +84,17 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--liars", action="store_true", help="nobody dies, and everything that answers lies or drips")
     parser.add_argument("--control-plane", choices=("mikyun", "nexavpn"), default="mikyun", help="whose tables")
+    parser.add_argument(
+        "--policies",
+        action="store_true",
+        help="one node of nexavpn, which enforces policies while forbidden packets are sent",
+    )
     parser.add_argument("--print", action="store_true", help="print the script of the first three rounds, and end")
     args = parser.parse_args()
     if args.liars and args.control_plane == "nexavpn":
         parser.error("--liars: there is no liar for PostgreSQL")
+    if args.policies and args.control_plane == "mikyun":
+        parser.error("--policies: mikyun has none")
     if args.print:
         for number, steps in zip(range(1, 4), _rounds(args), strict=False):
             print(f"round {number}", *(f"{step.at:6.2f} {step}" for step in steps), sep="\n")
@@ -91,15 +105,14 @@ def _arguments() -> argparse.Namespace:
 def _rounds(args: argparse.Namespace) -> Iterator[list[script.Step]]:
     if args.liars:
         return script.liars(args.seed, args.pace)
-    return script.rounds(args.seed, args.pace, script.KINDS if args.control_plane == "mikyun" else script.NEXAVPN)
+    return script.rounds(args.seed, args.pace, _PLANES[args.control_plane, args.policies][2])
 
 
 def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     began = time.monotonic()
     if os.geteuid() != 0 or not FAKETIME.exists():
         raise CommandFailed("root is needed, and Debian's package libfaketime")
-    kind: type[Stage]
-    kind, acts = (MikyunStage, ACTS) if args.control_plane == "mikyun" else (NexavpnStage, on_nexavpn.ACTS)
+    kind, acts, _ = _PLANES[args.control_plane, args.policies]
     stage = kind(directory, args.kind, script.devices(args.pace), args.seed, args.pace)
     eyes: AllEyes | None = None
     try:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 
 from tests.faults.books import NexavpnBooks
 from tests.faults.postgres_wire import PostgresWire
 from tests.faults.proxy import Proxy
-from tests.faults.stage import Device, Stage
+from tests.faults.stage import NETS, NODE, Device, Stage
 from tests.faults.web import Away, Web
 from tests.nexavpn_sides import NexavpnTables, named
 from tests.postgres import NODE_ROLE, PrivatePostgres
@@ -24,9 +24,8 @@ from wgsyncd.core.model import decode_key
 
 T = TypeVar("T")
 OTHER = "faults-b"  # the second node, which serves the second gateway
-ROLES = {"faults": NODE_ROLE, OTHER: "wgsyncd_other"}
+ROLES = {NODE: NODE_ROLE, OTHER: "wgsyncd_other"}
 _SOCKET = ".s.PGSQL.5432"
-GATEWAYS = {"faults": "wg0", OTHER: "wg1"}
 
 
 class Server(PrivatePostgres):
@@ -99,6 +98,9 @@ class NexavpnStage(Stage):
     """Holds everything that the faults hit, with NexaVPN's tables."""
 
     books, control_plane = NexavpnBooks(), "nexavpn"
+    nodes: ClassVar[Mapping[str, tuple[str, ...]]] = {NODE: ("wg0",), OTHER: ("wg1",)}  # the gateways of each node
+    enforce = False  # Two nodes are in one network namespace, which has one packet filter.
+    others: Sequence[Daemon] = ()  # the daemons of the further nodes
     web: NexavpnWeb
     tables: NexavpnTables
 
@@ -113,7 +115,8 @@ class NexavpnStage(Stage):
         self.tables.sql(f"CREATE ROLE {ROLES[OTHER]} LOGIN IN ROLE wgsyncd_node")
         for node, role in ROLES.items():
             self.tables.sql("INSERT INTO wgsyncd.nodes VALUES (%s, %s, '{}')", node, role)
-            self.tables.gateway(GATEWAYS[node])
+        for gateway in NETS:
+            self.tables.gateway(gateway)
         way = self.directory / "proxy"
         way.mkdir()
         target = self.database.directory / _SOCKET
@@ -130,8 +133,9 @@ class NexavpnStage(Stage):
     def _insert_devices(self) -> None:
         for device in self.devices:
             self.enter_device(self.tables, device)
-        for node, gateway in GATEWAYS.items():
-            self.tables.sql("UPDATE wgsyncd.nodes SET gateways = ARRAY[%s] WHERE node = %s", named(gateway), node)
+        for node in ROLES:
+            gateways = [named(gateway) for gateway in self.nodes.get(node, ())]
+            self.tables.sql("UPDATE wgsyncd.nodes SET gateways = %s::uuid[] WHERE node = %s", gateways, node)
         self._stack.close()
 
     @staticmethod
@@ -153,8 +157,7 @@ class NexavpnStage(Stage):
                                      "user": ROLES[self.node_of(daemon)],
                                      "timeout": timeout},
                 "nexavpn.preshared_keys": {"test": str(directory / "keys")},
-                # Both nodes are in one network namespace here, which has one packet filter.
-                "nexavpn.policies": {"enforce": False}}  # fmt: skip
+                "nexavpn.policies": {"enforce": self.enforce}}  # fmt: skip
 
     def backends(self) -> list[int]:
         """Returns the server's processes that serve the daemons."""
@@ -164,28 +167,28 @@ class NexavpnStage(Stage):
     # -- two nodes in one network namespace, each with a gateway of its own
 
     def _add_copy(self) -> None:
-        self.other = Daemon(self.world, self.ear, self.directory / "other")
+        self.others = [Daemon(self.world, self.ear, self.directory / "other") for node in self.nodes if node == OTHER]
 
     @property
     def everybody(self) -> list[Daemon]:
         """See :attr:`Stage.everybody`."""
-        return [*self.daemons, self.other]
+        return [*self.daemons, *self.others]
 
     @property
     def kept(self) -> list[Daemon]:
         """See :attr:`Stage.kept`."""
-        return [self.daemons[0], self.other]
+        return [self.daemons[0], *self.others]
 
     def node_of(self, daemon: Daemon) -> str:
         """See :meth:`Stage.node_of`."""
-        return OTHER if daemon is self.other else self.node
+        return OTHER if daemon in self.others else self.node
 
     def served(self, daemon: Daemon) -> list[str]:
         """See :meth:`Stage.served`."""
-        return [GATEWAYS[self.node_of(daemon)]]
+        return list(self.nodes[self.node_of(daemon)])
 
     def environment(self, daemon: Daemon) -> dict[str, str]:
         """See :meth:`Stage.environment`."""
-        state = self.state.with_name("state-b" if daemon is self.other else "state")
+        state = self.state.with_name("state-b" if daemon in self.others else "state")
         state.mkdir(exist_ok=True)
         return {**self.clock.environment, "BOOTED": str(self._booted), "STATE_DIRECTORY": str(state)}

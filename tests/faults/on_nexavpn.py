@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -221,15 +221,29 @@ def move(play: Play, step: Step) -> Deed[None]:
         yield from play.loud(devices)
 
 
+def readdress(play: Play, changes: Sequence[tuple[Device, str]]) -> Deed[None]:
+    """Gives devices other addresses, one after the other and in one transaction."""
+
+    def work(cursor: Any) -> None:
+        for device, new in changes:
+            for text in (
+                "UPDATE wireguard_peers SET assigned_ip = %s WHERE device_id = %s",
+                "UPDATE ip_allocations SET address = %s WHERE device_id = %s",
+            ):
+                cursor.execute(text, (new, device.name))
+
+    yield from play.asked(work)
+    for device, new in changes:
+        device.address = new
+
+
 def address(play: Play, step: Step) -> Deed[None]:
     """Gives the devices another address, under traffic. The peers continue to exist."""
     devices = _devices(play, step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             net, _, host = device.address.rpartition(".")
-            device.address = f"{net}.{(int(host) + 100) % 200}"
-            yield from _set(play, device, wireguard_peers={"assigned_ip": device.address},
-                            ip_allocations={"address": device.address})  # fmt: skip
+            yield from readdress(play, [(device, f"{net}.{(int(host) + 100) % 200}")])
         play.faults[step.kind] += 1
         yield from play.loud(devices)
 
@@ -270,22 +284,8 @@ def rename(play: Play, step: Step) -> Deed[None]:
         yield from play.told("UPDATE users SET username = %s WHERE id = %s", f"alice-{number}", named("alice"))
 
 
-_SAME = (
-    "kill",
-    "stop",
-    "stop_at",
-    "cut_at",
-    "swallow_commit",
-    "hold_answer",
-    "terminate",
-    "reload",
-    "second",
-    "rival",
-    "clock",
-    "db_kill",
-    "db_stop",
-    "db_restart",
-)
+_SAME = ("kill", "stop", "stop_at", "cut_at", "swallow_commit", "hold_answer", "terminate", "reload", "second", "rival",
+         "clock", "db_kill", "db_stop", "db_restart")  # fmt: skip
 ACTS = {
     **{name: act for name, act in {**on_daemon.ACTS, **on_database.ACTS}.items() if name in _SAME},
     **on_interfaces.ACTS,

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.faults import verdict
 from tests.faults.oracle import SIDES
+from tests.faults.policies_stage import PoliciesStage
 from tests.faults.runner import Deed, Play
 from tests.faults.web import Away
 
@@ -54,6 +55,9 @@ def data(play: Play, settled: Sequence[float | None], *, is_calm: bool) -> dict[
     if anomalies > play.replaced:
         play.trouble(f"{anomalies} anomalies, and only {play.replaced} peers with which anything was wrong")
     times = [one for one in settled if one is not None]
+    probes = play.stage.probes() if isinstance(play.stage, PoliciesStage) else None
+    if probes and (probes["forbidden"] or not probes["fewest_allowed"]):
+        play.trouble(f"packets that no policy allows arrived, or none that one does: {probes}")
     return {
         "runs": len(settled),
         "kills": play.ends["-9"],
@@ -72,6 +76,7 @@ def data(play: Play, settled: Sequence[float | None], *, is_calm: bool) -> dict[
             "min": round(min(times), 2), "median": round(statistics.median(times), 2), "max": round(max(times), 2),
         } if times else None,
         "unsettled": list(settled).count(None),
+        **({"probes": probes} if probes else {}),
         "troubles": play.troubles,
     }  # fmt: skip
 

@@ -38,6 +38,9 @@ class Peer(NamedTuple):
     counters: Bytes
 
 
+Acts = Mapping[str, Callable[["Play", Step], Deed[None]]]
+
+
 class Stuck(Exception):
     """Reports that running steps did not end."""
 
@@ -45,9 +48,7 @@ class Stuck(Exception):
 class Play:
     """Plays one run: its steps, its daemon and its report of troubles."""
 
-    def __init__(
-        self, stage: Stage, due: DueBytes, eyes: AllEyes, acts: Mapping[str, Callable[[Play, Step], Deed[None]]]
-    ) -> None:
+    def __init__(self, stage: Stage, due: DueBytes, eyes: AllEyes, acts: Acts) -> None:
         self.stage, self.due, self.eyes, self._acts = stage, due, eyes, acts
         self.faults: Counter[str] = Counter()  # the number of faults, by kind
         self.moments: Counter[str] = Counter()  # the number of faults, by their moment

@@ -67,7 +67,8 @@ def _trap(dice: Dice, texts: Sequence[str] = WORDS) -> Parameters:
     return {"words": words, "nth": dice.choice((1, 1, 1, 2)) if words else dice.randint(1, 25)}
 
 
-KINDS: dict[str, Callable[[Dice], Parameters]] = {
+Kinds = Mapping[str, Callable[[Dice], Parameters]]
+KINDS: Kinds = {
     # faults of the daemon
     "stop": lambda d: {"lasts": _for(d, 2.5, 5)},
     "stop_at": lambda d: {**_trap(d), "moment": d.choice(MOMENTS), "lasts": _for(d, 2.5, 4)},
@@ -124,7 +125,7 @@ KINDS: dict[str, Callable[[Dice], Parameters]] = {
 }  # fmt: skip
 """Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
-NEXAVPN: dict[str, Callable[[Dice], Parameters]] = {
+NEXAVPN: Kinds = {
     **{kind: KINDS[kind] for kind in (
         "stop", "terminate", "reload", "second", "rival", "clock", "cut", "refuse", "db_kill", "db_stop", "db_restart",
         "row_lock", "interface", "foreign_remove", "foreign_replace", "reboot", "rekey", "move", "address",
@@ -142,6 +143,13 @@ NEXAVPN: dict[str, Callable[[Dice], Parameters]] = {
 }  # fmt: skip
 """The same for the control plane nexavpn. Its faults between daemon and database hit the server's processes."""
 
+POLICIES: Kinds = {
+    **NEXAVPN,
+    "withdraw": lambda d: {"devices": d.some(), "lasts": _for(d, 1, 4)},
+    "swap": lambda d: {"devices": sorted(d.sample(range(d.devices), 2))},
+}
+"""The same for a node that enforces policies."""
+
 PER_ROUND = 21  # with this many kinds a round, two rounds have all of them
 
 
@@ -157,9 +165,7 @@ def liars(seed: int, pace: float = 1.0) -> Iterator[list[Step]]:
         yield sorted((Step(_for(dice, 0, STORM), kind, KINDS[kind](dice)) for kind in kinds), key=lambda step: step.at)
 
 
-def rounds(
-    seed: int, pace: float = 1.0, kinds: Mapping[str, Callable[[Dice], Parameters]] = KINDS
-) -> Iterator[list[Step]]:
+def rounds(seed: int, pace: float = 1.0, kinds: Kinds = KINDS) -> Iterator[list[Step]]:
     """Yields rounds without end, each as a list of steps in order.
 
     The same seed, pace and kinds give the same rounds.

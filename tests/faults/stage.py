@@ -24,6 +24,7 @@ from tests.real.running import Daemon, Ear, in_network
 from wgsyncd.demo import processes
 from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys
 
+NODE = "faults"  # the node's first name
 DISK = 160  # MiB, for the database
 NETS = {"wg0": "10.200.0", "wg1": "10.251.0"}
 OPEN: dict[str, object] = {"always_allowed": 100, "max_share": 1.0}  # a guard that lets everybody go
@@ -70,7 +71,7 @@ class Stage:
         self.proxy: Proxy
         self.traffic: Traffic
         self.web: Web
-        self.node = "faults"
+        self.node = NODE
         self.copy_name = ""  # the node of the copied server, if it has a name of its own
         self.names = {name: name for name in NETS}  # the interfaces' present names
         self.guard: dict[str, object] = OPEN

@@ -1,0 +1,46 @@
+"""These steps change what devices of NexaVPN may reach, while forbidden packets are sent."""
+
+from __future__ import annotations
+
+from tests.faults import on_nexavpn
+from tests.faults.policies_stage import PoliciesStage
+from tests.faults.runner import Deed, Play
+from tests.faults.script import Step
+
+_UNDER_WAY = 0.3  # seconds: packets that were judged before the change have arrived
+
+
+def withdraw(play: Play, step: Step) -> Deed[None]:
+    """Takes the policies of devices away under traffic, and gives them back. The devices reach nothing meanwhile."""
+    stage = play.stage
+    assert isinstance(stage, PoliciesStage)
+    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    names = [stage.policy(device) for device in devices]
+    with (yield from play.holding_devices(devices, "interfaces")):
+        yield from play.until(lambda: all(stage.profile(device) for device in devices))
+        old = {device.name: stage.profile(device) for device in devices}
+        yield from play.told("UPDATE policies SET is_active = false WHERE name = ANY(%s)", names)
+        yield from play.until(lambda: all(stage.profile(device) != old[device.name] for device in devices))
+        yield from play.pause(_UNDER_WAY)
+        stage.prober.withdrawn.update(old)
+        play.faults[step.kind] += 1
+        yield from play.pause(step.parameters["lasts"])
+        stage.prober.withdrawn.difference_update(old)
+        yield from play.told("UPDATE policies SET is_active = true WHERE name = ANY(%s)", names)
+
+
+def swap(play: Play, step: Step) -> Deed[None]:
+    """Gives two devices of one gateway each other's address under traffic. Nobody gets the other's access."""
+    stage = play.stage
+    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    with (yield from play.holding_devices(devices)):
+        one, other = devices
+        if one.interface != other.interface:
+            return
+        free = f"{one.address.rpartition('.')[0]}.250"
+        yield from on_nexavpn.readdress(play, [(one, free), (other, one.address), (one, other.address)])
+        play.faults[step.kind] += 1
+        yield from play.loud(devices)
+
+
+ACTS = {**on_nexavpn.ACTS, "withdraw": withdraw, "swap": swap}
