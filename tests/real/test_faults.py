@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.on_nexavpn import spared
 from tests.faults.runner import Play
-from tests.faults.script import KINDS, NEXAVPN, rounds
+from tests.faults.script import KINDS, NEXAVPN, POLICIES, Kinds, rounds
 from tests.faults.stage import Device
 from wgsyncd.demo.testbed import WgKind
 
@@ -59,14 +59,16 @@ def test_faults(kind: WgKind, count: int, tmp_path: Path) -> None:
     assert all(one["true"] == one["posted"] > 10_000 for one in report["bytes"].values())
 
 
-def test_faults_on_nexavpn(tmp_path: Path) -> None:
-    words = f"--control-plane nexavpn --seed {SEED} --rounds 1 --minutes 10 --json --keep {tmp_path / 'logs'}"
+@pytest.mark.parametrize(("options", "kinds"), [("", NEXAVPN), ("--policies", POLICIES)], ids=["nodes", "policies"])
+def test_faults_on_nexavpn(options: str, kinds: Kinds, tmp_path: Path) -> None:
+    words = f"--control-plane nexavpn {options} --seed {SEED} --rounds 1 --minutes 10 --json --keep {tmp_path / 'logs'}"
     done = subprocess.run([str(RUN), *words.split()], capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHON": sys.executable})  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:] + done.stdout
     report: dict[str, Any] = json.loads(done.stdout)
     assert (report["lost"], report["doubled"]) == (0, 0)
     assert report["kills"] >= 7
-    planned = {step.kind for step in next(rounds(SEED, report["pace"], NEXAVPN))}
-    assert planned - {"black_hole", *IF_MET} <= {kind for kind, times in report["faults"].items() if times}
+    planned = {step.kind for step in next(rounds(SEED, report["pace"], kinds))}
+    assert planned - {"black_hole", "swap", *IF_MET} <= {kind for kind, times in report["faults"].items() if times}
     assert all(one["true"] == one["posted"] > 10_000 for one in report["bytes"].values())
+    assert report.get("probes", {}).get("forbidden") == (0 if options else None)
