@@ -83,7 +83,8 @@ class Prober(threading.Thread):
                     self._tell(f"{name} reached {host}")
         for device, one in self._own.items():
             for name in _received(one):
-                self._tell(f"{name} reached {device}")
+                if name != device:  # it still has the address that another device got, and sends to itself
+                    self._tell(f"{name} reached {device}")
 
     def _tell(self, text: str) -> None:
         self.forbidden.append(text)
