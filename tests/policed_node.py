@@ -14,9 +14,10 @@ from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.core.policies.model import PolicySettings, PolicyTables, Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.dataplane.nftables import listing
-from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
+from wgsyncd.dataplane.nftables.filter import PacketFilter
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.dataplane.nftables.view import FilterSettings
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Snapshot
 

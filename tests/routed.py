@@ -23,9 +23,10 @@ from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.policies.model import Device, PolicySettings, PolicyTables
 from wgsyncd.core.policies.plan import AccessPlan, plan_access
 from wgsyncd.dataplane.nftables import listing
-from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
+from wgsyncd.dataplane.nftables.filter import PacketFilter
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.dataplane.nftables.view import FilterSettings
 from wgsyncd.ports import Phase
 
 TUNNELS = frozenset(("wg0", "wg1"))

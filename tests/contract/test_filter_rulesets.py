@@ -14,9 +14,10 @@ from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.policies.model import Access, Element, PolicySettings, Ruleset
 from wgsyncd.core.policies.ranges import Ranges, join
 from wgsyncd.dataplane.nftables import commands, listing
-from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
+from wgsyncd.dataplane.nftables.filter import PacketFilter
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.dataplane.nftables.view import FilterSettings
 from wgsyncd.errors import FilterError, UserError
 
 LAST = {4: 2**32 - 1, 16: 2**128 - 1}

@@ -68,7 +68,7 @@ def test_a_policy_is_read_with_its_targets_and_destinations(nexa: NexavpnTables)
     assert (everything.priority, everything.effect, everything.full_tunnel) == (7, "Deny", True)
     assert everything.targets == (Target("device", str(nexa.id(5))),)
     tables = policies(store)
-    assert tables.groups == (Group(str(named("staff")), frozenset({str(named("alice"))})),)
+    assert tables.groups == (Group(str(named("staff")), frozenset({str(named("alice"))}), name="staff"),)
     assert tables.dns_servers == {parse_host("10.0.0.53"), parse_host("fd00::53")}
     assert tables.owners == {str(nexa.id(5)): str(named("alice"))}
 

@@ -38,7 +38,7 @@ def test_bytes_are_reported_by_time_and_by_device(nexa: NexavpnTables) -> None:
     commit(other, WriteBatch(postings=(posted(nexa.id(5), 1000, 1),)))
     assert nexa.posted(5) == Counters(1050, 6), "the view has the sum over all nodes"
     with closing(NexaReports(nexa.settings())) as reports:
-        assert reports.names() == [DeviceName(nexa.id(n), names[n], "alice") for n in (5, 6)]
+        assert reports.names() == [DeviceName(nexa.id(n), names[n], "alice", f"laptop {n}") for n in (5, 6)]
         assert reports.names(gone=True) == [DeviceName("", names[7], "")]
         assert (reports.coverage().first_day, reports.coverage().first_bucket) == (day, BUCKET)
         assert reports.days(day, DAY) == {day: Counters(60, 6), DAY: Counters(57, 12)}

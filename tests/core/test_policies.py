@@ -224,8 +224,9 @@ def test_explain_names_the_policy_that_decides_and_what_it_overrules() -> None:
     found = tables(policy(1, "allow", "10.0.0.0/8", priority=9), policy(2, "deny", "10.0.5.0/24", priority=3))
     verdict = explain_address(device(2), parse_host("10.0.5.7"), found, USUAL, None)
     assert (verdict.allowed, verdict.why, verdict.installed) == (False, Why.POLICY, None)
-    assert verdict.policy == found.policies[1] and verdict.overruled == (found.policies[0],)
-    assert [rule.policy.id for rule in rules_of(device(2), found, USUAL)[0]] == [2, 1]
+    assert verdict.rule is not None and verdict.rule.policy == found.policies[1]
+    assert [one.policy for one in verdict.overruled] == [found.policies[0]]
+    assert [one.rule.policy.id for one in rules_of(device(2), found, USUAL)[0]] == [2, 1]
 
 
 def test_explain_tells_what_no_policy_covers_and_what_the_device_has_no_address_for() -> None:

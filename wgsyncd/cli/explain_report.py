@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from wgsyncd.cli.explain_access import PolicyReport
 from wgsyncd.cli.output import ago
 from wgsyncd.core.inspect.answers import AuditRow, DeviceDetails, Rule
 from wgsyncd.core.inspect.connection import Connection
@@ -111,6 +112,7 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     bytes: dict[str, CountersReport] | None  # by the control plane's label
     details: dict[str, str] | None  # by the control plane's label, like times
     times: dict[str, str | None] | None
+    policies: PolicyReport | None  # null: the control plane has none
     audit: list[AuditReport] | None
     audit_error: str | None
 
@@ -120,6 +122,7 @@ def explain_report(
     rules: Sequence[Rule],
     details: DeviceDetails | None,
     audit: Sequence[AuditRow] | str,
+    policies: PolicyReport | None,
     perspective: Perspective,
     now: float,
     zone: ZoneInfo,
@@ -196,6 +199,7 @@ def explain_report(
         bytes=None if details is None else {label: counters(one) for label, one in details.bytes.items()},
         details=None if details is None else dict(details.texts),
         times=None if details is None else {label: time(at) for label, at in details.times.items()},
+        policies=policies,
         audit=None if isinstance(audit, str) else [AuditReport(**one._asdict()) for one in audit],
         audit_error=audit if isinstance(audit, str) else None,
     )

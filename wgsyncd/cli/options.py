@@ -8,6 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wgsyncd.core.network import Network
 
 DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
 
@@ -71,6 +75,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
+
+
+def host(text: str) -> Network:
+    """The type of an option that takes one address. Policies have no ports, so an address with a port is refused."""
+    from wgsyncd.core.network import parse_host
+
+    try:
+        return parse_host(text)
+    except ValueError:
+        told = f"{text!r} is not one IPv4 or IPv6 address, such as 10.0.5.7. Policies have no ports"
+        raise argparse.ArgumentTypeError(told) from None
 
 
 def seconds(text: str) -> float:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from wgsyncd.config.schema import Settings
     from wgsyncd.core.inspect.answers import Link
     from wgsyncd.core.inspect.finding import Finding
-    from wgsyncd.dataplane.nftables.filter import FilterSettings, PacketFilter
+    from wgsyncd.core.policies.model import Ruleset
+    from wgsyncd.dataplane.nftables.filter import PacketFilter
+    from wgsyncd.dataplane.nftables.view import FilterSettings, FilterView
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 def _agent(
     settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState, machine: Machine | None = None,
-    packet_filter: PacketFilter | None = None,
+    packet_filter: PacketFilter | FilterView | None = None,
 ) -> Agent:  # fmt: skip
     """An agent on the real parts. A further plane of the data plane is one more entry of ``planes``."""
     from wgsyncd.engine.agent import Agent
@@ -59,7 +61,7 @@ def open_agent(settings: Settings) -> Agent:
     from wgsyncd.engine.status import DaemonStatus
 
     log.configure("warning")  # to standard error: standard output is the command's answer
-    return _agent(settings, open_wireguard(), DaemonStatus(), AgentState())
+    return _agent(settings, open_wireguard(), DaemonStatus(), AgentState(), packet_filter=_filter_view(settings))
 
 
 def open_claimant(settings: Settings) -> Agent:
@@ -160,7 +162,7 @@ def _as_fault(settings: Settings) -> Iterator[None]:
 def _filter_settings(settings: Settings) -> FilterSettings | None:
     """What the packet filter has to know. None: the control plane has no policies, or nobody enforces them."""
     from wgsyncd.core.peers.guard import RemovalLimits
-    from wgsyncd.dataplane.nftables.filter import FilterSettings
+    from wgsyncd.dataplane.nftables.view import FilterSettings
 
     policies, guard = settings.store.policy_settings(), settings.guard
     if policies is None or not policies.enforce:
@@ -175,6 +177,21 @@ def _packet_filter(settings: FilterSettings) -> PacketFilter:
     from wgsyncd.dataplane.nftables.nft import Nft
 
     return PacketFilter(settings, Nft(), Netfilter())
+
+
+def _filter_view(settings: Settings) -> FilterView | None:
+    """The packet filter, to look at. None: the control plane has no policies, or nobody enforces them."""
+    from wgsyncd.dataplane.nftables.nft import Nft
+    from wgsyncd.dataplane.nftables.view import FilterView
+
+    wanted = _filter_settings(settings)
+    return FilterView(wanted, Nft()) if wanted is not None else None
+
+
+def read_ruleset(settings: Settings) -> Ruleset | None:
+    """The packet filter's table as the kernel has it. None: there is none. FilterError if it cannot be read."""
+    view = _filter_view(settings)
+    return view.read() if view is not None else None
 
 
 def open_reports(settings: Settings) -> ReportSource:

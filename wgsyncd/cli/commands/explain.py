@@ -1,4 +1,7 @@
-"""Explain why a device has a peer, or has none.
+"""Explain why a device has a peer, or has none, and which addresses its policies let it reach.
+
+With --to, the first sentences say whether the device reaches that address and what decides this: a policy, its range,
+or that no policy covers the address. They also say if the packet filter does something else now.
 
 The command writes nothing. Without root or CAP_NET_ADMIN it cannot read the kernel, and says so. The device's own
 public key is the only key that it prints.
@@ -13,19 +16,24 @@ import re
 from collections.abc import Iterator, Sequence
 
 from wgsyncd.cli import options, output, wiring
+from wgsyncd.cli.explain_access import PolicyReport, policy_lines, policy_report
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
 from wgsyncd.cli.output import Line, Parts, ago, seconds_between, short_time
 from wgsyncd.cli.table import WHOLE, Column, fit
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import AuditRow
-from wgsyncd.core.inspect.explain import explain, find_rows
-from wgsyncd.core.inspect.names import DeviceName, find_device, suggestions
+from wgsyncd.core.inspect.explain import Explanation, explain, find_rows
+from wgsyncd.core.inspect.names import DeviceName, find_device, find_labelled, suggestions
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
+from wgsyncd.core.network import Network
+from wgsyncd.core.policies.model import Ruleset
+from wgsyncd.core.policies.plan import AccessPlan
+from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.errors import StoreError, UserError
+from wgsyncd.errors import FilterError, StoreError, UserError
 from wgsyncd.ports import DeviceSource, ReportSource
 
 MOST = 10  # audit rows
@@ -34,20 +42,23 @@ MOST = 10  # audit rows
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     options.add_config(parser)
-    parser.add_argument("device", metavar="DEVICE", help="a device id, a row's id, a tunnel address or a public key")
+    parser.add_argument("device", metavar="DEVICE",
+                        help="a device id, a device's name, a row's id, a tunnel address or a public key")  # fmt: skip
+    parser.add_argument("--to", type=options.host, metavar="ADDRESS",
+                        help="say whether the device reaches this IPv4 or IPv6 address, and why")  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="also show the baselines")
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Gather everything about the device and print it."""
-    report = _gather(args.device, load.load(args.config))
+    report = _gather(args.device, load.load(args.config), args.to)
     public = (report.public_key,) if report.public_key else ()
     output.print_report(report, _lines(report, verbose=args.verbose), json=args.json, public=public)
     return 0
 
 
-def _gather(device: str, settings: Settings) -> ExplainReport:
+def _gather(device: str, settings: Settings, to: Network | None) -> ExplainReport:
     agent, reports = wiring.open_agent(settings), wiring.open_reports(settings)
     view = agent.inspector.view()
     row = _find(device, view, agent.store, reports)
@@ -60,7 +71,26 @@ def _gather(device: str, settings: Settings) -> ExplainReport:
     except StoreError as error:  # only this part of the report is missing
         audit = str(error)
     rules, details = reports.rules(found.settled, view.now), reports.details(row.id)
-    return explain_report(found, rules, details, audit, reports.perspective, view.now, settings.node.zone)
+    policies = _policies(settings, agent, view, found, to)
+    return explain_report(found, rules, details, audit, policies, reports.perspective, view.now, settings.node.zone)
+
+
+def _policies(
+    settings: Settings, agent: Agent, view: Preview, found: Explanation, to: Network | None
+) -> PolicyReport | None:
+    """What the device may reach. None: the control plane has no policies. UserError if ``to`` then is given."""
+    policies = settings.store.policy_settings()
+    if policies is None:
+        if to is not None:
+            raise UserError(f"--to: the control plane {settings.control_plane} has no policies, so nothing is refused")
+        return None
+    plan: AccessPlan | None = None
+    ruleset: Ruleset | str | None
+    try:
+        plan, ruleset = agent.planes.access(view.snapshot, view.decision), wiring.read_ruleset(settings)
+    except FilterError as error:  # only this part of the report is missing
+        ruleset = str(error)
+    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to)
 
 
 def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) -> DeviceRow:
@@ -79,7 +109,14 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
     if found:
         raise UserError(f"{len(found)} devices have this: {', '.join(row.device for row in found)}")
     names = list(reports.names())
-    named = find_device(text, names)
+    called = find_labelled(text, names)
+    if len(called) > 1:
+        raise UserError(
+            f"{len(called)} devices have this: {', '.join(f'{one.device} of {one.owner}' for one in called)}"
+        )
+    named = find_device(text, names) or next(iter(called), None)
+    if named is not None and (own := [row for row in rows if row.device == named.device]):
+        return own[0]
     if named is not None and (read := store.load_devices(frozenset((named.device,)))):
         return read[0]
     for name, state in view.decision.actual.items():
@@ -93,13 +130,16 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
             held = any(one.public_key == record.public_key for one in view.decision.plan.withheld)
             what = "the guard keeps it: see `wgsyncd plan`" if held else "the next cycle removes it"
             raise UserError(f"no row is called {text!r}. A peer that was made for it is on {there.name}, and {what}")
-    alike = suggestions(text, [one.device for one in names])
+    alike = suggestions(text, [name for one in names for name in (one.device, one.label)])
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
 def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     """Everything, in blocks that an empty line separates. The verdict is the last block, too, for a small screen."""
+    policies = report.policies
     verdict: list[Parts] = [(f"{report.device} {report.verdict}", "head")]
+    if policies is not None and (to := policies.to) is not None:
+        verdict.append((to.text, "ok" if to.allowed else "fault"))
     verdict += [(one, "held") for one in re.split(r"(?<=\.) (?=[A-Z])", report.advice) if one]
     yield from verdict
     yield "", ""
@@ -114,6 +154,9 @@ def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     yield "", ""
     yield from (_pair(*one) for one in (*_kernel(report, verbose=verbose), *_plan(report)))
     yield "", ""
+    if policies is not None:
+        yield from (_pair(*one) for one in policy_lines(policies))
+        yield "", ""
     if report.bytes is not None:
         columns = [Column("bytes", rank=0), Column("rx", right=True), Column("tx", right=True)]
         yield from fit(columns, list(_bytes(report.bytes)), WHOLE)

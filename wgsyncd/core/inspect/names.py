@@ -10,11 +10,12 @@ from wgsyncd.core.model import DeviceId
 
 
 class DeviceName(NamedTuple):
-    """The names of one device: row id, device id and owner id."""
+    """The names of one device: row id, device id, owner id, and what its owner calls it."""
 
     row_id: DeviceId
     device: str
     owner: str
+    label: str = ""  # several devices may have the same one. "": the store keeps none
 
 
 def _same(text: str, name: str) -> bool:
@@ -30,6 +31,11 @@ def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
     if text.isdecimal() and text.isascii():
         return next((one for one in names if str(one.row_id) == text), None)
     return None
+
+
+def find_labelled(text: str, names: Iterable[DeviceName]) -> list[DeviceName]:
+    """The devices that are called ``text``: "laptop", or "alice/laptop" with the owner."""
+    return [one for one in names if one.label and (_same(text, one.label) or _same(text, f"{one.owner}/{one.label}"))]
 
 
 def find_owner(text: str, names: Iterable[DeviceName]) -> str | None:

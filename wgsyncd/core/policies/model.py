@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import DeviceId, PublicKey
 from wgsyncd.core.network import Network, Networks
-from wgsyncd.core.policies.ranges import Ranges, join, range_of, subtract
+from wgsyncd.core.policies.ranges import Ranges, as_text, join, range_of, subtract
 
 IPV4_BYTES = 4
 
@@ -42,6 +42,11 @@ class Access(NamedTuple):
         """The name of the profile: 32 hexadecimal digits that depend on the addresses alone."""
         parts = (",".join(f"{first:x}-{last:x}" for first, last in ranges) for ranges in self)
         return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
+
+    def texts(self) -> list[str]:
+        """The ranges for people: "10.0.0.0/8" where one network is the whole range, else "10.0.0.1-10.0.0.9"."""
+        four = [as_text(first, last, IPV4_BYTES) for first, last in self.v4]
+        return four + [as_text(first, last, 16) for first, last in self.v6]
 
     def less(self, other: Access) -> Access:
         """The addresses that ``other`` does not have."""
@@ -90,6 +95,7 @@ class Group:
     id: str
     members: frozenset[str]  # ids of owners
     is_deleted: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

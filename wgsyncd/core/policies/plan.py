@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.network import Network, Networks
 from wgsyncd.core.peers.guard import RemovalLimits
+from wgsyncd.core.policies.explain import installed_access
 from wgsyncd.core.policies.model import (
     NO_ACCESS,
     Access,
@@ -97,7 +98,7 @@ def plan_access(
     devices must not have one address.
     """
     resolver, there = Resolver(tables, settings), found or NOTHING
-    before = {device.id: _found_access(device, there) for device in devices if not device.is_frozen}
+    before = {device.id: installed_access(device, there) or NO_ACCESS for device in devices if not device.is_frozen}
     after = {device.id: resolver.access(device) for device in devices if not device.is_frozen}
     counted = frozenset(
         device.id
@@ -166,13 +167,3 @@ def plan_access(
 def access_id(devices: Iterable[str]) -> str:
     """The plan id: 128 bits in hexadecimal digits that name exactly these devices, for an admin to approve."""
     return hashlib.sha256("\0".join(("access", *sorted(devices))).encode()).hexdigest()[:32]
-
-
-def _found_access(device: Device, found: Ruleset) -> Access:
-    """What the ruleset lets a device reach now."""
-    access = NO_ACCESS
-    for host in device.hosts:
-        element = found.elements.get(host)
-        if element is not None and element.device == tag(device.id):
-            access = access.plus(found.profiles[element.profile].limited_to(frozenset((len(host.packed),))))
-    return access

@@ -5,6 +5,7 @@ Equal sets are equal values: a range that touches the next one is joined with it
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
 from wgsyncd.core.network import Network
@@ -56,3 +57,12 @@ def subtract(ranges: Ranges, others: Ranges) -> Ranges:
 def contains(ranges: Ranges, address: int) -> bool:
     """Whether an address is in one of the ranges."""
     return any(first <= address <= last for first, last in ranges)
+
+
+def as_text(first: int, last: int, size: int) -> str:
+    """A range for people: a network if it is one, else its two ends. ``size``: bytes of an address, 4 or 16."""
+    bits = (last - first + 1).bit_length() - 1
+    low, high = (str(ipaddress.ip_address(one.to_bytes(size))) for one in (first, last))
+    if last - first + 1 != 1 << bits or first % (1 << bits):
+        return f"{low}-{high}"
+    return low if not bits else f"{low}/{8 * size - bits}"

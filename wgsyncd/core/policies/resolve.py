@@ -78,6 +78,11 @@ def paint(rules: Iterable[Rule]) -> Access:
     return allowed
 
 
+def rule_of(policy: AccessPolicy) -> Rule:
+    """A policy with its texts read, whether it counts or not."""
+    return _read(policy, [])
+
+
 def _read(policy: AccessPolicy, faults: list[PolicyFault]) -> Rule:
     """The rule of a policy. Each doubt is decided against access, and adds to ``faults``."""
     effect = policy.effect.strip().lower()

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from wgsyncd import log
-from wgsyncd.core.model import InterfaceState, PublicKey
+from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import Network
-from wgsyncd.core.peers.guard import Decision, RemovalLimits
-from wgsyncd.core.policies.model import PolicySettings, Ruleset
-from wgsyncd.core.policies.plan import AccessPlan, plan_access
+from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.policies.model import Ruleset
+from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.dataplane.nftables import commands, listing
-from wgsyncd.dataplane.nftables.devices import live_devices
 from wgsyncd.dataplane.nftables.listing import Found, Shape, Traffic, sum_up
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.dataplane.nftables.view import FilterSettings, plan_filter
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase, Snapshot
 
 NOTHING_COUNTED = Traffic()
-
-
-class FilterSettings(NamedTuple):
-    """What the packet filter has to know of the configuration."""
-
-    tunnels: frozenset[str]  # names of the interfaces
-    policies: PolicySettings
-    limits: RemovalLimits
-    always_keep: frozenset[PublicKey] = frozenset()
 
 
 @dataclass(slots=True)
@@ -85,15 +75,7 @@ class PacketFilter:
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: Ruleset | None) -> AccessPlan | None:
         """The changes of the ruleset. None if the store has no policies."""
-        tables = snapshot.policies
-        if tables is None:
-            return None
-        settings = self._settings
-        live = live_devices(decision, snapshot.rows, settings.always_keep, settings.tunnels)
-        return plan_access(
-            live.devices, tables, settings.policies, settings.limits, found, snapshot.approved,
-            tunnels=settings.tunnels, kept=live.kept, is_partial=live.is_partial,
-        )  # fmt: skip
+        return plan_filter(self._settings, snapshot, decision, found)
 
     def apply(self, phase: Phase, plan: AccessPlan | None, actual: Mapping[str, InterfaceState]) -> None:
         """Withdraw elements and forget their flows, or grant the rest in one transaction."""

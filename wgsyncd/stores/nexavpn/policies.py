@@ -18,10 +18,10 @@ FROM wgsyncd.policies ORDER BY id
 """  # noqa: S608
 _TARGETS = f"SELECT policy_id, {text_of('target_type')}, target_id::text FROM wgsyncd.policy_targets ORDER BY id"  # noqa: S608
 _DESTINATIONS = "SELECT policy_id, destination::text FROM wgsyncd.policy_destinations ORDER BY id"
-_GROUPS = """
-SELECT g.id::text, g.deleted_at IS NOT NULL, m.user_id::text
+_GROUPS = f"""
+SELECT g.id::text, g.deleted_at IS NOT NULL, {text_of("g.name")}, m.user_id::text
 FROM wgsyncd.groups g JOIN wgsyncd.group_memberships m ON m.group_id = g.id
-"""
+"""  # noqa: S608
 _OWNERS = "SELECT id::text, user_id::text FROM wgsyncd.devices"
 _DNS = f"""
 SELECT DISTINCT {text_of("one")} FROM wgsyncd.gateways, unnest(dns_servers) AS one WHERE id = ANY(%s) ORDER BY 1
@@ -45,10 +45,10 @@ class PolicyReader:
             )
             for number, name, priority, effect, full_tunnel, is_active, is_deleted in connection.query(_POLICIES)
         )  # fmt: skip
-        members: dict[tuple[str, bool], set[str]] = {}
-        for group, is_deleted, user in connection.query(_GROUPS):
-            members.setdefault((group, is_deleted), set()).add(user)
-        groups = tuple(Group(group, frozenset(users), gone) for (group, gone), users in sorted(members.items()))
+        members: dict[tuple[str, bool, str], set[str]] = {}
+        for *group, user in connection.query(_GROUPS):
+            members.setdefault(tuple(group), set()).add(user)
+        groups = tuple(Group(one, frozenset(users), gone, name) for (one, gone, name), users in sorted(members.items()))
         return PolicyTables(policies, groups, self._dns(connection, gateways), dict(connection.query(_OWNERS)))
 
     def _dns(self, connection: Connection, gateways: Collection[str]) -> frozenset[Network]:

@@ -15,13 +15,15 @@ from wgsyncd.errors import StoreError
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.eligibility import rules
+from wgsyncd.stores.nexavpn.rows import text_of
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.store import check_schema
 from wgsyncd.stores.own_values import stored_time
 
-_NAMES = """
-SELECT d.id, coalesce(u.username, '') FROM wgsyncd.devices d LEFT JOIN wgsyncd.users u ON u.id = d.user_id ORDER BY d.id
-"""
+_NAMES = f"""
+SELECT d.id, coalesce(u.username, ''), {text_of("d.name")}
+FROM wgsyncd.devices d LEFT JOIN wgsyncd.users u ON u.id = d.user_id ORDER BY d.id
+"""  # noqa: S608
 _GONE = """
 SELECT t.device FROM wgsyncd.totals t WHERE t.node = %s AND t.rx + t.tx > 0
     AND NOT EXISTS (SELECT FROM wgsyncd.devices d WHERE d.id = t.device) ORDER BY t.device
@@ -57,7 +59,7 @@ class NexaReports:
         """See :class:`wgsyncd.ports.ReportSource`."""
         if gone:
             return [DeviceName("", str(device), "") for (device,) in self._connection.query(_GONE, (self._node,))]
-        return [DeviceName(device, str(device), owner) for device, owner in self._connection.query(_NAMES)]
+        return [DeviceName(one, str(one), owner, name or "") for one, owner, name in self._connection.query(_NAMES)]
 
     def coverage(self) -> Coverage:
         """See :class:`wgsyncd.ports.ReportSource`."""

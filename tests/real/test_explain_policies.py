@@ -1,0 +1,143 @@
+"""`wgsyncd explain --to` on real PostgreSQL and nftables: what decides, in the words of NexaVPN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nexavpn_sides import named
+from tests.postgres import PrivatePostgres
+from tests.real.nexavpn_bench import Bench, opened
+from tests.real.running import Ear, wait
+from tests.samples import text as key_text
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def bench(postgres: PrivatePostgres, ear: Ear, tmp_path: Path) -> Iterator[Bench]:
+    """A node with device 5 of alice, who is an engineer. The daemon does not run yet."""
+    with opened(postgres, ear, tmp_path) as made:
+        tables = made.tables
+        configure(made, "enforce = false", "enforce = true")
+        tables.insert(5)
+        tables._insert("groups", {"id": named("engineering"), "name": "engineering"})
+        tables._insert("group_memberships", {"group_id": named("engineering"), "user_id": named("alice")})
+        tables.policy("office", "allow", "10.0.0.0/8", to=[("group", named("engineering"))])
+        tables.policy("no finance", "deny", "10.0.5.0/24", to=[("user", named("alice"))], priority=10)
+        tables.policy("six", "allow", "fd00::/8", to=[("device", tables.id(5))], priority=200)
+        tables.update("gateways", named("wg0"), dns_servers=["10.0.5.53"])
+        yield made
+
+
+def configure(bench: Bench, old: str, new: str) -> None:
+    text = bench.daemon.config.read_text(encoding="utf-8")
+    assert old in text
+    bench.daemon.config.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def start(bench: Bench) -> None:
+    bench.daemon.start()
+    device = str(bench.tables.id(5))
+    wait(lambda: device in bench.world.server.run("nft", "list", "ruleset"), "the element of the device")
+
+
+def told(bench: Bench, to: str, device: str = "laptop 5") -> str:
+    """What the command says of an address: the second line, which is the last one but one, too."""
+    lines = bench.daemon.cli("explain", device, "--to", to, shows=key_text(5)).stdout.splitlines()
+    assert lines[1] == lines[-1] or lines[1] in lines[-3:]
+    return lines[1]
+
+
+def story(bench: Bench, *more: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        bench.daemon.cli("explain", str(bench.tables.id(5)), "--json", *more, shows=key_text(5)).stdout
+    )
+    return found
+
+
+SAME = "The packet filter does the same now."
+
+
+def test_an_address_is_allowed_or_refused_and_the_policy_is_named(bench: Bench) -> None:
+    start(bench)
+    assert told(bench, "10.1.0.1") == f"10.1.0.1 is allowed: policy 'office' (priority 100) allows 10.0.0.0/8. {SAME}"
+    assert told(bench, "10.0.5.7") == (
+        "10.0.5.7 is refused: policy 'no finance' (priority 10) denies 10.0.5.0/24."
+        f" It comes before policy 'office' (priority 100), which allows it. {SAME}"
+    )
+    assert told(bench, "10.0.5.53").endswith(
+        f"At port 53 it is allowed all the same: it is a DNS server of the gateway. {SAME}"
+    )
+    nothing = "192.0.2.1 is refused: there are 3 policies of the device, and none covers it."
+    assert told(bench, "192.0.2.1") == f"{nothing} {SAME}"
+    assert told(bench, "fd00::1") == f"fd00::1 is refused: the device has no IPv6 address. {SAME}"
+    bench.tables.policy("world", "allow", full_tunnel=True, is_active=False, to=[("user", named("alice"))])
+    assert "Policy 'world' (priority 100) would allow it, but it is not active." in told(bench, "192.0.2.1")
+
+    found = story(bench, "--to", "10.0.5.7")["policies"]
+    assert [(one["effect"], one["name"], one["targets"]) for one in found["policies"]] == [
+        ("deny", "no finance", ["user alice"]),
+        ("allow", "office", ["group engineering"]),
+        ("allow", "six", ["the device"]),
+    ]
+    assert found["allowed"] == found["installed"] == ["10.0.0.0-10.0.4.255", "10.0.6.0-10.255.255.255"]
+    assert found["dns_servers"] == ["10.0.5.53"]
+    to = found["to"]
+    assert (to["allowed"], to["why"], to["policy"], to["range"], to["overruled"], to["installed"]) == (
+        False, "policy", "no finance", "10.0.5.0/24", ["office"], False
+    )  # fmt: skip
+    shown = bench.daemon.cli("explain", "alice/laptop 5", shows=key_text(5)).stdout
+    assert "policies   1. deny 10.0.5.0/24: 'no finance'\n              priority 10, for user alice\n" in shown
+    assert "reaches    10.0.0.0-10.0.4.255, 10.0.6.0-10.255.255.255, port 53 of 10.0.5.53\n" in shown
+
+
+def test_what_the_packet_filter_does_is_told_where_it_differs(bench: Bench) -> None:
+    bench.tables.insert(6)
+    start(bench)
+    bench.tables.sql("DELETE FROM policy_destinations")
+    wait(lambda: bench.daemon.lines(event="too many devices would lose all access: withheld until an admin approves"),
+         "the guard")  # fmt: skip
+    kept = "The packet filter still allows it: the guard keeps the old access: see `wgsyncd plan`."
+    assert told(bench, "10.1.0.1").endswith(f"and none covers it. {kept}")
+    assert story(bench)["policies"]["withheld"] is True
+    bench.daemon.stop()
+    bench.world.server.run("nft", "delete", "table", "inet", "wgsyncd")
+    assert "Nothing is refused now: the packet filter has no table of wgsyncd." in told(bench, "10.1.0.1")
+
+
+def test_without_a_peer_nothing_passes(bench: Bench) -> None:
+    start(bench)
+    bench.tables.update("devices", bench.tables.id(5), status="blocked")
+    wait(lambda: not story(bench)["peers"], "the removal")
+    assert told(bench, "10.1.0.1").endswith("The device has no peer now, so nothing of it passes.")
+    bench.tables.sql("DELETE FROM policy_targets")
+    assert told(bench, "10.1.0.1").startswith("10.1.0.1 is refused: no policy applies to the device.")
+
+
+def test_policies_that_nobody_enforces_and_a_faulty_one(bench: Bench) -> None:
+    bench.tables.policy("odd", "maybe", "10.9.0.0/16", to=[("device", bench.tables.id(5))])
+    start(bench)
+    shown = bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
+    assert "deny 10.9.0.0/16: 'odd' (effect 'maybe' is taken for a deny)" in shown
+    bench.daemon.stop()
+    configure(bench, "enforce = true", "enforce = false")
+    shown = bench.daemon.cli("explain", "laptop 5", "--to", "10.1.0.1", shows=key_text(5)).stdout
+    assert "policies   are not enforced by the configuration: nothing is refused here" in shown
+
+
+def test_an_address_with_a_port_and_a_name_of_two_devices_are_refused(bench: Bench) -> None:
+    wrong = bench.daemon.cli("explain", "laptop 5", "--to", "10.1.0.1:443", code=2).stderr
+    assert "'10.1.0.1:443' is not one IPv4 or IPv6 address, such as 10.0.5.7. Policies have no ports" in wrong
+    bench.tables.insert(6)
+    bench.tables.update("devices", bench.tables.id(6), name="laptop 5")
+    both = bench.daemon.cli("explain", "laptop 5", code=1).stderr
+    assert all(f"{bench.tables.id(number)} of alice" in both for number in (5, 6))
