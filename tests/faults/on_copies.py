@@ -132,7 +132,8 @@ def restore(play: Play, step: Step) -> Deed[None]:
     stage, p = play.stage, step.parameters
     file, part = stage.directory / "dump.sql", p["part"]
     server = f"--socket={stage.database.socket}"
-    with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database", "clock")):
+    # A proxy that passes nothing on would keep a transaction open, and the server waits for its end to make the tables.
+    with (yield from play.holding_devices(stage.devices, "interfaces", "instances", "database", "clock", "proxy")):
         yield from nothing_waits(play)
         while (yield from play.asked(lambda cursor: _number(cursor, "SELECT COUNT(*) FROM wgsyncd_set_aside"))):
             yield from play.pause(0.1)

@@ -43,6 +43,7 @@ class Trap:
     hold: float = 0.0  # seconds for which the answer is held
     sprung: float | None = field(default=None, init=False)  # this is in monotonic seconds
     pid: int = field(default=0, init=False)  # the process id of the client that sent the statement
+    is_off: bool = field(default=False, init=False)  # nobody waits for it any more
 
     @property
     def name(self) -> str:
@@ -90,8 +91,9 @@ class Proxy:
             self._traps.append(trap)
 
     def disarm(self, trap: Trap) -> None:
-        """Removes a trap, sprung or not."""
+        """Removes a trap, sprung or not. One that still waits for an answer does nothing when the answer comes."""
         with self._lock, contextlib.suppress(ValueError):
+            trap.is_off = True
             self._traps.remove(trap)
 
     def cut(self) -> None:
@@ -139,14 +141,21 @@ class Proxy:
                         return trap
         return None
 
-    def act(self, trap: Trap) -> None:
-        """Does what the trap does to a process. The connection itself is not touched."""
-        with contextlib.suppress(ProcessLookupError):
-            if trap.deed in ("kill", "stop"):
-                os.kill(trap.pid, signal.SIGKILL if trap.deed == "kill" else signal.SIGSTOP)
-            elif trap.deed == "kill server":
-                os.kill(self._server(), signal.SIGKILL)
-        trap.sprung = time.monotonic()
+    def act(self, trap: Trap) -> bool:
+        """Does what the trap does to a process, unless it is disarmed. The connection itself is not touched.
+
+        A process that is stopped for a trap that nobody waits for would stay stopped.
+        """
+        with self._lock:
+            if trap.is_off:
+                return False
+            with contextlib.suppress(ProcessLookupError):
+                if trap.deed in ("kill", "stop"):
+                    os.kill(trap.pid, signal.SIGKILL if trap.deed == "kill" else signal.SIGSTOP)
+                elif trap.deed == "kill server":
+                    os.kill(self._server(), signal.SIGKILL)
+            trap.sprung = time.monotonic()
+        return True
 
 
 class Wire:
@@ -194,15 +203,14 @@ class Wire:
         asked, text = self._statement(packet)
         trap = None if text is None else self._proxy.meet(text, self._pid)
         if trap is not None and trap.moment == "before":
-            self._proxy.act(trap)
-            if trap.deed != "stop":
+            if self._proxy.act(trap) and trap.deed != "stop":
                 return False
             trap = None
         self._asked = asked
         self._server.sendall(packet)
         if trap is not None and trap.moment == "during":
-            self._proxy.act(trap)
-            return trap.deed in ("stop", "kill")  # the server learns in its usual way that a client was killed
+            # The server learns in its usual way that a client was killed.
+            return not self._proxy.act(trap) or trap.deed in ("stop", "kill")
         self._await = trap
         return True
 
@@ -235,7 +243,8 @@ class Wire:
             self._client.sendall(data)
             self._proxy.act(trap)
             return True
-        self._proxy.act(trap)
+        if not self._proxy.act(trap):
+            return self._answer(data)
         if trap.deed == "hold":
             end = time.monotonic() + trap.hold
             while time.monotonic() < end and not self._cut:

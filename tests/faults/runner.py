@@ -27,7 +27,8 @@ from tests.real.running import Daemon
 T = TypeVar("T")
 Deed = Generator[None, None, T]
 _TICK = 0.01
-_LONGEST = 150.0  # all running steps must come to their end within these seconds
+_LONGEST = 150.0  # seconds in which some running step must come to its end
+_LONG = 5.0  # seconds: a turn of a step is told if it takes longer
 
 
 class Peer(NamedTuple):
@@ -68,25 +69,32 @@ class Play:
     def storm(self, steps: list[Step]) -> None:
         """Plays the steps of one round until the last of them is over."""
         began, pending = time.monotonic(), list(steps)
-        pace = self.stage.pace
+        pace, longest = self.stage.pace, _LONGEST * max(1, self.stage.pace / 2)
+        ended = began
         while pending or self._running:
             now = time.monotonic() - began
             while pending and pending[0].at * pace <= now:
                 step = pending.pop(0)
                 self.say(f"begins: {step}")
                 self._running.append((step, self._acts[step.kind](self, step)))
+            before = len(self._running)
             self.turn()
-            if not pending and now > (steps[-1].at if steps else 0) * pace + _LONGEST * max(1, pace / 2):
+            if pending or len(self._running) < before:
+                ended = time.monotonic()
+            elif time.monotonic() > ended + longest:
                 raise Stuck("; ".join(str(step) for step, _ in self._running))
 
     def turn(self) -> None:
         """Gives each running step one turn."""
         for one in list(self._running):
+            began = time.monotonic()
             try:
                 next(one[1])
             except StopIteration:
                 self._running.remove(one)
                 self.say(f"over: {one[0]}")
+            if (took := time.monotonic() - began) > _LONG:
+                self.say(f"everybody waited {took:.1f} s for {one[0]}")
         self._revive()
         time.sleep(_TICK * self.stage.pace)
 
@@ -229,15 +237,14 @@ class Play:
 
     def sampled(self, interfaces: set[str]) -> Deed[None]:
         """Waits until all bytes so far are durable for the daemon, in the database or on its disk."""
-        clock, eyes = self.stage.clock, self.eyes
-        while True:
-            steps, began = clock.steps, clock.now()
-            while steps == clock.steps:
-                # A daemon that has sampled nothing whole yet does not have the metric, for example while a row is locked.
-                times = [eyes.seen.values.get(labelled(SAMPLED, interface=name), 0.0) for name in interfaces]
-                if all(began < at <= clock.now() + 1 for at in times):
-                    return
-                yield
+        clock, eyes, began = self.stage.clock, self.eyes, time.time()
+
+        def is_sampled(name: str) -> bool:
+            # A daemon that has sampled nothing whole yet does not have the metric, for example while a row is locked.
+            moments = clock.moments(eyes.seen.values.get(labelled(SAMPLED, interface=name), 0.0))
+            return bool(moments) and min(moments) > began
+
+        yield from self.until(lambda: all(map(is_sampled, interfaces)))
 
     @property
     def spools(self) -> bool:

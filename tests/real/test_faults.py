@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tests.faults.clock import Clock
 from tests.faults.on_nexavpn import spared
+from tests.faults.proxy import Proxy, Trap
 from tests.faults.runner import Play
 from tests.faults.script import KINDS, NEXAVPN, POLICIES, Kinds, rounds
 from tests.faults.stage import Device
@@ -29,6 +33,33 @@ def test_a_seed_makes_its_script() -> None:
     first, again = rounds(SEED), rounds(SEED)
     assert [next(first) for _ in range(5)] == [next(again) for _ in range(5)]
     assert next(rounds(SEED)) != next(rounds(SEED + 1))
+
+
+def test_a_time_that_the_clock_shows_twice_has_two_moments(tmp_path: Path) -> None:
+    clock, now = Clock(tmp_path / "clock"), time.time()
+    clock.history = [(now - 9, 0.0), (now - 6, 86400.0), (now - 3, 86396.0)]
+    assert clock.moments(now - 8) == [now - 8]
+    assert clock.moments(now + 86395) == pytest.approx([now - 5, now - 1])
+    assert clock.moments(now + 5) == []
+
+
+def test_a_trap_that_nobody_waits_for_stops_no_process(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        proxy = Proxy(tmp_path / "proxy", tmp_path / "server", lambda _: True, lambda: 0)
+        kept, late = Trap("COMMIT", 1, "after", "kill"), Trap("COMMIT", 1, "answered", "kill")
+        try:
+            for trap in (late, kept):
+                proxy.arm(trap)
+                assert proxy.meet("COMMIT", victim.pid) is trap
+            proxy.disarm(late)
+            assert not proxy.act(late)
+            assert (victim.poll(), late.sprung) == (None, None)
+            assert proxy.act(kept)
+            assert kept.sprung is not None
+            assert victim.wait() == -signal.SIGKILL
+        finally:
+            proxy.close()
+            victim.kill()
 
 
 def test_no_step_takes_the_last_row_of_a_gateway() -> None:
