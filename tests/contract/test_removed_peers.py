@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from tests.fakes import FakeWireGuard
 from tests.samples import NOW, key, nets, peer, text
-from wgsyncd.core.model import Change, ChangeKind
+from tests.scripted_kernel import ScriptedKernel, dump
+from wgsyncd.core.model import Change, ChangeKind, PeerState
 from wgsyncd.dataplane.wireguard import removed_peers
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.dataplane.wireguard.removed_peers import KeepingWireGuard, RemovedPeers
 
 SECRET = b"s" * 32
@@ -30,7 +33,7 @@ def wg() -> FakeWireGuard:
 
 @pytest.fixture
 def keeping(wg: FakeWireGuard, tmp_path: Path) -> KeepingWireGuard:
-    return KeepingWireGuard(wg, wg, tmp_path, lambda: NOW)
+    return KeepingWireGuard(wg, lambda: wg, tmp_path, lambda: NOW)
 
 
 def removals(wg: FakeWireGuard) -> list[Change]:
@@ -52,6 +55,17 @@ def test_a_foreign_peer_is_written_whole_and_for_its_owner_only(
     assert "PersistentKeepalive = 25\n" in written
     assert text(8) not in written, "a customer's peer has its row"
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_read_for_the_file_is_not_kept(wg: FakeWireGuard, scripted: ScriptedKernel, tmp_path: Path) -> None:
+    def states() -> int:
+        return sum(isinstance(one, PeerState) for one in gc.get_objects())
+
+    scripted.answers = [dump()]
+    keeping = KeepingWireGuard(wg, lambda: KernelWireGuard("boot"), tmp_path, lambda: NOW)
+    changes, before = removals(wg)[:1], states()
+    keeping.apply("wg0", changes)
+    assert (states(), scripted.opened, scripted.closed) == (before, 1, 1)
 
 
 def test_what_cannot_be_written_stays(

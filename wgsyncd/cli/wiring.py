@@ -83,7 +83,7 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
 
     folder = spool.directory()
     # Only a peer's removal needs endpoints.
-    wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard(), folder, time.time)
+    wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard, folder, time.time)
     machine = LocalMachine(folder, lock.lock_folder(folder))
     filters = _Filters()
 

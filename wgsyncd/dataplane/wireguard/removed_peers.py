@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,11 +133,13 @@ def _networks(state: InterfaceState) -> set[str]:
 class KeepingWireGuard:
     """A data plane that writes each foreign peer to its file before it takes the peer's addresses or the peer.
 
-    A peer that cannot be written stays, because nobody could put it back. ``wireguard`` makes the changes, and
-    ``reader`` reads the endpoints.
+    A peer that cannot be written stays, because nobody could put it back. ``wireguard`` makes the changes. ``reader``
+    opens what reads the endpoints. It remembers each peer that it reads, so it is closed again.
     """
 
-    def __init__(self, wireguard: WireGuard, reader: WireGuard, folder: Path, now: Callable[[], float]) -> None:
+    def __init__(
+        self, wireguard: WireGuard, reader: Callable[[], WireGuard], folder: Path, now: Callable[[], float]
+    ) -> None:
         self._wireguard, self._reader, self._folder, self._now = wireguard, reader, folder, now
 
     @property
@@ -161,7 +164,8 @@ class KeepingWireGuard:
 
     def _keep(self, interface: str, foreign: Mapping[PublicKey, PeerConfig]) -> OSError | None:
         """Write the peers to the file of their interface. Returns what prevented that."""
-        live, now = self._reader.read(interface).peers, self._now()
+        with closing(self._reader()) as reader:
+            live, now = reader.read(interface).peers, self._now()
         endpoints = {key: live[key].endpoint for key in foreign if key in live}
         try:
             RemovedPeers(self._folder, interface).add(
@@ -178,7 +182,6 @@ class KeepingWireGuard:
     def close(self) -> None:
         """See :class:`wgsyncd.ports.WireGuard`."""
         self._wireguard.close()
-        self._reader.close()
 
 
 def _ends_foreign_peer(change: Change) -> bool:
