@@ -120,7 +120,7 @@ class ChangeWatcher:
         answered = self.run("watch", lambda: self._read_digest(at_once=at_once))
         self._status.intervals = {**self._status.intervals, "watch": self.interval.period}
         if answered and self._last_read != self._digest:
-            return self._reconcile_all()
+            return self._reconcile_all(self._last_read)
         return answered
 
     def reconcile_named(self, devices: frozenset[str]) -> bool:
@@ -130,7 +130,7 @@ class ChangeWatcher:
         are left to the next poll. Otherwise, with rows that change all the time, posting would delay each change.
         """
         if not devices:
-            return self._reconcile_all(at_once=True)
+            return self._reconcile_all()
         done: list[bool] = []
         sent = self._agent().sent
         good = self.run("notify", lambda: done.append(self._agent().reconcile_devices(devices)))
@@ -138,20 +138,20 @@ class ChangeWatcher:
             self._digest = None
         return good and (all(done) or self.check_digest(at_once=True))
 
-    def _reconcile_all(self, *, at_once: bool = False) -> bool:
-        return self.run("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False, at_once=at_once))
+    def _reconcile_all(self, digest: object = None) -> bool:
+        return self.run("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False, digest=digest))
 
     def reconcile(
         self, until: Until, *, preemptible: bool = False, with_accounting: bool = True, must_plan: bool = False,
-        at_once: bool = True,
+        digest: object = None,
     ) -> Decision:  # fmt: skip
         """Reconcile all rows, and remember their digest. With ``must_plan``, plan even if nothing has changed.
-        ``at_once``: see :meth:`check_digest`. Other parameters: see :meth:`Agent.reconcile`."""
+        ``digest``: it was just read. None: read it. Other parameters: see :meth:`Agent.reconcile`."""
         agent = self._agent()
-        digest: object = None
-        with contextlib.suppress(StoreError):  # The agent has work without the database too, and raises the error.
-            # Read before the rows: the next check finds changes.
-            digest = self._last_read = agent.store.digest(at_once=at_once)
+        if digest is None:
+            with contextlib.suppress(StoreError):  # The agent has work without the database too, and raises the error.
+                # Read before the rows: the next check finds changes.
+                digest = self._last_read = agent.store.digest(at_once=True)
         self._digest = None
         known = None if must_plan else digest
         decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting, digest=known)

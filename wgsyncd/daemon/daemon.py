@@ -134,9 +134,7 @@ class Daemon:
         if event is Event.RELOAD:
             self.reload("a signal")
         elif event is Event.ADMIN:
-            self._admin.wait()  # The poll handles the request.
-        elif event is Event.NOTIFY:
-            pass  # The poll follows the notification.
+            self._admin.wait()  # The poll handles the request. It also follows a notification.
         elif event is Event.HEARTBEAT:
             self.watcher.run("heartbeat", self.agent.beat)
             self._sockets.open(self.settings.metrics.address)
@@ -144,6 +142,8 @@ class Daemon:
             self.watcher.run_preemptible("account", self.agent.account)
             if self.agent.needs_reconcile and not self.events.is_stopping:
                 self._handle(Event.RECONCILE)
+        elif event is Event.SYNC:
+            self.reconcile_all()
         elif event is Event.RECONCILE:
             self.watcher.run_preemptible("reconcile", self.watcher.reconcile)
         elif not self._clock.trusted:

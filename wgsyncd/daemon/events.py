@@ -20,10 +20,11 @@ class Event(IntEnum):
     ADMIN = 2
     NOTIFY = 3
     HEARTBEAT = 4
-    RECONCILE = 5
-    ACCOUNT = 6
-    PURGE = 7
-    VERIFY = 8
+    SYNC = 5
+    RECONCILE = 6
+    ACCOUNT = 7
+    PURGE = 8
+    VERIFY = 9
 
 
 class ShutdownTimeout(BaseException):
@@ -34,7 +35,7 @@ _SIGNALS = {
     signal.SIGTERM: Event.STOP,
     signal.SIGINT: Event.STOP,
     signal.SIGHUP: Event.RELOAD,
-    signal.SIGUSR1: Event.RECONCILE,
+    signal.SIGUSR1: Event.SYNC,
 }
 
 
