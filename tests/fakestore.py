@@ -33,7 +33,8 @@ from wgsyncd.stores.mikyun.settings import mikyun
 STATUS = {one: Status(one) for one in ("issued", "active", "expired")}
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
 PLANNED = ("id", "device_id", "contract_id", "wg_iface", "wg_ip", "public_key", "preshared_key", "status", "is_parent",
-           "qr_expires_at", "issued_at", "created_at", "deleted_at")  # fmt: skip
+           "deleted_at")  # fmt: skip
+ISSUED = ("qr_expires_at", "issued_at", "created_at", "activated_at", "first_handshake_at", "last_handshake_at")
 
 
 class FakeStore(MemoryStore[FakeDatabase]):
@@ -114,9 +115,12 @@ class FakeStore(MemoryStore[FakeDatabase]):
         )
 
     def _all_columns(self) -> object:
-        return [
+        return self._own_conditions(), [
             (
                 *(device[column] for column in PLANNED),
+                [device[column] for column in ISSUED]
+                if word(device["status"]) == "issued"
+                else any((device["first_handshake_at"], device["last_handshake_at"])),
                 self.db.contracts.get(device["contract_id"]),
                 self._policy.enforce and self.db.profiles.get(device["contract_id"]),
             )

@@ -40,8 +40,10 @@ def test_parents_of_a_contract_on_two_nodes(tables: MikyunTables, monkeypatch: p
     conflict = Condition("parent_conflict", "0001", "0001", "2")
     assert ours.snapshot().conditions == frozenset((conflict,))
     assert theirs.snapshot().conditions == frozenset((conflict, Condition("parent_conflict", "0002", "0002", "2")))
+    before = ours.digest()
     tables.update(6, is_parent=0)
     later(monkeypatch)
+    assert ours.digest() != before, "so that the next cycle plans"
     assert ours.snapshot().conditions == frozenset()
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.node import local
-from tests.samples import EPOCH, NOW, TOKYO, calendar, device_name, key, record, row, text
+from tests.samples import NOW, TOKYO, key, row, text
 from tests.store_sides import MikyunTables, RealMikyunTables
-from wgsyncd.core.model import Status, Transition
-from wgsyncd.core.reasons import Inactive, Reason, TransitionKind
-from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, Posting, WriteBatch
+from wgsyncd.core.model import Status
+from wgsyncd.core.reasons import Inactive, Reason
+from wgsyncd.core.state import Condition
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
 from wgsyncd.stores.mikyun.eligibility import DELETED, rules
@@ -240,54 +239,3 @@ def test_parents(tables: MikyunTables, store: Store) -> None:
     tables.insert(8, contract_id="0002", is_parent=1)
     assert store.snapshot().conditions == frozenset((Condition("parent_conflict", "0001", "0001", "2"),))
     assert [DELETED in one.inactive for one in store.snapshot().rows] == [False, False, True, False]
-
-
-# -- the question whether anything changed
-
-MATTERS: dict[str, Any] = {"wg_iface": "wg1", "wg_ip": "10.200.0.9", "public_key": text(9), "preshared_key": "p",
-                           "status": "paused", "is_parent": 1, "qr_expires_at": local(NOW + 900), "issued_at": local(NOW),
-                           "deleted_at": local(NOW), "contract_id": "0002", "device_id": "other"}  # fmt: skip
-
-
-@pytest.mark.parametrize("column", MATTERS)
-def test_the_digest_changes_with_what_a_plan_depends_on_and_back(
-    tables: MikyunTables, store: Store, column: str
-) -> None:
-    for number in (5, 6):
-        tables.insert(number, wg_ip=f"10.200.0.{number}")
-    first, before = store.digest(), tables.device(5)[column]
-    tables.update(5, **{column: MATTERS[column]})
-    assert store.digest() != first
-    tables.update(5, **{column: before})
-    assert store.digest() == first
-
-
-def test_the_digest_changes_with_rows_contracts_and_approvals(tables: MikyunTables, store: Store) -> None:
-    tables.insert(5)
-    store.load_state(calendar())
-    seen = [store.digest()]
-    tables.insert(6)
-    seen.append(store.digest())
-    tables.contract("0001", "paused")
-    seen.append(store.digest())
-    store.approve("0123456789ab")
-    seen.append(store.digest())
-    tables.delete(6)
-    seen.append(store.digest())
-    assert len({str(one) for one in seen}) == len(seen)
-
-
-def test_the_digest_does_not_change_with_our_own_counting(tables: MikyunTables, store: Store) -> None:
-    tables.insert(5, status="active", public_key=text(5))
-    (one,) = store.snapshot().rows
-    store.load_state(calendar())
-    before = store.digest()
-    posted = Posting(5, device_name(5), (Allocation(int(NOW), calendar().day(NOW), 70, 7),), NOW)
-    step = Transition(one, TransitionKind.FIRST_HANDSHAKE, NOW)
-    writes = WriteBatch(
-        (posted,), (record(5),), checkpoints={"wg0": InterfaceCheckpoint(EPOCH, 1.0)}, transitions=((step, None),)
-    )
-    assert store.commit(store.load_state(calendar()), writes, calendar())[1] == {5}
-    store.refresh(calendar(NOW + 40 * 86400))
-    tables.update(5, rx_bytes_total=0, last_handshake_at=None)
-    assert store.digest() == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.node import Node
+from tests.node import Node, local
 from tests.samples import NOW, address, key, peer, psk, text
 from wgsyncd.core.audit import AuditAction
 from wgsyncd.engine.rest import EVERY
@@ -136,6 +136,28 @@ def test_a_reload_and_a_reconcile_without_a_digest_plan(node: Node, snapshots: l
     node.reload()
     node.cycle()
     assert len(snapshots) == 3
+
+
+def test_a_first_handshake_that_another_program_wrote_activates_the_device(
+    node: Node, snapshots: list[float], deadlines: None
+) -> None:
+    node.issued(8, NOW + 86400)
+    for _ in range(3):
+        node.cycle()
+    node.change(8, first_handshake_at=local(node.now - 5))
+    node.cycle()
+    assert node.db.devices[8]["status"] == "active"
+
+
+def test_a_first_handshake_that_another_program_emptied_is_written_again(
+    node: Node, snapshots: list[float], mikyun_columns: None
+) -> None:
+    node.shake(5)
+    for _ in range(3):
+        node.cycle()
+    node.change(5, first_handshake_at=None, last_handshake_at=None)
+    node.cycle()
+    assert node.db.devices[5]["first_handshake_at"] is not None
 
 
 def test_an_issued_device_is_activated_at_rest(node: Node, snapshots: list[float], deadlines: None) -> None:

@@ -10,6 +10,7 @@ from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.core.state import Condition
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.own_rows import OwnRows
 
 PARENT_CONFLICT = "parent_conflict"  # the type of this store's own conditions
 RETRY = 60.0  # seconds until a view that could not be read is asked again
@@ -24,7 +25,7 @@ class ParentConflicts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._found: frozenset[Condition] | None = None  # None: not asked yet
-        self._parents: Mapping[DeviceId, str] | None = None  # the contract of each parent device, when it was asked
+        self._known: object = None  # what was known of the rows, when it was asked
         self._again = -RETRY  # monotonic: when to ask again after a failure
         self._log, self._changed = log.get("store"), log.OnChange()
 
@@ -33,23 +34,26 @@ class ParentConflicts:
         self._found = None
 
     def load(
-        self, connection: Connection, parents: Mapping[DeviceId, str] | None, rows: Iterable[DeviceRow], *, whole: bool
-    ) -> frozenset[Condition] | None:
+        self, connection: Connection, own: OwnRows, parents: Mapping[DeviceId, str] | None, rows: Iterable[DeviceRow],
+        *, whole: bool,
+    ) -> frozenset[Condition] | None:  # fmt: skip
         """A condition for each contract that has more than one parent device, with their count. None: unknown.
 
         ``parents``: the contract of each parent device among the own rows. Without a change there, the last answer
-        holds. None: unknown. ``whole``: ask about every contract. Otherwise only about the contracts of ``rows``.
+        holds until the next scan of all rows. None: unknown. ``whole``: ask about every contract. Otherwise only about
+        the contracts of ``rows``.
         """
         if self._clock() < self._again:
             return None
-        if self._found is None or parents is None or parents != self._parents:
+        known = own.scanned_at, parents
+        if self._found is None or parents is None or known != self._known:
             names = ", ".join(sorted({connection.quote(row.owner) for row in rows})) or "NULL"
             why = self._ask(connection, "TRUE" if whole else f"contract_id IN ({names})")
             if self._changed("view", bool(why)) and why:
                 self._log.warning("v_parent_conflicts cannot be read: parent conflicts are not watched", why=why)
             if why:
                 self._found, self._again = None, self._clock() + RETRY
-            self._parents = parents
+            self._known = known
         return self._found
 
     def _ask(self, connection: Connection, where: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.row_text import DEVICE_TEXTS, Schema
@@ -13,9 +15,11 @@ from wgsyncd.stores.mikyun.row_text import DEVICE_TEXTS, Schema
 # the answer, because the driver spends more time on the description of a column than on a value.
 _HASH = "CAST(CONV(LEFT(SHA1(CONCAT_WS('\\0', {parts})), 16), 16, 10) AS UNSIGNED)"
 _ROW = """d.id, {texts}, d.is_parent,
-    IF(d.status IN ('active', 'expired', 'paused', 'revoked', 'deleted'), '~',
-       CONCAT_WS('\\0', COALESCE(d.qr_expires_at, '~'), COALESCE(d.issued_at, '~'), COALESCE(d.created_at, '~'))),
-    {deleted}, {status}"""
+    IF(d.status IN ('active', 'expired', 'paused', 'revoked', 'deleted'),
+       d.first_handshake_at > 0 OR d.last_handshake_at > 0, CONCAT_WS(' ', {dates}))"""
+_DATES = (
+    "d.qr_expires_at", "d.issued_at", "d.created_at", "d.activated_at", "d.first_handshake_at", "d.last_handshake_at",
+)  # fmt: skip
 _ROWS = f"""
 SELECT CONCAT_WS(' ', COUNT(*), BIT_XOR({_HASH.format(parts=_ROW)})),
        (SELECT CONCAT_WS(' ', adopted, approved, (SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = {{node}}))
@@ -23,9 +27,8 @@ SELECT CONCAT_WS(' ', COUNT(*), BIT_XOR({_HASH.format(parts=_ROW)})),
 FROM {{tables}} {{join}} WHERE {{where}}
 """  # noqa: S608
 # Many devices share a contract. To read each contract once costs half as much as to join the contracts to the rows.
-_CONTRACT = "contract_id, COALESCE(contract_status, '~'){profile}"
 _CONTRACTS = f"""
-(SELECT CONCAT_WS(' ', COUNT(*), SUM({_HASH.format(parts=_CONTRACT)})) FROM contracts WHERE {{where}})
+(SELECT CONCAT_WS(' ', COUNT(*), SUM({_HASH.format(parts="{texts}")})) FROM contracts c WHERE {{where}})
 """  # noqa: S608
 
 
@@ -39,19 +42,17 @@ class Digest:
 
     def read(self, connection: Connection, own: OwnRows, schema: Schema, *, with_profiles: bool = False) -> object:
         """The present digest. ``with_profiles``: it covers the profiles of the contracts, for shaping."""
-        profile = ", COALESCE(bandwidth_profile, '~')" if with_profiles else ""
-        standing = f"COALESCE({schema.as_text('c.contract_status')}, '~')"
-        named = f", COALESCE({schema.as_text('c.bandwidth_profile')}, '~')" if with_profiles else ""
+        contract = ("c.contract_id", "c.contract_status", "c.bandwidth_profile")[: 2 + with_profiles]
+        of_contracts = partial(_CONTRACTS.format, texts=_parts(schema, *contract))
         own.find(connection)
         tables, where = own.source()
         # Texts of other character sets may not be compared with a list of texts, so they are compared with each other.
         joined = not {"c.contract_id", "d.contract_id"} <= schema.utf8
         rows, approved, contracts = connection.query(_ROWS.format(
-            texts=", ".join(f"COALESCE({schema.as_text(column)}, '~')" for column in DEVICE_TEXTS),
-            deleted="COALESCE(d.deleted_at, '~')" if schema.has_deleted_at else "''",
-            status=f"c.contract_id IS NULL, {standing}{named}" if joined else "''",
+            texts=_parts(schema, *DEVICE_TEXTS, *["d.deleted_at"] * schema.has_deleted_at, *contract * joined),
+            dates=_parts(schema, *_DATES),
             node=connection.quote(self._node),
-            contracts="''" if joined else _CONTRACTS.format(where=self._contracts, profile=profile),
+            contracts="''" if joined else of_contracts(where=self._contracts),
             tables=tables,
             join=schema.join if joined else "",
             where=where,
@@ -61,6 +62,13 @@ class Digest:
             self._contracts = (
                 f"contract_id IN ({', '.join(connection.quote(str(name)) for (name,) in names) or 'NULL'})"
             )
-            contracts = connection.query(f"SELECT {_CONTRACTS.format(where=self._contracts, profile=profile)}")[0][0]
+            contracts = connection.query(f"SELECT {of_contracts(where=self._contracts)}")[0][0]
             self._rows = rows
-        return rows, approved, contracts
+        # A scan may find conflicts with rows of other nodes.
+        return rows, approved, contracts, not own.all and own.scanned_at
+
+
+def _parts(schema: Schema, *columns: str) -> str:
+    """SQL of the columns as parts of a hash. CONCAT_WS leaves out each NULL, so the first part says which are NULL."""
+    which = f"CONCAT({', '.join(f'{one} IS NULL' for one in columns)})"
+    return ", ".join((which, *map(schema.as_text, columns)))

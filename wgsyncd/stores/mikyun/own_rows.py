@@ -80,7 +80,7 @@ class OwnRows:
         self._here = f"{_exact('m.interface')} IN ({_literals(names)})"
         self._ids = _in_order(())
         self._whole: Source | None = None  # all own rows, until their ids change
-        self._scanned_at: float | None = None
+        self.scanned_at: float | None = None  # monotonic: when the last scan ended
         self._row_floor = self._move_floor = _LOWEST  # rows and moves above these ids are looked at
         self._newest: str | None = None  # the ids of the newest own rows, which are all known
         self._handed = ""  # the moves to this node that were followed already
@@ -138,10 +138,6 @@ class OwnRows:
 
     # -- which rows there are
 
-    def is_scan_due(self) -> bool:
-        """Whether the whole table has to be scanned now."""
-        return self._scanned_at is None or self._clock() - self._scanned_at >= SCAN_INTERVAL
-
     def scan(self, connection: Connection) -> None:
         """Find all own rows in the whole table, and all rows that left since this node recorded their peers."""
         if not self.all:
@@ -153,14 +149,14 @@ class OwnRows:
                 connection,
                 dict(connection.query(_RECORDED.format(node=Connection.quote(self._node), theirs=self._theirs))),
             )
-        self._scanned_at = self._clock()
+        self.scanned_at = self._clock()
 
     def find(self, connection: Connection) -> None:
-        """Learn of rows that are new, and of rows that another node handed over. The first call scans the table."""
-        if self.all:
-            return
-        if self._scanned_at is None:
+        """Learn of new rows, and of rows that another node handed over. Scan the whole table if that is due."""
+        if self.scanned_at is None or self._clock() - self.scanned_at >= SCAN_INTERVAL:
             self.scan(connection)
+            return
+        if self.all:
             return
         (_, count, new, row_floor), (_, _, handed, move_floor) = sorted(connection.query(_FIND.format(
             own=self._own, here=self._here, recent=RECENT, row_floor=self._row_floor, move_floor=self._move_floor

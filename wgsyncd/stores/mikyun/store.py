@@ -127,16 +127,13 @@ class MariaDBStore:
     def snapshot(self) -> Snapshot:
         """See :class:`wgsyncd.ports.Store`."""
         state = self._connection.query("SELECT approved, adopted FROM wgsyncd_nodes WHERE node = %s", (self._node,))
-        if self._own.is_scan_due():
-            self._own.scan(self._connection)
-            self._conflicts.forget()  # rows of other nodes may have changed them
         self._own.find(self._connection)
         before = self._rows.keep()
         rows = self._rows.load(self._connection, self._own, self._schema)
         moved = self._own.take_over(self._connection, rows, before)
         held = self._connection.query("SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = %s", (self._node,))
         whole = self._own.all or "d.contract_id" not in self._schema.utf8
-        conflicts = self._conflicts.load(self._connection, self._rows.parents, rows, whole=whole)  # last: it may fail
+        conflicts = self._conflicts.load(self._connection, self._own, self._rows.parents, rows, whole=whole)  # may fail
         approved, adopted = state[0] if state else (None, 0)
         snapshot = Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted))
         return snapshot._replace(terms=self._terms.load(self._connection, self._own, self._schema))
