@@ -80,8 +80,8 @@ def test_an_address_is_allowed_or_refused_and_the_policy_is_named(bench: Bench) 
     nothing = "192.0.2.1 is refused: there are 3 policies of the device, and none covers it."
     assert told(bench, "192.0.2.1") == f"{nothing} {SAME}"
     assert told(bench, "fd00::1") == f"fd00::1 is refused: the device has no IPv6 address. {SAME}"
-    bench.tables.policy("world", "allow", full_tunnel=True, is_active=False, to=[("user", named("alice"))])
-    assert "Policy 'world' (priority 100) would allow it, but it is not active." in told(bench, "192.0.2.1")
+    bench.tables.policy("The World", "allow", full_tunnel=True, is_active=False, to=[("user", named("alice"))])
+    assert "Policy 'The World' (priority 100) would allow it, but it is not active." in told(bench, "192.0.2.1")
 
     found = story(bench, "--to", "10.0.5.7")["policies"]
     assert [(one["effect"], one["name"], one["targets"]) for one in found["policies"]] == [

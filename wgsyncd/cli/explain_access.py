@@ -190,7 +190,7 @@ def _sentences(to: Network, verdict: Verdict, policies: int) -> Iterator[str]:
         none = f"{counted(policies, 'policy', 'policies')} of the device, and none covers it"
         yield f"{said}: there {'is' if policies == 1 else 'are'} {none}." if policies else f"{said}: {_NO_POLICY}."
     for policy, why in verdict.missed[:2]:
-        yield f"{_title(policy).capitalize()} would allow it, but {_MISSED[why]}."
+        yield f"P{_title(policy)[1:]} would allow it, but {_MISSED[why]}."
     if verdict.dns and not verdict.allowed:
         yield "At port 53 it is allowed all the same: it is a DNS server of the gateway."
 
