@@ -155,15 +155,20 @@ class Gateway:
 
     # -- packets
 
+    def refused(self) -> int:
+        """How many packets the rules have refused."""
+        counters = listing.decode_counters(self.nft.counters() or "")
+        return sum(one.packets for name, one in counters.items() if name.startswith("refused_"))
+
     def socket(self, place: Place, address: str, port: int = 0, kind: int = sockets.SOCK_DGRAM) -> sockets.socket:
         self._sockets.append(place.socket(address, port, kind))
         return self._sockets[-1]
 
     def passes(self, sender: sockets.socket, receiver: sockets.socket, address: str, port: int | None = None) -> bool:
         """Whether a datagram arrives. It either arrives or is counted as refused."""
-        refused = self.found().traffic.refused_packets
+        refused = self.refused()
         sender.sendto(b"x", (address, port or receiver.getsockname()[1]))
-        until(lambda: waiting(receiver) or self.found().traffic.refused_packets > refused, SECONDS, "end of a packet")
+        until(lambda: waiting(receiver) or self.refused() > refused, SECONDS, "end of a packet")
         return bool(drain(receiver))
 
     def reaches(self, place: Place, source: str, address: str, *, port: int = 0, to: Place | None = None) -> bool:

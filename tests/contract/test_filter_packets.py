@@ -147,7 +147,7 @@ def test_refused_packets_are_answered_if_an_admin_wants_this() -> None:
         alice.send(b"x")
         with pytest.raises(OSError, match=r"No route to host|Host is unreachable|unreachable"):
             alice.recv(10)
-        assert router.found().traffic.refused_packets
+        assert router.refused()
 
 
 def test_traffic_beside_the_tunnels_is_left_alone(router: Gateway) -> None:

@@ -172,6 +172,7 @@ def test_emptied_tables_cut_nobody_off_until_an_admin_approves(office: Office) -
     assert "2 devices would lose all access" in shown
     assert f"wgsyncd approve {line['plan']}" in shown
     assert json.loads(office.daemon.cli("plan", "--json", code=2).stdout)["access"]["lost"] == 0
+    assert f"wgsyncd approve {line['plan']}" in office.daemon.cli("status", code=2).stdout
     assert "is not the plan of now" in office.daemon.cli("approve", "0" * 32, code=1).stderr
     assert "approved and carried out" in office.daemon.cli("approve", str(line["plan"])).stdout
     assert [office.asks(one, "10.1.0.1") for one in clients] == ["refused", "refused"]
@@ -212,6 +213,8 @@ def test_what_another_program_does_to_the_table_is_put_right_while_the_daemon_id
         assert office.asks(client, "10.2.0.1") == "refused"
     told = office.daemon.lines(event="another program changed the packet filter")
     assert [str(one["process"]).partition(" ")[0] for one in told] == ["nft", "nft"]
+    report = json.loads(office.daemon.cli("status", "--json").stdout)["policies"]
+    assert (report["restorations"], report["last_program"].partition(" ")[0]) == (2, "nft")
     office.configure('refuse = "reject"', 'refuse = "drop"')
     office.daemon.signal(signal.SIGHUP)  # the new agent has the same filter
     wait(lambda: "reject" not in (office.ruleset() or "reject"), "the reload")

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from wgsyncd import __version__
 from wgsyncd.core.model import Counters
+from wgsyncd.core.policies.status import FilterStatus
 from wgsyncd.core.reasons import Reason
 from wgsyncd.daemon import metrics
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
@@ -133,18 +134,15 @@ def test_no_field_of_health_is_forgotten() -> None:
     silent = {"plan_id", "database_error", "reconciled", "last_error", "set_aside"}
     silent |= {"rejections", "pending", "withheld", "interface_errors", "recent", "started_at"}  # for `wgsyncd status`
     silent |= {"rows", "dumps", "history", "held"}  # for `wgsyncd devices` and the page
+    interfaces, shaping = {"wg0": InterfaceStatus(True)}, ShapingStatus(False, {}, 7, 7, 7, "")
+    values = {"interfaces": interfaces, "shaping": shaping, "policies": FilterStatus(withheld=7)}
     before = metrics.registry(DaemonStatus())
     for field in (one for one in dataclasses.fields(DaemonStatus) if one.name not in silent):
         status = DaemonStatus()
-        if field.name == "interfaces":
-            status.interfaces = {"wg0": InterfaceStatus(True)}
-        elif field.name == "shaping":
-            status.shaping = ShapingStatus(False, {}, 7, 7, 7, "")
-        elif isinstance(getattr(status, field.name), Mapping):
-            key = ("wg0", "add") if field.name.startswith("change") else "reconcile"
-            setattr(status, field.name, {key: 7})
-        else:
-            setattr(status, field.name, not getattr(status, field.name))
+        value: object = not getattr(status, field.name)
+        if isinstance(getattr(status, field.name), Mapping):
+            value = {("wg0", "add") if field.name.startswith("change") else "reconcile": 7}
+        setattr(status, field.name, values.get(field.name, value))
         assert exposed(metrics.registry(status)) != exposed(before), field.name
 
 

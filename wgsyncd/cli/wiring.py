@@ -92,6 +92,7 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
         made = _agent(settings, wireguard, status, state, machine, packet_filter)
         if filters.begin(settings, packet_filter):
             made.queue_audit(AuditAction.POLICIES_OFF)
+        status.policies = packet_filter.status if packet_filter is not None else None
         if not settings.shaping_policy.enforce:  # Last: a configuration that is refused changes nothing.
             status.shaping = None
             _shaping(settings, status).remove()  # what an earlier configuration has made

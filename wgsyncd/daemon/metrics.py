@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from wgsyncd import __version__
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import ChangeKind
+from wgsyncd.core.policies.status import NO_TRAFFIC, FilterStatus
 from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, ShapingStatus
@@ -88,7 +89,7 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         """All metric families with their present values."""
         yield InfoMetricFamily("wgsyncd_build", "The running version of wgsyncd.", {"version": __version__})
-        for families in (_work, _interfaces, _rows, _safety, _shaping, _state, _per_peer):
+        for families in (_work, _interfaces, _rows, _safety, _policies, _shaping, _state, _per_peer):
             yield from families(self.status)
 
 
@@ -164,6 +165,34 @@ def _safety(status: DaemonStatus) -> Iterator[Metric]:
     yield gap
     text = "The longest removal gap since the start."
     yield _gauge("removal_gap_longest_seconds", text, status.removal_gap_longest)
+
+
+def _policies(status: DaemonStatus) -> Iterator[Metric]:
+    one = status.policies or FilterStatus()
+    for name, text, value in (
+        ("failing_planes", "Parts beside the peers that cannot be read or changed.", len(status.plane_errors)),
+        ("filter_elements", "Addresses of devices in the packet filter.", one.devices),
+        ("filter_profiles", "Lists of addresses that devices share in the packet filter.", one.profiles),
+        ("access_withheld_devices", "Devices whose loss of access waits for an approval.", one.withheld),
+    ):
+        yield _gauge(name, text, value)
+    for name, text, value in (
+        ("filter_changes_total", "Changes of the packet filter.", one.changes),
+        ("filter_drifts_total", "How often the packet filter was not as wanted.", one.drifts),
+        ("filter_restorations_total", "How often the packet filter was put right.", one.restorations),
+        ("filter_forgotten_flows_total", "Flows that ended, because their address changed hands.", one.forgotten_flows),
+        ("accepted_packets_total", "Packets from and to devices that the rules let through.", one.accepted.packets),
+        ("accepted_bytes_total", "Bytes from and to devices that the rules let through.", one.accepted.bytes),
+    ):
+        yield _counter(name, text, value)
+    refused = dict.fromkeys(status.interfaces, NO_TRAFFIC) | dict(one.refused)
+    text = "Packets from and to an interface that the rules refused."
+    packets = {(name,): found.packets for name, found in refused.items()}
+    yield _counters("refused_packets_total", text, ("interface",), packets)
+    text = "Bytes from and to an interface that the rules refused."
+    yield _counters(
+        "refused_bytes_total", text, ("interface",), {(name,): each.bytes for name, each in refused.items()}
+    )
 
 
 def _shaping(status: DaemonStatus) -> Iterator[Metric]:

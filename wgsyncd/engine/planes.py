@@ -10,6 +10,7 @@ from wgsyncd import log
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.engine.interfaces import Actual
+from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import WireGuardError
 from wgsyncd.ports import Phase, Plane, Snapshot
 
@@ -20,8 +21,10 @@ class Planes:
     A plane that fails does not stop the others. The log names its error once, and the next cycle plans it again.
     """
 
-    def __init__(self, planes: Sequence[Plane]) -> None:
-        self._planes = tuple(planes)
+    def __init__(self, planes: Sequence[Plane], status: DaemonStatus) -> None:
+        self._planes, self._status = tuple(planes), status
+        self._errors: dict[tuple[str, str], str] = {}  # by plane and step
+        status.plane_errors = {}
         self._log = log.get("planes")
         self._changed = log.OnChange()
 
@@ -64,8 +67,12 @@ class Planes:
         except WireGuardError as error:
             if self._changed((plane.name, what), error.name):
                 self._log.error("plane failed, tried again next cycle", plane=plane.name, step=what, error=str(error))
+            self._errors[plane.name, what] = str(error)
+            self._status.plane_errors = {name: why for (name, _), why in self._errors.items()}
             return False
         self._changed((plane.name, what), "")
+        if self._errors.pop((plane.name, what), None) is not None:
+            self._status.plane_errors = {name: why for (name, _), why in self._errors.items()}
         return True
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, Rejection
+from wgsyncd.core.policies.status import FilterStatus
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class DaemonStatus:
     shaping: ShapingStatus | None = None  # None: shaping is off, or no cycle has ended yet
     shaping_changes: Counts[str] = field(default_factory=Counts)  # by kind: "add filter"
     shaping_failures: Counts[str] = field(default_factory=Counts)  # by errno name
+    policies: FilterStatus | None = None  # None: this process enforces no policies
+    plane_errors: Mapping[str, str] = field(default_factory=dict)  # by plane: why it could not be read or changed
     transitions: Counts[str] = field(default_factory=Counts)  # by kind: activate, expire
     anomalies: Counts[str] = field(default_factory=Counts)  # by kind: reset, quarantined
     sampled_at: Mapping[str, float] = field(default_factory=dict)  # by interface: bytes counted until then are kept,

@@ -20,6 +20,7 @@ from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import PlannedChange, RejectedRow, iso, rejected_rows
+from wgsyncd.engine.policies_report import PoliciesReport, policies_report
 from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
@@ -131,6 +132,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     locked_rows: int | None
     refused_rows: list[RefusedRow] | None
     unwritten_audit_rows: int | None  # audit rows that wait, because the database did not take them
+    policies: PoliciesReport | None  # null: the daemon enforces no policies, or the command looked by itself
     shaping: ShapingStatus | None  # null: it is off, or no cycle of the daemon has ended yet
     conditions: dict[str, int] | None  # how many of each type the store reports
     changes: list[RecentChange] | None
@@ -280,6 +282,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         locked_rows=None,
         refused_rows=None,
         unwritten_audit_rows=None,
+        policies=policies_report(status),
         shaping=status.shaping,
         conditions=dict(status.store_conditions),
         changes=None,

@@ -188,6 +188,10 @@ def summary_line(status: DaemonStatus) -> str:
     if status.guard_tripped:
         held = sum(one.withheld for one in status.interfaces.values())
         parts.insert(0, f"NOTHING REMOVED: the guard keeps {held} peers (wgsyncd plan)")
+    if status.policies is not None and status.policies.withheld:
+        parts.insert(0, f"NO ACCESS TAKEN AWAY: {status.policies.withheld} devices keep it (wgsyncd plan)")
+    if status.plane_errors:
+        parts.insert(0, f"{', '.join(status.plane_errors)} not enforced: no peer gets an address (wgsyncd status)")
     rejected = sum(status.rejected.values())
     if rejected:
         parts.append(f"{rejected} rows rejected")

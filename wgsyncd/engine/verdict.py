@@ -45,6 +45,7 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
             yield _interface(one, report.interface_errors.get(one.interface, "cannot be read"))
     yield from _cycles(report, begins)
     yield from _guard(report)
+    yield from _policies(report)
     yield from _rows(report)
     yield from _waiting(report)
     yield from _shaping(report)
@@ -106,6 +107,17 @@ def _guard(report: StatusReport) -> Iterator[Finding]:
     if report.waiting_for_adoption:
         why = f"{report.waiting_for_adoption} peers without a row stay until an admin adopts this node"
         yield warning("adoption", why, "wgsyncd adopt")
+
+
+def _policies(report: StatusReport) -> Iterator[Finding]:
+    policies = report.policies
+    if policies is not None and policies.error:
+        why = f"they cannot be enforced: {policies.error}. The old rules stay, and no peer gets an address"
+        yield fault("policies", why, "sudo wgsyncd doctor")
+    if policies is not None and policies.withheld:
+        why = f"{policies.withheld} devices would lose all access, and the guard keeps it. A mistake? Restore the rows,"
+        why = f"NOTHING WAS TAKEN AWAY: {why} and do nothing else. Meant? wgsyncd approve {policies.plan}"
+        yield fault("access", why, "wgsyncd plan")
 
 
 def _rows(report: StatusReport) -> Iterator[Finding]:

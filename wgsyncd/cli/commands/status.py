@@ -182,6 +182,12 @@ def _work(report: StatusReport) -> Iterator[Line]:
     database = report.database
     beat = "" if database.heartbeat_age is None else f", heartbeat {ago(database.heartbeat_age)}"
     yield f"rows read {ago(database.age)}{beat}", ""
+    if (policies := report.policies) is not None:
+        refused = ", ".join(f"{name} {one.packets}" for name, one in policies.refused.items() if one.packets)
+        by = f", last because of {policies.last_program}" if policies.last_program else ""
+        mended = f", the packet filter was put right {policies.restorations} times{by}" if policies.restorations else ""
+        told = f"{policies.devices} addresses in {policies.profiles} profiles, packets refused: {refused or 0}"
+        yield f"policies: {told}{mended}", ""
     if (shaping := report.shaping) is not None:
         slowed = f", {shaping.slowed} contracts are beyond their monthly cap" if shaping.slowed else ""
         yield f"bandwidth: {sum(shaping.devices.values())} devices are shaped{slowed}", ""

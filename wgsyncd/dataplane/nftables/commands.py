@@ -9,7 +9,19 @@ from collections.abc import Iterable, Iterator, Set
 from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Access, Element, Ruleset
 from wgsyncd.core.policies.ranges import Range, Ranges
-from wgsyncd.dataplane.nftables.rules import MAPS, SETS, TABLE, fixed_chains, hooks, profile_chain, text
+from wgsyncd.dataplane.nftables.rules import (
+    ACCEPTED,
+    MAPS,
+    SETS,
+    TABLE,
+    Rule,
+    fixed_chains,
+    hooks,
+    profile_chain,
+    refuse_chain,
+    refused_counter,
+    text,
+)
 from wgsyncd.errors import UserError
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.=+-]{1,15}")  # IFNAMSIZ - 1, linux/if.h, and no character of nft's language
@@ -36,19 +48,24 @@ def _whole(wanted: Ruleset) -> Iterator[str]:
         yield f"add set {TABLE} {name} {_of(kind, has_ranges=has_ranges)}"
     for name, kind in MAPS.items():
         yield f"add map {TABLE} {name} {{ type {kind} : verdict\n}}"
-    for chain in fixed_chains(rejects=wanted.rejects):
+    yield f"add counter {TABLE} {ACCEPTED}"
+    fixed = fixed_chains((), rejects=wanted.rejects)
+    for chain in fixed:
         yield f"add chain {TABLE} {chain}"
     for hook in hooks(judges_local=wanted.judges_local):
         yield f"add chain {TABLE} {hook} {{ type filter hook {hook} priority filter\npolicy accept\n}}"
-    for chain, rules in {
-        **fixed_chains(rejects=wanted.rejects), **hooks(judges_local=wanted.judges_local)
-    }.items():  # fmt: skip
-        yield from (f"add rule {TABLE} {chain} {text(rule)}" for rule in rules)
+    for chain, rules in {**fixed, **hooks(judges_local=wanted.judges_local)}.items():
+        yield from _rules(chain, rules)
     yield from _changes(Ruleset(judges_local=wanted.judges_local, rejects=wanted.rejects), wanted)
 
 
 def _changes(found: Ruleset, wanted: Ruleset) -> Iterator[str]:
     sets, others = _sets(found), _sets(wanted)
+    if found.tunnels != wanted.tunnels:
+        yield f"flush chain {TABLE} refuse"
+        yield from (f"delete counter {TABLE} {refused_counter(one)}" for one in sorted(found.tunnels - wanted.tunnels))
+        yield from (f"add counter {TABLE} {refused_counter(one)}" for one in sorted(wanted.tunnels - found.tunnels))
+        yield from _rules("refuse", refuse_chain(map(interface, wanted.tunnels), rejects=wanted.rejects))
     for name, elements in others.items():
         if sets[name] != elements:
             yield f"flush set {TABLE} {name}"
@@ -93,7 +110,11 @@ def _profile(profile: str, access: Access) -> Iterator[str]:
         yield f"add set {TABLE} d{version}_{profile} {_of(f'ipv{version}_addr', has_ranges=True)}"
         yield from _add(f"d{version}_{profile}", _ranges(ranges, size))
     yield f"add chain {TABLE} p_{profile}"
-    yield from (f"add rule {TABLE} p_{profile} {text(rule)}" for rule in profile_chain(profile))
+    yield from _rules(f"p_{profile}", profile_chain(profile))
+
+
+def _rules(chain: str, rules: Iterable[Rule]) -> Iterator[str]:
+    return (f"add rule {TABLE} {chain} {text(rule)}" for rule in rules)
 
 
 def _element(host: Network, element: Element) -> str:

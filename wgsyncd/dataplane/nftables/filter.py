@@ -6,8 +6,9 @@ what was last wanted is put right at once, and the log names the process that di
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.core.model import InterfaceState
@@ -15,31 +16,15 @@ from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
+from wgsyncd.core.policies.status import NO_TRAFFIC, PLANE, FilterStatus, Traffic
 from wgsyncd.dataplane.nftables import commands, listing
-from wgsyncd.dataplane.nftables.listing import Found, Shape, Traffic, sum_up
+from wgsyncd.dataplane.nftables.listing import Found, Shape
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
+from wgsyncd.dataplane.nftables.rules import ACCEPTED, refused_counter
 from wgsyncd.dataplane.nftables.view import FilterSettings, plan_filter
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase, Snapshot
-
-NOTHING_COUNTED = Traffic()
-
-
-@dataclass(slots=True)
-class FilterStatus:
-    """What happened to the ruleset since start, for metrics and status."""
-
-    devices: int = 0  # elements of the ruleset
-    profiles: int = 0
-    changes: int = 0  # transactions of wgsyncd
-    drifts: int = 0  # how often the table was not as wanted
-    restorations: int = 0
-    forgotten_flows: int = 0
-    withheld: int = 0  # devices that keep their access until an admin approves
-    faults: int = 0  # of policies
-    traffic: Traffic = field(default_factory=Traffic)  # what the rules had counted when they were last read
-    culprit: str = ""  # the process that changed the table last, and its id
 
 
 class PacketFilter:
@@ -48,7 +33,7 @@ class PacketFilter:
     UserError if the packet filter cannot have the name of an interface.
     """
 
-    name = "policies"
+    name = PLANE
     judges = True
 
     def __init__(self, settings: FilterSettings, nft: Nft, netfilter: Netfilter) -> None:
@@ -62,7 +47,7 @@ class PacketFilter:
         self._generation: int | None = None  # in which the table was read
         self._shape: Shape | None = None  # how this nft shows the chains, if it shows them in another way
         self._own: set[int] = set()  # ids of our nft processes since the last look at the commits
-        self._counters: Mapping[str, Traffic] | None = None  # by chain, as last read
+        self._counters: Mapping[str, Traffic] | None = None  # by name, as last read
         self._changed = log.OnChange()
         self._is_new = False  # the table was made at start, so its devices may have had flows before it
 
@@ -86,7 +71,8 @@ class PacketFilter:
             self._grant(plan, actual)
 
     def poll(self) -> bool:
-        """Whether a cycle must mend something: the table leads no traffic away, so nothing of it needs a poll."""
+        """Read what the rules have counted. The table leads no traffic away, so no cycle has to mend anything."""
+        self.count()
         return False
 
     # -- beside the cycle
@@ -123,10 +109,11 @@ class PacketFilter:
         """Close the sockets. The table stays."""
         self._netfilter.close()
 
-    def count(self) -> Traffic:
-        """Read the table, and return the traffic since start. The counters of a chain go with the chain."""
-        self._look()
-        return self.status.traffic
+    def count(self) -> None:
+        """Read what the rules have counted. That is cheap, because elements are not read."""
+        shown = self._nft.counters()
+        with contextlib.suppress(ValueError):
+            self._count(listing.decode_counters(shown) if shown is not None else {})
 
     def mend(self) -> bool:
         """Put right what another program did to the table. Returns whether something was wrong."""
@@ -170,7 +157,7 @@ class PacketFilter:
 
     def _tell(self, plan: AccessPlan) -> None:
         """Log what needs an admin, when it begins."""
-        self.status.withheld, self.status.faults = len(plan.withheld), len(plan.faults)
+        self.status.withheld, self.status.plan_id = len(plan.withheld), plan.plan_id if plan.withheld else ""
         if self._changed("withheld", plan.plan_id if plan.withheld else "") and plan.withheld:
             said = "too many devices would lose all access: withheld until an admin approves"
             self._log.error(said, devices=len(plan.withheld), plan=plan.plan_id)
@@ -199,20 +186,24 @@ class PacketFilter:
             self._found = found = Found(Ruleset(), False, True, Shape(frozenset(), frozenset()), {})
         self._generation = generation
         if found is not None:
-            self._count(found)
+            self._count(found.counters)
             self.status.devices, self.status.profiles = len(found.ruleset.elements), len(found.ruleset.profiles)
         return found
 
-    def _count(self, found: Found) -> None:
-        """Add what the chains have counted since they were last read. A chain that was made again began at zero."""
-        if self._counters is not None:
-            more = [self.status.traffic]
-            for chain, now in found.counters.items():
-                before = self._counters.get(chain, NOTHING_COUNTED)
-                is_same = all(a >= b for a, b in zip(now, before, strict=True))
-                more.append(Traffic(*(a - b for a, b in zip(now, before, strict=True))) if is_same else now)
-            self.status.traffic = sum_up(more)
-        self._counters = found.counters
+    def _count(self, counters: Mapping[str, Traffic]) -> None:
+        """Add what was counted since the last look. A counter that was made again began at zero."""
+        old, self._counters = self._counters, counters
+        if old is None:
+            return
+
+        def since(name: str) -> Traffic:
+            return counters.get(name, NO_TRAFFIC).since(old.get(name, NO_TRAFFIC))
+
+        status, tunnels = self.status, self._settings.tunnels
+        status.accepted = status.accepted.plus(since(ACCEPTED))
+        status.refused = {
+            name: status.refused.get(name, NO_TRAFFIC).plus(since(refused_counter(name))) for name in sorted(tunnels)
+        }
 
     def _install(self, wanted: Ruleset) -> None:
         """Make the table what is wanted, and verify it. If nft refuses a change, one complete replacement is tried."""

@@ -5,27 +5,19 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Access, Element, Ruleset
 from wgsyncd.core.policies.ranges import Range, join
+from wgsyncd.core.policies.status import Traffic
 from wgsyncd.dataplane.nftables.rules import HASH, MAPS, SETS, line, profile_skeleton, skeleton
 
 _OF_PROFILE = re.compile(r"(?:p|d4|d6)_([0-9a-f]{32})")
 # nft 1.0.6 shows the port of a connection as a number of a type that it cannot name.
 _ODD_PORT = re.compile(r'"0x35 \[invalid type\]"|"domain"')
-
-
-class Traffic(NamedTuple):
-    """What the rules have counted since the table was made: packets and bytes."""
-
-    accepted_packets: int = 0
-    accepted_bytes: int = 0
-    refused_packets: int = 0
-    refused_bytes: int = 0
 
 
 class Shape(NamedTuple):
@@ -42,17 +34,7 @@ class Found(NamedTuple):
     is_intact: bool  # chains, rules and types are as they should be
     is_odd: bool  # some element or profile is none that wgsyncd makes
     shape: Shape
-    counters: Mapping[str, Traffic]  # by chain
-
-    @property
-    def traffic(self) -> Traffic:
-        """What all chains have counted."""
-        return sum_up(self.counters.values())
-
-
-def sum_up(counters: Iterable[Traffic]) -> Traffic:
-    """The sum of some counters."""
-    return Traffic(*map(sum, zip(*counters, strict=True)))
+    counters: Mapping[str, Traffic]  # by name
 
 
 @dataclass(slots=True)
@@ -61,7 +43,7 @@ class _Parts:
     lines: set[str] = field(default_factory=set)  # the skeleton
     profiles: dict[str, set[str]] = field(default_factory=dict)  # their skeletons, by name
     places: dict[str, int] = field(default_factory=dict)  # how many rules each chain had so far
-    counted: dict[str, list[int]] = field(default_factory=dict)  # by chain
+    counters: dict[str, Traffic] = field(default_factory=dict)  # by name
     is_odd: bool = False  # an element is none that wgsyncd makes
 
 
@@ -79,6 +61,17 @@ def decode(shown: str, shape: Shape | None = None) -> Found:
         raise ValueError(f"unexpected JSON: {error!r}") from error
 
 
+def decode_counters(shown: str) -> Mapping[str, Traffic]:
+    """The counters in the JSON that `nft -j list counters` shows. ValueError if this is no such JSON."""
+    parts = _Parts()
+    try:
+        for one in json.loads(shown)["nftables"]:
+            _add_part(parts, one)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"unexpected JSON: {error!r}") from error
+    return parts.counters
+
+
 def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
     ((kind, about),) = one.items()
     if kind == "metainfo":
@@ -89,12 +82,13 @@ def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
     }
     if kind in ("set", "map"):
         parts.sets[name] = about.get("elem", [])
+    if kind == "counter":
+        parts.counters[name] = Traffic(rest.pop("packets"), rest.pop("bytes"))
     if kind == "table":
         said: object = ["table", rest]
     elif kind == "rule":
         place = parts.places[name] = parts.places.get(name, -1) + 1
-        said = ["rule", name, place, [each for each in rest.pop("expr") if "counter" not in each], *rest]
-        _count(parts.counted.setdefault(name, [0, 0, 0, 0]), about["expr"])
+        said = ["rule", name, place, rest.pop("expr"), *rest]
     else:
         said = [kind, name, rest]
     match = _OF_PROFILE.fullmatch(name)
@@ -103,14 +97,6 @@ def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
         parts.profiles.setdefault(match[1], set()).add(text)
     else:
         parts.lines.add(line(said))
-
-
-def _count(counted: list[int], statements: list[dict[str, Any]]) -> None:
-    counter = next((one["counter"] for one in statements if "counter" in one), None)
-    if counter is not None:
-        at = 0 if any("accept" in one for one in statements) else 2
-        counted[at] += counter["packets"]
-        counted[at + 1] += counter["bytes"]
 
 
 def _found(parts: _Parts, shape: Shape | None) -> Found:
@@ -139,11 +125,10 @@ def _found(parts: _Parts, shape: Shape | None) -> Found:
         or any(name != access.profile for name, access in profiles.items())
         or len(elements) < sum(len(sets[name]) for name in MAPS)
     )
-    usual = Shape(skeleton(judges_local=judges_local, rejects=rejects), profile_skeleton())
+    usual = Shape(skeleton(ruleset.tunnels, judges_local=judges_local, rejects=rejects), profile_skeleton())
     found = Shape(frozenset(parts.lines), next(iter(shapes), usual.profile))
     is_intact = not is_odd and found in (usual, shape)
-    counters = {name: Traffic(*counted) for name, counted in parts.counted.items()}
-    return Found(ruleset, is_intact, is_odd, found, counters)
+    return Found(ruleset, is_intact, is_odd, found, parts.counters)
 
 
 def _elements(parts: _Parts, shown: list[Any]) -> Iterator[tuple[Network, Element]]:

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 FAMILY, NAME = "inet", "wgsyncd"
 TABLE = f"{FAMILY} {NAME}"
 HASH = "HASH"  # stands for the name of any profile
+ACCEPTED = "accepted"  # the counter of all that is let through
 
 
 class Statement(NamedTuple):
     """One statement of a rule."""
 
     text: str
-    shown: Any  # the decoded JSON. None: it is a counter, which is no part of a comparison
+    shown: Any  # the decoded JSON
 
 
 Rule = tuple[Statement, ...]
@@ -40,7 +41,6 @@ def _meta(key: str, right: str, shown: object | None = None) -> Statement:
 
 
 _META_TEXT = {"l4proto": "meta l4proto", "nfproto": "meta nfproto"}
-_COUNTER = Statement("counter", None)
 _ACCEPT = Statement("accept", {"accept": None})
 _DROP = Statement("drop", {"drop": None})
 _REJECT = Statement(
@@ -50,6 +50,20 @@ _TCP_OR_UDP = _meta("l4proto", "{ tcp, udp }", {"set": ["tcp", "udp"]})
 _DNS_PORT = _ct("proto-dst", "53", 53)
 _IN, _OUT = _meta("iifname", "@tunnels"), _meta("oifname", "@tunnels")
 _BEGINS = Statement("ct direction original", _match({"ct": {"key": "direction"}}, "original"))
+
+
+def refused_counter(interface: str) -> str:
+    """The name of the counter of what is refused from or to an interface. Any name of an interface is hexadecimal."""
+    return f"refused_{interface.encode().hex()}"
+
+
+def counters(tunnels: Iterable[str]) -> list[str]:
+    """The names of all counters. They are read by themselves, which is cheap however many devices there are."""
+    return [ACCEPTED, *map(refused_counter, sorted(tunnels))]
+
+
+def _counter(name: str) -> Statement:
+    return Statement(f"counter name {name}", {"counter": name})
 
 
 def _goto(chain: str) -> Statement:
@@ -64,22 +78,30 @@ def _vmap(key: str, name: str) -> Statement:
 def profile_chain(profile: str) -> tuple[Rule, ...]:
     """The rules of a profile's chain."""
     return (
-        *((_ct(f"{ip} daddr", f"@dns{v}"), _TCP_OR_UDP, _DNS_PORT, _COUNTER, _ACCEPT) for ip, v in _FAMILIES),
-        *((_ct(f"{ip} daddr", f"@d{v}_{profile}"), _COUNTER, _ACCEPT) for ip, v in _FAMILIES),
+        *((_ct(f"{ip} daddr", f"@dns{v}"), _TCP_OR_UDP, _DNS_PORT, _counter(ACCEPTED), _ACCEPT) for ip, v in _FAMILIES),
+        *((_ct(f"{ip} daddr", f"@d{v}_{profile}"), _counter(ACCEPTED), _ACCEPT) for ip, v in _FAMILIES),
         (_goto("refuse"),),
     )
 
 
 _FAMILIES = (("ip", 4), ("ip6", 6))
+_ENDS = ("iifname", "oifname")
 
 
-def fixed_chains(*, rejects: bool) -> dict[str, tuple[Rule, ...]]:
+def refuse_chain(tunnels: Iterable[str], *, rejects: bool) -> tuple[Rule, ...]:
+    """The rules that refuse. A packet counts for the tunnel that it comes from, else for the one that it goes to."""
+    names, ends = sorted(tunnels), _REJECT if rejects else _DROP
+    counting = [(_meta(key, f'"{one}"', one), _counter(refused_counter(one)), ends) for key in _ENDS for one in names]
+    return (*counting, (ends,))
+
+
+def fixed_chains(tunnels: Iterable[str], *, rejects: bool) -> dict[str, tuple[Rule, ...]]:
     """The rules of the chains that no profile owns. A chain comes before the chains that go to it."""
     return {
-        "refuse": ((_COUNTER, _REJECT if rejects else _DROP),),
+        "refuse": refuse_chain(tunnels, rejects=rejects),
         "others": (
-            *((_ct(f"{ip} saddr", f"@free{v}"), _COUNTER, _ACCEPT) for ip, v in _FAMILIES),
-            *((_ct(f"{ip} daddr", f"@sites{v}"), _COUNTER, _ACCEPT) for ip, v in _FAMILIES),
+            *((_ct(f"{ip} saddr", f"@free{v}"), _counter(ACCEPTED), _ACCEPT) for ip, v in _FAMILIES),
+            *((_ct(f"{ip} daddr", f"@sites{v}"), _counter(ACCEPTED), _ACCEPT) for ip, v in _FAMILIES),
             (_goto("refuse"),),
         ),
         "judge": (
@@ -109,17 +131,18 @@ def text(rule: Rule) -> str:
     return " ".join(statement.text for statement in rule)
 
 
-def skeleton(*, judges_local: bool, rejects: bool) -> frozenset[str]:
-    """All of the table but profiles, elements and counters, one line for each part."""
-    parts: list[object] = [["table", {}]]
+def skeleton(tunnels: Iterable[str], *, judges_local: bool, rejects: bool) -> frozenset[str]:
+    """All of the table but profiles, elements and what is counted, one line for each part."""
+    fixed = fixed_chains(tunnels, rejects=rejects)
+    parts: list[object] = [["table", {}], *(["counter", name, {}] for name in counters(tunnels))]
     parts += [_set_part("set", name, kind, has_ranges=ranges) for name, (kind, ranges) in SETS.items()]
     parts += [_set_part("map", name, kind, has_ranges=False) for name, kind in MAPS.items()]
-    parts += [["chain", name, {}] for name in fixed_chains(rejects=rejects)]
+    parts += [["chain", name, {}] for name in fixed]
     parts += [
         ["chain", name, {"type": "filter", "hook": name, "prio": 0, "policy": "accept"}]
         for name in hooks(judges_local=judges_local)
     ]
-    rules = {**fixed_chains(rejects=rejects), **hooks(judges_local=judges_local)}
+    rules = {**fixed, **hooks(judges_local=judges_local)}
     return frozenset(map(line, parts)) | frozenset(_rule_lines(rules))
 
 
@@ -142,7 +165,7 @@ def _set_part(what: str, name: str, kind: str, *, has_ranges: bool) -> object:
 def _rule_lines(chains: dict[str, tuple[Rule, ...]]) -> Iterable[str]:
     for chain, rules in chains.items():
         for place, rule in enumerate(rules):
-            yield line(["rule", chain, place, [one.shown for one in rule if one.shown is not None]])
+            yield line(["rule", chain, place, [one.shown for one in rule]])
 
 
 def line(part: object) -> str:

@@ -9,6 +9,7 @@ from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.peers.guard import Decision, RemovalLimits
 from wgsyncd.core.policies.model import PolicySettings, Ruleset
 from wgsyncd.core.policies.plan import AccessPlan, plan_access
+from wgsyncd.core.policies.status import PLANE
 from wgsyncd.dataplane.nftables import listing
 from wgsyncd.dataplane.nftables.devices import live_devices
 from wgsyncd.dataplane.nftables.nft import Nft
@@ -42,7 +43,7 @@ def plan_filter(
 class FilterView:
     """Implements the port Plane for commands: it shows and plans, and the daemon alone applies."""
 
-    name = "policies"
+    name = PLANE
     judges = True
     descriptor: int | None = None
 
