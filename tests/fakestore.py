@@ -26,9 +26,11 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.ports import Snapshot
 from wgsyncd.stores.mikyun.eligibility import inactive_reasons
+from wgsyncd.stores.mikyun.limits import OverLimit, wants_peer, without_beyond
 from wgsyncd.stores.mikyun.messages import AuditMessages
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH
 from wgsyncd.stores.mikyun.settings import mikyun
+from wgsyncd.stores.mikyun.terms import ContractTerms, over_limit
 
 STATUS = {one: Status(one) for one in ("issued", "active", "expired")}
 CONTRACT_WORDS = (None, "active", "paused", "terminated", "deleted")
@@ -40,13 +42,13 @@ ISSUED = ("qr_expires_at", "issued_at", "created_at", "activated_at", "first_han
 class FakeStore(MemoryStore[FakeDatabase]):
     """Implements the port Store over a database in memory with the columns of mikyun_cloud."""
 
-    condition_types = frozenset({"parent_conflict"})
-
     def __init__(self, settings: Settings, database: FakeDatabase | None = None) -> None:
         super().__init__(settings.node, database or FakeDatabase(), settings.interfaces)
         self._zone = settings.node.zone
         self._messages = AuditMessages(mikyun(settings).language, self._zone)
-        self._policy = settings.shaping_policy
+        self._policy, self._limits = settings.shaping_policy, settings.limits.devices
+        self._bought = ContractTerms(settings, swapped=False)
+        self.condition_types = self._bought.condition_types | {"parent_conflict"}
         self._lifetime = int(mikyun(settings).qr.lifetime)
         self._sides = ("tx", "rx") if mikyun(settings).perspective == "device" else ("rx", "tx")
 
@@ -91,7 +93,28 @@ class FakeStore(MemoryStore[FakeDatabase]):
         return name
 
     def snapshot(self) -> Snapshot:
-        return super().snapshot()._replace(terms=self._terms())
+        found, terms, over = super().snapshot(), self._terms(), self._over()
+        conditions = found.conditions
+        if conditions is not None:
+            conditions = conditions.union(self._bought.of_terms(terms), over_limit(over))
+        rows = without_beyond(found.rows, over) if self._limits == "reject" else found.rows
+        return found._replace(rows=rows, terms=terms, conditions=conditions)
+
+    def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
+        found = super().load_devices(devices)
+        full = {name: one._replace(beyond=frozenset(self.db.devices)) for name, one in self._over().items()}
+        return without_beyond(found, full) if found is not None and self._limits == "reject" else found
+
+    def _over(self) -> dict[str, OverLimit]:
+        """The contracts of own rows with more devices than their limit, if a limit matters."""
+        found: dict[str, OverLimit] = {}
+        present = {record.device for record in self.db.records.values()}
+        for owner in {row.owner for row in self._own_rows() if wants_peer(row)} if self._limits != "ignore" else ():
+            limit, devices = self.db.limits.get(owner, -1), [r for r in self._rows() if r.owner == owner]
+            devices = sorted((r for r in devices if wants_peer(r)), key=lambda r: (r.device not in present, r.id))
+            if 0 <= limit < len(devices):
+                found[owner] = OverLimit(limit, len(devices), frozenset(row.id for row in devices[limit:]))
+        return found
 
     def _terms(self) -> Mapping[str, Terms]:
         if not self._policy.enforce:
@@ -123,6 +146,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
                 else any((device["first_handshake_at"], device["last_handshake_at"])),
                 self.db.contracts.get(device["contract_id"]),
                 self._policy.enforce and self.db.profiles.get(device["contract_id"]),
+                self._limits != "ignore" and self.db.limits.get(device["contract_id"]),
             )
             for _, device in sorted(self.db.devices.items())
             if device["wg_iface"] not in self._ignored

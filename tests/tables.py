@@ -37,6 +37,7 @@ class FakeDatabase(OwnTables):
     devices: dict[Any, Device] = field(default_factory=dict)
     contracts: dict[str, str] = field(default_factory=lambda: {"0001": "active"})  # status by contract id
     profiles: dict[str, str] = field(default_factory=dict)  # bandwidth profile by contract id
+    limits: dict[str, int] = field(default_factory=dict)  # max_devices by contract id
     logs: list[AuditEntry] = field(default_factory=list)
     same_zone: bool = False  # whether the server writes updated_at in the node's zone
 

@@ -16,6 +16,7 @@ from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters, encode_key, fingerprint
 from wgsyncd.core.reasons import (
     AnomalyKind,
+    BandwidthCause,
     ChangeCause,
     ChangeReason,
     Inactive,
@@ -54,6 +55,18 @@ BEHAVIOUR = [
     "node_adopted",
     "adoption_undone",
     "policies_off",
+    "unknown_profile",
+    "unknown_profile_cleared",
+    "cap_reached",
+    "cap_ended",
+    "devices_over_limit",
+    "devices_over_limit_cleared",
+    "bandwidth_changed",
+    "bandwidths_changed",
+    "shaping_started",
+    "shaping_stopped",
+    "shaping_failed",
+    "shaping_restored",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -87,12 +100,40 @@ FACTS: dict[str, AuditFacts] = {
     "node_adopted": AuditFacts(by="root (uid 0)"),
     "adoption_undone": AuditFacts(by="root (uid 0)"),
     "policies_off": AuditFacts(),
+    "unknown_profile": AuditFacts(condition="unknown_profile", detail="gold"),
+    "unknown_profile_cleared": AuditFacts(condition="unknown_profile", detail="gold"),
+    "cap_reached": AuditFacts(condition="cap_reached", detail="slow"),
+    "cap_ended": AuditFacts(condition="cap_reached", detail="slow"),
+    "devices_over_limit": AuditFacts(condition="devices_over_limit", detail="4 > 3"),
+    "devices_over_limit_cleared": AuditFacts(condition="devices_over_limit", detail="4 > 3"),
+    "bandwidth_changed": AuditFacts(profile="fast", previous_profile="slow", bandwidth=BandwidthCause.CONTRACT),
+    "bandwidths_changed": AuditFacts(count=11),
+    "shaping_started": AuditFacts(),
+    "shaping_stopped": AuditFacts(),
+    "shaping_failed": AuditFacts(detail="tc_refused"),
+    "shaping_restored": AuditFacts(detail="tc_refused"),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
     "parent_conflict": AuditAction.STORE_CONDITION_STARTED,
     "parent_conflict_cleared": AuditAction.STORE_CONDITION_ENDED,
+    **dict.fromkeys(("unknown_profile", "cap_reached", "devices_over_limit"), AuditAction.STORE_CONDITION_STARTED),
+    **dict.fromkeys(
+        ("unknown_profile_cleared", "cap_ended", "devices_over_limit_cleared"), AuditAction.STORE_CONDITION_ENDED
+    ),
 }
+CONTRACTS = (
+    "parent_conflict",
+    "parent_conflict_cleared",
+    "unknown_profile",
+    "unknown_profile_cleared",
+    "cap_reached",
+    "cap_ended",
+    "devices_over_limit",
+    "devices_over_limit_cleared",
+    "bandwidth_changed",
+)
+NODES = ("bandwidths_changed", "shaping_started", "shaping_stopped", "shaping_failed", "shaping_restored")  # fmt: skip
 
 
 def event(action: str, target: str = "subject", **changes: Any) -> AuditEvent:
@@ -110,7 +151,7 @@ def entry(one: AuditEvent, language: str = "en") -> AuditEntry:
     return AuditMessages(language, TOKYO).entry(one)
 
 
-TARGETS = {"spool_corrupt": "node", "parent_conflict": "contract", "parent_conflict_cleared": "contract", "foreign_peer_removed": "interface",
+TARGETS = {**dict.fromkeys(CONTRACTS, "contract"), **dict.fromkeys(NODES, "node"), "spool_corrupt": "node", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
            "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node",
@@ -141,7 +182,7 @@ def test_every_action_has_words(action: str, language: str) -> None:
         elif name in ("at", "since", "until"):
             assert str(datetime.fromtimestamp(fact, TOKYO))[:19] in made.message
         else:
-            assert name in ("anomaly", "reason", "updated", "takeover") or str(fact) in made.message
+            assert name in ("anomaly", "reason", "updated", "takeover", "bandwidth") or str(fact) in made.message
 
 
 @pytest.mark.parametrize("action", [name for name in BEHAVIOUR if told(FACTS[name])])
@@ -227,7 +268,7 @@ def test_a_key_in_any_field_does_not_reach_the_audit_trail(
     field: tuple[str, str], secret: str, left: str, right: str, language: str
 ) -> None:
     action, name = field
-    if name in ("anomaly", "updated", "takeover"):
+    if name in ("anomaly", "updated", "takeover", "bandwidth"):
         return
     text = left + secret + right
     made = entry(event(action, text) if name == "target" else event(action, **{name: text}), language)

@@ -40,7 +40,7 @@ class ShapedNode(Node):
         super().__init__(CONFIG)
         for number in (5, 6, 7):
             self.device(number)
-        self.planes = (Shaping(self.settings, self.tc, self.status),)
+        self.planes = (Shaping(self.settings, self.tc, self.status, self.state),)
         self.agent = self._agent()
         self.db.profiles["0001"] = "standard"
 
@@ -204,7 +204,7 @@ def test_a_frozen_peer_keeps_its_shaping(shaped: ShapedNode) -> None:
 
 
 def test_switched_off_all_of_it_goes(shaped: ShapedNode) -> None:
-    Shaping(shaped.settings, shaped.tc, shaped.status).remove()
+    Shaping(shaped.settings, shaped.tc, shaped.status, shaped.state).remove()
     assert not any(tree.index for tree in shaped.tc.trees.values())
     assert shaped.tc.ports == {"wg0": Port(), "wg1": Port()}
 
@@ -212,14 +212,14 @@ def test_switched_off_all_of_it_goes(shaped: ShapedNode) -> None:
 @pytest.mark.parametrize(("error", "count"), [("EOPNOTSUPP", 0), ("EPERM", 1)])
 def test_switched_off_a_kernel_without_tc_is_no_trouble(shaped: ShapedNode, error: str, count: int) -> None:
     shaped.tc.fails = error
-    Shaping(shaped.settings, shaped.tc, shaped.status).remove()
+    Shaping(shaped.settings, shaped.tc, shaped.status, shaped.state).remove()
     assert dict(shaped.status.shaping_failures) == ({error: 1} if count else {})
 
 
 def test_a_restart_changes_nothing(shaped: ShapedNode) -> None:
     before = shaped.tc.writes
     shaped.start()
-    shaped.planes = (Shaping(shaped.settings, shaped.tc, shaped.status),)
+    shaped.planes = (Shaping(shaped.settings, shaped.tc, shaped.status, shaped.state),)
     shaped.reload()
     shaped.cycle()
     assert shaped.tc.writes == before and shaped.shaping.ok

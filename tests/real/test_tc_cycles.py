@@ -28,7 +28,7 @@ class KernelNode(ShapedNode):
     def begin(self) -> None:
         """Let a new process begin, as after a kill."""
         self.start()
-        self.planes = (Shaping(self.settings, self.kernel_tc, self.status),)
+        self.planes = (Shaping(self.settings, self.kernel_tc, self.status, self.state),)
         self.reload()
 
     def shown(self) -> dict[int, int]:
@@ -92,6 +92,6 @@ def test_what_another_program_does_is_mended(node: KernelNode, command: str) -> 
 
 
 def test_switched_off_nothing_is_left(node: KernelNode) -> None:
-    Shaping(node.settings, node.kernel_tc, node.status).remove()
+    Shaping(node.settings, node.kernel_tc, node.status, node.state).remove()
     assert "wgsyncd" not in run("ip", "link") + run("tc", "qdisc")
     assert "clsact" not in run("tc", "qdisc")

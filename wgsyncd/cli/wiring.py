@@ -43,15 +43,15 @@ def _agent(
     store = stores.open_store(settings).store(state.on_answer)
     planes: list[Plane] = [packet_filter] if packet_filter is not None else []
     if settings.shaping_policy.enforce:
-        planes.append(_shaping(settings, status))
+        planes.append(_shaping(settings, status, state))
     return Agent(settings, wireguard, store, samples, status, clock, state, planes=planes, machine=machine)
 
 
-def _shaping(settings: Settings, status: DaemonStatus) -> Shaping:
+def _shaping(settings: Settings, status: DaemonStatus, state: AgentState) -> Shaping:
     from wgsyncd.dataplane.tc.kernel import KernelTc
     from wgsyncd.engine.shaping import Shaping
 
-    return Shaping(settings, KernelTc(), status)
+    return Shaping(settings, KernelTc(), status, state)
 
 
 def open_agent(settings: Settings) -> Agent:
@@ -95,7 +95,9 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
         status.policies = packet_filter.status if packet_filter is not None else None
         if not settings.shaping_policy.enforce:  # Last: a configuration that is refused changes nothing.
             status.shaping = None
-            _shaping(settings, status).remove()  # what an earlier configuration has made
+            if _shaping(settings, status, state).remove():  # what an earlier configuration has made
+                made.queue_audit(AuditAction.SHAPING_STOPPED)
+            state.bandwidths = None
         return made
 
     return agent

@@ -149,6 +149,12 @@ class Bandwidth(msgspec.Struct, frozen=True):
     counts: Literal["both", "down", "up"] = "both"
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """What happens to contracts that have more devices than they have bought."""
+
+    devices: Literal["ignore", "report", "reject"] = "ignore"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """The whole configuration. The kernel's interface names are the keys of ``interfaces``.
 
@@ -165,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     metrics: Metrics = Metrics()
     shaping: Shaping = Shaping()
+    limits: Limits = Limits()
     bandwidth: dict[str, Bandwidth] = {}
     log: Log = Log()
 

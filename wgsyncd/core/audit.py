@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wgsyncd.core.model import Counters
-from wgsyncd.core.reasons import AnomalyKind, ChangeReason, TakeoverCause, UpdatedPart
+from wgsyncd.core.reasons import AnomalyKind, BandwidthCause, ChangeReason, TakeoverCause, UpdatedPart
 
 
 class AuditAction(StrEnum):
@@ -43,6 +43,12 @@ class AuditAction(StrEnum):
     NODE_ADOPTED = "node_adopted"
     ADOPTION_UNDONE = "adoption_undone"
     POLICIES_OFF = "policies_off"
+    BANDWIDTH_CHANGED = "bandwidth_changed"
+    BANDWIDTHS_CHANGED = "bandwidths_changed"  # of so many contracts that nobody wants a row for each
+    SHAPING_STARTED = "shaping_started"
+    SHAPING_STOPPED = "shaping_stopped"
+    SHAPING_FAILED = "shaping_failed"
+    SHAPING_RESTORED = "shaping_restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class AuditFacts:
     updated: UpdatedPart | None = None
     rejection: str | None = None  # the code of a Reason
     condition: str | None = None  # the type of a condition, where the type is the store's own
-    detail: str | None = None  # the reason of this condition
+    detail: str | None = None  # the reason of this condition, or the code of a fault of shaping
     anomaly: AnomalyKind | None = None
     count: int | None = None
     plan: str | None = None
@@ -74,6 +80,9 @@ class AuditFacts:
     previous_host: str | None = None
     takeover: TakeoverCause | None = None  # with ``count``: seconds since the last heartbeat of the previous host
     previous_node: str | None = None
+    profile: str | None = None  # of bandwidth
+    previous_profile: str | None = None
+    bandwidth: BandwidthCause | None = None
 
 
 NO_FACTS = AuditFacts()

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     GATEWAY_MISMATCH = "gateway_mismatch"  # the device belongs to another gateway than its peer
     NOT_ALLOCATED = "not_allocated"  # the store allocated the address to nobody
     ALLOCATED_ELSEWHERE = "allocated_elsewhere"  # the store allocated the address to another device
+    OVER_DEVICE_LIMIT = "over_device_limit"  # the owner has more devices than it may have
     PSK_SEALED = "psk_sealed"  # the encrypted preshared key cannot be opened
 
 
@@ -102,7 +103,7 @@ class KeyFault(StrEnum):
 class RejectionFacts:
     """The facts of a rejection. No fact is a key."""
 
-    value: str = ""  # the address that is bad or taken, the interface, or why a preshared key stays sealed
+    value: str = ""  # the address that is bad or taken, the interface, the limit, or why a preshared key stays sealed
     interface: str = ""  # the kernel's name of the interface
     holder: str = ""  # the device that has the key or the address. "" means a peer that stays unchanged
     key_fault: KeyFault | None = None
@@ -118,6 +119,15 @@ class TransitionKind(StrEnum):
     ACTIVATE = "activate"
     EXPIRE = "expire"
     FIRST_HANDSHAKE = "first_handshake"  # the row is active already, and its device never had a handshake
+
+
+class BandwidthCause(StrEnum):
+    """Why other rates hold for a contract."""
+
+    CONTRACT = "contract"  # it names another profile
+    CAP_REACHED = "cap_reached"
+    CAP_ENDED = "cap_ended"
+    SETTINGS = "settings"  # the configuration gives the profile other rates
 
 
 class AnomalyKind(StrEnum):

@@ -10,6 +10,7 @@ from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, PublicKey
 from wgsyncd.core.peers.lifecycle import IssueId
 from wgsyncd.core.records import PeerId
+from wgsyncd.core.shaping.profiles import Choice
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.engine.rates import RateMeter
@@ -68,6 +69,10 @@ class AgentState:
 
     # The recorder: the peers that somebody else removed within the hour, with the time when that was told.
     taken_out: dict[PeerId, float] = field(default_factory=dict)
+
+    # Shaping: what held for each contract in the last cycle. None: no cycle has ended yet.
+    bandwidths: dict[str, Choice] | None = None
+    shaping_fault: str = ""  # the code of what was wrong then
 
     # The daily verification.
     verified_at: float = 0.0  # UNIX seconds of the last complete verification

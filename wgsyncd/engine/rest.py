@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.reasons import Reason
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.ports import Snapshot
 
@@ -46,7 +47,9 @@ def begin_rest(digest: object, snapshot: Snapshot, decision: Decision, loads: in
     """
     plan, is_known = decision.plan, digest is not None and snapshot.conditions is not None
     waits = plan.changes or plan.withheld or plan.blocked or decision.transitions or decision.interface_errors
-    if not is_known or waits:
+    # Another node may free a place of the contract, and the digest does not cover the rows of other nodes.
+    has_full = any(one.reason is Reason.OVER_DEVICE_LIMIT for one in decision.desired.rejections)
+    if not is_known or waits or has_full:
         return None
     return Rest(digest, decision, loads, EVERY - 1 if before is not None and before.digest == digest else 0)
 

@@ -19,6 +19,8 @@ from wgsyncd.core.shaping.plan import first_new, make_plan
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState, Leaf
 from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
+from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.shaping_audit import ShapingAudit
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
 from wgsyncd.errors import ShapingError
 from wgsyncd.ports import Phase, Snapshot
@@ -59,6 +61,7 @@ class ShapingCycle(NamedTuple):
     going: Mapping[tuple[str, PublicKey], tuple[Network, ...]]  # peers that this cycle removes: their addresses
     is_read: bool  # False: the kernel could not be read, so nothing is changed
     waiting: int = 0  # new devices that the next cycles make
+    starts: bool = False  # there is no tree yet
 
 
 class Shaping:
@@ -68,10 +71,11 @@ class Shaping:
     judges = False
     descriptor: int | None = None
 
-    def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus) -> None:
+    def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus, state: AgentState) -> None:
         self._policy, self._tc, self._status = settings.shaping_policy, tc, status
         self._networks = {name: one.networks for name, one in settings.interfaces.items()}
         self._log, self._changed = log.get("shaping"), log.OnChange()
+        self._audit = ShapingAudit(settings.node.name, state)
         self._failed: list[FailedStep] = []
         self._lacks = ""  # the modules that this kernel has not
         self._waiting = 0  # devices that the next cycles make
@@ -97,7 +101,8 @@ class Shaping:
         if found is None:
             return ShapingCycle(wanted, ShapingPlan(), going, False)
         some, waiting = first_new(wanted, found, MOST_NEW)
-        return ShapingCycle(some, make_plan(some, found), going, True, waiting)
+        starts = bool(some.devices) and not any(tree.index for tree in found.trees.values())
+        return ShapingCycle(some, make_plan(some, found), going, True, waiting, starts)
 
     def apply(self, phase: Phase, plan: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
         """Apply one phase. Troubles are logged and shown in the status."""
@@ -128,16 +133,18 @@ class Shaping:
         """A look at tc is costly, so only :meth:`poll` looks."""
         return False
 
-    def remove(self) -> None:
-        """Take away all that wgsyncd has made in tc, for a configuration without shaping."""
+    def remove(self) -> bool:
+        """Take away all that wgsyncd has made in tc, for a configuration without shaping. False: there was nothing."""
         try:
             plan = make_plan(Wanted(), self._tc.read())
             if not plan.is_empty:
                 self._make((*plan.withdraw, *plan.clean_up))
                 self._log.info("shaping is off: its links and redirects were taken away")
+                return True
         except ShapingError as error:
             if error.name != "EOPNOTSUPP":  # A kernel without tc has nothing of it.
                 self._note("remove", error)
+        return False
 
     def _prepare(self, plan: ShapingPlan) -> None:
         """Make everything that peers need. A redirect comes last, and only if its tree could be made."""
@@ -188,11 +195,21 @@ class Shaping:
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
         is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
         self._status.shaping = ShapingStatus(
-            is_ok, dict(names), sum(bool(one.beyond) for one in owners.values()), len(cycle.wanted.unknown), drift,
+            is_ok, dict(names), sum(bool(one.beyond) for one in owners.values()), cycle.wanted.unknown, drift,
             self._trouble(cycle),
         )  # fmt: skip
         if self._changed("trouble", self._status.shaping.trouble) and self._status.shaping.trouble:
             self._log.error("not everything is shaped, tried again next cycle", why=self._status.shaping.trouble)
+        self._audit.note(cycle.wanted.choices, self._fault(cycle), starts=cycle.starts)
+
+    def _fault(self, cycle: ShapingCycle) -> str:
+        """The code of what is wrong, for the audit trail. "" if nothing is. Cycles mend drift and new devices."""
+        missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
+        found = {
+            "unreadable": not cycle.is_read, "modules_missing": self._lacks, "foreign_tc": foreign,
+            "no_class_left": missing, "tc_refused": self._failed,
+        }  # fmt: skip
+        return next((code for code, is_so in found.items() if is_so), "")
 
     def _trouble(self, cycle: ShapingCycle) -> str:
         """What is wrong, for the log and the status. "" if nothing is."""

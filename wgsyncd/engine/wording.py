@@ -126,6 +126,8 @@ def rejection(one: Rejection) -> str:
             return f"address {facts.value} is not allocated to the device"
         case Reason.ALLOCATED_ELSEWHERE:
             return f"address {facts.value} is allocated to {facts.holder}"
+        case Reason.OVER_DEVICE_LIMIT:
+            return f"its contract may have {facts.value} devices, and other devices have these places"
         case Reason.PSK_SEALED:
             return f"the preshared key cannot be opened: {facts.value}"
 

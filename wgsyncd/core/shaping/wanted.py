@@ -37,7 +37,12 @@ class Wanted:
     exempt: Networks = ()
     held: frozenset[Network] = frozenset()  # addresses that keep the shaping they have
     held_networks: Networks = ()  # of interfaces that could not be read: nobody knows which peers they have
-    unknown: Mapping[str, str] = field(default_factory=dict)  # by contract: the profile that the settings do not have
+    choices: Mapping[str, Choice] = field(default_factory=dict)  # by contract of a desired peer
+
+    @property
+    def unknown(self) -> int:
+        """How many contracts name a profile that the settings do not have."""
+        return sum(bool(one.unknown) for one in self.choices.values())
 
     def holds(self, network: Network) -> bool:
         """Whether the filter of this address stays as it is. A device that is to be shaped is not held."""
@@ -73,8 +78,7 @@ def wanted_shaping(
             devices.append(ShapedDevice(want.row.id, want.row.device, owner, name, want.config.allowed_ips, choice))
     unread = tuple(net for name in decision.interface_errors for net in networks.get(name, ()))
     devices.sort(key=lambda one: one.id)
-    unknown = {owner: one.unknown for owner, one in choices.items() if one.unknown}
-    return Wanted(tuple(devices), policy.exempt, frozenset(held), unread, unknown)
+    return Wanted(tuple(devices), policy.exempt, frozenset(held), unread, choices)
 
 
 def _addresses(changes: Iterable[Change]) -> Iterable[Network]:

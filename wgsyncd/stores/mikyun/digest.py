@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from wgsyncd.stores.mikyun.connection import Connection
@@ -40,9 +41,9 @@ class Digest:
         self._rows: object = None  # the part of the last digest that is of the rows
         self._contracts = "FALSE"  # a condition for the contracts of the own rows
 
-    def read(self, connection: Connection, own: OwnRows, schema: Schema, *, with_profiles: bool = False) -> object:
-        """The present digest. ``with_profiles``: it covers the profiles of the contracts, for shaping."""
-        contract = ("c.contract_id", "c.contract_status", "c.bandwidth_profile")[: 2 + with_profiles]
+    def read(self, connection: Connection, own: OwnRows, schema: Schema, terms: Sequence[str] = ()) -> object:
+        """The present digest. ``terms``: more columns of the contracts that it covers."""
+        contract = ("c.contract_id", "c.contract_status", *(f"c.{one}" for one in terms))
         of_contracts = partial(_CONTRACTS.format, texts=_parts(schema, *contract))
         own.find(connection)
         tables, where = own.source()

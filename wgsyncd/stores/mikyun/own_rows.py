@@ -76,7 +76,7 @@ class OwnRows:
         self.all, self.ignored = not ignored, frozenset(ignored)
         self._node, self._clock = node, clock
         self._own = f"(d.wg_iface IS NULL OR {_exact('d.wg_iface')} NOT IN ({_literals(ignored)}))"
-        self._theirs = f"{_exact('d.wg_iface')} IN ({_literals(ignored)})"
+        self.theirs = f"{_exact('d.wg_iface')} IN ({_literals(ignored)})"
         self._here = f"{_exact('m.interface')} IN ({_literals(names)})"
         self._ids = _in_order(())
         self._whole: Source | None = None  # all own rows, until their ids change
@@ -147,7 +147,7 @@ class OwnRows:
             self.add(row[0] for row in connection.stream(where))
             self._follow(
                 connection,
-                dict(connection.query(_RECORDED.format(node=Connection.quote(self._node), theirs=self._theirs))),
+                dict(connection.query(_RECORDED.format(node=Connection.quote(self._node), theirs=self.theirs))),
             )
         self.scanned_at = self._clock()
 
@@ -211,7 +211,7 @@ class OwnRows:
         """
         among = ", ".join(map(str, devices)) or "NULL"
         names = f"{DEVICE_NAME}, CONVERT(wg_iface USING utf8mb4)"
-        sql = f"SELECT id, {names} FROM customer_devices d WHERE id IN ({among}) AND {self._theirs}"  # noqa: S608
+        sql = f"SELECT id, {names} FROM customer_devices d WHERE id IN ({among}) AND {self.theirs}"  # noqa: S608
         now = {one: str(interface) for one, device, interface in connection.query(sql) if device == devices[one]}
         self._untold |= {one: interface for one, interface in now.items() if one not in self._moved}
         self.add(one for one in self._moved if one not in now)

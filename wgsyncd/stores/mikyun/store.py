@@ -37,7 +37,7 @@ from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.set_aside import Aside
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, DEVICES, LOGS, read_shape
-from wgsyncd.stores.mikyun.terms import PROFILE, ContractTerms
+from wgsyncd.stores.mikyun.terms import ContractTerms
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.upkeep import begin_node, purge, refresh_windows, rows_apart
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
@@ -66,7 +66,6 @@ def check_schema(connection: Connection) -> None:
 class MariaDBStore:
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
-    condition_types = frozenset({PARENT_CONFLICT})
     unwritten = 0
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
@@ -83,7 +82,8 @@ class MariaDBStore:
         self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
         self._changer, self._has_updated_at = Changer(), False
-        self._terms = ContractTerms(settings.shaping_policy, swapped=self._swapped)
+        self._terms = ContractTerms(settings, swapped=self._swapped)
+        self.condition_types = self._terms.condition_types | {PARENT_CONFLICT}
         self._digest, self._conflicts = Digest(self._node), ParentConflicts()
 
     def _inspect(self, connection: Connection) -> None:
@@ -97,7 +97,7 @@ class MariaDBStore:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
             raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (wgsyncd init-db)")
         self._schema, self._has_updated_at = schema, (DEVICES, "updated_at") in shape.columns
-        self._terms.can_read = (CONTRACTS, PROFILE) in shape.columns
+        self._terms.use_columns({column for table, column in shape.columns if table == CONTRACTS})
         message = shape.columns.get((LOGS, "message"))
         self._trail.use_charset(message.charset if message is not None else None)
         self._conflicts.forget()  # another server may answer, and the view may be another one
@@ -136,12 +136,13 @@ class MariaDBStore:
         conflicts = self._conflicts.load(self._connection, self._own, self._rows.parents, rows, whole=whole)  # may fail
         approved, adopted = state[0] if state else (None, 0)
         snapshot = Snapshot(rows, conflicts, approved, int(held[0][0]), moved, bool(adopted))
-        return snapshot._replace(terms=self._terms.load(self._connection, self._own, self._schema))
+        return self._terms.add_to(snapshot, self._connection, self._own, self._schema)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
-        return self._rows.some(self._connection, self._own, devices, self._schema)
+        rows = self._rows.some(self._connection, self._own, devices, self._schema)
+        return rows and self._terms.mark_full(rows, self._connection, self._schema)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
@@ -246,7 +247,7 @@ class MariaDBStore:
     def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
         """See :class:`wgsyncd.ports.Store`. It is never late."""
         self._ensure_inspected()
-        return self._digest.read(self._connection, self._own, self._schema, with_profiles=self._terms.are_asked)
+        return self._digest.read(self._connection, self._own, self._schema, self._terms.columns)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
         """See :class:`wgsyncd.ports.Store`."""

@@ -1,17 +1,22 @@
-"""Reads the terms of contracts: their profiles, and their bytes of the month where a cap counts them."""
+"""Reads what contracts have bought: profiles, device limits, and the bytes of the month for a cap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from wgsyncd import log
-from wgsyncd.core.model import Counters
-from wgsyncd.core.shaping.profiles import ShapingPolicy, Terms, choose
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.model import Counters, DeviceRow
+from wgsyncd.core.shaping.profiles import Terms, choose
+from wgsyncd.core.state import Condition
+from wgsyncd.ports import Snapshot
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.limits import LIMIT, OverLimit, load_full, load_over_limit, without_beyond
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.row_text import Schema
 
 PROFILE = "bandwidth_profile"
+UNKNOWN_PROFILE, CAP_REACHED, OVER_LIMIT = "unknown_profile", "cap_reached", "devices_over_limit"
 _AT_ONCE = 1000  # contracts of one question about the month
 
 # All rows of a contract count, with any status and on any node. The index on contract_id leads to them.
@@ -22,28 +27,65 @@ FROM customer_devices d WHERE d.contract_id IN ({contracts}) GROUP BY d.contract
 
 
 class ContractTerms:
-    """Reads the terms of contracts, if shaping is on. ``swapped``: the columns rx_* have what a device received."""
+    """Reads the terms of contracts, as far as the settings need them.
 
-    def __init__(self, policy: ShapingPolicy, *, swapped: bool) -> None:
-        self._policy, self._swapped = policy, swapped
-        self.can_read = True  # False: the column is missing, or the account may not read it
+    ``swapped``: the columns rx_* have what a device received.
+    """
+
+    def __init__(self, settings: Settings, *, swapped: bool) -> None:
+        self._policy, self._swapped = settings.shaping_policy, swapped
+        self._limits = settings.limits.devices
+        of_profiles = {PROFILE} if self._policy.enforce else set()
+        self._needed = of_profiles | ({LIMIT} if self._limits != "ignore" else set())
+        self._missing: set[str] = set()  # needed columns that are not there, or that the account may not read
+        of_profiles = {UNKNOWN_PROFILE, CAP_REACHED} if self._policy.enforce else set()
+        self.condition_types = frozenset(of_profiles | ({OVER_LIMIT} if self._limits != "ignore" else set()))
         self._changed, self._log = log.OnChange(), log.get("store")
 
     @property
-    def are_asked(self) -> bool:
-        """Whether a plan depends on the profiles of contracts."""
-        return self._policy.enforce and self.can_read
+    def columns(self) -> tuple[str, ...]:
+        """The columns of contracts that a plan depends on, besides their status."""
+        return tuple(sorted(self._needed - self._missing))
 
-    def load(self, connection: Connection, own: OwnRows, schema: Schema) -> Mapping[str, Terms]:
+    def use_columns(self, there: Container[str]) -> None:
+        """Use the columns of contracts that are ``there``."""
+        self._missing = {one for one in self._needed if one not in there}
+
+    def add_to(self, snapshot: Snapshot, connection: Connection, own: OwnRows, schema: Schema) -> Snapshot:
+        """The snapshot with the terms of all contracts, with their conditions, and without the rows beyond a limit."""
+        for column in sorted(self._needed):
+            if self._changed(column, column in self._missing) and column in self._missing:
+                why = f"contracts.{column} cannot be read: grant SELECT on it"
+                self._log.warning(why, todo="wgsyncd init-db")
+        conditions = snapshot.conditions
+        if PROFILE in self.columns:
+            terms = self._load_terms(connection, own, schema)
+            snapshot = snapshot._replace(terms=terms)
+            conditions = None if conditions is None else conditions.union(self.of_terms(terms))
+        if LIMIT in self.columns:
+            over = load_over_limit(connection, own, schema, snapshot.rows)
+            if self._limits == "reject" and over:
+                snapshot = snapshot._replace(rows=without_beyond(snapshot.rows, over))
+            conditions = None if conditions is None else conditions.union(over_limit(over))
+        return snapshot._replace(conditions=conditions)
+
+    def mark_full(
+        self, rows: tuple[DeviceRow, ...], connection: Connection, schema: Schema
+    ) -> tuple[DeviceRow, ...]:  # fmt: skip
+        """The rows of a few devices. If a contract of theirs is beyond its limit, they are rejected for now.
+
+        Which rows are beyond the limit depends on all rows of the contract. A full cycle decides about rejected rows.
+        """
+        if self._limits != "reject" or LIMIT in self._missing:
+            return rows
+        over = load_full(connection, schema, rows)
+        return without_beyond(rows, over)
+
+    def _load_terms(self, connection: Connection, own: OwnRows, schema: Schema) -> Mapping[str, Terms]:
         """The terms of the contracts of all own rows, by the contract's id as the rows have it.
 
         Empty without the column: then the default profile holds for every contract.
         """
-        lacks_profiles = self._policy.enforce and not self.can_read
-        if self._changed("profiles", lacks_profiles) and lacks_profiles:
-            self._log.warning("contracts.bandwidth_profile cannot be read: grant SELECT on it", todo="wgsyncd init-db")
-        if not self.are_asked:
-            return {}
         tables, where = own.source()
         contract, profile = schema.as_text("d.contract_id"), schema.as_text(f"c.{PROFILE}")
         asked = f"SELECT DISTINCT {contract}, COALESCE({profile}, '') FROM {tables} {schema.join} WHERE {where}"  # noqa: S608
@@ -54,9 +96,23 @@ class ContractTerms:
                 terms[name] = terms[name]._replace(month=month)
         return terms
 
+    def of_terms(self, terms: Mapping[str, Terms]) -> Iterator[Condition]:
+        """The conditions of contracts with an unknown profile, or with a cap that is reached."""
+        for name, one in terms.items():
+            choice = choose(one, self._policy)
+            if choice.unknown:
+                yield Condition(UNKNOWN_PROFILE, name, name, choice.unknown[:64])
+            if choice.beyond:
+                yield Condition(CAP_REACHED, name, name, choice.beyond)
+
     def _is_capped(self, one: Terms) -> bool:
         profile = self._policy.profiles.get(choose(one, self._policy).name)
         return profile is not None and profile.monthly is not None
+
+
+def over_limit(over: Mapping[str, OverLimit]) -> Iterator[Condition]:
+    """The conditions of contracts with more devices than their limit."""
+    return (Condition(OVER_LIMIT, name, name, f"{one.devices} > {one.limit}") for name, one in over.items())
 
 
 def _months(

@@ -53,13 +53,27 @@ _MESSAGES = {
     "node_adopted": "{by} adopted this node: wgsyncd removes peers that no row names",
     "adoption_undone": "{by} undid the adoption: peers that no row names stay",
     "policies_off": "Policies are not enforced any more: the packet filter has no table of wgsyncd",
+    "bandwidth_changed": "Bandwidth profile {profile} holds now, instead of {previous_profile}: {bandwidth}",
+    "bandwidths_changed": "The bandwidth of {count} users changed at once",
+    "shaping_started": "Bandwidth is limited from now on",
+    "shaping_stopped": "Bandwidth is not limited any more: what wgsyncd had made in tc is removed",
+    "shaping_failed": "Bandwidth is not limited for everybody ({detail}): see wgsyncd status",
+    "shaping_restored": "Bandwidth is limited as it should be again (was {detail})",
 }
 _CONDITIONS = {
     (AuditAction.STORE_CONDITION_STARTED, UNALLOCATED): "unallocated",
     (AuditAction.STORE_CONDITION_ENDED, UNALLOCATED): "unallocated_cleared",
 }
 _WARNINGS = frozenset(
-    ("row_rejected", "unallocated", "guard_tripped", "usage_anomaly", "interface_missing", "policies_off")
+    (
+        "row_rejected",
+        "unallocated",
+        "guard_tripped",
+        "usage_anomaly",
+        "interface_missing",
+        "policies_off",
+        "shaping_failed",
+    )
 )
 _FAILURES = frozenset(("config_rejected", "spool_corrupt"))
 _ANOMALIES = {
