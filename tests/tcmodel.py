@@ -24,6 +24,12 @@ class TcModel:
         self.lacks: set[str] = set()  # kinds of things that this kernel does not have
         self.fails = ""  # the errno of every reading
         self.writes = 0
+        self.descriptor: int | None = None
+        self.news = False  # somebody has changed a link
+
+    def has_news(self) -> bool:
+        news, self.news = self.news, False
+        return news
 
     @property
     def state(self) -> KernelState:

@@ -111,7 +111,7 @@ class Plane(Protocol):
         """Take away at once what cuts devices off. True: a cycle must mend something. Each poll calls this once."""
 
     def mend(self) -> bool:
-        """Put right what another program changed, if a look is cheap. Whether something was wrong. Called often."""
+        """Put right what another program changed, if a look is cheap. True: a cycle should follow. Called often."""
 
 
 class CommitResult(NamedTuple):

@@ -173,7 +173,30 @@ def test_the_poll_takes_redirects_into_nowhere_away_and_asks_for_a_cycle(shaped:
     assert set(shaped.rates()) == {5, 6, 7}
 
 
-def test_many_new_devices_come_in_portions_and_each_poll_asks_for_the_next(
+def test_news_of_a_dead_link_take_redirects_away_without_a_poll(shaped: ShapedNode) -> None:
+    assert not shaped.agent.planes.mend()
+    shaped.tc.trees[DOWN] = Tree()
+    assert not shaped.agent.planes.mend(), "nobody looks without news"
+    shaped.tc.news = True
+    assert shaped.agent.planes.mend()
+    assert set(shaped.tc.ports["wg0"].redirects) == {UP}
+    assert not shaped.agent.planes.mend(), "a cycle does the rest"
+    shaped.cycle()
+    assert set(shaped.rates()) == {5, 6, 7}
+
+
+def test_a_portion_that_the_kernel_refuses_waits_for_the_poll(
+    shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgsyncd.engine.shaping.MOST_NEW", 1)
+    shaped.device(8)
+    shaped.device(9)
+    shaped.tc.lacks = {"Filter"}
+    shaped.cycle()
+    assert not shaped.agent.planes.mend()
+
+
+def test_many_new_devices_come_in_portions_and_each_cycle_asks_for_the_next(
     shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wgsyncd.engine.shaping.MOST_NEW", 2)
@@ -184,6 +207,7 @@ def test_many_new_devices_come_in_portions_and_each_poll_asks_for_the_next(
         assert set(shaped.rates()) == set(range(5, known + 1))
         assert (f"{waiting} devices wait" in shaped.shaping.trouble, shaped.shaping.ok) == (waiting > 0, not waiting)
         assert len(shaped.kernel()["wg0"]) == 8, "no peer waits for it"
+        assert shaped.agent.planes.mend() == (waiting > 0), "the next check reconciles"
         shaped.account()
         assert shaped.agent.needs_reconcile == (waiting > 0)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wgsyncd.core.policies.model import Ruleset
     from wgsyncd.dataplane.nftables.filter import PacketFilter
     from wgsyncd.dataplane.nftables.view import FilterSettings, FilterView
+    from wgsyncd.dataplane.tc.kernel import KernelTc
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 def _agent(
     settings: Settings, wireguard: WireGuard, status: DaemonStatus, state: AgentState, machine: Machine | None = None,
-    packet_filter: PacketFilter | FilterView | None = None,
+    packet_filter: PacketFilter | FilterView | None = None, tc: KernelTc | None = None,
 ) -> Agent:  # fmt: skip
     """An agent on the real parts. A further plane of the data plane is one more entry of ``planes``."""
     from wgsyncd.engine.agent import Agent
@@ -43,15 +44,15 @@ def _agent(
     store = stores.open_store(settings).store(state.on_answer)
     planes: list[Plane] = [packet_filter] if packet_filter is not None else []
     if settings.shaping_policy.enforce:
-        planes.append(_shaping(settings, status, state))
+        planes.append(_shaping(settings, status, state, tc))
     return Agent(settings, wireguard, store, samples, status, clock, state, planes=planes, machine=machine)
 
 
-def _shaping(settings: Settings, status: DaemonStatus, state: AgentState) -> Shaping:
+def _shaping(settings: Settings, status: DaemonStatus, state: AgentState, tc: KernelTc | None) -> Shaping:
     from wgsyncd.dataplane.tc.kernel import KernelTc
     from wgsyncd.engine.shaping import Shaping
 
-    return Shaping(settings, KernelTc(), status, state)
+    return Shaping(settings, tc or KernelTc(), status, state)
 
 
 def open_agent(settings: Settings) -> Agent:
@@ -79,23 +80,24 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     """What makes the daemon's agent, again after every reload. UserError: another wgsyncd has the state directory."""
     from wgsyncd.daemon import lock
     from wgsyncd.daemon.machine import LocalMachine
+    from wgsyncd.dataplane.tc.kernel import KernelTc
     from wgsyncd.dataplane.wireguard.removed_peers import KeepingWireGuard
 
     folder = spool.directory()
     # Only a peer's removal needs endpoints.
     wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard, folder, time.time)
     machine = LocalMachine(folder, lock.lock_folder(folder))
-    filters = _Filters()
+    filters, tc = _Filters(), KernelTc()  # They live over reloads.
 
     def agent(settings: Settings, state: AgentState) -> Agent:
         packet_filter = filters.of(settings)
-        made = _agent(settings, wireguard, status, state, machine, packet_filter)
+        made = _agent(settings, wireguard, status, state, machine, packet_filter, tc)
         if filters.begin(settings, packet_filter):
             made.queue_audit(AuditAction.POLICIES_OFF)
         status.policies = packet_filter.status if packet_filter is not None else None
         if not settings.shaping_policy.enforce:  # Last: a configuration that is refused changes nothing.
             status.shaping = None
-            if _shaping(settings, status, state).remove():  # what an earlier configuration has made
+            if _shaping(settings, status, state, tc).remove():  # what an earlier configuration has made
                 made.queue_audit(AuditAction.SHAPING_STOPPED)
             state.bandwidths = None
         return made

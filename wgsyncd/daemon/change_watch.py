@@ -201,8 +201,9 @@ class ChangeWatcher:
         return changed
 
     def _mend(self) -> None:
+        """Put right what other programs did. What a plane cannot put right alone, the next check's reconcile does."""
         if self._agent().planes.mend():
-            self.idle = False
+            self.idle, self._digest = False, None
 
     def _read_digest(self, *, at_once: bool = False) -> None:
         began, before, answered = time.monotonic(), thread_cpu_time(), False

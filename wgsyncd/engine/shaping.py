@@ -48,6 +48,13 @@ class TrafficControl(Protocol):
     def look(self, interfaces: Iterable[str]) -> KernelState:
         """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """Where news of links come in. None: nobody tells any."""
+
+    def has_news(self) -> bool:
+        """Whether somebody has changed a link of shaping since the last call."""
+
     def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
         """Make the steps in their order. Refused steps are returned and do not stop the others. ADD is exclusive: what
         is there already stays as it is. DELETE of a clsact that has a filter does nothing."""
@@ -69,7 +76,6 @@ class Shaping:
 
     name = "shaping"
     judges = False
-    descriptor: int | None = None
 
     def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus, state: AgentState) -> None:
         self._policy, self._tc, self._status = settings.shaping_policy, tc, status
@@ -79,6 +85,8 @@ class Shaping:
         self._failed: list[FailedStep] = []
         self._lacks = ""  # the modules that this kernel has not
         self._waiting = 0  # devices that the next cycles make
+        self.descriptor = tc.descriptor if settings.shaping_policy.enforce else None
+        self._hurries = False  # the next portion of them need not wait for the poll
 
     def read(self) -> KernelState | None:
         """What the kernel has. None: it does not answer, and nothing is changed then."""
@@ -130,8 +138,8 @@ class Shaping:
             return False
 
     def mend(self) -> bool:
-        """A look at tc is costly, so only :meth:`poll` looks."""
-        return False
+        """Look at the links if there is news of them, as :meth:`poll` does. True also while new devices wait."""
+        return (self._tc.has_news() and self.poll()) or self._hurries
 
     def remove(self) -> bool:
         """Take away all that wgsyncd has made in tc, for a configuration without shaping. False: there was nothing."""
@@ -191,7 +199,8 @@ class Shaping:
         devices = cycle.wanted.devices
         owners = {one.owner: one.choice for one in devices}
         names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
-        self._waiting = cycle.waiting
+        self._waiting, refused = cycle.waiting, self._failed or self._lacks
+        self._hurries = bool(cycle.waiting) and not refused  # Otherwise the same cycle would come again and again.
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
         is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
         self._status.shaping = ShapingStatus(

@@ -6,6 +6,7 @@ adds what the dump lacked is refused with EEXIST, if it is there, and the next c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -19,6 +20,7 @@ from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirec
 from wgsyncd.core.shaping.tree import LINKS, Hook, KernelState, Leaf, Port, Root, Tree
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.tc import codec, dump
+from wgsyncd.dataplane.tc.news import LinkNews
 from wgsyncd.errors import ShapingError
 
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11  # uapi/linux/netlink.h
@@ -40,12 +42,33 @@ class KernelTc:
         self._timeout = timeout
         self._socket: socket.socket | None = None
         self._seq = int(time.time()) & 0x3FFFFFFF
+        self._news: LinkNews | None = None
 
     def close(self) -> None:
-        """Close the socket. The next use opens another one."""
+        """Close the sockets."""
+        self._end_talk()
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+
+    def _end_talk(self) -> None:
+        """Close the socket of requests. The next one opens another."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    # -- news
+
+    @property
+    def descriptor(self) -> int | None:
+        """Where news of links come in. None: the kernel tells none."""
+        with contextlib.suppress(OSError):
+            self._news = self._news or LinkNews()
+        return self._news.descriptor if self._news else None
+
+    def has_news(self) -> bool:
+        """Whether somebody has changed a link of shaping since the last call."""
+        return self._news is not None and self._news.take()
 
     # -- reading
 
@@ -54,7 +77,7 @@ class KernelTc:
         try:
             return self._read()
         except ValueError as error:
-            self.close()
+            self._end_talk()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
 
     def _read(self) -> KernelState:
@@ -76,12 +99,11 @@ class KernelTc:
             links = {one.name: one for one in map(dump.link, self._dump(codec.GETLINK, codec.get_links()))}
             trees = {}
             for direction, name in LINKS.items():
-                one = links.get(name)
-                trees[direction] = Tree() if one is None else _as_live(one)
+                trees[direction] = _as_live(one) if (one := links.get(name)) else Tree()
             hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
             ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
         except ValueError as error:
-            self.close()
+            self._end_talk()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
         return KernelState(trees, ports)
 
@@ -138,7 +160,7 @@ class KernelTc:
                         return found
                     found.append(message.payload)
         except OSError as error:
-            self.close()  # Otherwise the unread rest of the dump would make the next one fail with EBUSY.
+            self._end_talk()  # Otherwise the unread rest of the dump would make the next one fail with EBUSY.
             number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
             raise ShapingError(
                 _NAMES.get(number, str(number)), error.strerror or "the kernel did not answer"
@@ -151,7 +173,7 @@ class KernelTc:
         try:
             return self._apply(steps)
         except ValueError as error:
-            self.close()
+            self._end_talk()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's answer: {error}") from error
 
     def _apply(self, steps: Iterable[Step]) -> list[FailedStep]:
@@ -227,7 +249,7 @@ class KernelTc:
                     if message.seq == last:
                         return failed
         except OSError as error:
-            self.close()
+            self._end_talk()
             number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
             text = error.strerror or "the kernel did not answer"
             return [*failed, FailedStep(batch[-1][0], _NAMES.get(number, str(number)), text)]
