@@ -24,7 +24,7 @@ class Seen:
     values: dict[str, float] = field(default_factory=dict)
 
     def successes(self, *tasks: str) -> float:
-        """Returns the number of successful runs of these tasks since the process began."""
+        """Returns the number of successful runs of these tasks since the process began. A present run counts, too."""
         return sum(
             self.values.get(f'wgsyncd_task_runs_total{{task="{task}"}}', 0)
             - self.values.get(f'wgsyncd_task_failures_total{{task="{task}"}}', 0)

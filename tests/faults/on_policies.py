@@ -17,15 +17,17 @@ def withdraw(play: Play, step: Step) -> Deed[None]:
     devices = [stage.devices[n] for n in step.parameters["devices"]]
     names = [stage.policy(device) for device in devices]
     with (yield from play.holding_devices(devices, "interfaces")):
-        yield from play.until(lambda: all(stage.profile(device) for device in devices))
-        old = {device.name: stage.profile(device) for device in devices}
+        while not all(old := stage.profiles(devices)):
+            yield from play.pause(0.1)
         yield from play.told("UPDATE policies SET is_active = false WHERE name = ANY(%s)", names)
-        yield from play.until(lambda: all(stage.profile(device) != old[device.name] for device in devices))
+        while any(new == before for new, before in zip(stage.profiles(devices), old, strict=True)):
+            yield from play.pause(0.1)
         yield from play.pause(_UNDER_WAY)
-        stage.prober.withdrawn.update(old)
+        without = {device.name for device in devices}
+        stage.prober.withdrawn |= without
         play.faults[step.kind] += 1
         yield from play.pause(step.parameters["lasts"])
-        stage.prober.withdrawn.difference_update(old)
+        stage.prober.withdrawn -= without
         yield from play.told("UPDATE policies SET is_active = true WHERE name = ANY(%s)", names)
 
 

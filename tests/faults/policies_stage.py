@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
@@ -47,13 +47,13 @@ class PoliciesStage(NexavpnStage):
         super().new_boot()
         self.world.server.run("nft", "flush", "ruleset")
 
-    def profile(self, device: Device) -> str | None:
-        """Returns the chain that judges the device. None: there is none, or no table."""
+    def profiles(self, devices: Sequence[Device]) -> list[str | None]:
+        """Returns the chains that judge the devices. None: there is none, or no table."""
+        shown = ""
         with suppress(CommandFailed):
             shown = self.world.server.run("nft", "list", "map", "inet", "wgsyncd", "devices4")
-            found = re.search(rf"\b{re.escape(device.address)} comment \"[^\"]*\" : goto (\w+)", shown)
-            return found and found[1]
-        return None
+        found = (re.search(rf'\b{re.escape(one.address)} comment "[^"]*" : goto (\w+)', shown) for one in devices)
+        return [one and one[1] for one in found]
 
     def probes(self) -> Mapping[str, int]:
         """Returns the counts of the sent packets."""

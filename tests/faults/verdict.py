@@ -109,19 +109,19 @@ def _judge_peers(play: Play) -> None:
 
 
 def cycles(play: Play, count: int) -> Deed[None]:
-    """Waits for complete reconciles that begin after this call."""
+    """Waits for successful reconciles that begin after this call, each until its end."""
     for _ in range(count):
         asked = time.monotonic()
         while not play.answers() or play.eyes.seen.asked < asked:
             yield
-        seen = [one.seen for one in play.eyes.each]
-        for daemon in play.stage.kept:
-            os.kill(daemon.pid, signal.SIGUSR1)
-        while any(
-            one.seen.successes("reconcile") <= old.successes("reconcile")
-            for one, old in zip(play.eyes.each, seen, strict=True)
-        ):
-            yield
+        before = [one.seen.successes("reconcile") for one in play.eyes.each]
+        for more in (1, 2):  # a run counts from its beginning: the first one is over when the second one begins
+            for daemon in play.stage.kept:
+                os.kill(daemon.pid, signal.SIGUSR1)
+            while any(
+                one.seen.successes("reconcile") < old + more for one, old in zip(play.eyes.each, before, strict=True)
+            ):
+                yield
 
 
 def _seq(play: Play) -> Deed[int]:
