@@ -14,6 +14,7 @@ import pytest
 from tests.nexavpn_database import BERLIN, ROLES, NexavpnDatabase
 from tests.postgres import PrivatePostgres
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.nexavpn import login
 
 # Addresses of this process alone, so that no port has to be free. The certificate is for the first one.
 _OF_PROCESS = f"{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"
@@ -58,12 +59,24 @@ def query(nexa: NexavpnDatabase, host: str = PROVEN, authority: str = "own", cli
     more: dict[str, Any] = (
         {"tls_certificate": files / f"{client}.pem", "tls_key": files / f"{client}.key"} if client else {}
     )
-    with nexa.connected(hosts=(host,), tls_ca=files / f"{authority}.pem", **more) as made:
+    if authority:
+        more["tls_ca"] = files / f"{authority}.pem"
+    with nexa.connected(hosts=(host,), **more) as made:
         return made.query("SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid()")
 
 
 def test_the_right_certificates_are_taken(nexa: NexavpnDatabase) -> None:
     assert query(nexa) == [(True,)]
+
+
+def test_without_an_authority_of_its_own_debians_are_asked(
+    nexa: NexavpnDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Path(login.AUTHORITIES).stat().st_size > 100_000
+    with pytest.raises(StoreError, match="certificate verify failed"):
+        query(nexa, authority="")
+    monkeypatch.setattr(login, "AUTHORITIES", str(nexa.server.directory / "own.pem"))
+    assert query(nexa, authority="") == [(True,)]
 
 
 REFUSED = {

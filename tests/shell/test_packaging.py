@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.message
 import email.parser
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from wgsyncd.config.resources import install_command
 
 TOP = Path(__file__).resolve().parent.parent.parent
 # Every file in these folders belongs to the project.
@@ -100,7 +103,7 @@ LOCKS = {"requirements.lock": ("plot", "nexavpn", "test", "build"), "etc/debian/
 def locked(name: str) -> dict[str, list[str]]:
     """Returns for each package of a lock file its name, version and the hashes of its files, as pip reads them."""
     entries = re.split(r"(?m)^(?=[a-z])", re.sub(r"(?m)^#.*\n", "", (TOP / name).read_text()))
-    return {entry.split("==")[0]: entry.split() for entry in entries if entry}
+    return {entry.split("==")[0]: re.findall(r"^\S+|--hash=\S+", entry) for entry in entries if entry}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -129,3 +132,20 @@ def test_the_locks_agree() -> None:
     for one in (build, runtime):
         assert {name: everything[name] for name in one} == one
     assert "pytest" not in {**build, **runtime}
+
+
+def test_the_command_that_installs_an_extra_takes_the_versions_of_the_project() -> None:
+    """A wgsyncd from the Debian package proposes Debian's libraries, which etc/debian/control recommends."""
+    extras = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    told = shlex.split(install_command("nexavpn"))
+    assert told[:4] == [sys.executable, "-m", "pip", "install"]
+    assert told[4:] == extras["nexavpn"]
+    [recommended] = re.findall(r"^Recommends: (.+)$", (TOP / "etc/debian/control").read_text(), re.MULTILINE)
+    in_package = (
+        "from wgsyncd.config import resources as r; from pathlib import Path; r.PACKAGED = Path(r.__file__).parent"
+    )
+    argv = [sys.executable, "-c", f"{in_package}; print(r.install_command('nexavpn'))"]
+    done = subprocess.run(argv, cwd=TOP, capture_output=True, text=True, check=True)
+    apt, packages = done.stdout.split()[:4], done.stdout.split()[4:]
+    assert apt == ["apt-get", "install", "-y", "--no-install-recommends"]
+    assert packages and set(packages) <= set(recommended.split(", "))

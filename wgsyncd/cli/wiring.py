@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from wgsyncd import stores
+from wgsyncd.config.resources import install_command
 from wgsyncd.core.audit import AuditAction
 from wgsyncd.errors import ConfigError, ConfigIssue, FilterError, UserError
 from wgsyncd.stores import spool
@@ -272,8 +273,8 @@ def _psk() -> Any:
     """The module of envelopes. Its library is an extra of the installation."""
     try:
         from wgsyncd.stores.nexavpn import psk
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'wgsyncd[nexavpn]'") from None
+    except ImportError:
+        raise UserError(f"a library for preshared keys is not installed: {install_command('nexavpn')}") from None
     return psk
 
 

@@ -1,9 +1,14 @@
-"""Finds the files that come with wgsyncd: its SQL and the example configuration."""
+"""Finds the files that come with wgsyncd, and names the command that installs missing libraries."""
 
 from __future__ import annotations
 
+import sys
 from importlib import resources
 from pathlib import Path
+
+PACKAGED = Path("/usr/lib/wgsyncd")  # where the Debian package has its modules, see etc/debian/install
+# By extra of pyproject.toml: what pip installs, and what apt-get installs beside the Debian package.
+_LIBRARIES = {"nexavpn": ("'psycopg[binary]>=3.3,<4' 'cryptography>=38'", "libpq5 python3-cryptography")}
 
 
 def text(name: str) -> str:
@@ -15,3 +20,11 @@ def text(name: str) -> str:
     if installed.is_file():
         return installed.read_text(encoding="utf-8")
     return (Path(__file__).resolve().parents[2] / "etc" / name).read_text(encoding="utf-8")
+
+
+def install_command(extra: str) -> str:
+    """The shell command that installs the libraries of an extra, in the way in which this wgsyncd was installed."""
+    of_pip, of_debian = _LIBRARIES[extra]
+    if Path(__file__).is_relative_to(PACKAGED):
+        return f"apt-get install -y --no-install-recommends {of_debian}"
+    return f"{sys.executable} -m pip install {of_pip}"

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from wgsyncd.config.resources import install_command
 from wgsyncd.demo.testbed import WgKind, kernel_has_wireguard
 from wgsyncd.errors import UserError
 
@@ -54,7 +55,7 @@ def ensure(needed: Needed, *, install: bool) -> WgKind:
             "the demo makes network namespaces and interfaces of its own: run it as root (sudo wgsyncd demo)"
         )
     if modules := [name for name in needed.modules if find_spec(name) is None]:
-        raise UserError(f"{', '.join(modules)}: not installed, pip install 'wgsyncd[{needed.extra}]'")
+        raise UserError(f"{', '.join(modules)}: not installed: {install_command(needed.extra)}")
     if absent := _missing(needed.commands):
         command = ["apt-get", "install", "--yes", "--no-install-recommends", *absent]
         if not install and not _asked(absent):

@@ -13,6 +13,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from wgsyncd.config.resources import install_command
 from wgsyncd.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def open_store(settings: Settings) -> Backend:
     """The store of the configured control plane. It connects when it is first asked."""
     try:
         module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'wgsyncd[{settings.control_plane}]'") from None
+    except ImportError:  # also where psycopg is installed and PostgreSQL's own library is not
+        raise UserError(
+            f'control_plane = "{settings.control_plane}" needs libraries that are not installed: '
+            + install_command(settings.control_plane)
+        ) from None
     return cast("Backend", module.Backend(settings))
 
 

@@ -22,6 +22,7 @@ Row = tuple[Any, ...]
 _T = TypeVar("_T")
 
 TROUBLE = (psycopg.Error, OSError, StoreError)  # what a connection that breaks may raise
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # Debian's. psycopg's own OpenSSL looks for none there
 OLDEST = 140000  # server_version_num of the first version that is supported
 _LEAST = 2  # seconds for one address: libpq takes no fewer
 _MOST_ADDRESSES = 4  # of all servers together, but one of each server
@@ -164,7 +165,7 @@ def _parameters(settings: Database, patience: float) -> dict[str, Any]:
     if not all(map(is_socket, settings.hosts)):  # libpq leaves TLS out on a unix socket
         found |= {
             "sslmode": "verify-full",
-            "sslrootcert": str(settings.tls_ca or "system"),
+            "sslrootcert": str(settings.tls_ca or AUTHORITIES),
             "sslcert": settings.tls_certificate and str(settings.tls_certificate),
             "sslkey": settings.tls_key and str(settings.tls_key),
         }
