@@ -17,6 +17,7 @@ from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_ke
 from wgsyncd.core.reasons import Inactive
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
+from wgsyncd.engine.bandwidth_report import BandwidthReport
 from wgsyncd.engine.plan_report import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
 
 
@@ -113,6 +114,7 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
     details: dict[str, str] | None  # by the control plane's label, like times
     times: dict[str, str | None] | None
     policies: PolicyReport | None  # null: the control plane has none
+    bandwidth: BandwidthReport | None  # null: it is not limited on this node
     audit: list[AuditReport] | None
     audit_error: str | None
 
@@ -123,6 +125,7 @@ def explain_report(
     details: DeviceDetails | None,
     audit: Sequence[AuditRow] | str,
     policies: PolicyReport | None,
+    bandwidth: BandwidthReport | None,
     perspective: Perspective,
     now: float,
     zone: ZoneInfo,
@@ -200,6 +203,7 @@ def explain_report(
         details=None if details is None else dict(details.texts),
         times=None if details is None else {label: time(at) for label, at in details.times.items()},
         policies=policies,
+        bandwidth=bandwidth,
         audit=None if isinstance(audit, str) else [AuditReport(**one._asdict()) for one in audit],
         audit_error=audit if isinstance(audit, str) else None,
     )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from wgsyncd.engine.bandwidth_report import BandwidthReport
+
 
 class Bytes(Struct, frozen=True, kw_only=True):
     """Bytes in the configured perspective."""
@@ -74,6 +76,7 @@ class UsageReport(Frame, frozen=True, kw_only=True):
 
     of: SubjectReport
     periods: list[PeriodBytes]
+    bandwidth: BandwidthReport | None  # of the owner. null: it is not limited, or the report is about everybody
 
     @property
     def title(self) -> str:

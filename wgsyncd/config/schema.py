@@ -183,7 +183,7 @@ class Settings(msgspec.Struct, frozen=True):
                 down=int(one.down) // 8 or None,
                 up=int(one.up) // 8 or None,
                 shared=one.shared,
-                monthly=one.monthly or None,
+                monthly=int(one.monthly) or None,
                 beyond=one.beyond,
                 counts=Counted(one.counts),
             )

@@ -31,6 +31,7 @@ from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import FilterError, StoreError, UserError
@@ -72,7 +73,10 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
         audit = str(error)
     rules, details = reports.rules(found.settled, view.now), reports.details(row.id)
     policies = _policies(settings, agent, view, found, to)
-    return explain_report(found, rules, details, audit, policies, reports.perspective, view.now, settings.node.zone)
+    bandwidth = None if found.is_ignored else bandwidth_report(row.owner, view.snapshot.terms, settings.shaping_policy)
+    return explain_report(
+        found, rules, details, audit, policies, bandwidth, reports.perspective, view.now, settings.node.zone
+    )
 
 
 def _policies(
@@ -156,6 +160,10 @@ def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     yield "", ""
     if policies is not None:
         yield from (_pair(*one) for one in policy_lines(policies))
+        yield "", ""
+    if report.bandwidth is not None:
+        for number, line in enumerate(bandwidth_lines(report.bandwidth)):
+            yield _pair("" if number else "bandwidth", line)
         yield "", ""
     if report.bytes is not None:
         columns = [Column("bytes", rank=0), Column("rx", right=True), Column("tx", right=True)]

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from msgspec import structs
+
 from wgsyncd.cli import chart, options, output, wiring
 from wgsyncd.cli.output import Parts
 from wgsyncd.cli.table import Column, fit, with_bars
@@ -33,6 +35,7 @@ from wgsyncd.cli.usage_report import (
     short_hour,
 )
 from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import Coverage
 from wgsyncd.core.inspect.names import find_device, find_owner, suggestions
 from wgsyncd.core.inspect.periods import (
@@ -47,6 +50,7 @@ from wgsyncd.core.inspect.periods import (
     total,
 )
 from wgsyncd.core.model import NO_BYTES, Counters
+from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report
 from wgsyncd.errors import UserError
 from wgsyncd.ports import ReportSource
 
@@ -97,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if args.top is not None:
         report = _ranking(reports, span, args.top, by_owner=args.by_owner)
     else:
-        report = _periods(reports, span, args.name)
+        report = _with_bandwidth(_periods(reports, span, args.name), settings)
         if args.svg:
             return _write_picture(args.svg, report)
     if args.json:
@@ -128,8 +132,18 @@ def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> Usag
         total=Bytes(**_bytes(total(periods))),
         perspective=reports.perspective.value,
         notes=_notes(span, reach),
+        bandwidth=None,
         **_frame(span),
     )
+
+
+def _with_bandwidth(report: UsageReport, settings: Settings) -> UsageReport:
+    """The report of a device or owner, with its bandwidth and its monthly cap. They need the rows of this node."""
+    owner, policy = report.of.owner, settings.shaping_policy
+    if owner is None or owner == _GONE or not policy.enforce:
+        return report
+    terms = wiring.open_agent(settings).store.snapshot().terms
+    return structs.replace(report, bandwidth=bandwidth_report(owner, terms, policy))
 
 
 def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: bool) -> UsageRankingReport:
@@ -259,6 +273,8 @@ def _print_table(report: UsageReport | UsageRankingReport, *, whole: bool) -> No
     if output.is_terminal():
         table = with_bars(laid_out, [(one.rx_bytes, one.tx_bytes) for _, one in rows], output.width())
     notes = [(note, "") for note in ("; ".join(report.legend), *report.notes)]
+    if isinstance(report, UsageReport) and report.bandwidth is not None:
+        notes += [(f"bandwidth: {line}", "") for line in bandwidth_lines(report.bandwidth)]
     output.print_lines([(report.title, "head"), *table, *notes])
 
 

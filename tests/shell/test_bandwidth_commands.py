@@ -1,0 +1,84 @@
+"""The commands `explain` and `usage` show what bandwidth a contract has, and how much of its month is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.test_shaping import CONFIG as SHAPING
+from tests.engine.test_shaping import ShapedNode
+from tests.fakereports import FakeReports
+from tests.node import CONFIG
+from wgsyncd.cli import main, wiring
+
+Run = Callable[..., str]
+FIVE = "0001-DEV-005"
+
+
+@pytest.fixture
+def node() -> ShapedNode:
+    made = ShapedNode()
+    made.cycle()
+    return made
+
+
+@pytest.fixture
+def run(
+    node: ShapedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:  # fmt: skip
+    config = tmp_path / "wgsyncd.toml"
+    config.write_text(CONFIG + SHAPING)
+    monkeypatch.setattr(wiring, "open_agent", lambda _: node.agent)
+    monkeypatch.setattr(wiring, "open_reports", lambda _: FakeReports(node.db))
+
+    def command(name: str, *args: str) -> str:
+        capsys.readouterr()
+        assert main.main([name, "--config", str(config), *args]) == 0
+        return capsys.readouterr().out
+
+    return command
+
+
+def bandwidth(run: Run, name: str, *args: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(run(name, *args, "--json"))["bandwidth"]
+    return found
+
+
+def test_explain_and_usage_show_the_same(run: Run) -> None:
+    expected = {
+        "profile": "standard", "named": "standard", "unknown": False, "slowed_to": None, "down": 8_000_000,
+        "up": 4_000_000, "shared": True, "monthly": 1_000_000, "used": 0,
+    }  # fmt: skip
+    assert bandwidth(run, "explain", FIVE) == bandwidth(run, "usage", "0001") == expected
+    assert bandwidth(run, "usage", FIVE) == expected
+    assert bandwidth(run, "usage") is None, "all devices have no one profile"
+
+
+def test_people_read_rates_and_the_cap(node: ShapedNode, run: Run) -> None:
+    told = run("explain", FIVE)
+    assert "standard: down 8 Mbit/s, up 4 Mbit/s, for all devices together" in told
+    assert "0 B of 976.56 KiB this month" in told
+    node.traffic(5, 600_000, 500_000)
+    node.account()
+    node.cycle()
+    for told in (run("explain", FIVE), run("usage", "0001")):
+        assert "standard: down 800 kbit/s, up 800 kbit/s" in told
+        assert "1.05 MiB of 976.56 KiB this month. The rates of slow hold until the month ends" in told
+
+
+def test_an_unknown_profile_is_named(node: ShapedNode, run: Run) -> None:
+    node.db.profiles["0001"] = "gold"
+    assert "no profile, because the configuration has no 'gold': not limited" in run("explain", FIVE)
+
+
+def test_a_profile_of_each_device_alone_without_rates(node: ShapedNode, run: Run) -> None:
+    node.db.profiles["0001"] = "open"
+    found = bandwidth(run, "explain", FIVE)
+    assert found is not None
+    assert (found["down"], found["up"], found["shared"], found["monthly"], found["used"]) == (
+        None, None, False, None, None
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Reports what bandwidth the devices of an owner have, and how much of the month is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+
+from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.shaping.profiles import ShapingPolicy, Terms, choose
+
+
+class BandwidthReport(Struct, frozen=True, kw_only=True):
+    """What bandwidth the settings give to an owner."""
+
+    profile: str  # "": not limited
+    named: str  # the profile that the owner's contract names, or ""
+    unknown: bool  # the settings do not have the named one, so the default one holds
+    slowed_to: str | None  # the profile whose rates hold, because the monthly cap is reached
+    down: int | None  # bits per second, like up. null: not limited
+    up: int | None
+    shared: bool  # by all devices of the owner
+    monthly: int | None  # bytes. null: the profile has no cap
+    used: int | None  # bytes of this month that count. null: they are not known, or nothing needs them
+
+
+def bandwidth_report(owner: str, terms: Mapping[str, Terms], policy: ShapingPolicy) -> BandwidthReport | None:
+    """The report of one owner. None: bandwidth is not limited on this node."""
+    if not policy.enforce:
+        return None
+    bought = terms.get(owner, Terms())
+    choice = choose(bought, policy)
+    profile = policy.profiles.get(choice.name)
+    return BandwidthReport(
+        profile=choice.name,
+        named=bought.profile,
+        unknown=bool(choice.unknown),
+        slowed_to=choice.beyond or None,
+        down=None if choice.down is None else choice.down * 8,
+        up=None if choice.up is None else choice.up * 8,
+        shared=choice.shared,
+        monthly=profile.monthly if profile is not None else None,
+        used=None if profile is None or bought.month is None else profile.used(bought.month),
+    )
+
+
+def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
+    """The report for people."""
+    name = one.profile or "no profile"
+    if one.unknown:
+        name += f", because the configuration has no {one.named!r}"
+    rates = f"down {_rate(one.down)}, up {_rate(one.up)}"
+    whose = "for all devices together" if one.shared else "for each device"
+    yield f"{name}: not limited" if one.down is one.up is None else f"{name}: {rates}, {whose}"
+    if one.monthly is not None:
+        used = "an unknown part" if one.used is None else format_bytes(one.used)
+        slowed = f". The rates of {one.slowed_to} hold until the month ends" if one.slowed_to else ""
+        yield f"{used} of {format_bytes(one.monthly)} this month{slowed}"
+
+
+def _rate(bits: int | None) -> str:
+    if bits is None:
+        return "not limited"
+    for size, unit in ((10**9, "Gbit/s"), (10**6, "Mbit/s")):
+        if bits >= size:
+            return f"{bits / size:g} {unit}"
+    return f"{bits / 1000:g} kbit/s"
