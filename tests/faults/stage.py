@@ -25,6 +25,7 @@ from wgsyncd.demo import processes
 from wgsyncd.demo.testbed import Customer, KeyPair, Testbed, WgKind, new_keys
 
 NODE = "faults"  # the node's first name
+_PATIENCE = 30  # nominal seconds in which wg(8) must show the peers once
 DISK = 160  # MiB, for the database
 NETS = {"wg0": "10.200.0", "wg1": "10.251.0"}
 OPEN: dict[str, object] = {"always_allowed": 100, "max_share": 1.0}  # a guard that lets everybody go
@@ -214,21 +215,20 @@ class Stage:
     # -- what wg(8) shows
 
     def counters(self, *, fresh: bool = False) -> dict[tuple[str, str], Bytes]:
-        """Returns the counters of every actual peer, by interface and key.
-
-        They are recent, or just read if `fresh`.
-        """
+        """Returns the counters of every actual peer, by interface and key: recent ones, or just read if `fresh`."""
         now = time.monotonic()
         if fresh or self._dump is None or now - self._dump[0] > 0.02 * self.pace**2:
             self._dump = now, self._read()
         return self._dump[1]
 
     def _read(self) -> dict[tuple[str, str], Bytes]:
-        while True:
+        end = time.monotonic() + _PATIENCE * self.pace
+        while time.monotonic() < end:
             with contextlib.suppress(processes.CommandFailed):  # an interface went away while it was read
                 dump = self.world.dump()
                 return {(name, key): Bytes(p.rx, p.tx) for name, peers in dump.items() for key, p in peers.items()}
             time.sleep(0.02)
+        raise processes.CommandFailed(f"wg(8) showed no peers for {_PATIENCE} s")
 
     def actual(self, device: Device) -> Bytes | None:
         """Returns the counters of the device's peer as its row describes it, or None if there is no such peer."""
