@@ -175,7 +175,7 @@ def _write(play: Play) -> None:
 
 def row_lock(play: Play, step: Step) -> Deed[None]:
     """Holds rows in an open transaction for longer than the daemon waits."""
-    names = [play.stage.devices[n].name for n in step.parameters["devices"]]
+    names = [device.name for device in play.devices(step)]
     with (yield from play.holding("database")):
         actual = yield from _locked(play, names)
         with contextlib.closing(actual):
@@ -199,7 +199,7 @@ def _locked(play: Play, names: list[str]) -> Deed[pymysql.Connection[pymysql.cur
 
 def deadlock(play: Play, step: Step) -> Deed[None]:
     """Lets a transaction that holds a row wait for the daemon's locks, while the daemon waits for the row."""
-    names = [play.stage.devices[n].name for n in step.parameters["devices"]]
+    names = [device.name for device in play.devices(step)]
     waiting = ("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'mikyun'"
                " AND info LIKE '%%STRAIGHT_JOIN customer_devices%%' AND time_ms > 50")  # fmt: skip
     with (yield from play.holding("database")):
@@ -226,7 +226,7 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
 
 def refused(play: Play, step: Step) -> Deed[None]:
     """Lets a trigger refuse to change the bytes of some rows. Nobody else waits, and their bytes come later."""
-    devices = [play.stage.devices[n] for n in step.parameters["devices"]]
+    devices = play.devices(step)
     names = ", ".join(f"'{device.name}'" for device in devices)
     with (yield from play.holding_devices(devices, "database")):
         yield from play.asked(lambda cursor: _define(

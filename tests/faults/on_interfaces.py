@@ -44,7 +44,7 @@ def _lose(play: Play, name: str, devices: list[Device], how: str) -> None:
 def foreign_remove(play: Play, step: Step) -> Deed[None]:
     """Removes peers as a foreign hand. The daemon adds them again."""
     stage = play.stage
-    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         yield from play.quiet(devices)
         yield from play.sampled({device.interface for device in devices})
@@ -62,7 +62,7 @@ def foreign_replace(play: Play, step: Step) -> Deed[None]:
     tell them from others.
     """
     stage = play.stage
-    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         yield from play.quiet(devices)
         yield from play.sampled({device.interface for device in devices})

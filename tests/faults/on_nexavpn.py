@@ -31,10 +31,6 @@ def _stage(play: Play) -> NexavpnStage:
     return play.stage
 
 
-def _devices(play: Play, step: Step) -> list[Device]:
-    return [play.stage.devices[n] for n in step.parameters["devices"]]
-
-
 def _set(play: Play, device: Device, **tables: dict[str, object]) -> Deed[None]:
     """Changes the rows of a device in one transaction. Doing it twice changes nothing more."""
     texts = [
@@ -94,7 +90,7 @@ def _signal(pid: int, what: signal.Signals) -> bool:
 
 def row_lock(play: Play, step: Step) -> Deed[None]:
     """Holds rows in an open transaction for longer than the daemon waits."""
-    ids = [device.name for device in _devices(play, step)]
+    ids = [device.name for device in play.devices(step)]
     with (yield from play.holding("database")):
         while True:
             try:
@@ -169,7 +165,7 @@ def spared(play: Play, devices: list[Device]) -> list[Device]:
 def pause(play: Play, step: Step) -> Deed[None]:
     """Ends devices for a while by their status, deletion or user, and brings the same rows back."""
     stage, how = play.stage, step.parameters["how"]
-    devices = list(stage.devices) if how == "user off" else _devices(play, step)
+    devices = list(stage.devices) if how == "user off" else play.devices(step)
     with (yield from play.holding_devices(devices, *(["interfaces"] if how == "deleted" else []))):
         devices = spared(play, devices) if how == "deleted" else devices
         busy = yield from hush(play, step, devices)
@@ -187,7 +183,7 @@ def pause(play: Play, step: Step) -> Deed[None]:
 
 def rekey(play: Play, step: Step) -> Deed[None]:
     """Gives the devices new keys."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         busy = yield from hush(play, step, devices)
         old = play.peers(devices)
@@ -203,7 +199,7 @@ def rekey(play: Play, step: Step) -> Deed[None]:
 
 def move(play: Play, step: Step) -> Deed[None]:
     """Moves the devices to the other gateway, and so to another network and to the daemon of another node."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices, "interfaces")):
         devices = spared(play, devices)
         busy = yield from hush(play, step, devices)
@@ -239,7 +235,7 @@ def readdress(play: Play, changes: Sequence[tuple[Device, str]]) -> Deed[None]:
 
 def address(play: Play, step: Step) -> Deed[None]:
     """Gives the devices another address, under traffic. The peers continue to exist."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             net, _, host = device.address.rpartition(".")
@@ -250,7 +246,7 @@ def address(play: Play, step: Step) -> Deed[None]:
 
 def preshared_key(play: Play, step: Step) -> Deed[None]:
     """Sets or clears a preshared key. The peers continue to exist."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             device.preshared_key = None if device.preshared_key else new_preshared_key()
@@ -263,7 +259,7 @@ def preshared_key(play: Play, step: Step) -> Deed[None]:
 
 def release(play: Play, step: Step) -> Deed[None]:
     """Releases the addresses of devices under traffic. Their rows are rejected, so their peers stay and count."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             yield from _set(play, device, ip_allocations={"status": "released"})
@@ -276,7 +272,7 @@ def release(play: Play, step: Step) -> Deed[None]:
 
 def rename(play: Play, step: Step) -> Deed[None]:
     """Gives devices and their user other names, under traffic. No peer changes."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         number = play.faults[step.kind] = play.faults[step.kind] + 1
         for device in devices:

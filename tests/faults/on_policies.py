@@ -14,7 +14,7 @@ def withdraw(play: Play, step: Step) -> Deed[None]:
     """Takes the policies of devices away under traffic, and gives them back. The devices reach nothing meanwhile."""
     stage = play.stage
     assert isinstance(stage, PoliciesStage)
-    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    devices = play.devices(step)
     names = [stage.policy(device) for device in devices]
     with (yield from play.holding_devices(devices, "interfaces")):
         while not all(old := stage.profiles(devices)):
@@ -33,8 +33,7 @@ def withdraw(play: Play, step: Step) -> Deed[None]:
 
 def swap(play: Play, step: Step) -> Deed[None]:
     """Gives two devices of one gateway each other's address under traffic. Nobody gets the other's access."""
-    stage = play.stage
-    devices = [stage.devices[n] for n in step.parameters["devices"]]
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         one, other = devices
         if one.interface != other.interface:

@@ -18,10 +18,6 @@ from wgsyncd.demo.testbed import new_keys, new_preshared_key
 _OFF = {"paused": "status = 'paused'", "revoked": "status = 'revoked'", "deleted": "deleted_at = NOW()"}
 
 
-def _devices(play: Play, step: Step) -> list[Device]:
-    return [play.stage.devices[n] for n in step.parameters["devices"]]
-
-
 def _change(play: Play, devices: list[Device], settings: dict[str, object]) -> Deed[None]:
     """Sets the same values in the rows of these devices."""
     places = ", ".join(["%s"] * len(devices))
@@ -57,7 +53,7 @@ def leave(play: Play, old: list[Peer], busy: bool) -> Deed[None]:
 
 def pause(play: Play, step: Step) -> Deed[None]:
     """Pauses, revokes or deletes rows for a while, and brings them back."""
-    devices, how = _devices(play, step), step.parameters["how"]
+    devices, how = play.devices(step), step.parameters["how"]
     with (yield from play.holding_devices(devices)):
         busy = yield from hush(play, step, devices)
         rows = ", ".join(str(device.row) for device in devices)
@@ -72,7 +68,7 @@ def pause(play: Play, step: Step) -> Deed[None]:
 
 def rekey(play: Play, step: Step) -> Deed[None]:
     """Gives the devices new keys."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         busy = yield from hush(play, step, devices)
         old = play.peers(devices)
@@ -87,7 +83,7 @@ def rekey(play: Play, step: Step) -> Deed[None]:
 
 def move(play: Play, step: Step) -> Deed[None]:
     """Moves the devices to the other interface, and so to another network."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices, "interfaces")):
         busy = yield from hush(play, step, devices)
         old = play.peers(devices)
@@ -102,7 +98,7 @@ def move(play: Play, step: Step) -> Deed[None]:
 
 def address(play: Play, step: Step) -> Deed[None]:
     """Gives the devices another address, under traffic. The peers continue to exist."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             net, _, host = device.address.rpartition(".")
@@ -114,7 +110,7 @@ def address(play: Play, step: Step) -> Deed[None]:
 
 def preshared_key(play: Play, step: Step) -> Deed[None]:
     """Sets or clears a preshared key. The peers continue to exist."""
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             device.preshared_key = None if device.preshared_key else new_preshared_key()
@@ -128,7 +124,7 @@ def qr(play: Play, step: Step) -> Deed[None]:
 
     The clock does not step meanwhile, because the deadline is in its time.
     """
-    devices, scanned = _devices(play, step), step.parameters["scanned"]
+    devices, scanned = play.devices(step), step.parameters["scanned"]
     device = devices[0]
     with (yield from play.holding_devices(devices, "clock")):
         yield from play.quiet(devices)
@@ -166,7 +162,7 @@ def reset(play: Play, step: Step) -> Deed[None]:
     """Sets a total, as an admin does. A note in the same transaction shows whether the transaction happened."""
     column, figure = step.parameters["column"], step.parameters["figure"]
     side = column.partition("_")[0]
-    devices = _devices(play, step)
+    devices = play.devices(step)
     with (yield from play.holding_devices(devices)):
         for device in devices:
             note = uuid.uuid4().hex

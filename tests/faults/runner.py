@@ -162,6 +162,10 @@ class Play:
 
     # -- the parts of deeds
 
+    def devices(self, step: Step) -> list[Device]:
+        """Returns the devices that the step is about."""
+        return [self.stage.devices[n] for n in step.parameters["devices"]]
+
     def pause(self, seconds: float) -> Deed[None]:
         """Waits for nominal seconds."""
         end = time.monotonic() + seconds * self.stage.pace
