@@ -115,7 +115,7 @@ class Agent:
         Without ``with_accounting``, only samples that cannot wait are posted, and the next :meth:`account` posts the
         rest. ``digest``: of the rows, read before. None: plan in any case. Other parameters: see :meth:`_post`."""
         samples = self._take_samples()
-        before, self._rest = self._rest, None
+        before, self._rest = None if self.planes else self._rest, None
         rest = before and before.go_on(digest, samples.actual)
         if rest is not None and rest.loads == self._cache.loads and not self._has_work(samples):
             if with_accounting:
@@ -128,7 +128,7 @@ class Agent:
         steps: list[Transition] = []
         refused: frozenset[DeviceId] = frozenset()
         try:
-            snapshot = self._snapshot()
+            snapshot = self._snapshot(before and before.rows_of(digest, self._cache.loads))
             self._cache.current(calendar)  # It has earlier handshakes than the kernel after a restart.
             steps = self._planner.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
@@ -171,7 +171,7 @@ class Agent:
     def _has_work(self, samples: Samples) -> bool:
         """Whether a reconcile has work although neither rows nor peers have changed."""
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
-        return bool(steps or self._spooler.load().samples or self._cache.has_queued_audit or self.planes)
+        return bool(steps or self._spooler.load().samples or self._cache.has_queued_audit)
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
         """Reconcile a few devices alone, without accounting. False if a full cycle is needed: the devices affect other
@@ -236,8 +236,8 @@ class Agent:
         self._spooler.load()
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
 
-    def _snapshot(self) -> Snapshot:
-        snapshot = self.store.snapshot()
+    def _snapshot(self, known: Snapshot | None = None) -> Snapshot:
+        snapshot = known or self.store.snapshot()
         self._planner.load(snapshot.rows)
         self.status.database_read_at = self.clock.now()
         return snapshot

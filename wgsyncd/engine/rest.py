@@ -25,6 +25,7 @@ class Rest(NamedTuple):
     """A reconcile that found nothing to do, and the ones after it that may rely on it."""
 
     digest: object  # of the rows
+    snapshot: Snapshot  # of the rows
     decision: Decision  # with the peers as last read
     loads: int  # how often the node state was read. One that is read again needs a plan
     left: int  # reconciles that may rest until the next one plans
@@ -38,12 +39,17 @@ class Rest(NamedTuple):
             return None
         return self._replace(decision=replace(self.decision, actual=actual), left=self.left - 1)
 
+    def rows_of(self, digest: object, loads: int) -> Snapshot | None:
+        """The rows with the present digest, for a plan that only the peers need. None: they have to be read."""
+        return self.snapshot if (digest, loads) == (self.digest, self.loads) and self.left > 0 else None
+
 
 def begin_rest(digest: object, snapshot: Snapshot, decision: Decision, loads: int, before: Rest | None) -> Rest | None:
     """The rest that a reconcile begins, if it found nothing to do. ``digest``: read before the rows. None: unknown.
 
     Rows may change after the digest was read, and change back after they were read. So the first rest allows no
-    reconcile. The next one, with the same digest, does: ``before`` is what the last reconcile has left.
+    reconcile. The next one, with the same digest and rows that were read again, does: ``before`` is what the last
+    reconcile has left.
     """
     plan, is_known = decision.plan, digest is not None and snapshot.conditions is not None
     waits = plan.changes or plan.withheld or plan.blocked or decision.transitions or decision.interface_errors
@@ -51,7 +57,8 @@ def begin_rest(digest: object, snapshot: Snapshot, decision: Decision, loads: in
     has_full = any(one.reason is Reason.OVER_DEVICE_LIMIT for one in decision.desired.rejections)
     if not is_known or waits or has_full:
         return None
-    return Rest(digest, decision, loads, EVERY - 1 if before is not None and before.digest == digest else 0)
+    is_second = before is not None and before.digest == digest and before.snapshot is not snapshot
+    return Rest(digest, snapshot, decision, loads, EVERY - 1 if is_second else 0)
 
 
 def _is_configured_as(before: InterfaceState, after: InterfaceState) -> bool:
