@@ -16,7 +16,7 @@ from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import Identity
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, Reason
-from wgsyncd.core.state import WriteBatch
+from wgsyncd.core.state import Removal, WriteBatch
 from wgsyncd.engine import wording
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
@@ -44,6 +44,13 @@ def test_a_good_row(nexa: NexavpnTables) -> None:
     assert row(store) is found, "a device that did not change is not decoded again"
     commit(store, WriteBatch(postings=(posted(nexa.id(5), 1, 1),)))
     assert not row(store).has_no_usage
+
+
+def test_a_loss_of_access_is_remembered_beside_removals(nexa: NexavpnTables) -> None:
+    store, both = nexa.store(), (Removal(1000.0, 2, 0, 60, access=True), Removal(1001.0, 1, 1, 60))
+    commit(store, WriteBatch(removals=both, uptime=1001.0))
+    store.close()
+    assert nexa.store().load_state(calendar()).removals == both
 
 
 BAD: dict[str, tuple[Reason | str, str, dict[str, Any]]] = {

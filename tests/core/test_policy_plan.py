@@ -43,7 +43,7 @@ def test_every_device_has_an_element_and_equal_access_is_one_profile() -> None:
     assert plan.wanted.elements == {one.hosts[0]: Element(one.id, OPEN.profile) for one in MANY}
     assert plan.wanted.profiles == {OPEN.profile: OPEN}
     assert {change.device: change.gained for change in plan.changes} == {one.id: OPEN for one in MANY}
-    assert not plan.withdrawn and not plan.tripped
+    assert not plan.withdrawn and not plan.verdict.tripped
 
 
 def test_the_next_plan_changes_nothing() -> None:
@@ -120,7 +120,7 @@ def test_kept_peers_are_free_and_their_networks_are_sites() -> None:
 def test_emptied_policies_cut_nobody_off() -> None:
     there = planned(MANY, tables(ALL_OPEN), None).wanted
     plan = planned(MANY, tables(), there)
-    assert plan.tripped and plan.withheld == {one.id for one in MANY}
+    assert plan.verdict.tripped and plan.withheld == {one.id for one in MANY}
     assert plan.wanted == there and not plan.changes
 
 
@@ -136,7 +136,7 @@ def test_a_few_may_lose_all_access_unasked() -> None:
     there = planned(MANY, tables(ALL_OPEN), None).wanted
     left = policy(1, "allow", "10.0.0.0/8", to=[("user", one.owner) for one in MANY[2:]])
     plan = planned(MANY, tables(left), there)
-    assert not plan.tripped and plan.counted == {"dev-2", "dev-3"} and plan.limit == 2
+    assert not plan.verdict.tripped and plan.verdict.counted == {"dev-2", "dev-3"} and plan.verdict.limit == 2
     assert plan.counts == (0, 2, 0)
     assert {change.device for change in plan.changes if change.after.is_empty} == {"dev-2", "dev-3"}
     fewer = policy(1, "allow", "10.0.0.0/8", to=[("user", one.owner) for one in MANY[3:]])
@@ -155,7 +155,7 @@ def test_an_approval_lets_exactly_this_plan_through() -> None:
     there = planned(MANY, tables(ALL_OPEN), None).wanted
     plan = planned(MANY, tables(), there)
     done = planned(MANY, tables(), there, approved=plan.plan_id)
-    assert done.approved and not done.withheld and len(done.changes) == len(MANY)
+    assert done.verdict.approved and not done.withheld and len(done.changes) == len(MANY)
     one_more = [*MANY, device(40)]
     more = planned(one_more, tables(), ruleset(*((one, OPEN) for one in one_more)), approved=plan.plan_id)
     assert more.withheld and more.plan_id != plan.plan_id
@@ -164,7 +164,7 @@ def test_an_approval_lets_exactly_this_plan_through() -> None:
 def test_what_everybody_always_reaches_is_no_access_for_the_guard() -> None:
     always = PolicySettings(always=(parse_network("100.96.0.1/32"),))
     there = planned(MANY, tables(), None, settings=always).wanted
-    assert not planned(MANY, tables(), there, settings=always).counted
+    assert not planned(MANY, tables(), there, settings=always).verdict.counted
     open_ones = planned(MANY, tables(ALL_OPEN), None, settings=always).wanted
     assert planned(MANY, tables(), open_ones, settings=always).withheld
 
@@ -188,5 +188,5 @@ def test_explain_says_what_the_ruleset_has_now() -> None:
 def test_a_device_whose_peer_is_only_coming_loses_nothing_that_the_guard_counts() -> None:
     coming = [one._replace(stays=False) for one in MANY]
     plan = planned(coming, tables(), ruleset(*((one, OPEN) for one in MANY)))
-    assert not plan.counted and not plan.tripped
+    assert not plan.verdict.counted and not plan.verdict.tripped
     assert {element.profile for element in plan.wanted.elements.values()} == {Access().profile}

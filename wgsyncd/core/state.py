@@ -46,6 +46,8 @@ MEMORY = 3600.0  # seconds: so long the guard remembers a removal
 class Removal(NamedTuple):
     """What the guard remembers: how many peers were removed at one time, without those that do not count.
 
+    With ``access``: how many devices lost all access at one time. Their peers stay.
+
     The wall clock may be set while the guard remembers, so the machine's uptime tells the age.
     """
 
@@ -53,6 +55,7 @@ class Removal(NamedTuple):
     removed: int
     demanded: int  # how many of them a row demanded itself
     peers: int  # how many peers the node had before
+    access: bool = False
 
 
 def remembered(removals: Iterable[Removal], now: float) -> tuple[Removal, ...]:

@@ -123,7 +123,7 @@ class Agent:
             self.status.database_read_at = samples.now
             self._rest = rest
             return rest.decision
-        (actual, now, _), calendar = samples, self._accounting.calendar(samples.now)
+        (actual, now, _), calendar, missing = samples, self._accounting.calendar(samples.now), self._interfaces.missing
         snapshot: Snapshot | None = None
         steps: list[Transition] = []
         refused: frozenset[DeviceId] = frozenset()
@@ -140,7 +140,7 @@ class Agent:
                 snapshot = self._snapshot()
             decision = self._decide(snapshot, actual, self._cache.current(calendar), now)
             planes = self.planes.cycle(snapshot, decision)
-            self._recorder.record_intent(decision, calendar)
+            self._recorder.record_intent(decision, calendar, planes.access)
         except StoreError:  # The store does not answer, or it answers but cannot write.
             refresh(self.status, self.settings, actual, self._state.rates, now)
             if snapshot is None:
@@ -162,7 +162,7 @@ class Agent:
         remaining = self._planner.drift(decision, after, self._cache.current(calendar))
         if self._changed("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
-        self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=self._interfaces.missing)
+        self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=missing, planes=planes)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.refresh(now, refused)
         self._rest = None if self.preempted else begin_rest(digest, snapshot, decision, self._cache.loads, before)

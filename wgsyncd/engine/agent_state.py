@@ -66,6 +66,7 @@ class AgentState:
     # The guard: the admin who approved the plan that the next cycle applies.
     approver: str = ""
     approved_removals: frozenset[PeerId] = frozenset()  # approved, and not recorded yet
+    access_recorded: frozenset[str] = frozenset()  # ids of devices whose loss of access is recorded, maybe not done yet
 
     # The recorder: the peers that somebody else removed within the hour, with the time when that was told.
     taken_out: dict[PeerId, float] = field(default_factory=dict)

@@ -78,7 +78,9 @@ class AccessReport(Struct, frozen=True, kw_only=True):
     changed: int  # devices that get other access
     withheld: list[str]  # ids of devices that would lose all access, and keep it until an admin approves
     plan: str  # the plan id that an admin approves
-    limit: float  # so many devices may lose all access without an approval
+    limit: float  # so many devices may lose all access in the window without an approval
+    window: float  # seconds. 0: this plan alone
+    recent: int  # other devices that lost all access in the window
 
 
 class PlanReport(Struct, frozen=True, kw_only=True):
@@ -152,7 +154,9 @@ def access_report(plan: AccessPlan) -> AccessReport:
         **plan.counts._asdict(),
         withheld=[redact(one) for one in sorted(plan.withheld)],
         plan=plan.plan_id,
-        limit=plan.limit,
+        limit=plan.verdict.limit,
+        window=plan.verdict.window,
+        recent=plan.verdict.recent,
     )
 
 

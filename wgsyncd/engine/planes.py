@@ -85,16 +85,25 @@ class Cycle:
     ) -> None:  # fmt: skip
         self._attempt = attempt
         self._plans: dict[Plane, Any] = {}
+        self.access: AccessPlan | None = None  # of the plane that judges
+        self.judge_failed = False  # so what was approved about access may not be done yet
         self.is_ready = True  # no plane has failed so far, so peers may be added
         for plane in planes:
-            self.is_ready &= attempt(plane, "plan", partial(self._plan, plane, snapshot, decision))
+            if not attempt(plane, "plan", partial(self._plan, plane, snapshot, decision)):
+                self._note_failure(plane)
 
     def _plan(self, plane: Plane, snapshot: Snapshot, decision: Decision) -> None:
         self._plans[plane] = plane.plan(snapshot, decision, plane.read())
+        if plane.judges:
+            self.access = self._plans[plane]
+
+    def _note_failure(self, plane: Plane) -> None:
+        self.is_ready = False
+        self.judge_failed |= plane.judges
 
     def apply(self, phase: Phase, actual: Actual) -> None:
         """Apply one phase of every plane. ``actual``: the peers as they were last read, by interface."""
         for plane, plan in list(self._plans.items()):
             if not self._attempt(plane, phase.value, partial(plane.apply, phase, plan, actual)):
                 del self._plans[plane]  # A later phase relies on the earlier ones.
-                self.is_ready = False
+                self._note_failure(plane)

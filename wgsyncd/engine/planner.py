@@ -14,7 +14,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, PublicKey, Transition
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.desired import PeerPolicy, build_desired
-from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
+from wgsyncd.core.peers.guard import AccessMemory, Decision, RemovalLimits, apply_guard
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
@@ -136,9 +136,13 @@ class Planner:
         plan = plan if part_of is None else replace(plan, live_count=part_of)
         uptime = self._uptime()
         undone = unrecorded(node_state, actual, desired, uptime, plan.live_count, self._state.approved_removals)
-        past = remembered((*node_state.removals, *undone), uptime)
+        past = [one for one in remembered((*node_state.removals, *undone), uptime) if not one.access]
         decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, uptime, node_state.records)
-        return replace(decision, transitions=steps)
+        return replace(decision, transitions=steps, access=self._access_memory(node_state, uptime))
+
+    def _access_memory(self, node_state: NodeState, uptime: float) -> AccessMemory:
+        losses = (one for one in remembered(node_state.removals, uptime) if one.access)
+        return AccessMemory(tuple(one._replace(at=one.at - uptime) for one in losses), self._state.access_recorded)
 
     def _policy_of_now(self) -> PeerPolicy:
         """Until an admin has adopted the node, nobody has said that its foreign peers may go."""
@@ -191,6 +195,9 @@ class Planner:
         peers, known, recent = sum(len(state.peers) for state in actual.values()), self._state.last_known, 0
         if known is not None:
             gone = sum(len(known.records.of(name).keys() - state.peers.keys()) for name, state in actual.items())
-            peers, recent = peers + gone, gone + sum(one.removed for one in remembered(known.removals, self._uptime()))
+            peers, recent = (
+                peers + gone,
+                gone + sum(one.removed for one in remembered(known.removals, self._uptime()) if not one.access),
+            )
         limit = max(self._limits.always_allowed, self._limits.max_share * peers)
         return going if len(going) + recent <= limit else []

@@ -10,12 +10,14 @@ from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.removals import unrecorded
+from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import MEMORY, Condition, ConditionType, NodeState, Removal, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual
+from wgsyncd.engine.planes import Cycle
 from wgsyncd.engine.state_cache import StateCache
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Snapshot
@@ -32,10 +34,11 @@ class Recorder:
     ) -> None:
         self._node, self._cache, self._state, self._status, self._uptime = node, cache, state, status, uptime
 
-    def record_intent(self, decision: Decision, calendar: UsageCalendar) -> None:
+    def record_intent(self, decision: Decision, calendar: UsageCalendar, access: AccessPlan | None = None) -> None:
         """Commit what must be stored before the kernel is changed, above all baseline zero of each peer to be added.
 
-        An approval that this plan uses is marked as used in the same transaction, so it works once.
+        An approval that this plan uses is marked as used in the same transaction, so it works once. A loss of access
+        is remembered before it happens. So no kill hides it from the guard.
         """
         writes = recording.intents(
             self._cache.current(calendar),
@@ -53,8 +56,14 @@ class Recorder:
             )
             entry = AuditEvent(AuditAction.GUARD_APPROVED, self._node, facts)
             writes += WriteBatch(approval_used=True, audit=(entry,), ended=over)
+        going = frozenset[str]() if access is None or access.verdict.tripped else access.verdict.counted
+        if access is not None and (fresh := going - self._state.access_recorded):
+            loss = Removal(self._uptime(), len(fresh), 0, access.verdict.devices, access=True)
+            writes += WriteBatch(removals=(loss,))
         if writes:
             self._cache.commit(writes, calendar)
+        if access is not None:
+            self._state.access_recorded = going
         if decision.approved:
             self._state.approver, self._state.approved_removals = "", decision.asked
 
@@ -77,12 +86,14 @@ class Recorder:
     def record_outcome(
         self, decision: Decision, after: Actual, calendar: UsageCalendar, *,
         node_state: NodeState | None = None, snapshot: Snapshot | None = None, missing: frozenset[str] = frozenset(),
+        planes: Cycle | None = None,
     ) -> None:  # fmt: skip
         """Commit the outcome of a cycle: records, audit rows, and conditions that start or end.
 
         ``after``: the peers read back. ``node_state``: the part of the node state that has the same peers, None for the
         whole. ``snapshot`` and ``missing`` (interfaces that do not exist): of a complete cycle. Without a snapshot, no
-        condition changes. An approval that this plan did not use is marked as used.
+        condition changes. An approval that this plan did not use is marked as used. But if a plane failed that judges
+        access, what was approved may not be done yet, so the approval stays.
         """
         known, live = node_state or self._cache.current(calendar), decision.plan.live_count
         left = live - sum(len(decision.actual[name].peers.keys() - state.peers.keys()) for name, state in after.items())
@@ -97,7 +108,7 @@ class Recorder:
             known = self._cache.current(calendar)
             lasting = current_conditions(decision, snapshot.conditions, missing, self._node, known)
             writes += condition_changes(known, lasting)
-            if snapshot.approved and not decision.approved:
+            if snapshot.approved and not decision.approved and not (planes is not None and planes.judge_failed):
                 writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
                 self._state.approver = ""
         if writes or (snapshot is not None and self._cache.has_queued_audit):

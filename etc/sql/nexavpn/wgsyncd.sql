@@ -14,7 +14,7 @@
 --   days         node, device, day, rx, tx
 --   totals       node, device, rx, tx, seen, connected
 --   quarantine   id, node, interface, row_id, device, rx, tx, since, until
---   removals     id, node, uptime, removed, demanded, peers
+--   removals     id, node, uptime, removed, demanded, peers, access
 --   unwritten    id, node, event_type, entity_type, entity_id, status, message, metadata, happened_at
 --
 -- Views of the application's tables. They show what belongs to the gateways of the node that is logged in:
@@ -196,15 +196,17 @@ CREATE TABLE IF NOT EXISTS wgsyncd.quarantine (
 
 -- The guard's memory: how many peers were removed in the last hour, and when. demanded: how many of them a row demanded
 -- by its own values. peers: how many peers the node had before. uptime: seconds since the boot in node_states. Below 0:
--- before that boot.
+-- before that boot. access: so many devices lost all access, and kept their peer.
 CREATE TABLE IF NOT EXISTS wgsyncd.removals (
     id       bigint           NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     node     text             NOT NULL,
     uptime   double precision NOT NULL,
     removed  integer          NOT NULL,
     demanded integer          NOT NULL,
-    peers    integer          NOT NULL
+    peers    integer          NOT NULL,
+    access   boolean          NOT NULL DEFAULT false
 );
+ALTER TABLE wgsyncd.removals ADD COLUMN IF NOT EXISTS access boolean NOT NULL DEFAULT false;
 
 -- Rows for audit_logs that could not be written yet.
 CREATE TABLE IF NOT EXISTS wgsyncd.unwritten (

@@ -119,7 +119,9 @@ def _access(report: AccessReport) -> Iterator[Line]:
         yield f"access: {told}", ""
     if held := report.withheld:
         some = ", ".join(held[:5]) + (f" and {len(held) - 5} more" if len(held) > 5 else "")
-        why = f"{len(held)} devices would lose all access, {report.limit:g} may go unasked: {some}"
+        others = f" after {report.recent} others" if report.recent else ""
+        within = f" in {report.window / 60:g} minutes" if report.window else ""
+        why = f"{len(held)} devices would lose all access{others}, {report.limit:g} may go unasked{within}: {some}"
         yield f"! access: NOTHING WAS TAKEN AWAY: {why}. {_MISTAKE} wgsyncd approve {report.plan}", "fault"
 
 

@@ -68,6 +68,16 @@ class Balance(NamedTuple):
     peers: int  # how many peers of an hour ago are left, at most
 
 
+class AccessMemory(NamedTuple):
+    """The losses of all access that the guard remembers (core/policies/guard.py)."""
+
+    losses: tuple[Removal, ...] = ()  # of the last hour. Their times count from now, so none is above 0
+    recorded: frozenset[str] = frozenset()  # ids of devices whose loss is recorded, and was not done when last seen
+
+
+NO_MEMORY = AccessMemory()
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a cycle would do, and the values that the decision was made from."""
@@ -84,6 +94,7 @@ class Decision:
     window: float = 0.0  # seconds: the window with the fewest removals left. 0: this plan alone
     recent: int = 0  # removals in the window that need no approval: earlier ones, and some of this plan
     peers: int = 0  # how many peers of an hour ago are left, at most
+    access: AccessMemory = NO_MEMORY
     transitions: tuple[Transition, ...] = ()  # the transitions that are due
     quarantined: int = 0  # how many deltas wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why it could not be compared

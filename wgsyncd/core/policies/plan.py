@@ -6,14 +6,14 @@ change, then the other device gets its element.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from wgsyncd.core.network import Network, Networks
-from wgsyncd.core.peers.guard import RemovalLimits
+from wgsyncd.core.peers.guard import NO_MEMORY, AccessMemory, RemovalLimits
 from wgsyncd.core.policies.explain import installed_access
+from wgsyncd.core.policies.guard import AccessVerdict, judge_access
 from wgsyncd.core.policies.model import (
     NO_ACCESS,
     Access,
@@ -67,16 +67,17 @@ class AccessPlan:
     holders: Mapping[Network, PeerId]  # by address: the peer that must have it before its element is made
     changes: tuple[AccessChange, ...]  # of devices that keep their peer or get one
     faults: tuple[PolicyFault, ...]
-    plan_id: str  # names the devices that the guard counted
-    counted: frozenset[str]  # ids of the devices that keep their peer and would lose all access
-    limit: float  # so many may lose all access without the approval of an admin
-    tripped: bool  # the guard does not permit this without approval
-    approved: bool  # the guard tripped, but an admin approved exactly this
+    verdict: AccessVerdict
+
+    @property
+    def plan_id(self) -> str:
+        """Names the devices that the guard counted."""
+        return self.verdict.plan_id
 
     @property
     def withheld(self) -> frozenset[str]:
         """Ids of the devices that keep their access until an admin approves the plan."""
-        return self.counted if self.tripped and not self.approved else frozenset()
+        return self.verdict.withheld
 
     @property
     def counts(self) -> AccessCounts:
@@ -89,13 +90,13 @@ class AccessPlan:
 def plan_access(
     devices: Sequence[Device], tables: PolicyTables, settings: PolicySettings, limits: RemovalLimits,
     found: Ruleset | None, approved: str | None, *, tunnels: frozenset[str], kept: Networks = (),
-    is_partial: bool = False,
+    is_partial: bool = False, memory: AccessMemory = NO_MEMORY,
 ) -> AccessPlan:  # fmt: skip
     """The plan that turns ``found`` into the ruleset that the policies ask for. ``found``: None if there is no table.
 
-    ``approved``: the plan id that an admin approved, or None. ``kept``: the allowed IPs of peers that are always kept.
-    ``is_partial``: some interface could not be read, so elements whose address no device has stay as they are. Two
-    devices must not have one address.
+    ``approved``: the plan id that an admin approved, or None. ``memory``: the losses that the guard remembers.
+    ``kept``: the allowed IPs of peers that are always kept. ``is_partial``: some interface could not be read, so
+    elements whose address no device has stay as they are. Two devices must not have one address.
     """
     resolver, there = Resolver(tables, settings), found or NOTHING
     before = {device.id: installed_access(device, there) or NO_ACCESS for device in devices if not device.is_frozen}
@@ -107,12 +108,9 @@ def plan_access(
         and not before[device.id].less(resolver.always).is_empty
         and after[device.id].less(resolver.always).is_empty
     )  # fmt: skip
-    limit = limits.max_removals(len(before))
-    # Several devices lose all access and no policy allows anything: somebody emptied the tables.
     is_emptied = not any(rule.allows for rule in resolver.rules)
-    tripped = len(counted) > limit or (len(counted) > 1 and is_emptied)
-    plan_id = access_id(counted)
-    held = counted if tripped and approved != plan_id else frozenset()
+    verdict = judge_access(counted, len(before), limits, memory, approved, is_emptied=is_emptied)
+    held = verdict.withheld
     elements: dict[Network, Element] = {}
     profiles: dict[str, Access] = {}
     names: dict[int, str] = {}  # by object: devices share the objects, and a digest for each device takes long
@@ -159,11 +157,5 @@ def plan_access(
             AccessChange(device, before[device], access)
             for device, access in after.items() if device not in held and before[device] != access
         ),
-        faults=resolver.faults, plan_id=plan_id, counted=counted, limit=limit, tripped=tripped,
-        approved=tripped and approved == plan_id,
+        faults=resolver.faults, verdict=verdict,
     )  # fmt: skip
-
-
-def access_id(devices: Iterable[str]) -> str:
-    """The plan id: 128 bits in hexadecimal digits that name exactly these devices, for an admin to approve."""
-    return hashlib.sha256("\0".join(("access", *sorted(devices))).encode()).hexdigest()[:32]

@@ -36,7 +36,7 @@ def plan_filter(
     live = live_devices(decision, snapshot.rows, settings.always_keep, settings.tunnels)
     return plan_access(
         live.devices, tables, settings.policies, settings.limits, found, snapshot.approved,
-        tunnels=settings.tunnels, kept=live.kept, is_partial=live.is_partial,
+        tunnels=settings.tunnels, kept=live.kept, is_partial=live.is_partial, memory=decision.access,
     )  # fmt: skip
 
 

@@ -190,8 +190,8 @@ class StateWriter:
         run("DELETE FROM wgsyncd.removals WHERE node = %s AND uptime < %s", (self.node, now - MEMORY))
         run("UPDATE wgsyncd.removals SET uptime = %s WHERE node = %s AND uptime > %s", (now, self.node, now))
         for one in removals:
-            into = "INSERT INTO wgsyncd.removals (node, uptime, removed, demanded, peers) VALUES (%s, %s, %s, %s, %s)"
-            run(into, (self.node, *one))
+            into = "INSERT INTO wgsyncd.removals (node, uptime, removed, demanded, peers, access)"
+            run(f"{into} VALUES (%s, %s, %s, %s, %s, %s)", (self.node, *one))
 
 
 def _is_known(one: PeerRecord, node_state: NodeState) -> bool:

@@ -58,7 +58,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[UUID, DeviceRow]
             "SELECT type, subject, name, reason FROM wgsyncd.conditions WHERE node = %s", (node,)
         )
         removed = connection.query(
-            "SELECT uptime, removed, demanded, peers FROM wgsyncd.removals WHERE node = %s ORDER BY id", (node,)
+            "SELECT uptime, removed, demanded, peers, access FROM wgsyncd.removals WHERE node = %s ORDER BY id", (node,)
         )
         boots = connection.query("SELECT boot FROM wgsyncd.boots WHERE node = %s ORDER BY first_seen", (node,))
     revision, spool, receipt = found[0]
