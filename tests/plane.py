@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tests.fakes import FakeWireGuard
+from wgsyncd.core.audit import Happening
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.records import PeerId
@@ -51,6 +52,7 @@ class Shaping:
         self.wg = wg
         wg.needs_classes = True
         self.broken: set[str] = set()
+        self.happenings: list[Happening] = []
         self.phases: list[Phase] = []
         self.plans: list[ShapingPlan] = []
         self.writes = 0  # classes that were made or dropped

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.audit import AuditEvent, Happening
 from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, DeviceUsage, Rule
 from wgsyncd.core.inspect.finding import Finding
@@ -96,6 +96,7 @@ class Plane(Protocol):
 
     name: str  # as the log shows it
     judges: bool  # whether its plan is an AccessPlan
+    happenings: list[Happening]  # for the audit trail. The engine takes them from here
     descriptor: int | None  # where news come in when somebody changes this part: then call `mend`. None: there are none
 
     def read(self) -> Any:

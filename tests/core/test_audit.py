@@ -67,6 +67,8 @@ BEHAVIOUR = [
     "shaping_stopped",
     "shaping_failed",
     "shaping_restored",
+    "access_changed",
+    "ruleset_restored",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -112,6 +114,8 @@ FACTS: dict[str, AuditFacts] = {
     "shaping_stopped": AuditFacts(),
     "shaping_failed": AuditFacts(detail="tc_refused"),
     "shaping_restored": AuditFacts(detail="tc_refused"),
+    "access_changed": AuditFacts(gained=3, lost=2, changed=7),
+    "ruleset_restored": AuditFacts(count=250, program="nft (17)"),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
@@ -133,7 +137,7 @@ CONTRACTS = (
     "devices_over_limit_cleared",
     "bandwidth_changed",
 )
-NODES = ("bandwidths_changed", "shaping_started", "shaping_stopped", "shaping_failed", "shaping_restored")  # fmt: skip
+NODES = ("access_changed", "ruleset_restored", "bandwidths_changed", "shaping_started", "shaping_stopped", "shaping_failed", "shaping_restored")  # fmt: skip
 
 
 def event(action: str, target: str = "subject", **changes: Any) -> AuditEvent:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,10 @@ class Office:
         assert old in text
         self.daemon.config.write_text(text.replace(old, new), encoding="utf-8")
 
+    def audited(self, *names: str) -> list[dict[str, Any]]:
+        """The audit rows with these event types."""
+        return [one for one in self.tables.logs() if one["event_type"] in names]
+
     def has_element(self, number: int) -> bool:
         return str(self.tables.id(number)) in (self.ruleset() or "")
 
@@ -177,6 +182,31 @@ def test_emptied_tables_cut_nobody_off_until_an_admin_approves(office: Office) -
     assert "approved and carried out" in office.daemon.cli("approve", str(line["plan"])).stdout
     assert [office.asks(one, "10.1.0.1") for one in clients] == ["refused", "refused"]
     assert "nothing is withheld" in office.daemon.cli("approve", str(line["plan"]), code=1).stderr
+    told = office.audited("gateway.access_withheld", "gateway.access_approved")
+    assert [(one["status"], one["metadata"]["count"], one["metadata"]["plan"]) for one in told] == [
+        ("warning", 2, line["plan"]), ("success", 2, line["plan"])
+    ]  # fmt: skip
+    assert "root" in str(told[1]["message"])
+    office.daemon.stop()
+
+
+def test_a_faulty_policy_is_told_and_gives_no_access(office: Office) -> None:
+    client = office.client(5)
+    office.tables.policy("west", "maybe", "10.2.0.0/16", to=[("device", office.tables.id(5))])
+    office.daemon.start()
+    wait(lambda: office.audited("gateway.policy_faulty"), "the audit row")
+    (row,) = office.audited("gateway.policy_faulty")
+    policy = named("west")
+    assert (row["entity_type"], row["entity_id"], row["status"]) == ("policy", policy, "warning")
+    assert row["metadata"]["detail"] == "effect"
+    assert office.asks(client, "10.2.0.1") == "refused"
+    report = json.loads(office.daemon.cli("status", "--json", code=1).stdout)
+    assert report["conditions"]["policy_faulty"] == 1
+    office.tables.update("policies", policy, effect="allow")
+    wait(lambda: office.audited("gateway.policy_faulty_cleared"), "the end of the condition")
+    assert office.asks(client, "10.2.0.1") == "answer"
+    told = office.audited("gateway.access_changed")
+    assert [one["metadata"]["gained"] + one["metadata"]["changed"] for one in told] == [1, 1]
     office.daemon.stop()
 
 
@@ -213,6 +243,10 @@ def test_what_another_program_does_to_the_table_is_put_right_while_the_daemon_id
         assert office.asks(client, "10.2.0.1") == "refused"
     told = office.daemon.lines(event="another program changed the packet filter")
     assert [str(one["process"]).partition(" ")[0] for one in told] == ["nft", "nft"]
+    office.daemon.cli("sync")
+    (row,) = office.audited("gateway.ruleset_restored")
+    assert (row["status"], row["entity_type"], row["metadata"]["count"]) == ("warning", "gateway", 1)
+    assert str(row["metadata"]["program"]).startswith("nft (")
     report = json.loads(office.daemon.cli("status", "--json").stdout)["policies"]
     assert (report["restorations"], report["last_program"].partition(" ")[0]) == (2, "nft")
     office.configure('refuse = "reject"', 'refuse = "drop"')

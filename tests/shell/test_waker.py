@@ -49,7 +49,7 @@ def test_the_watcher_hears_of_the_planes_of_the_present_agent() -> None:
         for hears, tells in ((first, tells_first), (second, tells_second)):
             plane = Shaping(node.wg)
             plane.descriptor = hears
-            node.agent.planes = Planes([plane], node.status)  # as after a reload
+            node.agent.planes = Planes([plane], node.status, node.agent.queue_audit)  # as after a reload
             watcher.follow_agent()
             os.write(tells, b"news")
             assert woken.get(timeout=SECONDS) == "woken"

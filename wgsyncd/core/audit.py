@@ -49,6 +49,8 @@ class AuditAction(StrEnum):
     SHAPING_STOPPED = "shaping_stopped"
     SHAPING_FAILED = "shaping_failed"
     SHAPING_RESTORED = "shaping_restored"
+    ACCESS_CHANGED = "access_changed"
+    RULESET_RESTORED = "ruleset_restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,16 @@ class AuditFacts:
     profile: str | None = None  # of bandwidth
     previous_profile: str | None = None
     bandwidth: BandwidthCause | None = None
+    gained: int | None = None  # devices with their first access
+    lost: int | None = None  # devices without any access now
+    changed: int | None = None  # devices with other access
+    program: str | None = None  # the name of the program that had changed the packet filter, and its process id
 
 
 NO_FACTS = AuditFacts()
+ACCESS = "access"  # as the condition of an event of the guard: it is about access, not about peers
+Happening = tuple[AuditAction, AuditFacts]
+"""What happened to the node itself."""
 
 
 @dataclass(frozen=True, slots=True)

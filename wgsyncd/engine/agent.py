@@ -62,7 +62,7 @@ class Agent:
         self._accounting = Accounting(settings, store, spool, status, clock, state, self.holding)
         self._transitions = Transitions(self._planner, self._accounting.cache, status, clock)
         self._cache, self._spooler = self._accounting.cache, self._accounting.spooler
-        self.planes = Planes(planes, status)  # beside the WireGuard peers
+        self.planes = Planes(planes, status, self.queue_audit)  # beside the WireGuard peers
         self._rest: Rest | None = None
         self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
         calendar, look = self._accounting.calendar, self.planes.access

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from wgsyncd import log
+from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.engine.interfaces import Actual
@@ -21,8 +22,10 @@ class Planes:
     A plane that fails does not stop the others. The log names its error once, and the next cycle plans it again.
     """
 
-    def __init__(self, planes: Sequence[Plane], status: DaemonStatus) -> None:
-        self._planes, self._status = tuple(planes), status
+    def __init__(
+        self, planes: Sequence[Plane], status: DaemonStatus, queue_audit: Callable[[AuditAction, AuditFacts], None]
+    ) -> None:
+        self._planes, self._status, self._queue_audit = tuple(planes), status, queue_audit
         self._errors: dict[tuple[str, str], str] = {}  # by plane and step
         status.plane_errors = {}
         self._log = log.get("planes")
@@ -70,6 +73,9 @@ class Planes:
             self._errors[plane.name, what] = str(error)
             self._status.plane_errors = {name: why for (name, _), why in self._errors.items()}
             return False
+        finally:
+            while plane.happenings:
+                self._queue_audit(*plane.happenings.pop(0))
         self._changed((plane.name, what), "")
         if self._errors.pop((plane.name, what), None) is not None:
             self._status.plane_errors = {name: why for (name, _), why in self._errors.items()}

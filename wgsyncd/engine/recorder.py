@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from wgsyncd import log
-from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
@@ -108,6 +108,11 @@ class Recorder:
             known = self._cache.current(calendar)
             lasting = current_conditions(decision, snapshot.conditions, missing, self._node, known)
             writes += condition_changes(known, lasting)
+            access = planes.access if planes is not None and not planes.judge_failed else None
+            if access is not None and access.verdict.approved:
+                counted, plan = len(access.verdict.counted), access.plan_id
+                facts = AuditFacts(condition=ACCESS, count=counted, plan=plan, by=self._state.approver)
+                writes += WriteBatch(audit=(AuditEvent(AuditAction.GUARD_APPROVED, self._node, facts),))
             if snapshot.approved and not decision.approved and not (planes is not None and planes.judge_failed):
                 writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
                 self._state.approver = ""

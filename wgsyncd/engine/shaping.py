@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import Happening
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
@@ -82,6 +83,7 @@ class Shaping:
         self._networks = {name: one.networks for name, one in settings.interfaces.items()}
         self._log, self._changed = log.get("shaping"), log.OnChange()
         self._audit = ShapingAudit(settings.node.name, state)
+        self.happenings: list[Happening] = []
         self._failed: list[FailedStep] = []
         self._lacks = ""  # the modules that this kernel has not
         self._waiting = 0  # devices that the next cycles make

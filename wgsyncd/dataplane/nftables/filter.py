@@ -7,10 +7,12 @@ what was last wanted is put right at once, and the log names the process that di
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 from wgsyncd import log
+from wgsyncd.core.audit import ACCESS, AuditAction, AuditFacts, Happening
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
@@ -25,6 +27,8 @@ from wgsyncd.dataplane.nftables.rules import ACCEPTED, refused_counter
 from wgsyncd.dataplane.nftables.view import FilterSettings, plan_filter
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase, Snapshot
+
+TOLD = 3600.0  # seconds: so long another repair after the same program is not audited
 
 
 class PacketFilter:
@@ -49,6 +53,9 @@ class PacketFilter:
         self._own: set[int] = set()  # ids of our nft processes since the last look at the commits
         self._counters: Mapping[str, Traffic] | None = None  # by name, as last read
         self._changed = log.OnChange()
+        self.happenings: list[Happening] = []
+        self._told: dict[str, float] = {}  # by program: monotonic seconds when a repair was last told
+        self._most_withheld = 0  # devices, when a withheld loss of access was last told
         self._is_new = False  # the table was made at start, so its devices may have had flows before it
 
     # -- the port
@@ -128,6 +135,7 @@ class PacketFilter:
         finally:  # Only now is the culprit sure: the kernel counts a commit before it tells who made it.
             self._log.warning("another program changed the packet filter", process=self.status.culprit or "unknown")
         self.status.restorations += 1
+        self._tell_repair()
         self._log.warning("the packet filter is as before again", devices=self.status.devices)
         return True
 
@@ -153,17 +161,33 @@ class PacketFilter:
         self._install(replace(plan.wanted, elements=elements, profiles=profiles))
         self._is_new = False
         if plan.changes:
-            self._log.info("access changed", **plan.counts._asdict())
+            counts = plan.counts._asdict()
+            self._log.info("access changed", **counts)
+            self.happenings.append((AuditAction.ACCESS_CHANGED, AuditFacts(**counts)))
 
     def _tell(self, plan: AccessPlan) -> None:
         """Log what needs an admin, when it begins."""
         self.status.withheld, self.status.plan_id = len(plan.withheld), plan.plan_id if plan.withheld else ""
-        if self._changed("withheld", plan.plan_id if plan.withheld else "") and plan.withheld:
+        count = len(plan.withheld)
+        if self._changed("withheld", plan.plan_id if count else "") and count >= 2 * self._most_withheld and count:
             said = "too many devices would lose all access: withheld until an admin approves"
-            self._log.error(said, devices=len(plan.withheld), plan=plan.plan_id)
+            self._log.error(said, devices=count, plan=plan.plan_id)
+            facts = AuditFacts(condition=ACCESS, count=count, plan=plan.plan_id)
+            self.happenings.append((AuditAction.GUARD_TRIPPED, facts))
+            self._most_withheld = count
+        if not count:
+            self._most_withheld = 0
         for fault in plan.faults:
             if self._changed(fault, "faulty"):
                 self._log.warning("policy is faulty", policy=fault.name, part=fault.kind.value, text=fault.text[:45])
+
+    def _tell_repair(self) -> None:
+        """Audit a repair, of one program once an hour. Two daemons in one network namespace would fill the trail."""
+        name, now = self.status.culprit.partition(" (")[0], time.monotonic()
+        if now - self._told.get(name, -TOLD) >= TOLD:
+            self._told[name] = now
+            facts = AuditFacts(count=self.status.devices, program=self.status.culprit or "unknown")
+            self.happenings.append((AuditAction.RULESET_RESTORED, facts))
 
     def _forget(self, hosts: frozenset[Network] | set[Network]) -> None:
         if hosts:

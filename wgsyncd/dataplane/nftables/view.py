@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from wgsyncd.core.audit import Happening
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.peers.guard import Decision, RemovalLimits
 from wgsyncd.core.policies.model import PolicySettings, Ruleset
@@ -49,6 +50,7 @@ class FilterView:
 
     def __init__(self, settings: FilterSettings, nft: Nft) -> None:
         self._settings, self._nft = settings, nft
+        self.happenings: list[Happening] = []
 
     def read(self) -> Ruleset | None:
         """The ruleset as the kernel has it. None if there is no table. FilterError if it cannot be read."""

@@ -163,6 +163,16 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
         "{by} undid the adoption: peers that no row names stay",
         "{by} が管理の承認を取り消しました。台帳にないピアは維持されます",
     ),
+    "access_changed": (
+        "node",
+        "Access changed: {gained} devices gained it, {lost} lost all of it, {changed} have another one",
+        "アクセス権を変更しました。追加 {gained} 台、全喪失 {lost} 台、変更 {changed} 台",
+    ),
+    "ruleset_restored": (
+        "node",
+        "Program {program} had changed the packet filter: put right, {count} addresses",
+        "{program} が変更したパケットフィルターを元に戻しました (アドレス {count} 件)",
+    ),
     "policies_off": (
         "node",
         "Policies are not enforced any more: the packet filter has no table of wgsyncd",

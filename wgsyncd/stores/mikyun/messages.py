@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.reasons import (
     AnomalyKind,
     BandwidthCause,
@@ -142,7 +142,7 @@ _CONDITIONS = {
 
 
 def _action(event: AuditEvent) -> str:
-    if event.facts.condition is not None:
+    if event.facts.condition not in (None, ACCESS):
         return _CONDITIONS[event.action, event.facts.condition]
     return _ACTIONS.get(event.action, event.action.value)
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, TakeoverCause, UpdatedPart
 from wgsyncd.redact import escape_control, redact
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED
+from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY
 from wgsyncd.stores.nexavpn.rows import Gateways
 
 _MESSAGES = {
@@ -52,6 +53,13 @@ _MESSAGES = {
     "node_renamed": "Node {previous_node} has this name now: its records go on",
     "node_adopted": "{by} adopted this node: wgsyncd removes peers that no row names",
     "adoption_undone": "{by} undid the adoption: peers that no row names stay",
+    "access_changed": "Access changed: {gained} devices gained it, {lost} lost all of it, {changed} have another one",
+    "ruleset_restored": "Program {program} had changed the packet filter: put right, {count} addresses",
+    "access_withheld": "{count} devices would lose all access: withheld (plan {plan}):"
+    " see wgsyncd plan, allow this with wgsyncd approve {plan}",
+    "access_approved": "{by} approved that {count} devices lose all access (plan {plan})",
+    "policy_faulty": "Policy is faulty ({detail}): each doubt is decided against access",
+    "policy_faulty_cleared": "Policy is no longer faulty",
     "policies_off": "Policies are not enforced any more: the packet filter has no table of wgsyncd",
     "bandwidth_changed": "Bandwidth profile {profile} holds now, instead of {previous_profile}: {bandwidth}",
     "bandwidths_changed": "The bandwidth of {count} users changed at once",
@@ -63,6 +71,10 @@ _MESSAGES = {
 _CONDITIONS = {
     (AuditAction.STORE_CONDITION_STARTED, UNALLOCATED): "unallocated",
     (AuditAction.STORE_CONDITION_ENDED, UNALLOCATED): "unallocated_cleared",
+    (AuditAction.STORE_CONDITION_STARTED, POLICY_FAULTY): "policy_faulty",
+    (AuditAction.STORE_CONDITION_ENDED, POLICY_FAULTY): "policy_faulty_cleared",
+    (AuditAction.GUARD_TRIPPED, ACCESS): "access_withheld",
+    (AuditAction.GUARD_APPROVED, ACCESS): "access_approved",
 }
 _WARNINGS = frozenset(
     (
@@ -73,6 +85,9 @@ _WARNINGS = frozenset(
         "interface_missing",
         "policies_off",
         "shaping_failed",
+        "ruleset_restored",
+        "access_withheld",
+        "policy_faulty",
     )
 )
 _FAILURES = frozenset(("config_rejected", "spool_corrupt"))
@@ -135,13 +150,12 @@ def entry(event: AuditEvent, node: str, gateways: Gateways, zone: ZoneInfo) -> A
     metadata = {"gateway_id": gateway, "node": node, **dict(_plain(facts, zone))}
     if device is None:
         metadata["target"] = _safe(event.target)[:64]
-    return AuditEntry(
-        f"gateway.{name}", "device" if device else "gateway", device or gateway, status, message, metadata
-    )
+    entity = "gateway" if device is None else "policy" if name.startswith(POLICY_FAULTY) else "device"
+    return AuditEntry(f"gateway.{name}", entity, device or gateway, status, message, metadata)
 
 
 def _device(target: str) -> str | None:
-    """The id of the device that is the target of an event. None: the target is an interface or the node."""
+    """The id of the device or policy that is the target of an event. None: the target is an interface or the node."""
     try:
         return str(UUID(target))
     except ValueError:

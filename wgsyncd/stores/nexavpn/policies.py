@@ -8,7 +8,9 @@ from uuid import UUID
 
 from wgsyncd import log
 from wgsyncd.core.network import Network, parse_host
-from wgsyncd.core.policies.model import AccessPolicy, Group, PolicyTables, Target
+from wgsyncd.core.policies.model import AccessPolicy, Group, PolicySettings, PolicyTables, Target
+from wgsyncd.core.policies.resolve import Resolver
+from wgsyncd.core.state import Condition
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.rows import text_of
 
@@ -28,11 +30,16 @@ SELECT DISTINCT {text_of("one")} FROM wgsyncd.gateways, unnest(dns_servers) AS o
 """  # noqa: S608
 
 
+POLICY_FAULTY = "policy_faulty"  # the type of the condition of a policy whose texts leave a doubt
+
+
 class PolicyReader:
     """Reads the policies that reach the devices of this node. The views show no others."""
 
     def __init__(self) -> None:
         self._log, self._changed = log.get("store"), log.OnChange()
+        self._policies: tuple[AccessPolicy, ...] = ()  # as last read
+        self._faulty: frozenset[Condition] = frozenset()  # what is wrong with them
 
     def load(self, connection: Connection, gateways: Collection[str]) -> PolicyTables:
         """What the tables say now. ``gateways``: ids of the gateways whose DNS servers every device reaches."""
@@ -49,7 +56,14 @@ class PolicyReader:
         for *group, user in connection.query(_GROUPS):
             members.setdefault(tuple(group), set()).add(user)
         groups = tuple(Group(one, frozenset(users), gone, name) for (one, gone, name), users in sorted(members.items()))
+        if policies != self._policies:
+            self._policies, self._faulty = policies, _faulty(policies)
         return PolicyTables(policies, groups, self._dns(connection, gateways), dict(connection.query(_OWNERS)))
+
+    @property
+    def conditions(self) -> frozenset[Condition]:
+        """The faulty policies of the last :meth:`load`."""
+        return self._faulty
 
     def _dns(self, connection: Connection, gateways: Collection[str]) -> frozenset[Network]:
         """The DNS servers. A text that is no address lets nothing through, and is told once."""
@@ -63,6 +77,15 @@ class PolicyReader:
         if self._changed("dns", tuple(wrong)) and wrong:
             self._log.warning("gateways.dns_servers has a text that is no address: no access", text=wrong[0][:45])
         return frozenset(found)
+
+
+def _faulty(policies: tuple[AccessPolicy, ...]) -> frozenset[Condition]:
+    kinds: dict[str, list[str]] = {}
+    for fault in Resolver(PolicyTables(policies), PolicySettings()).faults:
+        kinds.setdefault(str(fault.policy), []).append(fault.kind.value)
+    return frozenset(
+        Condition(POLICY_FAULTY, policy, policy, ", ".join(dict.fromkeys(some))) for policy, some in kinds.items()
+    )
 
 
 def _by_policy(rows: Iterable[Any]) -> dict[UUID, list[tuple[str, ...]]]:

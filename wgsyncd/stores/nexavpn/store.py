@@ -27,7 +27,7 @@ from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
 from wgsyncd.stores.nexavpn.holding import NodeHolder
 from wgsyncd.stores.nexavpn.listening import Listener
-from wgsyncd.stores.nexavpn.policies import PolicyReader
+from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
 from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
@@ -54,7 +54,7 @@ def check_schema(connection: Connection, node: str) -> None:
 class NexaStore:
     """Reads and writes NexaVPN's database for one node. It connects when first asked, and again after every failure."""
 
-    condition_types = frozenset({UNALLOCATED})
+    condition_types = frozenset({UNALLOCATED, POLICY_FAULTY})
     unwritten = 0
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
@@ -108,6 +108,7 @@ class NexaStore:
             moved = self._moved(rows)
             reader, served = self._policies, sorted(set(gateways.of_interface.values()))
             policies = reader.load(self._connection, served) if reader is not None else None
+            conditions |= reader.conditions if reader is not None else frozenset()
         self._trail.gateways, self._compared = gateways, True
         approved, adopted = state[0] if state else (None, False)
         own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
