@@ -6,13 +6,12 @@ for the same moments. https://mariadb.com/kb/en/clientserver-protocol/
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import struct
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
+
+from tests.lying_server import AnyLyingServer, AnyTalk, packets
 
 VERSION = b"5.5.5-10.11.6-MariaDB"
 _SSL, _CAPABILITIES = 1 << 11, 0x81FFF7DF  # the second value is what MariaDB 10.11 offers without TLS
@@ -25,21 +24,15 @@ Moment = Literal["greeting", "login", "statement"]
 Lie = Callable[["Talk"], None]
 
 
-class Talk:
+class Talk(AnyTalk):
     """One connection, seen from the server."""
 
-    def __init__(self, client: socket.socket, stopped: threading.Event) -> None:
-        self._client, self._number, self.stopped = client, 0, stopped
-        self.heard: list[bytes] = []  # every packet of the client
+    _number = 0
 
     def send(self, payload: bytes) -> None:
         """Sends one packet."""
         self._client.sendall(len(payload).to_bytes(3, "little") + bytes([self._number % 256]) + payload)
         self._number += 1
-
-    def raw(self, data: bytes) -> None:
-        """Sends bytes as they are."""
-        self._client.sendall(data)
 
     def hear(self) -> bytes:
         """Returns the client's next packet. EOFError: the client has gone."""
@@ -47,15 +40,6 @@ class Talk:
         self._number = header[3] + 1
         self.heard.append(self._read(int.from_bytes(header[:3], "little")))
         return self.heard[-1]
-
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self._client.recv(size - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
 
     def greet(self, plugin: bytes = b"mysql_native_password", version: bytes = VERSION) -> None:
         """Sends a greeting as MariaDB does."""
@@ -95,36 +79,10 @@ class Talk:
                 return text
 
 
-class LyingServer:
-    """Serves ``path``, or a TCP port of this machine (``port``). Each connection plays ``lie``. Close it."""
+class LyingServer(AnyLyingServer):
+    """A server that speaks MariaDB's protocol."""
 
-    def __init__(self, lie: Lie, path: Path | None = None) -> None:
-        self._lie, self._stopped = lie, threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0)) if path is None else socket.socket(socket.AF_UNIX)
-        if path is not None:
-            self._listener.bind(str(path))
-            self._listener.listen(20)
-        self.port = self._listener.getsockname()[1] if path is None else 0
-        self.talks: list[Talk] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self) -> LyingServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the listener was closed
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError, EOFError):
-            self.talks.append(Talk(client, self._stopped))
-            self._lie(self.talks[-1])
+    talk = Talk
 
 
 def telling(moment: Moment, data: bytes) -> Lie:
@@ -178,8 +136,7 @@ def endless(talk: Talk) -> None:
 
 def corpus() -> list[tuple[Moment, bytes]]:
     """The packets that are kept, each with its moment. A line begins with the moment, and the packet is in hex."""
-    lines = [line.partition("#")[0].split() for line in CORPUS.read_text().splitlines()]
-    return [(line[0], bytes.fromhex(" ".join(line[1:]))) for line in lines if line]  # type: ignore[misc]
+    return packets(CORPUS)
 
 
 def _counted(text: bytes) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import select
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import LiteralString
 
@@ -25,7 +24,8 @@ from wgsyncd.stores.resolving import Resolver
 
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on
-_ROWS = 1000  # rows that a stream has in memory at once
+_ROWS = 1000  # rows that a stream has in memory at once. They earn it one more second, because many take their time
+_MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below the time of the watchdog
 _PID = "SELECT pg_backend_pid()"
 # The key of an advisory lock is in two columns (PostgreSQL's manual, "pg_locks").
 _HOLDERS = """SELECT l.pid, a.usename::text, COALESCE(a.client_addr::text, 'a unix socket')
@@ -91,8 +91,11 @@ class Connection:
         """
         size = _ROWS if capabilities.has_stream_chunked() else 1
         with self._cursor() as cursor:
-            for row in cursor.stream(sql, values or None, size=size):
-                self._await_answer()
+            earned = 0.0
+            for number, row in enumerate(cursor.stream(sql, values or None, size=size)):
+                if number % _ROWS == 0 and earned < _MOST_EARNED and self._live is not None:
+                    earned += 1.0
+                    self._live.left += 1.0
                 yield row
 
     def execute(self, sql: str, values: Values = ()) -> int:
@@ -246,7 +249,7 @@ class Connection:
             if self._live is None:
                 self._connect()
             live = self._live
-            self._await_answer()
+            live.left = self.patience  # type: ignore[union-attr]
             with live.cursor() as cursor:  # type: ignore[union-attr]
                 yield cursor
         except Exception as error:
@@ -270,10 +273,6 @@ class Connection:
         if self._node:
             self._take_lock()
         self._on_connect(self)
-
-    def _await_answer(self) -> None:
-        assert self._live is not None
-        self._live.deadline = time.monotonic() + self.patience
 
     def _drop_if_stale(self) -> None:
         """Close a connection on which the server has said something unasked. Usually it has said goodbye."""

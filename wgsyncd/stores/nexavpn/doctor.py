@@ -45,17 +45,17 @@ def check(settings: Settings) -> Iterator[Finding]:
     connection = Connection(database)
     with contextlib.closing(connection):
         try:
-            began = time.time()
-            version, clock = connection.query(
-                "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8"
-            )[0]
-            doubt = time.time() - began
-            yield ok("database", f"{database.where}, {database.name} as {database.user}")
-            yield ok("server", f"PostgreSQL {version}")
             with sensible(connection.close):
+                began = time.time()
+                version, clock = connection.query(
+                    "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8"
+                )[0]
+                found = _clock(clock - began, time.time() - began)
+                yield ok("database", f"{database.where}, {database.name} as {database.user}")
+                yield ok("server", f"PostgreSQL {version}")
                 findings = [*_pooler(connection), *_role(connection), *_schema(connection, settings)]
             yield from findings
-            yield _clock(clock - began, doubt)
+            yield found
         except StoreError as error:
             yield fault("database", f"{database.where}: {error}", _entering(settings, error))
 

@@ -43,11 +43,11 @@ class Listener:
         live.execute(f"LISTEN {CHANNEL}")
         self._put(b"")  # what was said before now is lost
         while not self._end.is_set():
-            live.deadline = time.monotonic() + self._settings.timeout
+            live.left = self._settings.timeout
             live.execute("SELECT 1")  # a stopped server answers nothing and breaks no connection
             silent = time.monotonic() + _CHECK
             while not self._end.is_set() and time.monotonic() < silent:
-                live.deadline = time.monotonic() + 2 * _CHECK
+                live.left = 2 * _TURN  # notifies() ends after one turn, so this never passes
                 for one in live.notifies(timeout=_TURN):
                     self._put(one.payload.encode())
 

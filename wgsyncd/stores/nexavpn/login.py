@@ -8,7 +8,8 @@ import os
 import pwd
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.abc import PQGen
@@ -26,6 +27,9 @@ AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # Debian's. psycopg's own Op
 OLDEST = 140000  # server_version_num of the first version that is supported
 _LEAST = 2  # seconds for one address: libpq takes no fewer
 _MOST_ADDRESSES = 4  # of all servers together, but one of each server
+MOST = 64 << 20  # bytes by which an answer, or a part of a stream, may let this process grow
+_STEPS = 16  # of an answer between two looks at the memory. One step reads some KiB
+_STATM = Path("/proc/self/statm")  # proc(5)
 _SLICE = 0.1  # seconds after which psycopg lets a signal in
 _IN_TRANSACTION = 60.0  # seconds after which the server ends a transaction that asks nothing
 # Every variable of a session that changes what our statements give or take, and that a role may set.
@@ -43,23 +47,53 @@ SETTINGS = {
 
 
 class Session(psycopg.Connection[Row]):
-    """A connection of psycopg with a deadline for the answer. psycopg itself would wait for it without end.
+    """A connection of psycopg with limits for the answer. psycopg itself would wait and grow without end.
 
-    ``pid``: the server's process. ``is_pooled``: a pooler is between, because it has told another process id.
+    ``left``: seconds for which the answer may still keep this process waiting. ``pid``: the server's process.
+    ``is_pooled``: a pooler is between, because it has told another process id.
     """
 
-    deadline = math.inf  # monotonic
+    left = math.inf
     pid = 0
     is_pooled = False
 
     def wait(self, gen: PQGen[_T], interval: float = _SLICE, timeout: float | None = None) -> _T:
-        """See :class:`psycopg.Connection`. TimeoutError when the deadline has passed: the connection is closed."""
-        left = max(0.0, self.deadline - time.monotonic())
+        """See :class:`psycopg.Connection`. TimeoutError when no time is left: the connection is closed.
+
+        OSError: the answer is too large.
+        """
+        began, most = time.monotonic(), max(0.0, self.left)
         try:
-            return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+            return super().wait(_limited(gen), interval, most if timeout is None else min(most, timeout))
         except psycopg.errors._WaitTimeout:  # it has no public name. No server's error is one
+            if timeout is not None and timeout < most:
+                raise  # the caller's own limit
             self.close()
             raise TimeoutError("the server does not answer in time") from None
+        finally:
+            self.left -= time.monotonic() - began
+
+    def cancel_safe(self, *, timeout: float = 0.0) -> None:  # noqa: ARG002
+        """Close the connection. psycopg would wait for another one, to cancel a stream that nobody reads to its end."""
+        self.close()
+
+
+def _limited(gen: PQGen[_T]) -> PQGen[_T]:
+    """The same steps of psycopg, until this process has grown too much. libpq itself takes an answer of any size."""
+    try:
+        wanted, steps, most = next(gen), 0, math.inf
+        while True:
+            ready = yield wanted
+            steps += 1
+            if steps % _STEPS == 0:  # an answer of usual size needs fewer
+                resident = int(_STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                most = min(most, resident + MOST)
+                if resident > most:
+                    gen.close()
+                    raise OSError(f"the answer is larger than {MOST >> 20} MiB")
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        return cast("_T", done.value)
 
 
 def log_in(settings: Database, patience: float, resolver: Resolver, *, as_account: bool = False) -> Session:
@@ -71,7 +105,7 @@ def log_in(settings: Database, patience: float, resolver: Resolver, *, as_accoun
     with _as_account(settings) if as_account else contextlib.nullcontext():
         live = _connect(settings, patience, resolver)
     try:
-        live.deadline = time.monotonic() + patience
+        live.left = patience
         # The server must end a statement before this side stops to listen, and the wait for a lock before that.
         limits = {
             "statement_timeout": 0.75 * patience,
