@@ -18,6 +18,8 @@ class FakeMachine:
         self.clock: Callable[[], float] = lambda: 0.0
         self.seconds = 1000.0
         self.revision = 0
+        self.addresses: set[str] = set()
+        self.has_address: Callable[[str], bool] = lambda address: address in self.addresses
 
     def identity(self) -> Identity:
         return Identity(self.machine, self.namespace, self.boot, self.host, self.folder)

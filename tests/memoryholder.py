@@ -20,6 +20,7 @@ class MemoryHolder(Generic[Tables]):
     """Implements the port HolderStore. ``clock``: the clock of the store."""
 
     clock: Callable[[], float] = staticmethod(time.time)
+    is_active = True
     db: Tables
     _node: str
     _interfaces: frozenset[str]  # which this node serves

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from enum import Enum
 from pathlib import Path
@@ -57,8 +56,7 @@ class WireGuard(Protocol):
         """One complete, uninterrupted dump. InterfaceMissing, DumpInterrupted or WireGuardError if it fails."""
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """Make the changes in their order, in few messages. Refused changes are returned and do not stop the others.
-        Only attributes that differ are sent, an UPDATE has UPDATE_ONLY. WireGuardError: the interface itself fails."""
+        """Make the changes in order. Refused ones are returned and stop no others. WireGuardError: it fails itself."""
 
     def create(self, creation: NewInterface) -> None:
         """Make the interface and set it up. WireGuardError if this fails: nothing is left. No output contains a key."""
@@ -127,6 +125,7 @@ class DeviceSource(Protocol):
     """Reads the rows of the control plane. Methods raise StoreError if it does not answer. No rows is an answer."""
 
     condition_types: frozenset[str]  # the types of the store's own conditions
+    is_active: bool  # False: a standby, so another node writes the control plane's columns
     unwritten: int  # audit rows that wait, because the control plane did not take them
 
     def snapshot(self) -> Snapshot:
@@ -193,6 +192,7 @@ class UsageStore(Protocol):
 class Machine(Protocol):
     """Tells which machine this is."""
 
+    has_address: Callable[[str], bool]  # whether an interface of this namespace has it. OSError: no answer
     revision: int  # of the node state, as this machine last noted it. Restarts and reboots do not change it.
 
     def identity(self) -> Identity:
@@ -271,8 +271,8 @@ class ReportSource(Protocol):
 class Backend(Protocol):
     """Makes the ports of one control plane, and installs its tables. Nothing connects before its first use."""
 
-    def install(self, options: argparse.Namespace) -> Iterator[str]:
-        """Create the tables and grant the rights, as the options say. Yields what was done. It may run again."""
+    def install(self, options: Any) -> Iterator[str]:
+        """Create the tables and grant the rights, as a command's options say. Yields what was done. May run again."""
 
     def check(self) -> Iterator[Finding]:
         """The findings of `wgsyncd doctor` about the database."""

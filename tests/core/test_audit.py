@@ -69,6 +69,8 @@ BEHAVIOUR = [
     "shaping_restored",
     "access_changed",
     "ruleset_restored",
+    "node_active",
+    "node_standby",
 ]
 
 FACTS: dict[str, AuditFacts] = {
@@ -116,6 +118,7 @@ FACTS: dict[str, AuditFacts] = {
     "shaping_restored": AuditFacts(detail="tc_refused"),
     "access_changed": AuditFacts(gained=3, lost=2, changed=7),
     "ruleset_restored": AuditFacts(count=250, program="nft (17)"),
+    **dict.fromkeys(("node_active", "node_standby"), AuditFacts(address="203.0.113.5")),
 }
 EVENTS = {
     "qr_expired": AuditAction.DEVICE_EXPIRED,
@@ -127,16 +130,9 @@ EVENTS = {
     ),
 }
 CONTRACTS = (
-    "parent_conflict",
-    "parent_conflict_cleared",
-    "unknown_profile",
-    "unknown_profile_cleared",
-    "cap_reached",
-    "cap_ended",
-    "devices_over_limit",
-    "devices_over_limit_cleared",
-    "bandwidth_changed",
-)
+    "parent_conflict", "parent_conflict_cleared", "unknown_profile", "unknown_profile_cleared", "cap_reached",
+    "cap_ended", "devices_over_limit", "devices_over_limit_cleared", "bandwidth_changed",
+)  # fmt: skip
 NODES = ("access_changed", "ruleset_restored", "bandwidths_changed", "shaping_started", "shaping_stopped", "shaping_failed", "shaping_restored")  # fmt: skip
 
 
@@ -159,7 +155,8 @@ TARGETS = {**dict.fromkeys(CONTRACTS, "contract"), **dict.fromkeys(NODES, "node"
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
            "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node",
-           "node_adopted": "node", "adoption_undone": "node", "policies_off": "node"}  # fmt: skip
+           "node_adopted": "node", "adoption_undone": "node", "policies_off": "node", "node_active": "node",
+           "node_standby": "node"}  # fmt: skip
 BASE64 = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 

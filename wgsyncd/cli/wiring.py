@@ -81,13 +81,14 @@ def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agen
     """What makes the daemon's agent, again after every reload. UserError: another wgsyncd has the state directory."""
     from wgsyncd.daemon import lock
     from wgsyncd.daemon.machine import LocalMachine
+    from wgsyncd.dataplane.addresses import has_address
     from wgsyncd.dataplane.tc.kernel import KernelTc
     from wgsyncd.dataplane.wireguard.removed_peers import KeepingWireGuard
 
     folder = spool.directory()
     # Only a peer's removal needs endpoints.
     wireguard = KeepingWireGuard(open_wireguard(endpoints=False), open_wireguard, folder, time.time)
-    machine = LocalMachine(folder, lock.lock_folder(folder))
+    machine = LocalMachine(folder, lock.lock_folder(folder), has_address)
     filters, tc = _Filters(), KernelTc()  # They live over reloads.
 
     def agent(settings: Settings, state: AgentState) -> Agent:

@@ -40,6 +40,8 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
         check(not ignored, f"interfaces.{name}.store_name", "stands in node.ignored_interfaces too")
         _check_interface(check, name, one)
     check(len(node.name) <= 64 and node.name.isprintable(), "node.name", "is longer than 64 characters or unprintable")
+    good = not node.active_address or _is_address(node.active_address)
+    check(good, "node.active_address", "is not an address, as 203.0.113.5 is")
     check(0 <= guard.always_allowed <= _MANY, "guard.always_allowed", f"is not between 0 and {_MANY}")
     check(0 <= guard.small_node <= _MANY, "guard.small_node", f"is not between 0 and {_MANY}")
     check(0 <= guard.max_share <= 1, "guard.max_share", "is not between 0 and 1")
@@ -96,6 +98,14 @@ def _is_host(host: str) -> bool:
         return bool(host.encode("idna"))
     except UnicodeError:
         return False
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_host(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_interface(check: _Checks, name: str, one: Interface) -> None:

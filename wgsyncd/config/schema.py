@@ -38,6 +38,7 @@ class Node(msgspec.Struct, frozen=True):
     name: str = ""
     zone: ZoneInfo = msgspec.field(default_factory=system_zone)
     ignored_interfaces: tuple[str, ...] = ()
+    active_address: str = ""  # of a pair of nodes: the one that has it is active. "": there is no pair
 
 
 Check = Callable[[bool, str, str], None]

@@ -51,6 +51,17 @@ class AuditAction(StrEnum):
     SHAPING_RESTORED = "shaping_restored"
     ACCESS_CHANGED = "access_changed"
     RULESET_RESTORED = "ruleset_restored"
+    NODE_ACTIVE = "node_active"
+    NODE_STANDBY = "node_standby"
+
+
+ABOUT_ROWS = frozenset((
+    AuditAction.PEER_ADDED, AuditAction.PEER_REMOVED, AuditAction.PEER_UPDATED, AuditAction.PEER_MOVED,
+    AuditAction.ROW_REJECTED, AuditAction.ROW_ACCEPTED, AuditAction.STORE_CONDITION_STARTED,
+    AuditAction.STORE_CONDITION_ENDED, AuditAction.BANDWIDTH_CHANGED, AuditAction.BANDWIDTHS_CHANGED,
+    AuditAction.ACCESS_CHANGED,
+))  # fmt: skip
+"""What follows from the rows, so both nodes of a pair do it. Only the active node tells of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wgsyncd.core.identity import Identity
@@ -24,10 +24,14 @@ class LocalMachine:
 
     The file "revision" in ``folder`` keeps the revision. After a power cut it may be an older one. So the node state of
     the store never has a lower revision, unless it was put back. Without a folder or a readable file, the revision is
-    0: nothing is known. ``locked``: the result of :func:`wgsyncd.daemon.lock.lock_folder`.
+    0: nothing is known. ``locked``: the result of :func:`wgsyncd.daemon.lock.lock_folder`. ``has_address``: see
+    :class:`wgsyncd.ports.Machine`.
     """
 
-    def __init__(self, folder: Path | None = None, locked: str = "") -> None:
+    def __init__(
+        self, folder: Path | None = None, locked: str = "", has_address: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self.has_address = has_address
         self._file, self._noted = folder and folder / "revision", 0
         with contextlib.suppress(OSError, ValueError):
             self._noted = int(self._file.read_text()) if self._file else 0

@@ -224,6 +224,7 @@ def _state(status: DaemonStatus) -> Iterator[Metric]:
     yield _gauge("heartbeat_timestamp_seconds", text, status.heartbeat_at)
     text = "When this daemon took its node over from another machine (UNIX time). 0: it did not."
     yield _gauge("node_taken_over_timestamp_seconds", text, status.taken_over_at)
+    yield _gauge("node_active", "0: this node is the standby of a pair.", status.is_active is not False)
     yield _gauge(
         "peers_waiting_for_adoption",
         "Foreign peers that stay until an administrator adopts the node.",

@@ -231,6 +231,7 @@ class Agent:
 
     def _take_samples(self) -> Samples:
         """Begin a piece of work. The clocks are read first, so the samples have all handshakes until then."""
+        self.holding.look_at_role()
         self._applier.begin()
         self.preempted = False
         self._spooler.load()
@@ -272,8 +273,7 @@ class Agent:
 
     def _remove_revoked(self, samples: Samples) -> None:
         """Remove peers that were revoked while ``samples`` are posted. The next cycle makes all other changes."""
-        known = self._cache.last_known
-        now, monotonic = self.clock.now(), self.clock.monotonic()
+        now, monotonic, known = self.clock.now(), self.clock.monotonic(), self._cache.last_known
         later, snapshot = Samples(self._interfaces.read(create=False), now, monotonic), self.store.snapshot()
         ended = {step.row.id for step in self._planner.due(snapshot.rows, later.actual, now)}  # must be committed first
         revoked = self._planner.revocations(snapshot, later.actual, known, now) if known is not None else []

@@ -40,6 +40,7 @@ class AgentState:
 
     # The holder: this process has claimed the node.
     holds_node: bool = False
+    is_active: bool | None = None  # False: another node of the pair is the active one. None: nobody has looked yet
     put_back_at: float | None = None  # UNIX seconds when it last found a revision that it did not write
 
     # The state cache.

@@ -20,7 +20,7 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import NotHolder, UserError
-from wgsyncd.ports import HolderStore, Machine
+from wgsyncd.ports import Machine, Store
 
 UNFINISHED = 1 << 30  # added to the noted revision until all is done that follows from an older node state
 
@@ -37,13 +37,38 @@ class Holding:
     """
 
     def __init__(
-        self, settings: Settings, store: HolderStore, machine: Machine | None, status: DaemonStatus, state: AgentState,
+        self, settings: Settings, store: Store, machine: Machine | None, status: DaemonStatus, state: AgentState,
         now: Callable[[], float],
     ) -> None:  # fmt: skip
         self._node, self._interfaces = settings.node.name, settings.interfaces.keys()
         self._store, self._machine, self._now = store, machine, now
         self._status, self._state = status, state
+        self._address = settings.node.active_address
         self.before_rename: Callable[[str], object] = lambda _: None
+        self.look_at_role()
+
+    def look_at_role(self) -> None:
+        """Find out whether this node is active. Each piece of work begins with this.
+
+        A node without ``node.active_address`` is active. Of a pair, the node that has this address is active, and the
+        other one is standby: it keeps peers ready and posts its own bytes, and leaves the application's columns alone.
+        A command is never active, because the daemon writes these columns.
+        """
+        before, active = self._state.is_active, not self._address
+        if self._address and self._machine is not None:
+            try:
+                active = self._machine.has_address(self._address)
+            except OSError as error:
+                active = bool(before)
+                _log.warning("addresses cannot be read: the role stays", active=active, why=error.strerror)
+        self._state.is_active = self._store.is_active = active
+        self._status.is_active = active if self._address else None
+        if not self._address or self._machine is None or active == before:
+            return
+        _log.info("this node is active" if active else "this node is standby", address=self._address)
+        if before is not None:
+            action = AuditAction.NODE_ACTIVE if active else AuditAction.NODE_STANDBY
+            self._state.queued_audit.append(AuditEvent(action, self._node, AuditFacts(address=self._address)))
 
     def ensure(self, calendar: UsageCalendar) -> bool:
         """Claim the node, if this process has not done so. True if it did. NotHolder if another machine holds it."""
@@ -56,6 +81,7 @@ class Holding:
         """Write a heartbeat. False: the node was claimed again, so load its state again. NotHolder if it is lost."""
         if self._machine is None:
             return True
+        self.look_at_role()
         self.ensure(calendar)
         try:
             self.refuse_rivals(self._interfaces)

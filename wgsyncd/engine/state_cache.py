@@ -6,10 +6,11 @@ Each batch is complete in itself. After a commit whose result is unknown, the ca
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from secrets import token_hex
 
 from wgsyncd import log
-from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.audit import ABOUT_ROWS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.batches import split
 from wgsyncd.core.model import DeviceId
 from wgsyncd.core.reasons import AnomalyKind
@@ -175,6 +176,9 @@ class StateCache:
         transaction failed.
         """
         applied: frozenset[DeviceId] = frozenset()
+        if not self._state.is_active:
+            writes = replace(writes, audit=tuple(filter(_is_of_standby, writes.audit)))
+            self._state.queued_audit[:] = filter(_is_of_standby, self._state.queued_audit)
         parts = list(split(writes, BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1 and until():
@@ -200,6 +204,10 @@ class StateCache:
             self._status.accounted_rx += rx
             self._status.accounted_tx += tx
         return applied
+
+
+def _is_of_standby(event: AuditEvent) -> bool:
+    return event.action not in ABOUT_ROWS
 
 
 def _event(one: Mending) -> AuditEvent:

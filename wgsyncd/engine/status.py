@@ -169,6 +169,8 @@ class DaemonStatus:
     heartbeat_at: float = 0.0  # UNIX seconds of the last heartbeat in the database
     taken_over_at: float = 0.0  # when this process took the node over from another machine. 0.0: it did not
 
+    is_active: bool | None = None  # False: standby. None: the node has no pair
+
     last_error: str = ""  # of the last task that failed
     database_up: bool = False
     database_error: str = ""  # its last error, without values

@@ -110,6 +110,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     troubles: list[Finding]  # the worst first
     daemon: str  # whether a daemon runs, in words
+    role: str | None  # of a pair of nodes: "active" or "standby". null: there is no pair, or a command made the report
     pid: int | None
     started: str | None
     configuration: ConfigurationReport | None
@@ -186,8 +187,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
 
 def judged(report: StatusReport, *more: Finding) -> StatusReport:
     """The report with its verdict. ``more``: findings that only its reader has."""
-    found = [*more, *find_troubles(report)]
-    return msgspec.structs.replace(report, troubles=found, verdict=judge(found))
+    return msgspec.structs.replace(report, troubles=(found := [*more, *find_troubles(report)]), verdict=judge(found))
 
 
 def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusReport:
@@ -209,8 +209,7 @@ def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusRepor
 def update_from_preview(status: DaemonStatus, settings: Settings, preview: Preview) -> None:
     """Fill in what a preview shows, as if the daemon had reconciled."""
     decision, now = preview.decision, preview.now
-    status.database_up, status.database_read_at = True, now
-    status.interface_errors = decision.interface_errors
+    status.database_up, status.database_read_at, status.interface_errors = True, now, decision.interface_errors
     update_from_reconcile(
         status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, RateMeter(), now
     )
@@ -236,6 +235,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         verdict=Verdict.OK,
         troubles=[],
         daemon="",
+        role={True: "active", False: "standby", None: None}[status.is_active],
         pid=None,
         started=None,
         configuration=None,

@@ -183,6 +183,8 @@ def summary_line(status: DaemonStatus) -> str:
         else status.interface_errors.get(name, f"{name}: cannot be read")
         for name, one in status.interfaces.items()
     ]
+    if status.is_active is False:
+        parts.insert(0, "standby")
     if not status.database_up:
         parts.insert(0, f"database does not serve ({status.database_error})")
     if status.guard_tripped:

@@ -182,7 +182,8 @@ CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
         'node_adopted', 'adoption_undone', 'policies_off', 'unknown_profile', 'unknown_profile_cleared',
         'cap_reached', 'cap_ended', 'devices_over_limit', 'devices_over_limit_cleared',
         'bandwidth_changed', 'bandwidths_changed', 'shaping_started', 'shaping_stopped', 'shaping_failed',
-        'shaping_restored', 'access_changed', 'ruleset_restored');
+        'shaping_restored', 'access_changed', 'ruleset_restored', 'node_active',
+        'node_standby');
 
 INSERT INTO wgsyncd_schema (version)
     SELECT 3 FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM wgsyncd_schema);

@@ -119,8 +119,9 @@ def _screen(args: argparse.Namespace) -> Draw:
 def as_lines(report: StatusReport, width: int) -> list[Parts]:
     """The lines of one screen that is ``width`` columns wide."""
     since = f" since {short_time(report.started)}" if report.started else ""
+    role = f" ({report.role})" if report.role else ""
     lines: list[Parts] = [
-        (f"{_WORDS[report.verdict]}: node {report.node}: {report.daemon}{since}", _COLOURS[report.verdict]),
+        (f"{_WORDS[report.verdict]}: node {report.node}{role}: {report.daemon}{since}", _COLOURS[report.verdict]),
         ("", ""),
         *_interfaces(report, width),
         ("", ""),

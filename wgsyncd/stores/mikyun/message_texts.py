@@ -178,6 +178,16 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
         "Policies are not enforced any more: the packet filter has no table of wgsyncd",
         "ポリシーの適用を停止しました。パケットフィルターのテーブルは削除されました",
     ),
+    "node_active": (
+        "node",
+        "This node has {address} now: it is active",
+        "このノードに {address} が割り当てられ、稼働系になりました",
+    ),
+    "node_standby": (
+        "node",
+        "This node does not have {address} any more: it is standby",
+        "このノードは {address} を持たなくなり、待機系になりました",
+    ),
     "bandwidth_changed": (
         "contract",
         "Bandwidth profile {profile} holds now, instead of {previous_profile}: {bandwidth}",

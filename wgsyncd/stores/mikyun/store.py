@@ -67,6 +67,7 @@ class MariaDBStore:
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
     unwritten = 0
+    is_active = True
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
         self._node, self._zone, self._interfaces = settings.node.name, settings.node.zone, tuple(settings.interfaces)

@@ -67,6 +67,8 @@ _MESSAGES = {
     "shaping_stopped": "Bandwidth is not limited any more: what wgsyncd had made in tc is removed",
     "shaping_failed": "Bandwidth is not limited for everybody ({detail}): see wgsyncd status",
     "shaping_restored": "Bandwidth is limited as it should be again (was {detail})",
+    "node_active": "This node has {address} now: it is active",
+    "node_standby": "This node does not have {address} any more: it is standby",
 }
 _CONDITIONS = {
     (AuditAction.STORE_CONDITION_STARTED, UNALLOCATED): "unallocated",

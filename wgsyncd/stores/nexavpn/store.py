@@ -56,6 +56,7 @@ class NexaStore:
 
     condition_types = frozenset({UNALLOCATED, POLICY_FAULTY})
     unwritten = 0
+    is_active = True
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
         own = nexavpn(settings)
@@ -161,7 +162,12 @@ class NexaStore:
         return CommitResult(node_state.apply(writes), frozenset(), frozenset())
 
     def _project(self, write: Callable[[], None]) -> None:
-        """Write columns of the application that nothing depends on. What fails is written by a later poll."""
+        """Write columns of the application that nothing depends on. What fails is written by a later poll.
+
+        A standby writes none. Once it is active, the next heartbeat writes what its own devices have meanwhile.
+        """
+        if not self.is_active:
+            return
         why = None
         try:
             write()
