@@ -62,7 +62,7 @@ class Holding:
                 active = bool(before)
                 _log.warning("addresses cannot be read: the role stays", active=active, why=error.strerror)
         self._state.is_active = self._store.is_active = active
-        self._status.is_active = active if self._address else None
+        self._status.is_active = active if self._address and self._machine is not None else None
         if not self._address or self._machine is None or active == before:
             return
         _log.info("this node is active" if active else "this node is standby", address=self._address)
