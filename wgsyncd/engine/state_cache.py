@@ -176,9 +176,6 @@ class StateCache:
         transaction failed.
         """
         applied: frozenset[DeviceId] = frozenset()
-        if not self._state.is_active:
-            writes = replace(writes, audit=tuple(filter(_is_of_standby, writes.audit)))
-            self._state.queued_audit[:] = filter(_is_of_standby, self._state.queued_audit)
         parts = list(split(writes, BATCH))
         for index, batch in enumerate(parts, 1):
             if index > 1 and until():
@@ -187,8 +184,11 @@ class StateCache:
             queued = len(self._state.queued_audit) if index == len(parts) else 0
             audit, receipt = tuple(self._state.queued_audit[:queued]), token_hex(8) if queued else ""
             more = WriteBatch(audit=audit, receipt=receipt, uptime=self._holding.uptime())
+            whole = batch + more
+            if not self._state.is_active:
+                whole = replace(whole, audit=tuple(one for one in whole.audit if one.action not in ABOUT_ROWS))
             try:
-                self._node_state, done, _ = self._store.commit(node_state, batch + more, calendar)
+                self._node_state, done, _ = self._store.commit(node_state, whole, calendar)
             except RevisionConflict:
                 self._node_state, self._refused = None, node_state.revision
                 raise
@@ -204,10 +204,6 @@ class StateCache:
             self._status.accounted_rx += rx
             self._status.accounted_tx += tx
         return applied
-
-
-def _is_of_standby(event: AuditEvent) -> bool:
-    return event.action not in ABOUT_ROWS
 
 
 def _event(one: Mending) -> AuditEvent:
