@@ -70,6 +70,8 @@ def test_sizes(size: str, is_bytes: int) -> None:
         ('[bandwidth.a]\ncounts = "all"', "bandwidth.a.counts", "is none of both, down, up"),
         ("[bandwidth.a]\nburst = 5", "bandwidth.a.burst", "is not a key that wgsyncd knows"),
         (f"[bandwidth.{'x' * 65}]", f"bandwidth.{'x' * 65}", "has a name that is empty, unprintable or longer"),
+        ('[shaping]\nby_group = { staff = "x" }\n[bandwidth.x]', "shaping.by_group", "needs groups, and only NexaVPN"),
+        ('[shaping]\nby_group = "x"', "shaping.by_group", "xpected"),
         ('[limits]\ndevices = "drop"', "limits.devices", "is none of ignore, report, reject"),
         ("[bandwidth]\na = 5", "bandwidth.a", "is not a table"),
     ],

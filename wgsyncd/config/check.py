@@ -73,6 +73,10 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
     known = "is no profile: there is no table [bandwidth.{}]"
     default = shaping.default
     check(not default or default in profiles, "shaping.default", known.format(default))
+    for group, name in shaping.by_group.items():
+        check(name in profiles, f"shaping.by_group.{group}", known.format(name))
+    if shaping.by_group:
+        check(settings.control_plane == "nexavpn", "shaping.by_group", "needs groups, and only NexaVPN has them")
     sizes = {len(net) for one in settings.interfaces.values() for net in one.networks}
     for net in shaping.exempt:
         check(not sizes or len(net) in sizes, "shaping.exempt", f"has {net}, and no interface has this IP version")

@@ -137,6 +137,7 @@ class Shaping(msgspec.Struct, frozen=True):
     mode: Literal["off", "enforce"] = "off"
     default: str = ""  # the profile of contracts that name none, or an unknown one
     exempt: tuple[Network, ...] = ()
+    by_group: dict[str, str] = {}  # with NexaVPN: the profile of a group's users. The first group of a user counts
 
 
 class Bandwidth(msgspec.Struct, frozen=True):

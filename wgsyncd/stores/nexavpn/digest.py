@@ -26,6 +26,7 @@ _POLICY_TABLES = {
     "groups": "id, deleted_at",
     "group_memberships": "group_id, user_id",
 }
+_GROUP_TABLES = {"groups": "id, name, deleted_at", "group_memberships": "group_id, user_id"}
 # A sum over the rows of one table, so their order does not matter, and no join is needed. The hash has 64 bits.
 _SUM = "(SELECT concat(count(*), ' ', sum(hash_record_extended(ROW({columns}), 0))) FROM wgsyncd.{table})"
 _STATE = """(SELECT concat(adopted, approved, ' ', (SELECT count(*) FROM wgsyncd.quarantine q WHERE q.node = s.node))
@@ -41,12 +42,16 @@ def _digest_of(tables: Mapping[str, str]) -> str:
 class Digest:
     """Reads the digest of one node. The same snapshot of the server is the same data, so it needs no digest.
 
-    ``with_policies``: the plan depends on policies, too.
+    ``with_policies``: the plan depends on policies, too. ``with_groups``: on the names of groups.
     """
 
-    def __init__(self, node: str, clock: Callable[[], float] = time.monotonic, *, with_policies: bool = False) -> None:
+    def __init__(
+        self, node: str, clock: Callable[[], float] = time.monotonic, *, with_policies: bool = False,
+        with_groups: bool = False,
+    ) -> None:  # fmt: skip
         self._node, self._clock = node, clock
-        self._sql = _digest_of({**_TABLES, **_POLICY_TABLES} if with_policies else _TABLES)
+        more = {**(_POLICY_TABLES if with_policies else {}), **(_GROUP_TABLES if with_groups else {})}
+        self._sql = _digest_of({**_TABLES, **more})
         self._snapshot = ""
         self._digest: object = None
         self._again = 0.0  # monotonic: not before

@@ -15,7 +15,15 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.reasons import AnomalyKind, ChangeCause, ChangeReason, Inactive, TakeoverCause, UpdatedPart
+from wgsyncd.core.reasons import (
+    AnomalyKind,
+    BandwidthCause,
+    ChangeCause,
+    ChangeReason,
+    Inactive,
+    TakeoverCause,
+    UpdatedPart,
+)
 from wgsyncd.redact import escape_control, redact
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY
@@ -106,6 +114,12 @@ _TAKEOVERS = {
     TakeoverCause.CLONE: "it is a clone of this machine",
     TakeoverCause.ORDERED: "ordered by {by}",
 }
+_BANDWIDTHS = {
+    BandwidthCause.CONTRACT: "the groups of the user have another one",
+    BandwidthCause.CAP_REACHED: "monthly cap reached",
+    BandwidthCause.CAP_ENDED: "monthly cap ended",
+    BandwidthCause.SETTINGS: "the configuration has other rates",
+}
 _UPDATED = {
     UpdatedPart.ADDRESS: "address",
     UpdatedPart.KEY: "key",
@@ -186,6 +200,8 @@ def _words(facts: AuditFacts, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
                 yield one, _UPDATED[value]
             case AnomalyKind():
                 yield one, _ANOMALIES[value]
+            case BandwidthCause():
+                yield one, _BANDWIDTHS[value]
             case TakeoverCause():
                 yield one, _TAKEOVERS[value].format(count=facts.count, by=by)
             case _:

@@ -32,6 +32,7 @@ from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
 from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
 from wgsyncd.stores.nexavpn.settings import nexavpn
+from wgsyncd.stores.nexavpn.terms import GroupTerms
 from wgsyncd.stores.nexavpn.times import write_synced, write_times
 from wgsyncd.stores.nexavpn.trail import AuditTrail
 
@@ -73,7 +74,8 @@ class NexaStore:
         ))  # fmt: skip
         self._trail = AuditTrail(self._node, settings.node.zone)
         enforces = own.policies.enforce
-        self._digest = Digest(self._node, with_policies=enforces)
+        self._terms = GroupTerms(settings.shaping)
+        self._digest = Digest(self._node, with_policies=enforces, with_groups=self._terms.are_asked)
         self._policies = PolicyReader() if enforces else None
         self._writer = StateWriter(self._connection, self._node, self._trail)
         self._compared = False  # whether the rows were read since the last heartbeat
@@ -110,10 +112,11 @@ class NexaStore:
             reader, served = self._policies, sorted(set(gateways.of_interface.values()))
             policies = reader.load(self._connection, served) if reader is not None else None
             conditions |= reader.conditions if reader is not None else frozenset()
+            terms = self._terms.load(self._connection)
         self._trail.gateways, self._compared = gateways, True
         approved, adopted = state[0] if state else (None, False)
         own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
-        return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted), policies)
+        return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted), policies, terms)
 
     def _moved(self, rows: Sequence[DeviceRow]) -> dict[DeviceId, str]:
         """By row id, the other nodes' interfaces of recorded devices that are seen there now."""
