@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from tests.policing import device, networks, policy, tables
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.policies.explain import FULL_TUNNEL, Missed, Verdict, explain_address, rules_of
+from wgsyncd.core.policies.explain import (
+    FULL_TUNNEL,
+    Decided,
+    Missed,
+    Verdict,
+    explain_address,
+    rules_of,
+    split_by_rule,
+)
 from wgsyncd.core.policies.model import Group, PolicySettings, PolicyTables, Target
 from wgsyncd.core.policies.ranges import as_text
+from wgsyncd.core.policies.resolve import Resolver
 
 USUAL = PolicySettings()
 
@@ -59,6 +68,17 @@ def test_what_would_allow_a_refused_address_is_named_with_what_it_lacks() -> Non
     ]  # fmt: skip
     allowing = tables(*found.policies, policy(8, "allow", "10.0.5.7/32"))
     assert verdict(allowing).allowed and not verdict(allowing).missed
+
+
+def test_addresses_are_split_by_the_policy_that_decides_about_them() -> None:
+    found = tables(policy(1, "deny", "10.0.5.0/24", priority=1), policy(2, "allow", "10.0.0.0/16"), policy(3, "deny", "10.1.0.0/16"))  # fmt: skip
+    rules = Resolver(found, USUAL).applicable(device(2))
+    assert list(split_by_rule(networks("10.0.4.0/23", "10.9.0.0/16"), rules)) == [
+        Decided(networks("10.0.5.0/24"), rules[0]),
+        Decided(networks("10.0.4.0/24"), rules[2]),
+        Decided(networks("10.9.0.0/16"), None),
+    ]
+    assert not list(split_by_rule(networks(), rules))
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_every_device_has_an_element_and_equal_access_is_one_profile() -> None:
     assert plan.wanted.elements == {one.hosts[0]: Element(one.id, OPEN.profile) for one in MANY}
     assert plan.wanted.profiles == {OPEN.profile: OPEN}
     assert {change.device: change.gained for change in plan.changes} == {one.id: OPEN for one in MANY}
+    assert [rule.policy for rule in plan.changes[0].rules] == [ALL_OPEN] and plan.changes[0].owner == MANY[0].owner
     assert not plan.withdrawn and not plan.verdict.tripped
 
 

@@ -109,6 +109,9 @@ def test_what_the_packet_filter_does_is_told_where_it_differs(bench: Bench) -> N
     kept = "The packet filter still allows it: the guard keeps the old access: see `wgsyncd plan`."
     assert told(bench, "10.1.0.1").endswith(f"and none covers it. {kept}")
     assert story(bench)["policies"]["withheld"] is True
+    lines = bench.daemon.cli("plan", code=2).stdout.splitlines()
+    at = lines.index(f"  {bench.tables.id(6)} of alice: withheld")
+    assert lines[at + 1].strip() == "- 10.0.0.0-10.0.4.255  no policy covers it now"
     bench.daemon.stop()
     bench.world.server.run("nft", "delete", "table", "inet", "wgsyncd")
     assert "Nothing is refused now: the packet filter has no table of wgsyncd." in told(bench, "10.1.0.1")
@@ -141,3 +144,23 @@ def test_an_address_with_a_port_and_a_name_of_two_devices_are_refused(bench: Ben
     bench.tables.update("devices", bench.tables.id(6), name="laptop 5")
     both = bench.daemon.cli("explain", "laptop 5", code=1).stderr
     assert all(f"{bench.tables.id(number)} of alice" in both for number in (5, 6))
+
+
+def test_plan_shows_who_gains_and_loses_which_range_by_which_policy(bench: Bench) -> None:
+    start(bench)
+    bench.daemon.stop()
+    bench.tables.policy("stop", "deny", "10.1.0.0/16", priority=5, to=[("group", named("engineering"))])
+    bench.tables.policy("lab", "allow", "192.0.2.0/24", to=[("device", bench.tables.id(5))])
+    lines = bench.daemon.cli("plan", code=2).stdout.splitlines()
+    assert lines[:4] == [
+        "access: 0 devices gain access, 0 lose all of it, 1 gets other access",
+        f"  {bench.tables.id(5)} of alice",
+        "    + 192.0.2.0/24  policy 'lab' allows it",
+        "    - 10.1.0.0/16  policy 'stop' denies it",
+    ]
+    (diff,) = json.loads(bench.daemon.cli("plan", "--json", code=2).stdout)["access"]["diffs"]
+    assert diff["devices"] == [{"device": str(bench.tables.id(5)), "owner": "alice"}]
+    assert diff["lost"] == [{"range": "10.1.0.0/16", "policy": "stop"}]
+    start(bench)
+    wait(lambda: "192.0.2." in bench.world.server.run("nft", "list", "ruleset"), "the new policy")
+    assert "no changes" in bench.daemon.cli("plan").stdout

@@ -16,6 +16,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.engine import wording
+from wgsyncd.engine.access_report import AccessReport, access_report
 from wgsyncd.redact import redact
 
 
@@ -70,19 +71,6 @@ class GuardVerdict(Struct, frozen=True, kw_only=True):
     recent: int  # the other removals in the window
 
 
-class AccessReport(Struct, frozen=True, kw_only=True):
-    """What the policies do to the access of devices that have a peer or get one."""
-
-    gained: int  # devices that get their first access
-    lost: int  # devices that lose all access
-    changed: int  # devices that get other access
-    withheld: list[str]  # ids of devices that would lose all access, and keep it until an admin approves
-    plan: str  # the plan id that an admin approves
-    limit: float  # so many devices may lose all access in the window without an approval
-    window: float  # seconds. 0: this plan alone
-    recent: int  # other devices that lost all access in the window
-
-
 class PlanReport(Struct, frozen=True, kw_only=True):
     """What a cycle would do, and which changes wait."""
 
@@ -96,7 +84,7 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     interface_errors: dict[str, str]
     rejected: list[RejectedRow]
     guard: GuardVerdict
-    access: AccessReport | None  # null: the daemon enforces no policies, or the command looked by itself
+    access: AccessReport | None  # null: nobody enforces policies, or the packet filter could not be asked
     live: int
 
     @property
@@ -145,18 +133,6 @@ def build(
         ),
         access=access_report(access) if access is not None else None,
         live=plan.live_count,
-    )
-
-
-def access_report(plan: AccessPlan) -> AccessReport:
-    """The report of a plan of access."""
-    return AccessReport(
-        **plan.counts._asdict(),
-        withheld=[redact(one) for one in sorted(plan.withheld)],
-        plan=plan.plan_id,
-        limit=plan.verdict.limit,
-        window=plan.verdict.window,
-        recent=plan.verdict.recent,
     )
 
 

@@ -1,7 +1,8 @@
 """Show what a cycle would do. Write nothing.
 
 A line begins with - for a removal, ~ for an update, and + for an addition. It begins with ! for a change that waits for
-an admin, or until an unreadable key is fixed. > is a transition of a device, and ? is a rejected row. The command asks
+an admin, or until an unreadable key is fixed. > is a transition of a device, and ? is a rejected row. Below "access",
++ and - are the ranges that devices gain and lose, each with the policy that decides about it now. The command asks
 the running daemon. If no daemon runs, or if it has another configuration, the command reads everything by itself and
 says so.
 
@@ -20,8 +21,11 @@ from wgsyncd.cli.output import Line, Parts
 from wgsyncd.cli.table import Column, fit
 from wgsyncd.cli.watch import WatchView
 from wgsyncd.config import load
+from wgsyncd.core.words import counted
 from wgsyncd.engine import plan_report, wording
-from wgsyncd.engine.plan_report import AccessReport, InterfacePeers, PlannedChange, PlanReport
+from wgsyncd.engine.access_report import AccessDiff, AccessReport
+from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
+from wgsyncd.errors import FilterError
 
 _SIGNS = {"remove": "-", "update": "~", "add": "+"}
 _KINDS = {"-": "fault", "~": "warning", "+": "ok", "!": "held"}
@@ -51,8 +55,13 @@ def gather(args: argparse.Namespace) -> tuple[PlanReport, str]:
     if report is not None:
         return report, ""
     settings = load.load(args.config)
-    decision = wiring.open_agent(settings).inspector.preview()
-    return plan_report.build(decision, settings.node.zone, time.time(), source="command"), why
+    inspector = wiring.open_agent(settings).inspector
+    access = None
+    try:
+        decision, access = inspector.preview_all()
+    except FilterError as error:  # The packet filter alone cannot be asked.
+        decision, why = inspector.preview(), f"{why}. Access is not known: {error}".lstrip(". ")
+    return plan_report.build(decision, settings.node.zone, time.time(), source="command", access=access), why
 
 
 class PlanPage:
@@ -115,16 +124,38 @@ def _interface(
 def _access(report: AccessReport) -> Iterator[Line]:
     """How the access of devices changes, and which of them keep theirs until an admin approves."""
     if report.gained or report.lost or report.changed:
-        told = f"{report.gained} devices gain access, {report.lost} lose all of it, {report.changed} have another one"
-        yield f"access: {told}", ""
+        told = [
+            f"{counted(report.gained, 'device')} gain{'s' * (report.gained == 1)} access",
+            f"{report.lost} lose{'s' * (report.lost == 1)} all of it",
+            f"{report.changed} get{'s' * (report.changed == 1)} other access",
+        ]
+        yield f"access: {', '.join(told)}", "head"
+    for diff in report.diffs:
+        yield from _diff(diff)
     if held := report.withheld:
-        some = ", ".join(held[:5]) + (f" and {len(held) - 5} more" if len(held) > 5 else "")
         others = f" after {report.recent} others" if report.recent else ""
         within = f" in {report.window / 60:g} minutes" if report.window else ""
-        why = f"{len(held)} devices would lose all access{others}, {report.limit:g} may go unasked{within}: {some}"
-        yield f"! access: NOTHING WAS TAKEN AWAY: {why}. {_MISTAKE} wgsyncd approve {report.plan}", "fault"
+        would = f"{counted(len(held), 'device')} would lose all access{others}, {report.limit:g} may go unasked{within}"
+        yield f"! access: NOTHING WAS TAKEN AWAY: {would}. {_MISTAKE} wgsyncd approve {report.plan}", "fault"
 
 
+def _diff(diff: AccessDiff) -> Iterator[Line]:
+    """What some devices gain and lose. Ranges come before the policy that decides about them."""
+    some = [f"{one.device} of {one.owner}" if one.owner else one.device for one in diff.devices[:SOME]]
+    more = f" and {diff.count - len(some)} more" if diff.count > len(some) else ""
+    yield f"  {', '.join(some)}{more}{': withheld' if diff.withheld else ''}", ""
+    for sign, ranges in (("+", diff.gained), ("-", diff.lost)):
+        for one in ranges:
+            why = (
+                f"policy {one.policy!r} {'allows' if sign == '+' else 'denies'} it" if one.policy else _NO_POLICY[sign]
+            )
+            yield f"    {sign} {one.range}  {why}", _KINDS["!" if diff.withheld else sign]
+    if diff.more_ranges:
+        yield f"    {counted(diff.more_ranges, 'more range')}", "dim"
+
+
+SOME = 5  # devices with the same change that are named
+_NO_POLICY = {"+": "every device reaches it", "-": "no policy covers it now"}
 _MISTAKE = "A mistake? Restore the rows, and do nothing else. Meant?"
 
 

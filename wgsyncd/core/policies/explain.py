@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -96,6 +97,24 @@ def installed_access(device: Device, found: Ruleset) -> Access | None:
             own = found.profiles[element.profile].limited_to(frozenset((len(host.packed),)))
             access = own.plus(access or NO_ACCESS)
     return access
+
+
+class Decided(NamedTuple):
+    """Addresses about which one policy decides."""
+
+    access: Access
+    rule: Rule | None  # None: no policy covers them
+
+
+def split_by_rule(access: Access, rules: Iterable[Rule]) -> Iterator[Decided]:
+    """Split addresses by the policy that decides about them. ``rules``: in the order in which they decide."""
+    for rule in rules:
+        left = access.less(rule.covers)
+        if left != access:
+            yield Decided(access.less(left), rule)
+            access = left
+    if not access.is_empty:
+        yield Decided(access, None)
 
 
 def _covers(access: Access, host: Network) -> bool:

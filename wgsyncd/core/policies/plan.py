@@ -25,7 +25,7 @@ from wgsyncd.core.policies.model import (
     Ruleset,
     tag,
 )
-from wgsyncd.core.policies.resolve import Resolver
+from wgsyncd.core.policies.resolve import Resolver, Rule
 from wgsyncd.core.records import PeerId
 
 NOTHING = Ruleset()
@@ -37,6 +37,8 @@ class AccessChange(NamedTuple):
     device: str
     before: Access
     after: Access
+    owner: str = ""
+    rules: tuple[Rule, ...] = ()  # that apply to the device now, in the order in which they decide
 
     @property
     def gained(self) -> Access:
@@ -66,6 +68,7 @@ class AccessPlan:
     forgotten: frozenset[Network]  # addresses whose flows are forgotten once their element is gone
     holders: Mapping[Network, PeerId]  # by address: the peer that must have it before its element is made
     changes: tuple[AccessChange, ...]  # of devices that keep their peer or get one
+    held: tuple[AccessChange, ...]  # of the devices that keep their access until an admin approves
     faults: tuple[PolicyFault, ...]
     verdict: AccessVerdict
 
@@ -150,12 +153,14 @@ def plan_access(
         judges_local=settings.judges_local,
         rejects=settings.rejects,
     )
+    changes = [
+        AccessChange(device.id, before[device.id], after[device.id], device.owner, resolver.applicable(device))
+        for device in devices if not device.is_frozen and before[device.id] != after[device.id]
+    ]  # fmt: skip
     return AccessPlan(
         wanted, gone, gone | fresh,
         holders={host: (device.interface, device.key) for device in devices for host in device.hosts},
-        changes=tuple(
-            AccessChange(device, before[device], access)
-            for device, access in after.items() if device not in held and before[device] != access
-        ),
+        changes=tuple(one for one in changes if one.device not in held),
+        held=tuple(one for one in changes if one.device in held),
         faults=resolver.faults, verdict=verdict,
     )  # fmt: skip

@@ -1,0 +1,44 @@
+"""The report of a plan of access puts devices with the same change together, and names policies."""
+
+from __future__ import annotations
+
+from tests.policing import device, policy, ruleset, tables
+from wgsyncd.core.peers.guard import RemovalLimits
+from wgsyncd.core.policies.model import Access, PolicySettings, PolicyTables, Ruleset
+from wgsyncd.core.policies.plan import plan_access
+from wgsyncd.engine import access_report
+from wgsyncd.engine.access_report import AccessReport
+
+DEVICES = [device(number, owner="alice") for number in range(2, 9)]
+OF_ALICE = [("user", "alice")]
+
+
+def report(found: Ruleset | None, *policies: PolicyTables) -> AccessReport:
+    limits = RemovalLimits(3, 0.2, 3)
+    return access_report.access_report(
+        plan_access(DEVICES, policies[0], PolicySettings(), limits, found, None, tunnels=frozenset({"wg0"}))
+    )
+
+
+def test_devices_with_the_same_change_stand_together() -> None:
+    own = policy(2, "allow", "192.0.2.0/24", to=[("device", "dev-2")])
+    made = report(None, tables(policy(1, "allow", "10.0.0.0/8", to=OF_ALICE), own))
+    assert (made.gained, made.lost, made.changed) == (7, 0, 0)
+    many, single = made.diffs
+    assert (many.count, [one.device for one in many.devices]) == (6, [f"dev-{n}" for n in range(3, 9)])
+    assert [(one.range, one.policy) for one in single.gained] == [
+        ("10.0.0.0/8", "policy 1"), ("192.0.2.0/24", "policy 2")
+    ]  # fmt: skip
+    assert {one.owner for one in single.devices} == {"alice"} and not single.withheld
+
+
+def test_what_waits_comes_first_and_long_lists_are_cut() -> None:
+    texts = [f"10.{n}.0.0/24" for n in range(access_report.MOST + 3)]
+    wide = tables(policy(1, "allow", *texts, to=OF_ALICE))
+    there = plan_access(DEVICES, wide, PolicySettings(), RemovalLimits(3, 0.2, 3), None, None, tunnels=frozenset())
+    made = report(there.wanted, tables())
+    (diff,) = made.diffs
+    assert diff.withheld and (made.gained, made.lost, made.changed) == (0, 0, 0)
+    assert (len(diff.lost), diff.more_ranges, {one.policy for one in diff.lost}) == (access_report.MOST, 3, {""})
+    only_some = ruleset(*((one, Access()) for one in DEVICES[1:]))
+    assert report(only_some, tables()).diffs == []

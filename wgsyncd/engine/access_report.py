@@ -1,0 +1,98 @@
+"""Makes the part of `wgsyncd plan --json` about access: who gains and loses which ranges, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from wgsyncd.core.policies.explain import split_by_rule
+from wgsyncd.core.policies.model import Access
+from wgsyncd.core.policies.plan import AccessChange, AccessPlan
+from wgsyncd.core.policies.resolve import Rule
+from wgsyncd.redact import redact
+
+MOST = 50  # changes, devices of one change, and ranges of one change. The counts tell the rest
+
+
+class AccessDevice(Struct, frozen=True, kw_only=True):
+    """One device whose access changes."""
+
+    device: str
+    owner: str
+
+
+class AccessRange(Struct, frozen=True, kw_only=True):
+    """One range that devices gain or lose."""
+
+    range: str  # "10.0.0.0/8", or "10.0.0.1-10.0.0.9"
+    policy: str  # the name of the policy that decides about it now. "": no policy covers it
+
+
+class AccessDiff(Struct, frozen=True, kw_only=True):
+    """What some devices gain and lose, all of them the same."""
+
+    count: int  # how many devices these are
+    devices: list[AccessDevice]  # the first ones
+    gained: list[AccessRange]  # the first ranges
+    lost: list[AccessRange]
+    more_ranges: int  # how many ranges are left out
+    withheld: bool  # the devices keep what they have until an admin approves
+
+
+class AccessReport(Struct, frozen=True, kw_only=True):
+    """What the policies do to the access of devices that have a peer or get one."""
+
+    gained: int  # devices that get their first access
+    lost: int  # devices that lose all access
+    changed: int  # devices that get other access
+    diffs: list[AccessDiff]  # those that wait come first, then the largest ones
+    withheld: list[str]  # ids of devices that would lose all access, and keep it until an admin approves
+    plan: str  # the plan id that an admin approves
+    limit: float  # so many devices may lose all access in the window without an approval
+    window: float  # seconds. 0: this plan alone
+    recent: int  # other devices that lost all access in the window
+
+
+def access_report(plan: AccessPlan) -> AccessReport:
+    """The report of a plan of access."""
+    diffs = [*_diffs(plan.held, withheld=True), *_diffs(plan.changes, withheld=False)]
+    return AccessReport(
+        **plan.counts._asdict(),
+        diffs=diffs[:MOST],
+        withheld=[redact(one) for one in sorted(plan.withheld)],
+        plan=plan.plan_id,
+        limit=plan.verdict.limit,
+        window=plan.verdict.window,
+        recent=plan.verdict.recent,
+    )
+
+
+def _diffs(changes: Iterable[AccessChange], *, withheld: bool) -> list[AccessDiff]:
+    """The changes, with the devices together that gain and lose the same by the same policies."""
+    alike: dict[object, list[AccessChange]] = {}
+    for change in changes:
+        by = tuple(rule.policy.id for rule in change.rules)
+        alike.setdefault((change.before, change.after, by), []).append(change)
+    return [_diff(some, withheld=withheld) for some in sorted(alike.values(), key=len, reverse=True)]
+
+
+def _diff(some: Sequence[AccessChange], *, withheld: bool) -> AccessDiff:
+    first = some[0]
+    gained, lost = (_ranges(access, first.rules) for access in (first.gained, first.lost))
+    return AccessDiff(
+        count=len(some),
+        devices=[AccessDevice(device=redact(one.device), owner=redact(one.owner)) for one in some[:MOST]],
+        gained=gained[:MOST],
+        lost=lost[:MOST],
+        more_ranges=max(0, len(gained) - MOST) + max(0, len(lost) - MOST),
+        withheld=withheld,
+    )
+
+
+def _ranges(access: Access, rules: Iterable[Rule]) -> list[AccessRange]:
+    return [
+        AccessRange(range=text, policy=redact(part.rule.policy.name) if part.rule is not None else "")
+        for part in split_by_rule(access, rules)
+        for text in part.access.texts()
+    ]
