@@ -6,7 +6,8 @@ LocalWireGuard, MariaDBStore and Agent. Memory, start and rest are measured on a
 `fill` is one cycle with an empty table of baselines and an empty interface. It reads the rows, commits baselines and
 audit rows, adds the peers and reads them back.
 
-`noop` is a cycle with nothing changed that reads all rows. The benchmark asserts that it writes nothing.
+`noop` is a cycle with nothing changed, as nine of ten are: it reads the digest of the rows and dumps the interface. The
+benchmark asserts that it writes nothing.
 
 `change` goes there and back between two states that differ in 1 % of the peers. wg(8) gets these states as files, with
 a private key as `wg genkey` makes it. For theirs_loose, the bits that the kernel ignores are set in that key, as 32
@@ -32,7 +33,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.bench import books, kernel, life, table
+from tests.bench import books, compare, kernel, life, table, timing
 from tests.bench.stage import Stage, stages
 from wgsyncd import log
 from wgsyncd.daemon import memory
@@ -49,6 +50,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="does everything work? The figures are of one run each")
     parser.add_argument("--idle", type=float, help="seconds to watch an idle daemon; default: 60; with --quick: 5")
     parser.add_argument("--only", choices=["kernel", "books", "life"], help="one part, for work on it")
+    parser.add_argument(
+        "--compare", metavar="REV", help="also measure this revision of git, in turn: the ratios of both"
+    )
     parser.add_argument("--json", action="store_true", help="an object per number of peers, a line each")
     parser.add_argument("--page", action="store_true", help="also put the result into etc/doc/benchmarks.md")
     args = parser.parse_args()
@@ -64,8 +68,9 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
     The keys peers, ratios, seconds, rss_mib and writer_stall_ms are at the top, without the parts that --only leaves
     out. All other results are under "more".
     """
-    seconds: dict[str, dict[str, float]] = {}
-    more: dict[str, Any] = {"kernel": platform.release(), "repeat": args.repeat}
+    seconds: dict[str, dict[str, timing.Took]] = {}
+    timing.servers[:] = [stage.server.pid]
+    more: dict[str, Any] = {"kernel": platform.release(), "repeat": args.repeat, "disturbance": timing.disturbance()}
     result: dict[str, Any] = {}
     if args.only in (None, "kernel"):
         seconds |= kernel.measure(stage, args.repeat)
@@ -82,6 +87,8 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
         if stage.peers <= 1000:
             more["start"] = life.start(stage, args.repeat)
             more["idle"] = life.idle(stage, args.idle)
+    more["disturbance"] = max(more["disturbance"], timing.disturbance())
+    more["processor"] = {what: {name: one.processor for name, one in some.items()} for what, some in seconds.items()}
     return {"peers": stage.peers, "ratios": table.ratios(seconds), "seconds": seconds, **result, "more": more}
 
 
@@ -89,6 +96,7 @@ def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
     memory.reduce_gc()  # the daemon makes both calls too
     memory.trim_heap()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # also for the server and all commands
     results = []
     with stages() as stage_for:
         for peers in args.peers:
@@ -134,7 +142,9 @@ def main() -> None:
     """Measures, prints the results and keeps them."""
     args = _arguments()
     if kernel.is_there():
-        results = _here(args)
+        if args.compare:
+            print(compare.text(compare.run(args.compare, args.peers, args.repeat, args.only)))
+        results = _here(args) if not args.compare else []
         if folder := os.environ.get("WGSYNCD_VM_RESULTS"):
             Path(folder, "bench.json").write_text(json.dumps(results))
             return

@@ -16,7 +16,7 @@ import pymysql
 
 from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
-from tests.bench.timing import medians
+from tests.bench.timing import Took, medians
 from wgsyncd.core.model import InterfaceState, PeerState
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.engine.state_cache import BATCH
@@ -89,7 +89,7 @@ class Traffic:
         return self.dump
 
 
-def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+def measure(stage: Stage, repeat: int) -> tuple[dict[str, dict[str, Took]], dict[str, float]]:
     """Returns the seconds of each side, and the longest wait of another writer in milliseconds, with wgsyncd and
     without.
 

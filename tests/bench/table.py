@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tests.bench.timing import short
+from tests.bench.timing import condition, short
 
 # The columns are: name, work, opponent, goal, then our side, the opponent's and the floor as (group, key) of
 # "seconds".
 LINES = (
-    ("dump_vs_wg_show", "read and decode a full dump", "`wg show wg0 dump`", 0.5,
+    ("dump_vs_wg_show", "read and decode a full dump", "`wg show wg0 dump`", 0.3,
      ("dump", "ours"), ("dump", "theirs"), ("dump", "floor")),
     ("noop_vs_syncconf", "a whole cycle, nothing changed", "`wg syncconf`, same file", 0.25,
      ("noop", "ours"), ("noop", "theirs"), ("noop", "floor")),
     ("noop_vs_syncconf_loose", "the same", "the same, another form of the private key", 0.25,
      ("noop", "ours"), ("noop", "theirs_loose"), ("noop", "floor")),
-    ("fill_vs_setconf", "fill an empty interface, first start", "`wg setconf`", 1.1,
+    ("fill_vs_setconf", "fill an empty interface, first start", "`wg setconf`", 1.55,
      ("fill", "ours"), ("fill", "theirs"), ("fill", "floor")),
     ("restore_vs_setconf", "fill it again after it was lost", "`wg setconf`", 1.1,
      ("restore", "ours"), ("restore", "theirs"), ("restore", "floor")),
-    ("change_vs_syncconf", "change 1 % of the peers", "`wg syncconf`", 0.25,
+    ("change_vs_syncconf", "change 1 % of the peers", "`wg syncconf`", 0.5,
      ("change", "ours"), ("change", "theirs"), ("noop", "floor")),
-    ("change_vs_syncconf_loose", "the same", "the same, another form of the private key", 0.25,
+    ("change_vs_syncconf_loose", "the same", "the same, another form of the private key", 0.5,
      ("change", "ours"), ("change", "theirs_loose"), ("noop", "floor")),
     ("pyroute2_vs_decode", "pyroute2 `WireGuard.info()`", "the same by us", 50,
      ("pyroute2", "theirs"), ("pyroute2", "ours"), None),
@@ -35,7 +36,7 @@ ASKED = ("dump_vs_wg_show", "noop_vs_syncconf", "fill_vs_setconf", "change_vs_sy
 """The ratios of a result."""
 
 
-def ratios(seconds: dict[str, dict[str, float]]) -> dict[str, float]:
+def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Returns the ratio of each comparison that was measured."""
     found = {name: seconds[a][b] / seconds[c][d] for name, _, _, _, (a, b), (c, d), _ in LINES if a in seconds}
     return {name: found[name] for name in ASKED if name in found}
@@ -67,6 +68,7 @@ def text(result: dict[str, Any]) -> str:
         i = more["idle"]
         notes.append(f"Idle for {i['span']:.0f} s: {i['percent']:.2f} % of one core (goal ≤ 0.3), "
                      f"{i['wakeups_per_second']:.1f} waits a second.")  # fmt: skip
+    notes.append(f"{condition(more['disturbance']).capitalize()}.")
     head = f"**{result['peers']:,} peers** (kernel {more['kernel']}, medians of {more['repeat']})"
     return "\n".join([head, "", *lines, "", *(f"- {line}" for line in notes)])
 

@@ -43,6 +43,8 @@ def test_quick() -> None:
         assert set(one["more"]) == {
             "kernel",
             "repeat",
+            "disturbance",
+            "processor",
             "rss_peak_mib",
             "writer_alone_ms",
             "writer_elsewhere_ms",
