@@ -46,8 +46,8 @@ class _Answer(NamedTuple):
 class KernelWireGuard:
     """The kernel's WireGuard interfaces, in the network namespace of the thread that first uses this object.
 
-    ``timeout``: seconds that one answer may take. ``endpoints``: whether dumps contain endpoints. The object is not
-    thread-safe: one thread uses it.
+    ``timeout``: seconds that the kernel may be silent. ``endpoints``: whether dumps contain endpoints. One thread uses
+    the object.
     """
 
     def __init__(self, boot_id: str, timeout: float = 5.0, *, endpoints: bool = True) -> None:
@@ -154,15 +154,10 @@ class KernelWireGuard:
         if self._socket is None:
             self._socket = _open()
         self._seq = seq = (self._seq + 1) & 0x7FFFFFFF
-        deadline = time.monotonic() + self._timeout
         self._socket.settimeout(self._timeout)
         self._socket.send(netlink.message(kind, netlink.NLM_F_REQUEST | flags, seq, payload))
         interrupted = False
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._socket.settimeout(left)
             for message in netlink.messages(self._socket.recv(_DATAGRAM)):
                 if message.seq != seq:  # the answer to an earlier request
                     continue
