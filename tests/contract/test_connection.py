@@ -89,7 +89,7 @@ def test_a_password_file_that_cannot_be_read_is_trouble_that_passes() -> None:
         store.snapshot()
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["row by row", "by pages"])
+@pytest.mark.parametrize("known", [False, True], ids=["for the first time", "again"])
 def test_a_connection_that_is_lost_in_the_middle_of_an_answer_is_trouble_that_passes(
     odd_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:

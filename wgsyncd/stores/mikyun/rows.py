@@ -40,7 +40,7 @@ class _Page:
 
     rows: list[DeviceRow]
     digests: bytearray
-    digest: bytes = b""  # the digest of the page's whole text. Empty: the page was not read as one text.
+    digest: bytes = b""  # the digest of the page's whole text. Empty: the page was divided since it was read
 
     def known(self) -> Iterator[tuple[bytes, DeviceRow]]:
         """Each row with the digest of its text."""
@@ -57,7 +57,6 @@ class RowCache:
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
         self._zone, self._qr_lifetime = zone, qr_lifetime
         self._pages: list[_Page] = []  # the rows of the last time
-        self._readable = True  # whether the last load could split all texts. If not, the next load tries no pages.
         self._parents: dict[DeviceId, str] = {}
         self.parents: dict[DeviceId, str] | None = {}  # the contract of each parent device. None: unknown
         self._next = token_hex(8)  # separates the texts of rows. It is secret, so no column can imitate a row with it.
@@ -65,13 +64,10 @@ class RowCache:
     def load(self, connection: Connection, own: OwnRows, schema: Schema) -> tuple[DeviceRow, ...]:
         """Every own row in id order, all of one moment. StoreError: no answer. An empty tuple is an answer."""
         fields = columns(schema, self._qr_lifetime)
-        pages = self._load_pages(connection, own, fields, schema.join) if self._readable else None
-        if pages is None:
-            pages = self._one_by_one(connection, own, fields, schema.join)
-        self._readable = pages is not None
+        pages = self._load_pages(connection, own, fields, schema.join)
         if pages is None:  # the rows are not kept, because other columns could give the same text
             self.parents = None
-            found = connection.query(_select(fields, own.source(), schema.join))
+            found = connection.stream(_select(fields, own.source(), schema.join))
             return tuple(make_row(one, self._zone) for one in found)
         self._pages = pages
         rows = tuple(row for page in pages for row in page.rows)
@@ -119,21 +115,6 @@ class RowCache:
                 page.rows.append(row)
                 page.digests += row_digest
         return page if len(texts) == len(page.rows) == count else None
-
-    def _one_by_one(self, connection: Connection, own: OwnRows, fields: str, join: str) -> list[_Page] | None:
-        """Read one value for each row. None: a row could not be read in this way."""
-        known = {digest: row for page in self._pages for digest, row in page.known()}
-        before = self.by_id()
-        pages: list[_Page] = []
-        readable = True
-        for (text,) in _texts(connection, _select(as_text(fields), own.source(), join)):
-            digest = _digest(text or "")
-            row = known.get(digest) or self._of_text(text, before)
-            if row is None:
-                readable = False
-            else:
-                _store_row(pages, digest, row)
-        return pages if readable else None
 
     def some(
         self, connection: Connection, own: OwnRows, devices: frozenset[str], schema: Schema
