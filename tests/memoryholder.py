@@ -108,7 +108,7 @@ class MemoryHolder(Generic[Tables]):
         mine = {boot: one for (node, boot), one in self.db.boots.items() if node == self._node}
         return tuple(sorted(mine, key=lambda boot: mine[boot].first_seen))
 
-    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+    def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
         with self._transaction("beat") as db:
             if (other := db.holders.get(self._node, (NOBODY, 0.0))[0]) != identity:
                 mine, theirs = (db.boots.get((self._node, one.boot)) for one in (identity, other))

@@ -213,8 +213,8 @@ class HolderStore(Protocol):
         """Make ``identity`` the holder, if it still is ``seen``, and raise the revision. No ``uptime``: note no boot.
         Records of a boot of before become doubted. Records that ``displaced`` have of our interfaces: DOUBT alone."""
 
-    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
-        """Write the time of now as the heartbeat, if ``identity`` is the holder. The revision stays as it is."""
+    def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
+        """Write a heartbeat if ``identity`` is the holder. ``reconciled``: since the last one, a reconcile was good."""
 
     def other_nodes(self) -> Sequence[OtherNode]:
         """The nodes of this store with another name that had a holder."""

@@ -164,14 +164,17 @@ def test_times_of_devices_only_move_forward_and_nothing_waits_for_a_lock(nexa: N
     assert seen(5) == (NOW + 9000, NOW + 900)
 
 
-def test_a_heartbeat_says_when_the_rows_were_compared(nexa: NexavpnTables) -> None:
+def test_a_heartbeat_says_whether_a_reconcile_was_good(nexa: NexavpnTables) -> None:
     store = nexa.store()
     who = Identity("machine", "1", "boot", "host")
     assert store.claim(who, 10.0, store.holder(), (), calendar()).done
     store.beat(who, 20.0)
     assert {one["last_sync_at"] for one in nexa.sql("SELECT last_sync_at FROM gateways")} == {None}
     store.snapshot()
+    store.digest(at_once=True)
     store.beat(who, 30.0)
+    assert {one["last_sync_at"] for one in nexa.sql("SELECT last_sync_at FROM gateways")} == {None}, "a read is none"
+    store.beat(who, 40.0, reconciled=True)
     assert None not in {one["last_sync_at"] for one in nexa.sql("SELECT last_sync_at FROM gateways")}
 
 

@@ -8,8 +8,7 @@
                decide  find due transitions
                act     post the backlog, the samples and the transitions · refresh the usage windows
 
-StoreError may end a cycle at any line. Kernel and node state then show what was done, and the next cycle does the rest.
-There is no lock: only one thread may call the agent.
+StoreError may end a cycle at any line. The next cycle does the rest. There is no lock: one thread alone may use it.
 """
 
 from __future__ import annotations
@@ -121,7 +120,7 @@ class Agent:
             if with_accounting:
                 self._account(samples, until, preemptible=preemptible)
             self.status.database_read_at = samples.now
-            self._rest = rest
+            self._rest, self._state.reconciled = rest, True
             return rest.decision
         (actual, now, _), calendar, missing = samples, self._accounting.calendar(samples.now), self._interfaces.missing
         snapshot: Snapshot | None = None
@@ -165,6 +164,7 @@ class Agent:
         self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=missing, planes=planes)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.refresh(now, refused)
+        self._state.reconciled = not remaining and not self._interfaces.read_errors
         self._rest = None if self.preempted else begin_rest(digest, snapshot, decision, self._cache.loads, before)
         return decision
 

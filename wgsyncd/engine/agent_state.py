@@ -41,6 +41,7 @@ class AgentState:
     # The holder: this process has claimed the node.
     holds_node: bool = False
     is_active: bool | None = None  # False: another node of the pair is the active one. None: nobody has looked yet
+    reconciled: bool = False  # since the last heartbeat, a reconcile has left all peers as the rows want them
     put_back_at: float | None = None  # UNIX seconds when it last found a revision that it did not write
 
     # The state cache.

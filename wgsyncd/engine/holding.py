@@ -88,7 +88,7 @@ class Holding:
         except NotHolder:
             self.release()
             raise
-        result = self._store.beat(self._machine.identity(), self._machine.uptime())
+        result = self._store.beat(self._machine.identity(), self._machine.uptime(), reconciled=self._state.reconciled)
         if result is Heartbeat.LOST:
             holder, verdict = self.look()
             if verdict not in (Verdict.OWN, Verdict.SILENT):
@@ -103,7 +103,7 @@ class Holding:
         if result is not Heartbeat.WRITTEN:
             self._claim(self._machine, calendar)
             return False
-        self._status.heartbeat_at = self._now()
+        self._status.heartbeat_at, self._state.reconciled = self._now(), False
         return True
 
     def refuse_rivals(self, interfaces: Collection[str]) -> None:

@@ -206,7 +206,7 @@ class MariaDBStore:
             writer.insert_audit(audit, calendar.now)
         return Claimed(done=True, came_back=came_back)
 
-    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+    def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:  # noqa: ARG002
         """See :class:`wgsyncd.ports.Store`."""
         result = self._place().beat(identity, uptime)
         self.unwritten = self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.

@@ -78,7 +78,6 @@ class NexaStore:
         self._digest = Digest(self._node, with_policies=enforces, with_groups=self._terms.are_asked)
         self._policies = PolicyReader() if enforces else None
         self._writer = StateWriter(self._connection, self._node, self._trail)
-        self._compared = False  # whether the rows were read since the last heartbeat
         self._log, self._changed = log.get("store"), log.OnChange()
 
     def _prepare(self, connection: Connection) -> None:
@@ -113,7 +112,7 @@ class NexaStore:
             policies = reader.load(self._connection, served) if reader is not None else None
             conditions |= reader.conditions if reader is not None else frozenset()
             terms = self._terms.load(self._connection)
-        self._trail.gateways, self._compared = gateways, True
+        self._trail.gateways = gateways
         approved, adopted = state[0] if state else (None, False)
         own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
         return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted), policies, terms)
@@ -134,9 +133,7 @@ class NexaStore:
 
     def digest(self, *, at_once: bool = False) -> object:
         """See :class:`wgsyncd.ports.Store`."""
-        found = self._digest.read(self._connection, at_once=at_once)
-        self._compared = self._compared or at_once
-        return found
+        return self._digest.read(self._connection, at_once=at_once)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         """See :class:`wgsyncd.ports.Store`."""
@@ -212,15 +209,14 @@ class NexaStore:
             self._writer.insert_audit(audit, calendar.now)
         return Claimed(done=True, came_back=came_back)
 
-    def beat(self, identity: Identity, uptime: float) -> Heartbeat:
+    def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
         """See :class:`wgsyncd.ports.Store`. It also writes what polls could not write of the application's columns."""
         result = self._place.beat(identity, uptime)
         if result is Heartbeat.WRITTEN:
             self.unwritten = self._trail.write_kept(self._connection)
             self._project(lambda: write_times(self._connection, self._node))
-            if self._compared:
+            if reconciled:
                 self._project(lambda: write_synced(self._connection, self._trail.gateways.of_interface.values()))
-            self._compared = False
         return result
 
     def other_nodes(self) -> Sequence[OtherNode]:

@@ -29,7 +29,7 @@ FROM behind b WHERE d.id = b.id
 """  # noqa: S608
 _ALL = _BEHIND.format(which="", most=_AT_ONCE)
 _SOME = _BEHIND.format(which="t.device = ANY(%s) AND", most=_AT_ONCE)
-# gateways.last_sync_at says that the node has compared all rows.
+# gateways.last_sync_at says when a full reconcile has last been good.
 _SYNCED = "UPDATE wgsyncd.gateways SET last_sync_at = now() WHERE id = ANY(%s::uuid[])"
 
 
