@@ -1,4 +1,4 @@
-"""The commands `explain` and `usage` show what bandwidth a contract has, and how much of its month is used."""
+"""The commands `explain`, `usage` and `plan` show what bandwidth a contract has, and how much of its month is used."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def run(
     monkeypatch.setattr(wiring, "open_agent", lambda _: node.agent)
     monkeypatch.setattr(wiring, "open_reports", lambda _: FakeReports(node.db))
 
-    def command(name: str, *args: str) -> str:
+    def command(name: str, *args: str, status: int = 0) -> str:
         capsys.readouterr()
-        assert main.main([name, "--config", str(config), *args]) == 0
+        assert main.main([name, "--config", str(config), *args]) == status
         return capsys.readouterr().out
 
     return command
@@ -82,3 +82,37 @@ def test_a_profile_of_each_device_alone_without_rates(node: ShapedNode, run: Run
     assert (found["down"], found["up"], found["shared"], found["monthly"], found["used"]) == (
         None, None, False, None, None
     )  # fmt: skip
+
+
+def plan(run: Run, status: int) -> Any:
+    return json.loads(run("plan", "--no-daemon", "--json", status=status))["bandwidth"]
+
+
+def test_a_plan_shows_whose_rates_change_and_writes_nothing(node: ShapedNode, run: Run) -> None:
+    assert plan(run, 0) == {"begin": 0, "end": 0, "changed": []}
+    before = node.tc.state
+    node.db.profiles["0001"] = "slow"
+    assert plan(run, 2) == {"begin": 0, "end": 0, "changed": [{
+        "owner": "0001", "profile": "slow", "down_before": 8_000_000, "up_before": 4_000_000, "down": 800_000,
+        "up": 800_000,
+    }]}  # fmt: skip
+    told = run("plan", "--no-daemon", status=2)
+    assert "~ bandwidth of 0001, now slow: down 8 Mbit/s -> 800 kbit/s, up 4 Mbit/s -> 800 kbit/s" in told
+    assert node.tc.state == before
+    node.cycle()
+    assert plan(run, 0) == {"begin": 0, "end": 0, "changed": []}
+
+
+def test_a_plan_counts_devices_that_are_limited_from_now_on_or_no_more(node: ShapedNode, run: Run) -> None:
+    node.device(8)
+    assert plan(run, 2)["begin"] == 1
+    assert "+ bandwidth: 1 devices are limited from now on" in run("plan", "--no-daemon", status=2)
+    node.cycle()
+    node.db.profiles["0001"] = "open"
+    assert plan(run, 2) == {"begin": 0, "end": 4, "changed": []}
+    assert "- bandwidth: 4 addresses are not limited any more" in run("plan", "--no-daemon", status=2)
+
+
+def test_a_plan_without_tc_says_nothing_about_it(node: ShapedNode, run: Run) -> None:
+    node.tc.fails = "EPERM"
+    assert plan(run, 0) is None

@@ -216,8 +216,8 @@ class AdminRequests:
 
     def _do(self, request: AdminRequest) -> msgspec.Struct:
         if request.command == "plan":
-            decision, access = self._daemon.agent.inspector.preview_all()
-            return plan_report.build(decision, self._zone(), time.time(), access=access)
+            decision, access, bandwidth = self._daemon.agent.inspector.preview_all()
+            return plan_report.build(decision, self._zone(), time.time(), access=access, bandwidth=bandwidth)
         if request.command == "approve":
             return self._approve(request.body.plan, request.who)
         if request.command == "sync":
@@ -237,7 +237,7 @@ class AdminRequests:
         decision = self._daemon.reconcile_all()
         if decision is None:
             raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._daemon.last_error}")
-        _, access = self._daemon.agent.inspector.preview_all() if is_access else (decision, None)
+        _, access, _ = self._daemon.agent.inspector.preview_all() if is_access else (decision, None, None)
         if decision.is_withholding if access is None else access.withheld:
             why = "the rows changed in that moment, so nothing was approved: look at `wgsyncd plan` again"
             raise Refusal(409, why, "plan")

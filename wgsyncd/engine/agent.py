@@ -64,7 +64,7 @@ class Agent:
         self.planes = Planes(planes, status, self.queue_audit)  # beside the WireGuard peers
         self._rest: Rest | None = None
         self._recorder = Recorder(settings.node.name, self._cache, state, status, uptime)
-        calendar, look = self._accounting.calendar, self.planes.access
+        calendar, look = self._accounting.calendar, self.planes
         self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state, look)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.shaping.preview import ShapingPreview
 from wgsyncd.core.shaping.profiles import ShapingPolicy, Terms, choose
+from wgsyncd.redact import redact
 
 
 class BandwidthReport(Struct, frozen=True, kw_only=True):
@@ -22,6 +24,46 @@ class BandwidthReport(Struct, frozen=True, kw_only=True):
     shared: bool  # by all devices of the owner
     monthly: int | None  # bytes. null: the profile has no cap
     used: int | None  # bytes of this month that count. null: they are not known, or nothing needs them
+
+
+class RateReport(Struct, frozen=True, kw_only=True):
+    """An owner whose devices get other rates, in bits per second. null: not limited."""
+
+    owner: str
+    profile: str  # whose rates hold then
+    down_before: int | None
+    up_before: int | None
+    down: int | None
+    up: int | None
+
+
+class BandwidthPlan(Struct, frozen=True, kw_only=True):
+    """What a cycle would do to the bandwidth of devices."""
+
+    begin: int  # devices that are not limited yet
+    end: int  # addresses that are limited, and will not be
+    changed: list[RateReport]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody's bandwidth changes."""
+        return not (self.begin or self.end or self.changed)
+
+
+def bandwidth_plan(found: ShapingPreview) -> BandwidthPlan:
+    """The report of a preview."""
+
+    def bits(rate: int | None) -> int | None:
+        return None if rate is None else rate * 8
+
+    changed = [
+        RateReport(
+            owner=redact(one.owner), profile=one.profile, down_before=bits(one.before.down),
+            up_before=bits(one.before.up), down=bits(one.after.down), up=bits(one.after.up),
+        )
+        for one in found.changed
+    ]  # fmt: skip
+    return BandwidthPlan(begin=found.begin, end=found.end, changed=changed)
 
 
 def bandwidth_report(owner: str, terms: Mapping[str, Terms], policy: ShapingPolicy) -> BandwidthReport | None:
@@ -49,7 +91,7 @@ def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
     name = one.profile or "no profile"
     if one.unknown:
         name += f", because the configuration has no {one.named!r}"
-    rates = f"down {_rate(one.down)}, up {_rate(one.up)}"
+    rates = f"down {rate(one.down)}, up {rate(one.up)}"
     whose = "for all devices together" if one.shared else "for each device"
     yield f"{name}: not limited" if one.down is one.up is None else f"{name}: {rates}, {whose}"
     if one.monthly is not None:
@@ -58,7 +100,8 @@ def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
         yield f"{used} of {format_bytes(one.monthly)} this month{slowed}"
 
 
-def _rate(bits: int | None) -> str:
+def rate(bits: int | None) -> str:
+    """Bits per second for people."""
     if bits is None:
         return "not limited"
     for size, unit in ((10**9, "Gbit/s"), (10**6, "Mbit/s")):

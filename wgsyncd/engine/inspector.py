@@ -17,11 +17,13 @@ from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
+from wgsyncd.core.shaping.preview import ShapingPreview
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual, Interfaces
+from wgsyncd.engine.planes import Planes
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 from wgsyncd.ports import Snapshot, Store
@@ -45,16 +47,16 @@ class Preview(NamedTuple):
 class Inspector:
     """Reads the state of one node for previews and verifications.
 
-    The agent passes ``calendar``, ``now``, ``decide`` and ``access``, so that only one place decides what is desired.
+    The agent passes ``calendar``, ``now``, ``decide`` and ``planes``, so that only one place decides what is desired.
     """
 
     def __init__(
         self, settings: Settings, store: Store, interfaces: Interfaces, calendar: Callable[[float], UsageCalendar],
         now: Callable[[], float], decide: Callable[[Snapshot, Actual, NodeState, float], Decision], state: AgentState,
-        access: Callable[[Snapshot, Decision], AccessPlan | None],
+        planes: Planes,
     ) -> None:  # fmt: skip
         self._settings, self._store, self._interfaces = settings, store, interfaces
-        self._calendar, self._now, self._decide, self._state, self._access = calendar, now, decide, state, access
+        self._calendar, self._now, self._decide, self._state, self._planes = calendar, now, decide, state, planes
 
     def calendar(self) -> UsageCalendar:
         """The calendar of now."""
@@ -70,7 +72,7 @@ class Inspector:
 
     def check_withheld(self, plan_id: str) -> bool:
         """Whether the plan is about access. UserError if the plan is not one that is withheld now."""
-        decision, access = self.preview_all()
+        decision, access, _ = self.preview_all()
         now = [decision.plan_id] if decision.is_withholding else []
         now += [access.plan_id] if access is not None and access.withheld else []
         if not now:
@@ -79,10 +81,10 @@ class Inspector:
             raise UserError(f"{plan_id} is not the plan of now, which is {' or '.join(now)}: run `wgsyncd plan` again")
         return access is not None and plan_id == access.plan_id
 
-    def preview_all(self) -> tuple[Decision, AccessPlan | None]:
-        """What a cycle would do now to the peers, and to the access of devices if this process judges it."""
-        view = self.view()
-        return view.decision, self._access(view.snapshot, view.decision)
+    def preview_all(self) -> tuple[Decision, AccessPlan | None, ShapingPreview | None]:
+        """What a cycle would do now to the peers, and to access and bandwidth of devices if this process sees to it."""
+        decision, snapshot, _, _ = self.view()
+        return decision, self._planes.access(snapshot, decision), self._planes.bandwidth(snapshot, decision)
 
     def view(self, *, adopted: bool = False) -> Preview:
         """The decision that a cycle would make now, with the rows and the node state that it was made from.

@@ -15,8 +15,10 @@ from wgsyncd.core.model import Change, DeviceRow, Rejection, Status, Transition,
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.reasons import Inactive, InactiveReason
+from wgsyncd.core.shaping.preview import ShapingPreview
 from wgsyncd.engine import wording
 from wgsyncd.engine.access_report import AccessReport, access_report
+from wgsyncd.engine.bandwidth_report import BandwidthPlan, bandwidth_plan
 from wgsyncd.redact import redact
 
 
@@ -85,12 +87,19 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     rejected: list[RejectedRow]
     guard: GuardVerdict
     access: AccessReport | None  # null: nobody enforces policies, or the packet filter could not be asked
+    bandwidth: BandwidthPlan | None  # null: it is not limited on this node, or tc cannot be read
     live: int
 
     @property
     def is_empty(self) -> bool:
         """Whether a cycle has nothing to do and no change waits."""
-        return not (self.changes or self.withheld or self.blocked or self.transitions or self._has_access)
+        return not (
+            self.changes or self.withheld or self.blocked or self.transitions or self._has_access or self._has_rates
+        )
+
+    @property
+    def _has_rates(self) -> bool:
+        return self.bandwidth is not None and not self.bandwidth.is_empty
 
     @property
     def _has_access(self) -> bool:
@@ -99,9 +108,10 @@ class PlanReport(Struct, frozen=True, kw_only=True):
 
 
 def build(
-    decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon", access: AccessPlan | None = None
-) -> PlanReport:
-    """The report of a decision, and of the plan of access if there is one.
+    decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon", access: AccessPlan | None = None,
+    bandwidth: ShapingPreview | None = None,
+) -> PlanReport:  # fmt: skip
+    """The report of a decision, and of what it means for access and bandwidth if that is known.
 
     ``now`` (UNIX seconds) and ``zone`` say which times are of today.
     """
@@ -132,6 +142,7 @@ def build(
             recent=decision.recent,
         ),
         access=access_report(access) if access is not None else None,
+        bandwidth=bandwidth_plan(bandwidth) if bandwidth is not None else None,
         live=plan.live_count,
     )
 

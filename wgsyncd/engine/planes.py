@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
+from wgsyncd.core.shaping.preview import ShapingPreview
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import WireGuardError
 from wgsyncd.ports import Phase, Plane, Snapshot
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A plane that says what a cycle would do to bandwidth."""
+
+    def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
+        """The changes of a cycle. None: they are not known."""
 
 
 class Planes:
@@ -58,6 +67,13 @@ class Planes:
             if plane.judges:
                 plan: AccessPlan | None = plane.plan(snapshot, decision, plane.read())
                 return plan
+        return None
+
+    def bandwidth(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
+        """What a cycle would do to the bandwidth of devices. None: nobody limits it, or tc cannot be read."""
+        for plane in self._planes:
+            if isinstance(plane, Previewing):
+                return plane.preview(snapshot, decision)
         return None
 
     def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:

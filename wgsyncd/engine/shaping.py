@@ -17,6 +17,7 @@ from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.shaping.plan import first_new, make_plan
+from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState, Leaf
 from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
@@ -113,6 +114,13 @@ class Shaping:
         some, waiting = first_new(wanted, found, MOST_NEW)
         starts = bool(some.devices) and not any(tree.index for tree in found.trees.values())
         return ShapingCycle(some, make_plan(some, found), going, True, waiting, starts)
+
+    def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
+        """What a cycle would do to the bandwidth of devices. None: the kernel does not answer."""
+        try:
+            return preview(wanted_shaping(decision, snapshot.terms, self._policy, self._networks), self._tc.read())
+        except ShapingError:  # The next cycle logs it.
+            return None
 
     def apply(self, phase: Phase, plan: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
         """Apply one phase. Troubles are logged and shown in the status."""

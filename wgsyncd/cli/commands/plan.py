@@ -24,6 +24,7 @@ from wgsyncd.config import load
 from wgsyncd.core.words import counted
 from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.access_report import AccessDiff, AccessReport
+from wgsyncd.engine.bandwidth_report import BandwidthPlan, rate
 from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
 from wgsyncd.errors import FilterError
 
@@ -56,12 +57,14 @@ def gather(args: argparse.Namespace) -> tuple[PlanReport, str]:
         return report, ""
     settings = load.load(args.config)
     inspector = wiring.open_agent(settings).inspector
-    access = None
+    access = bandwidth = None
     try:
-        decision, access = inspector.preview_all()
+        decision, access, bandwidth = inspector.preview_all()
     except FilterError as error:  # The packet filter alone cannot be asked.
         decision, why = inspector.preview(), f"{why}. Access is not known: {error}".lstrip(". ")
-    return plan_report.build(decision, settings.node.zone, time.time(), source="command", access=access), why
+    return plan_report.build(
+        decision, settings.node.zone, time.time(), source="command", access=access, bandwidth=bandwidth
+    ), why
 
 
 class PlanPage:
@@ -95,6 +98,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
             lines += _interface(name, peers.get(name), ours, width)
     lines += [(f"> row {one.row} ({one.device}): {one.text}", "") for one in report.transitions]
     lines += _access(report.access) if report.access is not None else []
+    lines += _bandwidth(report.bandwidth) if report.bandwidth is not None else []
     lines = lines or [("no changes", "")]
     if report.rejected:
         lines.append(
@@ -154,6 +158,20 @@ def _diff(diff: AccessDiff) -> Iterator[Line]:
         yield f"    {counted(diff.more_ranges, 'more range')}", "dim"
 
 
+def _bandwidth(report: BandwidthPlan) -> Iterator[Line]:
+    """Whose rates change, and how many devices are limited from now on or no more."""
+    if report.begin:
+        yield f"+ bandwidth: {report.begin} devices are limited from now on", ""
+    if report.end:
+        yield f"- bandwidth: {report.end} addresses are not limited any more", ""
+    for one in report.changed[:_MOST]:
+        rates = f"down {rate(one.down_before)} -> {rate(one.down)}, up {rate(one.up_before)} -> {rate(one.up)}"
+        yield f"~ bandwidth of {one.owner}, now {one.profile}: {rates}", ""
+    if (more := len(report.changed) - _MOST) > 0:
+        yield f"~ bandwidth of {more} more", ""
+
+
+_MOST = 20  # contracts that are shown
 SOME = 5  # devices with the same change that are named
 _NO_POLICY = {"+": "every device reaches it", "-": "no policy covers it now"}
 _MISTAKE = "A mistake? Restore the rows, and do nothing else. Meant?"

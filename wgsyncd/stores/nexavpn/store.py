@@ -73,10 +73,9 @@ class NexaStore:
             own.devices.require_approval, own.addresses.allocations == "require",
         ))  # fmt: skip
         self._trail = AuditTrail(self._node, settings.node.zone)
-        enforces = own.policies.enforce
         self._terms = GroupTerms(settings.shaping)
+        self._policies = PolicyReader() if (enforces := own.policies.enforce) else None
         self._digest = Digest(self._node, with_policies=enforces, with_groups=self._terms.are_asked)
-        self._policies = PolicyReader() if enforces else None
         self._writer = StateWriter(self._connection, self._node, self._trail)
         self._log, self._changed = log.get("store"), log.OnChange()
 
